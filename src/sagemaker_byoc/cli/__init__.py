@@ -1,0 +1,1 @@
+"""The `byoc` command: words, progress, exit codes."""

@@ -1,0 +1,184 @@
+"""resourceconfig.json: the hosts of a job, their groups, and how they are connected.
+
+Shape: developer guide, your-algorithms-training-algo-running-container, and listings of real jobs.
+Traps: `hosts` is sorted as text (algo-10 before algo-2); the hosts inside a group are in no order;
+local tools write no groups; `network_interface_name` may name an interface that does not exist.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sagemaker_byoc.contract.errors import DocumentError
+from sagemaker_byoc.contract.files import Json, read_object, write_json
+from sagemaker_byoc.contract.paths import Tree
+
+HOMOGENEOUS_GROUP = "homogeneousCluster"
+"""The name SageMaker gives the one group of a job that asked for none."""
+DEFAULT_HOST = "algo-1"
+DEFAULT_INTERFACE = "eth0"
+LOCAL_INSTANCE_TYPE = "local"
+
+
+def natural_order(host: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which algo-2 comes before algo-10."""
+    parts = re.findall(r"\d+|\D+", host)
+    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceGroup:
+    name: str
+    instance_type: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster as one of its hosts sees it; hosts in natural order."""
+
+    current_host: str = DEFAULT_HOST
+    hosts: tuple[str, ...] = (DEFAULT_HOST,)
+    current_instance_type: str = LOCAL_INSTANCE_TYPE
+    current_group: str = HOMOGENEOUS_GROUP
+    groups: tuple[InstanceGroup, ...] = ()
+    network_interface: str = DEFAULT_INTERFACE
+    topology: Mapping[str, str] = field(default_factory=dict)
+    """Host to capacity unit; only where the platform gave one (GB200 UltraServers)."""
+
+    @classmethod
+    def read(cls, tree: Tree) -> Cluster:
+        """From the tree; a cluster of one host where there is no file."""
+        path = tree.resource_config_file
+        document = read_object(path)
+        if document is None:
+            return cls()
+        where = str(path)
+        current = _text(document, "current_host", where, DEFAULT_HOST)
+        hosts = tuple(sorted(_texts(document, "hosts", where) or (current,), key=natural_order))
+        if current not in hosts:
+            raise DocumentError(
+                where=f"{where}: current_host",
+                what=f"is {current!r}, which is not among hosts {list(hosts)}",
+                cure="Name this container's own host",
+            )
+        return cls(
+            current_host=current,
+            hosts=hosts,
+            current_instance_type=_text(
+                document, "current_instance_type", where, LOCAL_INSTANCE_TYPE
+            ),
+            current_group=_text(document, "current_group_name", where, HOMOGENEOUS_GROUP),
+            groups=_groups(document, where),
+            network_interface=_text(document, "network_interface_name", where, DEFAULT_INTERFACE),
+            topology=_topology(document),
+        )
+
+    def write(self, tree: Tree) -> None:
+        write_json(tree.resource_config_file, self.document())
+
+    def document(self) -> dict[str, Json]:
+        """The file's JSON: `hosts` sorted as text, as SageMaker does."""
+        groups: list[Json] = [
+            {
+                "instance_group_name": group.name,
+                "instance_type": group.instance_type,
+                "hosts": list(group.hosts),
+            }
+            for group in self.all_groups
+        ]
+        document: dict[str, Json] = {
+            "current_host": self.current_host,
+            "current_instance_type": self.current_instance_type,
+            "current_group_name": self.current_group,
+            "hosts": sorted(self.hosts),
+            "instance_groups": groups,
+            "network_interface_name": self.network_interface,
+        }
+        if self.topology:
+            document["topology"] = [
+                {"hostName": host, "capacityUnitId": unit} for host, unit in self.topology.items()
+            ]
+        return document
+
+    @property
+    def all_groups(self) -> tuple[InstanceGroup, ...]:
+        """The groups; the one that SageMaker would have written where the file has none."""
+        return self.groups or (
+            InstanceGroup(self.current_group, self.current_instance_type, self.hosts),
+        )
+
+    @property
+    def current_group_hosts(self) -> tuple[str, ...]:
+        for group in self.all_groups:
+            if group.name == self.current_group:
+                return group.hosts
+        return (self.current_host,)
+
+    @property
+    def is_heterogeneous(self) -> bool:
+        return len(self.all_groups) > 1
+
+    @property
+    def rank(self) -> int:
+        """This host's place, from 0, among all hosts in natural order."""
+        return self.hosts.index(self.current_host)
+
+
+def _text(document: Mapping[str, Json], key: str, where: str, default: str) -> str:
+    value = document.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, str):
+        raise DocumentError(
+            where=f"{where}: {key}", what=f"has value {value!r}", cure="Write a string"
+        )
+    return value
+
+
+def _texts(document: Mapping[str, Json], key: str, where: str) -> tuple[str, ...]:
+    value = document.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise DocumentError(
+            where=f"{where}: {key}", what=f"has value {value!r}", cure="Write a list of strings"
+        )
+    return tuple(str(item) for item in value)
+
+
+def _groups(document: Mapping[str, Json], where: str) -> tuple[InstanceGroup, ...]:
+    entries = document.get("instance_groups") or []
+    place = f"{where}: instance_groups"
+    if not isinstance(entries, list):
+        raise DocumentError(where=place, what=f"has value {entries!r}", cure="Write a list")
+    groups = []
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise DocumentError(
+                where=place, what=f"holds {entry!r}", cure="Write an object for each group"
+            )
+        groups.append(
+            InstanceGroup(
+                name=_text(entry, "instance_group_name", place, HOMOGENEOUS_GROUP),
+                instance_type=_text(entry, "instance_type", place, LOCAL_INSTANCE_TYPE),
+                hosts=tuple(sorted(_texts(entry, "hosts", place), key=natural_order)),
+            )
+        )
+    return tuple(groups)
+
+
+def _topology(document: Mapping[str, Json]) -> dict[str, str]:
+    """Tolerant: a shape that is not public must never end a job."""
+    entries = document.get("topology")
+    if not isinstance(entries, list):
+        return {}
+    units: dict[str, str] = {}
+    for entry in entries:
+        if isinstance(entry, dict):
+            host, unit = entry.get("hostName"), entry.get("capacityUnitId")
+            if isinstance(host, str) and isinstance(unit, str):
+                units[host] = unit
+    return units

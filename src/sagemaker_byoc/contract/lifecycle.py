@@ -1,0 +1,65 @@
+"""How a container is started, stopped and judged: arguments, signals, grace periods, exit codes."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from sagemaker_byoc.contract.facts import GUIDE, Fact
+
+TRAIN_ARGUMENT = Fact(
+    "train", "argument", f"{GUIDE}: your-algorithms-training-algo-dockerfile", "2026-11"
+)
+SERVE_ARGUMENT = Fact("serve", "argument", f"{GUIDE}: your-algorithms-inference-code", "2026-11")
+
+TRAIN_STOP_GRACE = Fact(
+    120,
+    "seconds from SIGTERM to SIGKILL",
+    f"{GUIDE}: your-algorithms-training-algo-running-container; API StopTrainingJob",
+    "2026-11",
+    "the same for a stop, MaxRuntimeInSeconds and a spot reclaim",
+)
+SERVE_STOP_GRACE = Fact(
+    30,
+    "seconds from SIGTERM to SIGKILL",
+    f"{GUIDE}: your-algorithms-inference-code",
+    "2026-11",
+)
+TRAIN_STOP_RESERVE = Fact(
+    10,
+    "seconds",
+    "our choice: docs/decisions/0001",
+    "2026-11-23",
+    "the program is killed this long before SageMaker would kill everything, so that the failure "
+    "file is still written",
+)
+SERVE_DRAIN = Fact(
+    25,
+    "seconds",
+    "our choice: docs/decisions/0002",
+    "2026-11-23",
+    "requests in flight may take this long after SIGTERM",
+)
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the commands inside the images, beside the user program's own.
+
+    SageMaker only knows zero (Completed) and not zero (Failed)
+    (developer guide: your-algorithms-training-signal-success-failure).
+    """
+
+    OK = 0
+    MODEL_FAILED = 1
+    """The model could not be loaded, or its worker kept dying."""
+    BAD_INPUT = 2
+    """No program, an unreadable configuration file, a model folder that can't be written."""
+    INTERNAL = 70
+    """A defect of ours; the log has the traceback."""
+
+
+SIGNAL_BASE = 128
+
+
+def exit_code_of(returncode: int) -> int:
+    """The exit code for a child's `Popen.returncode`: its own, or 128+n where signal n ended it."""
+    return returncode if returncode >= 0 else SIGNAL_BASE - returncode

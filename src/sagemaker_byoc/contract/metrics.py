@@ -1,0 +1,47 @@
+"""The metric line: one definition that trainers print, that the local side parses and that is
+sent to SageMaker as MetricDefinitions.
+
+A line is `name=value; name=value;` with any text before it. SageMaker searches each definition's
+regex in every log line and keeps group 1 as a float (developer guide: training-metrics).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract.errors import ContractError
+
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|-?inf"
+NAME = r"[A-Za-z_][A-Za-z0-9_.:\-]*"
+PAIR = re.compile(rf"(?:^|\s)({NAME})=({NUMBER});")
+
+
+def format_line(values: Mapping[str, float]) -> str:
+    """One log line for `values`, in their order; nine significant digits, which keep a float32."""
+    for name in values:
+        if not re.fullmatch(NAME, name):
+            raise ContractError(
+                where=f"metric {name!r}",
+                what="is not a legal metric name",
+                cure=f"Use letters, digits and . : - _ as in {NAME}",
+            )
+    return " ".join(f"{name}={value:.9g};" for name, value in values.items())
+
+
+def parse_line(line: str) -> dict[str, float]:
+    """Every `name=value;` pair of a log line; empty when there is none."""
+    return {name: float(value) for name, value in PAIR.findall(line)}
+
+
+def definition(name: str) -> dict[str, str]:
+    """The MetricDefinition that finds `name` in lines made by `format_line`."""
+    regex = rf"(?:^|\s){re.escape(name)}=({NUMBER});"
+    if len(regex) > limits.METRIC_REGEX.value or len(name) > limits.METRIC_NAME.value:
+        raise ContractError(
+            where=f"metric {name!r}",
+            what=f"is longer than SageMaker's limit of {limits.METRIC_REGEX.value} for a regex",
+            cure="Use a shorter name",
+        )
+    return {"Name": name, "Regex": regex}

@@ -1,0 +1,104 @@
+"""The /opt/ml tree as path arithmetic: no file is touched here.
+
+Source: developer guide, your-algorithms-training-algo-running-container and model-train-storage.
+`SAGEMAKER_BASE_DIR` moves the whole tree, as sagemaker-training does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+BASE_DIR = "SAGEMAKER_BASE_DIR"
+DEFAULT_ROOT = Path("/opt/ml")
+
+PROGRAM_DIR = "BYOC_PROGRAM_DIR"
+"""Where an image keeps the program that was baked in; outside /opt/ml, which mounts may hide."""
+DEFAULT_PROGRAM_DIR = Path("/opt/program")
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The folders and files under one `root`, /opt/ml unless it was moved."""
+
+    root: Path = DEFAULT_ROOT
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Tree:
+        return cls(Path(environ.get(BASE_DIR) or DEFAULT_ROOT))
+
+    @property
+    def input(self) -> Path:
+        return self.root / "input"
+
+    @property
+    def config(self) -> Path:
+        return self.input / "config"
+
+    @property
+    def hyperparameters_file(self) -> Path:
+        return self.config / "hyperparameters.json"
+
+    @property
+    def input_data_config_file(self) -> Path:
+        return self.config / "inputdataconfig.json"
+
+    @property
+    def resource_config_file(self) -> Path:
+        return self.config / "resourceconfig.json"
+
+    @property
+    def data(self) -> Path:
+        return self.input / "data"
+
+    def channel(self, name: str) -> Path:
+        """The folder of a File or FastFile channel."""
+        return self.data / name
+
+    def pipe(self, name: str, epoch: int) -> Path:
+        """The FIFO of one epoch (from 0) of a Pipe channel."""
+        return self.data / f"{name}_{epoch}"
+
+    @property
+    def code(self) -> Path:
+        return self.root / "code"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model"
+
+    @property
+    def model_code(self) -> Path:
+        """Handlers that travel inside a model archive (SDK convention)."""
+        return self.model / "code"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def output(self) -> Path:
+        return self.root / "output"
+
+    @property
+    def output_data(self) -> Path:
+        return self.output / "data"
+
+    @property
+    def output_intermediate(self) -> Path:
+        return self.output / "intermediate"
+
+    @property
+    def failure(self) -> Path:
+        return self.output / "failure"
+
+    @property
+    def written_by_training(self) -> tuple[Path, ...]:
+        """The folders that a training container may write and that must exist for it."""
+        return (self.model, self.output_data, self.output_intermediate, self.checkpoints)
+
+
+def baked_program_dir(environ: Mapping[str, str]) -> Path:
+    """The folder of the program that the image was built with."""
+    return Path(environ.get(PROGRAM_DIR) or DEFAULT_PROGRAM_DIR)

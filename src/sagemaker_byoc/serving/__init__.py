@@ -1,0 +1,1 @@
+"""The serving image: the `serve` front (never torch) and the model workers."""

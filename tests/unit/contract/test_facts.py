@@ -1,0 +1,51 @@
+"""Every number of the contract has a source, and those from the service model are AWS's own."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+
+import botocore.session
+import pytest
+
+import sagemaker_byoc.contract
+from sagemaker_byoc.contract.facts import API_MODEL, Fact
+
+NAMES = [name for _, name, _ in pkgutil.iter_modules(sagemaker_byoc.contract.__path__)]
+FACTS = [
+    (f"{module}.{name}", value)
+    for module in NAMES
+    for name, value in vars(importlib.import_module(f"sagemaker_byoc.contract.{module}")).items()
+    if isinstance(value, Fact)
+]
+METADATA = re.compile(rf"{API_MODEL}: ([a-z-]+)\.(\w+)\.(max|pattern)")
+
+
+@pytest.mark.parametrize(("name", "fact"), FACTS, ids=[name for name, _ in FACTS])
+def test_has_source_and_date(name, fact):
+    """A fact says where it comes from and when that was read."""
+    assert fact.source
+    assert re.fullmatch(r"2\d{3}-\d{2}(-\d{2})?", fact.checked)
+    assert fact.unit
+
+
+@pytest.mark.parametrize(
+    ("name", "fact"),
+    [(name, fact) for name, fact in FACTS if METADATA.match(fact.source)],
+    ids=[name for name, fact in FACTS if METADATA.match(fact.source)],
+)
+def test_equals_the_service_model(name, fact):
+    """A limit that cites the service model has the value that AWS publishes there."""
+    service, shape, key = METADATA.match(fact.source).groups()
+    model = botocore.session.get_session().get_service_model(service)
+    assert model.shape_for(shape).metadata[key] == fact.value
+
+
+@pytest.mark.parametrize("name", [name for name, fact in FACTS if fact.unit == "header"])
+def test_header_is_the_models_own(name):
+    """A header of InvokeEndpoint is spelt as the service model spells it."""
+    fact = dict(FACTS)[name]
+    model = botocore.session.get_session().get_service_model("sagemaker-runtime")
+    members = model.operation_model("InvokeEndpoint").input_shape.members
+    assert members[fact.source.rsplit(".", 1)[1]].serialization["name"] == fact.value
