@@ -34,6 +34,13 @@ class InstanceGroup:
     instance_type: str
     hosts: tuple[str, ...]
 
+    def document(self) -> dict[str, Json]:
+        return {
+            "instance_group_name": self.name,
+            "instance_type": self.instance_type,
+            "hosts": [*self.hosts],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -81,20 +88,12 @@ class Cluster:
 
     def document(self) -> dict[str, Json]:
         """The file's JSON: `hosts` sorted as text, as SageMaker does."""
-        groups: list[Json] = [
-            {
-                "instance_group_name": group.name,
-                "instance_type": group.instance_type,
-                "hosts": list(group.hosts),
-            }
-            for group in self.all_groups
-        ]
         document: dict[str, Json] = {
             "current_host": self.current_host,
             "current_instance_type": self.current_instance_type,
             "current_group_name": self.current_group,
-            "hosts": sorted(self.hosts),
-            "instance_groups": groups,
+            "hosts": [*sorted(self.hosts)],
+            "instance_groups": [group.document() for group in self.all_groups],
             "network_interface_name": self.network_interface,
         }
         if self.topology:

@@ -1,1 +1,1 @@
-"""The training image: the `train` supervisor (standard library only), and what user scripts may import."""
+"""The training image: the `train` supervisor, and what user scripts may import (torch, late)."""

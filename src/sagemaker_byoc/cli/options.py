@@ -1,0 +1,93 @@
+"""Options that several commands share, and the parsing of their values."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagemaker_byoc.cli import console
+from sagemaker_byoc.local.engines import process
+from sagemaker_byoc.local.engines.container import Engine
+from sagemaker_byoc.local.engines.docker import DockerEngine
+from sagemaker_byoc.local.errors import RequestError
+
+ENGINES = ("process", "docker")
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A folder of user code, and the file in it to start where the user named one."""
+
+    folder: Path
+    entry_point: str | None
+
+    @property
+    def name(self) -> str:
+        """A legal job name made from the folder's."""
+        stem = re.sub(r"[^a-zA-Z0-9]+", "-", self.folder.resolve().name).strip("-")
+        return stem[:40].strip("-") or "program"
+
+
+def parse_program(path: Path) -> Program:
+    """PROGRAM of the command line: a folder, or one file of it."""
+    if path.is_dir():
+        return Program(path, None)
+    if path.is_file():
+        return Program(path.parent, path.name)
+    raise RequestError(
+        f"there is no program {path}", cure="Name a folder with a train.py, or a file"
+    )
+
+
+def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
+    """KEY=VALUE, each key once."""
+    values: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise RequestError(
+                f"{option} {pair!r} is not KEY=VALUE", cure=f"Write {option} KEY=VALUE"
+            )
+        if key in values:
+            raise RequestError(f"{option} {key!r} is given twice", cure="Give it once")
+        values[key] = value
+    return values
+
+
+def add_engine(parser: argparse.ArgumentParser, default_image: str) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="process",
+        help="process: this Python, no Docker needed (default); docker: a real container",
+    )
+    parser.add_argument(
+        "--image", default=default_image, help=f"for --engine docker (default: {default_image})"
+    )
+    parser.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a variable of the container; may be repeated",
+    )
+
+
+def make_engine(name: str, scratch: Path, *, mount_inputs: bool = False) -> Engine:
+    if name == "docker":
+        return DockerEngine(mount_inputs=mount_inputs)
+    engine = process.make_engine(scratch)
+    if not engine.unshare:
+        console.detail(
+            "this kernel forbids mount namespaces: /opt/ml is moved with SAGEMAKER_BASE_DIR"
+        )
+    return engine
+
+
+def unique_name(stem: str) -> str:
+    """`stem` and the time, in UTC, as SageMaker's SDK names jobs."""
+    return f"{stem}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"

@@ -1,0 +1,124 @@
+"""`byoc serve`: one endpoint on this machine, until it is interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import tempfile
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+from sagemaker_byoc.cli import console, options
+from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+from sagemaker_byoc.local.engines.container import Engine
+from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.local.hosting.endpoint import (
+    DEFAULT_IMAGE,
+    EndpointRequest,
+    free_port,
+    open_endpoint,
+)
+
+HELP = "Serve a model as SageMaker would, on this machine."
+_WATCH_SECONDS = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "program",
+        type=Path,
+        nargs="?",
+        metavar="PROGRAM",
+        help="the folder of inference.py, or its file; none where the model needs none",
+    )
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR|model.tar.gz")
+    parser.add_argument(
+        "--port", type=_port, default=http.PORT.value, help="of 127.0.0.1 (default: 8080; 0: any)"
+    )
+    parser.add_argument(
+        "--startup-timeout",
+        type=float,
+        default=http.STARTUP_TIMEOUT.value,
+        metavar="SECONDS",
+        help=f"until /ping must be 200 (default: {http.STARTUP_TIMEOUT.value})",
+    )
+    options.add_engine(parser, DEFAULT_IMAGE)
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError("is not a TCP port; use 0 to 65535")
+    return number
+
+
+def run(arguments: argparse.Namespace) -> int:
+    program = None if arguments.program is None else options.parse_program(arguments.program)
+    if not arguments.model.exists():
+        raise RequestError(
+            f"there is no model {arguments.model}",
+            cure="Name a folder, or the model.tar.gz that `byoc train` wrote",
+        )
+    port = arguments.port or free_port()
+    with tempfile.TemporaryDirectory(prefix="byoc-") as folder:
+        engine = options.make_engine(arguments.engine, Path(folder, "probe"))
+        request = EndpointRequest(
+            name=options.unique_name(program.name if program else "model"),
+            work=Path(folder, "ml"),
+            model=arguments.model.resolve(),
+            port=port,
+            program=None if program is None else program.folder.resolve(),
+            entry_point=None if program is None else program.entry_point,
+            image=arguments.image,
+            environment=options.parse_pairs("--env", arguments.env),
+            startup_timeout=arguments.startup_timeout,
+        )
+        console.step(f"endpoint {request.name} ({engine.name})")
+        with _Interruption() as interruption:
+            return _serve(request, engine, interruption)
+
+
+class _Interruption:
+    """Ctrl-C and SIGTERM: before the endpoint is healthy they end everything, then they ask."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.signal = 0
+        self.healthy = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = number
+        self.asked.set()
+        if not self.healthy:
+            raise KeyboardInterrupt
+
+
+def _serve(request: EndpointRequest, engine: Engine, interruption: _Interruption) -> int:
+    """Until a signal, or until the container ends by itself, which is a failure."""
+    with open_endpoint(request, engine, lambda line: console.log_line("serve", line)) as endpoint:
+        interruption.healthy = True
+        console.step(f"{endpoint.url} is healthy; Ctrl-C ends it")
+        console.result(endpoint.url)
+        while not interruption.asked.wait(timeout=_WATCH_SECONDS):
+            code = endpoint.exit_code()
+            if code is not None:
+                console.error(f"the container ended with exit code {code}", "Read its log above")
+                return 1
+        code = endpoint.stop()
+    console.step(f"stopped, exit code {code}")
+    if code != 0:
+        return 1
+    return SIGNAL_BASE + signal.SIGINT if interruption.signal == signal.SIGINT else 0

@@ -1,0 +1,124 @@
+"""`byoc train`: one training job on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from sagemaker_byoc.cli import console, options
+from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.local.jobs.training import (
+    DEFAULT_IMAGE,
+    Status,
+    StopSwitch,
+    TrainingRequest,
+    TrainingResult,
+    run_training_job,
+)
+
+HELP = "Run a training program as SageMaker would, on this machine."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("program", type=Path, metavar="PROGRAM", help="its folder, or its file")
+    parser.add_argument(
+        "--channel",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="input data; may be repeated",
+    )
+    parser.add_argument(
+        "--hp",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="hyperparameters; may be repeated",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="for the artifacts (default: byoc-jobs/NAME)"
+    )
+    parser.add_argument("--name", help="of the job (default: from the program and the time)")
+    options.add_engine(parser, DEFAULT_IMAGE)
+    parser.add_argument(
+        "--mount",
+        action="store_true",
+        help="docker: mount the channels read-only instead of copying them (large data)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    program = options.parse_program(arguments.program)
+    name = arguments.name or options.unique_name(program.name)
+    output = arguments.output or Path("byoc-jobs") / name
+    if arguments.mount and arguments.engine != "docker":
+        raise RequestError("--mount needs --engine docker", cure="Leave it out: nothing is copied")
+    request = TrainingRequest(
+        name=name,
+        output=output.resolve(),
+        program=program.folder.resolve(),
+        entry_point=program.entry_point,
+        image=arguments.image,
+        channels={
+            channel: Path(folder)
+            for channel, folder in options.parse_pairs("--channel", arguments.channel).items()
+        },
+        hyperparameters=options.parse_pairs("--hp", arguments.hp),
+        environment=options.parse_pairs("--env", arguments.env),
+    )
+    scratch = request.output / ".probe"
+    try:
+        engine = options.make_engine(arguments.engine, scratch, mount_inputs=arguments.mount)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    console.step(f"training job {name} ({engine.name})")
+    with _stop_on_signal() as (stop, received):
+        result = run_training_job(
+            request, engine, lambda line: console.log_line("algo-1", line), stop
+        )
+    _report(result)
+    if received:
+        return SIGNAL_BASE + received[0]
+    return 0 if result.status is Status.COMPLETED else 1
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[tuple[StopSwitch, list[int]]]:
+    """The first Ctrl-C or SIGTERM asks the job to stop and save; a second Ctrl-C gives up."""
+    stop = StopSwitch()
+    received: list[int] = []
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+        stop.ask()
+
+    previous = {
+        number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stop, received
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+
+
+def _report(result: TrainingResult) -> None:
+    console.step(f"{result.status} in {result.seconds:.1f} s, exit code {result.exit_code}")
+    if result.failure_reason is not None:
+        for line in result.failure_reason.splitlines():
+            console.detail(line)
+    if result.output is not None:
+        console.detail(f"output data: {result.output}")
+    if result.model is not None:
+        console.result(str(result.model))
+    elif result.status is Status.COMPLETED:
+        console.detail("the program left /opt/ml/model empty: there is no model.tar.gz")

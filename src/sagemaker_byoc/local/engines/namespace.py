@@ -1,0 +1,93 @@
+"""Run a command in a mount namespace that shows a host folder as /opt/ml.
+
+    unshare --mount … python -I -m sagemaker_byoc.local.engines.namespace ROOT [DST=SRC …] -- CMD …
+
+Runs inside the new namespace, mounts, and becomes the command: its pid and signals are the
+caller's child's. Nothing of the mounts is seen outside, and nothing is left when it ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from sagemaker_byoc.contract.paths import DEFAULT_ROOT
+
+# <sys/mount.h>
+_MS_RDONLY = 1
+_MS_REMOUNT = 32
+_MS_BIND = 4096
+_MS_REC = 16384
+_MNT_DETACH = 2
+
+CANNOT_MOUNT = 126
+"""Exit code when the namespace can't be prepared: nothing has been run."""
+
+
+def mount(source: str, target: Path, flags: int, kind: str | None = None) -> None:
+    """mount(2); raises OSError with the target's name."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.mount(
+        source.encode(), bytes(target), kind.encode() if kind else None, ctypes.c_ulong(flags), None
+    )
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(target))
+
+
+def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
+    mount(str(source), target, _MS_BIND | _MS_REC)
+    if read_only:
+        # The kernel takes "read-only" only in a second step.
+        mount(str(source), target, _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
+
+
+def make_mount_point(target: Path, scratch: Path) -> None:
+    """Make `target` exist in this namespace only: its parent's contents, plus the new folder.
+
+    The parent is covered by an empty tmpfs, on which everything it held is bound again.
+    `scratch` is an empty folder's name that is used meanwhile.
+    """
+    if target.is_dir():
+        return
+    parent = target.parent
+    scratch.mkdir()
+    mount(str(parent), scratch, _MS_BIND | _MS_REC)
+    mount("tmpfs", parent, 0, "tmpfs")
+    for entry in scratch.iterdir():
+        again = parent / entry.name
+        if entry.is_symlink():
+            again.symlink_to(entry.readlink())
+        elif entry.is_dir():
+            again.mkdir()
+            bind(entry, again)
+        else:
+            again.touch()
+            bind(entry, again)
+    target.mkdir()
+    ctypes.CDLL(None).umount2(bytes(scratch), _MNT_DETACH)
+    scratch.rmdir()
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    split = arguments.index("--")
+    root, *pairs = arguments[:split]
+    command = arguments[split + 1 :]
+    try:
+        make_mount_point(DEFAULT_ROOT, Path(root, ".behind"))
+        bind(Path(root), DEFAULT_ROOT)
+        for pair in pairs:
+            relative, _, source = pair.partition("=")
+            bind(Path(source), DEFAULT_ROOT / relative, read_only=True)
+    except OSError as error:
+        sys.stderr.write(f"byoc: can't mount {error.filename}: {error.strerror}\n")
+        raise SystemExit(CANNOT_MOUNT) from error
+    os.execvp(command[0], list(command))  # noqa: S606 - to become the command is the point
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

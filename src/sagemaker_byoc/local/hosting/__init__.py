@@ -1,0 +1,1 @@
+"""Endpoints: a serving container and the way to it."""
