@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 import re
@@ -19,6 +20,14 @@ FACTS = [
     for name, value in vars(importlib.import_module(f"sagemaker_byoc.contract.{module}")).items()
     if isinstance(value, Fact)
 ]
+
+
+@functools.cache
+def service_model(name):
+    """Loading one takes a second."""
+    return botocore.session.get_session().get_service_model(name)
+
+
 METADATA = re.compile(rf"{API_MODEL}: ([a-z-]+)\.(\w+)\.(max|pattern)")
 
 
@@ -38,14 +47,14 @@ def test_has_source_and_date(name, fact):
 def test_equals_the_service_model(name, fact):
     """A limit that cites the service model has the value that AWS publishes there."""
     service, shape, key = METADATA.match(fact.source).groups()
-    model = botocore.session.get_session().get_service_model(service)
-    assert model.shape_for(shape).metadata[key] == fact.value
+    assert service_model(service).shape_for(shape).metadata[key] == fact.value
 
 
 @pytest.mark.parametrize("name", [name for name, fact in FACTS if fact.unit == "header"])
 def test_header_is_the_models_own(name):
     """A header of InvokeEndpoint is spelt as the service model spells it."""
     fact = dict(FACTS)[name]
-    model = botocore.session.get_session().get_service_model("sagemaker-runtime")
-    members = model.operation_model("InvokeEndpoint").input_shape.members
+    members = (
+        service_model("sagemaker-runtime").operation_model("InvokeEndpoint").input_shape.members
+    )
     assert members[fact.source.rsplit(".", 1)[1]].serialization["name"] == fact.value
