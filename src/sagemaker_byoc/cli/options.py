@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -77,10 +78,11 @@ def add_engine(parser: argparse.ArgumentParser, default_image: str) -> None:
     )
 
 
-def make_engine(name: str, scratch: Path, *, mount_inputs: bool = False) -> Engine:
+def make_engine(name: str, *, mount_inputs: bool = False) -> Engine:
     if name == "docker":
         return DockerEngine(mount_inputs=mount_inputs)
-    engine = process.make_engine(scratch)
+    with tempfile.TemporaryDirectory(prefix="byoc-") as scratch:
+        engine = process.make_engine(Path(scratch))
     if not engine.unshare:
         console.detail(
             "this kernel forbids mount namespaces: /opt/ml is moved with SAGEMAKER_BASE_DIR"

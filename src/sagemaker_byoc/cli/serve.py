@@ -63,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
             cure="Name a folder, or the model.tar.gz that `byoc train` wrote",
         )
     port = arguments.port or free_port()
+    engine = options.make_engine(arguments.engine)
     with tempfile.TemporaryDirectory(prefix="byoc-") as folder:
-        engine = options.make_engine(arguments.engine, Path(folder, "probe"))
         request = EndpointRequest(
             name=options.unique_name(program.name if program else "model"),
             work=Path(folder, "ml"),

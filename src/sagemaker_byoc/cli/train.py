@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,11 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         hyperparameters=options.parse_pairs("--hp", arguments.hp),
         environment=options.parse_pairs("--env", arguments.env),
     )
-    scratch = request.output / ".probe"
-    try:
-        engine = options.make_engine(arguments.engine, scratch, mount_inputs=arguments.mount)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    engine = options.make_engine(arguments.engine, mount_inputs=arguments.mount)
     console.step(f"training job {name} ({engine.name})")
     with _stop_on_signal() as (stop, received):
         result = run_training_job(

@@ -99,13 +99,18 @@ def read_channels(tree: Tree) -> dict[str, Channel]:
     return channels
 
 
-def write_channels(tree: Tree, channels: Mapping[str, Channel]) -> None:
+def check_channels(channels: Mapping[str, Channel]) -> None:
+    """Raise for what CreateTrainingJob would refuse."""
     if len(channels) > limits.CHANNELS.value:
         raise DocumentError(
             where="channels",
             what=f"are {len(channels)}, and SageMaker takes {limits.CHANNELS.value}",
             cure="Put several data sets into one channel, a folder each",
         )
+
+
+def write_channels(tree: Tree, channels: Mapping[str, Channel]) -> None:
+    check_channels(channels)
     write_json(
         tree.input_data_config_file,
         {name: channel.document() for name, channel in channels.items()},

@@ -75,8 +75,9 @@ class ProcessContainer:
 
     def lines(self) -> Iterator[str]:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            yield line.rstrip("\n")
+        with self.process.stdout as log:
+            for line in log:
+                yield line.rstrip("\n")
 
     def exit_code(self) -> int | None:
         returncode = self.process.poll()
@@ -145,8 +146,7 @@ def _show_inputs(spec: ContainerSpec) -> None:
 
 
 def make_engine(scratch: Path) -> ProcessEngine:
-    """The engine for this machine, which needs util-linux's unshare for a /opt/ml of its own."""
+    """The engine for this machine; `scratch` is an empty folder, used to try what is allowed."""
     if sys.platform == "win32":
         raise MachineError("the process engine needs Linux", cure="Use --engine docker")
-    scratch.mkdir(parents=True, exist_ok=True)
     return ProcessEngine.detect(scratch)

@@ -22,6 +22,8 @@ from sagemaker_byoc.local.errors import LocalError, MachineError, RequestError
 
 DEFAULT_IMAGE = "byoc-serve"
 _LAST_LINES = 20
+_LOG_SECONDS = 10.0
+"""A log ends with its container; this bounds the wait for it."""
 _POLL = 0.1
 
 
@@ -45,13 +47,34 @@ class EndpointRequest:
     startup_timeout: float = hosting.STARTUP_TIMEOUT.value
 
 
-@dataclass(slots=True)
+class ContainerLog(threading.Thread):
+    """Hands on a container's log while it runs, and keeps its end."""
+
+    def __init__(self, container: Container, on_line: Callable[[str], None]) -> None:
+        super().__init__(daemon=True)
+        self._container = container
+        self._on_line = on_line
+        self._last: deque[str] = deque(maxlen=_LAST_LINES)
+
+    def run(self) -> None:
+        for line in self._container.lines():
+            self._last.append(line)
+            self._on_line(line)
+
+    def end(self) -> str:
+        """The last lines, indented; of a container that has ended, up to its very last."""
+        if self._container.exit_code() is not None:
+            self.join(_LOG_SECONDS)
+        return "".join(f"\n  {line}" for line in self._last) or " (it is empty)"
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """A running endpoint at `url`."""
 
     container: Container
     url: str
-    _reader: threading.Thread
+    log: ContainerLog
 
     def exit_code(self) -> int | None:
         return self.container.exit_code()
@@ -59,7 +82,7 @@ class Endpoint:
     def stop(self) -> int:
         """SIGTERM, up to 30 s for what is in flight, SIGKILL; the container's exit code."""
         self.container.stop(lifecycle.SERVE_STOP_GRACE.value)
-        self._reader.join()
+        self.log.join(_LOG_SECONDS)
         return self.container.wait()
 
 
@@ -72,23 +95,16 @@ def open_endpoint(
     Raises RequestError, MachineError, ArchiveError, or EndpointError with the log's last lines.
     """
     require_free(request.port)
-    tree = Tree(request.work)
     try:
-        container = engine.start(_lay_out(request, tree))
+        container = engine.start(_lay_out(request, Tree(request.work)))
+        log = ContainerLog(container, on_line)
+        log.start()
         try:
-            last: deque[str] = deque(maxlen=_LAST_LINES)
-
-            def read() -> None:
-                for line in container.lines():
-                    last.append(line)
-                    on_line(line)
-
-            reader = threading.Thread(target=read, daemon=True)
-            reader.start()
-            wait_until_healthy(container, request.port, request.startup_timeout, last)
-            yield Endpoint(container, f"http://127.0.0.1:{request.port}", reader)
+            wait_until_healthy(container, request.port, request.startup_timeout, log)
+            yield Endpoint(container, f"http://127.0.0.1:{request.port}", log)
         finally:
             container.close()
+            log.join(_LOG_SECONDS)
     finally:
         shutil.rmtree(request.work, ignore_errors=True)
 
@@ -112,7 +128,7 @@ def free_port() -> int:
         return port
 
 
-def wait_until_healthy(container: Container, port: int, timeout: float, last: deque[str]) -> None:
+def wait_until_healthy(container: Container, port: int, timeout: float, log: ContainerLog) -> None:
     """Ping as SageMaker does until 200; raise EndpointError as soon as that can't come any more."""
     deadline = time.monotonic() + timeout
     answer = "no answer"
@@ -120,7 +136,7 @@ def wait_until_healthy(container: Container, port: int, timeout: float, last: de
         code = container.exit_code()
         if code is not None:
             raise EndpointError(
-                _with_log(f"the serving container ended with exit code {code}", last),
+                f"the serving container ended with exit code {code}; its log ends:{log.end()}",
                 cure="Mend what its log names, then serve again",
             )
         status, answer = ping(port)
@@ -128,7 +144,7 @@ def wait_until_healthy(container: Container, port: int, timeout: float, last: de
             return
         time.sleep(_POLL)
     raise EndpointError(
-        _with_log(f"/ping was not 200 within {timeout:.0f} s (last: {answer})", last),
+        f"/ping was not 200 within {timeout:.0f} s ({answer}); its log ends:{log.end()}",
         cure="Load the model faster, or give more time with --startup-timeout",
     )
 
@@ -183,9 +199,3 @@ def _check(request: EndpointRequest) -> None:
         )
     if request.program is not None and not request.program.is_dir():
         raise RequestError(f"there is no program folder {request.program}", cure="Check the path")
-
-
-def _with_log(what: str, last: deque[str]) -> str:
-    if not last:
-        return f"{what}; its log is empty"
-    return "\n".join([f"{what}; the end of its log:", *(f"  {line}" for line in last), ""])

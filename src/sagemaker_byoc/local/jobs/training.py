@@ -7,12 +7,13 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from sagemaker_byoc.contract import archives, environment, lifecycle, limits
-from sagemaker_byoc.contract.channels import Channel, write_channels
+from sagemaker_byoc.contract.channels import Channel, check_channels, write_channels
 from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.failure import read_failure
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
@@ -103,6 +104,8 @@ def run_training_job(
         return _verdict(request, tree, code, seconds, stopped=stop.asked)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        with suppress(OSError):  # which it is where there are artifacts
+            request.output.rmdir()
 
 
 def check(request: TrainingRequest) -> None:
@@ -115,6 +118,8 @@ def check(request: TrainingRequest) -> None:
     folders = {f"channel {name!r}": folder for name, folder in request.channels.items()}
     if request.program is not None:
         folders["the program"] = request.program
+    Hyperparameters(request.hyperparameters).check()
+    check_channels({name: Channel(name) for name in request.channels})
     for what, folder in folders.items():
         if not folder.is_dir():
             raise RequestError(f"{what}: there is no folder {folder}", cure="Check the path")

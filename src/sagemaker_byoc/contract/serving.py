@@ -1,0 +1,55 @@
+"""The variables that configure a serving container, and the limits that follow from the platform's.
+
+Names without BYOC are the platform's, or were given a meaning by AWS's serving toolkits and by the
+classic example container; endpoints that exist already set them.
+"""
+
+from __future__ import annotations
+
+from sagemaker_byoc.contract.facts import GUIDE, Fact
+
+_TOOLKIT = "sagemaker-inference-toolkit 1.10.1: parameters.py, environment.py"
+_CLASSIC = "amazon-sagemaker-examples: scikit_bring_your_own container, serve"
+_OURS = "our choice: docs/decisions/0002"
+_BATCH = f"{GUIDE}: batch-transform, your-algorithms-batch-code"
+_CHECKED = "2026-11-23"
+
+
+def _variable(name: str, source: str, note: str = "") -> Fact[str]:
+    return Fact(name, "variable", source, _CHECKED, note)
+
+
+BIND_TO_PORT = _variable("SAGEMAKER_BIND_TO_PORT", f"{GUIDE}: inference-pipeline-real-time")
+BIND_HOST = _variable("BYOC_BIND_HOST", _OURS, "127.0.0.1 where the host is the user's own machine")
+BATCH = _variable("SAGEMAKER_BATCH", _BATCH, "true in a batch transform job")
+MAX_PAYLOAD_IN_MB = _variable(
+    "SAGEMAKER_MAX_PAYLOAD_IN_MB", _BATCH, "0 means unbounded, and only in a batch transform job"
+)
+WORKERS = _variable("SAGEMAKER_MODEL_SERVER_WORKERS", _TOOLKIT)
+CLASSIC_WORKERS = _variable("MODEL_SERVER_WORKERS", _CLASSIC)
+TIMEOUT = _variable(
+    "SAGEMAKER_MODEL_SERVER_TIMEOUT",
+    _TOOLKIT,
+    "seconds here; the toolkit hands it to a server that reads it as minutes",
+)
+CLASSIC_TIMEOUT = _variable("MODEL_SERVER_TIMEOUT", _CLASSIC, "seconds")
+DEFAULT_ACCEPT = _variable("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", _TOOLKIT)
+PROGRAM = _variable("SAGEMAKER_PROGRAM", _TOOLKIT, "the file that holds the handlers")
+SUBMIT_DIRECTORY = _variable("SAGEMAKER_SUBMIT_DIRECTORY", _TOOLKIT)
+QUEUE = _variable("BYOC_QUEUE", _OURS, "requests that may wait for a model worker")
+STUCK_GRACE = _variable(
+    "BYOC_STUCK_GRACE", _OURS, "seconds past its deadline after which a request's worker is killed"
+)
+CSV_HEADER = _variable("BYOC_CSV_HEADER", _OURS, "absent, present or auto")
+
+DEFAULT_PROGRAM = Fact("inference.py", "file name", _TOOLKIT, _CHECKED)
+REALTIME_DEADLINE = Fact(
+    58.0, "seconds", _OURS, _CHECKED, "the platform's 60 less what the answer needs to travel"
+)
+BATCH_DEADLINE = Fact(
+    598.0,
+    "seconds",
+    f"{GUIDE}: ModelClientConfig.InvocationsTimeoutInSeconds, default 600",
+    _CHECKED,
+    "the container is not told the job's own value",
+)

@@ -1,0 +1,87 @@
+"""What the Docker engine is asked to do, seen without an engine."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+
+import pytest
+
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local.engines import docker
+from sagemaker_byoc.local.engines.container import ContainerSpec
+from sagemaker_byoc.local.engines.docker import DockerEngine, program_folder, write_tree
+from sagemaker_byoc.local.errors import MachineError, RequestError
+
+
+@pytest.fixture
+def spec(tmp_path):
+    return ContainerSpec(
+        name="byoc-job",
+        argument="train",
+        tree=Tree(tmp_path / "ml"),
+        environment={"A": "1"},
+        image="byoc-train",
+        program=tmp_path,
+        inputs={"input/data/train": tmp_path},
+        port=8123,
+    )
+
+
+def test_create_arguments(spec):
+    """The image gets the contract's argument last; nothing of the host is mounted or inherited."""
+    arguments = DockerEngine().create_arguments(spec)
+    assert arguments[-2:] == ["byoc-train", "train"]
+    assert arguments[:4] == ["--name", "byoc-job", "--hostname", "algo-1"]
+    assert "127.0.0.1:8123:8080" in arguments
+    variables = [arguments[i + 1] for i, word in enumerate(arguments) if word == "--env"]
+    assert variables == ["SAGEMAKER_SUBMIT_DIRECTORY=/opt/ml/code", "A=1"]
+    assert "--mount" not in arguments
+
+
+def test_large_inputs_are_mounted_on_request(spec, tmp_path):
+    """Read-only: a job can't damage the data of the machine that it runs on."""
+    arguments = DockerEngine(mount_inputs=True).create_arguments(spec)
+    mount = arguments[arguments.index("--mount") + 1]
+    assert mount == f"type=bind,src={tmp_path},dst=/opt/ml/input/data/train,readonly"
+
+
+def test_tree_is_copied_as_root_and_without_leftovers(tmp_path):
+    """Folders land under /opt/ml; caches and repositories of the program stay at home."""
+    program = tmp_path / "program"
+    for name in ("train.py", "__pycache__/train.pyc", ".git/config"):
+        file = program / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    stream = io.BytesIO()
+    write_tree(stream, {"code": program})
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as tar:
+        members = tar.getmembers()
+    assert [member.name for member in members] == ["opt/ml/code", "opt/ml/code/train.py"]
+    assert {(member.uid, member.gid) for member in members} == {(0, 0)}
+
+
+def test_a_home_folder_is_no_program(tmp_path, monkeypatch):
+    """Data by mistake is refused by size, with the cure."""
+    monkeypatch.setattr(docker, "PROGRAM_LIMIT", 10)
+    (tmp_path / "data.bin").write_bytes(b"x" * 11)
+    with pytest.raises(RequestError, match="--channel"):
+        program_folder(tmp_path)
+
+
+def test_no_client_is_a_machine_error(monkeypatch, spec):
+    """The cure names the other engine."""
+    monkeypatch.setenv("DOCKER", "/nonexistent/docker")
+    with pytest.raises(MachineError, match="--engine process"):
+        DockerEngine().start(spec)
+
+
+def test_dead_engine_is_told_in_dockers_words(monkeypatch, spec, tmp_path):
+    """What the client printed reaches the user."""
+    client = tmp_path / "docker"
+    client.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("DOCKER", str(client))
+    with pytest.raises(MachineError, match="Cannot connect to the Docker daemon"):
+        DockerEngine().start(spec)

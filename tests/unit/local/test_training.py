@@ -1,0 +1,196 @@
+"""One training job on the process engine: the real supervisor, real programs, no Docker."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from sagemaker_byoc.contract.errors import DocumentError
+from sagemaker_byoc.local.engines.process import ProcessEngine, make_engine
+from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.local.jobs.training import Status, StopSwitch, TrainingRequest, run_training_job
+
+
+@pytest.fixture(scope="module")
+def namespace_engine(tmp_path_factory):
+    engine = make_engine(tmp_path_factory.mktemp("probe"))
+    if not engine.unshare:
+        pytest.skip("this kernel forbids mount namespaces")
+    return engine
+
+
+@pytest.fixture(params=["namespace", "relocated"])
+def engine(request):
+    """Both ways in which the process engine shows a tree."""
+    if request.param == "relocated":
+        return ProcessEngine(())
+    return request.getfixturevalue("namespace_engine")
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Run a program's text as a job; returns its result and its log."""
+
+    def run(engine, text, *, stop=None, on_line=None, **more):
+        program = tmp_path / "program"
+        program.mkdir()
+        (program / "train.py").write_text(textwrap.dedent(text))
+        log = []
+        request = TrainingRequest(
+            **{
+                "name": "job-1",
+                "output": tmp_path / "out",
+                "program": program,
+                "channels": {},
+                "hyperparameters": {},
+                "environment": {},
+                **more,
+            }
+        )
+        result = run_training_job(request, engine, on_line or log.append, stop or StopSwitch())
+        return result, log
+
+    return run
+
+
+def host_opt():
+    return sorted(str(path) for path in Path("/opt").glob("*"))
+
+
+def test_reads_channels_and_writes_a_model(engine, job, tmp_path):
+    """Channel and hyperparameters in, model.tar.gz and output.tar.gz out, nothing else left."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "rows.csv").write_text("1,2")
+    result, log = job(
+        engine,
+        """
+        import os, sys
+        rows = open(os.environ["SM_CHANNEL_TRAIN"] + "/rows.csv").read()
+        open(os.environ["SM_MODEL_DIR"] + "/model.txt", "w").write(rows + sys.argv[2])
+        open(os.environ["SM_OUTPUT_DATA_DIR"] + "/report", "w").write("fine")
+        print("hello", os.environ["TRAINING_JOB_NAME"])
+        """,
+        channels={"train": data},
+        hyperparameters={"epochs": "3"},
+    )
+    assert result.status is Status.COMPLETED
+    assert result.exit_code == 0
+    assert result.failure_reason is None
+    assert "hello job-1" in log
+    with tarfile.open(result.model) as tar:
+        assert tar.extractfile("model.txt").read() == b"1,23"
+    with tarfile.open(result.output) as tar:
+        assert tar.getnames() == ["report"]
+    names = {entry.name for entry in (tmp_path / "out").iterdir()}
+    assert names == {"model.tar.gz", "output.tar.gz"}
+    assert (data / "rows.csv").read_text() == "1,2"
+
+
+def test_namespace_shows_opt_ml_and_protects_the_data(namespace_engine, job, tmp_path):
+    """/opt/ml is there, a channel can't be written, and the host sees nothing of it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "rows.csv").write_text("1,2")
+    before = host_opt()
+    result, log = job(
+        namespace_engine,
+        """
+        try:
+            open("/opt/ml/input/data/train/rows.csv", "w")
+        except OSError as error:
+            print("refused:", error.strerror)
+        open("/opt/ml/model/m", "w").write("x")
+        """,
+        channels={"train": data},
+    )
+    assert result.status is Status.COMPLETED
+    assert "refused: Read-only file system" in log
+    assert (data / "rows.csv").read_text() == "1,2"
+    assert host_opt() == before
+
+
+def test_failed_program_gives_its_cause(engine, job):
+    """FailureReason as SageMaker words it: the exception first, then the exit code."""
+    result, _ = job(engine, "raise ValueError('no such label')")
+    assert result.status is Status.FAILED
+    assert result.exit_code == 1
+    assert result.failure_reason.startswith("AlgorithmError: ValueError: no such label")
+    assert result.failure_reason.endswith("exit code: 1")
+    assert result.model is None
+
+
+def test_partial_model_of_a_failed_job_is_kept(engine, job):
+    """What a program saved before it failed is not lost."""
+    result, _ = job(
+        engine,
+        """
+        import os, sys
+        open(os.environ["SM_MODEL_DIR"] + "/half", "w").write("x")
+        sys.exit(3)
+        """,
+    )
+    assert result.exit_code == 3
+    assert result.model.exists()
+
+
+def test_stop_lets_the_program_save(engine, job):
+    """SIGTERM reaches the program, what it saves is packed, its exit code is kept."""
+    stop = StopSwitch()
+    log = []
+
+    def on_line(line):
+        log.append(line)
+        if line == "training":
+            stop.ask()
+
+    result, _ = job(
+        engine,
+        """
+        import os, signal, sys
+        def save(*_):
+            open(os.environ["SM_MODEL_DIR"] + "/saved", "w").write("x")
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, save)
+        print("training")
+        signal.pause()
+        """,
+        stop=stop,
+        on_line=on_line,
+    )
+    assert result.status is Status.STOPPED
+    assert result.exit_code == 0
+    with tarfile.open(result.model) as tar:
+        assert tar.getnames() == ["saved"]
+    assert threading.active_count() < 5
+
+
+def test_program_sees_nothing_of_the_hosts_environment(engine, job, monkeypatch):
+    """Credentials of the developer's shell stay there."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    _, log = job(engine, "import os, json; print(json.dumps(dict(os.environ)))")
+    environment = next(json.loads(line) for line in log if line.startswith("{"))
+    assert "AWS_SECRET_ACCESS_KEY" not in environment
+    assert environment["TRAINING_JOB_ARN"].endswith(":training-job/job-1")
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "words"),
+    [
+        ({"name": "no_underscores"}, RequestError, "not a legal job name"),
+        ({"channels": {"train": "/nonexistent"}}, RequestError, "no folder /nonexistent"),
+        ({"hyperparameters": {"k": "v" * 3000}}, DocumentError, "limit 2500"),
+    ],
+)
+def test_what_sagemaker_refuses_is_refused(job, tmp_path, more, error, words):
+    """Before anything runs, and nothing is left behind."""
+    if "channels" in more:
+        more = {"channels": {name: Path(folder) for name, folder in more["channels"].items()}}
+    with pytest.raises(error, match=words):
+        job(ProcessEngine(()), "print('ran')", **more)
+    assert not (tmp_path / "out" / ".work").exists()
