@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from sagemaker_byoc.contract.environment import Hardware
-from sagemaker_byoc.training.cgroup import cpu_quota
+from sagemaker_byoc.contract.job import Hardware
+from sagemaker_byoc.training.supervisor.cgroup import cpu_quota
 
 NVIDIA_PROC = Path("/proc/driver/nvidia/gpus")
 DEVICES = Path("/dev")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sagemaker_byoc.contract.environment import PROGRAM, Job
+from sagemaker_byoc.contract.environment import PROGRAM
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.job import Job
 
 PROGRAM_KEY = "sagemaker_program"
 USUAL_NAMES = ("train.py", "train.sh")
+BASH = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash")
 SHOWN = 20
 
 
@@ -42,7 +43,7 @@ def command(folder: Path, entry: str) -> tuple[str, ...]:
         case ".py":
             return (sys.executable, str(path))
         case ".sh":
-            return (shutil.which("bash") or "/bin/sh", str(path))
+            return (next(filter(os.path.exists, BASH), "/bin/sh"), str(path))
     if os.access(path, os.X_OK):
         return (str(path),)
     raise ContractError(

@@ -14,13 +14,14 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 def cpu_quota(mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> float | None:
     """How many CPUs the tightest limit above this process allows; None without a limit."""
-    limits = []
-    for folder in _ancestry(mount, membership, ""):
-        limits.append(_ratio(_words(folder / "cpu.max")))
-    for folder in _ancestry(mount / "cpu", membership, "cpu"):
-        quota, period = folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"
-        limits.append(_ratio(_words(quota) + _words(period)))
-    return min((limit for limit in limits if limit is not None), default=None)
+    limits = [
+        *(_words(folder / "cpu.max") for folder in _ancestry(mount, membership, "")),
+        *(
+            _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
+            for folder in _ancestry(mount / "cpu", membership, "cpu")
+        ),
+    ]
+    return min((ratio for words in limits if (ratio := _ratio(words)) is not None), default=None)
 
 
 def oom_kills(mount: Path = MOUNT, membership: Path = MEMBERSHIP) -> int:

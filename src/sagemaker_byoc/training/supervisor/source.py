@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from sagemaker_byoc.contract.environment import SUBMIT_DIRECTORY, Job
+from sagemaker_byoc.contract.environment import SUBMIT_DIRECTORY
 from sagemaker_byoc.contract.errors import ArchiveError, ContractError
+from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.paths import baked_program_dir
-from sagemaker_byoc.training.bridge import fetch
+from sagemaker_byoc.training.supervisor.bridge import fetch
 
 CODE_CHANNEL = "code"
 NO_CODE = frozenset({"__pycache__", "lost+found"})
@@ -48,7 +49,7 @@ def find_source(job: Job, environ: Mapping[str, str]) -> Source:
             "hyperparameter sagemaker_submit_directory",
         )
     taken, *others = usable
-    folder = taken.folder()
+    folder = taken.folder().absolute()
     return Source(
         folder=folder,
         origin=taken.origin,
@@ -84,7 +85,7 @@ def _make_ready(origin: str, place: str) -> Path:
     path = Path(place.removeprefix("file://"))
     if path.name.endswith(ARCHIVES) and path.is_file():
         folder = _fresh_folder()
-        unpack(path, folder)
+        _unpack(path, folder)
         return folder
     if not _holds_code(path):
         raise ContractError(
@@ -95,18 +96,16 @@ def _make_ready(origin: str, place: str) -> Path:
     return path
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack user code; members that would leave `folder` are refused."""
-    import tarfile  # noqa: PLC0415 - few jobs need it, and each pays for its import
+def _unpack(archive: Path, folder: Path) -> None:
+    from sagemaker_byoc.contract.archives import unpack  # noqa: PLC0415 - it imports tarfile
 
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ArchiveError(
+        unpack(archive, folder)
+    except ArchiveError as error:
+        raise ContractError(
             where=str(archive),
-            what=f"can't be unpacked ({error})",
-            cure="Pack it with `tar -czf code.tar.gz -C FOLDER .`",
+            what=f"can't be unpacked: it {error.what}",
+            cure="Pack the code with: tar -C FOLDER -czf code.tar.gz .",
         ) from error
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters, decode
-from sagemaker_byoc.training.options import Form, Option, declared_options
+from sagemaker_byoc.training.supervisor.options import Form, Option, declared_options
 
 # The only texts with a leading - that argparse takes for a value; -1e-3 is not among them.
-PLAIN_NEGATIVE = re.compile(r"-\d+|-\d*\.\d+")
+PLAIN_NEGATIVE = r"-\d+|-\d*\.\d+"
 
 
 def arguments_for(hyperparameters: Hyperparameters, program: Path) -> list[str]:
@@ -70,7 +70,7 @@ def _boolean(option: Option, *, is_true: bool) -> Iterator[str]:
 
 def _pair(spelling: str, text: str) -> Iterator[str]:
     """Two words; one, joined by =, where argparse would take the second for an option."""
-    if len(text) > 1 and text.startswith("-") and not PLAIN_NEGATIVE.fullmatch(text):
+    if len(text) > 1 and text.startswith("-") and not re.fullmatch(PLAIN_NEGATIVE, text):
         yield f"{spelling}={text}"
     else:
         yield from (spelling, text)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.hyperparameters import Hyperparameters, decode
 
 # Not max_tokens, tokenizer or tokenise: those are among the commonest hyperparameters there are.
 SECRET_KEY = re.compile(
@@ -15,7 +15,7 @@ SECRET_KEY = re.compile(
 )
 MASK = "***"
 SHORTEST = 6
-"""Shorter values are hidden beside their key, but not hunted for in other text: they'd hit words."""
+"""Shorter values are hidden beside their key, but not looked for in text: they'd hit words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,16 @@ def masked(value: Json) -> Json:
     if isinstance(value, list):
         return [masked(item) for item in value]
     return value
+
+
+def shown_values(raw: Mapping[str, str]) -> dict[str, Json]:
+    """Hyperparameters for the log: as they were written, but for what is secret in them."""
+    shown: dict[str, Json] = {}
+    for key, text in raw.items():
+        value = decode(text)
+        is_plain = not isinstance(value, dict | list)
+        shown[key] = MASK if is_secret(key) else text if is_plain else masked(value)
+    return shown
 
 
 def _secret_texts(value: Json, *, hidden: bool = False) -> Iterator[str]:

@@ -1,0 +1,182 @@
+"""The user's program is found where it lies, and what was sent wins over what is in the image."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.training.supervisor.program import command, find_entry
+from sagemaker_byoc.training.supervisor.source import find_source
+
+
+def fill(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_text("")
+    return folder
+
+
+@pytest.fixture
+def environ(container, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(container.folder))
+    return {"BYOC_PROGRAM_DIR": str(container.folder / "baked")}
+
+
+def test_sent_code_wins(container, environ):
+    """In order: the named folder, the code channel, /opt/ml/code, the image."""
+    baked = fill(container.folder / "baked", "train.py")
+    assert find_source(container.job(), environ).folder == baked
+    code = fill(container.tree.code, "train.py")
+    found = find_source(container.job(), environ)
+    assert found.folder == code
+    assert found.passed_over == (f"{baked} (in the image)",)
+    channel = fill(container.tree.channel("code"), "train.py")
+    assert find_source(container.job(), environ).folder == channel
+    named = fill(container.folder / "named", "train.py")
+    container.config("hyperparameters", {"sagemaker_submit_directory": f'"file://{named}"'})
+    found = find_source(container.job(), environ)
+    assert found.folder == named
+    assert len(found.passed_over) == 3
+
+
+def test_hidden_files_are_no_code(container, environ):
+    """A folder with nothing but leftovers does not hide the program in the image."""
+    fill(container.tree.code, ".DS_Store")
+    (container.tree.code / "__pycache__").mkdir()
+    baked = fill(container.folder / "baked", "train.py")
+    assert find_source(container.job(), environ).folder == baked
+
+
+def test_nothing_anywhere(container, environ):
+    """The error names every place that was looked at."""
+    with pytest.raises(ContractError) as caught:
+        find_source(container.job(), environ)
+    for place in (container.tree.code, container.tree.channel("code"), container.folder / "baked"):
+        assert str(place) in str(caught.value)
+
+
+def test_named_place_that_is_not_there(container, environ):
+    """An explicit place is never replaced by another behind the user's back."""
+    fill(container.tree.code, "train.py")
+    environ["SAGEMAKER_SUBMIT_DIRECTORY"] = "/nowhere/at/all"
+    with pytest.raises(ContractError, match="/nowhere/at/all"):
+        find_source(container.job(), environ)
+
+
+def test_archive_is_unpacked(container, environ):
+    """A local .tar.gz becomes a folder."""
+    fill(container.folder / "made", "train.py")
+    archive = container.folder / "code.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(container.folder / "made" / "train.py", "train.py")
+    environ["SAGEMAKER_SUBMIT_DIRECTORY"] = str(archive)
+    found = find_source(container.job(), environ)
+    assert [path.name for path in found.folder.iterdir()] == ["train.py"]
+
+
+def test_archive_that_climbs_out_is_refused(container, environ):
+    """No member of an archive is written outside its folder."""
+    archive = container.folder / "code.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(__file__, "../../climbed.py")
+    environ["SAGEMAKER_SUBMIT_DIRECTORY"] = str(archive)
+    with pytest.raises(ContractError, match=r"climbed\.py"):
+        find_source(container.job(), environ)
+
+
+def test_s3_without_the_toolkit(container, environ, monkeypatch):
+    """Code in S3 needs sagemaker-training, and the error says so."""
+    original = builtins.__import__
+
+    def refuse(name, *rest):
+        if name.startswith("sagemaker_training"):
+            raise ImportError(name)
+        return original(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    environ["SAGEMAKER_SUBMIT_DIRECTORY"] = "s3://bucket/sourcedir.tar.gz"
+    with pytest.raises(ContractError, match="channel named 'code'"):
+        find_source(container.job(), environ)
+
+
+def test_code_from_s3(container, environ, monkeypatch):
+    """sagemaker-training fetches into a fresh folder; what it raises becomes our error."""
+
+    def download_and_extract(uri, path):
+        if uri != "s3://bucket/good.tar.gz":
+            raise OSError("404")
+        fill(Path(path), "train.py")
+
+    files = SimpleNamespace(download_and_extract=download_and_extract)
+    monkeypatch.setitem(sys.modules, "sagemaker_training", SimpleNamespace(files=files))
+    environ["SAGEMAKER_SUBMIT_DIRECTORY"] = "s3://bucket/good.tar.gz"
+    assert (find_source(container.job(), environ).folder / "train.py").is_file()
+    environ["SAGEMAKER_SUBMIT_DIRECTORY"] = "s3://bucket/bad.tar.gz"
+    with pytest.raises(ContractError, match=r"OSError: 404.*EnableNetworkIsolation"):
+        find_source(container.job(), environ)
+
+
+@pytest.mark.parametrize(
+    ("names", "entry"),
+    [
+        (["other.py", "train.py", "train.sh"], "train.py"),
+        (["other.py", "train.sh"], "train.sh"),
+        (["only.py", "README.md"], "only.py"),
+    ],
+)
+def test_usual_entry(container, names, entry):
+    """train.py, then train.sh, then the only Python file."""
+    assert find_entry(container.job(), {}, fill(container.tree.code, *names)) == entry
+
+
+@pytest.mark.parametrize("names", [["a.py", "b.py"], ["notes.md"]])
+def test_no_entry(container, names):
+    """Where it is not clear, the error lists what there is and says how to name one."""
+    with pytest.raises(ContractError) as caught:
+        find_entry(container.job(), {}, fill(container.tree.code, *names))
+    assert all(name in str(caught.value) for name in names)
+    assert "sagemaker_program" in str(caught.value)
+
+
+def test_named_entry(container):
+    """The hyperparameter wins over the variable, in a subfolder too, absolute or not."""
+    code = fill(container.tree.code, "train.py")
+    fill(code / "deep", "run.py")
+    variable = {"SAGEMAKER_PROGRAM": str(code / "deep" / "run.py")}
+    assert find_entry(container.job(), variable, code) == "deep/run.py"
+    container.config("hyperparameters", {"sagemaker_program": '"train.py"'})
+    assert find_entry(container.job(), variable, code) == "train.py"
+
+
+@pytest.mark.parametrize("name", ["../outside.py", "/etc/passwd", "deep/../../outside.py"])
+def test_entry_stays_inside(container, name):
+    """The program is a file of the source folder."""
+    code = fill(container.tree.code, "train.py")
+    fill(container.tree.root, "outside.py")
+    with pytest.raises(ContractError, match="outside the source folder"):
+        find_entry(container.job(), {"SAGEMAKER_PROGRAM": name}, code)
+
+
+def test_entry_that_is_missing(container):
+    """The error lists what is there instead."""
+    code = fill(container.tree.code, "trian.py")
+    with pytest.raises(ContractError, match=r"trian\.py"):
+        find_entry(container.job(), {"SAGEMAKER_PROGRAM": "train.py"}, code)
+
+
+def test_commands(container):
+    """Python for .py, a shell for .sh, the file itself where it is executable."""
+    code = fill(container.tree.code, "a.py", "b.sh", "c", "d.txt")
+    (code / "c").chmod(0o755)
+    assert command(code, "a.py") == (sys.executable, str(code / "a.py"))
+    assert Path(command(code, "b.sh")[0]).name in {"bash", "sh"}
+    assert command(code, "c") == (str(code / "c"),)
+    with pytest.raises(ContractError, match="nor executable"):
+        command(code, "d.txt")

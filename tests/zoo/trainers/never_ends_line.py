@@ -1,0 +1,5 @@
+"""Writes a line without its end."""
+
+import sys
+
+sys.stdout.write("loss=0.5;")
