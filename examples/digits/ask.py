@@ -1,6 +1,6 @@
 """Send held-out scans to the served model, show a few with their answers, and count the right ones.
 
-    python ask.py http://127.0.0.1:8080 held-out.csv --at-least 0.95
+python ask.py http://127.0.0.1:8080 held-out.csv --at-least 0.95
 """
 
 import argparse
@@ -56,9 +56,7 @@ def main():
     labels, scans = rows[:, 0], rows[:, 1:]
     started = time.monotonic()
     answers = [
-        answer
-        for some in np.array_split(scans, REQUESTS)
-        for answer in invoke(arguments.url, some)
+        answer for some in np.array_split(scans, REQUESTS) for answer in invoke(arguments.url, some)
     ]
     seconds = time.monotonic() - started
 

@@ -1,1 +1,65 @@
-"""The training image: the `train` supervisor, and what user scripts may import (torch, late)."""
+"""The training image: the `train` supervisor, and the library that user scripts may import.
+
+    from sagemaker_byoc.training import Checkpointer, Metrics, channel, job
+
+Each name is imported when it is first used: the supervisor must not pay for torch, and a script
+takes one piece without the others.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sagemaker_byoc.training.library.channel import channel
+    from sagemaker_byoc.training.library.checkpoint.checkpointer import Checkpointer
+    from sagemaker_byoc.training.library.export import export_model
+    from sagemaker_byoc.training.library.guard import NonFiniteGuard
+    from sagemaker_byoc.training.library.metrics import Metrics
+    from sagemaker_byoc.training.library.prefetch import Prefetch
+    from sagemaker_byoc.training.library.process import job
+    from sagemaker_byoc.training.library.profiling import Profile
+    from sagemaker_byoc.training.library.seeding import seed_everything
+    from sagemaker_byoc.training.library.stop import StopFlag
+    from sagemaker_byoc.training.library.tokens import TokenDataset
+    from sagemaker_byoc.training.library.values import Choices, Range
+
+_HOMES = {
+    "Checkpointer": "checkpoint.checkpointer",
+    "Choices": "values",
+    "Metrics": "metrics",
+    "NonFiniteGuard": "guard",
+    "Prefetch": "prefetch",
+    "Profile": "profiling",
+    "Range": "values",
+    "StopFlag": "stop",
+    "TokenDataset": "tokens",
+    "channel": "channel",
+    "export_model": "export",
+    "job": "process",
+    "seed_everything": "seeding",
+}
+
+__all__ = [
+    "Checkpointer",
+    "Choices",
+    "Metrics",
+    "NonFiniteGuard",
+    "Prefetch",
+    "Profile",
+    "Range",
+    "StopFlag",
+    "TokenDataset",
+    "channel",
+    "export_model",
+    "job",
+    "seed_everything",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.library.{_HOMES[name]}"), name)
