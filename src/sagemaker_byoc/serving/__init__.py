@@ -1,1 +1,4 @@
-"""The serving image: the `serve` front (never torch) and the model workers."""
+"""The serving image: supervisor, front (never torch) and model workers.
+
+entry → supervisor → front (gunicorn, Flask, broker) and one worker a slot (torch, the user's code).
+"""

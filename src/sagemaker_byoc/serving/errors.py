@@ -1,0 +1,78 @@
+"""What a caller may be told: a status, a code to program against, one sentence. Never a traceback.
+
+Refusal                  any answer that is not the model's
+├── BadInput             400
+├── PayloadTooLarge      413
+├── UnsupportedType      415
+├── NotAcceptable        406
+├── SlowUpload           408
+├── Unavailable          503
+└── WorkerLost           500
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+MESSAGE_LENGTH = 1000
+"""Characters of a message; the caller sees it inside SageMaker's own error text."""
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault of ours
+    """A request that gets an error document instead of a prediction."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "InternalError"
+
+    def __init__(self, message: str) -> None:
+        self.message = message[:MESSAGE_LENGTH]
+        super().__init__(self.message)
+
+
+class BadInput(Refusal):
+    """The body is not what its Content-Type says, or not what the model takes."""
+
+    status = 400
+    code = "BadInput"
+
+
+class NotAcceptable(Refusal):
+    """Nothing that we can write matches the Accept header."""
+
+    status = 406
+    code = "NotAcceptable"
+
+
+class SlowUpload(Refusal):
+    """The body did not arrive in time."""
+
+    status = 408
+    code = "SlowUpload"
+
+
+class PayloadTooLarge(Refusal):
+    """The body exceeds the limit of the endpoint."""
+
+    status = 413
+    code = "PayloadTooLarge"
+
+
+class UnsupportedType(Refusal):
+    """No decoder for this Content-Type, and no input_fn."""
+
+    status = 415
+    code = "UnsupportedMediaType"
+
+
+class WorkerLost(Refusal):
+    """The model's process ended while it ran this request."""
+
+    status = 500
+    code = "ModelWorkerDied"
+
+
+class Unavailable(Refusal):
+    """No model is ready, or too many requests wait already."""
+
+    status = 503
+    code = "Unavailable"

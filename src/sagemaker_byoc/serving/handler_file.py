@@ -1,0 +1,47 @@
+"""Where the user's handlers are. Looks at the disk, imports nothing of the user's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagemaker_byoc.contract import serving
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.serving.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerFile:
+    """The file that was chosen, its folder, and files of the same name that were passed over."""
+
+    chosen: Path | None
+    folder: Path | None
+    passed_over: tuple[Path, ...]
+
+
+def folders(settings: Settings) -> tuple[Path, ...]:
+    """In the order of search: what was said, what came with the model, what the image holds."""
+    named = settings.submit_directory
+    candidates = [
+        *([Path(named)] if named and "://" not in named else []),
+        settings.tree.model_code,
+        Path(settings.program_dir),
+    ]
+    return tuple(dict.fromkeys(candidates))
+
+
+def find(settings: Settings) -> HandlerFile:
+    """The first file of the program's name; none is fine unless the name was given."""
+    places = [(folder, folder / settings.program) for folder in folders(settings)]
+    found = [(folder, path) for folder, path in places if path.is_file()]
+    if found:
+        folder, chosen = found[0]
+        return HandlerFile(chosen, folder, tuple(path for _, path in found[1:]))
+    if settings.is_program_named:
+        raise ContractError(
+            where=serving.PROGRAM.value,
+            what=f"is {settings.program}, and no such file is in "
+            + ", ".join(str(folder) for folder, _ in places),
+            cure=f"Put it into one of them, or set {serving.SUBMIT_DIRECTORY.value}",
+        )
+    return HandlerFile(None, None, ())

@@ -1,0 +1,146 @@
+"""Media types as RFC 9110 has them (sections 8.3 and 12.5.1). Standard library only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+JSON = "application/json"
+JSON_LINES = "application/jsonlines"
+CSV = "text/csv"
+NPY = "application/x-npy"
+ANY = "*/*"
+OCTETS = "application/octet-stream"
+
+CACHED = 256
+"""Headers whose meaning is kept: an endpoint's clients send the same few again and again."""
+
+ALIASES = {"application/x-jsonlines": JSON_LINES, "application/jsonl": JSON_LINES}
+"""Other spellings in use; AWS's own pages have two of them."""
+
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - RFC 9110's token is no secret
+_TYPE = re.compile(rf"\s*({_TOKEN})/({_TOKEN})\s*")
+_PARAMETER = re.compile(rf'\s*;\s*(?:({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*")\s*)?')
+_QUALITY = re.compile(r"0(?:\.\d{0,3})?|1(?:\.0{0,3})?")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaType:
+    """`essence` is type/subtype in lower case; parameter names are in lower case too."""
+
+    essence: str
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def canonical(self) -> str:
+        """The essence under the one spelling that codecs know it by."""
+        return ALIASES.get(self.essence, self.essence)
+
+    @property
+    def charset(self) -> str:
+        return self.parameters.get("charset", "utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """One element of an Accept header."""
+
+    essence: str
+    quality: float
+    specificity: int
+
+    def matches(self, essence: str) -> bool:
+        """Whether `essence` falls into this range; aliases count as one type."""
+        if self.specificity == 0:
+            return True
+        if self.specificity == 1:
+            return essence.startswith(self.essence[:-1])
+        return ALIASES.get(self.essence, self.essence) == ALIASES.get(essence, essence)
+
+
+@lru_cache(CACHED)
+def parse(text: str) -> MediaType | None:
+    """The media type in a Content-Type header; None if that is not one."""
+    head = _TYPE.match(text)
+    if head is None:
+        return None
+    parameters: dict[str, str] = {}
+    position = head.end()
+    while position < len(text):
+        found = _PARAMETER.match(text, position)
+        if found is None:
+            return None
+        if found[1]:
+            parameters.setdefault(found[1].lower(), _unquoted(found[2]))
+        position = found.end()
+    return MediaType(f"{head[1]}/{head[2]}".lower(), parameters)
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
+
+
+@lru_cache(CACHED)
+def parse_accept(text: str) -> tuple[Range, ...]:
+    """The elements of an Accept header in their order; what is malformed is left out.
+
+    Parameters other than q are ignored: none of our types has a variant.
+    """
+    ranges = []
+    for element in _elements(text):
+        media = parse(element)
+        if media is None:
+            continue
+        main, _, sub = media.essence.partition("/")
+        specificity = 0 if main == "*" else 1 if sub == "*" else 2
+        quality = media.parameters.get("q", "1")
+        if _QUALITY.fullmatch(quality):
+            ranges.append(Range(media.essence, float(quality), specificity))
+    return tuple(ranges)
+
+
+def _elements(text: str) -> list[str]:
+    """Split at commas that are not inside quotes."""
+    return re.findall(r'(?:[^,"]|"(?:[^"\\]|\\.)*"|")+', text)
+
+
+def quality_of(essence: str, ranges: Sequence[Range]) -> float:
+    """What the most specific range that matches says; 0 where none does."""
+    matching = [entry for entry in ranges if entry.matches(essence)]
+    if not matching:
+        return 0.0
+    return max(matching, key=lambda entry: (entry.specificity, entry.quality)).quality
+
+
+@lru_cache(CACHED)
+def choose(accept: str, offered: tuple[str, ...], default: str) -> str | None:
+    """The type to answer with, among `offered`; None where the caller takes none of them.
+
+    Equal quality goes to `default`, then to what the caller named first. An exact name is answered
+    in the caller's own spelling.
+    """
+    ranges = parse_accept(accept) or parse_accept(ANY)
+    named = [entry.essence for entry in ranges if entry.specificity == 2]
+    candidates = [
+        default,
+        *(essence for essence in named if ALIASES.get(essence, essence) in offered),
+        *offered,
+    ]
+    candidates = [entry for entry in candidates if ALIASES.get(entry, entry) in offered]
+    best = max(candidates, key=lambda essence: quality_of(essence, ranges), default=None)
+    if best is None or quality_of(best, ranges) == 0:
+        return None
+    return next((name for name in named if ALIASES.get(name, name) == best), best)
+
+
+def preferred(accept: str, default: str) -> str:
+    """What a user's own output function is told: the caller's favourite, or `default` for any."""
+    ranges = [entry for entry in parse_accept(accept) if entry.quality > 0]
+    if not ranges:
+        return default
+    best = max(ranges, key=lambda entry: entry.quality)
+    if best.specificity == 2:
+        return best.essence
+    return default if best.matches(default) else best.essence

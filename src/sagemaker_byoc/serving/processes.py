@@ -1,0 +1,89 @@
+"""Starting and ending child processes, as PID 1 has to. Standard library only."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_DEFAULTS = (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+
+
+def adopt_orphans() -> None:
+    """Become their parent, as PID 1 is anyway, so that none outlives us on a user's machine."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent() -> None:
+    """Let the kernel end this process when its parent is killed; a container does so anyway."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+def spawn(
+    module: str,
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    options: Sequence[str],
+    inherit: Sequence[int] = (),
+) -> int:
+    """Start `python OPTIONS -m module arguments` in a session of its own; return its pid.
+
+    A session of its own keeps a terminal's Ctrl-C from reaching it, and makes it killable with
+    everything that it started.
+    """
+    for descriptor in inherit:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, *options, "-m", module, *arguments],
+            dict(environ),
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)],
+            setsid=True,
+            setsigdef=_DEFAULTS,
+            setsigmask=(),
+        )
+    finally:
+        for descriptor in inherit:
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 - positional only
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def kill_session(pid: int) -> None:
+    """The process and whatever it started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def reap() -> list[tuple[int, int]]:
+    """Pid and return code (negative: the signal) of every child that ended, orphans included."""
+    ended = []
+    with suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            ended.append((pid, os.waitstatus_to_exitcode(status)))
+    return ended
+
+
+def describe(returncode: int) -> str:
+    """How a process ended, in words."""
+    if returncode >= 0:
+        return f"exited with code {returncode}"
+    name = signal.Signals(-returncode).name
+    memory = "; out of memory?" if -returncode == signal.SIGKILL else ""
+    return f"was ended by {name}{memory}"

@@ -1,0 +1,164 @@
+"""The environment of a serving container, read once; children are handed the result.
+
+Standard library only: the supervisor and the front import it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from sagemaker_byoc.contract import http, serving
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.facts import Fact
+from sagemaker_byoc.contract.paths import Tree, baked_program_dir
+from sagemaker_byoc.serving import media, resources
+
+T = TypeVar("T")
+QUEUE = 100
+STUCK_GRACE = 10.0
+CSV_HEADERS = ("absent", "present", "auto")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Plain values only, so that they can travel to the children as JSON."""
+
+    root: str
+    program: str
+    is_program_named: bool
+    submit_directory: str
+    program_dir: str
+    host: str
+    port: int
+    slots: int
+    cpus: int
+    gpus: tuple[str, ...]
+    payload: int | None
+    deadline: float
+    stuck_grace: float
+    queue: int
+    default_accept: str
+    csv_header: str
+
+    @property
+    def tree(self) -> Tree:
+        return Tree.from_environ({"SAGEMAKER_BASE_DIR": self.root})
+
+    @property
+    def threads_per_slot(self) -> int:
+        return max(1, self.cpus // self.slots)
+
+    def gpu_of(self, slot: int) -> str | None:
+        """The one GPU that a slot sees; slots beyond the number of GPUs share them in turn."""
+        return self.gpus[slot % len(self.gpus)] if self.gpus else None
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        values = json.loads(text)
+        return cls(**{**values, "gpus": tuple(values["gpus"])})
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """Raise ContractError for a value that can't be what was meant."""
+        read = _Reader(environ)
+        gpus = resources.visible_gpus(environ)
+        is_batch = environ.get(serving.BATCH.value, "").lower() == "true"
+        deadline = serving.BATCH_DEADLINE if is_batch else serving.REALTIME_DEADLINE
+        return cls(
+            root=str(Tree.from_environ(environ).root),
+            program=read.text(serving.PROGRAM) or serving.DEFAULT_PROGRAM.value,
+            is_program_named=bool(read.text(serving.PROGRAM)),
+            submit_directory=read.text(serving.SUBMIT_DIRECTORY).removeprefix("file://"),
+            program_dir=str(baked_program_dir(environ)),
+            host=read.text(serving.BIND_HOST) or "0.0.0.0",  # noqa: S104 - a container's port
+            port=read.count(serving.BIND_TO_PORT, default=http.PORT.value),
+            slots=read.count(serving.WORKERS, serving.CLASSIC_WORKERS, default=len(gpus) or 1),
+            cpus=resources.usable_cpus(),
+            gpus=gpus,
+            payload=_payload(read, is_batch=is_batch),
+            deadline=read.seconds(serving.TIMEOUT, serving.CLASSIC_TIMEOUT, default=deadline.value),
+            stuck_grace=read.seconds(serving.STUCK_GRACE, default=STUCK_GRACE),
+            queue=read.count(serving.QUEUE, default=QUEUE, least=0),
+            default_accept=_accept(read),
+            csv_header=_csv_header(read),
+        )
+
+
+class _Reader:
+    """Typed reading of variables; an empty one counts as absent, as the SDK sends them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+
+    def text(self, name: Fact[str]) -> str:
+        return self.environ.get(name.value, "").strip()
+
+    def count(self, *names: Fact[str], default: int, least: int = 1) -> int:
+        return self._number(names, int, default, least)
+
+    def seconds(self, *names: Fact[str], default: float) -> float:
+        return self._number(names, float, default, 0.001)
+
+    def _number(
+        self, names: tuple[Fact[str], ...], kind: Callable[[str], T], default: T, least: float
+    ) -> T:
+        for name in names:
+            text = self.text(name)
+            if not text:
+                continue
+            with suppress(ValueError):
+                if least <= float(text) < math.inf:
+                    return kind(text)
+            raise ContractError(
+                where=name.value,
+                what=f"is {text!r}",
+                cure=f"Give a number of at least {least:g}, or leave it out",
+            )
+        return default
+
+
+def _payload(read: _Reader, *, is_batch: bool) -> int | None:
+    """Bytes that a body may have; None for no limit, which only a batch job may ask for."""
+    megabytes = read.count(serving.MAX_PAYLOAD_IN_MB, default=-1, least=0)
+    if megabytes < 0:
+        return http.PAYLOAD.value
+    if megabytes == 0 and is_batch:
+        return None
+    if megabytes == 0:
+        raise ContractError(
+            where=serving.MAX_PAYLOAD_IN_MB.value,
+            what="is 0, which means no limit, outside of a batch transform job",
+            cure=f"Give a number of megabytes, or set {serving.BATCH.value}=true",
+        )
+    return megabytes * 2**20
+
+
+def _accept(read: _Reader) -> str:
+    text = read.text(serving.DEFAULT_ACCEPT) or media.JSON
+    parsed = media.parse(text)
+    if parsed is None or "*" in parsed.essence:
+        raise ContractError(
+            where=serving.DEFAULT_ACCEPT.value,
+            what=f"is {text!r}, which is not one media type",
+            cure=f"Give a type such as {media.JSON}",
+        )
+    return parsed.essence
+
+
+def _csv_header(read: _Reader) -> str:
+    policy = read.text(serving.CSV_HEADER).lower() or CSV_HEADERS[0]
+    if policy not in CSV_HEADERS:
+        raise ContractError(
+            where=serving.CSV_HEADER.value,
+            what=f"is {policy!r}",
+            cure=f"Give one of {', '.join(CSV_HEADERS)}",
+        )
+    return policy

@@ -1,0 +1,111 @@
+"""The handlers for those who wrote none: any built-in type in, arrays or tensors, any built-in out.
+
+torch is used if it is there already: loaded by the default model, or imported by the user's file.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from sagemaker_byoc.serving import media
+from sagemaker_byoc.serving.errors import BadInput, UnsupportedType
+from sagemaker_byoc.serving.link import Data
+from sagemaker_byoc.serving.media import MediaType
+from sagemaker_byoc.serving.worker import codecs
+from sagemaker_byoc.serving.worker.context import Context
+
+SUPPORTED = (media.JSON, media.JSON_LINES, media.CSV, media.NPY)
+
+
+def torch_if_loaded() -> Any:
+    """The torch module, or None; a model without torch must not pay for its import."""
+    return sys.modules.get("torch")
+
+
+def default_input(data: Data, media_type: MediaType, context: Context, csv_header: str) -> Any:
+    """A tensor on the worker's device where torch is loaded, else an array; text as float32."""
+    if media_type.canonical not in SUPPORTED:
+        raise UnsupportedType(
+            f"No decoder for {media_type.essence}; supported are {', '.join(SUPPORTED)}, or define "
+            "input_fn"
+        )
+    if len(data) == 0:
+        raise BadInput("The body is empty")
+    if media_type.canonical == media.JSON:
+        array, key = codecs.decode_json(data, media_type)
+        context.asked_for_predictions = key == "instances"
+    elif media_type.canonical == media.JSON_LINES:
+        array = codecs.decode_json_lines(data, media_type)
+    elif media_type.canonical == media.CSV:
+        array = codecs.decode_csv(data, media_type, header=csv_header)
+    else:
+        array = _native(codecs.decode_npy(data, media_type))
+    torch = torch_if_loaded()
+    return array if torch is None else _tensor(torch, array, context.device)
+
+
+def _native(array: codecs.Array) -> codecs.Array:
+    """In this machine's byte order; doubles, which are numpy's default and no model's, halved."""
+    if array.dtype == np.float64 or array.dtype.newbyteorder("=") == np.float64:
+        return array.astype(np.float32)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _tensor(torch: Any, array: codecs.Array, device: str) -> Any:
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):
+        array = array.copy()  # torch can't know that nobody writes
+    try:
+        return torch.from_numpy(array).to(device)
+    except TypeError as error:
+        raise BadInput(f"No tensor can hold {array.dtype}: {error}") from None
+
+
+def default_predict(data: object, model: Any) -> object:
+    """Call the model; without gradients where torch is loaded."""
+    torch = torch_if_loaded()
+    if torch is None:
+        return model(data)
+    with torch.inference_mode():
+        return model(data)
+
+
+def default_output(prediction: object, essence: str, context: Context) -> bytes:
+    """`prediction` in one of the supported types."""
+    value = plain(prediction)
+    canonical = media.ALIASES.get(essence, essence)
+    if canonical == media.JSON:
+        return codecs.encode_json(
+            {"predictions": value} if context.asked_for_predictions else value
+        )
+    if canonical == media.JSON_LINES:
+        rows = value if isinstance(value, list | tuple) else np.atleast_1d(as_array(value))
+        return codecs.encode_json_lines(rows)
+    if canonical == media.CSV:
+        return codecs.encode_csv(as_array(value))
+    return codecs.encode_npy(as_array(value))
+
+
+def plain(value: object) -> Any:
+    """Tensors as arrays, also inside of lists, tuples and dicts."""
+    torch = torch_if_loaded()
+    if torch is not None and isinstance(value, torch.Tensor):
+        tensor: Any = value.detach().cpu()
+        return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    return value
+
+
+def as_array(value: object) -> codecs.Array:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"the result can't be an array: {error}") from None
+    if array.dtype.hasobject:
+        raise TypeError(f"a result of type {type(value).__name__} can't be an array")
+    return array

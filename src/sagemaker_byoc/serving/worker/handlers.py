@@ -1,0 +1,138 @@
+"""The user's functions: imported from their file, checked, called with or without `context`."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TypeAlias
+
+from sagemaker_byoc.serving.handler_file import HandlerFile
+from sagemaker_byoc.serving.worker.context import Context
+
+Function: TypeAlias = Callable[..., object]
+
+ARGUMENTS = {
+    "pre_model_fn": ("model_dir",),
+    "model_fn": ("model_dir",),
+    "model_warmup_fn": ("model_dir", "model"),
+    "input_fn": ("body", "content_type"),
+    "predict_fn": ("data", "model"),
+    "output_fn": ("prediction", "accept"),
+    "transform_fn": ("model", "body", "content_type", "accept"),
+}
+"""What each is called with; `context` may follow."""
+WITHOUT_TRANSFORM = ("input_fn", "predict_fn", "output_fn")
+CONTEXT_NAMES = frozenset({"context", "ctx", "_context"})
+
+
+class HandlerError(Exception):
+    """The handlers can't be used; says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One function of the user's."""
+
+    name: str
+    function: Function
+    takes_context: bool
+
+    def __call__(self, *arguments: object, context: Context) -> object:
+        return self.function(*arguments, *([context] if self.takes_context else []))
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Those that the user's file defines."""
+
+    defined: dict[str, Handler]
+    file: HandlerFile
+
+    def get(self, name: str) -> Handler | None:
+        return self.defined.get(name)
+
+    def table(self) -> str:
+        """For the log: which function comes from where."""
+        where = self.file.chosen
+        sources = [
+            f"{name} from {where}" if name in self.defined else f"{name} default"
+            for name in ("model_fn", *self._request_functions())
+        ]
+        extra = [f"{name} from {where}" for name in self.defined if name.endswith("model_fn")]
+        extra += [f"{name} from {where}" for name in self.defined if name == "model_warmup_fn"]
+        return "; ".join(dict.fromkeys([*sources, *extra]))
+
+    def _request_functions(self) -> tuple[str, ...]:
+        return ("transform_fn",) if "transform_fn" in self.defined else WITHOUT_TRANSFORM
+
+
+def load(file: HandlerFile) -> Handlers:
+    """Run the user's file, with its folder first on sys.path."""
+    if file.chosen is None or file.folder is None:
+        return Handlers({}, file)
+    for folder in dict.fromkeys((str(file.chosen.parent), str(file.folder))):
+        sys.path.insert(0, folder)
+    module = _execute(file.chosen)
+    defined = {
+        name: _handler(name, getattr(module, name))
+        for name in ARGUMENTS
+        if callable(getattr(module, name, None))
+    }
+    clash = [name for name in WITHOUT_TRANSFORM if name in defined]
+    if "transform_fn" in defined and clash:
+        raise HandlerError(
+            f"{file.chosen} defines transform_fn and also {', '.join(clash)}; transform_fn does "
+            "the work of all three, so keep one way"
+        )
+    return Handlers(defined, file)
+
+
+def _execute(path: Path) -> ModuleType:
+    """Under the file's own name, by which objects in saved models may refer to it."""
+    name = path.stem if path.stem not in sys.modules else f"user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise HandlerError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SystemExit as error:
+        raise HandlerError(f"{path} called sys.exit({error.code}) while it was imported") from error
+    return module
+
+
+def _handler(name: str, function: Function) -> Handler:
+    """Decide on `context`: an argument more, if it is required or has that name."""
+    expected = ARGUMENTS[name]
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return Handler(name, function, takes_context=False)
+    if any(entry.kind is entry.VAR_POSITIONAL for entry in parameters):
+        return Handler(name, function, takes_context=False)
+    positional = [
+        entry
+        for entry in parameters
+        if entry.kind in {entry.POSITIONAL_ONLY, entry.POSITIONAL_OR_KEYWORD}
+    ]
+    required = sum(entry.default is entry.empty for entry in positional)
+    count = len(expected)
+    if required > count + 1 or len(positional) < count or _needs_keywords(parameters):
+        raise HandlerError(
+            f"{name}{inspect.signature(function)} is called as {name}({', '.join(expected)}) or "
+            f"{name}({', '.join(expected)}, context)"
+        )
+    is_named = len(positional) > count and positional[count].name in CONTEXT_NAMES
+    return Handler(name, function, takes_context=required == count + 1 or is_named)
+
+
+def _needs_keywords(parameters: list[inspect.Parameter]) -> bool:
+    return any(
+        entry.kind is entry.KEYWORD_ONLY and entry.default is entry.empty for entry in parameters
+    )

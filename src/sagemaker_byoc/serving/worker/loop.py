@@ -1,0 +1,102 @@
+"""The worker's life: load, tell, then one request after the other, across restarts of the front."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import traceback
+from contextlib import suppress
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.lifecycle import ExitCode
+from sagemaker_byoc.serving import handler_file, log
+from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
+from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.supervisor import LOADED
+from sagemaker_byoc.serving.worker import handlers
+from sagemaker_byoc.serving.worker.default_model import ModelError
+from sagemaker_byoc.serving.worker.handlers import HandlerError
+from sagemaker_byoc.serving.worker.pipeline import Pipeline
+
+PAUSE = 0.05
+"""Seconds between two tries to reach the front."""
+PLAIN = (HandlerError, ModelError, ContractError)
+"""Errors whose message is all that the reader needs."""
+
+
+class Worker:
+    """One slot's process."""
+
+    def __init__(self, settings: Settings, *, slot: int, link_name: str) -> None:
+        self._settings = settings
+        self._slot = slot
+        self._address = f"\0{link_name}"
+
+    def run(self, report: int) -> int:
+        """The exit code; returns only when the model can't be loaded."""
+        link = self._connect()
+        try:
+            pipeline = self._load()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
+            self._tell_failure(link, error)
+            return ExitCode.MODEL_FAILED
+        os.write(report, LOADED)
+        os.close(report)
+        while True:
+            with suppress(ClosedError):
+                link.send(Frame(Kind.READY))
+                self._serve(link, pipeline)
+            link.close()
+            link = self._connect()
+
+    def _connect(self) -> Link:
+        """The supervisor holds the listening socket, so this works while the front restarts."""
+        while True:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            link = Link(connection)
+            try:
+                connection.connect(self._address)
+                link.send(Frame(Kind.HELLO, meta={"slot": self._slot, "pid": os.getpid()}))
+            except (OSError, ClosedError):
+                connection.close()
+                time.sleep(PAUSE)
+                continue
+            return link
+
+    def _load(self) -> Pipeline:
+        file = handler_file.find(self._settings)
+        if self._slot == 0:
+            for path in file.passed_over:
+                log.say(f"handlers: {path} is passed over, {file.chosen} comes first")
+        began = time.monotonic()
+        pipeline = Pipeline(self._settings, handlers.load(file), self._slot)
+        if self._slot == 0:
+            log.say(f"handlers: {pipeline.handlers.table()}")
+        pipeline.load()
+        took = time.monotonic() - began
+        log.say(f"slot {self._slot}: model loaded in {took:.2f} s on {pipeline.device}")
+        return pipeline
+
+    def _tell_failure(self, link: Link, error: BaseException) -> None:
+        cause = str(error) if isinstance(error, PLAIN) else f"{type(error).__name__}: {error}"
+        if not isinstance(error, PLAIN):
+            log.say("".join(traceback.format_exception(error)))
+        log.say(f"error: slot {self._slot}: loading failed: {cause}")
+        with suppress(LinkError):
+            link.send(Frame(Kind.FAILED, meta={"reason": cause[:1000]}))
+
+    def _serve(self, link: Link, pipeline: Pipeline) -> None:
+        """Until the front is gone; a request that it waited for then has no one to go to."""
+        while True:
+            request = link.receive()
+            if request.kind is not Kind.REQUEST:
+                raise LinkError(f"the front must not send {request.kind.name}")
+            reply = pipeline.answer(request)
+            sys.stdout.flush()
+            try:
+                link.send(reply)
+            finally:
+                request.body.close()
+                reply.body.close()

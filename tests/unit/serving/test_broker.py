@@ -1,0 +1,196 @@
+"""The broker, with lanes that only take notes and a clock that the test moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from sagemaker_byoc.serving.errors import Unavailable
+from sagemaker_byoc.serving.front.broker import KILL_AFTER, Broker
+from sagemaker_byoc.serving.front.tickets import End
+from sagemaker_byoc.serving.link import Body, ClosedError, LinkError
+
+
+@dataclass(eq=False)
+class Notes:
+    """A lane."""
+
+    slot: int = 0
+    error: LinkError | None = None
+    sent: list = field(default_factory=list)
+    signals: list = field(default_factory=list)
+
+    def send(self, ident, meta, body):
+        if self.error:
+            raise self.error
+        self.sent.append((ident, meta["name"]))
+
+    def abort(self):
+        self.signals.append("abort")
+
+    def kill(self):
+        self.signals.append("kill")
+
+
+class House:
+    """A broker, its clock, and what became of each request."""
+
+    def __init__(self, slots=1, queue=2):
+        self.now = 100.0
+        self.ends = {}
+        self.broker = Broker(slots=slots, queue=queue, stuck_grace=5, clock=lambda: self.now)
+        self.lanes = [self.arrive(slot) for slot in range(slots)]
+
+    def arrive(self, slot=0):
+        lane = Notes(slot)
+        self.broker.join(lane)
+        self.broker.ready(lane)
+        return lane
+
+    def ask(self, name, patience=10):
+        def done(outcome):
+            assert name not in self.ends
+            self.ends[name] = outcome
+
+        self.broker.submit({"name": name}, Body(), self.now + patience, done)
+
+    def names(self, lane=None):
+        return [name for _, name in (lane or self.lanes[0]).sent]
+
+    def reply(self, lane=None, ident=None):
+        lane = lane or self.lanes[0]
+        self.broker.answer(lane, ident or lane.sent[-1][0], {}, Body(b"ok"))
+
+    def pass_time(self, seconds):
+        self.now += seconds
+        self.broker.tick()
+
+
+@pytest.fixture
+def house():
+    return House()
+
+
+def test_idle_gets_it_at_once(house):
+    """No request waits while a worker is idle; the next follows when it answers."""
+    house.ask("a")
+    house.ask("b")
+    assert house.names() == ["a"]
+    house.now += 2
+    house.reply()
+    assert house.names() == ["a", "b"]
+    assert (house.ends["a"].end, house.ends["a"].ran) == (End.REPLIED, 2)
+    house.reply()
+    assert house.ends["b"].queued == 2
+
+
+def test_admission():
+    """Slots and queue count together; what is released makes room, once."""
+    house = House(slots=1, queue=1)
+    permits = [house.broker.admit(), house.broker.admit()]
+    with pytest.raises(Unavailable):
+        house.broker.admit()
+    permits[0].release()
+    permits[0].release()
+    house.broker.admit()
+    with pytest.raises(Unavailable):
+        house.broker.admit()
+
+
+def test_deadline_in_queue(house):
+    """An expired request never reaches a worker."""
+    house.ask("a", patience=100)
+    house.ask("b", patience=10)
+    house.pass_time(10)
+    assert house.ends["b"].end is End.EXPIRED
+    house.reply()
+    assert house.names() == ["a"]
+
+
+def test_late_reply(house):
+    """A reply after the deadline frees the worker and reaches nobody."""
+    house.ask("a")
+    house.pass_time(11)
+    assert house.ends["a"].end is End.EXPIRED
+    house.ask("b")
+    house.reply()
+    assert house.names() == ["a", "b"]
+    house.reply(ident=house.lanes[0].sent[0][0])  # a again: stale
+    assert "b" not in house.ends
+
+
+def test_stuck(house):
+    """First its stacks, then its end; not again before the next time."""
+    house.ask("a")
+    house.pass_time(14)
+    assert house.lanes[0].signals == []
+    house.pass_time(1)
+    house.pass_time(KILL_AFTER / 2)
+    assert house.lanes[0].signals == ["abort"]
+    house.pass_time(KILL_AFTER)
+    assert house.lanes[0].signals == ["abort", "kill"]
+
+
+def test_lost_worker(house):
+    """Its request ends, the queue waits for its successor."""
+    house.ask("a")
+    house.ask("b")
+    house.broker.lose(house.lanes[0])
+    house.broker.lose(house.lanes[0])
+    assert house.ends["a"].end is End.LOST
+    assert (house.broker.health().status, "b" in house.ends) == ("restarting", False)
+    house.broker.admit()
+    successor = house.arrive()
+    assert house.names(successor) == ["b"]
+    house.reply(house.lanes[0], ident=successor.sent[0][0])  # from the dead one
+    assert "b" not in house.ends
+
+
+def test_unreachable_worker():
+    """A request that could not be handed over goes to another worker."""
+    house = House(slots=2)
+    house.lanes[0].error = ClosedError("gone")
+    house.ask("a")
+    assert house.names(house.lanes[1]) == ["a"]
+
+
+def test_unsendable(house):
+    """A request that fits into no frame fails alone."""
+    house.lanes[0].error = LinkError("too large")
+    house.ask("a")
+    assert (house.ends["a"].end, house.ends["a"].reason) == (End.UNSENDABLE, "too large")
+    house.lanes[0].error = None
+    house.ask("b")
+    assert house.names() == ["b"]
+
+
+def test_successor_replaces(house):
+    """A slot's new worker takes over even where the end of the old one was not seen yet."""
+    house.ask("a")
+    successor = house.arrive()
+    assert house.ends["a"].end is End.LOST
+    house.broker.lose(house.lanes[0])
+    house.ask("b")
+    assert house.names(successor) == ["b"]
+
+
+def test_health():
+    """Ready with one worker; before that the reason, of which a failure comes first."""
+    broker = Broker(slots=2, queue=0, stuck_grace=1)
+    assert broker.health().status == "loading"
+    with pytest.raises(Unavailable, match="being loaded"):
+        broker.admit()
+    first, second = Notes(0), Notes(1)
+    broker.join(first)
+    broker.fail(first, "no weights")
+    assert (broker.health().status, broker.health().reason) == ("failed", "no weights")
+    broker.join(second)
+    broker.ready(second)
+    assert broker.health().is_ready
+
+
+def test_unknown_slot(house):
+    """A worker of a slot that does not exist breaks the protocol."""
+    with pytest.raises(LinkError):
+        house.broker.join(Notes(7))

@@ -1,0 +1,104 @@
+"""Settings, resources, restarts: small and pure."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from sagemaker_byoc.contract import http, serving
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.serving import resources
+from sagemaker_byoc.serving.restarts import DEATHS_IN_WINDOW, Restarts
+from sagemaker_byoc.serving.settings import Settings
+
+
+def test_defaults():
+    """An empty environment is the real-time contract."""
+    settings = Settings.from_environ({"CUDA_VISIBLE_DEVICES": ""})
+    assert (settings.port, settings.payload) == (http.PORT.value, http.PAYLOAD.value)
+    assert (settings.slots, settings.deadline) == (1, serving.REALTIME_DEADLINE.value)
+    assert settings.gpu_of(0) is None
+
+
+def test_travels():
+    """Children get the same settings."""
+    settings = Settings.from_environ({"CUDA_VISIBLE_DEVICES": "3,5"})
+    assert Settings.from_json(settings.to_json()) == settings
+    assert [settings.gpu_of(slot) for slot in range(3)] == ["3", "5", "3"]
+
+
+def test_batch():
+    """A batch job may ask for no limit, and waits longer."""
+    environ = {"SAGEMAKER_BATCH": "True", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}
+    settings = Settings.from_environ(environ)
+    assert (settings.payload, settings.deadline) == (None, serving.BATCH_DEADLINE.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", "0"),
+        ("MODEL_SERVER_WORKERS", "two"),
+        ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "nan"),
+        ("SAGEMAKER_BIND_TO_PORT", "80.5"),
+        ("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "text/*"),
+        ("BYOC_CSV_HEADER", "perhaps"),
+    ],
+)
+def test_nonsense(name, value):
+    """A value that means nothing is refused by name."""
+    with pytest.raises(ContractError, match=name):
+        Settings.from_environ({name: value})
+
+
+def test_cgroups(tmp_path):
+    """The quota of either version counts, rounded up, and never more than affinity."""
+    assert resources.usable_cpus(tmp_path) >= 1
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("50000\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    assert resources.usable_cpus(tmp_path) == 1
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert resources.usable_cpus(tmp_path) == resources.usable_cpus(tmp_path / "none")
+
+
+def test_gpus(tmp_path):
+    """Device files count, control devices do not."""
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    assert resources.visible_gpus({}, tmp_path) == ("0", "1")
+    assert resources.visible_gpus({"CUDA_VISIBLE_DEVICES": "GPU-a, 1"}, tmp_path) == ("GPU-a", "1")
+
+
+def test_back_off():
+    """Delays double, and a quiet minute starts them again."""
+    restarts = Restarts()
+    assert [restarts.died(now) for now in (0, 30, 90, 151)] == [0.5, 1.0, 2.0, 0.5]
+
+
+def test_crash_loop():
+    """Too many deaths in a minute are the end; the same number over longer is not."""
+    quick, slow = Restarts(), Restarts()
+    assert [quick.died(now) for now in range(DEATHS_IN_WINDOW)][-1] is None
+    assert all(slow.died(20.0 * now) for now in range(20))
+    assert slow.died(400.0) is not None
+    assert max(Restarts().died(0) or 0 for _ in range(3)) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("sagemaker_byoc.serving.entry", {"flask", "gunicorn", "orjson", "numpy", "torch"}),
+        ("sagemaker_byoc.serving.front.gunicorn_app", {"numpy", "torch"}),
+        ("sagemaker_byoc.serving.worker.loop", {"flask", "gunicorn", "torch"}),
+    ],
+)
+def test_imports(module, forbidden):
+    """Supervisor and front stay small, and a model without torch does not wait for it."""
+    script = f"import sys, {module}; print(*sys.modules)"
+    names = subprocess.run(
+        [sys.executable, "-I", "-c", script], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert not forbidden & set(names)
