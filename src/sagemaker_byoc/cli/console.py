@@ -13,24 +13,30 @@ def _colour(code: str, text: str) -> str:
     return f"{code}{text}{_PLAIN}" if wanted and not os.environ.get("NO_COLOR") else text
 
 
+def _say(text: str) -> None:
+    """In one write, or the lines of two threads would run into each other."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 def result(text: str) -> None:
     """What the command was asked for; the only thing on stdout."""
     print(text, flush=True)
 
 
 def step(text: str) -> None:
-    print(_colour(_BOLD, f"* {text}"), file=sys.stderr, flush=True)
+    _say(_colour(_BOLD, f"* {text}"))
 
 
 def detail(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
+    _say(f"  {text}")
 
 
 def log_line(host: str, line: str) -> None:
     """One line of a container's log."""
-    print(f"{_colour(_DIM, f'{host} |')} {line}", file=sys.stderr, flush=True)
+    _say(f"{_colour(_DIM, f'{host} |')} {line}")
 
 
 def error(what: str, cure: str) -> None:
-    print(f"{_colour(_RED, 'error:')} {what}", file=sys.stderr)
-    print(f"  fix: {cure}", file=sys.stderr, flush=True)
+    _say(f"{_colour(_RED, 'error:')} {what}")
+    _say(f"  fix: {cure}")

@@ -24,8 +24,8 @@ LOCAL_INSTANCE_TYPE = "local"
 
 def natural_order(host: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which algo-2 comes before algo-10."""
-    parts = re.findall(r"\d+|\D+", host)
-    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+    parts = re.findall(r"[0-9]+|[^0-9]+", host)
+    return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,29 @@
+"""The two options of this test suite: whether there is a Docker engine, and whether there is time."""
+
+from __future__ import annotations
+
+import pytest
+
+MARKERS = {
+    "docker": "needs Docker and the two images: scripts/test --run-docker",
+    "slow": "takes more than a few seconds: scripts/test --run-slow",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--run-docker",
+        action="store_true",
+        help="run the tests that need a Docker engine and the images of scripts/build-images",
+    )
+    parser.addoption(
+        "--run-slow", action="store_true", help="run the tests that take more than a few seconds"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker, reason in MARKERS.items():
+            wanted = config.getoption(f"--run-{marker}")
+            if not wanted and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
