@@ -1,6 +1,6 @@
 """Trains a small model on random data and can be killed at any instant: folder, steps.
 
-Every loss is appended to FOLDER/losses as `step hex-float`, so that runs can be compared bit by bit.
+Every loss is appended to FOLDER/losses as `step hex-float`: runs can be compared bit by bit.
 """
 
 import sys
@@ -37,7 +37,7 @@ model = torch.nn.Sequential(
     torch.nn.Linear(16, 256), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Linear(256, 1)
 )
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=TOTAL)
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10_000)
 data = Positions()
 checkpointer = Checkpointer(
     model=model,

@@ -1,0 +1,295 @@
+"""The Checkpointer: when to save, from which checkpoint to resume, and how a program is stopped.
+
+For user scripts, in one plain process and under DDP or FSDP2 alike; docs/decisions/0008.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.stateful import Stateful
+from torch.optim import Optimizer
+
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.training.library.checkpoint import folders, state, storage
+from sagemaker_byoc.training.library.checkpoint.folders import CheckpointError, Marker
+from sagemaker_byoc.training.library.checkpoint.write import Snapshot, causes, own_file, write
+from sagemaker_byoc.training.library.ranks import Ranks
+from sagemaker_byoc.training.library.stop import StopFlag
+
+logger = logging.getLogger(__name__)
+
+WAIT_WORTH_A_WORD = 1.0  # seconds
+
+
+class Checkpointer:
+    """Every rank makes one, at the same place, after its process group.
+
+    A save is due each `every_steps` steps, and `every_seconds` after the last by any rank's
+    clock. `others` are further objects with state_dict and load_state_dict, by name; `user` is
+    a dict of plain values. `folder` is /opt/ml/checkpoints unless given.
+    """
+
+    def __init__(  # noqa: PLR0913 - each keyword is one thing that a script may have
+        self,
+        *,
+        model: nn.Module,
+        optimizer: Optimizer | Iterable[Optimizer] | None = None,
+        scheduler: Stateful | None = None,
+        data: Stateful | None = None,
+        others: Mapping[str, Stateful] | None = None,
+        every_steps: int | None = None,
+        every_seconds: float | None = 600.0,
+        keep: int = 2,
+        folder: str | os.PathLike[str] | None = None,
+        stop: StopFlag | None = None,
+    ) -> None:
+        if keep < 1 or (every_steps is not None and every_steps < 1):
+            raise ValueError(f"keep={keep}, every_steps={every_steps}: at least 1")
+        parts = {"scheduler": scheduler, "data": data, **(others or {})}
+        self._state = state.TrainingState(
+            model=model,
+            optimizers=state.as_tuple(optimizer),
+            parts={name: part for name, part in parts.items() if part is not None},
+        )
+        self._root = Path(folder) if folder else Tree.from_environ(os.environ).checkpoints
+        self._every_steps, self._every_seconds, self._keep = every_steps, every_seconds, keep
+        self._stop = stop
+        self._owns_stop = stop is None
+        self._stager = _stager(model)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self._last_step = 0
+        self._last_time = time.monotonic()
+        self._good: list[int] = []
+        self._has_saved = False
+        self.blocked_ms = 0.0
+        """In all so far: how long `step` and `save` kept the training waiting."""
+        self.stopped = False
+        """Whether the program was asked to end, and all ranks have agreed to."""
+        self._ranks = Ranks()
+        _silence_dcp_outside_a_group()
+        self._root.mkdir(parents=True, exist_ok=True)
+        folders.delete_incomplete(self._root)
+        self._ranks.wait()
+
+    @property
+    def user(self) -> dict[str, Any]:
+        """Plain values of the script's own, saved and restored with the rest."""
+        return self._state.user
+
+    def steps(self, total: int) -> Iterator[int]:
+        """The numbers of the steps still to be done, up to `total`; resumes, saves and stops.
+
+        The body is one step. When the loop is left, the last step is saved and complete.
+        """
+        done = self.resume()
+        self._flag()
+        try:
+            for number in range(done + 1, total + 1):
+                yield number
+                done = number
+                if self.step(number):
+                    return
+            self.save(done)
+        finally:
+            self.close()
+
+    def step(self, number: int) -> bool:
+        """Call after each step; whether to leave the loop now, in which case all is saved."""
+        self._raise_failure()
+        if self._flag().agreed(number, wish=self._is_time):
+            self.stopped = True
+            self.save(number)
+            self.wait()
+            return True
+        if self._flag().wished or (self._every_steps and number % self._every_steps == 0):
+            self.save(number)
+        return False
+
+    def save(self, number: int) -> None:
+        """Snapshot the state after step `number`, and write it in the background; a collective.
+
+        Waits while an earlier save is still being written. Nothing to do if `number` is saved.
+        """
+        if number == self._last_step:
+            return
+        start = time.perf_counter()
+        self.wait()
+        if (waited := time.perf_counter() - start) > WAIT_WORTH_A_WORD:
+            logger.warning(
+                "training waited %.1f s for checkpoint %d to be written before checkpoint %d: "
+                "save less often, or to a faster disk",
+                waited, self._last_step, number,
+            )  # fmt: skip
+        snapshot = self._snapshot(number)
+        self._last_step, self._last_time = number, time.monotonic()
+        self._writing = self._thread.submit(self._write, snapshot)
+        self.blocked_ms += (time.perf_counter() - start) * 1e3
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a save is under way in the background."""
+        return self._writing is not None and not self._writing.done()
+
+    def wait(self) -> None:
+        """Until the save under way is complete; raises what went wrong with it."""
+        if self._writing:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def close(self) -> None:
+        """Complete the save under way, and give SIGTERM back; raises what went wrong with it."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            if self._stop and self._owns_stop:
+                self._stop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def resume(self) -> int:
+        """Load the newest valid checkpoint that every rank has; its step, 0 if there is none."""
+        self.wait()
+        found = self._newest_undamaged()
+        if found is None:
+            if folders.steps_in(self._root):
+                logger.warning("no checkpoint in %s is valid: starting at step 0", self._root)
+            return 0
+        start = time.monotonic()
+        self._load(found)
+        self._last_step, self._last_time = found.step, time.monotonic()
+        if self._ranks.rank == 0:
+            took = time.monotonic() - start
+            logger.info("resumed from checkpoint %d in %.1f s", found.step, took)
+        return found.step
+
+    def _newest_undamaged(self) -> Marker | None:
+        valid = folders.valid_markers(self._root)
+        while (step := self._newest_of_all(valid)) is not None:
+            folder = folders.complete_folder(self._root, step)
+            reasons = self._ranks.gather(folders.damage(folder, valid[step], share=_share()))
+            reason = next((text for text in reasons if text), None)
+            if reason is None:
+                self._good = [other for other in valid if other <= step]
+                return valid[step]
+            logger.warning("skipping the checkpoint %s: %s", folder, reason)
+            del valid[step]
+        return None
+
+    def _newest_of_all(self, valid: Mapping[int, Marker]) -> int | None:
+        """Hosts may have restored different sets, and only what all have can be loaded."""
+        own = {step: marker.id for step, marker in valid.items()}
+        sets = self._ranks.gather(own)
+        common = set.intersection(*(set(each.items()) for each in sets))
+        newest = max((step for step, _ in common), default=None)
+        if own and newest != max(own):
+            logger.warning("checkpoint %d is not valid on every host", max(own))
+        return newest
+
+    def _load(self, marker: Marker) -> None:
+        folder = folders.complete_folder(self._root, marker.step)
+        shared = self._state.shared()
+        try:
+            load(
+                shared,
+                storage_reader=storage.Reader(folder),
+                planner=storage.LoadPlanner(),
+                process_group=self._ranks.group,
+            )
+        except CheckpointException as error:
+            # No falling back: an older one would not fit the program any better.
+            msg = f"{folder} is intact but does not fit model and optimizer: {causes(error)}"
+            raise CheckpointError(msg) from error
+        self._state.load_shared(shared)
+        rank = self._ranks.rank
+        is_same_world = marker.world_size == self._ranks.count
+        if not is_same_world and rank == 0:
+            logger.warning(
+                "checkpoint %d was written by %d ranks, and now there are %d: scheduler, data, "
+                "others and user are rank 0's on every rank",
+                marker.step, marker.world_size, self._ranks.count,
+            )  # fmt: skip
+        data = (folder / own_file(rank if is_same_world else 0)).read_bytes()
+        self._state.load_own(data, is_same_rank=is_same_world or rank == 0)
+
+    def _snapshot(self, number: int) -> Snapshot:
+        own = self._state.own()
+        if not self._has_saved:  # better now than on the day it is needed
+            state.loaded(own)
+            self._has_saved = True
+        return Snapshot(number, self._stager.stage(self._state.shared()), own)  # type: ignore[arg-type]
+
+    def _write(self, snapshot: Snapshot) -> None:
+        write(self._root, snapshot, self._ranks)
+        self._good = folders.retain(self._root, snapshot.step, self._good, self._keep)
+
+    def _raise_failure(self) -> None:
+        if self._writing and self._writing.done():
+            self.wait()
+
+    def _is_time(self) -> bool:
+        return (
+            self._every_seconds is not None
+            and time.monotonic() - self._last_time >= self._every_seconds
+        )
+
+    def _flag(self) -> StopFlag:
+        # Not in __init__: a script that never calls step() must still die of a SIGTERM.
+        if self._stop is None:
+            self._stop = StopFlag()
+        return self._stop
+
+
+def _stager(model: nn.Module) -> DefaultStager:
+    """Copies into host memory that is kept from save to save; page-locked where there is CUDA."""
+    is_cuda = any(parameter.is_cuda for parameter in model.parameters())
+    return DefaultStager(
+        StagingOptions(
+            use_pinned_memory=is_cuda,
+            use_shared_memory=False,  # the writer is a thread
+            use_async_staging=False,  # the next optimizer step would race with the copy
+            use_non_blocking_copy=is_cuda,
+        )
+    )
+
+
+def _share() -> tuple[int, int]:
+    """Which part of a host's files this rank reads again."""
+    names = ("LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    if not (torch.distributed.is_initialized() and all(name in os.environ for name in names)):
+        return 0, 1
+    return int(os.environ[names[0]]), int(os.environ[names[1]])
+
+
+def _silence_dcp_outside_a_group() -> None:
+    """It warns at each save that there is no process group, which is how one process works."""
+    warnings.filterwarnings(
+        "ignore", message="torch.distributed is disabled, unavailable or uninitialized"
+    )
+
+
+__all__ = ["CheckpointError", "Checkpointer"]

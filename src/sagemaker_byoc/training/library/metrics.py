@@ -1,0 +1,192 @@
+"""Metrics of a training loop, in the line that SageMaker's metric definitions find.
+
+For user scripts; works alone. Values stay on their device until the logging interval is over, so
+that the GPU is waited for once an interval and not once a step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TextIO, TypeAlias, TypeVar
+
+import torch
+
+from sagemaker_byoc.contract.files import write_json
+from sagemaker_byoc.contract.limits import METRIC_DEFINITIONS
+from sagemaker_byoc.contract.metrics import definition, format_line
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.training.library.flops import peak_flops
+from sagemaker_byoc.training.library.ranks import global_count, global_rank
+
+T = TypeVar("T")
+Value: TypeAlias = "float | torch.Tensor"
+
+
+class Metrics:
+    """Prints one line each `every` logged steps; keeps every step in output/data/metrics.jsonl.
+
+    Only rank 0 does either. `flops_per_token` (or per sample; see `flops.transformer`) adds
+    `mfu` on GPUs whose peak is known. `counters` are totals that grow elsewhere, by name, such as
+    `{"checkpoint_block_ms": lambda: checkpointer.blocked_ms}`: what they grew by in the interval
+    is in the line, and reading them costs the steps between nothing.
+    """
+
+    def __init__(  # noqa: PLR0913 - each keyword is one thing that a script may have
+        self,
+        *,
+        every: int = 10,
+        flops_per_token: float | None = None,
+        counters: Mapping[str, Callable[[], float]] | None = None,
+        file: Path | None = None,
+        stream: TextIO | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self._every = every
+        self._is_writer = global_rank() == 0
+        self._file = file or Tree.from_environ(os.environ).output_data / "metrics.jsonl"
+        self._stream = stream
+        self._device = device or _current_device()
+        self._peak = peak_flops(self._device)
+        self._flops_per_token = flops_per_token
+        self._counters = dict(counters or {})
+        self._counted = {name: count() for name, count in self._counters.items()}
+        self._kept: list[tuple[int, dict[str, Value]]] = []
+        self._amounts = {"tokens": 0, "samples": 0}
+        self._waited_seconds: float | None = None
+        self._start = time.perf_counter()
+        self._names: dict[str, None] = {}
+
+    def log(
+        self, step: int, values: Mapping[str, Value], *, tokens: int = 0, samples: int = 0
+    ) -> None:
+        """Keep `values` of `step`; tensors of one element may be on any device, and are copied.
+
+        `tokens` and `samples` are what this rank consumed in the step; the line has the rate of
+        all ranks together.
+        """
+        if not self._is_writer:
+            return
+        self._amounts["tokens"] += tokens
+        self._amounts["samples"] += samples
+        # A copy: under CUDA graphs the next step writes its loss into the same memory.
+        kept = {
+            name: value.detach().to(torch.float32, copy=True)
+            if isinstance(value, torch.Tensor)
+            else value
+            for name, value in values.items()
+        }
+        self._kept.append((step, kept))
+        if len(self._kept) >= self._every:
+            self.flush()
+
+    def waiting(self, batches: Iterable[T]) -> Iterator[T]:
+        """`batches`, with the time that each was waited for in the line as data_wait_ms a step."""
+        iterator = iter(batches)
+        while True:
+            start = time.perf_counter()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self._waited_seconds = (self._waited_seconds or 0) + time.perf_counter() - start
+            yield batch
+
+    def flush(self) -> None:
+        """Write what is kept; waits for the GPU, once."""
+        if not self._kept:
+            return
+        rows = _on_host(self._kept)
+        about = self._about_interval(len(rows))
+        step, last = rows[-1]
+        line = {"step": float(step), **last, **about}
+        self._names.update(dict.fromkeys(line))
+        print(format_line(line), file=self._stream or sys.stdout, flush=True)
+        self._append([{"step": number, **row} for number, row in rows[:-1]])
+        self._append([{"step": step, **last, **about}])
+        self._kept.clear()
+        self._amounts = dict.fromkeys(self._amounts, 0)
+        self._start = time.perf_counter()
+
+    def close(self) -> None:
+        """Write what is left of an interval."""
+        self.flush()
+
+    def write_definitions(self, file: Path | None = None) -> Path:
+        """The MetricDefinitions of all names in the lines so far, for CreateTrainingJob; a list.
+
+        ValueError beyond the 40 that it takes.
+        """
+        names = [name for name in self._names if name != "step"]
+        if len(names) > METRIC_DEFINITIONS.value:
+            raise ValueError(
+                f"{len(names)} metrics: a training job takes {METRIC_DEFINITIONS.value}"
+            )
+        path = file or self._file.with_name("metric_definitions.json")
+        if self._is_writer:
+            write_json(path, [dict(definition(name)) for name in names])
+        return path
+
+    def _about_interval(self, steps: int) -> dict[str, float]:
+        seconds = time.perf_counter() - self._start
+        about = {"step_ms": seconds / steps * 1e3}
+        for name, amount in self._amounts.items():
+            if amount:
+                about[f"{name}_per_s"] = amount * global_count() / seconds
+        amount = self._amounts["tokens"] or self._amounts["samples"]
+        if self._flops_per_token and self._peak and amount:
+            about["mfu"] = amount * self._flops_per_token / seconds / self._peak
+        about["memory_gb"] = _memory_gb(self._device)
+        if self._waited_seconds is not None:
+            about["data_wait_ms"] = self._waited_seconds / steps * 1e3
+            self._waited_seconds = 0.0
+        for name, count in self._counters.items():
+            now = count()
+            about[name] = now - self._counted[name]
+            self._counted[name] = now
+        return about
+
+    def _append(self, rows: list[dict[str, float]]) -> None:
+        if not rows:
+            return
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._file, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def _on_host(kept: list[tuple[int, dict[str, Value]]]) -> list[tuple[int, dict[str, float]]]:
+    """All values as numbers: one transfer a device."""
+    by_device: dict[torch.device, list[torch.Tensor]] = {}
+    for _, values in kept:
+        for value in values.values():
+            if isinstance(value, torch.Tensor):
+                by_device.setdefault(value.device, []).append(value.reshape(()))
+    numbers = {device: iter(torch.stack(found).tolist()) for device, found in by_device.items()}
+    return [
+        (
+            step,
+            {
+                name: next(numbers[value.device]) if isinstance(value, torch.Tensor) else value
+                for name, value in values.items()
+            },
+        )
+        for step, values in kept
+    ]
+
+
+def _current_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def _memory_gb(device: torch.device) -> float:
+    """The most that was in use so far: tensors on a GPU, else the process's resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -1,0 +1,66 @@
+"""The processes of one job as a group of their own on the CPU; of one where there is no launcher.
+
+For stop.py and checkpoint/: their messages never touch a GPU and never meet the training's own.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """Every rank makes it at the same place of its program: a new gloo group is a collective."""
+
+    def __init__(self, *, timeout_seconds: float = 1800.0) -> None:
+        self.group: dist.ProcessGroup | None = None
+        if is_distributed():
+            timeout = timedelta(seconds=timeout_seconds)
+            self.group = dist.new_group(backend="gloo", timeout=timeout)
+
+    @property
+    def rank(self) -> int:
+        return dist.get_rank(self.group) if self.group else 0
+
+    @property
+    def count(self) -> int:
+        return dist.get_world_size(self.group) if self.group else 1
+
+    def gather(self, value: T) -> list[T]:
+        """The `value` of every rank, in their order, on every rank."""
+        if self.group is None:
+            return [value]
+        values: list[T] = [value] * self.count
+        dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    def largest(self, values: list[int]) -> list[int]:
+        """The greatest of each position over all ranks."""
+        if self.group is None:
+            return values
+        reduced = torch.tensor(values, dtype=torch.int64)
+        dist.all_reduce(reduced, op=dist.ReduceOp.MAX, group=self.group)
+        return [int(value) for value in reduced.tolist()]
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        self.gather(None)
+
+
+def is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def global_rank() -> int:
+    """This process's rank, before the process group exists as well as after."""
+    return dist.get_rank() if is_distributed() else int(os.environ.get("RANK", "0"))
+
+
+def global_count() -> int:
+    return dist.get_world_size() if is_distributed() else int(os.environ.get("WORLD_SIZE", "1"))

@@ -1,0 +1,217 @@
+"""Channels of files: what is listed, how it is divided, how it is read."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sagemaker_byoc.contract.channels import (
+    Channel,
+    Distribution,
+    InputMode,
+    RecordWrapper,
+    write_channels,
+)
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.training.library.channel import Part, channel
+from sagemaker_byoc.training.library.files import DataError
+from sagemaker_byoc.training.library.framing import Framing
+from sagemaker_byoc.training.library.process import job
+from sagemaker_byoc.training.library.recordio import (
+    FIRST,
+    LAST,
+    RecordError,
+    encode_record,
+    frame,
+)
+from sagemaker_byoc.training.library.shards import Place, Unit
+
+BOTH = st.sampled_from([Distribution.REPLICATED, Distribution.SHARDED])
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return Tree(tmp_path)
+
+
+@pytest.fixture
+def reader(tree):
+    """A channel with some content by file name, as one place of the job sees it."""
+
+    def made(content, mode=InputMode.FILE, name="train", **fields):
+        write_channels(tree, {name: Channel(name, mode, **fields)})
+        for file, data in content.items():
+            path = tree.channel(name) / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return channel(name, job({"SAGEMAKER_BASE_DIR": str(tree.root)}))
+
+    return made
+
+
+def test_listing(reader, tree):
+    """All folders, natural order; neither hidden files nor manifests."""
+    names = ["part-10", "part-2", "a/part-1", ".hidden", ".git/config", "train-manifest"]
+    found = reader(dict.fromkeys(names, b"")).files()
+    folder = tree.channel("train")
+    assert [str(path.relative_to(folder)) for path in found] == ["a/part-1", "part-2", "part-10"]
+
+
+def test_pattern(reader):
+    """Some of the files, by name."""
+    train = reader({"a.bin": b"", "b/c.bin": b"", "meta.json": b""})
+    assert [path.name for path in train.files("*.bin")] == ["a.bin", "c.bin"]
+
+
+@pytest.mark.parametrize("mode", [InputMode.FILE, InputMode.FAST_FILE])
+def test_lines(reader, mode):
+    """As a file gives them: with their line feeds, the last of which may be missing."""
+    train = reader({"a": b"1\n\n3", "b": b"4\r\n", "c": b""}, mode)
+    assert list(train.records()) == [b"1\n", b"\n", b"3", b"4\r\n"]
+
+
+@given(content=st.binary(max_size=40), size=st.integers(1, 9))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_lines_over_chunks(content, size, monkeypatch):
+    """Where the chunks of a read end makes no difference."""
+    import io
+
+    from sagemaker_byoc.training.library import framing
+
+    monkeypatch.setattr(framing, "CHUNK", size)
+    blocks = framing.split(io.BytesIO(content), Framing.LINES, "x")
+    assert list(itertools.chain.from_iterable(blocks)) == list(io.BytesIO(content))
+
+
+def test_whole_objects(reader):
+    """One record a file."""
+    assert list(reader({"a": b"1\n2", "b": b""}).records(Framing.WHOLE)) == [b"1\n2", b""]
+
+
+def test_gzip_members(reader):
+    """Several gzip files one after the other are one, and are unpacked by their content."""
+    packed = gzip.compress(b"1\n2\n") + gzip.compress(b"3\n")
+    assert list(reader({"a.gz": packed, "b": b"4\n"}).records()) == [b"1\n", b"2\n", b"3\n", b"4\n"]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:-4] + b"\0" * 4])
+def test_broken_gzip(reader, damage):
+    """A cut or altered one is named."""
+    train = reader({"a.gz": damage(gzip.compress(bytes(range(256)) * 9))})
+    with pytest.raises(RecordError, match=r"a\.gz: is no whole gzip file"):
+        list(train.records(Framing.WHOLE))
+
+
+def test_recordio_files(reader):
+    """MXNet's own files, magic words inside records included."""
+    payload = b"1234\x0a\x23\xd7\xce5678"
+    train = reader({"a.rec": encode_record(payload) + encode_record(b"x")})
+    assert list(train.records(Framing.RECORD_IO)) == [payload, b"x"]
+
+
+def test_recordio_by_sagemaker(reader):
+    """Declared on the channel it is the default, and parts are joined as AWS's reader does."""
+    train = reader(
+        {"a": frame(b"1234", FIRST) + frame(b"56", LAST)},
+        record_wrapper=RecordWrapper.RECORD_IO,
+    )
+    assert list(train.records()) == [b"123456"]
+
+
+def test_damage_names_file_and_byte(reader):
+    """Where to look."""
+    train = reader({"a": encode_record(b"abcd"), "b": b"no record at all"})
+    with pytest.raises(RecordError, match=r"train/b, byte 0: has"):
+        list(train.records(Framing.RECORD_IO))
+
+
+def test_unknown_channel(reader):
+    """What there is instead."""
+    reader({})
+    with pytest.raises(DataError, match="is not on this host, which has: train"):
+        channel("test", job({"SAGEMAKER_BASE_DIR": str(reader({}).tree.root)}))
+
+
+def test_missing_folder(reader):
+    """A declared channel that was never mounted is not an empty one."""
+    with pytest.raises(DataError, match="can't be listed"):
+        reader({}).files()
+
+
+@given(
+    size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    lines=st.lists(st.integers(0, 4), max_size=8),
+    distribution=BOTH,
+    unit=st.sampled_from([None, Unit.RECORDS]),
+)
+@settings(max_examples=50)
+def test_every_record_is_read_once(tmp_path_factory, size, lines, distribution, unit):
+    """By some process, by no two, however the files fall; for both distributions."""
+    hosts, ranks = size
+    files = {f"f{n}": [f"{n}:{m}\n" for m in range(count)] for n, count in enumerate(lines)}
+    read = []
+    for host in range(hosts):
+        tree = Tree(tmp_path_factory.mktemp("host"))
+        write_channels(tree, {"train": Channel("train", distribution=distribution)})
+        tree.channel("train").mkdir(parents=True)
+        is_sharded = distribution is Distribution.SHARDED
+        for number, (name, content) in enumerate(files.items()):
+            if not is_sharded or number % hosts == host:
+                (tree.channel("train") / name).write_text("".join(content))
+        process = job({"SAGEMAKER_BASE_DIR": str(tree.root)})
+        for local in range(ranks):
+            place = Place.uniform(host * ranks + local, hosts * ranks, hosts)
+            read += channel("train", process).shard(place, unit).records()
+    assert sorted(read) == sorted(line.encode() for own in files.values() for line in own)
+
+
+def test_files_are_divided(reader):
+    """Each share has its own, and the counts show how equal they are."""
+    train = reader({f"f{n}": b"x" * n for n in range(5)})
+    shares = [train.shard(Place(rank, 2)) for rank in range(2)]
+    names = [[path.name for path in share.files()] for share in shares]
+    assert names == [["f0", "f2", "f4"], ["f1", "f3"]]
+    assert shares[0].counts() == shares[1].counts() == [Part(3, 6), Part(2, 4)]
+
+
+def test_too_few_files(reader):
+    """No share gets nothing unseen: records are divided instead, and files() says so."""
+    train = reader({"a": b"1\n2\n3\n"})
+    shares = [train.shard(Place(rank, 2)) for rank in range(2)]
+    assert [list(share.records()) for share in shares] == [[b"1\n", b"3\n"], [b"2\n"]]
+    assert shares[0].counts() == [Part(1, 6)] * 2
+    with pytest.raises(DataError, match="has 1 files for 2 shares"):
+        shares[0].files()
+
+
+def test_even(reader):
+    """Equally many records for each process, whatever the files hold."""
+    train = reader({"a": b"1\n2\n3\n4\n", "b": b"5\n"})
+    shares = [train.shard(Place(rank, 2)) for rank in range(2)]
+    assert [list(s.records(even=True)) for s in shares] == [[b"1\n", b"3\n"], [b"2\n", b"4\n"]]
+
+
+def test_even_over_hosts_with_different_data(reader):
+    """What can't be known is not promised."""
+    train = reader({"a": b"1"}, distribution=Distribution.SHARDED).shard(Place(0, 2, 0, 1))
+    with pytest.raises(DataError, match="no host knows"):
+        train.records(even=True)
+
+
+def test_default_shard_is_this_process(tree, reader):
+    """Without a place it is the job's own."""
+    reader({f"f{n}": b"" for n in range(4)})
+    environ = {"SAGEMAKER_BASE_DIR": str(tree.root), "RANK": "1", "WORLD_SIZE": "2"}
+    train = channel("train", job(environ)).shard()
+    assert [path.name for path in train.files()] == ["f1", "f3"]
+
+
+def test_stop_between_files(reader):
+    """A stopped job does not read on."""
+    answers = itertools.chain([False], itertools.repeat(True))
+    train = reader({"a": b"1\n", "b": b"2\n"})
+    assert list(train.records(stop=lambda: next(answers))) == [b"1\n"]
