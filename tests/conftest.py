@@ -1,4 +1,4 @@
-"""The two options of this test suite: whether there is a Docker engine, and whether there is time."""
+"""The two options of this test suite: is there a Docker engine, and is there time?"""
 
 from __future__ import annotations
 
