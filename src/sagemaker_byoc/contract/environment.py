@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.contract.hyperparameters import is_reserved
+from sagemaker_byoc.contract.hyperparameters import as_text, is_reserved
 from sagemaker_byoc.contract.job import Command, Hardware, Job
 
 TRAINING_JOB_NAME = "TRAINING_JOB_NAME"
@@ -48,9 +48,8 @@ def training_environment(
     environment = {f"SM_{name.upper()}": _encode(value) for name, value in values.items()}
     for name in job.channels:
         _set_both(environment, f"SM_CHANNEL_{name.upper()}", str(job.tree.channel(name)))
-    for key, value in _decoded(job):
-        if not is_reserved(key):
-            _set_both(environment, f"SM_HP_{key.upper()}", _encode(value))
+    for key, raw in job.hyperparameters.for_program():
+        _set_both(environment, f"SM_HP_{key.upper()}", as_text(raw))
     environment["CURRENT_HOST"] = job.cluster.current_host
     environment["SAGEMAKER_JOB_NAME"] = _job_name(job, platform)
     region = job.hyperparameters.text("sagemaker_region") or platform.get("AWS_REGION", "")

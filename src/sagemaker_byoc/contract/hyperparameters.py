@@ -33,6 +33,17 @@ def decode(raw: str) -> Json:
     return value
 
 
+def as_text(raw: str) -> str:
+    """`raw` for a program that reads text: JSON strings unquoted, null empty, all else unchanged.
+
+    So 1.10 stays 1.10, which may be a version.
+    """
+    value = decode(raw)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else raw
+
+
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
     """The raw strings, as SageMaker wrote them."""

@@ -70,7 +70,7 @@ def test_values(environment, tmp_path):
     assert environment["SM_CHANNEL_A.B"] == environment["SM_CHANNEL_A_B"]
     assert environment["SM_HP_NAME"] == "adam"
     assert environment["SM_HP_NOTHING"] == ""
-    assert environment["SM_HP_LEARNING_RATE"] == "0.001"
+    assert environment["SM_HP_LEARNING_RATE"] == "1e-3"
     assert json.loads(environment["SM_HPS"])["epochs"] == 3
     assert "sagemaker_program" not in json.loads(environment["SM_HPS"])
     assert environment["SAGEMAKER_REGION"] == "eu-west-1"

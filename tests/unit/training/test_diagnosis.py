@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from sagemaker_byoc.contract.failure import clip
+from sagemaker_byoc.training.supervisor.child import Outcome
 from sagemaker_byoc.training.supervisor.diagnosis import Circumstances, failure_text
-from sagemaker_byoc.training.supervisor.loop import Outcome
 from sagemaker_byoc.training.supervisor.tracebacks import last_traceback
 
 CHAIN = """\
@@ -147,17 +147,51 @@ def test_stopped(text):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        ("OSError: [Errno 28] No space left on device", "VolumeSizeInGB"),
-        ("MemoryError", "memory ran out"),
-        ("torch.OutOfMemoryError: CUDA out of memory. Tried", "smaller batches"),
-        ("ModuleNotFoundError: No module named 'x'", "when the image is built"),
+        ("OSError: [Errno 28] No space left on device", "disk full: raise VolumeSizeInGB"),
+        ("MemoryError", "host out of memory: "),
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried", "CUDA out of memory: use smaller"),
+        ("ModuleNotFoundError: No module named 'x'", "import error: the image lacks it"),
+        ("pkg.HyperparameterError: 2 hyperparameters do not fit", "bad hyperparameter: "),
     ],
 )
-def test_hint(text, error, words):
-    """The commonest errors come with what helps."""
+def test_class(text, error, words):
+    """The commonest errors are called by their class, with what helps."""
     shown = text(err=CHAIN.replace("RuntimeError: no vocabulary", error))
     assert shown.startswith(error)
-    assert words in shown
+    assert f"\n{words}" in shown
+
+
+@pytest.mark.parametrize(
+    ("code", "err", "words"),
+    [
+        (2, "train.py: error: argument --lr: invalid float value: 'a'\n", "bad hyperparameter: "),
+        (2, "train.py: error: unrecognized arguments: --x 1\n", "bad hyperparameter: "),
+        (-6, "Watchdog caught collective operation timeout: Work\nabort\n", "NCCL timeout: "),
+        (0, "", "missing data: channel 'a' has no data"),
+    ],
+)  # fmt: skip
+def test_class_without_traceback(text, code, err, words):
+    """argparse and NCCL raise nothing, and are understood all the same."""
+    absent = ("channel 'a' has no data",) if not code else ()
+    assert f"\n{words}" in text(err=err, code=code or 1, absent=absent)
+
+
+def test_torch_label():
+    """The label that torch puts before a rank's traceback hides nothing."""
+    labelled = "".join(f"[rank3]: {line}\n" for line in CHAIN.splitlines())
+    found = last_traceback(labelled)
+    assert (found.exception, found.root) == (
+        "RuntimeError: no vocabulary",
+        "ValueError: invalid literal",
+    )
+    assert found.is_at_end
+
+
+def test_torchruns_own_traceback_is_passed_over():
+    """Below the program's traceback comes torchrun's, which says nothing."""
+    ours = 'Traceback (most recent call last):\n  File "/x/torch/run.py", line 1, in main\n'
+    log = f"{CHAIN}{ours}torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n"
+    assert last_traceback(log).exception == "RuntimeError: no vocabulary"
 
 
 def test_missing_channel(text, container):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.training.supervisor.program import command, find_entry
+from sagemaker_byoc.training.supervisor.program import command, find_entry, source_file
 from sagemaker_byoc.training.supervisor.source import find_source
 
 
@@ -180,3 +180,47 @@ def test_commands(container):
     assert command(code, "c") == (str(code / "c"),)
     with pytest.raises(ContractError, match="nor executable"):
         command(code, "d.txt")
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "entry", "source"),
+    [
+        (["pkg/mod.py"], "pkg.mod", "-m pkg.mod", "pkg/mod.py"),
+        (["pkg/__main__.py"], "pkg", "-m pkg", "pkg/__main__.py"),
+        (["pkg/__main__.py"], "pkg/", "-m pkg", "pkg/__main__.py"),
+        (["src/pkg/__main__.py"], "pkg", "-m pkg", "src/pkg/__main__.py"),
+        (["a/b/__main__.py"], "a/b", "-m a.b", "a/b/__main__.py"),
+        (["train.py"], "-m torch.utils.collect_env", "-m torch.utils.collect_env", None),
+    ],
+)
+def test_module(container, files, name, entry, source):
+    """A module or a package with __main__.py of the folder; any other with an explicit -m."""
+    code = container.tree.code
+    for file in files:
+        fill((code / file).parent, Path(file).name)
+    found = find_entry(container.job(), {"SAGEMAKER_PROGRAM": name}, code)
+    assert found == entry
+    assert command(code, found) == (sys.executable, "-m", entry.removeprefix("-m "))
+    if source:
+        assert source_file(code, found) == code / source
+
+
+def test_module_that_is_not_there(container):
+    """A dotted name that is neither a file nor a module of the folder is an error."""
+    code = fill(container.tree.code, "train.py")
+    with pytest.raises(ContractError, match="is not in"):
+        find_entry(container.job(), {"SAGEMAKER_PROGRAM": "pkg.mod"}, code)
+    with pytest.raises(ContractError, match="is not in"):
+        find_entry(container.job(), {"SAGEMAKER_PROGRAM": "-m pkg; id"}, code)
+
+
+def test_package_runs(container):
+    """With its own options read, and its siblings importable."""
+    package = fill(container.tree.code / "src" / "pkg", "__init__.py")
+    (package / "other.py").write_text("NAME = 'other'")
+    (package / "__main__.py").write_text(
+        "import argparse\nfrom pkg.other import NAME\np = argparse.ArgumentParser()\n"
+        "p.add_argument('--amp', action='store_true')\nprint(NAME, p.parse_args().amp)\n"
+    )
+    container.config("hyperparameters", {"sagemaker_program": '"pkg"', "amp": "true"})
+    assert container.run().out == "other True\n"

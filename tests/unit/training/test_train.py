@@ -11,7 +11,7 @@ from tests.unit.training.conftest import COMMAND
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
-from sagemaker_byoc.training.supervisor.plan import make_plan, read_stop_grace
+from sagemaker_byoc.training.supervisor.plan import make_plan
 
 
 def facts(result):
@@ -31,7 +31,7 @@ def test_what_a_program_is_given(container):
     assert environ["PYTHONPATH"] == f"{code}:/inherited"
     assert (environ["PYTHONUNBUFFERED"], environ["PYTHONHASHSEED"]) == ("1", "7")
     assert environ["SM_MODEL_DIR"] == str(container.tree.model)
-    assert environ["SM_HP_LR"] == "1.1"
+    assert environ["SM_HP_LR"] == "1.10"
     assert given["group"]
 
 
@@ -190,10 +190,11 @@ def test_read_only_model_folder(container):
 
 
 @pytest.mark.parametrize("grace", ["soon", "-1", "inf", "nan"])
-def test_bad_grace(grace):
+def test_bad_grace(container, grace):
     """A grace period that is no number is an error, not a surprise at the end."""
+    container.text("")
     with pytest.raises(ContractError, match="BYOC_STOP_GRACE"):
-        read_stop_grace({"BYOC_STOP_GRACE": grace})
+        make_plan(container.job(), {"BYOC_STOP_GRACE": grace})
 
 
 def test_program_that_can_not_be_started(container):
@@ -220,7 +221,7 @@ def test_the_users_variables_stay(container):
     """A default of ours gives way to what the user set, and the contract's own names do not."""
     container.text("")
     environ = {"PYTHONUNBUFFERED": "", "SM_MODEL_DIR": "/stale", "PYTHONPATH": "/theirs"}
-    given = make_plan(container.job(), environ).environment
+    given = make_plan(container.job(), environ).program.environment
     assert given["PYTHONUNBUFFERED"] == ""
     assert given["SM_MODEL_DIR"] == str(container.tree.model)
     assert given["PYTHONPATH"] == f"{container.tree.code}:/theirs"

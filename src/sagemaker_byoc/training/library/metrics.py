@@ -22,6 +22,7 @@ from sagemaker_byoc.contract.limits import METRIC_DEFINITIONS
 from sagemaker_byoc.contract.metrics import definition, format_line
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.library.flops import peak_flops
+from sagemaker_byoc.training.library.progress import Progress
 from sagemaker_byoc.training.library.ranks import global_count, global_rank
 
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class Metrics:
     ) -> None:
         self._every = every
         self._is_writer = global_rank() == 0
+        self._progress = Progress()
         self._file = file or Tree.from_environ(os.environ).output_data / "metrics.jsonl"
         self._stream = stream
         self._device = device or _current_device()
@@ -70,6 +72,7 @@ class Metrics:
         `tokens` and `samples` are what this rank consumed in the step; the line has the rate of
         all ranks together.
         """
+        self._progress.report()
         if not self._is_writer:
             return
         self._amounts["tokens"] += tokens

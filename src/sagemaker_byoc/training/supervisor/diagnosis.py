@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.lifecycle import exit_code_of
-from sagemaker_byoc.training.supervisor.hints import MEMORY, hint_for_end, hint_for_text
+from sagemaker_byoc.training.supervisor.child import Outcome
+from sagemaker_byoc.training.supervisor.hints import (
+    MEMORY,
+    MISSING_DATA,
+    hint_for_end,
+    hint_for_text,
+)
 from sagemaker_byoc.training.supervisor.inputs import missing_channels
-from sagemaker_byoc.training.supervisor.loop import Outcome
+from sagemaker_byoc.training.supervisor.inquest import is_echo
+from sagemaker_byoc.training.supervisor.link import Report
+from sagemaker_byoc.training.supervisor.recorded import recorded_error
 from sagemaker_byoc.training.supervisor.tracebacks import Frame, Traceback, last_traceback
 
 CAUSE_LIMIT = 400
 PART_LIMIT = 240
 FRAMES = 5
+LAST_WORDS = 4096
+"""Characters of a crashed program's output that are searched; it has no traceback of Python's."""
 PYTHON_RAISED = 1
 """Python's exit code after an exception that nothing caught."""
 
@@ -36,19 +46,21 @@ class Circumstances:
     """Lines about declared channels without data, as they were found at the start."""
     oom_kills: int = 0
     """Kills for want of memory since the start."""
+    host: str = ""
+    """Its name, where it is not the cluster's for it."""
 
 
 def failure_text(outcome: Outcome, circumstances: Circumstances) -> str:
     """Several lines; the writer of the file cuts what is over the limit."""
     traceback = _relevant_traceback(outcome)
     causes = list(_causes(outcome, traceback, circumstances))
-    words = " ".join([*causes, traceback.root or "" if traceback else ""])
+    words = " ".join([*causes, traceback.root or "" if traceback else "", _last_words(outcome)])
     frames = traceback.frames if traceback else ()
     return "\n".join(
         [
             clip(causes[0], CAUSE_LIMIT),
             *(clip(cause, PART_LIMIT) for cause in causes[1:]),
-            f"[{circumstances.job.cluster.current_host} exit {exit_code_of(outcome.returncode)}]",
+            _who(outcome, circumstances),
             *(clip(line, PART_LIMIT) for line in _advice(outcome, words, circumstances)),
             *(
                 clip(_place(frame, circumstances.folder), PART_LIMIT)
@@ -58,8 +70,55 @@ def failure_text(outcome: Outcome, circumstances: Circumstances) -> str:
     )
 
 
+def report_on(
+    outcome: Outcome, circumstances: Circumstances, *, now: float, was_told: bool
+) -> Report | None:
+    """For the inquest; None where a program that was told to end has nothing of its own to say."""
+    if was_told and not raised_by_itself(outcome):
+        return None
+    if was_told:
+        outcome = replace(outcome, returncode=PYTHON_RAISED)
+    return Report(
+        host=circumstances.host,
+        rank=outcome.rank,
+        code=exit_code_of(outcome.returncode),
+        text=clip(failure_text(outcome, circumstances)),
+        is_secondary=is_echo(words_of_cause(outcome)),
+        time=now,
+    )
+
+
+def words_of_cause(outcome: Outcome) -> str:
+    """What tells a cause from an echo: how the chain began, or what came last."""
+    traceback = _relevant_traceback(outcome)
+    if traceback:
+        return traceback.root or traceback.exception
+    return _last_words(outcome) or _last_line(outcome.err) or _last_line(outcome.out) or ""
+
+
+def raised_by_itself(outcome: Outcome) -> bool:
+    """Whether a program that was told to end had raised an exception of its own before."""
+    found = _relevant_traceback(outcome)
+    names = ("KeyboardInterrupt", "SystemExit")
+    return found is not None and found.is_at_end and not found.exception.startswith(names)
+
+
+def _who(outcome: Outcome, circumstances: Circumstances) -> str:
+    rank = "" if outcome.rank is None else f" rank {outcome.rank}"
+    host = circumstances.host or circumstances.job.cluster.current_host
+    return f"[{host}{rank} exit {exit_code_of(outcome.returncode)}]"
+
+
+def _last_words(outcome: Outcome) -> str:
+    """Of a program that aborted, as compiled code does. Not of one that was killed."""
+    return outcome.err[-LAST_WORDS:] if outcome.returncode == -signal.SIGABRT else ""
+
+
 def _relevant_traceback(outcome: Outcome) -> Traceback | None:
     """One that ended the program; not one that it logged and went on from."""
+    recorded = recorded_error(outcome.error_file)
+    if recorded:
+        return recorded
     found = last_traceback(outcome.err) or last_traceback(outcome.out)
     if found and (outcome.returncode == PYTHON_RAISED or found.is_at_end):
         return found
@@ -106,9 +165,9 @@ def _advice(outcome: Outcome, words: str, circumstances: Circumstances) -> Itera
     elif hint is None and not outcome.stop:
         hint = hint_for_end(outcome.returncode)
     if hint:
-        yield f"hint: {hint}"
-    yield from missing_channels(circumstances.job, words)
-    yield from circumstances.absent
+        yield hint
+    for line in (*missing_channels(circumstances.job, words), *circumstances.absent):
+        yield f"{MISSING_DATA}: {line}"
 
 
 def _innermost(frames: tuple[Frame, ...]) -> list[Frame]:

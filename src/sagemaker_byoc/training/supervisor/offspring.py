@@ -1,6 +1,6 @@
-"""All processes that descend from the program: to signal them, to reap them, to know they're gone.
+"""All processes that descend from the programs: to signal them, to reap them, to know they're gone.
 
-They are the program's process group and, since orphans fall to us, our own other children.
+They are the programs' process groups and, since orphans fall to us, our own other children.
 """
 
 from __future__ import annotations
@@ -25,47 +25,42 @@ def adopt_orphans() -> None:
 
 
 class Offspring:
-    """The program, started as leader of its own process group, and all that comes of it."""
+    """The programs, each started as leader of its own process group, and all that comes of them."""
 
-    def __init__(self, program: int) -> None:
-        self.program = program
-        self.status: int | None = None
-        """The program's wait status, once it has ended."""
+    def __init__(self) -> None:
+        self.groups: list[int] = []
+        """The programs' process ids, which are their groups' as well."""
 
-    def reap(self) -> None:
-        """Collect every child that has ended; keep the program's status."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            if pid == self.program:
-                self.status = status
-
-    def signal_group(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.program, number)
+    def reap(self) -> list[tuple[int, int]]:
+        """Collect every child that has ended; process id and wait status of each."""
+        ended = []
+        with suppress(ChildProcessError):
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                ended.append(found)
+        return ended
 
     def signal_all(self, number: signal.Signals) -> None:
-        """The group, and whoever left it. A child of ours can't be a reused process id."""
-        self.signal_group(number)
+        """The groups, and whoever left them. A child of ours can't be a reused process id."""
+        for group in self.groups:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, number)
         for pid in _children():
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 
     def remain(self) -> bool:
         """Whether any process is left."""
-        if _children():
-            return True
-        try:
-            os.killpg(self.program, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
+        return bool(_children()) or any(map(_is_alive, self.groups))
+
+
+def _is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
         return True
+    return True
 
 
 def _children() -> list[int]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from sagemaker_byoc.contract.environment import training_environment
 from sagemaker_byoc.contract.errors import ContractError
@@ -14,43 +15,56 @@ from sagemaker_byoc.contract.job import Command, Hardware, Job
 from sagemaker_byoc.contract.lifecycle import TRAIN_STOP_GRACE, TRAIN_STOP_RESERVE
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.supervisor.arguments import arguments_for
+from sagemaker_byoc.training.supervisor.caches import cache_variables
+from sagemaker_byoc.training.supervisor.child import Program
 from sagemaker_byoc.training.supervisor.hardware import find_hardware
 from sagemaker_byoc.training.supervisor.masking import shown_values
-from sagemaker_byoc.training.supervisor.program import command, find_entry
+from sagemaker_byoc.training.supervisor.program import (
+    MODULE,
+    command,
+    find_entry,
+    import_folders,
+    source_file,
+)
+from sagemaker_byoc.training.supervisor.settings import STOP_GRACE, Settings
 from sagemaker_byoc.training.supervisor.source import Source, find_source
 
-STOP_GRACE = "BYOC_STOP_GRACE"
-"""Seconds from a stop signal until the program is killed, for where SageMaker's 120 don't hold."""
+DEFAULT_GRACE = float(TRAIN_STOP_GRACE.value - TRAIN_STOP_RESERVE.value)
 BANNER_LIMIT = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     job: Job
+    settings: Settings
     source: Source
     entry: str
-    command: tuple[str, ...]
-    environment: Mapping[str, str]
+    program: Program
     hardware: Hardware
     stop_grace: float
 
 
 def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
     """Raises ContractError for whatever keeps the program from being started."""
-    stop_grace = read_stop_grace(environ)
+    settings = Settings(job.hyperparameters, environ)
+    stop_grace = settings.seconds(STOP_GRACE, DEFAULT_GRACE)
     source = find_source(job, environ)
     entry = find_entry(job, environ, source.folder)
-    arguments = arguments_for(job.hyperparameters, source.folder / entry)
+    arguments = arguments_for(job.hyperparameters, source_file(source.folder, entry))
     hardware = find_hardware(environ)
     environment = training_environment(
-        job, Command(entry, source.folder, arguments), hardware, environ
+        job, Command(entry.removeprefix(MODULE), source.folder, arguments), hardware, environ
     )
     return Plan(
         job=job,
+        settings=settings,
         source=source,
         entry=entry,
-        command=(*command(source.folder, entry), *arguments),
-        environment=_surround(environment, environ, str(source.folder)),
+        program=Program(
+            command=(*command(source.folder, entry), *arguments),
+            folder=source.folder,
+            environment=_surround(environment, environ, import_folders(source.folder)),
+        ),
         hardware=hardware,
         stop_grace=stop_grace,
     )
@@ -72,11 +86,7 @@ def banner(plan: Plan) -> str:
 def make_folders(tree: Tree) -> None:
     """The folders that a program writes to; an error that says what to do where that fails."""
     for folder in tree.written_by_training:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            problem = None if os.access(folder, os.W_OK | os.X_OK) else "can't be written to"
-        except OSError as error:
-            problem = f"can't be made ({error.strerror})"
+        problem = why_not_writable(folder)
         if problem:
             raise ContractError(
                 where=str(folder),
@@ -85,29 +95,25 @@ def make_folders(tree: Tree) -> None:
             )
 
 
-def read_stop_grace(environ: Mapping[str, str]) -> float:
-    text = environ.get(STOP_GRACE)
-    if not text:
-        return TRAIN_STOP_GRACE.value - TRAIN_STOP_RESERVE.value
+def why_not_writable(folder: Path) -> str | None:
+    """Makes the folder where it is missing."""
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ContractError(
-            where=STOP_GRACE, what=f"is {text!r}", cure="Give a number of seconds, such as 110"
-        )
-    return seconds
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"can't be made ({error.strerror})"
+    return None if os.access(folder, os.W_OK | os.X_OK) else "can't be written to"
 
 
 def _surround(
-    contract: Mapping[str, str], environ: Mapping[str, str], source: str
+    contract: Mapping[str, str], environ: Mapping[str, str], folders: tuple[Path, ...]
 ) -> dict[str, str]:
     """The program's whole environment. What a user set outside the contract's names stays."""
     inherited = environ.get("PYTHONPATH")
+    places = [*map(str, folders), *([inherited] if inherited else [])]
     return {
         "PYTHONUNBUFFERED": "1",  # or lines come in bursts of 8 KiB, and a killed program's never
+        **cache_variables(environ),
         **environ,
         **contract,
-        "PYTHONPATH": f"{source}{os.pathsep}{inherited}" if inherited else source,
+        "PYTHONPATH": os.pathsep.join(places),
     }

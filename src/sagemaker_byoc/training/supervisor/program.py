@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,14 @@ from sagemaker_byoc.contract.job import Job
 
 PROGRAM_KEY = "sagemaker_program"
 USUAL_NAMES = ("train.py", "train.sh")
+MODULE = "-m "
+DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 BASH = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash")
 SHOWN = 20
 
 
 def find_entry(job: Job, environ: Mapping[str, str], folder: Path) -> str:
-    """The entry file, relative to `folder`."""
+    """The entry file, relative to `folder`; or a module, as `-m package.module`."""
     name = job.hyperparameters.text(PROGRAM_KEY) or environ.get(PROGRAM)
     if name:
         return _named(name, folder)
@@ -38,6 +41,8 @@ def find_entry(job: Job, environ: Mapping[str, str], folder: Path) -> str:
 
 def command(folder: Path, entry: str) -> tuple[str, ...]:
     """What is executed for `entry`, without its arguments; no shell ever sees those."""
+    if entry.startswith(MODULE):
+        return (sys.executable, "-m", entry.removeprefix(MODULE))
     path = folder / entry
     match path.suffix:
         case ".py":
@@ -53,7 +58,43 @@ def command(folder: Path, entry: str) -> tuple[str, ...]:
     )
 
 
+def source_file(folder: Path, entry: str) -> Path:
+    """Where the program's options are declared, as far as a file name tells."""
+    if not entry.startswith(MODULE):
+        return folder / entry
+    name = entry.removeprefix(MODULE)
+    return _module_file(folder, name) or folder / name
+
+
+def import_folders(folder: Path) -> tuple[Path, ...]:
+    """What the program can import from: the folder, and src in it where that is the layout."""
+    return (folder, folder / "src") if (folder / "src").is_dir() else (folder,)
+
+
+def _module_file(folder: Path, name: str) -> Path | None:
+    for root in import_folders(folder):
+        path = root.joinpath(*name.split("."))
+        for candidate in (path.with_name(f"{path.name}.py"), path / "__main__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _module(name: str, folder: Path) -> str | None:
+    """`name` as a module to run: what is said to be one, or is one in the folder."""
+    if name.startswith(MODULE):
+        dotted = name.removeprefix(MODULE).strip()
+        return f"{MODULE}{dotted}" if DOTTED.fullmatch(dotted) else None
+    dotted = name.rstrip("/").replace("/", ".")
+    if DOTTED.fullmatch(dotted) and not (folder / name).is_file() and _module_file(folder, dotted):
+        return f"{MODULE}{dotted}"
+    return None
+
+
 def _named(name: str, folder: Path) -> str:
+    module = _module(name, folder)
+    if module:
+        return module
     path = Path(name)
     if path.is_absolute() and path.is_relative_to(folder):
         path = path.relative_to(folder)

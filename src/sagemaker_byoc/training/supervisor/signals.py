@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Collection
 from signal import Signals
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
@@ -21,17 +22,26 @@ class SignalQueue:
         self.descriptor, wakeup = os.pipe()
         os.set_blocking(self.descriptor, False)
         os.set_blocking(wakeup, False)
+        self._seen: list[Signals] = []
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         for number in STOP | PASSED | {signal.SIGCHLD}:
             signal.signal(number, _do_nothing)
 
     def take(self) -> list[Signals]:
         """The signals that came since the last call, in their order."""
+        seen, self._seen = self._seen, []
+        return seen + self._read()
+
+    def first(self, wanted: Collection[Signals]) -> Signals | None:
+        """The first signal of these that has come and was not taken; it stays to be taken."""
+        self._seen += self._read()
+        return next((number for number in self._seen if number in wanted), None)
+
+    def _read(self) -> list[Signals]:
         try:
-            numbers = os.read(self.descriptor, 4096)
+            return [Signals(number) for number in os.read(self.descriptor, 4096)]
         except BlockingIOError:
             return []
-        return [Signals(number) for number in numbers]
 
 
 def _do_nothing(*_: object) -> None:

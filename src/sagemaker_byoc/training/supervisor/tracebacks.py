@@ -14,7 +14,11 @@ LINKS = (
 )
 # An exception group is drawn with a margin, and with rules between its members.
 MARGIN = re.compile(r"^(?: *\| |  \+ (?=Exception Group Traceback)| *\+[-+]{3}.*)")
+TORCH_LABEL = re.compile(r"^\[rank\d+\]: ?")
+"""Torch's, before each line of a traceback of a rank."""
 GROUP_HEADER = f"Exception Group {HEADER}"
+LAUNCHER = "ChildFailedError"
+"""Torchrun's own traceback, which comes after its child's and says nothing."""
 FOREIGN = ("/site-packages/", "/dist-packages/", "<frozen ", "/lib/python3")
 
 
@@ -53,8 +57,8 @@ class _Block:
 
 def last_traceback(text: str) -> Traceback | None:
     """The last complete traceback in `text`, with its chain."""
-    lines = [MARGIN.sub("", line) for line in text.splitlines()]
-    blocks = list(_blocks(lines))
+    lines = [MARGIN.sub("", TORCH_LABEL.sub("", line)) for line in text.splitlines()]
+    blocks = [block for block in _blocks(lines) if LAUNCHER not in block.exception]
     if not blocks:
         return None
     last = first = len(blocks) - 1

@@ -27,6 +27,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.library.checkpoint import folders, state, storage
 from sagemaker_byoc.training.library.checkpoint.folders import CheckpointError, Marker
 from sagemaker_byoc.training.library.checkpoint.write import Snapshot, causes, own_file, write
+from sagemaker_byoc.training.library.progress import Progress
 from sagemaker_byoc.training.library.ranks import Ranks
 from sagemaker_byoc.training.library.stop import StopFlag
 
@@ -81,6 +82,7 @@ class Checkpointer:
         self.stopped = False
         """Whether the program was asked to end, and all ranks have agreed to."""
         self._ranks = Ranks()
+        self._progress = Progress()
         _silence_dcp_outside_a_group()
         self._root.mkdir(parents=True, exist_ok=True)
         folders.delete_incomplete(self._root)
@@ -111,6 +113,7 @@ class Checkpointer:
     def step(self, number: int) -> bool:
         """Call after each step; whether to leave the loop now, in which case all is saved."""
         self._raise_failure()
+        self._progress.report()
         if self._flag().agreed(number, wish=self._is_time):
             self.stopped = True
             self.save(number)

@@ -1,0 +1,151 @@
+"""What the machine and the container offer: GPUs and driver, memory to share, disk, clock."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from time import time
+
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.training.supervisor.hardware import find_hardware
+from sagemaker_byoc.training.supervisor.plan import why_not_writable
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - it is looked at, not written to
+DRIVER = "proc/driver/nvidia/version"
+DRIVER_VERSION = re.compile(r"Kernel Module.*?\s(\d{3,})\.(\d+)")
+TORCH_CUDA = re.compile(r"^cuda: [^=]*= '(\d+)\.(\d+)'", re.MULTILINE)
+# The oldest Linux driver under which programs of a CUDA major version run (NVIDIA, "CUDA Minor
+# Version Compatibility"); newer minor versions run on it too.
+OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
+LITTLE_SHARED_MEMORY = 2**30
+LITTLE_DISK = 5 * 2**30
+NO_DISK = 100 * 2**20
+YEAR_OF_THIS_FILE = 2026
+SECONDS_OF_A_YEAR = 365.25 * 24 * 3600
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    level: Level
+    what: str
+    found: str
+    cure: str = ""
+
+    def __str__(self) -> str:
+        cure = f". {self.cure}" if self.cure and self.level is not Level.OK else ""
+        return f"{self.level:<4} {self.what}: {self.found}{cure}"
+
+
+def machine(environ: Mapping[str, str], root: Path = Path("/")) -> Iterator[Finding]:
+    cuda = torch_cuda()
+    gpus = find_hardware(environ).gpus
+    yield gpu(gpus, cuda)
+    if gpus and cuda:
+        yield driver(driver_version(root), cuda)
+    yield shared_memory(root / SHARED_MEMORY[1:], gpus)
+    yield clock(time())
+
+
+def places(tree: Tree) -> Iterator[Finding]:
+    for folder in tree.written_by_training:
+        problem = why_not_writable(folder)
+        if problem:
+            cure = "Mount it writable and owned by the container's user"
+            yield Finding(Level.FAIL, str(folder), problem, cure)
+        else:
+            yield disk(folder)
+
+
+def gpu(gpus: int, cuda: tuple[int, int] | None) -> Finding:
+    if gpus:
+        if cuda:
+            return Finding(Level.OK, "GPU", f"{gpus} GPUs")
+        cure = "Build the image with TORCH=cuda"
+        return Finding(Level.FAIL, "GPU", f"{gpus} GPUs, but torch was built without CUDA", cure)
+    if cuda:
+        cure = "Start the container with --gpus all, on an instance that has some"
+        return Finding(Level.WARN, "GPU", "none visible, and torch was built for CUDA", cure)
+    return Finding(Level.OK, "GPU", "none, and none is expected: torch is a CPU build")
+
+
+def driver(version: tuple[int, int] | None, cuda: tuple[int, int]) -> Finding:
+    wanted = OLDEST_DRIVER.get(cuda[0])
+    shown = ".".join(map(str, version)) if version else "unknown"
+    found = f"{shown}, torch's CUDA is {cuda[0]}.{cuda[1]}"
+    if version is None or wanted is None:
+        return Finding(Level.WARN, "driver", found, "Compare them with NVIDIA's table")
+    if version < wanted:
+        cure = (
+            f"CUDA {cuda[0]} needs driver {wanted[0]}.{wanted[1]}: use a newer instance image, a "
+            "torch built for an older CUDA, or NVIDIA's cuda-compat package"
+        )
+        return Finding(Level.FAIL, "driver", found, cure)
+    return Finding(Level.OK, "driver", found)
+
+
+def shared_memory(folder: Path, gpus: int) -> Finding:
+    size = free_bytes(folder, total=True)
+    found = f"{size // 2**20} MiB"
+    if size >= LITTLE_SHARED_MEMORY:
+        return Finding(Level.OK, SHARED_MEMORY, found)
+    level = Level.WARN if size or not gpus else Level.FAIL
+    cure = "docker run --shm-size=2g; or use no data-loader workers"
+    return Finding(
+        level, SHARED_MEMORY, f"{found}: data-loader workers may end with a bus error", cure
+    )
+
+
+def disk(folder: Path) -> Finding:
+    free = free_bytes(folder)
+    found = f"writable, {free / 2**30:.1f} GiB free"
+    cure = "Raise VolumeSizeInGB"
+    if free < NO_DISK:
+        return Finding(Level.FAIL, str(folder), found, cure)
+    return Finding(Level.WARN if free < LITTLE_DISK else Level.OK, str(folder), found, cure)
+
+
+def clock(now: float) -> Finding:
+    """A clock before this program was written makes every TLS connection fail."""
+    year = 1970 + int(now / SECONDS_OF_A_YEAR)
+    if year < YEAR_OF_THIS_FILE:
+        cure = "Set the machine's clock: certificates are not valid yet"
+        return Finding(Level.FAIL, "clock", f"it says {year}", cure)
+    return Finding(Level.OK, "clock", f"it says {year}")
+
+
+def free_bytes(folder: Path, *, total: bool = False) -> int:
+    try:
+        space = os.statvfs(folder)
+    except OSError:
+        return 0
+    return space.f_frsize * (space.f_blocks if total else space.f_bavail)
+
+
+def driver_version(root: Path = Path("/")) -> tuple[int, int] | None:
+    try:
+        found = DRIVER_VERSION.search((root / DRIVER).read_text())
+    except OSError:
+        return None
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def torch_cuda() -> tuple[int, int] | None:
+    """From torch/version.py as text: the import alone takes seconds."""
+    for folder in sys.path:
+        try:
+            found = TORCH_CUDA.search((Path(folder) / "torch" / "version.py").read_text())
+        except (OSError, UnicodeDecodeError):
+            continue
+        return (int(found[1]), int(found[2])) if found else None
+    return None

@@ -1,0 +1,34 @@
+"""`train --check`: whether a job could run here, a verdict a line, and nothing is started."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.job import Job
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.training.supervisor.checks import Finding, Level, machine, places
+from sagemaker_byoc.training.supervisor.checks_job import channels, hosts, program
+
+
+def check(tree: Tree, environ: Mapping[str, str]) -> int:
+    """0 if nothing would keep a job from running."""
+    failed = 0
+    for finding in _findings(tree, environ):
+        failed += finding.level is Level.FAIL
+        sys.stdout.write(f"{finding}\n")
+    return 1 if failed else 0
+
+
+def _findings(tree: Tree, environ: Mapping[str, str]) -> Iterable[Finding]:
+    yield from machine(environ)
+    yield from places(tree)
+    try:
+        job = Job.read(tree)
+    except ContractError as error:
+        yield Finding(Level.FAIL, "configuration", f"{error.where}: {error.what}", error.cure)
+        return
+    yield program(job, environ)
+    yield from channels(job)
+    yield from hosts(job, environ)
