@@ -70,7 +70,9 @@ def seconds_to_first_line(command: list[str], environ: dict[str, str], stamp: Pa
     return float(stamp.read_text()) - begin
 
 
-def measure_starts(toolkit: Path, repeats: int, folder: Path) -> dict[str, list[float]]:
+def measure_starts(
+    toolkit: Path, pytorch: str | None, repeats: int, folder: Path
+) -> dict[str, list[float]]:
     """Every launcher in turn, so that whatever else the machine does hits all alike."""
     tree = make_tree(folder)
     stamp = folder / "first-line"
@@ -81,6 +83,11 @@ def measure_starts(toolkit: Path, repeats: int, folder: Path) -> dict[str, list[
         "sagemaker-byoc": [sys.executable, "-I", "-m", "sagemaker_byoc.training", "train"],
         "sagemaker-training 5.1.4": [str(toolkit.parent / "train")],
     }
+    if pytorch:
+        # env(1) sets what the PyTorch image sets, for this one launcher.
+        module = "SAGEMAKER_TRAINING_MODULE=sagemaker_pytorch_container.training:main"
+        train = str(Path(pytorch).parent / "train")
+        commands["sagemaker-pytorch-training 3.0.0"] = ["env", module, train]
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for repeat in range(repeats + 1):
         for name, command in commands.items():
@@ -134,6 +141,10 @@ def measure_relay_end_to_end(folder: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--toolkit-python", help="a Python that has sagemaker-training 5.1.4")
+    parser.add_argument(
+        "--pytorch-toolkit-python",
+        help="a Python that has torch and sagemaker-pytorch-training 3.0.0; left out without it",
+    )
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--output", default="benchmarks/train_start.json")
     options = parser.parse_args()
@@ -141,7 +152,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         toolkit = Path(options.toolkit_python or toolkit_python(folder))
-        seconds = measure_starts(toolkit, options.repeats, folder)
+        seconds = measure_starts(toolkit, options.pytorch_toolkit_python, options.repeats, folder)
         result = {
             "machine": f"{os.cpu_count()} CPUs, {platform.machine()}, "
             f"CPython {platform.python_version()}, load {os.getloadavg()[0]:.1f}",

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 from tests.images.conftest import NAMES
 from tests.images.containers import LABEL, Container, docker, wait_until
 from tests.multihost.conftest import TRAINERS
 
+from sagemaker_byoc.contract.metrics import parse_line
+
 pytestmark = pytest.mark.docker
 PATIENCE = 180
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
@@ -31,17 +37,20 @@ def hosts(network):
     """Makes the hosts of a job, with two ranks each; removed afterwards."""
     made = []
 
-    def make(count, program, **hyperparameters):
+    def make(count, program=None, data=None, **hyperparameters):
+        """Of a zoo program, or of the one in the image; `data` is a folder of channels."""
         names = [f"algo-{number}" for number in range(1, count + 1)]
-        source = (TRAINERS / program).read_bytes()
         for name in names:
             resources = {"current_host": name, "hosts": names, "network_interface_name": "eth0"}
             config = "/opt/ml/input/config"
             files = {
-                "/opt/ml/code/train.py": source,
                 f"{config}/hyperparameters.json": json.dumps(hyperparameters).encode(),
                 f"{config}/resourceconfig.json": json.dumps(resources).encode(),
             }
+            if program:
+                files["/opt/ml/code/train.py"] = (TRAINERS / program).read_bytes()
+            if data:
+                files["/opt/ml/input/data"] = data
             options = ["--hostname", name, "--network", network, "--network-alias", name,
                        "--shm-size", "256m", "--env", "BYOC_NPROC=2"]  # fmt: skip
             made.append(Container.create(NAMES["train"], run=network, options=options, files=files))
@@ -92,8 +101,21 @@ def test_stop(hosts):
     """docker stop on all hosts: every supervisor, as PID 1, passes SIGTERM on."""
     made = hosts(2, "saves_on_sigterm.py")
     for host in made:
-        host.wait_for_log("ready", PATIENCE)
-    time.sleep(0.5)  # both ranks of each
+        wait_until(lambda host=host: host.log.count("ready") == 2, "both ranks", PATIENCE)
     docker("stop", "--time", "30", *(host.id for host in made), timeout=90)
     assert [host.wait() for host in made] == [7, 7]
     assert all(host.read("/opt/ml/model/model.txt") == b"weights" for host in made)
+
+
+@pytest.mark.slow
+def test_digits_on_two_hosts(hosts, tmp_path):
+    """The example that the image holds: two hosts, two processes each, one model, on rank 0."""
+    make_data = EXAMPLES / "digits" / "make_data.py"
+    subprocess.run([sys.executable, str(make_data), str(tmp_path)], check=True, capture_output=True)
+    made = hosts(2, data=tmp_path, epochs="8")
+    assert [host.wait(PATIENCE) for host in made] == [0, 0]
+    last = [line for line in made[0].log.splitlines() if line.startswith("epoch=8;")]
+    assert len(last) == 1
+    assert parse_line(last[0])["test_accuracy"] > 0.95
+    assert made[0].read("/opt/ml/model/model.pt")
+    assert made[1].read("/opt/ml/model/model.pt") is None
