@@ -11,6 +11,7 @@ from sagemaker_byoc.contract.facts import GUIDE, Fact
 _TOOLKIT = "sagemaker-inference-toolkit 1.10.1: parameters.py, environment.py"
 _CLASSIC = "amazon-sagemaker-examples: scikit_bring_your_own container, serve"
 _OURS = "our choice: docs/decisions/0002"
+_OURS_TOO = "our choice: docs/decisions/0010"
 _BATCH = f"{GUIDE}: batch-transform, your-algorithms-batch-code"
 _CHECKED = "2026-11-23"
 
@@ -40,11 +41,32 @@ QUEUE = _variable("BYOC_QUEUE", _OURS, "requests that may wait for a model worke
 STUCK_GRACE = _variable(
     "BYOC_STUCK_GRACE", _OURS, "seconds past its deadline after which a request's worker is killed"
 )
+QUEUE_MB = _variable(
+    "BYOC_QUEUE_MB", _OURS_TOO, "bodies of all requests under way; a quarter of the memory, ≤ 1024"
+)
+BATCH_SIZE = _variable(
+    "BYOC_BATCH", _OURS_TOO, "requests that may run as one batch; comes before the handlers' own"
+)
+TARGET_LATENCY = _variable(
+    "BYOC_TARGET_LATENCY_MS", _OURS_TOO, "batches grow and shrink to take at most this long"
+)
+STREAM_TIMEOUT = _variable("BYOC_STREAM_TIMEOUT", _OURS_TOO, "seconds for a streamed reply")
 CSV_HEADER = _variable("BYOC_CSV_HEADER", _OURS, "absent, present or auto")
 
+METRICS = Fact("/metrics", "route", f"{GUIDE}: monitoring, ContainerMetricsConfig", _CHECKED)
+EXECUTION_PARAMETERS = Fact("/execution-parameters", "route", _BATCH, _CHECKED)
+TRANSFORM_PAYLOAD = Fact(
+    6, "MB", f"{GUIDE}: batch-transform, MaxPayloadInMB", _CHECKED, "the platform's own default"
+)
+TRANSFORM_PRODUCT = Fact(
+    100, "MB", f"{GUIDE}: batch-transform", _CHECKED, "most for MaxConcurrentTransforms x payload"
+)
 DEFAULT_PROGRAM = Fact("inference.py", "file name", _TOOLKIT, _CHECKED)
 REALTIME_DEADLINE = Fact(
     58.0, "seconds", _OURS, _CHECKED, "the platform's 60 less what the answer needs to travel"
+)
+STREAM_DEADLINE = Fact(
+    478.0, "seconds", _OURS_TOO, _CHECKED, "the platform's 8 minutes less what an end needs"
 )
 BATCH_DEADLINE = Fact(
     598.0,

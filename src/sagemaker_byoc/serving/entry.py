@@ -5,26 +5,34 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import subprocess
 import sys
 import traceback
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode
+from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
 from sagemaker_byoc.serving import handler_file, log, processes
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.supervisor import Supervisor
+from sagemaker_byoc.serving.spelling import misspelt
+from sagemaker_byoc.serving.supervisor import Supervisor, worker_environ
 
 BACKLOG = 2048
+CHECK = "--check"
+CHECKER = "sagemaker_byoc.serving.worker.check"
 
 
 def main() -> int:
     """Serve until SIGTERM; the exit code of the container."""
     arguments = sys.argv[1:]
-    if arguments != [SERVE_ARGUMENT.value]:
-        log.say(f"arguments: are {arguments}. Start the container with: serve")
+    is_check = arguments[:2] == [SERVE_ARGUMENT.value, CHECK]
+    if not is_check and arguments != [SERVE_ARGUMENT.value]:
+        log.say(
+            f"arguments: are {arguments}. Start the container with: serve, or with: "
+            f"serve {CHECK} [SAMPLE …]"
+        )
         return ExitCode.BAD_INPUT
     try:
-        return _serve()
+        return _check(arguments[2:]) if is_check else _serve()
     except ContractError as error:
         log.say(str(error))
         return ExitCode.BAD_INPUT
@@ -37,8 +45,19 @@ def _serve() -> int:
     settings = Settings.from_environ(os.environ)
     with _http_socket(settings) as http, _link_socket() as link:
         log.say(banner(settings, http.getsockname()[1]))
+        for name, meant in misspelt(os.environ).items():
+            log.say(f"warning: {name} has no meaning here; did you mean {meant}?")
         processes.adopt_orphans()
         return Supervisor(settings, http=http, link=link).run()
+
+
+def _check(samples: list[str]) -> int:
+    """In a worker's environment, and with nothing of a server around it."""
+    settings = Settings.from_environ(os.environ)
+    command = [sys.executable, "-P", "-u", "-m", CHECKER, settings.to_json(), *samples]
+    return exit_code_of(
+        subprocess.run(command, env=worker_environ(settings, 0), check=False).returncode
+    )
 
 
 def _http_socket(settings: Settings) -> socket.socket:

@@ -7,7 +7,8 @@ Refusal                  any answer that is not the model's
 ├── NotAcceptable        406
 ├── SlowUpload           408
 ├── Unavailable          503
-└── WorkerLost           500
+├── WorkerLost           500
+└── Overdue              504
 """
 
 from __future__ import annotations
@@ -76,3 +77,10 @@ class Unavailable(Refusal):
 
     status = 503
     code = "Unavailable"
+
+
+class Overdue(Refusal):
+    """Its deadline passed before the model saw it."""
+
+    status = 504
+    code = "DeadlineExceeded"

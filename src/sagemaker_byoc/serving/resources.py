@@ -1,4 +1,4 @@
-"""What this container may use: CPUs by affinity and cgroup quota, and the GPUs that are visible."""
+"""What this container may use: CPUs by affinity and cgroup quota, memory, and visible GPUs."""
 
 from __future__ import annotations
 
@@ -29,6 +29,16 @@ def _quota(cgroup: Path) -> float | None:
     if not (limit.isdigit() and period.isdigit() and int(period)):
         return None  # "max" in v2, -1 in v1
     return int(limit) / int(period)
+
+
+def usable_memory(cgroup: Path = CGROUP) -> int:
+    """Bytes: the machine's, or the cgroup's limit where that is lower."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # v2, v1
+        limit = _text(cgroup / name)
+        if limit.isdigit():
+            return min(total, int(limit))
+    return total
 
 
 def _text(path: Path) -> str:

@@ -20,6 +20,7 @@ from sagemaker_byoc.serving import media, resources
 
 T = TypeVar("T")
 QUEUE = 100
+QUEUE_MB = 1024
 STUCK_GRACE = 10.0
 CSV_HEADERS = ("absent", "present", "auto")
 
@@ -44,6 +45,12 @@ class Settings:
     queue: int
     default_accept: str
     csv_header: str
+    queue_bytes: int
+    batch: int
+    target_latency: float | None
+    stream_deadline: float
+    transform_megabytes: int
+    batch_strategy: str
 
     @property
     def tree(self) -> Tree:
@@ -52,6 +59,14 @@ class Settings:
     @property
     def threads_per_slot(self) -> int:
         return max(1, self.cpus // self.slots)
+
+    @property
+    def concurrent_transforms(self) -> int:
+        """Enough to keep every worker busy while the next requests arrive, within the platform's
+        limit on what all of them may hold."""
+        wanted = 2 * self.slots * max(1, self.batch)
+        fits = serving.TRANSFORM_PRODUCT.value // max(1, self.transform_megabytes)
+        return max(1, min(wanted, fits, self.slots + self.queue))
 
     def gpu_of(self, slot: int) -> str | None:
         """The one GPU that a slot sees; slots beyond the number of GPUs share them in turn."""
@@ -89,6 +104,14 @@ class Settings:
             queue=read.count(serving.QUEUE, default=QUEUE, least=0),
             default_accept=_accept(read),
             csv_header=_csv_header(read),
+            queue_bytes=read.count(serving.QUEUE_MB, default=_queue_megabytes()) * 2**20,
+            batch=read.count(serving.BATCH_SIZE, default=0, least=0),
+            target_latency=_target(read),
+            stream_deadline=read.seconds(
+                serving.STREAM_TIMEOUT, default=serving.STREAM_DEADLINE.value
+            ),
+            transform_megabytes=_transform_megabytes(read),
+            batch_strategy=_batch_strategy(environ),
         )
 
 
@@ -139,6 +162,28 @@ def _payload(read: _Reader, *, is_batch: bool) -> int | None:
             cure=f"Give a number of megabytes, or set {serving.BATCH.value}=true",
         )
     return megabytes * 2**20
+
+
+def _queue_megabytes() -> int:
+    """Bodies wait in memory, beside the models."""
+    return min(QUEUE_MB, max(32, resources.usable_memory() // 4 // 2**20))
+
+
+def _target(read: _Reader) -> float | None:
+    milliseconds = read.seconds(serving.TARGET_LATENCY, default=math.inf)
+    return None if milliseconds == math.inf else milliseconds / 1000
+
+
+def _transform_megabytes(read: _Reader) -> int:
+    """What the job has set, where it has; else the platform's default."""
+    set_by_job = read.count(serving.MAX_PAYLOAD_IN_MB, default=0, least=0)
+    return set_by_job or serving.TRANSFORM_PAYLOAD.value
+
+
+def _batch_strategy(environ: Mapping[str, str]) -> str:
+    """The platform's spelling; the SDK's local mode, which says "True", knows only its own."""
+    is_local_mode = environ.get(serving.BATCH.value) == "True"
+    return "MultiRecord" if is_local_mode else "MULTI_RECORD"
 
 
 def _accept(read: _Reader) -> str:

@@ -95,25 +95,13 @@ class Supervisor:
             slot.pid = processes.spawn(
                 WORKER,
                 [self._settings.to_json(), str(slot.index), name[1:].decode(), str(theirs)],
-                self._worker_environ(slot),
+                worker_environ(self._settings, slot.index),
                 options=["-P", "-u"],  # PYTHONPATH counts: it may be the user's
                 inherit=[theirs],
             )
         finally:
             os.close(theirs)
         slot.report, slot.start_at = report, None
-
-    def _worker_environ(self, slot: Slot) -> dict[str, str]:
-        environ = dict(os.environ)
-        for name in THREADS:
-            environ.setdefault(name, str(self._settings.threads_per_slot))
-        # The default lets a thread that waits for the others spin, on the very CPU that the front
-        # or the others need: docs/decisions/0002.
-        environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        gpu = self._settings.gpu_of(slot.index)
-        if gpu is not None:
-            environ["CUDA_VISIBLE_DEVICES"] = gpu
-        return environ
 
     # ── the loop ──
 
@@ -208,6 +196,19 @@ class Supervisor:
             if slot.report is not None:
                 os.close(slot.report)
         sys.stderr.flush()
+
+
+def worker_environ(settings: Settings, slot: int) -> dict[str, str]:
+    environ = dict(os.environ)
+    for name in THREADS:
+        environ.setdefault(name, str(settings.threads_per_slot))
+    # The default lets a thread that waits for the others spin, on the very CPU that the front or
+    # the others need: docs/decisions/0002.
+    environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    gpu = settings.gpu_of(slot)
+    if gpu is not None:
+        environ["CUDA_VISIBLE_DEVICES"] = gpu
+    return environ
 
 
 def _front_environ(environ: Mapping[str, str]) -> dict[str, str]:

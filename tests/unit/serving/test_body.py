@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-import io
+import asyncio
 
 import pytest
 
-from sagemaker_byoc.serving.errors import BadInput, PayloadTooLarge, SlowUpload
+from sagemaker_byoc.serving.bodies import INLINE
+from sagemaker_byoc.serving.errors import BadInput, PayloadTooLarge, SlowUpload, Unavailable
 from sagemaker_byoc.serving.front import body
-from sagemaker_byoc.serving.link import INLINE
+from sagemaker_byoc.serving.front.admission import Admission
+
+
+class Sender:
+    """A client that sends `data` in pieces."""
+
+    def __init__(self, data, piece=10_000, end=True):
+        self.pieces = [data[start : start + piece] for start in range(0, len(data), piece)]
+        self.end = end
+        self.taken = 0
+
+    async def receive(self):
+        if not self.pieces and not self.end:
+            return {"type": "http.disconnect"}
+        piece = self.pieces.pop(0) if self.pieces else b""
+        self.taken += len(piece)
+        more = bool(self.pieces) or not self.end
+        return {"type": "http.request", "body": piece, "more_body": more}
+
+
+def read(sender, *, length, limit, room=10**9, deadline=float("inf")):
+    permit = Admission(requests=9, bytes_=room).admit()
+    reading = body.read_body(
+        sender.receive, length=length, limit=limit, deadline=deadline, permit=permit
+    )
+    return asyncio.run(reading)
 
 
 @pytest.mark.parametrize("size", [0, 1, INLINE, INLINE + 1, 3 * INLINE])
@@ -16,50 +42,74 @@ from sagemaker_byoc.serving.link import INLINE
 def test_whole(size, is_chunked):
     """Small or large, the bytes are those that were sent."""
     data = bytes(i % 251 for i in range(size))
-    length = None if is_chunked else size
-    read = body.read_body(io.BytesIO(data), length=length, limit=size)
-    assert (read.size, bytes(read.view()[:])) == (size, data)
-    assert (read.descriptor is not None) == (size > INLINE)
+    found = read(Sender(data), length=None if is_chunked else size, limit=size)
+    assert (found.size, bytes(found.view()[:])) == (size, data)
+    assert (found.descriptor is not None) == (size > INLINE)
 
 
 @pytest.mark.parametrize("length", [None, 101])
 def test_one_too_many(length):
-    """One byte over the limit is refused, and what was sent is taken in first."""
-    stream = io.BytesIO(bytes(101))
+    """One byte over the limit is refused."""
     with pytest.raises(PayloadTooLarge):
-        body.read_body(stream, length=length, limit=100)
-    assert not stream.read()
+        read(Sender(bytes(101), 10), length=length, limit=100)
+
+
+def test_length_is_enough_to_refuse():
+    """What is announced as too large is not read at all."""
+    sender = Sender(bytes(101))
+    with pytest.raises(PayloadTooLarge):
+        read(sender, length=101, limit=100)
+    assert sender.taken == 0
 
 
 def test_drain_is_bounded(monkeypatch):
     """An endless body is not read for ever."""
     monkeypatch.setattr(body, "DRAIN_SPARE", 0)
+    sender = Sender(bytes(10**6), 100)
+    asyncio.run(body.drain(sender.receive, 1000))
+    assert sender.taken == 2000
 
-    class Endless:
-        taken = 0
 
-        def read(self, size):
-            self.taken += size
-            return bytes(size)
+def test_drain_waits_for_nobody():
+    """A client that sends nothing more is not waited for."""
 
-    stream = Endless()
-    with pytest.raises(PayloadTooLarge):
-        body.read_body(stream, length=10**12, limit=body.PIECE)
-    assert stream.taken == 2 * body.PIECE
+    async def never():
+        await asyncio.Event().wait()
+
+    asyncio.run(body.drain(never, 1000, patience=0.01))
 
 
 def test_cut_short():
     """Fewer bytes than announced are not a body."""
     with pytest.raises(BadInput, match="3 of 9"):
-        body.read_body(io.BytesIO(b"abc"), length=9, limit=None)
+        read(Sender(b"abc"), length=9, limit=None)
 
 
-def test_stalled():
+@pytest.mark.parametrize("data", [b"", b"abc", bytes(2 * INLINE)])
+def test_stalled(data):
     """A client that stops sending is told so."""
-
-    class Stalled:
-        def read(self, size):
-            raise TimeoutError
-
     with pytest.raises(SlowUpload):
-        body.read_body(Stalled(), length=9, limit=None)
+        read(Sender(data, end=False), length=10**6, limit=None)
+
+
+def test_deadline():
+    """An upload may take no longer than its answer could."""
+    with pytest.raises(SlowUpload):
+        read(Sender(bytes(100), 10), length=None, limit=None, deadline=0)
+
+
+@pytest.mark.parametrize("length", [None, 200])
+def test_no_room(length):
+    """A chunked body too is refused as soon as it is more than there is room for."""
+    admission = Admission(requests=9, bytes_=100)
+    admission.admit().hold(50)
+    permit = admission.admit()
+    sender = Sender(bytes(200), 10)
+    with pytest.raises(Unavailable):
+        asyncio.run(
+            body.read_body(
+                sender.receive, length=length, limit=None, deadline=float("inf"), permit=permit
+            )
+        )
+    permit.release()
+    assert (admission.requests, admission.bytes) == (1, 50)

@@ -2,69 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
+from tests.unit.serving.house import House, Notes
 
 from sagemaker_byoc.serving.errors import Unavailable
-from sagemaker_byoc.serving.front.broker import KILL_AFTER, Broker
-from sagemaker_byoc.serving.front.tickets import End
-from sagemaker_byoc.serving.link import Body, ClosedError, LinkError
-
-
-@dataclass(eq=False)
-class Notes:
-    """A lane."""
-
-    slot: int = 0
-    error: LinkError | None = None
-    sent: list = field(default_factory=list)
-    signals: list = field(default_factory=list)
-
-    def send(self, ident, meta, body):
-        if self.error:
-            raise self.error
-        self.sent.append((ident, meta["name"]))
-
-    def abort(self):
-        self.signals.append("abort")
-
-    def kill(self):
-        self.signals.append("kill")
-
-
-class House:
-    """A broker, its clock, and what became of each request."""
-
-    def __init__(self, slots=1, queue=2):
-        self.now = 100.0
-        self.ends = {}
-        self.broker = Broker(slots=slots, queue=queue, stuck_grace=5, clock=lambda: self.now)
-        self.lanes = [self.arrive(slot) for slot in range(slots)]
-
-    def arrive(self, slot=0):
-        lane = Notes(slot)
-        self.broker.join(lane)
-        self.broker.ready(lane)
-        return lane
-
-    def ask(self, name, patience=10):
-        def done(outcome):
-            assert name not in self.ends
-            self.ends[name] = outcome
-
-        self.broker.submit({"name": name}, Body(), self.now + patience, done)
-
-    def names(self, lane=None):
-        return [name for _, name in (lane or self.lanes[0]).sent]
-
-    def reply(self, lane=None, ident=None):
-        lane = lane or self.lanes[0]
-        self.broker.answer(lane, ident or lane.sent[-1][0], {}, Body(b"ok"))
-
-    def pass_time(self, seconds):
-        self.now += seconds
-        self.broker.tick()
+from sagemaker_byoc.serving.front.admission import Admission
+from sagemaker_byoc.serving.front.broker import Broker
+from sagemaker_byoc.serving.front.tickets import KILL_AFTER, End
+from sagemaker_byoc.serving.link import ClosedError, LinkError
 
 
 @pytest.fixture
@@ -177,7 +122,7 @@ def test_successor_replaces(house):
 
 def test_health():
     """Ready with one worker; before that the reason, of which a failure comes first."""
-    broker = Broker(slots=2, queue=0, stuck_grace=1)
+    broker = Broker(slots=2, admission=Admission(requests=2, bytes_=1), stuck_grace=1)
     assert broker.health().status == "loading"
     with pytest.raises(Unavailable, match="being loaded"):
         broker.admit()
@@ -194,3 +139,16 @@ def test_unknown_slot(house):
     """A worker of a slot that does not exist breaks the protocol."""
     with pytest.raises(LinkError):
         house.broker.join(Notes(7))
+
+
+def test_bytes_are_bounded():
+    """Bodies wait in memory, so they count too; one alone may be as large as it likes."""
+    house = House(queue=5)
+    first, second = house.broker.admit(), house.broker.admit()
+    first.hold(900)
+    with pytest.raises(Unavailable, match="900 bytes"):
+        second.hold(200)
+    second.hold(100)
+    first.release()
+    second.release()
+    house.broker.admit().hold(5000)

@@ -8,8 +8,9 @@ import warnings
 import numpy as np
 import pytest
 
+from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.handler_file import HandlerFile
-from sagemaker_byoc.serving.link import Body, Frame, Kind
+from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.worker import default_model
 from sagemaker_byoc.serving.worker.default_model import ModelError
@@ -50,7 +51,7 @@ def test_loads_and_answers(tmp_path, model, save, name):
         pipeline.load()
     meta = {"request_id": "r", "content_type": "application/json", "accept": "", "deadline": 0}
     body = Body(b'{"instances": [[1, 2, 3], [4, 5, 6]]}')
-    reply = pipeline.answer(Frame(Kind.REQUEST, 1, {**meta, "headers": {}}, body))
+    ((reply,),) = pipeline.answer([Frame(Kind.REQUEST, 1, meta, body)])
     with torch.inference_mode():
         expected = model(torch.tensor([[1.0, 2, 3], [4, 5, 6]])).numpy()
     np.testing.assert_allclose(json.loads(reply.body.data)["predictions"], expected, rtol=1e-5)

@@ -149,11 +149,10 @@ def test_transform(tree):
     chosen = settings()
     loaded = pipeline.Pipeline(chosen, handlers.load(handler_file.find(chosen)), 0)
     loaded.load()
-    from sagemaker_byoc.serving.link import Body, Frame, Kind
+    from sagemaker_byoc.serving.bodies import Body
+    from sagemaker_byoc.serving.link import Frame, Kind
 
     meta = {"request_id": "r", "content_type": "application/json", "accept": "a/b"}
-    reply = loaded.answer(
-        Frame(Kind.REQUEST, 1, {**meta, "headers": {}, "deadline": 0}, Body(b"[1]"))
-    )
+    ((reply,),) = loaded.answer([Frame(Kind.REQUEST, 1, {**meta, "deadline": 0}, Body(b"[1]"))])
     assert (reply.meta["content_type"], reply.body.data) == ("a/b", b"m [1] application/json")
     assert pathlib.Path(chosen.root).is_dir()

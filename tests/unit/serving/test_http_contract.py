@@ -10,7 +10,7 @@ import pickle
 
 import numpy as np
 import pytest
-from tests.unit.serving.harness import JSON, Server
+from tests.unit.serving.harness import JSON, Server, wait_until
 
 LIMIT = 2**20
 
@@ -199,6 +199,7 @@ def test_bytes_and_attributes(echo):
 def test_log_line(echo):
     """One JSON line for a request, with its inference id."""
     echo.invoke(b"abc", "text/plain", **{"X-Amzn-SageMaker-Inference-Id": "one-of-many"})
+    wait_until(lambda: "one-of-many" in echo.log)
     lines = [json.loads(line) for line in echo.log.splitlines() if "one-of-many" in line]
     assert len(lines) == 1
     assert (lines[0]["status"], lines[0]["bytes_in"], lines[0]["bytes_out"]) == (200, 3, 3)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import socket
 import struct
 
+import orjson
 import pytest
 
 from sagemaker_byoc.serving import link
-from sagemaker_byoc.serving.link import Body, ClosedError, Frame, Kind, Link, LinkError
+from sagemaker_byoc.serving.bodies import INLINE, Body
+from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
 
 
 @pytest.fixture
@@ -30,19 +33,19 @@ def raw():
     receiver.close()
 
 
-@pytest.mark.parametrize("size", [0, 1, link.INLINE, link.INLINE + 1, 5 * 2**20])
+@pytest.mark.parametrize("size", [0, 1, INLINE, INLINE + 1, 5 * 2**20])
 def test_round_trip(pair, size):
     """A frame arrives as it was sent, whatever its size."""
     data = os.urandom(size)
     pair[0].send(Frame(Kind.REPLY, 2**40, {"a": "ü"}, Body.of(data)))
-    frame = pair[1].receive()
+    (frame,) = pair[1].receive()
     assert (frame.kind, frame.id, frame.meta) == (Kind.REPLY, 2**40, {"a": "ü"})
     assert bytes(frame.body.view()[:]) == data
 
 
 def test_large_body_is_shared():
     """What arrives is the same memory, which nobody can change under a reader any more."""
-    body = Body.of(bytes(link.INLINE + 1))
+    body = Body.of(bytes(INLINE + 1))
     with pytest.raises(PermissionError):
         os.write(body.descriptor, b"x")
     with pytest.raises(PermissionError):
@@ -51,17 +54,41 @@ def test_large_body_is_shared():
 
 def test_full_frame_fits(pair):
     """The largest metadata and the largest inline body pass the default socket buffer."""
-    meta = {"a": "x" * (link.META - 8)}
-    pair[0].send(Frame(Kind.REQUEST, 1, meta, Body(bytes(link.INLINE))))
-    assert pair[1].receive().meta == meta
+    meta = {"a": "x" * (link.META - 40)}
+    pair[0].send(Frame(Kind.REQUEST, 1, meta, Body(bytes(INLINE))))
+    assert pair[1].receive()[0].meta == meta
+
+
+@pytest.mark.parametrize("sizes", [[1, 2, 3], [INLINE] * 5, [0, INLINE + 1, 7, 2**20, INLINE]])
+def test_many_at_once(pair, sizes):
+    """A batch is one packet, whether its bodies fit into it, share a file or have their own."""
+    bodies = [os.urandom(size) for size in sizes]
+    frames = [Frame(Kind.REQUEST, i, {"i": i}, Body.of(data)) for i, data in enumerate(bodies)]
+    pair[0].send(*frames)
+    received = pair[1].receive()
+    assert [frame.meta["i"] for frame in received] == list(range(len(sizes)))
+    assert [bytes(frame.body.view()[:]) for frame in received] == bodies
+
+
+def test_too_many_at_once(pair):
+    """The kernel would drop descriptors; so it is refused before."""
+    with pytest.raises(LinkError, match="too much"):
+        pair[0].send(*[Frame(Kind.REQUEST, 1)] * (link.FRAMES + 1))
+
+
+def test_receive_without_waiting(pair):
+    """An event loop asks only for what is there."""
+    pair[1]._socket.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        pair[1].receive()
 
 
 def test_metadata_is_bounded(pair):
     """A frame that is too large is not sent, and the link stays usable."""
-    with pytest.raises(LinkError, match="exceeds"):
+    with pytest.raises(LinkError, match="too much"):
         pair[0].send(Frame(Kind.REPLY, 1, {"a": "x" * link.META}))
     pair[0].send(Frame(Kind.READY))
-    assert pair[1].receive().kind is Kind.READY
+    assert pair[1].receive()[0].kind is Kind.READY
 
 
 def test_peer_goes(pair):
@@ -73,27 +100,45 @@ def test_peer_goes(pair):
         pair[1].send(Frame(Kind.READY))
 
 
-HEADER = struct.Struct("!4sBBHIQQ")
+FILES = pathlib.Path("/proc/self/fd")
+HEADER = struct.Struct("!4sBI")
+
+
+def packet(entries, rest=b"", *, bundled=0, magic=link.MAGIC):
+    index = orjson.dumps(entries)
+    return HEADER.pack(magic, bundled, len(index)) + index + rest
+
+
+GOOD = [2, 0, 0, False, {}]
 
 
 @pytest.mark.parametrize(
-    "packet",
+    "data",
     [
         b"x",
-        HEADER.pack(b"NOPE", 1, 0, 0, 2, 0, 0) + b"{}",
-        HEADER.pack(link.MAGIC, 99, 0, 0, 2, 0, 0) + b"{}",
-        HEADER.pack(link.MAGIC, 1, 0, 0, 3, 0, 0) + b"{}",
-        HEADER.pack(link.MAGIC, 1, 0, 0, 2, 0, 9) + b"{}",
-        HEADER.pack(link.MAGIC, 1, 1, 0, 2, 0, 9) + b"{}",
-        HEADER.pack(link.MAGIC, 1, 0, 0, 2, 0, 0) + b"[]",
-        HEADER.pack(link.MAGIC, 1, 0, 0, 2, 0, 0) + b"{x",
-        HEADER.pack(link.MAGIC, 1, 1, 0, 2, 0, 2**60) + b"{}",
+        packet([GOOD], magic=b"NOPE"),
+        packet([GOOD], b"left over"),
+        packet([GOOD], bundled=1),
+        packet([GOOD], bundled=7),
+        packet([[99, 0, 0, False, {}]]),
+        packet([[2, 0, 9, False, {}]], b"short"),
+        packet([[2, 0, 9, True, {}]]),
+        packet([[2, 0, -1, False, {}]]),
+        packet([[2, 0, 2**60, False, {}]]),
+        packet([[2, 0, "9", False, {}]]),
+        packet([[2, "a", 0, False, {}]]),
+        packet([[2, 0, 0, False, []]]),
+        packet([[2]]),
+        packet([7]),
+        packet(7),
+        HEADER.pack(link.MAGIC, 0, 2) + b"{x",
+        HEADER.pack(link.MAGIC, 0, 2**31) + b"{}",
     ],
 )
-def test_damaged(raw, packet):
+def test_damaged(raw, data):
     """What is no frame is a LinkError and nothing else."""
     sender, receiver = raw
-    sender.send(packet)
+    sender.send(data)
     with pytest.raises(LinkError):
         receiver.receive()
 
@@ -102,8 +147,19 @@ def test_file_shorter_than_announced(raw):
     """A reader would be killed by touching what is not there."""
     sender, receiver = raw
     descriptor = os.memfd_create("x")
-    packet = HEADER.pack(link.MAGIC, 1, 1, 0, 2, 0, 9) + b"{}"
-    socket.send_fds(sender, [packet], [descriptor])
+    socket.send_fds(sender, [packet([[2, 0, 9, True, {}]])], [descriptor])
     os.close(descriptor)
     with pytest.raises(LinkError, match="shorter"):
         receiver.receive()
+
+
+def test_file_that_nobody_announced(raw):
+    """A descriptor that no entry speaks of is closed and breaks the protocol."""
+    sender, receiver = raw
+    descriptor = os.memfd_create("x")
+    before = len([*FILES.iterdir()])
+    socket.send_fds(sender, [packet([GOOD])], [descriptor])
+    with pytest.raises(LinkError, match="fit"):
+        receiver.receive()
+    assert len([*FILES.iterdir()]) == before
+    os.close(descriptor)

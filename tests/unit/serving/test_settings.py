@@ -12,6 +12,7 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.serving import resources
 from sagemaker_byoc.serving.restarts import DEATHS_IN_WINDOW, Restarts
 from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.spelling import misspelt
 
 
 def test_defaults():
@@ -51,6 +52,45 @@ def test_nonsense(name, value):
     """A value that means nothing is refused by name."""
     with pytest.raises(ContractError, match=name):
         Settings.from_environ({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SAGEMAKER_MODEL_SERVER_WORKER", "SAGEMAKER_MODEL_SERVER_WORKERS"),
+        ("BYOC_BATCHES", "BYOC_BATCH"),
+        ("BYOC_TARGET_LATENCY", "BYOC_TARGET_LATENCY_MS"),
+        ("byoc_queue_mb", "BYOC_QUEUE_MB"),
+        ("SAGEMAKER_BATCH_STRATEGY", None),
+        ("SAGEMAKER_PROGRAM", None),
+        ("MODEL_SERVER_TIMEOUT", None),
+        ("SAGEMAKER_SOMETHING_ELSE", None),
+        ("PATH", None),
+    ],
+)
+def test_misspelt(name, meant):
+    """What is nearly a variable's name is named; what has nothing to do with one is not."""
+    assert misspelt([name]) == ({name: meant} if meant else {})
+
+
+def test_transforms():
+    """No more at once than the platform's product of requests and megabytes allows."""
+    environ = {"SAGEMAKER_MODEL_SERVER_WORKERS": "40", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "20"}
+    assert Settings.from_environ(environ).concurrent_transforms == 5
+    assert Settings.from_environ({"BYOC_BATCH": "4"}).concurrent_transforms == 8
+    unlimited = Settings.from_environ(
+        {"SAGEMAKER_BATCH": "true", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}
+    )
+    assert unlimited.transform_megabytes == 6
+
+
+def test_memory(tmp_path):
+    """The cgroup's limit counts, where there is one."""
+    total = resources.usable_memory(tmp_path)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert resources.usable_memory(tmp_path) == total
+    (tmp_path / "memory.max").write_text("1048576\n")
+    assert resources.usable_memory(tmp_path) == 2**20
 
 
 def test_cgroups(tmp_path):

@@ -1,18 +1,22 @@
 """One object that knows every model worker, every request and every deadline. No web framework.
 
-Whoever carries HTTP (Flask today) asks `admit`, then `submit`s with a callback. Each ticket ends
-exactly once: with a reply of the model, at its deadline, or with the loss of its worker.
+Whoever carries HTTP asks `admit`, then `submit`s with a callback. Each ticket ends exactly once:
+with a reply of the model, at its deadline, with the loss of its worker or of its client. One event
+loop owns the broker: no locks, and nothing here waits.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+from sagemaker_byoc.serving.bodies import BUNDLE, Body
 from sagemaker_byoc.serving.errors import Unavailable
+from sagemaker_byoc.serving.front.admission import Admission, Permit
+from sagemaker_byoc.serving.front.batching import BatchLimit
+from sagemaker_byoc.serving.front.stream import Stream
 from sagemaker_byoc.serving.front.tickets import (
     End,
     Health,
@@ -21,25 +25,12 @@ from sagemaker_byoc.serving.front.tickets import (
     Slot,
     SlotState,
     Ticket,
+    end_stuck,
 )
-from sagemaker_byoc.serving.link import Body, ClosedError, LinkError
+from sagemaker_byoc.serving.link import ClosedError, LinkError
 
-Finished: TypeAlias = "list[tuple[Ticket, Outcome]]"
-
-KILL_AFTER = 2.0
-"""Seconds from SIGABRT, on which a stuck worker prints its stacks, to SIGKILL."""
-
-
-class Permit:
-    """The right to occupy a request thread; released once, however often it is asked."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._broker: Broker | None = broker
-
-    def release(self) -> None:
-        broker, self._broker = self._broker, None
-        if broker is not None:
-            broker.leave()
+BATCH_BYTES = BUNDLE
+"""Bytes of bodies that go to a worker together, unless one alone has more."""
 
 
 class Broker:
@@ -49,205 +40,251 @@ class Broker:
         self,
         *,
         slots: int,
-        queue: int,
+        admission: Admission,
         stuck_grace: float,
+        target: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.capacity = slots + queue
+        self.admission = admission
+        self.has_app = False
+        self.restarts = 0
+        self.on_batch: Callable[[float], None] = _nothing
+        self.queue: deque[Ticket] = deque()
         self._stuck_grace = stuck_grace
         self._clock = clock
-        self._lock = threading.Lock()
-        self._slots = {index: Slot() for index in range(slots)}
-        self._queue: deque[Ticket] = deque()
-        self._admitted = 0
+        self._slots = {index: Slot(BatchLimit(target)) for index in range(slots)}
+        self._finished: list[tuple[Ticket, Outcome]] = []
+        self._is_ready = False
         self._last_id = 0
 
     # ── what the HTTP side asks ──
 
     def admit(self) -> Permit:
         """Refuse at once what could only wait in vain; before the body is read."""
-        with self._lock:
-            if not any(slot.was_loaded for slot in self._slots.values()):
-                raise Unavailable(f"No model is ready: {self._health().reason}")
-            if self._admitted >= self.capacity:
-                raise Unavailable(f"{self._admitted} requests are under way or wait already")
-            self._admitted += 1
-        return Permit(self)
-
-    def leave(self) -> None:
-        with self._lock:
-            self._admitted -= 1
+        if not self._is_ready and not any(slot.was_loaded for slot in self._slots.values()):
+            raise Unavailable(f"No model is ready: {self.health().reason}")
+        return self.admission.admit()
 
     def submit(
         self,
-        meta: Mapping[str, object],
+        meta: Mapping[str, Any],
         body: Body,
         deadline: float,
-        done: Callable[[Outcome], None],
-    ) -> None:
-        """To an idle worker at once, else into the queue. `done` may run on any thread."""
-        with self._lock:
-            self._last_id += 1
-            ticket = Ticket(self._last_id, meta, body, deadline, done, self._clock())
-            self._queue.append(ticket)
-            finished = self._dispatch()
-        _tell(finished)
+        done: Callable[[Ticket, Outcome], None],
+    ) -> Ticket:
+        """To an idle worker at once, else into the queue."""
+        self._last_id += 1
+        ticket = Ticket(self._last_id, meta, body, deadline, done, self._clock())
+        self.queue.append(ticket)
+        self._dispatch()
+        self._tell()
+        return ticket
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Its client has gone: it never reaches a worker, or its worker stops streaming."""
+        slot = next((slot for slot in self._slots.values() if ticket.id in slot.running), None)
+        if slot is not None and slot.lane is not None and ticket.stream is not None:
+            ticket.deadline = self._clock()  # a generator that does not stop is stuck
+            ticket.stream.release()
+            slot.lane.cancel(ticket.id)
+        self._end(ticket, End.ABANDONED)
+        self._tell()
 
     def health(self) -> Health:
-        with self._lock:
-            return self._health()
+        if self._is_ready:
+            return Health(is_ready=True, status="ready", reason="")
+        return Health.of_none_ready(self._slots.values())
+
+    def lanes(self) -> list[Lane]:
+        return [slot.lane for slot in self._slots.values() if slot.lane is not None]
 
     # ── what the workers' side reports ──
 
     def join(self, lane: Lane) -> None:
         """A worker has connected; a lane that its slot had before is dead."""
-        with self._lock:
-            previous = self._slots.get(lane.slot)
-            if previous is None:
-                raise LinkError(f"no slot {lane.slot}")
-        if previous.lane is not None:
-            self.lose(previous.lane)
-        with self._lock:
-            slot = self._slots[lane.slot]
-            slot.lane, slot.state, slot.aborted_at = lane, SlotState.LOADING, None
+        slot = self._slots.get(lane.slot)
+        if slot is None:
+            raise LinkError(f"no slot {lane.slot}")
+        if slot.lane is not None:
+            self.lose(slot.lane)
+        self.restarts += slot.was_loaded
+        slot.lane, slot.aborted_at = lane, None
+        self._set(slot, SlotState.LOADING)
 
-    def ready(self, lane: Lane) -> None:
+    def ready(self, lane: Lane, *, batch: int = 1, has_app: bool = False) -> None:
         """The worker has loaded and warmed its model, or come back with one."""
-        with self._lock:
-            slot = self._slot_of(lane)
-            if slot is None:
-                return
-            slot.state, slot.was_loaded, slot.reason = SlotState.IDLE, True, ""
-            finished = self._dispatch()
-        _tell(finished)
+        slot = self._slot_of(lane)
+        if slot is None:
+            return
+        slot.was_loaded, slot.reason = True, ""
+        slot.limit.open(batch)
+        self.has_app = has_app
+        self._set(slot, SlotState.IDLE)
+        self._dispatch()
+        self._tell()
 
     def fail(self, lane: Lane, reason: str) -> None:
-        with self._lock:
-            slot = self._slot_of(lane)
-            if slot is not None:
-                slot.state, slot.reason = SlotState.FAILED, reason
+        slot = self._slot_of(lane)
+        if slot is not None:
+            slot.reason = reason
+            self._set(slot, SlotState.FAILED)
 
-    def answer(self, lane: Lane, ident: int, meta: Mapping[str, object], body: Body) -> None:
-        """A reply; one to a request that has ended already only frees its worker."""
-        with self._lock:
-            slot = self._slot_of(lane)
-            if slot is None or slot.ticket is None or slot.ticket.id != ident:
-                return
-            ticket, slot.ticket, slot.state = slot.ticket, None, SlotState.IDLE
-            finished = self._end(ticket, End.REPLIED, meta=meta, body=body)
-            finished += self._dispatch()
-        _tell(finished)
+    def part(self, lane: Lane, ident: int, meta: Mapping[str, Any], body: Body) -> None:
+        """A piece of a streamed reply; the first one, with its metadata, opens the stream."""
+        slot = self._slot_of(lane)
+        ticket = slot.running.get(ident) if slot is not None else None
+        if ticket is None or ticket.is_over:
+            lane.cancel(ident)
+            return
+        if ticket.stream is None:
+            ticket.stream = Stream(lane.hold, lane.resume)
+            now = self._clock()
+            times = (ticket.started - ticket.submitted, now - ticket.started)
+            ticket.deadline = max(ticket.deadline, float(ticket.meta.get("stream_deadline", 0.0)))
+            outcome = Outcome(End.STREAM, meta, Body(), "", *times, stream=ticket.stream)
+            ticket.stream.put(body.data)
+            ticket.done(ticket, outcome)
+        else:
+            ticket.stream.put(body.data)
+
+    def answer(self, lane: Lane, replies: Iterable[tuple[int, Mapping[str, Any], Body]]) -> None:
+        """Replies; one to a request that has ended already only frees its worker."""
+        slot = self._slot_of(lane)
+        if slot is None:
+            return
+        for ident, meta, body in replies:
+            ticket = slot.running.pop(ident, None)
+            if ticket is not None:
+                self._end(ticket, End.REPLIED, meta, body)
+        if not slot.running and slot.state is SlotState.BUSY:
+            slot.limit.took(slot.taken, self._clock() - slot.started)
+            self._set(slot, SlotState.IDLE)
+            self._dispatch()  # before anyone is told: the worker is not to wait for that
+        self._tell()
 
     def lose(self, lane: Lane) -> None:
-        """The worker is gone; only the request that it ran ends with it."""
-        with self._lock:
-            slot = self._slot_of(lane)
-            if slot is None:
-                return
-            finished = self._lose(slot)
-            finished += self._dispatch()
-        _tell(finished)
+        """The worker is gone; only the requests that it ran end with it."""
+        slot = self._slot_of(lane)
+        if slot is not None:
+            self._lose(slot)
+            self._dispatch()
+            self._tell()
 
     # ── the clock ──
 
     def tick(self) -> None:
         """End what is past its deadline; end workers that run on long after it."""
-        with self._lock:
-            now = self._clock()
-            running = [slot.ticket for slot in self._slots.values() if slot.ticket is not None]
-            finished: Finished = []
-            for ticket in (*self._queue, *running):
+        now = self._clock()
+        for ticket in [ticket for ticket in self.queue if ticket.deadline <= now]:
+            self._end(ticket, End.EXPIRED)
+        self.queue = deque(ticket for ticket in self.queue if not ticket.is_over)
+        for slot in self._slots.values():
+            for ticket in slot.running.values():
                 if ticket.deadline <= now:
-                    finished += self._end(ticket, End.EXPIRED)
-            if finished:
-                self._queue = deque(ticket for ticket in self._queue if not ticket.is_over)
-            for slot in self._slots.values():
-                self._end_stuck(slot, now)
-        _tell(finished)
+                    self._end(ticket, End.EXPIRED)
+            end_stuck(slot, now, self._stuck_grace)
+        self._tell()
 
-    def run_clock(self, interval: float = 0.1) -> None:
-        """Tick for ever; for a thread of its own."""
-        while True:
-            time.sleep(interval)
-            self.tick()
-
-    # ── under the lock ──
+    # ── inside ──
 
     def _slot_of(self, lane: Lane) -> Slot | None:
         slot = self._slots.get(lane.slot)
         return slot if slot is not None and slot.lane is lane else None
 
-    def _dispatch(self) -> Finished:
-        """Hand waiting requests to idle workers; return those that could not be handed over."""
-        finished: Finished = []
-        idle = deque(slot for slot in self._slots.values() if slot.state is SlotState.IDLE)
-        while self._queue and idle:
-            slot, ticket = idle[0], self._queue[0]
-            assert slot.lane is not None
-            try:
-                slot.lane.send(ticket.id, ticket.meta, ticket.body)
-            except ClosedError:
-                self._lose(slot)  # the ticket stays first in the queue: no worker has seen it
-                idle.popleft()
-                continue
-            except LinkError as error:
-                self._queue.popleft()
-                finished += self._end(ticket, End.UNSENDABLE, reason=str(error))
-                continue
-            self._queue.popleft()
-            idle.popleft()
-            ticket.started = self._clock()
-            slot.ticket, slot.state = ticket, SlotState.BUSY
-        return finished
+    def _set(self, slot: Slot, state: SlotState) -> None:
+        slot.state = state
+        self._is_ready = any(
+            entry.state in {SlotState.IDLE, SlotState.BUSY} for entry in self._slots.values()
+        )
 
-    def _lose(self, slot: Slot) -> Finished:
-        ticket, slot.ticket, slot.lane = slot.ticket, None, None
+    def _dispatch(self) -> None:
+        """Hand waiting requests to idle workers."""
+        while self.queue:
+            slot = next((s for s in self._slots.values() if s.state is SlotState.IDLE), None)
+            if slot is None:
+                return
+            batch = self._take(slot.limit.now)
+            if batch:
+                self._hand(slot, batch)
+
+    def _take(self, most: int) -> list[Ticket]:
+        """What has queued, up to the limits; nobody who has ended already."""
+        batch: list[Ticket] = []
+        size = 0
+        now = self._clock()
+        while self.queue and len(batch) < most:
+            ticket = self.queue[0]
+            if batch and size + ticket.body.size > BATCH_BYTES:
+                break
+            self.queue.popleft()
+            if ticket.deadline <= now:
+                self._end(ticket, End.EXPIRED)
+            if not ticket.is_over:
+                batch.append(ticket)
+                size += ticket.body.size
+        return batch
+
+    def _hand(self, slot: Slot, batch: list[Ticket]) -> None:
+        assert slot.lane is not None
+        try:
+            slot.lane.send(batch)
+        except ClosedError:
+            self.queue.extendleft(reversed(batch))  # no worker has seen them
+            self._lose(slot)
+            return
+        except LinkError as error:
+            if len(batch) == 1:
+                self._end(batch[0], End.UNSENDABLE, reason=str(error))
+                return
+            self.queue.extendleft(reversed(batch[1:]))
+            self._hand(slot, batch[:1])
+            return
+        now = self._clock()
+        for ticket in batch:
+            ticket.started = now
+            slot.running[ticket.id] = ticket
+        slot.started, slot.taken = now, len(batch)
+        self._set(slot, SlotState.BUSY)
+        self.on_batch(len(batch))
+
+    def _lose(self, slot: Slot) -> None:
+        slot.lane = None
         if slot.state is not SlotState.FAILED:
-            slot.state = SlotState.LOST
             slot.reason = "a model worker ended and is being restarted"
-        return [] if ticket is None else self._end(ticket, End.LOST)
+            self._set(slot, SlotState.LOST)
+        running, slot.running = slot.running, {}
+        for ticket in running.values():
+            self._end(ticket, End.LOST)
 
     def _end(
         self,
         ticket: Ticket,
         end: End,
-        *,
-        meta: Mapping[str, object] | None = None,
+        meta: Mapping[str, Any] | None = None,
         body: Body | None = None,
         reason: str = "",
-    ) -> Finished:
-        """The ticket with its outcome, the first time; nothing after that."""
+    ) -> None:
+        """Note how the ticket ends, the first time; nothing after that."""
         if ticket.is_over:
-            return []
+            return
         ticket.is_over = True
+        meta = meta or {}
+        if ticket.stream is not None:
+            is_whole = end is End.REPLIED and "error" not in meta
+            ticket.stream.end(None if is_whole else str(meta.get("error", end.value)))
+            return
         now = self._clock()
         started = ticket.started or now
         times = (started - ticket.submitted, now - started)
-        return [(ticket, Outcome(end, meta or {}, body or Body(), reason, *times))]
+        self._finished.append((ticket, Outcome(end, meta, body or Body(), reason, *times)))
 
-    def _end_stuck(self, slot: Slot, now: float) -> None:
-        ticket, lane = slot.ticket, slot.lane
-        if ticket is None or lane is None or now < ticket.deadline + self._stuck_grace:
-            slot.aborted_at = None
-            return
-        if slot.aborted_at is None:
-            slot.aborted_at = now
-            lane.abort()
-        elif now >= slot.aborted_at + KILL_AFTER:
-            lane.kill()
-
-    def _health(self) -> Health:
-        slots = self._slots.values()
-        if any(slot.state in {SlotState.IDLE, SlotState.BUSY} for slot in slots):
-            return Health(is_ready=True, status="ready", reason="")
-        for state in (SlotState.FAILED, SlotState.LOST):
-            for slot in slots:
-                if slot.state is state:
-                    return Health(is_ready=False, status=state.value, reason=slot.reason)
-        return Health(is_ready=False, status="loading", reason="the model is being loaded")
+    def _tell(self) -> None:
+        """Last of all, since a callback may do anything, even submit the next request."""
+        while self._finished:
+            finished, self._finished = self._finished, []
+            for ticket, outcome in finished:
+                ticket.done(ticket, outcome)
 
 
-def _tell(finished: Finished) -> None:
-    """Outside the lock, since a callback may do anything."""
-    for ticket, outcome in finished:
-        ticket.done(outcome)
+def _nothing(_size: float) -> None:
+    """Until someone counts batches."""

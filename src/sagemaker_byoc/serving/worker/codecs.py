@@ -15,8 +15,8 @@ import numpy.typing as npt
 import orjson
 
 from sagemaker_byoc.serving import media
+from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
-from sagemaker_byoc.serving.link import Data
 from sagemaker_byoc.serving.media import MediaType
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -85,15 +85,41 @@ def _numbers(document: object, what: str) -> Array:
 
 def decode_csv(data: Data, media_type: MediaType, *, header: str) -> Array:
     """Rows of numbers as float32. RFC 4180's parameter `header` comes before the setting."""
-    text = _text(data, media_type)
+    text = _text(data, media_type).strip("\r\n")
     policy = media_type.parameters.get("header", header).lower()
+    first, _, rest = text.partition("\n")
+    if policy == "present" or (policy == "auto" and first and not _is_numeric(first)):
+        text = rest
+    rows = _plain_rows(text)
+    return _quoted_rows(text, policy) if rows is None else rows
+
+
+def _plain_rows(text: str) -> Array | None:
+    """Rows of nothing but JSON's numbers, read as JSON, four times as fast; None for all others."""
+    text = text.strip()
+    if not text or text.translate(_OF_NUMBERS):
+        return None
+    joined = text.replace("\n", "],[")
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(orjson.loads(f"[[{joined}]]"), dtype=np.float32)
+    except (ValueError, OverflowError):
+        return None  # numbers in another form, or rows of different lengths
+
+
+_OF_NUMBERS = dict.fromkeys(map(ord, "0123456789+-.eE,\n "))
+
+
+def _quoted_rows(text: str, policy: str) -> Array:
+    """Rows as RFC 4180 has them."""
     lines = [line for line in text.splitlines() if line.strip()]
-    if policy == "present" or (policy == "auto" and lines and not _is_numeric(lines[0])):
-        lines = lines[1:]
     if not lines:
         raise BadInput("The CSV body has no rows")
     try:
-        return np.loadtxt(lines, np.float32, delimiter=",", quotechar='"', comments=None, ndmin=2)
+        with np.errstate(over="ignore"):
+            return np.loadtxt(
+                lines, np.float32, delimiter=",", quotechar='"', comments=None, ndmin=2
+            )
     except (ValueError, OverflowError) as error:
         hint = "" if policy == "present" or _is_numeric(lines[0]) else _HEADER_HINT
         raise BadInput(f"The CSV body must hold rows of numbers: {error}{hint}") from None

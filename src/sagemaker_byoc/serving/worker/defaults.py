@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from sagemaker_byoc.serving import media
+from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.errors import BadInput, UnsupportedType
-from sagemaker_byoc.serving.link import Data
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker import codecs
+from sagemaker_byoc.serving.worker import codecs, named
 from sagemaker_byoc.serving.worker.context import Context
 
-SUPPORTED = (media.JSON, media.JSON_LINES, media.CSV, media.NPY)
+ARRAYS = (media.JSON, media.JSON_LINES, media.CSV, media.NPY)
+SUPPORTED = (*ARRAYS, media.NPZ, media.SAFETENSORS)
 
 
 def torch_if_loaded() -> Any:
@@ -26,25 +27,40 @@ def torch_if_loaded() -> Any:
 
 
 def default_input(data: Data, media_type: MediaType, context: Context, csv_header: str) -> Any:
-    """A tensor on the worker's device where torch is loaded, else an array; text as float32."""
-    if media_type.canonical not in SUPPORTED:
+    """A tensor on the worker's device where torch is loaded, else an array; text as float32.
+
+    A body that holds arrays by name gives a dict, or, if it holds only one, that one.
+    """
+    kind = media_type.canonical
+    if kind not in SUPPORTED:
         raise UnsupportedType(
             f"No decoder for {media_type.essence}; supported are {', '.join(SUPPORTED)}, or define "
             "input_fn"
         )
     if len(data) == 0:
         raise BadInput("The body is empty")
+    if kind in ARRAYS:
+        return _input(_array(data, media_type, context, csv_header), context)
+    decode = named.decode_npz if kind == media.NPZ else named.decode_safetensors
+    found = {name: _input(_native(a), context) for name, a in decode(data, media_type).items()}
+    return next(iter(found.values())) if len(found) == 1 else found
+
+
+def _input(array: codecs.Array, context: Context) -> Any:
+    torch = torch_if_loaded()
+    return array if torch is None else _tensor(torch, array, context.device)
+
+
+def _array(data: Data, media_type: MediaType, context: Context, csv_header: str) -> codecs.Array:
     if media_type.canonical == media.JSON:
         array, key = codecs.decode_json(data, media_type)
         context.asked_for_predictions = key == "instances"
-    elif media_type.canonical == media.JSON_LINES:
-        array = codecs.decode_json_lines(data, media_type)
-    elif media_type.canonical == media.CSV:
-        array = codecs.decode_csv(data, media_type, header=csv_header)
-    else:
-        array = _native(codecs.decode_npy(data, media_type))
-    torch = torch_if_loaded()
-    return array if torch is None else _tensor(torch, array, context.device)
+        return array
+    if media_type.canonical == media.JSON_LINES:
+        return codecs.decode_json_lines(data, media_type)
+    if media_type.canonical == media.CSV:
+        return codecs.decode_csv(data, media_type, header=csv_header)
+    return _native(codecs.decode_npy(data, media_type))
 
 
 def _native(array: codecs.Array) -> codecs.Array:
@@ -85,7 +101,12 @@ def default_output(prediction: object, essence: str, context: Context) -> bytes:
         return codecs.encode_json_lines(rows)
     if canonical == media.CSV:
         return codecs.encode_csv(as_array(value))
-    return codecs.encode_npy(as_array(value))
+    if canonical == media.NPY:
+        return codecs.encode_npy(as_array(value))
+    arrays = value if isinstance(value, dict) else {"output": value}
+    by_name = {str(name): as_array(entry) for name, entry in arrays.items()}
+    encode = named.encode_npz if canonical == media.NPZ else named.encode_safetensors
+    return encode(by_name)
 
 
 def plain(value: object) -> Any:

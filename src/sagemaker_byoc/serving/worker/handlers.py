@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sagemaker_byoc.serving.handler_file import HandlerFile
+from sagemaker_byoc.serving.link import FRAMES
 from sagemaker_byoc.serving.worker.context import Context
 
 Function: TypeAlias = Callable[..., object]
@@ -52,6 +53,10 @@ class Handlers:
 
     defined: dict[str, Handler]
     file: HandlerFile
+    batch: int = 1
+    """Requests that predict_fn takes as one, their rows one after the other."""
+    app: Any = None
+    """A WSGI application of the user's, for routes of its own."""
 
     def get(self, name: str) -> Handler | None:
         return self.defined.get(name)
@@ -65,6 +70,8 @@ class Handlers:
         ]
         extra = [f"{name} from {where}" for name in self.defined if name.endswith("model_fn")]
         extra += [f"{name} from {where}" for name in self.defined if name == "model_warmup_fn"]
+        extra += [f"batches of up to {self.batch}"] if self.batch > 1 else []
+        extra += [f"routes of app from {where}"] if self.app is not None else []
         return "; ".join(dict.fromkeys([*sources, *extra]))
 
     def _request_functions(self) -> tuple[str, ...]:
@@ -89,7 +96,36 @@ def load(file: HandlerFile) -> Handlers:
             f"{file.chosen} defines transform_fn and also {', '.join(clash)}; transform_fn does "
             "the work of all three, so keep one way"
         )
-    return Handlers(defined, file)
+    return Handlers(defined, file, _batch(module, defined), _app(module))
+
+
+def _batch(module: ModuleType, defined: dict[str, Handler]) -> int:
+    """`batch = 32` beside predict_fn says that it treats rows as independent of each other."""
+    batch = getattr(module, "batch", 1)
+    if isinstance(batch, ModuleType) or callable(batch):
+        return 1  # something of that name which is not meant for us
+    if not isinstance(batch, int) or isinstance(batch, bool) or not 1 <= batch <= FRAMES:
+        raise HandlerError(f"batch is {batch!r}: give the most rows, 1 to {FRAMES}, or remove it")
+    predict = defined.get("predict_fn")
+    if batch > 1 and predict is not None and predict.takes_context:
+        raise HandlerError("with batch, predict_fn runs for many requests: it can't take a context")
+    if batch > 1 and "transform_fn" in defined:
+        raise HandlerError("batch needs predict_fn, not transform_fn, which does all by itself")
+    return batch
+
+
+def _app(module: ModuleType) -> Any:
+    """`app`: a Flask application, a Blueprint, or anything else that speaks WSGI."""
+    app = getattr(module, "app", None)
+    flask = sys.modules.get("flask")
+    if flask is not None and isinstance(app, flask.Blueprint):
+        blueprint, app = app, flask.Flask(module.__name__)
+        app.register_blueprint(blueprint)
+    if app is None or isinstance(app, ModuleType):
+        return None
+    if not callable(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):  # noqa: B004
+        raise HandlerError(f"app is {type(app).__name__}: give a WSGI application, such as Flask's")
+    return app
 
 
 def _execute(path: Path) -> ModuleType:

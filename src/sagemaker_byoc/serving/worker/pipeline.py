@@ -1,27 +1,23 @@
-"""One request inside the worker: body → handlers → reply; every error becomes a typed answer."""
+"""Requests inside the worker: bodies → handlers → replies; every error becomes a typed answer."""
 
 from __future__ import annotations
 
-import sys
-import traceback
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.serving import log, media
-from sagemaker_byoc.serving.errors import (
-    MESSAGE_LENGTH,
-    NotAcceptable,
-    Refusal,
-    UnsupportedType,
-)
-from sagemaker_byoc.serving.link import Body, Data, Frame, Kind
+from sagemaker_byoc.serving import media, wsgi
+from sagemaker_byoc.serving.bodies import Data
+from sagemaker_byoc.serving.errors import NotAcceptable, Overdue, UnsupportedType
+from sagemaker_byoc.serving.link import Frame
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import codecs, default_model, defaults
+from sagemaker_byoc.serving.worker import batches, codecs, default_model, defaults, streams
 from sagemaker_byoc.serving.worker.context import Context, checked_header
 from sagemaker_byoc.serving.worker.handlers import Handlers
+from sagemaker_byoc.serving.worker.jobs import Job
 
 TEXT_TYPES = (media.JSON, media.CSV)
 """AWS's toolkits decode these two for input_fn and leave all others as bytes."""
@@ -50,23 +46,37 @@ class Pipeline:
         self.device = _device()
         self._call("model_warmup_fn", model_dir, self.model)
 
+    @property
+    def batch(self) -> int:
+        """Requests that may run as one: the operator's word, else the handlers'."""
+        if self.handlers.get("transform_fn") is not None:
+            return 1
+        return self.settings.batch or self.handlers.batch
+
     def _call(self, name: str, *arguments: object) -> object:
         handler = self.handlers.get(name)
         context = Context(self.model_dir, self.device, self.slot)
         return None if handler is None else handler(*arguments, context=context)
 
-    def answer(self, request: Frame) -> Frame:
-        """Never raises for what a request or a handler does."""
-        context = self._context(request.meta)
-        try:
-            content_type, data = self._run(request.body, context)
-        except Refusal as refusal:
-            return _error(request.id, refusal.status, refusal.code, refusal.message)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
-            log.say(_report(error, context))
-            return _error(request.id, *_status_of(error), _text_of(error))
-        meta: dict[str, object] = {"content_type": content_type, "headers": context.reply_headers}
-        return Frame(Kind.REPLY, request.id, meta, Body.of(data))
+    # ── requests ──
+
+    def answer(
+        self, frames: Sequence[Frame], is_cancelled: Callable[[int], bool] = lambda _: False
+    ) -> Iterator[list[Frame]]:
+        """Replies, as they become ready. Never raises for what requests or handlers do."""
+        jobs = [Job(frame, self._context(frame.meta)) for frame in frames]
+        for job in jobs:
+            job.run("decode", self._decode)
+        self._predict_all([job for job in jobs if job.reply is None])
+        for job in jobs:
+            job.run("encode", self._encode)
+        whole = [job.reply for job in jobs if job.reply is not None]
+        if whole:
+            yield whole
+        for job in jobs:
+            if job.stream is not None:
+                for frame in streams.frames_of(job, is_cancelled):
+                    yield [frame]
 
     def _context(self, meta: Mapping[str, Any]) -> Context:
         return Context(
@@ -76,39 +86,54 @@ class Pipeline:
             request_id=meta["request_id"],
             content_type=meta["content_type"],
             accept=meta["accept"],
-            headers=meta["headers"],
+            headers=meta.get("headers", {}),
             deadline=meta["deadline"],
         )
 
-    def _run(self, body: Body, context: Context) -> tuple[str, bytes]:
-        media_type = self._media_type(context)
-        accept = self._accept(context)
-        data = body.view()
-        transform = self.handlers.get("transform_fn")
-        if transform is not None:
-            arguments = (self.model, *user_body(data, media_type, context), accept)
-            result = transform(*arguments, context=context)
-        else:
-            prediction = self._predict(self._input(data, media_type, context), context)
-            result = self._output(prediction, accept, context)
-        return _reply(result, accept, context)
-
-    def _media_type(self, context: Context) -> MediaType:
-        """Of an absent Content-Type nothing is known; bytes, as RFC 9110 8.3 allows."""
+    def _decode(self, job: Job) -> None:
+        if "route" in job.frame.meta:
+            self._route(job)
+            return
+        context = job.context
+        # Of an absent Content-Type nothing is known; bytes, as RFC 9110 8.3 allows.
         parsed = media.parse(context.content_type or media.OCTETS)
         if parsed is None:
             raise UnsupportedType(f"Content-Type {context.content_type[:100]!r} is no media type")
-        return parsed
+        job.media_type = parsed
+        job.accept = self._accept(context)
+        data = job.frame.body.view()
+        if self.handlers.get("transform_fn") is not None:
+            job.data = user_body(data, parsed, context)
+        else:
+            job.data = self._input(data, parsed, context)
+
+    def _route(self, job: Job) -> None:
+        """A route of the user's own application."""
+        assert self.handlers.app is not None
+        request = wsgi.Request(**job.frame.meta["route"])
+        environ = wsgi.environ_of(request, bytes(job.frame.body.view()[:]))
+        environ["byoc.model"] = self.model
+        status, headers, data = wsgi.call(self.handlers.app, environ)
+        content_type = media.OCTETS
+        for name, value in headers:
+            if name.lower() == "content-type":
+                content_type = checked_header(name, value)
+            else:
+                job.context.reply_headers[name] = checked_header(name, value)
+        job.succeed(content_type, data, status)
 
     def _accept(self, context: Context) -> str:
         """One type to answer with; decided before the model runs, when it can be refused."""
         default = self.settings.default_accept
         if self.handlers.get("output_fn") or self.handlers.get("transform_fn"):
             return media.preferred(context.accept, default)
-        chosen = media.choose(context.accept, defaults.SUPPORTED, default)
+        offered: tuple[str, ...] = defaults.SUPPORTED
+        if self.handlers.get("predict_fn"):
+            offered = (*offered, media.EVENT_STREAM)  # it may be a generator
+        chosen = media.choose(context.accept, offered, default)
         if chosen is None:
             raise NotAcceptable(
-                f"Accept {context.accept[:200]!r} matches none of {', '.join(defaults.SUPPORTED)}"
+                f"Accept {context.accept[:200]!r} matches none of {', '.join(offered)}"
             )
         return chosen
 
@@ -118,17 +143,94 @@ class Pipeline:
             return defaults.default_input(data, media_type, context, self.settings.csv_header)
         return handler(*user_body(data, media_type, context), context=context)
 
-    def _predict(self, data: object, context: Context) -> object:
+    # ── the model ──
+
+    def _predict_all(self, jobs: list[Job]) -> None:
+        """Together what can run together, at most `batch` rows at once; all else alone."""
+        most = self.batch
+        if most == 1 or len(jobs) == 1:
+            for job in jobs:
+                job.run("predict", self._predict)
+            return
+        groups: dict[Hashable, list[Job]] = {}
+        for job in jobs:
+            key = batches.key_of(job.data)
+            groups.setdefault(id(job) if key is None else key, []).append(job)
+        for group in groups.values():
+            for part in _portions(group, most):
+                self._predict_group(part)
+
+    def _predict_group(self, group: list[Job]) -> None:
+        """As one batch; if that fails each alone, so that a bad request fails by itself."""
+        if len(group) > 1 and self._predict_batch(group):
+            return
+        for job in group:
+            job.run("predict", self._predict)
+
+    def _predict_batch(self, group: list[Job]) -> bool:
+        began = time.perf_counter()
+        try:
+            joined = batches.join([job.data for job in group])
+            result = self._call_model(joined, group[0].context)
+            if self.handlers.get("output_fn") is None:
+                result = defaults.plain(result)  # off the device once, and not row by row
+            parts = batches.split(result, [batches.rows_of(job.data) for job in group])
+        except (Exception, SystemExit):  # noqa: BLE001 - whoever is to blame fails again, alone
+            return False
+        took = time.perf_counter() - began
+        for job, part in zip(group, parts, strict=True):
+            job.prediction, job.batch, job.times["predict"] = part, len(group), took
+        return True
+
+    def _predict(self, job: Job) -> None:
+        if job.context.deadline and job.context.deadline <= time.monotonic():
+            raise Overdue("The deadline passed while it was waiting for its turn in a batch")
+        transform = self.handlers.get("transform_fn")
+        if transform is None:
+            job.prediction = self._call_model(job.data, job.context)
+        else:
+            arguments = (self.model, *job.data, job.accept)
+            job.prediction = transform(*arguments, context=job.context)
+
+    def _call_model(self, data: object, context: Context) -> object:
         handler = self.handlers.get("predict_fn")
         if handler is None:
             return defaults.default_predict(data, self.model)
         return handler(data, self.model, context=context)
 
-    def _output(self, prediction: object, accept: str, context: Context) -> object:
+    # ── the reply ──
+
+    def _encode(self, job: Job) -> None:
+        result = job.prediction
         handler = self.handlers.get("output_fn")
-        if handler is None:
-            return defaults.default_output(prediction, accept, context)
-        return handler(prediction, accept, context=context)
+        if handler is not None:
+            result = handler(result, job.accept, context=job.context)
+        is_default = handler is None and self.handlers.get("transform_fn") is None
+        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
+            result, job.context.reply_content_type = (
+                result[0],
+                job.context.reply_content_type or checked_header("Content-Type", result[1]),
+            )
+        if not isinstance(result, Iterator) and is_default and job.accept == media.EVENT_STREAM:
+            result = iter([result])  # one event
+        if isinstance(result, Iterator):
+            job.stream = result
+            return
+        job.succeed(*_reply(result, job, is_default=is_default))
+
+
+def _portions(group: list[Job], most: int) -> Iterator[list[Job]]:
+    """In order, none with more than `most` rows unless one job alone has them."""
+    portion: list[Job] = []
+    rows = 0
+    for job in group:
+        own = batches.rows_of(job.data) if len(group) > 1 else 1
+        if portion and rows + own > most:
+            yield portion
+            portion, rows = [], 0
+        portion.append(job)
+        rows += own
+    yield portion
 
 
 def user_body(data: Data, media_type: MediaType, context: Context) -> tuple[str | bytes, str]:
@@ -143,46 +245,19 @@ def user_body(data: Data, media_type: MediaType, context: Context) -> tuple[str 
     return codecs.text_of(raw, media_type), media_type.essence
 
 
-def _reply(result: object, accept: str, context: Context) -> tuple[str, bytes]:
-    """Content type and bytes from what output_fn may return: a body, or (body, content type)."""
-    content_type = accept
-    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
-        result, content_type = result
-    content_type = checked_header("Content-Type", context.reply_content_type or content_type)
-    if isinstance(result, str):
-        return content_type, result.encode()
-    if isinstance(result, bytes | bytearray | memoryview):
-        return content_type, bytes(result)
+def _reply(result: object, job: Job, *, is_default: bool) -> tuple[str, bytes]:
+    """Content type and bytes from what output_fn may return."""
+    content_type = checked_header("Content-Type", job.context.reply_content_type or job.accept)
+    if not is_default:
+        if isinstance(result, str):
+            return content_type, result.encode()
+        if isinstance(result, bytes | bytearray | memoryview):
+            return content_type, bytes(result)
     parsed = media.parse(content_type)
     if parsed is not None and parsed.canonical in defaults.SUPPORTED:
-        return content_type, defaults.default_output(result, parsed.canonical, context)
+        return content_type, defaults.default_output(result, parsed.canonical, job.context)
     raise TypeError(f"the output is {type(result).__name__}; return bytes, str, or (body, type)")
 
 
 def _device() -> str:
     return "cpu" if defaults.torch_if_loaded() is None else default_model.device()
-
-
-def _status_of(error: BaseException) -> tuple[int, str]:
-    torch = defaults.torch_if_loaded()
-    is_memory = isinstance(error, MemoryError) or (
-        torch is not None and isinstance(error, torch.OutOfMemoryError)
-    )
-    return (507, "OutOfMemory") if is_memory else (500, "ModelError")
-
-
-def _text_of(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _error(ident: int, status: int, code: str, message: str) -> Frame:
-    error = {"status": status, "code": code, "message": message[:MESSAGE_LENGTH]}
-    return Frame(Kind.REPLY, ident, {"error": error})
-
-
-def _report(error: BaseException, context: Context) -> str:
-    """For the log, once: ids and the traceback from the user's function on."""
-    inference = f", inference id {context.inference_id}" if context.inference_id else ""
-    head = f"request {context.request_id}{inference} failed: {_text_of(error)}"
-    sys.stdout.flush()
-    return f"{head}\n{''.join(traceback.format_exception(error))}"

@@ -1,0 +1,221 @@
+"""One request to the model: admission, body, the broker, reply; one line in the log.
+
+A small one that has arrived as a whole is begun by `start` and answered by a callback: no task of
+the event loop waits for it. All others run as an ASGI application, `__call__`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sagemaker_byoc.serving import log, wsgi
+from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.errors import PayloadTooLarge, Refusal, Unavailable, WorkerLost
+from sagemaker_byoc.serving.front import incoming, replies
+from sagemaker_byoc.serving.front.admission import Permit
+from sagemaker_byoc.serving.front.body import DRAIN_TIME, Receive, drain, read_body
+from sagemaker_byoc.serving.front.broker import Broker
+from sagemaker_byoc.serving.front.incoming import Incoming
+from sagemaker_byoc.serving.front.ledger import CLIENT_GONE, Ledger
+from sagemaker_byoc.serving.front.replies import Answer, Call, Send
+from sagemaker_byoc.serving.front.stream import StreamCutError
+from sagemaker_byoc.serving.front.tickets import End, Outcome, Ticket
+from sagemaker_byoc.serving.settings import Settings
+
+REFUSAL_PATIENCE = 1.0
+"""Seconds to take in a body that nobody wants, so that the refusal can be read."""
+
+
+@dataclass(slots=True)
+class Unsent:
+    """An outcome that takes a while to send: a stream, or a file."""
+
+    call: Call
+    permit: Permit
+    ticket: Ticket
+    outcome: Outcome
+
+
+class Connection(Protocol):
+    """Where `start` delivers; exactly one of the two is called, unless the client has gone."""
+
+    def reply(self, answer: Answer) -> None:
+        """Send all of it."""
+
+    def hand_over(self, unsent: Unsent) -> None:
+        """Have a task call `send_rest`."""
+
+
+class Invocations:
+    """Everything that all requests to the model share."""
+
+    def __init__(self, broker: Broker, settings: Settings, ledger: Ledger) -> None:
+        self.broker = broker
+        self._settings = settings
+        self._ledger = ledger
+        self._prefix = os.urandom(5).hex()
+        self._numbers = itertools.count(1)
+
+    def _new_call(self) -> Call:
+        return Call(f"{self._prefix}{next(self._numbers):07x}", time.monotonic())
+
+    def _submit(
+        self, call: Call, meta: dict[str, Any], body: Body, done: Callable[[Ticket, Outcome], None]
+    ) -> Ticket:
+        call.bytes_in = body.size
+        deadline = meta["deadline"] = call.began + self._settings.deadline
+        meta["stream_deadline"] = call.began + self._settings.stream_deadline
+        return self.broker.submit(meta, body, deadline, done)
+
+    # ── without a task ──
+
+    def start(
+        self, headers: Iterable[tuple[bytes, bytes]], data: bytes, connection: Connection
+    ) -> Ticket | None:
+        """Begin a small request that is here already; None if it has been refused."""
+        call = self._new_call()
+        meta = incoming.read(headers, call).meta
+        try:
+            permit = self.broker.admit()
+            permit.hold(len(data))
+        except Refusal as refusal:
+            answer = replies.refused(call, refusal)
+            self._ledger.record(call, answer.status, len(answer.data))
+            connection.reply(answer)
+            return None
+
+        def done(ticket: Ticket, outcome: Outcome) -> None:
+            self._finish(Unsent(call, permit, ticket, outcome), connection)
+
+        return self._submit(call, meta, Body(data), done)
+
+    def _finish(self, unsent: Unsent, connection: Connection) -> None:
+        call, outcome = unsent.call, unsent.outcome
+        if outcome.stream is not None or outcome.body.descriptor is not None:
+            connection.hand_over(unsent)
+            return
+        unsent.permit.release()
+        if outcome.end is End.ABANDONED:
+            self._ledger.record(call, CLIENT_GONE, 0)
+            return
+        try:
+            answer = replies.answer_of(call, outcome)
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not reach the neighbours
+            log.say(replies.traceback_of(error, call.request_id))
+            answer = replies.refused(call, Refusal("The server failed; see its log"))
+        connection.reply(answer)
+        self._ledger.record(call, answer.status, len(answer.data), outcome)
+
+    def drop(self, unsent: Unsent) -> None:
+        """Its client has gone before a task came to send it."""
+        self.broker.abandon(unsent.ticket)
+        unsent.permit.release()
+        self._ledger.record(unsent.call, CLIENT_GONE, 0)
+
+    async def send_rest(self, unsent: Unsent, send: Send) -> None:
+        """What `hand_over` was given."""
+        await self._guarded(unsent.call, unsent.permit, send, self._send(unsent, send))
+
+    # ── as a task ──
+
+    async def __call__(
+        self, scope: Mapping[str, Any], receive: Receive, send: Send, *, is_route: bool = False
+    ) -> None:
+        """Answer one request, whatever happens to it; `is_route` is one for the user's own app."""
+        call = self._new_call()
+        request = incoming.read(scope["headers"], call)
+        if is_route:
+            request.meta["route"] = wsgi.Request.of_scope(scope).to_dict()
+        try:
+            permit = self.broker.admit()
+        except Refusal as refusal:
+            await self._refuse(call, refusal, send)
+            if not request.expects:  # else reading would ask the client to send it all
+                await drain(receive, 0, REFUSAL_PATIENCE)
+            return
+        running = self._run(call, request, permit, receive, send)
+        await self._guarded(call, permit, send, running)
+
+    async def _guarded(self, call: Call, permit: Permit, send: Send, running: Any) -> None:
+        try:
+            await running
+        except asyncio.CancelledError:
+            self._ledger.record(call, CLIENT_GONE, 0)
+            raise
+        except StreamCutError as error:
+            log.say(f"request {call.request_id}: its stream was cut: {error}")
+            self._ledger.record(call, WorkerLost.status, 0)
+            # What makes gunicorn close the connection without the last chunk, and say nothing.
+            raise asyncio.CancelledError from error
+        except Exception as error:  # noqa: BLE001 - a defect of ours: the log gets it
+            log.say(replies.traceback_of(error, call.request_id))
+            await self._refuse(call, Refusal("The server failed; see its log"), send)
+        finally:
+            permit.release()
+
+    async def _run(
+        self, call: Call, request: Incoming, permit: Permit, receive: Receive, send: Send
+    ) -> None:
+        try:
+            body = await read_body(
+                receive,
+                length=request.length,
+                limit=self._settings.payload,
+                deadline=call.began + self._settings.deadline,
+                permit=permit,
+            )
+        except Refusal as refusal:
+            permit.release()
+            await self._refuse(call, refusal, send)
+            if not (request.expects and _is_early(request, refusal)):
+                await drain(receive, self._settings.payload, DRAIN_TIME)
+            return
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        ticket = self._submit(call, request.meta, body, _setter(future))
+        del body  # the ticket's, so that its memory goes with it
+        try:
+            outcome = await future
+        except asyncio.CancelledError:
+            self.broker.abandon(ticket)
+            raise
+        await self._send(Unsent(call, permit, ticket, outcome), send)
+
+    async def _send(self, unsent: Unsent, send: Send) -> None:
+        call, outcome = unsent.call, unsent.outcome
+        answer = replies.answer_of(call, outcome)
+        size = outcome.body.size or len(answer.data)
+        try:
+            if outcome.stream is not None:
+                size = await replies.send_stream(send, answer, outcome.stream)
+            elif outcome.body.descriptor is not None:
+                await replies.send_file(send, answer, outcome.body)
+            else:
+                await replies.send_answer(send, answer)
+        except asyncio.CancelledError:
+            self.broker.abandon(unsent.ticket)
+            raise
+        self._ledger.record(call, answer.status, size, outcome)
+
+    async def _refuse(self, call: Call, refusal: Refusal, send: Send) -> None:
+        answer = replies.refused(call, refusal)
+        self._ledger.record(call, answer.status, len(answer.data))
+        await replies.send_answer(send, answer)
+
+
+def _is_early(request: Incoming, refusal: Refusal) -> bool:
+    """Whether it was clear from the length alone, so that nothing of the body was asked for."""
+    return request.length is not None and isinstance(refusal, PayloadTooLarge | Unavailable)
+
+
+def _setter(future: asyncio.Future[Outcome]) -> Callable[[Ticket, Outcome], None]:
+    def done(_: Ticket, outcome: Outcome) -> None:
+        if not future.done():
+            future.set_result(outcome)
+
+    return done

@@ -1,0 +1,156 @@
+"""The front's end of the links: accepts model workers and tells the broker what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sagemaker_byoc.serving import log
+from sagemaker_byoc.serving.front.broker import Broker
+from sagemaker_byoc.serving.front.tickets import Ticket
+from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
+
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as the kernel saw them at connect()
+
+
+class Lanes:
+    """All connected workers; everything happens on the event loop, when a socket is readable."""
+
+    def __init__(self, listener: socket.socket, broker: Broker) -> None:
+        self._listener = listener
+        self.broker = broker
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._listener.setblocking(False)  # noqa: FBT003 - positional only
+        loop.add_reader(self._listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return  # it has gone again
+        pid, uid, _ = _CREDENTIALS.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        # Abstract names can be reached from the whole network namespace; a pid of 0 is a process
+        # that this container can't even see.
+        if uid != os.geteuid() or pid == 0:
+            log.say(f"refused process {pid} of user {uid} on the worker link")
+            connection.close()
+            return
+        connection.setblocking(False)  # noqa: FBT003 - positional only
+        try:
+            lane = WorkerLane(connection, pid, self._loop, self.broker)
+        except OSError:
+            connection.close()  # its process has ended already
+            return
+        lane.resume()
+
+
+class WorkerLane:
+    """One connected worker; its process is held by a descriptor, so a reused pid is never hit."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        pid: int,
+        loop: asyncio.AbstractEventLoop,
+        broker: Broker,
+    ) -> None:
+        self._pid = pid
+        self._link = Link(connection)
+        self._loop = loop
+        self._broker = broker
+        self._process = os.pidfd_open(pid)
+        self._slot = -1
+        self._is_open = True
+
+    @property
+    def slot(self) -> int:
+        return self._slot
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    # ── to the worker ──
+
+    def send(self, tickets: Sequence[Ticket]) -> None:
+        self._link.send(*(Frame(Kind.REQUEST, t.id, t.meta, t.body) for t in tickets))
+
+    def cancel(self, ident: int) -> None:
+        with suppress(LinkError):  # a worker that can't be told is on its way out
+            self._link.send(Frame(Kind.CANCEL, ident))
+
+    def hold(self) -> None:
+        self._loop.remove_reader(self._link.fileno())
+
+    def resume(self) -> None:
+        if self._is_open:
+            self._loop.add_reader(self._link.fileno(), self._on_readable)
+
+    def abort(self) -> None:
+        log.say(f"slot {self.slot}: stuck long past the deadline; its stacks follow, then it ends")
+        self._signal(signal.SIGABRT)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process, number)
+
+    # ── from the worker ──
+
+    def _on_readable(self) -> None:
+        try:
+            self._hear(self._link.receive())
+        except BlockingIOError:
+            return
+        except ClosedError:
+            self._close()
+        except LinkError as error:
+            log.say(f"worker {self._pid} broke the link protocol and is ended: {error}")
+            self.kill()
+            self._close()
+
+    def _close(self) -> None:
+        self._is_open = False
+        self._loop.remove_reader(self._link.fileno())
+        self._broker.lose(self)
+        self._link.close()
+        os.close(self._process)
+
+    def _hear(self, frames: Sequence[Frame]) -> None:
+        if frames and frames[0].kind is Kind.REPLY:
+            self._broker.answer(self, [(f.id, f.meta, f.body) for f in frames])
+            return
+        for frame in frames:
+            self._hear_one(frame)
+
+    def _hear_one(self, frame: Frame) -> None:
+        if frame.kind is Kind.PART:
+            self._broker.part(self, frame.id, frame.meta, frame.body)
+        elif frame.kind is Kind.HELLO:
+            self._greeted(frame.meta.get("slot"))
+        elif frame.kind is Kind.READY:
+            batch = frame.meta.get("batch", 1)
+            has_app = bool(frame.meta.get("has_app"))
+            self._broker.ready(self, batch=batch if isinstance(batch, int) else 1, has_app=has_app)
+        elif frame.kind is Kind.FAILED:
+            self._broker.fail(self, str(frame.meta.get("reason", "")))
+        else:
+            raise LinkError(f"a worker must not send {frame.kind.name}")
+
+    def _greeted(self, slot: object) -> None:
+        """The first frame names the slot."""
+        if not isinstance(slot, int) or self._slot >= 0:
+            raise LinkError("a greeting that names no slot, or a second one")
+        self._slot = slot
+        self._broker.join(self)

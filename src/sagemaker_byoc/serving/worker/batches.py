@@ -1,0 +1,79 @@
+"""Several inputs as one and one output as several: arrays, tensors, and tuples or dicts of them.
+
+An input can join others if it has rows: at least two dimensions, of which the first counts them.
+(A vector can't: that three vectors of 4 are one of 12 would be news to the model.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from sagemaker_byoc.serving.worker.defaults import torch_if_loaded
+
+
+class BatchError(Exception):
+    """The output has not one row for each row of the input."""
+
+
+def key_of(value: Any) -> Hashable | None:
+    """Equal for inputs that can run together; None for one that runs alone."""
+    if isinstance(value, tuple):
+        return _common("tuple", range(len(value)), value)
+    if isinstance(value, dict):
+        return _common("dict", value.keys(), tuple(value.values()))
+    if not _is_array(value) or value.ndim < 2:
+        return None
+    device = "" if isinstance(value, np.ndarray) else str(value.device)
+    return (type(value).__name__, str(value.dtype), tuple(value.shape[1:]), device)
+
+
+def _common(kind: str, names: Any, values: Sequence[Any]) -> Hashable | None:
+    keys = [key_of(value) for value in values]
+    if not keys or None in keys or len({rows_of(value) for value in values}) != 1:
+        return None
+    return (kind, tuple(names), tuple(keys))
+
+
+def _is_array(value: object) -> bool:
+    torch = torch_if_loaded()
+    return isinstance(value, np.ndarray) or (torch is not None and isinstance(value, torch.Tensor))
+
+
+def rows_of(value: Any) -> int:
+    if isinstance(value, tuple):
+        return rows_of(value[0])
+    if isinstance(value, dict):
+        return rows_of(next(iter(value.values())))
+    return int(value.shape[0])
+
+
+def join(values: Sequence[Any]) -> Any:
+    """Inputs of equal key, one after the other."""
+    first = values[0]
+    if isinstance(first, tuple):
+        return tuple(join(column) for column in zip(*values, strict=True))
+    if isinstance(first, dict):
+        return {name: join([value[name] for value in values]) for name in first}
+    if isinstance(first, np.ndarray):
+        return np.concatenate(values)
+    return torch_if_loaded().cat(values)
+
+
+def split(value: Any, sizes: Sequence[int]) -> list[Any]:
+    """The rows of an output, to each its own; BatchError if they don't add up."""
+    if isinstance(value, tuple):
+        columns = [split(entry, sizes) for entry in value]
+        return [tuple(column[index] for column in columns) for index in range(len(sizes))]
+    if isinstance(value, dict):
+        parts = {name: split(entry, sizes) for name, entry in value.items()}
+        return [{name: part[index] for name, part in parts.items()} for index in range(len(sizes))]
+    ends = list(accumulate(sizes))
+    if not (isinstance(value, list) or (_is_array(value) and value.ndim > 0)):
+        raise BatchError(f"predict_fn returned {type(value).__name__} for a batch")
+    if len(value) != ends[-1]:
+        raise BatchError(f"predict_fn returned {len(value)} rows for a batch of {ends[-1]}")
+    return [value[end - size : end] for size, end in zip(sizes, ends, strict=True)]

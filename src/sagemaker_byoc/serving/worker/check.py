@@ -1,0 +1,76 @@
+"""`serve --check [SAMPLE]`: load, warm up, answer a sample, tell what happened. No HTTP.
+
+`python -m sagemaker_byoc.serving.worker.check SETTINGS [SAMPLE]`, in a worker's environment.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from sagemaker_byoc.contract.lifecycle import ExitCode
+from sagemaker_byoc.serving import handler_file, log, media
+from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.link import Frame, Kind
+from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.worker import handlers
+from sagemaker_byoc.serving.worker.loop import PLAIN
+from sagemaker_byoc.serving.worker.pipeline import Pipeline
+
+TYPES = {".json": media.JSON, ".jsonl": media.JSON_LINES, ".csv": media.CSV, ".npy": media.NPY}
+SHOWN = 300
+"""Bytes of the reply that are shown."""
+
+
+def main(arguments: list[str]) -> int:
+    """The exit code: 0 if everything worked."""
+    settings, *samples = arguments
+    sys.dont_write_bytecode = True
+    sys.argv = ["serve"]
+    try:
+        pipeline = _load(Settings.from_json(settings))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
+        is_plain = isinstance(error, PLAIN)
+        log.say(str(error) if is_plain else "".join(traceback.format_exception(error)))
+        log.say("check: the model can't be loaded")
+        return ExitCode.MODEL_FAILED
+    return max((_answer(pipeline, Path(sample)) for sample in samples), default=ExitCode.OK)
+
+
+def _load(settings: Settings) -> Pipeline:
+    began = time.monotonic()
+    pipeline = Pipeline(settings, handlers.load(handler_file.find(settings)), 0)
+    log.say(f"check: handlers: {pipeline.handlers.table()}")
+    pipeline.load()
+    took = time.monotonic() - began
+    log.say(f"check: loaded and warmed in {took:.2f} s on {pipeline.device}")
+    return pipeline
+
+
+def _answer(pipeline: Pipeline, sample: Path) -> int:
+    content_type = TYPES.get(sample.suffix, media.OCTETS)
+    try:
+        data = sample.read_bytes()
+    except OSError as problem:
+        log.say(f"check: {sample} can't be read: {problem.strerror}")
+        return ExitCode.BAD_INPUT
+    meta = {"request_id": "check", "content_type": content_type, "accept": "", "deadline": 0}
+    began = time.monotonic()
+    (first, *_), *_ = pipeline.answer([Frame(Kind.REQUEST, 1, meta, Body.of(data))])
+    took = 1000 * (time.monotonic() - began)
+    error = first.meta.get("error")
+    if error is not None:
+        log.say(f"check: {sample} as {content_type}: {error['status']} {error['message']}")
+        return ExitCode.MODEL_FAILED
+    shown = bytes(first.body.view()[:SHOWN])
+    log.say(
+        f"check: {sample} as {content_type}: {first.meta['content_type']}, "
+        f"{first.body.size} bytes in {took:.1f} ms: {shown!r}"
+    )
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
