@@ -121,7 +121,8 @@ def test_expect_continue(server):
         (f"{HEAD}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".encode(), 400),
         (f"{HEAD}Transfer-Encoding: chunked\r\n\r\nnot hex\r\n\r\n".encode(), 400),
         (f"{HEAD}{'X-A: b' * 20_000}\r\n\r\n".encode(), 431),
-        ((HEAD + "X-A: b\r\n" * 100_000 + "\r\n").encode(), 400),
+        # gunicorn's parser in C says 400 here, and the one in Python 431.
+        ((HEAD + "X-A: b\r\n" * 100_000 + "\r\n").encode(), (400, 431)),
         (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", 414),
     ],
 )
@@ -133,7 +134,7 @@ def test_nonsense(server, data, status):
             reply = wire.reply()
         except ConnectionError:
             reply = None  # cut off while it was still sending
-        assert reply is None or reply[0] == status
+        assert reply is None or reply[0] in (status if isinstance(status, tuple) else (status,))
     assert server.invoke(SMALL, "text/plain").body == SMALL
 
 
