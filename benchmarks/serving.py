@@ -181,6 +181,7 @@ def measure(server: Server, name: str, port: int, seconds: float) -> dict[str, A
         for connections in CONNECTIONS:
             row[f"c{connections}"] = cell(port, process.pid, connections, seconds, environ)
         row["pss_mb"] = pss_megabytes(process.pid)
+        row["load"] = os.getloadavg()[0]
         return row
 
 

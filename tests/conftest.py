@@ -6,7 +6,7 @@ import pytest
 
 MARKERS = {
     "docker": "needs Docker and the two images: scripts/test --run-docker",
-    "slow": "takes more than a few seconds: scripts/test --run-slow",
+    "slow": "starts many real processes, or takes seconds: scripts/test --run-slow",
 }
 
 
@@ -17,7 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run the tests that need a Docker engine and the images of scripts/build-images",
     )
     parser.addoption(
-        "--run-slow", action="store_true", help="run the tests that take more than a few seconds"
+        "--run-slow",
+        action="store_true",
+        help="run the tests that start many processes or take time",
     )
 
 

@@ -12,6 +12,8 @@ import time
 import pytest
 from tests.multihost.conftest import group, wait_until
 
+pytestmark = pytest.mark.slow  # real processes
+
 WAITS = "import signal\nprint('ready')\nwhile True: signal.pause()\n"
 RANK = "import os, sys, time\nrank = int(os.environ['RANK'])\n"
 

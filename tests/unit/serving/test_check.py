@@ -8,6 +8,8 @@ import sys
 import pytest
 from tests.unit.serving.harness import Server
 
+pytestmark = pytest.mark.slow  # real processes
+
 
 def check(tmp_path, model, *samples):
     """Exit code and log."""

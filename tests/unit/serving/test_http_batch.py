@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.unit.serving.harness import JSON, Server, wait_until
 
+pytestmark = pytest.mark.slow  # real processes
+
 
 @pytest.fixture
 def pool():

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from tests.unit.serving.harness import JSON, Server, wait_until
 
+pytestmark = pytest.mark.slow  # real processes
+
 LIMIT = 2**20
 
 

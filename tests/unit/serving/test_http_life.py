@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.unit.serving.harness import Server, children, is_alive, wait_until
 
+pytestmark = pytest.mark.slow  # real processes
+
 
 def test_loading_then_ready(tmp_path):
     """503 with the reason while the model loads, to requests too; then 200."""

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.unit.serving.harness import Server, children, wait_until
 
+pytestmark = pytest.mark.slow  # real processes
+
 SLOTS, QUEUE = 2, 2
 
 

@@ -10,6 +10,8 @@ import signal
 import pytest
 from tests.unit.serving.harness import Server, wait_until
 
+pytestmark = pytest.mark.slow  # real processes
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from tests.unit.serving.harness import Server, wait_until
 
+pytestmark = pytest.mark.slow  # real processes
+
 HEAD = "POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
 SMALL, LARGE = b"small", bytes(range(256)) * 1200  # the second takes the other way
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
 from tests.unit.training.conftest import wait_until
 
 from sagemaker_byoc.contract.metrics import parse_line
+
+pytestmark = pytest.mark.slow  # real processes
 
 
 def test_every_metric_line_arrives(container):

@@ -6,9 +6,12 @@ import json
 import os
 import signal
 
+import pytest
 from tests.unit.training.conftest import wait_until
 
 from sagemaker_byoc.contract.metrics import parse_line
+
+pytestmark = pytest.mark.slow  # real processes
 
 RANK = "import os, sys, time\nrank = int(os.environ['RANK'])\n"
 

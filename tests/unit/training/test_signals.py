@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from tests.unit.training.conftest import wait_until
 
+pytestmark = pytest.mark.slow  # real processes
+
 
 @pytest.fixture(params=["ordinary process", "PID 1"])
 def prefix(request):

@@ -30,6 +30,8 @@ from sagemaker_byoc.training.library.recordio import (
 )
 from sagemaker_byoc.training.library.shards import Place, Unit
 
+pytestmark = pytest.mark.slow  # real processes
+
 BOTH = st.sampled_from([Distribution.REPLICATED, Distribution.SHARDED])
 
 

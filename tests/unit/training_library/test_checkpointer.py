@@ -19,6 +19,8 @@ from sagemaker_byoc.training.library.checkpoint import (
 )
 from sagemaker_byoc.training.library.stop import StopFlag
 
+pytestmark = pytest.mark.slow  # real processes
+
 
 class Reader:
     """The least that `data` may be."""

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from sagemaker_byoc.training.library import export
 from sagemaker_byoc.training.library.export import export_model
 
+pytestmark = pytest.mark.slow  # real processes
+
 
 class Tied(torch.nn.Module):
     """Input and output share their weights, as in many language models."""

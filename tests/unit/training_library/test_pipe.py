@@ -27,6 +27,8 @@ from sagemaker_byoc.training.library.process import job
 from sagemaker_byoc.training.library.recordio import RecordError, encode_record
 from sagemaker_byoc.training.library.shards import Place
 
+pytestmark = pytest.mark.slow  # real processes
+
 # Into the kernel's buffer and the reader's.
 MORE_THAN_FITS = b"1\n" + bytes(1 << 23)
 

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from sagemaker_byoc.training.library.prefetch import Prefetch
 from sagemaker_byoc.training.library.tokens import TokenDataset
 
+pytestmark = pytest.mark.slow  # real processes
+
 
 class Numbers:
     """A source with a state; says how far it got, and may be held up."""

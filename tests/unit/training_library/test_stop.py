@@ -5,6 +5,8 @@ import pytest
 
 from sagemaker_byoc.training.library.stop import StopFlag, steps_apart
 
+pytestmark = pytest.mark.slow  # real processes
+
 
 @pytest.fixture
 def flag():
