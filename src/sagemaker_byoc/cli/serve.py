@@ -14,7 +14,6 @@ from sagemaker_byoc.cli import console, options
 from sagemaker_byoc.contract import http
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
 from sagemaker_byoc.local.engines.container import Engine
-from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.hosting.endpoint import (
     DEFAULT_IMAGE,
     EndpointRequest,
@@ -57,11 +56,6 @@ def _port(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     program = None if arguments.program is None else options.parse_program(arguments.program)
-    if not arguments.model.exists():
-        raise RequestError(
-            f"there is no model {arguments.model}",
-            cure="Name a folder, or the model.tar.gz that `byoc train` wrote",
-        )
     port = arguments.port or free_port()
     engine = options.make_engine(arguments.engine)
     with tempfile.TemporaryDirectory(prefix="byoc-") as folder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import re
 import shutil
 import socket
 import threading
@@ -14,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract import archives, environment, lifecycle, limits
+from sagemaker_byoc.contract import archives, environment, lifecycle
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
 from sagemaker_byoc.local.errors import LocalError, MachineError, RequestError
+from sagemaker_byoc.local.names import check_name
 
 DEFAULT_IMAGE = "byoc-serve"
 _LAST_LINES = 20
@@ -94,6 +94,7 @@ def open_endpoint(
 
     Raises RequestError, MachineError, ArchiveError, or EndpointError with the log's last lines.
     """
+    check(request)
     require_free(request.port)
     try:
         container = engine.start(_lay_out(request, Tree(request.work)))
@@ -163,7 +164,6 @@ def ping(port: int) -> tuple[int, str]:
 
 
 def _lay_out(request: EndpointRequest, tree: Tree) -> ContainerSpec:
-    _check(request)
     tree.model.mkdir(parents=True)
     inputs = {}
     if request.model.is_dir():
@@ -186,12 +186,9 @@ def _lay_out(request: EndpointRequest, tree: Tree) -> ContainerSpec:
     )
 
 
-def _check(request: EndpointRequest) -> None:
-    if not re.fullmatch(limits.JOB_NAME.value, request.name):
-        raise RequestError(
-            f"{request.name!r} is not a legal endpoint name",
-            cure=f"Use up to {limits.JOB_NAME_LENGTH.value} letters, digits and hyphens",
-        )
+def check(request: EndpointRequest) -> None:
+    """Refuse what CreateModel or CreateEndpoint would refuse, and what is not there."""
+    check_name("endpoint", request.name)
     if not request.model.exists():
         raise RequestError(
             f"there is no model {request.model}",

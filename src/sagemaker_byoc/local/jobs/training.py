@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import threading
 import time
@@ -20,6 +19,7 @@ from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
 from sagemaker_byoc.local.errors import LocalError, RequestError
+from sagemaker_byoc.local.names import check_name
 
 DEFAULT_IMAGE = "byoc-train"
 _STOP_POLL = 0.2
@@ -110,11 +110,7 @@ def run_training_job(
 
 def check(request: TrainingRequest) -> None:
     """Refuse what CreateTrainingJob would refuse, and folders that are not there."""
-    if not re.fullmatch(limits.JOB_NAME.value, request.name):
-        raise RequestError(
-            f"{request.name!r} is not a legal job name",
-            cure=f"Use up to {limits.JOB_NAME_LENGTH.value} letters, digits and hyphens",
-        )
+    check_name("job", request.name)
     folders = {f"channel {name!r}": folder for name, folder in request.channels.items()}
     if request.program is not None:
         folders["the program"] = request.program

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters, decode
+from sagemaker_byoc.contract.hyperparameters import Hyperparameters, as_text, decode
 from sagemaker_byoc.training.supervisor.options import Form, Option, declared_options
 
 # The only texts with a leading - that argparse takes for a value; -1e-3 is not among them.
@@ -36,12 +36,8 @@ def _words(key: str, raw: str, declared: Mapping[str, Option]) -> Iterator[str]:
     value = decode(raw)
     if isinstance(value, bool):
         yield from _boolean(option, is_true=value)
-    elif value is None:
-        yield from (option.spelling, "")
-    elif isinstance(value, str):
-        yield from _pair(option.spelling, value)
     else:
-        yield from _pair(option.spelling, raw)
+        yield from _pair(option.spelling, as_text(raw))
 
 
 def _option(key: str, declared: Mapping[str, Option]) -> Option:
