@@ -5,6 +5,8 @@ For stop.py and checkpoint/: their messages never touch a GPU and never meet the
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 from datetime import timedelta
 from typing import TypeVar
@@ -23,6 +25,20 @@ class Ranks:
         if is_distributed():
             timeout = timedelta(seconds=timeout_seconds)
             self.group = dist.new_group(backend="gloo", timeout=timeout)
+            # Threads of gloo that outlive the interpreter abort the process: a job that has done
+            # all its work would fail with SIGABRT, once in some hundred runs. Not sooner, when
+            # other ranks may still be reading (github.com/pytorch/pytorch/pull/179291).
+            atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the group of this rank; the others' go on until they close their own."""
+        group, self.group = self.group, None
+        if group is None:
+            return
+        atexit.unregister(self.close)
+        if is_distributed():
+            with contextlib.suppress(ValueError):  # a group of a world that is gone already
+                dist.destroy_process_group(group)
 
     @property
     def rank(self) -> int:
