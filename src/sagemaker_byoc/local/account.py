@@ -1,0 +1,26 @@
+"""Who the region says that it is: one account in one region, and the ARNs in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ACCOUNT = "000000000000"
+DEFAULT_REGION = "us-east-1"
+"""A region that exists: SDKs look up endpoints and image accounts by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    id: str = ACCOUNT
+    region: str = DEFAULT_REGION
+
+    def arn(self, service: str, resource: str) -> str:
+        """`arn:aws:sagemaker:us-east-1:000000000000:training-job/NAME`."""
+        region = "" if service in {"iam", "s3"} else self.region
+        account = "" if service == "s3" else self.id
+        return f"arn:aws:{service}:{region}:{account}:{resource}"
+
+    @property
+    def role(self) -> str:
+        """The execution role that exists from the start."""
+        return self.arn("iam", "role/service-role/SageMakerRole")

@@ -1,0 +1,1 @@
+"""Log groups and streams, as CloudWatch Logs has them."""

@@ -1,0 +1,93 @@
+"""Documents by name, one JSON file each: what the region remembers over a restart.
+
+A record is replaced whole, so a crash leaves the old one or the new one. Readable with `cat`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.contract.files import write_atomically
+
+_TIME_KEY = "$time"
+
+
+class Records:
+    """All records of one kind, held in memory and written through to `folder`; thread-safe.
+
+    Values are JSON, and aware datetimes. A name is a file's name: letters, digits, dots, hyphens.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._documents: dict[str, dict[str, Any]] = {
+            file.stem: _loads(file.read_bytes()) for file in sorted(folder.glob("*.json"))
+        }
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._documents
+
+    def __iter__(self) -> Iterator[str]:
+        with self._lock:
+            return iter(sorted(self._documents))
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """A copy that the caller may keep and change."""
+        with self._lock:
+            document = self._documents.get(name)
+            return None if document is None else _loads(_dumps(document))
+
+    def put(self, name: str, document: dict[str, Any]) -> None:
+        data = _dumps(document)
+        with self._lock:
+            write_atomically(self._folder / f"{name}.json", data)
+            self._documents[name] = _loads(data)
+
+    def add(self, name: str, document: dict[str, Any]) -> bool:
+        """False, and nothing is written, where the name is taken."""
+        data = _dumps(document)
+        with self._lock:
+            if name in self._documents:
+                return False
+            write_atomically(self._folder / f"{name}.json", data)
+            self._documents[name] = _loads(data)
+            return True
+
+    def remove(self, name: str) -> bool:
+        with self._lock:
+            if self._documents.pop(name, None) is None:
+                return False
+            (self._folder / f"{name}.json").unlink(missing_ok=True)
+            return True
+
+
+def now() -> datetime:
+    """AWS's timestamps have milliseconds."""
+    time = datetime.now(UTC)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def _dumps(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=2, default=_encode).encode() + b"\n"
+
+
+def _loads(data: bytes) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(data, object_hook=_decode)
+    return loaded
+
+
+def _encode(value: object) -> dict[str, str]:
+    if isinstance(value, datetime):
+        return {_TIME_KEY: value.isoformat()}
+    raise TypeError(f"a record can't hold {value!r}")
+
+
+def _decode(value: dict[str, Any]) -> Any:
+    return datetime.fromisoformat(value[_TIME_KEY]) if value.keys() == {_TIME_KEY} else value

@@ -1,0 +1,1 @@
+"""ECR in front of an OCI registry: what `docker push` and `docker pull` talk to."""

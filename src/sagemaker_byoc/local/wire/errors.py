@@ -1,0 +1,28 @@
+"""What a service of the region refuses, as AWS would say it."""
+
+from __future__ import annotations
+
+
+class AwsError(Exception):
+    """`code` and `message` reach the client in the protocol of its request.
+
+    `status` is the HTTP status; 400 is what JSON services answer for nearly all of them.
+    """
+
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+        self.code = code
+        self.message = message
+        self.status = status
+        super().__init__(f"{code}: {message}")
+
+
+class EntityTooLargeError(AwsError):
+    """A body over the limit of its operation."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("RequestEntityTooLargeError", f"The body is over {limit} bytes", status=413)
+
+
+def not_found(text: str) -> AwsError:
+    """SageMaker's answer for what is not there; boto3's *_deleted waiters rely on the code."""
+    return AwsError("ValidationException", text)
