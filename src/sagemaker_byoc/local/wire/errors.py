@@ -20,7 +20,7 @@ class EntityTooLargeError(AwsError):
     """A body over the limit of its operation."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__("RequestEntityTooLargeError", f"The body is over {limit} bytes", status=413)
+        super().__init__("RequestEntityTooLarge", f"The body is over {limit} bytes", status=413)
 
 
 def not_found(text: str) -> AwsError:
