@@ -1,4 +1,4 @@
-"""Write docs/reference/contract.md from the contract room; --check only says if it is stale."""
+"""Write the generated pages of docs/reference; --check only says which is stale."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import pkgutil
 import sys
 from pathlib import Path
 
+import operations
+
 import sagemaker_byoc.contract
 from sagemaker_byoc.contract.facts import Fact
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.images.rules import table
 
-PAGE = Path(__file__).parent / "reference" / "contract.md"
+REFERENCE = Path(__file__).parent / "reference"
 HEAD = """# The contract, as data
 
 Generated from `src/sagemaker_byoc/contract/` by `scripts/docs`; CI fails when it is stale.
@@ -80,16 +83,53 @@ def page() -> str:
     return "\n".join([HEAD.rstrip(), *path_table(), *exit_code_table(), *fact_tables()]) + "\n"
 
 
+FINDINGS_HEAD = """# What `byoc check` finds
+
+Generated from `src/sagemaker_byoc/images/rules/` by `scripts/docs`; CI fails when it is stale.
+
+An **error** means that SageMaker refuses the image, that a job or an endpoint breaks, or that a secret
+would be shipped; with one the exit code is 1. A **warning** alone leaves it at 0. What a project lives
+with is named in its `pyproject.toml`, with the reason:
+
+```toml
+[tool.byoc.check]
+ignore = {IMG003 = "only for Graviton hosting"}
+```
+
+`IMG`, `CUD` and `SEC` look at the image as it is stored. `TRN` and `SRV` come from containers that are
+started, used and stopped in the engine; nothing of the machine is mounted into them.
+"""
+
+
+def findings_page() -> str:
+    lines = [FINDINGS_HEAD.rstrip()]
+    for row in table.rows():
+        lines += ["", f"## {row.id}", "", f"**{row.title}** ({row.severity})", "", row.why, ""]
+        lines += ["```", row.fix, "```"]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "contract.md": page,
+    "findings.md": findings_page,
+    "region-operations.md": operations.page,
+}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    if parser.parse_args().check:
-        if PAGE.exists() and PAGE.read_text() == page():
-            return 0
-        sys.stderr.write(f"{PAGE.name} is stale: run scripts/docs\n")
-        return 1
-    PAGE.write_text(page())
-    return 0
+    checking = parser.parse_args().check
+    stale = []
+    for name, make in PAGES.items():
+        path, text = REFERENCE / name, make()
+        if checking:
+            stale += [name] if not path.exists() or path.read_text() != text else []
+        else:
+            path.write_text(text)
+    if stale:
+        sys.stderr.write(f"{', '.join(stale)} stale: run scripts/docs\n")
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

@@ -46,8 +46,9 @@ def test_platform_and_port(images: Images) -> None:
         ("linux", "amd64")
     }
     assert list(images["serve"]["Config"]["ExposedPorts"]) == ["8080/tcp"]
-    label = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
-    assert images["serve"]["Config"]["Labels"][label] == "true"
+    for name in ("accept-bind-to-port", "multi-models", "bidirectional-streaming"):
+        label = f"com.amazonaws.sagemaker.capabilities.{name}"
+        assert images["serve"]["Config"]["Labels"][label] == "true"
 
 
 def test_both_images_share_the_layers_up_to_torch(images: Images) -> None:

@@ -7,20 +7,52 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from sagemaker_byoc import __version__
-from sagemaker_byoc.cli import console, serve, train
+from sagemaker_byoc.cli import (
+    build,
+    check,
+    console,
+    interrupt,
+    local,
+    logs,
+    ps,
+    serve,
+    stop,
+    train,
+)
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.images.errors import ImageError
 from sagemaker_byoc.local.errors import LocalError
 
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 
-COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
-    "train": train.run,
-    "serve": serve.run,
+
+class Command(Protocol):
+    """What each command's module has."""
+
+    HELP: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """The exit code. Raises LocalError, ImageError, ContractError."""
+
+
+COMMANDS: Mapping[str, Command] = {
+    "train": train,
+    "serve": serve,
+    "build": build,
+    "check": check,
+    "local": local,
+    "ps": ps,
+    "logs": logs,
+    "stop": stop,
+    "interrupt": interrupt,
 }
 
 
@@ -31,8 +63,10 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"byoc {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    train.add_arguments(commands.add_parser("train", help=train.HELP, description=train.HELP))
-    serve.add_arguments(commands.add_parser("serve", help=serve.HELP, description=serve.HELP))
+    for name, command in COMMANDS.items():
+        command.add_arguments(
+            commands.add_parser(name, help=command.HELP, description=command.HELP)
+        )
     return root
 
 
@@ -40,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; never raises for what a user can cause."""
     namespace = parser().parse_args(arguments)
     try:
-        return COMMANDS[namespace.command](namespace)
-    except LocalError as error:
+        return COMMANDS[namespace.command].run(namespace)
+    except (LocalError, ImageError) as error:
         console.error(error.what, error.cure)
         return error.exit_code
     except ContractError as error:

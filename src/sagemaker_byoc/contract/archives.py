@@ -6,6 +6,7 @@ Source: developer guide, your-algorithms-training-algo-output and your-algorithm
 
 from __future__ import annotations
 
+import gzip
 import os
 import tarfile
 import zlib
@@ -21,14 +22,22 @@ _LEVEL = 1
 
 
 def pack(folder: Path, archive: Path) -> bool:
-    """Write `archive` from what is in `folder`, whole or not at all; False where it is empty."""
+    """Write `archive` from what is in `folder`, whole or not at all; False where it is empty.
+
+    The same files, with the same times, make the same bytes.
+    """
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
     if not entries:
         return False
     archive.parent.mkdir(parents=True, exist_ok=True)
     temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
     try:
-        with tarfile.open(temporary, "w:gz", compresslevel=_LEVEL) as tar:
+        with (
+            open(temporary, "wb") as file,
+            # The time of packing would make two archives of the same files differ.
+            gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packer,
+            tarfile.open(fileobj=packer, mode="w") as tar,
+        ):
             for entry in entries:
                 tar.add(entry, arcname=entry.name, filter=_owned_by_nobody_in_particular)
         temporary.replace(archive)

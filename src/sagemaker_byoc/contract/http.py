@@ -15,6 +15,7 @@ ACCEPT_TIMEOUT = Fact(
     0.25, "seconds", _PAGE, "2026-11", "a TCP connection must be accepted within this"
 )
 INVOCATION_TIMEOUT = Fact(60, "seconds", _PAGE, "2026-11", "8 minutes for a streamed response")
+STREAM_TIMEOUT = Fact(480, "seconds", _PAGE, "2026-11", "from the request to the last byte")
 STARTUP_TIMEOUT = Fact(
     480,
     "seconds",
@@ -36,6 +37,13 @@ PAYLOAD = Fact(
     "sagemaker-runtime.BodyBlob of the service model still says 6,291,456; "
     "SAGEMAKER_MAX_PAYLOAD_IN_MB overrides it",
 )
+API_PAYLOAD = Fact(
+    6_291_456,
+    "bytes",
+    f"{_RUNTIME}.BodyBlob.max",
+    "2026-11-23",
+    "what the local region takes and gives back; see PAYLOAD",
+)
 SERVERLESS_PAYLOAD = Fact(4 * 2**20, "bytes", f"{GUIDE}: serverless-endpoints-invoke", "2026-11")
 
 
@@ -49,6 +57,26 @@ TARGET_MODEL = _header("X-Amzn-SageMaker-Target-Model", "TargetModel")
 TARGET_VARIANT = _header("X-Amzn-SageMaker-Target-Variant", "TargetVariant")
 TARGET_CONTAINER = _header("X-Amzn-SageMaker-Target-Container-Hostname", "TargetContainerHostname")
 SESSION_ID = _header("X-Amzn-SageMaker-Session-Id", "SessionId")
+NEW_SESSION_ID = _header("X-Amzn-SageMaker-New-Session-Id", "NewSessionId")
+CLOSED_SESSION_ID = _header("X-Amzn-SageMaker-Closed-Session-Id", "ClosedSessionId")
+NEW_SESSION = Fact(
+    "NEW_SESSION", "session id", f"{_RUNTIME}.SessionIdOrNewSessionConstantHeader", "2026-11-23"
+)
+SESSION_PATTERN = Fact(
+    r"[a-zA-Z0-9](-*[a-zA-Z0-9])*",
+    "regular expression",
+    f"{_RUNTIME}.SessionIdOrNewSessionConstantHeader.pattern",
+    "2026-11-23",
+)
+SESSION_LENGTH = Fact(
+    256, "characters", f"{_RUNTIME}.SessionIdOrNewSessionConstantHeader.max", "2026-11-23"
+)
+ADAPTER_ID = Fact(
+    "X-Amzn-SageMaker-Adapter-Identifier",
+    "header",
+    "model-hosting-container-standards 0.1.16: LoRA",
+    "2026-11-23",
+)
 CUSTOM_ATTRIBUTES_LENGTH = Fact(
     1024, "characters", f"{_RUNTIME}.CustomAttributesHeader.max", "2026-11-23"
 )

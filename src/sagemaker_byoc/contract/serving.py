@@ -10,8 +10,10 @@ from sagemaker_byoc.contract.facts import GUIDE, Fact
 
 _TOOLKIT = "sagemaker-inference-toolkit 1.10.1: parameters.py, environment.py"
 _CLASSIC = "amazon-sagemaker-examples: scikit_bring_your_own container, serve"
+_STANDARDS = "model-hosting-container-standards 0.1.16: sessions"
 _OURS = "our choice: docs/decisions/0002"
 _OURS_TOO = "our choice: docs/decisions/0010"
+_MULTI = f"{GUIDE}: build-multi-model-build-container, mms-container-apis"
 _BATCH = f"{GUIDE}: batch-transform, your-algorithms-batch-code"
 _CHECKED = "2026-11-23"
 
@@ -51,8 +53,62 @@ TARGET_LATENCY = _variable(
     "BYOC_TARGET_LATENCY_MS", _OURS_TOO, "batches grow and shrink to take at most this long"
 )
 STREAM_TIMEOUT = _variable("BYOC_STREAM_TIMEOUT", _OURS_TOO, "seconds for a streamed reply")
+MULTI_MODEL = _variable("SAGEMAKER_MULTI_MODEL", _MULTI, "true on a multi-model endpoint")
+MODEL_MEMORY = _variable(
+    "BYOC_MODEL_MEMORY_MB",
+    "our choice: docs/decisions/0011",
+    "what one model of a multi-model endpoint takes; else estimated from its files",
+)
+ALLOW_PICKLE = _variable(
+    "BYOC_ALLOW_PICKLE",
+    "our choice: docs/decisions/0006",
+    "1 if a model that came without model_fn may be a pickle",
+)
+SESSIONS_ENABLED = _variable("SAGEMAKER_ENABLE_STATEFUL_SESSIONS", _STANDARDS, "true")
+SESSIONS_EXPIRATION = _variable("SAGEMAKER_SESSIONS_EXPIRATION", _STANDARDS, "seconds; 1200")
+SESSIONS = _variable(
+    "BYOC_SESSIONS", "our choice: docs/decisions/0012", "sessions open at the same time; 1000"
+)
+CONVERSATIONS = _variable(
+    "BYOC_CONVERSATIONS", "our choice: docs/decisions/0012", "two-way streams of one worker; 8"
+)
+CONVERSATION_TIMEOUT = _variable(
+    "BYOC_CONVERSATION_TIMEOUT",
+    "our choice: docs/decisions/0012",
+    "seconds of a two-way stream; 1800",
+)
+ERROR_BUDGET = _variable(
+    "BYOC_ERROR_BUDGET",
+    "our choice: docs/decisions/0013",
+    "percent of requests that may fail within a minute before /ping says 503; 100, 0 for never",
+)
+EVENT_LOOP = _variable("BYOC_EVENT_LOOP", _OURS_TOO, "auto, asyncio or uvloop")
+MAX_ADAPTERS = _variable(
+    "SAGEMAKER_MAX_NUMBER_OF_ADAPTERS_IN_MEMORY", _STANDARDS, "that may be registered; 70"
+)
 CSV_HEADER = _variable("BYOC_CSV_HEADER", _OURS, "absent, present or auto")
 
+MODELS = Fact("/models", "route", _MULTI, _CHECKED, "below it all of multi-model")
+MODELS_FOLDER = Fact(
+    "models", "folder below the root", _MULTI, _CHECKED, "/opt/ml/models/{model_name}/model"
+)
+BIDIRECTIONAL = Fact(
+    "/invocations-bidirectional-stream",
+    "route",
+    f"{GUIDE}: realtime-endpoints-bidirectional-streaming",
+    _CHECKED,
+    "a WebSocket",
+)
+CHAT = Fact(
+    "/v1/chat/completions",
+    "route",
+    f"{GUIDE}: realtime-endpoints-openai-compatible",
+    _CHECKED,
+    "with stream: true the reply is server-sent events",
+)
+ADAPTERS = Fact(
+    "/adapters", "route", "model-hosting-container-standards 0.1.16, DJL Serving: LoRA", _CHECKED
+)
 METRICS = Fact("/metrics", "route", f"{GUIDE}: monitoring, ContainerMetricsConfig", _CHECKED)
 EXECUTION_PARAMETERS = Fact("/execution-parameters", "route", _BATCH, _CHECKED)
 TRANSFORM_PAYLOAD = Fact(

@@ -39,9 +39,14 @@ class Body:
         """`data`, moved into a memory file if it is large."""
         if len(data) <= INLINE:
             return cls(data)
-        collector = Collector()
-        collector.add(data)
-        return collector.body()
+        return cls.filed(data)
+
+    @classmethod
+    def filed(cls, data: bytes) -> Body:
+        """`data` in a memory file, however small."""
+        descriptor = _new_file()
+        _write_all(descriptor, data)
+        return _sealed(descriptor, len(data))
 
     def announced(self, size: int) -> Self:
         """Itself, once the file is seen to be as long as its sender said."""

@@ -13,8 +13,9 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
 from sagemaker_byoc.serving import handler_file, log, processes
 from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.slots import worker_environ
 from sagemaker_byoc.serving.spelling import misspelt
-from sagemaker_byoc.serving.supervisor import Supervisor, worker_environ
+from sagemaker_byoc.serving.supervisor import Supervisor
 
 BACKLOG = 2048
 CHECK = "--check"
@@ -87,15 +88,24 @@ def _link_socket() -> socket.socket:
 
 def banner(settings: Settings, port: int) -> str:
     limit = "unbounded" if settings.payload is None else f"{settings.payload / 2**20:g} MiB"
-    found = handler_file.find(settings)
     parts = (
         f"serve on {settings.host}:{port}",
         f"{settings.cpus} cpus",
         f"{len(settings.gpus)} gpus",
-        f"{settings.slots} model worker(s) of {settings.threads_per_slot} thread(s)",
+        f"{_workers(settings)} of {settings.threads_per_slot} thread(s)",
         f"queue {settings.queue}",
         f"payload {limit}",
         f"deadline {settings.deadline:g} s",
-        f"handlers {found.chosen or 'default'}",
+        *([] if settings.is_multi_model else [_handlers(settings)]),
     )
     return ", ".join(parts)
+
+
+def _workers(settings: Settings) -> str:
+    if settings.is_multi_model:
+        return "many models, each a worker"
+    return f"{settings.slots} model worker(s)"
+
+
+def _handlers(settings: Settings) -> str:
+    return f"handlers {handler_file.find(settings).chosen or 'default'}"

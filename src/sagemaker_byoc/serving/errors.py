@@ -2,13 +2,21 @@
 
 Refusal                  any answer that is not the model's
 ├── BadInput             400
+├── UnknownSession       400
+├── UnknownModel         404
+├── UnknownAdapter       404
+├── AlreadyLoaded        409
+├── SessionLost          410
 ├── PayloadTooLarge      413
 ├── UnsupportedType      415
 ├── NotAcceptable        406
 ├── SlowUpload           408
 ├── Unavailable          503
 ├── WorkerLost           500
-└── Overdue              504
+├── AdapterFailed        424
+├── LoadFailed           500
+├── Overdue              504
+└── OutOfMemory          507
 """
 
 from __future__ import annotations
@@ -42,6 +50,47 @@ class NotAcceptable(Refusal):
 
     status = 406
     code = "NotAcceptable"
+
+
+class UnknownModel(Refusal):
+    """No model of that name is loaded, or its files are not there."""
+
+    status = 404
+    code = "ModelNotFound"
+
+
+class UnknownAdapter(Refusal):
+    """No adapter of that name is registered, or its files are not there."""
+
+    status = 404
+    code = "AdapterNotFound"
+
+
+class AdapterFailed(Refusal):
+    """A handler could not load or unload an adapter."""
+
+    status = 424
+    code = "AdapterFailed"
+
+
+class AlreadyLoaded(Refusal):
+    """A model of that name is loaded; unload it first."""
+
+    status = 409
+    code = "ModelAlreadyLoaded"
+
+
+class UnknownSession(BadInput):
+    """No session of that id is open."""
+
+    code = "SessionNotFound"
+
+
+class SessionLost(Refusal):
+    """The session's state ended with the process that held it."""
+
+    status = 410
+    code = "SessionLost"
 
 
 class SlowUpload(Refusal):
@@ -84,3 +133,17 @@ class Overdue(Refusal):
 
     status = 504
     code = "DeadlineExceeded"
+
+
+class LoadFailed(Refusal):
+    """The model can't be loaded, however much memory there is."""
+
+    status = 500
+    code = "ModelLoadFailed"
+
+
+class OutOfMemory(Refusal):
+    """There is not enough memory; SageMaker unloads other models and tries again."""
+
+    status = 507
+    code = "OutOfMemory"

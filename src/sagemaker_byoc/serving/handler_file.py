@@ -24,7 +24,7 @@ def folders(settings: Settings) -> tuple[Path, ...]:
     named = settings.submit_directory
     candidates = [
         *([Path(named)] if named and "://" not in named else []),
-        settings.tree.model_code,
+        settings.model_dir / settings.tree.model_code.name,
         Path(settings.program_dir),
     ]
     return tuple(dict.fromkeys(candidates))

@@ -39,8 +39,13 @@ class ClosedError(LinkError):
     """The peer is gone."""
 
 
+class FullError(ClosedError):
+    """The peer is there and has no room at this moment."""
+
+
 class Kind(IntEnum):
-    """Worker to front: HELLO, READY, FAILED, PART, REPLY. Front to worker: REQUEST, CANCEL."""
+    """Worker to front: HELLO, READY, FAILED, PART, REPLY, FINISH. Front to worker: REQUEST, CANCEL,
+    OPEN, END. Both ways: MESSAGE, TAKEN."""
 
     HELLO = 1
     READY = 2
@@ -50,6 +55,14 @@ class Kind(IntEnum):
     PART = 6
     """A piece of a reply that is streamed; REPLY ends it."""
     CANCEL = 7
+    OPEN = 8
+    """A conversation begins; FINISH when its handler has ended."""
+    MESSAGE = 9
+    TAKEN = 10
+    """The oldest message has been handed on."""
+    END = 11
+    """No more messages from the client."""
+    FINISH = 12
 
 
 @dataclass(slots=True)
@@ -84,6 +97,8 @@ class Link:
         flags = socket.MSG_NOSIGNAL | (0 if wait else socket.MSG_DONTWAIT)
         try:
             self._socket.sendmsg(packet, ancillary, flags)
+        except BlockingIOError as error:
+            raise FullError("the peer takes nothing") from error
         except OSError as error:
             raise ClosedError(f"send failed: {error}") from error
         finally:

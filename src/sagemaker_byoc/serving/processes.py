@@ -68,6 +68,17 @@ def kill_session(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+def is_session_gone(pid: int) -> bool:
+    """Whether nothing of what `kill_session` ends is left, zombies included."""
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
 def reap() -> list[tuple[int, int]]:
     """Pid and return code (negative: the signal) of every child that ended, orphans included."""
     ended = []

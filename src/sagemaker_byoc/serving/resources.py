@@ -10,6 +10,17 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 DEVICES = Path("/dev")
+MEMINFO = Path("/proc/meminfo")
+CGROUP_MEMORY = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        "total_inactive_file",
+    ),
+)
+"""Limit, use, statistics, and what of the use is only cache: v2, v1."""
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:
@@ -39,6 +50,25 @@ def usable_memory(cgroup: Path = CGROUP) -> int:
         if limit.isdigit():
             return min(total, int(limit))
     return total
+
+
+def free_memory(cgroup: Path = CGROUP, meminfo: Path = MEMINFO) -> int:
+    """Bytes that another process may take: what the machine has, or less if the cgroup's limit
+    leaves less. Files in the page cache that nobody uses count as free: the kernel drops them."""
+    free = _machine_free(meminfo)
+    for limit, used, stat, cached in CGROUP_MEMORY:
+        most, now = _text(cgroup / limit), _text(cgroup / used)
+        if most.isdigit() and now.isdigit():
+            spare = dict(line.split() for line in _text(cgroup / stat).splitlines())
+            free = min(free, int(most) - int(now) + int(spare.get(cached, 0)))
+    return max(0, free)
+
+
+def _machine_free(meminfo: Path) -> int:
+    for line in _text(meminfo).splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _text(path: Path) -> str:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from sagemaker_byoc.contract import http, serving
@@ -22,6 +23,12 @@ T = TypeVar("T")
 QUEUE = 100
 QUEUE_MB = 1024
 STUCK_GRACE = 10.0
+SESSIONS = 1000
+ADAPTERS = 70
+CONVERSATIONS = 8
+CONVERSATION_SECONDS = 1800.0
+SESSION_SECONDS = 1200.0
+EVENT_LOOPS = ("auto", "asyncio", "uvloop")
 CSV_HEADERS = ("absent", "present", "auto")
 
 
@@ -51,10 +58,33 @@ class Settings:
     stream_deadline: float
     transform_megabytes: int
     batch_strategy: str
+    allow_pickle: bool = False
+    sessions: int = 0
+    """Sessions that may be open at the same time; 0 leaves their headers to the handlers."""
+    session_seconds: float = SESSION_SECONDS
+    conversations: int = CONVERSATIONS
+    """Two-way streams that one worker carries at the same time."""
+    conversation_deadline: float = CONVERSATION_SECONDS
+    adapters: int = ADAPTERS
+    """That may be registered."""
+    error_budget: float = 100.0
+    """Percent of requests that may fail before /ping says so; 0 for never."""
+    event_loop: str = "auto"
+    is_batch: bool = False
+    is_multi_model: bool = False
+    model_memory: int | None = None
+    """Bytes that a model takes, where the operator has said it."""
+    model_name: str = ""
+    model_url: str = ""
+    """Of the one model that a worker of a multi-model endpoint holds."""
 
     @property
     def tree(self) -> Tree:
         return Tree.from_environ({"SAGEMAKER_BASE_DIR": self.root})
+
+    @property
+    def model_dir(self) -> Path:
+        return Path(self.model_url) if self.model_url else self.tree.model
 
     @property
     def threads_per_slot(self) -> int:
@@ -103,7 +133,7 @@ class Settings:
             stuck_grace=read.seconds(serving.STUCK_GRACE, default=STUCK_GRACE),
             queue=read.count(serving.QUEUE, default=QUEUE, least=0),
             default_accept=_accept(read),
-            csv_header=_csv_header(read),
+            csv_header=read.choice(serving.CSV_HEADER, CSV_HEADERS),
             queue_bytes=read.count(serving.QUEUE_MB, default=_queue_megabytes()) * 2**20,
             batch=read.count(serving.BATCH_SIZE, default=0, least=0),
             target_latency=_target(read),
@@ -112,6 +142,19 @@ class Settings:
             ),
             transform_megabytes=_transform_megabytes(read),
             batch_strategy=_batch_strategy(environ),
+            allow_pickle=read.flag(serving.ALLOW_PICKLE),
+            sessions=_sessions(read),
+            session_seconds=read.seconds(serving.SESSIONS_EXPIRATION, default=SESSION_SECONDS),
+            conversations=read.count(serving.CONVERSATIONS, default=CONVERSATIONS),
+            conversation_deadline=read.seconds(
+                serving.CONVERSATION_TIMEOUT, default=CONVERSATION_SECONDS
+            ),
+            adapters=read.count(serving.MAX_ADAPTERS, default=ADAPTERS),
+            error_budget=read.seconds(serving.ERROR_BUDGET, default=100.0, least=0.0),
+            event_loop=read.choice(serving.EVENT_LOOP, EVENT_LOOPS),
+            is_batch=is_batch,
+            is_multi_model=read.text(serving.MULTI_MODEL).lower() == "true",
+            model_memory=read.count(serving.MODEL_MEMORY, default=0, least=0) * 2**20 or None,
         )
 
 
@@ -124,11 +167,26 @@ class _Reader:
     def text(self, name: Fact[str]) -> str:
         return self.environ.get(name.value, "").strip()
 
+    def flag(self, name: Fact[str]) -> bool:
+        text = self.text(name).lower()
+        if text in {"", "0", "false", "1", "true"}:
+            return text in {"1", "true"}
+        raise ContractError(where=name.value, what=f"is {text!r}", cure="Give 1 or 0")
+
     def count(self, *names: Fact[str], default: int, least: int = 1) -> int:
         return self._number(names, int, default, least)
 
-    def seconds(self, *names: Fact[str], default: float) -> float:
-        return self._number(names, float, default, 0.001)
+    def seconds(self, *names: Fact[str], default: float, least: float = 0.001) -> float:
+        return self._number(names, float, default, least)
+
+    def choice(self, name: Fact[str], choices: tuple[str, ...]) -> str:
+        """The first of `choices` where it is not set."""
+        text = self.text(name).lower() or choices[0]
+        if text not in choices:
+            raise ContractError(
+                where=name.value, what=f"is {text!r}", cure=f"Give one of {', '.join(choices)}"
+            )
+        return text
 
     def _number(
         self, names: tuple[Fact[str], ...], kind: Callable[[str], T], default: T, least: float
@@ -164,6 +222,11 @@ def _payload(read: _Reader, *, is_batch: bool) -> int | None:
     return megabytes * 2**20
 
 
+def _sessions(read: _Reader) -> int:
+    is_on = read.text(serving.SESSIONS_ENABLED).lower() == "true"
+    return read.count(serving.SESSIONS, default=SESSIONS) if is_on else 0
+
+
 def _queue_megabytes() -> int:
     """Bodies wait in memory, beside the models."""
     return min(QUEUE_MB, max(32, resources.usable_memory() // 4 // 2**20))
@@ -196,14 +259,3 @@ def _accept(read: _Reader) -> str:
             cure=f"Give a type such as {media.JSON}",
         )
     return parsed.essence
-
-
-def _csv_header(read: _Reader) -> str:
-    policy = read.text(serving.CSV_HEADER).lower() or CSV_HEADERS[0]
-    if policy not in CSV_HEADERS:
-        raise ContractError(
-            where=serving.CSV_HEADER.value,
-            what=f"is {policy!r}",
-            cure=f"Give one of {', '.join(CSV_HEADERS)}",
-        )
-    return policy

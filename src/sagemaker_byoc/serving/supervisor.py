@@ -13,38 +13,21 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
 
 from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, ExitCode
 from sagemaker_byoc.serving import log, processes
-from sagemaker_byoc.serving.restarts import Restarts
+from sagemaker_byoc.serving.guests import Guests
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.signals import SignalPipe
+from sagemaker_byoc.serving.slots import Slot
 
 FRONT = "sagemaker_byoc.serving.front"
-WORKER = "sagemaker_byoc.serving.worker"
-LOADED = b"loaded\n"
-"""What a worker writes on its report pipe once its model is loaded and warmed."""
 STOPS = (signal.SIGTERM, signal.SIGINT)
 WORKER_STOP = 2.0
 """Seconds from SIGTERM to SIGKILL for a worker, when no request is left."""
 GUNICORNS = ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "SENDFILE", "PORT")
 GUNICORN_PREFIXES = ("GUNICORN_", "LISTEN_")
 """What gunicorn reads by itself; a WEB_CONCURRENCY that is no number would end it at once."""
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-@dataclass(slots=True)
-class Slot:
-    """One place for a model worker; `report` is our end of its pipe."""
-
-    index: int
-    restarts: Restarts = field(default_factory=Restarts)
-    pid: int | None = None
-    report: int | None = None
-    was_loaded: bool = False
-    start_at: float | None = None
 
 
 class Supervisor:
@@ -54,15 +37,24 @@ class Supervisor:
         self._settings = settings
         self._http = http
         self._link = link
-        self._slots = [Slot(index) for index in range(settings.slots)]
+        ours, self._fronts_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._guests = Guests(ours, start=self._start_worker, patience=WORKER_STOP)
+        # On a multi-model endpoint all models come by request.
+        fixed = 0 if settings.is_multi_model else settings.slots
+        self._fixed = [Slot(index) for index in range(fixed)]
         self._front: int | None = None
         self._exit_code: int | None = None
         self._selector = selectors.DefaultSelector()
+
+    @property
+    def _slots(self) -> list[Slot]:
+        return [*self._fixed, *self._guests.slots.values()]
 
     def run(self) -> int:
         """Until a stop signal, or a failure that only a new container can mend."""
         with SignalPipe((*STOPS, signal.SIGCHLD)) as signals:
             self._selector.register(signals.fileno(), selectors.EVENT_READ)
+            self._selector.register(self._guests.channel, selectors.EVENT_READ)
             try:
                 self._start_all()
                 while self._exit_code is None:
@@ -74,39 +66,27 @@ class Supervisor:
                 self._selector.close()
 
     def _start_all(self) -> None:
+        sockets = [self._http.fileno(), self._link.fileno(), self._fronts_end.fileno()]
         self._front = processes.spawn(
             FRONT,
-            [self._settings.to_json(), str(self._http.fileno()), str(self._link.fileno())],
+            [self._settings.to_json(), *map(str, sockets)],
             _front_environ(os.environ),
             options=["-I"],  # nothing in the environment or the working directory reaches it
-            inherit=[self._http.fileno(), self._link.fileno()],
+            inherit=sockets,
         )
         # The front's copies are the only ones now: once it closes them, connections are refused.
         self._http.close()
-        for slot in self._slots:
+        self._fronts_end.close()
+        for slot in self._fixed:
             self._start_worker(slot)
 
     def _start_worker(self, slot: Slot) -> None:
-        report, theirs = os.pipe()
-        os.set_blocking(report, False)
-        name = self._link.getsockname()
-        assert isinstance(name, bytes)
-        try:
-            slot.pid = processes.spawn(
-                WORKER,
-                [self._settings.to_json(), str(slot.index), name[1:].decode(), str(theirs)],
-                worker_environ(self._settings, slot.index),
-                options=["-P", "-u"],  # PYTHONPATH counts: it may be the user's
-                inherit=[theirs],
-            )
-        finally:
-            os.close(theirs)
-        slot.report, slot.start_at = report, None
+        slot.start(self._settings, self._link)
 
     # ── the loop ──
 
     def _step(self, signals: SignalPipe) -> None:
-        self._selector.select(self._time_to_next_start())
+        self._selector.select(self._patience())
         for number in signals.read():
             if number in STOPS:
                 log.say(f"{signal.Signals(number).name}: finishing what is under way")
@@ -114,14 +94,18 @@ class Supervisor:
                 return
         for pid, returncode in processes.reap():
             self._on_end(pid, returncode)
+        self._guests.hear()
         now = time.monotonic()
         for slot in self._slots:
             if self._exit_code is None and slot.start_at is not None and slot.start_at <= now:
                 self._start_worker(slot)
 
-    def _time_to_next_start(self) -> float | None:
+    def _patience(self) -> float | None:
+        """Seconds until something is due by itself."""
         times = [slot.start_at for slot in self._slots if slot.start_at is not None]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        start = max(0.0, min(times) - time.monotonic()) if times else None
+        due = [seconds for seconds in (start, self._guests.step()) if seconds is not None]
+        return min(due, default=None)
 
     def _on_end(self, pid: int, returncode: int) -> None:
         if pid == self._front:
@@ -132,12 +116,14 @@ class Supervisor:
             return
         for slot in self._slots:
             if pid == slot.pid:
-                self._on_worker_end(slot, returncode)
+                processes.kill_session(pid)  # what it started goes with it
+                if slot.model:
+                    self._guests.on_end(slot, returncode)
+                else:
+                    self._on_worker_end(slot, returncode)
 
     def _on_worker_end(self, slot: Slot, returncode: int) -> None:
-        assert slot.pid is not None
-        processes.kill_session(slot.pid)  # what it started goes with it
-        self._read_report(slot)
+        slot.read_report()
         slot.pid = None
         how = processes.describe(returncode)
         if not slot.was_loaded:
@@ -151,15 +137,6 @@ class Supervisor:
             return
         log.say(f"slot {slot.index}: its worker {how}; a new one starts in {delay:g} s")
         slot.start_at = time.monotonic() + delay
-
-    def _read_report(self, slot: Slot) -> None:
-        """A slot that has loaded once can load: later failures are worth another try."""
-        if slot.report is None:
-            return
-        with suppress(BlockingIOError):  # something that the worker started keeps the pipe open
-            slot.was_loaded |= os.read(slot.report, len(LOADED)) == LOADED
-        os.close(slot.report)
-        slot.report = None
 
     # ── the end ──
 
@@ -193,22 +170,8 @@ class Supervisor:
             if pid is not None:
                 processes.kill_session(pid)
         for slot in self._slots:
-            if slot.report is not None:
-                os.close(slot.report)
+            slot.close()
         sys.stderr.flush()
-
-
-def worker_environ(settings: Settings, slot: int) -> dict[str, str]:
-    environ = dict(os.environ)
-    for name in THREADS:
-        environ.setdefault(name, str(settings.threads_per_slot))
-    # The default lets a thread that waits for the others spin, on the very CPU that the front or
-    # the others need: docs/decisions/0002.
-    environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    gpu = settings.gpu_of(slot)
-    if gpu is not None:
-        environ["CUDA_VISIBLE_DEVICES"] = gpu
-    return environ
 
 
 def _front_environ(environ: Mapping[str, str]) -> dict[str, str]:

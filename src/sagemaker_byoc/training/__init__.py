@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from sagemaker_byoc.training.library.seeding import seed_everything
     from sagemaker_byoc.training.library.stop import StopFlag
     from sagemaker_byoc.training.library.tokens import TokenDataset
+    from sagemaker_byoc.training.library.track.track import Track
     from sagemaker_byoc.training.library.values import Choices, Range
+    from sagemaker_byoc.training.library.watch.attach import watch
 
 _HOMES = {
     "Checkpointer": "checkpoint.checkpointer",
@@ -35,10 +37,12 @@ _HOMES = {
     "Range": "values",
     "StopFlag": "stop",
     "TokenDataset": "tokens",
+    "Track": "track.track",
     "channel": "channel",
     "export_model": "export",
     "job": "process",
     "seed_everything": "seeding",
+    "watch": "watch.attach",
 }
 
 __all__ = [
@@ -51,10 +55,12 @@ __all__ = [
     "Range",
     "StopFlag",
     "TokenDataset",
+    "Track",
     "channel",
     "export_model",
     "job",
     "seed_everything",
+    "watch",
 ]
 
 

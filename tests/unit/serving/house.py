@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.front.admission import Admission
+from sagemaker_byoc.serving.front.admission import Admission, Room
 from sagemaker_byoc.serving.front.broker import Broker
 from sagemaker_byoc.serving.link import LinkError
 
@@ -51,7 +51,7 @@ class House:
         self.batch = batch
         self.broker = Broker(
             slots=slots,
-            admission=Admission(requests=slots + queue, bytes_=1000),
+            admission=Admission(requests=slots + queue, room=Room(1000)),
             stuck_grace=5,
             target=target,
             clock=lambda: self.now,

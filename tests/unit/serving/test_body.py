@@ -9,7 +9,7 @@ import pytest
 from sagemaker_byoc.serving.bodies import INLINE
 from sagemaker_byoc.serving.errors import BadInput, PayloadTooLarge, SlowUpload, Unavailable
 from sagemaker_byoc.serving.front import body
-from sagemaker_byoc.serving.front.admission import Admission
+from sagemaker_byoc.serving.front.admission import Admission, Room
 
 
 class Sender:
@@ -30,7 +30,7 @@ class Sender:
 
 
 def read(sender, *, length, limit, room=10**9, deadline=float("inf")):
-    permit = Admission(requests=9, bytes_=room).admit()
+    permit = Admission(requests=9, room=Room(room)).admit()
     reading = body.read_body(
         sender.receive, length=length, limit=limit, deadline=deadline, permit=permit
     )
@@ -101,7 +101,7 @@ def test_deadline():
 @pytest.mark.parametrize("length", [None, 200])
 def test_no_room(length):
     """A chunked body too is refused as soon as it is more than there is room for."""
-    admission = Admission(requests=9, bytes_=100)
+    admission = Admission(requests=9, room=Room(100))
     admission.admit().hold(50)
     permit = admission.admit()
     sender = Sender(bytes(200), 10)
@@ -112,4 +112,4 @@ def test_no_room(length):
             )
         )
     permit.release()
-    assert (admission.requests, admission.bytes) == (1, 50)
+    assert (admission.requests, admission.room.held) == (1, 50)

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.serving.house import House, Notes
 
 from sagemaker_byoc.serving.errors import Unavailable
-from sagemaker_byoc.serving.front.admission import Admission
+from sagemaker_byoc.serving.front.admission import Admission, Room
 from sagemaker_byoc.serving.front.broker import Broker
 from sagemaker_byoc.serving.front.tickets import KILL_AFTER, End
 from sagemaker_byoc.serving.link import ClosedError, LinkError
@@ -122,7 +122,7 @@ def test_successor_replaces(house):
 
 def test_health():
     """Ready with one worker; before that the reason, of which a failure comes first."""
-    broker = Broker(slots=2, admission=Admission(requests=2, bytes_=1), stuck_grace=1)
+    broker = Broker(slots=2, admission=Admission(requests=2, room=Room(1)), stuck_grace=1)
     assert broker.health().status == "loading"
     with pytest.raises(Unavailable, match="being loaded"):
         broker.admit()
@@ -152,3 +152,17 @@ def test_bytes_are_bounded():
     first.release()
     second.release()
     house.broker.admit().hold(5000)
+
+
+def test_instructions(house):
+    """Before all that waits for the slot, in their own order; none is lost with others' ends."""
+    house.ask("a")
+    house.ask("b")
+    done = []
+    for name in ("first", "second"):
+        house.broker.instruct(0, {"name": name, "deadline": 1000}, lambda t, o: done.append(o.end))
+    for _ in range(3):
+        house.reply()
+    assert house.names() == ["a", "first", "second", "b"]
+    house.reply()
+    assert done == [End.REPLIED, End.REPLIED]

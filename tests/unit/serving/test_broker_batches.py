@@ -6,8 +6,8 @@ import pytest
 from tests.unit.serving.house import House
 
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.front.broker import BATCH_BYTES
 from sagemaker_byoc.serving.front.tickets import End
+from sagemaker_byoc.serving.front.waiting import BATCH_BYTES
 from sagemaker_byoc.serving.link import LinkError
 
 

@@ -1,9 +1,13 @@
-"""Models that come without code."""
+"""Models that come without model_fn: real files, each loaded, called, or refused."""
 
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import shutil
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -12,71 +16,140 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.handler_file import HandlerFile
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import default_model
-from sagemaker_byoc.serving.worker.default_model import ModelError
+from sagemaker_byoc.serving.worker import default_model, model_files, unpickling
 from sagemaker_byoc.serving.worker.handlers import Handlers
+from sagemaker_byoc.serving.worker.model_files import ModelError
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 
 torch = pytest.importorskip("torch")
+safetensors_torch = pytest.importorskip("safetensors.torch")
+ROWS = [[1.0, 2, 3], [4, 5, 6]]
+
+
+def make_model():
+    return torch.nn.Linear(3, 2)
 
 
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return torch.nn.Linear(3, 2).eval()
+    return make_model().eval()
 
 
-def save_script(model, path):
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "model").mkdir()
+    return tmp_path / "model"
+
+
+@pytest.fixture(autouse=True)
+def torchs_own_warnings():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TorchScript is deprecated, and in use
-        torch.jit.trace(model, torch.zeros(1, 3)).save(str(path))
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
-def save_exported(model, path):
-    batch = torch.export.Dim("batch")
-    exported = torch.export.export(model, (torch.zeros(2, 3),), dynamic_shapes=({0: batch},))
-    torch.export.save(exported, path)
+def export(model):
+    rows = torch.export.Dim("rows", max=1000)
+    return torch.export.export(model, (torch.zeros(2, 3),), dynamic_shapes=({0: rows},))
 
 
-@pytest.mark.parametrize(("save", "name"), [(save_script, "m.pth"), (save_exported, "m.pt2")])
-def test_loads_and_answers(tmp_path, model, save, name):
-    """A whole model needs no handler."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        save(model, folder / name)
-        settings = Settings.from_environ({"SAGEMAKER_BASE_DIR": str(tmp_path)})
-        pipeline = Pipeline(settings, Handlers({}, HandlerFile(None, None, ())), 0)
-        pipeline.load()
+def save_script(model, folder):
+    torch.jit.trace(model, torch.zeros(1, 3)).save(str(folder / "m.pth"))
+
+
+def save_exported(model, folder):
+    torch.export.save(export(model), folder / "m.pt2")
+
+
+def save_safetensors(model, folder):
+    safetensors_torch.save_file(model.state_dict(), folder / "m.safetensors")
+
+
+def save_shards(model, folder):
+    for number, (name, tensor) in enumerate(model.state_dict().items(), start=1):
+        safetensors_torch.save_file({name: tensor}, folder / f"m-0000{number}-of-00002.safetensors")
+
+
+def save_weights(model, folder):
+    torch.save(model.state_dict(), folder / "m.pt")
+
+
+def save_checkpoint(model, folder):
+    state = {f"module.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, folder / "m.ckpt")
+
+
+def save_compiled(model, folder):
+    torch._inductor.aoti_compile_and_package(export(model), package_path=str(folder / "m.pt2"))
+
+
+def check_answers(folder, model, source, made=None, **environ):
+    settings = Settings.from_environ({"SAGEMAKER_BASE_DIR": str(folder.parent), **environ})
+    handlers = Handlers({}, HandlerFile(None, None, ()), make_model=made)
+    pipeline = Pipeline(settings, handlers, 0)
+    pipeline.load()
+    assert pipeline.source.startswith(source)
     meta = {"request_id": "r", "content_type": "application/json", "accept": "", "deadline": 0}
-    body = Body(b'{"instances": [[1, 2, 3], [4, 5, 6]]}')
+    body = Body(json.dumps({"instances": ROWS}).encode())
     ((reply,),) = pipeline.answer([Frame(Kind.REQUEST, 1, meta, body)])
     with torch.inference_mode():
-        expected = model(torch.tensor([[1.0, 2, 3], [4, 5, 6]])).numpy()
+        expected = model(torch.tensor(ROWS)).numpy()
     np.testing.assert_allclose(json.loads(reply.body.data)["predictions"], expected, rtol=1e-5)
 
 
-def test_safest_first(tmp_path, model):
-    """An exported program comes before TorchScript."""
-    save_script(model, tmp_path / "a.pt")
-    (tmp_path / "b.pt2").touch()
-    assert default_model.find(tmp_path).name == "b.pt2"
+@pytest.mark.parametrize(
+    ("save", "source"),
+    [(save_script, "TorchScript module m.pth"), (save_exported, "torch.export program m.pt2")],
+)
+def test_whole(folder, model, save, source):
+    """A whole model needs no handler."""
+    save(model, folder)
+    check_answers(folder, model, source)
 
 
-def test_ambiguous(tmp_path, model):
+@pytest.mark.parametrize(
+    ("save", "source"),
+    [
+        (save_safetensors, "safetensors weights m.safetensors in Linear"),
+        (save_shards, "safetensors weights m-00001-of-00002.safetensors, m-00002"),
+        (save_weights, "state_dict m.pt in Linear"),
+        (save_checkpoint, "state_dict m.ckpt in Linear"),
+    ],
+)
+def test_weights(folder, model, save, source):
+    """Weights need make_model, and without it the error names it."""
+    save(model, folder)
+    check_answers(folder, model, source, made=make_model)
+    with pytest.raises(ModelError, match=r"make_model = MyModel"):
+        default_model.load(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="AOTInductor compiles with g++")
+def test_compiled(folder, model):
+    """Machine code in a .pt2 comes before all else."""
+    save_compiled(model, folder)
+    save_script(model, folder)
+    check_answers(folder, model, "AOTInductor package m.pt2")
+
+
+def test_preferred_first(folder, model):
+    """An exported program comes before TorchScript, and that before weights."""
+    save_weights(model, folder)
+    save_script(model, folder)
+    assert model_files.find(folder).kind == "TorchScript module"
+    save_exported(model, folder)
+    assert model_files.find(folder).kind == "torch.export program"
+
+
+def test_ambiguous(folder, model):
     """Two of a kind are an error that names both."""
-    save_script(model, tmp_path / "a.pt")
-    save_script(model, tmp_path / "b.pth")
-    with pytest.raises(ModelError, match=r"a\.pt, b\.pth"):
-        default_model.find(tmp_path)
-
-
-def test_weights_only(tmp_path, model):
-    """Weights without code are named, and never unpickled."""
-    torch.save(model.state_dict(), tmp_path / "w.pt")
-    with pytest.raises(ModelError, match="no model_fn"):
-        default_model.find(tmp_path)
+    save_script(model, folder)
+    shutil.copy(folder / "m.pth", folder / "a.pt")
+    with pytest.raises(ModelError, match=r"a\.pt, m\.pth"):
+        model_files.find(folder)
 
 
 @pytest.mark.parametrize(("names", "part"), [([], "no file"), (["a.onnx"], "a.onnx")])
@@ -85,4 +158,116 @@ def test_nothing_to_load(tmp_path, names, part):
     for name in names:
         (tmp_path / name).touch()
     with pytest.raises(ModelError, match=part):
-        default_model.find(tmp_path)
+        model_files.find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("made", "part"),
+    [
+        (lambda: torch.nn.Linear(4, 2), "does not fit"),
+        (torch.nn.Linear, "without arguments"),
+        (dict, "returned dict"),
+    ],
+)
+def test_wrong_make_model(folder, model, made, part):
+    """What does not fit is said in terms of what the user wrote."""
+    save_weights(model, folder)
+    with pytest.raises(ModelError, match=part):
+        default_model.load(folder, make_model=made)
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.safetensors", "m.bin"])
+@pytest.mark.parametrize("size", [0, 5, 200])
+def test_damaged_weights(folder, name, size):
+    """A file that is no model is refused by name."""
+    (folder / name).write_bytes(bytes(size))
+    with pytest.raises(ModelError, match=name):
+        default_model.load(folder, make_model=make_model)
+
+
+# ── pickles ──
+
+
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+class Doubler:
+    def predict(self, data):
+        return 2 * data
+
+
+def hostile_program(model, path, mark, part):
+    """A .pt2 with a pickle where torch.export.load would unpickle it."""
+    torch.export.save(export(model), path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    config = next(name for name in entries if name.endswith(f"model_{part}_config.json"))
+    parsed = json.loads(entries[config])
+    payload = config.rpartition("/")[0]
+    if part == "weights":
+        entry = parsed["config"]["weight"]
+        entry["use_pickle"] = True
+        torch.save(Hostile(mark), path.with_suffix(".tmp"))
+        entries[f"{payload}/{entry['path_name']}"] = path.with_suffix(".tmp").read_bytes()
+        path.with_suffix(".tmp").unlink()
+    else:
+        meta = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True}
+        parsed["config"]["evil"] = {**meta, "tensor_meta": None}
+        entries[f"{payload}/opaque_obj_0"] = pickle.dumps(Hostile(mark))
+    entries[config] = json.dumps(parsed).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+
+
+@pytest.mark.parametrize("part", ["weights", "constants"])
+def test_hostile_program(folder, tmp_path, model, part):
+    """torch's own loader unpickles parts of a .pt2; here it is stopped."""
+    mark = tmp_path / "mark"
+    hostile_program(model, folder / "m.pt2", mark, part)
+    with pytest.raises(ModelError, match="BYOC_ALLOW_PICKLE"):
+        default_model.load(folder)
+    assert not mark.exists()
+    with pytest.raises(Exception):  # noqa: B017, PT011 - the file is no model, however it is read
+        default_model.load(folder, allow_pickle=True)
+    assert mark.exists()  # the file does what the test says
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.pkl", "m.joblib"])
+def test_hostile_pickle(folder, tmp_path, name):
+    """Never run, whatever it is called, and whether a module is there for it or not."""
+    mark = tmp_path / "mark"
+    if name == "m.pt":
+        torch.save(Hostile(mark), folder / name)
+    else:
+        (folder / name).write_bytes(pickle.dumps(Hostile(mark)))
+    for made in (None, make_model):
+        with pytest.raises(ModelError, match=name):
+            default_model.load(folder, make_model=made)
+    assert not mark.exists()
+
+
+def test_pickle_on_request(folder, model):
+    """The switch loads whole models as torch, scikit-learn and others pickle them."""
+    (folder / "m.pkl").write_bytes(pickle.dumps(Doubler()))
+    loaded = default_model.load(folder, allow_pickle=True)
+    assert loaded.model(21) == 42
+    torch.save(model, folder / "m.pt")
+    check_answers(folder, model, "pickle m.pt", BYOC_ALLOW_PICKLE="1")
+
+
+def test_guard_ends(tmp_path):
+    """Only the loading of a model is without pickles; and plain data need no name."""
+    data = pickle.dumps({"a": [1, 2]})
+    with unpickling.forbidden():
+        assert pickle.loads(data) == {"a": [1, 2]}
+        with pytest.raises(unpickling.PickleError, match="mkdir"):
+            pickle.loads(pickle.dumps(Hostile(tmp_path / "mark")))
+    assert isinstance(pickle.loads(pickle.dumps(Doubler())), Doubler)

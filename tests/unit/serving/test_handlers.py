@@ -9,9 +9,11 @@ import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.serving import handler_file
+from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import handlers, pipeline
+from sagemaker_byoc.serving.worker import forms, handlers, pipeline
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.handlers import HandlerError
 
@@ -119,9 +121,9 @@ def test_unusable(tree, text, part):
 def test_body_as_toolkits_give_it():
     """CSV and JSON as text under the bare type, all else as bytes under the whole header."""
     csv = MediaType("text/csv", {"charset": "latin-1"})
-    assert pipeline.user_body(b"\xe4", csv, context()) == ("ä", "text/csv")
+    assert forms.user_body(b"\xe4", csv, context()) == ("ä", "text/csv")
     other = Context("/m", "cpu", 0, content_type="image/png; a=b")
-    assert pipeline.user_body(b"\xe4", MediaType("image/png"), other) == (b"\xe4", "image/png; a=b")
+    assert forms.user_body(b"\xe4", MediaType("image/png"), other) == (b"\xe4", "image/png; a=b")
 
 
 def test_context_guards_headers():
@@ -149,10 +151,29 @@ def test_transform(tree):
     chosen = settings()
     loaded = pipeline.Pipeline(chosen, handlers.load(handler_file.find(chosen)), 0)
     loaded.load()
-    from sagemaker_byoc.serving.bodies import Body
-    from sagemaker_byoc.serving.link import Frame, Kind
-
     meta = {"request_id": "r", "content_type": "application/json", "accept": "a/b"}
     ((reply,),) = loaded.answer([Frame(Kind.REQUEST, 1, {**meta, "deadline": 0}, Body(b"[1]"))])
     assert (reply.meta["content_type"], reply.body.data) == ("a/b", b"m [1] application/json")
     assert pathlib.Path(chosen.root).is_dir()
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "application/octet-stream", "audio/x-own"])
+def test_bytes_pass_through(tree, content_type):
+    """A predict_fn alone gets images and the like as bytes, and may answer with some."""
+    settings, write = tree
+    write(
+        "model/code",
+        "def model_fn(d): return b'm'\n"
+        "def predict_fn(data, model): return model + data, 'image/x-own'",
+    )
+    chosen = settings()
+    loaded = pipeline.Pipeline(chosen, handlers.load(handler_file.find(chosen)), 0)
+    loaded.load()
+    reply = answer_of(loaded, content_type, b"\x89P")
+    assert (reply.meta["content_type"], reply.body.data) == ("image/x-own", b"m\x89P")
+
+
+def answer_of(loaded, content_type, body):
+    meta = {"request_id": "r", "content_type": content_type, "accept": "*/*", "deadline": 0}
+    ((reply,),) = loaded.answer([Frame(Kind.REQUEST, 1, meta, Body(body))])
+    return reply

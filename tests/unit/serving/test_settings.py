@@ -142,3 +142,30 @@ def test_imports(module, forbidden):
         [sys.executable, "-I", "-c", script], check=True, capture_output=True, text=True
     ).stdout.split()
     assert not forbidden & set(names)
+
+
+def test_free_memory(tmp_path):
+    """The machine's, or what the cgroup leaves; cache that can be dropped is free."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9 kB\nMemAvailable: 2000 kB\n")
+    assert resources.free_memory(tmp_path, meminfo) == 2000 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("700000\n")
+    assert resources.free_memory(tmp_path, meminfo) == 2000 * 1024
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 100000\n")
+    assert resources.free_memory(tmp_path, meminfo) == 400_000
+    (tmp_path / "memory.current").write_text("2000000\n")
+    assert resources.free_memory(tmp_path, meminfo) == 0
+
+
+def test_free_memory_v1(tmp_path):
+    """The older cgroup's files."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemAvailable: 2000 kB\n")
+    folder = tmp_path / "memory"
+    folder.mkdir()
+    (folder / "memory.limit_in_bytes").write_text("1000\n")
+    (folder / "memory.usage_in_bytes").write_text("600\n")
+    (folder / "memory.stat").write_text("cache 100\ntotal_inactive_file 50\n")
+    assert resources.free_memory(tmp_path, meminfo) == 450

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from sagemaker_byoc.contract.paths import Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What the hosts of one job share, and no other job: names, and an engine's own network."""
+
+    name: str
+    hosts: tuple[str, ...]
+    """In natural order."""
+    isolated: bool = False
+    """The hosts reach each other and nothing else."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the instance type would have; never more than the machine has."""
+
+    cpus: int
+    memory: int
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,15 +41,37 @@ class ContainerSpec:
     environment: Mapping[str, str]
     image: str = ""
     """For engines that have images."""
+    interpreter: Path | None = None
+    """For the engine that has none: the Python whose toolkit runs; ours where it is not given."""
     program: Path | None = None
     """A folder of user code that wins over what the image holds."""
+    entrypoint: tuple[str, ...] = ()
+    """Replaces the image's own; `argument` is not passed then."""
+    arguments: tuple[str, ...] = ()
+    """Replace `argument`."""
     inputs: Mapping[str, Path] = field(default_factory=dict)
     """Folders, relative to the tree's root, to the host folders that they show."""
+    read_only: frozenset[str] = frozenset()
+    """Those of `inputs` that are never copied where that can be helped."""
     outputs: tuple[str, ...] = ()
     """Folders, relative to the tree's root, that `collect` brings back where they exist."""
+    shared: tuple[str, ...] = ()
+    """Folders, relative to the tree's root, that host and container see alike while it runs."""
     port: int | None = None
     """TCP port of 127.0.0.1 on which the container's server is reached."""
     hostname: str = "algo-1"
+    network: Network | None = None
+    """Opened with the engine before; None for a container that has no fellows."""
+    gpus: int | None = None
+    """How many it may see; None for all that there are."""
+    limits: Limits | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """By which an engine finds, after a crash of ours, what is left."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What follows the image's name, or the entrypoint."""
+        return self.arguments or (() if self.entrypoint else (self.argument,))
 
 
 class Container(Protocol):
@@ -46,6 +89,9 @@ class Container(Protocol):
     def stop(self, grace: float) -> None:
         """SIGTERM, and SIGKILL after `grace` seconds; returns once it has ended."""
 
+    def fetch(self, relative: str) -> None:
+        """Bring one folder of its tree, as it is now, into the tree on the host."""
+
     def collect(self) -> None:
         """Bring the spec's outputs into its tree on the host."""
 
@@ -58,4 +104,27 @@ class Engine(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def shares_files(self) -> bool:
+        """Whether a container writes into the very files that the host laid out for it."""
+
+    @property
+    def protects_inputs(self) -> bool:
+        """Whether a container can't change the host's files that it is shown as `inputs`."""
+
+    @property
+    def interface(self) -> str:
+        """The network interface over which a container reaches its fellows."""
+
     def start(self, spec: ContainerSpec) -> Container: ...
+
+    def open_network(self, network: Network) -> None: ...
+
+    def close_network(self, network: Network) -> None:
+        """Never raises; a network that is gone is none to close."""
+
+    def sweep(self, labels: Mapping[str, str], trees: Sequence[Tree]) -> int:
+        """End and remove what carries all `labels` or lives in one of `trees`; how many there were.
+
+        A label without a value stands for any.
+        """

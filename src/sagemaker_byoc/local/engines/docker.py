@@ -10,15 +10,18 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from sagemaker_byoc.contract import environment, http
-from sagemaker_byoc.contract.paths import DEFAULT_ROOT
-from sagemaker_byoc.local.engines.container import Container, ContainerSpec
+from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
+from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
+from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network
+from sagemaker_byoc.local.engines.reach import Reach
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
 LABEL = "sagemaker-byoc"
@@ -28,7 +31,9 @@ SHARED_MEMORY = "2g"
 
 _QUICK = 60.0
 _COPY = 1800.0
-_SKIPPED = frozenset({".git", ".venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"})
+_COPIES = 4
+"""At a time; each waits for the engine more than for the disk."""
+SKIPPED = frozenset({".git", ".venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"})
 PROGRAM_LIMIT = 256 * 2**20
 """Bytes. A folder of code above it is a mistake more often than a program."""
 
@@ -66,10 +71,19 @@ class DockerEngine:
     mount_inputs: bool = False
     """Bind-mount the inputs read-only instead of copying them: for large data, local engines."""
     name: str = "docker"
+    shares_files: bool = False
+    protects_inputs: bool = True
+    interface: str = DEFAULT_INTERFACE
 
     def start(self, spec: ContainerSpec) -> Container:
         """Raises RequestError for an image that the engine does not have."""
-        self._require(spec.image)
+        require_image(spec.image)
+        if spec.shared and not is_local():
+            raise MachineError(
+                f"{', '.join(spec.shared)} must be seen by this machine and the container alike, "
+                "and the Docker engine is on another machine",
+                cure="Use a local engine, or File mode instead of Pipe mode",
+            )
         container = DockerContainer(spec)
         run(["create", *self.create_arguments(spec)])
         try:
@@ -83,37 +97,69 @@ class DockerEngine:
     def create_arguments(self, spec: ContainerSpec) -> list[str]:
         """What follows `docker create`."""
         arguments = ["--name", spec.name, "--hostname", spec.hostname]
-        arguments += ["--label", f"{LABEL}={spec.argument}", "--shm-size", SHARED_MEMORY]
-        if Path("/proc/driver/nvidia/version").exists():
-            arguments += ["--gpus", "all"]
+        labels = {LABEL: spec.argument, **spec.labels}
+        for name, value in labels.items():
+            arguments += ["--label", f"{name}={value}"]
+        arguments += ["--shm-size", SHARED_MEMORY, *_hardware(spec), *_network(spec)]
         for name, value in self._variables(spec).items():
             arguments += ["--env", f"{name}={value}"]
         if spec.port is not None:
             arguments += ["--publish", f"127.0.0.1:{spec.port}:{http.PORT.value}"]
+        for relative in spec.shared:
+            source = (spec.tree.root / relative).resolve()
+            arguments += ["--mount", f"type=bind,src={source},dst={DEFAULT_ROOT / relative}"]
+        for relative in self._mounted(spec):
+            source = spec.inputs[relative].resolve()
+            target = DEFAULT_ROOT / relative
+            arguments += ["--mount", f"type=bind,src={source},dst={target},readonly"]
+        if spec.entrypoint:
+            arguments += ["--entrypoint", spec.entrypoint[0]]
+        return [*arguments, spec.image, *spec.entrypoint[1:], *spec.command]
+
+    def open_network(self, network: Network) -> None:
+        """One host alone has no fellows, and needs no network that has to be made."""
+        if len(network.hosts) > 1:
+            arguments = ["--internal"] if network.isolated else []
+            for name, value in {LABEL: "network", **network.labels}.items():
+                arguments += ["--label", f"{name}={value}"]
+            run(["network", "create", *arguments, network.name])
+
+    def close_network(self, network: Network) -> None:
+        if len(network.hosts) > 1:
+            with suppress(MachineError):
+                run(["network", "rm", network.name])
+
+    def sweep(self, labels: Mapping[str, str], trees: Sequence[Tree]) -> int:  # noqa: ARG002 - labels tell all
+        filters = [
+            f"--filter=label={name}" + (f"={value}" if value else "")
+            for name, value in labels.items()
+        ]
+        containers = run(["ps", "--all", "--quiet", *filters]).split()
+        if containers:
+            run(["rm", "--force", "--volumes", *containers])
+        networks = run(["network", "ls", "--quiet", *filters]).split()
+        if networks:
+            run(["network", "rm", *networks])
+        return len(containers)
+
+    def _mounted(self, spec: ContainerSpec) -> list[str]:
+        """The inputs that are shown instead of copied."""
         if self.mount_inputs:
-            for relative, source in spec.inputs.items():
-                target = DEFAULT_ROOT / relative
-                arguments += ["--mount", f"type=bind,src={source.resolve()},dst={target},readonly"]
-        return [*arguments, spec.image, spec.argument]
+            return [*spec.inputs]
+        return [name for name in spec.inputs if name in spec.read_only and is_local()]
 
     def _variables(self, spec: ContainerSpec) -> dict[str, str]:
         code = {environment.SUBMIT_DIRECTORY: str(DEFAULT_ROOT / "code")} if spec.program else {}
         return {**code, **spec.environment}
 
-    def _require(self, image: str) -> None:
-        run(["version", "--format", "{{.Server.Version}}"])
-        try:
-            run(["image", "inspect", image])
-        except MachineError as error:
-            raise RequestError(
-                f"the engine has no image {image!r}",
-                cure="Build it with scripts/build-images, or name another with --image",
-            ) from error
-
     def _fill(self, spec: ContainerSpec) -> None:
+        mounted = self._mounted(spec)
         sources = {"": spec.tree.root}
-        if not self.mount_inputs:
-            sources |= {relative: source.resolve() for relative, source in spec.inputs.items()}
+        sources |= {
+            relative: source.resolve()
+            for relative, source in spec.inputs.items()
+            if relative not in mounted
+        }
         if spec.program is not None:
             sources["code"] = program_folder(spec.program)
         command = [client(), "cp", "-", f"{spec.name}:/"]
@@ -121,13 +167,51 @@ class DockerEngine:
             assert copy.stdin is not None
             assert copy.stderr is not None
             with suppress(BrokenPipeError), copy.stdin:
-                write_tree(copy.stdin, sources)
+                write_tree(copy.stdin, sources, without=spec.shared)
             message = copy.stderr.read().decode(errors="replace").strip()
             if copy.wait(timeout=_COPY) != 0:
                 raise MachineError(
                     f"the tree could not be copied into the container: {message}",
                     cure="Check that the engine's disk has room: docker system df",
                 )
+
+
+def require_image(image: str) -> None:
+    """Raises RequestError unless the engine has it, MachineError where there is no engine."""
+    try:
+        run(["image", "inspect", image])
+    except MachineError as error:
+        if "no such image" not in str(error).lower():
+            raise
+        raise RequestError(
+            f"the engine has no image {image!r}",
+            cure="Build it with scripts/build-images, or name another with --image",
+        ) from error
+
+
+def is_local() -> bool:
+    """Whether the engine sees this machine's files, as far as its address tells."""
+    return os.environ.get("DOCKER_HOST", "unix://").startswith("unix://")
+
+
+def _hardware(spec: ContainerSpec) -> list[str]:
+    arguments = []
+    if spec.gpus != 0 and Path("/proc/driver/nvidia/version").exists():
+        arguments += ["--gpus", "all" if spec.gpus is None else str(spec.gpus)]
+    if spec.limits is not None:
+        arguments += ["--cpus", str(spec.limits.cpus), "--memory", str(spec.limits.memory)]
+    return arguments
+
+
+def _network(spec: ContainerSpec) -> list[str]:
+    network = spec.network
+    if network is None:
+        return []
+    if len(network.hosts) > 1:
+        return ["--network", network.name, "--network-alias", spec.hostname]
+    if network.isolated:
+        return ["--network", "none", "--add-host", f"{spec.hostname}:127.0.0.1"]
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,39 +239,64 @@ class DockerContainer:
         state = json.loads(run(["container", "inspect", self.spec.name]))[0]["State"]
         return None if state["Running"] else int(state["ExitCode"])
 
+    def reach(self) -> Reach | None:
+        found = json.loads(run(["container", "inspect", self.spec.name]))[0]
+        pid = int(found["State"]["Pid"])
+        # The engine's processes are seen where it runs on this very machine, not in a virtual one.
+        if not pid or not is_local() or not Path(f"/proc/{pid}").exists():
+            return None
+        address = str(found["NetworkSettings"]["IPAddress"])
+        return Reach(pid, has_own_network=True, address=address)
+
     def wait(self) -> int:
         return int(run(["wait", self.spec.name]))
 
     def stop(self, grace: float) -> None:
         run(["stop", "--time", str(int(grace)), self.spec.name], timeout=grace + _QUICK)
 
+    def fetch(self, relative: str) -> None:
+        source = f"{self.spec.name}:{DEFAULT_ROOT / relative}/."
+        target = self.spec.tree.root / relative
+        target.mkdir(parents=True, exist_ok=True)
+        # A folder that the container removed is an empty output.
+        with suppress(MachineError):
+            run(["cp", source, str(target)], timeout=_COPY)
+
     def collect(self) -> None:
-        for relative in self.spec.outputs:
-            source = f"{self.spec.name}:{DEFAULT_ROOT / relative}/."
-            target = self.spec.tree.root / relative
-            target.mkdir(parents=True, exist_ok=True)
-            # A folder that the container removed is an empty output.
-            with suppress(MachineError):
-                run(["cp", source, str(target)], timeout=_COPY)
+        with ThreadPoolExecutor(_COPIES) as copies:
+            for copy in [copies.submit(self.fetch, relative) for relative in self.spec.outputs]:
+                copy.result()
 
     def close(self) -> None:
         with suppress(MachineError):
             run(["rm", "--force", "--volumes", self.spec.name])
 
 
-def write_tree(stream: IO[bytes], sources: dict[str, Path]) -> None:
-    """A tar of opt/ml on `stream`: folders relative to /opt/ml with what each holds."""
+def write_tree(stream: IO[bytes], sources: Mapping[str, Path], without: Sequence[str] = ()) -> None:
+    """A tar of opt/ml on `stream`: folders relative to /opt/ml with what each holds.
+
+    The folders `without` are left out, and so is what programs carry around by accident.
+    """
+    top = DEFAULT_ROOT.relative_to("/")
+    left_out = frozenset(str(top / relative) for relative in without)
+
+    def of_program(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        return None if SKIPPED.intersection(Path(entry.name).parts) else _as_root(entry)
+
+    def of_tree(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        return None if entry.name in left_out else _as_root(entry)
+
     with tarfile.open(fileobj=stream, mode="w|") as tar:
         for relative, source in sources.items():
-            place = DEFAULT_ROOT.relative_to("/") / relative
-            tar.add(source, arcname=str(place), filter=_as_root)
+            kind = of_program if relative == "code" else of_tree
+            tar.add(source, arcname=str(top / relative), filter=kind)
 
 
 def program_folder(program: Path) -> Path:
     """`program`, if it is of a size that a program has."""
     total = 0
     for folder, folders, files in os.walk(program):
-        folders[:] = [name for name in folders if name not in _SKIPPED]
+        folders[:] = [name for name in folders if name not in SKIPPED]
         total += sum(Path(folder, name).lstat().st_size for name in files)
         if total > PROGRAM_LIMIT:
             raise RequestError(
@@ -197,9 +306,10 @@ def program_folder(program: Path) -> Path:
     return program
 
 
-def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    if _SKIPPED.intersection(Path(entry.name).parts):
-        return None
+def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"
+    if entry.isreg():
+        # Objects of a store are read-only; the container's copies of them are its own.
+        entry.mode |= 0o600
     return entry

@@ -1,6 +1,10 @@
 """Run a command in a mount namespace that shows a host folder as /opt/ml.
 
-    unshare --mount … python -I -m sagemaker_byoc.local.engines.namespace ROOT [DST=SRC …] -- CMD …
+    unshare --mount … python -I -m sagemaker_byoc.local.engines.namespace ROOT [WORD …] -- CMD …
+
+where a WORD is DST=SRC (SRC is shown, read-only, at DST: relative to /opt/ml, or absolute),
+@hostname=NAME (in a UTS namespace of its own) or @loopback (in a network namespace of its own,
+whose `lo` is switched on).
 
 Runs inside the new namespace, mounts, and becomes the command: its pid and signals are the
 caller's child's. Nothing of the mounts is seen outside, and nothing is left when it ends.
@@ -9,7 +13,10 @@ caller's child's. Nothing of the mounts is seen outside, and nothing is left whe
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import socket
+import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,9 +30,15 @@ _MS_REMOUNT = 32
 _MS_BIND = 4096
 _MS_REC = 16384
 _MNT_DETACH = 2
+# <linux/sockios.h>, <linux/if.h>
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 1
 
 CANNOT_MOUNT = 126
 """Exit code when the namespace can't be prepared: nothing has been run."""
+
+HOSTNAME = "@hostname="
+LOOPBACK = "@loopback"
 
 
 def mount(source: str, target: Path, flags: int, kind: str | None = None) -> None:
@@ -73,20 +86,41 @@ def make_mount_point(target: Path, scratch: Path) -> None:
     scratch.rmdir()
 
 
+def switch_on_loopback() -> None:
+    """A new network namespace has `lo`, switched off."""
+    request = struct.pack("16sh14x", b"lo", _IFF_UP)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
+
+
+def prepare(root: Path, words: Sequence[str]) -> None:
+    """Raises OSError."""
+    make_mount_point(DEFAULT_ROOT, root / ".behind")
+    bind(root, DEFAULT_ROOT)
+    for word in words:
+        if word.startswith(HOSTNAME):
+            socket.sethostname(word.removeprefix(HOSTNAME))
+        elif word == LOOPBACK:
+            switch_on_loopback()
+        else:
+            place, _, source = word.partition("=")
+            bind(Path(source), DEFAULT_ROOT / place, read_only=True)
+
+
 def main(arguments: Sequence[str]) -> NoReturn:
     split = arguments.index("--")
-    root, *pairs = arguments[:split]
+    root, *words = arguments[:split]
     command = arguments[split + 1 :]
     try:
-        make_mount_point(DEFAULT_ROOT, Path(root, ".behind"))
-        bind(Path(root), DEFAULT_ROOT)
-        for pair in pairs:
-            relative, _, source = pair.partition("=")
-            bind(Path(source), DEFAULT_ROOT / relative, read_only=True)
+        prepare(Path(root), words)
     except OSError as error:
-        sys.stderr.write(f"byoc: can't mount {error.filename}: {error.strerror}\n")
+        sys.stderr.write(f"byoc: can't mount {error.filename or root}: {error.strerror}\n")
         raise SystemExit(CANNOT_MOUNT) from error
-    os.execvp(command[0], list(command))  # noqa: S606 - to become the command is the point
+    try:
+        os.execvp(command[0], list(command))  # noqa: S606 - to become the command is the point
+    except OSError as error:
+        sys.stderr.write(f"byoc: can't run {command[0]!r}: {error.strerror}\n")
+        raise SystemExit(127 if isinstance(error, FileNotFoundError) else CANNOT_MOUNT) from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The engine without images: the contract's command as a plain process of this interpreter.
+"""The engine without images: the contract's command as a plain process of a Python on this machine.
 
 Its /opt/ml is a mount namespace of its own; where the kernel forbids that, the tree is moved with
 SAGEMAKER_BASE_DIR, which programs that read SM_* follow and programs that write "/opt/ml" don't.
@@ -6,19 +6,22 @@ SAGEMAKER_BASE_DIR, which programs that read SM_* follow and programs that write
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sagemaker_byoc.contract import environment, lifecycle
-from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT
-from sagemaker_byoc.local.engines.container import Container, ContainerSpec
+from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
+from sagemaker_byoc.local.engines import inhabitants, namespace
+from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network
+from sagemaker_byoc.local.engines.reach import Reach
 from sagemaker_byoc.local.errors import MachineError
 
 ROOMS = {
@@ -38,6 +41,14 @@ class ProcessEngine:
 
     unshare: tuple[str, ...]
     name: str = "process"
+    shares_files: bool = True
+    interface: str = "lo"
+    """The hosts of a job are addresses of one loopback interface."""
+
+    @property
+    def protects_inputs(self) -> bool:
+        """A namespace shows them read-only; a link does not."""
+        return bool(self.unshare)
 
     @classmethod
     def detect(cls, scratch: Path) -> ProcessEngine:
@@ -48,23 +59,54 @@ class ProcessEngine:
         return cls(())
 
     def start(self, spec: ContainerSpec) -> Container:
-        room = ROOMS[spec.argument]
-        command = [sys.executable, "-I", "-m", room, spec.argument]
         variables = {key: os.environ[key] for key in _INHERITED if key in os.environ}
         variables |= _own_variables(spec)
+        command = _command(spec)
         if self.unshare:
             command = self._in_namespace(spec, command)
         else:
             _show_inputs(spec)
             variables[BASE_DIR] = str(spec.tree.root)
         variables |= spec.environment
-        return ProcessContainer(_popen(command, variables))
+        folder = spec.environment.get(PROGRAM_DIR) if spec.entrypoint else None
+        return ProcessContainer(_popen(command, variables, folder), spec.tree)
 
     def _in_namespace(self, spec: ContainerSpec, command: list[str]) -> list[str]:
         for relative in spec.inputs:
             (spec.tree.root / relative).mkdir(parents=True, exist_ok=True)
-        binds = [f"{relative}={source.resolve()}" for relative, source in spec.inputs.items()]
-        return [*self.unshare, *_inside(spec.tree.root), *binds, "--", *command]
+        words = [f"{relative}={source.resolve()}" for relative, source in spec.inputs.items()]
+        unshare = [*self.unshare]
+        if spec.network is not None:
+            # Without one of its own, sethostname() would rename the machine.
+            unshare.append("--uts")
+            words.append(f"{namespace.HOSTNAME}{spec.hostname}")
+            words.append(f"/etc/hosts={_write_hosts(spec)}")
+            if spec.network.isolated:
+                unshare.append("--net")
+                words.append(namespace.LOOPBACK)
+        return [*unshare, *_inside(spec.tree.root), *words, "--", *command]
+
+    def open_network(self, network: Network) -> None:
+        """Raises MachineError for what addresses of `lo` can't do."""
+        if len(network.hosts) == 1:
+            return
+        if not self.unshare:
+            raise MachineError(
+                f"{len(network.hosts)} hosts need names, and this kernel forbids the namespace "
+                "that would give them",
+                cure="Use one instance, or --engine docker",
+            )
+        if network.isolated:
+            raise MachineError(
+                "the process engine can't isolate several hosts and leave them connected",
+                cure="Use one instance, EnableNetworkIsolation=False, or --engine docker",
+            )
+
+    def close_network(self, network: Network) -> None:
+        """Nothing to do: the names went with the namespaces."""
+
+    def sweep(self, labels: Mapping[str, str], trees: Sequence[Tree]) -> int:  # noqa: ARG002 - processes have none
+        return sum(inhabitants.end(tree) for tree in trees)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +114,7 @@ class ProcessContainer:
     """A process group whose leader is the contract's command."""
 
     process: subprocess.Popen[str]
+    tree: Tree
 
     def lines(self) -> Iterator[str]:
         assert self.process.stdout is not None
@@ -83,6 +126,12 @@ class ProcessContainer:
         returncode = self.process.poll()
         return None if returncode is None else lifecycle.exit_code_of(returncode)
 
+    def reach(self) -> Reach | None:
+        ended = self.process.poll() is not None
+        return (
+            None if ended else Reach(self.process.pid, has_own_network=False, address="127.0.0.1")
+        )
+
     def wait(self) -> int:
         return lifecycle.exit_code_of(self.process.wait(timeout=_END_SECONDS))
 
@@ -93,20 +142,34 @@ class ProcessContainer:
         except subprocess.TimeoutExpired:
             self.close()
 
+    def fetch(self, relative: str) -> None:
+        """Nothing to do: the container writes into the tree itself."""
+
     def collect(self) -> None:
-        """Nothing to do: the container wrote into the tree itself."""
+        """Nothing to do, as for `fetch`."""
 
     def close(self) -> None:
-        """End what is left of the group; a container leaves no process behind."""
+        """End what is left of it, in whatever group; a container leaves no process behind."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        inhabitants.end(self.tree)
         self.process.wait()
 
 
-def _popen(command: list[str], variables: dict[str, str]) -> subprocess.Popen[str]:
+def _command(spec: ContainerSpec) -> list[str]:
+    if spec.entrypoint:
+        return [*spec.entrypoint, *spec.command]
+    interpreter = str(spec.interpreter or sys.executable)
+    return [interpreter, "-I", "-m", ROOMS[spec.argument], *spec.command]
+
+
+def _popen(
+    command: list[str], variables: dict[str, str], folder: str | None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command,
         env=variables,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -130,12 +193,39 @@ def _mounts(unshare: tuple[str, ...], scratch: Path) -> bool:
 
 def _own_variables(spec: ContainerSpec) -> dict[str, str]:
     variables = {}
+    if spec.interpreter is not None:
+        # `python`, `train` and what else its environment has, as in an image's PATH.
+        path = os.environ.get("PATH", os.defpath)
+        variables["PATH"] = f"{spec.interpreter.parent}{os.pathsep}{path}"
     if spec.program is not None:
         variables[environment.SUBMIT_DIRECTORY] = str(spec.program.resolve())
     if spec.port is not None:
         variables["SAGEMAKER_BIND_TO_PORT"] = str(spec.port)
         variables["BYOC_BIND_HOST"] = "127.0.0.1"
+    if spec.gpus == 0:
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    elif spec.gpus is not None:
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in range(spec.gpus))
     return variables
+
+
+def _write_hosts(spec: ContainerSpec) -> Path:
+    """A table of its job's hosts, beside the tree."""
+    assert spec.network is not None
+    addresses = host_addresses(spec.network)
+    lines = ["127.0.0.1 localhost", *(f"{addresses[host]} {host}" for host in spec.network.hosts)]
+    table = spec.tree.root.with_name(f"{spec.tree.root.name}.hosts")
+    table.write_text("\n".join(lines) + "\n")
+    return table
+
+
+def host_addresses(network: Network) -> dict[str, str]:
+    """An address of 127/8 for each host, most likely other ones than another job's."""
+    second, third, first = hashlib.sha256(network.name.encode()).digest()[:3]
+    return {
+        host: f"127.{1 + (second + place // 250) % 254}.{third}.{1 + (first + place) % 250}"
+        for place, host in enumerate(network.hosts)
+    }
 
 
 def _show_inputs(spec: ContainerSpec) -> None:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import shutil
 import socket
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,18 +13,18 @@ from sagemaker_byoc.contract import archives, environment, lifecycle
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
-from sagemaker_byoc.local.errors import LocalError, MachineError, RequestError
+from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.local.hosting.health import (
+    LOG_SECONDS,
+    ContainerLog,
+    EndpointError,
+    wait_until_healthy,
+)
 from sagemaker_byoc.local.names import check_name
 
+__all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]
+
 DEFAULT_IMAGE = "byoc-serve"
-_LAST_LINES = 20
-_LOG_SECONDS = 10.0
-"""A log ends with its container; this bounds the wait for it."""
-_POLL = 0.1
-
-
-class EndpointError(LocalError):
-    """The container ended, or did not become healthy in time; `what` says which, with its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,27 +43,6 @@ class EndpointRequest:
     startup_timeout: float = hosting.STARTUP_TIMEOUT.value
 
 
-class ContainerLog(threading.Thread):
-    """Hands on a container's log while it runs, and keeps its end."""
-
-    def __init__(self, container: Container, on_line: Callable[[str], None]) -> None:
-        super().__init__(daemon=True)
-        self._container = container
-        self._on_line = on_line
-        self._last: deque[str] = deque(maxlen=_LAST_LINES)
-
-    def run(self) -> None:
-        for line in self._container.lines():
-            self._last.append(line)
-            self._on_line(line)
-
-    def end(self) -> str:
-        """The last lines, indented; of a container that has ended, up to its very last."""
-        if self._container.exit_code() is not None:
-            self.join(_LOG_SECONDS)
-        return "".join(f"\n  {line}" for line in self._last) or " (it is empty)"
-
-
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A running endpoint at `url`."""
@@ -82,7 +57,7 @@ class Endpoint:
     def stop(self) -> int:
         """SIGTERM, up to 30 s for what is in flight, SIGKILL; the container's exit code."""
         self.container.stop(lifecycle.SERVE_STOP_GRACE.value)
-        self.log.join(_LOG_SECONDS)
+        self.log.join(LOG_SECONDS)
         return self.container.wait()
 
 
@@ -105,7 +80,7 @@ def open_endpoint(
             yield Endpoint(container, f"http://127.0.0.1:{request.port}", log)
         finally:
             container.close()
-            log.join(_LOG_SECONDS)
+            log.join(LOG_SECONDS)
     finally:
         shutil.rmtree(request.work, ignore_errors=True)
 
@@ -127,40 +102,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def wait_until_healthy(container: Container, port: int, timeout: float, log: ContainerLog) -> None:
-    """Ping as SageMaker does until 200; raise EndpointError as soon as that can't come any more."""
-    deadline = time.monotonic() + timeout
-    answer = "no answer"
-    while time.monotonic() < deadline:
-        code = container.exit_code()
-        if code is not None:
-            raise EndpointError(
-                f"the serving container ended with exit code {code}; its log ends:{log.end()}",
-                cure="Mend what its log names, then serve again",
-            )
-        status, answer = ping(port)
-        if status == http.client.OK:
-            return
-        time.sleep(_POLL)
-    raise EndpointError(
-        f"/ping was not 200 within {timeout:.0f} s ({answer}); its log ends:{log.end()}",
-        cure="Load the model faster, or give more time with --startup-timeout",
-    )
-
-
-def ping(port: int) -> tuple[int, str]:
-    """Status and text of one GET /ping; status 0 where nothing answered within SageMaker's 2 s."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=hosting.PING_TIMEOUT.value)
-    try:
-        connection.request("GET", hosting.PING.value)
-        response = connection.getresponse()
-        return response.status, f"{response.status} {response.read(500).decode(errors='replace')}"
-    except (OSError, http.client.HTTPException) as error:
-        return 0, str(error) or type(error).__name__
-    finally:
-        connection.close()
 
 
 def _lay_out(request: EndpointRequest, tree: Tree) -> ContainerSpec:

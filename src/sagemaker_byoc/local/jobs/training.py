@@ -1,28 +1,37 @@
-"""One training job on this machine: tree → container → log → artifacts → verdict."""
+"""One training job of `byoc train`: folders in, archives out, no region around it."""
 
 from __future__ import annotations
 
 import shutil
-import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sagemaker_byoc.contract import archives, environment, lifecycle, limits
-from sagemaker_byoc.contract.channels import Channel, check_channels, write_channels
-from sagemaker_byoc.contract.cluster import Cluster
-from sagemaker_byoc.contract.failure import read_failure
+from sagemaker_byoc.contract import archives, environment, lifecycle
+from sagemaker_byoc.contract.channels import Channel, check_channels
+from sagemaker_byoc.contract.cluster import DEFAULT_HOST, Cluster
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
-from sagemaker_byoc.local.errors import LocalError, RequestError
+from sagemaker_byoc.local.engines.container import ContainerSpec, Engine
+from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.local.jobs.control import StopSwitch
+from sagemaker_byoc.local.jobs.hosts import Hosts, Outcome
+from sagemaker_byoc.local.jobs.stage import write_config
+from sagemaker_byoc.local.jobs.verdict import failure_reason
 from sagemaker_byoc.local.names import check_name
 
+__all__ = [
+    "DEFAULT_IMAGE",
+    "Status",
+    "StopSwitch",
+    "TrainingRequest",
+    "TrainingResult",
+    "run_training_job",
+]
+
 DEFAULT_IMAGE = "byoc-train"
-_STOP_POLL = 0.2
 _ACCOUNT_ARN = "arn:aws:sagemaker:local:000000000000:training-job/"
 
 
@@ -62,23 +71,6 @@ class TrainingResult:
     """From the container's start to its end."""
 
 
-class StopSwitch:
-    """Asked to stop, from a signal handler or another thread, a running job ends with SIGTERM."""
-
-    def __init__(self) -> None:
-        self._asked = threading.Event()
-
-    def ask(self) -> None:
-        self._asked.set()
-
-    @property
-    def asked(self) -> bool:
-        return self._asked.is_set()
-
-    def wait(self, timeout: float) -> bool:
-        return self._asked.wait(timeout)
-
-
 def run_training_job(
     request: TrainingRequest, engine: Engine, on_line: Callable[[str], None], stop: StopSwitch
 ) -> TrainingResult:
@@ -90,18 +82,19 @@ def run_training_job(
     check(request)
     work = request.output / ".work"
     tree = Tree(work)
+    hosts = Hosts()
+
+    def on_host_line(_host: str, line: str) -> None:
+        on_line(line)
+
     try:
-        spec = _lay_out(request, tree)
-        started = time.monotonic()
-        container = engine.start(spec)
+        hosts.start(engine, {DEFAULT_HOST: _lay_out(request, tree)}, on_host_line)
         try:
-            _follow(container, on_line, stop)
-            code = container.wait()
-            seconds = time.monotonic() - started
-            container.collect()
+            outcome = hosts.wait(stop, on_host_line, lambda: lifecycle.TRAIN_STOP_GRACE.value)
+            hosts.containers[DEFAULT_HOST].collect()
         finally:
-            container.close()
-        return _verdict(request, tree, code, seconds, stopped=stop.asked)
+            hosts.close()
+        return _verdict(request, tree, outcome)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         with suppress(OSError):  # which it is where there are artifacts
@@ -123,11 +116,12 @@ def check(request: TrainingRequest) -> None:
 
 def _lay_out(request: TrainingRequest, tree: Tree) -> ContainerSpec:
     shutil.rmtree(tree.root, ignore_errors=True)
-    for folder in tree.written_by_training:
-        folder.mkdir(parents=True)
-    Hyperparameters(request.hyperparameters).write(tree)
-    write_channels(tree, {name: Channel(name) for name in request.channels})
-    Cluster().write(tree)
+    write_config(
+        tree,
+        hyperparameters=request.hyperparameters,
+        channels=[Channel(name) for name in request.channels],
+        cluster=Cluster(),
+    )
     return ContainerSpec(
         name=f"byoc-{request.name}-algo-1",
         argument=lifecycle.TRAIN_ARGUMENT.value,
@@ -154,45 +148,16 @@ def _platform(request: TrainingRequest) -> dict[str, str]:
     return variables
 
 
-def _follow(container: Container, on_line: Callable[[str], None], stop: StopSwitch) -> None:
-    """Relay the log to its end; a stop is carried out from a thread beside it."""
-    ended = threading.Event()
-
-    def stopper() -> None:
-        while not ended.is_set():
-            if stop.wait(timeout=_STOP_POLL):
-                try:
-                    container.stop(lifecycle.TRAIN_STOP_GRACE.value)
-                except LocalError as error:
-                    on_line(f"byoc: the job could not be stopped: {error}")
-                return
-
-    thread = threading.Thread(target=stopper, daemon=True)
-    thread.start()
-    try:
-        for line in container.lines():
-            on_line(line)
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _verdict(
-    request: TrainingRequest, tree: Tree, code: int, seconds: float, *, stopped: bool
-) -> TrainingResult:
+def _verdict(request: TrainingRequest, tree: Tree, outcome: Outcome) -> TrainingResult:
     model = request.output / archives.MODEL_ARCHIVE
     output = request.output / archives.OUTPUT_ARCHIVE
-    reason = None
-    if code == 0:
-        status = Status.STOPPED if stopped else Status.COMPLETED
-    else:
-        status = Status.STOPPED if stopped else Status.FAILED
-        reason = f"AlgorithmError: {read_failure(tree) or 'no failure file'}, exit code: {code}"
+    code = outcome.codes[DEFAULT_HOST]
+    ended = Status.FAILED if code else Status.COMPLETED
     return TrainingResult(
-        status=status,
+        status=Status.STOPPED if outcome.stopped else ended,
         exit_code=code,
-        failure_reason=None if reason is None else reason[: limits.FAILURE_REASON.value],
+        failure_reason=failure_reason(tree, code) if code else None,
         model=model if archives.pack(tree.model, model) else None,
         output=output if archives.pack(tree.output_data, output) else None,
-        seconds=seconds,
+        seconds=outcome.seconds,
     )

@@ -1,21 +1,34 @@
-"""Log lines on disk: GROUP/STREAM.log, one line an event, "MILLISECONDS TEXT"."""
+"""Log lines on disk: GROUP/STREAM.log, one line an event; see reading.py for their form."""
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote
 
+from sagemaker_byoc.local.logs import reading
+from sagemaker_byoc.local.logs.reading import Event, Located
+
+__all__ = ["Event", "Located", "LogStore", "LogStream", "StreamFacts"]
+
+LONGEST_FILE_NAME = 240
+"""Of a quoted name; file systems take 255 bytes."""
+
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    milliseconds: int
-    """Since 1970, when it was written; never less than that of the event before."""
-    text: str
+class StreamFacts:
+    """What DescribeLogStreams tells; times in milliseconds since 1970, None without events."""
+
+    name: str
+    created: int
+    first: int | None
+    last: int | None
+    size: int
 
 
 class LogStream:
@@ -28,11 +41,17 @@ class LogStream:
         self._last = 0
 
     def write(self, text: str) -> None:
-        """One event; a line feed within it starts another."""
+        """One event of now; a line feed within it starts another."""
         with self._lock:
             self._last = max(self._last, time.time_ns() // 1_000_000)
-            lines = text.split("\n")
-            self._file.write("".join(f"{self._last} {line}\n" for line in lines).encode())
+            events = (Event(self._last, line) for line in text.split("\n"))
+            self._file.write(b"".join(reading.encode(event) for event in events))
+
+    def put(self, events: Iterable[Event]) -> int:
+        """Events with times of their own, and line feeds within; the size of the file after."""
+        with self._lock:
+            self._file.write(b"".join(reading.encode(event) for event in events))
+            return self._file.tell()
 
     def close(self) -> None:
         self._file.close()
@@ -47,29 +66,97 @@ class LogStore:
     def open(self, group: str, stream: str) -> LogStream:
         return LogStream(self._path(group, stream))
 
+    def create_group(self, group: str) -> bool:
+        """False where it exists."""
+        try:
+            self._folder(group).mkdir(parents=True)
+        except FileExistsError:
+            return False
+        return True
+
+    def create_stream(self, group: str, stream: str) -> bool:
+        """False where it exists."""
+        try:
+            self._path(group, stream).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def delete_group(self, group: str) -> None:
+        shutil.rmtree(self._folder(group), ignore_errors=True)
+
+    def delete_stream(self, group: str, stream: str) -> None:
+        self._path(group, stream).unlink(missing_ok=True)
+
+    def has_group(self, group: str) -> bool:
+        return self._folder(group).is_dir()
+
+    def has_stream(self, group: str, stream: str) -> bool:
+        return self._path(group, stream).is_file()
+
     def groups(self) -> list[str]:
         if not self._root.is_dir():
             return []
         return sorted(unquote(folder.name) for folder in self._root.iterdir() if folder.is_dir())
 
+    def created(self, group: str) -> int:
+        """Milliseconds since 1970; 0 for a group that is not there."""
+        try:
+            return self._folder(group).stat().st_ctime_ns // 1_000_000
+        except FileNotFoundError:
+            return 0
+
+    def size(self, group: str) -> int:
+        """Bytes of all its streams."""
+        return sum(file.stat().st_size for file in self._folder(group).glob("*.log"))
+
     def streams(self, group: str, prefix: str = "") -> list[str]:
-        folder = self._root / quote(group, safe="")
+        folder = self._folder(group)
         if not folder.is_dir():
             return []
         names = (unquote(file.name.removesuffix(".log")) for file in folder.glob("*.log"))
         return sorted(name for name in names if name.startswith(prefix))
 
-    def events(self, group: str, stream: str) -> Iterator[Event]:
-        """In order; a last line that is still being written is left out."""
+    def facts(self, group: str, stream: str) -> StreamFacts:
+        path = self._path(group, stream)
+        first = next(reading.forward(path), None)
+        last = next(reading.backward(path), None)
         try:
-            file = open(self._path(group, stream), "rb")  # noqa: SIM115 - closed below
+            status = path.stat()
         except FileNotFoundError:
-            return
-        with file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    time_text, _, text = line[:-1].decode(errors="replace").partition(" ")
-                    yield Event(int(time_text), text)
+            return StreamFacts(stream, 0, None, None, 0)
+        changed = status.st_ctime_ns // 1_000_000
+        return StreamFacts(
+            name=stream,
+            created=changed if first is None else first.event.milliseconds,
+            first=None if first is None else first.event.milliseconds,
+            last=None if last is None else last.event.milliseconds,
+            size=status.st_size,
+        )
+
+    def events(self, group: str, stream: str) -> Iterator[Event]:
+        """In the order of writing; a last line that is still being written is left out."""
+        return (located.event for located in self.forward(group, stream))
+
+    def forward(self, group: str, stream: str, start: int = 0) -> Iterator[Located]:
+        return reading.forward(self._path(group, stream), start)
+
+    def backward(self, group: str, stream: str, end: int | None = None) -> Iterator[Located]:
+        return reading.backward(self._path(group, stream), end)
+
+    def _folder(self, group: str) -> Path:
+        return self._root / _file_name(group)
 
     def _path(self, group: str, stream: str) -> Path:
-        return self._root / quote(group, safe="") / f"{quote(stream, safe='')}.log"
+        return self._folder(group) / f"{_file_name(stream)}.log"
+
+
+def _file_name(name: str) -> str:
+    """Without a leading dot, or `..` would be the folder above."""
+    quoted = quote(name, safe="")
+    return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
+
+
+def fits(name: str) -> bool:
+    """Whether `name` may become a file's name."""
+    return len(_file_name(name)) <= LONGEST_FILE_NAME

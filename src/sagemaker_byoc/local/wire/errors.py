@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class AwsError(Exception):
     """`code` and `message` reach the client in the protocol of its request.
@@ -26,3 +28,13 @@ class EntityTooLargeError(AwsError):
 def not_found(text: str) -> AwsError:
     """SageMaker's answer for what is not there; boto3's *_deleted waiters rely on the code."""
     return AwsError("ValidationException", text)
+
+
+def unknown_operation(service: str, operation: str, supported: Iterable[str]) -> AwsError:
+    """Names what was asked for, and all that could have been."""
+    asked = f"{service}:{operation}" if operation else f"{service} without an operation's name"
+    known = ", ".join(sorted(supported)) or "none of its operations"
+    return AwsError(
+        "UnknownOperationException",
+        f"{asked} is not supported by this local region. Supported of {service}: {known}",
+    )

@@ -1,4 +1,7 @@
-"""The front as a process: `python -m sagemaker_byoc.serving.front SETTINGS HTTP_FD LINK_FD`."""
+"""The front as a process: `python -m sagemaker_byoc.serving.front SETTINGS DESCRIPTORS`.
+
+The descriptors: the HTTP socket, the link's, the supervisor's channel.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from sagemaker_byoc.serving.settings import Settings
 
 
 def main(arguments: list[str]) -> None:
-    settings, http_fd, link_fd = arguments
+    settings, *descriptors = arguments
+    http_fd, link_fd, channel_fd = map(int, descriptors)
     processes.end_with_parent()
     application = FrontApplication(
-        Settings.from_json(settings), http_fd=int(http_fd), link_fd=int(link_fd)
+        Settings.from_json(settings), http_fd=http_fd, link_fd=link_fd, channel_fd=channel_fd
     )
     application.run()
 

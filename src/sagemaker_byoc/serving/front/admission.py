@@ -5,24 +5,33 @@ from __future__ import annotations
 from sagemaker_byoc.serving.errors import Unavailable
 
 
+class Room:
+    """Bytes of bodies; models that share a memory share it."""
+
+    __slots__ = ("held", "most")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+
+    def fits(self, size: int) -> bool:
+        """A body that alone exceeds the limit is let in when it is alone."""
+        return self.held == 0 or self.held + size <= self.most
+
+
 class Admission:
     """Counts what was let in; no lock, since one event loop owns it."""
 
-    def __init__(self, *, requests: int, bytes_: int) -> None:
+    def __init__(self, *, requests: int, room: Room) -> None:
         self._most_requests = requests
-        self._most_bytes = bytes_
+        self.room = room
         self.requests = 0
-        self.bytes = 0
 
     def admit(self) -> Permit:
         if self.requests >= self._most_requests:
             raise Unavailable(f"{self.requests} requests are under way or wait already")
         self.requests += 1
         return Permit(self)
-
-    def fits(self, size: int) -> bool:
-        """A body that alone exceeds the limit is let in when it is alone."""
-        return self.bytes == 0 or self.bytes + size <= self._most_bytes
 
 
 class Permit:
@@ -39,16 +48,17 @@ class Permit:
         admission = self._admission
         if admission is None or size <= self._bytes:
             return
-        admission.bytes -= self._bytes
-        fits = admission.fits(size)
+        room = admission.room
+        room.held -= self._bytes
+        fits = room.fits(size)
         if fits:
             self._bytes = size
-        admission.bytes += self._bytes
+        room.held += self._bytes
         if not fits:
-            raise Unavailable(f"The bodies under way hold {admission.bytes} bytes already")
+            raise Unavailable(f"The bodies under way hold {room.held} bytes already")
 
     def release(self) -> None:
         admission, self._admission = self._admission, None
         if admission is not None:
             admission.requests -= 1
-            admission.bytes -= self._bytes
+            admission.room.held -= self._bytes

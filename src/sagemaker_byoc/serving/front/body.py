@@ -48,6 +48,18 @@ async def read_body(
             raise _too_slow(collector.size) from error
 
 
+async def read_small(receive: Receive, limit: int) -> bytes:
+    """The whole body of a request that manages something."""
+    body: bytes = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise PayloadTooLarge(f"The limit of this route is {limit} bytes")
+        if not message.get("more_body"):
+            return body
+
+
 _NOTHING: dict[str, Any] = {"body": b"", "more_body": False}
 
 

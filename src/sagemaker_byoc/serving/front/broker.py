@@ -8,14 +8,14 @@ loop owns the broker: no locks, and nothing here waits.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sagemaker_byoc.serving.bodies import BUNDLE, Body
+from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import Unavailable
 from sagemaker_byoc.serving.front.admission import Admission, Permit
 from sagemaker_byoc.serving.front.batching import BatchLimit
+from sagemaker_byoc.serving.front.hooks import Hooks
 from sagemaker_byoc.serving.front.stream import Stream
 from sagemaker_byoc.serving.front.tickets import (
     End,
@@ -27,13 +27,11 @@ from sagemaker_byoc.serving.front.tickets import (
     Ticket,
     end_stuck,
 )
+from sagemaker_byoc.serving.front.waiting import Waiting
 from sagemaker_byoc.serving.link import ClosedError, LinkError
 
-BATCH_BYTES = BUNDLE
-"""Bytes of bodies that go to a worker together, unless one alone has more."""
 
-
-class Broker:
+class Broker(Hooks):
     """Slots, the queue in front of them, and the clock."""
 
     def __init__(
@@ -45,11 +43,17 @@ class Broker:
         target: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self.admission = admission
+        self.model = ""
+        """Its name on a multi-model endpoint."""
         self.has_app = False
+        self.has_chat = False
+        self.has_adapters = False
+        self.conversations = False
+        """Whether the handlers' file has a bidirectional_fn."""
         self.restarts = 0
-        self.on_batch: Callable[[float], None] = _nothing
-        self.queue: deque[Ticket] = deque()
+        self.waiting = Waiting(lambda ticket: self._end(ticket, End.EXPIRED))
         self._stuck_grace = stuck_grace
         self._clock = clock
         self._slots = {index: Slot(BatchLimit(target)) for index in range(slots)}
@@ -71,14 +75,25 @@ class Broker:
         body: Body,
         deadline: float,
         done: Callable[[Ticket, Outcome], None],
+        slot: int | None = None,
     ) -> Ticket:
-        """To an idle worker at once, else into the queue."""
+        """To an idle worker at once, else into the queue; `slot` is the only one that will do."""
         self._last_id += 1
-        ticket = Ticket(self._last_id, meta, body, deadline, done, self._clock())
-        self.queue.append(ticket)
+        ticket = Ticket(self._last_id, meta, body, deadline, done, self._clock(), slot=slot)
+        self.waiting.add(ticket)
         self._dispatch()
         self._tell()
         return ticket
+
+    def instruct(
+        self, slot: int, meta: Mapping[str, Any], done: Callable[[Ticket, Outcome], None]
+    ) -> None:
+        """What a worker is to do before all that waits."""
+        self._last_id += 1
+        ticket = Ticket(self._last_id, meta, Body(), meta["deadline"], done, 0.0, slot=slot)
+        self.waiting.add(ticket)
+        self._dispatch()
+        self._tell()
 
     def abandon(self, ticket: Ticket) -> None:
         """Its client has gone: it never reaches a worker, or its worker stops streaming."""
@@ -97,6 +112,15 @@ class Broker:
 
     def lanes(self) -> list[Lane]:
         return [slot.lane for slot in self._slots.values() if slot.lane is not None]
+
+    def present(self) -> list[int]:
+        """Slots whose worker can take a request, now or when it is done with another."""
+        able = {SlotState.IDLE, SlotState.BUSY}
+        return [index for index, slot in self._slots.items() if slot.state in able]
+
+    def away(self) -> set[int]:
+        """Slots whose worker has ended, or not come back yet."""
+        return set(self._slots).difference(self.present())
 
     # ── what the workers' side reports ──
 
@@ -120,14 +144,17 @@ class Broker:
         slot.limit.open(batch)
         self.has_app = has_app
         self._set(slot, SlotState.IDLE)
+        self.on_ready()
         self._dispatch()
         self._tell()
 
-    def fail(self, lane: Lane, reason: str) -> None:
+    def fail(self, lane: Lane, reason: str, status: int = 500) -> None:
+        """The model can't be loaded; `status` says whether for want of memory."""
         slot = self._slot_of(lane)
         if slot is not None:
             slot.reason = reason
             self._set(slot, SlotState.FAILED)
+            self.on_failure(reason, status)
 
     def part(self, lane: Lane, ident: int, meta: Mapping[str, Any], body: Body) -> None:
         """A piece of a streamed reply; the first one, with its metadata, opens the stream."""
@@ -166,18 +193,26 @@ class Broker:
         """The worker is gone; only the requests that it ran end with it."""
         slot = self._slot_of(lane)
         if slot is not None:
+            self.on_lost(lane)
             self._lose(slot)
             self._dispatch()
             self._tell()
+
+    def shut(self) -> None:
+        """Its model is gone for good, and who waits for it waits in vain."""
+        for slot in self._slots.values():
+            if slot.lane is not None:
+                self._lose(slot)
+        for ticket in self.waiting.leave_all():
+            self._end(ticket, End.LOST)
+        self._tell()
 
     # ── the clock ──
 
     def tick(self) -> None:
         """End what is past its deadline; end workers that run on long after it."""
         now = self._clock()
-        for ticket in [ticket for ticket in self.queue if ticket.deadline <= now]:
-            self._end(ticket, End.EXPIRED)
-        self.queue = deque(ticket for ticket in self.queue if not ticket.is_over)
+        self.waiting.sweep(now)
         for slot in self._slots.values():
             for ticket in slot.running.values():
                 if ticket.deadline <= now:
@@ -199,44 +234,27 @@ class Broker:
 
     def _dispatch(self) -> None:
         """Hand waiting requests to idle workers."""
-        while self.queue:
-            slot = next((s for s in self._slots.values() if s.state is SlotState.IDLE), None)
-            if slot is None:
-                return
-            batch = self._take(slot.limit.now)
-            if batch:
-                self._hand(slot, batch)
-
-    def _take(self, most: int) -> list[Ticket]:
-        """What has queued, up to the limits; nobody who has ended already."""
-        batch: list[Ticket] = []
-        size = 0
-        now = self._clock()
-        while self.queue and len(batch) < most:
-            ticket = self.queue[0]
-            if batch and size + ticket.body.size > BATCH_BYTES:
-                break
-            self.queue.popleft()
-            if ticket.deadline <= now:
-                self._end(ticket, End.EXPIRED)
-            if not ticket.is_over:
-                batch.append(ticket)
-                size += ticket.body.size
-        return batch
+        for index, slot in self._slots.items():
+            while self.waiting and slot.state is SlotState.IDLE:
+                batch = self.waiting.take(index, slot.limit.now, self._clock())
+                if batch:
+                    self._hand(slot, batch)
+                elif not self.waiting.has_for(index):
+                    break
 
     def _hand(self, slot: Slot, batch: list[Ticket]) -> None:
         assert slot.lane is not None
         try:
             slot.lane.send(batch)
         except ClosedError:
-            self.queue.extendleft(reversed(batch))  # no worker has seen them
+            self.waiting.put_back(batch)  # no worker has seen them
             self._lose(slot)
             return
         except LinkError as error:
             if len(batch) == 1:
                 self._end(batch[0], End.UNSENDABLE, reason=str(error))
                 return
-            self.queue.extendleft(reversed(batch[1:]))
+            self.waiting.put_back(batch[1:])
             self._hand(slot, batch[:1])
             return
         now = self._clock()
@@ -252,8 +270,9 @@ class Broker:
         if slot.state is not SlotState.FAILED:
             slot.reason = "a model worker ended and is being restarted"
             self._set(slot, SlotState.LOST)
+        index = next(number for number, entry in self._slots.items() if entry is slot)
         running, slot.running = slot.running, {}
-        for ticket in running.values():
+        for ticket in (*running.values(), *self.waiting.leave(index)):
             self._end(ticket, End.LOST)
 
     def _end(
@@ -284,7 +303,3 @@ class Broker:
             finished, self._finished = self._finished, []
             for ticket, outcome in finished:
                 ticket.done(ticket, outcome)
-
-
-def _nothing(_size: float) -> None:
-    """Until someone counts batches."""

@@ -16,7 +16,6 @@ from typing import Any
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from sagemaker_byoc.contract import http
-from sagemaker_byoc.serving.bodies import INLINE
 from sagemaker_byoc.serving.front.invocation import Unsent
 from sagemaker_byoc.serving.front.replies import Answer
 from sagemaker_byoc.serving.front.tickets import Ticket
@@ -100,7 +99,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             and request.path == http.INVOCATIONS.value
             and request.method == "POST"
             and receiver._complete  # noqa: SLF001 - see the module's text
-            and receiver.buffered <= min(INLINE, self.app.payload)
+            and receiver.buffered <= self.app.direct
         )
 
     def _begin(self) -> None:

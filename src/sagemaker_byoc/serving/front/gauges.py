@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from sagemaker_byoc.serving.front.broker import Broker
+from sagemaker_byoc.serving.front.tickets import Lane
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def read(broker: Broker) -> dict[str, tuple[str, dict[str, float]]]:
-    lanes = broker.lanes()
-    resident = {f'{{slot="{lane.slot}"}}': float(_resident(lane.pid)) for lane in lanes}
+Gauges: TypeAlias = "dict[str, tuple[str, dict[str, float]]]"
+
+
+def read(brokers: Sequence[Broker], *, is_ready: bool) -> Gauges:
+    """Of all models together, but for the memory of each worker."""
+    resident = {
+        _labels(broker, lane): float(_resident(lane.pid))
+        for broker in brokers
+        for lane in broker.lanes()
+    }
+    waiting = sum(len(broker.waiting) for broker in brokers)
+    in_flight = sum(broker.admission.requests for broker in brokers)
+    held = sum(
+        {id(broker.admission.room): broker.admission.room.held for broker in brokers}.values()
+    )
+    ready = sum(len(broker.present()) for broker in brokers)
+    restarts = sum(broker.restarts for broker in brokers)
     return {
-        "ready": ("1 when /ping answers 200.", {"": float(broker.health().is_ready)}),
-        "queue_depth": ("Requests that wait for a worker.", {"": float(len(broker.queue))}),
-        "requests_in_flight": ("Requests let in.", {"": float(broker.admission.requests)}),
-        "bytes_in_flight": ("Bytes of their bodies.", {"": float(broker.admission.bytes)}),
-        "worker_restarts_total": ("Workers started again.", {"": float(broker.restarts)}),
+        "ready": ("1 when /ping answers 200.", {"": float(is_ready)}),
+        "workers_ready": ("Model workers that can answer.", {"": float(ready)}),
+        "queue_depth": ("Requests that wait for a worker.", {"": float(waiting)}),
+        "requests_in_flight": ("Requests let in.", {"": float(in_flight)}),
+        "bytes_in_flight": ("Bytes of their bodies.", {"": float(held)}),
+        "worker_restarts_total": ("Workers started again.", {"": float(restarts)}),
         "worker_resident_bytes": ("Memory of the model workers.", resident),
         "front_resident_bytes": ("Memory of the HTTP process.", {"": float(_resident("self"))}),
     }
+
+
+def _labels(broker: Broker, lane: Lane) -> str:
+    if not broker.model:
+        return f'{{slot="{lane.slot}"}}'
+    name = broker.model.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{{model="{name}"}}'
 
 
 def _resident(pid: int | str) -> int:

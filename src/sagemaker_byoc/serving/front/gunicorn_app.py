@@ -15,10 +15,15 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.workers import base
 
 from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN
+from sagemaker_byoc.serving.front import parser, websocket
 from sagemaker_byoc.serving.front.asgi import Front
+from sagemaker_byoc.serving.front.base import BaseFront
 from sagemaker_byoc.serving.front.http_worker import FrontWorker
+from sagemaker_byoc.serving.front.multi import ModelsFront
 from sagemaker_byoc.serving.settings import Settings
 
+MESSAGE = 16 * 2**20
+"""Bytes of one message of a two-way stream."""
 KEEPALIVE = 75
 """Seconds; longer than usual idle times of clients, so that it is they who close."""
 
@@ -46,34 +51,42 @@ class MemoryHeartbeat:
 class FrontApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     """The HTTP process; `load` runs in it, after the fork."""
 
-    def __init__(self, settings: Settings, *, http_fd: int, link_fd: int) -> None:
+    def __init__(self, settings: Settings, *, http_fd: int, link_fd: int, channel_fd: int) -> None:
         self._settings = settings
         self._http_fd = http_fd
         self._link_fd = link_fd
+        self._channel_fd = channel_fd
         super().__init__()
 
     def load_config(self) -> None:
-        for name, value in gunicorn_settings(self._http_fd).items():
+        for name, value in gunicorn_settings(self._http_fd, self._settings).items():
             self.cfg.set(name, value)
 
-    def load(self) -> Front:
-        return Front(self._settings, socket.socket(fileno=os.dup(self._link_fd)))
+    def load(self) -> BaseFront:
+        link = socket.socket(fileno=os.dup(self._link_fd))
+        if self._settings.is_multi_model:
+            channel = socket.socket(fileno=os.dup(self._channel_fd))
+            return ModelsFront(self._settings, link, channel)
+        return Front(self._settings, link)
 
     def run(self) -> None:
         base.WorkerTmp = MemoryHeartbeat
+        websocket.install()
+        parser.install()
         super().run()
 
 
-def gunicorn_settings(http_fd: int) -> Mapping[str, object]:
+def gunicorn_settings(http_fd: int, settings: Settings) -> Mapping[str, object]:
     """One process, so that the broker is one."""
     return {
         "bind": f"fd://{http_fd}",
         "workers": 1,  # WEB_CONCURRENCY must not make it two
         "worker_class": FrontWorker,
-        "asgi_loop": "auto",  # uvloop where it is installed
+        "asgi_loop": settings.event_loop,  # uvloop where it is installed
         "http_parser": "auto",  # the one in C where it is installed
         "asgi_lifespan": "off",
         "asgi_disconnect_grace_period": 0,  # a request whose client has gone learns it at once
+        "websocket_max_message_size": min(MESSAGE, settings.payload or MESSAGE),
         "timeout": 0,  # it would kill all requests for one; deadlines are the broker's
         "graceful_timeout": SERVE_DRAIN.value,
         "keepalive": KEEPALIVE,

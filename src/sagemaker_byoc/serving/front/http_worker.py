@@ -10,7 +10,7 @@ from typing import Any
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
 
-from sagemaker_byoc.serving.front.asgi import Front
+from sagemaker_byoc.serving.front.base import BaseFront
 from sagemaker_byoc.serving.front.connection import FrontProtocol
 
 HEARTBEAT = 1.0
@@ -20,7 +20,7 @@ BACKLOG = 2048
 class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
     """Serves one application that must be opened and closed on the event loop."""
 
-    asgi: Front
+    asgi: BaseFront
 
     def init_process(self) -> None:
         # gunicorn notes on the class that asks whether its parser in C is there, and then looks on
@@ -65,11 +65,13 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
             await asyncio.sleep(0)  # it was established before we stopped
         for server in self.servers:
             server.close()
+        drain = self.loop.create_task(self.asgi.drain())
         until = self.loop.time() + self.cfg.graceful_timeout
         while self.connections and self.loop.time() < until and not self._quick_shutdown:
             for connection in list(self.connections):
                 connection.close_if_idle()
             await asyncio.sleep(0.02)
+        drain.cancel()
 
 
 def _has_connection(listener: Any) -> bool:

@@ -18,12 +18,14 @@ from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import PayloadTooLarge, Refusal, Unavailable, WorkerLost
 from sagemaker_byoc.serving.front import incoming, replies
+from sagemaker_byoc.serving.front.adapters import Adapters
 from sagemaker_byoc.serving.front.admission import Permit
 from sagemaker_byoc.serving.front.body import DRAIN_TIME, Receive, drain, read_body
 from sagemaker_byoc.serving.front.broker import Broker
 from sagemaker_byoc.serving.front.incoming import Incoming
 from sagemaker_byoc.serving.front.ledger import CLIENT_GONE, Ledger
 from sagemaker_byoc.serving.front.replies import Answer, Call, Send
+from sagemaker_byoc.serving.front.sessions import Sessions
 from sagemaker_byoc.serving.front.stream import StreamCutError
 from sagemaker_byoc.serving.front.tickets import End, Outcome, Ticket
 from sagemaker_byoc.serving.settings import Settings
@@ -57,6 +59,11 @@ class Invocations:
 
     def __init__(self, broker: Broker, settings: Settings, ledger: Ledger) -> None:
         self.broker = broker
+        self.adapters: Adapters | None = None
+        self.sessions: Sessions | None = None
+        if settings.sessions:
+            most, seconds = settings.sessions, settings.session_seconds
+            self.sessions = Sessions(broker, most=most, seconds=seconds)
         self._settings = settings
         self._ledger = ledger
         self._prefix = os.urandom(5).hex()
@@ -66,12 +73,29 @@ class Invocations:
         return Call(f"{self._prefix}{next(self._numbers):07x}", time.monotonic())
 
     def _submit(
-        self, call: Call, meta: dict[str, Any], body: Body, done: Callable[[Ticket, Outcome], None]
+        self,
+        call: Call,
+        meta: dict[str, Any],
+        body: Body,
+        done: Callable[[Ticket, Outcome], None],
+        slot: int | None,
     ) -> Ticket:
         call.bytes_in = body.size
         deadline = meta["deadline"] = call.began + self._settings.deadline
         meta["stream_deadline"] = call.began + self._settings.stream_deadline
-        return self.broker.submit(meta, body, deadline, done)
+        return self.broker.submit(meta, body, deadline, done, slot)
+
+    def _pin(self, meta: dict[str, Any]) -> int | None:
+        """Where the request's session lives, if it has one; its adapter must be there."""
+        if self.broker.has_adapters and self.adapters is not None:
+            self.adapters.check(meta)
+        return self.sessions.pin(meta) if self.sessions is not None else None
+
+    def _answer(self, unsent: Unsent) -> Answer:
+        answer = replies.answer_of(unsent.call, unsent.outcome)
+        if self.sessions is not None:
+            self.sessions.finish(unsent.ticket, unsent.outcome, answer)
+        return answer
 
     # ── without a task ──
 
@@ -81,10 +105,14 @@ class Invocations:
         """Begin a small request that is here already; None if it has been refused."""
         call = self._new_call()
         meta = incoming.read(headers, call).meta
+        permit: Permit | None = None
         try:
+            slot = self._pin(meta)
             permit = self.broker.admit()
             permit.hold(len(data))
         except Refusal as refusal:
+            if permit is not None:
+                permit.release()
             answer = replies.refused(call, refusal)
             self._ledger.record(call, answer.status, len(answer.data))
             connection.reply(answer)
@@ -93,7 +121,7 @@ class Invocations:
         def done(ticket: Ticket, outcome: Outcome) -> None:
             self._finish(Unsent(call, permit, ticket, outcome), connection)
 
-        return self._submit(call, meta, Body(data), done)
+        return self._submit(call, meta, Body(data), done, slot)
 
     def _finish(self, unsent: Unsent, connection: Connection) -> None:
         call, outcome = unsent.call, unsent.outcome
@@ -105,7 +133,7 @@ class Invocations:
             self._ledger.record(call, CLIENT_GONE, 0)
             return
         try:
-            answer = replies.answer_of(call, outcome)
+            answer = self._answer(unsent)
         except Exception as error:  # noqa: BLE001 - a defect of ours must not reach the neighbours
             log.say(replies.traceback_of(error, call.request_id))
             answer = replies.refused(call, Refusal("The server failed; see its log"))
@@ -125,13 +153,23 @@ class Invocations:
     # ── as a task ──
 
     async def __call__(
-        self, scope: Mapping[str, Any], receive: Receive, send: Send, *, is_route: bool = False
+        self,
+        scope: Mapping[str, Any],
+        receive: Receive,
+        send: Send,
+        *,
+        is_route: bool = False,
+        is_chat: bool = False,
     ) -> None:
-        """Answer one request, whatever happens to it; `is_route` is one for the user's own app."""
+        """Answer one request, whatever happens to it; `is_route` is one for the user's own app,
+        `is_chat` one for `chat_fn`."""
         call = self._new_call()
+        call.model = self.broker.model
         request = incoming.read(scope["headers"], call)
         if is_route:
             request.meta["route"] = wsgi.Request.of_scope(scope).to_dict()
+        if is_chat:
+            request.meta["chat"] = True
         try:
             permit = self.broker.admit()
         except Refusal as refusal:
@@ -160,9 +198,15 @@ class Invocations:
             permit.release()
 
     async def _run(
-        self, call: Call, request: Incoming, permit: Permit, receive: Receive, send: Send
+        self,
+        call: Call,
+        request: Incoming,
+        permit: Permit,
+        receive: Receive,
+        send: Send,
     ) -> None:
         try:
+            slot = self._pin(request.meta)
             body = await read_body(
                 receive,
                 length=request.length,
@@ -177,7 +221,7 @@ class Invocations:
                 await drain(receive, self._settings.payload, DRAIN_TIME)
             return
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        ticket = self._submit(call, request.meta, body, _setter(future))
+        ticket = self._submit(call, request.meta, body, _setter(future), slot)
         del body  # the ticket's, so that its memory goes with it
         try:
             outcome = await future
@@ -188,7 +232,7 @@ class Invocations:
 
     async def _send(self, unsent: Unsent, send: Send) -> None:
         call, outcome = unsent.call, unsent.outcome
-        answer = replies.answer_of(call, outcome)
+        answer = self._answer(unsent)
         size = outcome.body.size or len(answer.data)
         try:
             if outcome.stream is not None:

@@ -7,8 +7,11 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeAlias
+
+import orjson
 
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.front.broker import Broker
@@ -18,12 +21,17 @@ from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkErro
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as the kernel saw them at connect()
 
 
+TALK = frozenset({Kind.MESSAGE, Kind.TAKEN, Kind.FINISH})
+Find: TypeAlias = "Callable[[str], Broker]"
+"""The broker of the model of that name; LinkError for one that nobody knows."""
+
+
 class Lanes:
     """All connected workers; everything happens on the event loop, when a socket is readable."""
 
-    def __init__(self, listener: socket.socket, broker: Broker) -> None:
+    def __init__(self, listener: socket.socket, find: Find) -> None:
         self._listener = listener
-        self.broker = broker
+        self._find = find
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -46,7 +54,7 @@ class Lanes:
             return
         connection.setblocking(False)  # noqa: FBT003 - positional only
         try:
-            lane = WorkerLane(connection, pid, self._loop, self.broker)
+            lane = WorkerLane(connection, pid, self._loop, self._find)
         except OSError:
             connection.close()  # its process has ended already
             return
@@ -61,12 +69,13 @@ class WorkerLane:
         connection: socket.socket,
         pid: int,
         loop: asyncio.AbstractEventLoop,
-        broker: Broker,
+        find: Find,
     ) -> None:
         self._pid = pid
         self._link = Link(connection)
         self._loop = loop
-        self._broker = broker
+        self._find = find
+        self._broker: Broker | None = None
         self._process = os.pidfd_open(pid)
         self._slot = -1
         self._is_open = True
@@ -83,6 +92,9 @@ class WorkerLane:
 
     def send(self, tickets: Sequence[Ticket]) -> None:
         self._link.send(*(Frame(Kind.REQUEST, t.id, t.meta, t.body) for t in tickets))
+
+    def talk(self, frame: Frame) -> None:
+        self._link.send(frame)
 
     def cancel(self, ident: int) -> None:
         with suppress(LinkError):  # a worker that can't be told is on its way out
@@ -123,34 +135,50 @@ class WorkerLane:
     def _close(self) -> None:
         self._is_open = False
         self._loop.remove_reader(self._link.fileno())
-        self._broker.lose(self)
+        if self._broker is not None:
+            self._broker.lose(self)
         self._link.close()
         os.close(self._process)
 
     def _hear(self, frames: Sequence[Frame]) -> None:
+        broker = self._broker
+        if broker is None:
+            self._greeted(frames)
+            return
         if frames and frames[0].kind is Kind.REPLY:
-            self._broker.answer(self, [(f.id, f.meta, f.body) for f in frames])
+            broker.answer(self, [(f.id, f.meta, f.body) for f in frames])
             return
         for frame in frames:
-            self._hear_one(frame)
+            self._hear_one(frame, broker)
 
-    def _hear_one(self, frame: Frame) -> None:
+    def _hear_one(self, frame: Frame, broker: Broker) -> None:
         if frame.kind is Kind.PART:
-            self._broker.part(self, frame.id, frame.meta, frame.body)
-        elif frame.kind is Kind.HELLO:
-            self._greeted(frame.meta.get("slot"))
+            broker.part(self, frame.id, frame.meta, frame.body)
+        elif frame.kind in TALK:
+            broker.on_talk(self, frame)
         elif frame.kind is Kind.READY:
             batch = frame.meta.get("batch", 1)
             has_app = bool(frame.meta.get("has_app"))
-            self._broker.ready(self, batch=batch if isinstance(batch, int) else 1, has_app=has_app)
+            held = orjson.loads(frame.body.data)
+            broker.has_adapters = bool(frame.meta.get("has_adapters"))
+            broker.on_sessions(self._slot, held["sessions"])
+            broker.on_adapters(self._slot, held["adapters"])
+            broker.has_chat = bool(frame.meta.get("has_chat"))
+            broker.conversations = bool(frame.meta.get("conversations"))
+            broker.ready(self, batch=batch if isinstance(batch, int) else 1, has_app=has_app)
         elif frame.kind is Kind.FAILED:
-            self._broker.fail(self, str(frame.meta.get("reason", "")))
+            status = 507 if frame.meta.get("status") == 507 else 500
+            broker.fail(self, str(frame.meta.get("reason", "")), status)
         else:
             raise LinkError(f"a worker must not send {frame.kind.name}")
 
-    def _greeted(self, slot: object) -> None:
-        """The first frame names the slot."""
-        if not isinstance(slot, int) or self._slot >= 0:
-            raise LinkError("a greeting that names no slot, or a second one")
-        self._slot = slot
-        self._broker.join(self)
+    def _greeted(self, frames: Sequence[Frame]) -> None:
+        """The first packet is one frame, which names the slot or, in its place, the model."""
+        (first, *more) = frames
+        slot, model = first.meta.get("slot"), first.meta.get("model", "")
+        if first.kind is not Kind.HELLO or more or not isinstance(slot, int):
+            raise LinkError("it does not begin with a greeting")
+        broker = self._find(str(model))
+        self._slot = 0 if model else slot
+        broker.join(self)
+        self._broker = broker

@@ -52,6 +52,8 @@ def _event(
         batch = outcome.meta.get("batch")
         if batch:
             event["batch"] = batch
+    if call.model:
+        event["model"] = call.model
     if call.inference_id:
         event["inference_id"] = call.inference_id
     return event

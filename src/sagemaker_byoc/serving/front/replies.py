@@ -31,6 +31,8 @@ class Call:
     request_id: str
     began: float
     inference_id: str = ""
+    model: str = ""
+    """On a multi-model endpoint."""
     bytes_in: int = 0
 
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from flask import Blueprint, Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from sagemaker_byoc.contract import http, serving
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.front import gauges, replies
-from sagemaker_byoc.serving.front.broker import Broker
+from sagemaker_byoc.serving.front import replies
+from sagemaker_byoc.serving.front.gauges import Gauges
 from sagemaker_byoc.serving.front.metrics import CONTENT_TYPE, Metrics
 from sagemaker_byoc.serving.settings import Settings
 
-BROKER, SETTINGS, METRICS = "byoc_broker", "byoc_settings", "byoc_metrics"
+GAUGES, SETTINGS, METRICS = "byoc_gauges", "byoc_settings", "byoc_metrics"
 
 blueprint = Blueprint("server", __name__)
 
 
-def create_app(broker: Broker, settings: Settings, metrics: Metrics) -> Flask:
+def create_app(settings: Settings, metrics: Metrics, gauges: Callable[[], Gauges]) -> Flask:
     app = Flask("sagemaker_byoc", static_folder=None)
-    app.extensions.update({BROKER: broker, SETTINGS: settings, METRICS: metrics})
+    app.extensions.update({GAUGES: gauges, SETTINGS: settings, METRICS: metrics})
     app.register_blueprint(blueprint)
     app.register_error_handler(HTTPException, on_http_error)
     return app
@@ -30,7 +31,7 @@ def create_app(broker: Broker, settings: Settings, metrics: Metrics) -> Flask:
 @blueprint.route(serving.METRICS.value)
 def metrics() -> Response:
     found: Metrics = current_app.extensions[METRICS]
-    text = found.text(gauges.read(current_app.extensions[BROKER]))
+    text = found.text(current_app.extensions[GAUGES]())
     return Response(text, content_type=CONTENT_TYPE)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.front.batching import BatchLimit
 from sagemaker_byoc.serving.front.stream import Stream
+from sagemaker_byoc.serving.link import Frame
 
 KILL_AFTER = 2.0
 """Seconds from SIGABRT, on which a stuck worker prints its stacks, to SIGKILL."""
@@ -26,6 +27,9 @@ class Lane(Protocol):
 
     def send(self, tickets: Sequence[Ticket]) -> None:
         """Raise LinkError if they can't go as one packet, ClosedError if the worker is gone."""
+
+    def talk(self, frame: Frame) -> None:
+        """Part of a conversation; FullError where the worker has no room for it now."""
 
     def cancel(self, ident: int) -> None:
         """Ask the worker to stop streaming to a client that is gone."""
@@ -88,6 +92,8 @@ class Ticket:
     started: float = 0.0
     is_over: bool = False
     stream: Stream | None = None
+    slot: int | None = None
+    """The only one that can serve it."""
 
 
 @dataclass(slots=True)

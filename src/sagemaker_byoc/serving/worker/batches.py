@@ -6,13 +6,15 @@ An input can join others if it has rows: at least two dimensions, of which the f
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sagemaker_byoc.serving.worker.defaults import torch_if_loaded
+
+T = TypeVar("T")
 
 
 class BatchError(Exception):
@@ -51,6 +53,20 @@ def rows_of(value: Any) -> int:
     return int(value.shape[0])
 
 
+def portions(group: Sequence[T], most: int, rows: Callable[[T], int]) -> Iterator[list[T]]:
+    """In order, none with more than `most` rows unless one member alone has them."""
+    portion: list[T] = []
+    count = 0
+    for member in group:
+        own = rows(member) if len(group) > 1 else 1
+        if portion and count + own > most:
+            yield portion
+            portion, count = [], 0
+        portion.append(member)
+        count += own
+    yield portion
+
+
 def join(values: Sequence[Any]) -> Any:
     """Inputs of equal key, one after the other."""
     first = values[0]
@@ -60,6 +76,8 @@ def join(values: Sequence[Any]) -> Any:
         return {name: join([value[name] for value in values]) for name in first}
     if isinstance(first, np.ndarray):
         return np.concatenate(values)
+    if isinstance(first, list):  # of outputs: one entry a row
+        return [entry for value in values for entry in value]
     return torch_if_loaded().cat(values)
 
 

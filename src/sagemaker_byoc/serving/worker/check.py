@@ -45,7 +45,7 @@ def _load(settings: Settings) -> Pipeline:
     log.say(f"check: handlers: {pipeline.handlers.table()}")
     pipeline.load()
     took = time.monotonic() - began
-    log.say(f"check: loaded and warmed in {took:.2f} s on {pipeline.device}")
+    log.say(f"check: loaded and warmed in {took:.2f} s on {pipeline.device}: {pipeline.source}")
     return pipeline
 
 

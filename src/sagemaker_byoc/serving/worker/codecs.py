@@ -157,7 +157,13 @@ def decode_npy(data: Data, _media_type: MediaType) -> Array:
     if min(shape, default=0) < 0 or count * dtype.itemsize != len(data) - offset:
         raise BadInput(f"The .npy file announces {shape} of {dtype} and has another size")
     flat = np.frombuffer(data, dtype, count, offset) if count else np.empty(0, dtype)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    try:
+        return flat.reshape(shape, order="F" if fortran else "C")
+    except (
+        ValueError,
+        OverflowError,
+    ) as error:  # too many axes, or one too long beside an empty one
+        raise BadInput(f"The .npy file's shape is none: {error}") from None
 
 
 _NPY_HEAD = 16 * 1024
@@ -193,21 +199,30 @@ def text_of(data: bytes, media_type: MediaType) -> str:
 
 def encode_json(document: object) -> bytes:
     """Lists, numbers, text, arrays; what JSON has no form for is a TypeError."""
-    return orjson.dumps(document, default=_plain, option=_OPTIONS)
+    return _dump(document, _OPTIONS)
+
+
+def _dump(document: object, options: int) -> bytes:
+    try:
+        return orjson.dumps(document, default=_plain, option=options)
+    except orjson.JSONEncodeError as error:
+        if isinstance(error.__cause__, NotAcceptable):
+            raise error.__cause__ from None
+        raise
 
 
 def _plain(value: object) -> object:
     """Arrays that orjson refuses (not contiguous, complex) and scalars, as Python's own."""
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
-        return value.tolist()
+        is_long = value.dtype.itemsize > 8  # of which a list would hold numpy's own again
+        return (value.astype(np.float64) if is_long else value).tolist()
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "c":
+        raise NotAcceptable(f"JSON has no form for complex numbers; accept {media.NPY}")
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 def encode_json_lines(rows: Iterable[object]) -> bytes:
-    return b"".join(
-        orjson.dumps(row, default=_plain, option=_OPTIONS | orjson.OPT_APPEND_NEWLINE)
-        for row in rows
-    )
+    return b"".join(_dump(row, _OPTIONS | orjson.OPT_APPEND_NEWLINE) for row in rows)
 
 
 def encode_csv(array: Array) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sagemaker_byoc.contract import http
+from sagemaker_byoc.serving.worker.sessions import Session
 
 _CUSTOM_ATTRIBUTES = re.compile(r"[\x20-\x7e]*")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -34,10 +35,17 @@ class Context:
     reply_content_type: str | None = None
     reply_headers: dict[str, str] = field(default_factory=dict)
     asked_for_predictions: bool = False
+    session: Session | None = None
+    """Of a request with a session, where SAGEMAKER_ENABLE_STATEFUL_SESSIONS is true."""
 
     @property
     def inference_id(self) -> str:
         return self.headers.get(http.INFERENCE_ID.value.lower(), "")
+
+    @property
+    def adapter(self) -> str:
+        """The adapter that the request names; empty for none. It is loaded."""
+        return self.headers.get(http.ADAPTER_ID.value.lower(), "")
 
     @property
     def custom_attributes(self) -> str:

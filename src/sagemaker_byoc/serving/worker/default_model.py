@@ -1,89 +1,214 @@
-"""Loading a model that came without model_fn: one file, which needs no code and no pickle."""
+"""Loading a model that came without model_fn: whole from a file, or weights into a class of theirs.
+
+Nothing is unpickled unless the operator has said so. (A .pt2 and a TorchScript module are programs
+all the same, which run in torch; so is the code/ beside them.)
+"""
 
 from __future__ import annotations
 
-import zipfile
+import inspect
+import pickle
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-EXPORTED = ".pt2"
-WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
-TORCHSCRIPT_PART = "constants.pkl"
-"""In the archive of every TorchScript module, and of no state_dict."""
+from sagemaker_byoc.contract import serving
+from sagemaker_byoc.serving.worker import unpickling
+from sagemaker_byoc.serving.worker.model_files import WEIGHTS, Found, Kind, ModelError, find
+
+INNER = ("state_dict", "model_state_dict", "model")
+"""Keys under which checkpoints hold the weights, beside an optimizer's state and others."""
+PREFIXES = ("module.", "_orig_mod.")
+"""Of weights that were saved through DistributedDataParallel or torch.compile."""
 
 
-class ModelError(Exception):
-    """No model can be loaded without code of the user's; says what was found."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model that takes data; `device` is where it wants them."""
+
+    model: Any
+    device: str
+    source: str
+    """For the log: how it was loaded, and from which file."""
 
 
-def find(model_dir: Path) -> Path:
-    """The one loadable file at the top of `model_dir`."""
-    files = sorted(path for path in _listing(model_dir) if path.is_file())
-    if not files:
+def load(
+    model_dir: Path, *, make_model: Callable[[], Any] | None = None, allow_pickle: bool = False
+) -> Loaded:
+    """Raise ModelError for what can't be loaded, with the cure."""
+    found = find(model_dir, allow_pickle=allow_pickle)
+    if found.kind in WEIGHTS and make_model is None and not _may_be_whole(found, allow_pickle):
         raise ModelError(
-            f"{model_dir} holds no file: is ModelDataUrl set, and are the files at the top of the "
-            "archive?"
+            f"{model_dir} has weights ({found}) but no model_fn and no make_model: in inference.py "
+            "define make_model, which returns the module they belong to (make_model = MyModel), or "
+            "save the whole model with torch.export.save"
         )
-    for loadable in (_exported(files), _torchscript(files)):
-        if len(loadable) > 1:
-            raise ModelError(
-                f"{model_dir} holds several models, {_names(loadable)}: leave one, or define "
-                "model_fn"
-            )
-        if loadable:
-            return loadable[0]
-    weights = [path for path in files if path.suffix in WEIGHTS]
-    if weights:
-        raise ModelError(
-            f"{model_dir} has weights ({_names(weights)}) but no model_fn: define model_fn, or "
-            "save the whole model with torch.export.save or torch.jit.save"
-        )
-    raise ModelError(
-        f"{model_dir} holds {_names(files)}, none of which is a model that loads without model_fn"
-    )
-
-
-def _listing(model_dir: Path) -> list[Path]:
+    if make_model is not None and found.kind in WEIGHTS:
+        return _filled(found, make_model)
     try:
-        return list(model_dir.iterdir())
-    except OSError as error:
-        raise ModelError(f"{model_dir} can't be read: {error.strerror}") from error
-
-
-def _exported(files: list[Path]) -> list[Path]:
-    return [path for path in files if path.suffix == EXPORTED]
-
-
-def _torchscript(files: list[Path]) -> list[Path]:
-    return [path for path in files if path.suffix in {".pt", ".pth"} and _is_torchscript(path)]
-
-
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.rpartition("/")[2] == TORCHSCRIPT_PART for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
-
-
-def _names(paths: list[Path]) -> str:
-    return ", ".join(path.name for path in paths[:10]) + (" …" if len(paths) > 10 else "")
-
-
-def load(model_dir: Path) -> Any:
-    """Ready to be called, on the device that this worker has."""
-    path = find(model_dir)
-    import torch  # noqa: PLC0415 - two seconds that models without torch do not pay
-
-    on = device()
-    if path.suffix == EXPORTED:
-        exported = torch.export.load(path)
-        return exported.module().to(on)
-    return torch.jit.load(path, map_location=on).eval()  # type: ignore[no-untyped-call]
+        with nullcontext() if allow_pickle else unpickling.forbidden(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, which is in use
+            warnings.simplefilter("ignore", FutureWarning)
+            return _LOADERS[found.kind](found)
+    except unpickling.PickleError as error:
+        raise ModelError(f"{found} can't be loaded: {error}") from None
 
 
 def device() -> str:
     """The slot's GPU, which is the only one it sees, or the CPU."""
-    import torch  # noqa: PLC0415 - as above
+    import torch  # noqa: PLC0415 - two seconds that models without torch do not pay
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+# ── whole models ──
+
+
+def _compiled(found: Found) -> Loaded:
+    """Machine code for one kind of device, which its metadata name."""
+    import torch  # noqa: PLC0415 - as above
+
+    aoti_load_package: Any = torch._inductor.aoti_load_package  # noqa: SLF001 - its public name
+    model = aoti_load_package(str(found.paths[0]))
+    built_for = str(model.get_metadata().get("AOTI_DEVICE_KEY", "cpu"))
+    if built_for == "cuda" and device() != "cuda":
+        raise ModelError(f"{found} is built for {built_for}, and this container has no GPU")
+    return Loaded(model, built_for, str(found))
+
+
+def _exported(found: Found) -> Loaded:
+    import torch  # noqa: PLC0415 - as above
+
+    on = device()
+    return Loaded(torch.export.load(found.paths[0]).module().to(on), on, str(found))
+
+
+def _script(found: Found) -> Loaded:
+    import torch  # noqa: PLC0415 - as above
+
+    on = device()
+    module: Any = torch.jit.load(found.paths[0], map_location=on)  # type: ignore[no-untyped-call]
+    return Loaded(module.eval(), on, str(found))
+
+
+def _pickled(found: Found) -> Loaded:
+    """Only where the operator allows it; an object without a call has its predict called."""
+    path = found.paths[0]
+    with path.open("rb") as file:
+        model = _joblib(path) if path.suffix == ".joblib" else pickle.load(file)  # noqa: S301
+    return Loaded(_callable(model, path), "cpu", str(found))
+
+
+def _joblib(path: Path) -> Any:
+    try:
+        import joblib  # noqa: PLC0415 - only where the user has it
+    except ImportError:
+        raise ModelError(f"{path.name} needs the package joblib: add it to your image") from None
+    return joblib.load(path)
+
+
+def _whole(found: Found) -> Loaded:
+    """torch.save(model), which is a pickle."""
+    import torch  # noqa: PLC0415 - as above
+
+    on, path = device(), found.paths[0]
+    model = torch.load(path, map_location=on, weights_only=False)
+    if isinstance(model, Mapping):
+        raise ModelError(f"{path.name} holds weights: define make_model in inference.py")
+    ready = model.eval() if isinstance(model, torch.nn.Module) else _callable(model, path)
+    return Loaded(ready, on, f"{Kind.PICKLE} {path.name}")
+
+
+def _callable(model: Any, path: Path) -> Any:
+    if callable(model):
+        return model
+    if callable(getattr(model, "predict", None)):
+        return model.predict
+    raise ModelError(f"{path.name} holds a {type(model).__name__}, which is no model")
+
+
+_LOADERS: Mapping[Kind, Callable[[Found], Loaded]] = {
+    Kind.COMPILED: _compiled,
+    Kind.EXPORTED: _exported,
+    Kind.SCRIPT: _script,
+    Kind.WEIGHTS: _whole,
+    Kind.PICKLE: _pickled,
+}
+
+
+# ── weights into a module of the user's ──
+
+
+def _may_be_whole(found: Found, allow_pickle: bool) -> bool:  # noqa: FBT001 - a plain predicate
+    return allow_pickle and found.kind is Kind.WEIGHTS
+
+
+def _filled(found: Found, make_model: Callable[[], Any]) -> Loaded:
+    import torch  # noqa: PLC0415 - as above
+
+    try:
+        with suppress(ValueError):  # something built in, which has no signature
+            inspect.signature(make_model).bind()
+    except TypeError as error:
+        raise ModelError(
+            f"make_model is called without arguments: {error}. Give a function that fills them in"
+        ) from None
+    model = make_model()
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(f"make_model returned {type(model).__name__}; return a torch.nn.Module")
+    weights = _read_safetensors(found) if found.kind is Kind.SAFE_WEIGHTS else _read_saved(found)
+    for prefix in PREFIXES:
+        weights = _without(weights, prefix)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{found} does not fit make_model's {type(model).__name__}: {error}"
+        ) from None
+    on = device()
+    return Loaded(model.eval().to(on), on, f"{found} in {type(model).__name__}")
+
+
+def _without(weights: dict[str, Any], prefix: str) -> dict[str, Any]:
+    if not weights or not all(name.startswith(prefix) for name in weights):
+        return weights
+    return {name.removeprefix(prefix): value for name, value in weights.items()}
+
+
+def _read_safetensors(found: Found) -> dict[str, Any]:
+    from safetensors import SafetensorError  # noqa: PLC0415 - as torch above
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    weights: dict[str, Any] = {}
+    for path in found.paths:
+        try:
+            weights |= load_file(path)
+        except SafetensorError as error:
+            raise ModelError(f"{path.name} is not safetensors: {error}") from None
+    return weights
+
+
+def _read_saved(found: Found) -> dict[str, Any]:
+    """What torch.save wrote of a state_dict, or of a checkpoint with one inside."""
+    import torch  # noqa: PLC0415 - as above
+
+    path = found.paths[0]
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(
+            f"{path.name} holds more than weights, which would have to be unpickled ({reason}). "
+            "Save model.state_dict() instead, or the whole model with torch.export.save; "
+            f"{serving.ALLOW_PICKLE.value}=1 loads it without make_model, if you trust the archive"
+        ) from None
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise ModelError(f"{path.name} can't be read: {error}") from None
+    if isinstance(saved, Mapping):
+        saved = next((saved[key] for key in INNER if isinstance(saved.get(key), Mapping)), saved)
+    if not isinstance(saved, Mapping) or not all(isinstance(name, str) for name in saved):
+        raise ModelError(f"{path.name} holds a {type(saved).__name__}, and no weights by name")
+    return dict(saved)

@@ -12,13 +12,16 @@ import numpy as np
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
-from sagemaker_byoc.serving.errors import BadInput, UnsupportedType
+from sagemaker_byoc.serving.errors import BadInput, NotAcceptable, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker import codecs, named
+from sagemaker_byoc.serving.worker import codecs, named, tables
 from sagemaker_byoc.serving.worker.context import Context
 
 ARRAYS = (media.JSON, media.JSON_LINES, media.CSV, media.NPY)
-SUPPORTED = (*ARRAYS, media.NPZ, media.SAFETENSORS)
+SUPPORTED = (
+    *(*ARRAYS, media.NPZ, media.SAFETENSORS),
+    *(tables.TYPES if tables.is_installed() else ()),
+)
 
 
 def torch_if_loaded() -> Any:
@@ -39,6 +42,8 @@ def default_input(data: Data, media_type: MediaType, context: Context, csv_heade
         )
     if len(data) == 0:
         raise BadInput("The body is empty")
+    if kind in tables.TYPES:
+        return _input(tables.decode(data, kind), context)
     if kind in ARRAYS:
         return _input(_array(data, media_type, context, csv_header), context)
     decode = named.decode_npz if kind == media.NPZ else named.decode_safetensors
@@ -79,6 +84,18 @@ def _tensor(torch: Any, array: codecs.Array, device: str) -> Any:
         raise BadInput(f"No tensor can hold {array.dtype}: {error}") from None
 
 
+def on_device(value: Any, device: str) -> Any:
+    """Tensors moved, also inside of tuples and dicts; all else as it is."""
+    torch = torch_if_loaded()
+    if torch is not None and isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, tuple):
+        return tuple(on_device(entry, device) for entry in value)
+    if isinstance(value, dict):
+        return {name: on_device(entry, device) for name, entry in value.items()}
+    return value
+
+
 def default_predict(data: object, model: Any) -> object:
     """Call the model; without gradients where torch is loaded."""
     torch = torch_if_loaded()
@@ -97,7 +114,8 @@ def default_output(prediction: object, essence: str, context: Context) -> bytes:
             {"predictions": value} if context.asked_for_predictions else value
         )
     if canonical == media.JSON_LINES:
-        rows = value if isinstance(value, list | tuple) else np.atleast_1d(as_array(value))
+        rows = [value] if isinstance(value, dict) else value
+        rows = rows if isinstance(rows, list | tuple) else np.atleast_1d(as_array(rows))
         return codecs.encode_json_lines(rows)
     if canonical == media.CSV:
         return codecs.encode_csv(as_array(value))
@@ -105,6 +123,8 @@ def default_output(prediction: object, essence: str, context: Context) -> bytes:
         return codecs.encode_npy(as_array(value))
     arrays = value if isinstance(value, dict) else {"output": value}
     by_name = {str(name): as_array(entry) for name, entry in arrays.items()}
+    if canonical in tables.TYPES:
+        return tables.encode(tables.columns_of(by_name), canonical)
     encode = named.encode_npz if canonical == media.NPZ else named.encode_safetensors
     return encode(by_name)
 
@@ -123,10 +143,14 @@ def plain(value: object) -> Any:
 
 
 def as_array(value: object) -> codecs.Array:
+    """NotAcceptable for what only JSON has a form for; TypeError for what nothing has."""
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise TypeError(f"the result can't be an array: {error}") from None
-    if array.dtype.hasobject:
-        raise TypeError(f"a result of type {type(value).__name__} can't be an array")
-    return array
+        raise NotAcceptable(f"The result is no array: {error}; accept {media.JSON}") from None
+    if not array.dtype.hasobject:
+        return array
+    name = type(value).__name__
+    if isinstance(value, dict):
+        raise NotAcceptable(f"The result is a {name}, and no array; accept {media.JSON}")
+    raise TypeError(f"a result of type {name} can't be an array")

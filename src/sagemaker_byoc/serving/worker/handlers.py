@@ -24,10 +24,15 @@ ARGUMENTS = {
     "input_fn": ("body", "content_type"),
     "predict_fn": ("data", "model"),
     "output_fn": ("prediction", "accept"),
+    "load_adapter_fn": ("model", "name", "folder"),
+    "unload_adapter_fn": ("model", "name"),
+    "chat_fn": ("request", "model"),
+    "bidirectional_fn": ("messages", "model"),
     "transform_fn": ("model", "body", "content_type", "accept"),
 }
 """What each is called with; `context` may follow."""
 WITHOUT_TRANSFORM = ("input_fn", "predict_fn", "output_fn")
+THREADED = "each request has the model worker, each two-way stream a thread, to itself"
 CONTEXT_NAMES = frozenset({"context", "ctx", "_context"})
 
 
@@ -57,6 +62,12 @@ class Handlers:
     """Requests that predict_fn takes as one, their rows one after the other."""
     app: Any = None
     """A WSGI application of the user's, for routes of its own."""
+    make_model: Callable[[], Any] | None = None
+    """What weights without model_fn are filled into."""
+    buckets: tuple[int, ...] = ()
+    """Numbers of rows, rising, that predict_fn is called with and no others."""
+    example_input: Any = None
+    """Rows to warm the buckets with, or a function that makes them."""
 
     def get(self, name: str) -> Handler | None:
         return self.defined.get(name)
@@ -70,6 +81,8 @@ class Handlers:
         ]
         extra = [f"{name} from {where}" for name in self.defined if name.endswith("model_fn")]
         extra += [f"{name} from {where}" for name in self.defined if name == "model_warmup_fn"]
+        extra += [f"make_model from {where}"] if self.make_model is not None else []
+        extra += [f"buckets of {', '.join(map(str, self.buckets))} rows"] if self.buckets else []
         extra += [f"batches of up to {self.batch}"] if self.batch > 1 else []
         extra += [f"routes of app from {where}"] if self.app is not None else []
         return "; ".join(dict.fromkeys([*sources, *extra]))
@@ -96,12 +109,23 @@ def load(file: HandlerFile) -> Handlers:
             f"{file.chosen} defines transform_fn and also {', '.join(clash)}; transform_fn does "
             "the work of all three, so keep one way"
         )
-    return Handlers(defined, file, _batch(module, defined), _app(module))
+    make_model = getattr(module, "make_model", None) if "model_fn" not in defined else None
+    if make_model is not None and not callable(make_model):
+        raise HandlerError(f"make_model is {make_model!r}: give a class or a function")
+    return Handlers(
+        defined,
+        file,
+        batch=_batch(module, defined),
+        app=_app(module),
+        make_model=make_model,
+        buckets=_buckets(module),
+        example_input=getattr(module, "example_input", None),
+    )
 
 
 def _batch(module: ModuleType, defined: dict[str, Handler]) -> int:
     """`batch = 32` beside predict_fn says that it treats rows as independent of each other."""
-    batch = getattr(module, "batch", 1)
+    batch = getattr(module, "batch", max(_buckets(module), default=1))
     if isinstance(batch, ModuleType) or callable(batch):
         return 1  # something of that name which is not meant for us
     if not isinstance(batch, int) or isinstance(batch, bool) or not 1 <= batch <= FRAMES:
@@ -112,6 +136,22 @@ def _batch(module: ModuleType, defined: dict[str, Handler]) -> int:
     if batch > 1 and "transform_fn" in defined:
         raise HandlerError("batch needs predict_fn, not transform_fn, which does all by itself")
     return batch
+
+
+def _buckets(module: ModuleType) -> tuple[int, ...]:
+    """`batch_buckets = (1, 4, 16)`, for models that are compiled for each number of rows."""
+    buckets = getattr(module, "batch_buckets", ())
+    is_numbers = isinstance(buckets, tuple | list) and all(type(size) is int for size in buckets)
+    if not is_numbers or not all(1 <= size <= FRAMES for size in buckets):
+        raise HandlerError(
+            f"batch_buckets is {buckets!r}: give numbers of rows, each 1 to {FRAMES}, or remove it"
+        )
+    if buckets and getattr(module, "example_input", None) is None:
+        raise HandlerError(
+            "batch_buckets needs example_input beside it: rows as predict_fn takes them, or a "
+            "function that returns them, to warm every bucket up with"
+        )
+    return tuple(sorted(set(buckets)))
 
 
 def _app(module: ModuleType) -> Any:
@@ -146,6 +186,8 @@ def _execute(path: Path) -> ModuleType:
 def _handler(name: str, function: Function) -> Handler:
     """Decide on `context`: an argument more, if it is required or has that name."""
     expected = ARGUMENTS[name]
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise HandlerError(f"{name} is async: define it with def; {THREADED}")
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):

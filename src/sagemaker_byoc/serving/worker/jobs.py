@@ -51,8 +51,8 @@ class Job:
 
     def fail(self, error: BaseException) -> None:
         """The log gets the traceback, the caller type and text."""
-        log.say(_report(error, self.context))
-        self.reply = self._error(*_status_of(error), text_of(error))
+        log.say(report_of(error, self.context))
+        self.reply = self._error(*status_of(error), text_of(error))
 
     def _error(self, status: int, code: str, message: str) -> Frame:
         error = {"status": status, "code": code, "message": message[:MESSAGE_LENGTH]}
@@ -68,12 +68,14 @@ class Job:
         meta: dict[str, Any] = {"content_type": content_type, "times": self.times}
         if self.context.reply_headers:
             meta["headers"] = list(self.context.reply_headers.items())
+        if self.context.session is not None and self.context.session.is_closed:
+            meta["session_closed"] = True
         if self.batch > 1:
             meta["batch"] = self.batch
         return meta
 
 
-def _status_of(error: BaseException) -> tuple[int, str]:
+def status_of(error: BaseException) -> tuple[int, str]:
     torch = defaults.torch_if_loaded()
     is_memory = isinstance(error, MemoryError) or (
         torch is not None and isinstance(error, torch.OutOfMemoryError)
@@ -85,7 +87,7 @@ def text_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _report(error: BaseException, context: Context) -> str:
+def report_of(error: BaseException, context: Context) -> str:
     """For the log, once: ids and the traceback from the user's function on."""
     inference = f", inference id {context.inference_id}" if context.inference_id else ""
     head = f"request {context.request_id}{inference} failed: {text_of(error)}"

@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import orjson
 
+from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
-from sagemaker_byoc.serving.errors import BadInput
+from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.codecs import Array, decode_npy
 
@@ -24,6 +25,8 @@ Named: TypeAlias = "dict[str, Array]"
 
 UNPACKED = 256 * 2**20
 """Bytes that an .npz may unpack to: a few kilobytes of it can announce any number."""
+PACKINGS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""Those that unpack in steps of a size that we say."""
 HEADER = 2**20
 DTYPES = {
     "F64": "<f8",
@@ -48,16 +51,24 @@ def decode_npz(data: Data, media_type: MediaType) -> Named:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
+            if not {entry.compress_type for entry in entries} <= PACKINGS:
+                raise BadInput("The .npz file is packed in a way that numpy does not write")
             if sum(entry.file_size for entry in entries) > UNPACKED:
                 raise BadInput(f"The .npz file unpacks to more than {UNPACKED} bytes")
             return {
-                entry.filename.removesuffix(".npy"): decode_npy(archive.read(entry), media_type)
+                entry.filename.removesuffix(".npy"): decode_npy(_read(archive, entry), media_type)
                 for entry in entries
             }
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         raise BadInput(f"The body is not a .npz file: {error}") from None
     except (NotImplementedError, RuntimeError) as error:  # encrypted, or packed in a way unknown
         raise BadInput(f"The .npz file can't be read: {error}") from None
+
+
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """As many bytes as announced: a plain read unpacks a gigabyte before it looks."""
+    with archive.open(entry) as member:
+        return member.read(entry.file_size)
 
 
 def encode_npz(arrays: Mapping[str, Array]) -> bytes:
@@ -71,7 +82,7 @@ def decode_safetensors(data: Data, _media_type: MediaType) -> Named:
     try:
         header, start = _header(data)
         return {name: _tensor(data, start, entry) for name, entry in header.items()}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
         raise BadInput(f"The body is not safetensors: {error}") from None
 
 
@@ -84,6 +95,9 @@ def _header(data: Data) -> tuple[dict[str, Any], int]:
     if not isinstance(header, dict):
         raise TypeError("its header is not an object")
     header.pop("__metadata__", None)
+    spans = [entry["data_offsets"] for entry in header.values()]
+    if sum(end - begin for begin, end in spans) > len(data) - 8 - size:
+        raise ValueError("its tensors overlap")  # and each may be copied once it is decoded
     return header, 8 + size
 
 
@@ -110,7 +124,7 @@ def encode_safetensors(arrays: Mapping[str, Array]) -> bytes:
     for name, array in arrays.items():
         plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         if plain.dtype not in NAMES:
-            raise TypeError(f"safetensors has no form for {array.dtype}")
+            raise NotAcceptable(f"safetensors has no form for {array.dtype}; accept {media.NPY}")
         part = plain.tobytes()
         offsets = [position, position + len(part)]
         dtype, shape = NAMES[plain.dtype], list(array.shape)

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.serving import media, wsgi
+from sagemaker_byoc.serving import log, media, wsgi
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.errors import NotAcceptable, Overdue, UnsupportedType
 from sagemaker_byoc.serving.link import Frame
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import batches, codecs, default_model, defaults, streams
+from sagemaker_byoc.serving.worker import (
+    batches,
+    buckets,
+    chat,
+    default_model,
+    defaults,
+    forms,
+    managing,
+    streams,
+)
 from sagemaker_byoc.serving.worker.context import Context, checked_header
 from sagemaker_byoc.serving.worker.handlers import Handlers
 from sagemaker_byoc.serving.worker.jobs import Job
-
-TEXT_TYPES = (media.JSON, media.CSV)
-"""AWS's toolkits decode these two for input_fn and leave all others as bytes."""
+from sagemaker_byoc.serving.worker.rows import RowCheck
+from sagemaker_byoc.serving.worker.sessions import SessionStore
 
 
 @dataclass(slots=True)
@@ -33,18 +41,46 @@ class Pipeline:
     model: Any = None
     device: str = "cpu"
     model_dir: str = ""
+    row_check: RowCheck | None = None
+    adapters: dict[str, str] = field(default_factory=dict)
+    """Folders by name, of those that are loaded."""
+    sessions: SessionStore = field(default_factory=SessionStore)
+    source: str = "model_fn"
+    """Where the model comes from, for the log."""
 
     def load(self) -> None:
         """Model and warm-up; raises whatever the user's functions raise."""
-        model_dir = self.model_dir = str(self.settings.tree.model)
+        if self.settings.is_batch:
+            self.row_check = RowCheck(self.settings.csv_header)
+        model_dir = self.model_dir = str(self.settings.model_dir)
         self._call("pre_model_fn", model_dir)
         if self.handlers.get("model_fn") is None:
-            self.model = default_model.load(Path(model_dir))
+            loaded = default_model.load(
+                Path(model_dir),
+                make_model=self.handlers.make_model,
+                allow_pickle=self.settings.allow_pickle,
+            )
+            self.model, self.device, self.source = loaded.model, loaded.device, loaded.source
         else:
             self.device = _device()
             self.model = self._call("model_fn", model_dir)
-        self.device = _device()
+            self.device = _device()
         self._call("model_warmup_fn", model_dir, self.model)
+        if self.handlers.buckets:
+            self._warm_buckets()
+
+    def _warm_buckets(self) -> None:
+        began = time.monotonic()
+        sizes = self.handlers.buckets
+        context = Context(self.model_dir, self.device, self.slot)
+        buckets.warm_up(lambda data: self._predict_rows(data, context), self._example(), sizes)
+        took = time.monotonic() - began
+        log.say(f"batches of {', '.join(map(str, sizes))} rows are warm after {took:.2f} s")
+
+    def _example(self) -> Any:
+        """On the model's device, as a request's data would be."""
+        example = self.handlers.example_input
+        return defaults.on_device(example() if callable(example) else example, self.device)
 
     @property
     def batch(self) -> int:
@@ -64,12 +100,16 @@ class Pipeline:
         self, frames: Sequence[Frame], is_cancelled: Callable[[int], bool] = lambda _: False
     ) -> Iterator[list[Frame]]:
         """Replies, as they become ready. Never raises for what requests or handlers do."""
-        jobs = [Job(frame, self._context(frame.meta)) for frame in frames]
+        jobs = [Job(frame, self.context_of(frame)) for frame in frames]
         for job in jobs:
             job.run("decode", self._decode)
         self._predict_all([job for job in jobs if job.reply is None])
         for job in jobs:
             job.run("encode", self._encode)
+            if job.stream is None:
+                self._settle(job)
+            if self.row_check is not None:
+                self.row_check.look(job)
         whole = [job.reply for job in jobs if job.reply is not None]
         if whole:
             yield whole
@@ -77,8 +117,16 @@ class Pipeline:
             if job.stream is not None:
                 for frame in streams.frames_of(job, is_cancelled):
                     yield [frame]
+                self._settle(job)
 
-    def _context(self, meta: Mapping[str, Any]) -> Context:
+    def _settle(self, job: Job) -> None:
+        session = job.context.session
+        if session is not None:
+            is_good = job.reply is None or "error" not in job.reply.meta
+            self.sessions.settle(session, is_good=is_good)
+
+    def context_of(self, frame: Frame) -> Context:
+        meta = frame.meta
         return Context(
             self.model_dir,
             self.device,
@@ -94,7 +142,18 @@ class Pipeline:
         if "route" in job.frame.meta:
             self._route(job)
             return
+        if "chat" in job.frame.meta:
+            chat.decode(job)
+            return
+        if "adapter" in job.frame.meta:
+            managing.change_adapter(job, self.handlers, self.model, self.adapters)
+            return
         context = job.context
+        asked = job.frame.meta.get("session")
+        if asked is not None:
+            context.session = self.sessions.find(asked)
+            if managing.is_only_about_session(job, context.session):
+                return
         # Of an absent Content-Type nothing is known; bytes, as RFC 9110 8.3 allows.
         parsed = media.parse(context.content_type or media.OCTETS)
         if parsed is None:
@@ -103,7 +162,7 @@ class Pipeline:
         job.accept = self._accept(context)
         data = job.frame.body.view()
         if self.handlers.get("transform_fn") is not None:
-            job.data = user_body(data, parsed, context)
+            job.data = forms.user_body(data, parsed, context)
         else:
             job.data = self._input(data, parsed, context)
 
@@ -139,9 +198,11 @@ class Pipeline:
 
     def _input(self, data: Data, media_type: MediaType, context: Context) -> object:
         handler = self.handlers.get("input_fn")
+        if handler is None and self.handlers.get("predict_fn") and forms.is_raw(media_type):
+            return bytes(data[:])
         if handler is None:
             return defaults.default_input(data, media_type, context, self.settings.csv_header)
-        return handler(*user_body(data, media_type, context), context=context)
+        return handler(*forms.user_body(data, media_type, context), context=context)
 
     # ── the model ──
 
@@ -157,7 +218,7 @@ class Pipeline:
             key = batches.key_of(job.data)
             groups.setdefault(id(job) if key is None else key, []).append(job)
         for group in groups.values():
-            for part in _portions(group, most):
+            for part in batches.portions(group, most, lambda job: batches.rows_of(job.data)):
                 self._predict_group(part)
 
     def _predict_group(self, group: list[Job]) -> None:
@@ -186,13 +247,22 @@ class Pipeline:
         if job.context.deadline and job.context.deadline <= time.monotonic():
             raise Overdue("The deadline passed while it was waiting for its turn in a batch")
         transform = self.handlers.get("transform_fn")
-        if transform is None:
+        talk = self.handlers.get("chat_fn") if "chat" in job.frame.meta else None
+        if talk is not None:
+            job.prediction = talk(job.data, self.model, context=job.context)
+        elif transform is None:
             job.prediction = self._call_model(job.data, job.context)
         else:
             arguments = (self.model, *job.data, job.accept)
             job.prediction = transform(*arguments, context=job.context)
 
     def _call_model(self, data: object, context: Context) -> object:
+        sizes = self.handlers.buckets
+        if not sizes:
+            return self._predict_rows(data, context)
+        return buckets.run(lambda rows: self._predict_rows(rows, context), data, sizes)
+
+    def _predict_rows(self, data: object, context: Context) -> object:
         handler = self.handlers.get("predict_fn")
         if handler is None:
             return defaults.default_predict(data, self.model)
@@ -201,6 +271,9 @@ class Pipeline:
     # ── the reply ──
 
     def _encode(self, job: Job) -> None:
+        if "chat" in job.frame.meta:
+            chat.encode(job)
+            return
         result = job.prediction
         handler = self.handlers.get("output_fn")
         if handler is not None:
@@ -216,47 +289,7 @@ class Pipeline:
         if isinstance(result, Iterator):
             job.stream = result
             return
-        job.succeed(*_reply(result, job, is_default=is_default))
-
-
-def _portions(group: list[Job], most: int) -> Iterator[list[Job]]:
-    """In order, none with more than `most` rows unless one job alone has them."""
-    portion: list[Job] = []
-    rows = 0
-    for job in group:
-        own = batches.rows_of(job.data) if len(group) > 1 else 1
-        if portion and rows + own > most:
-            yield portion
-            portion, rows = [], 0
-        portion.append(job)
-        rows += own
-    yield portion
-
-
-def user_body(data: Data, media_type: MediaType, context: Context) -> tuple[str | bytes, str]:
-    """Body and content type as handlers written for AWS's toolkits compare and parse them.
-
-    JSON and CSV come as text, under the bare type: the charset has been used up. All else comes as
-    bytes, with the header as it was: multipart, for one, needs its parameters.
-    """
-    raw = bytes(data[:])
-    if media_type.essence not in TEXT_TYPES:
-        return raw, context.content_type or media_type.essence
-    return codecs.text_of(raw, media_type), media_type.essence
-
-
-def _reply(result: object, job: Job, *, is_default: bool) -> tuple[str, bytes]:
-    """Content type and bytes from what output_fn may return."""
-    content_type = checked_header("Content-Type", job.context.reply_content_type or job.accept)
-    if not is_default:
-        if isinstance(result, str):
-            return content_type, result.encode()
-        if isinstance(result, bytes | bytearray | memoryview):
-            return content_type, bytes(result)
-    parsed = media.parse(content_type)
-    if parsed is not None and parsed.canonical in defaults.SUPPORTED:
-        return content_type, defaults.default_output(result, parsed.canonical, job.context)
-    raise TypeError(f"the output is {type(result).__name__}; return bytes, str, or (body, type)")
+        job.succeed(*forms.reply(result, job, is_default=is_default))
 
 
 def _device() -> str:

@@ -11,7 +11,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO, TypeAlias, TypeVar
 
@@ -24,6 +24,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.library.flops import peak_flops
 from sagemaker_byoc.training.library.progress import Progress
 from sagemaker_byoc.training.library.ranks import global_count, global_rank
+from sagemaker_byoc.training.library.watch.losses import show_losses
 
 T = TypeVar("T")
 Value: TypeAlias = "float | torch.Tensor"
@@ -109,12 +110,27 @@ class Metrics:
         step, last = rows[-1]
         line = {"step": float(step), **last, **about}
         self._names.update(dict.fromkeys(line))
+        for number, row in rows:
+            show_losses(number, row)
+        self.on_rows([*rows[:-1], (step, {**last, **about})])
         print(format_line(line), file=self._stream or sys.stdout, flush=True)
         self._append([{"step": number, **row} for number, row in rows[:-1]])
         self._append([{"step": step, **last, **about}])
         self._kept.clear()
         self._amounts = dict.fromkeys(self._amounts, 0)
         self._start = time.perf_counter()
+
+    def on_rows(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """For those that build on this: each step's values, once they are on the host."""
+
+    @property
+    def file(self) -> Path:
+        return self._file
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this is rank 0."""
+        return self._is_writer
 
     def close(self) -> None:
         """Write what is left of an interval."""

@@ -28,6 +28,7 @@ from sagemaker_byoc.training.supervisor.program import (
 )
 from sagemaker_byoc.training.supervisor.settings import STOP_GRACE, Settings
 from sagemaker_byoc.training.supervisor.source import Source, find_source
+from sagemaker_byoc.training.supervisor.watching import watch_variables
 
 DEFAULT_GRACE = float(TRAIN_STOP_GRACE.value - TRAIN_STOP_RESERVE.value)
 BANNER_LIMIT = 2000
@@ -55,6 +56,8 @@ def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
     environment = training_environment(
         job, Command(entry.removeprefix(MODULE), source.folder, arguments), hardware, environ
     )
+    surrounded = _surround(environment, environ, import_folders(source.folder))
+    watched = watch_variables(job.tree, settings, surrounded["PYTHONPATH"])
     return Plan(
         job=job,
         settings=settings,
@@ -63,7 +66,7 @@ def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
         program=Program(
             command=(*command(source.folder, entry), *arguments),
             folder=source.folder,
-            environment=_surround(environment, environ, import_folders(source.folder)),
+            environment={**surrounded, **watched},
         ),
         hardware=hardware,
         stop_grace=stop_grace,

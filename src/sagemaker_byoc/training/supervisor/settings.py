@@ -27,6 +27,8 @@ HANG_SECONDS = "BYOC_HANG_SECONDS"
 """Without progress for this long the job is ended; unset, it never is."""
 INSTALL_REQUIREMENTS = "BYOC_INSTALL_REQUIREMENTS"
 """1: install the program's requirements.txt at the start."""
+WATCH = "BYOC_WATCH"
+"""1, rules by name, or an object of the watch's settings: watch the training for its diseases."""
 PROGRESS_FILE = "BYOC_PROGRESS_FILE"
 """Set for the program: a file whose modification time it may renew at each step."""
 

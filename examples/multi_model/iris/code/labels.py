@@ -1,0 +1,1 @@
+LABELS = ("setosa", "versicolor", "virginica")

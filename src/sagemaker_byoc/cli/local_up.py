@@ -1,0 +1,142 @@
+"""`byoc local up`: a region in this process until a signal, or in one of its own."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from sagemaker_byoc.cli import console, options, target
+from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+from sagemaker_byoc.local.errors import MachineError, RequestError
+
+if TYPE_CHECKING:
+    from sagemaker_byoc.local.region import Region
+
+HELP = "Start a region on this machine, and serve until Ctrl-C."
+DEFAULT_PORT = 8321
+_STARTING_SECONDS = 90.0
+_LOG_LINES = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=DEFAULT_PORT,
+        help=f"of 127.0.0.1 (default: {DEFAULT_PORT}; 0: any)",
+    )
+    target.add_state(parser)
+    parser.add_argument(
+        "--engine",
+        choices=options.ENGINES,
+        default="process",
+        help="what runs the containers: plain processes of this machine (default), or Docker",
+    )
+    parser.add_argument(
+        "--detach", action="store_true", help="leave it running, and return once it answers"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not 0 <= arguments.port <= 65535:
+        raise RequestError(f"--port {arguments.port} is not a TCP port", cure="Use 0 to 65535")
+    with target.explained_imports():
+        from sagemaker_byoc.local.region import Region  # noqa: PLC0415 - an extra of the package
+    state = target.state_folder(arguments)
+    if arguments.detach:
+        return _detach(arguments, state)
+    with _signals() as received:
+        region = Region(state, port=arguments.port, engine=arguments.engine)
+        region.start()
+        try:
+            _announce(region)
+            while not received and not region.ended.wait(timeout=0.2):
+                pass
+        finally:
+            console.step("ending: endpoints and jobs get their grace; Ctrl-C again leaves at once")
+            region.close()
+    return SIGNAL_BASE + signal.SIGINT if signal.SIGINT in received else 0
+
+
+def _announce(region: Region) -> None:
+    console.step(f"region {region.account.region} at {region.url} ({region.engine} engine)")
+    console.detail(f"state: {region.state}")
+    console.detail('in another terminal: eval "$(byoc local env)"')
+    console.result(region.url)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The first SIGINT or SIGTERM is noted; a second SIGINT interrupts the ending."""
+    received: list[int] = []
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {
+        number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield received
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+
+
+def _detach(arguments: argparse.Namespace, state: Path) -> int:
+    from sagemaker_byoc.local.state import LOG_FILE, read_address  # noqa: PLC0415
+
+    if (other := read_address(state)) is not None:
+        raise MachineError(
+            f"{state} belongs to the region at {other.url}",
+            cure="Use that one, or end it with `byoc local down`",
+        )
+    state.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "sagemaker_byoc.cli", "local", "up"]
+    command += ["--state", str(state), "--port", str(arguments.port)]
+    command += ["--engine", arguments.engine]
+    log = state / LOG_FILE
+    with open(log, "ab") as output:
+        begin = output.tell()
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + _STARTING_SECONDS
+    while time.monotonic() < deadline:
+        address = read_address(state)
+        if address is not None and address.pid == child.pid:
+            target.Target(address.url, str(state)).status()
+            console.step(f"region at {address.url} ({address.engine} engine), process {child.pid}")
+            console.detail(f"state: {state}")
+            console.detail(f"log: {log}")
+            console.result(address.url)
+            return 0
+        if child.poll() is not None:
+            _tell_log(log, begin)
+            raise MachineError("the region ended while it started", cure=f"Read {log}")
+        time.sleep(0.02)
+    child.terminate()
+    raise MachineError(
+        f"the region did not answer within {_STARTING_SECONDS:.0f} s", cure=f"Read {log}"
+    )
+
+
+def _tell_log(log: Path, begin: int) -> None:
+    with open(log, "rb") as file:
+        file.seek(begin)
+        for line in file.read().decode(errors="replace").splitlines()[-_LOG_LINES:]:
+            console.detail(line)

@@ -1,0 +1,157 @@
+"""Which region a command means, and asking it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.local.errors import MachineError, RequestError
+
+URL_VARIABLES = ("BYOC_REGION_URL", "AWS_ENDPOINT_URL")
+_ANSWER_SECONDS = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--url",
+        help="of the region (default: $BYOC_REGION_URL, $AWS_ENDPOINT_URL, "
+        "or the region of the default state folder)",
+    )
+    add_state(choice)
+
+
+def add_state(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="DIR",
+        help="the region's folder (default: ~/.local/share/sagemaker-byoc/default)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A region that answers. `source` says where its URL was found."""
+
+    url: str
+    source: str
+
+    def status(self) -> dict[str, Any]:
+        return self._ask("GET", "status")
+
+    def post(self, command: str) -> None:
+        self._ask("POST", command)
+
+    def client(self, service: str) -> Any:
+        from sagemaker_byoc.local.client import make_client  # noqa: PLC0415 - needs botocore
+
+        with explained_imports():
+            return make_client(service, self.url)
+
+    def _ask(self, method: str, command: str) -> dict[str, Any]:
+        """Raises MachineError where nothing answers, RequestError for what it refuses."""
+        request = urllib.request.Request(  # noqa: S310 - http, checked by find()
+            f"{self.url}/_byoc/{urllib.parse.quote(command)}",
+            method=method,
+            headers={"x-byoc": "1"},
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=_ANSWER_SECONDS) as response:
+                answer: dict[str, Any] = json.load(response)
+                return answer
+        except urllib.error.HTTPError as error:
+            with error:
+                raise RequestError(
+                    f"the region at {self.url} refuses: {_message(error)}",
+                    cure="`byoc ps` shows what it has",
+                ) from error
+        except (OSError, ValueError) as error:
+            raise MachineError(
+                f"no region answers at {self.url} (from {self.source}): {_reason(error)}",
+                cure="Start one with `byoc local up`, or name it with --url",
+            ) from error
+
+
+def find(arguments: argparse.Namespace) -> Target:
+    """Raises MachineError where no region is known."""
+    if arguments.url is not None:
+        return _checked(arguments.url, "--url")
+    if arguments.state is None:
+        for name in URL_VARIABLES:
+            if os.environ.get(name):
+                return _checked(os.environ[name], f"${name}")
+    return of_state(state_folder(arguments))
+
+
+def of_state(state: Path) -> Target:
+    from sagemaker_byoc.local.state import read_address  # noqa: PLC0415 - POSIX only
+
+    address = read_address(state)
+    if address is None:
+        raise MachineError(
+            f"no region runs in {state}",
+            cure="Start it with `byoc local up --detach`, or name another --state or --url",
+        )
+    return Target(address.url, str(state))
+
+
+def state_folder(arguments: argparse.Namespace) -> Path:
+    from sagemaker_byoc.local.state import default_state  # noqa: PLC0415 - POSIX only
+
+    return default_state() if arguments.state is None else arguments.state.resolve()
+
+
+@contextmanager
+def explained_imports() -> Iterator[None]:
+    """The region's own dependencies are an extra of this package."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MachineError(
+            f"the Python package {error.name} is missing",
+            cure="Install the region's parts: pip install 'sagemaker-byoc[local]'",
+        ) from error
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """A service's refusal, as an error of ours with its own words."""
+    with explained_imports():
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    try:
+        yield
+    except ClientError as error:
+        message = error.response.get("Error", {}).get("Message") or str(error)
+        raise RequestError(message, cure="`byoc ps` shows what the region has") from error
+    except BotoCoreError as error:
+        raise MachineError(str(error), cure="Is the region running? `byoc local up`") from error
+
+
+def _checked(url: str, source: str) -> Target:
+    if not url.startswith(("http://", "https://")):
+        raise RequestError(
+            f"{source} is {url!r}, which is no http URL", cure="Write http://HOST:PORT"
+        )
+    return Target(url.rstrip("/"), source)
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["message"])
+    except (ValueError, KeyError, OSError):
+        return f"HTTP {error.code}"
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "reason", error))

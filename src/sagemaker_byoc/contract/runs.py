@@ -1,0 +1,144 @@
+"""The record of one run: what it was given, what it made, from which code and image.
+
+Ours, beside /opt/ml/output/data/metrics.jsonl, and so inside of a job's output.tar.gz. The names
+follow SageMaker's trial components (parameters, artifacts, MetadataProperties.CommitId).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sagemaker_byoc.contract.errors import DocumentError
+from sagemaker_byoc.contract.files import Json, read_object, write_json
+
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+DEFINITIONS_FILE = "metric_definitions.json"
+FORMAT = 1
+
+IN_PROGRESS, COMPLETED, FAILED, STOPPED = "InProgress", "Completed", "Failed", "Stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    name: str
+    value: str
+    """A path or an address."""
+    sha256: str = ""
+    size: int = 0
+    """Bytes; 0 where it is not a file."""
+
+    def document(self) -> dict[str, Json]:
+        return {
+            "name": self.name,
+            "value": self.value,
+            "sha256": self.sha256,
+            "size": self.size,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    name: str
+    status: str = IN_PROGRESS
+    started: float = 0.0
+    """Seconds since the epoch."""
+    ended: float | None = None
+    parameters: Mapping[str, Json] = field(default_factory=dict)
+    artifacts: Sequence[Artifact] = ()
+    commit: str = ""
+    """With `-dirty` where the folder held changes."""
+    repository: str = ""
+    image: str = ""
+    """Its digest, or its name where that is all that is known."""
+    hosts: int = 1
+    processes: int = 1
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """The last value of each."""
+
+    def write(self, path: Path) -> None:
+        write_json(
+            path,
+            {
+                "format": FORMAT,
+                "name": self.name,
+                "status": self.status,
+                "started": self.started,
+                "ended": self.ended,
+                "parameters": dict(self.parameters),
+                "artifacts": [one.document() for one in self.artifacts],
+                "commit": self.commit,
+                "repository": self.repository,
+                "image": self.image,
+                "hosts": self.hosts,
+                "processes": self.processes,
+                "metrics": {
+                    name: value if abs(value) < float("inf") else str(value)
+                    for name, value in self.metrics.items()
+                },
+            },
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> RunRecord | None:
+        document = read_object(path)
+        return None if document is None else cls.parse(document, str(path))
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Json], where: str) -> RunRecord:
+        """Raises DocumentError for what this version does not know."""
+        if document.get("format") != FORMAT:
+            raise DocumentError(
+                where=where,
+                what=f"has format {document.get('format')!r}, and {FORMAT} is known",
+                cure="Read it with the version that wrote it",
+            )
+        ended = document.get("ended")
+        return cls(
+            name=_text(document, "name"),
+            status=_text(document, "status"),
+            started=_number(document.get("started")),
+            ended=None if ended is None else _number(ended),
+            parameters=_object(document.get("parameters")),
+            artifacts=[
+                Artifact(
+                    _text(one, "name"),
+                    _text(one, "value"),
+                    _text(one, "sha256"),
+                    int(_number(one.get("size"))),
+                )
+                for one in _list(document.get("artifacts"))
+                if isinstance(one, dict)
+            ],
+            commit=_text(document, "commit"),
+            repository=_text(document, "repository"),
+            image=_text(document, "image"),
+            hosts=int(_number(document.get("hosts"))),
+            processes=int(_number(document.get("processes"))),
+            metrics={
+                name: _number(value) for name, value in _object(document.get("metrics")).items()
+            },
+        )
+
+
+def _text(document: Mapping[str, Json], key: str) -> str:
+    value = document.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: Json) -> float:
+    """NaN and Infinity are strings, since JSON has no numbers for them."""
+    try:
+        return float(value) if isinstance(value, int | float | str) else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _object(value: Json) -> dict[str, Json]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,119 @@
+"""The docker client as a program: `docker` on PATH, or what the variable DOCKER names.
+
+Only the command line is used, so podman's and a remote engine's do as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO
+
+from sagemaker_byoc.images.errors import ImageError, MachineError
+from sagemaker_byoc.images.sources.documents import Json
+
+QUICK = 60.0
+SLOW = 1800.0
+
+
+class DockerError(ImageError):
+    """The engine answered, and its answer is no; `text` is what it said."""
+
+    exit_code = 1
+
+    def __init__(self, verb: str, text: str) -> None:
+        self.text = text
+        super().__init__(f"`docker {verb}` failed: {text}", cure="Read the engine's words above")
+
+
+def client() -> str:
+    return os.environ.get("DOCKER") or "docker"
+
+
+def run(
+    *arguments: str,
+    data: bytes | None = None,
+    timeout: float = QUICK,
+    environment: Mapping[str, str] | None = None,
+    with_errors: bool = False,
+) -> str:
+    """One command's standard output, `with_errors` the other too. Raises DockerError, or MachineError without an engine."""
+    try:
+        result = subprocess.run(
+            [client(), *arguments],
+            input=data,
+            stdin=subprocess.DEVNULL if data is None else None,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if with_errors else subprocess.PIPE,
+            check=False,
+            timeout=timeout,
+            env={**os.environ, **(environment or {})},
+        )
+    except OSError as error:
+        raise _no_client(error) from error
+    except subprocess.TimeoutExpired as error:
+        raise MachineError(
+            f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s",
+            cure="Check the engine with: docker info",
+        ) from error
+    if result.returncode != 0:
+        raise _refusal(arguments[0], result.stderr or result.stdout)
+    return result.stdout.decode(errors="replace")
+
+
+def inspect(kind: str, name: str) -> dict[str, Json] | None:
+    """`docker KIND inspect NAME`; None where the engine has no such thing."""
+    try:
+        found: list[dict[str, Json]] = json.loads(run(kind, "inspect", name))
+    except DockerError as error:
+        if "no such" in error.text.lower() or "not found" in error.text.lower():
+            return None
+        raise
+    return found[0] if found else None
+
+
+@contextmanager
+def output_of(*arguments: str) -> Iterator[IO[bytes]]:
+    """A command whose output is read as it comes; it is ended where the reader stops early."""
+    try:
+        process = subprocess.Popen(
+            [client(), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise _no_client(error) from error
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            yield process.stdout
+        except BaseException:
+            process.kill()
+            if process.wait() > 0:  # its own failure explains the reader's
+                raise _refusal(arguments[0], process.stderr.read()) from None
+            raise
+        while process.stdout.read(2**16):
+            pass
+        if process.wait(timeout=QUICK) != 0:
+            raise _refusal(arguments[0], process.stderr.read())
+
+
+def _no_client(error: OSError) -> MachineError:
+    return MachineError(
+        f"there is no docker client {client()!r} ({error.strerror})",
+        cure="Install docker or podman, or set DOCKER to the client's path",
+    )
+
+
+def _refusal(verb: str, stderr: bytes) -> ImageError:
+    text = stderr.decode(errors="replace").strip() or "it said nothing"
+    if "Cannot connect to the Docker daemon" in text or "daemon is not running" in text.lower():
+        return MachineError(
+            "no Docker engine answers", cure="Start it, or set DOCKER_HOST to where it listens"
+        )
+    return DockerError(verb, text)

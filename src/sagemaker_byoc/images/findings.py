@@ -1,0 +1,67 @@
+"""What a check finds: rules with stable ids, and findings that need no second look-up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    """SageMaker refuses the image, or a job or endpoint breaks; or a secret would be shipped."""
+    WARNING = "warning"
+    """It works, and some feature or some day it doesn't."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One occurrence: what it is here, where, and the fix where it is not the rule's own."""
+
+    what: str
+    where: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[T]):
+    """`check` looks at parsed data and at nothing else."""
+
+    id: str
+    severity: Severity
+    title: str
+    why: str
+    fix: str
+    check: Callable[[T], Iterable[Found]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    id: str
+    severity: Severity
+    title: str
+    what: str
+    where: str
+    why: str
+    fix: str
+    ignored: str = ""
+    """The reason that the configuration gives for living with it."""
+
+
+def apply(rules: Sequence[Rule[T]], subject: T, ignored: Mapping[str, str]) -> Iterator[Finding]:
+    """All that the rules find, in their order."""
+    for rule in rules:
+        for found in rule.check(subject):
+            yield Finding(
+                id=rule.id,
+                severity=rule.severity,
+                title=rule.title,
+                what=found.what,
+                where=found.where,
+                why=rule.why,
+                fix=found.fix or rule.fix,
+                ignored=ignored.get(rule.id, ""),
+            )

@@ -1,0 +1,162 @@
+"""What the manifest, the configuration and the files of an image say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sagemaker_byoc.contract import accelerators
+from sagemaker_byoc.images.findings import Found, Rule, Severity
+from sagemaker_byoc.images.model import DOCKER_LAYER, DOCKER_MANIFEST
+from sagemaker_byoc.images.rules.subject import SERVE, Subject
+
+_OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+_GZIP_LAYERS = frozenset({DOCKER_LAYER, _OCI_LAYER})
+_BUILD = (
+    "docker buildx build --platform linux/amd64 --provenance=false --sbom=false "
+    "--output type=docker . ; or let `byoc push` convert it, which needs no rebuild"
+)
+
+
+def media_type(subject: Subject) -> Iterator[Found]:
+    kind = subject.image.manifest_type
+    if kind and kind != DOCKER_MANIFEST and not subject.image.index_type:
+        yield Found(f"the manifest is of the type {kind}", "manifest")
+
+
+def index(subject: Subject) -> Iterator[Found]:
+    image = subject.image
+    if image.index_type:
+        offers = ", ".join(platform or "unnamed" for platform in image.platforms)
+        with_attestations = (
+            f" and {image.attestations} attestation(s)" if image.attestations else ""
+        )
+        yield Found(f"an index ({image.index_type}) of {offers}{with_attestations}", "manifest")
+
+
+def platform(subject: Subject) -> Iterator[Found]:
+    config = subject.image.config
+    if config.platform != "linux/amd64":
+        yield Found(f"the image is for {config.platform}", "configuration: os, architecture")
+
+
+def layer_types(subject: Subject) -> Iterator[Found]:
+    for number, kind in enumerate(subject.image.layer_types):
+        if kind not in _GZIP_LAYERS:
+            yield Found(f"a layer of the type {kind}", f"layer {number}")
+
+
+def size(subject: Subject) -> Iterator[Found]:
+    limit = accelerators.SERVERLESS_IMAGE.value
+    packed = subject.image.compressed_bytes
+    if packed is not None and packed > limit:
+        yield Found(f"{packed / 1e9:.1f} GB compressed, of {limit / 1e9:.0f} allowed", "layers")
+
+
+def user(subject: Subject) -> Iterator[Found]:
+    name = subject.image.config.user.partition(":")[0]
+    if SERVE in subject.roles and name not in {"", "0", "root"}:
+        yield Found(f"USER {name}", "configuration: User")
+
+
+def reserved_folder(subject: Subject) -> Iterator[Found]:
+    if subject.image.files is None:
+        return
+    files = [file for file in subject.image.files.below("/opt/ml") if file.kind != "dir"]
+    if files:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        total = sum(file.size for file in files)
+        yield Found(f"{files[0].path}{more}, {total} bytes", "/opt/ml")
+
+
+def volumes(subject: Subject) -> Iterator[Found]:
+    for volume in subject.image.config.volumes:
+        if volume.rstrip("/") == "/opt/ml" or volume.startswith("/opt/ml/"):
+            yield Found(f"VOLUME {volume}", "configuration: Volumes")
+
+
+def ports(subject: Subject) -> Iterator[Found]:
+    exposed = subject.image.config.ports
+    if SERVE in subject.roles and exposed and "8080/tcp" not in exposed:
+        yield Found(f"EXPOSE {' '.join(exposed)}", "configuration: ExposedPorts")
+
+
+RULES: tuple[Rule[Subject], ...] = (
+    Rule(
+        "IMG001",
+        Severity.ERROR,
+        "The manifest is not Docker's",
+        "SageMaker takes application/vnd.docker.distribution.manifest.v2+json alone and answers "
+        '"Unsupported manifest media type" to OCI\'s.',
+        _BUILD,
+        media_type,
+    ),
+    Rule(
+        "IMG002",
+        Severity.ERROR,
+        "The tag names an index",
+        "SageMaker does not choose from an index, even of one platform; attestations, which BuildKit "
+        "adds by default, always make one.",
+        _BUILD,
+        index,
+    ),
+    Rule(
+        "IMG003",
+        Severity.ERROR,
+        "The image is not for linux/amd64",
+        "All but a few of SageMaker's instance types are x86-64; elsewhere the first program ends "
+        'with "exec format error". Only for Graviton hosting is linux/arm64 right: ignore it then.',
+        "docker build --platform linux/amd64 .",
+        platform,
+    ),
+    Rule(
+        "IMG004",
+        Severity.ERROR,
+        "A layer is not packed with gzip",
+        "Docker's manifest knows gzip layers only; zstd needs OCI types, which SageMaker refuses.",
+        "Build with compression=gzip,force-compression=true in --output",
+        layer_types,
+    ),
+    Rule(
+        "IMG005",
+        Severity.WARNING,
+        "The image is too large for serverless endpoints",
+        "Serverless inference takes images of up to 10 GB compressed; everywhere else the image's "
+        "size is the longest part of a job's start.",
+        "Use torch's CPU build, and keep weights in model.tar.gz: TORCH=cpu scripts/build-images",
+        size,
+    ),
+    Rule(
+        "IMG011",
+        Severity.WARNING,
+        "The container does not run as root",
+        "Hosting supports root only; model files and /tmp may not be readable otherwise.",
+        "Remove the USER line from the Dockerfile",
+        user,
+    ),
+    Rule(
+        "IMG012",
+        Severity.WARNING,
+        "The image holds files under /opt/ml",
+        "SageMaker mounts its own folders there: these files are hidden or lost, and code in "
+        "/opt/ml/code is taken for code that the job sent.",
+        "Copy them to another folder, such as /opt/program",
+        reserved_folder,
+    ),
+    Rule(
+        "IMG013",
+        Severity.WARNING,
+        "A volume is declared under /opt/ml",
+        "An anonymous volume there hides from SageMaker what a job writes.",
+        "Remove the VOLUME line from the Dockerfile",
+        volumes,
+    ),
+    Rule(
+        "IMG014",
+        Severity.WARNING,
+        "The image exposes other ports than 8080",
+        "SageMaker calls port 8080, or the one in SAGEMAKER_BIND_TO_PORT, and reads no EXPOSE: a "
+        "server on another port is never healthy.",
+        "Listen on 0.0.0.0:8080 and write EXPOSE 8080",
+        ports,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Where an image is read from: an engine, an archive, a registry."""

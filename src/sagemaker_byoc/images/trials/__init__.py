@@ -1,0 +1,1 @@
+"""What only a running container shows. Each trial returns observations; the rules judge them."""

@@ -1,0 +1,23 @@
+"""Who asks, and how: set by the server for the time of one request."""
+
+from __future__ import annotations
+
+import re
+from contextvars import ContextVar
+
+CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")
+"""An id of the client's connection; empty where a request came another way than over the wire."""
+
+WAITS: ContextVar[bool] = ContextVar("WAITS", default=False)
+"""Whether a waiter of botocore asks: it takes no notice of anything before the end, and sleeps
+30 to 120 s between two looks. So it is answered when it has something to see."""
+
+WAITER_SECONDS = 50.0
+"""A waiter's request may be held; botocore gives an answer 60."""
+
+_WAITER = re.compile(r"(?:^|\s)m/(?:[^\s,]+,)*B(?:,|\s|$)")
+
+
+def is_waiter(user_agent: str) -> bool:
+    """Botocore names the features that are in use: `m/Z,b,B`, B being WAITER (useragent.py)."""
+    return _WAITER.search(user_agent) is not None

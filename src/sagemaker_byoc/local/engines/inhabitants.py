@@ -1,0 +1,72 @@
+"""The processes that live in a tree: they see it as /opt/ml, or were told that it is theirs.
+
+That is what a container of the process engine is, and it outlives the process that started it: no
+pid file can be stale, and no foreign process can be meant.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, Tree
+
+_PROC = Path("/proc")
+_SECONDS = 10.0
+_PAUSE = 0.01
+
+
+def find(tree: Tree) -> Iterator[int]:
+    """Process ids; those of other users, whom we may not end either, are passed over."""
+    try:
+        place = tree.root.stat()
+    except OSError:
+        return
+    inside = DEFAULT_ROOT.relative_to("/")
+    # Where the tree is this machine's own /opt/ml, to see it there says nothing of a process.
+    is_hosts_own = _is_same(DEFAULT_ROOT, place)
+    moved = f"{BASE_DIR}={tree.root}".encode()
+    for entry in _PROC.iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        with suppress(OSError):
+            if moved in (entry / "environ").read_bytes().split(b"\0"):
+                yield int(entry.name)
+                continue
+        if not is_hosts_own and _is_same(entry / "root" / inside, place):
+            yield int(entry.name)
+
+
+def end(tree: Tree) -> int:
+    """SIGKILL all of them, and those that they start meanwhile; how many there were. Bounded."""
+    deadline = time.monotonic() + _SECONDS
+    ended: set[int] = set()
+    while time.monotonic() < deadline:
+        alive = [pid for pid in find(tree) if not _is_zombie(pid)]
+        if not alive:
+            break
+        for pid in alive:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        ended.update(alive)
+        time.sleep(_PAUSE)
+    return len(ended)
+
+
+def _is_same(path: Path, place: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), place)
+    except OSError:
+        return False
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        status = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return True
+    return status.rpartition(b")")[2].split()[0] == b"Z"

@@ -1,0 +1,61 @@
+"""Model data from the object store to the folder that a container sees as /opt/ml/model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path, PurePosixPath
+
+from sagemaker_byoc.contract import archives
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.local.hosting.health import EndpointError
+from sagemaker_byoc.local.hosting.plan import ModelData
+from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.local.storage.uri import parse_s3_uri
+from sagemaker_byoc.local.wire.errors import AwsError
+
+
+def is_there(data: ModelData, store: ObjectStore) -> bool:
+    """Whether the object, or any under the prefix, exists. Raises AwsError for what is no URI."""
+    bucket, key = parse_s3_uri(data.uri)
+    try:
+        if data.is_archive:
+            store.get(bucket, key)
+            return True
+        return next(store.list(bucket, key), None) is not None
+    except AwsError:
+        return False
+
+
+def fetch(data: ModelData, store: ObjectStore, folder: Path, container: str) -> None:
+    """Into the empty `folder`. Raises EndpointError with SageMaker's sentence and the cause."""
+    bucket, key = parse_s3_uri(data.uri)
+    try:
+        if data.is_archive:
+            archives.unpack(store.get(bucket, key).path, folder)
+        else:
+            _copy_prefix(store, bucket, key, folder)
+    except (AwsError, ContractError, OSError) as error:
+        raise EndpointError(
+            f'Failed to download model data for container "{container}" from URL: "{data.uri}". '
+            "Please ensure that there is an object located at the URL and that the role passed to "
+            f"CreateModel has permissions to download the object. ({error})",
+            cure="Mend the object, then create the endpoint again",
+        ) from error
+
+
+def _copy_prefix(store: ObjectStore, bucket: str, prefix: str, folder: Path) -> None:
+    found = False
+    for info in store.list(bucket, prefix):
+        found = True
+        relative = PurePosixPath(info.key[len(prefix) :].lstrip("/"))
+        if ".." in relative.parts:
+            raise OSError(f"the key {info.key!r} leads outside the model folder")
+        target = folder / relative
+        if info.key.endswith("/"):
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Not a link: what a container writes must not reach the object.
+        shutil.copyfile(store.get(bucket, info.key).path, target)
+    if not found:
+        raise OSError(f"no object's key begins with {prefix!r}")

@@ -1,0 +1,83 @@
+"""What everything that hosts shares: the engine, the logs, threads for what blocks, free ports."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.engines.container import Engine
+from sagemaker_byoc.local.hosting.ports import Ports
+from sagemaker_byoc.local.images import Images
+from sagemaker_byoc.local.leftovers import STATE_LABEL
+from sagemaker_byoc.local.logs.store import LogStore
+from sagemaker_byoc.local.storage.store import ObjectStore
+
+P = ParamSpec("P")
+R = TypeVar("R")
+LOG = logging.getLogger(__name__)
+
+THREADS = 64
+"""Containers that start or stop at once; each waits in a thread of its own."""
+LABEL = "sagemaker-byoc.endpoint"
+
+
+async def to_the_end(work: Coroutine[Any, Any, R]) -> R:
+    """Its outcome; a cancellation takes effect only after it."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled() and task.exception() is not None:
+            LOG.debug("after a cancellation", exc_info=task.exception())
+        raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    account: Account
+    engine: Engine
+    images: Images
+    store: ObjectStore
+    logs: LogStore
+    work: Path
+    """Folders of what runs: WORK/ENDPOINT/GENERATION/…"""
+    state: Path
+    """Tells this region's containers from another's on the same machine."""
+    environment: Mapping[str, str]
+    """What a container needs to reach the region, where it can."""
+    ports: Ports = field(default_factory=Ports)
+    threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="byoc-hosting")
+    )
+
+    async def finish(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `run`, and where the caller is cancelled meanwhile it still waits: what a thread has
+        begun goes on, and nothing else may be done to its containers and folders before.
+        """
+        return await to_the_end(self.run(function, *args, **kwargs))
+
+    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """In a thread that no other part of the region waits for."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, lambda: function(*args, **kwargs))
+
+    def labels(self, endpoint: str) -> dict[str, str]:
+        return {**self.all_labels, LABEL: endpoint}
+
+    @property
+    def all_labels(self) -> dict[str, str]:
+        """Of every container that this region hosts."""
+        return {STATE_LABEL: str(self.state.resolve()), "sagemaker-byoc.kind": "hosting"}
+
+    @property
+    def prefix(self) -> str:
+        """Of its containers' names."""
+        return f"byoc-{hashlib.sha256(str(self.state.resolve()).encode()).hexdigest()[:8]}"

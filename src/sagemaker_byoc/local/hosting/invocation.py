@@ -1,0 +1,175 @@
+"""sagemaker-runtime: which instance of which variant gets an invocation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.hosting import headers
+from sagemaker_byoc.local.hosting.call import Call
+from sagemaker_byoc.local.hosting.capture import Capture, Exchange
+from sagemaker_byoc.local.hosting.fleet import Fleet, Variant
+from sagemaker_byoc.local.hosting.instance import Instance
+from sagemaker_byoc.local.hosting.live import Live
+from sagemaker_byoc.local.hosting.upstream.errors import BusyError, UnreachableError
+from sagemaker_byoc.local.records import now
+from sagemaker_byoc.local.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.local.wire.http import Request, Response
+
+ROUTES = {"invocations": False, "invocations-response-stream": True}
+"""Whether the answer is a stream."""
+_ATTEMPTS = 8
+"""Instances that are tried one after the other where none can be reached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    refuse_unsigned: bool = False
+    """Invocations without a signature get AWS's answer to them."""
+    capture: Capture | None = None
+    """Called after each answer of an endpoint that captures its traffic."""
+    seconds: float = hosting.INVOCATION_TIMEOUT.value
+    stream_seconds: float = hosting.STREAM_TIMEOUT.value
+
+
+class Invocations:
+    """The Handler of `/endpoints/…`; raises AwsError."""
+
+    def __init__(
+        self,
+        lives: Mapping[str, Live],
+        account: Account,
+        policy: Policy,
+    ) -> None:
+        self._lives = lives
+        self._account = account
+        self._policy = policy
+
+    async def __call__(self, request: Request) -> Response:
+        name, is_stream = _route(request)
+        if self._policy.refuse_unsigned and not _is_signed(request):
+            raise AwsError(
+                "MissingAuthenticationTokenException", "Missing Authentication Token", status=403
+            )
+        self._fleet(name)
+        body = await _read(request)
+        head = headers.request_head(request.headers, len(body), is_stream=is_stream)
+        for _ in range(_ATTEMPTS):
+            # Nothing waits until the call counts as under way: the fleet that was chosen from is
+            # the one of now, and an update lets it finish.
+            live, fleet = self._fleet(name)
+            variant, instance = _choose(live, fleet, request)
+            instance.enter()
+            call = Call(
+                account=self._account,
+                endpoint=name,
+                variant=variant,
+                instance=instance,
+                request=request,
+                head=head,
+                body=body,
+                is_stream=is_stream,
+                seconds=self._policy.stream_seconds if is_stream else self._policy.seconds,
+            )
+            try:
+                response = await call.run()
+            except UnreachableError:
+                instance.suspect()
+                continue
+            except BusyError as error:
+                raise AwsError("ServiceUnavailable", f"{name}: {error}", status=503) from error
+            if response.status == 200:
+                self._remember(live, call, response)
+            return response
+        raise _unavailable(name)
+
+    def _fleet(self, name: str) -> tuple[Live, Fleet]:
+        live = self._lives.get(name)
+        if live is None or live.fleet is None:
+            raise AwsError(
+                "ValidationError", f"Endpoint {name} of account {self._account.id} not found."
+            )
+        return live, live.fleet
+
+    def _remember(self, live: Live, call: Call, response: Response) -> None:
+        """Sessions that it opened or ended; the exchange itself, where the endpoint captures."""
+        opened = response.headers.get(headers.BACK[headers.NEW_SESSION])
+        if opened is not None:
+            live.sessions.open(opened, call.variant, call.instance)
+        ended = response.headers.get(headers.BACK[headers.CLOSED_SESSION])
+        if ended is not None:
+            live.sessions.end(ended)
+        capture = self._policy.capture
+        if capture is not None and live.capture and isinstance(response.body, bytes):
+            exchange = Exchange(
+                config=live.capture,
+                endpoint=live.name,
+                variant=call.variant.plan.name,
+                request_id=call.request.id,
+                time=now(),
+                inference_id=call.request.headers.get(headers.INFERENCE_ID),
+                custom_attributes=call.request.headers.get(headers.CUSTOM_ATTRIBUTES),
+                request_type=call.request.headers.get("content-type"),
+                request=call.body,
+                response_type=response.headers.get("Content-Type"),
+                response=response.body,
+            )
+            asyncio.get_running_loop().call_soon(capture, exchange)
+
+
+def _route(request: Request) -> tuple[str, bool]:
+    """The endpoint's name, and whether the answer is a stream."""
+    parts = request.target.split("/")
+    is_stream = ROUTES.get(parts[3]) if len(parts) == 4 else None
+    if is_stream is None:
+        raise AwsError(
+            "UnknownOperationException",
+            f"{request.target} is not supported by this local region, which answers "
+            "/endpoints/NAME/invocations and /endpoints/NAME/invocations-response-stream",
+            status=404,
+        )
+    if request.method != "POST":
+        raise AwsError("UnknownOperationException", "Invoke an endpoint with POST", status=405)
+    return unquote(parts[2]), is_stream
+
+
+def _is_signed(request: Request) -> bool:
+    return "authorization" in request.headers or "X-Amz-Signature=" in request.query_string
+
+
+async def _read(request: Request) -> bytes:
+    try:
+        return await request.body.read(hosting.API_PAYLOAD.value)
+    except EntityTooLargeError as error:
+        raise AwsError(
+            "ValidationError",
+            f"HTTP content length exceeded {hosting.API_PAYLOAD.value} bytes.",
+            status=413,
+        ) from error
+
+
+def _choose(live: Live, fleet: Fleet, request: Request) -> tuple[Variant, Instance]:
+    session = request.headers.get(headers.SESSION_ID)
+    place = None if session is None else live.sessions.find(session)
+    if place is not None:
+        return place
+    target = request.headers.get(headers.TARGET_VARIANT)
+    variant = fleet.choose(target)
+    if variant is None and target is not None:
+        raise AwsError("ValidationError", f"Variant {target} not found for endpoint {live.name}.")
+    instance = None if variant is None else variant.choose()
+    if variant is None or instance is None:
+        raise _unavailable(live.name)
+    return variant, instance
+
+
+def _unavailable(name: str) -> AwsError:
+    return AwsError(
+        "ServiceUnavailable",
+        f"No instance of endpoint {name} is healthy; its log stream says why.",
+        status=503,
+    )

@@ -1,0 +1,267 @@
+"""One endpoint of the region over its life: created, updated, rolled back, deleted, found again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any
+
+from sagemaker_byoc.contract import failure, limits
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.hosting.catalog import Catalog
+from sagemaker_byoc.local.hosting.fleet import Fleet
+from sagemaker_byoc.local.hosting.house import House
+from sagemaker_byoc.local.hosting.instance import Deployment
+from sagemaker_byoc.local.hosting.plan import VariantPlan
+from sagemaker_byoc.local.hosting.sessions import Sessions
+from sagemaker_byoc.local.images import Image
+from sagemaker_byoc.local.records import now
+from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.local.wire.service import Parameters
+
+LOG = logging.getLogger(__name__)
+
+IN_SERVICE = "InService"
+UPDATING = "Updating"
+DELETING = "Deleting"
+FAILED = "Failed"
+CREATING = "Creating"
+RECOVERING = "SystemUpdating"
+CHANGING = frozenset({CREATING, UPDATING, RECOVERING, DELETING, "RollingBack"})
+"""The states that end by themselves, which a client waits for."""
+MOST_CLIENTS = 1024
+"""Clients whose look at a status is remembered; another is only answered early."""
+INTERRUPTED = (
+    "The region ended during an update of this endpoint, which runs its former configuration."
+)
+
+
+class Live:
+    """`on_gone` is told once it is deleted. All on one event loop, one transition at a time."""
+
+    def __init__(
+        self, name: str, catalog: Catalog, house: House, on_gone: Callable[[str], None]
+    ) -> None:
+        self.name = name
+        self.fleet: Fleet | None = None
+        """What takes the requests; replaced in one step."""
+        self.sessions = Sessions()
+        self.capture: Parameters | None = None
+        """The DataCaptureConfig of what runs, where it is switched on."""
+        self._catalog = catalog
+        self._house = house
+        self._on_gone = on_gone
+        self._changed = asyncio.Event()
+        self._seen: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._draining: dict[asyncio.Task[None], Fleet] = {}
+
+    @property
+    def document(self) -> Parameters:
+        """Raises AwsError once it is gone."""
+        return self._catalog.get(self.name)
+
+    @property
+    def status(self) -> str:
+        return str(self.document["EndpointStatus"])
+
+    @property
+    def is_changing(self) -> bool:
+        document = self._catalog.records.get(self.name)
+        return document is not None and document["EndpointStatus"] in CHANGING
+
+    async def changed(self, timeout: float) -> None:
+        """Wait for the next change of its status, if one is to come."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                if self.is_changing:
+                    await self._changed.wait()
+
+    async def settled(self, timeout: float) -> None:
+        """Wait until no change is to come."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self.is_changing:
+                    await self._changed.wait()
+
+    def is_known_to(self, client: str) -> bool:
+        """Whether the client has seen its status of now."""
+        return client in self._seen
+
+    def was_seen_by(self, client: str) -> None:
+        if len(self._seen) < MOST_CLIENTS:
+            self._seen.add(client)
+
+    # ── transitions ──
+
+    def create(self, swept: asyncio.Future[None] | None) -> None:
+        self._begin(self._bring_up(swept))
+
+    def update(self, target: Parameters) -> None:
+        """`target`: the keys of the document that a success changes, Variants among them."""
+        self._set({"EndpointStatus": UPDATING, "Pending": target}, without=("FailureReason",))
+        self._begin(self._replace(target))
+
+    def resize(self, weights: Mapping[str, float], counts: Mapping[str, int]) -> None:
+        self._set({"EndpointStatus": UPDATING}, without=("FailureReason",))
+        self._begin(self._resize(weights, counts))
+
+    def recover(self, swept: asyncio.Future[None]) -> None:
+        """After a restart of the region; starts nothing before `swept`."""
+        status = self.status
+        if status == DELETING:
+            self._begin(self._delete(swept))
+        elif status != FAILED:
+            reason = INTERRUPTED if "Pending" in self.document else None
+            if status != CREATING:
+                self._set({"EndpointStatus": RECOVERING}, without=("Pending", "FailureReason"))
+            self._begin(self._bring_up(swept, reason))
+
+    def delete(self) -> None:
+        before = self._task
+        self._set({"EndpointStatus": DELETING})
+        if before is not None:
+            before.cancel()
+        self._begin(self._delete(before))
+
+    async def close(self) -> None:
+        """Stop what runs; the record stays, and is found at the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._stop_fleets()
+
+    def _begin(self, transition: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.create_task(transition, name=f"endpoint {self.name}")
+
+    async def _bring_up(
+        self, swept: asyncio.Future[None] | None, reason: str | None = None
+    ) -> None:
+        try:
+            if swept is not None:
+                await asyncio.shield(swept)
+            fleet, images = await self._deploy(self.document["Variants"])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the endpoint has failed
+            self._set({"EndpointStatus": FAILED, "FailureReason": self._reason(error)})
+            return
+        self.fleet = fleet
+        self.capture = _capture(self.document)
+        changes: Parameters = {"EndpointStatus": IN_SERVICE, "Images": images}
+        if reason is not None:
+            changes["FailureReason"] = reason
+        self._set(changes)
+
+    async def _replace(self, target: Parameters) -> None:
+        """The new fleet beside the old, then all requests to it, then the old one's end."""
+        try:
+            fleet, images = await self._deploy(target["Variants"])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the old fleet goes on
+            status = IN_SERVICE if self.fleet is not None else FAILED
+            failed = {"EndpointStatus": status, "FailureReason": self._reason(error)}
+            self._set(failed, without=("Pending",))
+            return
+        old, self.fleet = self.fleet, fleet
+        self.capture = _capture(target)
+        self.sessions.clear()
+        changes = {**target, "EndpointStatus": IN_SERVICE, "Images": images}
+        self._set(changes, without=("Pending", "FailureReason"))
+        if old is not None:
+            draining = asyncio.create_task(old.stop(), name=f"drain {self.name}")
+            self._draining[draining] = old
+            draining.add_done_callback(self._draining.pop)
+
+    async def _resize(self, weights: Mapping[str, float], counts: Mapping[str, int]) -> None:
+        assert self.fleet is not None
+        changes: Parameters = {"EndpointStatus": IN_SERVICE}
+        try:
+            await self.fleet.rescale(counts)
+        except Exception as error:  # noqa: BLE001 - what was there goes on
+            changes["FailureReason"] = self._reason(error)
+        else:
+            self.fleet.reweigh(weights)
+            changes["Variants"] = [
+                {
+                    **variant,
+                    "InitialVariantWeight": weights.get(
+                        variant["VariantName"], variant.get("InitialVariantWeight", 1.0)
+                    ),
+                    "InitialInstanceCount": counts.get(
+                        variant["VariantName"], variant.get("InitialInstanceCount", 1)
+                    ),
+                }
+                for variant in self.document["Variants"]
+            ]
+        self._set(changes)
+
+    async def _delete(self, before: asyncio.Future[None] | None) -> None:
+        if before is not None:
+            await asyncio.gather(before, return_exceptions=True)
+        await self._stop_fleets()
+        self._catalog.remove(self.name)
+        self._tell()
+        self._on_gone(self.name)
+
+    async def _stop_fleets(self) -> None:
+        for draining in self._draining.values():
+            draining.hurry()
+        stops = [*self._draining]
+        fleet, self.fleet = self.fleet, None
+        if fleet is not None:
+            stops.append(asyncio.create_task(fleet.stop(drain=0)))
+        await asyncio.gather(*stops, return_exceptions=True)
+
+    async def _deploy(self, variants: list[Parameters]) -> tuple[Fleet, Parameters]:
+        plans = [VariantPlan.from_document(variant) for variant in variants]
+        uris = {container.image for plan in plans for container in plan.containers}
+        images: dict[str, Image] = {}
+        for uri in sorted(uris):
+            images[uri] = await self._house.run(self._house.images.resolve, uri)
+        folder = self._house.work / self.name / secrets.token_hex(4)
+        fleet = Fleet(Deployment(self.name, self._house, folder, images), plans)
+        await fleet.start()
+        resolved = {
+            uri: {"Resolved": image.resolved, "Time": now()} for uri, image in images.items()
+        }
+        return fleet, resolved
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, AwsError):
+            text = error.message
+        elif isinstance(error, LocalError):
+            text = error.what
+        else:
+            LOG.error("endpoint %s", self.name, exc_info=error)
+            text = f"InternalServerError: {error!r}; the region's log has the traceback"
+        return _shortened(text)
+
+    # ── the record ──
+
+    def _set(self, changes: Parameters, without: tuple[str, ...] = ()) -> None:
+        document = {**self.document, **changes, "LastModifiedTime": now()}
+        for key in without:
+            if key not in changes:
+                document.pop(key, None)
+        self._catalog.put(self.name, document)
+        if "EndpointStatus" in changes:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._seen.clear()
+        event, self._changed = self._changed, asyncio.Event()
+        event.set()
+
+
+def _capture(document: Parameters) -> Parameters | None:
+    config: Parameters = document.get("DataCaptureConfig") or {}
+    return config if config.get("EnableCapture") else None
+
+
+def _shortened(text: str) -> str:
+    """To what a FailureReason holds: of a log below the first line, the end counts."""
+    first, *rest = text.split("\n")
+    while rest and len("\n".join([first, *rest]).encode()) > limits.FAILURE_REASON.value:
+        del rest[0]
+    return failure.clip("\n".join([first, *rest]))

@@ -1,0 +1,129 @@
+"""One serving container of an endpoint: started, healthy, stopped. Blocks; run in threads."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.contract import lifecycle, serving
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local.engines.container import Container, ContainerSpec
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.hosting.health import LOG_SECONDS, ContainerLog, wait_until_healthy
+from sagemaker_byoc.local.hosting.house import House
+from sagemaker_byoc.local.hosting.plan import ContainerPlan
+from sagemaker_byoc.local.images import Image
+
+GROUP = "/aws/sagemaker/Endpoints/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """All that is needed to start a container, and to start it again."""
+
+    endpoint: str
+    plan: ContainerPlan
+    image: Image
+    model: Path | None
+    """The folder of the unpacked model, shared by the instances that serve it."""
+    folder: Path
+    """Of this container alone; made at its start, removed at its end."""
+    name: str
+    stream: str
+    fellows: int
+    """How many containers the instance has."""
+    startup_timeout: float
+
+    def variables(self, house: House) -> dict[str, str]:
+        """As SageMaker sets them; the model's own come first."""
+        region = house.account.region
+        variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, **house.environment}
+        # Where containers share this machine's network, the engine names each a port of its own.
+        if self.fellows > 1 and house.engine.interface != "lo":
+            variables[serving.BIND_TO_PORT.value] = str(hosting.PORT.value)
+        return {**self.image.environment, **variables, **self.plan.environment}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    launch: Launch
+    house: House
+    container: Container
+    port: int
+    log: ContainerLog
+    close_log: Callable[[], None]
+
+    @classmethod
+    def start(
+        cls,
+        launch: Launch,
+        house: House,
+        on_end: Callable[[], None],
+        given_up: threading.Event,
+    ) -> Self:
+        """Healthy, or nothing is left of it. `on_end` is called from another thread, when its log
+        ends. Raises LocalError.
+        """
+        stream = house.logs.open(GROUP + launch.endpoint, launch.stream)
+        port = house.ports.take()
+        try:
+            container = house.engine.start(_lay_out(launch, house, port))
+        except BaseException as error:
+            if isinstance(error, LocalError):
+                stream.write(f"byoc: {error.what}. {error.cure}")
+            _clean(launch, house, port)
+            stream.close()
+            raise
+        log = ContainerLog(container, stream.write, on_end)
+        log.start()
+        served = cls(launch, house, container, port, log, stream.close)
+        try:
+            wait_until_healthy(container, port, launch.startup_timeout, log, given_up)
+        except BaseException:
+            served.close()
+            raise
+        return served
+
+    def stop(self) -> None:
+        """SIGTERM, up to 30 s for what is in flight, SIGKILL; nothing is left."""
+        with suppress(LocalError):
+            self.container.stop(lifecycle.SERVE_STOP_GRACE.value)
+        self.close()
+
+    def close(self) -> None:
+        """End it without grace."""
+        self.container.close()
+        self.log.join(LOG_SECONDS)
+        self.close_log()
+        _clean(self.launch, self.house, self.port)
+
+
+def _lay_out(launch: Launch, house: House, port: int) -> ContainerSpec:
+    tree = Tree(launch.folder)
+    tree.root.mkdir(parents=True)
+    if launch.model is None:
+        tree.model.mkdir()
+    return ContainerSpec(
+        name=launch.name,
+        argument=lifecycle.SERVE_ARGUMENT.value,
+        tree=tree,
+        environment=launch.variables(house),
+        image=launch.image.name,
+        interpreter=launch.image.interpreter,
+        inputs={} if launch.model is None else {"model": launch.model},
+        read_only=frozenset({"model"}),
+        port=port,
+        hostname=launch.plan.name,
+        labels=house.labels(launch.endpoint),
+    )
+
+
+def _clean(launch: Launch, house: House, port: int) -> None:
+    shutil.rmtree(launch.folder, ignore_errors=True)
+    house.ports.give_back(port)

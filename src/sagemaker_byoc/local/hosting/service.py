@@ -1,0 +1,103 @@
+"""The hosting room as one service: models, endpoint configurations, endpoints, invocations."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.engines.container import Engine
+from sagemaker_byoc.local.hosting.catalog import Catalog
+from sagemaker_byoc.local.hosting.configs import EndpointConfigs
+from sagemaker_byoc.local.hosting.endpoints import EndpointOperations
+from sagemaker_byoc.local.hosting.house import House
+from sagemaker_byoc.local.hosting.invocation import Invocations, Policy
+from sagemaker_byoc.local.hosting.models import Models
+from sagemaker_byoc.local.hosting.refusals import CONFIG, ENDPOINT, MODEL
+from sagemaker_byoc.local.images import Images
+from sagemaker_byoc.local.logs.store import LogStore
+from sagemaker_byoc.local.records import Records
+from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.local.tags import Tags
+from sagemaker_byoc.local.wire.http import Handler
+from sagemaker_byoc.local.wire.service import Operation
+
+
+class Endpoints:
+    """`start` and `close` on the event loop that serves the requests."""
+
+    def __init__(  # noqa: PLR0913 - every room of the region that it needs
+        self,
+        *,
+        state: Path,
+        account: Account,
+        store: ObjectStore,
+        logs: LogStore,
+        engine: Engine,
+        images: Images,
+        environment: Mapping[str, str] | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        """`environment` is what a container needs to reach the region, where it can."""
+        self._house = House(
+            account=account,
+            engine=engine,
+            images=images,
+            store=store,
+            logs=logs,
+            work=state / "work" / "endpoints",
+            state=state,
+            environment=environment or {},
+        )
+        records = state / "sagemaker"
+
+        def catalog(words: str, resource: str, folder: str) -> Catalog:
+            return Catalog(words, resource, account, Records(records / folder), Tags(state))
+
+        models = catalog(MODEL, "model", "models")
+        configs = catalog(CONFIG, "endpoint-config", "endpoint-configs")
+        endpoints = catalog(ENDPOINT, "endpoint", "endpoints")
+        self.models = Models(models, self._house)
+        self.configs = EndpointConfigs(configs, models)
+        policy = policy or Policy()
+        self.endpoints = EndpointOperations(
+            endpoints, self.configs, self._house, captures=policy.capture is not None
+        )
+        self._invocations = Invocations(self.endpoints.lives, account, policy)
+
+    @property
+    def invoke_handler(self) -> Handler:
+        """For `/endpoints/…` of sagemaker-runtime."""
+        return self._invocations
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            **self.models.operations(),
+            **self.configs.operations(),
+            **self.endpoints.operations(),
+        }
+
+    def start(self) -> None:
+        """Find the endpoints of a former run again; what that left behind is ended first."""
+        swept = asyncio.create_task(self._house.run(self._clean), name="sweep hosting")
+        self.endpoints.swept = swept
+        for document in [*self.endpoints.catalog]:
+            self.endpoints.adopt(document["EndpointName"]).recover(swept)
+
+    async def close(self) -> None:
+        """Containers end, with the contract's grace; records stay."""
+        if self.endpoints.swept is not None:
+            await asyncio.gather(self.endpoints.swept, return_exceptions=True)
+        await asyncio.gather(*(live.close() for live in self.endpoints.lives.values()))
+        self._house.threads.shutdown(wait=False)
+
+    def _clean(self) -> None:
+        """Nothing of this region's runs yet, so all that carries its labels is left over."""
+        work = self._house.work
+        trees = [Tree(folder) for folder in work.glob("*/*/i-*") if folder.is_dir()]
+        if trees or work.is_dir():
+            self._house.engine.sweep(self._house.all_labels, trees)
+        shutil.rmtree(work, ignore_errors=True)

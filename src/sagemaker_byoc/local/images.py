@@ -1,0 +1,211 @@
+"""From the image URI of a request to what the engine of this region runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
+from sagemaker_byoc.contract.paths import PROGRAM_DIR
+from sagemaker_byoc.local.engines import docker
+from sagemaker_byoc.local.errors import LocalError, MachineError
+from sagemaker_byoc.local.wire.errors import AwsError
+
+DEFAULT_TAG = "latest"
+TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}
+"""The toolkit's own images; on the process engine they exist from the start, without a program."""
+
+_ECR = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
+_LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost)(?::[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """`HOST/REPOSITORY:TAG@DIGEST`, of which only the repository must be there."""
+
+    host: str
+    repository: str
+    tag: str
+    digest: str
+
+    @classmethod
+    def parse(cls, uri: str) -> Reference:
+        """Raises AwsError for what is no image's name."""
+        rest, _, digest = uri.partition("@")
+        first, slash, remainder = rest.partition("/")
+        # As docker decides whether the first part is a registry.
+        host = first if slash and (set(".:") & set(first) or first == "localhost") else ""
+        name = remainder if host else rest
+        repository, _, tag = name.partition(":")
+        if not re.fullmatch(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*", repository):
+            raise AwsError(
+                "ValidationException",
+                f"{uri!r} is not an image: write REPOSITORY:TAG, the repository in lower case, "
+                "with or without a registry's host in front",
+            )
+        return cls(host, repository, tag or ("" if digest else DEFAULT_TAG), digest)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its host is one that this region plays."""
+        return bool(_ECR.fullmatch(self.host) or _LOOPBACK.fullmatch(self.host))
+
+    @property
+    def local_name(self) -> str:
+        """Without the host."""
+        return self.repository + (f":{self.tag}" if self.tag else f"@{self.digest}")
+
+    def pinned(self, digest: str) -> str:
+        """The name that means one image forever."""
+        host = f"{self.host}/" if self.host else ""
+        return f"{host}{self.repository}@{digest}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """What `ContainerSpec` needs to know of an image."""
+
+    uri: str
+    """As it was asked for: DeployedImages.SpecifiedImage."""
+    resolved: str
+    """Pinned by its digest: DeployedImages.ResolvedImage."""
+    digest: str
+    """`sha256:…`"""
+    name: str
+    """The engine's own word for it."""
+    interpreter: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the image brings along; a request's own variables win."""
+
+
+class Images(Protocol):
+    def resolve(self, uri: str) -> Image:
+        """Raises AwsError (ValidationException, with the cure) where there is none."""
+
+
+def make_images(engine: str, state: Path) -> Images:
+    return DockerImages() if engine == "docker" else RecordedImages(state)
+
+
+def _unknown(uri: str, known: str, cure: str) -> AwsError:
+    return AwsError("ValidationException", f"Cannot find image {uri}: {known}. {cure}")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedImages:
+    """The process engine's: a program's copy and a Python, under a name (`byoc build`).
+
+    STATE/images/names/REPOSITORY:TAG.json says which of STATE/images/programs/DIGEST it is.
+    """
+
+    state: Path
+
+    def resolve(self, uri: str) -> Image:
+        reference = Reference.parse(uri)
+        record = self._by_digest(reference) if reference.digest else self._by_name(reference)
+        if record is None and not reference.digest and reference.repository in TOOLKIT:
+            record = {"Digest": "sha256:" + "0" * 64, "Interpreter": sys.executable}
+        if record is None:
+            names = ", ".join(sorted(self.names())) or "none"
+            raise _unknown(
+                uri,
+                f"this region (process engine) has recorded {names}",
+                f"Record it with: byoc build train PROGRAM --tag {reference.local_name} "
+                f"--engine process --state {self.state}",
+            )
+        return Image(
+            uri=uri,
+            resolved=reference.pinned(record["Digest"]),
+            digest=record["Digest"],
+            name=reference.local_name,
+            interpreter=Path(record["Interpreter"]),
+            environment={
+                **({PROGRAM_DIR: str(self.program(record["Digest"]))} if "Kind" in record else {}),
+                **json.loads(record.get("Environment", "{}")),
+            },
+        )
+
+    def names(self) -> list[str]:
+        return [record["Name"] for record in self._records()]
+
+    def name_file(self, repository: str, tag: str) -> Path:
+        name = quote(f"{repository}:{tag}", safe=":")
+        return self.state / "images" / "names" / f"{name}.json"
+
+    def program(self, digest: str) -> Path:
+        return self.state / "images" / "programs" / digest.removeprefix("sha256:")
+
+    def _by_name(self, reference: Reference) -> dict[str, str] | None:
+        try:
+            data = self.name_file(reference.repository, reference.tag).read_bytes()
+        except FileNotFoundError:
+            return None
+        record: dict[str, str] = json.loads(data)
+        return record
+
+    def _by_digest(self, reference: Reference) -> dict[str, str] | None:
+        prefix = f"{reference.repository}:"
+        for record in self._records():
+            if record["Name"].startswith(prefix) and record["Digest"] == reference.digest:
+                return record
+        return None
+
+    def _records(self) -> Iterator[dict[str, str]]:
+        for file in sorted((self.state / "images" / "names").glob("*.json")):
+            yield json.loads(file.read_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class DockerImages:
+    """What the Docker engine has; an image of the region's own registry is pulled from there."""
+
+    def resolve(self, uri: str) -> Image:
+        reference = Reference.parse(uri)
+        for name in self._candidates(uri, reference):
+            digest = _digest(name)
+            if digest is not None:
+                return Image(uri=uri, resolved=reference.pinned(digest), digest=digest, name=name)
+        raise _unknown(
+            uri,
+            "the Docker engine has no image of that name",
+            f"Build it with: docker build -t {reference.local_name} . (or byoc build), "
+            "or push it to the region's registry",
+        )
+
+    def _candidates(self, uri: str, reference: Reference) -> Iterator[str]:
+        yield uri
+        if reference.is_ours:
+            yield reference.local_name
+        if _LOOPBACK.fullmatch(reference.host) and _pull(uri):
+            yield uri
+
+
+def _digest(name: str) -> str | None:
+    """Of the local image `name`; None where there is none. LocalError becomes AwsError."""
+    try:
+        found = json.loads(docker.run(["image", "inspect", name]))[0]
+    except MachineError as error:
+        if "no such image" in str(error).lower():
+            return None
+        raise _engine_error(error) from error
+    for pinned in found.get("RepoDigests") or ():
+        return str(pinned).partition("@")[2]
+    return str(found["Id"])
+
+
+def _pull(uri: str) -> bool:
+    try:
+        docker.run(["pull", "--quiet", uri], timeout=1800)
+    except MachineError:
+        return False
+    return True
+
+
+def _engine_error(error: LocalError) -> AwsError:
+    return AwsError("InternalFailure", f"{error.what}. {error.cure}", status=500)

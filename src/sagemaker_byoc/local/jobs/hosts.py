@@ -1,0 +1,123 @@
+"""The containers of one job, from the first start to the last end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+from sagemaker_byoc.contract import lifecycle
+from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.jobs.control import StopSwitch
+
+OnLine = Callable[[str, str], None]
+"""Gets the host's name and one line of its log, from several threads."""
+
+_STARTERS = 4
+_STOPPED = ""
+"""In the queue: a host's name that no host has, for an asked switch."""
+LOG_ENDS = 30.0
+"""Seconds from a container's end to the end of its log; then the log is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    codes: Mapping[str, int]
+    """Exit codes by host, in the order in which they ended."""
+    seconds: float
+    """From the start to the last end."""
+    stopped: bool
+    """Whether the switch was asked before the last host ended by itself."""
+
+    @property
+    def failed(self) -> str | None:
+        """The first host that ended with another code than 0."""
+        return next((host for host, code in self.codes.items() if code), None)
+
+
+@dataclass(slots=True)
+class Hosts:
+    """Started containers by host, each with a thread that reads its log to the end."""
+
+    containers: dict[str, Container] = field(default_factory=dict)
+    _ended: SimpleQueue[str] = field(default_factory=SimpleQueue)
+    _codes: dict[str, int] = field(default_factory=dict)
+    _readers: list[threading.Thread] = field(default_factory=list)
+    _stoppers: list[threading.Thread] = field(default_factory=list)
+
+    def start(self, engine: Engine, specs: Mapping[str, ContainerSpec], on_line: OnLine) -> None:
+        """All or none; raises LocalError."""
+        with ThreadPoolExecutor(min(_STARTERS, len(specs))) as starters:
+            begun = {host: starters.submit(engine.start, spec) for host, spec in specs.items()}
+        failures = [error for call in begun.values() if (error := call.exception()) is not None]
+        self.containers = {
+            host: call.result() for host, call in begun.items() if call.exception() is None
+        }
+        if failures:
+            self.close()
+            raise failures[0]
+        for host, container in self.containers.items():
+            reader = threading.Thread(
+                target=self._read, args=(host, container, on_line), daemon=True
+            )
+            reader.start()
+            self._readers.append(reader)
+
+    def wait(self, stop: StopSwitch, on_line: OnLine, grace: Callable[[], float]) -> Outcome:
+        """Until all have ended. A host that fails, or `stop`, ends the others: SIGTERM, and
+        SIGKILL after `grace()` seconds.
+        """
+        began = time.monotonic()
+        stop.listen(lambda: self._ended.put(_STOPPED))
+        stopped = False
+        while len(self._codes) < len(self.containers):
+            host = self._ended.get()
+            if host == _STOPPED:
+                stopped = stopped or len(self._codes) < len(self.containers)
+                self._stop_all(on_line, grace())
+            elif self._codes[host] and len(self._codes) < len(self.containers):
+                self._stop_all(on_line, lifecycle.TRAIN_STOP_GRACE.value)
+        return Outcome(dict(self._codes), time.monotonic() - began, stopped)
+
+    def close(self) -> None:
+        """End and remove all; their logs are read to the end first."""
+        with ExitStack() as stack:
+            for container in self.containers.values():
+                stack.callback(container.close)
+        for thread in (*self._stoppers, *self._readers):
+            thread.join(LOG_ENDS)
+
+    def _read(self, host: str, container: Container, on_line: OnLine) -> None:
+        code = 1
+        try:
+            for line in container.lines():
+                on_line(host, line)
+            code = container.wait()
+        except (LocalError, OSError, ValueError) as error:
+            on_line(host, f"byoc: the log of {host} was lost: {error}")
+        finally:
+            self._codes[host] = code
+            self._ended.put(host)
+
+    def _stop_all(self, on_line: OnLine, grace: float) -> None:
+        if self._stoppers:
+            return
+        for host, container in self.containers.items():
+            if host not in self._codes:
+                stopper = threading.Thread(
+                    target=_stop, args=(host, container, grace, on_line), daemon=True
+                )
+                stopper.start()
+                self._stoppers.append(stopper)
+
+
+def _stop(host: str, container: Container, grace: float, on_line: OnLine) -> None:
+    try:
+        container.stop(grace)
+    except LocalError as error:
+        on_line(host, f"byoc: {host} could not be stopped: {error}")

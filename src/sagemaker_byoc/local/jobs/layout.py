@@ -1,0 +1,141 @@
+"""From a plan to what the engine is given: a tree and a container a host, and their network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.contract import environment, lifecycle
+from sagemaker_byoc.contract.channels import Channel
+from sagemaker_byoc.contract.cluster import Cluster
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local import instances
+from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network
+from sagemaker_byoc.local.images import Image
+from sagemaker_byoc.local.jobs import checkpoints
+from sagemaker_byoc.local.jobs.objects import Item
+from sagemaker_byoc.local.jobs.plan import ChannelPlan, JobPlan
+from sagemaker_byoc.local.jobs.stage import Staged, Stager, write_config, write_more_config
+from sagemaker_byoc.local.storage.store import ObjectStore
+
+Found = Sequence[tuple[ChannelPlan, Sequence[Item]]]
+
+JOB_LABEL = "sagemaker-byoc.job"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every job of the region uses."""
+
+    store: ObjectStore
+    engine: Engine
+    work: Path
+    """A folder in which each job has one while it lives."""
+    labels: Mapping[str, str]
+    """Of every container and network."""
+    environment: Mapping[str, str]
+    """What the platform sets for every container."""
+    prefix: str
+    """Of the names of containers and networks, which an engine may share with other regions."""
+    gpus: int
+    """Of this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    trees: Mapping[str, Tree]
+    specs: Mapping[str, ContainerSpec]
+    network: Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job, as far as it is known before its data is."""
+
+    plan: JobPlan
+    image: Image
+    arn: str
+    request: Mapping[str, Any]
+    around: Surroundings
+
+    @property
+    def work(self) -> Path:
+        return self.around.work / self.plan.name
+
+    @property
+    def trees(self) -> dict[str, Tree]:
+        return {host: Tree(self.work / host / "ml") for host in self.plan.hosts}
+
+
+def lay_out(job: Job, found: Found, *, is_stopped: Callable[[], bool]) -> Layout:
+    """Raises DownloadError."""
+    plan, around = job.plan, job.around
+    labels = {**around.labels, JOB_LABEL: plan.name}
+    name = f"{around.prefix}-{plan.name}"
+    network = Network(name=name, hosts=plan.hosts, isolated=plan.isolated, labels=labels)
+    stager = Stager(around.store, job.work / "channels", around.engine, is_stopped=is_stopped)
+    specs = {}
+    for host, tree in job.trees.items():
+        write_config(
+            tree,
+            hyperparameters=plan.hyperparameters,
+            channels=_channels(plan, host),
+            cluster=_cluster(plan, host, around.engine),
+        )
+        write_more_config(tree, job.request)
+        staged = stager.stage(tree, host, found)
+        if plan.checkpoint is not None:
+            checkpoints.restore(around.store, plan.checkpoint, tree)
+        specs[host] = _spec(job, host, staged, network)
+    return Layout(job.trees, specs, network)
+
+
+def _channels(plan: JobPlan, host: str) -> list[Channel]:
+    return [channel.channel for channel in plan.channels if host in channel.hosts]
+
+
+def _cluster(plan: JobPlan, host: str, engine: Engine) -> Cluster:
+    group = plan.group_of(host)
+    return Cluster(
+        current_host=host,
+        hosts=plan.hosts,
+        current_instance_type=group.instance_type,
+        current_group=group.name,
+        groups=plan.groups,
+        network_interface=engine.interface,
+    )
+
+
+def _spec(job: Job, host: str, staged: Staged, network: Network) -> ContainerSpec:
+    plan, around, image = job.plan, job.around, job.image
+    instance = instances.on_this_machine(plan.group_of(host).instance_type, around.gpus)
+    outputs = ["model", "output"]
+    if plan.checkpoint is not None:
+        outputs.append(plan.checkpoint.folder)
+    return ContainerSpec(
+        name=f"{network.name}-{host}",
+        argument=lifecycle.TRAIN_ARGUMENT.value,
+        tree=job.trees[host],
+        environment={
+            **image.environment,
+            **around.environment,
+            environment.TRAINING_JOB_NAME: plan.name,
+            environment.TRAINING_JOB_ARN: job.arn,
+            **plan.environment,
+        },
+        image=image.name,
+        interpreter=image.interpreter,
+        entrypoint=plan.entrypoint,
+        arguments=plan.arguments,
+        inputs=staged.inputs,
+        read_only=staged.read_only,
+        outputs=tuple(outputs),
+        shared=staged.shared,
+        hostname=host,
+        network=network,
+        gpus=instance.gpus,
+        limits=instance.limits,
+        labels=network.labels,
+    )

@@ -1,0 +1,289 @@
+"""A CreateTrainingJob request, checked and typed: what a job is going to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+
+from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract.archives import MODEL_ARCHIVE
+from sagemaker_byoc.contract.channels import Channel, Distribution, InputMode, RecordWrapper
+from sagemaker_byoc.contract.cluster import HOMOGENEOUS_GROUP, InstanceGroup
+from sagemaker_byoc.contract.paths import DEFAULT_ROOT
+from sagemaker_byoc.local.storage.uri import parse_s3_uri
+from sagemaker_byoc.local.wire.errors import AwsError
+
+MODEL_FOLDER = "model"
+DEFAULT_RUNTIME = 86_400
+"""Seconds (service model: sagemaker.StoppingCondition.MaxRuntimeInSeconds)."""
+MOST_HOSTS = 64
+"""Ours; processes of one machine, not instances."""
+
+Choice = TypeVar("Choice", bound=StrEnum)
+Request = Mapping[str, Any]
+
+
+class DataType(StrEnum):
+    PREFIX = "S3Prefix"
+    MANIFEST = "ManifestFile"
+    AUGMENTED = "AugmentedManifestFile"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelPlan:
+    channel: Channel
+    data_type: DataType
+    uri: str
+    bucket: str
+    key: str
+    """A prefix of keys, or the key of a manifest."""
+    attributes: tuple[str, ...]
+    """Of an augmented manifest, in the order of the records."""
+    gunzip: bool
+    seed: int | None
+    """For shuffling; None where it was not asked for."""
+    hosts: tuple[str, ...]
+    """Those that get it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointPlan:
+    uri: str
+    bucket: str
+    prefix: str
+    folder: str
+    """Relative to /opt/ml."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPlan:
+    name: str
+    image: str
+    entrypoint: tuple[str, ...]
+    arguments: tuple[str, ...]
+    hyperparameters: Mapping[str, str]
+    environment: Mapping[str, str]
+    channels: tuple[ChannelPlan, ...]
+    groups: tuple[InstanceGroup, ...]
+    output_bucket: str
+    output_prefix: str
+    """Without a slash at its end."""
+    compress: bool
+    checkpoint: CheckpointPlan | None
+    metrics: Mapping[str, str]
+    """Name to regular expression."""
+    max_runtime: int
+    """Seconds."""
+    max_wait: int | None
+    spot: bool
+    isolated: bool
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(host for group in self.groups for host in group.hosts)
+
+    @property
+    def model_uri(self) -> str:
+        """An archive, or a prefix with a slash at its end."""
+        name = MODEL_ARCHIVE if self.compress else f"{MODEL_FOLDER}/"
+        return f"s3://{self.output_bucket}/{self.output_key(name)}"
+
+    def output_key(self, name: str) -> str:
+        parts = (self.output_prefix, self.name, "output", name)
+        return "/".join(part for part in parts if part)
+
+    def group_of(self, host: str) -> InstanceGroup:
+        return next(group for group in self.groups if host in group.hosts)
+
+
+def refuse(message: str) -> AwsError:
+    return AwsError("ValidationException", message)
+
+
+def plan_of(request: Request) -> JobPlan:
+    """Raises AwsError for what can't be run as it was asked for."""
+    _refuse_unsupported(request)
+    algorithm = request["AlgorithmSpecification"]
+    if not algorithm.get("TrainingImage"):
+        raise refuse("AlgorithmSpecification.TrainingImage is needed: there are no algorithms here")
+    groups = _groups(request.get("ResourceConfig") or {})
+    bucket, prefix = _location(request["OutputDataConfig"]["S3OutputPath"])
+    stopping = request.get("StoppingCondition") or {}
+    spot = bool(request.get("EnableManagedSpotTraining"))
+    max_runtime = stopping.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME)
+    return JobPlan(
+        name=request["TrainingJobName"],
+        image=algorithm["TrainingImage"],
+        entrypoint=tuple(algorithm.get("ContainerEntrypoint") or ()),
+        arguments=tuple(algorithm.get("ContainerArguments") or ()),
+        hyperparameters=request.get("HyperParameters") or {},
+        environment=request.get("Environment") or {},
+        channels=tuple(_channels(request, groups)),
+        groups=groups,
+        output_bucket=bucket,
+        output_prefix=prefix,
+        compress=request["OutputDataConfig"].get("CompressionType", "GZIP") != "NONE",
+        checkpoint=_checkpoint(request.get("CheckpointConfig")),
+        metrics={m["Name"]: m["Regex"] for m in algorithm.get("MetricDefinitions") or ()},
+        max_runtime=max_runtime,
+        max_wait=_max_wait(stopping, max_runtime, spot=spot),
+        spot=spot,
+        isolated=bool(request.get("EnableNetworkIsolation")),
+    )
+
+
+def _refuse_unsupported(request: Request) -> None:
+    for member, cure in (
+        ("ServerlessJobConfig", "name an AlgorithmSpecification.TrainingImage of your own"),
+        ("ModelPackageConfig", "leave it out, and use the model archive in S3"),
+    ):
+        if request.get(member):
+            raise refuse(f"{member} is not supported by this region: {cure}")
+    if "AlgorithmSpecification" not in request:
+        raise refuse("AlgorithmSpecification is needed")
+
+
+def _max_wait(stopping: Request, max_runtime: int, *, spot: bool) -> int | None:
+    wait: int | None = stopping.get("MaxWaitTimeInSeconds")
+    if wait is not None and not spot:
+        raise refuse("MaxWaitTimeInSeconds is only for jobs with EnableManagedSpotTraining")
+    if spot and wait is None:
+        raise refuse("EnableManagedSpotTraining needs StoppingCondition.MaxWaitTimeInSeconds")
+    if wait is not None and wait < max_runtime:
+        raise refuse(
+            f"Invalid MaxWaitTimeInSeconds {wait}. It must be equal to or greater than "
+            f"MaxRuntimeInSeconds, which is {max_runtime}"
+        )
+    return wait
+
+
+def _groups(resources: Request) -> tuple[InstanceGroup, ...]:
+    wanted = [
+        (group["InstanceGroupName"], group["InstanceType"], group["InstanceCount"])
+        for group in resources.get("InstanceGroups") or ()
+    ]
+    if wanted and ("InstanceType" in resources or "InstanceCount" in resources):
+        raise refuse("ResourceConfig: give InstanceGroups, or InstanceType and InstanceCount")
+    if not wanted:
+        preferred = next(iter(resources.get("InstancePreferences") or ()), resources)
+        count = preferred.get("InstanceCount", resources.get("InstanceCount", 1))
+        if "InstanceType" not in preferred:
+            raise refuse("ResourceConfig.InstanceType is needed")
+        wanted = [(HOMOGENEOUS_GROUP, preferred["InstanceType"], count)]
+    if len({name for name, _, _ in wanted}) < len(wanted):
+        raise refuse("ResourceConfig.InstanceGroups: two groups have one name")
+    if any(count < 1 for _, _, count in wanted) or sum(n for _, _, n in wanted) > MOST_HOSTS:
+        raise AwsError(
+            "ResourceLimitExceeded",
+            f"A job of this region has 1 to {MOST_HOSTS} instances, all of them on one machine",
+        )
+    groups, number = [], 1
+    for name, kind, count in wanted:
+        hosts = tuple(f"algo-{place}" for place in range(number, number + count))
+        groups.append(InstanceGroup(name, kind, hosts))
+        number += count
+    return tuple(groups)
+
+
+def _channels(request: Request, groups: Sequence[InstanceGroup]) -> Iterator[ChannelPlan]:
+    default = request["AlgorithmSpecification"]["TrainingInputMode"]
+    seen = set()
+    for entry in request.get("InputDataConfig") or ():
+        name = entry["ChannelName"]
+        if name in seen:
+            raise refuse(f"Channel name {name!r} is used twice in InputDataConfig")
+        seen.add(name)
+        yield _channel(name, entry, default, groups)
+
+
+def _channel(
+    name: str, entry: Request, default_mode: str, groups: Sequence[InstanceGroup]
+) -> ChannelPlan:
+    where = f"Channel {name!r}"
+    source = entry["DataSource"].get("S3DataSource")
+    if source is None:
+        given = ", ".join(entry["DataSource"]) or "no data source"
+        raise refuse(f"{where}: this region reads S3 only, not {given}; use an S3DataSource")
+    data_type = choice(DataType, source["S3DataType"], f"{where}: S3DataType")
+    mode = choice(InputMode, entry.get("InputMode") or default_mode, f"{where}: InputMode")
+    if data_type is DataType.AUGMENTED and mode is not InputMode.PIPE:
+        raise refuse(f"{where}: AugmentedManifestFile needs InputMode Pipe")
+    if data_type is not DataType.PREFIX and mode is InputMode.FAST_FILE:
+        raise refuse(f"{where}: FastFile needs S3DataType S3Prefix")
+    attributes = tuple(source.get("AttributeNames") or ())
+    if data_type is DataType.AUGMENTED and not attributes:
+        raise refuse(f"{where}: AugmentedManifestFile needs AttributeNames")
+    bucket, key = parse_s3_uri(source["S3Uri"])
+    return ChannelPlan(
+        channel=Channel(
+            name,
+            mode=mode,
+            distribution=choice(
+                Distribution,
+                source.get("S3DataDistributionType") or Distribution.REPLICATED.value,
+                f"{where}: S3DataDistributionType",
+            ),
+            record_wrapper=choice(
+                RecordWrapper,
+                entry.get("RecordWrapperType") or RecordWrapper.NONE.value,
+                f"{where}: RecordWrapperType",
+            ),
+            content_type=entry.get("ContentType"),
+        ),
+        data_type=data_type,
+        uri=source["S3Uri"],
+        bucket=bucket,
+        key=key,
+        attributes=attributes,
+        gunzip=entry.get("CompressionType") == "Gzip" and mode is InputMode.PIPE,
+        seed=(entry.get("ShuffleConfig") or {}).get("Seed"),
+        hosts=_hosts(where, source.get("InstanceGroupNames") or (), groups),
+    )
+
+
+def _hosts(where: str, names: Sequence[str], groups: Sequence[InstanceGroup]) -> tuple[str, ...]:
+    known = {group.name: group.hosts for group in groups}
+    for name in names:
+        if name not in known:
+            raise refuse(f"{where}: there is no instance group {name!r}, but {[*known]}")
+    return tuple(host for name in names or known for host in known[name])
+
+
+def _checkpoint(config: Request | None) -> CheckpointPlan | None:
+    if not config:
+        return None
+    local = PurePosixPath(config.get("LocalPath") or DEFAULT_ROOT / "checkpoints")
+    root = PurePosixPath(DEFAULT_ROOT)
+    if root not in local.parents or ".." in local.parts:
+        raise refuse(f"CheckpointConfig.LocalPath {str(local)!r} must be a folder below {root}")
+    bucket, prefix = _location(config["S3Uri"])
+    folder = str(local.relative_to(root))
+    return CheckpointPlan(uri=config["S3Uri"], bucket=bucket, prefix=prefix, folder=folder)
+
+
+def _location(uri: str) -> tuple[str, str]:
+    bucket, prefix = parse_s3_uri(uri)
+    return bucket, prefix.strip("/")
+
+
+def choice(kind: type[Choice], value: str, where: str) -> Choice:
+    """The member of `kind` that `value` names; AwsError with all of them where it names none."""
+    for member in kind:
+        if member.value == value:
+            return member
+    known = ", ".join(member.value for member in kind)
+    raise refuse(f"{where}: {value!r} is not one of {known}")
+
+
+def check_names(request: Request) -> None:
+    """In AWS's words: names and pairs that the API would not take."""
+    name = request["TrainingJobName"]
+    if not re.fullmatch(limits.JOB_NAME.value, name):
+        raise refuse(
+            f"1 validation error detected: Value '{name}' at 'trainingJobName' failed to satisfy "
+            f"constraint: Member must satisfy regular expression pattern: {limits.JOB_NAME.value}"
+        )

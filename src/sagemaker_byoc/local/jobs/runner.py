@@ -1,0 +1,288 @@
+"""One training job of the region, from its first status to its last; a thread each."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+from sagemaker_byoc.contract import lifecycle
+from sagemaker_byoc.contract.channels import InputMode
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.jobs import artifacts, checkpoints
+from sagemaker_byoc.local.jobs.control import StopSwitch, Why
+from sagemaker_byoc.local.jobs.hosts import Hosts, Outcome
+from sagemaker_byoc.local.jobs.joblog import JobLog
+from sagemaker_byoc.local.jobs.layout import Found, Job, Layout, lay_out
+from sagemaker_byoc.local.jobs.metrics import MetricCollector
+from sagemaker_byoc.local.jobs.objects import DownloadError, find_items, find_lines
+from sagemaker_byoc.local.jobs.pipes import Feed, PipeFeeder
+from sagemaker_byoc.local.jobs.plan import DataType
+from sagemaker_byoc.local.jobs.record import JobRecord, Secondary, Status
+from sagemaker_byoc.local.jobs.verdict import failure_reason
+from sagemaker_byoc.local.records import now
+from sagemaker_byoc.local.wire.errors import AwsError
+
+LOG = logging.getLogger(__name__)
+
+STOP_GRACE: float = lifecycle.TRAIN_STOP_GRACE.value
+INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
+
+
+class UploadError(Exception):
+    """The bucket is gone, or the disk is full."""
+
+
+class JobRun(threading.Thread):
+    """`on_end` is called last, whatever happened."""
+
+    def __init__(
+        self,
+        job: Job,
+        record: JobRecord,
+        log: JobLog,
+        metrics: MetricCollector,
+        *,
+        on_end: Callable[[str], None],
+    ) -> None:
+        super().__init__(daemon=True, name=f"job-{job.plan.name}")
+        self.switch = StopSwitch()
+        self.job_name = job.plan.name
+        self._job = job
+        self._plan = job.plan
+        self._around = job.around
+        self._work = job.work
+        self._record = record
+        self._log = log
+        self._metrics = metrics
+        self._on_end = on_end
+        self._created = time.monotonic()
+        self._used = 0.0
+        """Seconds for which instances were held."""
+        self._broken: DownloadError | None = None
+        self._bare_kill = False
+
+    def stop(self, why: Why = Why.STOP) -> None:
+        self.switch.ask(why)
+
+    def interrupt(self, *, kill: bool) -> None:
+        """Take the instances away: with SIGTERM and its 120 s, or at once."""
+        self._bare_kill = kill
+        self.switch.ask(Why.INTERRUPTED)
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except (DownloadError, AwsError) as error:
+            text = error.message if isinstance(error, AwsError) else str(error)
+            self._fail(f"ClientError: Data download failed: {text}")
+        except (LocalError, ContractError) as error:
+            self._fail(f"ClientError: {error}")
+        except UploadError as error:
+            self._fail(f"ClientError: Artifact upload failed: {error}")
+        except Exception:
+            LOG.exception("training job %s", self._plan.name)
+            self._fail(INTERNAL)
+        finally:
+            shutil.rmtree(self._work, ignore_errors=True)
+            self._log.close()
+            self._on_end(self._plan.name)
+
+    def _run(self) -> None:
+        while True:
+            outcome = self._attempt()
+            ended_by_itself = outcome is not None and not outcome.stopped
+            if ended_by_itself or self.switch.why is not Why.INTERRUPTED:
+                break
+            self._record.enter(
+                Secondary.INTERRUPTED,
+                "The job stopped because the managed spot training instances were interrupted",
+            )
+            self.switch = StopSwitch()
+            if self._record.status is Status.STOPPING:
+                self.switch.ask()
+        self._finish(outcome)
+
+    def _attempt(self) -> Outcome | None:
+        """From Starting to the end of the containers; None where it was stopped before them."""
+        self._log.begin()
+        self._record.enter(Secondary.STARTING, "Launching requested ML instances")
+        self._record.enter(Secondary.STARTING, "Preparing the instances for training")
+        if self.switch.asked:
+            return None
+        shutil.rmtree(self._work, ignore_errors=True)
+        began = time.monotonic()
+        self._record.begin_training_time()
+        timer = self._start_clock()
+        try:
+            self._record.enter(Secondary.DOWNLOADING, "Downloading input data")
+            found = self._find()
+            layout = lay_out(self._job, found, is_stopped=lambda: self.switch.asked)
+            if self.switch.asked:
+                return None
+            return self._train(layout, found)
+        finally:
+            timer.set()
+            self._used += time.monotonic() - began
+
+    def _find(self) -> Found:
+        found = []
+        for channel in self._plan.channels:
+            found.append((channel, find_items(self._around.store, channel)))
+            if channel.data_type is DataType.AUGMENTED:
+                find_lines(self._around.store, channel)
+        return found
+
+    def _train(self, layout: Layout, found: Found) -> Outcome:
+        plan, engine = self._plan, self._around.engine
+        self._record.enter(Secondary.TRAINING, "Downloading the training image")
+        hosts = Hosts()
+        with ExitStack() as stack:
+            engine.open_network(layout.network)
+            stack.callback(engine.close_network, layout.network)
+            sync = None
+            if plan.checkpoint is not None:
+                sync = checkpoints.CheckpointSync(
+                    self._around.store, plan.checkpoint, layout.trees, self._log.say
+                )
+                stack.callback(sync.close)
+            self._feed(stack, layout, found)
+            hosts.start(engine, layout.specs, self._on_line)
+            stack.callback(hosts.close)
+            self._record.enter(
+                Secondary.TRAINING, "Training image download completed. Training in progress."
+            )
+            if sync is not None:
+                sync.follow(hosts.containers)
+            outcome = hosts.wait(self.switch, self._on_line, self._grace)
+            for container in hosts.containers.values():
+                container.collect()
+            if sync is not None:
+                sync.finish()
+        return outcome
+
+    def _feed(self, stack: ExitStack, layout: Layout, found: Found) -> None:
+        for plan, items in found:
+            if plan.channel.mode is InputMode.PIPE:
+                for host in plan.hosts:
+                    feed = Feed(self._around.store, plan, items, host, layout.trees[host])
+                    feeder = PipeFeeder(feed, self._break)
+                    stack.callback(feeder.close)
+                    feeder.start()
+
+    def _break(self, error: DownloadError) -> None:
+        """A pipe's data turned out to be broken while it was being read."""
+        self._broken = self._broken or error
+        self.switch.ask(Why.BROKEN)
+
+    def _start_clock(self) -> threading.Event:
+        """Stops the job when its time is over, unless the event is set before."""
+        done = threading.Event()
+        limits = [(self._plan.max_runtime - self._used, Why.RUNTIME)]
+        if self._plan.max_wait is not None:
+            waited = time.monotonic() - self._created
+            limits.append((self._plan.max_wait - waited, Why.WAIT))
+        seconds, why = min(limits, key=lambda limit: limit[0])
+        switch = self.switch
+
+        def clock() -> None:
+            if not done.wait(max(0.0, seconds)) and not switch.asked:
+                # The switch first: whoever sees Stopping must not be able to stop it for himself.
+                switch.ask(why)
+                self._record.enter(Secondary.STOPPING, "Stopping the training job", Status.STOPPING)
+
+        threading.Thread(target=clock, daemon=True, name=f"clock-{self._plan.name}").start()
+        return done
+
+    def _grace(self) -> float:
+        bare = self.switch.why is Why.INTERRUPTED and self._bare_kill
+        return 0.0 if bare else STOP_GRACE
+
+    def _on_line(self, host: str, line: str) -> None:
+        self._log.write(host, line)
+        self._metrics.see(line)
+
+    def _finish(self, outcome: Outcome | None) -> None:
+        trees = self._job.trees
+        members: dict[str, object] = {}
+        if outcome is not None:
+            for sentence in self._metrics.warnings():
+                self._log.say(f"byoc: {sentence}")
+            members = self._metric_members()
+        why = self.switch.why if outcome is None or outcome.stopped else None
+        if self._broken is not None:
+            self._fail(f"ClientError: Data download failed: {self._broken}", **members)
+            return
+        failed = outcome.failed if outcome is not None and why is None else None
+        reason = None if failed is None or outcome is None else failure_reason(
+            trees[failed], outcome.codes[failed]
+        )  # fmt: skip
+        ended = now()
+        if outcome is not None:
+            if reason is None:
+                self._record.enter(Secondary.UPLOADING, "Uploading generated training model")
+            self._upload(trees)
+        if reason is not None:
+            # For a failed job the time is that of the failure.
+            self._fail(reason, ended=ended, **members)
+        else:
+            secondary, message, status = _ENDS[why]
+            self._record.enter(secondary, message, status, **members, **self._times())
+
+    def _upload(self, trees: Mapping[str, Tree]) -> None:
+        def warn(sentence: str) -> None:
+            self._log.say(f"byoc: {sentence}")
+
+        try:
+            if not artifacts.upload(self._plan, trees, self._around.store, self._work, warn):
+                warn(f"/opt/ml/model was left empty: nothing lies at {self._plan.model_uri}")
+        except (AwsError, OSError) as error:
+            raise UploadError(str(error)) from error
+
+    def _metric_members(self) -> dict[str, object]:
+        last = self._metrics.last
+        return {
+            "FinalMetricDataList": [
+                {"MetricName": name, "Value": value.value, "Timestamp": value.time}
+                for name, value in last.items()
+            ]
+        } if last else {}  # fmt: skip
+
+    def _fail(self, reason: str, ended: object = None, **members: object) -> None:
+        self._record.fail(reason, **members, **self._times(ended))
+
+    def _times(self, ended: object = None) -> dict[str, object]:
+        """Nothing for a job whose instances never came up."""
+        document = self._record.document
+        if "TrainingStartTime" not in document:
+            return {}
+        end = ended or now()
+        lasted = (end - document["TrainingStartTime"]).total_seconds()
+        return {
+            "TrainingEndTime": end,
+            "TrainingTimeInSeconds": max(1, round(lasted)),
+            "BillableTimeInSeconds": max(1, round(min(lasted, self._used))),
+        }
+
+
+_STOPPED = (Secondary.STOPPED, "Training job stopped", Status.STOPPED)
+_ENDS: Mapping[Why | None, tuple[Secondary, str, Status]] = {
+    None: (Secondary.COMPLETED, "Training job completed", Status.COMPLETED),
+    Why.STOP: _STOPPED,
+    Why.CLOSING: _STOPPED,
+    Why.RUNTIME: (
+        Secondary.MAX_RUNTIME_EXCEEDED,
+        "Training job runtime exceeded MaxRuntimeInSeconds provided",
+        Status.STOPPED,
+    ),
+    Why.WAIT: (
+        Secondary.MAX_WAIT_TIME_EXCEEDED,
+        "Training job wait time exceeded MaxWaitTimeInSeconds provided",
+        Status.STOPPED,
+    ),
+}

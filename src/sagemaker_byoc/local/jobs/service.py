@@ -1,0 +1,264 @@
+"""Training jobs of the region: the operations, and the jobs that run."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local import instances
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.caller import CLIENT
+from sagemaker_byoc.local.engines.container import Engine
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.images import Images
+from sagemaker_byoc.local.jobs import metrics, objects
+from sagemaker_byoc.local.jobs.control import Why
+from sagemaker_byoc.local.jobs.joblog import JobLog
+from sagemaker_byoc.local.jobs.layout import JOB_LABEL, Job, Surroundings
+from sagemaker_byoc.local.jobs.listing import list_jobs
+from sagemaker_byoc.local.jobs.plan import JobPlan, check_names, plan_of, refuse
+from sagemaker_byoc.local.jobs.record import Document, JobRecord, Secondary, Status, new_document
+from sagemaker_byoc.local.jobs.runner import INTERNAL, JobRun
+from sagemaker_byoc.local.jobs.watching import Watch
+from sagemaker_byoc.local.leftovers import STATE_LABEL
+from sagemaker_byoc.local.logs.store import LogStore
+from sagemaker_byoc.local.records import Records
+from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.local.tags import Tags
+from sagemaker_byoc.local.wire.errors import AwsError, not_found
+from sagemaker_byoc.local.wire.service import Operation, Parameters
+
+LOG = logging.getLogger(__name__)
+
+MOST_ALIVE = 100
+"""Jobs at a time; each has some threads and processes of this machine."""
+CLEARING_SECONDS = 60.0
+CLOSING_SECONDS = 140.0
+"""The 120 that a container has to save its model, and what its upload takes."""
+
+
+class TrainingJobs:
+    """`start` and `close` are called once, on the event loop's thread."""
+
+    def __init__(  # noqa: PLR0913 - each a part of the region, by its keyword
+        self,
+        *,
+        state: Path,
+        account: Account,
+        store: ObjectStore,
+        logs: LogStore,
+        engine: Engine,
+        images: Images,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` is what a container needs to reach the region, where it can."""
+        self.tags = Tags(state)
+        self._account = account
+        self._logs = logs
+        self._images = images
+        self._records = Records(state / "sagemaker" / "training-jobs")
+        self._watch = Watch()
+        self._runs: dict[str, JobRun] = {}
+        self._lock = threading.Lock()
+        region = {"AWS_REGION": account.region, "AWS_DEFAULT_REGION": account.region}
+        self._around = Surroundings(
+            store=store,
+            engine=engine,
+            work=state / "work" / "training-jobs",
+            labels={STATE_LABEL: str(state.resolve())},
+            environment={**region, **(environment or {})},
+            prefix=f"byoc-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]}",
+            gpus=instances.gpus_here(),
+        )
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "CreateTrainingJob": self._create,
+            "DescribeTrainingJob": self._describe,
+            "StopTrainingJob": self._stop,
+            "ListTrainingJobs": self._list,
+            "DeleteTrainingJob": self._delete,
+            **self.tags.operations(),
+        }
+
+    def start(self) -> None:
+        """Jobs that were running when the region was killed have failed; nothing of them is left.
+
+        AWS says the same of a job whose instance died: InternalServerError.
+        """
+        self._watch.start()
+        lost = [name for name in self._records if not self._record(name).status.has_ended]
+        if lost:
+            trees = [Tree(host / "ml") for name in lost for host in self._folders(name)]
+            try:
+                self._around.engine.sweep({**self._around.labels, JOB_LABEL: ""}, trees)
+            except LocalError:
+                LOG.exception("what the lost jobs left could not be removed")
+        for name in lost:
+            self._record(name).fail(INTERNAL)
+        shutil.rmtree(self._around.work, ignore_errors=True)
+
+    async def close(self) -> None:
+        """Stop what runs, as StopTrainingJob would, and wait for it; bounded."""
+        runs = [*self._runs.values()]
+        for run in runs:
+            self._ask(run, Why.CLOSING)
+        await asyncio.to_thread(_join, runs, CLOSING_SECONDS)
+
+    def interrupt(self, name: str, *, kill: bool = False) -> None:
+        """As the spot market takes instances away; with `kill`, without a SIGTERM before.
+
+        Raises AwsError unless the job runs on spot instances.
+        """
+        document = self._document(name)
+        run = self._runs.get(name)
+        if not document.get("EnableManagedSpotTraining"):
+            raise refuse(
+                f"{name} is not a managed spot training job: EnableManagedSpotTraining is not set"
+            )
+        if run is None or document["TrainingJobStatus"] != Status.IN_PROGRESS.value:
+            raise _rejected(document)
+        run.interrupt(kill=kill)
+
+    async def _create(self, parameters: Parameters) -> Parameters:
+        return await asyncio.to_thread(self._create_now, parameters)
+
+    def _create_now(self, request: Parameters) -> Parameters:
+        check_names(request)
+        name = request["TrainingJobName"]
+        arn = self._account.arn("sagemaker", f"training-job/{name}")
+        if name in self._records:
+            raise _in_use(arn)
+        plan = plan_of(request)
+        definitions = metrics.compile_definitions(plan.metrics)
+        _check_values(plan)
+        image = self._images.resolve(plan.image)
+        self._check_storage(plan)
+        record = JobRecord(name, self._records, self._watch.announce)
+        run = JobRun(
+            Job(plan=plan, image=image, arn=arn, request=request, around=self._around),
+            record,
+            JobLog(self._logs, name, plan.hosts[0]),
+            metrics.MetricCollector(definitions),
+            on_end=self._forget,
+        )
+        with self._lock:
+            if len(self._runs) >= MOST_ALIVE:
+                raise AwsError(
+                    "ResourceLimitExceeded",
+                    f"The region runs {MOST_ALIVE} training jobs at a time. Wait for one to end",
+                )
+            if not self._records.add(name, new_document(request, arn, plan.model_uri)):
+                raise _in_use(arn)
+            self._runs[name] = run
+        self.tags.add(arn, request.get("Tags") or ())
+        run.start()
+        return {"TrainingJobArn": arn}
+
+    def _check_storage(self, plan: JobPlan) -> None:
+        store = self._around.store
+        wanted = {"OutputDataConfig.S3OutputPath": plan.output_bucket}
+        if plan.checkpoint is not None:
+            wanted["CheckpointConfig.S3Uri"] = plan.checkpoint.bucket
+        for where, bucket in wanted.items():
+            if not store.has_bucket(bucket):
+                raise refuse(f"{where}: there is no bucket {bucket!r}. Create it first")
+        for channel in plan.channels:
+            try:
+                objects.require_items(store, channel)
+            except objects.DownloadError:
+                continue  # found out by the download in the cloud, and so it is here
+
+    async def _describe(self, parameters: Parameters) -> Parameters:
+        name = parameters["TrainingJobName"]
+        return await self._watch.see(CLIENT.get(), name, lambda: self._document(name))
+
+    async def _stop(self, parameters: Parameters) -> Parameters:
+        document = self._document(parameters["TrainingJobName"])
+        run = self._runs.get(document["TrainingJobName"])
+        if Status(document["TrainingJobStatus"]).has_ended or run is None:
+            raise _rejected(document)
+        await asyncio.to_thread(self._ask, run, Why.STOP)
+        return {}
+
+    async def _list(self, parameters: Parameters) -> Parameters:
+        documents = [d for name in self._records if (d := self._records.get(name)) is not None]
+        return list_jobs(documents, parameters)
+
+    async def _delete(self, parameters: Parameters) -> Parameters:
+        document = self._document(parameters["TrainingJobName"])
+        name = document["TrainingJobName"]
+        run = self._runs.get(name)
+        if not Status(document["TrainingJobStatus"]).has_ended:
+            raise AwsError(
+                "ResourceInUse",
+                f"The training job {document['TrainingJobArn']} is in status "
+                f"{document['TrainingJobStatus']}. Only jobs that have ended can be deleted.",
+            )
+        if run is not None:
+            # It has told its end, and clears up; a new job may have its name and its folder.
+            await asyncio.to_thread(run.join, CLEARING_SECONDS)
+        self._records.remove(name)
+        self.tags.forget(document["TrainingJobArn"])
+        return {}
+
+    def _ask(self, run: JobRun, why: Why) -> None:
+        # The status first: a job that is interrupted at this moment must not start again.
+        self._record(run.job_name).enter(
+            Secondary.STOPPING, "Stopping the training job", Status.STOPPING
+        )
+        run.stop(why)
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._runs.pop(name, None)
+
+    def _record(self, name: str) -> JobRecord:
+        return JobRecord(name, self._records, self._watch.announce)
+
+    def _document(self, name: str) -> Document:
+        document: dict[str, Any] | None = self._records.get(name)
+        if document is None:
+            raise not_found("Requested resource not found.")
+        return document
+
+    def _folders(self, name: str) -> list[Path]:
+        return [*(self._around.work / name).glob("algo-*")]
+
+
+def _in_use(arn: str) -> AwsError:
+    return AwsError(
+        "ResourceInUse",
+        "Training job names must be unique within an AWS account and region, and a training job "
+        f"with this name already exists ({arn})",
+    )
+
+
+def _rejected(document: Document) -> AwsError:
+    return refuse(
+        "The request was rejected because the training job is in status "
+        f"{document['TrainingJobStatus']}."
+    )
+
+
+def _check_values(plan: JobPlan) -> None:
+    try:
+        Hyperparameters(plan.hyperparameters).check()
+    except ContractError as error:
+        raise refuse(f"{error.where}: {error.what}. {error.cure}") from error
+
+
+def _join(runs: Sequence[JobRun], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for run in runs:
+        run.join(max(0.0, deadline - time.monotonic()))

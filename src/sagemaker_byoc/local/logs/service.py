@@ -1,0 +1,276 @@
+"""CloudWatch Logs' operations over the files of a LogStore."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.logs import filtering, paging
+from sagemaker_byoc.local.logs.reading import Event, Located
+from sagemaker_byoc.local.logs.store import LogStore, StreamFacts, fits
+from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.local.wire.service import Operation, Parameters
+
+PAGE = 50
+"""Groups or streams of one answer, where the request names no limit [model]."""
+EVENTS = 10_000
+BYTES = 1 << 20
+"""Of one answer of GetLogEvents, whichever is reached first [model: GetLogEvents]."""
+
+
+class Logs:
+    """Events are kept in the order in which they came; a follower's token is a byte offset."""
+
+    def __init__(self, store: LogStore, account: Account) -> None:
+        self._store = store
+        self._account = account
+
+    def operations(self) -> Mapping[str, Operation]:
+        operations: dict[str, Callable[[Parameters], Parameters]] = {
+            "CreateLogGroup": self._create_group,
+            "CreateLogStream": self._create_stream,
+            "DeleteLogGroup": self._delete_group,
+            "DeleteLogStream": self._delete_stream,
+            "DescribeLogGroups": self._describe_groups,
+            "DescribeLogStreams": self._describe_streams,
+            "FilterLogEvents": self._filter_events,
+            "GetLogEvents": self._get_events,
+            "PutLogEvents": self._put_events,
+        }
+        return {name: partial(_in_thread, operation) for name, operation in operations.items()}
+
+    def _create_group(self, parameters: Parameters) -> Parameters:
+        _check_length("logGroupName", parameters["logGroupName"])
+        if not self._store.create_group(parameters["logGroupName"]):
+            raise _exists("log group")
+        return {}
+
+    def _create_stream(self, parameters: Parameters) -> Parameters:
+        group = self._group(parameters)
+        _check_length("logStreamName", parameters["logStreamName"])
+        if not self._store.create_stream(group, parameters["logStreamName"]):
+            raise _exists("log stream")
+        return {}
+
+    def _delete_group(self, parameters: Parameters) -> Parameters:
+        self._store.delete_group(self._group(parameters))
+        return {}
+
+    def _delete_stream(self, parameters: Parameters) -> Parameters:
+        self._store.delete_stream(*self._stream(parameters))
+        return {}
+
+    def _put_events(self, parameters: Parameters) -> Parameters:
+        group, name = self._stream(parameters)
+        events = [Event(item["timestamp"], item["message"]) for item in parameters["logEvents"]]
+        if any(a.milliseconds > b.milliseconds for a, b in pairwise(events)):
+            raise AwsError(
+                "InvalidParameterException",
+                "Log events in a single PutLogEvents request must be in chronological order.",
+            )
+        stream = self._store.open(group, name)
+        try:
+            return {"nextSequenceToken": f"{stream.put(events):056d}"}
+        finally:
+            stream.close()
+
+    def _describe_groups(self, parameters: Parameters) -> Parameters:
+        prefix = parameters.get("logGroupNamePrefix", "")
+        part = parameters.get("logGroupNamePattern", "")
+        names = [
+            name
+            for name in self._store.groups()
+            if name.startswith(prefix) and part.lower() in name.lower()
+        ]
+        found, token = paging.page(names, parameters.get("nextToken"), _limit(parameters, PAGE))
+        return {"logGroups": [self._group_document(name) for name in found], "nextToken": token}
+
+    def _describe_streams(self, parameters: Parameters) -> Parameters:
+        group = self._group(parameters)
+        prefix = parameters.get("logStreamNamePrefix", "")
+        by_time = parameters.get("orderBy") == "LastEventTime"
+        if by_time and prefix:
+            raise AwsError(
+                "InvalidParameterException",
+                "Cannot order by LastEventTime with a logStreamNamePrefix.",
+            )
+        names = self._store.streams(group, prefix)
+        if by_time:
+            names.sort(key=lambda name: self._store.facts(group, name).last or 0)
+        if parameters.get("descending", False):
+            names.reverse()
+        found, token = paging.page(names, parameters.get("nextToken"), _limit(parameters, PAGE))
+        streams = [self._stream_document(group, self._store.facts(group, name)) for name in found]
+        return {"logStreams": streams, "nextToken": token}
+
+    def _get_events(self, parameters: Parameters) -> Parameters:
+        """At either end of the stream the token comes back as it was sent: SDKs stop by that."""
+        group, name = self._stream(parameters)
+        head = parameters.get("startFromHead", False)
+        way: str = "f" if head else "b"
+        offset: int | None = 0 if head else None
+        if "nextToken" in parameters:
+            way, offset = paging.parse_events_token(parameters["nextToken"])
+            if offset > self._store.facts(group, name).size:
+                raise paging.invalid_token()
+        try:
+            source = (
+                self._store.forward(group, name, offset or 0)
+                if way == "f"
+                else self._store.backward(group, name, offset)
+            )
+            taken = _take(source, _within(parameters), _limit(parameters, EVENTS))
+        except ValueError as error:
+            raise paging.invalid_token() from error
+        start, end = taken.span(way, offset)
+        return {
+            "events": [_event_document(located.event) for located in taken.in_order()],
+            "nextForwardToken": paging.events_token("f", end),
+            "nextBackwardToken": paging.events_token("b", start),
+        }
+
+    def _filter_events(self, parameters: Parameters) -> Parameters:
+        group = self._group(parameters)
+        names = self._store.streams(group, parameters.get("logStreamNamePrefix", ""))
+        if "logStreamNames" in parameters:
+            if "logStreamNamePrefix" in parameters:
+                raise AwsError(
+                    "InvalidParameterException",
+                    "Both logStreamNames and logStreamNamePrefix are given. Give one of them.",
+                )
+            names = parameters["logStreamNames"]
+            if not all(self._store.has_stream(group, name) for name in names):
+                raise _missing("log stream")
+        question = filtering.Question(
+            pattern=filtering.parse_pattern(parameters.get("filterPattern", "")),
+            within=_within(parameters),
+            limit=_limit(parameters, EVENTS),
+            token=parameters.get("nextToken"),
+        )
+        return filtering.search(self._store, group, names, question)
+
+    def _group(self, parameters: Parameters) -> str:
+        name = parameters.get("logGroupName") or parameters.get("logGroupIdentifier")
+        if not name:
+            raise AwsError("InvalidParameterException", "logGroupName is missing.")
+        group: str = name.partition(":log-group:")[2].removesuffix(":*") or name
+        if not self._store.has_group(group):
+            raise _missing("log group")
+        return group
+
+    def _stream(self, parameters: Parameters) -> tuple[str, str]:
+        group = self._group(parameters)
+        if not self._store.has_stream(group, parameters["logStreamName"]):
+            raise _missing("log stream")
+        return group, parameters["logStreamName"]
+
+    def _group_document(self, group: str) -> dict[str, Any]:
+        arn = self._account.arn("logs", f"log-group:{group}")
+        return {
+            "logGroupName": group,
+            "creationTime": self._store.created(group),
+            "metricFilterCount": 0,
+            "arn": f"{arn}:*",
+            "logGroupArn": arn,
+            "logGroupClass": "STANDARD",
+            "storedBytes": self._store.size(group),
+        }
+
+    def _stream_document(self, group: str, facts: StreamFacts) -> dict[str, Any]:
+        return {
+            "logStreamName": facts.name,
+            "creationTime": facts.created,
+            "firstEventTimestamp": facts.first,
+            "lastEventTimestamp": facts.last,
+            "lastIngestionTime": facts.last,
+            "arn": self._account.arn("logs", f"log-group:{group}:log-stream:{facts.name}"),
+            "storedBytes": facts.size,
+        }
+
+
+async def _in_thread(
+    operation: Callable[[Parameters], Parameters], parameters: Parameters
+) -> Parameters:
+    return await asyncio.to_thread(operation, parameters)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What one answer holds of a stream, in the order of reading."""
+
+    events: list[Located] = field(default_factory=list)
+    first: Located | None = None
+    """The first and the last that were read, whether they were wanted or not."""
+    last: Located | None = None
+
+    def span(self, way: str, offset: int | None) -> tuple[int, int]:
+        """The offsets before and behind everything that was read."""
+        if self.first is None or self.last is None:
+            return offset or 0, offset or 0
+        if way == "f":
+            return self.first.start, self.last.end
+        return self.last.start, self.first.end
+
+    def in_order(self) -> list[Located]:
+        return sorted(self.events, key=lambda located: located.start)
+
+
+def _take(source: Iterable[Located], wanted: Callable[[Event], bool], limit: int) -> _Taken:
+    taken = _Taken()
+    size = 0
+    for located in source:
+        if wanted(located.event):
+            size += located.end - located.start
+            if taken.events and size > BYTES:
+                break
+            taken.events.append(located)
+        taken.first = taken.first or located
+        taken.last = located
+        if len(taken.events) == limit:
+            break
+    return taken
+
+
+def _within(parameters: Parameters) -> Callable[[Event], bool]:
+    start, end = parameters.get("startTime"), parameters.get("endTime")
+
+    def wanted(event: Event) -> bool:
+        return (start is None or event.milliseconds >= start) and (
+            end is None or event.milliseconds < end
+        )
+
+    return wanted
+
+
+def _limit(parameters: Parameters, default: int) -> int:
+    asked: int = parameters.get("limit", default)
+    return min(asked, default)
+
+
+def _event_document(event: Event) -> dict[str, Any]:
+    return {
+        "timestamp": event.milliseconds,
+        "message": event.text,
+        "ingestionTime": event.milliseconds,
+    }
+
+
+def _check_length(member: str, name: str) -> None:
+    if not fits(name):
+        raise AwsError(
+            "InvalidParameterException",
+            f"{member} {name!r} is too long for a file's name in this local region; shorten it",
+        )
+
+
+def _exists(kind: str) -> AwsError:
+    return AwsError("ResourceAlreadyExistsException", f"The specified {kind} already exists")
+
+
+def _missing(kind: str) -> AwsError:
+    return AwsError("ResourceNotFoundException", f"The specified {kind} does not exist.")

@@ -1,0 +1,25 @@
+"""For the tests of a project: `pytest_plugins = ["sagemaker_byoc.local.pytest_plugin"]`.
+
+The fixture `sagemaker_region` is a region of its own for each test, on the process engine. The
+environment points at it while the test runs, so that code under test finds it by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from sagemaker_byoc.local import environ
+from sagemaker_byoc.local.region import Region
+
+
+@pytest.fixture
+def sagemaker_region(monkeypatch: pytest.MonkeyPatch) -> Iterator[Region]:
+    with Region() as region:
+        for name in environ.unset(os.environ):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in region.environ.items():
+            monkeypatch.setenv(name, value)
+        yield region

@@ -1,0 +1,228 @@
+"""A SageMaker region in this process: `with Region() as region: region.client("sagemaker")`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
+
+from sagemaker_byoc.local import environ
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.client import make_client
+from sagemaker_byoc.local.control import Control, Interruptible
+from sagemaker_byoc.local.engines import docker, process
+from sagemaker_byoc.local.engines.container import Engine
+from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.local.services import CLOSING_SECONDS, Composition, compose
+from sagemaker_byoc.local.state import LOG_FILE, Address, StateFolder
+from sagemaker_byoc.local.wire.routing import Router
+from sagemaker_byoc.local.wire.server import Application, listen, make_server
+
+EngineName: TypeAlias = Literal["process", "docker"]
+
+STARTING_SECONDS = 60.0
+_THREADS = 256
+"""At most, made as they are needed: each container that is waited for has some."""
+
+
+class Region:
+    """Serves on one port of 127.0.0.1 from a thread of its own, between `start` and `close`.
+
+    `state` is kept and found again by the next region; without it, it is temporary. `port` 0 is
+    any free one. Raises MachineError where the port or the folder is taken.
+    """
+
+    def __init__(
+        self,
+        state: Path | str | None = None,
+        *,
+        port: int = 0,
+        engine: EngineName = "process",
+        account: Account | None = None,
+    ) -> None:
+        self.account = account or Account()
+        self.engine = engine
+        self._state_path = None if state is None else Path(state)
+        self._port = port
+        self._running: _Running | None = None
+        self.ended = threading.Event()
+        """Set once it no longer answers, whoever ended it."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def state(self) -> Path:
+        return self._require().folder.path
+
+    @property
+    def url(self) -> str:
+        return self._require().url
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """For the clients of this region: what `byoc local env` prints."""
+        return environ.variables(self.url, self.state, self.account)
+
+    def client(self, service: str) -> Any:
+        """A botocore client, as boto3.client(service) would give it."""
+        return make_client(service, self.url, region=self.account.region)
+
+    def start(self) -> None:
+        if self._running is not None:
+            return
+        folder = StateFolder(self._state_path)
+        try:
+            listener = _listen(self._port)
+            try:
+                self._running = _Running(self, folder, listener)
+            except BaseException:
+                listener.close()
+                raise
+        except BaseException:
+            folder.close()
+            raise
+
+    def close(self) -> None:
+        """Ends endpoints and jobs with their grace, then the port. Idempotent."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.close()
+
+    def _require(self) -> _Running:
+        if self._running is None:
+            raise RuntimeError("the region has not been started, or it was closed")
+        return self._running
+
+
+class _Running:
+    """One life of a region: a thread, an event loop, a port, a folder."""
+
+    def __init__(self, region: Region, folder: StateFolder, listener: socket.socket) -> None:
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._region = region
+        self._listener = listener
+        self._ready: Future[None] = Future()
+        self._log = _open_log(folder.path)
+        self._server: Any = None
+        self._thread = threading.Thread(target=self._run, name="byoc-region", daemon=True)
+        self._thread.start()
+        try:
+            self._ready.result(timeout=STARTING_SECONDS)
+        except BaseException:
+            self._thread.join(timeout=1)
+            self._end()
+            raise
+
+    def close(self) -> None:
+        self.ask_to_end()
+        self._thread.join(timeout=CLOSING_SECONDS + 30)
+        self._end()
+
+    def ask_to_end(self) -> None:
+        """Returns at once; `Region.ended` is set when it is done."""
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def status(self) -> dict[str, object]:
+        return {
+            "url": self.url,
+            "state": str(self.folder.path),
+            "engine": self._region.engine,
+            "pid": os.getpid(),
+            "account": self._region.account.id,
+            "region": self._region.account.region,
+        }
+
+    def _end(self) -> None:
+        """Idempotent."""
+        self.folder.close()
+        self._listener.close()
+        for name in _LOGGERS:
+            logging.getLogger(name).removeHandler(self._log)
+        self._log.close()
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - told to whoever started the thread
+            if not self._ready.done():
+                self._ready.set_exception(error)
+        finally:
+            # Here, for a region that is ended from outside holds its folder until then.
+            self._end()
+            self._region.ended.set()
+
+    async def _serve(self) -> None:
+        pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="byoc")
+        asyncio.get_running_loop().set_default_executor(pool)
+        composition = self._compose()
+        application = Application(Router(composition.services))
+        self._server = make_server(application)
+        try:
+            composition.start()
+            self.folder.announce(Address(url=self.url, pid=os.getpid(), engine=self._region.engine))
+            # The socket listens already: a client that comes now waits for its turn.
+            self._ready.set_result(None)
+            await self._server.serve(sockets=[self._listener])
+        finally:
+            await composition.close()
+            application.close()
+
+    def _compose(self) -> Composition:
+        path, account = self.folder.path, self._region.account
+        environ.write_sdk_config(path, account)
+        engine = _make_engine(self._region.engine, path)
+        return compose(path, account, engine, url=self.url, control=self._control)
+
+    def _control(self, jobs: Interruptible) -> Control:
+        return Control(self.status, jobs, self.ask_to_end)
+
+
+_LOGGERS = ("sagemaker_byoc", "uvicorn")
+
+
+def _open_log(state: Path) -> logging.Handler:
+    handler = logging.FileHandler(state / LOG_FILE, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in _LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+    return handler
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return listen(port)
+    except OSError as error:
+        raise MachineError(
+            f"port {port} of 127.0.0.1 can't be used ({error.strerror})",
+            cure="Name another with --port, or 0 for any; `byoc local down` ends an old region",
+        ) from error
+
+
+def _make_engine(name: EngineName, state: Path) -> Engine:
+    if name == "docker":
+        docker.run(["version"])  # MachineError now, and not at the first job
+        return docker.DockerEngine()
+    scratch = state / ".scratch"
+    scratch.mkdir(exist_ok=True)
+    return process.make_engine(scratch)
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop  # noqa: PLC0415 - there is none for Windows
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

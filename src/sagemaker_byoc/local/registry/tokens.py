@@ -1,0 +1,54 @@
+"""Authorization tokens: what `aws ecr get-login-password` prints, valid over a restart."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sagemaker_byoc.contract.files import write_atomically
+
+USER = "AWS"
+LIFETIME = timedelta(hours=12)
+"""As ECR's (GetAuthorizationToken's reference)."""
+
+
+class Tokens:
+    """`folder` keeps the key that they are signed with."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "token-key"
+        if not path.exists():
+            write_atomically(path, secrets.token_bytes(32))
+            path.chmod(0o600)
+        self._key = path.read_bytes()
+
+    def issue(self, now: datetime) -> tuple[str, datetime]:
+        """base64 of `AWS:PASSWORD`, and when it expires."""
+        expires = (now + LIFETIME).replace(microsecond=0)
+        payload = json.dumps({"expiration": int(expires.timestamp()), "version": "1"})
+        password = base64.b64encode(f"{payload}.{self._sign(payload)}".encode()).decode()
+        return base64.b64encode(f"{USER}:{password}".encode()).decode(), expires
+
+    def expiry(self, authorization: str) -> datetime | None:
+        """Of an Authorization header with a token of this region; None for anything else."""
+        scheme, _, token = authorization.partition(" ")
+        try:
+            user, _, password = base64.b64decode(token, validate=True).decode().partition(":")
+            payload, _, signature = (
+                base64.b64decode(password, validate=True).decode().rpartition(".")
+            )
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        signed = hmac.compare_digest(signature.encode(), self._sign(payload).encode())
+        if scheme.lower() != "basic" or user != USER or not signed:
+            return None
+        return datetime.fromtimestamp(json.loads(payload)["expiration"], UTC)
+
+    def _sign(self, payload: str) -> str:
+        return hmac.new(self._key, payload.encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,154 @@
+"""What a region is made of: every service, put together, and what must be started and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.control import Interruptible
+from sagemaker_byoc.local.engines.container import Engine
+from sagemaker_byoc.local.environ import ACCESS_KEY, SECRET_KEY, URL_VARIABLE, default_bucket
+from sagemaker_byoc.local.hosting.service import Endpoints
+from sagemaker_byoc.local.identity import Identity
+from sagemaker_byoc.local.images import make_images
+from sagemaker_byoc.local.jobs.service import TrainingJobs
+from sagemaker_byoc.local.logs.service import Logs
+from sagemaker_byoc.local.logs.store import LogStore
+from sagemaker_byoc.local.registry.service import Registry
+from sagemaker_byoc.local.storage.s3 import S3
+from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.local.wire import models
+from sagemaker_byoc.local.wire.http import Handler
+from sagemaker_byoc.local.wire.json11 import JsonService
+from sagemaker_byoc.local.wire.query import QueryService
+from sagemaker_byoc.local.wire.routing import Services
+from sagemaker_byoc.local.wire.service import Operation, Service
+
+LOG = logging.getLogger(__name__)
+
+CLOSING_SECONDS = 150.0
+"""For one part: longer than the 120 s that a training container has to save its model."""
+
+
+class Part(Protocol):
+    """A service with work of its own: it finds its containers again, and ends them."""
+
+    def start(self) -> None:
+        """On the event loop's thread."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    services: Services
+    parts: tuple[Part, ...]
+
+    def start(self) -> None:
+        for part in self.parts:
+            part.start()
+
+    async def close(self) -> None:
+        """All at once, each within a bound; a part that fails does not keep the others open."""
+        closing = (asyncio.wait_for(part.close(), CLOSING_SECONDS) for part in self.parts)
+        outcomes = await asyncio.gather(*closing, return_exceptions=True)
+        for part, outcome in zip(self.parts, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                LOG.error("%s did not close", type(part).__name__, exc_info=outcome)
+
+
+def compose(
+    state: Path,
+    account: Account,
+    engine: Engine,
+    *,
+    url: str,
+    control: Callable[[Interruptible], Handler],
+) -> Composition:
+    store = ObjectStore(state / "s3")
+    if not store.has_bucket(default_bucket(account)):
+        store.create_bucket(default_bucket(account))
+    logs = LogStore(state / "logs")
+    identity = Identity(account)
+    s3 = S3(store, account)
+    images = make_images(engine.name, state)
+    jobs = TrainingJobs(
+        state=state,
+        account=account,
+        store=store,
+        logs=logs,
+        engine=engine,
+        images=images,
+        environment=_for_containers(engine, url),
+    )
+    endpoints = Endpoints(
+        state=state,
+        account=account,
+        store=store,
+        logs=logs,
+        engine=engine,
+        images=images,
+        environment=_for_containers(engine, url),
+    )
+    registry = Registry(state=state, account=account, url=url)
+    targets = {
+        "sagemaker": {**jobs.operations(), **endpoints.operations()},
+        "logs": Logs(logs, account).operations(),
+        "ecr": registry.operations(),
+    }
+    return Composition(
+        services=Services(
+            targets=_targets(targets),
+            s3=s3,
+            runtime=endpoints.invoke_handler,
+            registry=registry.handler,
+            own=control(jobs),
+            queries=_queries({"sts": identity.sts(), "iam": identity.iam()}),
+        ),
+        parts=(jobs, endpoints, registry, _Threads(s3.close)),
+    )
+
+
+def _for_containers(engine: Engine, url: str) -> dict[str, str]:
+    """What finds the region from within a container, where the engine lets it be reached at all.
+
+    A Docker container has a 127.0.0.1 of its own, and the region listens on that of the machine.
+    """
+    if engine.name == "docker":
+        return {}
+    return {
+        URL_VARIABLE: url,
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Threads:
+    """The Part of a service that has only threads to end."""
+
+    end: Callable[[], None]
+
+    def start(self) -> None:
+        """Nothing to find again."""
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self.end)
+
+
+def _targets(services: Mapping[str, Mapping[str, Operation]]) -> dict[str, JsonService]:
+    """By the prefix of X-Amz-Target, which the service model knows."""
+    return {
+        models.service_model(name).metadata["targetPrefix"]: JsonService(Service(name, operations))
+        for name, operations in services.items()
+    }
+
+
+def _queries(services: Mapping[str, Mapping[str, Operation]]) -> dict[str, QueryService]:
+    return {name: QueryService(Service(name, found)) for name, found in services.items()}

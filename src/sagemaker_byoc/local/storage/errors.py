@@ -1,0 +1,68 @@
+"""What S3 refuses, in its own words."""
+
+from __future__ import annotations
+
+import re
+
+from sagemaker_byoc.local.wire.errors import AwsError
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+MAX_KEY_BYTES = 1024
+
+
+class S3Error(AwsError):
+    """`details` are further elements of the error document: BucketName, Key, RangeRequested."""
+
+    def __init__(self, code: str, message: str, *, status: int = 400, **details: str) -> None:
+        super().__init__(code, message, status=status)
+        self.details = details
+
+
+def no_such_bucket(bucket: str) -> S3Error:
+    return S3Error(
+        "NoSuchBucket", "The specified bucket does not exist", status=404, BucketName=bucket
+    )
+
+
+def no_such_key(key: str) -> S3Error:
+    return S3Error("NoSuchKey", "The specified key does not exist.", status=404, Key=key)
+
+
+def no_such_upload(upload: str) -> S3Error:
+    return S3Error(
+        "NoSuchUpload",
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may"
+        " have been aborted or completed.",
+        status=404,
+        UploadId=upload,
+    )
+
+
+def precondition_failed(header: str) -> S3Error:
+    return S3Error(
+        "PreconditionFailed",
+        "At least one of the pre-conditions you specified did not hold",
+        status=412,
+        Condition=header,
+    )
+
+
+def check_bucket_name(bucket: str) -> None:
+    """The rules of general purpose buckets (S3 user guide, "bucket naming rules")."""
+    legal = _BUCKET.fullmatch(bucket) and ".." not in bucket and not _ADDRESS.fullmatch(bucket)
+    if not legal:
+        raise S3Error("InvalidBucketName", "The specified bucket is not valid.", BucketName=bucket)
+
+
+def check_key(key: str) -> None:
+    size = len(key.encode("utf-8", "surrogatepass"))
+    if size > MAX_KEY_BYTES:
+        raise S3Error(
+            "KeyTooLongError",
+            "Your key is too long",
+            Size=str(size),
+            MaxSizeAllowed=str(MAX_KEY_BYTES),
+        )
+    if not key:
+        raise S3Error("InvalidArgument", "An object's key can't be empty")

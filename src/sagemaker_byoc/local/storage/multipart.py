@@ -1,0 +1,247 @@
+"""Objects that come in parts.
+
+    ROOT/.uploads/BUCKET/ID/upload.json    key, attributes, when it began
+    ROOT/.uploads/BUCKET/ID/00001.json     a part: size, ETag, checksum, and where its bytes are
+    ROOT/.uploads/BUCKET/ID/body           the bytes of all parts of equal size, each in its place
+    ROOT/.uploads/BUCKET/ID/00007-a1b2     the bytes of a part that did not fit there
+
+Clients send parts of one size and a shorter last one. So the first part's size tells where each of
+them will lie in the whole, they are written there at once, and completing an upload is a rename
+where it would otherwise write every byte again. A place is written once: a part that comes again
+gets a file of its own, and the upload is then put together by copying.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+from sagemaker_byoc.contract.files import write_atomically
+from sagemaker_byoc.local.storage import checksums
+from sagemaker_byoc.local.storage.errors import S3Error, check_key, no_such_upload
+from sagemaker_byoc.local.storage.objects import Attributes, Condition, ObjectInfo
+from sagemaker_byoc.local.storage.partfiles import BODY, MIN_PART, Part, PartWriter, Places
+from sagemaker_byoc.local.storage.store import ObjectStore
+
+MAX_PARTS = 10_000
+_COPY_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    id: str
+    key: str
+    begun: datetime
+    attributes: Attributes
+    algorithm: str
+    """Of the parts' checksums, in lower case; empty where the client named none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A part as it is named when the upload is completed."""
+
+    number: int
+    etag: str
+    checksum: str | None = None
+
+
+class Uploads:
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._places: dict[str, Places] = {}
+
+    def create(self, bucket: str, key: str, attributes: Attributes, algorithm: str) -> Upload:
+        """Raises S3Error NoSuchBucket, KeyTooLongError."""
+        check_key(key)
+        self._store.files(bucket)
+        upload = Upload(uuid.uuid4().hex, key, datetime.now(UTC), attributes, algorithm)
+        document = {
+            "key": key,
+            "begun": upload.begun.isoformat(),
+            "algorithm": algorithm,
+            "attributes": json.loads(attributes.to_json()),
+            "checksum_type": attributes.checksum_type,
+        }
+        folder = self._folder(bucket, upload.id)
+        write_atomically(folder / "upload.json", json.dumps(document).encode())
+        with self._lock:
+            self._places[upload.id] = Places()
+        return upload
+
+    def get(self, bucket: str, key: str, upload_id: str) -> Upload:
+        """Raises S3Error NoSuchUpload."""
+        upload = self._load(bucket, upload_id)
+        if upload is None or upload.key != key:
+            raise no_such_upload(upload_id)
+        return upload
+
+    def all(self, bucket: str) -> list[Upload]:
+        """By key, then by time."""
+        self._store.files(bucket)
+        folder = self._store.uploads / bucket
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+        found = [upload for name in names if (upload := self._load(bucket, name)) is not None]
+        return sorted(found, key=lambda upload: (upload.key.encode(), upload.begun))
+
+    def parts(self, bucket: str, upload: Upload) -> dict[int, Part]:
+        """By number, in order."""
+        parts = {}
+        for file in sorted(self._folder(bucket, upload.id).glob("[0-9]*.json")):
+            part = Part(**json.loads(file.read_bytes()))
+            parts[part.number] = part
+        return parts
+
+    def open_part(self, bucket: str, upload: Upload, number: int, size: int) -> PartWriter:
+        """`size` is that which the client announced."""
+        folder = self._folder(bucket, upload.id)
+        record = folder / f"{number:05}.json"
+        with self._lock:
+            places = self._places.get(upload.id)
+            if places is not None and not record.exists() and places.take(number, size):
+                offset = (number - 1) * places.size
+                return PartWriter(folder, number, BODY, offset, self._lock, places.leave)
+        name = f"{number:05}-{uuid.uuid4().hex[:8]}"
+        return PartWriter(folder, number, name, 0, self._lock)
+
+    def complete(
+        self, bucket: str, upload: Upload, wanted: list[Wanted], condition: Condition | None
+    ) -> ObjectInfo:
+        """Raises S3Error InvalidPart, InvalidPartOrder, EntityTooSmall, and `condition`'s."""
+        parts = _chosen(upload, wanted, self.parts(bucket, upload))
+        folder = self._folder(bucket, upload.id)
+        md5 = hashlib.md5(
+            b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False
+        )
+        attributes = replace(
+            upload.attributes,
+            etag=f"{md5.hexdigest()}-{len(parts)}",
+            checksums=_checksums(upload, parts),
+            parts=tuple(part.size for part in parts),
+        )
+        with self._store.open_writer(bucket, upload.key) as writer:
+            writer.attributes = attributes
+            total = sum(part.size for part in parts)
+            with self._lock:
+                places = self._places.get(upload.id)
+                settled = places is None or places.close()
+            whole = _whole_file(folder, parts) if settled else None
+            if whole is not None:
+                os.truncate(whole, total)
+            if whole is None or not writer.take(whole):
+                for part in parts:
+                    _copy(folder, part, writer.file)
+            info = writer.commit(condition)
+        self._drop(bucket, upload.id)
+        return info
+
+    def abort(self, bucket: str, upload: Upload) -> None:
+        self._drop(bucket, upload.id)
+
+    def _drop(self, bucket: str, upload_id: str) -> None:
+        with self._lock:
+            self._places.pop(upload_id, None)
+        folder = self._folder(bucket, upload_id)
+        (folder / "upload.json").unlink(missing_ok=True)  # the rest is nobody's from here on
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _load(self, bucket: str, upload_id: str) -> Upload | None:
+        self._store.files(bucket)
+        if not upload_id.isalnum():
+            return None
+        try:
+            document = json.loads((self._folder(bucket, upload_id) / "upload.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return Upload(
+            id=upload_id,
+            key=document["key"],
+            begun=datetime.fromisoformat(document["begun"]),
+            attributes=replace(
+                Attributes.from_json(json.dumps(document["attributes"]).encode()),
+                checksum_type=document["checksum_type"],
+            ),
+            algorithm=document["algorithm"],
+        )
+
+    def _folder(self, bucket: str, upload_id: str) -> Path:
+        return self._store.uploads / bucket / upload_id
+
+
+def _chosen(upload: Upload, wanted: list[Wanted], parts: dict[int, Part]) -> list[Part]:
+    numbers = [want.number for want in wanted]
+    if any(second <= first for first, second in pairwise(numbers)):
+        raise S3Error(
+            "InvalidPartOrder",
+            "The list of parts was not in ascending order. Parts must be ordered by part number.",
+            UploadId=upload.id,
+        )
+    chosen = []
+    for want in wanted:
+        part = parts.get(want.number)
+        differs = part is not None and want.checksum not in {None, part.checksum}
+        if part is None or part.etag != want.etag.strip('"') or differs:
+            raise S3Error(
+                "InvalidPart",
+                "One or more of the specified parts could not be found.  The part may not have"
+                " been uploaded, or the specified entity tag may not match the part's entity tag.",
+                UploadId=upload.id,
+                PartNumber=str(want.number),
+                ETag=want.etag.strip('"'),
+            )
+        chosen.append(part)
+    for part in chosen[:-1]:
+        if part.size < MIN_PART:
+            raise S3Error(
+                "EntityTooSmall",
+                "Your proposed upload is smaller than the minimum allowed size",
+                ProposedSize=str(part.size),
+                MinSizeAllowed=str(MIN_PART),
+                PartNumber=str(part.number),
+                ETag=part.etag,
+            )
+    return chosen
+
+
+def _checksums(upload: Upload, parts: list[Part]) -> dict[str, str]:
+    if not upload.algorithm:
+        return {}
+    if upload.attributes.checksum_type == "COMPOSITE":
+        value = checksums.composite(upload.algorithm, (part.checksum for part in parts))
+    else:
+        value = checksums.full_object(
+            upload.algorithm, ((part.checksum, part.size) for part in parts)
+        )
+    return {upload.algorithm: value}
+
+
+def _whole_file(folder: Path, parts: list[Part]) -> Path | None:
+    """The file in which all of them lie one behind the other from the start."""
+    offset = 0
+    for part in parts:
+        if part.file != parts[0].file or part.offset != offset:
+            return None
+        offset += part.size
+    return folder / parts[0].file
+
+
+def _copy(folder: Path, part: Part, target: int) -> None:
+    with open(folder / part.file, "rb", buffering=0) as source:
+        source.seek(part.offset)
+        left = part.size
+        while left:
+            data = memoryview(source.read(min(left, _COPY_CHUNK)))
+            if not data:
+                raise OSError(f"{source.name} is shorter than its record says")
+            left -= len(data)
+            while data:
+                data = data[os.write(target, data) :]

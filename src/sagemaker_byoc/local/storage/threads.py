@@ -1,0 +1,56 @@
+"""The few threads in which the store's files are read and written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from sagemaker_byoc.local.wire.http import Body
+
+BATCH = 1 << 20
+"""Bytes that are handed to a thread at once; so many again may wait meanwhile."""
+_COUNT = 8
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Threads:
+    def __init__(self) -> None:
+        self.executor = ThreadPoolExecutor(_COUNT, thread_name_prefix="byoc-s3")
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.executor, lambda: function(*args, **kwargs))
+
+    async def pump(self, body: Body, feed: Callable[[list[bytes]], None]) -> list[bytes]:
+        """Give the body to `feed` in batches, in a thread; the last of it, shorter than a batch, is
+        returned instead, for the thread that does what comes then.
+
+        At most two batches are in memory. Raises what `feed` raises, and ConnectionError; `feed`
+        is not running any more by then.
+        """
+        batch: list[bytes] = []
+        size = 0
+        feeding: asyncio.Future[None] | None = None
+        try:
+            async for chunk in body:
+                batch.append(chunk)
+                size += len(chunk)
+                if size >= BATCH:
+                    if feeding is not None:
+                        await feeding
+                    loop = asyncio.get_running_loop()
+                    feeding = loop.run_in_executor(self.executor, feed, batch)
+                    batch, size = [], 0
+            if feeding is not None:
+                await feeding
+        except BaseException:
+            if feeding is not None and not feeding.done():
+                await asyncio.wait([feeding])
+            raise
+        return batch
+
+    def close(self) -> None:
+        self.executor.shutdown(wait=True, cancel_futures=True)

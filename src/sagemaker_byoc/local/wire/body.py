@@ -1,0 +1,63 @@
+"""A request's body as it arrives; not read faster than it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, TypeAlias
+
+from sagemaker_byoc.local.wire.errors import EntityTooLargeError
+
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class ClientLeftError(ConnectionError):
+    """The client went away before the end of its request."""
+
+
+class IncomingBody:
+    """Implements http.Body. `at_end` is called once, when there is no more to come."""
+
+    def __init__(
+        self, receive: Receive, headers: Mapping[str, str], at_end: Callable[[], None]
+    ) -> None:
+        self._receive = receive
+        self._at_end = at_end
+        self._length = _length(headers)
+        self._more = "transfer-encoding" in headers or self._length > 0
+        self._asked = False
+        self._expects = headers.get("expect", "").lower() == "100-continue"
+        if not self._more:
+            at_end()
+
+    @property
+    def awaits_permission(self) -> bool:
+        """The client holds its body back until it is asked for (`Expect: 100-continue`)."""
+        return self._expects and not self._asked and self._more
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self._more:
+            self._asked = True
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._more = False
+                raise ClientLeftError("the client left before the end of its request")
+            self._more = message.get("more_body", False)
+            if message.get("body"):
+                yield message["body"]
+            if not self._more:
+                self._at_end()
+
+    async def read(self, limit: int) -> bytes:
+        if self._length > limit:
+            raise EntityTooLargeError(limit)
+        data = bytearray()
+        async for chunk in self:
+            data += chunk
+            if len(data) > limit:
+                raise EntityTooLargeError(limit)
+        return bytes(data)
+
+
+def _length(headers: Mapping[str, str]) -> int:
+    text = headers.get("content-length", "0")
+    return int(text) if text.isascii() and text.isdigit() else 0

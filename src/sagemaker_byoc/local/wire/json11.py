@@ -1,0 +1,202 @@
+"""AWS JSON 1.1 (and 1.0): one POST an operation, named by X-Amz-Target."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.model import ListShape, MapShape, Shape, StructureShape
+
+from sagemaker_byoc.local.wire import models, validation
+from sagemaker_byoc.local.wire.errors import AwsError, unknown_operation
+from sagemaker_byoc.local.wire.http import Request, Response
+from sagemaker_byoc.local.wire.service import Service
+
+BODY_LIMIT = 8 << 20
+_TYPE = "application/x-amz-json-1.1"
+_KINDS = {
+    str: "STRING_VALUE",
+    bool: "TRUE_VALUE",
+    int: "NUMBER_VALUE",
+    float: "DECIMAL_VALUE",
+    list: "START_ARRAY",
+    dict: "START_OBJECT",
+    type(None): "NULL_VALUE",
+}
+
+
+class JsonService:
+    """A Handler that reads, validates, calls and answers for one service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    @property
+    def service(self) -> Service:
+        return self._service
+
+    async def __call__(self, request: Request) -> Response:
+        name = request.headers.get("x-amz-target", "").rpartition(".")[2]
+        operation = self._service.operations.get(name)
+        if operation is None:
+            raise unknown_operation(self._service.name, name, self._service.operations)
+        model = models.service_model(self._service.name).operation_model(name)
+        document = _loads(await request.body.read(BODY_LIMIT))
+        parameters: dict[str, Any] = {}
+        if model.input_shape is not None:
+            parameters = decode(model.input_shape, document)
+            validation.check(self._service.name, model.input_shape, parameters)
+        result = await operation(parameters)
+        body = encode(model.output_shape, result) if model.output_shape else {}
+        return respond(request, body)
+
+
+def respond(request: Request, document: object, *, status: int = 200) -> Response:
+    sent = request.headers.get("content-type", "")
+    return Response(
+        status=status,
+        headers={
+            "Content-Type": sent if sent.startswith("application/x-amz-json-") else _TYPE,
+            "x-amzn-RequestId": request.id,
+        },
+        body=json.dumps(document).encode(),
+    )
+
+
+def render_error(request: Request, error: AwsError) -> Response:
+    return respond(request, {"__type": error.code, "message": error.message}, status=error.status)
+
+
+def _loads(data: bytes) -> object:
+    if not data.strip():
+        return {}
+    try:
+        document: object = json.loads(data)
+    except ValueError as error:
+        raise AwsError("SerializationException", f"The body is not JSON: {error}") from error
+    return document
+
+
+def decode(shape: Shape, value: object, path: str = "") -> Any:
+    """A JSON value as `shape` types it; members that `shape` lacks, and nulls, are left out."""
+    if isinstance(shape, StructureShape):
+        found = _expect(dict, shape, value, path)
+        if shape.is_document_type:
+            return found
+        return {
+            name: decode(member, found[name], f"{path}.{name}".lstrip("."))
+            for name, member in shape.members.items()
+            if found.get(name) is not None
+        }
+    if isinstance(shape, ListShape):
+        items = _expect(list, shape, value, path)
+        return [
+            decode(shape.member, item, f"{path}.{number}") for number, item in enumerate(items, 1)
+        ]
+    if isinstance(shape, MapShape):
+        pairs = _expect(dict, shape, value, path)
+        return {key: decode(shape.value, item, f"{path}.{key}") for key, item in pairs.items()}
+    return _SCALARS[shape.type_name](shape, value, path)
+
+
+def _expect(kind: type[Any], shape: Shape, value: object, path: str) -> Any:
+    if isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool):
+        return value
+    where = f" at '{path}'" if path else ""
+    raise AwsError(
+        "SerializationException",
+        f"{_KINDS.get(type(value), 'VALUE')} can not be converted to "
+        f"{shape.type_name.capitalize()}{where}",
+    )
+
+
+def _string(shape: Shape, value: object, path: str) -> str:
+    found: str = _expect(str, shape, value, path)
+    return found
+
+
+def _integer(shape: Shape, value: object, path: str) -> int:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    found: int = _expect(int, shape, value, path)
+    return found
+
+
+def _float(shape: Shape, value: object, path: str) -> float:
+    if value in ("NaN", "Infinity", "-Infinity"):
+        return float(str(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    found: float = _expect(float, shape, value, path)
+    return found
+
+
+def _boolean(shape: Shape, value: object, path: str) -> bool:
+    found: bool = _expect(bool, shape, value, path)
+    return found
+
+
+def _blob(shape: Shape, value: object, path: str) -> bytes:
+    try:
+        return base64.b64decode(_string(shape, value, path), validate=True)
+    except binascii.Error as error:
+        raise AwsError("SerializationException", f"'{path}' is not base64: {error}") from error
+
+
+def _timestamp(shape: Shape, value: object, path: str) -> datetime:
+    try:
+        if isinstance(value, str):
+            return datetime.fromisoformat(value).astimezone(UTC)
+        return datetime.fromtimestamp(_float(shape, value, path), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise AwsError("SerializationException", f"'{path}' is not a time: {value!r}") from error
+
+
+_SCALARS: dict[str, Callable[[Shape, object, str], object]] = {
+    "string": _string,
+    "character": _string,
+    "integer": _integer,
+    "long": _integer,
+    "float": _float,
+    "double": _float,
+    "boolean": _boolean,
+    "blob": _blob,
+    "timestamp": _timestamp,
+}
+
+
+def encode(shape: Shape, value: Any) -> Any:
+    """The JSON of a result: timestamps in seconds since 1970, blobs in base64, no nulls.
+
+    Raises TypeError for what `shape` does not have: the mistake is an operation's, not a client's.
+    """
+    if isinstance(shape, StructureShape):
+        if shape.is_document_type:
+            return value
+        if unknown := value.keys() - shape.members.keys():
+            raise TypeError(f"{shape.name} has no {', '.join(sorted(unknown))}")
+        return {
+            name: encode(shape.members[name], item)
+            for name, item in value.items()
+            if item is not None
+        }
+    if isinstance(shape, ListShape):
+        return [encode(shape.member, item) for item in value]
+    if isinstance(shape, MapShape):
+        return {key: encode(shape.value, item) for key, item in value.items()}
+    return _encode_scalar(shape, value)
+
+
+def _encode_scalar(shape: Shape, value: object) -> str | float | bool:
+    match value:
+        case datetime():
+            return round(value.timestamp(), 3)
+        case bytes():
+            return base64.b64encode(value).decode()
+        case str() | bool() | int() | float():
+            return value
+    raise TypeError(f"{shape.name} can't be {value!r}")

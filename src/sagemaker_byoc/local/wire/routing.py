@@ -1,0 +1,176 @@
+"""Which service a request is for: every AWS protocol on one port.
+
+The credential scope of the signature says so; without one, the path does. Nothing is verified.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+from urllib.parse import quote, urlsplit
+
+from sagemaker_byoc.local.wire import json11, query, rest
+from sagemaker_byoc.local.wire.body import ClientLeftError
+from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.local.wire.http import Handler, Request, Response
+
+LOG = logging.getLogger(__name__)
+
+OWN_PREFIX = "/_byoc/"
+"""No bucket's name begins with an underscore."""
+
+RenderError: TypeAlias = Callable[[Request, AwsError], Response]
+
+_SCOPE = re.compile(r"[^/=\s]+/\d{8}/[^/\s]+/(?P<service>[^/\s]+)/aws4_request")
+_BUCKET_HOST = re.compile(r"(?P<bucket>[a-z0-9][a-z0-9.-]+?)\.(s3[.-][^:]+|localhost)(:\d+)?")
+_FORM = "application/x-www-form-urlencoded"
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_S3_SCOPES = frozenset({"s3", "s3express", "s3-object-lambda"})
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """`internal` is its word for a failure of the service itself."""
+
+    render: RenderError
+    internal: str = "InternalFailure"
+
+
+JSON = Protocol(json11.render_error)
+QUERY = Protocol(query.render_error)
+REST_JSON = Protocol(rest.render_json_error)
+CBOR = Protocol(rest.render_cbor_error)
+S3 = Protocol(rest.render_s3_error, "InternalError")
+REGISTRY = Protocol(rest.render_registry_error, "UNKNOWN")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The handlers of a region. A service that is None or missing is refused by name."""
+
+    targets: Mapping[str, Handler] = field(default_factory=dict)
+    """JSON services by the prefix of X-Amz-Target."""
+    queries: Mapping[str, Handler] = field(default_factory=dict)
+    """Query services by signing name."""
+    s3: Handler | None = None
+    runtime: Handler | None = None
+    """`/endpoints/…`"""
+    registry: Handler | None = None
+    """`/v2/…`"""
+    own: Handler | None = None
+    """`/_byoc/…`"""
+
+
+class Router:
+    """The Handler of the whole port: finds the service, and puts its errors into its protocol."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, request: Request) -> Response:
+        handler, protocol, routed = self._route(request)
+        try:
+            _check_origin(request)
+            return await handler(routed)
+        except AwsError as error:
+            return protocol.render(request, error)
+        except ClientLeftError:
+            raise
+        except Exception:
+            LOG.exception("request %s: %s %s", request.id, request.method, request.path)
+            text = f"The region failed on request {request.id}; its log has the cause"
+            return protocol.render(request, AwsError(protocol.internal, text, status=500))
+
+    def _route(self, request: Request) -> tuple[Handler, Protocol, Request]:
+        target = request.headers.get("x-amz-target")
+        scope = signing_name(request)
+        if target is not None:
+            prefix = target.rpartition(".")[0]
+            return self._services.targets.get(prefix) or self._refused(prefix), JSON, request
+        if scope in _S3_SCOPES:
+            return self._services.s3 or self._refused("s3"), S3, _path_style(request)
+        named = self._by_path(request.target)
+        if named is not None:
+            return (*named, request)
+        if scope is None and not _is_call(request):
+            return self._services.s3 or self._refused("s3"), S3, _path_style(request)
+        return (*self._by_scope(request, scope or "sts"), request)
+
+    def _by_path(self, target: str) -> tuple[Handler, Protocol] | None:
+        if target.startswith(OWN_PREFIX):
+            return self._services.own or self._refused("byoc"), REST_JSON
+        if target.startswith("/endpoints/"):
+            return self._services.runtime or self._refused("sagemaker-runtime"), REST_JSON
+        if target.startswith("/v2/") or target == "/v2":
+            return self._services.registry or self._refused("registry"), REGISTRY
+        return None
+
+    def _by_scope(self, request: Request, scope: str) -> tuple[Handler, Protocol]:
+        if scope in self._services.queries:
+            return self._services.queries[scope], QUERY
+        if "smithy-protocol" in request.headers:
+            return self._refused(scope, request.path.rpartition("/")[2]), CBOR
+        return self._refused(scope), QUERY if _is_call(request) else REST_JSON
+
+    def _refused(self, service: str, operation: str = "") -> Handler:
+        async def refuse(request: Request) -> Response:
+            target = request.headers.get("x-amz-target", "").rpartition(".")[2]
+            raise AwsError(
+                "UnknownOperationException",
+                f"{service} {target or operation}".rstrip()
+                + " is not part of this local region, which has: "
+                + ", ".join(self.names()),
+            )
+
+        return refuse
+
+    def names(self) -> list[str]:
+        """The services that answer, by what their requests call them."""
+        found = {"s3": self._services.s3, "sagemaker-runtime": self._services.runtime}
+        alone = [name for name, handler in found.items() if handler is not None]
+        named = [
+            handler.service.name if isinstance(handler, json11.JsonService) else prefix
+            for prefix, handler in self._services.targets.items()
+        ]
+        return sorted([*alone, *named, *self._services.queries])
+
+
+def _check_origin(request: Request) -> None:
+    """A page of another site, open in a browser here, must not delete objects or invoke models.
+
+    Browsers name the page in `Origin` of all but plain GETs; AWS's clients send none.
+    """
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).hostname not in _LOOPBACK:
+        raise AwsError(
+            "AccessDenied",
+            f"The local region takes no requests of web pages from {origin}",
+            status=403,
+        )
+
+
+def signing_name(request: Request) -> str | None:
+    """The service in the credential scope of a signature, or of a presigned URL."""
+    text = request.headers.get("authorization", "")
+    if "X-Amz-Credential" in request.query_string:
+        text = request.query.get("X-Amz-Credential", "")
+    found = _SCOPE.search(text)
+    return None if found is None else found["service"]
+
+
+def _is_call(request: Request) -> bool:
+    """A form to the root is the query protocol; S3 takes forms at a bucket only."""
+    is_form = request.headers.get("content-type", "").startswith(_FORM)
+    return is_form and request.target in {"", "/"}
+
+
+def _path_style(request: Request) -> Request:
+    """`http://BUCKET.s3.localhost/KEY` as `/BUCKET/KEY`."""
+    found = _BUCKET_HOST.fullmatch(request.headers.get("host", ""))
+    if found is None or found["bucket"] == "s3":
+        return request
+    return dataclasses.replace(request, target=f"/{quote(found['bucket'])}{request.target}")

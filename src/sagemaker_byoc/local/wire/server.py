@@ -1,0 +1,227 @@
+"""The region's one port: ASGI to Request, Response to ASGI. Knows no service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
+
+import uvicorn
+
+from sagemaker_byoc.local.caller import CLIENT, WAITS, is_waiter
+from sagemaker_byoc.local.wire.body import ClientLeftError, IncomingBody, Receive
+from sagemaker_byoc.local.wire.http import FilePart, Handler, Request, Response
+
+Message: TypeAlias = MutableMapping[str, Any]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+LOG = logging.getLogger(__name__)
+
+CHUNK = 1 << 20
+SMALL = 1 << 16
+"""Up to this many bytes a read costs less than the hand-over to a thread."""
+KEEP_ALIVE_SECONDS = 120
+"""Longer than SDKs leave a pooled connection idle between two polls."""
+CLOSING_SECONDS = 5
+_WATCH_AFTER = 0.05
+_FILE_THREADS = 4
+_ENDING = b"the region is ending\n"
+_BODILESS = frozenset({204, 304})
+
+
+class Application:
+    """An ASGI application over one handler, which must turn its own errors into responses."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        # Its own few threads: a container that is being waited for must not hold up a download.
+        self._files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="byoc-files")
+
+    def close(self) -> None:
+        self._files.shutdown(wait=False, cancel_futures=True)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        if scope.get("client"):
+            # The task of a request has a context of its own: nothing to set back.
+            CLIENT.set("{}:{}".format(*scope["client"]))
+        headers = _join(scope["headers"])
+        WAITS.set(is_waiter(headers.get("user-agent", "")))
+        watch = _Watch(receive)
+        body = IncomingBody(receive, headers, at_end=watch.begin)
+        request = Request(
+            method=scope["method"],
+            target=scope["raw_path"].decode("latin-1"),
+            query_string=scope["query_string"].decode("latin-1"),
+            headers=headers,
+            body=body,
+            id=str(uuid.uuid4()),
+        )
+        response: Response | None = None
+        try:
+            response = await self._answer(request)
+            if body.awaits_permission:
+                # The client was promised nothing, so it may never send the body that the next
+                # request on this connection would be mistaken for.
+                response.headers["Connection"] = "close"
+            await self._respond(request, response, send)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or (response is not None and not watch.client_left):
+                raise
+            task.uncancel()
+            if not watch.client_left:
+                # The server is closing. SDKs try again after a 503, and then find nobody.
+                ending = Response(status=503, headers={"Connection": "close"}, body=_ENDING)
+                await self._respond(request, ending, send)
+        except ClientLeftError:
+            LOG.debug("%s: the client left during %s %s", request.id, request.method, request.path)
+        finally:
+            watch.end()
+
+    async def _answer(self, request: Request) -> Response:
+        try:
+            return await self._handler(request)
+        except ClientLeftError:
+            raise
+        except Exception:
+            LOG.exception("%s: %s %s", request.id, request.method, request.path)
+            return Response(status=500, body=b"internal failure; see the region's log\n")
+
+    async def _respond(self, request: Request, response: Response, send: Send) -> None:
+        body = response.body
+        if isinstance(body, FilePart):
+            await self._send_file(request, response, body, send)
+            return
+        if isinstance(body, bytes):
+            await send(_start(response, len(body)))
+            await send({"type": "http.response.body", "body": body})
+            return
+        await send(_start(response, None))
+        await _send_stream(body, send)
+
+    async def _send_file(
+        self, request: Request, response: Response, part: FilePart, send: Send
+    ) -> None:
+        with open(part.path, "rb", buffering=0) as file:
+            file.seek(part.start)
+            await send(_start(response, part.length))
+            left = 0 if request.method == "HEAD" else part.length
+            loop = asyncio.get_running_loop()
+            while left > 0:
+                size = min(left, CHUNK)
+                if part.length <= SMALL:
+                    data = file.read(size)
+                else:
+                    data = await loop.run_in_executor(self._files, file.read, size)
+                if not data:
+                    raise OSError(f"{part.path} became shorter while it was sent")
+                left -= len(data)
+                await send({"type": "http.response.body", "body": data, "more_body": left > 0})
+        if part.length == 0 or request.method == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_stream(chunks: AsyncIterator[bytes], send: Send) -> None:
+    try:
+        async for chunk in chunks:
+            if chunk:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        close = getattr(chunks, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _start(response: Response, length: int | None) -> Message:
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in response.headers.items()
+    ]
+    given = any(name == b"content-length" for name, _ in headers)
+    if length is not None and not given and response.status not in _BODILESS:
+        headers.append((b"content-length", str(length).encode()))
+    return {"type": "http.response.start", "status": response.status, "headers": headers}
+
+
+def _join(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        joined[name] = f"{joined[name]},{value}" if name in joined else value
+    return joined
+
+
+class _Watch:
+    """Cancels the handler once its client has gone; begins when the body has been read.
+
+    ASGI tells of a client that left only to whoever waits for its next message.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self.client_left = False
+        self._receive = receive
+        self._handler = asyncio.current_task()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+
+    def begin(self) -> None:
+        """Most answers are ready before this timer, and cost no second task."""
+        if self._timer is None and not self._ended:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_WATCH_AFTER, self._start)
+
+    def end(self) -> None:
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._ended and self._handler is not None:
+            self.client_left = True
+            self._handler.cancel()
+
+
+def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """A listening socket of this machine only; raises OSError where the port is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def make_server(application: Application) -> uvicorn.Server:
+    """To be run by `serve(sockets=[…])`; ends when its `should_exit` is set."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            log_config=None,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=CLOSING_SECONDS,
+        )
+    )

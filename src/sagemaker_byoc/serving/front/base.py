@@ -1,0 +1,109 @@
+"""What a front is, however many models are behind it: the clock, /ping, the log, Flask's routes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from sagemaker_byoc.contract import http, serving
+from sagemaker_byoc.serving import log, media
+from sagemaker_byoc.serving.front import gauges, gpus
+from sagemaker_byoc.serving.front.body import Receive
+from sagemaker_byoc.serving.front.bridge import Bridge
+from sagemaker_byoc.serving.front.broker import Broker
+from sagemaker_byoc.serving.front.invocation import Invocations, Unsent
+from sagemaker_byoc.serving.front.journal import Journal
+from sagemaker_byoc.serving.front.ledger import Ledger
+from sagemaker_byoc.serving.front.metrics import Metrics
+from sagemaker_byoc.serving.front.replies import Answer, Send, send_answer
+from sagemaker_byoc.serving.front.tickets import Health
+from sagemaker_byoc.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+TICK = 0.1
+OURS = frozenset({serving.METRICS.value, serving.EXECUTION_PARAMETERS.value})
+MODELS = frozenset({http.PING.value, http.INVOCATIONS.value})
+PINGS = frozenset({"GET", "HEAD", "POST"})
+OPEN = {"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"0")]}
+EMPTY = {"type": "http.response.body", "body": b""}
+
+
+class BaseFront(ABC):
+    """Made in the HTTP process; `open` once its event loop runs."""
+
+    broker: Broker
+    invocations: Invocations
+    """Of the requests that take the shorter way; see connection.py."""
+    direct: int
+    """Bytes of a body that may take the shorter way."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.journal = Journal()
+        self.ledger = Ledger(self.metrics, self.journal)
+        self.bridge = Bridge(self._create_app)
+        self.handed_over: dict[object, Unsent] = {}
+        """What a connection began without a task and needs one to send, by its receiver."""
+        self._last_ping = ""
+
+    def _create_app(self) -> Flask:
+        from sagemaker_byoc.serving.front import routes  # noqa: PLC0415 - see Bridge
+
+        return routes.create_app(self.settings, self.metrics, self.gauges)
+
+    def open(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.journal.open(self.loop)
+        gc.freeze()  # what is here stays: the collector need not look at it again and again
+        self._tick()
+
+    def close(self) -> None:
+        self.journal.close()
+
+    async def drain(self) -> None:
+        """Bring to an end what would go on while its client stays; by default there is nothing."""
+        return
+
+    def _tick(self) -> None:
+        self.loop.call_later(TICK, self._tick)
+        self.tick()
+
+    def tick(self) -> None:
+        for broker in self.brokers():
+            broker.tick()
+
+    @abstractmethod
+    def brokers(self) -> Sequence[Broker]:
+        """One a model."""
+
+    @abstractmethod
+    def health(self) -> Health: ...
+
+    def gauges(self) -> gauges.Gauges:
+        """On another thread than the event loop's."""
+        own = gauges.read(self.brokers(), is_ready=self.health().is_ready)
+        return {**own, **(gpus.read() if self.settings.gpus else {})}
+
+    @abstractmethod
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None: ...
+
+    async def ping(self, send: Send) -> None:
+        """From memory: never waits for a worker."""
+        health = self.health()
+        if health.status != self._last_ping:
+            self._last_ping = health.status
+            log.say(f"ping: {health.status}" + (f": {health.reason}" if health.reason else ""))
+        if health.is_ready:
+            await send(OPEN)
+            await send(EMPTY)
+            return
+        text = orjson.dumps({"status": health.status, "reason": health.reason})
+        await send_answer(send, Answer(503, [(b"Content-Type", media.JSON.encode())], text))

@@ -1,0 +1,251 @@
+"""The models of a multi-model endpoint: which are loaded, whether one more fits, how one leaves.
+
+Each has a process, and a broker in front of it. The supervisor owns the processes; this table asks
+for them over a channel and waits for what becomes of them. One event loop owns it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from sagemaker_byoc.contract import serving
+from sagemaker_byoc.serving import control, log, resources
+from sagemaker_byoc.serving.control import Channel, Message
+from sagemaker_byoc.serving.errors import (
+    AlreadyLoaded,
+    BadInput,
+    LoadFailed,
+    OutOfMemory,
+    Refusal,
+    Unavailable,
+    UnknownModel,
+)
+from sagemaker_byoc.serving.front.broker import Broker
+from sagemaker_byoc.serving.link import LinkError
+from sagemaker_byoc.serving.settings import Settings
+
+T = TypeVar("T")
+PAGE = 100
+"""Models of one answer to a listing."""
+LOAD_TIME = 480.0
+"""Seconds that a load may take: what the platform gives a whole container."""
+UNLOAD_TIME = 20.0
+"""Seconds for requests that run when their model is unloaded."""
+END_TIME = 10.0
+"""Seconds for its process to be gone; the supervisor kills it after two."""
+LIST_TIME = 2.0
+POLL = 0.02
+WORKER_BYTES = 256 * 2**20
+FILES_FACTOR = 1.5
+"""A model is taken to need a process with torch, and its files once in memory and half as much
+again while they are read: docs/decisions/0011."""
+KILLED = -9
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """`settled` has the outcome of its load, None for success; `gone` the end of its process."""
+
+    name: str
+    url: str
+    need: int
+    broker: Broker
+    settled: asyncio.Future[Refusal | None]
+    gone: asyncio.Future[None]
+    began: float = field(default_factory=time.monotonic)
+    is_loaded: bool = False
+    is_leaving: bool = False
+    problem: Refusal | None = None
+
+
+class Models:
+    """By name. `make` gives a model its broker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        channel: Channel,
+        make: Callable[[str], Broker],
+        free_memory: Callable[[], int] = resources.free_memory,
+    ) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._make = make
+        self._free_memory = free_memory
+        self._models: dict[str, Model] = {}
+        self._listed = asyncio.Event()
+        self.on_listed: Callable[[], None] = lambda: None
+
+    # ── the supervisor ──
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ask for the models that a former HTTP process has left."""
+        self._loop = loop
+        loop.add_reader(self._channel.fileno(), self._on_readable)
+        self._channel.send(control.LIST)
+
+    def _on_readable(self) -> None:
+        for message in self._channel.receive():
+            self._hear(message)
+
+    def _hear(self, message: Message) -> None:
+        if message["what"] == control.KNOWN:
+            model = self._enter(message["name"], message["url"], 0)
+            model.is_loaded = True  # or will be in a moment, when its process connects
+        elif message["what"] == control.LISTED and not self._listed.is_set():
+            self._listed.set()
+            self.on_listed()
+        elif message["what"] == control.ENDED:
+            self._ended(message["name"], message["how"], message["code"])
+
+    def _ended(self, name: str, how: str, code: int) -> None:
+        model = self._models.pop(name, None)
+        if model is None:
+            return
+        if not model.settled.done():
+            ran_out = f"Its process {how}"
+            found = OutOfMemory(ran_out) if code == KILLED else LoadFailed(ran_out)
+            model.settled.set_result(model.problem or found)
+        model.broker.shut()
+        model.gone.set_result(None)
+
+    # ── what the routes ask ──
+
+    def brokers(self) -> list[Broker]:
+        return [model.broker for model in self._models.values()]
+
+    def broker_of(self, name: str) -> Broker:
+        """For a process that says it holds `name`."""
+        model = self._models.get(name)
+        if model is None:
+            raise LinkError(f"nobody asked for model {name[:100]!r}")
+        return model.broker
+
+    async def get(self, name: str) -> Model:
+        await self._known()
+        model = self._models.get(name)
+        if model is None or model.is_leaving or not model.is_loaded:
+            raise UnknownModel(f"No model {name[:100]!r} is loaded")
+        return model
+
+    async def page(self, after: str) -> tuple[list[Model], str | None]:
+        """At most PAGE models that follow `after` by name; where to go on, None at the end."""
+        await self._known()
+        names = sorted(
+            name for name, found in self._models.items() if found.is_loaded and not found.is_leaving
+        )
+        start = bisect_right(names, after)
+        page = [self._models[name] for name in names[start : start + PAGE]]
+        has_more = start + PAGE < len(names)
+        return page, page[-1].name if has_more else None
+
+    async def load(self, name: str, url: str) -> None:
+        """Return when it can answer. A second load meanwhile waits for the first and fails."""
+        await self._known()
+        folder = self._folder(url)
+        while (model := self._models.get(name)) is not None and model.is_leaving:
+            await self._wait(model.gone, END_TIME + UNLOAD_TIME)
+        if model is None:
+            need = await self._loop.run_in_executor(None, self._need, folder)
+            model = self._models.get(name)
+        else:
+            need = 0
+        is_first = model is None
+        if model is None:
+            self._check_room(need)
+            model = self._enter(name, url, need)
+            self._channel.send(control.START, name=name, url=str(folder))
+        try:
+            problem = await self._wait(model.settled, LOAD_TIME)
+        except TimeoutError:
+            self._channel.send(control.STOP, name=name)
+            raise LoadFailed(f"It was not loaded within {LOAD_TIME:g} s") from None
+        if problem is not None:
+            raise problem
+        if not is_first:
+            raise AlreadyLoaded(f"Model {name[:100]!r} is loaded already")
+
+    async def unload(self, name: str) -> None:
+        """Return when its process is gone and its memory with it."""
+        await self._known()
+        model = self._models.get(name)
+        if model is None:
+            raise UnknownModel(f"No model {name[:100]!r} is loaded")
+        if not model.is_leaving:
+            model.is_leaving = True
+            until = time.monotonic() + UNLOAD_TIME
+            while model.is_loaded and model.broker.admission.requests and time.monotonic() < until:
+                await asyncio.sleep(POLL)
+            self._channel.send(control.STOP, name=name)
+        try:
+            await self._wait(model.gone, END_TIME + UNLOAD_TIME)
+        except TimeoutError:
+            raise Refusal(f"The process of {name[:100]!r} does not end") from None
+
+    # ── inside ──
+
+    async def _known(self) -> None:
+        try:
+            await asyncio.wait_for(self._listed.wait(), LIST_TIME)
+        except TimeoutError:
+            raise Unavailable("The supervisor does not say which models are loaded") from None
+
+    async def _wait(self, future: asyncio.Future[T], patience: float) -> T:
+        return await asyncio.wait_for(asyncio.shield(future), patience)
+
+    def _enter(self, name: str, url: str, need: int) -> Model:
+        broker = self._make(name)
+        model = Model(
+            name, url, need, broker, self._loop.create_future(), self._loop.create_future()
+        )
+
+        def on_ready() -> None:
+            if not model.settled.done():
+                took = time.monotonic() - model.began
+                log.say(f"model {name}: ready in {took:.2f} s")
+                model.settled.set_result(None)
+            model.is_loaded, model.need = True, 0
+
+        def on_failure(reason: str, status: int) -> None:
+            model.problem = (OutOfMemory if status == OutOfMemory.status else LoadFailed)(reason)
+
+        broker.on_ready, broker.on_failure = on_ready, on_failure
+        self._models[name] = model
+        return model
+
+    def _folder(self, url: str) -> Path:
+        """Where the platform has unpacked the model; nothing outside of its folder."""
+        root = (self._settings.tree.root / serving.MODELS_FOLDER.value).resolve()
+        try:
+            folder = Path(url).resolve()
+            is_there = folder.is_dir()
+        except (ValueError, OSError) as error:
+            raise BadInput(f"url {url[:200]!r} is no path: {error}") from None
+        if not url.startswith("/") or root not in folder.parents:
+            raise BadInput(f"url {url[:200]!r} is not below {root}")
+        if not is_there:
+            raise UnknownModel(f"url {url[:200]!r}: there is no such folder")
+        return folder
+
+    def _need(self, folder: Path) -> int:
+        """Bytes of memory, by what the operator says or by the size of the files."""
+        if self._settings.model_memory is not None:
+            return self._settings.model_memory
+        sizes = [path.lstat().st_size for path in folder.rglob("*") if path.is_file()]
+        return WORKER_BYTES + int(FILES_FACTOR * sum(sizes))
+
+    def _check_room(self, need: int) -> None:
+        """Before anything is started; what loads now has been promised its part already."""
+        promised = sum(model.need for model in self._models.values())
+        free = self._free_memory() - promised
+        if need > free:
+            raise OutOfMemory(
+                f"The model needs about {need // 2**20} MiB of memory, and {max(0, free) // 2**20} "
+                f"MiB are free ({serving.MODEL_MEMORY.value} sets what a model needs)"
+            )

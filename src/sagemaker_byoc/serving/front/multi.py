@@ -1,0 +1,165 @@
+"""The front of a multi-model endpoint: /models and what is below it.
+
+SageMaker loads and unloads models as requests name them; no model at all is a healthy state.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs
+from weakref import WeakKeyDictionary
+
+import orjson
+
+from sagemaker_byoc.contract import http, serving
+from sagemaker_byoc.serving import media
+from sagemaker_byoc.serving.control import Channel
+from sagemaker_byoc.serving.errors import BadInput, Refusal, UnknownModel
+from sagemaker_byoc.serving.front import replies
+from sagemaker_byoc.serving.front.admission import Admission, Room
+from sagemaker_byoc.serving.front.base import PINGS, BaseFront
+from sagemaker_byoc.serving.front.body import Receive, drain, read_small
+from sagemaker_byoc.serving.front.broker import Broker
+from sagemaker_byoc.serving.front.invocation import Invocations
+from sagemaker_byoc.serving.front.lanes import Lanes
+from sagemaker_byoc.serving.front.models import Model, Models
+from sagemaker_byoc.serving.front.replies import Answer, Send, send_answer
+from sagemaker_byoc.serving.front.tickets import Health
+from sagemaker_byoc.serving.settings import Settings
+
+INVOKE = "invoke"
+BODY = 16 * 1024
+"""Bytes of a request to load a model."""
+NAME = re.compile(r"[^/\x00-\x1f\x7f]{1,512}")
+URL_LENGTH = 4096
+METHODS = {0: ("GET", "POST"), 1: ("GET", "DELETE"), 2: ("POST",)}
+"""By the number of segments after /models."""
+
+
+class ModelsFront(BaseFront):
+    """A broker a model, all with the same room for bodies."""
+
+    direct = -1
+
+    def __init__(self, settings: Settings, link: socket.socket, channel: socket.socket) -> None:
+        super().__init__(settings)
+        self._room = Room(settings.queue_bytes)
+        self._models = Models(settings, Channel(channel), self._make)
+        self._invocations: WeakKeyDictionary[Broker, Invocations] = WeakKeyDictionary()
+        self._lanes = Lanes(link, self._models.broker_of)
+
+    def _make(self, name: str) -> Broker:
+        broker = Broker(
+            slots=1,
+            admission=Admission(requests=1 + self.settings.queue, room=self._room),
+            stuck_grace=self.settings.stuck_grace,
+            target=self.settings.target_latency,
+        )
+        broker.model = name
+        broker.on_batch = self.metrics.batch.observe
+        self._invocations[broker] = Invocations(broker, self.settings, self.ledger)
+        return broker
+
+    def open(self) -> None:
+        super().open()
+        # Processes that come back wait in the link's backlog until their models are known.
+        self._models.on_listed = lambda: self._lanes.open(self.loop)
+        self._models.open(self.loop)
+
+    def brokers(self) -> Sequence[Broker]:
+        return self._models.brokers()
+
+    def health(self) -> Health:
+        return Health(is_ready=True, status="ready", reason="")
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return  # gunicorn answers a WebSocket's opening with 403
+        path, method = scope["path"], scope["method"]
+        if path == http.PING.value and method in PINGS:
+            await self.ping(send)
+            return
+        base, *rest = path.removeprefix("/").split("/", 2)
+        if f"/{base}" != serving.MODELS.value or (len(rest) == 2 and rest[1] != INVOKE):
+            if path == http.INVOCATIONS.value and method == "POST":
+                text = f"This endpoint has many models: POST {serving.MODELS.value}/NAME/{INVOKE}"
+                await self._refuse(send, UnknownModel(text))
+            else:
+                await self.bridge(scope, receive, send)
+            return
+        if method not in METHODS[len(rest)]:
+            answer = replies.document(
+                405, "MethodNotAllowed", f"{method} {path[:200]}", os.urandom(8).hex()
+            )
+            answer.headers.append((b"Allow", ", ".join(METHODS[len(rest)]).encode()))
+            await send_answer(send, answer)
+            return
+        try:
+            if len(rest) == 2:
+                await self._invoke(rest[0], scope, receive, send)
+            else:
+                await send_answer(send, _json(await self._manage(method, rest, scope, receive)))
+        except Refusal as refusal:
+            await self._refuse(send, refusal)
+
+    async def _invoke(
+        self, name: str, scope: Mapping[str, Any], receive: Receive, send: Send
+    ) -> None:
+        try:
+            model = await self._models.get(name)
+        except Refusal as refusal:
+            await self._refuse(send, refusal)
+            await drain(receive, self.settings.payload)
+            return
+        await self._invocations[model.broker](scope, receive, send)
+
+    async def _manage(
+        self, method: str, rest: Sequence[str], scope: Mapping[str, Any], receive: Receive
+    ) -> dict[str, object]:
+        if method == "POST":
+            name, url = await _load_request(receive)
+            await self._models.load(name, url)
+            return {"modelName": name, "modelUrl": url}
+        if not rest:
+            query = parse_qs(scope["query_string"].decode("latin-1"))
+            page, token = await self._models.page(query.get("next_page_token", [""])[-1])
+            more = {"nextPageToken": token} if token is not None else {}
+            return {"models": [_entry(model) for model in page], **more}
+        if method == "DELETE":
+            await self._models.unload(rest[0])
+            return {"modelName": rest[0]}
+        return _entry(await self._models.get(rest[0]))
+
+    async def _refuse(self, send: Send, refusal: Refusal) -> None:
+        identity = os.urandom(8).hex()
+        await send_answer(
+            send, replies.document(refusal.status, refusal.code, refusal.message, identity)
+        )
+
+
+async def _load_request(receive: Receive) -> tuple[str, str]:
+    """The name and the folder."""
+    body = await read_small(receive, BODY)
+    try:
+        values = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"The body is not JSON: {error}") from None
+    found = values if isinstance(values, dict) else {}
+    name, url = found.get("model_name"), found.get("url")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise BadInput("model_name must be a string of 1 to 512 characters without /")
+    if not isinstance(url, str) or not 0 < len(url) <= URL_LENGTH:
+        raise BadInput("url must be the path of a folder")
+    return name, url
+
+
+def _entry(model: Model) -> dict[str, object]:
+    return {"modelName": model.name, "modelUrl": model.url}
+
+
+def _json(value: dict[str, object]) -> Answer:
+    return Answer(200, [(b"Content-Type", media.JSON.encode())], orjson.dumps(value))

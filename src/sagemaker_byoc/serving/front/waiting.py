@@ -1,0 +1,97 @@
+"""Requests that wait for a worker: those that any can serve, and those of a session, which only the
+slot can serve whose process holds it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from sagemaker_byoc.serving.bodies import BUNDLE
+from sagemaker_byoc.serving.front.tickets import Ticket
+
+BATCH_BYTES = BUNDLE
+"""Bytes of bodies that go to a worker together, unless one alone has more."""
+
+
+class Waiting:
+    """In the order of arrival. `expire` is told of those whose time is over when they are met."""
+
+    def __init__(self, expire: Callable[[Ticket], None]) -> None:
+        self._expire = expire
+        self._any: deque[Ticket] = deque()
+        self._own: dict[int, deque[Ticket]] = {}
+        """By slot; empty unless there are sessions."""
+
+    def __len__(self) -> int:
+        return len(self._any) + sum(map(len, self._own.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._any or self._own)
+
+    def add(self, ticket: Ticket) -> None:
+        queue = self._queue_of(ticket)
+        if ticket.submitted:
+            queue.append(ticket)
+        else:  # before the others, and after those that are so too
+            position = sum(1 for other in queue if not other.submitted)
+            queue.insert(position, ticket)
+
+    def put_back(self, batch: Iterable[Ticket]) -> None:
+        for ticket in reversed(list(batch)):
+            self._queue_of(ticket).appendleft(ticket)
+
+    def _queue_of(self, ticket: Ticket) -> deque[Ticket]:
+        slot = ticket.slot
+        return self._any if slot is None else self._own.setdefault(slot, deque())
+
+    def take(self, slot: int, most: int, now: float) -> list[Ticket]:
+        """What goes to `slot` next, up to the limits; nobody who has ended already. Of a session
+        one at a time, when it came first or nobody else waits."""
+        own = self._own.get(slot) if self._own else None
+        if own and (not self._any or own[0].submitted <= self._any[0].submitted):
+            batch = self._from(own, 1, now)
+            if not own:
+                del self._own[slot]
+            return batch
+        return self._from(self._any, most, now)
+
+    def _from(self, queue: deque[Ticket], most: int, now: float) -> list[Ticket]:
+        batch: list[Ticket] = []
+        size = 0
+        while queue and len(batch) < most:
+            ticket = queue[0]
+            if batch and size + ticket.body.size > BATCH_BYTES:
+                break
+            queue.popleft()
+            if ticket.deadline <= now:
+                self._expire(ticket)
+            if not ticket.is_over:
+                batch.append(ticket)
+                size += ticket.body.size
+        return batch
+
+    def has_for(self, slot: int) -> bool:
+        return bool(self._any) or slot in self._own
+
+    def leave(self, slot: int) -> list[Ticket]:
+        """Those who wait for a process that is gone."""
+        return list(self._own.pop(slot, ()))
+
+    def leave_all(self) -> list[Ticket]:
+        found = [*self._any, *(ticket for queue in self._own.values() for ticket in queue)]
+        self._any.clear()
+        self._own.clear()
+        return found
+
+    def sweep(self, now: float) -> None:
+        """Expire what is due; forget what is over."""
+        for queue in (self._any, *self._own.values()):
+            for ticket in queue:
+                if ticket.deadline <= now:
+                    self._expire(ticket)
+        self._any = deque(ticket for ticket in self._any if not ticket.is_over)
+        for slot, queue in list(self._own.items()):
+            self._own[slot] = deque(ticket for ticket in queue if not ticket.is_over)
+            if not self._own[slot]:
+                del self._own[slot]

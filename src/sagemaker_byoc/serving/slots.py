@@ -1,0 +1,80 @@
+"""The place of one model worker: its process, its environment, what is known of its life.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from sagemaker_byoc.serving import processes
+from sagemaker_byoc.serving.restarts import Restarts
+from sagemaker_byoc.serving.settings import Settings
+
+WORKER = "sagemaker_byoc.serving.worker"
+LOADED = b"loaded\n"
+"""What a worker writes on its report pipe once its model is loaded and warmed."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """`report` is our end of its pipe; `model` and `url` are set on a multi-model endpoint."""
+
+    index: int
+    model: str = ""
+    url: str = ""
+    restarts: Restarts = field(default_factory=Restarts)
+    pid: int | None = None
+    report: int | None = None
+    was_loaded: bool = False
+    start_at: float | None = None
+    kill_at: float | None = None
+    """Set once its end was asked for."""
+
+    def start(self, settings: Settings, link: socket.socket) -> None:
+        report, theirs = os.pipe()
+        os.set_blocking(report, False)
+        name = link.getsockname()
+        assert isinstance(name, bytes)
+        own = replace(settings, model_name=self.model, model_url=self.url)
+        try:
+            self.pid = processes.spawn(
+                WORKER,
+                [own.to_json(), str(self.index), name[1:].decode(), str(theirs)],
+                worker_environ(settings, self.index),
+                options=["-P", "-u"],  # PYTHONPATH counts: it may be the user's
+                inherit=[theirs],
+            )
+        finally:
+            os.close(theirs)
+        self.report, self.start_at = report, None
+
+    def read_report(self) -> None:
+        """A slot that has loaded once can load: later failures are worth another try."""
+        if self.report is None:
+            return
+        with suppress(BlockingIOError):  # something that the worker started keeps the pipe open
+            self.was_loaded |= os.read(self.report, len(LOADED)) == LOADED
+        self.close()
+
+    def close(self) -> None:
+        report, self.report = self.report, None
+        if report is not None:
+            os.close(report)
+
+
+def worker_environ(settings: Settings, slot: int) -> dict[str, str]:
+    environ = dict(os.environ)
+    for name in THREADS:
+        environ.setdefault(name, str(settings.threads_per_slot))
+    # The default lets a thread that waits for the others spin, on the very CPU that the front or
+    # the others need: docs/decisions/0002.
+    environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    gpu = settings.gpu_of(slot)
+    if gpu is not None:
+        environ["CUDA_VISIBLE_DEVICES"] = gpu
+    return environ

@@ -1,0 +1,240 @@
+"""Two-way streams inside the worker: each runs `bidirectional_fn` in a thread of its own.
+
+The thread that reads the link never runs user code: it hands messages to conversations and requests
+to the main thread, so that neither waits for the other.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Self
+
+from sagemaker_byoc.serving import log
+from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.errors import MESSAGE_LENGTH
+from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
+from sagemaker_byoc.serving.window import Window
+from sagemaker_byoc.serving.worker import codecs, defaults
+from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.handlers import Handler
+from sagemaker_byoc.serving.worker.jobs import report_of, text_of
+
+SMALL = 1024
+"""Bytes of a message that travel in the packet itself: the front's end of the link must never be
+full, and there are many messages."""
+
+
+class GoneError(Exception):
+    """The client has gone, or the front; raised where the handler's next item would be sent."""
+
+
+class Messages:
+    """What the client sends: iterate, or `poll`. Text comes as str, all else as bytes."""
+
+    def __init__(self, taken: Callable[[], None]) -> None:
+        self._taken = taken
+        self._queue: deque[str | bytes] = deque()
+        self._change = threading.Condition()
+        self._is_over = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str | bytes:
+        message = self.poll(None)
+        if message is None:
+            raise StopIteration
+        return message
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will come."""
+        return self._is_over and not self._queue
+
+    def poll(self, seconds: float | None = 0.0) -> str | bytes | None:
+        """The next message; None if none comes in time, or none will come (`is_over`)."""
+        with self._change:
+            self._change.wait_for(lambda: self._queue or self._is_over, seconds)
+            if not self._queue:
+                return None
+            message = self._queue.popleft()
+        self._taken()
+        return message
+
+    def put(self, message: str | bytes) -> None:
+        with self._change:
+            self._queue.append(message)
+            self._change.notify_all()
+
+    def end(self, *, forget: bool = False) -> None:
+        with self._change:
+            self._is_over = True
+            if forget:
+                self._queue.clear()
+            self._change.notify_all()
+
+
+class Conversation:
+    """One client's; its thread ends with the handler."""
+
+    def __init__(self, ident: int, link: Link, context: Context) -> None:
+        self.id = ident
+        self.context = context
+        self._link = link
+        self.messages = Messages(self._taken)
+        self._window = Window()
+        self._room = threading.Condition()
+        self._is_cut = False
+
+    def run(self, handler: Handler, model: object) -> None:
+        meta: dict[str, object] = {}
+        result: object = None
+        try:
+            result = handler(self.messages, model, context=self.context)
+            for item in _items(result):
+                self._send(item)
+        except GoneError:
+            meta["gone"] = True
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
+            log.say(report_of(error, self.context))
+            meta["error"] = text_of(error)[:MESSAGE_LENGTH]
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+            self._tell(Frame(Kind.FINISH, self.id, meta))
+
+    def _send(self, item: object) -> None:
+        is_text = not isinstance(item, bytes | bytearray | memoryview)
+        data = _encoded(item)
+        with self._room:
+            self._room.wait_for(lambda: self._window.is_open or self._is_cut)
+            if self._is_cut:
+                raise GoneError
+            self._window.sent(len(data))
+        self._tell(Frame(Kind.MESSAGE, self.id, {"text": 1} if is_text else {}, body_of(data)))
+
+    def _taken(self) -> None:
+        self._tell(Frame(Kind.TAKEN, self.id))
+
+    def _tell(self, frame: Frame) -> None:
+        try:
+            self._link.send(frame, wait=True)
+        except LinkError:
+            self.cut()
+
+    # ── from the reading thread ──
+
+    def hear(self, frame: Frame) -> None:
+        if frame.kind is Kind.MESSAGE:
+            data = bytes(frame.body.view()[:])
+            self.messages.put(data.decode() if frame.meta.get("text") else data)
+        elif frame.kind is Kind.TAKEN:
+            with self._room:
+                self._window.taken()
+                self._room.notify_all()
+        elif frame.kind is Kind.END:
+            self.messages.end()
+        else:
+            self.cut()
+
+    def cut(self) -> None:
+        """The client has gone."""
+        self.messages.end(forget=True)
+        with self._room:
+            self._is_cut = True
+            self._room.notify_all()
+
+
+class Exchange:
+    """Reads the link on a thread of its own, in place of the main thread; for workers whose
+    handlers' file has a `bidirectional_fn`."""
+
+    def __init__(
+        self,
+        link: Link,
+        handler: Handler,
+        model: object,
+        context_of: Callable[[Frame], Context],
+    ) -> None:
+        self._link = link
+        self._handler = handler
+        self._model = model
+        self._context_of = context_of
+        self._open: dict[int, Conversation] = {}
+        self._requests: queue.SimpleQueue[list[Frame] | None] = queue.SimpleQueue()
+        self._cancelled: set[int] = set()
+        threading.Thread(target=self._read, name="link", daemon=True).start()
+
+    def receive(self) -> list[Frame]:
+        """The next requests; ClosedError when the front has gone."""
+        self._cancelled.clear()
+        frames = self._requests.get()
+        if frames is None:
+            raise ClosedError("the front has gone")
+        return frames
+
+    def has_come(self, ident: int) -> bool:
+        """Whether the client of a streamed reply has left."""
+        return ident in self._cancelled
+
+    def _read(self) -> None:
+        try:
+            while True:
+                frames = self._link.receive()
+                requests = [frame for frame in frames if frame.kind is Kind.REQUEST]
+                if requests:
+                    self._requests.put(requests)
+                for frame in frames:
+                    if frame.kind is not Kind.REQUEST:
+                        self._hear(frame)
+        except LinkError:
+            for conversation in list(self._open.values()):
+                conversation.cut()
+            self._requests.put(None)
+
+    def _hear(self, frame: Frame) -> None:
+        if frame.kind is Kind.OPEN:
+            conversation = Conversation(frame.id, self._link, self._context_of(frame))
+            self._open[frame.id] = conversation
+            name = f"conversation {frame.id}"
+            threading.Thread(target=self._run, args=[conversation], name=name, daemon=True).start()
+        elif frame.id in self._open:
+            self._open[frame.id].hear(frame)
+        elif frame.kind is Kind.CANCEL:
+            self._cancelled.add(frame.id)
+
+    def _run(self, conversation: Conversation) -> None:
+        began = time.monotonic()
+        try:
+            conversation.run(self._handler, self._model)
+        finally:
+            self._open.pop(conversation.id, None)
+            took = time.monotonic() - began
+            log.say(f"conversation {conversation.context.request_id}: ended after {took:.1f} s")
+
+
+def body_of(data: bytes) -> Body:
+    """Large ones beside the packet."""
+    return Body(data) if len(data) <= SMALL else Body.filed(data)
+
+
+def _items(result: object) -> Iterator[object]:
+    """A handler that sends nothing may return None."""
+    if isinstance(result, Iterator):
+        return result
+    if result is None:
+        return iter(())
+    raise TypeError(f"bidirectional_fn returned {type(result).__name__}; it should yield")
+
+
+def _encoded(item: object) -> bytes:
+    if isinstance(item, str):
+        return item.encode()
+    if isinstance(item, bytes | bytearray | memoryview):
+        return bytes(item)
+    return codecs.encode_json(defaults.plain(item))

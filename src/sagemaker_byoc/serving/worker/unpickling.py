@@ -1,0 +1,53 @@
+"""While a model is loaded by default, nothing is built from a pickle, whoever would have read it.
+
+`torch.export.load` unpickles parts of a .pt2 archive by itself (`weights_only=False`), so a switch
+of our own calls would not be enough. Every lookup of a class or function by Python's unpickler is
+an audit event, which can be refused; tensors alone need none, since torch reads those by another.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock, get_ident
+
+from sagemaker_byoc.contract import serving
+
+_EVENT = "pickle.find_class"
+_guarded: set[int] = set()
+"""Threads that load a model."""
+_lock = Lock()
+_is_installed = False
+
+
+class PickleError(Exception):
+    """A file would have run code of its own while it was loaded."""
+
+
+@contextmanager
+def forbidden() -> Iterator[None]:
+    """In this thread, Python's unpickler looks up no name: PickleError where one is asked for."""
+    _install()
+    _guarded.add(get_ident())
+    try:
+        yield
+    finally:
+        _guarded.discard(get_ident())
+
+
+def _install() -> None:
+    """Once: a hook can't be removed."""
+    global _is_installed  # noqa: PLW0603 - the interpreter's own state
+    with _lock:
+        if not _is_installed:
+            sys.addaudithook(_refuse)
+            _is_installed = True
+
+
+def _refuse(event: str, arguments: tuple[object, ...]) -> None:
+    if event == _EVENT and get_ident() in _guarded:
+        raise PickleError(
+            f"it holds a pickle that asks for {arguments[0]}.{arguments[1]}, and pickles are "
+            f"programs; set {serving.ALLOW_PICKLE.value}=1 if you trust the archive"
+        )

@@ -1,0 +1,225 @@
+"""A run on an MLflow server, by its REST API, from a thread: a step never waits for the network.
+
+MLflow's own variables: MLFLOW_TRACKING_URI (http or https), MLFLOW_EXPERIMENT_NAME,
+MLFLOW_RUN_NAME, MLFLOW_RUN_ID, and MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and
+MLFLOW_TRACKING_PASSWORD. Limits: MLflow REST, runs/log-batch. A batch that is sent twice, since
+its answer was lost, is stored once.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.contract.runs import COMPLETED, STOPPED
+from sagemaker_byoc.training.library.track.sink import Row
+
+URI = "MLFLOW_TRACKING_URI"
+BATCH = 1000
+PARAMETERS_IN_BATCH = 100
+VALUE_LENGTH = 6000
+WAITING = 200_000
+"""Values that wait at most; then the oldest go, which metrics.jsonl still has."""
+REQUEST_SECONDS = 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 15.0
+SECONDS_APART = 0.5
+
+
+class Refused(Exception):  # noqa: N818 - an answer, which is no failure of ours
+    """The server understood, and does not want it: trying again would not help."""
+
+
+class MlflowSink:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        name: str,
+        parameters: Mapping[str, str],
+        tags: Mapping[str, str],
+        say: Callable[[str], None],
+    ) -> None:
+        self._address = environ[URI].rstrip("/")
+        if not self._address.startswith(("http://", "https://")):
+            raise ContractError(
+                where=URI,
+                what=f"is {self._address!r}",
+                cure="Give an http:// or https:// address; MLflow itself refuses file stores",
+            )
+        self._headers = {"Content-Type": "application/json", **_authorization(environ)}
+        self._experiment = environ.get("MLFLOW_EXPERIMENT_NAME") or "Default"
+        self._name = environ.get("MLFLOW_RUN_NAME") or name
+        self._run: str | None = environ.get("MLFLOW_RUN_ID") or None
+        self._parameters = [*parameters.items()]
+        self._tags = dict(tags)
+        self._say = say
+        self._lock = threading.Lock()
+        self._waiting: deque[dict[str, Json]] = deque()
+        self._lost = 0
+        self._is_dead = False
+        self._deadline: float | None = None
+        self._status = COMPLETED
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="byoc-mlflow", daemon=True)
+        self._thread.start()
+
+    def write(self, rows: Sequence[Row]) -> None:
+        metrics = [_metric(name, value, row) for row in rows for name, value in row.values.items()]
+        with self._lock:
+            if self._is_dead:
+                self._lost += len(metrics)
+                return
+            self._waiting.extend(metrics)
+            while len(self._waiting) > WAITING:
+                self._waiting.popleft()
+                self._lost += 1
+
+    def set_status(self, status: str) -> None:
+        """How the run ended, before `close`."""
+        self._status = status
+
+    def close(self, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._wake.set()
+        self._thread.join(seconds + REQUEST_SECONDS)
+        lost = self._lost + len(self._waiting)
+        if lost:
+            self._say(f"MLflow did not get {lost} values; metrics.jsonl has them all")
+
+    def _work(self) -> None:
+        try:
+            self._begin()
+            while not self._wake.wait(SECONDS_APART):
+                self._send_waiting()
+            self._send_waiting()
+            self._end()
+        except (Refused, TimeoutError) as error:
+            self._say(f"MLflow at {self._address}: {error}")
+            with self._lock:
+                self._is_dead = True
+
+    def _begin(self) -> None:
+        if self._run is None:
+            self._run = self._create(self._experiment_id())
+        for start in range(0, len(self._parameters), PARAMETERS_IN_BATCH):
+            part = self._parameters[start : start + PARAMETERS_IN_BATCH]
+            shown: list[Json] = [{"key": key, "value": value[:VALUE_LENGTH]} for key, value in part]
+            self._post("runs/log-batch", {"run_id": self._run, "params": shown})
+
+    def _experiment_id(self) -> str:
+        name = urllib.request.quote(self._experiment)  # type: ignore[attr-defined]
+        try:
+            found = self._get(f"experiments/get-by-name?experiment_name={name}")
+            return str(found["experiment"]["experiment_id"])
+        except Refused as error:
+            if "RESOURCE_DOES_NOT_EXIST" not in str(error):
+                raise
+        try:
+            return str(
+                self._post("experiments/create", {"name": self._experiment})["experiment_id"]
+            )
+        except Refused as error:
+            if "RESOURCE_ALREADY_EXISTS" not in str(error):  # another job was faster
+                raise
+            found = self._get(f"experiments/get-by-name?experiment_name={name}")
+            return str(found["experiment"]["experiment_id"])
+
+    def _create(self, experiment: str) -> str:
+        tags: list[Json] = [
+            {"key": key, "value": value[:5000]} for key, value in self._tags.items() if value
+        ]
+        document: dict[str, Json] = {
+            "experiment_id": experiment,
+            "run_name": self._name,
+            "start_time": int(time.time() * 1000),
+            "tags": tags,
+        }
+        return str(self._post("runs/create", document)["run"]["info"]["run_id"])
+
+    def _send_waiting(self) -> None:
+        while self._waiting:
+            with self._lock:
+                batch = [*islice(self._waiting, BATCH)]
+            self._post("runs/log-batch", {"run_id": self._run, "metrics": [*batch]})
+            with self._lock:  # only now: what was not taken is counted as lost
+                for _ in range(min(len(batch), len(self._waiting))):
+                    self._waiting.popleft()
+
+    def _end(self) -> None:
+        status = {COMPLETED: "FINISHED", STOPPED: "KILLED"}.get(self._status, "FAILED")
+        self._post(
+            "runs/update",
+            {"run_id": self._run, "status": status, "end_time": int(time.time() * 1000)},
+        )
+
+    def _get(self, path: str) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = self._retried(path, None)
+        return found
+
+    def _post(self, path: str, document: Mapping[str, Json]) -> dict:  # type: ignore[type-arg]
+        return self._retried(path, json.dumps(document).encode())
+
+    def _retried(self, path: str, data: bytes | None) -> dict:  # type: ignore[type-arg]
+        """Until the server answers, or the run is over and its time with it."""
+        pause = FIRST_PAUSE
+        is_said = False
+        while True:
+            try:
+                return self._ask(path, data)
+            except (OSError, ValueError) as error:
+                if not is_said:
+                    self._say(f"MLflow at {self._address} does not answer, trying again: {error}")
+                is_said = True
+                if self._deadline is not None and time.monotonic() + pause > self._deadline:
+                    raise TimeoutError(f"gave up: {error}") from error
+            self._wake.wait(pause) if self._deadline is None else time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _ask(self, path: str, data: bytes | None) -> dict:  # type: ignore[type-arg]
+        request = urllib.request.Request(  # noqa: S310 - http and https only, see above
+            f"{self._address}/api/2.0/mlflow/{path}", data=data, headers=self._headers
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
+                found: dict = json.loads(answer.read() or b"{}")  # type: ignore[type-arg]
+                return found
+        except urllib.error.HTTPError as error:
+            with error:
+                text = error.read(2000).decode("utf-8", "replace")
+            if error.code >= 500 or error.code == 429:
+                raise OSError(f"{error.code} {text[:200]}") from error
+            raise Refused(f"{path}: {error.code} {text[:500]}") from error
+
+
+def _metric(name: str, value: float, row: Row) -> dict[str, Json]:
+    """MLflow reads NaN and Infinity from text."""
+    return {
+        "key": name.replace(":", "/"),
+        "value": value if math.isfinite(value) else str(value).replace("inf", "Infinity"),
+        "timestamp": int(row.time * 1000),
+        "step": row.step,
+    }
+
+
+def _authorization(environ: Mapping[str, str]) -> dict[str, str]:
+    token = environ.get("MLFLOW_TRACKING_TOKEN")
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    user, password = (
+        environ.get("MLFLOW_TRACKING_USERNAME"),
+        environ.get("MLFLOW_TRACKING_PASSWORD"),
+    )
+    if user and password:
+        encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+        return {"Authorization": f"Basic {encoded}"}
+    return {}

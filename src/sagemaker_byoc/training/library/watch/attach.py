@@ -1,0 +1,69 @@
+"""The one watch of this process: made by a program, or for it at the start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.training.library.watch.settings import Rules, make_rules, read_settings
+from sagemaker_byoc.training.library.watch.watch import Watch
+from sagemaker_byoc.training.supervisor.settings import WATCH
+
+_current: list[Watch] = []
+
+
+def current_watch() -> Watch | None:
+    """The one that is attached."""
+    return _current[-1] if _current else None
+
+
+def watch(  # noqa: PLR0913 - each keyword is one setting
+    model: nn.Module | None = None,
+    *,
+    rules: Rules = None,
+    save_interval: int | None = None,
+    action: str | None = None,
+    webhook: str | None = None,
+    folder: Path | None = None,
+    on_stop: Callable[[], None] | None = None,
+) -> Watch:
+    """Watch every optimizer of this process from now on; as the job asked where nothing is given.
+
+    A watch that is attached already is closed, and its place taken. ContractError for settings
+    that don't fit.
+    """
+    old = current_watch()
+    if old:
+        old.close()
+        _current.clear()
+    tree = Tree.from_environ(os.environ)
+    settings = read_settings(os.environ.get(WATCH) or "1", tree, os.environ)
+    if rules is not None:
+        settings = replace(settings, rules=make_rules(rules))
+    settings = replace(
+        settings,
+        save_interval=save_interval or settings.save_interval,
+        action=action or settings.action,
+        webhook=webhook or settings.webhook,
+        folder=folder or settings.folder,
+        system_folder=folder or settings.system_folder,
+        failure=tree if tree.output.is_dir() else None,
+    )
+    made = Watch(settings, on_stop=on_stop)
+    if model is not None:
+        made.model(model)
+    _current.append(made)
+    return made
+
+
+def attach_from_environ(environ: Mapping[str, str] = os.environ) -> None:
+    """As the job asked for it; for the start of a process."""
+    text = environ.get(WATCH)
+    if text and not _current:
+        tree = Tree.from_environ(environ)
+        _current.append(Watch(read_settings(text, tree, environ)))

@@ -1,0 +1,134 @@
+"""The page: one file without scripts that a person reads, and that can be sent to another one."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from pathlib import Path
+
+from sagemaker_byoc.contract.files import write_atomically
+from sagemaker_byoc.training.library.watch import charts
+from sagemaker_byoc.training.library.watch.history import History
+from sagemaker_byoc.training.library.watch.journal import Journal
+from sagemaker_byoc.training.library.watch.panel import Panel
+from sagemaker_byoc.training.library.watch.rules.base import Rule
+from sagemaker_byoc.training.library.watch.rules.registry import parameters_of
+
+SHOWN = 200
+"""Findings in the table; the file has all."""
+STYLE = """
+:root { color-scheme: light dark; --ink: #0f172a; --soft: #64748b; --line: #e2e8f0; --card: #fff;
+  --page: #f8fafc; --bad: #b91c1c; --good: #15803d; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e2e8f0; --soft: #94a3b8; --line: #334155;
+  --card: #1e293b; --page: #0f172a; --bad: #f87171; --good: #4ade80; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
+  margin: 0 auto; max-width: 60rem; padding: 2rem 1rem; }
+h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+p { margin: .3rem 0; } .soft { color: var(--soft); }
+.bad { color: var(--bad); font-weight: 600; } .good { color: var(--good); font-weight: 600; }
+table { border-collapse: collapse; width: 100%; background: var(--card); font-size: 14px; }
+th, td { text-align: left; padding: .35rem .6rem; border: 1px solid var(--line);
+  vertical-align: top; }
+th { font-weight: 600; white-space: nowrap; } td code { overflow-wrap: anywhere; }
+ td.number { text-align: right; font-variant-numeric: tabular-nums; }
+svg { width: 100%; height: auto; background: var(--card); border: 1px solid var(--line); }
+svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
+svg .grid { stroke: var(--line); }
+code { font-size: 13px; }
+"""
+
+
+def write_page(path: Path, panel: Panel, journal: Journal, history: History) -> None:
+    write_atomically(path, page(panel, journal, history).encode())
+
+
+def page(panel: Panel, journal: Journal, history: History) -> str:
+    fired = sorted({finding.rule for finding in journal.kept})
+    head = (
+        f'<p class="bad">{len(fired)} of {len(panel.rules)} rules found something: '
+        f"{', '.join(fired)}</p>"
+        if fired
+        else f'<p class="good">None of {len(panel.rules)} rules found anything.</p>'
+    )
+    written = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width"><title>Watch: a training</title>'
+        f"<style>{STYLE}</style><h1>What the watch saw</h1>{head}"
+        f'<p class="soft">Written {written}.</p>'
+        f"{_findings(journal)}{_pictures(history)}{_rules(panel, journal)}</html>\n"
+    )
+
+
+def _findings(journal: Journal) -> str:
+    if not journal.kept:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(one.rule)}</td><td class=number>{one.step}</td>"
+        f"<td><code>{escape(one.tensor)}</code></td>"
+        f"<td>{escape(one.verdict)}</td>"
+        f"<td class=number>{journal.counts[one.rule, one.tensor]}</td>"
+        f"<td>{escape(one.advice)}</td></tr>"
+        for one in journal.kept[:SHOWN]
+    )
+    more = len(journal.kept) - SHOWN
+    note = f'<p class="soft">and {more} more in findings.jsonl</p>' if more > 0 else ""
+    return (
+        "<h2>Findings</h2><table><tr><th>rule<th>first at step<th>where<th>what<th>times"
+        f"<th>what helps</tr>{rows}</table>{note}"
+    )
+
+
+def _pictures(history: History) -> str:
+    readings = history.readings.points
+    start = readings[0].time if readings else 0.0
+    system = {
+        "processors, mean": [
+            (one.time - start, sum(one.cpus) / len(one.cpus)) for one in readings if one.cpus
+        ],
+        "memory": [(one.time - start, one.memory) for one in readings],
+        **{
+            f"gpu{number}": [(one.time - start, one.gpus[number]) for one in readings]
+            for number in range(min((len(one.gpus) for one in readings), default=0))
+        },
+    }
+    losses = {name: [*series.points] for name, series in history.losses.items()}
+    updates = history.updates.points
+    pictures = {
+        "Loss": charts.lines(losses, "step"),
+        "Gradients: mean of absolute values": charts.heat(history.gradients.points, "gradients"),
+        "How much of themselves weights change in one step": charts.heat(
+            [point for point in updates if point[1]], "update ratios"
+        ),
+        "The system, percent": charts.lines(system, "seconds", limits=(0, 100)),
+    }
+    return "".join(f"<h2>{title}</h2>{svg}" for title, svg in pictures.items() if svg)
+
+
+def _rules(panel: Panel, journal: Journal) -> str:
+    rows = "".join(
+        f"<tr><td>{rule.name}</td><td>{_verdict(rule, panel, journal)}</td>"
+        f"<td class=number>{panel.looked.get(rule.name, 0)}</td>"
+        f"<td><code>{escape(_parameters(rule))}</code></td></tr>"
+        for rule in panel.rules
+    )
+    return (
+        "<h2>All rules, with the values that they used</h2>"
+        f"<table><tr><th>rule<th>verdict<th>looks<th>parameters</tr>{rows}</table>"
+    )
+
+
+def _verdict(rule: Rule, panel: Panel, journal: Journal) -> str:
+    count = sum(times for (name, _), times in journal.counts.items() if name == rule.name)
+    if rule.name in panel.broken:
+        return '<span class="bad">off: it failed, see the log</span>'
+    if count:
+        return f'<span class="bad">fired {count} times</span>'
+    if not panel.looked.get(rule.name):
+        return '<span class="soft">had nothing to look at</span>'
+    return '<span class="good">quiet</span>'
+
+
+def _parameters(rule: Rule) -> str:
+    shown = parameters_of(rule)
+    return ", ".join(f"{name}={value}" for name, value in shown.items() if value is not None)

@@ -1,0 +1,153 @@
+"""All rules together: each is shown what it looks at, and none may break the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from sagemaker_byoc.training.library.watch.finding import Finding
+from sagemaker_byoc.training.library.watch.journal import say_to_log
+from sagemaker_byoc.training.library.watch.probe import Wants
+from sagemaker_byoc.training.library.watch.rules.activations import (
+    DeadRelu,
+    PoorWeightInitialization,
+    SaturatedActivation,
+)
+from sagemaker_byoc.training.library.watch.rules.base import (
+    Activation,
+    Integers,
+    Loss,
+    Reading,
+    Rule,
+    Stats,
+)
+from sagemaker_byoc.training.library.watch.rules.registry import ACTIVATION_RULES, SYSTEM_RULES
+from sagemaker_byoc.training.library.watch.rules.system import (
+    MaxInitializationTime,
+    StalledTrainingRule,
+)
+from sagemaker_byoc.training.library.watch.rules.tensors import (
+    AllZero,
+    TensorVariance,
+    WeightUpdateRatio,
+)
+
+ADVISORY = frozenset(rule.__name__ for rule in SYSTEM_RULES)
+
+
+class Panel:
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = list(rules)
+        self.looked: dict[str, int] = {}
+        """How often each rule was shown something to judge."""
+        self.broken: set[str] = set()
+
+    def keep_only(self, *names: str) -> None:
+        self.rules = [rule for rule in self.rules if rule.name in names]
+
+    @property
+    def wants(self) -> Wants:
+        return Wants(
+            values=any(
+                isinstance(rule, PoorWeightInitialization)
+                or (
+                    isinstance(rule, TensorVariance)
+                    and (rule.max_threshold is not None or rule.min_threshold is not None)
+                )
+                for rule in self.rules
+            ),
+            zeros=any(isinstance(rule, AllZero) and rule.threshold < 100 for rule in self.rules),
+            updates=any(isinstance(rule, WeightUpdateRatio) for rule in self.rules),
+        )
+
+    @property
+    def epsilon(self) -> float:
+        found = [rule.epsilon for rule in self.rules if isinstance(rule, WeightUpdateRatio)]
+        return found[0] if found else WeightUpdateRatio.epsilon
+
+    @property
+    def wants_activations(self) -> bool:
+        return any(rule.name in ACTIVATION_RULES for rule in self.rules)
+
+    @property
+    def ranges(self) -> SaturatedActivation:
+        found = [rule for rule in self.rules if isinstance(rule, SaturatedActivation)]
+        return found[0] if found else SaturatedActivation()
+
+    @property
+    def inactivity(self) -> float:
+        """Percent; DeadRelu's, else SaturatedActivation's, whose default is the same."""
+        found = [rule.threshold_inactivity for rule in self.rules if isinstance(rule, DeadRelu)]
+        return found[0] if found else self.ranges.threshold_inactivity
+
+    @property
+    def first_steps(self) -> int:
+        """Steps that are all looked at, since a rule is about them."""
+        found = [rule.steps for rule in self.rules if isinstance(rule, PoorWeightInitialization)]
+        return max(found, default=0)
+
+    @property
+    def stops_when_stalled(self) -> bool:
+        return any(
+            isinstance(rule, StalledTrainingRule) and rule.stop_training_on_fire
+            for rule in self.rules
+        )
+
+    def may_stop(self, rule: str) -> bool:
+        return rule not in ADVISORY
+
+    def tensors(self, step: int, found: Sequence[Stats]) -> list[Finding]:
+        return self._ask("tensors", lambda rule: rule.tensors(step, found)) if found else []
+
+    def updates(self, step: int, ratios: Mapping[str, float]) -> list[Finding]:
+        return self._ask("updates", lambda rule: rule.updates(step, ratios)) if ratios else []
+
+    def loss(self, seen: Loss) -> list[Finding]:
+        return self._ask("loss", lambda rule: rule.loss(seen))
+
+    def activations(self, step: int, found: Sequence[Activation]) -> list[Finding]:
+        return self._ask("activations", lambda rule: rule.activations(step, found)) if found else []
+
+    def predictions(self, step: int, labels: Integers, predicted: Integers) -> list[Finding]:
+        if not len(labels):
+            return []
+        return self._ask("predictions", lambda rule: rule.predictions(step, labels, predicted))
+
+    def reading(self, step: int, reading: Reading) -> list[Finding]:
+        return self._ask("reading", lambda rule: rule.reading(step, reading))
+
+    def times(self, step: int, seconds: Sequence[float]) -> list[Finding]:
+        return self._ask("times", lambda rule: rule.times(step, seconds))
+
+    def first_step(self, minutes: float) -> list[Finding]:
+        return self._ask_one(MaxInitializationTime, lambda rule: rule.first_step(minutes))
+
+    def silence(self, step: int, seconds: float) -> list[Finding]:
+        return self._ask_one(StalledTrainingRule, lambda rule: rule.silence(step, seconds))
+
+    def _ask(self, method: str, ask: Callable[[Rule], Iterable[Finding]]) -> list[Finding]:
+        found: list[Finding] = []
+        for rule in self.rules:
+            if getattr(type(rule), method) is getattr(Rule, method):
+                continue
+            found += self._guarded(rule, ask)
+        return found
+
+    def _ask_one(self, kind: type[Rule], ask: Callable[..., Iterable[Finding]]) -> list[Finding]:
+        return [
+            finding
+            for rule in self.rules
+            if isinstance(rule, kind)
+            for finding in self._guarded(rule, ask)
+        ]
+
+    def _guarded(self, rule: Rule, ask: Callable[..., Iterable[Finding]]) -> list[Finding]:
+        """A defect of a rule is said once, and costs the rule, never the training."""
+        if rule.name in self.broken:
+            return []
+        self.looked[rule.name] = self.looked.get(rule.name, 0) + 1
+        try:
+            return list(ask(rule))
+        except Exception as error:  # noqa: BLE001 - see above
+            self.broken.add(rule.name)
+            say_to_log(f"{rule.name} is off: {type(error).__name__}: {error}")
+            return []

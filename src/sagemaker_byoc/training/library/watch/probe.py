@@ -1,0 +1,195 @@
+"""Looks at an optimizer's gradients and weights at one step: a few numbers a tensor.
+
+They leave a device together, in one copy, which is the only wait for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sagemaker_byoc.training.library.watch.parameters import (
+    Parameter,
+    by_device,
+    local,
+)
+from sagemaker_byoc.training.library.watch.rules.base import (
+    BIAS_GRADIENTS,
+    GRADIENTS,
+    WEIGHTS,
+    Floats,
+    Stats,
+)
+
+VALUES = 1024
+"""Elements of a tensor that are taken for the rules that want values."""
+UPDATE_VALUES = 256
+"""Elements of a weight of which the change in one step is seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What the rules in use need beyond the norms."""
+
+    values: bool = False
+    zeros: bool = False
+    updates: bool = False
+
+
+def look(parameters: Sequence[Parameter], wants: Wants, scale: Tensor | None) -> list[Stats]:
+    """Gradients, then weights; `scale` is what a gradient scaler has multiplied gradients by."""
+    with_gradient = [one for one in parameters if one.tensor.grad is not None]
+    named = [
+        (
+            one.gradient_name,
+            GRADIENTS if one.is_matrix else BIAS_GRADIENTS,
+            local(one.tensor.grad),  # type: ignore[arg-type]  # not None: see above
+        )
+        for one in with_gradient
+    ]
+    named += [(one.name, WEIGHTS, local(one.tensor)) for one in with_gradient if one.is_matrix]
+    divisor = float(scale.item()) if scale is not None else 1.0
+    tensors = [tensor for _, _, tensor in named]
+    measured = _measure(named, wants)
+    values = _values(tensors, VALUES) if wants.values else [None] * len(tensors)
+    return [
+        _stats(one, numbers, some, divisor)
+        for one, numbers, some in zip(named, measured, values, strict=True)
+    ]
+
+
+def _stats(
+    named: tuple[str, str, Tensor],
+    numbers: Sequence[float],
+    values: Floats | None,
+    divisor: float,
+) -> Stats:
+    name, kind, tensor = named
+    total = numbers[0]
+    count = tensor.numel()
+    unscaled = 1.0 if kind is WEIGHTS else divisor
+    return Stats(
+        name,
+        kind,
+        total / count / unscaled,
+        None if kind is not WEIGHTS else numbers[1],
+        total != total,  # noqa: PLR0124 - NaN, and this is asked hundreds of times
+        total == math.inf,
+        100.0 * (total == 0) if len(numbers) < 3 else 100 * (1 - numbers[2] / count),
+        None if values is None else values / unscaled,
+    )
+
+
+def _measure(named: Sequence[tuple[str, str, Tensor]], wants: Wants) -> list[list[float]]:
+    """Of each: the sum of its absolute values; of weights the largest (else 0); and the count of
+    non-zeros if asked. The sum is infinite or NaN where any value is."""
+    measured: list[list[float]] = [[] for _ in named]
+    for _, places, members in by_device([tensor for _, _, tensor in named]):
+        weights = [
+            tensor
+            for place, tensor in zip(places, members, strict=True)
+            if named[place][1] is WEIGHTS
+        ]
+        parts = [*torch._foreach_norm(members, 1, torch.float32)]  # noqa: SLF001 - clip_grad_norm_ uses it too
+        if weights:
+            parts += torch._foreach_norm(weights, math.inf, torch.float32)  # noqa: SLF001
+        if wants.zeros:
+            parts += [torch.count_nonzero(one).float() for one in members]
+        numbers = torch.stack(parts).tolist()
+        largest = iter(numbers[len(members) : len(members) + len(weights)])
+        nonzero = numbers[len(members) + len(weights) :]
+        for order, place in enumerate(places):
+            row = [numbers[order], next(largest) if named[place][1] is WEIGHTS else 0.0]
+            measured[place] = [*row, nonzero[order]] if nonzero else row
+    return measured
+
+
+def spread(tensor: Tensor, most: int) -> Tensor:
+    """At most `most` elements evenly apart, over all columns: not always the same few of them."""
+    count = tensor.numel()
+    apart = _apart(count, tensor.shape[-1] if tensor.dim() else 1, most)
+    if tensor.is_contiguous():
+        return tensor.as_strided((-(-count // apart),), (apart,))
+    return tensor.reshape(-1)[::apart]
+
+
+@functools.cache
+def _apart(count: int, columns: int, most: int) -> int:
+    apart = max(1, -(-count // most))
+    while apart > 1 and math.gcd(apart, columns) != 1:
+        apart += 1
+    return apart
+
+
+def _values(tensors: Sequence[Tensor], most: int) -> list[Floats | None]:
+    """Some elements of each, evenly apart: one copy a device."""
+    found: list[Floats | None] = [None] * len(tensors)
+    for _, places, members in by_device(tensors):
+        joined = _Joined(members, most)
+        for place, part in zip(places, joined.parts(joined.numbers), strict=True):
+            found[place] = part
+    return found
+
+
+class _Joined:
+    """Some elements of many tensors of one device, as one vector on it."""
+
+    def __init__(self, tensors: Sequence[Tensor], most: int) -> None:
+        parts = [spread(one, most) for one in tensors]
+        self._vector = torch.cat(
+            [one if one.dtype is torch.float32 else one.float() for one in parts]
+        )
+        self._ends = np.cumsum([0, *(part.numel() for part in parts)])
+
+    @property
+    def numbers(self) -> Floats:
+        """Waits for the device."""
+        return self._vector.cpu().numpy().astype(np.float64)
+
+    def parts(self, numbers: Floats) -> list[Floats]:
+        return [numbers[start:end] for start, end in pairwise(self._ends.tolist())]
+
+    def means(self, numbers: Floats) -> list[float]:
+        """Of the absolute values of each."""
+        sums = np.add.reduceat(np.abs(numbers), self._ends[:-1])
+        found: list[float] = (sums / np.diff(self._ends)).tolist()
+        return found
+
+
+class Updates:
+    """How much of themselves weights change in one step, by a few elements of each."""
+
+    def __init__(self, epsilon: float) -> None:
+        self._epsilon = epsilon
+        self._before: list[tuple[list[Parameter], _Joined]] = []
+
+    def before(self, parameters: Sequence[Parameter]) -> None:
+        """After the step before the one that is looked at."""
+        weights = [one for one in parameters if one.is_matrix and one.tensor.grad is not None]
+        self._before = [
+            ([weights[place] for place in places], _Joined(members, UPDATE_VALUES))
+            for _, places, members in by_device([local(one.tensor) for one in weights])
+        ]
+
+    def ratios(self) -> dict[str, float]:
+        """Mean absolute change over mean absolute weight; none for weights that were all zero."""
+        ratios: dict[str, float] = {}
+        groups, self._before = self._before, []
+        for weights, before in groups:
+            old = before.numbers
+            now = _Joined([local(one.tensor) for one in weights], UPDATE_VALUES).numbers
+            if now.shape != old.shape:  # a sharded tensor may have moved
+                continue
+            with np.errstate(invalid="ignore", over="ignore"):
+                pairs = zip(before.means(now - old), before.means(old), strict=True)
+                for weight, (change, size) in zip(weights, pairs, strict=True):
+                    if size and math.isfinite(change):
+                        ratios[weight.name] = change / (size + self._epsilon)
+        return ratios

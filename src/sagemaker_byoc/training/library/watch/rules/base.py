@@ -1,0 +1,139 @@
+"""What a rule is, and what it is shown.
+
+A rule is a dataclass: its fields are its parameters, and how they are read from text. It keeps
+what it must remember of earlier steps, and yields a finding each time that it fires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from sagemaker_byoc.training.library.watch.finding import Finding
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Integers: TypeAlias = npt.NDArray[np.int64]
+
+GRADIENTS, WEIGHTS, LOSSES = "gradients", "weights", "losses"
+BIAS_GRADIENTS = "gradients/biases"
+TRAIN, EVAL = "train", "eval"
+
+
+@dataclass(slots=True)  # not frozen: hundreds are made at a step that is looked at
+class Stats:
+    """One tensor at one step."""
+
+    name: str
+    collection: str
+    mean_abs: float = 0.0
+    max_abs: float | None = None
+    """None where it was not looked for."""
+    has_nan: bool = False
+    has_inf: bool = False
+    zeros: float = 0.0
+    """Percent of its elements."""
+    values: Floats | None = None
+    """All elements, or some of them evenly apart; only where a rule wants them."""
+    is_whole: bool = False
+    """Whether `values` are all."""
+
+    @property
+    def is_gradient(self) -> bool:
+        return self.collection.startswith(GRADIENTS)
+
+    @classmethod
+    def of(cls, name: str, collection: str, values: npt.ArrayLike) -> Stats:
+        """Of a whole tensor that is at hand."""
+        array = np.asarray(values, dtype=np.float64).reshape(-1)
+        return cls(
+            name=name,
+            collection=collection,
+            mean_abs=float(np.abs(array).mean()),
+            max_abs=float(np.abs(array).max()),
+            has_nan=bool(np.isnan(array).any()),
+            has_inf=bool(np.isinf(array).any()),
+            zeros=float((array == 0).mean() * 100),
+            values=array,
+            is_whole=True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One loss; of a training that runs, the mean over some steps."""
+
+    step: int
+    value: float
+    mode: str = TRAIN
+    error: float = 0.0
+    """The standard error of the mean; 0 for a single value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """One activation layer in one forward pass."""
+
+    layer: str
+    kind: str
+    """relu, tanh or sigmoid."""
+    active: float
+    """Percent of its units that were in range for at least `inactivity` percent of their inputs."""
+    input_variance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The system at one moment; percentages."""
+
+    time: float
+    cpus: Sequence[float] = ()
+    io_wait: Sequence[float] = ()
+    gpus: Sequence[float] = ()
+    gpu_memory: Sequence[float] = ()
+    memory: float = 0.0
+    received: float = 0.0
+    sent: float = 0.0
+    """Bytes a second."""
+
+
+@dataclass
+class Rule:
+    """Each method is called with what the rule's name promises to look at; most look at one."""
+
+    advice: ClassVar[str] = ""
+    notes: list[str] = field(default_factory=list, init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def tensors(self, step: int, found: Sequence[Stats]) -> Iterable[Finding]:  # noqa: ARG002
+        return ()
+
+    def updates(self, step: int, ratios: Mapping[str, float]) -> Iterable[Finding]:  # noqa: ARG002
+        return ()
+
+    def loss(self, seen: Loss) -> Iterable[Finding]:  # noqa: ARG002
+        return ()
+
+    def activations(self, step: int, found: Sequence[Activation]) -> Iterable[Finding]:  # noqa: ARG002
+        return ()
+
+    def predictions(self, step: int, labels: Integers, predicted: Integers) -> Iterable[Finding]:  # noqa: ARG002
+        return ()
+
+    def reading(self, step: int, reading: Reading) -> Iterable[Finding]:  # noqa: ARG002
+        return ()
+
+    def times(self, step: int, seconds: Sequence[float]) -> Iterable[Finding]:  # noqa: ARG002
+        """The durations of the steps since the last call."""
+        return ()
+
+    def finding(
+        self, step: int, tensor: str, seen: float, threshold: float, verdict: str
+    ) -> Finding:
+        return Finding(self.name, step, tensor, float(seen), float(threshold), verdict, self.advice)

@@ -1,0 +1,137 @@
+"""Rules over the losses of training and of validation.
+
+Definitions and defaults: SageMaker developer guide, debugger-built-in-rules. While a training runs,
+a step's training loss is the mean over the last steps up to it: one batch alone is mostly noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from sagemaker_byoc.training.library.watch.finding import Finding
+from sagemaker_byoc.training.library.watch.rules.base import EVAL, TRAIN, Loss, Rule
+
+KEPT = 1000
+"""Losses that a rule remembers at most."""
+CHANCE = 2.0
+"""Standard errors within which a difference may be chance."""
+DOUBTS = 3
+
+
+@dataclass
+class LossNotDecreasing(Rule):
+    """The loss, beside the newest one that is at least `num_steps` steps older, is not lower by
+    `diff_percent`; judged once every `num_steps`.
+
+    AWS's test of 2019 (diff_percent=20 is silent when the loss stays the same) contradicts the
+    guide; the guide is followed. A rise of more than `increase_threshold_percent` is called one.
+    Where a loss is a mean with a known error, a difference that may be chance is not taken for a
+    verdict alone: only if there is still no decrease after three such on end.
+    """
+
+    advice: ClassVar[str] = (
+        "Is the learning rate too high or too low, or are the labels wrong? A training that has "
+        "converged may end"
+    )
+    start_step: int = 0
+    num_steps: int = 10
+    diff_percent: float = 0.1
+    increase_threshold_percent: float = 5.0
+    mode: str | None = None
+    """train or eval; GLOBAL, as its absence, takes the losses of the training."""
+    _seen: list[Loss] = field(default_factory=list, init=False)
+    _judged: int | None = field(default=None, init=False)
+    _doubted: list[Loss] = field(default_factory=list, init=False)
+    """What was compared with since the differences are within chance."""
+
+    def loss(self, seen: Loss) -> Iterator[Finding]:
+        wanted = EVAL if (self.mode or "").lower() == EVAL else TRAIN
+        is_wanted = seen.mode == wanted and seen.step >= self.start_step
+        if not is_wanted or not math.isfinite(seen.value):
+            return
+        if self._judged is None or seen.step - self._judged >= self.num_steps:
+            old = [one for one in self._seen if seen.step - one.step >= self.num_steps]
+            if old:
+                self._judged = seen.step
+                yield from self._judge(old[-1], seen)
+        self._seen.append(seen)
+        del self._seen[:-KEPT]
+
+    def _judge(self, old: Loss, now: Loss) -> Iterator[Finding]:
+        if abs(now.value - old.value) >= CHANCE * math.hypot(old.error, now.error):
+            self._doubted.clear()
+        else:
+            self._doubted.append(old)
+            if len(self._doubted) < DOUBTS:
+                return
+            old = self._doubted.pop(0)
+        fall = 100 * (old.value - now.value) / abs(old.value) if old.value else 0.0
+        if fall >= self.diff_percent:
+            return
+        how = "rose" if -fall > self.increase_threshold_percent else "did not decrease"
+        verdict = f"it {how}: {old.value:.5g} before, {now.value:.5g} now ({-fall:+.2f} %)"
+        yield self.finding(now.step, "loss", fall, self.diff_percent, verdict)
+
+
+@dataclass
+class Overfit(Rule):
+    """(validation - training) / training above `ratio_threshold` more than `patience` times."""
+
+    advice: ClassVar[str] = "Use more data, dropout or weight decay, or end the training earlier"
+    start_step: int = 0
+    patience: int = 1
+    ratio_threshold: float = 0.1
+    _train: list[float] = field(default_factory=list, init=False)
+    _mean: float | None = field(default=None, init=False)
+    _over: int = field(default=0, init=False)
+
+    def loss(self, seen: Loss) -> Iterator[Finding]:
+        value = seen.value
+        if seen.step < self.start_step or not math.isfinite(value):
+            return
+        if seen.mode == TRAIN:
+            self._train.append(value)
+            del self._train[:-KEPT]
+            return
+        if self._train:  # of the steps since the last validation
+            self._mean = sum(self._train) / len(self._train)
+            self._train.clear()
+        if not self._mean:
+            return
+        ratio = (value - self._mean) / abs(self._mean)
+        self._over = self._over + 1 if ratio > self.ratio_threshold else 0
+        if self._over > self.patience:
+            verdict = (
+                f"validation {value:.4g}, training {self._mean:.4g}: "
+                f"ratio {ratio:.3g} > {self.ratio_threshold:g}, {self._over} times on end"
+            )
+            yield self.finding(seen.step, "loss", ratio, self.ratio_threshold, verdict)
+
+
+@dataclass
+class Overtraining(Rule):
+    """Neither loss was better than its best by `delta` for its patience."""
+
+    advice: ClassVar[str] = "The training brings nothing any more: keep its best checkpoint, end it"
+    patience_train: int = 5
+    patience_validation: int = 10
+    delta: float = 0.01
+    _best: dict[str, float] = field(default_factory=dict, init=False)
+    _since: dict[str, int] = field(default_factory=dict, init=False)
+
+    def loss(self, seen: Loss) -> Iterator[Finding]:
+        value, mode = seen.value, seen.mode
+        if not math.isfinite(value):
+            return
+        best = self._best.get(mode, math.inf)
+        self._since[mode] = 0 if value < best - self.delta else self._since.get(mode, 0) + 1
+        self._best[mode] = min(value, best) if self._since[mode] == 0 else best
+        train, validation = self._since.get(TRAIN, 0), self._since.get(EVAL, 0)
+        if train >= self.patience_train and validation >= self.patience_validation:
+            verdict = (
+                f"no gain of {self.delta:g} in {train} training and {validation} validation losses"
+            )
+            yield self.finding(seen.step, "loss", value, best - self.delta, verdict)

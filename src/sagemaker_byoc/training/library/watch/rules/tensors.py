@@ -1,0 +1,209 @@
+"""Rules over gradients and weights.
+
+Definitions and defaults: SageMaker developer guide, debugger-built-in-rules.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from sagemaker_byoc.training.library.watch.finding import Finding
+from sagemaker_byoc.training.library.watch.rules.base import (
+    GRADIENTS,
+    LOSSES,
+    WEIGHTS,
+    Rule,
+    Stats,
+)
+
+SAME = 1e-7
+"""Two float32 sums of the same numbers are closer than this."""
+
+
+def chosen(
+    found: Sequence[Stats], collections: str | None, regex: str | None, default: Sequence[str]
+) -> Iterator[Stats]:
+    """Those of the named collections, or whose name matches; else those of `default`."""
+    names = collections.replace(",", " ").split() if collections else ()
+    for stats in found:
+        by_name = bool(regex) and re.search(regex or "", stats.name) is not None
+        is_default = not names and not regex and stats.collection in default
+        if by_name or stats.collection in names or is_default:
+            yield stats
+
+
+@dataclass
+class VanishingGradient(Rule):
+    """mean(abs(gradient)) below the threshold. Of weights: a bias before a normalisation layer
+    has none by design."""
+
+    advice: ClassVar[str] = (
+        "Use residual connections, normalisation or ReLU, a better initialisation, or fewer layers"
+    )
+    threshold: float = 1e-7
+
+    def tensors(self, step: int, found: Sequence[Stats]) -> Iterator[Finding]:
+        for stats in found:
+            if stats.collection == GRADIENTS and stats.mean_abs < self.threshold:
+                verdict = f"mean of absolute values {stats.mean_abs:.3g} < {self.threshold:g}"
+                yield self.finding(step, stats.name, stats.mean_abs, self.threshold, verdict)
+
+
+@dataclass
+class ExplodingTensor(Rule):
+    """Any value that is not finite; with `only_nan`, any NaN."""
+
+    advice: ClassVar[str] = (
+        "Lower the learning rate, clip the gradients, or look at the data of this step"
+    )
+    collection_names: str | None = None
+    tensor_regex: str | None = None
+    only_nan: bool = False
+
+    def tensors(self, step: int, found: Sequence[Stats]) -> Iterator[Finding]:
+        every = tuple({stats.collection for stats in found})
+        for stats in chosen(found, self.collection_names, self.tensor_regex, every):
+            if stats.has_nan or (stats.has_inf and not self.only_nan):
+                what = "NaN" if stats.has_nan else "infinite"
+                yield self.finding(
+                    step,
+                    stats.name,
+                    math.nan if stats.has_nan else math.inf,
+                    math.inf,
+                    f"some values are {what}",
+                )
+
+
+@dataclass
+class AllZero(Rule):
+    """At least `threshold` percent zeros.
+
+    Without a choice of tensors: gradients and weights. The first weights that are seen are not
+    judged then: layers that start at zero are common, and their inner neighbours have no gradient
+    yet.
+    """
+
+    advice: ClassVar[str] = "Look at the initialisation, and whether this layer is used at all"
+    collection_names: str | None = None
+    tensor_regex: str | None = None
+    threshold: float = 100.0
+    _has_begun: bool = field(default=False, init=False)
+
+    def tensors(self, step: int, found: Sequence[Stats]) -> Iterator[Finding]:
+        is_first, self._has_begun = not self._has_begun, True
+        is_chosen = bool(self.collection_names or self.tensor_regex)
+        if is_first and not is_chosen:
+            return
+        for stats in chosen(found, self.collection_names, self.tensor_regex, (GRADIENTS, WEIGHTS)):
+            if stats.zeros >= self.threshold:
+                verdict = f"{stats.zeros:.4g} % zeros >= {self.threshold:g} %"
+                yield self.finding(step, stats.name, stats.zeros, self.threshold, verdict)
+
+
+@dataclass
+class UnchangedTensor(Rule):
+    """The same in the last `num_steps` steps that were seen, by numpy.allclose.
+
+    While a training runs, by its mean and its largest absolute value, both to a float32: then
+    nothing large leaves the device, and a large tensor of which a few rows changed is not called
+    unchanged.
+    """
+
+    advice: ClassVar[str] = "Is the layer frozen by mistake, out of the graph, or the rate too low?"
+    collection_names: str | None = None
+    tensor_regex: str | None = None
+    num_steps: int = 3
+    rtol: float = 1e-5
+    atol: float = 1e-8
+    equal_nan: bool = False
+    _seen: dict[str, tuple[Stats, int]] = field(default_factory=dict, init=False)
+    """The last of each, and how many on end were the same."""
+
+    def tensors(self, step: int, found: Sequence[Stats]) -> Iterator[Finding]:
+        for stats in chosen(found, self.collection_names, self.tensor_regex, (GRADIENTS, WEIGHTS)):
+            old, count = self._seen.get(stats.name, (None, 0))
+            count = count + 1 if old is not None and self._is_same(old, stats) else 1
+            self._seen[stats.name] = (stats, count)
+            if count >= self.num_steps:
+                verdict = f"unchanged in the last {self.num_steps} steps that were looked at"
+                yield self.finding(step, stats.name, stats.mean_abs, self.num_steps, verdict)
+
+    def _is_same(self, old: Stats, new: Stats) -> bool:
+        if old.is_whole and new.is_whole and old.values is not None and new.values is not None:
+            return old.values.shape == new.values.shape and np.allclose(
+                old.values, new.values, rtol=self.rtol, atol=self.atol, equal_nan=self.equal_nan
+            )
+        if not math.isclose(old.mean_abs, new.mean_abs, rel_tol=SAME):
+            return False
+        if old.max_abs is None or new.max_abs is None:
+            return True
+        return math.isclose(old.max_abs, new.max_abs, rel_tol=SAME)
+
+
+@dataclass
+class TensorVariance(Rule):
+    """The variance of a tensor's values, outside of the given bounds; without bounds, never.
+
+    While a training runs, of at most 1024 values evenly apart.
+    """
+
+    advice: ClassVar[str] = "Look at the initialisation and the learning rate"
+    collection_names: str | None = None
+    tensor_regex: str | None = None
+    max_threshold: float | None = None
+    min_threshold: float | None = None
+
+    def tensors(self, step: int, found: Sequence[Stats]) -> Iterator[Finding]:
+        if self.max_threshold is None and self.min_threshold is None:
+            return
+        for stats in chosen(found, self.collection_names, self.tensor_regex, (GRADIENTS, WEIGHTS)):
+            if stats.values is None or stats.values.size < 2 or stats.has_nan or stats.has_inf:
+                continue
+            variance = float(np.var(stats.values))
+            if self.max_threshold is not None and variance > self.max_threshold:
+                verdict = f"variance {variance:.3g} > {self.max_threshold:g}"
+                yield self.finding(step, stats.name, variance, self.max_threshold, verdict)
+            elif self.min_threshold is not None and variance < self.min_threshold:
+                verdict = f"variance {variance:.3g} < {self.min_threshold:g}"
+                yield self.finding(step, stats.name, variance, self.min_threshold, verdict)
+
+
+@dataclass
+class WeightUpdateRatio(Rule):
+    """mean(abs(change)) / (mean(abs(weight)) + epsilon) of one optimizer step.
+
+    AWS's reduction over a tensor was not published: this is ours. While a training runs, over at
+    most 256 elements evenly apart. `num_steps`: only in steps up to this one.
+    """
+
+    advice: ClassVar[str] = "Around 0.001 is usual: change the learning rate accordingly"
+    num_steps: int | None = None
+    large_threshold: float = 10.0
+    small_threshold: float = 1e-8
+    epsilon: float = 1e-9
+
+    def ratio(self, before: Sequence[float], after: Sequence[float]) -> float:
+        old, new = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
+        return float(np.abs(new - old).mean() / (np.abs(old).mean() + self.epsilon))
+
+    def updates(self, step: int, ratios: Mapping[str, float]) -> Iterator[Finding]:
+        if self.num_steps is not None and step > self.num_steps:
+            return
+        for name, ratio in ratios.items():
+            if ratio > self.large_threshold:
+                verdict = f"changed by {ratio:.3g} of itself > {self.large_threshold:g}"
+                yield self.finding(step, name, ratio, self.large_threshold, verdict)
+            elif ratio < self.small_threshold:
+                verdict = f"changed by {ratio:.3g} of itself < {self.small_threshold:g}"
+                yield self.finding(step, name, ratio, self.small_threshold, verdict)
+
+
+def loss_stats(value: float) -> Stats:
+    """The loss as a tensor, for ExplodingTensor."""
+    return Stats.of("loss", LOSSES, value)

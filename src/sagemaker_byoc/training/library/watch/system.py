@@ -1,0 +1,199 @@
+"""Looks at the system now and then, from a thread: for the system rules, and in AWS's lines.
+
+`system/incremental/YYYYMMDDHH/<epoch>.<node>.json` holds JSON lines with Type, Name, Dimension,
+Value, NodeId and Timestamp, as Debugger's profiler writes them (smdebug's sample files). Lines are
+written whole, so that a kill leaves no half one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from sagemaker_byoc.training.library.watch.nvml import Gpus
+from sagemaker_byoc.training.library.watch.rules.base import Reading
+
+FILE_SECONDS = 60.0
+FILE_BYTES = 10 << 20
+FLUSH_SECONDS = 5.0
+MOST_FILES = 10_080
+"""A week of minutes: then nothing more is written."""
+STAT, MEMORY, NETWORK = "/proc/stat", "/proc/meminfo", "/proc/net/dev"
+
+
+class Meter:
+    """Each `read` says what happened since the one before."""
+
+    def __init__(self) -> None:
+        self._gpus = Gpus()
+        self._times: list[tuple[int, int, int]] = []
+        self._bytes: tuple[int, int] | None = None
+        self._last = time.monotonic()
+        self.read()
+
+    def read(self) -> Reading:
+        now = time.monotonic()
+        elapsed, self._last = max(now - self._last, 1e-9), now
+        cpus, waits = self._processors()
+        busy, filled = self._gpus.read()
+        received, sent = self._network(elapsed)
+        return Reading(
+            time=time.time(),
+            cpus=cpus,
+            io_wait=waits,
+            gpus=busy,
+            gpu_memory=filled,
+            memory=_memory_percent(),
+            received=received,
+            sent=sent,
+        )
+
+    def _processors(self) -> tuple[list[float], list[float]]:
+        new = [_processor_times(line) for line in _lines(STAT) if _is_processor(line)]
+        old, self._times = self._times, new
+        busy, waits = [], []
+        for (total, idle, wait), (total_0, idle_0, wait_0) in zip(new, old, strict=False):
+            passed = max(total - total_0, 1)
+            busy.append(100 * (1 - (idle - idle_0 + wait - wait_0) / passed))
+            waits.append(100 * (wait - wait_0) / passed)
+        return busy, waits
+
+    def _network(self, elapsed: float) -> tuple[float, float]:
+        rows = [line.partition(":") for line in _lines(NETWORK)[2:]]
+        counts = [rest.split() for name, _, rest in rows if name.strip() != "lo"]
+        new = sum(int(row[0]) for row in counts), sum(int(row[8]) for row in counts)
+        old, self._bytes = self._bytes or new, new
+        return (new[0] - old[0]) / elapsed, (new[1] - old[1]) / elapsed
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def _is_processor(line: str) -> bool:
+    return line.startswith("cpu") and line[3:4].isdecimal()
+
+
+def _processor_times(line: str) -> tuple[int, int, int]:
+    """All, idle, waiting; guests are counted in user's already."""
+    numbers = [int(word) for word in line.split()[1:9]]
+    return sum(numbers), numbers[3], numbers[4]
+
+
+def _memory_percent() -> float:
+    values = {line.partition(":")[0]: line.split()[1] for line in _lines(MEMORY)[:5]}
+    total = int(values.get("MemTotal", "0"))
+    return 100 * (1 - int(values.get("MemAvailable", "0")) / total) if total else 0.0
+
+
+class SystemLines:
+    """Files of AWS's layout: another one each minute, or when one is full."""
+
+    def __init__(self, folder: Path, node: str) -> None:
+        self._folder = folder / "system" / "incremental"
+        self._node = node
+        self._waiting: list[str] = []
+        self._path: Path | None = None
+        self._began = 0.0
+        self._flushed = 0.0
+        self._size = 0
+        self._files = 0
+
+    def add(self, reading: Reading) -> None:
+        self._waiting += [json.dumps(row) + "\n" for row in rows(reading, self._node)]
+        if reading.time - self._flushed >= FLUSH_SECONDS:
+            self.flush(reading.time)
+
+    def flush(self, now: float) -> None:
+        if not self._waiting or self._files > MOST_FILES:
+            return
+        if self._path is None or now - self._began > FILE_SECONDS or self._size > FILE_BYTES:
+            hour = time.strftime("%Y%m%d%H", time.gmtime(now))
+            self._path = self._folder / hour / f"{int(now)}.{self._node}.json"
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._began, self._size, self._files = now, 0, self._files + 1
+        data = "".join(self._waiting).encode()
+        self._waiting.clear()
+        append(self._path, data)
+        self._size += len(data)
+        self._flushed = now
+
+
+def append(path: Path, data: bytes) -> None:
+    """In one write, so that lines stay whole."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def rows(reading: Reading, node: str) -> Iterator[dict[str, str | float]]:
+    """One for each number of a reading."""
+
+    def row(kind: str, name: str, dimension: str, value: float) -> dict[str, str | float]:
+        return {
+            "Type": kind,
+            "Name": name,
+            "Dimension": dimension,
+            "Value": round(value, 3),
+            "NodeId": node,
+            "Timestamp": round(reading.time, 6),
+        }
+
+    def each(
+        kind: str, dimension: str, values: Sequence[float]
+    ) -> Iterator[dict[str, str | float]]:
+        return (
+            row(kind, f"{kind}{number}", dimension, value) for number, value in enumerate(values)
+        )
+
+    yield from each("cpu", "CPUUtilization", reading.cpus)
+    yield from each("cpu", "I/OWaitPercentage", reading.io_wait)
+    yield from each("gpu", "GPUUtilization", reading.gpus)
+    yield from each("gpu", "GPUMemoryUtilization", reading.gpu_memory)
+    yield row("memory", "MemoryUsedPercent", "MemoryUtilization", reading.memory)
+    yield row("network", "ReceivedBytesPerSecond", "Algorithm", reading.received)
+    yield row("network", "TransmittedBytesPerSecond", "Algorithm", reading.sent)
+
+
+class Sampler:
+    """A thread that reads every `interval_ms`, and tells `report`."""
+
+    def __init__(
+        self, report: Callable[[Reading], None], lines: SystemLines | None, *, interval_ms: int
+    ) -> None:
+        self._report = report
+        self._lines = lines
+        self._seconds = interval_ms / 1000
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="byoc-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._end.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        meter = Meter()
+        while not self._end.wait(self._seconds):
+            reading = meter.read()
+            if self._lines:
+                try:
+                    self._lines.add(reading)
+                except OSError:
+                    self._lines = None  # a full disk must not cost more than the lines
+            self._report(reading)
+        if self._lines:
+            try:
+                self._lines.flush(time.time())
+            except OSError:
+                return

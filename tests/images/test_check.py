@@ -1,0 +1,157 @@
+"""`byoc check` on images that were not written for it, and on our own two."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.images.conftest import NAMES
+from tests.images.containers import CLIENT, docker
+
+from sagemaker_byoc.images.trials.container import LABEL
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+FOREIGN = Path(__file__).parent / "foreign"
+DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
+
+
+def check(*arguments: str | Path, cwd: Path) -> tuple[int, dict[str, Any]]:
+    """Exit code and report; nothing of the trials may be left in the engine."""
+    command = [*BYOC, "check", *map(str, arguments), "--json"]
+    result = subprocess.run(command, capture_output=True, check=False, timeout=400, cwd=cwd)
+    assert result.stdout, result.stderr.decode()
+    assert not docker("ps", "--all", "--quiet", "--filter", f"label={LABEL}").stdout
+    return result.returncode, json.loads(result.stdout)
+
+
+def ids(report: dict[str, Any]) -> set[str]:
+    return {finding["id"] for finding in report["findings"]}
+
+
+@pytest.fixture(scope="module")
+def foreign() -> dict[str, str]:
+    names = {}
+    for folder in sorted(path for path in FOREIGN.iterdir() if path.is_dir()):
+        names[folder.name] = f"byoc-foreign-{folder.name}"
+        docker("build", "--quiet", "--tag", names[folder.name], str(folder), timeout=600)
+    return names
+
+
+def test_the_classic_sample(foreign, tmp_path):
+    """nothing to build on but two programs on PATH: found out by itself, tried both ways."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text('{"bias": 1.5}')
+    (tmp_path / "rows.csv").write_text("1,2\n3,4\n")
+    given = ["--model", "model", "--payload", "rows.csv", "--content-type", "text/csv"]
+    code, report = check(foreign["classic"], *given, cwd=tmp_path)
+    assert code == 1
+    assert report["roles"] == ["train", "serve"]
+    assert ids(report) == {
+        "SEC002",  # a build argument, a key in a command
+        "SEC003",  # a file that a later layer removes
+        "TRN007",  # process 1 without a handler
+        "TRN009",  # both hosts write the model
+        "SRV005",  # /ping before any model
+        "SRV006",  # synchronous workers
+        "SRV007",  # charset
+        "SRV008",  # 5 MiB
+        "SRV016",  # killed in the middle
+    }
+
+
+def test_a_plain_web_service(foreign, tmp_path):
+    code, report = check(foreign["fastapi"], "--serve", cwd=tmp_path)
+    assert code == 1
+    assert {"IMG007", "IMG014", "SRV001"} <= ids(report)
+
+
+def test_shell_form(foreign, tmp_path):
+    limits = ["--train-timeout", "5", "--startup-timeout", "5"]
+    code, report = check(foreign["shell"], "--train", "--serve", *limits, cwd=tmp_path)
+    assert code == 1
+    assert {"IMG006", "IMG011", "IMG012", "IMG013", "SEC001", "TRN007", "SRV022"} == ids(report)
+
+
+def test_a_server_on_the_wrong_port_is_told_where_it_listens(foreign, tmp_path):
+    shim = "#!/bin/sh\nexec /opt/web/bin/uvicorn main:app --host 127.0.0.1 --port 8000\n"
+    (tmp_path / "serve").write_text(shim)
+    (tmp_path / "serve").chmod(0o755)
+    (tmp_path / "Dockerfile").write_text(f"FROM {foreign['fastapi']}\nCOPY serve /usr/bin/serve\n")
+    docker("build", "--quiet", "--tag", "byoc-foreign-port", str(tmp_path), timeout=600)
+    code, report = check("byoc-foreign-port", "--startup-timeout", "5", cwd=tmp_path)
+    assert code == 1
+    (finding,) = [finding for finding in report["findings"] if finding["id"] == "SRV003"]
+    assert "127.0.0.1:8000" in finding["what"]
+
+
+def test_an_arm64_archive(foreign, tmp_path):
+    """The engine's own archive, its configuration edited; packed, as archives are passed on."""
+    data = docker("save", foreign["shell"]).stdout
+    edited = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(data)) as old,
+        tarfile.open(fileobj=edited, mode="w") as new,
+    ):
+        for entry in old:
+            body = old.extractfile(entry)
+            content = body.read() if body is not None else b""
+            if entry.name.endswith(".json") and b'"architecture":"amd64"' in content:
+                content = content.replace(b'"architecture":"amd64"', b'"architecture":"arm64"')
+            entry.size = len(content)
+            new.addfile(entry, io.BytesIO(content))
+    (tmp_path / "arm64.tar.gz").write_bytes(gzip.compress(edited.getvalue(), 1))
+    code, report = check("arm64.tar.gz", cwd=tmp_path)
+    assert code == 1
+    assert "IMG003" in ids(report)
+    assert "IMG006" in ids(report)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Path:
+    """Data, a model and a payload of the example that our images hold."""
+    work = tmp_path_factory.mktemp("digits")
+    subprocess.run(
+        [sys.executable, DIGITS / "make_data.py", work / "data"], check=True, capture_output=True
+    )
+    rows = (work / "data" / "test" / "digits.csv").read_text().splitlines()[:2]
+    (work / "rows.csv").write_text("".join(f"{row.partition(',')[2]}\n" for row in rows))
+    channels = ["--channel", "train=data/train", "--channel", "test=data/test"]
+    command = [*BYOC, "train", DIGITS, *channels, "--hp", "epochs=1", "--output", "out"]
+    subprocess.run(command, check=True, capture_output=True, cwd=work, timeout=200)
+    return work
+
+
+def test_our_training_image_is_clean(digits):
+    channels = ["--channel", "train=data/train", "--channel", "test=data/test"]
+    code, report = check(NAMES["train"], *channels, "--hp", "epochs=2", cwd=digits)
+    assert (code, report["findings"]) == (0, [])
+
+
+def test_our_serving_image_is_clean(digits):
+    """The one warning is the example's own: it raises ValueError for a type it does not know."""
+    given = ["--model", "out/model.tar.gz", "--payload", "rows.csv", "--content-type", "text/csv"]
+    code, report = check(NAMES["serve"], *given, cwd=digits)
+    assert code == 0
+    assert ids(report) <= {"SRV011"}
+    assert report["notes"] == []
+
+
+def test_without_an_engine_it_is_exit_code_3(tmp_path):
+    command = [*BYOC, "check", "some-image"]
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        check=False,
+        env={"DOCKER": CLIENT, "DOCKER_HOST": "tcp://127.0.0.1:1"},
+    )
+    assert result.returncode == 3
+    assert b"fix:" in result.stderr

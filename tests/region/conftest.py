@@ -1,0 +1,65 @@
+"""A region for each test module, and clients that check every answer against AWS's own model."""
+
+from __future__ import annotations
+
+import pytest
+from botocore.validate import ParamValidator
+
+from sagemaker_byoc.local.region import Region
+from sagemaker_byoc.local.wire import validation
+from sagemaker_byoc.local.wire.errors import AwsError
+
+
+class CheckedRegion(Region):
+    """`client` gives clients whose answers must have the shape that the service model gives."""
+
+    def client(self, service):
+        client = super().client(service)
+        client.meta.events.register("after-call.*", check_answer)
+        return client
+
+
+@pytest.fixture(scope="module")
+def region():
+    """On the process engine, with a temporary state."""
+    with CheckedRegion() as region:
+        yield region
+
+
+def check_answer(http_response, parsed, model, **_):
+    """Types, required members, enums, lengths and patterns of the output; a code and words of an
+    error. To be registered for botocore's `after-call`."""
+    assert parsed["ResponseMetadata"].get("RequestId") or http_response.headers, model.name
+    if http_response.status_code >= 300:
+        error = parsed["Error"]
+        assert error["Code"], (model.name, parsed)
+        assert error["Message"] or not http_response.content, (model.name, parsed)
+        return
+    shape = model.output_shape
+    if shape is None:
+        return
+    streams = {
+        name
+        for name, member in shape.members.items()
+        if member.serialization.get("streaming") or member.serialization.get("eventstream")
+    }
+    values = {
+        name: value
+        for name, value in parsed.items()
+        if name not in streams and name != "ResponseMetadata"
+    }
+    missing = set(shape.required_members) - set(values) - streams
+    assert not missing, f"{model.name}: {missing} missing"
+    problems = ParamValidator().validate(values, _without(shape, streams))
+    assert not problems.has_errors(), f"{model.name}: {problems.generate_report()}"
+    try:
+        validation.check(model.service_model.service_name, _without(shape, streams), values)
+    except AwsError as error:
+        pytest.fail(f"{model.name}: {error.message}")
+
+
+def _without(shape, names):
+    """The shape, no longer demanding what is not a value: a stream."""
+    if names:
+        shape.metadata["required"] = [n for n in shape.required_members if n not in names]
+    return shape

@@ -1,0 +1,104 @@
+"""Launch scripts that know nothing of this project: AWS CLI, SageMaker SDK 2 and SDK 3.
+
+Each runs in an environment of its own (scripts/clients-env), against a region that was started
+by its command, with what `byoc local env` prints and nothing else.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = Path(__file__).parent / "clients"
+ENVIRONMENTS = os.environ.get("BYOC_CLIENTS")
+DEADLINE = 600  # seconds; SDK 2 alone waits 30 s between two looks at an endpoint
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not ENVIRONMENTS, reason="BYOC_CLIENTS: the folder that scripts/clients-env made"
+    ),
+]
+
+
+def byoc(*words):
+    command = [sys.executable, "-m", "sagemaker_byoc.cli", *map(str, words)]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=DEADLINE, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    command = [sys.executable, ROOT / "examples/digits/make_data.py", folder]
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
+    return folder
+
+
+@pytest.fixture(
+    scope="module", params=["process", pytest.param("docker", marks=pytest.mark.docker)]
+)
+def region(request, tmp_path_factory):
+    """What a person's shell has after `eval "$(byoc local env)"`."""
+    state = tmp_path_factory.mktemp("state")
+    byoc("local", "up", "--detach", "--port", 0, "--state", state, "--engine", request.param)
+    try:
+        for kind in ("train", "serve"):
+            words = ("--engine", request.param, "--state", state)
+            byoc("build", kind, ROOT / "examples/digits", "-t", f"digits-{kind}", *words)
+        variables = json.loads(byoc("local", "env", "--json", "--state", state))
+        inherited = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+        path = "/usr/local/bin:/usr/bin:/bin"
+        yield inherited | {"PATH": path} | {k: v for k, v in variables.items() if v is not None}
+    finally:
+        byoc("local", "down", "--state", state)
+
+
+def image(kind):
+    return f"000000000000.dkr.ecr.us-east-1.amazonaws.com/digits-{kind}:latest"
+
+
+def run(region, environment, program, *words):
+    """The last line of what the script printed, as JSON."""
+    folder = Path(str(ENVIRONMENTS)) / environment / "bin"
+    start = [folder / "python"] if program.endswith(".py") else ["sh"]
+    command = [*start, CLIENTS / program, *map(str, words)]
+    environ = dict(region, PATH=f"{folder}:{region['PATH']}")
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=DEADLINE, env=environ
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("hosts", [1, 2])
+def test_sdk_2(region, digits, hosts):
+    found, log = run(region, "sdk2", "sdk_v2.py", image("train"), image("serve"), digits, hosts)
+    assert found["status"] == "Completed"
+    assert found["metrics"]["loss"] > 0
+    assert found["model"].endswith("/output/model.tar.gz")
+    assert found["answer"][0]["digit"] == found["label"]
+    assert "epoch=3" in log  # fit(logs="All") shows what the program printed
+
+
+@pytest.mark.parametrize("source", ["of the image", "of the script"])
+def test_sdk_3(region, digits, source):
+    folder = "-" if source == "of the image" else ROOT / "examples/digits"
+    found, log = run(region, "sdk3", "sdk_v3.py", image("train"), image("serve"), digits, folder)
+    assert found["status"] == "Completed"
+    assert found["answer"][0]["digit"] == found["label"]
+    assert "epoch=2" in log
+
+
+def test_aws_cli(region, digits):
+    found, log = run(region, "cli", "aws_cli.sh", image("train"), image("serve"), digits)
+    assert 0 <= found[0]["digit"] <= 9
+    assert "epoch=2" in log
+    assert "model.pt" in log

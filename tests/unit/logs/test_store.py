@@ -1,0 +1,98 @@
+"""Log files: what is written comes back, forward and backward, whole or not yet."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from sagemaker_byoc.local.logs import reading
+from sagemaker_byoc.local.logs.reading import Event
+from sagemaker_byoc.local.logs.store import LogStore, fits
+
+
+def test_an_event_comes_back_as_it_was():
+    for text in ("", " ", "a b", "1 2", "two\nlines\n", "tab\tinside", "\ttab first", "é\r", '"q"'):
+        event = Event(12, text)
+        line = reading.encode(event)
+        assert line.count(b"\n") == 1
+        assert reading.decode(line[:-1]) == event
+
+
+@pytest.mark.parametrize("line", [b"", b"x 1", b"12", b"12:a", b" 12 a"])
+def test_what_is_no_event_is_refused(line):
+    with pytest.raises(ValueError, match="is not an event"):
+        reading.decode(line)
+
+
+@pytest.mark.parametrize("length", [0, 10, 65_520, 65_535, 65_536, 200_000])
+def test_backward_is_forward_reversed(tmp_path, length):
+    """With lines that end at, and reach over, the blocks that are read."""
+    path = tmp_path / "log"
+    events = [Event(n, f"{n} " + "x" * length) for n in range(8)]
+    path.write_bytes(b"".join(map(reading.encode, events)))
+    forward = list(reading.forward(path))
+    assert [located.event for located in forward] == events
+    assert list(reading.backward(path)) == forward[::-1]
+    assert list(reading.backward(path, forward[3].start)) == forward[2::-1]
+    assert list(reading.forward(path, forward[3].end)) == forward[4:]
+
+
+def test_a_line_that_is_being_written_is_left_out(tmp_path):
+    path = tmp_path / "log"
+    path.write_bytes(b"1 a\n2 b")
+    assert [located.event.text for located in reading.forward(path)] == ["a"]
+    assert [located.event.text for located in reading.backward(path)] == ["a"]
+    path.write_bytes(b"1 a")
+    assert list(reading.backward(path)) == list(reading.forward(path)) == []
+
+
+def test_an_offset_within_an_event_is_refused(tmp_path):
+    path = tmp_path / "log"
+    path.write_bytes(b"11 a\n12 b\n")
+    with pytest.raises(ValueError, match="byte 1"):
+        list(reading.forward(path, 1))
+    with pytest.raises(ValueError, match="byte 6"):
+        list(reading.backward(path, 6))
+
+
+def test_a_stream_that_is_not_there_has_no_events(tmp_path):
+    store = LogStore(tmp_path)
+    assert list(store.events("g", "s")) == []
+    assert store.streams("g") == store.groups() == []
+    assert store.facts("g", "s").last is None
+
+
+def test_lines_of_many_threads_stay_whole(tmp_path):
+    store = LogStore(tmp_path)
+    stream = store.open("/g", "a/b")
+
+    def write(name):
+        for number in range(200):
+            stream.write(f"{name} {number}\n{name} {number}")
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    stream.close()
+    events = list(store.events("/g", "a/b"))
+    assert len(events) == 1600
+    assert {len(event.text.split()) for event in events} == {2}
+    times = [event.milliseconds for event in events]
+    assert times == sorted(times)
+    assert store.streams("/g", "a/") == ["a/b"]
+
+
+def test_names_are_files_of_this_folder_only(tmp_path):
+    store = LogStore(tmp_path / "logs")
+    for name in ("..", ".", "../x", "/a/../b", "%2E."):
+        assert store.create_group(name)
+        assert store.create_stream(name, name)
+        assert not store.create_group(name)
+    assert store.groups() == sorted(["..", ".", "../x", "/a/../b", "%2E."])
+    assert [store.streams(group) for group in store.groups()] == [[n] for n in store.groups()]
+    assert [found.name for found in tmp_path.iterdir()] == ["logs"]
+    assert fits("a" * 240)
+    assert not fits("/" * 100)

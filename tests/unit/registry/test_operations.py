@@ -1,0 +1,169 @@
+"""The ecr API."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.unit.registry.conftest import DOCKER, OCI, Client, digest_of
+
+from sagemaker_byoc.local.wire.errors import AwsError
+
+NAME = {"repositoryName": "team/model"}
+
+
+def test_repositories(client, tmp_path):
+    (found,) = client.api("DescribeRepositories")["repositories"]
+    assert found["repositoryUri"] == "127.0.0.1:5000/team/model"
+    assert found["repositoryArn"] == "arn:aws:ecr:us-east-1:000000000000:repository/team/model"
+    with pytest.raises(AwsError, match="RepositoryAlreadyExistsException"):
+        client.api("CreateRepository", **NAME)
+    with pytest.raises(AwsError, match="RepositoryNotFoundException"):
+        client.api("DescribeRepositories", repositoryNames=["nope"])
+    with pytest.raises(AwsError, match=r"RepositoryNotFoundException.*'111122223333'"):
+        client.api("ListImages", registryId="111122223333", **NAME)
+    for number in range(3):
+        client.api("CreateRepository", repositoryName=f"r{number}")
+    names, token = [], {}
+    for _ in range(2):
+        page = client.api("DescribeRepositories", maxResults=2, **token)
+        names += [repository["repositoryName"] for repository in page["repositories"]]
+        token = {"nextToken": page.get("nextToken")}
+    assert names == ["r0", "r1", "r2", "team/model"]
+    assert token == {"nextToken": None}
+    assert len(Client(tmp_path).api("DescribeRepositories")["repositories"]) == 4
+
+
+def test_what_is_told_of_images(client):
+    digest = client.push("team/model", "v1", layers=(b"12345", b"678"))
+    client.push("team/model", "v2", layers=(b"12345", b"678"))
+    other = client.push("team/model", "oci", OCI)
+    details = client.api("DescribeImages", **NAME)["imageDetails"]
+    (detail,) = (detail for detail in details if detail["imageDigest"] == digest)
+    assert detail["imageTags"] == ["v1", "v2"]
+    assert detail["imageSizeInBytes"] == 10
+    assert detail["imageManifestMediaType"] == DOCKER
+    assert detail["imagePushedAt"] - datetime.now(UTC) < timedelta(minutes=1)
+    (one,) = client.api("DescribeImages", imageIds=[{"imageTag": "oci"}], **NAME)["imageDetails"]
+    assert one["imageDigest"] == other
+    with pytest.raises(AwsError, match=r"ImageNotFoundException.*imageTag:'nope'"):
+        client.api("DescribeImages", imageIds=[{"imageTag": "nope"}], **NAME)
+    ids = client.api("ListImages", **NAME)["imageIds"]
+    assert {image_id["imageTag"] for image_id in ids} == {"v1", "v2", "oci"}
+
+
+def test_batch_get_image(client):
+    digest = client.push("team/model", "v1")
+    oci = client.push("team/model", "oci", OCI)
+    found = client.api(
+        "BatchGetImage",
+        imageIds=[
+            {"imageTag": "v1"},
+            {"imageTag": "nope"},
+            {"imageTag": "v1", "imageDigest": oci},
+            {"imageDigest": "sha256:no"},
+            {},
+            {"imageTag": "oci"},
+        ],
+        acceptedMediaTypes=[DOCKER],
+        **NAME,
+    )
+    (image,) = found["images"]
+    assert image["imageId"] == {"imageTag": "v1", "imageDigest": digest}
+    assert digest_of(image["imageManifest"].encode()) == digest
+    assert [failure["failureCode"] for failure in found["failures"]] == [
+        "ImageNotFound",
+        "ImageTagDoesNotMatchDigest",
+        "InvalidImageDigest",
+        "MissingDigestAndTag",
+        "ImageNotFound",
+    ]
+
+
+def test_put_image_gives_an_image_another_tag(client):
+    digest = client.push("team/model", "v1")
+    (image,) = client.api("BatchGetImage", imageIds=[{"imageTag": "v1"}], **NAME)["images"]
+    manifest = {"imageManifest": image["imageManifest"]}
+    put = client.api("PutImage", imageTag="v2", **manifest, **NAME)
+    assert put["image"]["imageId"] == {"imageTag": "v2", "imageDigest": digest}
+    with pytest.raises(AwsError, match="ImageAlreadyExistsException"):
+        client.api("PutImage", imageTag="v2", **manifest, **NAME)
+
+
+def test_deleting_images(client):
+    client.push("team/model", "v1")
+    client.push("team/model", "v2")
+    client.push("team/model", "v3", layers=(b"other",))
+    client.api("BatchDeleteImage", imageIds=[{"imageTag": "v1"}], **NAME)
+    assert len(client.api("DescribeImages", **NAME)["imageDetails"]) == 2
+    client.api("BatchDeleteImage", imageIds=[{"imageTag": "v2"}], **NAME)
+    (left,) = client.api("DescribeImages", **NAME)["imageDetails"]
+    assert left["imageTags"] == ["v3"]
+    gone = client.api("BatchDeleteImage", imageIds=[{"imageTag": "v2"}], **NAME)
+    assert gone["failures"][0]["failureCode"] == "ImageNotFound"
+    with pytest.raises(AwsError, match="RepositoryNotEmptyException"):
+        client.api("DeleteRepository", **NAME)
+    client.api("DeleteRepository", force=True, **NAME)
+    with pytest.raises(AwsError, match="RepositoryNotFoundException"):
+        client.api("ListImages", **NAME)
+
+
+def test_blobs_that_no_image_needs_go_once_no_push_can_be_under_way(client, tmp_path):
+    client.push("team/model", "old", layers=(b"old", b"shared"))
+    client.push("team/model", "new", layers=(b"shared",))
+    fresh = client.push_blob("team/model", b"being pushed")["digest"]
+    blobs = client.registry.repositories.blobs
+    past = time.time() - 7200
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and digest_of(b"being pushed").partition(":")[2] not in path.name:
+            os.utime(path, (past, past))
+    client.api("BatchDeleteImage", imageIds=[{"imageTag": "old"}], **NAME)
+    assert not blobs.has(digest_of(b"old"))
+    assert blobs.has(digest_of(b"shared"))
+    assert blobs.has(fresh)
+    assert client("GET", "/v2/team/model/manifests/new").status == 200
+
+
+def test_layers(client):
+    layer = client.push_blob("team/model", b"12345")["digest"]
+    found = client.api(
+        "BatchCheckLayerAvailability",
+        layerDigests=[layer, digest_of(b"no"), "nonsense"],
+        **NAME,
+    )
+    assert [entry["layerAvailability"] for entry in found["layers"]] == ["AVAILABLE", "UNAVAILABLE"]
+    assert found["layers"][0]["layerSize"] == 5
+    assert found["failures"][0]["failureCode"] == "InvalidLayerDigest"
+
+
+@pytest.mark.parametrize(
+    ("put", "get", "delete", "key"),
+    [
+        ("SetRepositoryPolicy", "GetRepositoryPolicy", "DeleteRepositoryPolicy", "policyText"),
+        (
+            "PutLifecyclePolicy",
+            "GetLifecyclePolicy",
+            "DeleteLifecyclePolicy",
+            "lifecyclePolicyText",
+        ),
+    ],
+)
+def test_policies_are_remembered(client, put, get, delete, key):
+    with pytest.raises(AwsError, match="PolicyNotFoundException"):
+        client.api(get, **NAME)
+    client.api(put, **{key: "{}"}, **NAME)
+    assert client.api(get, **NAME)[key] == "{}"
+    client.api(delete, **NAME)
+    with pytest.raises(AwsError, match="PolicyNotFoundException"):
+        client.api(get, **NAME)
+
+
+def test_tags(client):
+    arn = {"resourceArn": "arn:aws:ecr:us-east-1:000000000000:repository/team/model"}
+    client.api("TagResource", tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}], **arn)
+    client.api("UntagResource", tagKeys=["a"], **arn)
+    assert client.api("ListTagsForResource", **arn)["tags"] == [{"Key": "b", "Value": "2"}]
+    with pytest.raises(AwsError, match="InvalidParameterException"):
+        client.api("ListTagsForResource", resourceArn="arn:aws:s3:::b")

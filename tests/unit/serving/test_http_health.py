@@ -1,0 +1,88 @@
+"""/ping over the error budget, a drain that must be cut, and the loop that uvloop replaces."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tests.unit.serving.harness import Server, wait_until
+from tests.unit.serving.websocket import Client
+
+from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, SERVE_STOP_GRACE
+from sagemaker_byoc.serving.front.budget import LEAST
+
+pytestmark = pytest.mark.slow  # real processes
+
+
+def test_budget(tmp_path):
+    """When all that is asked fails, /ping says so; a good answer brings it back."""
+    with Server(tmp_path, "obedient") as server:
+        server.wait_ready()
+        for _ in range(LEAST):
+            assert server.command("fail always").status == 500
+        reply = wait_until(lambda: (found := server.ping()).status == 503 and found)
+        assert json.loads(reply.body)["status"] == "failing"
+        assert f"{LEAST} of {LEAST} requests failed" in json.loads(reply.body)["reason"]
+        assert "byoc: ping: failing" in server.log
+        assert "byoc_ready 0" in server.request("GET", "/metrics").text
+        assert server.command("print well").status == 200
+        wait_until(lambda: server.ping().status == 200)
+
+
+def test_drain_is_cut(tmp_path):
+    """A request that would run on for ever does not keep the container beyond its time."""
+    with Server(tmp_path, "obedient") as server, ThreadPoolExecutor() as pool:
+        server.wait_ready()
+        asked = pool.submit(server.command, "wait ever")
+        wait_until(lambda: server.running("ever"))
+        began = time.monotonic()
+        server.send_signal()
+        assert server.exit_code() == 0
+        took = time.monotonic() - began
+        assert SERVE_DRAIN.value - 1 < took < SERVE_STOP_GRACE.value - 1
+        with pytest.raises(OSError):  # noqa: PT011 - refused, reset, or cut
+            asked.result()
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """A server on asyncio's own loop."""
+    with Server(tmp_path, "talking", BYOC_EVENT_LOOP="asyncio") as server:
+        yield server.wait_ready()
+
+
+def test_plain_loop(plain):
+    """Small, large, chunked, refused, two-way: as with uvloop."""
+    octets = "application/octet-stream"
+    assert plain.invoke(b"x", octets).text == "x"
+    large = b"0123456789abcdef" * 2**18
+    assert plain.invoke(large, octets).body == large
+    assert plain.invoke(iter([b"a", b"b"]), octets).body == b"ab"  # chunked
+    assert plain.invoke(b"x" * (26 * 2**20), octets).status == 413
+    assert plain.request("GET", "/nothing").status == 404
+    with Client(plain.port) as client:
+        assert client.ask("hello") == "HELLO"
+        client.leave()
+        assert client.closed()[0] == 1000
+    assert plain.log.count("Traceback") == 0
+
+
+def test_plain_loop_drains(plain):
+    """And it ends as it should, with a request under way."""
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(plain.invoke, b"wait", "application/octet-stream")
+        wait_until((plain.root / "predicting").exists)
+        plain.send_signal()
+        wait_until(lambda: plain.ping().status == 0)
+        plain.let_go("go")
+        assert asked.result().status == 200
+    assert plain.exit_code() == 0
+
+
+def test_plain_loop_is_used(plain):
+    """The variable does what it says."""
+    _, (http_process,) = plain.front()
+    with open(f"/proc/{http_process}/maps") as file:
+        assert "uvloop" not in file.read()

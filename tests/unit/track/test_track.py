@@ -1,0 +1,282 @@
+"""Track in a program: who is told, what is left behind, and what a dead server costs."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.runs import RunRecord
+from sagemaker_byoc.training.library.track.track import Track
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty job's output folder."""
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path / "output" / "data"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """MLflow's answers as its REST documentation has them; `failing` of them are 503 first."""
+
+    def __init__(self, failing=0):
+        self.asked, self.failing = [], failing
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    def points(self):
+        return [
+            (one["key"], one["step"], one["value"])
+            for path, document in self.asked
+            if path == "runs/log-batch"
+            for one in document.get("metrics", [])
+        ]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.answer(404, {"error_code": "RESOURCE_DOES_NOT_EXIST"})
+
+    def do_POST(self):
+        document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.server.failing:
+            self.server.failing -= 1
+            self.answer(503, {})
+            return
+        path = self.path.removeprefix("/api/2.0/mlflow/")
+        self.server.asked.append((path, document))
+        replies = {
+            "experiments/create": {"experiment_id": "7"},
+            "runs/create": {"run": {"info": {"run_id": "r1"}}},
+        }
+        self.answer(200, replies.get(path, {}))
+
+    def answer(self, code, document):
+        data = json.dumps(document).encode()
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def mlflow(monkeypatch, **settings):
+    with Server(**settings) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_address[1]}")
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_four_sinks(folder, tmp_path, monkeypatch):
+    """One call a step: a line, the metrics file, events, MLflow, and the record of the run."""
+    monkeypatch.setenv("SAGEMAKER_METRICS_DIRECTORY", str(tmp_path / "metrics"))
+    out = io.StringIO()
+    with mlflow(monkeypatch) as server:
+        model = tmp_path / "model.pt"
+        model.write_bytes(b"weights")
+        with Track(every=2, stream=out, parameters={"lr": 0.1, "api_key": "very-secret"}) as track:
+            for step in range(1, 5):
+                track.log(step, {"loss": torch.tensor(1.0 / step)})
+            track.artifact("model", model)
+    assert out.getvalue().count("loss=") == 2
+    [file] = (tmp_path / "metrics").glob("*.json")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [row["Value"] for row in rows if row["MetricName"] == "loss"][:2] == [1.0, 0.5]
+    assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
+    losses = [point for point in server.points() if point[0] == "loss"]
+    assert losses == [("loss", step, pytest.approx(1 / step)) for step in range(1, 5)]
+    assert server.asked[-1][1]["status"] == "FINISHED"
+    definitions = json.loads((folder / "metric_definitions.json").read_text())
+    assert "loss" in {one["Name"] for one in definitions}
+    run = RunRecord.read(folder / "run.json")
+    assert (run.status, run.metrics["loss"]) == ("Completed", 0.25)
+    assert run.parameters == {"lr": 0.1, "api_key": "***"}
+    assert run.artifacts[0].sha256.startswith("9")
+    assert run.artifacts[0].size == 7
+
+
+def test_a_server_that_fails_at_first(folder, monkeypatch, capsys):
+    """Tried again until it answers, and said once."""
+    with mlflow(monkeypatch, failing=2) as server:
+        with Track(every=1, stream=io.StringIO()) as track:
+            track.log(1, {"loss": 1.0})
+        assert ("loss", 1, 1.0) in server.points()
+    assert capsys.readouterr().err.count("does not answer, trying again") == 1
+
+
+def test_no_server(folder, monkeypatch, capsys):
+    """Nothing waits for it while the training runs; at the end it is said what it did not get."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    track = Track(every=1, stream=io.StringIO())
+    for step in range(100):
+        track.log(step, {"loss": 1.0})
+    track.close(seconds=0.1)
+    assert "MLflow did not get" in capsys.readouterr().err
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 100
+
+
+def test_an_address_that_is_none(folder, monkeypatch):
+    """MLflow's own file stores are not written to."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///tmp/mlruns")
+    with pytest.raises(ContractError, match="http://"):
+        Track()
+
+
+def test_failed(folder):
+    """An exception makes a failed run, with what was logged until then."""
+
+    def program():
+        with Track(every=10, stream=io.StringIO()) as track:
+            track.log(1, {"loss": 2.0})
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        program()
+    run = RunRecord.read(folder / "run.json")
+    assert (run.status, run.metrics["loss"]) == ("Failed", 2.0)
+
+
+PROGRAM = """
+import time
+from sagemaker_byoc.training import Track
+track = Track(every=1000)
+for step in range(1, 51):
+    track.log(step, {"loss": 1.0 / step})
+print("logged", flush=True)
+time.sleep(600)
+"""
+
+
+def started(program, monkeypatch):
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert "logged\n" in iter(process.stdout.readline, "")
+    return process
+
+
+@pytest.mark.slow
+def test_sigterm(folder, monkeypatch):
+    """Everything that was logged is brought out, and the process still ends by the signal."""
+    with mlflow(monkeypatch) as server:
+        process = started(PROGRAM, monkeypatch)
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGTERM
+        assert len([one for one in server.points() if one[0] == "loss"]) == 50
+        assert server.asked[-1][1]["status"] == "KILLED"
+    assert RunRecord.read(folder / "run.json").status == "Stopped"
+
+
+@pytest.mark.slow
+def test_kill(folder, monkeypatch):
+    """kill -9: no half line anywhere."""
+    process = started(PROGRAM.replace("every=1000", "every=1"), monkeypatch)
+    process.kill()
+    process.communicate(timeout=60)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 50
+
+
+MLFLOW = os.environ.get("BYOC_TEST_MLFLOW")
+TENSORBOARD = os.environ.get("BYOC_TEST_TENSORBOARD")
+
+READ_MLFLOW = """
+import json, sys, mlflow
+client = mlflow.MlflowClient(sys.argv[1])
+experiment = client.get_experiment_by_name("track")
+[run] = client.search_runs([experiment.experiment_id])
+history = client.get_metric_history(run.info.run_id, "loss")
+print(json.dumps([run.info.status, run.data.params, sorted((m.step, m.value) for m in history)]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MLFLOW, reason="BYOC_TEST_MLFLOW: the python of an environment with mlflow")
+def test_real_mlflow(folder, monkeypatch, tmp_path):
+    """A real server shows the thousand points, after SIGKILL would have come too late for them."""
+    port = free_port()
+    server = subprocess.Popen(
+        [
+            *(MLFLOW, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "track")
+        track = Track(every=10, stream=io.StringIO(), parameters={"lr": 0.1})
+        for step in range(1000):
+            track.log(step, {"loss": 1.0 / (1 + step)})
+        track.close(seconds=180)
+        done = subprocess.run(
+            [MLFLOW, "-c", READ_MLFLOW, address], capture_output=True, text=True, check=True
+        )
+        status, parameters, points = json.loads(done.stdout.splitlines()[-1])
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    assert (status, parameters) == ("FINISHED", {"lr": "0.1"})
+    assert points == [[step, pytest.approx(1.0 / (1 + step))] for step in range(1000)]
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+READ_EVENTS = """
+import json, sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+reader = EventAccumulator(sys.argv[1])
+reader.Reload()
+print(json.dumps([[one.step, one.value, one.wall_time] for one in reader.Scalars("loss")]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not TENSORBOARD, reason="BYOC_TEST_TENSORBOARD: the python of an environment with tensorboard"
+)
+def test_real_tensorboard(folder):
+    """TensorBoard's own reader has every step."""
+    before = time.time()
+    with Track(every=10, stream=io.StringIO()) as track:
+        for step in range(200):
+            track.log(step, {"loss": 0.5 * step})
+    done = subprocess.run(
+        [TENSORBOARD, "-c", READ_EVENTS, str(folder / "tensorboard")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    points = json.loads(done.stdout.splitlines()[-1])
+    assert [(step, value) for step, value, _ in points] == [(n, 0.5 * n) for n in range(200)]
+    assert all(before - 1 <= at <= time.time() for _, _, at in points)

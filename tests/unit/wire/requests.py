@@ -1,0 +1,34 @@
+"""Requests and answers of the wire's tests, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sagemaker_byoc.local.wire.http import Request
+
+
+class Body:
+    def __init__(self, data):
+        self.data = data
+
+    async def __aiter__(self):
+        yield self.data
+
+    async def read(self, limit):
+        return self.data
+
+
+def request(method="POST", target="/", *, query="", body=b"", **headers):
+    """Header names with underscores for hyphens."""
+    return Request(
+        method=method,
+        target=target,
+        query_string=query,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+        body=Body(body),
+        id="request-1",
+    )
+
+
+def answer(handler, asked):
+    return asyncio.run(handler(asked))

@@ -1,0 +1,161 @@
+"""JSON 1.1 and query: requests to typed parameters, results and errors to bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from xml.etree import ElementTree as ET
+
+import pytest
+from tests.unit.wire.requests import answer, request
+
+from sagemaker_byoc.local.wire import json11, models, query
+from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.local.wire.service import Service
+
+TIME = datetime(2024, 5, 6, 7, 8, 9, 123000, tzinfo=UTC)
+
+
+class Recorder:
+    """An operation that keeps what it was given."""
+
+    def __init__(self, result):
+        self.result = result
+        self.given = None
+
+    async def __call__(self, parameters):
+        self.given = parameters
+        return self.result
+
+
+def json_call(operation, result, body, service="sagemaker"):
+    recorder = Recorder(result)
+    handler = json11.JsonService(Service(service, {operation: recorder}))
+    asked = request(
+        body=body, x_amz_target=f"X.{operation}", content_type="application/x-amz-json-1.1"
+    )
+    return recorder, answer(handler, asked)
+
+
+def test_times_are_seconds_and_nulls_are_left_out():
+    recorder, response = json_call(
+        "ListEndpoints",
+        {
+            "Endpoints": [
+                {
+                    "EndpointName": "e",
+                    "EndpointArn": "arn",
+                    "CreationTime": TIME,
+                    "LastModifiedTime": TIME,
+                    "EndpointStatus": "InService",
+                }
+            ],
+            "NextToken": None,
+        },
+        b'{"CreationTimeAfter": 1714979289.123, "NameContains": null, "Unknown": 1}',
+    )
+    assert recorder.given == {"CreationTimeAfter": TIME}
+    document = json.loads(response.body)
+    assert document["Endpoints"][0]["CreationTime"] == 1714979289.123
+    assert "NextToken" not in document
+    assert response.headers["x-amzn-RequestId"] == "request-1"
+    assert response.headers["Content-Type"] == "application/x-amz-json-1.1"
+
+
+def test_blobs_are_base64():
+    shape = models.service_model("ecr").operation_model("UploadLayerPart").input_shape
+    decoded = json11.decode(shape, {"layerPartBlob": "YWJj"})
+    assert decoded == {"layerPartBlob": b"abc"}
+    assert json11.encode(shape, decoded) == {"layerPartBlob": "YWJj"}
+
+
+def test_an_empty_body_is_no_parameters():
+    recorder, _ = json_call("ListTrainingJobs", {"TrainingJobSummaries": []}, b"")
+    assert recorder.given == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "START_ARRAY can not be converted to Structure"),
+        (b'{"MaxResults": "1"}', "STRING_VALUE can not be converted to Integer at 'MaxResults'"),
+        (b'{"MaxResults": true}', "TRUE_VALUE can not be converted to Integer"),
+        (b'{"NameContains": 1}', "NUMBER_VALUE can not be converted to String"),
+        (b'{"CreationTimeAfter": "soon"}', "not a time"),
+        (b'{"CreationTimeAfter": 1e30}', "not a time"),
+    ],
+)
+def test_a_body_of_another_type_is_a_serialization_exception(body, words):
+    with pytest.raises(AwsError) as found:
+        json_call("ListTrainingJobs", {}, body)
+    assert found.value.code == "SerializationException"
+    assert words in found.value.message
+
+
+def test_a_result_that_the_model_does_not_have_is_our_mistake():
+    with pytest.raises(TypeError, match="ListTrainingJobsResponse has no Jobs"):
+        json_call("ListTrainingJobs", {"Jobs": []}, b"{}")
+
+
+def test_an_operation_that_is_not_there_is_named_with_those_that_are():
+    handler = json11.JsonService(Service("ecr", {"B": Recorder({}), "A": Recorder({})}))
+    with pytest.raises(AwsError) as found:
+        asyncio.run(handler(request(x_amz_target="X.DeleteRepository")))
+    assert found.value.code == "UnknownOperationException"
+    assert "ecr:DeleteRepository" in found.value.message
+    assert found.value.message.endswith("A, B")
+
+
+def query_call(operation, result, body, service="iam"):
+    recorder = Recorder(result)
+    handler = query.QueryService(Service(service, {operation: recorder}))
+    response = answer(handler, request(body=body, content_type="application/x-www-form-urlencoded"))
+    return recorder, ET.fromstring(response.body)
+
+
+def test_a_form_is_read_by_the_model():
+    recorder, _ = query_call(
+        "SimulatePrincipalPolicy",
+        {},
+        b"Action=SimulatePrincipalPolicy&PolicySourceArn=arn:aws:iam::1:role/abcdefgh"
+        b"&ActionNames.member.1=s3:a&ActionNames.member.2=s3:b&MaxItems=5"
+        b"&ContextEntries.member.1.ContextKeyName=abcde"
+        b"&ContextEntries.member.1.ContextKeyValues.member.1=v",
+    )
+    assert recorder.given == {
+        "PolicySourceArn": "arn:aws:iam::1:role/abcdefgh",
+        "ActionNames": ["s3:a", "s3:b"],
+        "MaxItems": 5,
+        "ContextEntries": [{"ContextKeyName": "abcde", "ContextKeyValues": ["v"]}],
+    }
+
+
+def test_a_result_is_wrapped_and_has_the_request_id():
+    _, root = query_call(
+        "ListRolePolicies",
+        {"PolicyNames": ["a<b", "c"], "IsTruncated": False},
+        b"Action=ListRolePolicies&RoleName=r",
+    )
+    space = "{https://iam.amazonaws.com/doc/2010-05-08/}"
+    assert root.tag == f"{space}ListRolePoliciesResponse"
+    result = root.find(f"{space}ListRolePoliciesResult")
+    assert [found.text for found in result.iter(f"{space}member")] == ["a<b", "c"]
+    assert result.find(f"{space}IsTruncated").text == "false"
+    assert root.find(f".//{space}RequestId").text == "request-1"
+
+
+def test_a_number_that_is_none_is_malformed():
+    with pytest.raises(AwsError) as found:
+        query_call("ListRoles", {}, b"Action=ListRoles&MaxItems=many")
+    assert found.value.code == "MalformedInput"
+
+
+def test_an_error_says_whose_fault_it_is():
+    for status, kind in ((400, "Sender"), (500, "Receiver")):
+        response = query.render_error(request(), AwsError("Code", "a & b", status=status))
+        root = ET.fromstring(response.body)
+        assert root.findtext("Error/Type") == kind
+        assert root.findtext("Error/Message") == "a & b"
+        assert response.status == status
