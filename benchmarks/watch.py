@@ -5,6 +5,7 @@
 Writes watch.json beside itself. The table and the predictions are in watch.md.
 """
 
+# ruff: noqa: SLF001 - the hook is called by itself
 from __future__ import annotations
 
 import json
@@ -37,7 +38,7 @@ def hook_cost(modules: int, interval: int, steps: int, rules: str | None) -> dic
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
     with tempfile.TemporaryDirectory() as folder:
         watched = watch(net, rules=rules, save_interval=interval, folder=Path(folder))
-        watched.journal._say = lambda text: None
+        watched.journal._say = lambda _: None
         hook = watched._hook()
         losses = watched._losses
         loss = torch.ones(())

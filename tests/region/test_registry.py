@@ -121,7 +121,8 @@ def test_an_immutable_tag_is_not_overwritten(ecr, docker, image, region):
         refused = docker("push", uri, check=False)
         assert f"The image tag 'v1' already exists in the '{repository}' repository" in refused
     finally:
-        docker("rmi", "--force", uri, check=False)
+        images = docker("images", "--quiet", f"{host}/{repository}").split()
+        docker("rmi", "--force", *images, check=False)
 
 
 @pytest.mark.docker

@@ -63,9 +63,9 @@ NEW_SESSION = Fact(
     "NEW_SESSION", "session id", f"{_RUNTIME}.SessionIdOrNewSessionConstantHeader", "2026-11-23"
 )
 SESSION_PATTERN = Fact(
-    r"[a-zA-Z0-9](-*[a-zA-Z0-9])*",
+    r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*$",
     "regular expression",
-    f"{_RUNTIME}.SessionIdOrNewSessionConstantHeader.pattern",
+    f"{_RUNTIME}.SessionIdHeader.pattern",
     "2026-11-23",
 )
 SESSION_LENGTH = Fact(
@@ -73,7 +73,7 @@ SESSION_LENGTH = Fact(
 )
 ADAPTER_ID = Fact(
     "X-Amzn-SageMaker-Adapter-Identifier",
-    "header",
+    "header name",
     "model-hosting-container-standards 0.1.16: LoRA",
     "2026-11-23",
 )

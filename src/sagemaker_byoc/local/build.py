@@ -21,14 +21,14 @@ from sagemaker_byoc.contract import environment
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
 from sagemaker_byoc.contract.paths import DEFAULT_PROGRAM_DIR
-from sagemaker_byoc.local.engines import docker
+from sagemaker_byoc.local.engines import docker, packing
 from sagemaker_byoc.local.engines.process import ROOMS
 from sagemaker_byoc.local.errors import MachineError, RequestError
 from sagemaker_byoc.local.images import RecordedImages, Reference
 from sagemaker_byoc.local.wire.errors import AwsError
 
 BASES = {TRAIN_ARGUMENT.value: "byoc-train", SERVE_ARGUMENT.value: "byoc-serve"}
-_LEFT_BEHIND = shutil.ignore_patterns(*sorted(docker.SKIPPED))
+_LEFT_BEHIND = shutil.ignore_patterns(*sorted(packing.SKIPPED))
 _IMPORT_SECONDS = 60.0
 _BUILD_SECONDS = 3600.0
 
@@ -50,7 +50,7 @@ def record(build: Build, state: Path, interpreter: Path) -> str:
     reference = _reference(build.tag)
     _require_toolkit(interpreter, build.kind)
     images = RecordedImages(state)
-    folder = docker.program_folder(build.program)
+    folder = packing.program_folder(build.program)
     digest = _digest_of(folder, build.kind, build.entry_point or "", str(interpreter))
     place = images.program(digest)
     if not place.is_dir():
@@ -78,7 +78,7 @@ def build_image(build: Build) -> str:
     _reference(build.tag)
     base = BASES[build.kind]
     docker.require_image(base)
-    folder = docker.program_folder(build.program)
+    folder = packing.program_folder(build.program)
     with tempfile.TemporaryDirectory(prefix="byoc-build-") as scratch:
         context = Path(scratch)
         shutil.copytree(folder, context / "program", symlinks=True, ignore=_LEFT_BEHIND)
@@ -155,7 +155,7 @@ def _digest_of(folder: Path, *words: str) -> str:
 
 def _files(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in docker.SKIPPED)
+        folders[:] = sorted(name for name in folders if name not in packing.SKIPPED)
         for name in sorted(names):
-            if name not in docker.SKIPPED:
+            if name not in packing.SKIPPED:
                 yield Path(place, name)

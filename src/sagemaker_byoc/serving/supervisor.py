@@ -142,6 +142,7 @@ class Supervisor:
 
     def _drain(self, signals: SignalPipe) -> None:
         """First the front, with all its requests; then the workers, which have none left."""
+        self._selector.unregister(self._guests.channel)  # models neither come nor go any more
         if self._front is not None:
             processes.send(self._front, signal.SIGTERM)
             self._await_end(signals, [self._front], SERVE_DRAIN.value + 1)

@@ -54,7 +54,6 @@ def test_equals_the_service_model(name, fact):
 def test_header_is_the_models_own(name):
     """A header of InvokeEndpoint is spelt as the service model spells it."""
     fact = dict(FACTS)[name]
-    members = (
-        service_model("sagemaker-runtime").operation_model("InvokeEndpoint").input_shape.members
-    )
+    operation = service_model("sagemaker-runtime").operation_model("InvokeEndpoint")
+    members = {**operation.output_shape.members, **operation.input_shape.members}
     assert members[fact.source.rsplit(".", 1)[1]].serialization["name"] == fact.value

@@ -8,9 +8,10 @@ import tarfile
 import pytest
 
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.engines import docker
+from sagemaker_byoc.local.engines import packing
 from sagemaker_byoc.local.engines.container import ContainerSpec
-from sagemaker_byoc.local.engines.docker import DockerEngine, program_folder, write_tree
+from sagemaker_byoc.local.engines.docker import DockerEngine
+from sagemaker_byoc.local.engines.packing import program_folder, write_tree
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
 
@@ -64,7 +65,7 @@ def test_tree_is_copied_as_root_and_without_leftovers(tmp_path):
 
 def test_a_home_folder_is_no_program(tmp_path, monkeypatch):
     """Data by mistake is refused by size, with the cure."""
-    monkeypatch.setattr(docker, "PROGRAM_LIMIT", 10)
+    monkeypatch.setattr(packing, "PROGRAM_LIMIT", 10)
     (tmp_path / "data.bin").write_bytes(b"x" * 11)
     with pytest.raises(RequestError, match="--channel"):
         program_folder(tmp_path)

@@ -46,6 +46,16 @@ def test_children_in_sessions_of_their_own_go_too(any_engine, tmp_path):
     assert not [*inhabitants.find(wanted.tree)]
 
 
+def test_a_container_ends_with_its_first_process(any_engine, tmp_path):
+    """As in a PID namespace; a child that holds the log open does not hold up its end."""
+    wanted = spec(tmp_path, "setsid sleep 600 & echo last; exit 3")
+    container = any_engine.start(wanted)
+    assert [*container.lines()] == ["last"]
+    assert container.wait() == 3
+    assert not [*inhabitants.find(wanted.tree)]
+    container.close()
+
+
 def test_sweep_finds_what_a_killed_parent_left(any_engine, tmp_path):
     """Without a pid file: by the tree."""
     wanted = spec(tmp_path, "echo started; sleep 600")

@@ -61,6 +61,7 @@ def test_a_trailing_checksum_is_verified(server):
         ({"x-amz-meta-a": "x" * 2048}, "MetadataTooLarge"),
         ({"if-none-match": '"etag"'}, "NotImplemented"),
         ({"if-match": '"etag"'}, "NoSuchKey"),
+        ({"x-amz-tagging": "a=b"}, "NotImplemented"),
         ({"x-amz-expected-bucket-owner": "111122223333"}, "AccessDenied"),
     ],
 )

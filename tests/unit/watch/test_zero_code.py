@@ -101,7 +101,7 @@ def test_wrong_settings_cost_the_watch_only(container):  # noqa: F811
 @pytest.mark.slow
 def test_killed(container):  # noqa: F811
     """kill -9 leaves whole lines."""
-    text = script(1e6, steps=100_000).replace("print", "import os; print(os.getpid(),")
+    text = script(1e6, steps=100_000).replace("print(", "import os; print(os.getpid(), ")
     container.text(text, sagemaker_byoc_watch='{"save_interval": 1}')
     running = container.start()
     file = container.tree.output_data / "watch" / "findings.jsonl"

@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from sagemaker_byoc.contract import environment, http
 from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network
+from sagemaker_byoc.local.engines.packing import program_folder, write_tree
 from sagemaker_byoc.local.engines.reach import Reach
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
@@ -33,9 +32,6 @@ _QUICK = 60.0
 _COPY = 1800.0
 _COPIES = 4
 """At a time; each waits for the engine more than for the disk."""
-SKIPPED = frozenset({".git", ".venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"})
-PROGRAM_LIMIT = 256 * 2**20
-"""Bytes. A folder of code above it is a mistake more often than a program."""
 
 
 def client() -> str:
@@ -270,46 +266,3 @@ class DockerContainer:
     def close(self) -> None:
         with suppress(MachineError):
             run(["rm", "--force", "--volumes", self.spec.name])
-
-
-def write_tree(stream: IO[bytes], sources: Mapping[str, Path], without: Sequence[str] = ()) -> None:
-    """A tar of opt/ml on `stream`: folders relative to /opt/ml with what each holds.
-
-    The folders `without` are left out, and so is what programs carry around by accident.
-    """
-    top = DEFAULT_ROOT.relative_to("/")
-    left_out = frozenset(str(top / relative) for relative in without)
-
-    def of_program(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        return None if SKIPPED.intersection(Path(entry.name).parts) else _as_root(entry)
-
-    def of_tree(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        return None if entry.name in left_out else _as_root(entry)
-
-    with tarfile.open(fileobj=stream, mode="w|") as tar:
-        for relative, source in sources.items():
-            kind = of_program if relative == "code" else of_tree
-            tar.add(source, arcname=str(top / relative), filter=kind)
-
-
-def program_folder(program: Path) -> Path:
-    """`program`, if it is of a size that a program has."""
-    total = 0
-    for folder, folders, files in os.walk(program):
-        folders[:] = [name for name in folders if name not in SKIPPED]
-        total += sum(Path(folder, name).lstat().st_size for name in files)
-        if total > PROGRAM_LIMIT:
-            raise RequestError(
-                f"the program folder {program} holds over {PROGRAM_LIMIT >> 20} MiB",
-                cure="Name a folder that holds code only, and give data as a --channel",
-            )
-    return program
-
-
-def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    entry.uid = entry.gid = 0
-    entry.uname = entry.gname = "root"
-    if entry.isreg():
-        # Objects of a store are read-only; the container's copies of them are its own.
-        entry.mode |= 0o600
-    return entry

@@ -12,9 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sagemaker_byoc.contract import environment, lifecycle
@@ -109,12 +110,18 @@ class ProcessEngine:
         return sum(inhabitants.end(tree) for tree in trees)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ProcessContainer:
-    """A process group whose leader is the contract's command."""
+    """All processes that live in `tree`; it ends with the first, the contract's command."""
 
     process: subprocess.Popen[str]
     tree: Tree
+    _undertaker: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        # What the command leaves behind would hold the log open, and the container with it.
+        self._undertaker = threading.Thread(target=self._end_with_command, daemon=True)
+        self._undertaker.start()
 
     def lines(self) -> Iterator[str]:
         assert self.process.stdout is not None
@@ -150,10 +157,15 @@ class ProcessContainer:
 
     def close(self) -> None:
         """End what is left of it, in whatever group; a container leaves no process behind."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        inhabitants.end(self.tree)
+        if self.process.poll() is None:  # or its number may be another's by now
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        # Until nothing looks for inhabitants any more: the next container may have this tree.
+        self._undertaker.join()
+
+    def _end_with_command(self) -> None:
         self.process.wait()
+        inhabitants.end(self.tree)
 
 
 def _command(spec: ContainerSpec) -> list[str]:

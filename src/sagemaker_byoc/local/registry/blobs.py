@@ -11,6 +11,7 @@ import os
 import re
 import threading
 import uuid
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,11 @@ class UploadedBlob:
     def write(self, batch: list[bytes]) -> None:
         with open(self.path, "ab", buffering=0) as file:
             for data in batch:
-                view = memoryview(data)
-                while view:
-                    view = view[file.write(view) :]
+                try:
+                    _write_all(file, data)
+                except OSError:  # a full disk; the client may go on once there is room
+                    file.truncate(self.size)
+                    raise
                 self.size += len(data)
                 if self._sha256 is not None:
                     self._sha256.update(data)
@@ -131,3 +134,9 @@ class UploadedBlob:
         with open(self.path, "rb") as file:
             os.fchmod(file.fileno(), 0o444)
             os.fsync(file.fileno())
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,13 @@ from urllib.parse import quote
 from sagemaker_byoc.local.registry.blobs import UploadedBlob
 from sagemaker_byoc.local.registry.errors import RegistryError, blob_unknown, over_the_wire
 from sagemaker_byoc.local.registry.manifests import MAX_MANIFEST, Manifests
+from sagemaker_byoc.local.registry.replies import (
+    check_start,
+    created,
+    json_reply,
+    progress,
+    refusal,
+)
 from sagemaker_byoc.local.registry.repositories import Repositories
 from sagemaker_byoc.local.registry.tokens import Tokens
 from sagemaker_byoc.local.storage.conditions import parse_range
@@ -23,7 +29,6 @@ from sagemaker_byoc.local.wire.errors import AwsError
 from sagemaker_byoc.local.wire.http import Request, Response
 
 _NAME = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
-_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?(\d{1,19})-(\d{1,19})(?:/.*)?")
 _MOST_TAGS = 1000
 
 Answer: TypeAlias = Callable[[Request, str, str], Awaitable[Response]]
@@ -70,7 +75,7 @@ class RegistryHttp:
         try:
             response = await self._answer(request)
         except AwsError as error:
-            response = _refusal(over_the_wire(error))
+            response = refusal(over_the_wire(error))
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         if request.method == "HEAD" and isinstance(response.body, bytes):
             response.headers.setdefault("Content-Length", str(len(response.body)))
@@ -81,7 +86,7 @@ class RegistryHttp:
         self._authorize(request)
         path = request.path
         if path in {"/v2", "/v2/"}:
-            return _json({})
+            return json_reply({})
         for pattern, answers in self._routes:
             if found := pattern.fullmatch(path):
                 answer = answers.get(request.method)
@@ -122,14 +127,14 @@ class RegistryHttp:
         if mounted and source:
             found = await self._threads.run(self._mount, name, source, mounted)
             if found:
-                return _created(name, "blobs", mounted)
+                return created(name, "blobs", mounted)
         upload = await self._threads.run(self._blobs.begin)
         if "digest" in query:
             return await self._receive(request, name, upload, query["digest"])
-        return _progress(name, upload, 202)
+        return progress(name, upload, 202)
 
     async def _progress(self, _: Request, name: str, upload_id: str) -> Response:
-        return _progress(name, await self._upload(name, upload_id), 204)
+        return progress(name, await self._upload(name, upload_id), 204)
 
     async def _append(self, request: Request, name: str, upload_id: str) -> Response:
         upload = await self._upload(name, upload_id)
@@ -160,7 +165,7 @@ class RegistryHttp:
             raise RegistryError(
                 "BLOB_UPLOAD_INVALID", "another request is writing to this upload", status=409
             )
-        _check_start(request, name, upload)
+        check_start(request, name, upload)
         if digest is not None:
             self._blobs.path(digest)
         upload.busy = True
@@ -168,7 +173,7 @@ class RegistryHttp:
             rest = await self._threads.pump(request.body, upload.write)
             if digest is None:
                 await self._threads.run(upload.write, rest)
-                return _progress(name, upload, 202)
+                return progress(name, upload, 202)
 
             def finish(digest: str) -> None:
                 upload.write(rest)
@@ -176,7 +181,7 @@ class RegistryHttp:
                 self._repositories.link(name, digest)
 
             await self._threads.run(finish, digest)
-            return _created(name, "blobs", digest)
+            return created(name, "blobs", digest)
         finally:
             upload.busy = False
 
@@ -194,6 +199,7 @@ class RegistryHttp:
         path = self._blobs.path(digest)
         if not self._repositories.linked(name, digest):
             raise blob_unknown(digest)
+        self._repositories.link(name, digest)  # young again: a push may be about to name it
         size = path.stat().st_size
         headers = {
             "Content-Type": "application/octet-stream",
@@ -254,7 +260,7 @@ class RegistryHttp:
                 digest=reference if by_digest else None,
             ).digest
 
-        return _created(name, "manifests", await self._threads.run(put))
+        return created(name, "manifests", await self._threads.run(put))
 
     async def _tags(self, request: Request, name: str, _: str) -> Response:
         tags = sorted(await self._threads.run(self._repositories.tags, name))
@@ -263,63 +269,8 @@ class RegistryHttp:
             raise RegistryError("PAGINATION_NUMBER_INVALID", f"n is {count!r}, not a number")
         listed = [tag for tag in tags if tag > last]
         page = listed[: int(count)]
-        response = _json({"name": name, "tags": page})
+        response = json_reply({"name": name, "tags": page})
         if page and len(listed) > len(page):
             link = f"/v2/{name}/tags/list?n={count}&last={quote(page[-1])}"
             response.headers["Link"] = f'<{link}>; rel="next"'
         return response
-
-
-def _check_start(request: Request, name: str, upload: UploadedBlob) -> None:
-    header = request.headers.get("content-range")
-    if header is None:
-        return
-    found = _CONTENT_RANGE.fullmatch(header)
-    if found is None or int(found[1]) != upload.size:
-        error = RegistryError(
-            "BLOB_UPLOAD_INVALID",
-            f"Content-Range is {header!r}; the next byte is {upload.size}",
-            status=416,
-        )
-        error.headers = _progress(name, upload, 416).headers
-        raise error
-
-
-def _progress(name: str, upload: UploadedBlob, status: int) -> Response:
-    return Response(
-        status=status,
-        headers={
-            "Location": f"/v2/{name}/blobs/uploads/{upload.path.name}",
-            "Range": f"0-{max(upload.size - 1, 0)}",
-            "Docker-Upload-UUID": upload.path.name,
-            "Content-Length": "0",
-        },
-    )
-
-
-def _created(name: str, kind: str, digest: str) -> Response:
-    return Response(
-        status=201,
-        headers={
-            "Location": f"/v2/{name}/{kind}/{digest}",
-            "Docker-Content-Digest": digest,
-            "Content-Length": "0",
-        },
-    )
-
-
-def _json(document: object, status: int = 200) -> Response:
-    return Response(
-        status=status,
-        headers={"Content-Type": "application/json"},
-        body=json.dumps(document).encode(),
-    )
-
-
-def _refusal(error: RegistryError) -> Response:
-    body = {"errors": [{"code": error.code, "message": error.message}]}
-    response = _json(body, error.status)
-    response.headers.update(error.headers)
-    response.headers["Content-Type"] = "application/json"
-    response.headers.pop("Content-Length", None)
-    return response

@@ -28,6 +28,7 @@ _KEPT_HEADERS = (
     "x-amz-website-redirect-location",
 )
 _META = "x-amz-meta-"
+_LOST = ("x-amz-object-lock-", "x-amz-server-side-encryption-customer-")
 _MAX_METADATA = 2048
 _MAX_DELETES = 1000
 _MAX_DELETE_BODY = 8 << 20
@@ -160,7 +161,15 @@ class WriteRequests:
 
 
 def sent_attributes(headers: Mapping[str, str]) -> Attributes:
-    """Raises S3Error MetadataTooLarge."""
+    """Raises S3Error MetadataTooLarge, and NotImplemented for what would be lost in silence."""
+    for name in headers:
+        if name == "x-amz-tagging" or name.startswith(_LOST):
+            raise S3Error(
+                "NotImplemented",
+                f"This object store keeps nothing of what {name} asks for: leave it out",
+                status=501,
+                Header=name,
+            )
     metadata = {
         name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
     }

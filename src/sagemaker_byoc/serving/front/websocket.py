@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from gunicorn.asgi import websocket
 
+WAITING = 2
+"""Messages that wait to be received, before a conversation's own window; gunicorn lets 32 wait."""
+
 
 class FrontWebSocket(websocket.WebSocketProtocol):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn takes the mask off byte by byte: seconds for a large message, in which nobody else,
@@ -17,5 +20,6 @@ class FrontWebSocket(websocket.WebSocketProtocol):  # type: ignore[misc]  # guni
 
 
 def install() -> None:
-    """gunicorn looks the class up by its name when a connection asks for it."""
+    """gunicorn looks both up by their names for each connection."""
     websocket.WebSocketProtocol = FrontWebSocket
+    websocket.RECEIVE_QUEUE_HIGH_WATER = WAITING

@@ -6,6 +6,7 @@ A record is its length (8 bytes), the masked CRC-32C of that, the data, and its 
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import struct
@@ -13,14 +14,21 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from sagemaker_byoc.training.library.track.sink import Row
 
 POLYNOMIAL = 0x82F63B78
 MASK_DELTA = 0xA282EAD8
+SHORT = 16
+"""Bytes below which a loop is as fast."""
 VERSION = b"brain.Event:2"
+_FLOAT = struct.Struct("<f")
 
 
-def _make_table() -> tuple[int, ...]:
+@functools.cache
+def _table() -> tuple[int, ...]:
     table = []
     for byte in range(256):
         crc = byte
@@ -30,15 +38,29 @@ def _make_table() -> tuple[int, ...]:
     return tuple(table)
 
 
-_TABLE = _make_table()
+@functools.lru_cache(256)
+def _basis(size: int) -> npt.NDArray[np.uint32]:
+    """What each single bit of so many bytes adds to their CRC, which is linear over GF(2)."""
+    table = np.array(_table(), dtype=np.uint32)
+    bits = table[1 << np.arange(8)]
+    rows = [bits]
+    for _ in range(size - 1):
+        bits = table[bits & 0xFF] ^ (bits >> 8)  # one zero byte behind it
+        rows.append(bits)
+    return np.concatenate(rows[::-1])
 
 
-def crc32c(data: bytes, table: tuple[int, ...] = _TABLE) -> int:
+def crc32c(data: bytes) -> int:
     """Castagnoli's, as in RFC 3720, appendix B.4."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
+    if len(data) < SHORT:
+        crc, table = 0xFFFFFFFF, _table()
+        for byte in data:
+            crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+        return crc ^ 0xFFFFFFFF
+    found = np.frombuffer(data, dtype=np.uint8).copy()
+    found[:4] ^= 0xFF  # the same as starting with all ones
+    bits = np.unpackbits(found, bitorder="little").view(np.bool_)
+    return int(np.bitwise_xor.reduce(_basis(len(data))[bits])) ^ 0xFFFFFFFF
 
 
 def masked(data: bytes) -> int:
@@ -47,18 +69,27 @@ def masked(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF
 
 
+@functools.lru_cache(4096)
+def _head(size: int) -> bytes:
+    length = struct.pack("<Q", size)
+    return length + struct.pack("<I", masked(length))
+
+
 def record(data: bytes) -> bytes:
-    length = struct.pack("<Q", len(data))
-    return b"".join(
-        (length, struct.pack("<I", masked(length)), data, struct.pack("<I", masked(data)))
-    )
+    return b"".join((_head(len(data)), data, struct.pack("<I", masked(data))))
+
+
+@functools.lru_cache(4096)
+def _tag(name: str) -> bytes:
+    """All of a Summary.Value but the four bytes of its number."""
+    tag = _block(1, name.encode()) + b"\x15"
+    return b"\x0a" + _varint(len(tag) + 4) + tag
 
 
 def scalars(row: Row) -> bytes:
     """An Event: wall_time = 1, step = 2, summary = 5 of values with tag = 1, simple_value = 2."""
     values = b"".join(
-        _block(1, _block(1, name.encode()) + struct.pack("<Bf", 0x15, _float32(value)))
-        for name, value in row.values.items()
+        [_tag(name) + _FLOAT.pack(_float32(value)) for name, value in row.values.items()]
     )
     step = b"\x10" + _varint(row.step) if row.step else b""
     return struct.pack("<Bd", 0x09, row.time) + step + _block(5, values)
