@@ -19,10 +19,11 @@ def lines(
     *,
     limits: tuple[float, float] | None = None,
 ) -> str:
-    """One line a series over a common axis, without the points that are not finite."""
+    """One line a series of two points or more, without those that are not finite."""
     shown = {
         name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in series.items()
     }
+    shown = {name: points for name, points in shown.items() if len(points) > 1}
     points = [point for line in shown.values() for point in line]
     if not points:
         return ""
