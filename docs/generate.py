@@ -87,17 +87,17 @@ FINDINGS_HEAD = """# What `byoc check` finds
 
 Generated from `src/sagemaker_byoc/images/rules/` by `scripts/docs`; CI fails when it is stale.
 
-An **error** means that SageMaker refuses the image, that a job or an endpoint breaks, or that a secret
-would be shipped; with one the exit code is 1. A **warning** alone leaves it at 0. What a project lives
-with is named in its `pyproject.toml`, with the reason:
+An **error** means that SageMaker refuses the image, that a job or an endpoint breaks, or that a
+secret would be shipped; with one the exit code is 1. A **warning** alone leaves it at 0. What a
+project lives with is named in its `pyproject.toml`, with the reason:
 
 ```toml
 [tool.byoc.check]
 ignore = {IMG003 = "only for Graviton hosting"}
 ```
 
-`IMG`, `CUD` and `SEC` look at the image as it is stored. `TRN` and `SRV` come from containers that are
-started, used and stopped in the engine; nothing of the machine is mounted into them.
+`IMG`, `CUD` and `SEC` look at the image as it is stored. `TRN` and `SRV` come from containers that
+are started, used and stopped in the engine; nothing of the machine is mounted into them.
 """
 
 

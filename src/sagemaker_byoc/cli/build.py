@@ -8,7 +8,6 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import console, options, target
 from sagemaker_byoc.local import build
-from sagemaker_byoc.local.errors import RequestError
 
 HELP = "Make an image of a program: a Docker image, or a recorded program for --engine process."
 
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--state",
         type=Path,
         metavar="DIR",
-        help="process: the region's folder (default: that of `byoc local up`)",
+        help="process: the region's folder (default: that of `byoc local up`); docker has its own",
     )
     parser.add_argument(
         "--python",
@@ -49,8 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
         tag=arguments.tag,
     )
     if arguments.engine == "docker":
-        if arguments.state is not None:
-            raise RequestError("--state is for --engine process", cure="Leave it out")
         digest = build.build_image(wanted)
     else:
         state = target.state_folder(arguments)

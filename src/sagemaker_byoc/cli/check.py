@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read_ignored(path: Path) -> Mapping[str, str]:
-    """The rules that the project lives with, and why. Raises RequestError for one without a reason."""
+    """The rules the project lives with, and why. Raises RequestError for one without a reason."""
     try:
         with path.open("rb") as file:
             document = tomllib.load(file)

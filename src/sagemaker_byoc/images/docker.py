@@ -40,7 +40,10 @@ def run(
     environment: Mapping[str, str] | None = None,
     with_errors: bool = False,
 ) -> str:
-    """One command's standard output, `with_errors` the other too. Raises DockerError, or MachineError without an engine."""
+    """One command's standard output, `with_errors` the other too.
+
+    Raises DockerError where the engine refuses, MachineError where there is none.
+    """
     try:
         result = subprocess.run(
             [client(), *arguments],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from xml.etree import ElementTree as Xml
+from xml.etree import ElementTree as ET
 
 from sagemaker_byoc.images.findings import Finding, Severity
 
@@ -72,32 +72,32 @@ def as_junit(report: Report) -> str:
     for finding in report.findings:
         by_id[finding.id].append(finding)
     failed = [found for found in by_id.values() if _fails(found)]
-    suite = Xml.Element(
+    suite = ET.Element(
         "testsuite",
         name=f"byoc check {report.image}",
         tests=str(len(by_id)),
         failures=str(len(failed)),
     )
     for rule, found in by_id.items():
-        case = Xml.SubElement(suite, "testcase", classname="byoc.check", name=rule)
+        case = ET.SubElement(suite, "testcase", classname="byoc.check", name=rule)
         if found:
             _case(case, found)
-    Xml.indent(suite)
-    return Xml.tostring(suite, encoding="unicode", xml_declaration=True)
+    ET.indent(suite)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
 def _fails(found: Sequence[Finding]) -> bool:
     return any(one.severity is Severity.ERROR and not one.ignored for one in found)
 
 
-def _case(case: Xml.Element, found: Sequence[Finding]) -> None:
+def _case(case: ET.Element, found: Sequence[Finding]) -> None:
     lines = [
         f"{one.severity}: {one.what} ({one.where}). {one.why} fix: {one.fix}"
         + (f" ignored: {one.ignored}" if one.ignored else "")
         for one in found
     ]
     name = "failure" if _fails(found) else "system-out"
-    entry = Xml.SubElement(case, name)
+    entry = ET.SubElement(case, name)
     if name == "failure":
         entry.set("message", found[0].title)
     entry.text = "\n".join(lines)

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -37,8 +38,7 @@ def test_an_extended_header_of_a_gigabyte_is_not_read():
 def test_a_gzip_bomb_stops_at_the_limit():
     inflated = tar.Inflated(io.BytesIO(gzip.compress(bytes(10_000_000))), 1_000_000)
     with pytest.raises(HostileError, match="unpacks to more"):
-        while inflated.read(2**16):
-            pass
+        all(iter(lambda: inflated.read(2**16), b""))
 
 
 def test_an_archive_that_ends_early():
@@ -55,20 +55,16 @@ def test_too_many_entries(monkeypatch):
 
 @given(st.binary(max_size=2000))
 def test_no_bytes_lead_to_anything_but_a_refusal(data):
-    try:
+    with pytest.raises(ImageError):
         archive.read_stream(io.BytesIO(data), "x")
-    except ImageError as error:
-        assert error.cure
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), st.lists), st.text(max_size=5))
 def test_no_document_leads_to_anything_but_a_refusal(value, key):
     for document in ({"config": value, "layers": value}, {"manifests": value}, {key: value}):
-        try:
-            documents.parse_manifest(json.dumps(document).encode(), "x")
-            documents.parse_config(json.dumps(document).encode(), "x")
-        except ImageError as error:
-            assert error.cure
+        for parse in (documents.parse_manifest, documents.parse_config):
+            with suppress(ImageError):  # any other error fails the test
+                parse(json.dumps(document).encode(), "x")
 
 
 def test_long_names_and_links_are_read_as_the_standard_library_writes_them():

@@ -1,1 +1,1 @@
-"""The rules: each a small function over parsed data. docs/reference/findings.md is made from them."""
+"""The rules, each a small function over parsed data; docs/reference/findings.md is made of them."""

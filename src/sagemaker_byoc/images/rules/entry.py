@@ -117,7 +117,7 @@ RULES: tuple[Rule[Subject], ...] = (
         "IMG010",
         Severity.WARNING,
         "An init program is the whole ENTRYPOINT",
-        "SageMaker's guide warns of it: the init takes `train` or `serve` for the program to start.",
+        "SageMaker's guide warns of it: the init takes `train` or `serve` for the program.",
         'ENTRYPOINT ["tini", "--", "your-program"]',
         init,
     ),

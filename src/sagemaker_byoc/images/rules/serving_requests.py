@@ -35,10 +35,11 @@ def route(trial: ServingTrial) -> Iterator[Found]:
 
 def payload(trial: ServingTrial) -> Iterator[Found]:
     plain = trial.replies.get("plain")
-    if trial.with_payload and plain is not None and plain.status not in {0, 404, 405}:
-        if not plain.works:
-            said = plain.body[:200].decode(errors="replace").strip()
-            yield Found(f"{plain.status}: {said}", _ROUTE)
+    if not trial.with_payload or plain is None or plain.status in {0, 404, 405}:
+        return
+    if not plain.works:
+        said = plain.body[:200].decode(errors="replace").strip()
+        yield Found(f"{plain.status}: {said}", _ROUTE)
 
 
 def charset(trial: ServingTrial) -> Iterator[Found]:
@@ -141,7 +142,7 @@ RULES: tuple[Rule[ServingTrial], ...] = (
         "SRV010",
         Severity.WARNING,
         "A body that is too large cuts the connection",
-        "The caller sees an error of the network and tries again, where 413 would say what is wrong.",
+        "The caller sees an error of the network and tries again; 413 would say what is wrong.",
         "Answer 413 and read on, or close after a pause",
         too_large,
     ),
@@ -165,7 +166,7 @@ RULES: tuple[Rule[ServingTrial], ...] = (
         "SRV013",
         Severity.WARNING,
         "Replies carry no Content-Type",
-        "Data capture keeps such replies as base64, and the next container of a pipeline gets none.",
+        "Data capture keeps such replies as base64; the next container of a pipeline gets no type.",
         "Set Content-Type on every reply",
         content_type,
     ),

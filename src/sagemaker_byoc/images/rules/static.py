@@ -94,8 +94,8 @@ RULES: tuple[Rule[Subject], ...] = (
         "IMG002",
         Severity.ERROR,
         "The tag names an index",
-        "SageMaker does not choose from an index, even of one platform; attestations, which BuildKit "
-        "adds by default, always make one.",
+        "SageMaker does not choose from an index, even of one platform; attestations, which "
+        "BuildKit adds by default, always make one.",
         _BUILD,
         index,
     ),

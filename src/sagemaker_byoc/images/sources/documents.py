@@ -10,7 +10,7 @@ from typing import TypeAlias
 from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.model import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, Config
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 DOCUMENT_LIMIT = 8 * 2**20
 """Bytes; ECR takes manifests of up to 4 MiB."""

@@ -31,7 +31,7 @@ class Reply:
         return 200 <= self.status < 300
 
 
-def send(
+def send(  # noqa: PLR0913 - what a request consists of
     port: int,
     method: str,
     path: str,

@@ -1,4 +1,4 @@
-"""A few clients at once: is /ping answered meanwhile, and does SIGTERM lose what was asked before?"""
+"""A few clients at once: is /ping answered meanwhile, does SIGTERM lose what was asked before?"""
 
 from __future__ import annotations
 

@@ -112,10 +112,10 @@ class Metrics:
         self._names.update(dict.fromkeys(line))
         for number, row in rows:
             show_losses(number, row)
-        self.on_rows([*rows[:-1], (step, {**last, **about})])
+        rows[-1] = (step, {**last, **about})
         print(format_line(line), file=self._stream or sys.stdout, flush=True)
-        self._append([{"step": number, **row} for number, row in rows[:-1]])
-        self._append([{"step": step, **last, **about}])
+        self._append([{"step": number, **row} for number, row in rows])
+        self.on_rows(rows)
         self._kept.clear()
         self._amounts = dict.fromkeys(self._amounts, 0)
         self._start = time.perf_counter()

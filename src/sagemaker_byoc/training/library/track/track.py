@@ -73,6 +73,8 @@ class Track(Metrics):
         self._last: dict[str, float] = {}
         self._folder = self.file.parent
         self._is_closed = False
+        self._is_busy = False
+        self._signal: int | None = None
         self._mlflow: MlflowSink | None = None
         self._sinks: list[Sink] = self._make_sinks(process.tree) if self.is_writer else []
         self._former: Any = None
@@ -83,9 +85,13 @@ class Track(Metrics):
     def log(
         self, step: int, values: Mapping[str, Value], *, tokens: int = 0, samples: int = 0
     ) -> None:
+        self._is_busy = True
         if self.is_writer:
             self._times.append(time.time())
         super().log(step, values, tokens=tokens, samples=samples)
+        self._is_busy = False
+        if self._signal is not None:
+            self._end_by(self._signal)
 
     def artifact(self, name: str, value: str | os.PathLike[str]) -> None:
         """Remember a file, with its SHA-256, or an address."""
@@ -200,6 +206,12 @@ class Track(Metrics):
         self._former = None
 
     def _on_sigterm(self, number: int, _frame: FrameType | None) -> None:
+        if self._is_busy:  # half of a step is written: the other half first
+            self._signal = number
+        else:
+            self._end_by(number)
+
+    def _end_by(self, number: int) -> None:
         self.close(STOPPED, seconds=SIGTERM_SECONDS)
         os.kill(os.getpid(), number)  # as if we had not been there
 
