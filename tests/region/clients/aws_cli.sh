@@ -38,12 +38,12 @@ aws sagemaker create-endpoint-config --endpoint-config-name "$job" --production-
 aws sagemaker create-endpoint --endpoint-name "$job" --endpoint-config-name "$job" >&2
 aws sagemaker wait endpoint-in-service --endpoint-name "$job"
 
-answer=$(mktemp)
-body=$(head -n 1 "$data/test/digits.csv" | sed 's/^[^,]*,/[[/; s/$/]]/')
+answer=$(mktemp) body=$(mktemp)
+head -n 1 "$data/test/digits.csv" | sed 's/^[^,]*,/[[/; s/$/]]/' > "$body"
 aws sagemaker-runtime invoke-endpoint --endpoint-name "$job" --content-type application/json \
-  --accept application/json --cli-binary-format raw-in-base64-out --body "$body" "$answer" >&2
+  --accept application/json --body "fileb://$body" "$answer" >&2
 cat "$answer"
-rm -f "$answer"
+rm -f "$answer" "$body"
 aws sagemaker delete-endpoint --endpoint-name "$job"
 aws sagemaker wait endpoint-deleted --endpoint-name "$job"
 aws s3 rb --force "s3://$bucket" >&2

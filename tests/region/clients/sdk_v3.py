@@ -5,6 +5,7 @@ source code, or "-" for the program that the image holds. Prints one JSON object
 """
 
 import json
+import logging
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ from sagemaker.train import ModelTrainer
 
 TRAIN_IMAGE, SERVE_IMAGE, DATA, SOURCE = sys.argv[1:5]
 ROLE = os.environ["SAGEMAKER_ROLE"]
+logging.basicConfig(level=logging.INFO)  # SDK 3 logs what a job prints, and sets up no handler
 
 trainer = ModelTrainer(
     training_image=TRAIN_IMAGE,
