@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CLIENTS = Path(__file__).parent / "clients"
 ENVIRONMENTS = os.environ.get("BYOC_CLIENTS")
+DOCKER = os.environ.get("DOCKER", "docker")
 DEADLINE = 600  # seconds; SDK 2 alone waits 30 s between two looks at an endpoint
 
 pytestmark = [
@@ -70,7 +71,7 @@ def run(region, environment, program, *words):
     folder = Path(str(ENVIRONMENTS)) / environment / "bin"
     start = [folder / "python"] if program.endswith(".py") else ["sh"]
     command = [*start, CLIENTS / program, *map(str, words)]
-    environ = dict(region, PATH=f"{folder}:{region['PATH']}")
+    environ = dict(region, PATH=f"{folder}:{region['PATH']}", DOCKER=DOCKER)
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=DEADLINE, env=environ
     )
@@ -102,3 +103,26 @@ def test_aws_cli(region, digits):
     assert 0 <= found[0]["digit"] <= 9
     assert "epoch=2" in log
     assert "model.pt" in log
+
+
+@pytest.mark.docker
+def test_aws_cli_pushes_with_docker(region):
+    """`ecr get-login-password | docker login`, `docker push`, and back."""
+    name = f"byoc-test-{os.getpid()}"
+    data = subprocess.run(
+        ["tar", "--create", "--file", "-", str(CLIENTS)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    command = [DOCKER, "import", "-", name]
+    subprocess.run(command, input=data.stdout, check=True, timeout=60, capture_output=True)
+    try:
+        registry = region["AWS_ENDPOINT_URL"].removeprefix("http://")
+        found, _ = run(region, "cli", "aws_ecr.sh", name, registry)
+    finally:
+        subprocess.run(
+            [DOCKER, "rmi", "--force", name], check=True, timeout=60, capture_output=True
+        )
+    assert found["imageTags"] == ["1"]
+    assert found["imageManifestMediaType"].endswith("docker.distribution.manifest.v2+json")
