@@ -5,23 +5,13 @@ Where the two differ, DIFFERENCES says how, and who is nearer to S3.
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import time
-import urllib.request
-
 import pytest
 from botocore.exceptions import ClientError
+from tests.region import oracle
 
 from sagemaker_byoc.local.client import make_client
 
-PYTHON = os.environ.get("BYOC_MOTO_PYTHON")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(PYTHON is None, reason="BYOC_MOTO_PYTHON: see scripts/moto-env"),
-]
+pytestmark = [pytest.mark.slow, oracle.needed]
 
 B = {"Bucket": "bucket"}
 SOURCE = {"Bucket": "bucket", "Key": "a/b c"}
@@ -178,21 +168,8 @@ _PASSING = {
 
 @pytest.fixture(scope="module")
 def moto():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [PYTHON, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60
-        while not _answers(url):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+    with oracle.running() as url:
         yield make_client("s3", url, region="us-east-1")
-    finally:
-        process.kill()
-        process.wait(timeout=30)
 
 
 def test_answers_agree_with_moto(region, moto):
@@ -264,11 +241,3 @@ def _label(operation, parameters):
         if key not in {"Body", "Delete"} and (key, value) != ("Bucket", "bucket")
     )
     return " ".join([operation, *shown])
-
-
-def _answers(url):
-    try:
-        with urllib.request.urlopen(f"{url}/moto-api/", timeout=1):
-            return True
-    except OSError:
-        return False

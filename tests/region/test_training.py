@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
-from sagemaker_byoc.local.build import Build, record
+from sagemaker_byoc.local.build import Recording, record
 
 BUCKET = "training-data"
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -177,7 +177,7 @@ def test_driver_as_the_sdks_send_it(sagemaker, s3, request_of):
 @pytest.mark.slow
 def test_digits_on_two_hosts(sagemaker, s3, request_of, region, tmp_path):
     """The example's own program, recorded as an image, trains over two hosts."""
-    program = Build(kind="train", program=EXAMPLES / "digits", entry_point=None, tag="digits")
+    program = Recording(kind="train", program=EXAMPLES / "digits", entry_point=None, tag="digits")
     record(program, region.state, Path(sys.executable))
     data = tmp_path / "data"
     subprocess.run([sys.executable, EXAMPLES / "digits/make_data.py", data], check=True)

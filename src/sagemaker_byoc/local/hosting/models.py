@@ -46,7 +46,8 @@ class Models:
         names = [each["ContainerHostname"] for each in containers if "ContainerHostname" in each]
         if len(set(names)) != len(names):
             raise invalid("Each ContainerHostname of a model must be another")
-        document = {key: value for key, value in asked.items() if key != "Tags"}
+        document = {"EnableNetworkIsolation": False, **asked}
+        document.pop("Tags", None)
         document |= {"ModelArn": self.catalog.arn(name), "CreationTime": now()}
         self.catalog.add(name, document, asked.get("Tags", ()))
         return {"ModelArn": document["ModelArn"]}
