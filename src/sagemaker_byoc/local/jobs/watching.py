@@ -12,6 +12,9 @@ from sagemaker_byoc.local.jobs.record import Document, Status
 
 HOLD = 5.0
 """Seconds at most. Clients give an answer 60, and some do other things between two polls."""
+SETTLE = 2.0
+"""Seconds at most that news of a running job are held, since the job may end meanwhile: SDK 3
+sleeps 5 s after each answer that says that a job runs, however short that job is."""
 REMEMBERED = 4096
 """Looks, of all clients together; a forgotten one costs its client an early answer."""
 
@@ -42,15 +45,17 @@ class Watch:
                 self._loop.call_soon_threadsafe(self._wake, name)
 
     async def see(self, client: str, name: str, read: Callable[[], Document]) -> Document:
-        """The document: at once where it is news to `client`, or else when it has changed.
+        """The document: at once where `client` asks for the first time, else when it has changed.
 
         A client without a name gets it at once. `read` may raise; so does this.
         """
         document = read()
-        if WAITS.get():
-            document = await self._end(name, document, read)
-        elif client and self._looks.get((client, name)) == look_at(document):
-            document = await self._next(name, document, read, HOLD)
+        if WAITS.get():  # a waiter of botocore sleeps two minutes if the job has not ended
+            document = await self._end(name, document, read, WAITER_SECONDS)
+        elif client and (former := self._looks.get((client, name))) is not None:
+            if former == look_at(document):
+                document = await self._next(name, document, read, HOLD)
+            document = await self._end(name, document, read, SETTLE)
         if client:
             self._looks[client, name] = look_at(document)
             self._looks.move_to_end((client, name))
@@ -58,10 +63,12 @@ class Watch:
                 self._looks.popitem(last=False)
         return document
 
-    async def _end(self, name: str, document: Document, read: Callable[[], Document]) -> Document:
-        """For a waiter, which sleeps two minutes if the job has not ended."""
+    async def _end(
+        self, name: str, document: Document, read: Callable[[], Document], seconds: float
+    ) -> Document:
+        """Of a job that has ended, or as it is by then."""
         assert self._loop is not None
-        deadline = self._loop.time() + WAITER_SECONDS
+        deadline = self._loop.time() + seconds
         while not Status(document["TrainingJobStatus"]).has_ended:
             left = deadline - self._loop.time()
             if left <= 0:
