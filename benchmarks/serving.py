@@ -1,10 +1,12 @@
-"""Our server beside the same model in a bare gunicorn ASGI application and in FastAPI + uvicorn.
+"""Our server beside the same model in a bare gunicorn ASGI application, and in other servers.
 
-Run: .venv/bin/python benchmarks/serving.py --peers FOLDER   (writes serving.json beside itself)
+Run: .venv/bin/python benchmarks/serving.py --peers FOLDER --packaged FOLDER
+(writes serving.json beside itself)
 
-FOLDER is a site-packages folder that holds fastapi and uvicorn[standard]; without it these rows are
-left out. The client is wrk, on the same machine. Rounds go through all servers, so that a busy
-neighbour meets them all; server CPU per request is what moves least.
+The first folder is a site-packages folder that holds fastapi and uvicorn[standard]; the second has
+an environment for each of serving_apps/packaged. Without them these rows are left out. The client
+is wrk, on the same machine. Rounds go through all servers, so that a busy neighbour meets them all;
+server CPU per request is what moves least.
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 APPS = HERE / "serving_apps"
-sys.path.insert(0, str(APPS))
+sys.path[:0] = [str(APPS), str(HERE)]
 import workload  # noqa: E402
+from serving_servers import Server, servers  # noqa: E402
 
 CONNECTIONS = (1, 16, 64)
 TICK = os.sysconf("SC_CLK_TCK")
@@ -45,32 +47,6 @@ end
 """
 
 
-@dataclass
-class Server:
-    """A command; `{port}` is filled in."""
-
-    name: str
-    command: list[str]
-    environ: dict[str, str] = field(default_factory=dict)
-
-
-def servers(peers: str | None) -> list[Server]:
-    python = sys.executable
-    ours = [python, "-m", "sagemaker_byoc.serving", "serve"]
-    bare = [python, "-m", "gunicorn", "--no-control-socket", "--log-level", "warning"]
-    bare += ["-k", "asgi", "-w", "2", "--bind", "127.0.0.1:{port}", "raw:app"]
-    found = [
-        Server("ours", ours),
-        Server("ours, no batches", ours, {"BYOC_BATCH": "1"}),
-        Server("bare ASGI, model inline, 2 processes", bare),
-    ]
-    if peers:
-        uvicorn = [python, "-m", "uvicorn", "fast:app", "--port", "{port}", "--workers", "2"]
-        quiet = ["--no-access-log", "--log-level", "warning"]
-        found.append(Server("FastAPI + uvicorn, 2 processes", [*uvicorn, *quiet], {"PEERS": peers}))
-    return found
-
-
 @contextmanager
 def running(
     server: Server, name: str, port: int, handlers: str | None = None
@@ -82,12 +58,11 @@ def running(
             shutil.copy(path, code)
         if handlers is not None:
             (code / "inference.py").write_text(handlers)
-        paths = [str(APPS), *filter(None, [server.environ.get("PEERS")])]
         environ = {
             **os.environ,
             "WORKLOAD": name,
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONPATH": os.pathsep.join([str(APPS), *server.paths]),
             "SAGEMAKER_BASE_DIR": folder,
             "SAGEMAKER_BIND_TO_PORT": str(port),
             "BYOC_BIND_HOST": "127.0.0.1",
@@ -225,6 +200,7 @@ def cells(server: str, rows: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peers")
+    parser.add_argument("--packaged", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--workloads", default="w1,w2,w3,w4")
     parser.add_argument("--rounds", type=int, default=3)
@@ -235,8 +211,8 @@ def main() -> None:
     port = 18300
     for _ in range(options.rounds):
         for name in options.workloads.split(","):
-            for server in servers(options.peers):
-                if options.only in server.name:
+            for server in servers(options.peers, options.packaged):
+                if options.only in server.name and name in server.workloads:
                     port += 1
                     rows.append(measure(server, name, port, options.seconds))
                     print(
