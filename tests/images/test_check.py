@@ -75,7 +75,7 @@ def test_a_plain_web_service(foreign, tmp_path):
 
 
 def test_shell_form(foreign, tmp_path):
-    limits = ["--train-timeout", "5", "--startup-timeout", "5"]
+    limits = ["--train-timeout", "5", "--startup-timeout", "20"]
     code, report = check(foreign["shell"], "--train", "--serve", *limits, cwd=tmp_path)
     assert code == 1
     assert {"IMG006", "IMG011", "IMG012", "IMG013", "SEC001", "TRN007", "SRV022"} == ids(report)
@@ -87,7 +87,7 @@ def test_a_server_on_the_wrong_port_is_told_where_it_listens(foreign, tmp_path):
     (tmp_path / "serve").chmod(0o755)
     (tmp_path / "Dockerfile").write_text(f"FROM {foreign['fastapi']}\nCOPY serve /usr/bin/serve\n")
     docker("build", "--quiet", "--tag", "byoc-foreign-port", str(tmp_path), timeout=600)
-    code, report = check("byoc-foreign-port", "--startup-timeout", "5", cwd=tmp_path)
+    code, report = check("byoc-foreign-port", "--startup-timeout", "20", cwd=tmp_path)
     assert code == 1
     (finding,) = [finding for finding in report["findings"] if finding["id"] == "SRV003"]
     assert "127.0.0.1:8000" in finding["what"]
