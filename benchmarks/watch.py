@@ -9,6 +9,7 @@ Writes watch.json beside itself. The table and the predictions are in watch.md.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -89,6 +90,7 @@ def main() -> None:
     result = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} thread",
         "torch": torch.__version__,
+        "load": round(os.getloadavg()[0], 1),
         "hook": [
             hook_cost(42, 500, STEPS, None),
             hook_cost(200, 500, STEPS, None),

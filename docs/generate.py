@@ -8,6 +8,8 @@ import pkgutil
 import sys
 from pathlib import Path
 
+import commands
+import launch_settings
 import operations
 
 import sagemaker_byoc.contract
@@ -110,8 +112,10 @@ def findings_page() -> str:
 
 
 PAGES = {
+    "commands.md": commands.page,
     "contract.md": page,
     "findings.md": findings_page,
+    "launch-settings.md": launch_settings.page,
     "region-operations.md": operations.page,
 }
 

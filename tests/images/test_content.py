@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ MODULES = {
         "absent": ["training", "local", "cli", "pip", "boto3", "botocore", "sagemaker_training"],
     },
 }
+SIZES = json.loads((Path(__file__).parent / "sizes.json").read_text())
 ROOMS = ("contract", "training", "serving", "local", "cli")
 SECRETS = ("SECRET", "TOKEN", "PASSWORD", "CREDENTIAL", "AWS_", "_KEY")
 
@@ -81,6 +84,35 @@ def test_everything_is_compiled_and_readable_for_any_user(kind: str, inside: Ins
         print(json.dumps([len(ours) > 10, bare, closed]))
     """
     assert inside(kind, program) == [True, [], []]
+
+
+def test_what_torch_does_not_need_stays_below_its_ceiling(kind: str, inside: Inside) -> None:
+    """All of /opt, less torch, what torch requires, and numpy: as they lie in the same image.
+
+    Whoever raises a ceiling says why in benchmarks/images.md.
+    """
+    program = """if True:
+        import json, os, re
+        from importlib import metadata
+        needed, names = {}, ["torch", "numpy"]
+        while names:
+            name = names.pop()
+            try:
+                found = metadata.distribution(name)
+            except metadata.PackageNotFoundError:
+                continue  # for another platform
+            if found.name not in needed:
+                places = [found.locate_file(file) for file in found.files]
+                needed[found.name] = sum(os.lstat(p).st_size for p in places if os.path.lexists(p))
+                wishes = [wish for wish in found.requires or () if "extra ==" not in wish]
+                names += [re.match(r"[\\w.-]+", wish)[0] for wish in wishes]
+        everything = sum(os.lstat(os.path.join(at, name)).st_size
+                         for at, _, names in os.walk("/opt") for name in names)
+        print(json.dumps([sorted(needed), everything - sum(needed.values())]))
+    """
+    needed, overhead = inside(kind, program)
+    assert {"torch", "numpy", "sympy"} <= set(needed)
+    assert overhead <= SIZES["overhead_bytes"][kind], f"{overhead / 1e6:.1f} MB"
 
 
 def test_no_secrets(kind: str, inside: Inside, images: dict[str, dict[str, Any]]) -> None:

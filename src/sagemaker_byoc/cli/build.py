@@ -1,58 +1,202 @@
-"""`byoc build`: an image of a program, for the engine that will run it."""
+"""`byoc build`: an image of a program, for Docker or for the engine without it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from sagemaker_byoc.cli import console, options, target
-from sagemaker_byoc.local import build
+from sagemaker_byoc.cli import arguments as types
+from sagemaker_byoc.cli import console, options, settings, target
+from sagemaker_byoc.images.building import bare, builders
+from sagemaker_byoc.images.building.run import AUTO, PROGRESS, BuildRequest, Built, build
+from sagemaker_byoc.images.project import name_of
+from sagemaker_byoc.local.build import Recording, record
+from sagemaker_byoc.local.errors import RequestError
 
-HELP = "Make an image of a program: a Docker image, or a recorded program for --engine process."
+HELP = "Make an image of a program: linux/amd64, Docker's media types, named by its content."
+_IMAGE_ONLY = ("file", "build_arg", "builder", "label", "no_cache", "pull")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=[*build.BASES], help="what the image is for")
-    parser.add_argument("program", type=Path, metavar="PROGRAM", help="its folder, or its file")
+    parser.add_argument("kind", choices=settings.KINDS, help="what the image is for")
     parser.add_argument(
-        "-t", "--tag", required=True, metavar="NAME", help="REPOSITORY or REPOSITORY:TAG"
+        "program",
+        type=Path,
+        nargs="?",
+        metavar="PROGRAM",
+        help="a folder with a Dockerfile, or a folder or file of code, which then goes on top of "
+        "the toolkit's own image (default: what [tool.byoc] of ./pyproject.toml says)",
     )
+    parser.add_argument(
+        "-t",
+        "--tag",
+        metavar="NAME",
+        help="REPOSITORY[:TAG] (default: the project's name and train or serve; "
+        "a tag of the commit and the content, and latest)",
+    )
+    parser.add_argument("--json", action="store_true", help="one object, for programs")
     parser.add_argument(
         "--engine",
         choices=options.ENGINES,
-        default="process",
-        help="process: a copy of the program, recorded in --state (default); docker: an image",
+        help="docker: an image (default); process: a copy of the program, recorded in --state",
     )
-    parser.add_argument(
+    image = parser.add_argument_group("for an image")
+    image.add_argument(
+        "-f",
+        "--file",
+        type=Path,
+        metavar="FILE",
+        help="(default: Dockerfile.train or Dockerfile.serve)",
+    )
+    image.add_argument(
+        "--build-arg",
+        type=types.pair,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="such as BASE=IMAGE or TORCH=cuda; may be repeated",
+    )
+    image.add_argument("--label", type=types.pair, action="append", default=[], metavar="KEY=VALUE")
+    image.add_argument(
+        "--builder", choices=builders.NAMES, help="(default: the best there is, BuildKit first)"
+    )
+    image.add_argument(
+        "--progress",
+        choices=PROGRESS,
+        default=AUTO,
+        help="auto: redrawn in a terminal, plain lines elsewhere; quiet: after a failure only",
+    )
+    image.add_argument("--no-cache", action="store_true", help="build every line anew")
+    image.add_argument("--pull", action="store_true", help="look for a newer base image")
+    image.add_argument(
+        "--timeout", type=types.seconds(86400), default=3600.0, metavar="SECONDS", help="(3600)"
+    )
+    process = parser.add_argument_group("for --engine process")
+    process.add_argument(
         "--state",
         type=Path,
         metavar="DIR",
-        help="process: the region's folder (default: that of `byoc local up`); docker has its own",
+        help="the region's folder (default: that of `byoc local up`)",
     )
-    parser.add_argument(
+    process.add_argument(
         "--python",
         type=Path,
         default=Path(sys.executable),
         metavar="FILE",
-        help="process: the Python that will run it (default: this one)",
+        help="the Python that will run it (default: this one)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    program = options.parse_program(arguments.program)
-    wanted = build.Build(
+    folder: Path | None = arguments.program
+    place = folder if folder is not None and folder.is_dir() else Path()
+    project = settings.read(place)
+    # A region's folder is the process engine's: Docker has a store of its own.
+    engine = arguments.engine or ("docker" if arguments.state is None else "process")
+    if engine == "process":
+        return _record(arguments, project)
+    with _request(arguments, place, project) as request:
+        built = build(request, console.step, console.detail)
+    _tell(built, arguments)
+    return 0
+
+
+def _tell(built: Built, arguments: argparse.Namespace) -> None:
+    console.step(f"{built.image} is {built.id} ({built.seconds:.1f} s)")
+    if not arguments.json:
+        console.result(built.image)
+        return
+    console.document(
+        {
+            "image": built.image,
+            "id": built.id,
+            "kind": arguments.kind,
+            "engine": built.builder.name if built.builder.is_daemonless else "docker",
+            "tags": list(built.tags),
+            "content": built.content,
+            "commit": built.commit,
+            "builder": {"name": built.builder.name, "version": built.builder.version},
+            "seconds": round(built.seconds, 3),
+        }
+    )
+
+
+@contextmanager
+def _request(
+    arguments: argparse.Namespace, place: Path, project: settings.Project | None
+) -> Iterator[BuildRequest]:
+    """Of a folder with a Dockerfile; of a program without one for as long as its folder is."""
+    kind = arguments.kind
+    known = _known(project, kind)
+    given = options.parse_pairs("--build-arg", arguments.build_arg)
+    request = BuildRequest(
+        context=place,
+        dockerfile=arguments.file or known.dockerfile or place / f"Dockerfile.{kind}",
+        tag=arguments.tag or f"{_name(project, place)}-{kind}",
+        source=place,
+        arguments={**(project.arguments if project else {}), **given},
+        labels=options.parse_pairs("--label", arguments.label),
+        builder=arguments.builder,
+        progress=arguments.progress,
+        cache=not arguments.no_cache,
+        pull=arguments.pull,
+        seconds=arguments.timeout,
+    )
+    is_file = arguments.program is not None and not arguments.program.is_dir()
+    if arguments.file is not None or (request.dockerfile.is_file() and not is_file):
+        yield request
+        return
+    program = options.parse_program(options.required(arguments.program or known.program, kind))
+    with bare.prepared(kind, program.folder.resolve(), program.entry_point) as context:
+        yield replace(
+            request,
+            context=context.folder,
+            dockerfile=context.dockerfile,
+            tag=arguments.tag or f"{_name(project, program.folder)}-{kind}",
+            source=program.folder,
+            arguments=given,
+            bases=(context.base,),
+        )
+
+
+def _record(arguments: argparse.Namespace, project: settings.Project | None) -> int:
+    for name in _IMAGE_ONLY:
+        if getattr(arguments, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise RequestError(
+                f"{flag} is for an image, and --engine process makes none",
+                cure=f"Leave out {flag}, or build with --engine docker",
+            )
+    program = options.parse_program(
+        options.required(
+            arguments.program or _known(project, arguments.kind).program, arguments.kind
+        )
+    )
+    recording = Recording(
         kind=arguments.kind,
         program=program.folder.resolve(),
         entry_point=program.entry_point,
-        tag=arguments.tag,
+        tag=arguments.tag or f"{_name(project, program.folder)}-{arguments.kind}",
     )
-    if arguments.engine == "docker":
-        digest = build.build_image(wanted)
+    state = target.state_folder(arguments)
+    # Not resolved: a venv's python is a link, and the venv is found by the link's place.
+    digest = record(recording, state, arguments.python.absolute())
+    console.step(f"image {recording.tag} (process), recorded in {state}")
+    if arguments.json:
+        members = {"image": recording.tag, "id": digest, "kind": recording.kind}
+        console.document(members | {"engine": "process", "state": str(state)})
     else:
-        state = target.state_folder(arguments)
-        # Not resolved: a venv's python is a link, and the venv is found by the link's place.
-        digest = build.record(wanted, state, arguments.python.absolute())
-    console.step(f"image {arguments.tag} ({arguments.engine})")
-    console.result(digest)
+        console.result(digest)
     return 0
+
+
+def _known(project: settings.Project | None, kind: str) -> settings.Program:
+    return settings.Program() if project is None else project.programs[kind]
+
+
+def _name(project: settings.Project | None, folder: Path) -> str:
+    return project.name if project is not None and project.name else name_of(folder)

@@ -7,7 +7,8 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from sagemaker_byoc.cli import console, options
+from sagemaker_byoc.cli import arguments as types
+from sagemaker_byoc.cli import console, options, settings
 from sagemaker_byoc.images import report
 from sagemaker_byoc.images.check import CheckRequest, check
 from sagemaker_byoc.images.errors import RequestError
@@ -35,12 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     serving.add_argument("--model", type=Path, metavar="DIR|model.tar.gz")
     serving.add_argument("--payload", type=Path, metavar="FILE", help="a body for /invocations")
     serving.add_argument("--content-type", default="application/json", help="of the payload")
-    serving.add_argument("--startup-timeout", type=_seconds, default=240.0, metavar="SECONDS")
+    serving.add_argument(
+        "--startup-timeout", type=types.seconds(3600), default=240.0, metavar="SECONDS"
+    )
     training = parser.add_argument_group("for training")
-    training.add_argument("--channel", action="append", default=[], metavar="NAME=DIR")
-    training.add_argument("--hp", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
-    training.add_argument("--train-timeout", type=_seconds, default=120.0, metavar="SECONDS")
-    parser.add_argument("--env", action="append", default=[], metavar="KEY=VALUE")
+    training.add_argument(
+        "--channel", type=types.pair, action="append", default=[], metavar="NAME=DIR"
+    )
+    training.add_argument(
+        "--hp", type=types.pair, nargs="+", action="extend", default=[], metavar="KEY=VALUE"
+    )
+    training.add_argument(
+        "--train-timeout", type=types.seconds(3600), default=120.0, metavar="SECONDS"
+    )
+    parser.add_argument("--env", type=types.pair, action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument(
         "--config",
         type=Path,
@@ -50,17 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 3600:
-        raise argparse.ArgumentTypeError("is not from 0 to 3600 seconds")
-    return value
-
-
 def run(arguments: argparse.Namespace) -> int:
     roles = {
         role for role, wanted in ((TRAIN, arguments.train), (SERVE, arguments.serve)) if wanted
     }
+    project = settings.read_for("train", None)
     request = CheckRequest(
         image=arguments.image,
         roles=frozenset(roles),
@@ -71,10 +74,16 @@ def run(arguments: argparse.Namespace) -> int:
         payload=_read(arguments.payload),
         content_type=arguments.content_type,
         channels={
-            name: Path(folder)
-            for name, folder in options.parse_pairs("--channel", arguments.channel).items()
+            **project.channels,
+            **{
+                name: Path(folder)
+                for name, folder in options.parse_pairs("--channel", arguments.channel).items()
+            },
         },
-        hyperparameters=options.parse_pairs("--hp", arguments.hp),
+        hyperparameters={
+            **project.hyperparameters,
+            **options.parse_pairs("--hp", arguments.hp),
+        },
         environment=options.parse_pairs("--env", arguments.env),
         train_seconds=arguments.train_timeout,
         startup_seconds=arguments.startup_timeout,

@@ -12,9 +12,12 @@ HELP = "Interrupt a managed spot training job; it is started again from its chec
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="JOB")
     target.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one object, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
     target.find(arguments).post(f"interrupt/{arguments.name}")
     console.step(f"training job {arguments.name} is interrupted")
+    if arguments.json:
+        console.document({"kind": "job", "name": arguments.name, "status": "Interrupted"})
     return 0

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from sagemaker_byoc.cli import console, target
-from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.local.errors import TimeLimitError
 
 HELP = "End the region; endpoints and jobs get their grace."
 _SECONDS = 200.0
@@ -15,6 +15,7 @@ _SECONDS = 200.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     target.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one object, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,10 +27,12 @@ def run(arguments: argparse.Namespace) -> int:
     deadline = time.monotonic() + _SECONDS
     while is_locked(state):
         if time.monotonic() > deadline:
-            raise MachineError(
+            raise TimeLimitError(
                 f"the region at {region.url} did not end within {_SECONDS:.0f} s",
                 cure=f"Read {state / 'region.log'}; end its process by hand",
             )
         time.sleep(0.05)
     console.step(f"the region at {region.url} has ended; its state stays in {state}")
+    if arguments.json:
+        console.document({"url": region.url, "state": str(state)})
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, options, target
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
-from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.local.errors import MachineError, TimeLimitError
 
 if TYPE_CHECKING:
     from sagemaker_byoc.local.region import Region
@@ -29,7 +31,7 @@ _LOG_LINES = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port",
-        type=int,
+        type=types.port,
         default=DEFAULT_PORT,
         help=f"of 127.0.0.1 (default: {DEFAULT_PORT}; 0: any)",
     )
@@ -40,14 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="process",
         help="what runs the containers: plain processes of this machine (default), or Docker",
     )
+    parser.add_argument("--json", action="store_true", help="its address as one object")
     parser.add_argument(
         "--detach", action="store_true", help="leave it running, and return once it answers"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if not 0 <= arguments.port <= 65535:
-        raise RequestError(f"--port {arguments.port} is not a TCP port", cure="Use 0 to 65535")
     with target.explained_imports():
         from sagemaker_byoc.local.region import Region  # noqa: PLC0415 - an extra of the package
     state = target.state_folder(arguments)
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         region = Region(state, port=arguments.port, engine=arguments.engine)
         region.start()
         try:
-            _announce(region)
+            _announce(region, as_json=arguments.json)
             while not received and not region.ended.wait(timeout=0.2):
                 pass
         finally:
@@ -66,11 +67,18 @@ def run(arguments: argparse.Namespace) -> int:
     return SIGNAL_BASE + signal.SIGINT if signal.SIGINT in received else 0
 
 
-def _announce(region: Region) -> None:
+def _announce(region: Region, *, as_json: bool) -> None:
     console.step(f"region {region.account.region} at {region.url} ({region.engine} engine)")
     console.detail(f"state: {region.state}")
     console.detail('in another terminal: eval "$(byoc local env)"')
-    console.result(region.url)
+    _result(region.url, region.state, region.engine, os.getpid(), as_json=as_json)
+
+
+def _result(url: str, state: Path, engine: str, pid: int, *, as_json: bool) -> None:
+    if as_json:
+        console.document({"url": url, "state": str(state), "engine": engine, "pid": pid})
+    else:
+        console.result(url)
 
 
 @contextmanager
@@ -123,14 +131,14 @@ def _detach(arguments: argparse.Namespace, state: Path) -> int:
             console.step(f"region at {address.url} ({address.engine} engine), process {child.pid}")
             console.detail(f"state: {state}")
             console.detail(f"log: {log}")
-            console.result(address.url)
+            _result(address.url, state, address.engine, child.pid, as_json=arguments.json)
             return 0
         if child.poll() is not None:
             _tell_log(log, begin)
             raise MachineError("the region ended while it started", cure=f"Read {log}")
         time.sleep(0.02)
     child.terminate()
-    raise MachineError(
+    raise TimeLimitError(
         f"the region did not answer within {_STARTING_SECONDS:.0f} s", cure=f"Read {log}"
     )
 

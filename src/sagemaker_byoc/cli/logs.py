@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="JOB|ENDPOINT")
     target.add_arguments(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="until it has ended")
+    parser.add_argument(
+        "--json", action="store_true", help='{"stream": …, "line": …}, one object a line'
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -33,7 +36,10 @@ def run(arguments: argparse.Namespace) -> int:
             # Asked before the lines are read: what is written until the end is among them.
             ended = source.has_ended()
             for stream, line in source.new_lines():
-                console.result(f"{stream} | {line}")
+                if arguments.json:
+                    console.line({"stream": stream, "line": line})
+                else:
+                    console.result(f"{stream} | {line}")
             if ended or not arguments.follow:
                 return 0
             time.sleep(_POLL_SECONDS)

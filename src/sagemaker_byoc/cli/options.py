@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.cli import console
+from sagemaker_byoc.cli import arguments as types
+from sagemaker_byoc.cli import console, settings
 from sagemaker_byoc.local.engines import process
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.engines.docker import DockerEngine
@@ -44,6 +45,25 @@ def parse_program(path: Path) -> Program:
     )
 
 
+def add_program(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "program",
+        type=Path,
+        nargs="?",
+        metavar="PROGRAM",
+        help="its folder, or its file (default: what [tool.byoc] of ./pyproject.toml says)",
+    )
+
+
+def required(path: Path | None, kind: str) -> Path:
+    if path is None:
+        raise RequestError(
+            f"there is no PROGRAM, and no [tool.byoc.{kind}] program in ./{settings.FILE}",
+            cure="Name a folder or a file, or start a project with `byoc init`",
+        )
+    return path
+
+
 def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
     """KEY=VALUE, each key once."""
     values: dict[str, str] = {}
@@ -72,6 +92,7 @@ def add_engine(parser: argparse.ArgumentParser, default_image: str) -> None:
     parser.add_argument(
         "--env",
         action="append",
+        type=types.pair,
         default=[],
         metavar="KEY=VALUE",
         help="a variable of the container; may be repeated",

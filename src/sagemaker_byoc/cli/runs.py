@@ -6,12 +6,15 @@ import argparse
 import json
 import time
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from sagemaker_byoc.cli import console
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.local.errors import RequestError
-from sagemaker_byoc.local.runs import Run, find_runs
+from sagemaker_byoc.local.job_runs import is_region, region_runs
+from sagemaker_byoc.local.runs import Run, find_runs, is_gain
+from sagemaker_byoc.local.state import default_state
 
 HELP = "List the runs of a folder, or compare some of them."
 ABOUT_THE_MACHINE = frozenset({"step_ms", "memory_gb", "data_wait_ms", "step"})
@@ -22,11 +25,11 @@ WIDEST = 28
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder",
+        "folders",
         type=Path,
-        nargs="?",
-        default=Path("byoc-jobs"),
-        help="of jobs, of a region's state, or of logs (default: byoc-jobs)",
+        nargs="*",
+        metavar="FOLDER",
+        help="of jobs, of a region's state, of logs (default: byoc-jobs, and the default region's)",
     )
     parser.add_argument(
         "--compare", nargs="+", metavar="NAME", help="only these, side by side, all that differs"
@@ -36,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    runs = find_runs(arguments.folder)
+    folders = arguments.folders or [one for one in _default_folders() if one.is_dir()]
+    runs = [one for folder in folders for one in _runs_of(folder)]
+    runs.sort(key=lambda one: (one.record.started, one.record.name))
     if arguments.compare:
         runs = _named(runs, arguments.compare)
     if arguments.sort:
@@ -44,12 +49,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.result(json.dumps([_document(one) for one in runs], indent=2))
     elif not runs:
-        console.detail(f"{arguments.folder} holds no run: Track writes one, see `byoc runs --help`")
+        shown = ", ".join(map(str, folders or _default_folders()))
+        console.detail(f"{shown} holds no run; Track writes one, and each job of a region is one")
     elif arguments.compare:
         console.result(_table(_comparison(runs)))
     else:
         console.result(_table(_list(runs)))
     return 0
+
+
+def _default_folders() -> tuple[Path, Path]:
+    return Path("byoc-jobs"), default_state()
+
+
+def _runs_of(folder: Path) -> Iterable[Run]:
+    return region_runs(folder) if is_region(folder) else find_runs(folder)
 
 
 def _named(runs: Sequence[Run], names: Iterable[str]) -> list[Run]:
@@ -67,11 +81,10 @@ def _sorted(runs: Sequence[Run], metric: str) -> list[Run]:
         raise RequestError(
             f"no run has a metric {metric!r}", cure=f"Name one of: {', '.join(names) or 'none'}"
         )
-    best = {id(one): one.best(metric) for one in runs}
-    have = [one for one in runs if best[id(one)] is not None]
-    is_gain = any((one.best(metric) or 0) != min(one.points[metric]) for one in have)
-    have.sort(key=lambda one: best[id(one)] or 0.0, reverse=is_gain)
-    return have + [one for one in runs if best[id(one)] is None]
+    best = [(one.best(metric), one) for one in runs]
+    have = [(value, one) for value, one in best if value is not None]
+    have.sort(key=itemgetter(0), reverse=is_gain(metric))
+    return [one for _, one in have] + [one for value, one in best if value is None]
 
 
 def _list(runs: Sequence[Run]) -> list[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import tempfile
 import threading
@@ -10,7 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from sagemaker_byoc.cli import console, options
+from sagemaker_byoc.cli import arguments as types
+from sagemaker_byoc.cli import console, options, settings
 from sagemaker_byoc.contract import http
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
 from sagemaker_byoc.local.engines.container import Engine
@@ -31,31 +33,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="?",
         metavar="PROGRAM",
-        help="the folder of inference.py, or its file; none where the model needs none",
+        help="the folder of inference.py, or its file (default: what [tool.byoc.serve] of "
+        "./pyproject.toml says, or none, where the model needs none)",
     )
     parser.add_argument("--model", type=Path, required=True, metavar="DIR|model.tar.gz")
     parser.add_argument(
-        "--port", type=_port, default=http.PORT.value, help="of 127.0.0.1 (default: 8080; 0: any)"
+        "--port",
+        type=types.port,
+        default=http.PORT.value,
+        help="of 127.0.0.1 (default: 8080; 0: any)",
     )
     parser.add_argument(
         "--startup-timeout",
-        type=float,
+        type=types.seconds(3600),
         default=http.STARTUP_TIMEOUT.value,
         metavar="SECONDS",
         help=f"until /ping must be 200 (default: {http.STARTUP_TIMEOUT.value})",
     )
     options.add_engine(parser, DEFAULT_IMAGE)
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError("is not a TCP port; use 0 to 65535")
-    return number
+    parser.add_argument("--json", action="store_true", help="its address as one object")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    program = None if arguments.program is None else options.parse_program(arguments.program)
+    project = settings.read_for("serve", arguments.program)
+    program = None if project.program is None else options.parse_program(project.program)
     port = arguments.port or free_port()
     engine = options.make_engine(arguments.engine)
     with tempfile.TemporaryDirectory(prefix="byoc-") as folder:
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         console.step(f"endpoint {request.name} ({engine.name})")
         with _Interruption() as interruption:
-            return _serve(request, engine, interruption)
+            return _serve(request, engine, interruption, as_json=arguments.json)
 
 
 class _Interruption:
@@ -100,12 +101,17 @@ class _Interruption:
             raise KeyboardInterrupt
 
 
-def _serve(request: EndpointRequest, engine: Engine, interruption: _Interruption) -> int:
+def _serve(
+    request: EndpointRequest, engine: Engine, interruption: _Interruption, *, as_json: bool
+) -> int:
     """Until a signal, or until the container ends by itself, which is a failure."""
     with open_endpoint(request, engine, lambda line: console.log_line("serve", line)) as endpoint:
         interruption.healthy = True
         console.step(f"{endpoint.url} is healthy; Ctrl-C ends it")
-        console.result(endpoint.url)
+        if as_json:
+            console.document({"name": request.name, "url": endpoint.url, "pid": os.getpid()})
+        else:
+            console.result(endpoint.url)
         while not interruption.asked.wait(timeout=_WATCH_SECONDS):
             code = endpoint.exit_code()
             if code is not None:

@@ -14,6 +14,7 @@ HELP = "Stop a training job (its model is kept), or delete an endpoint."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="JOB|ENDPOINT")
     target.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one object, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,12 +25,18 @@ def run(arguments: argparse.Namespace) -> int:
         if jobs_named(client, name).get(name) == "InProgress":
             client.stop_training_job(TrainingJobName=name)
             console.step(f"training job {name} is stopping: it has 120 s to save its model")
-            return 0
+            return _result(arguments, "job", "Stopping")
         if name in endpoints_named(client, name):
             client.delete_endpoint(EndpointName=name)
             console.step(f"endpoint {name} is being deleted")
-            return 0
+            return _result(arguments, "endpoint", "Deleting")
     raise RequestError(
         f"no training job {name!r} is in progress at {region.url}, and there is no such endpoint",
         cure="`byoc ps` lists them",
     )
+
+
+def _result(arguments: argparse.Namespace, kind: str, status: str) -> int:
+    if arguments.json:
+        console.document({"kind": kind, "name": arguments.name, "status": status})
+    return 0

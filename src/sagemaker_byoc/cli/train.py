@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from sagemaker_byoc.cli import console, options
+from sagemaker_byoc.cli import arguments as types
+from sagemaker_byoc.cli import console, options, settings
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
 from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.jobs.training import (
@@ -25,11 +26,12 @@ HELP = "Run a training program as SageMaker would, on this machine."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("program", type=Path, metavar="PROGRAM", help="its folder, or its file")
+    options.add_program(parser)
     parser.add_argument(
         "--channel",
         action="append",
         default=[],
+        type=types.pair,
         metavar="NAME=DIR",
         help="input data; may be repeated",
     )
@@ -38,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         default=[],
+        type=types.pair,
         metavar="KEY=VALUE",
         help="hyperparameters; may be repeated",
     )
@@ -46,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="of the job (default: from the program and the time)")
     options.add_engine(parser, DEFAULT_IMAGE)
+    parser.add_argument("--json", action="store_true", help="the result as one object")
     parser.add_argument(
         "--mount",
         action="store_true",
@@ -54,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    program = options.parse_program(arguments.program)
+    project = settings.read_for("train", arguments.program)
+    program = options.parse_program(options.required(project.program, "train"))
     name = arguments.name or options.unique_name(program.name)
     output = arguments.output or Path("byoc-jobs") / name
     if arguments.mount and arguments.engine != "docker":
@@ -66,10 +71,16 @@ def run(arguments: argparse.Namespace) -> int:
         entry_point=program.entry_point,
         image=arguments.image,
         channels={
-            channel: Path(folder)
-            for channel, folder in options.parse_pairs("--channel", arguments.channel).items()
+            **project.channels,
+            **{
+                channel: Path(folder)
+                for channel, folder in options.parse_pairs("--channel", arguments.channel).items()
+            },
         },
-        hyperparameters=options.parse_pairs("--hp", arguments.hp),
+        hyperparameters={
+            **project.hyperparameters,
+            **options.parse_pairs("--hp", arguments.hp),
+        },
         environment=options.parse_pairs("--env", arguments.env),
     )
     engine = options.make_engine(arguments.engine, mount_inputs=arguments.mount)
@@ -78,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         result = run_training_job(
             request, engine, lambda line: console.log_line("algo-1", line), stop
         )
-    _report(result)
+    _report(result, name, as_json=arguments.json)
     if received:
         return SIGNAL_BASE + received[0]
     return 0 if result.status is Status.COMPLETED else 1
@@ -106,14 +117,28 @@ def _stop_on_signal() -> Iterator[tuple[StopSwitch, list[int]]]:
             signal.signal(number, old)
 
 
-def _report(result: TrainingResult) -> None:
+def _report(result: TrainingResult, name: str, *, as_json: bool) -> None:
     console.step(f"{result.status} in {result.seconds:.1f} s, exit code {result.exit_code}")
     if result.failure_reason is not None:
         for line in result.failure_reason.splitlines():
             console.detail(line)
     if result.output is not None:
         console.detail(f"output data: {result.output}")
-    if result.model is not None:
+    if as_json:
+        console.document(_members(result, name))
+    elif result.model is not None:
         console.result(str(result.model))
     elif result.status is Status.COMPLETED:
         console.detail("the program left /opt/ml/model empty: there is no model.tar.gz")
+
+
+def _members(result: TrainingResult, name: str) -> dict[str, object]:
+    return {
+        "name": name,
+        "status": result.status.value,
+        "exitCode": result.exit_code,
+        "failureReason": result.failure_reason,
+        "model": None if result.model is None else str(result.model),
+        "output": None if result.output is None else str(result.output),
+        "seconds": round(result.seconds, 3),
+    }

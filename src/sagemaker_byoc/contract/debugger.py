@@ -14,11 +14,12 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.errors import DocumentError
 from sagemaker_byoc.contract.files import Json, read_object
-from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.paths import Tree, moved
 
 HOOK_FILE = "debughookconfig.json"
 HOOK_VARIABLE = "SMDEBUG_CONFIG_FILE_PATH"
 PROFILER_FILE = "profilerconfig.json"
+TENSORBOARD_FILE = "tensorboardoutputconfig.json"
 PROFILER_VARIABLE = "SMPROFILER_CONFIG_PATH"
 SAVE_INTERVAL = 500
 """Steps between two that are saved, where the request says nothing (smdebug's default)."""
@@ -69,6 +70,8 @@ class HookConfig:
 class ProfilerConfig:
     """How often the system is looked at, and which steps get a trace."""
 
+    is_asked: bool = False
+    """Whether there is such a file: then the platform uploads what lies in its folder."""
     is_disabled: bool = False
     interval_ms: int = PROFILE_MS
     local_path: Path | None = None
@@ -89,12 +92,22 @@ class ProfilerConfig:
         local = parameters.get("LocalPath")
         start = detailed.get("startstep")
         return cls(
+            is_asked=True,
             is_disabled=document.get("DisableProfiler") is True,
             interval_ms=interval,
-            local_path=Path(local) if local else None,
+            local_path=moved(tree, local) if local else None,
             start_step=start if isinstance(start, int) else None,
             steps=_count(detailed.get("numsteps")),
         )
+
+
+def tensorboard_folder(tree: Tree) -> Path | None:
+    """Where a job with TensorBoardOutputConfig writes events; None for any other."""
+    document = read_object(tree.config / TENSORBOARD_FILE)
+    if document is None:
+        return None
+    local = document.get("LocalPath")
+    return moved(tree, local) if isinstance(local, str) and local else tree.output / "tensorboard"
 
 
 def hook_file(tree: Tree, environ: Mapping[str, str]) -> Path:

@@ -18,6 +18,11 @@ METRICS_FILE = "metrics.jsonl"
 DEFINITIONS_FILE = "metric_definitions.json"
 FORMAT = 1
 
+CODE_COMMIT = "BYOC_CODE_COMMIT"
+CODE_REPOSITORY = "BYOC_CODE_REPOSITORY"
+IMAGE_DIGEST = "BYOC_IMAGE_DIGEST"
+"""What builds or starts a container may say so; no container can know its own digest."""
+
 IN_PROGRESS, COMPLETED, FAILED, STOPPED = "InProgress", "Completed", "Failed", "Stopped"
 
 

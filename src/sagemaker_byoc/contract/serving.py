@@ -22,6 +22,10 @@ def _variable(name: str, source: str, note: str = "") -> Fact[str]:
     return Fact(name, "variable", source, _CHECKED, note)
 
 
+def _capture(name: str, note: str) -> Fact[str]:
+    return _variable(name, "our choice: docs/decisions/0017", note)
+
+
 BIND_TO_PORT = _variable("SAGEMAKER_BIND_TO_PORT", f"{GUIDE}: inference-pipeline-real-time")
 BIND_HOST = _variable("BYOC_BIND_HOST", _OURS, "127.0.0.1 where the host is the user's own machine")
 BATCH = _variable("SAGEMAKER_BATCH", _BATCH, "true in a batch transform job")
@@ -85,6 +89,18 @@ ERROR_BUDGET = _variable(
 EVENT_LOOP = _variable("BYOC_EVENT_LOOP", _OURS_TOO, "auto, asyncio or uvloop")
 MAX_ADAPTERS = _variable(
     "SAGEMAKER_MAX_NUMBER_OF_ADAPTERS_IN_MEMORY", _STANDARDS, "that may be registered; 70"
+)
+CAPTURE = _capture("BYOC_CAPTURE", "folder that requests and replies are captured in; off without")
+CAPTURE_PERCENT = _capture("BYOC_CAPTURE_PERCENT", "of the requests, each drawn by itself; 100")
+CAPTURE_MODE = _capture("BYOC_CAPTURE_MODE", "both, input or output")
+CAPTURE_CSV_TYPES = _capture("BYOC_CAPTURE_CSV_TYPES", "kept as CSV; text/csv")
+CAPTURE_JSON_TYPES = _capture("BYOC_CAPTURE_JSON_TYPES", "kept as JSON; application/json")
+CAPTURE_SECONDS = _capture("BYOC_CAPTURE_SECONDS", "until a file is complete; 60")
+CAPTURE_MB = _capture("BYOC_CAPTURE_MB", "at which a file is complete; 64")
+CAPTURE_BODY_MB = _capture("BYOC_CAPTURE_BODY_MB", "of a body; with a larger one no record; 6")
+CAPTURE_QUEUE_MB = _capture("BYOC_CAPTURE_QUEUE_MB", "that may wait for the disk; 64")
+CAPTURE_FREE_PERCENT = _capture(
+    "BYOC_CAPTURE_FREE_PERCENT", "of the disk that stay free, else capture pauses; 10"
 )
 CSV_HEADER = _variable("BYOC_CSV_HEADER", _OURS, "absent, present or auto")
 

@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 
 from sagemaker_byoc.images.errors import RequestError
+from sagemaker_byoc.images.transport import is_loopback
 
 _REPOSITORY = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _ECR = re.compile(
     r"(?P<account>\d{12})\.dkr[.-]ecr\.(?P<region>[a-z0-9-]+)\.(amazonaws\.com|on\.aws)(\.cn)?"
@@ -39,8 +40,7 @@ class Reference:
     @property
     def is_local(self) -> bool:
         """Whether the registry is this machine, which is spoken to without TLS as docker does."""
-        host = self.registry.rpartition(":")[0] or self.registry
-        return host in {"localhost", "[::1]"} or host.startswith("127.")
+        return is_loopback(self.registry.rpartition(":")[0] or self.registry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def parse(text: str) -> Reference:
     repository, colon, tag = path.partition(":")
     wrong = (
         not _REPOSITORY.fullmatch(repository)
-        or (colon and not _TAG.fullmatch(tag))
+        or (colon and not TAG.fullmatch(tag))
         or (at and not _DIGEST.fullmatch(digest))
     )
     if wrong:

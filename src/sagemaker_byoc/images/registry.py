@@ -1,4 +1,4 @@
-"""A registry's HTTP interface, version 2, as far as reading, verifying and converting need it.
+"""A registry's HTTP interface, version 2, as far as reading, verifying and pushing need it.
 
 Every wait is bounded. A redirect, which registries give for blobs, loses the login.
 """
@@ -9,22 +9,18 @@ import hashlib
 import http.client
 import json
 import re
-import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import RegistryError
+from sagemaker_byoc.images.errors import RegistryError, TrustError
 from sagemaker_byoc.images.model import INDEXES, MANIFESTS
-from sagemaker_byoc.images.reference import Reference
+from sagemaker_byoc.images.reference import Reference, ecr_host
 from sagemaker_byoc.images.sources.documents import DOCUMENT_LIMIT
+from sagemaker_byoc.images.transport import Content, exchange
 
-PATIENCE = 60.0
-"""Seconds for any one answer, or pause within one."""
-_CHUNK = 2**20
 _REDIRECTS = 5
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 _ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
@@ -48,6 +44,8 @@ class Registry:
 
     reference: Reference
     login: Login | None = None
+    plain: bool = False
+    """Without TLS, as this machine's own registries are spoken to anyway."""
     _token: str = field(default="", repr=False)
 
     def manifest(self, target: str | None = None) -> Stored | None:
@@ -78,17 +76,26 @@ class Registry:
         return data
 
     def has_blob(self, digest: str) -> bool:
-        with self._call("HEAD", self._path("blobs", digest), expected={200, 404}) as answer:
-            return answer.status == 200
+        return self.blob_size(digest) is not None
 
-    def put_blob(self, digest: str, content: IO[bytes], size: int) -> None:
-        """In one piece; what the registry has already is not sent again."""
-        if self.has_blob(digest):
-            return
-        with self._call("POST", self._path("blobs", "uploads/"), expected={202}) as answer:
-            place = answer.getheader("Location") or ""
-        url = urljoin(self._base(), place)
-        url += ("&" if urlsplit(url).query else "?") + urlencode({"digest": digest})
+    def blob_size(self, digest: str) -> int | None:
+        """None where it isn't there; -1 where the registry doesn't say."""
+        with self._call("HEAD", self._path("blobs", digest), expected={200, 404}) as answer:
+            return None if answer.status == 404 else int(answer.getheader("Content-Length") or -1)
+
+    def begin_upload(self, mount: str = "", origin: str = "") -> str | None:
+        """Where to send a blob to; None where `mount` of the repository `origin` is taken over."""
+        query = "?" + urlencode({"mount": mount, "from": origin}) if mount else ""
+        url = self._path("blobs", "uploads/") + query
+        headers = {"Content-Length": "0"}
+        with self._call("POST", url, headers, expected={201, 202}) as answer:
+            if answer.status == 201:
+                return None
+            return urljoin(url, answer.getheader("Location") or "")
+
+    def finish_upload(self, place: str, digest: str, content: Iterable[bytes], size: int) -> None:
+        """All of a blob in one request, to where `begin_upload` said."""
+        url = place + ("&" if urlsplit(place).query else "?") + urlencode({"digest": digest})
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         with self._call("PUT", url, headers, content, expected={201}):
             pass
@@ -99,7 +106,8 @@ class Registry:
             pass
 
     def _base(self) -> str:
-        return f"{'http' if self.reference.is_local else 'https'}://{self.reference.registry}"
+        scheme = "http" if self.reference.is_local or self.plain else "https"
+        return f"{scheme}://{self.reference.registry}"
 
     def _path(self, kind: str, name: str) -> str:
         return f"{self._base()}/v2/{self.reference.repository}/{kind}/{name}"
@@ -110,18 +118,21 @@ class Registry:
         method: str,
         url: str,
         headers: Mapping[str, str] | None = None,
-        body: bytes | IO[bytes] | None = None,
+        content: Content = None,
         *,
         expected: frozenset[int] | set[int] = frozenset({200}),
     ) -> Iterator[http.client.HTTPResponse]:
         """One answer, after logging in and following redirects where they are asked for."""
+        logged_in = False
         for _ in range(_REDIRECTS):
-            own = urlsplit(url).netloc == self.reference.registry
+            own = self._is_own(url)
             sent = {**(headers or {}), **(self._authorization() if own else {})}
-            connection, answer = _exchange(method, url, sent, body)
+            connection, answer = exchange(method, url, sent, content)
             try:
-                if answer.status == 401 and own and not self._token and _is_again(body):
+                if answer.status == 401 and own and not logged_in:
+                    # Also in the middle: a token may be for reading only, or run out.
                     self._log_in(answer.getheader("WWW-Authenticate") or "")
+                    logged_in = True
                     continue
                 if answer.status in {301, 302, 303, 307, 308} and method in {"GET", "HEAD"}:
                     url = urljoin(url, answer.getheader("Location") or "")
@@ -131,10 +142,26 @@ class Registry:
                 yield answer
                 return
             finally:
+                answer.close()
                 connection.close()
         raise RegistryError(
             f"{self.reference.registry} sends from place to place, or refuses every login",
             cure="Log in anew: docker login " + self.reference.registry,
+            status=401,
+        )
+
+    def _is_own(self, url: str) -> bool:
+        """Whether the registry itself is asked, which gets the login; never without its TLS."""
+        base, parts = urlsplit(self._base()), urlsplit(url)
+        if base.scheme == "https" and parts.scheme != "https":
+            raise TrustError(
+                f"{self.reference.registry} sends to {parts.netloc} without TLS",
+                cure="Correct the address that the registry is configured to give",
+            )
+        ports = {"http": 80, "https": 443}
+        return (base.hostname, base.port or ports[base.scheme]) == (
+            parts.hostname,
+            parts.port or ports.get(parts.scheme),
         )
 
     def _authorization(self) -> dict[str, str]:
@@ -152,9 +179,14 @@ class Registry:
                 cure="Log in: docker login " + self.reference.registry,
                 status=401,
             )
+        if urlsplit(self._base()).scheme == "https" and urlsplit(asked["realm"]).scheme != "https":
+            raise TrustError(
+                f"{self.reference.registry} wants the login sent to {asked['realm']} without TLS",
+                cure="Correct the address of its token service",
+            )
         query = {key: asked[key] for key in ("service", "scope") if key in asked}
         headers = {"Authorization": self.login.header} if self.login is not None else {}
-        connection, answer = _exchange("GET", f"{asked['realm']}?{urlencode(query)}", headers, None)
+        connection, answer = exchange("GET", f"{asked['realm']}?{urlencode(query)}", headers, None)
         try:
             if answer.status != 200:
                 raise _refusal(self.reference, "login", answer)
@@ -165,38 +197,8 @@ class Registry:
                 f"{asked['realm']} gives no token", cure="Log in anew with docker login"
             ) from error
         finally:
+            answer.close()
             connection.close()
-
-
-def _is_again(body: bytes | IO[bytes] | None) -> bool:
-    """Whether the same call can be sent twice: a stream is half read by then."""
-    return body is None or isinstance(body, bytes)
-
-
-def _exchange(
-    method: str, url: str, headers: Mapping[str, str], body: bytes | IO[bytes] | None
-) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(
-            host, parts.port, timeout=PATIENCE, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(host, parts.port, timeout=PATIENCE)
-    connection.blocksize = _CHUNK
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection.request(method, path, body=body, headers=dict(headers))
-        return connection, connection.getresponse()
-    except (OSError, http.client.HTTPException) as error:
-        connection.close()
-        raise RegistryError(
-            f"{parts.netloc} gives no answer: {str(error) or type(error).__name__}",
-            cure="Check the registry's name and the way to it",
-        ) from error
 
 
 def _refusal(reference: Reference, action: str, answer: http.client.HTTPResponse) -> RegistryError:
@@ -206,11 +208,22 @@ def _refusal(reference: Reference, action: str, answer: http.client.HTTPResponse
         text = f"{first.get('code', '')}: {first.get('message', '')}"
     except (ValueError, LookupError, TypeError, AttributeError):
         text = text[:200]
-    denied = answer.status in {401, 403}
-    cure = f"Log in: docker login {reference.registry}" if denied else "Read the registry's words"
     return RegistryError(
         f"{reference.registry} refuses {action} for {reference.repository} with "
         f"{answer.status} {text}".strip(),
-        cure=cure,
+        cure=_cure(reference, answer.status, text),
         status=answer.status,
     )
+
+
+def _cure(reference: Reference, status: int, text: str) -> str:
+    if status in {401, 403} and ecr_host(reference.registry):
+        return (
+            "Let these credentials do ecr:BatchCheckLayerAvailability, InitiateLayerUpload,"
+            " UploadLayerPart, CompleteLayerUpload, PutImage, BatchGetImage, GetDownloadUrlForLayer"
+        )
+    if status in {401, 403}:
+        return f"Log in: docker login {reference.registry}"
+    if "NAME_UNKNOWN" in text:
+        return f"Make the repository {reference.repository} first"
+    return "Wait, and run it again" if status == 429 or status >= 500 else "Read its words above"

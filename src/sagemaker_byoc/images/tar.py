@@ -11,7 +11,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import IO, Protocol
+from typing import IO, Protocol, runtime_checkable
 
 from sagemaker_byoc.images.errors import HostileError
 
@@ -30,6 +30,13 @@ class Source(Protocol):
     """Something to read from; an empty answer is the end."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+@runtime_checkable
+class Skippable(Source, Protocol):
+    """One that need not be read to be passed over."""
+
+    def skip(self, size: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,9 @@ class Body:
         return data
 
     def skip(self) -> None:
+        if isinstance(self._source, Skippable):
+            self._source.skip(self.left)
+            self.left = 0
         while self.left:
             self.read(min(self.left, CHUNK))
 

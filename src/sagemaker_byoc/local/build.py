@@ -1,8 +1,5 @@
-"""`byoc build`: an image for one of the engines, from a program's folder.
-
-For the process engine that is a copy of the folder and a Python, recorded under a name. For Docker
-it is the toolkit's image with the folder copied on top, as the last lines of its Dockerfile do.
-"""
+"""What the process engine has in the place of an image: a copy of a program's folder and a Python,
+recorded under an image's name."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,22 +15,18 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import environment
 from sagemaker_byoc.contract.files import write_json
-from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
-from sagemaker_byoc.contract.paths import DEFAULT_PROGRAM_DIR
-from sagemaker_byoc.local.engines import docker, packing
+from sagemaker_byoc.local.engines import packing
 from sagemaker_byoc.local.engines.process import ROOMS
-from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.images import RecordedImages, Reference
 from sagemaker_byoc.local.wire.errors import AwsError
 
-BASES = {TRAIN_ARGUMENT.value: "byoc-train", SERVE_ARGUMENT.value: "byoc-serve"}
 _LEFT_BEHIND = shutil.ignore_patterns(*sorted(packing.SKIPPED))
 _IMPORT_SECONDS = 60.0
-_BUILD_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
+class Recording:
     kind: str
     """train or serve."""
     program: Path
@@ -45,13 +37,13 @@ class Build:
     """REPOSITORY or REPOSITORY:TAG."""
 
 
-def record(build: Build, state: Path, interpreter: Path) -> str:
-    """For the process engine; the digest. The copy is whole before the name points to it."""
-    reference = _reference(build.tag)
-    _require_toolkit(interpreter, build.kind)
+def record(recording: Recording, state: Path, interpreter: Path) -> str:
+    """Its digest. The copy is whole before the name points to it."""
+    reference = _reference(recording.tag)
+    _require_toolkit(interpreter, recording.kind)
     images = RecordedImages(state)
-    folder = packing.program_folder(build.program)
-    digest = _digest_of(folder, build.kind, build.entry_point or "", str(interpreter))
+    folder = packing.program_folder(recording.program)
+    digest = _digest_of(folder, recording.kind, recording.entry_point or "", str(interpreter))
     place = images.program(digest)
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -59,62 +51,20 @@ def record(build: Build, state: Path, interpreter: Path) -> str:
             copy = Path(scratch) / "program"
             shutil.copytree(folder, copy, symlinks=True, ignore=_LEFT_BEHIND)
             copy.rename(place)
-    variables = {} if build.entry_point is None else {environment.PROGRAM: build.entry_point}
+    variables = (
+        {} if recording.entry_point is None else {environment.PROGRAM: recording.entry_point}
+    )
     write_json(
         images.name_file(reference.repository, reference.tag),
         {
             "Name": reference.local_name,
-            "Kind": build.kind,
+            "Kind": recording.kind,
             "Digest": digest,
             "Interpreter": str(interpreter),
             "Environment": json.dumps(variables),
         },
     )
     return digest
-
-
-def build_image(build: Build) -> str:
-    """For Docker; the image's id. Raises MachineError with the builder's own last words."""
-    _reference(build.tag)
-    base = BASES[build.kind]
-    docker.require_image(base)
-    folder = packing.program_folder(build.program)
-    with tempfile.TemporaryDirectory(prefix="byoc-build-") as scratch:
-        context = Path(scratch)
-        shutil.copytree(folder, context / "program", symlinks=True, ignore=_LEFT_BEHIND)
-        (context / "Dockerfile").write_text(_dockerfile(base, build.entry_point, context))
-        _run_build(context, build.tag)
-    return docker.run(["image", "inspect", "--format", "{{.Id}}", build.tag]).strip()
-
-
-def _run_build(context: Path, tag: str) -> None:
-    command = [docker.client(), "build", "--tag", tag, "--platform", "linux/amd64", str(context)]
-    # Either builder will do: the Dockerfile needs nothing of BuildKit.
-    variables = {**os.environ, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
-    result = subprocess.run(
-        command,
-        env=variables,
-        stdout=sys.stderr,
-        stderr=sys.stderr,
-        check=False,
-        timeout=_BUILD_SECONDS,
-    )
-    if result.returncode != 0:
-        raise MachineError(
-            f"docker build ended with exit code {result.returncode}",
-            cure="Mend what it printed above",
-        )
-
-
-def _dockerfile(base: str, entry_point: str | None, context: Path) -> str:
-    lines = [f"FROM {base}", f"RUN rm -rf {DEFAULT_PROGRAM_DIR} && mkdir {DEFAULT_PROGRAM_DIR}"]
-    lines.append(f"COPY program {DEFAULT_PROGRAM_DIR}/")
-    if (context / "program" / "requirements.txt").is_file():
-        lines.append("RUN pip install --requirement requirements.txt")
-    lines.append(f"RUN chmod -R a+rX {DEFAULT_PROGRAM_DIR}")
-    if entry_point is not None:
-        lines.append(f"ENV {environment.PROGRAM}={entry_point}")
-    return "\n".join(lines) + "\n"
 
 
 def _reference(tag: str) -> Reference:

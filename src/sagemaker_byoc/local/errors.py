@@ -2,7 +2,8 @@
 
 LocalError              with `exit_code`, what to tell the user and the cure
 ├── RequestError        what was asked for can't be done as asked                  exit code 2
-└── MachineError        this machine lacks something: an engine, a port, room      exit code 3
+├── MachineError        this machine lacks something: an engine, a port, room      exit code 3
+└── TimeLimitError      it took longer than it was given                           exit code 124
 """
 
 from __future__ import annotations
@@ -29,3 +30,9 @@ class MachineError(LocalError):
     """No Docker engine, a port that is taken, a disk that is full."""
 
     exit_code = 3
+
+
+class TimeLimitError(LocalError):
+    """A region that does not start or end in time."""
+
+    exit_code = 124

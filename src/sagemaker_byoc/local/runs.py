@@ -18,6 +18,7 @@ from sagemaker_byoc.contract.metric_lint import lint, values
 from sagemaker_byoc.contract.runs import DEFINITIONS_FILE, METRICS_FILE, RUN_FILE, RunRecord
 
 ARCHIVE = "output.tar.gz"
+GAINS = ("acc", "auc", "f1", "precision", "recall", "per_s", "mfu")
 MOST_FILES = 100_000
 MOST_BYTES = 64 << 20
 """Of one member of an archive, or one log."""
@@ -31,14 +32,18 @@ class Run:
     """All values of each metric, in the order of the steps."""
 
     def best(self, metric: str) -> float | None:
-        """The smallest; of an accuracy-like name the largest."""
-        points = [value for value in self.points.get(metric, ()) if value == value]  # noqa: PLR0124 - NaN
+        """The smallest; of a gain the largest."""
+        last = self.record.metrics.get(metric)
+        known = self.points.get(metric) or (() if last is None else (last,))
+        points = [value for value in known if value == value]  # noqa: PLR0124 - NaN
         if not points:
             return None
-        is_gain = any(
-            word in metric.lower() for word in ("acc", "auc", "f1", "precision", "recall")
-        )
-        return max(points) if is_gain else min(points)
+        return max(points) if is_gain(metric) else min(points)
+
+
+def is_gain(metric: str) -> bool:
+    """Whether more of it is better, by its name."""
+    return any(word in metric.lower() for word in GAINS)
 
 
 def find_runs(folder: Path) -> list[Run]:
@@ -69,14 +74,15 @@ def _run(path: Path) -> Run | None:
         text = metrics.read_text("utf-8") if metrics.is_file() else ""
         return None if record is None else _with_points(record, path.parent, text)
     if path.name == ARCHIVE:
-        return _from_archive(path)
+        return from_archive(path)
     if path.suffix == ".log" and not path.with_name(RUN_FILE).exists():
         definitions = path.with_name(DEFINITIONS_FILE)
         return _from_log(path, definitions) if definitions.is_file() else None
     return None
 
 
-def _from_archive(path: Path) -> Run | None:
+def from_archive(path: Path) -> Run | None:
+    """None where it holds no run."""
     texts: dict[str, str] = {}
     try:
         with tarfile.open(path) as archive:

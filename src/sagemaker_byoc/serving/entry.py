@@ -12,6 +12,7 @@ import traceback
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
 from sagemaker_byoc.serving import handler_file, log, processes
+from sagemaker_byoc.serving.capture.settings import CaptureSettings, prepare, warnings
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.slots import worker_environ
 from sagemaker_byoc.serving.spelling import misspelt
@@ -44,10 +45,15 @@ def main() -> int:
 
 def _serve() -> int:
     settings = Settings.from_environ(os.environ)
+    if settings.capture is not None:
+        prepare(settings.capture)
     with _http_socket(settings) as http, _link_socket() as link:
         log.say(banner(settings, http.getsockname()[1]))
         for name, meant in misspelt(os.environ).items():
             log.say(f"warning: {name} has no meaning here; did you mean {meant}?")
+        if settings.capture is not None:
+            for line in warnings(settings.capture, settings.default_accept):
+                log.say(line)
         processes.adopt_orphans()
         return Supervisor(settings, http=http, link=link).run()
 
@@ -97,6 +103,7 @@ def banner(settings: Settings, port: int) -> str:
         f"payload {limit}",
         f"deadline {settings.deadline:g} s",
         *([] if settings.is_multi_model else [_handlers(settings)]),
+        *([] if settings.capture is None else [_capture(settings.capture)]),
     )
     return ", ".join(parts)
 
@@ -105,6 +112,10 @@ def _workers(settings: Settings) -> str:
     if settings.is_multi_model:
         return "many models, each a worker"
     return f"{settings.slots} model worker(s)"
+
+
+def _capture(settings: CaptureSettings) -> str:
+    return f"capture {settings.percentage:g} % to {settings.folder}"
 
 
 def _handlers(settings: Settings) -> str:

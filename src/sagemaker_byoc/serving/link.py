@@ -44,8 +44,8 @@ class FullError(ClosedError):
 
 
 class Kind(IntEnum):
-    """Worker to front: HELLO, READY, FAILED, PART, REPLY, FINISH. Front to worker: REQUEST, CANCEL,
-    OPEN, END. Both ways: MESSAGE, TAKEN."""
+    """Worker to front: HELLO, READY, FAILED, PART, REPLY, CAPTURED, FINISH. Front to worker:
+    REQUEST, CANCEL, OPEN, END. Both ways: MESSAGE, TAKEN."""
 
     HELLO = 1
     READY = 2
@@ -63,6 +63,8 @@ class Kind(IntEnum):
     END = 11
     """No more messages from the client."""
     FINISH = 12
+    CAPTURED = 13
+    """An answered request and its reply, as redact_fn has left them."""
 
 
 @dataclass(slots=True)

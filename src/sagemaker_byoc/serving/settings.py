@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from sagemaker_byoc.contract import http, serving
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.facts import Fact
 from sagemaker_byoc.contract.paths import Tree, baked_program_dir
 from sagemaker_byoc.serving import media, resources
+from sagemaker_byoc.serving.capture.settings import CaptureSettings
+from sagemaker_byoc.serving.reader import Reader
 
-T = TypeVar("T")
 QUEUE = 100
 QUEUE_MB = 1024
 STUCK_GRACE = 10.0
@@ -77,6 +75,8 @@ class Settings:
     model_name: str = ""
     model_url: str = ""
     """Of the one model that a worker of a multi-model endpoint holds."""
+    capture: CaptureSettings | None = None
+    """None where requests are not captured."""
 
     @property
     def tree(self) -> Tree:
@@ -108,12 +108,13 @@ class Settings:
     @classmethod
     def from_json(cls, text: str) -> Settings:
         values = json.loads(text)
-        return cls(**{**values, "gpus": tuple(values["gpus"])})
+        capture = values["capture"] and CaptureSettings.from_dict(values["capture"])
+        return cls(**{**values, "gpus": tuple(values["gpus"]), "capture": capture})
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Raise ContractError for a value that can't be what was meant."""
-        read = _Reader(environ)
+        read = Reader(environ)
         gpus = resources.visible_gpus(environ)
         is_batch = environ.get(serving.BATCH.value, "").lower() == "true"
         deadline = serving.BATCH_DEADLINE if is_batch else serving.REALTIME_DEADLINE
@@ -155,58 +156,11 @@ class Settings:
             is_batch=is_batch,
             is_multi_model=read.text(serving.MULTI_MODEL).lower() == "true",
             model_memory=read.count(serving.MODEL_MEMORY, default=0, least=0) * 2**20 or None,
+            capture=CaptureSettings.read(read),
         )
 
 
-class _Reader:
-    """Typed reading of variables; an empty one counts as absent, as the SDK sends them."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.environ = environ
-
-    def text(self, name: Fact[str]) -> str:
-        return self.environ.get(name.value, "").strip()
-
-    def flag(self, name: Fact[str]) -> bool:
-        text = self.text(name).lower()
-        if text in {"", "0", "false", "1", "true"}:
-            return text in {"1", "true"}
-        raise ContractError(where=name.value, what=f"is {text!r}", cure="Give 1 or 0")
-
-    def count(self, *names: Fact[str], default: int, least: int = 1) -> int:
-        return self._number(names, int, default, least)
-
-    def seconds(self, *names: Fact[str], default: float, least: float = 0.001) -> float:
-        return self._number(names, float, default, least)
-
-    def choice(self, name: Fact[str], choices: tuple[str, ...]) -> str:
-        """The first of `choices` where it is not set."""
-        text = self.text(name).lower() or choices[0]
-        if text not in choices:
-            raise ContractError(
-                where=name.value, what=f"is {text!r}", cure=f"Give one of {', '.join(choices)}"
-            )
-        return text
-
-    def _number(
-        self, names: tuple[Fact[str], ...], kind: Callable[[str], T], default: T, least: float
-    ) -> T:
-        for name in names:
-            text = self.text(name)
-            if not text:
-                continue
-            with suppress(ValueError):
-                if least <= float(text) < math.inf:
-                    return kind(text)
-            raise ContractError(
-                where=name.value,
-                what=f"is {text!r}",
-                cure=f"Give a number of at least {least:g}, or leave it out",
-            )
-        return default
-
-
-def _payload(read: _Reader, *, is_batch: bool) -> int | None:
+def _payload(read: Reader, *, is_batch: bool) -> int | None:
     """Bytes that a body may have; None for no limit, which only a batch job may ask for."""
     megabytes = read.count(serving.MAX_PAYLOAD_IN_MB, default=-1, least=0)
     if megabytes < 0:
@@ -222,7 +176,7 @@ def _payload(read: _Reader, *, is_batch: bool) -> int | None:
     return megabytes * 2**20
 
 
-def _sessions(read: _Reader) -> int:
+def _sessions(read: Reader) -> int:
     is_on = read.text(serving.SESSIONS_ENABLED).lower() == "true"
     return read.count(serving.SESSIONS, default=SESSIONS) if is_on else 0
 
@@ -232,12 +186,12 @@ def _queue_megabytes() -> int:
     return min(QUEUE_MB, max(32, resources.usable_memory() // 4 // 2**20))
 
 
-def _target(read: _Reader) -> float | None:
+def _target(read: Reader) -> float | None:
     milliseconds = read.seconds(serving.TARGET_LATENCY, default=math.inf)
     return None if milliseconds == math.inf else milliseconds / 1000
 
 
-def _transform_megabytes(read: _Reader) -> int:
+def _transform_megabytes(read: Reader) -> int:
     """What the job has set, where it has; else the platform's default."""
     set_by_job = read.count(serving.MAX_PAYLOAD_IN_MB, default=0, least=0)
     return set_by_job or serving.TRANSFORM_PAYLOAD.value
@@ -249,7 +203,7 @@ def _batch_strategy(environ: Mapping[str, str]) -> str:
     return "MultiRecord" if is_local_mode else "MULTI_RECORD"
 
 
-def _accept(read: _Reader) -> str:
+def _accept(read: Reader) -> str:
     text = read.text(serving.DEFAULT_ACCEPT) or media.JSON
     parsed = media.parse(text)
     if parsed is None or "*" in parsed.essence:

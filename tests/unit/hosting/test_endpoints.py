@@ -355,8 +355,7 @@ def test_capture_is_described(room):
         found = await room.endpoint()
         assert found["DataCaptureConfig"]["CurrentSamplingPercentage"] == 50
         assert found["DataCaptureConfig"]["EnableCapture"]
-        # Nobody writes it here.
-        assert found["DataCaptureConfig"]["CaptureStatus"] == "Stopped"
+        assert found["DataCaptureConfig"]["CaptureStatus"] == "Started"
 
     room(scene)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
 from tests.unit.local_jobs.conftest import BUCKET, House, channel
 
-from sagemaker_byoc.local.build import Build, build_image
+from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.local.engines import docker
 from sagemaker_byoc.local.engines.container import Network
 from sagemaker_byoc.local.engines.docker import DockerEngine
@@ -140,15 +141,16 @@ def test_leftovers_of_a_killed_region_are_removed(house):
         subprocess.run([docker.client(), "rm", "--force", other], check=True, capture_output=True)
 
 
-def test_build_makes_an_image_of_the_program(house, tmp_path):
+def test_build_makes_an_image_of_the_program(house, tmp_path, capfd):
     """On top of the toolkit's: its entry point, this program, and nothing of the example's."""
     program = tmp_path / "program"
     program.mkdir()
     (program / "mine.py").write_text("import os; print('files:', sorted(os.listdir('.')))")
     tag = "byoc-test-built:1"
     try:
-        wanted = Build(kind="train", program=program, entry_point="mine.py", tag=tag)
-        image = build_image(wanted)
+        words = ["build", "train", str(program / "mine.py"), "--tag", tag, "--json"]
+        assert main(words) == 0
+        image = json.loads(capfd.readouterr().out)["id"]
         ecr = f"000000000000.dkr.ecr.us-east-1.amazonaws.com/{tag}"
         ended = house.run(algorithm={"TrainingImage": ecr})
         assert ended["TrainingJobStatus"] == "Completed", house.log()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_byoc.cli import main
-from sagemaker_byoc.local.build import Build, record
+from sagemaker_byoc.local.build import Recording, record
 from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.images import RecordedImages, Reference
 from sagemaker_byoc.local.wire.errors import AwsError
@@ -23,7 +23,7 @@ def program(tmp_path):
 
 
 def build(program, tag="mine:1", **more):
-    return Build(**{"kind": "train", "program": program, "entry_point": None, "tag": tag, **more})
+    return Recording(**{"kind": "train", "program": program, "entry_point": None, "tag": tag, **more})
 
 
 @pytest.mark.parametrize(

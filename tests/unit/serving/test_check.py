@@ -11,9 +11,9 @@ from tests.unit.serving.harness import Server
 pytestmark = pytest.mark.slow  # real processes
 
 
-def check(tmp_path, model, *samples):
+def check(tmp_path, model, *samples, **environ):
     """Exit code and log."""
-    server = Server(tmp_path, model)
+    server = Server(tmp_path, model, **environ)
     server.reserved.close()
     command = [sys.executable, "-I", "-m", "sagemaker_byoc.serving", "serve", "--check", *samples]
     done = subprocess.run(
@@ -34,6 +34,15 @@ def test_sample(tmp_path):
     sample.write_text("1,2\n")
     code, log = check(tmp_path, "numbers", str(sample))
     assert (code, "[[2.0,4.0]]" in log) == (0, True)
+
+
+def test_captures_of_no_use(tmp_path):
+    """Where requests would be captured, and the reply's type is none that a monitor reads."""
+    sample = tmp_path / "a.csv"
+    sample.write_text("1,2\n")
+    accept = {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "application/x-npy"}
+    code, log = check(tmp_path, "numbers", str(sample), BYOC_CAPTURE="/captures", **accept)
+    assert (code, "type application/x-npy are kept as BASE64" in log) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from sagemaker_byoc.training.library.track.events import (
     crc32c,
     masked,
     record,
+    records,
     scalars,
 )
 from sagemaker_byoc.training.library.track.metric_file import lines
@@ -98,6 +99,14 @@ def test_event_file(tmp_path):
     summary = b"\x0a" + bytes([len(value)]) + value
     wanted = b"\x09" + struct.pack("<d", 1.5) + b"\x10\x07\x2a" + bytes([len(summary)]) + summary
     assert found[1] == wanted
+
+
+def test_records_together():
+    """Many at once are the bytes of one after the other, whatever their lengths."""
+    rows = [Row(step, 1.5 + step, {"loss": 0.25 * step, "b": 1e300}) for step in range(300)]
+    rows.insert(7, Row(7, 0.0, {"other": -1e300}))
+    events = [scalars(row) for row in rows]
+    assert records([b"short", *events]) == b"".join(map(record, [b"short", *events]))
 
 
 def test_event_of_odd_numbers():

@@ -2,9 +2,11 @@ import functools
 import io
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.metrics import parse_line
 from sagemaker_byoc.training.library import flops
 from sagemaker_byoc.training.library import metrics as library
@@ -101,6 +103,27 @@ def test_nan_and_infinity_are_metrics_too(make, stream):
     line = parse_line(stream.getvalue())
     assert line["loss"] != line["loss"]
     assert line["norm"] == torch.inf
+
+
+def test_the_copy_is_what_json_makes_of_it(make, file):
+    """Whatever kind of number was logged."""
+    row = {"loss": 0.1, "epoch": 3, "bad": float("nan"), "worst": float("-inf"), 'a"b': 1e-300}
+    metrics = make(every=1)
+    assert library._json_line(7, row) == json.dumps({"step": 7, **row}) + "\n"
+    metrics.log(1, {"loss": np.float32(0.5), "count": np.int64(2), "flag": True})
+    metrics.close()
+    [found] = rows(file)
+    assert (found["loss"], found["count"], found["flag"]) == (0.5, 2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [(torch.ones(3), "a tensor of 3 elements"), ("high", "'high'"), (None, "None")],
+)
+def test_what_is_not_one_number_is_refused(make, value, what):
+    """At the call, and not a line later."""
+    with pytest.raises(ContractError, match=f"metric 'loss': is {what}. Log one number"):
+        make(every=10).log(1, {"loss": value})
 
 
 def test_definitions_name_every_metric_of_the_lines(make):

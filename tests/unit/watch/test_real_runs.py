@@ -146,6 +146,7 @@ def test_overfit(tmp_path):
     assert not {"ExplodingTensor", "VanishingGradient", "DeadRelu"} & fired(watched)
 
 
+@pytest.mark.slow
 def test_overtraining(tmp_path):
     """On and on, long after anything was gained."""
     watched = sick(tmp_path, lambda: mlp(drop=0.1), steps=480, rate=1e-2, batch=256)

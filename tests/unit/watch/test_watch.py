@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
+import time
 
 import pytest
 import torch
 from torch import nn
 
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.training.library.watch import journal
 from sagemaker_byoc.training.library.watch.attach import watch
 from sagemaker_byoc.training.library.watch.rules.base import Reading
 from sagemaker_byoc.training.library.watch.system import Meter, SystemLines
@@ -130,6 +133,29 @@ def test_compiled(watched):
     assert counter["stats"]["unique_graphs"] == 1
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_compiled_step(watched):
+    """A compiled optimizer step calls the hook: nothing of the watch is compiled with it."""
+    graphs = []
+    for has_watch in (False, True):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        if has_watch:
+            found = watched(rules="all")
+        model = nn.Linear(4, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        step = torch.compile(optimizer.step, backend="aot_eager")
+        for seed in range(6):
+            torch.manual_seed(seed)
+            optimizer.zero_grad()
+            model(torch.randn(8, 4)).square().mean().backward()
+            step()
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[1]
+    assert len(found.history.gradients.points) == 6
+
+
 def test_quiet_steps_do_not_look(watched):
     """Between two looks nothing of a tensor is touched: no gradient is read, no value moved."""
     found = watched(rules="all", save_interval=500)
@@ -177,6 +203,35 @@ def test_closing_undoes_everything(watched):
     assert torch.autograd.backward is not backward
     found.close()
     assert torch.autograd.backward is backward
+
+
+def test_no_stall_before_the_first_step(watched):
+    """The sampler may look before the first step has been counted."""
+    found = watched(rules=["StalledTrainingRule"])
+    optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1)
+    assert time.monotonic() - found._begin(optimizer).last_step_at < 60
+
+
+def test_webhook_that_hangs(watched, monkeypatch, capsys):
+    """It is waited for only so long, at the end; the program's steps never wait."""
+    monkeypatch.setattr(journal, "WEBHOOK_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        found = watched(rules=["ExplodingTensor"], webhook=address)
+        train(nn.Linear(4, 4), 2, rate=float("nan"))
+        found.close()
+    assert "the webhook did not take a finding" in capsys.readouterr().err
+
+
+def test_full_disk(watched, tmp_path, capsys):
+    """Findings are in the log all the same, and the training goes on."""
+    (tmp_path / "watch").write_text("a file where the folder should be")
+    found = watched(rules=["ExplodingTensor"])
+    train(nn.Linear(4, 4), 2, rate=float("nan"))
+    said = capsys.readouterr().err
+    assert "ExplodingTensor at step 0" in said
+    assert "findings.jsonl can't be written" in said
+    found.close()
 
 
 def test_webhook(watched):

@@ -65,6 +65,19 @@ def test_stop_is_the_reason(container):  # noqa: F811
 
 
 @pytest.mark.slow
+def test_stall_ends_the_job(container):  # noqa: F811
+    """AWS's own parameter of the rule; the reason is its sentence."""
+    rules = {"StalledTrainingRule": {"threshold": "1", "stop_training_on_fire": "true"}}
+    container.text(
+        script(0.1, steps=3) + "import time; time.sleep(600)",
+        sagemaker_byoc_watch=json.dumps({"rules": rules}),
+    )
+    result = container.run()
+    assert result.code != 0
+    assert result.failure.startswith("WatchStop: StalledTrainingRule at step 0: training: no step")
+
+
+@pytest.mark.slow
 def test_debugger_config_is_enough(container):  # noqa: F811
     """A request with DebugHookConfig; the user's own sitecustomize still runs."""
     container.text(script(1e6))

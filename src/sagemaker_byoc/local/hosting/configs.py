@@ -8,6 +8,7 @@ from sagemaker_byoc.local.hosting import listing
 from sagemaker_byoc.local.hosting.catalog import Catalog
 from sagemaker_byoc.local.hosting.refusals import invalid, not_here
 from sagemaker_byoc.local.records import now
+from sagemaker_byoc.local.storage.uri import parse_s3_uri
 from sagemaker_byoc.local.wire.service import Operation, Parameters
 
 MOST_VARIANTS = 10
@@ -45,6 +46,7 @@ class EndpointConfigs:
         names = [variant["VariantName"] for variant in variants]
         if len(set(names)) != len(names):
             raise invalid("Each VariantName of an endpoint configuration must be another")
+        _check_capture(asked)
         document = {key: value for key, value in asked.items() if key != "Tags"}
         document["ProductionVariants"] = [self._checked(variant) for variant in variants]
         document |= {"EndpointConfigArn": self.catalog.arn(name), "CreationTime": now()}
@@ -83,6 +85,16 @@ class EndpointConfigs:
         count = variant.get("InitialInstanceCount", 1)
         check_count(name, count, least=1)
         return {"InitialVariantWeight": 1.0, "InitialInstanceCount": count, **variant}
+
+
+def _check_capture(asked: Parameters) -> None:
+    """Source: developer guide, model-monitor-data-capture-endpoint, serverless-endpoints."""
+    config = asked.get("DataCaptureConfig")
+    if config is None:
+        return
+    parse_s3_uri(config["DestinationS3Uri"])
+    if any("ServerlessConfig" in variant for variant in asked["ProductionVariants"]):
+        raise invalid("DataCaptureConfig is not supported for serverless variants.")
 
 
 def check_count(variant: str, count: int, least: int) -> None:

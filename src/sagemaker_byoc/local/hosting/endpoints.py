@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from sagemaker_byoc.contract.capture_config import is_enabled
 from sagemaker_byoc.local.caller import CLIENT, WAITER_SECONDS, WAITS
 from sagemaker_byoc.local.hosting import listing, live
+from sagemaker_byoc.local.hosting.capture import Captures
 from sagemaker_byoc.local.hosting.catalog import Catalog
 from sagemaker_byoc.local.hosting.configs import EndpointConfigs, check_count
 from sagemaker_byoc.local.hosting.fleet import Fleet
@@ -34,9 +36,12 @@ class EndpointOperations:
     """`lives` holds every endpoint that has a record."""
 
     def __init__(
-        self, catalog: Catalog, configs: EndpointConfigs, house: House, *, captures: bool
+        self,
+        catalog: Catalog,
+        configs: EndpointConfigs,
+        house: House,
+        captures: Captures,
     ) -> None:
-        """`captures`: whether anybody writes what DataCaptureConfig asks for."""
         self.catalog = catalog
         self.lives: dict[str, Live] = {}
         self.swept: asyncio.Task[None] | None = None
@@ -70,6 +75,7 @@ class EndpointOperations:
 
     def _forget(self, name: str) -> None:
         self.lives.pop(name, None)
+        self._captures.forget(name)
 
     async def create(self, asked: Parameters) -> Parameters:
         name, time = asked["EndpointName"], now()
@@ -93,7 +99,7 @@ class EndpointOperations:
         elif client and found.is_known_to(client):
             await found.changed(HOLD_SECONDS)
         found.was_seen_by(client)
-        return _description(found, captures=self._captures)
+        return _description(found, is_capturing=self._captures.is_working(found.name))
 
     async def list_page(self, asked: Parameters) -> Parameters:
         found = listing.page(self.catalog, "EndpointName", "EndpointStatus", asked)
@@ -108,6 +114,8 @@ class EndpointOperations:
                 for each in asked.get("ExcludeRetainedVariantProperties", [])
             }
             target["Variants"] = _retained(found.document["Variants"], target["Variants"], excluded)
+            if "DataCaptureConfig" not in excluded:
+                target["DataCaptureConfig"] = found.document.get("DataCaptureConfig", {})
         found.update(target)
         return {"EndpointArn": self.catalog.arn(found.name)}
 
@@ -180,7 +188,7 @@ def _retained(old: list[Parameters], new: list[Parameters], excluded: set[str]) 
     ]
 
 
-def _description(found: Live, *, captures: bool) -> Parameters:
+def _description(found: Live, *, is_capturing: bool) -> Parameters:
     document = found.document
     described = {key: document[key] for key in _DESCRIBED if key in document}
     described["ProductionVariants"] = [
@@ -189,10 +197,10 @@ def _description(found: Live, *, captures: bool) -> Parameters:
     ]
     capture = document.get("DataCaptureConfig")
     if capture:
-        is_on = capture.get("EnableCapture", False)
+        is_on = is_enabled(capture)
         described["DataCaptureConfig"] = {
             "EnableCapture": is_on,
-            "CaptureStatus": "Started" if is_on and captures else "Stopped",
+            "CaptureStatus": "Started" if is_on and is_capturing else "Stopped",
             "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
             "DestinationS3Uri": capture["DestinationS3Uri"],
             "KmsKeyId": capture.get("KmsKeyId", ""),

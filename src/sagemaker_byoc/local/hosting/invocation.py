@@ -31,7 +31,8 @@ class Policy:
     refuse_unsigned: bool = False
     """Invocations without a signature get AWS's answer to them."""
     capture: Capture | None = None
-    """Called after each answer of an endpoint that captures its traffic."""
+    """Called after each answer of an endpoint that captures its traffic; None for the service's own
+    writer."""
     seconds: float = hosting.INVOCATION_TIMEOUT.value
     stream_seconds: float = hosting.STREAM_TIMEOUT.value
 

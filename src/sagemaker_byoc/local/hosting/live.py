@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from sagemaker_byoc.contract import failure, limits
+from sagemaker_byoc.contract.capture_config import is_enabled
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.hosting.catalog import Catalog
 from sagemaker_byoc.local.hosting.fleet import Fleet
@@ -256,7 +257,7 @@ class Live:
 
 def _capture(document: Parameters) -> Parameters | None:
     config: Parameters = document.get("DataCaptureConfig") or {}
-    return config if config.get("EnableCapture") else None
+    return config if is_enabled(config) else None
 
 
 def _shortened(text: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Engine
+from sagemaker_byoc.local.hosting.capture import Captures
 from sagemaker_byoc.local.hosting.catalog import Catalog
 from sagemaker_byoc.local.hosting.configs import EndpointConfigs
 from sagemaker_byoc.local.hosting.endpoints import EndpointOperations
@@ -62,10 +64,11 @@ class Endpoints:
         endpoints = catalog(ENDPOINT, "endpoint", "endpoints")
         self.models = Models(models, self._house)
         self.configs = EndpointConfigs(configs, models)
+        self.captures = Captures(store, self._house.run)
         policy = policy or Policy()
-        self.endpoints = EndpointOperations(
-            endpoints, self.configs, self._house, captures=policy.capture is not None
-        )
+        if policy.capture is None:
+            policy = replace(policy, capture=self.captures.take)
+        self.endpoints = EndpointOperations(endpoints, self.configs, self._house, self.captures)
         self._invocations = Invocations(self.endpoints.lives, account, policy)
 
     @property
@@ -92,6 +95,7 @@ class Endpoints:
         if self.endpoints.swept is not None:
             await asyncio.gather(self.endpoints.swept, return_exceptions=True)
         await asyncio.gather(*(live.close() for live in self.endpoints.lives.values()))
+        await self.captures.close()
         self._house.threads.shutdown(wait=False)
 
     def _clean(self) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract import environment, lifecycle
+from sagemaker_byoc.contract import environment, lifecycle, runs
 from sagemaker_byoc.contract.channels import Channel
 from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.paths import Tree
@@ -123,6 +123,7 @@ def _spec(job: Job, host: str, staged: Staged, network: Network) -> ContainerSpe
             **around.environment,
             environment.TRAINING_JOB_NAME: plan.name,
             environment.TRAINING_JOB_ARN: job.arn,
+            runs.IMAGE_DIGEST: image.resolved,
             **plan.environment,
         },
         image=image.name,

@@ -14,7 +14,7 @@ from sagemaker_byoc.contract.channels import InputMode
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.errors import LocalError
-from sagemaker_byoc.local.jobs import artifacts, checkpoints
+from sagemaker_byoc.local.jobs import artifacts, checkpoints, reports
 from sagemaker_byoc.local.jobs.control import StopSwitch, Why
 from sagemaker_byoc.local.jobs.hosts import Hosts, Outcome
 from sagemaker_byoc.local.jobs.joblog import JobLog
@@ -243,6 +243,10 @@ class JobRun(threading.Thread):
                 warn(f"/opt/ml/model was left empty: nothing lies at {self._plan.model_uri}")
         except (AwsError, OSError) as error:
             raise UploadError(str(error)) from error
+        try:
+            reports.upload(self._record.document, [*trees.values()], self._around.store)
+        except (AwsError, OSError) as error:  # no reason to call the training a failure
+            warn(f"what was written for Debugger or TensorBoard is not in S3: {error}")
 
     def _metric_members(self) -> dict[str, object]:
         last = self._metrics.last

@@ -17,7 +17,7 @@ from sagemaker_byoc.contract.channels import (
     write_channels,
 )
 from sagemaker_byoc.contract.cluster import Cluster
-from sagemaker_byoc.contract.debugger import HOOK_FILE, PROFILER_FILE
+from sagemaker_byoc.contract.debugger import HOOK_FILE, PROFILER_FILE, TENSORBOARD_FILE
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
@@ -64,6 +64,7 @@ def write_more_config(tree: Tree, request: Mapping[str, Json]) -> None:
         ("CheckpointConfig", CHECKPOINT_CONFIG),
         ("DebugHookConfig", HOOK_FILE),
         ("ProfilerConfig", PROFILER_FILE),
+        ("TensorBoardOutputConfig", TENSORBOARD_FILE),
     ):
         document = request.get(member)
         if document:

@@ -37,7 +37,9 @@ class Front(BaseFront):
             target=settings.target_latency,
         )
         self.broker.on_batch = self.metrics.batch.observe
-        self.invocations = Invocations(self.broker, settings, self.ledger)
+        self.invocations = Invocations(self.broker, settings, self.ledger, self.recorder)
+        if self.recorder is not None:
+            self.broker.on_captured = self.recorder.redacted
         self._budget = ErrorBudget(settings.error_budget)
         self.conversations = Conversations(self.broker, settings, self.journal)
         self._adapters = self.invocations.adapters = Adapters(self.broker, settings)
@@ -58,6 +60,7 @@ class Front(BaseFront):
         self._budget.look(time.monotonic(), self.metrics.statuses)
 
     async def drain(self) -> None:
+        await super().drain()
         await self.conversations.drain()
 
     def health(self) -> Health:

@@ -12,6 +12,7 @@ import orjson
 
 from sagemaker_byoc.contract import http, serving
 from sagemaker_byoc.serving import log, media
+from sagemaker_byoc.serving.capture.recorder import Recorder
 from sagemaker_byoc.serving.front import gauges, gpus
 from sagemaker_byoc.serving.front.body import Receive
 from sagemaker_byoc.serving.front.bridge import Bridge
@@ -50,6 +51,7 @@ class BaseFront(ABC):
         self.journal = Journal()
         self.ledger = Ledger(self.metrics, self.journal)
         self.bridge = Bridge(self._create_app)
+        self.recorder = None if settings.capture is None else Recorder(settings.capture)
         self.handed_over: dict[object, Unsent] = {}
         """What a connection began without a task and needs one to send, by its receiver."""
         self._last_ping = ""
@@ -62,15 +64,20 @@ class BaseFront(ABC):
     def open(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.journal.open(self.loop)
+        if self.recorder is not None:
+            self.recorder.open(self.loop)
         gc.freeze()  # what is here stays: the collector need not look at it again and again
         self._tick()
 
     def close(self) -> None:
+        if self.recorder is not None:
+            self.recorder.close()
         self.journal.close()
 
     async def drain(self) -> None:
-        """Bring to an end what would go on while its client stays; by default there is nothing."""
-        return
+        """Bring to an end what would go on while its client stays."""
+        if self.recorder is not None:
+            self.recorder.rotate()  # there may be no time for it when the last request has ended
 
     def _tick(self) -> None:
         self.loop.call_later(TICK, self._tick)
@@ -79,6 +86,8 @@ class BaseFront(ABC):
     def tick(self) -> None:
         for broker in self.brokers():
             broker.tick()
+        if self.recorder is not None:
+            self.recorder.tick()
 
     @abstractmethod
     def brokers(self) -> Sequence[Broker]:
@@ -90,7 +99,8 @@ class BaseFront(ABC):
     def gauges(self) -> gauges.Gauges:
         """On another thread than the event loop's."""
         own = gauges.read(self.brokers(), is_ready=self.health().is_ready)
-        return {**own, **(gpus.read() if self.settings.gpus else {})}
+        captured = {} if self.recorder is None else self.recorder.gauges()
+        return {**own, **captured, **(gpus.read() if self.settings.gpus else {})}
 
     @abstractmethod
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None: ...

@@ -50,6 +50,8 @@ class Broker(Hooks):
         self.has_app = False
         self.has_chat = False
         self.has_adapters = False
+        self.has_redact = False
+        """Whether the workers say what may be captured."""
         self.conversations = False
         """Whether the handlers' file has a bidirectional_fn."""
         self.restarts = 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.front.tickets import Lane
 from sagemaker_byoc.serving.link import Frame
 
@@ -18,6 +20,8 @@ class Hooks:
         self.on_failure: Callable[[str, int], None] = _nobody
         """A load failed: reason and status."""
         self.on_lost: Callable[[Lane], None] = _nobody
+        self.on_captured: Callable[[Mapping[str, Any], Body], None] = _nobody
+        """What redact_fn has left of an invocation."""
         self.on_talk: Callable[[Lane, Frame], None] = _nobody
         """Part of a conversation."""
         self.on_sessions: Callable[[int, list[tuple[str, float]]], None] = _nobody

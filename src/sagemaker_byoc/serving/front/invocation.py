@@ -16,12 +16,14 @@ from typing import Any, Protocol
 
 from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.capture.recorder import Recorder
 from sagemaker_byoc.serving.errors import PayloadTooLarge, Refusal, Unavailable, WorkerLost
 from sagemaker_byoc.serving.front import incoming, replies
 from sagemaker_byoc.serving.front.adapters import Adapters
 from sagemaker_byoc.serving.front.admission import Permit
 from sagemaker_byoc.serving.front.body import DRAIN_TIME, Receive, drain, read_body
 from sagemaker_byoc.serving.front.broker import Broker
+from sagemaker_byoc.serving.front.captures import Captures
 from sagemaker_byoc.serving.front.incoming import Incoming
 from sagemaker_byoc.serving.front.ledger import CLIENT_GONE, Ledger
 from sagemaker_byoc.serving.front.replies import Answer, Call, Send
@@ -57,7 +59,13 @@ class Connection(Protocol):
 class Invocations:
     """Everything that all requests to the model share."""
 
-    def __init__(self, broker: Broker, settings: Settings, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        settings: Settings,
+        ledger: Ledger,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.broker = broker
         self.adapters: Adapters | None = None
         self.sessions: Sessions | None = None
@@ -66,6 +74,7 @@ class Invocations:
             self.sessions = Sessions(broker, most=most, seconds=seconds)
         self._settings = settings
         self._ledger = ledger
+        self._captures = None if recorder is None else Captures(recorder, broker)
         self._prefix = os.urandom(5).hex()
         self._numbers = itertools.count(1)
 
@@ -82,6 +91,8 @@ class Invocations:
     ) -> Ticket:
         call.bytes_in = body.size
         deadline = meta["deadline"] = call.began + self._settings.deadline
+        if self._captures is not None:
+            self._captures.choose(meta)
         meta["stream_deadline"] = call.began + self._settings.stream_deadline
         return self.broker.submit(meta, body, deadline, done, slot)
 
@@ -139,6 +150,8 @@ class Invocations:
             answer = replies.refused(call, Refusal("The server failed; see its log"))
         connection.reply(answer)
         self._ledger.record(call, answer.status, len(answer.data), outcome)
+        if self._captures is not None:
+            self._captures.keep(unsent.ticket, outcome, outcome.body)
 
     def drop(self, unsent: Unsent) -> None:
         """Its client has gone before a task came to send it."""
@@ -234,9 +247,11 @@ class Invocations:
         call, outcome = unsent.call, unsent.outcome
         answer = self._answer(unsent)
         size = outcome.body.size or len(answer.data)
+        kept = None if self._captures is None else self._captures.prepare(unsent.ticket, outcome)
         try:
             if outcome.stream is not None:
-                size = await replies.send_stream(send, answer, outcome.stream)
+                stream = outcome.stream if kept is None else kept.copy(outcome.stream)
+                size = await replies.send_stream(send, answer, stream)
             elif outcome.body.descriptor is not None:
                 await replies.send_file(send, answer, outcome.body)
             else:
@@ -245,6 +260,8 @@ class Invocations:
             self.broker.abandon(unsent.ticket)
             raise
         self._ledger.record(call, answer.status, size, outcome)
+        if kept is not None:
+            kept.done()
 
     async def _refuse(self, call: Call, refusal: Refusal, send: Send) -> None:
         answer = replies.refused(call, refusal)

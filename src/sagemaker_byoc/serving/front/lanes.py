@@ -156,6 +156,8 @@ class WorkerLane:
             broker.part(self, frame.id, frame.meta, frame.body)
         elif frame.kind in TALK:
             broker.on_talk(self, frame)
+        elif frame.kind is Kind.CAPTURED:
+            broker.on_captured(frame.meta, frame.body)
         elif frame.kind is Kind.READY:
             batch = frame.meta.get("batch", 1)
             has_app = bool(frame.meta.get("has_app"))
@@ -163,6 +165,7 @@ class WorkerLane:
             broker.has_adapters = bool(frame.meta.get("has_adapters"))
             broker.on_sessions(self._slot, held["sessions"])
             broker.on_adapters(self._slot, held["adapters"])
+            broker.has_redact |= bool(frame.meta.get("has_redact"))
             broker.has_chat = bool(frame.meta.get("has_chat"))
             broker.conversations = bool(frame.meta.get("conversations"))
             broker.ready(self, batch=batch if isinstance(batch, int) else 1, has_app=has_app)

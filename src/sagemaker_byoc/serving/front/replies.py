@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -13,7 +13,6 @@ import orjson
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import Refusal, WorkerLost
-from sagemaker_byoc.serving.front.stream import Stream
 from sagemaker_byoc.serving.front.tickets import End, Outcome
 
 Send: TypeAlias = "Callable[[dict[str, Any]], Awaitable[None]]"
@@ -107,7 +106,7 @@ async def send_file(send: Send, answer: Answer, body: Body) -> None:
     body.close()
 
 
-async def send_stream(send: Send, answer: Answer, stream: Stream) -> int:
+async def send_stream(send: Send, answer: Answer, stream: AsyncIterable[bytes]) -> int:
     """Chunked, until the worker's last piece; the number of bytes."""
     size = 0
     start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}

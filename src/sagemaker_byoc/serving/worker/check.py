@@ -13,6 +13,7 @@ from pathlib import Path
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import handler_file, log, media
 from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.capture.settings import is_opaque, useless
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.worker import handlers
@@ -64,6 +65,9 @@ def _answer(pipeline: Pipeline, sample: Path) -> int:
     if error is not None:
         log.say(f"check: {sample} as {content_type}: {error['status']} {error['message']}")
         return ExitCode.MODEL_FAILED
+    capture = pipeline.settings.capture
+    if capture is not None and is_opaque(capture, str(first.meta["content_type"])):
+        log.say(useless("replies", str(first.meta["content_type"])))
     shown = bytes(first.body.view()[:SHOWN])
     log.say(
         f"check: {sample} as {content_type}: {first.meta['content_type']}, "

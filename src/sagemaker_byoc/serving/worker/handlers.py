@@ -28,6 +28,7 @@ ARGUMENTS = {
     "unload_adapter_fn": ("model", "name"),
     "chat_fn": ("request", "model"),
     "bidirectional_fn": ("messages", "model"),
+    "redact_fn": ("request", "reply"),
     "transform_fn": ("model", "body", "content_type", "accept"),
 }
 """What each is called with; `context` may follow."""
@@ -81,6 +82,7 @@ class Handlers:
         ]
         extra = [f"{name} from {where}" for name in self.defined if name.endswith("model_fn")]
         extra += [f"{name} from {where}" for name in self.defined if name == "model_warmup_fn"]
+        extra += [f"redact_fn from {where}"] if "redact_fn" in self.defined else []
         extra += [f"make_model from {where}"] if self.make_model is not None else []
         extra += [f"buckets of {', '.join(map(str, self.buckets))} rows"] if self.buckets else []
         extra += [f"batches of up to {self.batch}"] if self.batch > 1 else []

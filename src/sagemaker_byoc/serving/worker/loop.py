@@ -61,6 +61,7 @@ class Worker:
                     "batch": pipeline.batch,
                     "has_app": pipeline.handlers.app is not None,
                     "has_adapters": pipeline.handlers.get("load_adapter_fn") is not None,
+                    "has_redact": pipeline.redaction is not None,
                     "has_chat": pipeline.handlers.get("chat_fn") is not None,
                     "conversations": pipeline.handlers.get("bidirectional_fn") is not None,
                 }

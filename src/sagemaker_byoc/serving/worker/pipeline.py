@@ -27,6 +27,7 @@ from sagemaker_byoc.serving.worker import (
 from sagemaker_byoc.serving.worker.context import Context, checked_header
 from sagemaker_byoc.serving.worker.handlers import Handlers
 from sagemaker_byoc.serving.worker.jobs import Job
+from sagemaker_byoc.serving.worker.redaction import Redaction
 from sagemaker_byoc.serving.worker.rows import RowCheck
 from sagemaker_byoc.serving.worker.sessions import SessionStore
 
@@ -42,6 +43,7 @@ class Pipeline:
     device: str = "cpu"
     model_dir: str = ""
     row_check: RowCheck | None = None
+    redaction: Redaction | None = None
     adapters: dict[str, str] = field(default_factory=dict)
     """Folders by name, of those that are loaded."""
     sessions: SessionStore = field(default_factory=SessionStore)
@@ -52,6 +54,9 @@ class Pipeline:
         """Model and warm-up; raises whatever the user's functions raise."""
         if self.settings.is_batch:
             self.row_check = RowCheck(self.settings.csv_header)
+        capture, redact = self.settings.capture, self.handlers.get("redact_fn")
+        if capture is not None and redact is not None:
+            self.redaction = Redaction(redact, capture.body)
         model_dir = self.model_dir = str(self.settings.model_dir)
         self._call("pre_model_fn", model_dir)
         if self.handlers.get("model_fn") is None:
@@ -115,9 +120,19 @@ class Pipeline:
             yield whole
         for job in jobs:
             if job.stream is not None:
-                for frame in streams.frames_of(job, is_cancelled):
-                    yield [frame]
-                self._settle(job)
+                yield from self._streamed(job, is_cancelled)
+        if self.redaction is not None:
+            yield from self.redaction.frames(jobs)
+
+    def _streamed(self, job: Job, is_cancelled: Callable[[int], bool]) -> Iterator[list[Frame]]:
+        redaction = self.redaction
+        if redaction is not None:
+            is_cancelled = redaction.hearing(is_cancelled)
+        for frame in streams.frames_of(job, is_cancelled):
+            yield [frame]
+            if redaction is not None:
+                redaction.watch(job, frame)
+        self._settle(job)
 
     def _settle(self, job: Job) -> None:
         session = job.context.session

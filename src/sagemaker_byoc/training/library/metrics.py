@@ -6,6 +6,7 @@ that the GPU is waited for once an interval and not once a step.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import resource
@@ -17,10 +18,12 @@ from typing import TextIO, TypeAlias, TypeVar
 
 import torch
 
+from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.limits import METRIC_DEFINITIONS
 from sagemaker_byoc.contract.metrics import definition, format_line
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.training.library.appending import Appender
 from sagemaker_byoc.training.library.flops import peak_flops
 from sagemaker_byoc.training.library.progress import Progress
 from sagemaker_byoc.training.library.ranks import global_count, global_rank
@@ -52,7 +55,9 @@ class Metrics:
         self._every = every
         self._is_writer = global_rank() == 0
         self._progress = Progress()
-        self._file = file or Tree.from_environ(os.environ).output_data / "metrics.jsonl"
+        default = Tree.from_environ(os.environ).output_data / "metrics.jsonl"
+        self._copy = Appender(file or default)
+        self._has_failed = False
         self._stream = stream
         self._device = device or _current_device()
         self._peak = peak_flops(self._device)
@@ -69,6 +74,7 @@ class Metrics:
         self, step: int, values: Mapping[str, Value], *, tokens: int = 0, samples: int = 0
     ) -> None:
         """Keep `values` of `step`; tensors of one element may be on any device, and are copied.
+        ContractError for what is not one number.
 
         `tokens` and `samples` are what this rank consumed in the step; the line has the rate of
         all ranks together.
@@ -78,14 +84,7 @@ class Metrics:
             return
         self._amounts["tokens"] += tokens
         self._amounts["samples"] += samples
-        # A copy: under CUDA graphs the next step writes its loss into the same memory.
-        kept = {
-            name: value.detach().to(torch.float32, copy=True)
-            if isinstance(value, torch.Tensor)
-            else value
-            for name, value in values.items()
-        }
-        self._kept.append((step, kept))
+        self._kept.append((step, {name: _taken(name, value) for name, value in values.items()}))
         if len(self._kept) >= self._every:
             self.flush()
 
@@ -110,11 +109,10 @@ class Metrics:
         step, last = rows[-1]
         line = {"step": float(step), **last, **about}
         self._names.update(dict.fromkeys(line))
-        for number, row in rows:
-            show_losses(number, row)
+        show_losses(rows)
         rows[-1] = (step, {**last, **about})
         print(format_line(line), file=self._stream or sys.stdout, flush=True)
-        self._append([{"step": number, **row} for number, row in rows])
+        self._append(rows)
         self.on_rows(rows)
         self._kept.clear()
         self._amounts = dict.fromkeys(self._amounts, 0)
@@ -125,7 +123,7 @@ class Metrics:
 
     @property
     def file(self) -> Path:
-        return self._file
+        return self._copy.path
 
     @property
     def is_writer(self) -> bool:
@@ -135,6 +133,7 @@ class Metrics:
     def close(self) -> None:
         """Write what is left of an interval."""
         self.flush()
+        self._copy.close()
 
     def write_definitions(self, file: Path | None = None) -> Path:
         """The MetricDefinitions of all names in the lines so far, for CreateTrainingJob; a list.
@@ -146,7 +145,7 @@ class Metrics:
             raise ValueError(
                 f"{len(names)} metrics: a training job takes {METRIC_DEFINITIONS.value}"
             )
-        path = file or self._file.with_name("metric_definitions.json")
+        path = file or self.file.with_name("metric_definitions.json")
         if self._is_writer:
             write_json(path, [dict(definition(name)) for name in names])
         return path
@@ -170,12 +169,38 @@ class Metrics:
             self._counted[name] = now
         return about
 
-    def _append(self, rows: list[dict[str, float]]) -> None:
-        if not rows:
-            return
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._file, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
+    def _append(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        try:
+            self._copy.write("".join([_json_line(step, row) for step, row in rows]).encode())
+        except OSError as error:  # no training ends for want of a copy of what is in the log
+            if not self._has_failed:
+                sys.stderr.write(f"byoc metrics: {self.file} lacks steps: {error.strerror}\n")
+            self._has_failed = True
+
+
+def _taken(name: str, value: Value) -> Value:
+    """A number of Python's own, or a copy of the tensor: under CUDA graphs the next step writes its
+    loss into the same memory."""
+    if type(value) is float or type(value) is int:
+        return value
+    try:
+        if not isinstance(value, torch.Tensor):
+            return float(value)  # of numpy
+        if value.numel() == 1:
+            return value.detach().to(torch.float32, copy=True)
+    except (TypeError, ValueError):
+        pass
+    raise ContractError(
+        where=f"metric {name!r}",
+        what=f"is {_described(value)}",
+        cure="Log one number, such as a tensor's mean()",
+    )
+
+
+def _described(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of {value.numel()} elements"
+    return f"{value!r:.80}"
 
 
 def _on_host(kept: list[tuple[int, dict[str, Value]]]) -> list[tuple[int, dict[str, float]]]:
@@ -196,6 +221,24 @@ def _on_host(kept: list[tuple[int, dict[str, Value]]]) -> list[tuple[int, dict[s
         )
         for step, values in kept
     ]
+
+
+def _json_line(step: int, row: Mapping[str, float]) -> str:
+    """As json.dumps has it, but done in each step."""
+    values = [f"{_key(name)}{_json_number(value)}" for name, value in row.items()]
+    return "{" + ", ".join([f'"step": {step}', *values]) + "}\n"
+
+
+@functools.lru_cache(4096)
+def _key(name: str) -> str:
+    return json.dumps(name) + ": "
+
+
+def _json_number(value: float) -> str:
+    kind = type(value)
+    if kind is int or (kind is float and value - value == 0):  # not infinite, not NaN
+        return repr(value)
+    return json.dumps(value if kind is float else float(value))
 
 
 def _current_device() -> torch.device:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hyperparameters import is_reserved
+from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.training.library.values import (
     Given,
     UnfitError,
@@ -29,7 +30,6 @@ from sagemaker_byoc.training.library.values import (
     describe,
     with_rules,
 )
-from sagemaker_byoc.training.supervisor.masking import MASK, is_secret
 
 T = TypeVar("T")
 

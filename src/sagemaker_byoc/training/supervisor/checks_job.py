@@ -11,6 +11,7 @@ from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.training.supervisor.checks import Finding, Level
 from sagemaker_byoc.training.supervisor.hosts import wait_for_hosts
 from sagemaker_byoc.training.supervisor.network import has_interface
+from sagemaker_byoc.training.supervisor.outside import has_named_hosts
 from sagemaker_byoc.training.supervisor.plan import make_plan
 from sagemaker_byoc.training.supervisor.settings import DNS_SECONDS, Settings
 
@@ -37,7 +38,7 @@ def channels(job: Job) -> Iterator[Finding]:
 
 def hosts(job: Job, environ: Mapping[str, str]) -> Iterator[Finding]:
     cluster = job.cluster
-    if len(cluster.hosts) == 1:
+    if len(cluster.hosts) == 1 or not has_named_hosts(job):
         return
     seconds = Settings(job.hyperparameters, environ).seconds(DNS_SECONDS, HOST_SECONDS)
     try:

@@ -17,6 +17,12 @@ from sagemaker_byoc.contract.environment import MASTER_PORT, TRAINING_JOB_NAME
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hyperparameters import decode
 from sagemaker_byoc.contract.job import Hardware, Job
+from sagemaker_byoc.training.supervisor.outside import (
+    NODE_RANK,
+    has_named_hosts,
+    outer_hosts,
+    rendezvous_is_outside,
+)
 from sagemaker_byoc.training.supervisor.settings import (
     CONTROL_PORT,
     NPROC,
@@ -62,8 +68,9 @@ def make_launch(job: Job, settings: Settings, hardware: Hardware) -> Launch | No
     environ = settings.environ
     if _is_a_rank_already(environ):
         return None
-    hosts = _outer_hosts(environ) or distribution_hosts(job)
-    place = _place(job.cluster, hosts, environ)
+    outer = _outer_hosts(job, environ)
+    hosts = outer or distribution_hosts(job)
+    place = int(environ[NODE_RANK]) if outer else _place(job.cluster, hosts)
     if place is None:
         return None
     port = _port(environ) or (_free_port() if len(hosts) == 1 else MASTER_PORT)
@@ -121,24 +128,12 @@ def _is_a_rank_already(environ: Mapping[str, str]) -> bool:
     return "RANK" in environ and "WORLD_SIZE" in environ and not has_pet
 
 
-def _outer_hosts(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Names for the hosts that PET_NNODES counts, where no resourceconfig.json names them."""
-    nodes = environ.get("PET_NNODES", "")
-    if not nodes.isdecimal() or int(nodes) < 2 or not environ.get("PET_NODE_RANK"):
-        return ()
-    return tuple(f"node-{number}" for number in range(int(nodes)))
+def _outer_hosts(job: Job, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of an operator, which win over a file where they say which host this is."""
+    return outer_hosts(environ) if environ.get(NODE_RANK) or not has_named_hosts(job) else ()
 
 
-def _place(cluster: Cluster, hosts: tuple[str, ...], environ: Mapping[str, str]) -> int | None:
-    rank = environ.get("PET_NODE_RANK")
-    if rank and _outer_hosts(environ):
-        if not rank.isdecimal() or int(rank) >= len(hosts):
-            raise ContractError(
-                where="PET_NODE_RANK",
-                what=f"is {rank!r} of PET_NNODES={len(hosts)}",
-                cure="Number the hosts from 0",
-            )
-        return int(rank)
+def _place(cluster: Cluster, hosts: tuple[str, ...]) -> int | None:
     return hosts.index(cluster.current_host) if cluster.current_host in hosts else None
 
 
@@ -161,7 +156,8 @@ def _processes(settings: Settings, hardware: Hardware) -> int:
 def _torchrun(settings: Settings) -> tuple[str, ...] | None:
     text = settings.text(TORCHRUN_ARGS)
     if text is None:
-        return None
+        # An elastic job of Kubernetes: torchrun reads the rest of its variables itself.
+        return () if rendezvous_is_outside(settings.environ) else None
     import shlex  # noqa: PLC0415 - only where torchrun is asked for
 
     return tuple(shlex.split(text))

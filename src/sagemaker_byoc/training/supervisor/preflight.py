@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable, Mapping
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.supervisor.checks import Finding, Level, machine, places
 from sagemaker_byoc.training.supervisor.checks_job import channels, hosts, program
+from sagemaker_byoc.training.supervisor.outside import read_job
 
 
 def check(tree: Tree, environ: Mapping[str, str]) -> int:
@@ -25,7 +25,7 @@ def _findings(tree: Tree, environ: Mapping[str, str]) -> Iterable[Finding]:
     yield from machine(environ)
     yield from places(tree)
     try:
-        job = Job.read(tree)
+        job = read_job(tree, environ)
     except ContractError as error:
         yield Finding(Level.FAIL, "configuration", f"{error.where}: {error.what}", error.cure)
         return

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from signal import Signals
 
-from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, ExitCode, exit_code_of
+from sagemaker_byoc.contract.masking import Secrets
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.supervisor.cgroup import oom_kills
 from sagemaker_byoc.training.supervisor.child import Outcome
 from sagemaker_byoc.training.supervisor.inputs import absent_channels
 from sagemaker_byoc.training.supervisor.loop import Ending, Supervisor
-from sagemaker_byoc.training.supervisor.masking import Secrets
+from sagemaker_byoc.training.supervisor.outside import has_named_hosts, read_job
 from sagemaker_byoc.training.supervisor.plan import Plan, banner, make_folders, make_plan
 from sagemaker_byoc.training.supervisor.settings import (
     DNS_SECONDS,
@@ -46,7 +46,7 @@ class Course:
     def __init__(self, tree: Tree, signals: SignalQueue, writer: Writer) -> None:
         self.signals = signals
         self.writer = writer
-        self.job = Job.read(tree)
+        self.job = read_job(tree, os.environ)
         writer.mask = Secrets.of(self.job.hyperparameters, os.environ).mask
         make_folders(tree)
         self.plan: Plan = make_plan(self.job, os.environ)
@@ -62,7 +62,7 @@ class Course:
             self.writer.say(f"warning: {line}")
 
     def run(self) -> Verdict:
-        if len(self.job.cluster.hosts) > 1:
+        if len(self.job.cluster.hosts) > 1 and has_named_hosts(self.job):
             self._wait_for_hosts()
         if self._early_stop():
             return self.stopped_early(self._early_stop())

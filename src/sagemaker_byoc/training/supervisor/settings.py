@@ -41,6 +41,8 @@ UNSUPPORTED = (
 )
 PET_NPROC = "PET_NPROC_PER_NODE"
 """Torchrun's own variable for --nproc-per-node; Kubernetes operators set it."""
+PET_RENDEZVOUS = "PET_RDZV_ENDPOINT"
+"""Where torchrun finds the hosts of an elastic job."""
 
 HYPERPARAMETER_PREFIX = "sagemaker_"
 NO = frozenset({"", "0", "false", "no", "off"})
@@ -87,7 +89,7 @@ class Settings:
         """Whether the job wants more than one plain process a host."""
         return (
             any(map(self.text, (NPROC, TORCHRUN_ARGS)))
-            or bool(self.environ.get(PET_NPROC))
+            or any(map(self.environ.get, (PET_NPROC, PET_RENDEZVOUS)))
             or any(map(self.is_enabled, (*ENABLED, *UNSUPPORTED)))
         )
 

@@ -11,12 +11,14 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import chain, groupby
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from sagemaker_byoc.training.library.appending import Appender
 from sagemaker_byoc.training.library.track.sink import Row
 
 POLYNOMIAL = 0x82F63B78
@@ -24,7 +26,8 @@ MASK_DELTA = 0xA282EAD8
 SHORT = 16
 """Bytes below which a loop is as fast."""
 VERSION = b"brain.Event:2"
-_FLOAT = struct.Struct("<f")
+_SMALL = tuple(bytes([number]) for number in range(0x80))
+_WALL_TIME = struct.Struct("<Bd")
 
 
 @functools.cache
@@ -38,16 +41,24 @@ def _table() -> tuple[int, ...]:
     return tuple(table)
 
 
-@functools.lru_cache(256)
-def _basis(size: int) -> npt.NDArray[np.uint32]:
-    """What each single bit of so many bytes adds to their CRC, which is linear over GF(2)."""
+@functools.lru_cache(32)
+def _shares(size: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.intp]]:
+    """What each byte value adds to the CRC of so many bytes, which is linear over GF(2), at each
+    place; and where a place's 256 values begin."""
     table = np.array(_table(), dtype=np.uint32)
-    bits = table[1 << np.arange(8)]
-    rows = [bits]
+    rows = [table]
     for _ in range(size - 1):
-        bits = table[bits & 0xFF] ^ (bits >> 8)  # one zero byte behind it
-        rows.append(bits)
-    return np.concatenate(rows[::-1])
+        rows.append(table[rows[-1] & 0xFF] ^ (rows[-1] >> 8))  # one zero byte behind it
+    return np.concatenate(rows[::-1]), np.arange(size, dtype=np.intp) * 256
+
+
+def _crcs(data: bytes, size: int) -> npt.NDArray[np.uint32]:
+    """Of messages of `size` bytes, from 4, one after the other."""
+    shares, places = _shares(size)
+    messages = np.frombuffer(data, dtype=np.uint8).reshape(-1, size).copy()
+    messages[:, :4] ^= 0xFF  # the same as starting with all ones
+    crcs: npt.NDArray[np.uint32] = np.bitwise_xor.reduce(shares[messages + places], axis=1)
+    return ~crcs
 
 
 def crc32c(data: bytes) -> int:
@@ -57,10 +68,7 @@ def crc32c(data: bytes) -> int:
         for byte in data:
             crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
         return crc ^ 0xFFFFFFFF
-    found = np.frombuffer(data, dtype=np.uint8).copy()
-    found[:4] ^= 0xFF  # the same as starting with all ones
-    bits = np.unpackbits(found, bitorder="little").view(np.bool_)
-    return int(np.bitwise_xor.reduce(_basis(len(data))[bits])) ^ 0xFFFFFFFF
+    return int(_crcs(data, len(data))[0])
 
 
 def masked(data: bytes) -> int:
@@ -69,30 +77,58 @@ def masked(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF
 
 
+def record(data: bytes) -> bytes:
+    return b"".join((_head(len(data)), data, struct.pack("<I", masked(data))))
+
+
+def records(events: Sequence[bytes]) -> bytes:
+    """One after the other; the checksums of those of one length are made together."""
+    found: list[bytes] = []
+    for size, group in groupby(events, len):
+        bodies = [*group]
+        if len(bodies) == 1 or size < SHORT:
+            found += map(record, bodies)
+            continue
+        head, sums = _head(size), _all_masked(bodies, size)
+        for number, body in enumerate(bodies):
+            found += (head, body, sums[4 * number : 4 * number + 4])
+    return b"".join(found)
+
+
+def _all_masked(bodies: Sequence[bytes], size: int) -> bytes:
+    """What `masked` says of each, as four bytes."""
+    crcs = _crcs(b"".join(bodies), size)
+    rotated = (crcs >> np.uint32(15)) | (crcs << np.uint32(17))
+    sums: bytes = (rotated + np.uint32(MASK_DELTA)).astype("<u4").tobytes()
+    return sums
+
+
 @functools.lru_cache(4096)
 def _head(size: int) -> bytes:
     length = struct.pack("<Q", size)
     return length + struct.pack("<I", masked(length))
 
 
-def record(data: bytes) -> bytes:
-    return b"".join((_head(len(data)), data, struct.pack("<I", masked(data))))
-
-
-@functools.lru_cache(4096)
-def _tag(name: str) -> bytes:
-    """All of a Summary.Value but the four bytes of its number."""
-    tag = _block(1, name.encode()) + b"\x15"
-    return b"\x0a" + _varint(len(tag) + 4) + tag
+@functools.lru_cache(256)
+def _summary(names: tuple[str, ...]) -> tuple[struct.Struct, tuple[bytes, ...]]:
+    """Of an Event's summary of these tags: how it is packed, and what stands before each number."""
+    tags = [_block(1, name.encode()) + b"\x15" for name in names]
+    heads = [b"\x0a" + _varint(len(tag) + 4) + tag for tag in tags]
+    size = sum(len(head) + 4 for head in heads)
+    heads[:1] = [_varint(5 << 3 | 2) + _varint(size) + head for head in heads[:1]]
+    return struct.Struct("<" + "".join(f"{len(head)}sf" for head in heads)), tuple(heads)
 
 
 def scalars(row: Row) -> bytes:
     """An Event: wall_time = 1, step = 2, summary = 5 of values with tag = 1, simple_value = 2."""
-    values = b"".join(
-        [_tag(name) + _FLOAT.pack(_float32(value)) for name, value in row.values.items()]
-    )
+    layout, heads = _summary(tuple(row.values))
+    values = row.values.values()
+    try:
+        summary = layout.pack(*chain.from_iterable(zip(heads, values, strict=True)))
+    except OverflowError:
+        summary = layout.pack(*chain.from_iterable(zip(heads, map(_float32, values), strict=True)))
     step = b"\x10" + _varint(row.step) if row.step else b""
-    return struct.pack("<Bd", 0x09, row.time) + step + _block(5, values)
+    return _WALL_TIME.pack(0x09, row.time) + step + summary
 
 
 def first_event(now: float) -> bytes:
@@ -105,6 +141,8 @@ def _block(field: int, data: bytes) -> bytes:
 
 
 def _varint(number: int) -> bytes:
+    if 0 <= number < 0x80:
+        return _SMALL[number]
     number &= 0xFFFFFFFFFFFFFFFF
     found = bytearray()
     while number > 0x7F:
@@ -123,24 +161,18 @@ class EventFile:
     """`events.out.tfevents.<time>.<host>.<pid>` in a folder; each write is of whole records."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         now = time.time()
         name = f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}"
-        self.path = folder / name
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        self._descriptor: int | None = os.open(self.path, flags, 0o644)
-        os.write(self._descriptor, record(first_event(now)))
+        self._file = Appender(folder / name)
+        self._first = record(first_event(now))
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
 
     def write(self, rows: Sequence[Row]) -> None:
-        if self._descriptor is not None:
-            os.write(self._descriptor, b"".join(record(scalars(row)) for row in rows))
+        self._file.write(self._first + records([scalars(row) for row in rows]))
+        self._first = b""
 
     def close(self, seconds: float) -> None:  # noqa: ARG002 - nothing is kept
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-def tensorboard_folder(environ: Mapping[str, str], output: Path, configured: str | None) -> Path:
-    """tensorboardoutputconfig.json's LocalPath, where SageMaker uploads from; else output's."""
-    return Path(configured or environ.get("BYOC_TENSORBOARD_DIR") or output / "tensorboard")
+        self._file.close()

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sagemaker_byoc.training.library.appending import Appender
 from sagemaker_byoc.training.library.track.sink import Row
 
 DIRECTORY = "SAGEMAKER_METRICS_DIRECTORY"
 
 
 class MetricFile:
-    """Whole lines in one write, so that a kill leaves no half one."""
-
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = Appender(path)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> MetricFile | None:
@@ -31,13 +28,10 @@ class MetricFile:
         return cls(Path(folder) / f"{os.getpid()}.json") if folder else None
 
     def write(self, rows: Sequence[Row]) -> None:
-        if self._descriptor is not None:
-            os.write(self._descriptor, "".join(map(lines, rows)).encode())
+        self._file.write("".join([lines(row) for row in rows]).encode())
 
     def close(self, seconds: float) -> None:  # noqa: ARG002 - nothing is kept
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._file.close()
 
 
 def lines(row: Row) -> str:
@@ -45,13 +39,13 @@ def lines(row: Row) -> str:
     tail = f', "Timestamp": {row.time!r}, "IterationNumber": {row.step}}}\n'
     return "".join(
         [
-            f'{{"MetricName": {_quoted(name)}, "Value": {float(value)!r}{tail}'
+            f"{_head(name)}{float(value)!r}{tail}"
             for name, value in row.values.items()
-            if math.isfinite(value)
+            if value - value == 0
         ]
     )
 
 
 @functools.lru_cache(4096)
-def _quoted(name: str) -> str:
-    return json.dumps(name)
+def _head(name: str) -> str:
+    return f'{{"MetricName": {json.dumps(name)}, "Value": '

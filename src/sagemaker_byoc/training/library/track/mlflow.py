@@ -17,7 +17,6 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
@@ -64,7 +63,9 @@ class MlflowSink:
         self._tags = dict(tags)
         self._say = say
         self._lock = threading.Lock()
-        self._waiting: deque[dict[str, Json]] = deque()
+        self._waiting: deque[Row] = deque()
+        self._count = 0
+        """Values that wait."""
         self._lost = 0
         self._is_dead = False
         self._deadline: float | None = None
@@ -74,15 +75,17 @@ class MlflowSink:
         self._thread.start()
 
     def write(self, rows: Sequence[Row]) -> None:
-        metrics = [_metric(name, value, row) for row in rows for name, value in row.values.items()]
+        count = sum([len(row.values) for row in rows])
         with self._lock:
             if self._is_dead:
-                self._lost += len(metrics)
+                self._lost += count
                 return
-            self._waiting.extend(metrics)
-            while len(self._waiting) > WAITING:
-                self._waiting.popleft()
-                self._lost += 1
+            self._waiting.extend(rows)
+            self._count += count
+            while self._count > WAITING:
+                old = len(self._waiting.popleft().values)
+                self._count -= old
+                self._lost += old
 
     def set_status(self, status: str) -> None:
         """How the run ended, before `close`."""
@@ -92,7 +95,7 @@ class MlflowSink:
         self._deadline = time.monotonic() + seconds
         self._wake.set()
         self._thread.join(seconds + REQUEST_SECONDS)
-        lost = self._lost + len(self._waiting)
+        lost = self._lost + self._count
         if lost:
             self._say(f"MLflow did not get {lost} values; metrics.jsonl has them all")
 
@@ -149,11 +152,29 @@ class MlflowSink:
     def _send_waiting(self) -> None:
         while self._waiting:
             with self._lock:
-                batch = [*islice(self._waiting, BATCH)]
-            self._post("runs/log-batch", {"run_id": self._run, "metrics": [*batch]})
+                rows, count = self._batch()
+            metrics: list[Json] = [
+                _metric(name, value, row) for row in rows for name, value in row.values.items()
+            ]
+            for start in range(0, count, BATCH):  # of one row with more values than a batch takes
+                part = metrics[start : start + BATCH]
+                self._post("runs/log-batch", {"run_id": self._run, "metrics": part})
             with self._lock:  # only now: what was not taken is counted as lost
-                for _ in range(min(len(batch), len(self._waiting))):
-                    self._waiting.popleft()
+                for row in rows:
+                    if self._waiting and self._waiting[0] is row:
+                        self._waiting.popleft()
+                        self._count -= len(row.values)
+
+    def _batch(self) -> tuple[list[Row], int]:
+        """The next rows that fit into one batch, at least one; and how many values that is."""
+        rows: list[Row] = []
+        count = 0
+        for row in self._waiting:
+            count += len(row.values)
+            if rows and count > BATCH:
+                return rows, count - len(row.values)
+            rows.append(row)
+        return rows, count
 
     def _end(self) -> None:
         status = {COMPLETED: "FINISHED", STOPPED: "KILLED"}.get(self._status, "FAILED")
@@ -202,10 +223,11 @@ class MlflowSink:
 
 
 def _metric(name: str, value: float, row: Row) -> dict[str, Json]:
-    """MLflow reads NaN and Infinity from text."""
+    """What is not finite goes as text, spelt as protobuf reads it: by another spelling the server
+    silently loses the rest of the batch."""
     return {
         "key": name.replace(":", "/"),
-        "value": value if math.isfinite(value) else str(value).replace("inf", "Infinity"),
+        "value": value if math.isfinite(value) else json.dumps(value),
         "timestamp": int(row.time * 1000),
         "step": row.step,
     }

@@ -8,20 +8,21 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from sagemaker_byoc.contract.runs import Artifact
+from sagemaker_byoc.contract.runs import (
+    CODE_COMMIT,
+    CODE_REPOSITORY,
+    IMAGE_DIGEST,
+    Artifact,
+)
 
-COMMIT = "BYOC_CODE_COMMIT"
-REPOSITORY = "BYOC_CODE_REPOSITORY"
-IMAGE = "BYOC_IMAGE_DIGEST"
-"""What builds or starts a container may say so; no container can know its own digest."""
 GIT_SECONDS = 5.0
 CHUNK = 1 << 20
 
 
 def code_commit(environ: Mapping[str, str], folder: Path) -> tuple[str, str]:
     """The commit and its repository; empty where neither a variable nor a .git folder says."""
-    if environ.get(COMMIT):
-        return environ[COMMIT], environ.get(REPOSITORY, "")
+    if environ.get(CODE_COMMIT):
+        return environ[CODE_COMMIT], environ.get(CODE_REPOSITORY, "")
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit:
         return "", ""
@@ -30,7 +31,7 @@ def code_commit(environ: Mapping[str, str], folder: Path) -> tuple[str, str]:
 
 
 def image_digest(environ: Mapping[str, str]) -> str:
-    return environ.get(IMAGE) or environ.get("TRAINING_IMAGE", "")
+    return environ.get(IMAGE_DIGEST) or environ.get("TRAINING_IMAGE", "")
 
 
 def artifact(name: str, value: str | os.PathLike[str]) -> Artifact:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     step: int
     time: float
     """Seconds since the epoch."""
@@ -17,7 +15,7 @@ class Row:
 
 class Sink(Protocol):
     def write(self, rows: Sequence[Row]) -> None:
-        """Called on the training's thread; must neither wait nor raise."""
+        """Called on the training's thread; must not wait. OSError for what can't be written."""
 
     def close(self, seconds: float) -> None:
         """Bring out what is kept, within about this time."""

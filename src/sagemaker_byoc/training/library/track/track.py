@@ -14,7 +14,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from sagemaker_byoc.contract.files import Json, read_object
+from sagemaker_byoc.contract.debugger import tensorboard_folder
+from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.contract.hyperparameters import Hyperparameters, as_text
+from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.metric_lint import lint
 from sagemaker_byoc.contract.metrics import format_line
 from sagemaker_byoc.contract.paths import Tree
@@ -28,12 +31,11 @@ from sagemaker_byoc.contract.runs import (
 )
 from sagemaker_byoc.training.library.metrics import Metrics, Value
 from sagemaker_byoc.training.library.process import job
-from sagemaker_byoc.training.library.track.events import EventFile, tensorboard_folder
+from sagemaker_byoc.training.library.track.events import EventFile
 from sagemaker_byoc.training.library.track.metric_file import MetricFile
 from sagemaker_byoc.training.library.track.mlflow import URI, MlflowSink
 from sagemaker_byoc.training.library.track.provenance import artifact, code_commit, image_digest
 from sagemaker_byoc.training.library.track.sink import Row, Sink
-from sagemaker_byoc.training.supervisor.masking import MASK, is_secret
 
 CLOSE_SECONDS = 30.0
 SIGTERM_SECONDS = 10.0
@@ -57,7 +59,7 @@ class Track(Metrics):
         super().__init__(**metrics)
         process = job()
         given = process.job.hyperparameters
-        raw = parameters if parameters is not None else dict(given.for_program())
+        raw = parameters if parameters is not None else _shown(given)
         commit, repository = code_commit(os.environ, Path.cwd())
         self.record = RunRecord(
             name=name or process.name or f"run-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",
@@ -70,6 +72,7 @@ class Track(Metrics):
             processes=process.world_size,
         )
         self._times: list[float] = []
+        self._failed: set[Sink] = set()
         self._last: dict[str, float] = {}
         self._folder = self.file.parent
         self._is_closed = False
@@ -137,12 +140,15 @@ class Track(Metrics):
         is_new = not self._last.keys() >= rows[-1][1].keys()
         for _, row in rows:
             self._last.update(row)
-        for sink in [*self._sinks]:
+        for sink in self._sinks:
             try:
                 sink.write(told)
-            except OSError as error:
-                self._sinks.remove(sink)  # once: a full disk fails each time
-                _say(f"{type(sink).__name__} is off: {error.strerror}")
+            except (
+                OSError
+            ) as error:  # tried again with the next line: a disk may be full for a while
+                if sink not in self._failed:
+                    _say(f"{type(sink).__name__} lacks steps: {error.strerror}")
+                self._failed.add(sink)
         if is_new:
             self._define(rows[-1][1])
 
@@ -151,10 +157,8 @@ class Track(Metrics):
         metric_file = MetricFile.from_environ(os.environ)
         if metric_file:
             made.append(metric_file)
-        config = read_object(tree.config / "tensorboardoutputconfig.json") or {}
-        local = config.get("LocalPath")
-        configured = local if isinstance(local, str) else None
-        made.append(EventFile(tensorboard_folder(os.environ, self._folder, configured)))
+        folder = os.environ.get("BYOC_TENSORBOARD_DIR") or tensorboard_folder(tree)
+        made.append(EventFile(Path(folder or self._folder / "tensorboard")))
         if os.environ.get(URI):
             record = self.record
             self._mlflow = MlflowSink(
@@ -219,6 +223,11 @@ class Track(Metrics):
 def _is_failing() -> bool:
     """Whether an exception that nothing caught is what brings us here."""
     return getattr(sys, "last_value", None) is not None
+
+
+def _shown(given: Hyperparameters) -> dict[str, Json]:
+    """Those of the program, without the quotes that some clients send."""
+    return {key: as_text(raw) for key, raw in given.for_program()}
 
 
 def _text(value: Json) -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sagemaker_byoc.training.library.watch.rules.base import TRAIN, Loss
+from sagemaker_byoc.training.library.watch.uncompiled import uncompiled
 
 WINDOW = 64
 """Steps whose mean is taken for the loss."""
@@ -57,6 +58,7 @@ class Losses:
 
     def _wrap(self, owner: Any, name: str, before: Any) -> None:
         original = getattr(owner, name)
+        before = uncompiled(before)
 
         def wrapper(*arguments: Any, **keywords: Any) -> Any:
             if self.is_open:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-WIDTH, HEIGHT = 720, 220
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 30
+WIDTH, HEIGHT = 720, 236
+LEFT, RIGHT, TOP, BOTTOM = 64, 24, 28, 30
+LEGEND = 14
+"""Height of its line, above what is drawn."""
 COLOURS = ("#2563eb", "#ea580c", "#16a34a", "#9333ea", "#dc2626", "#0891b2", "#ca8a04", "#64748b")
 ROW = 14
 MOST_ROWS = 40
@@ -28,26 +30,30 @@ def lines(
     if not points:
         return ""
     xs = [x for x, _ in points]
-    x_range, y_range = _range(xs), limits or _range([y for _, y in points])
-    parts = [_frame(x_range, y_range, label)]
+    x_range = _range(xs)
+    low, high = limits or _range([y for _, y in points])
+    y_ticks = _ticks(low, high)
+    y_range = min(low, y_ticks[0]), max(high, y_ticks[-1])
+    parts = [_frame(x_range, y_range, y_ticks, label)]
+    room = min(130, (WIDTH - LEFT - RIGHT) // len(shown))
     for number, (name, line) in enumerate(shown.items()):
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{_x(x, x_range):.1f},{_y(y, y_range):.1f}" for x, y in line)
         parts.append(
             f'<polyline fill="none" stroke="{colour}" stroke-width="1.8" points="{path}"/>'
         )
-        place = LEFT + 10 + 150 * (number % 4)
-        height = TOP + 12 + 14 * (number // 4)
+        place = LEFT + room * number
         parts.append(
-            f'<rect x="{place}" y="{height - 8}" width="10" height="3" fill="{colour}"/>'
-            f'<text x="{place + 15}" y="{height - 3}">{escape(name[:22])}</text>'
+            f'<rect x="{place}" y="{LEGEND - 5}" width="10" height="3" fill="{colour}"/>'
+            f'<text x="{place + 15}" y="{LEGEND}">{escape(name[: (room - 15) // 7])}</text>'
         )
     return _svg(HEIGHT, label, "".join(parts))
 
 
 def heat(columns: Sequence[tuple[int, Mapping[str, float]]], label: str) -> str:
     """Rows are tensors, columns steps; the colour is the power of ten."""
-    names = list(dict.fromkeys(name for _, values in columns for name in values))[:MOST_ROWS]
+    every = list(dict.fromkeys(name for _, values in columns for name in values))
+    names = every[:MOST_ROWS]
     powers = [
         math.log10(value)
         for _, values in columns
@@ -57,12 +63,12 @@ def heat(columns: Sequence[tuple[int, Mapping[str, float]]], label: str) -> str:
     if not names or not powers:
         return ""
     low, high = _range(powers)
-    left = 230
-    height = TOP + ROW * len(names) + BOTTOM
+    left, top = 230, 14
+    height = top + ROW * len(names) + BOTTOM
     width = (WIDTH - left - RIGHT) / len(columns)
     parts = []
     for row, name in enumerate(names):
-        y = TOP + ROW * row
+        y = top + ROW * row
         shown = name if len(name) < 36 else "…" + name[-34:]
         parts.append(f'<text x="{left - 8}" y="{y + 11}" text-anchor="end">{escape(shown)}</text>')
         for column, (step, values) in enumerate(columns):
@@ -75,7 +81,9 @@ def heat(columns: Sequence[tuple[int, Mapping[str, float]]], label: str) -> str:
                 f"{words}</title></rect>"
             )
     foot = height - 10
+    more = f"and {len(every) - MOST_ROWS} more tensors" if len(every) > MOST_ROWS else ""
     parts.append(
+        f'<text x="{left - 8}" y="{foot}" text-anchor="end">{more}</text>'
         f'<text x="{left}" y="{foot}">step {columns[0][0]}</text>'
         f'<text x="{WIDTH - RIGHT}" y="{foot}" text-anchor="end">step {columns[-1][0]}</text>'
         f'<text x="{(left + WIDTH) / 2:.0f}" y="{foot}" text-anchor="middle">'
@@ -115,16 +123,35 @@ def _y(value: float, limits: tuple[float, float]) -> float:
     return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share
 
 
-def _frame(x_range: tuple[float, float], y_range: tuple[float, float], label: str) -> str:
+def _frame(
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    y_ticks: Sequence[float],
+    label: str,
+) -> str:
     parts = []
-    for part in range(5):
-        y_value = y_range[0] + (y_range[1] - y_range[0]) * part / 4
-        x_value = x_range[0] + (x_range[1] - x_range[0]) * part / 4
-        y, x = _y(y_value, y_range), _x(x_value, x_range)
+    for value in y_ticks:
+        y = _y(value, y_range)
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{y_value:.3g}</text>'
-            f'<text x="{x:.1f}" y="{HEIGHT - 14}" text-anchor="middle">{x_value:.4g}</text>'
+            f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>'
         )
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{label}</text>')
+    last = WIDTH - RIGHT - 60  # what is right of it would lie under the label
+    for value in _ticks(*x_range):
+        x = _x(value, x_range)
+        if x_range[0] <= value <= x_range[1] and x < last:
+            parts.append(
+                f'<text x="{x:.1f}" y="{HEIGHT - 12}" text-anchor="middle">{value:g}</text>'
+            )
+    end = f"{x_range[1]:g} {label}" if x_range[1] > 99 else f"{x_range[1]:.3g} {label}"
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 12}" text-anchor="end">{end}</text>')
     return "".join(parts)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Four to nine round numbers, from the last one up to `low` to the first one from `high` on."""
+    rough = (high - low) / 5
+    power = 10 ** math.floor(math.log10(rough))
+    apart = next(power * step for step in (1, 2, 5, 10) if power * step >= rough * 0.999)
+    first, last = math.floor(low / apart + 1e-9), math.ceil(high / apart - 1e-9)
+    return [round(number * apart, 12) for number in range(first, last + 1)]

@@ -58,7 +58,7 @@ class Followed:
         self._attention = 0
         """The step at which more is to be done than counting: one before the next, or the next."""
         self._times: list[float] = []
-        self._last = 0.0
+        self._last = perf_counter()
         self._is_broken = False
         self._has_searched = False
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from queue import Full, Queue
 
+from sagemaker_byoc.training.library.appending import append
 from sagemaker_byoc.training.library.watch.finding import Finding
-from sagemaker_byoc.training.library.watch.system import append
 
 MOST = 10_000
 """Findings that are kept and written; more are only counted."""
@@ -67,7 +67,6 @@ class Journal:
                 self._webhook.send(finding)
             self._told.add(rule)
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
             append(self._file, "".join(one.line() + "\n" for one in new).encode())
         except OSError as error:
             self._say(f"{self._file} can't be written: {error.strerror}")

@@ -5,9 +5,10 @@ Training losses are taken where backward begins: what is logged of them would be
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sagemaker_byoc.training.library.watch.rules.base import EVAL
 
@@ -18,12 +19,18 @@ VALIDATION = re.compile(
 LOSS = re.compile(r"loss", re.IGNORECASE)
 
 
-def show_losses(step: int, values: Mapping[str, float]) -> None:
-    """To the watch of this process; nearly free where there is none."""
+def show_losses(rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+    """Steps and their values, to the watch of this process; nearly free where there is none."""
     module = sys.modules.get(ATTACH)
     watch = module.current_watch() if module else None
     if watch is None:
         return
-    for name, value in values.items():
-        if LOSS.search(name) and VALIDATION.search(name):
-            watch.loss(value, mode=EVAL, step=step)
+    for step, values in rows:
+        for name, value in values.items():
+            if is_validation_loss(name):
+                watch.loss(value, mode=EVAL, step=step)
+
+
+@functools.lru_cache(1024)
+def is_validation_loss(name: str) -> bool:
+    return LOSS.search(name) is not None and VALIDATION.search(name) is not None

@@ -31,18 +31,21 @@ th, td { text-align: left; padding: .35rem .6rem; border: 1px solid var(--line);
   vertical-align: top; }
 th { font-weight: 600; white-space: nowrap; } td code { overflow-wrap: anywhere; }
  td.number { text-align: right; font-variant-numeric: tabular-nums; }
-svg { width: 100%; height: auto; background: var(--card); border: 1px solid var(--line); }
+.wide { overflow-x: auto; }
+svg { box-sizing: border-box; width: 100%; min-width: 34rem; height: auto; background: var(--card);
+  border: 1px solid var(--line); }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 svg .grid { stroke: var(--line); }
 code { font-size: 13px; }
 """
 
 
-def write_page(path: Path, panel: Panel, journal: Journal, history: History) -> None:
-    write_atomically(path, page(panel, journal, history).encode())
+def write_page(path: Path, panel: Panel, journal: Journal, history: History, about: str) -> None:
+    write_atomically(path, page(panel, journal, history, about).encode())
 
 
-def page(panel: Panel, journal: Journal, history: History) -> str:
+def page(panel: Panel, journal: Journal, history: History, about: str) -> str:
+    """`about` says of which training."""
     fired = sorted({finding.rule for finding in journal.kept})
     head = (
         f'<p class="bad">{len(fired)} of {len(panel.rules)} rules found something: '
@@ -55,7 +58,7 @@ def page(panel: Panel, journal: Journal, history: History) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width"><title>Watch: a training</title>'
         f"<style>{STYLE}</style><h1>What the watch saw</h1>{head}"
-        f'<p class="soft">Written {written}.</p>'
+        f'<p class="soft">{escape(about)}; written {written}</p>'
         f"{_findings(journal)}{_pictures(history)}{_rules(panel, journal)}</html>\n"
     )
 
@@ -74,8 +77,8 @@ def _findings(journal: Journal) -> str:
     more = len(journal.kept) - SHOWN
     note = f'<p class="soft">and {more} more in findings.jsonl</p>' if more > 0 else ""
     return (
-        "<h2>Findings</h2><table><tr><th>rule<th>first at step<th>where<th>what<th>times"
-        f"<th>what helps</tr>{rows}</table>{note}"
+        '<h2>Findings</h2><div class="wide"><table><tr><th>rule<th>first at step<th>where<th>what'
+        f"<th>times<th>what helps</tr>{rows}</table></div>{note}"
     )
 
 
@@ -83,7 +86,7 @@ def _pictures(history: History) -> str:
     readings = history.readings.points
     start = readings[0].time if readings else 0.0
     system = {
-        "processors, mean": [
+        "processors": [
             (one.time - start, sum(one.cpus) / len(one.cpus)) for one in readings if one.cpus
         ],
         "memory": [(one.time - start, one.memory) for one in readings],
@@ -102,7 +105,9 @@ def _pictures(history: History) -> str:
         ),
         "The system, percent": charts.lines(system, "seconds", limits=(0, 100)),
     }
-    return "".join(f"<h2>{title}</h2>{svg}" for title, svg in pictures.items() if svg)
+    return "".join(
+        f'<h2>{title}</h2><div class="wide">{svg}</div>' for title, svg in pictures.items() if svg
+    )
 
 
 def _rules(panel: Panel, journal: Journal) -> str:
@@ -114,7 +119,8 @@ def _rules(panel: Panel, journal: Journal) -> str:
     )
     return (
         "<h2>All rules, with the values that they used</h2>"
-        f"<table><tr><th>rule<th>verdict<th>looks<th>parameters</tr>{rows}</table>"
+        '<div class="wide"><table><tr><th>rule<th>verdict<th>looks<th>parameters</tr>'
+        f"{rows}</table></div>"
     )
 
 
@@ -125,10 +131,10 @@ def _verdict(rule: Rule, panel: Panel, journal: Journal) -> str:
     if count:
         return f'<span class="bad">fired {count} times</span>'
     if not panel.looked.get(rule.name):
-        return '<span class="soft">had nothing to look at</span>'
+        return f'<span class="soft">{rule.needs or "had nothing to look at"}</span>'
     return '<span class="good">quiet</span>'
 
 
 def _parameters(rule: Rule) -> str:
     shown = parameters_of(rule)
-    return ", ".join(f"{name}={value}" for name, value in shown.items() if value is not None)
+    return ", ".join(f"{name}={value}" for name, value in shown.items() if value not in (None, ""))

@@ -49,10 +49,7 @@ class Panel:
         return Wants(
             values=any(
                 isinstance(rule, PoorWeightInitialization)
-                or (
-                    isinstance(rule, TensorVariance)
-                    and (rule.max_threshold is not None or rule.min_threshold is not None)
-                )
+                or (isinstance(rule, TensorVariance) and not rule.needs)
                 for rule in self.rules
             ),
             zeros=any(isinstance(rule, AllZero) and rule.threshold < 100 for rule in self.rules),
@@ -113,7 +110,12 @@ class Panel:
         return self._ask("predictions", lambda rule: rule.predictions(step, labels, predicted))
 
     def reading(self, step: int, reading: Reading) -> list[Finding]:
-        return self._ask("reading", lambda rule: rule.reading(step, reading))
+        return [
+            finding
+            for rule in self._those_with("reading")
+            if rule.sees(reading)
+            for finding in self._guarded(rule, lambda rule: rule.reading(step, reading))
+        ]
 
     def times(self, step: int, seconds: Sequence[float]) -> list[Finding]:
         return self._ask("times", lambda rule: rule.times(step, seconds))
@@ -126,11 +128,15 @@ class Panel:
 
     def _ask(self, method: str, ask: Callable[[Rule], Iterable[Finding]]) -> list[Finding]:
         found: list[Finding] = []
-        for rule in self.rules:
-            if getattr(type(rule), method) is getattr(Rule, method):
-                continue
+        for rule in self._those_with(method):
             found += self._guarded(rule, ask)
         return found
+
+    def _those_with(self, method: str) -> list[Rule]:
+        own = getattr(Rule, method)
+        return [
+            rule for rule in self.rules if getattr(type(rule), method) is not own and not rule.needs
+        ]
 
     def _ask_one(self, kind: type[Rule], ask: Callable[..., Iterable[Finding]]) -> list[Finding]:
         return [

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.debugger import SAVE_INTERVAL, HookConfig, ProfilerConfig
+from sagemaker_byoc.contract.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.paths import Tree
@@ -48,6 +49,8 @@ class WatchSettings:
     folder: Path = Path("watch")
     failure: Tree | None = None
     """Where `stop` leaves its reason."""
+    name: str = ""
+    """Of the job."""
     node: str = "algo-1"
     profiler: ProfilerConfig = field(default_factory=ProfilerConfig)
     system_folder: Path | None = None
@@ -80,9 +83,10 @@ def read_settings(text: str, tree: Tree, environ: Mapping[str, str]) -> WatchSet
         include_regex=hook.parameters.get("include_regex") or None,
         folder=tree.output_data / "watch",
         failure=tree,
+        name=environ.get(TRAINING_JOB_NAME, ""),
         node=Cluster.read(tree).current_host,
         profiler=profiler,
-        system_folder=profiler.local_path or tree.output / "profiler",
+        system_folder=_system_folder(profiler, tree),
     )
     return replace(
         settings,
@@ -102,6 +106,13 @@ def make_rules(given: Rules) -> list[Rule]:
     if isinstance(given, Mapping):
         return [make_rule(name, parameters) for name, parameters in given.items()]
     return [make_rule(name) for name in given]
+
+
+def _system_folder(profiler: ProfilerConfig, tree: Tree) -> Path:
+    """Where AWS's profiler writes, if it was asked for; nobody looks there otherwise."""
+    if profiler.is_asked:
+        return profiler.local_path or tree.output / "profiler"
+    return tree.output_data / "watch"
 
 
 def _given(text: str) -> dict[str, Json]:

@@ -8,14 +8,18 @@ written whole, so that a kill leaves no half one.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from sagemaker_byoc.training.library.appending import append
+from sagemaker_byoc.training.library.watch.journal import say_to_log
 from sagemaker_byoc.training.library.watch.nvml import Gpus
 from sagemaker_byoc.training.library.watch.rules.base import Reading
+
+T = TypeVar("T")
 
 FILE_SECONDS = 60.0
 FILE_BYTES = 10 << 20
@@ -118,22 +122,12 @@ class SystemLines:
         if self._path is None or now - self._began > FILE_SECONDS or self._size > FILE_BYTES:
             hour = time.strftime("%Y%m%d%H", time.gmtime(now))
             self._path = self._folder / hour / f"{int(now)}.{self._node}.json"
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             self._began, self._size, self._files = now, 0, self._files + 1
         data = "".join(self._waiting).encode()
         self._waiting.clear()
         append(self._path, data)
         self._size += len(data)
         self._flushed = now
-
-
-def append(path: Path, data: bytes) -> None:
-    """In one write, so that lines stay whole."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
 
 
 def rows(reading: Reading, node: str) -> Iterator[dict[str, str | float]]:
@@ -174,6 +168,7 @@ class Sampler:
         self._report = report
         self._lines = lines
         self._seconds = interval_ms / 1000
+        self._has_failed = False
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="byoc-watch", daemon=True)
         self._thread.start()
@@ -187,13 +182,16 @@ class Sampler:
         while not self._end.wait(self._seconds):
             reading = meter.read()
             if self._lines:
-                try:
-                    self._lines.add(reading)
-                except OSError:
-                    self._lines = None  # a full disk must not cost more than the lines
+                self._guarded(self._lines.add, reading)
             self._report(reading)
         if self._lines:
-            try:
-                self._lines.flush(time.time())
-            except OSError:
-                return
+            self._guarded(self._lines.flush, time.time())
+
+    def _guarded(self, write: Callable[[T], None], given: T) -> None:
+        """A full disk costs lines, and is said once."""
+        try:
+            write(given)
+        except OSError as error:
+            if not self._has_failed:
+                say_to_log(f"the system's lines can't be written: {error.strerror}")
+            self._has_failed = True

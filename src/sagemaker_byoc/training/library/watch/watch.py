@@ -33,6 +33,7 @@ from sagemaker_byoc.training.library.watch.rules.base import EVAL, WEIGHTS, Loss
 from sagemaker_byoc.training.library.watch.rules.tensors import loss_stats
 from sagemaker_byoc.training.library.watch.settings import STOP, WatchSettings
 from sagemaker_byoc.training.library.watch.system import Sampler, SystemLines
+from sagemaker_byoc.training.library.watch.uncompiled import uncompiled
 
 PAGE_SECONDS = 30.0
 """Between two writings of the page while nothing new is found."""
@@ -129,15 +130,16 @@ class Watch:
 
     def _hook(self) -> Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]:
         """A plain function: a compiled optimizer step must be told to leave it alone."""
+        begin, look = uncompiled(self._begin), uncompiled(self._look)
 
         def byoc_watch(
             optimizer: Optimizer, _arguments: tuple[Any, ...], _keywords: dict[str, Any]
         ) -> None:
             followed = self._followed.get(optimizer)
             if followed is None:
-                followed = self._begin(optimizer)
+                followed = begin(optimizer)
             if followed.count():
-                self._look(followed)
+                look(followed)
             if self._profile:
                 self._profile.step(followed.step + 1)
 
@@ -159,6 +161,9 @@ class Watch:
                 self.settings.folder / f"findings-rank-{global_rank()}.jsonl",
                 webhook=self.settings.webhook,
             )
+        else:
+            count, every = len(self.panel.rules), self.settings.save_interval
+            say_to_log(f"{count} rules, every {every} steps; {self.page} has their values")
         self._add(self.panel.first_step(_process_minutes()))
         profiler = self.settings.profiler
         if os.environ.get("LOCAL_RANK", "0") == "0" and not profiler.is_disabled:
@@ -249,9 +254,14 @@ class Watch:
     def _write_page(self) -> None:
         self._page_at = time.monotonic()
         try:
-            write_page(self.page, self.panel, self.journal, self.history)
+            write_page(self.page, self.panel, self.journal, self.history, self._about())
         except OSError as error:
             say_to_log(f"{self.page} can't be written: {error.strerror}")
+
+    def _about(self) -> str:
+        name = self.settings.name or f"process {self._process}"
+        steps = max((one.step for one in self._followed.values()), default=-1) + 1
+        return f"{name}: {steps:,} steps, one in {self.settings.save_interval} looked at"
 
 
 def _on_host(values: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:

@@ -111,6 +111,15 @@ class Rule:
     def name(self) -> str:
         return type(self).__name__
 
+    @property
+    def needs(self) -> str:
+        """What it lacks by its own parameters; then it is asked nothing."""
+        return ""
+
+    def sees(self, reading: Reading) -> bool:  # noqa: ARG002
+        """Whether a reading holds what it is about."""
+        return True
+
     def tensors(self, step: int, found: Sequence[Stats]) -> Iterable[Finding]:  # noqa: ARG002
         return ()
 

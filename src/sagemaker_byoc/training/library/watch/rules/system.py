@@ -39,6 +39,9 @@ class _Windowed(Rule):
         """`window` has a row for each reading."""
         raise NotImplementedError
 
+    def sees(self, reading: Reading) -> bool:
+        return bool(self.keep(reading))
+
     def reading(self, step: int, reading: Reading) -> Iterator[Finding]:
         values = self.keep(reading)
         if not values:
@@ -83,6 +86,9 @@ class _Bottleneck(Rule):
     what: ClassVar[str] = ""
     _both: int = field(default=0, init=False)
     _count: int = field(default=0, init=False)
+
+    def sees(self, reading: Reading) -> bool:
+        return bool(reading.gpus)
 
     def share(
         self, step: int, *, is_both: bool, threshold: float, patience: int

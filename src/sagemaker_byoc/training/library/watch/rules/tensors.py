@@ -159,9 +159,12 @@ class TensorVariance(Rule):
     max_threshold: float | None = None
     min_threshold: float | None = None
 
+    @property
+    def needs(self) -> str:
+        has_bound = self.max_threshold is not None or self.min_threshold is not None
+        return "" if has_bound else "needs a bound"
+
     def tensors(self, step: int, found: Sequence[Stats]) -> Iterator[Finding]:
-        if self.max_threshold is None and self.min_threshold is None:
-            return
         for stats in chosen(found, self.collection_names, self.tensor_regex, (GRADIENTS, WEIGHTS)):
             if stats.values is None or stats.values.size < 2 or stats.has_nan or stats.has_inf:
                 continue

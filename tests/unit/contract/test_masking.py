@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
-from sagemaker_byoc.training.supervisor.masking import Secrets, is_secret, shown_values
+from sagemaker_byoc.contract.masking import Secrets, is_secret, shown_values
 
 
 @pytest.mark.parametrize(

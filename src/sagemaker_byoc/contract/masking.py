@@ -1,4 +1,4 @@
-"""Which values are secrets, and text without them. For every line that the supervisor writes."""
+"""Which values are secrets, and text without them: for every line that is written of a job."""
 
 from __future__ import annotations
 

@@ -1,0 +1,102 @@
+"""docs/reference/commands.md: every command and flag, every error id, from the parser itself."""
+
+from __future__ import annotations
+
+from argparse import Action
+from argparse import ArgumentParser as Parser
+from collections.abc import Iterator
+
+from sagemaker_byoc.cli import failures
+from sagemaker_byoc.cli.arguments import actions, below
+from sagemaker_byoc.cli.main import parser
+from sagemaker_byoc.cloud.errors import CloudError
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.images.building.run import BuildError
+from sagemaker_byoc.images.docker import DockerError
+from sagemaker_byoc.images.errors import ImageError
+from sagemaker_byoc.launch.errors import LaunchError
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.monitor.errors import MonitorError
+
+HEAD = """# Commands
+
+Generated from the parser by `scripts/docs`; CI fails when it is stale.
+
+Results go to stdout and nothing else does; progress, logs and errors go to stderr. `--json` prints
+one object with the number of its `schema` (`logs`: one object a line; `runs`: a list; `local env`:
+names and values; a report of `check` has its own number). Colour is for terminals: `NO_COLOR` turns
+it off, `FORCE_COLOR` on. `BYOC_DEBUG=1` shows the traceback of an error. What `[tool.byoc]` of
+`./pyproject.toml` says need not be said again ([how](../how-to/start-a-project.md)).
+
+An error is `error[ID]:` with what and where, then `fix:` with what to do. The ids are stable, the
+words are not.
+"""
+ROOTS = (LocalError, ImageError, LaunchError, CloudError, MonitorError, ContractError)
+ELSEWHERE = (BuildError, DockerError)
+
+
+def page() -> str:
+    lines = [HEAD.rstrip(), "", "## Exit codes", "", "| code | meaning |", "|---|---|"]
+    lines += [f"| {code} | {meaning} |" for code, meaning in failures.EXIT_CODES.items()]
+    lines += ["", "## Error ids", "", "| id | exit code |", "|---|---|"]
+    lines += [f"| `{name}` | {code} |" for name, code in sorted(error_ids().items())]
+    for words, leaf in leaves(parser(), "byoc"):
+        lines += ["", f"## {words}", "", (leaf.description or "").replace("|", "\\|")]
+        rows = [*arguments(leaf)]
+        if rows:
+            lines += ["", "| argument | |", "|---|---|", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def error_ids() -> dict[str, int]:
+    """Of the rooms' error modules; the few that live elsewhere are named above."""
+    found = {"USAGE": failures.USAGE, "FILE": failures.USAGE, "INTERNAL": failures.FAILED}
+    kinds = [kind for root in ROOTS for kind in subclasses(root)]
+    for kind in (*kinds, *ELSEWHERE):
+        if kind.__module__.endswith(".errors") or kind in ELSEWHERE:
+            is_contract = issubclass(kind, ContractError)
+            found[failures.id_of(kind)] = failures.USAGE if is_contract else kind.exit_code
+    return found
+
+
+def subclasses(kind: type) -> Iterator[type]:
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from subclasses(sub)
+
+
+def leaves(at: Parser, words: str) -> Iterator[tuple[str, Parser]]:
+    commands = below(at)
+    if not commands:
+        yield words, at
+    for name, sub in commands.items():
+        yield from leaves(sub, f"{words} {name}")
+
+
+def arguments(leaf: Parser) -> Iterator[str]:
+    for action in actions(leaf):
+        if action.dest != "help":
+            words = (action.help or "") % {**vars(action), "prog": leaf.prog}
+            shown = f"`{named(action)}`".replace("|", "\\|")
+            yield f"| {shown}{', needed' if is_needed(action) else ''} | {escaped(words)} |"
+
+
+def named(action: Action) -> str:
+    value = ""
+    if action.nargs != 0:
+        value = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+        if action.choices is not None:
+            value = "{" + ",".join(map(str, action.choices)) + "}"
+        if action.nargs in {"+", "*"}:
+            value += " …"
+        if action.nargs in {"?", "*"}:
+            value = f"[{value}]"
+    return " ".join(part for part in (", ".join(action.option_strings), value) if part)
+
+
+def is_needed(action: Action) -> bool:
+    return bool(action.option_strings) and action.required
+
+
+def escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

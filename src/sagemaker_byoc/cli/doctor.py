@@ -1,0 +1,45 @@
+"""`byoc doctor`: what this machine has, what it lacks, and how to mend it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sagemaker_byoc.cli import console, failures, machine, machine_aws, options
+
+HELP = "Look over this machine: engine, builder, GPUs, disk, ports, AWS; each with its fix."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--engine",
+        choices=options.ENGINES,
+        default="process",
+        help="docker: a machine without a Docker engine is broken (default: it lacks something)",
+    )
+    parser.add_argument("--json", action="store_true", help="one object, for programs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    here = machine.this_machine(needs_docker=arguments.engine == "docker")
+    checks = [*machine.examine(here), *machine_aws.examine(here)]
+    broken = [check for check in checks if check.state == machine.ERROR]
+    if arguments.json:
+        console.document({"ok": not broken, "checks": [asdict(check) for check in checks]})
+    else:
+        console.result(_report(checks))
+        lacking = sum(check.state == machine.WARNING for check in checks)
+        console.step(f"{len(broken)} broken, {lacking} lacking, of {len(checks)} checks")
+    return failures.FAILED if broken else failures.DONE
+
+
+def _report(checks: Sequence[machine.Check]) -> str:
+    width = max(len(check.title) for check in checks)
+    lines: list[str] = []
+    for check in checks:
+        start = f"{check.state:7}  {check.id}  {check.title.ljust(width)}  "
+        lines.append(f"{start}{check.found}")
+        if check.fix:
+            lines.append(f"{' ' * len(start)}fix: {check.fix}")
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""From an exception to what a user is told: an id, what and where, the cure, the exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from sagemaker_byoc.contract.errors import ContractError
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+MACHINE = 3
+TIME_LIMIT = 124
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+EXIT_CODES = {
+    DONE: "done; with `byoc check`, warnings alone",
+    FAILED: "the thing itself failed: the job, the endpoint, the image, the registry's answer",
+    USAGE: "the request is wrong: a flag, a file, a configuration",
+    MACHINE: "this machine lacks something: an engine, a program, credentials, room",
+    TIME_LIMIT: "a time limit was reached",
+    INTERRUPTED: "interrupted with Ctrl-C",
+}
+DEBUG_VARIABLE = "BYOC_DEBUG"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    id: str
+    what: str
+    cure: str
+    exit_code: int
+
+
+def id_of(kind: type[BaseException]) -> str:
+    """`MachineError` is MACHINE, `TimeLimitError` is TIME_LIMIT: stable, whatever the words say."""
+    stem = kind.__name__.removesuffix("Error")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", stem).upper()
+
+
+def explain(error: Exception) -> Failure:
+    """Each room's errors say what and how to mend it; anything else is a defect of ours."""
+    what, cure = getattr(error, "what", None), getattr(error, "cure", None)
+    if isinstance(what, str) and isinstance(cure, str):
+        if isinstance(error, ContractError):
+            return Failure(id_of(type(error)), f"{error.where}: {what}", cure, USAGE)
+        code = getattr(error, "exit_code", FAILED)
+        return Failure(id_of(type(error)), what, cure, int(code))
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror or error}"
+        return Failure("FILE", text, "Check that the path exists and may be read or written", USAGE)
+    return Failure(
+        "INTERNAL",
+        f"byoc itself failed: {type(error).__name__}: {error}",
+        f"Run it again with {DEBUG_VARIABLE}=1 for the traceback, and report that",
+        FAILED,
+    )
+
+
+def wants_traceback() -> bool:
+    return bool(os.environ.get(DEBUG_VARIABLE))

@@ -1,0 +1,93 @@
+"""Who makes the calls of a plan: AWS with the user's credentials, or a region on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sagemaker_byoc.cli import target
+from sagemaker_byoc.cloud import calls
+from sagemaker_byoc.cloud.errors import AwsError
+from sagemaker_byoc.cloud.session import Cloud
+from sagemaker_byoc.launch.errors import RefusedError, SettingsError
+from sagemaker_byoc.launch.plan import Plan
+from sagemaker_byoc.local.errors import MachineError
+
+
+class AwsCaller:
+    """Failures other than a service's no are CloudErrors."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    @property
+    def region(self) -> str:
+        return self._cloud.region
+
+    def call(self, service: str, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return self._cloud.call(calls.Call(service, operation, parameters))
+        except AwsError as error:
+            raise RefusedError(error.code, error.what, cure=error.cure) from error
+
+
+class RegionCaller:
+    """Of the region at `url`, by the same operations."""
+
+    def __init__(self, url: str, region: str) -> None:
+        self.region = region
+        self._url = url
+        self._clients: dict[str, Any] = {}
+
+    def call(self, service: str, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        with target.explained_imports():
+            from botocore import xform_name  # noqa: PLC0415 - takes longer than most commands
+            from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        try:
+            method = getattr(self._client(service), xform_name(operation))
+            answer: dict[str, Any] = method(**parameters)
+        except ClientError as error:
+            found = error.response.get("Error", {})
+            raise RefusedError(
+                str(found.get("Code", "")),
+                f"{service} {operation}: {found.get('Message') or error}",
+                cure="Mend what it names; `byoc ps` shows what the region has",
+            ) from error
+        except BotoCoreError as error:
+            raise MachineError(str(error), cure="Is the region running? `byoc local up`") from error
+        return answer
+
+    def _client(self, service: str) -> Any:
+        from sagemaker_byoc.local.client import make_client  # noqa: PLC0415 - needs botocore
+
+        if service not in self._clients:
+            self._clients[service] = make_client(service, self._url, region=self.region)
+        return self._clients[service]
+
+
+def validate(plan: Plan) -> None:
+    """Every call against AWS's own model of it. Raises SettingsError with all that is wrong."""
+    with target.explained_imports():
+        from botocore.validate import ParamValidator  # noqa: PLC0415
+
+        from sagemaker_byoc.local.wire import (  # noqa: PLC0415
+            errors,
+            models,
+            validation,
+        )
+    for call in plan.calls():
+        shape = models.service_model(call.service).operation_model(call.operation).input_shape
+        if shape is None:
+            continue
+        report = ParamValidator().validate(dict(call.parameters), shape)
+        problem = report.generate_report() if report.has_errors() else ""
+        if not problem:
+            try:
+                validation.check(call.service, shape, dict(call.parameters))
+            except errors.AwsError as error:
+                problem = error.message
+        if problem:
+            raise SettingsError(
+                f"{call.operation} would be refused: {plan.masker()(problem)}",
+                cure="Correct that key of the configuration, or --set it",
+            )

@@ -1,0 +1,167 @@
+"""What a plan needs to know and only a service or this machine can say: questions, no changes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagemaker_byoc.cli import target
+from sagemaker_byoc.cli.launch_callers import AwsCaller, RegionCaller
+from sagemaker_byoc.cloud import session
+from sagemaker_byoc.images import reference
+from sagemaker_byoc.images.building import commit
+from sagemaker_byoc.launch.errors import RefusedError, SettingsError
+from sagemaker_byoc.launch.execute import find
+from sagemaker_byoc.launch.place import Place, role_arn
+from sagemaker_byoc.launch.plan import Call, Caller
+from sagemaker_byoc.launch.shared import Shared
+from sagemaker_byoc.local.account import Account
+
+ROLE_VARIABLE = "SAGEMAKER_ROLE"
+_NO_IMAGE = 'Write image = "…", or give --image; `byoc push` prints it'
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    caller: Caller
+    place: Place
+
+
+def in_region(arguments: argparse.Namespace, shared: Shared) -> Here:
+    """The region that runs on this machine."""
+    found = target.find(arguments)
+    status = found.status()
+    account = Account(id=status["account"], region=status["region"])
+    return Here(
+        RegionCaller(found.url, account.region),
+        Place(
+            region=account.region,
+            account=account.id,
+            image=_image(shared),
+            digest=_local_digest(shared, status["engine"], Path(status["state"])),
+            role=role_arn(shared.role or account.role, account.region, account.id),
+            commit=_revision(shared),
+            bucket=shared.bucket,
+            endpoint=found.url,
+        ),
+    )
+
+
+def in_aws(shared: Shared) -> Here:
+    cloud = session.Cloud(session.resolve_region(shared.region or None))
+    caller = AwsCaller(cloud)
+    role = shared.role or os.environ.get(ROLE_VARIABLE, "")
+    if not role:
+        raise SettingsError(
+            f"{shared.where}: role is missing",
+            cure=f'Write role = "ARN or NAME" of the execution role, or set {ROLE_VARIABLE}',
+        )
+    image, digest = _pinned(shared, caller)
+    # Without credentials a plan can still be printed, where nothing in it needs the account.
+    needs_account = not (shared.bucket and role.startswith("arn:"))
+    account = session.resolve_account(cloud, None) if needs_account else ""
+    return Here(
+        caller,
+        Place(
+            region=cloud.region,
+            account=account,
+            image=image,
+            digest=digest,
+            role=role_arn(role, cloud.region, account),
+            commit=_revision(shared),
+            bucket=shared.bucket,
+        ),
+    )
+
+
+def artifact_of(where: str, job: str, caller: Caller) -> tuple[str, str]:
+    """The job, and its model's URI: that of the name, or the newest whose name begins with it."""
+    described = find(_describe(job), caller)
+    if described is None:
+        asked = {
+            "NameContains": job,
+            "StatusEquals": "Completed",
+            "SortBy": "CreationTime",
+            "SortOrder": "Descending",
+            "MaxResults": 100,
+        }
+        listed = caller.call("sagemaker", "ListTrainingJobs", asked)["TrainingJobSummaries"]
+        names = [entry["TrainingJobName"] for entry in listed]
+        newest = next((name for name in names if name.startswith(f"{job}-")), None)
+        described = find(_describe(newest), caller) if newest else None
+    if described is None:
+        raise SettingsError(
+            f"{where}: model: there is no training job {job!r}, and no completed one {job}-…",
+            cure="Launch it first: byoc launch train --wait",
+        )
+    name, status = described["TrainingJobName"], described["TrainingJobStatus"]
+    uri = described.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
+    if status != "Completed" or not uri:
+        state = status if status != "Completed" else "Completed without a model"
+        raise SettingsError(
+            f"{where}: model: training job {name} is {state}", cure="Name a job that made a model"
+        )
+    return str(name), str(uri)
+
+
+def _describe(job: str) -> Call:
+    return Call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": job})
+
+
+def _image(shared: Shared) -> str:
+    if not shared.image:
+        raise SettingsError(f"{shared.where}: image is missing", cure=_NO_IMAGE)
+    return shared.image
+
+
+def _local_digest(shared: Shared, engine: str, state: Path) -> str:
+    """Raises SettingsError where the region's engine has no such image."""
+    with target.explained_imports():
+        from sagemaker_byoc.local.images import make_images  # noqa: PLC0415
+        from sagemaker_byoc.local.wire.errors import AwsError  # noqa: PLC0415
+    try:
+        return make_images(engine, state).resolve(_image(shared)).digest
+    except AwsError as error:
+        raise SettingsError(
+            f"{shared.where}: image: {error.message}", cure="Record it with byoc build, or push it"
+        ) from error
+
+
+def _pinned(shared: Shared, caller: Caller) -> tuple[str, str]:
+    """The image with its digest: a tag may mean another one tomorrow."""
+    where, text = f"{shared.where}: image", _image(shared)
+    parsed = reference.parse(text)
+    host = reference.ecr_host(parsed.registry)
+    if host is None:
+        raise SettingsError(
+            f"{where} is {text!r}, which SageMaker can't pull: it is in no ECR registry",
+            cure=f"byoc push {text}, and take the name that it prints",
+        )
+    if host.region != caller.region:
+        raise SettingsError(
+            f"{where} is in {host.region}, and the launch in {caller.region}",
+            cure="SageMaker pulls from its own region only: push it there, or set region",
+        )
+    if parsed.digest:
+        return text, parsed.digest
+    asked = {
+        "registryId": host.account,
+        "repositoryName": parsed.repository,
+        "imageIds": [{"imageTag": parsed.target}],
+    }
+    try:
+        (detail,) = caller.call("ecr", "DescribeImages", asked)["imageDetails"]
+    except RefusedError as error:
+        if error.code not in {"ImageNotFoundException", "RepositoryNotFoundException"}:
+            raise
+        raise SettingsError(
+            f"{where}: {text} is not in ECR", cure="Push it: byoc push IMAGE"
+        ) from error
+    digest = str(detail["imageDigest"])
+    return f"{parsed.registry}/{parsed.repository}@{digest}", digest
+
+
+def _revision(shared: Shared) -> str:
+    return commit.read(shared.folder).revision

@@ -1,0 +1,253 @@
+"""What `byoc doctor` looks at: this machine, check by check, each with its fix."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.contract import http
+from sagemaker_byoc.images.building import bare, builders
+from sagemaker_byoc.images.errors import ImageError
+
+OK, WARNING, ERROR = "ok", "warning", "error"
+_PYTHON = (3, 11, 4)
+_REGION_PORT = 8321
+_PACKAGES = ("botocore", "httptools", "uvicorn")
+_TIGHT, _FULL = 20 * 10**9, 3 * 10**9
+"""Free bytes: two images and their layers while they are built; one training image."""
+_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    id: str
+    title: str
+    state: str
+    found: str
+    fix: str = ""
+    """Empty where there is nothing to mend."""
+
+
+@dataclass(slots=True)
+class Machine:
+    """What the checks ask, in the one place that a test replaces."""
+
+    environment: Mapping[str, str]
+    ask: builders.Ask = builders.ask
+    home: Path = field(default_factory=Path.home)
+    needs_docker: bool = False
+    driver: Path = _DRIVER
+
+    def client(self) -> str:
+        return self.environment.get("DOCKER") or "docker"
+
+
+def examine(machine: Machine) -> Iterator[Check]:
+    """In the order of ids; what needs an engine is left out where none answers."""
+    yield python()
+    yield packages()
+    yield namespaces()
+    engine, information = docker(machine)
+    yield engine
+    if information is not None:
+        yield platform(information)
+        yield builder(machine)
+        yield toolkit(machine)
+    yield gpu(machine, information)
+    yield disk(information)
+    yield from ports()
+
+
+def python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:3] < _PYTHON:
+        fix = "Use 3.11.4 or newer: earlier ones can't unpack an archive safely"
+        return Check("DOC001", "Python", ERROR, version, fix)
+    return Check("DOC001", "Python", OK, f"{version} at {sys.executable}")
+
+
+def packages() -> Check:
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        found = f"{', '.join(missing)} missing: without them there is no `byoc local`"
+        fix = "pip install 'sagemaker-byoc[local]'"
+        return Check("DOC002", "the region's packages", WARNING, found, fix)
+    return Check("DOC002", "the region's packages", OK, ", ".join(_PACKAGES))
+
+
+def namespaces() -> Check:
+    from sagemaker_byoc.local.engines import process  # noqa: PLC0415 - POSIX only
+
+    with tempfile.TemporaryDirectory(prefix="byoc-") as scratch:
+        engine = process.make_engine(Path(scratch))
+    if engine.unshare:
+        found = f"each job gets an /opt/ml of its own ({' '.join(engine.unshare)})"
+        return Check("DOC003", "the process engine", OK, found)
+    return Check(
+        "DOC003",
+        "the process engine",
+        WARNING,
+        "this kernel forbids mount namespaces: /opt/ml is moved with SAGEMAKER_BASE_DIR, which "
+        "programs that write /opt/ml literally do not follow",
+        "Allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1), run as "
+        "root, or use --engine docker",
+    )
+
+
+def docker(machine: Machine) -> tuple[Check, dict[str, Any] | None]:
+    """And what the engine says of itself, if it does."""
+    title, client = "the Docker engine", machine.client()
+    said = machine.ask([client, "--version"])
+    if said is None:
+        found = f"no client {client!r}: `byoc build` and what uses --engine docker need one"
+        fix = "Install docker or podman, or set DOCKER to the client's path"
+        state = ERROR if machine.needs_docker or "DOCKER" in machine.environment else WARNING
+        return Check("DOC004", title, state, found, fix), None
+    answer = machine.ask([client, "info", "--format", "{{json .}}"])
+    information = _object(answer)
+    if information is None or information.get("ServerErrors"):
+        where = machine.environment.get("DOCKER_HOST", "its default socket")
+        return (
+            Check(
+                "DOC004",
+                title,
+                ERROR,
+                f"{said.strip()}, and no engine answers at {where}",
+                "Start it (systemctl start docker), join the group docker, or set DOCKER_HOST",
+            ),
+            None,
+        )
+    version = information.get("ServerVersion") or (information.get("version") or {}).get("Version")
+    return Check("DOC004", title, OK, f"{version}; {said.strip()}"), information
+
+
+def platform(information: Mapping[str, Any]) -> Check:
+    host = information.get("host") or {}
+    name = information.get("Architecture") or host.get("arch", "")
+    if name in {"x86_64", "amd64"}:
+        return Check("DOC005", "the engine's processor", OK, name)
+    return Check(
+        "DOC005",
+        "the engine's processor",
+        WARNING,
+        f"{name}: linux/amd64 images, which SageMaker wants, are emulated here, and slow",
+        "Let the kernel run them: docker run --privileged --rm tonistiigi/binfmt --install amd64",
+    )
+
+
+def builder(machine: Machine) -> Check:
+    try:
+        chosen = builders.choose(None, machine.environment, machine.ask)
+    except ImageError as error:
+        return Check("DOC006", "the builder", ERROR, error.what, error.cure)
+    if chosen.name == builders.LEGACY:
+        return Check(
+            "DOC006",
+            "the builder",
+            WARNING,
+            f"{chosen.title}: no RUN --mount, and slower",
+            "apt-get install docker-buildx; docker before 23: DOCKER_BUILDKIT=1",
+        )
+    return Check("DOC006", "the builder", OK, chosen.title)
+
+
+def toolkit(machine: Machine) -> Check:
+    missing = [
+        name
+        for name in bare.BASES.values()
+        if machine.ask([machine.client(), "image", "inspect", name]) is None
+    ]
+    if missing:
+        return Check(
+            "DOC007",
+            "the toolkit's images",
+            WARNING,
+            f"no {' and no '.join(missing)}: a program without a Dockerfile can't be built",
+            "scripts/build-images of a checkout makes them; a project of `byoc init` needs none",
+        )
+    return Check("DOC007", "the toolkit's images", OK, ", ".join(bare.BASES.values()))
+
+
+def gpu(machine: Machine, information: Mapping[str, Any] | None) -> Check:
+    title = "GPUs"
+    if not machine.driver.exists():
+        return Check("DOC008", title, OK, "no NVIDIA driver: programs run on the CPU")
+    version = re.search(r"\b(\d{3}\.\d+(\.\d+)?)\b", machine.driver.read_text(errors="replace"))
+    driver = f"NVIDIA driver {version[1] if version else 'of unknown version'}"
+    if information is None:
+        return Check("DOC008", title, OK, f"{driver}; for the process engine")
+    if "nvidia" in (information.get("Runtimes") or {}) or information.get("CDISpecDirs"):
+        return Check("DOC008", title, OK, f"{driver}; containers get them")
+    return Check(
+        "DOC008",
+        title,
+        WARNING,
+        f"{driver}, and the engine has no runtime that gives GPUs to containers",
+        "Install nvidia-container-toolkit; nvidia-ctk runtime configure --runtime=docker; "
+        "restart docker",
+    )
+
+
+def disk(information: Mapping[str, Any] | None) -> Check:
+    places = [Path(tempfile.gettempdir()), Path.cwd()]
+    root = (information or {}).get("DockerRootDir")
+    if isinstance(root, str) and Path(root).is_dir():
+        places.append(Path(root))
+    free, place = min((shutil.disk_usage(place).free, str(place)) for place in places)
+    found = f"{free / 1e9:.0f} GB free at {place}"
+    if free >= _TIGHT:
+        return Check("DOC009", "disk space", OK, found)
+    return Check(
+        "DOC009",
+        "disk space",
+        ERROR if free < _FULL else WARNING,
+        f"{found}; a build of both images wants {_TIGHT / 1e9:.0f} GB",
+        "docker system prune; byoc local gc; or another TMPDIR",
+    )
+
+
+def ports() -> Iterator[Check]:
+    numbers: tuple[tuple[str, int, str], ...] = (
+        ("DOC010", http.PORT.value, "`byoc serve` elsewhere: --port 0"),
+        ("DOC011", _REGION_PORT, "`byoc local up` elsewhere: --port 0"),
+    )
+    for name, number, fix in numbers:
+        if _is_free(number):
+            yield Check(name, f"port {number}", OK, "free")
+        else:
+            yield Check(name, f"port {number}", WARNING, "somebody listens there", fix)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text or "null")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+Examination = Callable[[Machine], Iterator[Check]]
+
+
+def this_machine(*, needs_docker: bool) -> Machine:
+    return Machine(environment=os.environ, needs_docker=needs_docker)

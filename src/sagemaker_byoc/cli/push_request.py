@@ -1,0 +1,104 @@
+"""What `byoc push` is asked for, checked before anything is done."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import dataclass
+
+from sagemaker_byoc.images import reference
+from sagemaker_byoc.images.errors import RequestError
+from sagemaker_byoc.images.push import sources
+from sagemaker_byoc.images.reference import Reference, ecr_host
+from sagemaker_byoc.images.sources.find import REMOTE
+
+_FOR_ECR = {
+    "region": "--region",
+    "account": "--account",
+    "mutability": "--immutable/--mutable",
+    "scan": "--scan",
+    "lifecycle": "--lifecycle",
+}
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9a-fA-F:]+\](:\d{1,5})?")
+_ECR_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
+"""The service model's RepositoryName, 2 to 256 characters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushRequest:
+    image: str
+    repository: str
+    tag: str
+    """Empty for one made from the content."""
+    platform: str
+    region: str | None
+    account: str | None
+    mutability: str | None
+    scan: bool | None
+    lifecycle: int | None
+    registry: str
+    """Empty for ECR."""
+    insecure: bool
+
+
+def parse_request(arguments: argparse.Namespace) -> PushRequest:
+    """Raises RequestError, and whatever the image's place raises where it can't be read."""
+    registry = _registry(arguments)
+    own = sources.suggested(arguments.image)
+    named = _ecr_named(arguments.image, own) if not registry else None
+    repository = arguments.repository or (own.repository if own else "")
+    if not repository:
+        raise RequestError(
+            f"{arguments.image} doesn't say what it is called", cure="Add --repository NAME"
+        )
+    if not registry and not (2 <= len(repository) <= 256 and _ECR_NAME.fullmatch(repository)):
+        raise RequestError(
+            f"{repository!r} is no name of an ECR repository",
+            cure="Give --repository lower-case letters, digits and . _ - / between them",
+        )
+    tag = arguments.tag or (own.tag if own else "")
+    if tag and not reference.TAG.fullmatch(tag):
+        raise RequestError(
+            f"{tag!r} is no tag", cure="Give --tag up to 128 letters, digits and . _ - in them"
+        )
+    reference.parse(f"{registry or 'localhost'}/{repository}")
+    return PushRequest(
+        image=arguments.image,
+        repository=repository,
+        tag=tag,
+        platform=arguments.platform,
+        region=arguments.region or (named.region if named else None),
+        account=arguments.account or (named.account if named else None),
+        mutability=arguments.mutability,
+        scan=arguments.scan,
+        lifecycle=arguments.lifecycle,
+        registry=registry,
+        insecure=arguments.insecure,
+    )
+
+
+def _registry(arguments: argparse.Namespace) -> str:
+    registry = arguments.registry
+    if registry is None:
+        return ""
+    for name, flag in _FOR_ECR.items():
+        if getattr(arguments, name) is not None:
+            raise RequestError(
+                f"{flag} is for ECR, and --registry {registry} is not",
+                cure=f"Leave out {flag}, or --registry",
+            )
+    if not _HOST.fullmatch(registry):
+        raise RequestError(
+            f"--registry {registry!r} is no registry", cure="Write HOST or HOST:PORT"
+        )
+    if ecr_host(registry):
+        raise RequestError(
+            f"--registry {registry} is ECR",
+            cure="Use --account and --region in its place: ECR wants a login and a repository",
+        )
+    return str(registry)
+
+
+def _ecr_named(image: str, own: Reference | None) -> reference.EcrHost | None:
+    """Where an engine's image is called as if it lay in ECR, that is where it goes."""
+    return ecr_host(own.registry) if own and not image.startswith(REMOTE) else None

@@ -1,0 +1,205 @@
+"""ECR: a login, a repository as it is wanted, and what ECR says of an image in it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from sagemaker_byoc.cloud.calls import Call
+from sagemaker_byoc.cloud.errors import AwsError, RequestError
+from sagemaker_byoc.cloud.session import Cloud
+
+MUTABLE, IMMUTABLE = "MUTABLE", "IMMUTABLE"
+LOGIN = Call("ecr", "GetAuthorizationToken")
+_RULE = "byoc: keep the last untagged images"
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """Good for every registry that the credentials may use, for 12 hours."""
+
+    user: str
+    password: str = field(repr=False)
+    endpoint: str
+    """The registry's own address with its scheme."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedRepository:
+    """None leaves a setting as it is, or as ECR makes it."""
+
+    name: str
+    account: str
+    mutability: str | None = None
+    scan_on_push: bool | None = None
+    untagged_kept: int | None = None
+    """Of the untagged images; older ones ECR deletes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """`uri` is HOST/NAME."""
+
+    uri: str
+    mutability: str
+    done: tuple[str, ...]
+    """What was done to it, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    digest: str
+    media_type: str
+    size_bytes: int | None
+
+
+def log_in(cloud: Cloud) -> Authorization:
+    (data,) = cloud.call(LOGIN)["authorizationData"]
+    try:
+        decoded = base64.b64decode(data["authorizationToken"], validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise AwsError("", "ECR's token is none", cure="Check AWS_ENDPOINT_URL") from error
+    user, _, password = decoded.partition(":")
+    return Authorization(user, password, str(data["proxyEndpoint"]))
+
+
+def describe(wanted: WantedRepository) -> Call:
+    names = [wanted.name]
+    return Call(
+        "ecr", "DescribeRepositories", {"registryId": wanted.account, "repositoryNames": names}
+    )
+
+
+def create(wanted: WantedRepository) -> Call:
+    parameters: dict[str, Any] = {
+        "registryId": wanted.account,
+        "repositoryName": wanted.name,
+        "imageTagMutability": wanted.mutability or MUTABLE,
+    }
+    if wanted.scan_on_push is not None:
+        parameters["imageScanningConfiguration"] = {"scanOnPush": wanted.scan_on_push}
+    return Call("ecr", "CreateRepository", parameters)
+
+
+def set_mutability(wanted: WantedRepository) -> Call:
+    return Call(
+        "ecr",
+        "PutImageTagMutability",
+        {**_place(wanted), "imageTagMutability": wanted.mutability},
+    )
+
+
+def set_scanning(wanted: WantedRepository) -> Call:
+    setting = {"scanOnPush": wanted.scan_on_push}
+    return Call(
+        "ecr",
+        "PutImageScanningConfiguration",
+        {**_place(wanted), "imageScanningConfiguration": setting},
+    )
+
+
+def get_lifecycle(wanted: WantedRepository) -> Call:
+    return Call("ecr", "GetLifecyclePolicy", _place(wanted))
+
+
+def set_lifecycle(wanted: WantedRepository) -> Call:
+    """Untagged images only: an endpoint that scales out pulls what its tag once named."""
+    rule = {
+        "rulePriority": 1,
+        "description": _RULE,
+        "selection": {
+            "tagStatus": "untagged",
+            "countType": "imageCountMoreThan",
+            "countNumber": wanted.untagged_kept,
+        },
+        "action": {"type": "expire"},
+    }
+    text = json.dumps({"rules": [rule]})
+    return Call("ecr", "PutLifecyclePolicy", {**_place(wanted), "lifecyclePolicyText": text})
+
+
+def describe_image(wanted: WantedRepository, digest: str) -> Call:
+    return Call("ecr", "DescribeImages", {**_place(wanted), "imageIds": [{"imageDigest": digest}]})
+
+
+def ensure(cloud: Cloud, wanted: WantedRepository) -> Repository:
+    """Made if it is missing, changed where it is not as wanted; what isn't asked for stays."""
+    done: list[str] = []
+    found = _find(cloud, wanted)
+    if found is None:
+        found = _create(cloud, wanted)
+        done.append("created")
+    mutability = str(found.get("imageTagMutability", MUTABLE))
+    if wanted.mutability is not None and mutability != wanted.mutability:
+        cloud.call(set_mutability(wanted))
+        done.append(f"tags {mutability} -> {wanted.mutability}")
+        mutability = wanted.mutability
+    scans = bool(found.get("imageScanningConfiguration", {}).get("scanOnPush"))
+    if wanted.scan_on_push is not None and scans != wanted.scan_on_push:
+        cloud.call(set_scanning(wanted))
+        done.append("scanned on push" if wanted.scan_on_push else "no longer scanned on push")
+    if wanted.untagged_kept is not None and _needs_lifecycle(cloud, wanted):
+        cloud.call(set_lifecycle(wanted))
+        done.append(f"the last {wanted.untagged_kept} untagged images kept")
+    return Repository(str(found["repositoryUri"]), mutability, tuple(done))
+
+
+def stored_image(cloud: Cloud, wanted: WantedRepository, digest: str) -> StoredImage:
+    (detail,) = cloud.call(describe_image(wanted, digest))["imageDetails"]
+    return StoredImage(
+        str(detail["imageDigest"]),
+        str(detail.get("imageManifestMediaType", "")),
+        detail.get("imageSizeInBytes"),
+    )
+
+
+def _place(wanted: WantedRepository) -> dict[str, Any]:
+    return {"registryId": wanted.account, "repositoryName": wanted.name}
+
+
+def _find(cloud: Cloud, wanted: WantedRepository) -> dict[str, Any] | None:
+    try:
+        (found,) = cloud.call(describe(wanted))["repositories"]
+    except AwsError as error:
+        if error.code == "RepositoryNotFoundException":
+            return None
+        raise
+    return dict(found)
+
+
+def _create(cloud: Cloud, wanted: WantedRepository) -> dict[str, Any]:
+    try:
+        return dict(cloud.call(create(wanted))["repository"])
+    except AwsError as error:
+        if error.code != "RepositoryAlreadyExistsException":
+            raise
+        found = _find(cloud, wanted)  # somebody else was quicker
+        if found is None:
+            raise
+        return found
+
+
+def _needs_lifecycle(cloud: Cloud, wanted: WantedRepository) -> bool:
+    """Raises RequestError for a policy of somebody else's: replacing it could delete images."""
+    try:
+        text = str(cloud.call(get_lifecycle(wanted))["lifecyclePolicyText"])
+    except AwsError as error:
+        if error.code == "LifecyclePolicyNotFoundException":
+            return True
+        raise
+    try:
+        rules = json.loads(text)["rules"]
+        ours = [rule.get("description") for rule in rules] == [_RULE]
+        if ours:
+            kept = rules[0]["selection"]["countNumber"]
+            return bool(kept != wanted.untagged_kept)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise RequestError(
+        f"--lifecycle: the repository {wanted.name} has a lifecycle policy of its own",
+        cure="Leave --lifecycle out, or delete that one: aws ecr delete-lifecycle-policy"
+        f" --repository-name {wanted.name}",
+    )

@@ -1,0 +1,87 @@
+"""What botocore raises, in the user's words: what happened, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sagemaker_byoc.cloud.calls import Call
+from sagemaker_byoc.cloud.errors import AwsError, CloudError, MachineError, RequestError
+
+_LOG_IN = "Log in: aws configure, aws sso login, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+_UNKNOWN = frozenset(
+    {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch"}
+)
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+
+
+@contextmanager
+def explained(call: Call, region: str) -> Iterator[None]:
+    """Turn every error of botocore into a CloudError."""
+    try:
+        from botocore import exceptions  # noqa: PLC0415 # most commands never need it
+    except ImportError:
+        yield  # without botocore there is no boto3 either, which the caller finds out
+        return
+    try:
+        yield
+    except exceptions.ClientError as error:
+        raise _refusal(call, region, error.response.get("Error", {})) from error
+    except exceptions.BotoCoreError as error:
+        raise _failure(call, region, error) from error
+    except ValueError as error:  # a malformed AWS_ENDPOINT_URL
+        raise RequestError(f"AWS can't be asked: {error}", cure="Check AWS_ENDPOINT_URL") from error
+
+
+def _refusal(call: Call, region: str, error: dict[str, Any]) -> CloudError:
+    code, message = str(error.get("Code", "")), str(error.get("Message", "")).strip()
+    what = f"{call.service} {call.operation} in {region}: {code}: {message}"
+    if code in _EXPIRED:
+        return MachineError(f"the AWS credentials have expired ({code})", cure=_LOG_IN)
+    if code in _UNKNOWN:
+        return MachineError(f"AWS doesn't know these credentials ({code})", cure=_LOG_IN)
+    if code in _DENIED:
+        cure = f"Let these credentials do {call.service}:{call.operation}, or use others"
+        return AwsError(code, what, cure=cure)
+    return AwsError(code, what, cure=_CURES.get(code, "Read AWS's words above"))
+
+
+_CURES = {
+    "LimitExceededException": "Delete what nobody needs, or ask AWS for a higher quota",
+    "RepositoryNotFoundException": "Check --repository, --account and --region",
+    "InvalidParameterException": "Correct what AWS names",
+    "ThrottlingException": "Wait a minute and run it again",
+    "KmsException": "Let these credentials use the repository's KMS key",
+}
+
+
+def _failure(call: Call, region: str, error: Exception) -> CloudError:
+    kind = type(error).__name__
+    if kind in {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
+        return MachineError("there are no AWS credentials here", cure=_LOG_IN)
+    if kind == "ProfileNotFound":
+        return RequestError(str(error), cure="Correct AWS_PROFILE, or: aws configure list-profiles")
+    if "SSO" in kind or "Token" in kind:
+        return MachineError(f"the login has run out: {error}", cure="aws sso login")
+    if kind == "SSLError":
+        return MachineError(
+            f"AWS's certificate is not trusted here: {error}",
+            cure="Name your proxy's authority in AWS_CA_BUNDLE",
+        )
+    if kind in {
+        "EndpointConnectionError",
+        "ConnectTimeoutError",
+        "ReadTimeoutError",
+        "ConnectionClosedError",
+        "ConnectionError",
+        "ProxyConnectionError",
+    }:
+        return MachineError(
+            f"{call.service} in {region} can't be reached: {error}",
+            cure="Check the region's name, AWS_ENDPOINT_URL, HTTPS_PROXY and the network",
+        )
+    return RequestError(
+        f"{call.service} {call.operation} can't be asked: {error}", cure="Correct what it names"
+    )

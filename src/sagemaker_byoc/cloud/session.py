@@ -1,0 +1,96 @@
+"""AWS as the environment's credentials see it: region, account, calls and their failures."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sagemaker_byoc.cloud.calls import Call
+from sagemaker_byoc.cloud.errors import MachineError, RequestError
+from sagemaker_byoc.cloud.refusals import explained
+
+ATTEMPTS = 5
+"""Of one call, with botocore's waits between them, where AWS is busy or the connection breaks."""
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
+_ACCOUNT = re.compile(r"\d{12}")
+
+
+class Cloud:
+    """One region. Every failure of `call` is a CloudError with what to do about it."""
+
+    def __init__(self, region: str) -> None:
+        self.region = region
+        self._clients: dict[str, Any] = {}
+
+    def call(self, call: Call) -> dict[str, Any]:
+        with explained(call, self.region):
+            answer: dict[str, Any] = getattr(self._client(call.service), call.method)(
+                **call.parameters
+            )
+        return answer
+
+    def paged(self, call: Call) -> list[dict[str, Any]]:
+        """Every page of a list."""
+        with explained(call, self.region):
+            pages = self._client(call.service).get_paginator(call.method)
+            return list(pages.paginate(**call.parameters))
+
+    def endpoint(self, service: str) -> str:
+        """Where calls of a service go: AWS's, or what AWS_ENDPOINT_URL or a profile says."""
+        with explained(Call(service, "Endpoint"), self.region):
+            return str(self._client(service).meta.endpoint_url)
+
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            from botocore.config import Config  # noqa: PLC0415 # most commands never need it
+
+            config = Config(
+                retries={"mode": "standard", "max_attempts": ATTEMPTS},
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=_READ_SECONDS,
+            )
+            session = _boto3().session.Session(region_name=self.region)
+            self._clients[service] = session.client(service, config=config)
+        return self._clients[service]
+
+
+def resolve_region(chosen: str | None, environment: Mapping[str, str] | None = None) -> str:
+    """The flag's, or AWS_REGION, AWS_DEFAULT_REGION, or the profile's. Raises RequestError."""
+    given = os.environ if environment is None else environment
+    found = chosen or given.get("AWS_REGION") or given.get("AWS_DEFAULT_REGION")
+    if not found:
+        with explained(Call("sts", "Region"), ""):
+            found = _boto3().session.Session().region_name
+    if not found:
+        raise RequestError(
+            "no region is set",
+            cure="Give --region eu-west-1, set AWS_REGION, or: aws configure set region eu-west-1",
+        )
+    if not _REGION.fullmatch(found):
+        raise RequestError(f"{found!r} is no region", cure="Write one as eu-west-1")
+    return found
+
+
+def resolve_account(cloud: Cloud, chosen: str | None) -> str:
+    """The flag's, for a registry of another account, or that of the credentials."""
+    if chosen is None:
+        return str(cloud.call(IDENTITY)["Account"])
+    if not _ACCOUNT.fullmatch(chosen):
+        raise RequestError(f"--account {chosen!r} is no account id", cure="Give its 12 digits")
+    return chosen
+
+
+IDENTITY = Call("sts", "GetCallerIdentity")
+
+
+def _boto3() -> Any:
+    try:
+        import boto3  # noqa: PLC0415 # most commands never need it
+    except ImportError as error:
+        raise MachineError(
+            "boto3 is not installed here", cure="pip install 'sagemaker-byoc[cloud]'"
+        ) from error
+    return boto3

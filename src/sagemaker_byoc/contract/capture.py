@@ -1,0 +1,289 @@
+"""Captured traffic as SageMaker's data capture writes it: one JSON object a line, a folder an hour.
+
+    DESTINATION/ENDPOINT/VARIANT/2022/02/14/17/25-06-123-UUID.jsonl
+
+Sources: developer guide, model-monitor-data-capture-endpoint (record, layout, encodings),
+model-monitor-pre-and-post-processing (keys), model-monitor-model-quality-merge (ground truth);
+service model, DataCaptureConfig. Standard library only, both directions.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from json.encoder import encode_basestring
+from typing import Any
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.facts import GUIDE, Fact
+
+_PAGE = f"{GUIDE}: model-monitor-data-capture-endpoint"
+_CHECKED = "2026-11-23"
+
+EVENT_VERSION = Fact("0", "eventVersion", _PAGE, _CHECKED)
+SUFFIX = Fact(".jsonl", "file name", _PAGE, _CHECKED, "what is still being written ends otherwise")
+FILE_NAME = Fact(
+    "%M-%S-MILLISECONDS-UUID.jsonl",
+    "file name",
+    "keys of captures in public repositories, such as 32-18-648-cee08c3a-02ce-….jsonl",
+    _CHECKED,
+    "of the moment that the file was begun; the guide only shows <file>.jsonl",
+)
+CSV_TYPES = Fact(
+    ("text/csv",), "media types", "SageMaker SDK: DataCaptureConfig.csv_content_types", _CHECKED
+)
+JSON_TYPES = Fact(
+    ("application/json",),
+    "media types",
+    "SageMaker SDK: DataCaptureConfig.json_content_types",
+    _CHECKED,
+    "where CaptureContentTypeHeader is left out altogether, all data is BASE64",
+)
+
+
+class Encoding(StrEnum):
+    """How `data` holds a body."""
+
+    CSV = "CSV"
+    JSON = "JSON"
+    BASE64 = "BASE64"
+
+
+class Mode(StrEnum):
+    INPUT = "INPUT"
+    OUTPUT = "OUTPUT"
+
+
+_KEYS = {Mode.INPUT: "endpointInput", Mode.OUTPUT: "endpointOutput"}
+
+
+class CaptureError(ContractError):
+    """A line that is no captured record."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentTypes:
+    """Which media types are kept as text; all others, and bodies that are not UTF-8, as BASE64."""
+
+    csv: tuple[str, ...] = CSV_TYPES.value
+    json: tuple[str, ...] = JSON_TYPES.value
+
+    def encoding_of(self, content_type: str | None) -> Encoding:
+        """By type and subtype; parameters, such as a charset, play no part."""
+        essence = (content_type or "").partition(";")[0].strip().lower()
+        if essence in self.csv:
+            return Encoding.CSV
+        return Encoding.JSON if essence in self.json else Encoding.BASE64
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One direction of an invocation: `data` as it stands in the file."""
+
+    content_type: str
+    data: str
+    encoding: Encoding
+
+    @classmethod
+    def of(cls, body: bytes, content_type: str | None, types: ContentTypes) -> Payload:
+        """A body that claims to be CSV or JSON and is not UTF-8 (compressed, another charset) would
+        not come back as it was: it is kept as BASE64."""
+        encoding = types.encoding_of(content_type)
+        if encoding is not Encoding.BASE64:
+            try:
+                return cls(content_type or "", body.decode(), encoding)
+            except UnicodeDecodeError:
+                pass
+        return cls(content_type or "", base64.b64encode(body).decode(), Encoding.BASE64)
+
+    @property
+    def body(self) -> bytes:
+        """As it was on the wire. Raises CaptureError."""
+        if self.encoding is not Encoding.BASE64:
+            return self.data.encode()
+        try:
+            return base64.b64decode(self.data, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise _wrong("data", f"is not base64 ({error})") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One invocation; a direction that was not captured is None."""
+
+    input: Payload | None
+    output: Payload | None
+    event_id: str
+    time: datetime
+    inference_id: str = ""
+    custom_attributes: tuple[str, ...] = ()
+
+    @property
+    def join_key(self) -> str:
+        """What ground truth is matched by."""
+        return self.inference_id or self.event_id
+
+    def to_line(self) -> bytes:
+        """With its line feed."""
+        payloads = {Mode.INPUT: self.input, Mode.OUTPUT: self.output}
+        parts = [
+            payload_head(mode, payload.content_type)
+            + encode_basestring(payload.data)
+            + payload_tail(payload.encoding)
+            for mode, payload in payloads.items()
+            if payload is not None
+        ]
+        event_id = encode_basestring(self.event_id)[1:-1]
+        moment = moment_of(self.time)
+        tail = line_tail(event_id, moment, self.inference_id, self.custom_attributes)
+        return f"{LINE_HEAD}{','.join(parts)}{tail}".encode()
+
+    @classmethod
+    def from_line(cls, line: bytes | str) -> Record:
+        """Raises CaptureError."""
+        try:
+            document = json.loads(line)
+        except ValueError as error:
+            raise _wrong("line", f"is not JSON ({error})") from error
+        data, metadata = _object(document, "captureData"), _object(document, "eventMetadata")
+        attributes = metadata.get("customAttributes") or ()
+        if isinstance(attributes, str):
+            attributes = (attributes,)
+        return cls(
+            input=_payload(data, Mode.INPUT),
+            output=_payload(data, Mode.OUTPUT),
+            event_id=str(metadata.get("eventId", "")),
+            time=_time(metadata.get("inferenceTime")),
+            inference_id=str(metadata.get("inferenceId") or ""),
+            custom_attributes=tuple(map(str, attributes)),
+        )
+
+
+# The text of a line in parts, for writers that have no Record.
+
+LINE_HEAD = '{"captureData":{'
+
+
+def payload_head(mode: Mode, content_type: str) -> str:
+    """Up to the quoted data."""
+    key, kind = _KEYS[mode], encode_basestring(content_type)
+    return f'"{key}":{{"observedContentType":{kind},"mode":"{mode.value}","data":'
+
+
+def payload_tail(encoding: Encoding) -> str:
+    return f',"encoding":"{encoding.value}"}}'
+
+
+def moment_of(time: datetime) -> str:
+    """`inferenceTime`; `time` in UTC."""
+    return f"{time.isoformat()[:19]}Z"
+
+
+def line_tail(
+    event_id: str, moment: str, inference_id: str = "", custom_attributes: Sequence[str] = ()
+) -> str:
+    """From the end of captureData to the line feed. `event_id` needs no escaping."""
+    more = f',"inferenceId":{encode_basestring(inference_id)}' if inference_id else ""
+    if custom_attributes:
+        more += f',"customAttributes":[{",".join(map(encode_basestring, custom_attributes))}]'
+    return (
+        f'}},"eventMetadata":{{"eventId":"{event_id}","inferenceTime":"{moment}"{more}}},'
+        f'"eventVersion":"{EVENT_VERSION.value}"}}\n'
+    )
+
+
+# ── reading ──
+
+
+def _object(document: object, key: str) -> Mapping[str, Any]:
+    value = document.get(key) if isinstance(document, dict) else None
+    if not isinstance(value, dict):
+        raise _wrong(key, "is missing, or is not an object")
+    return value
+
+
+def _payload(data: Mapping[str, Any], mode: Mode) -> Payload | None:
+    key = _KEYS[mode]
+    if data.get(key) is None:
+        return None
+    found = _object(data, key)
+    text, encoding = found.get("data"), found.get("encoding")
+    if not isinstance(text, str):
+        raise _wrong(f"{key}.data", "is missing, or is not a string")
+    if encoding not in tuple(Encoding):
+        raise _wrong(f"{key}.encoding", f"is {encoding!r}, not one of {', '.join(Encoding)}")
+    return Payload(str(found.get("observedContentType") or ""), text, Encoding(encoding))
+
+
+def _time(text: object) -> datetime:
+    try:
+        time = datetime.fromisoformat(str(text))
+    except ValueError as error:
+        raise _wrong("eventMetadata.inferenceTime", f"is {text!r}, not a time") from error
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _wrong(where: str, what: str) -> CaptureError:
+    return CaptureError(
+        where=where, what=what, cure="Give lines as data capture writes them, one record each"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """A label that came later; `key` is the record's join key."""
+
+    key: str
+    data: str
+    encoding: Encoding = Encoding.CSV
+
+    def to_line(self) -> bytes:
+        document = {
+            "groundTruthData": {"data": self.data, "encoding": self.encoding.value},
+            "eventMetadata": {"eventId": self.key},
+            "eventVersion": EVENT_VERSION.value,
+        }
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes | str) -> GroundTruth:
+        """Raises CaptureError."""
+        try:
+            document = json.loads(line)
+        except ValueError as error:
+            raise _wrong("line", f"is not JSON ({error})") from error
+        data, metadata = _object(document, "groundTruthData"), _object(document, "eventMetadata")
+        if not isinstance(data.get("data"), str) or data.get("encoding") not in tuple(Encoding):
+            raise _wrong("groundTruthData", "has no data and encoding")
+        return cls(str(metadata.get("eventId", "")), data["data"], Encoding(data["encoding"]))
+
+
+# ── layout ──
+
+_HOUR = re.compile(r"(?:^|/)(\d{4})/(\d\d)/(\d\d)/(\d\d)(?=/|$)")
+
+
+def hour_folder(time: datetime) -> str:
+    """Below DESTINATION/ENDPOINT/VARIANT; `time` in UTC."""
+    return f"{time:%Y/%m/%d/%H}"
+
+
+def file_name(time: datetime, unique: str) -> str:
+    return f"{time:%M-%S}-{time.microsecond // 1000:03d}-{unique}{SUFFIX.value}"
+
+
+def hour_of(path: str) -> datetime | None:
+    """The hour of the last …/yyyy/mm/dd/hh/… in a path or key; None where there is none."""
+    found = None
+    for match in _HOUR.finditer(path):
+        try:
+            found = datetime.strptime(match[0].strip("/"), "%Y/%m/%d/%H").replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    return found

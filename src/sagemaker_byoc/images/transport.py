@@ -1,0 +1,123 @@
+"""One HTTP request and its answer: verified TLS, the environment's proxies, no wait without end."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
+
+from sagemaker_byoc.images.errors import RegistryError, RequestError, TrustError
+
+PATIENCE = 60.0
+"""Seconds for any one answer, or pause within one."""
+_CHUNK = 2**20
+
+Content: TypeAlias = "bytes | Iterable[bytes] | None"
+"""Of a request. An iterable can be gone through again and goes with a Content-Length header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    host: str
+    port: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1", "[::1]"} or host.startswith("127.")
+
+
+def proxy_for(scheme: str, host: str) -> Proxy | None:
+    """What HTTPS_PROXY, HTTP_PROXY and NO_PROXY say; this machine itself is never asked for so."""
+    proxies = getproxies_environment()
+    url = proxies.get(scheme) or proxies.get("all")
+    if not url or is_loopback(host) or proxy_bypass(host):
+        return None
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme != "http" or not parts.hostname:
+        raise RequestError(
+            f"{scheme.upper()}_PROXY names a proxy of the kind {parts.scheme}",
+            cure="Name one as http://HOST:PORT, or list the registry in NO_PROXY",
+        )
+    headers = {}
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    return Proxy(parts.hostname, parts.port or 80, headers)
+
+
+def exchange(
+    method: str, url: str, headers: Mapping[str, str], content: Content
+) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    """The caller closes both: an answer may hold the connection open.
+
+    Raises RegistryError with status 0 where none answers.
+    """
+    parts = urlsplit(url)
+    connection, path, more = _connect(url)
+    connection.blocksize = _CHUNK
+    try:
+        return connection, _answer(connection, method, path, {**headers, **more}, content)
+    except ssl.SSLCertVerificationError as error:
+        connection.close()
+        raise TrustError(
+            f"{parts.netloc} shows a certificate that is not trusted: {error.verify_message}",
+            cure="Name the authority's file in SSL_CERT_FILE (AWS_CA_BUNDLE does as well)",
+        ) from error
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        raise RegistryError(
+            f"{parts.netloc} gives no answer: {str(error) or type(error).__name__}",
+            cure="Check the registry's name and the way to it",
+        ) from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _connect(url: str) -> tuple[http.client.HTTPConnection, str, Mapping[str, str]]:
+    """Not connected yet; the path to ask for, and what a proxy wants to be told with it."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    proxy = proxy_for(parts.scheme, host)
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
+        if proxy is None:
+            secure = http.client.HTTPSConnection(
+                host, parts.port, timeout=PATIENCE, context=context
+            )
+        else:
+            secure = http.client.HTTPSConnection(
+                proxy.host, proxy.port, timeout=PATIENCE, context=context
+            )
+            secure.set_tunnel(host, parts.port or 443, dict(proxy.headers))
+        return secure, path, {}
+    if proxy is not None:
+        plain = http.client.HTTPConnection(proxy.host, proxy.port, timeout=PATIENCE)
+        return plain, url, {"Host": parts.netloc, **proxy.headers}
+    return http.client.HTTPConnection(host, parts.port, timeout=PATIENCE), path, {}
+
+
+def _answer(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    content: Content,
+) -> http.client.HTTPResponse:
+    try:
+        connection.request(method, path, body=content, headers=dict(headers))
+    except (BrokenPipeError, ConnectionResetError) as error:
+        # A refusal may come before the whole content is sent: it says more than the broken pipe.
+        try:
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            raise error from None
+    return connection.getresponse()

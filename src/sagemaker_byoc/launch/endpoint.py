@@ -1,0 +1,188 @@
+"""`[tool.byoc.endpoint]`: its keys, and the plan that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.launch import inputs
+from sagemaker_byoc.launch.names import check_name, content_name, digest_of
+from sagemaker_byoc.launch.place import Place
+from sagemaker_byoc.launch.plan import Call, Plan, Step, Upload
+from sagemaker_byoc.launch.shared import (
+    SHARED_KEYS,
+    Shared,
+    merged_request,
+    plural,
+    read_shared,
+    require_instance_type,
+    vpc,
+)
+from sagemaker_byoc.launch.table import Table
+
+JOB = "job:"
+OPERATIONS = ("CreateModel", "CreateEndpointConfig", "UpdateEndpoint")
+"""That take members of the user's own."""
+KEYS: Mapping[str, str] = {
+    **SHARED_KEYS,
+    "model": '"job:NAME" (a job, or the newest completed one whose name begins so), '
+    '"s3://…/model.tar.gz", or a path: an archive or a folder',
+    "serverless": "{memory-mb, max-concurrency} in the place of instances",
+    "startup-timeout": 'seconds or "10m" until /ping must answer (default: SageMaker\'s)',
+    "download-timeout": "seconds for the model's download (default: SageMaker's)",
+}
+_SERVERLESS_KEYS = ("memory-mb", "max-concurrency")
+VARIANT = "AllTraffic"
+"""As the SageMaker SDK names the only variant."""
+_DEAD = {
+    "Failed": "Delete it first: {delete}",
+    "Deleting": "Wait until it is gone, then launch again",
+    "Creating": "Wait until it is InService, then launch again",
+    "Updating": "Wait until it is InService, then launch again",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSettings:
+    shared: Shared
+    model: str
+    serverless: Mapping[str, int] | None
+    """The API's ServerlessConfig."""
+    startup_timeout: int | None
+    download_timeout: int | None
+    """Seconds."""
+
+
+def read(where: str, values: object, folder: Path) -> EndpointSettings:
+    """`folder` is that of the configuration file. Raises SettingsError."""
+    table = Table(where, values, KEYS)
+    serverless = None
+    if "serverless" in table:
+        own = Table(f"{where}: serverless", table.value("serverless"), _SERVERLESS_KEYS)
+        serverless = {
+            "MemorySizeInMB": own.number("memory-mb", 2048),
+            "MaxConcurrency": own.number("max-concurrency", 5),
+        }
+    timeouts = [
+        table.duration(key, 1) if key in table else None
+        for key in ("startup-timeout", "download-timeout")
+    ]
+    return EndpointSettings(
+        shared=read_shared(where, table, folder, OPERATIONS, instances=serverless is None),
+        model=table.text("model"),
+        serverless=serverless,
+        startup_timeout=timeouts[0],
+        download_timeout=timeouts[1],
+    )
+
+
+def wanted_job(settings: EndpointSettings) -> str:
+    """The job whose model it is, by name or the name's beginning; empty where it is another's."""
+    return settings.model.removeprefix(JOB) if settings.model.startswith(JOB) else ""
+
+
+def plan(settings: EndpointSettings, place: Place, *, artifact: str = "") -> Plan:
+    """`artifact` is the S3 URI of the job's model, where a job was named. Raises SettingsError."""
+    shared, name = settings.shared, check_name(settings.shared.where, settings.shared.name)
+    uri, uploads = _model(settings, place, artifact)
+    container: dict[str, Any] = {
+        "Image": place.image,
+        **({"ModelDataUrl": uri} if uri else {}),
+        **({"Environment": dict(shared.environment)} if shared.environment else {}),
+    }
+    model: dict[str, Any] = merged_request(
+        {
+            "PrimaryContainer": container,
+            "ExecutionRoleArn": place.role,
+            **({"VpcConfig": vpc(shared)} if shared.subnets else {}),
+        },
+        shared,
+        "CreateModel",
+    )
+    image = {"Image": place.digest or place.image}
+    model_name = content_name(name, {**model, **image})
+    variant = {"VariantName": VARIANT, "ModelName": model_name, **_instances(settings)}
+    config: dict[str, Any] = merged_request(
+        {"ProductionVariants": [variant]}, shared, "CreateEndpointConfig"
+    )
+    config_name = content_name(name, config)
+    tags = place.tags(digest_of({**config, **model, **image}), dict(shared.tags))
+    target = {"EndpointName": name, "EndpointConfigName": config_name}
+    delete = f"sagemaker delete-endpoint --endpoint-name {name}"
+    steps = (
+        _made(place, "Model", model_name, {**model, "Tags": tags}),
+        _made(place, "EndpointConfig", config_name, {**config, "Tags": tags}),
+        Step(
+            makes=f"endpoint {name}",
+            call=Call("sagemaker", "CreateEndpoint", {**target, "Tags": tags}),
+            look=Call("sagemaker", "DescribeEndpoint", {"EndpointName": name}),
+            same={"EndpointConfigName": config_name},
+            instead=Call(
+                "sagemaker", "UpdateEndpoint", merged_request(target, shared, "UpdateEndpoint")
+            ),
+            dead={status: cure.format(delete=place.aws(delete)) for status, cure in _DEAD.items()},
+            undo=place.aws(delete),
+        ),
+    )
+    bucket = place.bucket_steps() if uploads else ()
+    return Plan(
+        kind="endpoint",
+        name=name,
+        region=place.region,
+        steps=(*bucket, *uploads, *steps),
+        cost=_cost(settings),
+    )
+
+
+def _cost(settings: EndpointSettings) -> str:
+    if settings.serverless is not None:
+        return (
+            f"serverless, {settings.serverless['MemorySizeInMB']} MB, "
+            f"{settings.serverless['MaxConcurrency']} requests at a time, by the request"
+        )
+    shared = settings.shared
+    return f"{plural(shared.instance_count, shared.instance_type)}, until it is deleted"
+
+
+def _made(place: Place, kind: str, name: str, parameters: Mapping[str, Any]) -> Step:
+    """A thing that never changes under its name."""
+    words = {"Model": "model", "EndpointConfig": "endpoint-config"}[kind]
+    named = {f"{kind}Name": name}
+    return Step(
+        makes=f"{words.replace('-', ' ')} {name}",
+        call=Call("sagemaker", f"Create{kind}", {**named, **parameters}),
+        look=Call("sagemaker", f"Describe{kind}", named),
+        undo=place.aws(f"sagemaker delete-{words} --{words}-name {name}"),
+    )
+
+
+def _model(
+    settings: EndpointSettings, place: Place, artifact: str
+) -> tuple[str, tuple[Upload, ...]]:
+    if artifact or not settings.model:
+        return artifact, ()
+    if inputs.is_remote(settings.model):
+        return settings.model, ()
+    where, path = f"{settings.shared.where}: model", settings.shared.folder / settings.model
+    prefix = f"{settings.shared.name}/model"
+    upload = inputs.upload_model(where, path, place, prefix)
+    return f"s3://{upload.bucket}/{upload.files[0].key}", (upload,)
+
+
+def _instances(settings: EndpointSettings) -> dict[str, Any]:
+    if settings.serverless is not None:
+        return {"ServerlessConfig": dict(settings.serverless)}
+    require_instance_type(settings.shared)
+    found: dict[str, Any] = {
+        "InstanceType": settings.shared.instance_type,
+        "InitialInstanceCount": settings.shared.instance_count,
+        "InitialVariantWeight": 1.0,
+    }
+    if settings.startup_timeout is not None:
+        key = "ContainerStartupHealthCheckTimeoutInSeconds"
+        found[key] = settings.startup_timeout
+    if settings.download_timeout is not None:
+        found["ModelDataDownloadTimeoutInSeconds"] = settings.download_timeout
+    return found

@@ -1,0 +1,162 @@
+"""Making the calls of a plan, one after the other, and saying what exists if one fails."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.contract import archives
+from sagemaker_byoc.launch.errors import (
+    LaunchError,
+    RefusedError,
+    SettingsError,
+    UnfinishedError,
+)
+from sagemaker_byoc.launch.plan import Call, Caller, File, Plan, Step, Upload
+
+PART_BYTES = 64 * 2**20
+"""Of a multipart upload; a smaller file is one call. 10,000 parts are the most that S3 takes."""
+_MOST_PARTS = 10_000
+_ABSENT = frozenset(
+    {
+        "404",
+        "NoSuchBucket",
+        "NoSuchKey",
+        "NotFound",
+        "ResourceNotFound",
+        "ResourceNotFoundException",
+    }
+)
+_ABSENT_WORDS = ("could not find", "not found", "does not exist")
+Say = Callable[[str], None]
+
+
+def execute(plan: Plan, caller: Caller, say: Say) -> list[str]:
+    """What was made. Raises LaunchError for the first call that fails, without secrets in it."""
+    made: list[tuple[str, str]] = []
+    for step in plan.steps:
+        try:
+            if isinstance(step, Upload):
+                _upload(step, caller, say, made)
+            else:
+                _make(step, caller, say, made)
+        except OSError as error:
+            what, cure = f"{step.makes}: {error}", "Check that the files can be read"
+            raise _explained(LaunchError(what, cure=cure), plan, step, made) from error
+        except Exception as error:
+            raise _explained(error, plan, step, made) from error
+    return [what for what, _ in made]
+
+
+def find(call: Call, caller: Caller) -> dict[str, Any] | None:
+    """The answer, None where there is none. Raises RefusedError for any other refusal."""
+    try:
+        return caller.call(call.service, call.operation, call.parameters)
+    except RefusedError as refusal:
+        words = refusal.what.lower()
+        absent = refusal.code in _ABSENT or (
+            refusal.code == "ValidationException" and any(word in words for word in _ABSENT_WORDS)
+        )
+        if absent:
+            return None
+        raise
+
+
+def _make(step: Step, caller: Caller, say: Say, made: list[tuple[str, str]]) -> None:
+    found = None if step.look is None else find(step.look, caller)
+    if found is None:
+        caller.call(step.call.service, step.call.operation, step.call.parameters)
+        made.append((step.makes, step.undo))
+        say(f"{step.makes}: made")
+        return
+    status = next((str(found[key]) for key in found if key.endswith("Status")), "")
+    same = all(found.get(key) == value for key, value in step.same.items())
+    changing = same and step.instead is not None and status not in {"Failed", "Deleting"}
+    if status in step.dead and not changing:
+        raise SettingsError(f"{step.makes} is there and {status}", cure=step.dead[status])
+    if step.instead is None or same:
+        say(f"{step.makes}: is there already{f', {status}' if status else ''}")
+        return
+    caller.call(step.instead.service, step.instead.operation, step.instead.parameters)
+    say(f"{step.makes}: updated")
+
+
+def _upload(upload: Upload, caller: Caller, say: Say, made: list[tuple[str, str]]) -> None:
+    there = dict(_listed(upload, caller))
+    missing = [file for file in upload.files if not _is_there(file, there)]
+    for number, file in enumerate(missing):
+        if not number:
+            made.append((upload.makes, upload.undo))
+        if file.path.is_dir():
+            with tempfile.TemporaryDirectory(prefix="byoc-launch-") as scratch:
+                archive = Path(scratch) / archives.MODEL_ARCHIVE
+                archives.pack(file.path, archive)
+                _put(caller, upload.bucket, file.key, archive)
+        else:
+            _put(caller, upload.bucket, file.key, file.path)
+    count = f"{len(missing)} of {len(upload.files)} files uploaded"
+    what = count if missing else "is there already"
+    say(f"{upload.makes}: {what}")
+
+
+def _is_there(file: File, there: dict[str, int]) -> bool:
+    """A packed folder has another size than its files; its hash is in its place's name."""
+    size = there.get(file.key)
+    return size is not None and (file.path.is_dir() or size == file.size)
+
+
+def _listed(upload: Upload, caller: Caller) -> Iterator[tuple[str, int]]:
+    asked: dict[str, Any] = {"Bucket": upload.bucket, "Prefix": upload.prefix}
+    while True:
+        page = caller.call("s3", "ListObjectsV2", asked)
+        for entry in page.get("Contents", ()):
+            yield entry["Key"], entry["Size"]
+        if not page.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _put(caller: Caller, bucket: str, key: str, path: Path) -> None:
+    place = {"Bucket": bucket, "Key": key}
+    size = path.stat().st_size
+    if size <= PART_BYTES:
+        with path.open("rb") as body:
+            caller.call("s3", "PutObject", {**place, "Body": body})
+        return
+    part_bytes = max(PART_BYTES, -(-size // _MOST_PARTS))
+    asked = {**place, "UploadId": caller.call("s3", "CreateMultipartUpload", place)["UploadId"]}
+    try:
+        parts: list[dict[str, Any]] = []
+        with path.open("rb") as file:
+            while block := file.read(part_bytes):
+                number = len(parts) + 1
+                part = {**asked, "PartNumber": number, "Body": block}
+                tag = caller.call("s3", "UploadPart", part)["ETag"]
+                parts.append({"PartNumber": number, "ETag": tag})
+        done = {**asked, "MultipartUpload": {"Parts": parts}}
+        caller.call("s3", "CompleteMultipartUpload", done)
+    except BaseException:
+        caller.call("s3", "AbortMultipartUpload", asked)  # or its parts are stored, and paid for
+        raise
+
+
+def _explained(
+    error: Exception, plan: Plan, step: Step | Upload, made: list[tuple[str, str]]
+) -> Exception:
+    """The same error where nothing was made, and else what is there and how to undo it."""
+    what, cure = getattr(error, "what", None), getattr(error, "cure", None)
+    if not isinstance(what, str) or not isinstance(cure, str):
+        return error
+    mask = plan.masker()
+    what, cure = mask(what), mask(cure)
+    if made:
+        there = "; ".join(name for name, _ in made)
+        undo = " && ".join(command for _, command in reversed(made))
+        what = f"{step.makes} could not be made: {what}. Made before it, and still there: {there}"
+        cure = f"{cure}. Run it again, which goes on from there; or undo it: {undo}"
+        return UnfinishedError(what, cure=cure)
+    vars(error).update(what=what, cure=cure)
+    error.args = (f"{what}. {cure}",)
+    return error

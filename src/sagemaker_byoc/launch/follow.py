@@ -1,0 +1,165 @@
+"""Waiting for a job or an endpoint, with its log on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from sagemaker_byoc.launch.errors import FailedError, TimeLimitError
+from sagemaker_byoc.launch.execute import Say, find
+from sagemaker_byoc.launch.plan import Call, Caller
+
+JOBS_GROUP = "/aws/sagemaker/TrainingJobs"
+ENDPOINTS_GROUP = "/aws/sagemaker/Endpoints"
+Line = Callable[[str, str], None]
+"""Told the stream's name and the line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    caller: Caller
+    say: Say
+    line: Line
+    seconds: float
+    """The longest that it may take."""
+    pause: float
+    """Seconds between two looks: AWS counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    status: str
+    model: str = ""
+    """S3 URI of a job's artifact."""
+    arn: str = ""
+
+
+def wait_for_job(name: str, watch: Watch) -> Ended:
+    """Raises FailedError with the job's own reason, TimeLimitError."""
+    logs = _Logs(watch.caller, JOBS_GROUP, f"{name}/")
+    ask = Call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": name})
+    said: list[str] = []
+
+    def has_ended(found: dict[str, Any]) -> bool:
+        for entry in found.get("SecondaryStatusTransitions", ())[len(said) :]:
+            said.append(entry["Status"])
+            watch.say(f"{entry['Status']}: {entry.get('StatusMessage') or entry['Status']}")
+        return found["TrainingJobStatus"] in {"Completed", "Failed", "Stopped"}
+
+    found = _until(has_ended, ask, logs, watch, f"training job {name}")
+    status = found["TrainingJobStatus"]
+    if status != "Completed":
+        reason = found.get("FailureReason") or "it was stopped, or reached its maximum runtime"
+        raise FailedError(
+            f"training job {name} {status}: {reason}",
+            cure="Read its log above; `byoc train` runs the same program on this machine",
+        )
+    model = found.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
+    return Ended(status, model, found.get("TrainingJobArn", ""))
+
+
+def wait_for_endpoint(name: str, config: str, watch: Watch) -> Ended:
+    """Until it serves what the configuration `config` says. Raises FailedError, TimeLimitError."""
+    logs = _Logs(watch.caller, f"{ENDPOINTS_GROUP}/{name}", "")
+    ask = Call("sagemaker", "DescribeEndpoint", {"EndpointName": name})
+    said: list[str] = []
+
+    def has_ended(found: dict[str, Any]) -> bool:
+        status = found["EndpointStatus"]
+        if said[-1:] != [status]:
+            said.append(status)
+            watch.say(f"endpoint {name} is {status}")
+        return status not in {"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"}
+
+    found = _until(has_ended, ask, logs, watch, f"endpoint {name}")
+    status, serves = found["EndpointStatus"], found.get("EndpointConfigName")
+    if status != "InService" or serves != config:
+        reason = found.get("FailureReason") or "it does not say why"
+        left = f"; it goes on with {serves}" if status == "InService" else ""
+        raise FailedError(
+            f"endpoint {name} is {status} and not as asked for{left}: {reason}",
+            cure="Read its log above; `byoc check IMAGE --serve` tries the image on this machine",
+        )
+    return Ended(status, arn=found.get("EndpointArn", ""))
+
+
+def _until(
+    has_ended: Callable[[dict[str, Any]], bool], ask: Call, logs: _Logs, watch: Watch, what: str
+) -> dict[str, Any]:
+    deadline = time.monotonic() + watch.seconds
+    with ThreadPoolExecutor(1) as pool:
+        while True:
+            # The answer may take its time; lines are shown meanwhile, and until after the end.
+            answer = pool.submit(find, ask, watch.caller)
+            _show_until(answer, logs, watch, deadline)
+            found = answer.result()
+            if found is None:
+                raise FailedError(f"{what} is gone", cure="Somebody deleted it; launch it again")
+            ended = has_ended(found)
+            logs.show(watch.line)
+            if ended:
+                return found
+            if time.monotonic() >= deadline:
+                raise TimeLimitError(
+                    f"{what} did not end within {watch.seconds:.0f} s, and goes on",
+                    cure="Run the same command to wait for it again, with a longer --timeout",
+                )
+            time.sleep(watch.pause)
+
+
+def _show_until(answer: Future[Any], logs: _Logs, watch: Watch, deadline: float) -> None:
+    while not answer.done() and time.monotonic() < deadline:
+        logs.show(watch.line)
+        with suppress(TimeoutError):
+            answer.exception(timeout=watch.pause)
+
+
+@dataclass(slots=True)
+class _Logs:
+    """The streams of one job or endpoint, and how far each was read."""
+
+    caller: Caller
+    group: str
+    prefix: str
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def show(self, line: Line) -> None:
+        found = [event for stream in self._streams() for event in self._events(stream)]
+        for _, host, text in sorted(found, key=lambda event: event[0]):
+            line(host, text)
+
+    def _streams(self) -> Iterator[str]:
+        asked: dict[str, Any] = {"logGroupName": self.group}
+        if self.prefix:
+            asked["logStreamNamePrefix"] = self.prefix
+        while True:
+            page = find(_logs("DescribeLogStreams", asked), self.caller)
+            for stream in (page or {}).get("logStreams", ()):
+                yield stream["logStreamName"]
+            if not page or not page.get("nextToken"):
+                return
+            asked = {**asked, "nextToken": page["nextToken"]}
+
+    def _events(self, stream: str) -> Iterator[tuple[int, str, str]]:
+        host = stream.removeprefix(self.prefix).rpartition("-")[0] if self.prefix else stream
+        while True:
+            token = self.tokens.get(stream)
+            asked = {"logGroupName": self.group, "logStreamName": stream, "startFromHead": True}
+            page = find(
+                _logs("GetLogEvents", asked | ({"nextToken": token} if token else {})), self.caller
+            )
+            if page is None:
+                return
+            for event in page["events"]:
+                yield event["timestamp"], host, event["message"]
+            self.tokens[stream] = page["nextForwardToken"]
+            if token == page["nextForwardToken"]:
+                return
+
+
+def _logs(operation: str, parameters: dict[str, Any]) -> Call:
+    return Call("logs", operation, parameters)

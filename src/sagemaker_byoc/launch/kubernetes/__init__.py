@@ -1,0 +1,1 @@
+"""Manifests for Kubernetes: the same two images, with what SageMaker would give them."""

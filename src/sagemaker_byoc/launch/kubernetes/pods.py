@@ -1,0 +1,104 @@
+"""What the pods of both kinds have: environment, volumes, security, where they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.contract.masking import is_secret
+from sagemaker_byoc.launch.kubernetes.settings import GPU, Claim, PodSettings
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "byoc"}
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where torch's data loaders hand over their batches
+
+
+@dataclass(slots=True)
+class Volumes:
+    """Of one pod: each claim once, however many of its folders are mounted."""
+
+    volumes: list[Json] = field(default_factory=list)
+    mounts: list[Json] = field(default_factory=list)
+    _claims: dict[str, str] = field(default_factory=dict)
+
+    def claim(self, claim: Claim, path: str, *, read_only: bool) -> None:
+        name = self._claims.get(claim.name)
+        if name is None:
+            name = self._claims[claim.name] = f"claim-{len(self._claims)}"
+            source: Json = {"claimName": claim.name}
+            self.volumes.append({"name": name, "persistentVolumeClaim": source})
+        mount: dict[str, Json] = {"name": name, "mountPath": path}
+        if claim.folder:
+            mount["subPath"] = claim.folder
+        self.mounts.append(mount | ({"readOnly": True} if read_only else {}))
+
+    def empty(self, name: str, path: str, *, memory: bool = False) -> None:
+        source: dict[str, Json] = {"medium": "Memory"} if memory else {}
+        self.volumes.append({"name": name, "emptyDir": source})
+        self.mounts.append({"name": name, "mountPath": path})
+
+    def shared_memory(self) -> None:
+        self.empty("shared-memory", _SHARED_MEMORY, memory=True)
+
+    def config(self, name: str, path: str) -> None:
+        self.volumes.append({"name": "config", "configMap": {"name": name}})
+        self.mounts.append({"name": "config", "mountPath": path, "readOnly": True})
+
+
+def environment(values: Mapping[str, str], pod: PodSettings) -> list[Json]:
+    """What has a secret's name is asked of the Secret, and never written down."""
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": pod.secret, "key": name}}}
+        if is_secret(name)
+        else {"name": name, "value": value}
+        for name, value in values.items()
+    ]
+
+
+def secret_names(values: Iterable[str]) -> list[str]:
+    return [name for name in values if is_secret(name)]
+
+
+def resources(pod: PodSettings) -> dict[str, Json]:
+    if not pod.resources:
+        return {}
+    limits: dict[str, Json] = dict(pod.resources)
+    return {"resources": {"limits": limits, "requests": dict(limits)}}
+
+
+def container_security(pod: PodSettings, *, read_only_root: bool) -> dict[str, Json]:
+    found: dict[str, Json] = {"allowPrivilegeEscalation": False}
+    if pod.user is not None:
+        found["capabilities"] = {"drop": ["ALL"]}
+    if read_only_root:
+        found["readOnlyRootFilesystem"] = True
+    return {"securityContext": found}
+
+
+def pod_spec(pod: PodSettings) -> dict[str, Json]:
+    """All that is not about a container."""
+    found: dict[str, Json] = {"automountServiceAccountToken": False}
+    if pod.user is not None:
+        found["securityContext"] = {
+            "runAsNonRoot": True,
+            "runAsUser": pod.user,
+            "runAsGroup": pod.user,
+            "fsGroup": pod.user,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+    if pod.service_account:
+        found["serviceAccountName"] = pod.service_account
+        found["automountServiceAccountToken"] = True
+    if pod.image_pull_secrets:
+        found["imagePullSecrets"] = [{"name": name} for name in pod.image_pull_secrets]
+    if pod.node_selector:
+        found["nodeSelector"] = dict(pod.node_selector)
+    if GPU in pod.resources:
+        found["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
+    return found
+
+
+def metadata(name: str, pod: PodSettings, **more: Json) -> dict[str, Json]:
+    namespace: dict[str, Json] = {"namespace": pod.namespace} if pod.namespace else {}
+    labels: dict[str, Json] = {"app.kubernetes.io/name": name, **MANAGED_BY}
+    return {"name": name, **namespace, "labels": labels, **more}

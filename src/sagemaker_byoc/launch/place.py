@@ -1,0 +1,71 @@
+"""Where a launch goes and with what: found before the plan is made, so that the plan is pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sagemaker_byoc.launch.plan import Call, Step
+
+_FIRST_REGION = "us-east-1"
+TAG_PREFIX = "byoc:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    region: str
+    account: str
+    image: str
+    """As SageMaker will be told: pinned by its digest where it is in a registry."""
+    digest: str
+    """`sha256:…` of the image; empty where nobody could say."""
+    role: str
+    """Its ARN."""
+    commit: str
+    """Of the code; empty where there is no repository."""
+    bucket: str = ""
+    """That the user chose; it is not made."""
+    endpoint: str = ""
+    """The URL of a region that is not AWS's."""
+
+    def aws(self, command: str) -> str:
+        """A command that means this place, whatever the shell's variables say."""
+        start = f"aws --endpoint-url {self.endpoint}" if self.endpoint else "aws"
+        return f"{start} --region {self.region} {command}"
+
+    @property
+    def data_bucket(self) -> str:
+        """As the SageMaker SDK names its default."""
+        return self.bucket or f"sagemaker-{self.region}-{self.account}"
+
+    def bucket_steps(self) -> tuple[Step, ...]:
+        """The default bucket is made where it is missing, and must be this account's."""
+        if self.bucket:
+            return ()
+        name = self.data_bucket
+        parameters: dict[str, object] = {"Bucket": name}
+        if self.region != _FIRST_REGION:  # which S3 refuses to hear
+            parameters["CreateBucketConfiguration"] = {"LocationConstraint": self.region}
+        owner = {"Bucket": name, "ExpectedBucketOwner": self.account}
+        step = Step(
+            makes=f"bucket {name}",
+            call=Call("s3", "CreateBucket", parameters),
+            look=Call("s3", "HeadBucket", owner),
+            undo=self.aws(f"s3 rb s3://{name}"),
+        )
+        return (step,)
+
+    def tags(self, config: str, own: dict[str, str]) -> list[dict[str, str]]:
+        """The user's, and from what this was made."""
+        made = {"image-digest": self.digest, "commit": self.commit, "config": config}
+        found = {f"{TAG_PREFIX}{name}": value for name, value in made.items() if value} | own
+        return [{"Key": key, "Value": value} for key, value in found.items()]
+
+
+def role_arn(role: str, region: str, account: str) -> str:
+    """`role` may be an ARN, or the name of a role of the account."""
+    if role.startswith("arn:"):
+        return role
+    partition = "aws"
+    if region.startswith(("cn-", "us-gov-")):
+        partition = f"aws-{region.rpartition('-')[0].rpartition('-')[0]}"
+    return f"arn:{partition}:iam::{account}:role/{role}"

@@ -1,0 +1,189 @@
+"""A plan: the calls of a launch in their order, as data. Nothing here asks or does anything."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from sagemaker_byoc.contract.hyperparameters import decode
+from sagemaker_byoc.contract.masking import MASK, SHORTEST, is_secret, masked
+
+Parameters: TypeAlias = Mapping[str, Any]
+
+
+class Caller(Protocol):
+    """Whoever makes the calls: AWS, or a region on this machine."""
+
+    @property
+    def region(self) -> str: ...
+
+    def call(self, service: str, operation: str, parameters: Parameters) -> dict[str, Any]:
+        """`operation` as the service model names it. Raises RefusedError where the answer is no."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    service: str
+    operation: str
+    parameters: Parameters
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "service": self.service,
+            "operation": self.operation,
+            "parameters": shown(self.parameters),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """`call`, unless `look` finds what it would make: then `instead`, or nothing."""
+
+    makes: str
+    """In words: "model digits-0a1b"."""
+    call: Call
+    look: Call | None = None
+    same: Parameters = field(default_factory=dict)
+    """What `look` finds is as wanted if it has all of these."""
+    instead: Call | None = None
+    dead: Mapping[str, str] = field(default_factory=dict)
+    """Statuses of what `look` finds that make it useless, with the cure for each."""
+    undo: str = ""
+    """A command."""
+
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"makes": self.makes, "call": self.call.document()}
+        if self.look is not None:
+            found["unless_found_by"] = self.look.document()
+            found["then"] = "keep it" if self.instead is None else self.instead.document()
+        return found | {"undo": self.undo}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """`path` becomes the object `key`; where it is a folder, its model archive does."""
+
+    path: Path
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """Files into a prefix that is named after what is in them: there already means the same."""
+
+    source: Path
+    bucket: str
+    prefix: str
+    files: tuple[File, ...]
+    undo: str = ""
+    """A command."""
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}"
+
+    @property
+    def makes(self) -> str:
+        return f"{self.uri} from {self.source}"
+
+    def document(self) -> dict[str, Any]:
+        """As one entry: a folder may hold very many files."""
+        return {
+            "makes": self.makes,
+            "upload": {
+                "from": str(self.source),
+                "to": self.uri,
+                "files": len(self.files),
+                "bytes": sum(file.size for file in self.files),
+            },
+            "unless_found_by": "the same names and sizes there",
+            "undo": self.undo,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`kind` is train or endpoint; `name` is of the job, or of the endpoint."""
+
+    kind: str
+    name: str
+    region: str
+    steps: tuple[Step | Upload, ...]
+    cost: str
+    """What will run and for how long, in words."""
+
+    def document(self) -> dict[str, Any]:
+        """For people and programs, without secrets."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "region": self.region,
+            "runs": self.cost,
+            "steps": [step.document() for step in self.steps],
+        }
+
+    def calls(self) -> list[Call]:
+        """Each that may be made."""
+        steps = [step for step in self.steps if isinstance(step, Step)]
+        return [
+            call
+            for step in steps
+            for call in (step.call, step.look, step.instead)
+            if call is not None
+        ]
+
+    def masker(self) -> Callable[[str], str]:
+        """Takes the secrets of this plan out of a text: a service may repeat what it refuses."""
+        found: set[tuple[str, str]] = set()
+        for call in self.calls():
+            _collect(call.parameters, found)
+        secrets = sorted(found, key=lambda pair: -len(pair[1]))
+
+        def mask(text: str) -> str:
+            for name, value in secrets:
+                if len(value) >= SHORTEST:
+                    text = text.replace(value, MASK)
+                    text = text.replace(json.dumps(value)[1:-1], MASK)
+                beside = re.escape(name) + r"[\"']?\s*[=:]\s*[\"']?"
+                text = re.sub(f"({beside}){re.escape(value)}", rf"\g<1>{MASK}", text)
+            return text
+
+        return mask
+
+
+def shown(value: Any) -> Any:
+    """`value` without what is secret in it by its name, also inside JSON text and tags."""
+    if isinstance(value, Mapping):
+        if value.keys() == {"Key", "Value"} and is_secret(str(value["Key"])):
+            return {"Key": value["Key"], "Value": MASK}
+        return {key: MASK if is_secret(str(key)) else shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown(item) for item in value]
+    if isinstance(value, str) and value[:1] in {"{", "["}:
+        inside = decode(value)
+        hidden = masked(inside)
+        return value if hidden == inside else json.dumps(hidden)
+    return value
+
+
+def _collect(value: object, found: set[tuple[str, str]]) -> None:
+    """Names and values of the secrets anywhere in `value`."""
+    if isinstance(value, Mapping):
+        if value.keys() == {"Key", "Value"} and is_secret(str(value["Key"])):
+            found.add((str(value["Key"]), str(value["Value"])))
+        for key, item in value.items():
+            if isinstance(item, str) and item and is_secret(str(key)):
+                found.add((str(key), item))
+            _collect(item, found)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _collect(item, found)
+    elif isinstance(value, str) and value[:1] in {"{", "["}:
+        inside = decode(value)
+        if not isinstance(inside, str):
+            _collect(inside, found)

@@ -1,0 +1,116 @@
+"""What both tables have: name, image, role, instances, environment, tags, network, raw members."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.names import legal_name
+from sagemaker_byoc.launch.table import Table, merged
+
+SHARED_KEYS: Mapping[str, str] = {
+    "name": "of the endpoint; a job's name begins with it (default: the folder's)",
+    "image": "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:…, as `byoc push` prints it",
+    "role": "its ARN or its name (default: $SAGEMAKER_ROLE)",
+    "region": "of AWS (default: $AWS_REGION, or the profile's)",
+    "bucket": "for what is uploaded and made (default: sagemaker-REGION-ACCOUNT, made if missing)",
+    "instance-type": "such as ml.m5.large",
+    "instance-count": "hosts, or containers (default: 1)",
+    "environment": "NAME = VALUE",
+    "tags": "NAME = VALUE",
+    "subnets": "of a VPC, with security-groups",
+    "security-groups": "of a VPC, with subnets",
+    "request": "members as the API has them, by operation: docs/how-to/launch.md",
+    "kubernetes": "for --kubernetes: docs/how-to/kubernetes.md",
+}
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    where: str
+    folder: Path
+    """Paths are relative to it."""
+    name: str
+    image: str
+    role: str
+    region: str
+    bucket: str
+    instance_type: str
+    """Empty for a serverless endpoint."""
+    instance_count: int
+    environment: Mapping[str, str]
+    tags: Mapping[str, str]
+    subnets: tuple[str, ...]
+    security_groups: tuple[str, ...]
+    request: Mapping[str, Any]
+    kubernetes: Mapping[str, Any]
+
+
+def read_shared(
+    where: str,
+    table: Table,
+    folder: Path,
+    operations: Collection[str],
+    *,
+    instances: bool = True,
+) -> Shared:
+    """`operations` are those that `request` may have members for."""
+    request = Table(f"{where}: request", table.table("request"), operations)
+    if ("subnets" in table) != ("security-groups" in table):
+        missing = "subnets" if "security-groups" in table else "security-groups"
+        raise table.refuse(missing, "A VPC takes both: subnets and security-groups")
+    if not instances and "instance-type" in table:
+        raise table.refuse("instance-type", "A serverless endpoint has no instances: leave it out")
+    return Shared(
+        where=where,
+        folder=folder,
+        name=table.text("name") or legal_name(folder.resolve().name),
+        image=table.text("image"),
+        role=table.text("role"),
+        region=table.text("region"),
+        bucket=table.text("bucket"),
+        instance_type=table.text("instance-type"),
+        instance_count=table.number("instance-count", 1),
+        environment=table.pairs("environment"),
+        tags=table.pairs("tags"),
+        subnets=table.texts("subnets"),
+        security_groups=table.texts("security-groups"),
+        request={name: request.table(name) for name in operations},
+        kubernetes=table.table("kubernetes"),
+    )
+
+
+def require_instance_type(shared: Shared) -> None:
+    """Raises SettingsError: what runs is what is paid for, so nobody guesses it."""
+    if not shared.instance_type:
+        raise SettingsError(
+            f"{shared.where}: instance-type is missing",
+            cure='Write instance-type = "ml.m5.large", or give --set instance-type=ml.m5.large',
+        )
+
+
+def merged_request(made: Mapping[str, Any], shared: Shared, operation: str) -> dict[str, Any]:
+    """With the members that the user gave for `operation`, which win."""
+    return merged(made, shared.request.get(operation) or {})
+
+
+def vpc(shared: Shared) -> dict[str, Any]:
+    return {"Subnets": [*shared.subnets], "SecurityGroupIds": [*shared.security_groups]}
+
+
+def plural(count: int, what: str) -> str:
+    return f"{count} x {what}"
+
+
+def words(seconds: int) -> str:
+    """90000 s is 1 d 1 h."""
+    parts = []
+    for size, unit in _UNITS:
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts) or "0 s"

@@ -1,0 +1,158 @@
+"""A table of settings, read key by key; a refusal names file, key, value and cure."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from sagemaker_byoc.launch.errors import SettingsError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Written(float):
+    """A number that remembers how it was written: a version 1.10 is not 1.1."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Written:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Raises tomllib.TOMLDecodeError."""
+    return tomllib.loads(text, parse_float=Written)
+
+
+def as_text(value: object) -> str:
+    """A setting as the text that a container gets: as it was written, or as JSON."""
+    match value:
+        case str():
+            return value
+        case Written():
+            return value.text
+        case bool() | int() | float() | list() | dict():
+            return json.dumps(value)
+    return str(value)
+
+
+def overlaid(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """`table` with each KEY=VALUE of `settings` in it; KEY may be dotted, VALUE is TOML or text."""
+    found = dict(table)
+    for setting in settings:
+        found = merged(found, _parsed(setting))
+    return found
+
+
+def _parsed(setting: str) -> dict[str, Any]:
+    key, equals, value = setting.partition("=")
+    if equals and key.strip():
+        for candidate in (value, json.dumps(value)):
+            try:
+                return parse_toml(f"{key} = {candidate}")
+            except tomllib.TOMLDecodeError:
+                continue
+    raise SettingsError(
+        f"--set {setting!r} is not KEY=VALUE",
+        cure="Write --set instance-type=ml.m5.large, or --set hyperparameters.epochs=3",
+    )
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables in both become one; anything else in `above` wins."""
+    found = dict(below)
+    for key, value in above.items():
+        old = found.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            found[key] = merged(old, value)
+        else:
+            found[key] = value
+    return found
+
+
+class Table:
+    """`where` names the file and the table; raises SettingsError for a key that is none."""
+
+    def __init__(self, where: str, values: object, keys: Collection[str]) -> None:
+        self._where = where
+        if not isinstance(values, dict):
+            raise SettingsError(f"{where} is {_show(values)}, no table", cure="Write KEY = VALUE")
+        self._values: dict[str, Any] = values
+        for key in values:
+            if key not in keys:
+                near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+                cure = f"Did you mean {near[0]}?" if near else f"Use {', '.join(sorted(keys))}"
+                raise SettingsError(f"{where}: there is no key {key}", cure=cure)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def refuse(self, key: str, cure: str) -> SettingsError:
+        value = self._values.get(key)
+        shown = "is missing" if value is None else f"is {_show(value)}"
+        return SettingsError(f"{self._where}: {key} {shown}", cure=cure)
+
+    def text(self, key: str) -> str:
+        """Empty where the key is absent."""
+        value = self._values.get(key, "")
+        if not isinstance(value, str):
+            raise self.refuse(key, f'Write {key} = "TEXT"')
+        return value
+
+    def required(self, key: str, example: str) -> str:
+        value = self.text(key)
+        if not value:
+            raise self.refuse(key, f'Write {key} = "{example}", or give --set {key}={example}')
+        return value
+
+    def number(self, key: str, default: int, *, least: int = 1) -> int:
+        value = self._values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise self.refuse(key, f"Write a whole number, {least} or more: {key} = {default}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self._values.get(key, False)
+        if not isinstance(value, bool):
+            raise self.refuse(key, f"Write {key} = true, or leave it out")
+        return value
+
+    def duration(self, key: str, default: int) -> int:
+        """Seconds: a number, or `90s`, `45m`, `12h`, `2d` and what they add up to."""
+        value = self._values.get(key, default)
+        if isinstance(value, str) and re.fullmatch(r"(\d{1,9}[smhd]\s*)+", value):
+            parts = re.findall(r"(\d+)([smhd])", value)
+            value = sum(int(count) * _UNITS[unit] for count, unit in parts)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.refuse(key, f'Write seconds, or {key} = "2h30m"')
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self._values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            raise self.refuse(key, f'Write {key} = ["TEXT", "TEXT"]')
+        return tuple(value)
+
+    def pairs(self, key: str) -> dict[str, str]:
+        """A table of plain values, each as text."""
+        return {name: as_text(value) for name, value in self.table(key).items()}
+
+    def table(self, key: str) -> dict[str, Any]:
+        value = self._values.get(key, {})
+        if not isinstance(value, dict):
+            raise self.refuse(key, f'Write {key} = {{name = "value"}}')
+        return value
+
+    def value(self, key: str) -> Any:
+        return self._values.get(key)
+
+
+def _show(value: object) -> str:
+    text = value if isinstance(value, str) else as_text(value)
+    return repr(text if len(text) <= 60 else f"{text[:60]}…")

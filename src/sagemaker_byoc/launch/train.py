@@ -1,0 +1,227 @@
+"""`[tool.byoc.train]`: its keys, and the plan that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.contract.channels import InputMode
+from sagemaker_byoc.launch import inputs
+from sagemaker_byoc.launch.names import check_name, content_name, digest_of
+from sagemaker_byoc.launch.place import Place
+from sagemaker_byoc.launch.plan import Call, Plan, Step, Upload
+from sagemaker_byoc.launch.shared import (
+    SHARED_KEYS,
+    Shared,
+    merged_request,
+    plural,
+    read_shared,
+    require_instance_type,
+    vpc,
+    words,
+)
+from sagemaker_byoc.launch.table import Table
+
+OPERATION = "CreateTrainingJob"
+KEYS: Mapping[str, str] = {
+    **SHARED_KEYS,
+    "program": "of `byoc build` and `byoc train`; it is in the image already",
+    "dockerfile": "of `byoc build`",
+    "max-runtime": 'seconds or "2h30m"; SageMaker then ends the job (default: "1d", its own)',
+    "spot": "true: spare capacity, which can be taken away",
+    "max-wait": "with spot: the longest time until the end, waiting included (default: twice "
+    "max-runtime)",
+    "volume-gb": "disk of each instance (default: 30)",
+    "channels": 'NAME = "PATH", "s3://…", or {source, mode, distribution, content-type}',
+    "hyperparameters": "NAME = VALUE",
+    "metrics": 'NAME = "REGEX" with one group',
+    "output": '"s3://…" for the artifacts (default: NAME/output in the bucket)',
+    "checkpoints": 'true, or "s3://…": /opt/ml/checkpoints is kept there',
+}
+_CHANNEL_KEYS = ("source", "mode", "distribution", "content-type")
+CODE_COMMIT, IMAGE_DIGEST = "BYOC_CODE_COMMIT", "BYOC_IMAGE_DIGEST"
+_DAY = 86400
+_VOLUME_GB = 30
+_USELESS = "Launch it once more under another name with --new, or mend what failed first"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    source: str
+    mode: str
+    distribution: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    shared: Shared
+    max_runtime: int
+    """Seconds."""
+    max_wait: int | None
+    """Seconds; None: not spot."""
+    volume_gb: int
+    channels: Mapping[str, Channel]
+    hyperparameters: Mapping[str, str]
+    metrics: Mapping[str, str]
+    output: str
+    checkpoints: str
+    """An S3 URI, or `default`, or empty."""
+
+
+def read(where: str, values: object, folder: Path) -> TrainSettings:
+    """`folder` is that of the configuration file. Raises SettingsError."""
+    table = Table(where, values, KEYS)
+    shared = read_shared(where, table, folder, (OPERATION,))
+    max_runtime = table.duration("max-runtime", _DAY)
+    spot = table.flag("spot")
+    if "max-wait" in table and not spot:
+        raise table.refuse("max-wait", "Add spot = true, or leave max-wait out")
+    checkpoints = table.value("checkpoints")
+    if isinstance(checkpoints, bool):
+        checkpoints = "default" if checkpoints else ""
+    elif checkpoints is not None and not inputs.is_remote(table.text("checkpoints")):
+        raise table.refuse("checkpoints", 'Write checkpoints = true, or "s3://BUCKET/PREFIX"')
+    output = table.text("output")
+    if output and not inputs.is_remote(output):
+        raise table.refuse("output", 'Write output = "s3://BUCKET/PREFIX", or leave it out')
+    return TrainSettings(
+        shared=shared,
+        max_runtime=max_runtime,
+        max_wait=table.duration("max-wait", 2 * max_runtime) if spot else None,
+        volume_gb=table.number("volume-gb", _VOLUME_GB),
+        channels={
+            name: _channel(f"{where}: channels.{name}", value)
+            for name, value in table.table("channels").items()
+        },
+        hyperparameters=table.pairs("hyperparameters"),
+        metrics=table.pairs("metrics"),
+        output=output,
+        checkpoints=checkpoints or "",
+    )
+
+
+def plan(settings: TrainSettings, place: Place, *, new: str = "") -> Plan:
+    """`new` is added to the name, for a job like one that was. Raises SettingsError."""
+    shared, stem = settings.shared, check_name(settings.shared.where, settings.shared.name)
+    require_instance_type(shared)
+    channels, uploads = _channels(settings, place)
+    output = settings.output or f"s3://{place.data_bucket}/{stem}/output"
+    request: dict[str, Any] = {
+        "AlgorithmSpecification": {
+            "TrainingImage": place.image,
+            "TrainingInputMode": InputMode.FILE.value,
+            **_metrics(settings),
+        },
+        "RoleArn": place.role,
+        **({"InputDataConfig": channels} if channels else {}),
+        "OutputDataConfig": {"S3OutputPath": output},
+        "ResourceConfig": {
+            "InstanceType": shared.instance_type,
+            "InstanceCount": shared.instance_count,
+            "VolumeSizeInGB": settings.volume_gb,
+        },
+        "StoppingCondition": _stopping(settings),
+        **({"EnableManagedSpotTraining": True} if settings.max_wait else {}),
+        **({"HyperParameters": dict(settings.hyperparameters)} if settings.hyperparameters else {}),
+        **({"Environment": dict(shared.environment)} if shared.environment else {}),
+        **({"VpcConfig": vpc(shared)} if shared.subnets else {}),
+    }
+    content = {**request, "Image": place.digest or place.image, "Raw": shared.request}
+    config = digest_of(content)
+    if settings.checkpoints:
+        uri = settings.checkpoints
+        own = f"s3://{place.data_bucket}/{stem}/checkpoints/{config}"
+        request["CheckpointConfig"] = {"S3Uri": own if uri == "default" else uri}
+    name = content_name(stem, content, tail=new)
+    if environment := {**_provenance(place), **shared.environment}:
+        request["Environment"] = environment
+    request = {
+        "TrainingJobName": name,
+        **merged_request(request, shared, OPERATION),
+        "Tags": place.tags(config, dict(shared.tags)),
+    }
+    describe = Call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": name})
+    job = Step(
+        makes=f"training job {name}",
+        call=Call("sagemaker", OPERATION, request),
+        look=describe,
+        dead=dict.fromkeys(("Failed", "Stopped", "Stopping"), _USELESS),
+        undo=place.aws(f"sagemaker stop-training-job --training-job-name {name}"),
+    )
+    own_bucket = uploads or not settings.output or settings.checkpoints == "default"
+    bucket = place.bucket_steps() if own_bucket else ()
+    return Plan(
+        kind="train",
+        name=name,
+        region=place.region,
+        steps=(*bucket, *uploads, job),
+        cost=_cost(settings),
+    )
+
+
+def _cost(settings: TrainSettings) -> str:
+    shared = settings.shared
+    spot = ", spot" if settings.max_wait else ""
+    return (
+        f"{plural(shared.instance_count, shared.instance_type)}{spot}, "
+        f"{settings.volume_gb} GB each, for at most {words(settings.max_runtime)}"
+    )
+
+
+def _channel(where: str, value: object) -> Channel:
+    entry = {"source": value} if isinstance(value, str) else value
+    table = Table(where, entry, _CHANNEL_KEYS)
+    return Channel(
+        source=table.required("source", "data/train"),
+        mode=table.text("mode"),
+        distribution=table.text("distribution") or "FullyReplicated",
+        content_type=table.text("content-type"),
+    )
+
+
+def _channels(
+    settings: TrainSettings, place: Place
+) -> tuple[list[dict[str, Any]], tuple[Upload, ...]]:
+    found: list[dict[str, Any]] = []
+    uploads: list[Upload] = []
+    for name, channel in settings.channels.items():
+        uri = channel.source
+        if not inputs.is_remote(uri):
+            where = f"{settings.shared.where}: channels.{name}"
+            prefix = f"{settings.shared.name}/inputs/{name}"
+            path = settings.shared.folder / uri
+            uploads.append(inputs.upload(where, path, place, prefix))
+            uri = uploads[-1].uri
+        source = {
+            "S3DataType": "S3Prefix",
+            "S3Uri": uri,
+            "S3DataDistributionType": channel.distribution,
+        }
+        found.append(
+            {
+                "ChannelName": name,
+                "DataSource": {"S3DataSource": source},
+                **({"ContentType": channel.content_type} if channel.content_type else {}),
+                **({"InputMode": channel.mode} if channel.mode else {}),
+            }
+        )
+    return found, tuple(uploads)
+
+
+def _provenance(place: Place) -> dict[str, str]:
+    """For the container, which can't know; our library records them with the run."""
+    found = {CODE_COMMIT: place.commit, IMAGE_DIGEST: place.digest}
+    return {name: value for name, value in found.items() if value}
+
+
+def _metrics(settings: TrainSettings) -> dict[str, Any]:
+    definitions = [{"Name": name, "Regex": regex} for name, regex in settings.metrics.items()]
+    return {"MetricDefinitions": definitions} if definitions else {}
+
+
+def _stopping(settings: TrainSettings) -> dict[str, int]:
+    found = {"MaxRuntimeInSeconds": settings.max_runtime}
+    return found | ({"MaxWaitTimeInSeconds": settings.max_wait} if settings.max_wait else {})

@@ -1,0 +1,216 @@
+"""The container entry: what AWS's own analyzer image is told, and what it leaves.
+
+Sources: developer guide, model-monitor-byoc-contract-inputs, -outputs, -cloudwatch; the messages
+are those of AWS's sample of a monitoring container with custom metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.files import read_object, write_atomically
+from sagemaker_byoc.monitor import cloudwatch, hooks, kinds
+from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
+from sagemaker_byoc.monitor.constraints import CategoryMethod
+from sagemaker_byoc.monitor.errors import MonitorError, RequestError
+from sagemaker_byoc.monitor.jobs import Documents, Input
+from sagemaker_byoc.monitor.layout import Outputs
+from sagemaker_byoc.monitor.places import Places
+from sagemaker_byoc.monitor.scores import Problem
+from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
+from sagemaker_byoc.monitor.streams import Window
+from sagemaker_byoc.monitor.tables import Format
+from sagemaker_byoc.monitor.truth import Attributes
+
+ROOT = Path("/opt/ml")
+LONGEST_MESSAGE = 1024
+"""Characters of ExitMessage, in the service model."""
+_FORMATS = "sagemakerCaptureJson, csv, json"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The environment, parsed. `baseline` None: this job makes one."""
+
+    data: Input
+    output: Path
+    baseline: Documents | None
+    quality: Attributes | None
+    postprocess: Path | None
+    dimensions: Mapping[str, str]
+    emits_metrics: bool
+
+
+def main(environment: Mapping[str, str] | None = None, root: Path | None = None) -> int:
+    """The exit code: 0 with or without violations, 1 where the job itself failed. Never raises."""
+    given = os.environ if environment is None else environment
+    root = root or Path(given.get("SAGEMAKER_BASE_DIR") or ROOT)
+    try:
+        violations = _run(parse(_environment(given, root)), root)
+    except (MonitorError, ContractError) as error:
+        return _end(root, f"Failed: {error}", 1)
+    except Exception as error:  # noqa: BLE001 - the message is all that the platform shows
+        return _end(root, f"Failed: {type(error).__name__}: {error}", 1)
+    if violations:
+        text = f"CompletedWithViolations: Job completed successfully with {violations} violations."
+        return _end(root, text, 0)
+    return _end(root, "Completed: Job completed successfully with no violations.", 0)
+
+
+def _end(root: Path, message: str, code: int) -> int:
+    print(message, flush=True)  # noqa: T201 - the job's log
+    write_atomically(root / "output" / "message", message[:LONGEST_MESSAGE].encode())
+    return code
+
+
+def _environment(given: Mapping[str, str], root: Path) -> dict[str, str]:
+    """The variables, over those that the job's own description lists."""
+    described = (read_object(root / "config" / "processingjobconfig.json") or {}).get("Environment")
+    listed = described.items() if isinstance(described, dict) else ()
+    return {key: str(value) for key, value in listed} | dict(given)
+
+
+def parse(given: Mapping[str, str]) -> Request:
+    """Raises RequestError, naming the variable."""
+    form, outputs = _format(given)
+    baseline: Documents | None = None
+    if path := given.get("baseline_constraints"):
+        baseline = {
+            CONSTRAINTS: _baseline(path, CONSTRAINTS),
+            STATISTICS: _baseline(given.get("baseline_statistics"), STATISTICS),
+        }
+    script = given.get("record_preprocessor_script")
+    names = {
+        "Endpoint": given.get("sagemaker_endpoint_name"),
+        "MonitoringSchedule": given.get("sagemaker_monitoring_schedule_name"),
+    }
+    post = given.get("post_analytics_processor_script")
+    return Request(
+        data=Input(
+            place=_required(given, "dataset_source"),
+            form=form,
+            outputs=outputs,
+            window=_window(given),
+            preprocess=Path(script) if script else None,
+        ),
+        output=Path(_required(given, "output_path")),
+        baseline=_with_method(baseline, given.get("categorical_drift_method")),
+        quality=_quality(given),
+        postprocess=Path(post) if post else None,
+        dimensions={name: value for name, value in names.items() if value},
+        emits_metrics=given.get("publish_cloudwatch_metrics") == "Enabled",
+    )
+
+
+def _required(given: Mapping[str, str], name: str) -> str:
+    if not given.get(name):
+        raise RequestError(f"the variable {name} is not set", cure="Set it as the guide has it")
+    return given[name]
+
+
+def _format(given: Mapping[str, str]) -> tuple[Format | None, Outputs]:
+    text = given.get("dataset_format") or "{}"
+    try:
+        found: dict[str, dict[str, Any] | None] = json.loads(text)
+        kind = next(iter(found), None)
+        options = (found[kind] if kind else None) or {}
+        position = Outputs(options.get("output_columns_position", "AUTO"))
+    except (ValueError, AttributeError) as error:
+        raise RequestError(
+            f"dataset_format is {text[:200]!r}", cure='Write as {"csv": {"header": true}}'
+        ) from error
+    if kind is None:
+        return None, position
+    if kind == "sagemakerCaptureJson":
+        return Format.CAPTURE, position
+    if kind == "json":
+        return Format.JSON_LINES, position
+    if kind == "csv":
+        has_header = str(options.get("header", True)).lower() == "true"
+        return Format.CSV if has_header else Format.BARE_CSV, position
+    raise RequestError(f"dataset_format {kind!r} can't be read here", cure=f"Use one of {_FORMATS}")
+
+
+def _window(given: Mapping[str, str]) -> Window | None:
+    times = []
+    for name in ("start_time", "end_time"):
+        text = given.get(name)
+        if not text:
+            return None
+        try:
+            times.append(datetime.fromisoformat(text.replace(" ", "")))
+        except ValueError as error:
+            raise RequestError(
+                f"{name} is {text!r}, no time", cure="Write 2019-12-01T15:20:00Z"
+            ) from error
+    return Window(*times)
+
+
+def _baseline(path: str | None, file: str) -> dict[str, Any] | None:
+    """A file, or the folder that it was put in."""
+    if not path:
+        return None
+    place = Path(path) / file if Path(path).is_dir() else Path(path)
+    found = read_object(place)
+    if found is None:
+        raise RequestError(f"{place} does not exist", cure="Check the job's inputs")
+    return found
+
+
+def _with_method(baseline: Documents | None, method: str | None) -> Documents | None:
+    """`categorical_drift_method` of the environment wins over the file's."""
+    if baseline is None or not method:
+        return baseline
+    try:
+        chosen = CategoryMethod(method).value
+    except ValueError as error:
+        raise RequestError(
+            f"categorical_drift_method is {method!r}", cure="Write LInfinity or ChiSquared"
+        ) from error
+    config = (baseline[CONSTRAINTS] or {}).setdefault("monitoring_config", {})
+    config.setdefault("distribution_constraints", {})["categorical_drift_method"] = chosen
+    return baseline
+
+
+def _quality(given: Mapping[str, str]) -> Attributes | None:
+    problem = given.get("problem_type")
+    if not problem:
+        return None
+    try:
+        kind, limit = Problem(problem), float(given.get("probability_threshold_attribute") or 0.5)
+    except ValueError as error:
+        raise RequestError(
+            f"problem_type or probability_threshold_attribute: {error}",
+            cure=f"Use one of {', '.join(Problem)}, and a number",
+        ) from error
+    return Attributes(
+        problem=kind,
+        label=given.get("ground_truth_attribute") or None,
+        prediction=given.get("inference_attribute") or None,
+        probability=given.get("probability_attribute") or None,
+        threshold=limit,
+    )
+
+
+def _run(request: Request, root: Path) -> int:
+    """How many violations there are."""
+    places, output = Places(), str(request.output)
+    violations = 0
+    if request.baseline is None:
+        kinds.make_baseline(places, request.data, request.quality, output)
+    else:
+        found = kinds.run(places, request.data, request.baseline, request.quality, output)
+        violations = found.violations
+        if request.emits_metrics and found.outcome is not None:
+            text = cloudwatch.lines(found.outcome, request.dimensions)
+            write_atomically(root / "output" / "metrics" / "cloudwatch" / cloudwatch.FILE, text)
+    if request.postprocess is not None:
+        hooks.run_postprocessor(request.postprocess)
+    return violations

@@ -1,0 +1,138 @@
+"""Drift of feature attributions that something else computed: what mattered then, and now.
+
+Files are Clarify's analysis.json; what is compared is its global SHAP values, label by label.
+Source: developer guide, clarify-model-monitor-feature-attribution-drift and
+clarify-model-monitor-model-attribution-drift-violations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.monitor import page
+from sagemaker_byoc.monitor.checks import FILE as VIOLATIONS
+from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
+from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.explanation import FILE as EXPLANATION
+from sagemaker_byoc.monitor.places import Places, json_bytes
+
+THRESHOLD = 0.9
+"""Below this NDCG, AWS raises an alert."""
+KEY = "explanations"
+
+Shares = dict[str, dict[str, float]]
+"""Label → feature → attribution."""
+
+
+def ndcg(before: Mapping[str, float], now: Mapping[str, float]) -> float:
+    """1 where both have the features in the same order. Raises DataError for different features."""
+    if before.keys() != now.keys() or not before:
+        apart = sorted(before.keys() ^ now.keys())
+        raise DataError(
+            f"attributions of different features: {', '.join(apart[:10]) or 'there are none'}",
+            cure="Compute both for the same columns",
+        )
+    size = {name: abs(value) for name, value in before.items()}
+    ideal = _gain(size, sorted(size, key=size.__getitem__, reverse=True))
+    order = sorted(now, key=lambda name: abs(now[name]), reverse=True)
+    return _gain(size, order) / ideal if ideal else 1.0
+
+
+def _gain(size: Mapping[str, float], order: list[str]) -> float:
+    return sum(size[name] / math.log2(place + 2) for place, name in enumerate(order))
+
+
+def parse(document: Mapping[str, Any], where: str) -> Shares:
+    """`explanations` of an analysis.json. Raises DataError."""
+    found: Shares = {}
+    try:
+        for labels in document[KEY].values():
+            for label, each in labels.items():
+                shares = each.get("global_shap_values") if isinstance(each, dict) else None
+                if shares is not None:
+                    found[label] = {str(name): float(value) for name, value in shares.items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{where} is no analysis.json: {type(error).__name__} {error}",
+            cure='Write {"explanations": {"kernel_shap": {"label0": {"global_shap_values": {…}}}}}',
+        ) from error
+    if not found or not all(math.isfinite(x) for each in found.values() for x in each.values()):
+        raise DataError(
+            f"{where} has no finite global_shap_values", cure="Compute attributions first"
+        )
+    return found
+
+
+def make_baseline(places: Places, document: Mapping[str, Any], where: str, output: str) -> Shares:
+    found = parse(document, where)
+    places.write(output, {CONSTRAINTS: json_bytes({"version": "1.0", KEY: document[KEY]})})
+    return found
+
+
+def run(
+    places: Places, document: Mapping[str, Any], baseline: Mapping[str, Any], output: str
+) -> dict[str, Json]:
+    """Writes constraint_violations.json, explanation.json, report.html; returns the explanation."""
+    before, now = parse(baseline, "the baseline"), parse(document, "analysis.json")
+    if before.keys() != now.keys():
+        raise DataError(
+            f"the baseline explains {', '.join(before)}, this file {', '.join(now)}",
+            cure="Compute both for the same labels",
+        )
+    scores = {label: ndcg(before[label], now[label]) for label in before}
+    violations: list[Json] = [
+        {
+            "label": label,
+            "metric_name": "shap",
+            "constraint_check_type": "feature_attribution_drift_check",
+            "description": f"Feature attribution drift {score} exceeds threshold {THRESHOLD}",
+        }
+        for label, score in scores.items()
+        if score < THRESHOLD
+    ]
+    why: dict[str, Json] = {
+        "version": 1,
+        "kind": "feature_attribution",
+        "violations": violations,
+        "labels": [
+            {"label": label, "ndcg": score, "before": {**before[label]}, "now": {**now[label]}}
+            for label, score in scores.items()
+        ],
+    }
+    told = "".join(f"<p>{escape(line)}</p>" for line in words(why) if line)
+    head = f"<h1>What the model goes by</h1>{page.verdict([*_objects(violations)])}"
+    places.write(
+        output,
+        {
+            VIOLATIONS: json_bytes({"version": "1.0", "violations": violations}),
+            EXPLANATION: json_bytes(why),
+            page.FILE: page.whole("Monitor: feature attributions", head + told).encode(),
+        },
+    )
+    return why
+
+
+def _objects(found: list[Json]) -> list[Mapping[str, Any]]:
+    return [each for each in found if isinstance(each, dict)]
+
+
+def words(why: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for each in why["labels"]:
+        before, now = each["before"], each["now"]
+        verdict = "drifted" if each["ndcg"] < THRESHOLD else "no drift"
+        lines.append(f"{each['label']}: NDCG {each['ndcg']:.4f}, threshold {THRESHOLD}: {verdict}")
+        place = {name: number for number, name in enumerate(_order(now), start=1)}
+        lines += [
+            f"  {name}: {number}. → {place[name]}. ({before[name]:.4g} → {now[name]:.4g})"
+            for number, name in enumerate(_order(before)[:20], start=1)
+        ]
+    return lines
+
+
+def _order(shares: Mapping[str, float]) -> list[str]:
+    return sorted(shares, key=lambda name: abs(shares[name]), reverse=True)

@@ -1,0 +1,227 @@
+"""What one column turned out to hold: types, moments, quantiles, categories. Cells come as text.
+
+A cell is Integral, Fractional or Boolean by the regexes of Deequ's StatefulDataType, else String;
+an empty one is missing. Cells come thousands at a time, because a regex a cell would be most of
+the time that monitoring takes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from sagemaker_byoc.monitor.sketch import Sketch, Values
+
+MOST_CATEGORIES = 1000
+"""Deequ's histograms have as many bins."""
+LONGEST_CATEGORY = 256
+"""Characters of a value that is kept as a category; the rest is cut off."""
+OTHERS = "(other values)"
+_EXAMPLES = 5
+_SMALLEST_HASHES = 1024
+_NUMBER = re.compile(r"[-+]? ?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII)
+_PLAIN = b"0123456789.,-"
+_ODD_POINTS = (b".,", b",.", b".e", b".E", b".-", b"-.", b".+", b"+.")
+"""As in `1.`, `.5`, `1.e5`: numbers to most readers, and String to Deequ."""
+
+
+class Kind(StrEnum):
+    """`inferred_type` of AWS's files."""
+
+    INTEGRAL = "Integral"
+    FRACTIONAL = "Fractional"
+    STRING = "String"
+    UNKNOWN = "Unknown"
+
+    @property
+    def is_numeric(self) -> bool:
+        return self in (Kind.INTEGRAL, Kind.FRACTIONAL)
+
+
+@dataclass(slots=True)
+class Moments:
+    """Mean and squares merged as in Chan, Golub and LeVeque, so that no sum of squares cancels."""
+
+    count: int = 0
+    total: float = 0.0
+    mean: float = 0.0
+    squares: float = 0.0
+    least: float = math.inf
+    most: float = -math.inf
+
+    def add(self, values: Values) -> None:
+        n = len(values)
+        with np.errstate(over="ignore", invalid="ignore"):  # of 1e308 and more; written as such
+            mean = float(values.mean())
+            squares = float(((values - mean) ** 2).sum())
+            self.total += float(values.sum())
+        apart = mean - self.mean
+        whole = self.count + n
+        self.squares += squares + apart * apart * self.count * n / whole
+        self.mean += apart * n / whole
+        self.count = whole
+        self.least = min(self.least, float(values.min()))
+        self.most = max(self.most, float(values.max()))
+
+    @property
+    def deviation(self) -> float:
+        """Of the population, as Deequ has it."""
+        return math.sqrt(self.squares / self.count) if self.count else 0.0
+
+
+@dataclass(slots=True)
+class Categories:
+    """Counts of values while there are few of them; of many, an estimate of how many."""
+
+    known: frozenset[str] = frozenset()
+    """The baseline's: these are always counted, and what is too many besides is one category."""
+    counts: Counter[str] = field(default_factory=Counter)
+    hashes: list[int] | None = None
+    """The smallest hashes of the values, once there are too many to count."""
+
+    def add(self, cells: Sequence[str]) -> None:
+        found = Counter(cells)
+        if self.hashes is None:
+            for value, count in found.items():
+                self.counts[self._category(value)] += count
+            if self.known or len(self.counts) <= MOST_CATEGORIES:
+                return
+            self.hashes = []
+            found, self.counts = self.counts, Counter()
+        smallest = {zlib.crc32(value[:LONGEST_CATEGORY].encode()) for value in found}
+        self.hashes = sorted(smallest.union(self.hashes))[:_SMALLEST_HASHES]
+
+    def _category(self, value: str) -> str:
+        value = value[:LONGEST_CATEGORY]
+        has_room = len(self.counts) < MOST_CATEGORIES + len(self.known)
+        if not self.known or has_room or value in self.counts or value in self.known:
+            return value
+        return OTHERS
+
+    @property
+    def are_counted(self) -> bool:
+        return self.hashes is None
+
+    @property
+    def distinct(self) -> float:
+        """Exact while they are counted; then within about 3 % (k minimum values)."""
+        if self.hashes is None:
+            return float(len(self.counts))
+        if len(self.hashes) < _SMALLEST_HASHES:
+            return float(len(self.hashes))
+        return round((_SMALLEST_HASHES - 1) / ((self.hashes[-1] + 1) / 2**32))
+
+
+@dataclass(slots=True)
+class Column:
+    """`kind` is the baseline's, where there is one: it says what has to be kept."""
+
+    name: str
+    kind: Kind | None = None
+    missing: int = 0
+    integral: int = 0
+    fractional: int = 0
+    boolean: int = 0
+    text: int = 0
+    moments: Moments = field(default_factory=Moments)
+    sketch: Sketch = field(default_factory=Sketch)
+    categories: Categories = field(default_factory=Categories)
+    examples: list[str] = field(default_factory=list)
+    """Some cells that are no numbers."""
+
+    @property
+    def present(self) -> int:
+        return self.integral + self.fractional + self.boolean + self.text
+
+    @property
+    def completeness(self) -> float:
+        whole = self.present + self.missing
+        return self.present / whole if whole else 0.0
+
+    @property
+    def inferred(self) -> Kind:
+        """As Deequ decides: one cell of text makes a column of text."""
+        if self.text or self.boolean:
+            return Kind.STRING
+        if self.fractional:
+            return Kind.FRACTIONAL
+        return Kind.INTEGRAL if self.integral else Kind.UNKNOWN
+
+    def add(self, cells: Sequence[str]) -> None:
+        present = [cell for cell in cells if cell] if "" in cells else cells
+        self.missing += len(cells) - len(present)
+        if not present:
+            return
+        if not (self.kind and self.kind.is_numeric) and self._keeps_categories:
+            self.categories.add(present)
+        if self.kind is Kind.STRING:
+            self.text += len(present)
+        elif not self._add_plain(present):
+            self._add_each(present)
+
+    @property
+    def _keeps_categories(self) -> bool:
+        """Many different numbers are no categories, unless text turned up among them."""
+        return self.categories.are_counted or self.kind is Kind.STRING or self.text > 0
+
+    def _add_plain(self, cells: Sequence[str]) -> bool:
+        """All at once, where all are finite decimal numbers without a sign of anything else."""
+        text = ",".join(cells)
+        try:
+            data = text.encode("ascii")
+        except UnicodeEncodeError:
+            return False
+        rest = data.translate(None, _PLAIN)
+        if rest.strip(b"eE+") or data[:1] == b"." or data[-1:] == b".":
+            return False
+        if any(odd in data for odd in _ODD_POINTS):
+            return False
+        try:
+            values: Values = np.fromstring(text, sep=",")
+        except ValueError:
+            return False
+        if len(values) != len(cells) or not np.isfinite(values).all():
+            return False
+        fractional = (
+            sum("." in cell or "e" in cell or "E" in cell for cell in cells)
+            if rest
+            else text.count(".")
+        )
+        self.fractional += fractional
+        self.integral += len(cells) - fractional
+        self._add_values(values)
+        return True
+
+    def _add_each(self, cells: Sequence[str]) -> None:
+        values: list[float] = []
+        for cell in cells:
+            match = _NUMBER.fullmatch(cell)
+            value = float(cell.replace(" ", "")) if match else math.inf
+            if match and math.isfinite(value):
+                values.append(value)
+                is_whole = match[1] is None and match[2] is None
+                self.integral += is_whole
+                self.fractional += not is_whole
+                continue
+            is_boolean = cell in ("true", "false")
+            self.boolean += is_boolean
+            self.text += not is_boolean
+            if len(self.examples) < _EXAMPLES:
+                self.examples.append(cell[:LONGEST_CATEGORY])
+        if values:
+            self._add_values(np.array(values))
+
+    def _add_values(self, values: Values) -> None:
+        self.moments.add(values)
+        self.sketch.add(values)
+
+
+def is_number(cell: str) -> bool:
+    return _NUMBER.fullmatch(cell) is not None

@@ -1,0 +1,182 @@
+"""The two jobs on data: a baseline is made, and traffic is held against it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.monitor import checks, constraints, explanation, hooks, page, statistics
+from sagemaker_byoc.monitor.captures import CaptureReader
+from sagemaker_byoc.monitor.checks import Findings
+from sagemaker_byoc.monitor.constraints import Constraints
+from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.layout import Block, Layout, Outputs
+from sagemaker_byoc.monitor.places import Places, json_bytes
+from sagemaker_byoc.monitor.profile import Profile
+from sagemaker_byoc.monitor.statistics import Statistics
+from sagemaker_byoc.monitor.streams import Unread, Window
+from sagemaker_byoc.monitor.tables import Format, TableReader, detect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """What is read, and how. `form` None: found out from the first line."""
+
+    place: str
+    form: Format | None = None
+    outputs: Outputs = Outputs.AUTO
+    window: Window | None = None
+    preprocess: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    constraints: Constraints
+    statistics: Statistics | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    profile: Profile
+    unread: Unread
+    constraints: Constraints = field(default_factory=lambda: Constraints({}))
+    findings: Findings = field(default_factory=Findings)
+    explanation: dict[str, Json] = field(default_factory=dict)
+
+
+def make_baseline(places: Places, data: Input, output: str) -> Outcome:
+    """Writes statistics.json and constraints.json. Raises MonitorError."""
+    layout = Layout(outputs=data.outputs)
+    profile = Profile()
+    unread = _read(places, data, layout, profile)
+    columns = [*profile.columns.values()]
+    position = "" if data.outputs is Outputs.AUTO else data.outputs.value
+    places.write(
+        output,
+        {
+            statistics.FILE: json_bytes(statistics.document(profile.rows, columns, position)),
+            constraints.FILE: json_bytes(constraints.suggest(columns)),
+        },
+    )
+    return Outcome(profile, unread)
+
+
+Documents = dict[str, dict[str, Any] | None]
+"""A baseline's files as they were read; None for one that is not there."""
+
+
+def documents(places: Places, folder: str) -> Documents:
+    """constraints.json has to be there; without statistics.json nothing is compared."""
+    found: Documents = {
+        file: _document(places, folder, file) for file in (constraints.FILE, statistics.FILE)
+    }
+    if found[constraints.FILE] is None:
+        raise RequestError(
+            f"{folder} holds no {constraints.FILE}",
+            cure="Make a baseline first: byoc monitor baseline DATA.csv --output DIR",
+        )
+    return found
+
+
+def read_baseline(places: Places, folder: str) -> Baseline:
+    return parse_baseline(documents(places, folder), folder)
+
+
+def parse_baseline(found: Documents, where: str) -> Baseline:
+    before = found.get(statistics.FILE)
+    return Baseline(
+        constraints.parse(found[constraints.FILE] or {}, f"{where}/{constraints.FILE}"),
+        None if before is None else statistics.parse(before, f"{where}/{statistics.FILE}"),
+    )
+
+
+def run(places: Places, data: Input, baseline: Baseline, output: str) -> Outcome:
+    """Writes AWS's three files, explanation.json and report.html. Raises MonitorError."""
+    before, wanted = baseline.statistics, baseline.constraints
+    outputs = data.outputs
+    if outputs is Outputs.AUTO and before is not None and before.outputs:
+        outputs = Outputs(before.outputs)
+    layout = Layout(tuple(wanted.features), outputs)
+    categories = before.features.items() if before is not None else ()
+    profile = Profile(wanted.kinds, {name: frozenset(each.categories) for name, each in categories})
+    unread = _read(places, data, layout, profile)
+    findings = checks.check(profile, layout, wanted, before)
+    why = explanation.document(profile, wanted, before, findings, unread)
+    columns = [*profile.columns.values()]
+    places.write(
+        output,
+        {
+            statistics.FILE: json_bytes(statistics.document(profile.rows, columns)),
+            constraints.FILE: json_bytes(constraints.suggest(columns)),
+            checks.FILE: json_bytes(findings.document()),
+            explanation.FILE: json_bytes(why),
+            page.FILE: page.page(profile, before, why).encode(),
+        },
+    )
+    return Outcome(profile, unread, wanted, findings, why)
+
+
+def read_explanation(places: Places, folder: str) -> dict[str, Any]:
+    found = _document(places, folder, explanation.FILE)
+    if found is None:
+        raise RequestError(
+            f"{folder} holds no {explanation.FILE}",
+            cure="Name the --output folder of a `byoc monitor run`",
+        )
+    return found
+
+
+def _document(places: Places, folder: str, file: str) -> dict[str, Any] | None:
+    data = places.read(folder, file)
+    if data is None:
+        return None
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{folder}/{file} is not JSON ({error})", cure="Make it anew") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{folder}/{file} holds no JSON object", cure="Make it anew")
+    return found
+
+
+def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unread:
+    """Everything into `profile`. Raises DataError where nothing could be used."""
+    files = places.files(data.place)
+    form = data.form or detect_all(places, files)
+    reader: CaptureReader | TableReader
+    if form is Format.CAPTURE:
+        preprocess = hooks.preprocessor(data.preprocess) if data.preprocess else None
+        reader = CaptureReader(layout, window=data.window, preprocess=preprocess)
+    else:
+        reader = TableReader(form, layout)
+    blocks: Iterator[Block] = reader.blocks(files, places.open)
+    for block in blocks:
+        profile.add(block)
+    unread = reader.unread
+    if not profile.rows and not layout.misfits:
+        raise DataError(
+            f"{data.place} holds no row that can be used{_main_reason(unread)}",
+            cure="Give captured JSON Lines, CSV, or JSON Lines of rows",
+        )
+    return unread
+
+
+def detect_all(places: Places, files: list[str]) -> Format:
+    """By the first file that is not empty."""
+    for name in files:
+        with places.open(name) as stream:
+            form = detect(name, stream)
+        if form is not None:
+            return form
+    raise DataError(f"{files[0]} is empty, as are all others", cure="Give a file with rows")
+
+
+def _main_reason(unread: Unread) -> str:
+    if not unread.count:
+        return ""
+    reason, lines = unread.reasons.most_common(1)[0]
+    return f": {lines} of {unread.lines} lines: {reason} (first: {unread.first[reason]})"

@@ -1,0 +1,108 @@
+"""Which of the three monitors a request means: of data, of a model's quality, of attributions.
+
+A baseline tells by what is in its constraints.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sagemaker_byoc.monitor import attribution, explanation, jobs, quality
+from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
+from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.jobs import Documents, Input
+from sagemaker_byoc.monitor.places import Places
+from sagemaker_byoc.monitor.truth import Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`outcome` is of a run on data, for what only that has (metrics for CloudWatch)."""
+
+    why: Mapping[str, Any]
+    outcome: jobs.Outcome | None = None
+
+    @property
+    def violations(self) -> int:
+        return len(self.why["violations"])
+
+    @property
+    def words(self) -> list[str]:
+        return words(self.why)
+
+
+def make_baseline(
+    places: Places, data: Input, wanted: Attributes | None, output: str
+) -> dict[str, Any]:
+    """What was made, for a person or a program. Raises MonitorError."""
+    if wanted is not None:
+        judged = quality.make_baseline(places, data, wanted, output)
+        metrics = {name: score.document()["value"] for name, score in judged.scores.items()}
+        return {"rows": judged.rows, "metrics": metrics}
+    document = _analysis(places, data.place)
+    if document is not None:
+        labels = attribution.make_baseline(places, document, data.place, output)
+        return {"labels": {name: len(each) for name, each in labels.items()}}
+    outcome = jobs.make_baseline(places, data, output)
+    columns = {name: each.inferred.value for name, each in outcome.profile.columns.items()}
+    unread = outcome.unread
+    return {"rows": outcome.profile.rows, "columns": columns, "unread": unread.count}
+
+
+def problem_of(baseline: Documents) -> str | None:
+    """Of a baseline of model quality."""
+    return quality.problem_of(baseline.get(CONSTRAINTS) or {})
+
+
+def run(
+    places: Places, data: Input, baseline: Documents, wanted: Attributes | None, output: str
+) -> Found:
+    """`baseline` as `jobs.documents` reads it. Raises MonitorError."""
+    constraints = baseline.get(CONSTRAINTS) or {}
+    if attribution.KEY in constraints:
+        document = _analysis(places, data.place)
+        if document is None:
+            raise RequestError(
+                f"{data.place} is no analysis.json, and the baseline is of attributions",
+                cure="Name the analysis.json that was computed on live traffic",
+            )
+        return Found(attribution.run(places, document, constraints, output))
+    problem = quality.problem_of(constraints)
+    if wanted is None and problem is not None:
+        wanted = Attributes(problem=problem)
+    if wanted is not None:
+        return Found(quality.run(places, data, wanted, constraints, output).explanation)
+    outcome = jobs.run(places, data, jobs.parse_baseline(baseline, "the baseline"), output)
+    return Found(outcome.explanation, outcome)
+
+
+def words(why: Mapping[str, Any]) -> list[str]:
+    """explanation.json as lines for a person. Raises DataError for what is none."""
+    makers = {
+        "model_quality": quality.words,
+        "feature_attribution": attribution.words,
+        None: explanation.words,
+    }
+    try:
+        return makers[why.get("kind")](why)
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        raise DataError(
+            f"explanation.json is not as `byoc monitor run` writes it: "
+            f"{type(error).__name__} {error}",
+            cure="Run it again",
+        ) from error
+
+
+def _analysis(places: Places, place: str) -> dict[str, Any] | None:
+    """Attributions come as one JSON file."""
+    if not place.endswith(".json"):
+        return None
+    with places.open(place) as stream:
+        try:
+            found = json.loads(stream.read())
+        except (ValueError, RecursionError):
+            return None
+    return found if isinstance(found, dict) and attribution.KEY in found else None

@@ -1,0 +1,117 @@
+"""Which column a cell belongs to, where it comes without a name.
+
+The SDK's baseline datasets have their outputs in front (`output_columns_position` START) or at the
+end; captured CSV has inputs and outputs apart, without any header.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+from sagemaker_byoc.monitor.payloads import Row
+
+
+class Outputs(StrEnum):
+    """Where a dataset's outputs are among its columns."""
+
+    START = "START"
+    END = "END"
+    NONE = "NONE"
+    AUTO = "AUTO"
+    """None if inputs alone fill the columns, else at the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some thousand rows: cells by column."""
+
+    names: tuple[str, ...]
+    columns: Sequence[list[str]]
+
+    @property
+    def rows(self) -> int:
+        return len(self.columns[0]) if self.columns else 0
+
+
+@dataclass(slots=True)
+class Layout:
+    """`names` are the baseline's; None while one is being made."""
+
+    names: tuple[str, ...] | None = None
+    outputs: Outputs = Outputs.AUTO
+    misfits: Counter[int] = field(default_factory=Counter)
+    """Rows that have another number of columns than the baseline, by that number."""
+    known: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.known = set(self.names or ())
+
+    def order(self, inputs: int, outputs: int) -> tuple[tuple[str, ...], Outputs] | None:
+        """Names, and where the outputs go; None for a row that does not fit."""
+        place = self._place(inputs, outputs)
+        width = inputs if place is Outputs.NONE else inputs + outputs
+        if self.names is None:
+            return tuple(f"_c{number}" for number in range(width)), place
+        return (self.names, place) if width == len(self.names) else None
+
+    def _place(self, inputs: int, outputs: int) -> Outputs:
+        if self.outputs is not Outputs.AUTO:
+            return self.outputs
+        if self.names is not None and inputs == len(self.names):
+            return Outputs.NONE
+        has_room = self.names is None or inputs + outputs == len(self.names)
+        return Outputs.START if has_room else Outputs.NONE
+
+    def misfit(self, inputs: int, outputs: int, rows: int = 1) -> None:
+        is_alone = self._place(inputs, outputs) is Outputs.NONE
+        self.misfits[inputs if is_alone else inputs + outputs] += rows
+
+    def place(self, inputs: Row, outputs: Row) -> dict[str, str] | None:
+        """One row as cells by name; None, and counted, if it does not fit."""
+        if isinstance(inputs, list) and isinstance(outputs, list):
+            fit = self.order(len(inputs), len(outputs))
+            if fit is None:
+                self.misfit(len(inputs), len(outputs))
+                return None
+            return dict(zip(fit[0], joined(inputs, outputs, fit[1]), strict=True))
+        return self._mixed(inputs, outputs)
+
+    def _mixed(self, inputs: Row, outputs: Row) -> dict[str, str] | None:
+        """What has no name takes the names that are left, in their order."""
+        found: dict[str, str] = {**inputs} if isinstance(inputs, dict) else {}
+        # else an answer that the baseline does not know would be an extra column, or a missing one
+        may_be_new = self.names is None or self.outputs in (Outputs.START, Outputs.END)
+        if isinstance(outputs, dict) and self.outputs is not Outputs.NONE:
+            found |= {
+                name: value for name, value in outputs.items() if may_be_new or name in self.known
+            }
+        if isinstance(inputs, list) and not self._take(found, inputs, "_c"):
+            self.misfits[len(found) + len(inputs)] += 1
+            return None
+        if isinstance(outputs, list) and may_be_new and self.outputs is not Outputs.NONE:
+            self._take(found, outputs, "output")
+        return found
+
+    def _take(self, found: dict[str, str], row: list[str], stem: str) -> bool:
+        if self.names is None:
+            left = [f"{stem}{number}" for number in range(len(row))]
+        else:
+            left = [name for name in self.names if name not in found]
+        if len(left) != len(row):
+            return not row
+        found.update(zip(left, row, strict=True))
+        return True
+
+
+Cells = TypeVar("Cells")
+
+
+def joined(inputs: list[Cells], outputs: list[Cells], place: Outputs) -> list[Cells]:
+    """Cells of a row, or whole columns."""
+    if place is Outputs.NONE:
+        return inputs
+    return inputs + outputs if place is Outputs.END else outputs + inputs

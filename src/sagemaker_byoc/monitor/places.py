@@ -1,0 +1,107 @@
+"""Where inputs lie and results go: local paths, and `s3://` through a store that is handed in.
+
+The room itself knows no client of S3: the command line brings the region's or AWS's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from sagemaker_byoc.contract.files import Json, write_atomically
+from sagemaker_byoc.monitor.errors import RequestError
+
+S3 = "s3://"
+
+
+class Store(Protocol):
+    """What the room needs of S3. Its errors are MonitorError."""
+
+    def names(self, uri: str) -> Iterator[str]:
+        """URIs of the object `uri`, if there is one, or of all below `uri/`; sorted by key."""
+
+    def open(self, uri: str) -> BinaryIO:
+        """Raises RequestError where there is no such object."""
+
+    def put(self, uri: str, data: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    store: Store | None = None
+
+    def files(self, place: str) -> list[str]:
+        """The file itself, or every file below a folder. Raises RequestError if there is none."""
+        if place.startswith(S3):
+            found = list(self._store(place).names(place))
+        else:
+            path = Path(place)
+            found = [place] if path.is_file() else [str(each) for each in _below(path)]
+        if not found:
+            raise RequestError(f"{place} holds no file", cure="Name a file, or a folder of files")
+        return found
+
+    def open(self, name: str) -> BinaryIO:
+        if name.startswith(S3):
+            return self._store(name).open(name)
+        try:
+            return open(name, "rb")
+        except OSError as error:
+            raise RequestError(
+                f"{name} can't be read: {error.strerror}", cure="Name a file that can be read"
+            ) from error
+
+    def read(self, folder: str, file: str) -> bytes | None:
+        """None where the folder has no such file."""
+        name = join(folder, file)
+        if name.startswith(S3):
+            if name not in self._store(name).names(name):
+                return None
+        elif not Path(name).is_file():
+            return None
+        with self.open(name) as stream:
+            return stream.read()
+
+    def write(self, folder: str, files: dict[str, bytes]) -> None:
+        """Each file whole or not at all, in the order given."""
+        for file, data in files.items():
+            name = join(folder, file)
+            if name.startswith(S3):
+                self._store(name).put(name, data)
+                continue
+            try:
+                write_atomically(Path(name), data)
+            except OSError as error:
+                raise RequestError(
+                    f"{name} can't be written: {error.strerror}",
+                    cure="Name another --output folder",
+                ) from error
+
+    def _store(self, name: str) -> Store:
+        if self.store is None:
+            raise RequestError(
+                f"{name} lies in S3, and nothing here reads S3",
+                cure="Copy it to a folder first, or use `byoc monitor`, which has a client",
+            )
+        return self.store
+
+
+def join(folder: str, file: str) -> str:
+    return f"{folder.rstrip('/')}/{file}" if folder.startswith(S3) else str(Path(folder) / file)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Hidden ones are files that something is still writing."""
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(files):
+            if not file.startswith("."):
+                yield Path(parent, file)
+
+
+def json_bytes(document: Json) -> bytes:
+    return json.dumps(document, indent=2, allow_nan=False).encode() + b"\n"

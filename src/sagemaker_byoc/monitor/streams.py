@@ -1,0 +1,75 @@
+"""Files of lines: read in pieces, with a bound on a line, and an account of what was no use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import BinaryIO
+
+from sagemaker_byoc.contract.capture import hour_of
+
+READ_BYTES = 1 << 20
+LONGEST_LINE = 80 << 20
+"""Bytes. A payload of 25 MB in and out, as base64, fits."""
+
+Opener = Callable[[str], BinaryIO]
+
+
+@dataclass(slots=True)
+class Unread:
+    """Lines that could not be used, counted by reason, with the first place of each."""
+
+    lines: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, reason: str, place: str) -> None:
+        if len(self.reasons) >= 100 and reason not in self.reasons:
+            reason = "other reasons"
+        self.reasons[reason] += 1
+        self.first.setdefault(reason, place)
+
+    @property
+    def count(self) -> int:
+        return self.reasons.total()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """`start` to `end`, by the time of the inference; files of other hours are not opened."""
+
+    start: datetime
+    end: datetime
+
+    def has_file(self, name: str) -> bool:
+        hour = hour_of(name)
+        return hour is None or (hour + timedelta(hours=1) > self.start and hour < self.end)
+
+    def has(self, time: object) -> bool:
+        """A record whose time can't be read counts as inside."""
+        try:
+            moment = datetime.fromisoformat(str(time))
+        except ValueError:
+            return True
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return self.start <= moment < self.end
+
+
+def lines(stream: BinaryIO) -> Iterator[bytes | None]:
+    """Without their ends; None for one that is longer than any record, of which no more is kept."""
+    rest, is_too_long = b"", False
+    while chunk := stream.read(READ_BYTES):
+        pieces = (rest + chunk).split(b"\n")
+        rest = pieces.pop()
+        if pieces and is_too_long:
+            pieces, is_too_long = pieces[1:], False
+        yield from pieces
+        if len(rest) > LONGEST_LINE:
+            if not is_too_long:
+                yield None
+            rest, is_too_long = b"", True
+    if rest and not is_too_long:
+        yield rest

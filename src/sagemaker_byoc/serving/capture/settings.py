@@ -1,0 +1,145 @@
+"""What the environment says about capture. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from sagemaker_byoc.contract import capture, capture_config, serving
+from sagemaker_byoc.contract.capture import ContentTypes, Encoding, Mode
+from sagemaker_byoc.contract.capture_config import Selection
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.facts import Fact
+from sagemaker_byoc.serving.reader import Reader
+
+MODES = {"both": frozenset(Mode), "input": {Mode.INPUT}, "output": {Mode.OUTPUT}}
+SECONDS = 60.0
+MEGABYTES = 64
+BODY_MEGABYTES = 6
+"""What InvokeEndpoint took for years, and the local region takes."""
+FREE_PERCENT = 10.0
+_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureSettings:
+    """Plain values, so that they can travel as JSON. Sizes in bytes."""
+
+    folder: str
+    percentage: float = 100.0
+    mode: str = "both"
+    csv_types: tuple[str, ...] = capture.CSV_TYPES.value
+    json_types: tuple[str, ...] = capture.JSON_TYPES.value
+    seconds: float = SECONDS
+    size: int = MEGABYTES * 2**20
+    body: int = BODY_MEGABYTES * 2**20
+    queue: int = MEGABYTES * 2**20
+    free_percent: float = FREE_PERCENT
+
+    @property
+    def selection(self) -> Selection:
+        return Selection(
+            percentage=self.percentage,
+            modes=frozenset(MODES[self.mode]),
+            types=ContentTypes(self.csv_types, self.json_types),
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What dataclasses.asdict made, also after a way through JSON."""
+        types = {name: tuple(values[name]) for name in ("csv_types", "json_types")}
+        return cls(**{**values, **types})
+
+    @classmethod
+    def read(cls, read: Reader) -> Self | None:
+        """None where nothing is to be captured; raises ContractError."""
+        folder = read.text(serving.CAPTURE)
+        if not folder:
+            return None
+        if read.text(serving.MULTI_MODEL).lower() == "true":
+            raise ContractError(
+                where=serving.CAPTURE.value,
+                what="is set on a multi-model endpoint, whose requests SageMaker does not capture",
+                cure="Remove it, or serve one model",
+            )
+        return cls(
+            folder=folder,
+            percentage=_percent(read, serving.CAPTURE_PERCENT, 100.0),
+            mode=read.choice(serving.CAPTURE_MODE, tuple(MODES)),
+            csv_types=_types(read, serving.CAPTURE_CSV_TYPES, capture.CSV_TYPES.value),
+            json_types=_types(read, serving.CAPTURE_JSON_TYPES, capture.JSON_TYPES.value),
+            seconds=read.seconds(serving.CAPTURE_SECONDS, default=SECONDS),
+            size=read.count(serving.CAPTURE_MB, default=MEGABYTES) * 2**20,
+            body=read.count(serving.CAPTURE_BODY_MB, default=BODY_MEGABYTES) * 2**20,
+            queue=read.count(serving.CAPTURE_QUEUE_MB, default=MEGABYTES) * 2**20,
+            free_percent=_percent(read, serving.CAPTURE_FREE_PERCENT, FREE_PERCENT),
+        )
+
+
+def _percent(read: Reader, name: Fact[str], default: float) -> float:
+    value = read.seconds(name, default=default, least=0.0)
+    most = capture_config.SAMPLING_MAX.value
+    if value > most:
+        raise ContractError(
+            where=name.value, what=f"is {value:g}", cure=f"Give a percentage of 0 to {most}"
+        )
+    return value
+
+
+def _types(read: Reader, name: Fact[str], default: tuple[str, ...]) -> tuple[str, ...]:
+    text = read.text(name)
+    if not text:
+        return default
+    types = tuple(each.strip().lower() for each in text.split(","))
+    wrong = [each for each in types if not _TYPE.fullmatch(each)]
+    most = capture_config.TYPES_MAX.value
+    if wrong or len(types) > most:
+        what = f"has {wrong[0]!r}, which is no media type" if wrong else f"has {len(types)} types"
+        raise ContractError(
+            where=name.value,
+            what=what,
+            cure=f"Give up to {most} types without parameters, separated by commas: text/csv",
+        )
+    return types
+
+
+def prepare(settings: CaptureSettings) -> None:
+    """Raise ContractError now where nothing could be written later."""
+    folder = Path(settings.folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file, path = tempfile.mkstemp(prefix=".probe-", dir=folder)
+        os.close(file)
+        Path(path).unlink()
+    except OSError as error:
+        raise ContractError(
+            where=serving.CAPTURE.value,
+            what=f"is {folder}, where no file can be written ({error.strerror})",
+            cure="Name a folder that this user may write to, or remove the variable",
+        ) from error
+
+
+def warnings(settings: CaptureSettings, default_accept: str) -> list[str]:
+    """What a monitor could not use of the captures, as far as it can be seen before a request."""
+    if settings.mode == "input":
+        return []
+    return [useless("replies", default_accept)] if is_opaque(settings, default_accept) else []
+
+
+def is_opaque(settings: CaptureSettings, content_type: str) -> bool:
+    """Whether bodies of that type can be read by nobody who only knows CSV and JSON."""
+    return settings.selection.types.encoding_of(content_type) is Encoding.BASE64
+
+
+def useless(what: str, content_type: str) -> str:
+    kind = f"of type {content_type}" if content_type else "without a Content-Type"
+    return (
+        f"warning: capture: {what} {kind} are kept as BASE64, which a monitor can't read. Use "
+        f"text/csv or application/json, or name the type in {serving.CAPTURE_CSV_TYPES.value} or "
+        f"{serving.CAPTURE_JSON_TYPES.value} if it is CSV or JSON"
+    )

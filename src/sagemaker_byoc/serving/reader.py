@@ -1,0 +1,61 @@
+"""Typed reading of the variables that configure a serving container. Standard library only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeVar
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.facts import Fact
+
+T = TypeVar("T")
+
+
+class Reader:
+    """Typed reading of variables; an empty one counts as absent, as the SDK sends them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+
+    def text(self, name: Fact[str]) -> str:
+        return self.environ.get(name.value, "").strip()
+
+    def flag(self, name: Fact[str]) -> bool:
+        text = self.text(name).lower()
+        if text in {"", "0", "false", "1", "true"}:
+            return text in {"1", "true"}
+        raise ContractError(where=name.value, what=f"is {text!r}", cure="Give 1 or 0")
+
+    def count(self, *names: Fact[str], default: int, least: int = 1) -> int:
+        return self._number(names, int, default, least)
+
+    def seconds(self, *names: Fact[str], default: float, least: float = 0.001) -> float:
+        return self._number(names, float, default, least)
+
+    def choice(self, name: Fact[str], choices: tuple[str, ...]) -> str:
+        """The first of `choices` where it is not set."""
+        text = self.text(name).lower() or choices[0]
+        if text not in choices:
+            raise ContractError(
+                where=name.value, what=f"is {text!r}", cure=f"Give one of {', '.join(choices)}"
+            )
+        return text
+
+    def _number(
+        self, names: tuple[Fact[str], ...], kind: Callable[[str], T], default: T, least: float
+    ) -> T:
+        for name in names:
+            text = self.text(name)
+            if not text:
+                continue
+            with suppress(ValueError):
+                if least <= float(text) < math.inf:
+                    return kind(text)
+            raise ContractError(
+                where=name.value,
+                what=f"is {text!r}",
+                cure=f"Give a number of at least {least:g}, or leave it out",
+            )
+        return default

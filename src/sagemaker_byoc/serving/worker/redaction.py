@@ -1,0 +1,118 @@
+"""redact_fn: what of an invocation may be captured, said by the user's own code.
+
+It runs after the reply has been sent, and before the worker's next request. Whatever goes wrong in
+it, nothing that it has not returned leaves this process, not even in an error's text.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sagemaker_byoc.serving import log, media
+from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.link import Frame, Kind
+from sagemaker_byoc.serving.worker.handlers import Handler
+from sagemaker_byoc.serving.worker.jobs import Job
+
+CHOSEN = "capture"
+"""Set by the front in the metadata of a request that was drawn."""
+SILENCE = 60.0
+"""Seconds between two lines in the log about a failing hook."""
+
+
+class Redaction:
+    """One a worker; `limit` is the size of the largest body that is captured."""
+
+    def __init__(self, handler: Handler, limit: int) -> None:
+        self._handler = handler
+        self._limit = limit
+        self._pieces: dict[int, list[bytes]] = {}
+        self._types: dict[int, str] = {}
+        self._cut: set[int] = set()
+        """Streams whose client has left."""
+        self._silent_until = 0.0
+
+    def hearing(self, is_cancelled: Callable[[int], bool]) -> Callable[[int], bool]:
+        """The same question, whose answer is remembered."""
+
+        def heard(ident: int) -> bool:
+            found = is_cancelled(ident)
+            if found:
+                self._cut.add(ident)
+            return found
+
+        return heard
+
+    def watch(self, job: Job, frame: Frame) -> None:
+        """A frame of a streamed reply has been sent."""
+        if CHOSEN in job.frame.meta and frame.kind is Kind.PART:
+            pieces = self._pieces.setdefault(job.frame.id, [])
+            pieces.append(frame.body.data)
+            if "content_type" in frame.meta:
+                self._types[job.frame.id] = frame.meta["content_type"]
+
+    def frames(self, jobs: Sequence[Job]) -> Iterator[list[Frame]]:
+        """What the front may write, once the replies are on their way; a packet each."""
+        for job in jobs:
+            if CHOSEN in job.frame.meta and job.frame.id not in self._cut and _is_good(job):
+                yield [self._frame(job)]
+        self._cut.clear()
+        self._pieces.clear()
+        self._types.clear()
+
+    def _frame(self, job: Job) -> Frame:
+        ident = job.frame.id
+        if job.reply is not None:
+            reply, reply_type = job.reply.body, job.reply.meta.get("content_type", media.OCTETS)
+        else:
+            reply = Body(b"".join(self._pieces.get(ident, [])))
+            reply_type = self._types.get(ident, media.OCTETS)
+        if max(job.frame.body.size, reply.size) > self._limit:
+            return Frame(Kind.CAPTURED, ident, {"outcome": "size"})
+        job.context.reply_content_type = reply_type
+        try:
+            found = self._handler(_bytes(job.frame.body), _bytes(reply), context=job.context)
+            parts = None if found is None else _checked(found)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
+            self._complain(error)
+            return Frame(Kind.CAPTURED, ident, {"outcome": "redaction"})
+        if parts is None:
+            return Frame(Kind.CAPTURED, ident, {"outcome": "skipped"})
+        meta = {
+            "content_type": job.context.content_type,
+            "reply_type": reply_type,
+            "inference_id": job.context.inference_id,
+            "request_size": len(parts[0]),
+        }
+        return Frame(Kind.CAPTURED, ident, meta, Body.of(b"".join(parts)))
+
+    def _complain(self, error: BaseException) -> None:
+        """The kind of error and its place; its text may be made of the very data."""
+        now = time.monotonic()
+        if now < self._silent_until:
+            return
+        self._silent_until = now + SILENCE
+        log.say(f"capture: redact_fn failed: {log.place_of(error)}; nothing of it is written")
+
+
+def _is_good(job: Job) -> bool:
+    """A reply that the caller gets: 2xx, and in time."""
+    if job.context.deadline and job.context.deadline <= time.monotonic() and job.stream is None:
+        return False
+    meta: dict[str, Any] = dict(job.reply.meta) if job.reply is not None else {}
+    return "error" not in meta and 200 <= meta.get("status", 200) < 300
+
+
+def _bytes(body: Body) -> bytes:
+    return body.piece(0, body.size)
+
+
+def _checked(found: object) -> tuple[bytes, bytes]:
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise TypeError("redact_fn must return (request, reply), or None for no record")
+    request, reply = (part.encode() if isinstance(part, str) else part for part in found)
+    if not isinstance(request, bytes) or not isinstance(reply, bytes):
+        raise TypeError("redact_fn must return bytes or str, two of them")
+    return request, reply

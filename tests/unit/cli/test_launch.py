@@ -1,0 +1,146 @@
+"""`byoc launch`: flags and files that can't be meant, and which image is launched."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+
+import pytest
+
+from sagemaker_byoc.cli import launch, launch_place
+from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.launch.errors import RefusedError, SettingsError
+from sagemaker_byoc.launch.plan import Plan
+from sagemaker_byoc.launch.train import read
+
+DIGEST = "sha256:" + "ab" * 32
+HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+KUBERNETES = ["--kubernetes", "--print"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    for name in ("SAGEMAKER_ROLE", "AWS_ENDPOINT_URL", "BYOC_REGION_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "--kubernetes"], "--kubernetes needs --print"),
+        (["train", *KUBERNETES, "--local"], "exclude each other"),
+        (["train", "--kubernetes", "kserve", "--print"], "kserve is not for train"),
+        (["endpoint", "--kubernetes", "pytorchjob", "--print"], "pytorchjob is not for endpoint"),
+        (["train", "--print", "--wait"], "--print does nothing"),
+        (["train", "--timeout", "5"], "--timeout is of --wait"),
+        (["endpoint", "--new"], "--new is for training jobs"),
+        (["train", "--state", "x"], "--url and --state name a region of this machine"),
+        (["train", "--config", "missing.toml"], "there is no file missing.toml"),
+        (["train", "--config", "."], "Is a directory"),
+        (["train", "--set", "epochs"], "'epochs' is not KEY=VALUE"),
+        (["train", "--set", "epochs=3"], "there is no key epochs"),
+        (["train"], "role is missing"),
+        (["train", "--set", "role=R"], "image is missing"),
+        (["train", "--set", "role=R", "--image", "digits"], "it is in no ECR registry"),
+        (["train", "--set", "role=R", "--set", "region=us-east-1", "--image", f"{HOST}/x@{DIGEST}"],
+         "is in eu-west-1, and the launch in us-east-1"),
+        (["train", *KUBERNETES], "image is missing"),
+    ],
+)  # fmt: skip
+def test_a_wrong_request_is_exit_2_with_a_cure(words, said, capsys):
+    assert main(["launch", *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert "fix: " in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["launch"], ["launch", "dance"], ["launch", "train", "--wait", "--timeout", "0"],
+     ["launch", "train", "--timeout", "soon"], ["launch", "train", "--url", "x", "--state", "y"]],
+)  # fmt: skip
+def test_usage_is_exit_2(words, capsys):
+    assert main(words) == 2
+    assert "fix: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[tool", "[tool.byoc]\ntrain = 3", "\xff"])
+def test_a_broken_file_is_named(text, folder, capsys):
+    (folder / "pyproject.toml").write_bytes(text.encode("latin-1"))
+    assert main(["launch", "train", "--print"]) == 2
+    assert "pyproject.toml" in capsys.readouterr().err
+
+
+def test_manifests_need_no_region_and_no_account(folder, capsys):
+    (folder / "pyproject.toml").write_text('[tool.byoc]\nname = "digits"\n')
+    assert main(["launch", "endpoint", *KUBERNETES, "--image", "byoc-serve", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [item["kind"] for item in found["items"]] == ["Deployment", "Service"]
+    assert {item["metadata"]["name"] for item in found["items"]} == {"digits"}
+
+
+def test_a_plan_needs_no_credentials_where_the_file_says_all(folder, capsys, monkeypatch):
+    """For a review, or in CI: image by digest, role by ARN, a bucket of one's own."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nobody would answer
+    (folder / "pyproject.toml").write_text(
+        f'[tool.byoc.train]\nname = "digits"\nimage = "{HOST}/digits@{DIGEST}"\nbucket = "mine"\n'
+        'role = "arn:aws:iam::123456789012:role/R"\ninstance-type = "ml.m5.large"\n'
+    )
+    assert main(["launch", "train", "--print"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    (step,) = plan["steps"]
+    assert (
+        step["call"]["parameters"]["OutputDataConfig"]["S3OutputPath"] == "s3://mine/digits/output"
+    )
+
+
+@pytest.mark.parametrize(("answer", "goes_on"), [("y", True), ("yes", True), ("", False)])
+def test_somebody_at_a_terminal_is_asked(answer, goes_on, monkeypatch, capsys):
+    plan = Plan(kind="train", name="digits-1", region="eu-west-1", steps=(), cost="1 x ml.m5.large")
+    terminal = io.StringIO(f"{answer}\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin", terminal)
+    monkeypatch.setattr(launch.console, "is_interactive", lambda: True)
+    asked = argparse.Namespace(local=False, yes=False)
+    if goes_on:
+        launch._confirm(asked, plan)
+    else:
+        with pytest.raises(SettingsError, match="nothing was done"):
+            launch._confirm(asked, plan)
+    assert "1 x ml.m5.large" in capsys.readouterr().err
+
+
+class Ecr:
+    region = "eu-west-1"
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def call(self, service, operation, parameters):
+        assert (service, operation) == ("ecr", "DescribeImages")
+        assert parameters["registryId"] == "123456789012"
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return {"imageDetails": [{"imageDigest": self.answer}]}
+
+
+def pinned(folder, image, answer=DIGEST):
+    shared = read("x", {"image": image}, folder).shared
+    return launch_place._pinned(shared, Ecr(answer))
+
+
+def test_a_tag_is_pinned_to_its_digest(folder):
+    """It may mean another image by the time that SageMaker pulls."""
+    assert pinned(folder, f"{HOST}/digits:v1") == (f"{HOST}/digits@{DIGEST}", DIGEST)
+
+
+def test_an_image_that_is_not_there(folder):
+    refusal = RefusedError("ImageNotFoundException", "no", cure="")
+    with pytest.raises(SettingsError, match="is not in ECR"):
+        pinned(folder, f"{HOST}/digits:v1", refusal)

@@ -1,0 +1,161 @@
+"""`byoc monitor`, as a person types it; S3 is a dictionary."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from tests.unit.monitor.data import captured, csv_text
+
+from sagemaker_byoc.cli import monitor_s3
+from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.cli.monitor_s3 import S3
+from sagemaker_byoc.contract.capture import GroundTruth
+
+ROWS = [[number, number / 7] for number in range(400)]
+MOVED = [[number, number / 7 + 40] for number in range(400)]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.csv").write_text(csv_text([["a", "b"], *ROWS]))
+    (tmp_path / "same.jsonl").write_bytes(captured(ROWS))
+    (tmp_path / "moved.jsonl").write_bytes(captured(MOVED))
+    return tmp_path
+
+
+def byoc(*words):
+    return main(["monitor", *words])
+
+
+def test_baseline_run_explain(folder, capsys):
+    assert byoc("baseline", "data.csv", "--output", "base") == 0
+    assert capsys.readouterr().out == "400 rows, 2 columns: base/constraints.json\n"
+    assert byoc("run", "same.jsonl", "--baseline", "base", "--output", "out") == 0
+    assert "no violation" in capsys.readouterr().out
+    assert byoc("run", "moved.jsonl", "--baseline", "base", "--output", "out") == 0
+    told = capsys.readouterr().out
+    assert "baseline_drift_check" in told
+    assert byoc("explain", "out") == 0
+    assert capsys.readouterr().out == told
+
+
+def test_fail_on_violation(folder):
+    byoc("baseline", "data.csv", "--output", "base")
+    words = ("--baseline", "base", "--output", "out", "--fail-on-violation")
+    assert byoc("run", "same.jsonl", *words) == 0
+    assert byoc("run", "moved.jsonl", *words) == 1
+
+
+def test_json(folder, capsys):
+    byoc("baseline", "data.csv", "--output", "base", "--json")
+    made = json.loads(capsys.readouterr().out)
+    assert made["columns"] == {"a": "Integral", "b": "Fractional"}
+    byoc("run", "moved.jsonl", "--baseline", "base", "--output", "out", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == 1
+    assert [each["feature_name"] for each in found["violations"]] == ["b"]
+    (power,) = found["power"]
+    assert power["rows"] == 400
+    assert power["least_shift_found"] == 0.75
+
+
+def test_since(folder, capsys):
+    byoc("baseline", "data.csv", "--output", "base")
+    words = ("--baseline", "base", "--output", "out")
+    assert byoc("run", "same.jsonl", *words, "--since", "2026-11-23T14:00:00Z") == 0
+    capsys.readouterr()
+    assert byoc("run", "same.jsonl", *words, "--since", "2026-11-23T15:00:00Z") == 1
+    assert "holds no row" in capsys.readouterr().err
+
+
+def test_model_quality(folder, capsys):
+    rows = [[n % 2, n % 2 if n % 10 else 1 - n % 2] for n in range(400)]
+    (folder / "judged.csv").write_text(csv_text([["label", "guess"], *rows]))
+    binary = ("--problem", "BinaryClassification", "--label", "label", "--prediction", "guess")
+    assert byoc("baseline", "judged.csv", "--output", "base", *binary) == 0
+    live = b"".join(captured([[1]], str(n % 2)).replace(b"event-0", b"event-%d" % n)
+                    for n in range(300))  # fmt: skip
+    (folder / "live.jsonl").write_bytes(live)
+    truth = b"".join(GroundTruth(f"event-{n}", "1").to_line() for n in range(300))
+    (folder / "truth.jsonl").write_bytes(truth)
+    words = ("--baseline", "base", "--output", "out", "--ground-truth", "truth.jsonl")
+    capsys.readouterr()
+    assert byoc("run", "live.jsonl", *words, "--prediction", "0", "--fail-on-violation") == 1
+    assert "Metric accuracy with 0.5 was LessThanThreshold 0.9" in capsys.readouterr().out
+    assert byoc("explain", "out") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run", "same.jsonl", "--baseline", "nowhere", "--output", "o"), "no constraints.json"),
+        (("run", "nowhere", "--baseline", "base", "--output", "o"), "holds no file"),
+        (("explain", "nowhere"), "holds no explanation.json"),
+        (("baseline", "data.csv", "--output", "data.csv/x"), "can't be written"),
+        (("baseline", "data.csv", "--output", "o", "--label", "a"), "--problem"),
+        (("run", "s3:///key", "--baseline", "base", "--output", "o"), "names no bucket"),
+    ],
+)
+def test_refused(folder, capsys, words, told):
+    byoc("baseline", "data.csv", "--output", "base")
+    capsys.readouterr()
+    assert byoc(*words) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "fix: " in said
+
+
+def test_an_explanation_that_is_none(folder, capsys):
+    (folder / "explanation.json").write_text('{"violations": 7}')
+    assert byoc("explain", ".") == 1
+    assert "not as `byoc monitor run` writes it" in capsys.readouterr().err
+
+
+class Bucket:
+    """S3's three operations; two keys a page."""
+
+    def __init__(self):
+        self.objects = {}
+
+    def __call__(self, operation, parameters):
+        assert parameters["Bucket"] == "bucket"
+        return getattr(self, operation)(parameters)
+
+    def ListObjectsV2(self, parameters):  # noqa: N802 - S3's name
+        keys = sorted(key for key in self.objects if key.startswith(parameters["Prefix"]))
+        start = int(parameters.get("ContinuationToken", 0))
+        page = {"Contents": [{"Key": key} for key in keys[start : start + 2]]}
+        more = start + 2 < len(keys)
+        return page | {"IsTruncated": more, "NextContinuationToken": str(start + 2)}
+
+    def GetObject(self, parameters):  # noqa: N802
+        return {"Body": io.BytesIO(self.objects[parameters["Key"]])}
+
+    def PutObject(self, parameters):  # noqa: N802
+        self.objects[parameters["Key"]] = parameters["Body"]
+        return {}
+
+
+def test_s3(folder, monkeypatch, capsys):
+    bucket = Bucket()
+    monkeypatch.setattr(monitor_s3, "caller", lambda: bucket)
+    monkeypatch.setattr("sagemaker_byoc.cli.monitor.S3", lambda: S3(lambda: bucket))
+    for number in range(5):
+        bucket.objects[f"cap/e/AllTraffic/2026/11/23/14/{number}.jsonl"] = captured(ROWS)
+    bucket.objects["capture-of-another.jsonl"] = b"nonsense"
+    bucket.objects["data.csv"] = (folder / "data.csv").read_bytes()
+    assert byoc("baseline", "s3://bucket/data.csv", "--output", "s3://bucket/base") == 0
+    words = ("--baseline", "s3://bucket/base", "--output", "s3://bucket/out")
+    assert byoc("run", "s3://bucket/cap", *words) == 0
+    assert "2,000 rows" in capsys.readouterr().out
+    assert {key for key in bucket.objects if key.startswith("out/")} == {
+        "out/constraint_violations.json",
+        "out/constraints.json",
+        "out/explanation.json",
+        "out/report.html",
+        "out/statistics.json",
+    }
+    assert byoc("explain", "s3://bucket/out") == 0

@@ -1,0 +1,250 @@
+"""Every flag of every command, misused: exit 2, one line that names it, and a cure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sagemaker_byoc.cli import completion, console, failures
+from sagemaker_byoc.cli.arguments import Parser
+from sagemaker_byoc.cli.main import main, parser
+
+ROOT = parser()
+
+
+def leaves(at: argparse.ArgumentParser, words: tuple[str, ...] = ()):
+    """Each command's words and its parser."""
+    below = [a for a in at._actions if isinstance(a, argparse._SubParsersAction)]
+    if not below:
+        yield words, at
+    for action in below:
+        for name, sub in action.choices.items():
+            yield from leaves(sub, (*words, name))
+
+
+def plausible(action: argparse.Action) -> list[str]:
+    """A value that the parser takes."""
+    if action.nargs in {0, "?", "*"}:
+        return []
+    if action.choices:
+        return [str(next(iter(action.choices)))]
+    for value in ("1", "a=1", "x"):
+        try:
+            (action.type or str)(value)
+        except (ValueError, argparse.ArgumentTypeError):
+            continue
+        return [value]
+    raise AssertionError(f"what does {action.option_strings} take?")
+
+
+def complete(at: argparse.ArgumentParser) -> list[str]:
+    """The least that `at` wants."""
+    words = []
+    for action in at._actions:
+        if not action.option_strings:
+            words += plausible(action)
+        elif action.required:
+            words += [action.option_strings[-1], *plausible(action)]
+    return words
+
+
+def refuses(value: str, action: argparse.Action) -> bool:
+    try:
+        action.type(value)
+    except (ValueError, argparse.ArgumentTypeError):
+        return True
+    return False
+
+
+def flag_misuses(least: list[str], action: argparse.Action):
+    flag = action.option_strings[-1]
+    if action.nargs == 0:
+        if flag.startswith("--"):
+            yield [*least, f"{flag}=value"], flag
+    elif action.nargs not in {"?", "*"}:
+        yield [*least, flag], flag
+    if action.choices:
+        yield [*least, flag, "no-such-choice"], "no-such-choice"
+    elif callable(action.type) and refuses("no-such-value", action):
+        yield [*least, flag, "no-such-value"], flag
+
+
+def misuses():
+    """(command line, what the message must name)."""
+    for words, at in leaves(ROOT):
+        least = [*words, *complete(at)]
+        yield [*least, "--no-such-flag"], "--no-such-flag"
+        if complete(at):
+            yield [*words], at.prog
+        for action in at._actions:
+            if action.option_strings and not isinstance(action, argparse._HelpAction):
+                yield from flag_misuses(least, action)
+            elif action.choices:
+                yield [*words, "no-such-choice", *complete(at)[1:]], "no-such-choice"
+        for group in at._mutually_exclusive_groups:
+            first, second = group._group_actions[:2]
+            both = [first.option_strings[-1], *plausible(first)]
+            both += [second.option_strings[-1], *plausible(second)]
+            yield [*least, *both], first.option_strings[-1]
+
+
+MISUSES = list(misuses())
+
+
+def test_the_walk_meets_every_command():
+    """And flags enough that something would be noticed if it met none."""
+    commands = {words[0] for words, _ in leaves(ROOT)}
+    assert {"init", "build", "check", "push", "train", "serve", "local", "doctor"} <= commands
+    assert len(MISUSES) > 150
+
+
+@pytest.mark.parametrize(
+    ("words", "named"), MISUSES, ids=[" ".join(words)[:70] for words, _ in MISUSES]
+)
+def test_a_misused_flag(words, named, capsys):
+    with pytest.raises(SystemExit) as refusal:
+        ROOT.parse_args(words)
+    out, err = capsys.readouterr()
+    assert refusal.value.code == failures.USAGE
+    assert out == ""
+    what, cure = err.splitlines()
+    assert what.startswith("error[USAGE]: byoc")
+    assert named in what
+    assert cure.startswith("  fix: ")
+    assert len(cure) > len("  fix: ...")
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        (["bild"], "Did you mean build?"),
+        (["train", "x", "--engin", "docker"], "Did you mean --engine?"),
+        (["train", "x", "--engine", "dcker"], "Did you mean docker?"),
+        (["serve", "--model"], "Give it a value: --model DIR|model.tar.gz"),
+        (["local", "up", "--port", "70000"], "Use 0 to 65535"),
+        (["build", "train", "--build-arg", "BASE"], "Write KEY=VALUE"),
+        (["build", "train", "--timeout", "nan"], "Give seconds, more than 0 and at most 86400"),
+        (["local", "env", "--json", "--shell", "fish"], "Give only one of the two"),
+    ],
+)
+def test_the_cure_fits(words, cure, capsys):
+    assert main(words) == 2
+    assert cure in capsys.readouterr().err
+
+
+def test_misuse_from_a_shell():
+    """The real program: nothing on stdout, and no colour where nobody looks."""
+    command = [sys.executable, "-m", "sagemaker_byoc.cli", "build", "train", "--builder", "magic"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error[USAGE]: byoc build: argument --builder: invalid choice")
+    assert "\033" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
+)
+def test_colour(variables, coloured, capsys, monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    console.error("what", "cure")
+    assert ("\033[31m" in capsys.readouterr().err) is coloured
+
+
+def test_a_defect_of_ours_is_told_without_a_traceback(monkeypatch, capsys):
+    """The traceback comes when it is asked for."""
+
+    def broken(_):
+        raise ZeroDivisionError("x")
+
+    monkeypatch.setattr("sagemaker_byoc.cli.completion.run", broken)
+    monkeypatch.delenv(failures.DEBUG_VARIABLE, raising=False)
+    assert main(["completion", "bash"]) == failures.FAILED
+    assert capsys.readouterr().err.startswith("error[INTERNAL]: byoc itself failed: ZeroDivision")
+    monkeypatch.setenv(failures.DEBUG_VARIABLE, "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["completion", "bash"])
+
+
+def test_ctrl_c_is_130(monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sagemaker_byoc.cli.completion.run", interrupted)
+    assert main(["completion", "bash"]) == 130
+
+
+def test_a_reader_that_leaves_is_no_error():
+    """`byoc … | head` says nothing on stderr."""
+    command = f"{sys.executable} -m sagemaker_byoc.cli completion fish | head -c 1"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("#", "")
+
+
+def bash_completes(line: str, folder: Path) -> list[str]:
+    words = line.split() + ([""] if line.endswith(" ") else [])
+    program = completion.script("bash", ROOT) + (
+        f"\nCOMP_WORDS=({' '.join(w or chr(39) * 2 for w in words)}); "
+        f'COMP_CWORD={len(words) - 1}; _byoc; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", program], capture_output=True, text=True, check=True, cwd=folder
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("byoc bu", {"build"}),
+        ("byoc local ", {"up", "env", "down", "gc"}),
+        ("byoc build train --engine ", {"process", "docker"}),
+        ("byoc local up --sta", {"--state"}),
+        ("byoc train --channel ", {"a-file"}),
+        ("byoc check a-f", {"a-file"}),
+    ],
+)
+def test_bash_completes(line, expected, tmp_path):
+    """Commands, flags, choices; files where nothing is known."""
+    (tmp_path / "a-file").write_text("")
+    assert expected <= set(bash_completes(line, tmp_path))
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_each_script_has_every_flag(shell, capsys):
+    assert main(["completion", shell]) == 0
+    text = capsys.readouterr().out
+    flags = {f for _, at in leaves(ROOT) for a in at._actions for f in a.option_strings}
+    missing = [f for f in flags if f.lstrip("-") not in text]
+    assert missing == []
+
+
+def test_json_is_offered_wherever_there_is_a_result():
+    without = {
+        " ".join(words)
+        for words, at in leaves(ROOT)
+        if "--json" not in {f for a in at._actions for f in a.option_strings}
+    }
+    assert without == {"completion"}
+
+
+def test_documents_carry_their_schema(capsys):
+    console.document({"a": 1})
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "a": 1}
+
+
+def test_no_flag_is_abbreviated():
+    assert all(at.allow_abbrev is False for _, at in leaves(ROOT))
+    assert isinstance(ROOT, Parser)

@@ -1,0 +1,107 @@
+"""What a build is sent, and the name that its content gets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from sagemaker_byoc.images.building import commit, context
+from sagemaker_byoc.images.building.ignore import Ignore
+from sagemaker_byoc.images.errors import RequestError
+
+
+@pytest.mark.parametrize(
+    ("lines", "left_out", "kept"),
+    [
+        (["*.log"], ["a.log"], ["x/a.log", "a.logs"]),
+        (["**/*.log"], ["a.log", "x/y/a.log"], ["a.txt"]),
+        (["data"], ["data", "data/x", "data/x/y"], ["database", "x/data"]),
+        (["/data/"], ["data/x"], ["x/data"]),
+        (["*", "!program"], ["README.md", ".git/config"], ["program/train.py", "program/a/b"]),
+        (["*", "!program", "**/.env*"], ["program/.env", "program/x/.env.local"], ["program/e"]),
+        (["a/**/z", "!a/b/z"], ["a/z", "a/x/y/z"], ["a/b/z"]),
+        (["# data", "", "  x  "], ["x"], ["# data", "data"]),
+        (["a?c", "[0-9].txt"], ["abc", "7.txt"], ["ac", "a/c", "x.txt"]),
+        (["a.b"], ["a.b"], ["axb"]),
+    ],
+)
+def test_dockerignore(lines, left_out, kept):
+    """As its documentation says: from the root, `**`, the last match decides."""
+    ignore = Ignore(lines)
+    assert [path for path in left_out if not ignore.matches(path)] == []
+    assert [path for path in kept if ignore.matches(path)] == []
+
+
+def test_no_one_looks_into_what_can_not_come_back():
+    ignore = Ignore(["*", "!program/deep"])
+    assert ignore.prunes("data")
+    assert not ignore.prunes("program")
+    assert not Ignore(["*", "!**/x"]).prunes("data")
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "train.py").write_text("print(1)\n")
+    (tmp_path / "README.md").write_text("words")
+    (tmp_path / ".dockerignore").write_text("*\n!program\n")
+    (tmp_path / "Dockerfile").write_text("FROM x\n")
+    return tmp_path
+
+
+def digest(project, arguments=None, *words):
+    return context.content(project, project / "Dockerfile", arguments or {}, *words).digest
+
+
+def test_content_is_of_what_decides_the_image(project):
+    """The files that are sent, their modes, the Dockerfile, the arguments, the base."""
+    first = digest(project)
+    (project / "README.md").write_text("other words")
+    os.utime(project / "program" / "train.py", (1, 1))
+    assert digest(project) == first
+    seen = {first, digest(project, {"TORCH": "cuda"}), digest(project, None, "sha256:1")}
+    (project / "program" / "train.py").chmod(0o755)
+    seen.add(digest(project))
+    (project / "Dockerfile").write_text("FROM y\n")
+    seen.add(digest(project))
+    (project / "program" / "link").symlink_to("train.py")
+    seen.add(digest(project))
+    assert len(seen) == 6
+
+
+def test_what_can_not_be_read_is_named(project):
+    with pytest.raises(RequestError, match="absent can't be read"):
+        context.content(project, project / "absent", {})
+
+
+def test_too_many_files(project, monkeypatch):
+    monkeypatch.setattr(context, "FILES_LIMIT", 0)
+    with pytest.raises(RequestError, match="over 0 files"):
+        digest(project)
+
+
+def git(folder, *words):
+    name = ["-c", "user.name=n", "-c", "user.email=e@example.com", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", folder, *name, *words], check=True, capture_output=True)
+
+
+def test_the_tag_names_commit_and_content(project):
+    """Without a repository the content alone; a changed file makes the revision dirty."""
+    assert commit.tag(commit.read(project), "0" * 64) == "0" * 12
+    git(project, "init", "--quiet")
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "-m", "first")
+    git(project, "remote", "add", "origin", "https://me:secret@example.com/mine.git")
+    found = commit.read(project)
+    assert not found.dirty
+    assert found.source == "https://example.com/mine.git"
+    assert commit.tag(found, "abcdef0123" * 6) == f"{found.id[:12]}-abcdef01"
+    (project / "new").write_text("")
+    assert commit.read(project).revision == f"{found.id}-dirty"
+
+
+def test_an_address_without_a_user_stays():
+    assert commit.without_user("git@example.com:mine.git") == "git@example.com:mine.git"
+    assert commit.without_user("https://example.com/x") == "https://example.com/x"

@@ -1,0 +1,174 @@
+"""The way to a registry: proxies, TLS, redirects, and what the login is shown to."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from http.client import HTTPConnection, RemoteDisconnected
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+from tests.unit.images.served import registry, serving
+
+from sagemaker_byoc.images import transport
+from sagemaker_byoc.images.credentials import Login
+from sagemaker_byoc.images.errors import RegistryError, RequestError, TrustError
+from sagemaker_byoc.images.reference import Reference, parse
+from sagemaker_byoc.images.registry import Registry
+from sagemaker_byoc.images.transport import exchange, proxy_for
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch):
+    for name in ("http", "https", "all", "no"):
+        for case in (f"{name}_proxy", f"{name.upper()}_PROXY"):
+            monkeypatch.delenv(case, raising=False)
+
+
+def test_a_proxy_of_the_environment(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:p%40ss@proxy.corp:3128")
+    monkeypatch.setenv("NO_PROXY", "internal.corp")
+    found = proxy_for("https", "123456789012.dkr.ecr.eu-west-1.amazonaws.com")
+    assert (found.host, found.port) == ("proxy.corp", 3128)
+    assert found.headers == {"Proxy-Authorization": Login("me", "p@ss").header.strip()}
+    assert "p@ss" not in repr(found)
+    assert "bWU6cEBzcw" not in repr(found)
+    assert proxy_for("https", "registry.internal.corp") is None
+    assert proxy_for("https", "127.0.0.1") is None
+    assert proxy_for("https", "localhost") is None
+
+
+def test_a_proxy_that_can_not_be_used_says_so(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy:1080")
+    with pytest.raises(RequestError, match="kind socks5") as caught:
+        proxy_for("https", "registry.example")
+    assert "NO_PROXY" in caught.value.cure
+
+
+def test_a_plain_registry_through_a_proxy(monkeypatch):
+    """The proxy is asked for the whole address; a registry in its place answers."""
+    with registry() as served:
+        served.put("mine", "1", b'{"a": 1}')
+        monkeypatch.setenv("http_proxy", f"http://{served.host}")
+
+        def whole(handler):
+            assert handler.path.startswith("http://registry.example:5000/v2/")
+            assert handler.headers["Host"] == "registry.example:5000"
+            return False
+
+        served.faults.append(whole)
+        far = Registry(parse("registry.example:5000/mine:1"), plain=True)
+        assert far.manifest().data == b'{"a": 1}'
+
+
+def test_a_certificate_that_nobody_signed(tmp_path, monkeypatch):
+    """Refused, not tried again, and good once its authority is named."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = self_signed(tmp_path)
+    context.load_cert_chain(certificate)
+    with serving(Fine, context) as address:
+        monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        url = f"https://localhost:{address.rpartition(':')[2]}/"
+        with pytest.raises(TrustError, match="not trusted") as caught:
+            exchange("GET", url, {}, None)
+        assert "SSL_CERT_FILE" in caught.value.cure
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        connection, answer = exchange("GET", url, {}, None)
+        assert answer.status == 204
+        answer.close()
+        connection.close()
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_refusal_before_the_content_is_read_is_heard(monkeypatch, heard):
+    """A server may answer 413 and close, with most of the content still on its way; whether the
+    answer outlives the connection is chance, so that it is played here."""
+
+    class Cut(HTTPConnection):
+        def request(self, *_, **__):
+            raise BrokenPipeError("cut")
+
+        def getresponse(self):
+            if not heard:
+                raise RemoteDisconnected
+            return 413
+
+    monkeypatch.setattr(transport.http.client, "HTTPConnection", Cut)
+    if heard:
+        assert exchange("PUT", "http://127.0.0.1:1/", {}, b"x")[1] == 413
+    else:
+        with pytest.raises(RegistryError, match="cut"):
+            exchange("PUT", "http://127.0.0.1:1/", {}, b"x")
+
+
+def test_the_login_goes_to_the_registry_alone(monkeypatch):
+    """A blob that lies elsewhere is fetched without it."""
+    with registry() as place, registry() as served:
+        place.blobs["far", "sha256:x"] = b"content"
+        served.faults.append(
+            lambda handler: bool(
+                handler.answer(307, Location=f"http://{place.host}/v2/far/blobs/sha256:x") or True
+            )
+        )
+        found = Registry(Reference(served.host, "mine"), Login("me", "secret"))
+        with found.blob("sha256:x") as stream:
+            assert stream.read() == b"content"
+        assert served.headers[0]["Authorization"] == Login("me", "secret").header
+        assert "Authorization" not in place.headers[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("https://registry.example/v2/x", True),
+        ("https://registry.example:443/v2/x", True),
+        ("https://registry.example:8443/v2/x", False),
+        ("https://registry.example.evil/v2/x", False),
+    ],
+)
+def test_what_counts_as_the_registry(url, own):
+    assert Registry(parse("registry.example/mine"))._is_own(url) is own
+
+
+def test_nothing_is_sent_from_tls_to_none():
+    found = Registry(parse("registry.example/mine"), Login("me", "secret"))
+    with pytest.raises(TrustError, match="without TLS"):
+        found._is_own("http://registry.example/v2/mine/blobs/uploads/1")
+    with pytest.raises(TrustError, match="without TLS"):
+        found._log_in('Bearer realm="http://registry.example/token"')
+
+
+def test_a_silent_registry_is_not_waited_for_without_end(monkeypatch):
+    monkeypatch.setattr(transport, "PATIENCE", 0.05)
+    with serving(Silent) as address, pytest.raises(RegistryError, match="gives no answer"):
+        Registry(parse(f"{address}/mine")).manifest()
+
+
+def self_signed(folder):
+    """Key and certificate of localhost in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    path = folder / "certificate.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-keyout", path, "-out", folder / "only", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    path.write_bytes(path.read_bytes() + (folder / "only").read_bytes())
+    return path
+
+
+class Fine(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+class Silent(Fine):
+    def do_GET(self):
+        self.rfile.read(1)

@@ -1,0 +1,218 @@
+"""Plans: what would be called, under which names, and that AWS's model takes all of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from tests.unit.launch.conftest import DIGEST, IMAGE, PLACE
+
+from sagemaker_byoc.cli.launch_callers import validate
+from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.place import role_arn
+
+EVERYTHING = {
+    "max_runtime": "1h",
+    "spot": True,
+    "channels": {"train": "data/train", "more": {"source": "s3://b/p", "mode": "FastFile"}},
+    "hyperparameters": {"epochs": 3},
+    "environment": {"WANDB_API_KEY": "topsecret", "MODE": "fast"},
+    "metrics": {"loss": "loss=([0-9.]+)"},
+    "checkpoints": True,
+    "tags": {"team": "vision"},
+    "subnets": ["subnet-12345678"],
+    "security_groups": ["sg-12345678"],
+    "request": {"CreateTrainingJob": {"EnableNetworkIsolation": True, "RetryStrategy":
+                {"MaximumRetryAttempts": 2}}},
+}  # fmt: skip
+
+
+def request_of(plan, operation="CreateTrainingJob"):
+    (found,) = [call.parameters for call in plan.calls() if call.operation == operation]
+    return found
+
+
+def test_a_job_with_everything(make_train):
+    plan = make_train(**EVERYTHING)
+    validate(plan)
+    made = request_of(plan)
+    assert made["TrainingJobName"] == plan.name
+    assert made["AlgorithmSpecification"]["TrainingImage"] == IMAGE
+    assert made["StoppingCondition"] == {
+        "MaxRuntimeInSeconds": 3600,
+        "MaxWaitTimeInSeconds": 7200,
+    }
+    assert made["EnableManagedSpotTraining"]
+    assert made["EnableNetworkIsolation"]
+    assert made["HyperParameters"] == {"epochs": "3"}
+    local, remote = made["InputDataConfig"]
+    assert local["DataSource"]["S3DataSource"]["S3Uri"].startswith(
+        "s3://sagemaker-eu-west-1-123456789012/digits/inputs/train/"
+    )
+    assert remote["InputMode"] == "FastFile"
+    tags = {tag["Key"]: tag["Value"] for tag in made["Tags"]}
+    assert tags["byoc:image-digest"] == DIGEST
+    assert tags["byoc:commit"] == "0" * 40
+    assert tags["team"] == "vision"
+    assert made["Environment"]["BYOC_IMAGE_DIGEST"] == DIGEST
+    assert [step.makes.split()[0] for step in plan.steps] == [
+        "bucket",
+        plan.steps[1].uri,
+        "training",
+    ]
+    assert plan.cost == "1 x ml.m5.large, spot, 30 GB each, for at most 1 h"
+
+
+def test_the_smallest_job(make_train):
+    """Nothing is uploaded; the default bucket is for the model."""
+    plan = make_train()
+    validate(plan)
+    assert len(plan.steps) == 2
+    assert not {"InputDataConfig", "HyperParameters", "VpcConfig"} & request_of(plan).keys()
+    elsewhere = make_train(output="s3://mine/out")
+    assert len(elsewhere.steps) == 1
+
+
+def test_the_same_settings_make_the_same_name(make_train, folder):
+    """And whatever decides about the result makes another one."""
+    first = make_train(channels={"train": "data/train"}).name
+    assert make_train(channels={"train": "data/train"}).name == first
+    assert make_train(channels={"train": "data/train"}, tags={"a": "b"}).name == first
+    committed = replace(PLACE, commit="1" * 40)
+    assert make_train(channels={"train": "data/train"}, place=committed).name == first
+    others = {
+        make_train(channels={"train": "data/test"}).name,
+        make_train(channels={"train": "data/train"}, hyperparameters={"epochs": 1}).name,
+        make_train(channels={"train": "data/train"}, place=replace(PLACE, digest="sha256:1")).name,
+        make_train(channels={"train": "data/train"}, new="20260101-000000").name,
+        make_train(channels={"train": "data/train"}, instance_count=2).name,
+    }
+    (folder / "data/train/rows.csv").write_text("other\n")
+    others.add(make_train(channels={"train": "data/train"}).name)
+    assert len(others | {first}) == 7
+
+
+def test_a_new_secret_is_another_name_and_no_name_tells_it(make_endpoint):
+    """Else the endpoint would keep the old one; and a hash of a short one could be guessed."""
+    names = {make_endpoint(environment={"API_KEY": key}).steps[0].makes for key in ("1234", "1235")}
+    assert len(names) == 2
+
+
+def test_long_names_are_cut_at_the_stem(make_train):
+    plan = make_train(name="a" * 63, new="20260101-000000")
+    validate(plan)
+    assert len(plan.name) <= 63
+    assert plan.name.endswith("-20260101-000000")
+
+
+def test_an_endpoint(make_endpoint):
+    plan = make_endpoint(
+        artifact="s3://b/model.tar.gz", startup_timeout="10m", environment={"MODE": "fast"}
+    )
+    validate(plan)
+    model, config, endpoint = (step.call.parameters for step in plan.steps)
+    assert model["PrimaryContainer"]["ModelDataUrl"] == "s3://b/model.tar.gz"
+    (variant,) = config["ProductionVariants"]
+    assert variant["ModelName"] == model["ModelName"]
+    assert variant["ContainerStartupHealthCheckTimeoutInSeconds"] == 600
+    assert endpoint["EndpointName"] == "digits"
+    last = plan.steps[-1]
+    assert last.instead.operation == "UpdateEndpoint"
+    assert last.same == {"EndpointConfigName": config["EndpointConfigName"]}
+    assert plan.cost == "1 x ml.m5.large, until it is deleted"
+
+
+def test_a_serverless_endpoint(folder, make_endpoint):
+    from sagemaker_byoc.launch import endpoint
+
+    table = {"name": "digits", "serverless": {"memory-mb": 4096}, "model": "model"}
+    plan = endpoint.plan(endpoint.read("x", table, folder), PLACE)
+    validate(plan)
+    bucket, upload, model, config, _ = plan.steps
+    assert bucket.call.operation == "CreateBucket"
+    assert upload.files[0].key.endswith("/model.tar.gz")
+    uri = model.call.parameters["PrimaryContainer"]["ModelDataUrl"]
+    assert uri == f"s3://{upload.bucket}/{upload.files[0].key}"
+    assert config.call.parameters["ProductionVariants"][0]["ServerlessConfig"] == {
+        "MemorySizeInMB": 4096,
+        "MaxConcurrency": 5,
+    }
+    assert "4096 MB" in plan.cost
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"name": "a_b"}, "name is 'a_b'"),
+        ({"instance_type": ""}, "instance-type is missing"),
+        ({"channels": {"train": "nowhere"}}, "there is no file or folder"),
+    ],
+)
+def test_what_no_plan_is_made_of(make_train, keys, words):
+    with pytest.raises(SettingsError) as caught:
+        make_train(**keys)
+    assert words in caught.value.what
+
+
+def test_an_empty_folder_is_no_channel(make_train, folder):
+    (folder / "empty").mkdir()
+    with pytest.raises(SettingsError, match="empty folder"):
+        make_train(channels={"train": "empty"})
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"instance_type": "large"}, "instanceType"),
+        ({"hyperparameters": {"x": "y" * 2501}}, "hyperParameters"),
+        ({"request": {"CreateTrainingJob": {"NoSuchMember": 1}}}, "NoSuchMember"),
+        ({"channels": {"a/b": "s3://b/p"}}, "channelName"),
+        ({"environment": {"1A": "x"}}, "environment"),
+    ],
+)
+def test_what_aws_would_refuse_is_refused_first(make_train, keys, words):
+    """By AWS's own service model: before anything is uploaded, and without an account."""
+    with pytest.raises(SettingsError, match="CreateTrainingJob would be refused") as caught:
+        validate(make_train(**keys))
+    assert words in caught.value.what
+
+
+def test_no_secret_is_shown(make_train):
+    """Not by its name, not inside JSON, not in a tag, and not in what a service repeats."""
+    plan = make_train(
+        environment={"WANDB_API_KEY": "topsecret", "PASSWORD": "ab"},
+        hyperparameters={"auth": {"token": "insidejson"}, "hub_token": "straight"},
+        tags={"password": "tagged1"},
+    )
+    text = json.dumps(plan.document())
+    for secret in ("topsecret", "insidejson", "straight", "tagged1", '"ab"'):
+        assert secret not in text
+    said = "Value '{WANDB_API_KEY=topsecret, PASSWORD=ab, x=[insidejson]}' at 'tags' tagged1"
+    assert plan.masker()(said) == "Value '{WANDB_API_KEY=***, PASSWORD=***, x=[***]}' at 'tags' ***"
+
+
+def test_a_refusal_of_the_model_hides_secrets(make_train):
+    with pytest.raises(SettingsError) as caught:
+        validate(make_train(environment={"1A": "x", "MY_TOKEN": "topsecret", "PASSWORD": "ab"}))
+    assert "topsecret" not in str(caught.value)
+    assert "PASSWORD=***" in str(caught.value)
+
+
+def test_us_east_1_has_no_location(make_train):
+    plan = make_train(place=replace(PLACE, region="us-east-1"))
+    validate(plan)
+    assert "CreateBucketConfiguration" not in plan.steps[0].call.parameters
+
+
+@pytest.mark.parametrize(
+    ("region", "arn"),
+    [
+        ("eu-west-1", "arn:aws:iam::1:role/R"),
+        ("cn-north-1", "arn:aws-cn:iam::1:role/R"),
+        ("us-gov-west-1", "arn:aws-us-gov:iam::1:role/R"),
+    ],
+)
+def test_a_roles_name_becomes_its_arn(region, arn):
+    assert role_arn("R", region, "1") == arn
+    assert role_arn(arn, "elsewhere", "2") == arn

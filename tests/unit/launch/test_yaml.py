@@ -1,0 +1,55 @@
+"""YAML that every reader takes for what was meant."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sagemaker_byoc.launch.kubernetes.yaml import dump
+
+
+def test_a_document():
+    assert dump([{"kind": "Pod", "n": 3, "on": True, "none": None, "args": ["train", "y"],
+                  "env": [{"name": "A", "value": "1"}, {"name": "B"}],
+                  "empty": {}, "nothing": [], "nested": [[1, 2], [{"a": "b"}]]}]) == (
+        "kind: Pod\n"
+        '"n": 3\n'
+        '"on": true\n'
+        "none: null\n"
+        "args:\n"
+        "  - train\n"
+        '  - "y"\n'
+        "env:\n"
+        "  - name: A\n"
+        '    value: "1"\n'
+        "  - name: B\n"
+        "empty: {}\n"
+        "nothing: []\n"
+        "nested:\n"
+        "  - - 1\n"
+        "    - 2\n"
+        "  - - a: b\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "yes", "No", "null", "~", "1", "1.0", "0x1f", "1e3", "2026-01-01", "12:30", "- a", "a: b",
+     "a #b", "*x", "&x", "!x", "%x", "@x", "`x`", "{a}", "[a]", "'a'", '"a"', "a\nb", " a", "a ",
+     "\u2028", "é", "\x07", "=", "<<", "---", "...", "|", ">", "?", ".inf", ".5", "a:"],
+)  # fmt: skip
+def test_what_could_be_misread_is_quoted(text):
+    """As JSON in ASCII, which YAML includes."""
+    assert dump([{"key": text}]) == f"key: {json.dumps(text)}\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["train", "/opt/ml/model", "byoc:latest", "apps/v1", "a-b.c_d", "pvc:data/x"]
+)
+def test_what_can_not_be_is_plain(text):
+    assert dump([{"key": text}]) == f"key: {text}\n"
+
+
+def test_documents_are_separated():
+    assert dump([{"a": 1}, {"b": 2}]) == "a: 1\n---\nb: 2\n"

@@ -1,0 +1,111 @@
+"""What is no data: counted, with its place, or an error with a cure; never half a file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.unit.monitor.data import Case, captured, record
+
+from sagemaker_byoc.contract.capture import Encoding
+from sagemaker_byoc.monitor import streams
+from sagemaker_byoc.monitor.errors import DataError, RequestError
+
+
+@pytest.fixture
+def case(tmp_path):
+    return Case(tmp_path, ["a", "b"], [[number, number / 7] for number in range(300)])
+
+
+GOOD = captured([[number, number / 7] for number in range(300)])
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (GOOD[:90] + b"\n", "no JSON, or cut off"),
+        (b"\xff\xfe\n", "not UTF-8"),
+        (b"[1, 2]\n", "captureData is missing"),
+        (b'{"captureData": {}}\n', "eventMetadata is missing"),
+        (b"nonsense\n", "no JSON, or cut off"),
+        (b'{"a":1} x\n', "text after the record"),
+        (b'{"a":' * 20_000 + b"\n", "no JSON, or cut off"),
+        (record("{", kind=Encoding.JSON), "a body that is no JSON"),
+        (record("1,2\n3,4\n5,6", "1\n2"), "3 rows in, 2 rows out"),
+        (record("/w==", kind=Encoding.BASE64), "BASE64 of text/html that is no text"),
+        (record('"' + "x" * 200_000, kind=Encoding.CSV), "CSV: field larger than"),
+        (b'{"captureData":{"endpointInput":{"data":7}},"eventMetadata":{}}\n', "is not a string"),
+    ],
+)  # fmt: skip
+def test_a_bad_line_among_good_ones(case, line, reason):
+    outcome = case.run(GOOD + line)
+    assert outcome.profile.rows == 300
+    assert outcome.findings.violations == []
+    ((told, count),) = outcome.unread.reasons.items()
+    assert reason in told
+    assert count == 1
+    assert outcome.unread.first[told].endswith("live.jsonl:301")
+    assert reason in (case.folder / "out" / "explanation.json").read_text()
+
+
+def test_a_giant_line(case, monkeypatch):
+    """Not kept in memory; what comes after it is read."""
+    monkeypatch.setattr(streams, "LONGEST_LINE", 1 << 21)
+    giant = b'{"captureData":"' + b"x" * (1 << 22) + b'"}\n'
+    outcome = case.run(GOOD[: GOOD.index(b"\n") + 1] + giant + GOOD)
+    assert outcome.profile.rows == 301
+    assert dict(outcome.unread.reasons) == {"longer than 2 MiB": 1}
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", GOOD[:50]])
+def test_nothing_to_use(case, data):
+    with pytest.raises(DataError) as error:
+        case.run(data)
+    assert error.value.cure
+    assert not (case.folder / "out").exists()
+
+
+def test_no_such_place(case, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for place in ("nowhere.jsonl", "empty"):
+        with pytest.raises(RequestError, match="holds no file"):
+            case.run_place(str(tmp_path / place))
+
+
+def test_not_a_number(case):
+    """nan and inf are text to Deequ: the type check finds them."""
+    rows = [[number, number / 7] for number in range(300)]
+    rows[3][1], rows[4][1] = "nan", "inf"
+    assert case.checks(captured(rows)) == [("b", "data_type_check")]
+
+
+def test_json_has_no_infinity(case):
+    """Sums may leave the range of floats; the files stay JSON."""
+    outcome = case.run(captured([[number, "1.7e308"] for number in range(300)]))
+    assert outcome.profile.rows == 300
+    text = (case.folder / "out" / "statistics.json").read_text()
+    json.loads(text, parse_constant=pytest.fail)
+
+
+def test_a_page_of_hostile_names(tmp_path):
+    name = "<script>alert(1)</script>"
+    case = Case(tmp_path, [name, "b"], [["<b>x</b>", number] for number in range(300)])
+    case.run(captured([["<i>y</i>", number + 900] for number in range(300)]))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script" not in page
+    assert "<b>x" not in page
+    assert "<i>y" not in page
+    assert "http" not in page
+
+
+def test_killed_in_the_middle_leaves_no_half_file(case, monkeypatch):
+    from pathlib import Path
+
+    case.run(GOOD)
+    before = (case.folder / "out" / "statistics.json").read_bytes()
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        case.run(GOOD * 2)
+    monkeypatch.undo()
+    assert (case.folder / "out" / "statistics.json").read_bytes() == before
+    assert not list((case.folder / "out").glob(".*"))

@@ -1,0 +1,117 @@
+"""`byoc runs` on a region's state folder, and where a job's reports go in S3."""
+
+from __future__ import annotations
+
+import tarfile
+from datetime import UTC, datetime
+
+import pytest
+
+from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.runs import RunRecord
+from sagemaker_byoc.local.job_runs import is_region, region_runs
+from sagemaker_byoc.local.jobs import reports
+from sagemaker_byoc.local.jobs.joblog import GROUP
+from sagemaker_byoc.local.logs.store import LogStore
+from sagemaker_byoc.local.records import Records
+from sagemaker_byoc.local.storage.store import ObjectStore
+
+START, END = (datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC) for second in (0, 30))
+
+
+def document(name, **members):
+    return {
+        "TrainingJobName": name,
+        "TrainingJobStatus": "Completed",
+        "CreationTime": START,
+        "TrainingStartTime": START,
+        "TrainingEndTime": END,
+        "HyperParameters": {"rate": '"0.1"', "api_key": "hush", "sagemaker_program": "train.py"},
+        "AlgorithmSpecification": {
+            "TrainingImage": "mine:1",
+            "MetricDefinitions": [{"Name": "loss", "Regex": "loss: ([0-9.]+)"}],
+        },
+        "OutputDataConfig": {"S3OutputPath": "s3://bucket/some/prefix/"},
+        **members,
+    }
+
+
+@pytest.fixture
+def state(tmp_path):
+    """A job that only printed, and one that tracked."""
+    records = Records(tmp_path / "sagemaker" / "training-jobs")
+    last = [{"MetricName": "loss", "Value": 0.5, "Timestamp": END}]
+    records.put("printed", document("printed", FinalMetricDataList=last))
+    stream = LogStore(tmp_path / "logs").open(GROUP, "printed/algo-1-1")
+    for loss in (2.0, 0.25, 0.5):
+        stream.write(f"epoch done, loss: {loss}")
+    stream.close()
+    records.put("tracked", document("tracked"))
+    record = RunRecord(name="own", commit="c0ffee", metrics={"loss": 0.125}, status="Completed")
+    record.write(tmp_path / "made" / "run.json")
+    archive = (
+        tmp_path / "s3" / "bucket" / "some" / "prefix" / "tracked" / "output" / "output.tar.gz"
+    )
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(tmp_path / "made" / "run.json", "run.json")
+    return tmp_path
+
+
+def test_a_job_that_only_prints(state):
+    """Its definitions' regexes make it a run: the last value as SageMaker has it, and the best."""
+    printed = next(run for run in region_runs(state) if run.record.name == "printed")
+    assert is_region(state)
+    assert printed.record.metrics == {"loss": 0.5}
+    assert printed.points == {"loss": [2.0, 0.25, 0.5]}
+    assert printed.best("loss") == 0.25
+    assert printed.record.parameters == {"rate": "0.1", "api_key": "***"}
+    assert (printed.record.image, printed.record.ended) == ("mine:1", END.timestamp())
+
+
+def test_a_job_that_tracks(state):
+    """What Track left in its output is the run, under the job's name."""
+    tracked = next(run for run in region_runs(state) if run.record.name == "tracked")
+    assert (tracked.record.commit, tracked.record.metrics) == ("c0ffee", {"loss": 0.125})
+    assert tracked.record.image == "mine:1"
+
+
+def test_command(state, capsys):
+    """The best first, also of a run of which only the last value is known."""
+    assert main(["runs", str(state), "--sort", "loss"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows[1:]] == ["tracked", "printed"]
+
+
+def test_broken_record(state, capsys):
+    """It is named."""
+    (state / "sagemaker" / "training-jobs" / "other.json").write_text("{")
+    assert main(["runs", str(state)]) == 2
+    assert "training-jobs" in capsys.readouterr().err
+
+
+def test_reports(tmp_path):
+    """Under the SDK's names; no link is followed, and nothing outside of the outputs is read."""
+    tree = Tree(tmp_path / "ml")
+    for folder in ("profiler/system", "tensorboard", "elsewhere"):
+        (tree.output / folder).mkdir(parents=True)
+        (tree.output / folder / "file").write_text(folder)
+    (tree.output / "tensorboard" / "link").symlink_to("/etc/hostname")
+    store = ObjectStore(tmp_path / "s3")
+    store.create_bucket("bucket")
+    described = {
+        "TrainingJobName": "job",
+        "DebugHookConfig": {"S3OutputPath": "s3://bucket/d", "LocalPath": "/opt/ml/input"},
+        "ProfilerConfig": {"S3OutputPath": "s3://bucket/p/"},
+        "TensorBoardOutputConfig": {
+            "S3OutputPath": "s3://bucket",
+            "LocalPath": "/opt/ml/output/tensorboard",
+        },
+    }
+    reports.upload(described, [tree], store)
+    assert [info.key for info in store.list("bucket")] == [
+        "job/tensorboard-output/file",
+        "p/job/profiler-output/system/file",
+    ]
+    store.close()
