@@ -14,8 +14,10 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.images.building.run import BuildError
 from sagemaker_byoc.images.docker import DockerError
 from sagemaker_byoc.images.errors import ImageError
+from sagemaker_byoc.images.push.patience import StoppedError
 from sagemaker_byoc.launch.errors import LaunchError
 from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.hosting.health import EndpointError
 from sagemaker_byoc.monitor.errors import MonitorError
 
 HEAD = """# Commands
@@ -32,7 +34,7 @@ An error is `error[ID]:` with what and where, then `fix:` with what to do. The i
 words are not.
 """
 ROOTS = (LocalError, ImageError, LaunchError, CloudError, MonitorError, ContractError)
-ELSEWHERE = (BuildError, DockerError)
+ELSEWHERE = (BuildError, DockerError, EndpointError, StoppedError)
 
 
 def page() -> str:

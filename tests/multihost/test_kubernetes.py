@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.multihost.conftest import NETWORK
 
 pytestmark = pytest.mark.slow  # real processes
 
@@ -28,7 +29,8 @@ dist.destroy_process_group()
 
 def pods(hosts, source, **environ):
     """A job of two pods, without resourceconfig.json."""
-    job = hosts(2, BYOC_NPROC="", MASTER_ADDR="algo-1", MASTER_PORT=PORT, **environ)
+    given = {"MASTER_ADDR": "algo-1", "MASTER_PORT": PORT, **environ}
+    job = hosts(2, BYOC_NPROC="", **given)
     job.text(source)
     for host in job.members:
         host.tree.resource_config_file.unlink()
@@ -99,3 +101,31 @@ def test_a_pod_that_fails_ends_the_other(hosts):
     assert all(job.codes())
     for host in job.members:
         assert host.failure.startswith("ValueError: the cause\n[node-1 rank 1"), host.err
+
+
+def test_an_elastic_job(hosts):
+    """No ranks are given, and the number of pods may change: torchrun finds them."""
+    pytest.importorskip("torch")
+    environ = {
+        "PET_NNODES": "2:2",
+        "PET_NPROC_PER_NODE": "1",
+        "PET_RDZV_BACKEND": "c10d",
+        "PET_RDZV_ENDPOINT": "algo-1:29400",
+        "PET_RDZV_ID": "digits",
+        "GLOO_SOCKET_IFNAME": "eth0",
+    }
+    job = pods(hosts, REDUCES, MASTER_ADDR="", MASTER_PORT="", **environ)
+    # A pod's own name resolves to its address, by which torchrun finds itself; that of these hosts
+    # does not.
+    job.start(
+        **{
+            f"algo_{n}": {
+                "PET_LOCAL_ADDR": f"{NETWORK}.{n}",
+                "PET_RDZV_CONF": f"is_host={int(n == 1)}",
+            }
+            for n in (1, 2)
+        }
+    )
+    assert job.codes() == [0, 0], [host.err for host in job.members]
+    assert all("sum=3 of 2" in host.out for host in job.members)
+    assert all("torchrun on this host; others meet at algo-1:29400" in h.err for h in job.members)

@@ -15,6 +15,7 @@ from tests.unit.images import made
 
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 
+pytestmark = pytest.mark.slow
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 NOISE = os.urandom(64 * 2**10)
 
@@ -92,7 +93,7 @@ def test_a_fixed_tag_and_another_image(push, layout, tmp_path):
     assert push(path, "--repository", "fixed", "--tag", "v1", "--mutable")[0] == 0
 
 
-def test_an_image_of_another_platform_makes_no_image(push, tmp_path, ecr):
+def test_an_image_of_another_platform_makes_no_repository(push, tmp_path, ecr):
     layer = made.layer({"x": b"1"})
     document = made.config(architecture="arm64")
     document["rootfs"]["diff_ids"] = [f"sha256:{hashlib.sha256(layer).hexdigest()}"]
@@ -100,7 +101,8 @@ def test_an_image_of_another_platform_makes_no_image(push, tmp_path, ecr):
     code, out, err = push(path, "--repository", "arm")
     assert (code, out) == (1, "")
     assert "want linux/amd64" in err
-    assert not ecr.describe_images(repositoryName="arm")["imageDetails"]
+    with pytest.raises(ecr.exceptions.RepositoryNotFoundException):
+        ecr.describe_repositories(repositoryNames=["arm"])
 
 
 def test_the_login_is_left_nowhere(push, layout):

@@ -32,7 +32,7 @@ pytestmark = [
 PROGRAM = """
 import os, sys, time
 from sagemaker_byoc.training import Track
-track = Track(every=10, parameters={"rate": 0.1, "layers": [1, 2]}, name="probe")
+track = Track(every=10, parameters={"rate": 0.1, "a:b*": [1, 2]}, name="probe")
 for step in range(STEPS):
     track.log(step, {"loss": 1.0 / (1 + step), "valid:accuracy": step / 1000})
 track.log(STEPS, {"loss": float("nan"), "valid:accuracy": float("inf")})
@@ -170,19 +170,19 @@ def test_mlflow(mlflow, tmp_path):
     found = runs(mlflow.address, "whole")
     check_points(found)
     assert (found["name"], found["status"]) == ("probe", "FINISHED")
-    assert found["parameters"] == {"rate": "0.1", "layers": "[1, 2]"}
+    assert found["parameters"] == {"rate": "0.1", "a/b_": "[1, 2]"}
     assert found["tags"]["mlflow.source.git.commit"] == "c0ffee"
 
 
 def test_mlflow_has_everything_after_sigterm(mlflow, tmp_path):
     """What the network has not taken yet is brought out in the seconds that a job has left."""
-    process = program(tmp_path, mlflow.address, "stopped", end="time.sleep(600)")
+    process = program(tmp_path, mlflow.address, "stopped", steps=200, end="time.sleep(600)")
     wait_for_line(process, "logged")
     process.terminate()
-    process.communicate(timeout=DEADLINE)
-    assert process.returncode == -signal.SIGTERM
+    _, errors = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, errors) == (-signal.SIGTERM, "")
     found = runs(mlflow.address, "stopped")
-    check_points(found)
+    check_points(found, steps=200)
     assert found["status"] == "KILLED"
 
 

@@ -34,6 +34,11 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[Any, list[str]]:
         """Refused here and not by the root: this one knows which flags there are."""
         found, rest = super().parse_known_args(args, namespace)
+        for action in actions(self):
+            # Before 3.12 argparse gives up on `[PROGRAM]` at the first flag before it.
+            is_left = action.nargs == "?" and not action.option_strings
+            if is_left and rest and rest[0][:1] != "-" and getattr(found, action.dest) is None:
+                setattr(found, action.dest, (action.type or str)(rest.pop(0)))  # type: ignore[operator] # typeshed: or a registered name
         if rest:
             self.error(f"unrecognized arguments: {' '.join(rest)}")
         return found, rest

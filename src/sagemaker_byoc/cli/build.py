@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
-from sagemaker_byoc.cli import console, options, settings, target
+from sagemaker_byoc.cli import base_login, console, options, settings, target
 from sagemaker_byoc.images.building import bare, builders
 from sagemaker_byoc.images.building.run import AUTO, PROGRESS, BuildRequest, Built, build
 from sagemaker_byoc.images.project import name_of
@@ -100,9 +100,22 @@ def run(arguments: argparse.Namespace) -> int:
     if engine == "process":
         return _record(arguments, project)
     with _request(arguments, place, project) as request:
-        built = build(request, console.step, console.detail)
+        built = _build(request)
     _tell(built, arguments)
     return 0
+
+
+def _build(request: BuildRequest) -> Built:
+    """With a login for the ECR registries that the Dockerfile's base images lie in."""
+    try:
+        dockerfile = request.dockerfile.read_text(errors="replace")
+    except OSError:
+        dockerfile = ""  # which the build itself says better
+    hosts = base_login.ecr_hosts(dockerfile, *request.arguments.values())
+    with base_login.lent(hosts) as lent:
+        for host in lent:
+            console.detail(f"base images of {host}: with these AWS credentials")
+        return build(request, console.step, console.detail)
 
 
 def _tell(built: Built, arguments: argparse.Namespace) -> None:

@@ -89,5 +89,6 @@ def validate(plan: Plan) -> None:
         if problem:
             raise SettingsError(
                 f"{call.operation} would be refused: {plan.masker()(problem)}",
-                cure="Correct that key of the configuration, or --set it",
+                cure="Correct that key of the configuration, or --set it; what AWS has taken up "
+                "lately a newer botocore knows: pip install --upgrade botocore",
             )

@@ -5,30 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol, cast
 
 from sagemaker_byoc import __version__
-from sagemaker_byoc.cli import (
-    build,
-    check,
-    completion,
-    console,
-    doctor,
-    failures,
-    init,
-    interrupt,
-    launch,
-    local,
-    logs,
-    monitor,
-    ps,
-    push,
-    runs,
-    serve,
-    stop,
-    train,
-)
+from sagemaker_byoc.cli import console, failures
 from sagemaker_byoc.cli.arguments import Parser
 
 
@@ -43,48 +25,63 @@ class Command(Protocol):
         """The exit code. Raises the errors of the rooms, each with what is wrong and the cure."""
 
 
-COMMANDS: Mapping[str, Command] = {
-    "init": init,
-    "train": train,
-    "serve": serve,
-    "build": build,
-    "check": check,
-    "push": push,
-    "launch": launch,
-    "local": local,
-    "ps": ps,
-    "runs": runs,
-    "logs": logs,
-    "monitor": monitor,
-    "stop": stop,
-    "interrupt": interrupt,
-    "doctor": doctor,
-    "completion": completion,
-}
+COMMANDS = (
+    "init",
+    "train",
+    "serve",
+    "build",
+    "check",
+    "push",
+    "launch",
+    "local",
+    "ps",
+    "runs",
+    "logs",
+    "monitor",
+    "stop",
+    "interrupt",
+    "doctor",
+    "completion",
+)
+"""Each is a module of this room, imported when it is wanted: none pays for the others."""
 
 
-def parser() -> argparse.ArgumentParser:
+def load(name: str) -> Command:
+    return cast("Command", import_module(f"sagemaker_byoc.cli.{name}"))
+
+
+def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     root = Parser(
         prog="byoc",
         description="Bring your own container to SageMaker, and SageMaker to your own machine.",
     )
     root.add_argument("--version", action="version", version=f"byoc {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
+    for name in names:
+        command = load(name)
         command.add_arguments(
             commands.add_parser(name, help=command.HELP, description=command.HELP)
         )
     return root
 
 
+def _wanted(arguments: Sequence[str]) -> Sequence[str]:
+    """The one command that is named first; none for --version; else all, to say what there is."""
+    first = arguments[0] if arguments else ""
+    if first == "--version":
+        return ()
+    return (first,) if first in COMMANDS else COMMANDS
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; never raises for what a user can cause."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        namespace = parser().parse_args(arguments)
+        namespace = parser(_wanted(words)).parse_args(words)
     except SystemExit as end:  # argparse's way to say --help, --version, or a refusal
         return int(end.code or 0)
     try:
-        return COMMANDS[namespace.command].run(namespace)
+        return load(namespace.command).run(namespace)
     except BrokenPipeError:
         # Who read our results has left; what the interpreter still flushes goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -111,7 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
             request.image, request.platform, target.log_in, patience, progress.note
         ) as content,
     ):
-        pushed = push(content, target.destination, progress, patience, known)
+        content.check(request.platform)  # before a repository is made for it
+        pushed = push(content, target.prepare(), progress, patience, known)
     target.confirm(pushed)
     if arguments.json:
         console.document(_document(pushed))
@@ -134,7 +135,7 @@ def _print_plan(steps: list[push_plan.Step], *, as_json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    destination: Destination
+    prepare: Callable[[], Destination]
     log_in: sources.FindLogin
     confirm: Callable[[Pushed], None]
 
@@ -148,7 +149,7 @@ def _plain_target(request: PushRequest) -> _Target:
         plain=request.insecure,
         platform=request.platform,
     )
-    return _Target(destination, _login_of, lambda _: None)
+    return _Target(lambda: destination, _login_of, lambda _: None)
 
 
 def _ecr_target(request: PushRequest, note: Callable[[str], None]) -> _Target:
@@ -163,29 +164,31 @@ def _ecr_target(request: PushRequest, note: Callable[[str], None]) -> _Target:
         untagged_kept=request.lifecycle,
     )
     authorization = ecr.log_in(cloud)
-    repository = ecr.ensure(cloud, wanted)
-    note(f"account {account}, region {cloud.region}, repository {repository.uri}")
-    for done in repository.done:
-        note(f"repository {request.repository}: {done}")
-    host = repository.uri.partition("/")[0]
     login = Login(authorization.user, authorization.password)
-    destination = Destination(
-        registry=host,
-        repository=request.repository,
-        tag=request.tag,
-        login=login,
-        plain=_is_plain(authorization.endpoint, insecure=request.insecure),
-        immutable=repository.mutability == ecr.IMMUTABLE,
-        platform=request.platform,
-    )
+    own_host = authorization.endpoint.partition("://")[2]
+
+    def prepare() -> Destination:
+        repository = ecr.ensure(cloud, wanted)
+        note(f"account {account}, region {cloud.region}, repository {repository.uri}")
+        for done in repository.done:
+            note(f"repository {request.repository}: {done}")
+        return Destination(
+            registry=repository.uri.partition("/")[0],
+            repository=request.repository,
+            tag=request.tag,
+            login=login,
+            plain=_is_plain(authorization.endpoint, insecure=request.insecure),
+            immutable=repository.mutability == ecr.IMMUTABLE,
+            platform=request.platform,
+        )
 
     def confirm(pushed: Pushed) -> None:
         _confirm(cloud, wanted, pushed, note)
 
     def log_in(registry: str) -> Login | None:
-        return login if registry == host else _login_of(registry)
+        return login if registry == own_host else _login_of(registry)
 
-    return _Target(destination, log_in, confirm)
+    return _Target(prepare, log_in, confirm)
 
 
 def _is_plain(endpoint: str, *, insecure: bool) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.errors import RequestError
@@ -45,7 +47,7 @@ def parse_request(arguments: argparse.Namespace) -> PushRequest:
     """Raises RequestError, and whatever the image's place raises where it can't be read."""
     registry = _registry(arguments)
     own = sources.suggested(arguments.image)
-    named = _ecr_named(arguments.image, own) if not registry else None
+    named = _ecr_named(arguments, own) if not registry else None
     repository = arguments.repository or (own.repository if own else "")
     if not repository:
         raise RequestError(
@@ -99,6 +101,23 @@ def _registry(arguments: argparse.Namespace) -> str:
     return str(registry)
 
 
-def _ecr_named(image: str, own: Reference | None) -> reference.EcrHost | None:
-    """Where an engine's image is called as if it lay in ECR, that is where it goes."""
-    return ecr_host(own.registry) if own and not image.startswith(REMOTE) else None
+def _ecr_named(arguments: argparse.Namespace, own: Reference | None) -> reference.EcrHost | None:
+    """Where an engine's image is called as if it lay in ECR, that is where it goes.
+
+    Raises RequestError where its name says another registry, and no flag says ECR.
+    """
+    if own is None or not own.registry or arguments.image.startswith(REMOTE):
+        return None
+    found = ecr_host(own.registry)
+    if found is None and arguments.repository is None and own.registry not in _endpoints():
+        raise RequestError(
+            f"{arguments.image} is named for {own.registry}, and this push would go to ECR",
+            cure=f"Add --registry {own.registry}, or --repository NAME for ECR",
+        )
+    return found
+
+
+def _endpoints() -> set[str]:
+    """Who answers in AWS's place, if anybody: the local region's ECR is its own registry."""
+    urls = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL"))
+    return {urlsplit(url).netloc for url in urls if url}

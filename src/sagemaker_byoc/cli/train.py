@@ -12,6 +12,8 @@ from types import FrameType
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, options, settings
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY
+from sagemaker_byoc.images.building import commit as commits
 from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.jobs.training import (
     DEFAULT_IMAGE,
@@ -81,7 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
             **project.hyperparameters,
             **options.parse_pairs("--hp", arguments.hp),
         },
-        environment=options.parse_pairs("--env", arguments.env),
+        environment={
+            **_origin(program.folder),
+            **options.parse_pairs("--env", arguments.env),
+        },
     )
     engine = options.make_engine(arguments.engine, mount_inputs=arguments.mount)
     console.step(f"training job {name} ({engine.name})")
@@ -93,6 +98,12 @@ def run(arguments: argparse.Namespace) -> int:
     if received:
         return SIGNAL_BASE + received[0]
     return 0 if result.status is Status.COMPLETED else 1
+
+
+def _origin(folder: Path) -> dict[str, str]:
+    """The program's commit, for its record; a copy in a container has no repository."""
+    commit = commits.read(folder)
+    return {CODE_COMMIT: commit.revision, CODE_REPOSITORY: commit.source} if commit.id else {}
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from sagemaker_byoc.images.errors import RegistryError, TrustError
 from sagemaker_byoc.images.model import INDEXES, MANIFESTS
 from sagemaker_byoc.images.reference import Reference, ecr_host
 from sagemaker_byoc.images.sources.documents import DOCUMENT_LIMIT
-from sagemaker_byoc.images.transport import Content, exchange
+from sagemaker_byoc.images.transport import Content, Opened, exchange
 
 _REDIRECTS = 5
+_REDIRECT = frozenset({301, 302, 303, 307, 308})
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 _ACCEPT = ", ".join(sorted(MANIFESTS | INDEXES))
 
@@ -47,6 +48,7 @@ class Registry:
     plain: bool = False
     """Without TLS, as this machine's own registries are spoken to anyway."""
     _token: str = field(default="", repr=False)
+    _opened: Opened = field(default_factory=Opened, repr=False)
 
     def manifest(self, target: str | None = None) -> Stored | None:
         """Of a tag or a digest; None where there is none."""
@@ -80,8 +82,13 @@ class Registry:
 
     def blob_size(self, digest: str) -> int | None:
         """None where it isn't there; -1 where the registry doesn't say."""
-        with self._call("HEAD", self._path("blobs", digest), expected={200, 404}) as answer:
-            return None if answer.status == 404 else int(answer.getheader("Content-Length") or -1)
+        # A redirect to where its bytes lie says enough: such addresses are often good for GET only.
+        expected = {200, 404} | _REDIRECT
+        with self._call("HEAD", self._path("blobs", digest), expected=expected) as answer:
+            if answer.status == 404:
+                return None
+            length = answer.getheader("Content-Length") if answer.status == 200 else None
+            return int(length) if length and length.isdecimal() else -1
 
     def begin_upload(self, mount: str = "", origin: str = "") -> str | None:
         """Where to send a blob to; None where `mount` of the repository `origin` is taken over."""
@@ -105,6 +112,10 @@ class Registry:
         with self._call("PUT", path, {"Content-Type": media_type}, data, expected={200, 201}):
             pass
 
+    def abort(self) -> None:
+        """End every request of every thread."""
+        self._opened.abort()
+
     def _base(self) -> str:
         scheme = "http" if self.reference.is_local or self.plain else "https"
         return f"{scheme}://{self.reference.registry}"
@@ -127,23 +138,23 @@ class Registry:
         for _ in range(_REDIRECTS):
             own = self._is_own(url)
             sent = {**(headers or {}), **(self._authorization() if own else {})}
-            connection, answer = exchange(method, url, sent, content)
+            connection, answer = exchange(method, url, sent, content, self._opened)
             try:
                 if answer.status == 401 and own and not logged_in:
                     # Also in the middle: a token may be for reading only, or run out.
                     self._log_in(answer.getheader("WWW-Authenticate") or "")
                     logged_in = True
                     continue
-                if answer.status in {301, 302, 303, 307, 308} and method in {"GET", "HEAD"}:
-                    url = urljoin(url, answer.getheader("Location") or "")
-                    continue
-                if answer.status not in expected:
+                if answer.status in expected:
+                    yield answer
+                    return
+                if answer.status not in _REDIRECT or method != "GET":
                     raise _refusal(self.reference, method, answer)
-                yield answer
-                return
+                url = urljoin(url, answer.getheader("Location") or "")
             finally:
                 answer.close()
                 connection.close()
+                self._opened.discard(connection)
         raise RegistryError(
             f"{self.reference.registry} sends from place to place, or refuses every login",
             cure="Log in anew: docker login " + self.reference.registry,

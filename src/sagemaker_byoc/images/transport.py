@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import http.client
 import os
+import socket
 import ssl
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -52,33 +54,61 @@ def proxy_for(scheme: str, host: str) -> Proxy | None:
     return Proxy(parts.hostname, parts.port or 80, headers)
 
 
+class Opened:
+    """The connections that are in use, so that another thread can end them."""
+
+    def __init__(self) -> None:
+        self._connections: set[http.client.HTTPConnection] = set()
+
+    def add(self, connection: http.client.HTTPConnection) -> None:
+        self._connections.add(connection)
+
+    def discard(self, connection: http.client.HTTPConnection) -> None:
+        self._connections.discard(connection)
+
+    def abort(self) -> None:
+        """Whoever waits for one of them sees it break."""
+        for connection in list(self._connections):
+            with suppress(OSError, AttributeError):  # not connected yet, or no longer
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+
 def exchange(
-    method: str, url: str, headers: Mapping[str, str], content: Content
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    content: Content,
+    opened: Opened | None = None,
 ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
     """The caller closes both: an answer may hold the connection open.
 
     Raises RegistryError with status 0 where none answers.
     """
-    parts = urlsplit(url)
     connection, path, more = _connect(url)
     connection.blocksize = _CHUNK
+    if opened is not None:
+        opened.add(connection)
     try:
         return connection, _answer(connection, method, path, {**headers, **more}, content)
-    except ssl.SSLCertVerificationError as error:
+    except BaseException as error:
         connection.close()
-        raise TrustError(
-            f"{parts.netloc} shows a certificate that is not trusted: {error.verify_message}",
-            cure="Name the authority's file in SSL_CERT_FILE (AWS_CA_BUNDLE does as well)",
-        ) from error
-    except (OSError, http.client.HTTPException) as error:
-        connection.close()
-        raise RegistryError(
-            f"{parts.netloc} gives no answer: {str(error) or type(error).__name__}",
-            cure="Check the registry's name and the way to it",
-        ) from error
-    except BaseException:
-        connection.close()
+        if opened is not None:
+            opened.discard(connection)
+        if isinstance(error, (OSError, http.client.HTTPException)):
+            raise _failure(urlsplit(url).netloc, error) from error
         raise
+
+
+def _failure(host: str, error: Exception) -> RegistryError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return TrustError(
+            f"{host} shows a certificate that is not trusted: {error.verify_message}",
+            cure="Name the authority's file in SSL_CERT_FILE (AWS_CA_BUNDLE does as well)",
+        )
+    return RegistryError(
+        f"{host} gives no answer: {str(error) or type(error).__name__}",
+        cure="Check the registry's name and the way to it",
+    )
 
 
 def _connect(url: str) -> tuple[http.client.HTTPConnection, str, Mapping[str, str]]:

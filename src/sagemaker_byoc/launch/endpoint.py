@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from sagemaker_byoc.launch.shared import (
 from sagemaker_byoc.launch.table import Table
 
 JOB = "job:"
-OPERATIONS = ("CreateModel", "CreateEndpointConfig", "UpdateEndpoint")
+OPERATIONS = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint")
 """That take members of the user's own."""
 KEYS: Mapping[str, str] = {
     **SHARED_KEYS,
@@ -116,7 +116,11 @@ def plan(settings: EndpointSettings, place: Place, *, artifact: str = "") -> Pla
         _made(place, "EndpointConfig", config_name, {**config, "Tags": tags}),
         Step(
             makes=f"endpoint {name}",
-            call=Call("sagemaker", "CreateEndpoint", {**target, "Tags": tags}),
+            call=Call(
+                "sagemaker",
+                "CreateEndpoint",
+                {**merged_request(target, shared, "CreateEndpoint"), "Tags": tags},
+            ),
             look=Call("sagemaker", "DescribeEndpoint", {"EndpointName": name}),
             same={"EndpointConfigName": config_name},
             instead=Call(
@@ -132,18 +136,22 @@ def plan(settings: EndpointSettings, place: Place, *, artifact: str = "") -> Pla
         name=name,
         region=place.region,
         steps=(*bucket, *uploads, *steps),
-        cost=_cost(settings),
+        cost=_cost(config["ProductionVariants"]),
     )
 
 
-def _cost(settings: EndpointSettings) -> str:
-    if settings.serverless is not None:
-        return (
-            f"serverless, {settings.serverless['MemorySizeInMB']} MB, "
-            f"{settings.serverless['MaxConcurrency']} requests at a time, by the request"
-        )
-    shared = settings.shared
-    return f"{plural(shared.instance_count, shared.instance_type)}, until it is deleted"
+def _cost(variants: Sequence[Mapping[str, Any]]) -> str:
+    """Of what will be asked for, with the members that the user gave."""
+    found = []
+    for variant in variants:
+        serverless = variant.get("ServerlessConfig")
+        if serverless is None:
+            count = variant.get("InitialInstanceCount", 1)
+            found.append(plural(count, str(variant.get("InstanceType"))))
+        else:
+            memory, most = serverless.get("MemorySizeInMB"), serverless.get("MaxConcurrency")
+            found.append(f"serverless, {memory} MB, {most} requests at a time, by the request")
+    return f"{' and '.join(found)}, until it is deleted"
 
 
 def _made(place: Place, kind: str, name: str, parameters: Mapping[str, Any]) -> Step:

@@ -11,6 +11,8 @@ from typing import Any
 
 from sagemaker_byoc.launch.errors import SettingsError
 
+_UNSHOWN = frozenset({"environment", "hyperparameters"})
+"""Where secrets may be."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -59,7 +61,7 @@ def _parsed(setting: str) -> dict[str, Any]:
             except tomllib.TOMLDecodeError:
                 continue
     raise SettingsError(
-        f"--set {setting!r} is not KEY=VALUE",
+        f"--set {key!r} is not KEY=VALUE",  # the value may be a secret
         cure="Write --set instance-type=ml.m5.large, or --set hyperparameters.epochs=3",
     )
 
@@ -96,6 +98,8 @@ class Table:
     def refuse(self, key: str, cure: str) -> SettingsError:
         value = self._values.get(key)
         shown = "is missing" if value is None else f"is {_show(value)}"
+        if value is not None and key in _UNSHOWN:
+            shown = f"is a {type(value).__name__}"
         return SettingsError(f"{self._where}: {key} {shown}", cure=cure)
 
     def text(self, key: str) -> str:

@@ -106,7 +106,9 @@ def read(where: str, values: object, folder: Path) -> TrainSettings:
 def plan(settings: TrainSettings, place: Place, *, new: str = "") -> Plan:
     """`new` is added to the name, for a job like one that was. Raises SettingsError."""
     shared, stem = settings.shared, check_name(settings.shared.where, settings.shared.name)
-    require_instance_type(shared)
+    groups = "InstanceGroups" in shared.request[OPERATION].get("ResourceConfig", {})
+    if not groups:
+        require_instance_type(shared)
     channels, uploads = _channels(settings, place)
     output = settings.output or f"s3://{place.data_bucket}/{stem}/output"
     request: dict[str, Any] = {
@@ -119,8 +121,7 @@ def plan(settings: TrainSettings, place: Place, *, new: str = "") -> Plan:
         **({"InputDataConfig": channels} if channels else {}),
         "OutputDataConfig": {"S3OutputPath": output},
         "ResourceConfig": {
-            "InstanceType": shared.instance_type,
-            "InstanceCount": shared.instance_count,
+            **({} if groups else _instances(shared)),
             "VolumeSizeInGB": settings.volume_gb,
         },
         "StoppingCondition": _stopping(settings),
@@ -158,17 +159,19 @@ def plan(settings: TrainSettings, place: Place, *, new: str = "") -> Plan:
         name=name,
         region=place.region,
         steps=(*bucket, *uploads, job),
-        cost=_cost(settings),
+        cost=_cost(request),
     )
 
 
-def _cost(settings: TrainSettings) -> str:
-    shared = settings.shared
-    spot = ", spot" if settings.max_wait else ""
-    return (
-        f"{plural(shared.instance_count, shared.instance_type)}{spot}, "
-        f"{settings.volume_gb} GB each, for at most {words(settings.max_runtime)}"
-    )
+def _cost(request: Mapping[str, Any]) -> str:
+    """Of what will be asked for, with the members that the user gave."""
+    resources = request["ResourceConfig"]
+    groups = resources.get("InstanceGroups") or [resources]
+    hosts = [plural(each.get("InstanceCount"), str(each.get("InstanceType"))) for each in groups]
+    spot = ", spot" if request.get("EnableManagedSpotTraining") else ""
+    disk = f", {resources['VolumeSizeInGB']} GB each" if "VolumeSizeInGB" in resources else ""
+    seconds = request["StoppingCondition"].get("MaxRuntimeInSeconds", _DAY)
+    return f"{' and '.join(hosts)}{spot}{disk}, for at most {words(seconds)}"
 
 
 def _channel(where: str, value: object) -> Channel:
@@ -209,6 +212,10 @@ def _channels(
             }
         )
     return found, tuple(uploads)
+
+
+def _instances(shared: Shared) -> dict[str, Any]:
+    return {"InstanceType": shared.instance_type, "InstanceCount": shared.instance_count}
 
 
 def _provenance(place: Place) -> dict[str, str]:

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +145,12 @@ def _window(given: Mapping[str, str]) -> Window | None:
         if not text:
             return None
         try:
-            times.append(datetime.fromisoformat(text.replace(" ", "")))
+            time = datetime.fromisoformat(text.replace(" ", ""))
         except ValueError as error:
             raise RequestError(
                 f"{name} is {text!r}, no time", cure="Write 2019-12-01T15:20:00Z"
             ) from error
+        times.append(time if time.tzinfo else time.replace(tzinfo=UTC))
     return Window(*times)
 
 

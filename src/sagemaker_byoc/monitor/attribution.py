@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from sagemaker_byoc.contract.files import Json
@@ -103,14 +102,15 @@ def run(
             for label, score in scores.items()
         ],
     }
-    told = "".join(f"<p>{escape(line)}</p>" for line in words(why) if line)
     head = f"<h1>What the model goes by</h1>{page.verdict([*_objects(violations)])}"
     places.write(
         output,
         {
             VIOLATIONS: json_bytes({"version": "1.0", "violations": violations}),
             EXPLANATION: json_bytes(why),
-            page.FILE: page.whole("Monitor: feature attributions", head + told).encode(),
+            page.FILE: page.whole(
+                "Monitor: feature attributions", head + page.paragraphs(words(why))
+            ).encode(),
         },
     )
     return why

@@ -7,11 +7,13 @@ would take longer than all the statistics; everything else goes through them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from sagemaker_byoc.contract.capture import CaptureError, Encoding, Payload, Record
+from sagemaker_byoc.contract.capture import CaptureError, Record
 from sagemaker_byoc.monitor import streams
+from sagemaker_byoc.monitor.cells import at, columns, csv_rows, is_special, shapes, trimmed
 from sagemaker_byoc.monitor.hooks import Preprocess
 from sagemaker_byoc.monitor.layout import Block, Layout, joined
 from sagemaker_byoc.monitor.payloads import Row, UnreadableError, paired, rows
@@ -19,10 +21,25 @@ from sagemaker_byoc.monitor.streams import READ_BYTES, Opener, Unread, Window, l
 
 ROWS = 8192
 """Of a block."""
+_MATCHED_AT_ONCE = 512
 _PARSED_AT_ONCE = 32
 """Lines. Of more, the garbage collector looks at the objects again and again (measured)."""
 _BLOCK_BYTES = 8 << 20
+_CELLS = r'"([^"\\\n]*)(?:\\r)?(?:\\n)?"'
+_HABITUAL = re.compile(
+    r'^\{"captureData":\{"endpointInput":\{"observedContentType":"[^"\\\n]*","mode":"INPUT",'
+    rf'"data":{_CELLS},"encoding":"CSV"\}},'
+    r'"endpointOutput":\{"observedContentType":"[^"\\\n]*","mode":"OUTPUT",'
+    rf'"data":{_CELLS},"encoding":"CSV"\}}\}},'
+    r'"eventMetadata":\{[^{}\\\n]*"inferenceTime":"([^"\\\n]*)"\},"eventVersion":"0"\}\r?$',
+    re.MULTILINE,
+)
+"""A line as SageMaker and this project write it, CSV both ways and nothing escaped in it."""
 _SCAN = json.JSONDecoder().raw_decode
+
+
+Origin = tuple[str, int]
+"""File and line."""
 
 
 class CaptureReader:
@@ -42,7 +59,7 @@ class CaptureReader:
         self._inputs: list[str | None] = []
         self._outputs: list[str | None] = []
         """Bodies that are CSV, record by record."""
-        self._origins: list[tuple[str, int]] = []
+        self._origins: list[Origin] = []
         self._named: list[dict[str, str]] = []
         self._waiting_bytes = 0
 
@@ -55,45 +72,69 @@ class CaptureReader:
         yield from self._flush()
 
     def _file(self, name: str, stream: BinaryIO) -> Iterator[Block]:
-        some: list[tuple[int, bytes]] = []
+        some: list[bytes] = []
+        numbers: list[int] = []
         size = 0
         for number, line in enumerate(lines(stream), start=1):
             if line is None:
                 self.unread.add(f"longer than {streams.LONGEST_LINE >> 20} MiB", f"{name}:{number}")
             elif line and not line.isspace():
-                some.append((number, line))
+                some.append(line)
+                numbers.append(number)
                 size += len(line)
-                if len(some) >= _PARSED_AT_ONCE or size >= READ_BYTES:
-                    self._take_some(name, some)
+                if len(some) >= _MATCHED_AT_ONCE or size >= READ_BYTES:
+                    self._take_some(some, [(name, number) for number in numbers])
                     self._waiting_bytes += size
-                    some, size = [], 0
+                    some, numbers, size = [], [], 0
                     if self._waiting_bytes >= _BLOCK_BYTES or len(self._inputs) >= ROWS:
                         yield from self._flush()
-        self._take_some(name, some)
+        self._take_some(some, [(name, number) for number in numbers])
         self._waiting_bytes += size
 
-    def _take_some(self, name: str, some: list[tuple[int, bytes]]) -> None:
-        """Parsed as one JSON array, which takes half the time, unless a line is not as it should be
-        or more is asked than to read it."""
+    def _take_some(self, some: list[bytes], origins: list[Origin]) -> None:
+        """All at once if each looks as most do, else some dozen at once, else one by one."""
         self.unread.lines += len(some)
-        documents = None
-        if self._window is None and self._preprocess is None:
-            documents = _parsed([line for _, line in some])
-        if documents is None:
-            for number, line in some:
-                self._attempt(line, (name, number))
+        if self._preprocess is None and self._match(some, origins):
             return
-        for (number, line), document in zip(some, documents, strict=True):
-            if not self._take_plain(document, (name, number)):
-                self._attempt(line, (name, number))
+        for start in range(0, len(some), _PARSED_AT_ONCE):
+            part = some[start : start + _PARSED_AT_ONCE]
+            documents = None
+            if self._window is None and self._preprocess is None:
+                documents = _parsed(part)
+            for place, line in enumerate(part):
+                origin = origins[start + place]
+                if documents is None or not self._take_plain(documents[place], origin):
+                    self._attempt(line, origin)
 
-    def _attempt(self, line: bytes, origin: tuple[str, int]) -> None:
+    def _match(self, some: list[bytes], origins: list[Origin]) -> bool:
+        """One regular expression over all lines is five times as fast as parsing their JSON."""
+        try:
+            found = _HABITUAL.findall(b"\n".join(some).decode())
+        except UnicodeDecodeError:
+            return False
+        if not found or len(found) != len(some):
+            return False
+        inputs, outputs, times = zip(*found, strict=True)
+        window = self._window
+        if window is None:
+            self._inputs += inputs
+            self._outputs += outputs
+            self._origins += origins
+            return True
+        for text, said, time, origin in zip(inputs, outputs, times, origins, strict=True):
+            if window.has(time):
+                self._inputs.append(text)
+                self._outputs.append(said)
+                self._origins.append(origin)
+        return True
+
+    def _attempt(self, line: bytes, origin: Origin) -> None:
         try:
             self._line(line, origin)
         except (CaptureError, UnreadableError, ValueError, RecursionError) as error:
             self.unread.add(_reason(error), f"{origin[0]}:{origin[1]}")
 
-    def _line(self, line: bytes, origin: tuple[str, int]) -> None:
+    def _line(self, line: bytes, origin: Origin) -> None:
         text = line.decode()
         document, end = _SCAN(text)
         if end != len(text) and not text[end:].isspace():
@@ -103,7 +144,7 @@ class CaptureReader:
         if self._preprocess is not None or not self._take_plain(document, origin):
             self._take(text)
 
-    def _take_plain(self, document: Any, origin: tuple[str, int]) -> bool:
+    def _take_plain(self, document: Any, origin: Origin) -> bool:
         """Whether each direction that there is is CSV, to be looked at with thousands of others."""
         try:
             data = document["captureData"]
@@ -152,8 +193,8 @@ class CaptureReader:
             groups[True, True] = [*range(len(self._inputs))]
         for (has_inputs, has_outputs), places in groups.items():
             yield from self._csv_blocks(
-                _texts(self._inputs, places) if has_inputs else None,
-                _texts(self._outputs, places) if has_outputs else None,
+                trimmed(self._inputs, places) if has_inputs else None,
+                trimmed(self._outputs, places) if has_outputs else None,
                 places,
             )
         if self._named:
@@ -171,22 +212,22 @@ class CaptureReader:
         """Rows of one shape at once; bodies with quotes or several rows go one by one."""
         sides = [texts for texts in (inputs, outputs) if texts is not None]
         places = [*range(len(origins))]
-        if any(_is_special("".join(texts)) for texts in sides):
-            special = {n for texts in sides for n, text in enumerate(texts) if _is_special(text)}
+        if any(is_special("".join(texts)) for texts in sides):
+            special = {n for texts in sides for n, text in enumerate(texts) if is_special(text)}
             for n in sorted(special):
-                self._take_one(_at(inputs, n), _at(outputs, n), self._origins[origins[n]])
+                self._take_one(at(inputs, n), at(outputs, n), self._origins[origins[n]])
             places = [n for n in places if n not in special]
-        for (wide, high), found in _shapes(inputs, outputs, places).items():
+        for (wide, high), found in shapes(inputs, outputs, places).items():
             fit = self.layout.order(wide, high)
             if fit is None:
                 self.layout.misfit(wide, high, len(found))
                 continue
-            before, after = _columns(inputs, found, wide), _columns(outputs, found, high)
+            before, after = columns(inputs, found, wide), columns(outputs, found, high)
             yield Block(fit[0], joined(before, after, fit[1]))
 
-    def _take_one(self, text: str | None, said: str | None, origin: tuple[str, int]) -> None:
+    def _take_one(self, text: str | None, said: str | None, origin: Origin) -> None:
         try:
-            self._take_rows(_csv_rows(text), _csv_rows(said))
+            self._take_rows(csv_rows(text), csv_rows(said))
         except UnreadableError as error:
             self.unread.add(str(error), f"{origin[0]}:{origin[1]}")
 
@@ -206,56 +247,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8"
     return str(error) if isinstance(error, UnreadableError) else "no JSON, or cut off"
-
-
-def _texts(pending: list[str | None], places: list[int]) -> list[str]:
-    """Without the line end that most bodies have."""
-    return [(pending[place] or "").rstrip("\r\n") for place in places]
-
-
-def _is_special(text: str) -> bool:
-    return '"' in text or "\n" in text or "\r" in text
-
-
-def _csv_rows(text: str | None) -> list[Row]:
-    return [] if text is None else rows(Payload("", text, Encoding.CSV))
-
-
-def _shapes(
-    inputs: list[str] | None, outputs: list[str] | None, places: list[int]
-) -> dict[tuple[int, int], list[int]]:
-    """Where the rows of each shape are: cells in, cells out."""
-    wide = _widths(inputs, places)
-    high = _widths(outputs, places)
-    if len(set(wide)) == len(set(high)) == 1:
-        return {(wide[0], high[0]): places}
-    found: dict[tuple[int, int], list[int]] = {}
-    for place, shape in zip(places, zip(wide, high, strict=True), strict=True):
-        found.setdefault(shape, []).append(place)
-    return found
-
-
-def _widths(texts: list[str] | None, places: list[int]) -> list[int]:
-    if texts is None:
-        return [0] * len(places)
-    some = texts if len(places) == len(texts) else [texts[place] for place in places]
-    return [text.count(",") + 1 for text in some]
-
-
-def _at(texts: list[str] | None, place: int) -> str | None:
-    return None if texts is None else texts[place]
-
-
-def _columns(texts: list[str] | None, places: list[int], width: int) -> list[list[str]]:
-    """Cells by column, without the blanks around them."""
-    if texts is None:
-        return []
-    whole = len(places) == len(texts)
-    text = ",".join(texts if whole else [texts[place] for place in places])
-    cells = text.split(",")
-    if " " in text or "\t" in text:
-        cells = [cell.strip() for cell in cells]
-    return [cells[place::width] for place in range(width)]
 
 
 def _time(document: Any) -> object:

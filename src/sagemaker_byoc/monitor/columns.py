@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from zlib import crc32
 
 import numpy as np
 
@@ -87,16 +87,24 @@ class Categories:
     """The smallest hashes of the values, once there are too many to count."""
 
     def add(self, cells: Sequence[str]) -> None:
-        found = Counter(cells)
-        if self.hashes is None:
-            for value, count in found.items():
-                self.counts[self._category(value)] += count
-            if self.known or len(self.counts) <= MOST_CATEGORIES:
-                return
+        if self.hashes is not None:
+            self._hash(cells)
+            return
+        for value, count in Counter(cells).items():
+            self.counts[self._category(value)] += count
+        if not self.known and len(self.counts) > MOST_CATEGORIES:
             self.hashes = []
-            found, self.counts = self.counts, Counter()
-        smallest = {zlib.crc32(value[:LONGEST_CATEGORY].encode()) for value in found}
-        self.hashes = sorted(smallest.union(self.hashes))[:_SMALLEST_HASHES]
+            self._hash(self.counts)
+            self.counts = Counter()
+
+    def _hash(self, cells: Iterable[str]) -> None:
+        """Once there are enough, few of the others are small enough to be looked at again."""
+        kept = self.hashes or []
+        limit = kept[-1] if len(kept) == _SMALLEST_HASHES else 1 << 32
+        found = {crc32(cell[:LONGEST_CATEGORY].encode()) for cell in cells}
+        smaller = {each for each in found if each < limit}
+        if smaller:
+            self.hashes = sorted(smaller.union(kept))[:_SMALLEST_HASHES]
 
     def _category(self, value: str) -> str:
         value = value[:LONGEST_CATEGORY]
@@ -181,7 +189,7 @@ class Column:
         rest = data.translate(None, _PLAIN)
         if rest.strip(b"eE+") or data[:1] == b"." or data[-1:] == b".":
             return False
-        if any(odd in data for odd in _ODD_POINTS):
+        if data.count(b",") >= len(cells) or any(odd in data for odd in _ODD_POINTS):
             return False
         try:
             values: Values = np.fromstring(text, sep=",")

@@ -117,7 +117,7 @@ def parse(found: Mapping[str, Any], where: str) -> Constraints:
     try:
         config = _config(found.get("monitoring_config") or {}, Config())
         features = [_constraint(each, config) for each in found.get("features") or ()]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{where} is no constraints.json: {type(error).__name__} {error}",
             cure="Keep to the keys and values of the file that `byoc monitor baseline` wrote",

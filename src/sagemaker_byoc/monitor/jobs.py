@@ -151,6 +151,11 @@ def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unre
     if form is Format.CAPTURE:
         preprocess = hooks.preprocessor(data.preprocess) if data.preprocess else None
         reader = CaptureReader(layout, window=data.window, preprocess=preprocess)
+    elif data.preprocess:
+        raise RequestError(
+            f"{data.place} holds {form}, and a preprocess_handler takes captured records",
+            cure="Leave the script out, or give captures",
+        )
     else:
         reader = TableReader(form, layout)
     blocks: Iterator[Block] = reader.blocks(files, places.open)

@@ -149,12 +149,15 @@ def _card(feature: Mapping[str, Any], profile: Profile, baseline: Statistics | N
 
 def _power(why: Mapping[str, Any]) -> str:
     texts = (line for each in why["power"] for line in power_words(each))
-    told = _paragraphs(texts)
+    told = paragraphs(texts)
     return f"<h2>What these tests can see</h2>{told}" if told else ""
 
 
-def _paragraphs(texts: Iterable[str]) -> str:
-    return "".join(f"<p>{escape(text)}</p>" for text in texts if text)
+def paragraphs(lines: Iterable[str]) -> str:
+    """What is indented for a terminal is soft here."""
+    return "".join(
+        _soft(line) if line.startswith(" ") else f"<p>{escape(line)}</p>" for line in lines if line
+    )
 
 
 def _count(number: int, noun: str) -> str:

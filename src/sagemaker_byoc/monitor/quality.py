@@ -61,7 +61,7 @@ def run(
     limits = _limits(baseline, wanted.problem)
     violations = check(judged, limits)
     why = _explanation(judged, gathered, limits, violations)
-    body = "".join(f"<p>{escape(line)}</p>" for line in words(why)[1:] if line)
+    body = page.paragraphs(words(why)) + _table(why)
     head = f"<h1>What the monitor saw of the model</h1>{page.verdict([*why_violations(why)])}"
     places.write(
         output,
@@ -70,7 +70,7 @@ def run(
             CONSTRAINTS: json_bytes(suggest(judged, wanted.problem)),
             VIOLATIONS: json_bytes({"violations": [*violations]}),
             EXPLANATION: json_bytes(why),
-            page.FILE: page.whole("Monitor: model quality", head + body + _table(why)).encode(),
+            page.FILE: page.whole("Monitor: model quality", head + body).encode(),
         },
     )
     return Outcome(judged, violations, why)

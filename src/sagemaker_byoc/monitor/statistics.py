@@ -162,7 +162,7 @@ def parse(found: Mapping[str, Any], where: str) -> Statistics:
             features={each.name: each for each in features},
             outputs=str(dataset.get("output_columns_position") or ""),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{where} is no statistics.json: {type(error).__name__} {error}",
             cure="Give the file that `byoc monitor baseline` wrote",

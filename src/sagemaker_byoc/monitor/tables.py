@@ -23,6 +23,8 @@ from sagemaker_byoc.monitor.streams import Opener, Unread, lines
 
 _LOOKED_AT = 20
 """Lines, to tell what a file holds."""
+_LONGEST_ROW = 1 << 20
+"""Characters of a row that goes over several lines."""
 
 
 class Format(StrEnum):
@@ -102,22 +104,33 @@ class TableReader:
 
     def _texts(self, name: str, stream: BinaryIO) -> Iterator[str]:
         """Rows as text; a quoted cell may hold line ends."""
-        open_row = ""
+        parts: list[str] = []
+        size = quotes = 0
         for number, line in enumerate(lines(stream), start=1):
             try:
-                text = open_row + (line or b"").decode("utf-8-sig" if number == 1 else "utf-8")
+                text = (line or b"").decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
+                self.unread.lines += 1
                 self.unread.add("not UTF-8", f"{name}:{number}")
                 continue
-            if text.count('"') % 2 and len(text) < 1 << 20:
-                open_row = text + "\n"
+            parts.append(text.rstrip("\r"))
+            size += len(text)
+            quotes += text.count('"')
+            if quotes % 2 and size < _LONGEST_ROW:
                 continue
-            open_row = ""
-            text = text.rstrip("\r")
-            if text.strip():
+            if quotes % 2:
+                raise DataError(
+                    f"{name}: a quote is not closed within {_LONGEST_ROW >> 10} KiB before line "
+                    f"{number}",
+                    cure="Quote cells as RFC 4180 has it",
+                )
+            row = "\n".join(parts)
+            parts, size, quotes = [], 0, 0
+            if row.strip():
                 self.unread.lines += 1
-                yield text
-        if open_row:
+                yield row
+        if parts:
+            self.unread.lines += 1
             self.unread.add("a quote that is never closed", name)
 
     def _block(self, name: str, names: tuple[str, ...], texts: list[str]) -> Iterator[Block]:

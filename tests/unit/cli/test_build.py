@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
@@ -15,7 +19,7 @@ FAKE = """#!{python}
 import json, os, sys, time
 words = sys.argv[1:]
 with open({log!r}, "a") as log:
-    log.write(json.dumps([words, os.environ.get("DOCKER_BUILDKIT")]) + "\\n")
+    log.write(json.dumps([words, os.environ.get("DOCKER_BUILDKIT"), os.getpid()]) + "\\n")
 if words == ["--version"]:
     print("Docker version 20.10.24, build 1")
 elif words[0] == "version":
@@ -79,7 +83,7 @@ def test_what_the_builder_is_told(docker, project, capfd):
     calls = docker()
     assert main(["build", "train"]) == 0
     out, err = capfd.readouterr()
-    words, buildkit = build_of(calls())
+    words, buildkit, _ = build_of(calls())
     tag, latest = after(words, "--tag")
     assert (out, latest, buildkit) == (f"{tag}\n", "mine-train:latest", "1")
     assert tag.startswith("mine-train:")
@@ -101,7 +105,7 @@ def test_flags_win(docker, project, capfd):
     assert found["image"] == "host:5000/other:1"
     assert found["tags"] == ["host:5000/other:1"]
     assert found["id"] == "sha256:" + "1" * 64
-    told, buildkit = build_of(calls())
+    told, buildkit, _ = build_of(calls())
     assert after(told, "--build-arg") == ["TORCH=cuda", "VERSION=1.10"]
     assert "a=b" in after(told, "--label")
     assert {"--no-cache", "--pull"} <= set(told)
@@ -135,6 +139,24 @@ def test_a_build_that_takes_too_long_is_ended(docker, project, capfd):
     out, err = capfd.readouterr()
     assert out == ""
     assert "error[TIME_LIMIT]" in err
+
+
+def test_ctrl_c_ends_the_builder_and_is_130(docker, project):
+    """Nobody waits for the rest of it."""
+    calls = docker(sleep=60)
+    command = [sys.executable, "-m", "sagemaker_byoc.cli", "build", "train"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as byoc:
+        assert any(b"* building" in line for line in byoc.stderr)
+        log, deadline = project.parent / "log", time.monotonic() + 30
+        while '["build"' not in log.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        byoc.send_signal(signal.SIGINT)
+        out, err = byoc.communicate(timeout=30)
+    assert (byoc.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        os.kill(build_of(calls())[2], 0)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ def image(tmp_path):
         (["xy", "--registry", "h:1", "--lifecycle", "2"], "--lifecycle is for ECR"),
         (["xy", "--registry", "h:1", "--immutable"], "--immutable/--mutable is for ECR"),
         (["xy", "--registry", "123456789012.dkr.ecr.eu-west-1.amazonaws.com"], "is ECR"),
+        (["h.example/xy:1", "--region", "eu-west-1"], "is named for h.example"),
         (["xy", "--imutable"], "unrecognized arguments"),
         (["xy", "--tag"], "expected one argument"),
     ],
@@ -128,6 +129,13 @@ def test_the_plan_of_an_image_that_is_called_after_ecr(capfd):
         "--region cn-north-1" in step and "--registry-id 123456789012" in step for step in steps
     )
     assert f"PUT https://{name.replace('/', '/v2/', 1).replace(':v1', '/manifests/v1')}" in steps
+
+
+def test_a_name_in_the_local_region_is_one_in_ecr(capfd, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:8321")
+    name = "127.0.0.1:8321/team/model:v1"
+    assert main(["push", name, "--dry-run", "--region", "eu-west-1"]) == 0
+    assert "/v2/team/model/manifests/v1" in capfd.readouterr().out
 
 
 def test_the_plan_from_another_accounts_registry(capfd):

@@ -245,6 +245,40 @@ def test_documents_carry_their_schema(capsys):
     assert json.loads(capsys.readouterr().out) == {"schema": 1, "a": 1}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["build", "train", "prog", "--tag", "x"],
+        ["build", "train", "--tag", "x", "prog"],
+        ["build", "--tag", "x", "train", "prog"],
+        ["train", "--engine", "process", "prog"],
+        ["serve", "--model", "m", "prog"],
+    ],
+)
+def test_a_program_may_stand_before_or_after_flags(words):
+    assert ROOT.parse_args(words).program == Path("prog")
+
+
+def test_one_program_too_many(capsys):
+    with pytest.raises(SystemExit):
+        ROOT.parse_args(["build", "train", "--tag", "x", "one", "two"])
+    assert "unrecognized arguments: two" in capsys.readouterr().err
+
+
 def test_no_flag_is_abbreviated():
     assert all(at.allow_abbrev is False for _, at in leaves(ROOT))
     assert isinstance(ROOT, Parser)
+
+
+def test_a_command_does_not_pay_for_the_others():
+    """A shell that asks for the version, or for completion, waits for no region to be imported."""
+    words = (
+        "import sys; from sagemaker_byoc.cli.main import main; main(['--version']);"
+        "print(*[name for name in sys.modules if name.startswith('sagemaker_byoc.')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", words], capture_output=True, text=True, check=True, timeout=60
+    )
+    found = done.stdout.splitlines()[-1].split()
+    rooms = {name.split(".")[1] for name in found}
+    assert rooms == {"cli", "contract"}

@@ -159,6 +159,46 @@ def test_a_layout_in_a_packed_tar(send, layout, served, tmp_path):
     assert served.manifest("mine", "1")["mediaType"] == model.DOCKER_MANIFEST
 
 
+def test_what_newer_engines_save(send, served, tmp_path):
+    """Packed blobs beside plain ones, a layer that comes twice as a link."""
+    packed = gzip.compress(BASE, mtime=0)
+    config = json.dumps(document(BASE, CODE, CODE)).encode()
+    path = tmp_path / "new.tar"
+    blob = f"blobs/sha256/{digest_of(packed).partition(':')[2]}"
+    with tarfile.open(path, "w") as tar:
+        made._add(tar, blob, packed)
+        made._add(tar, "two/layer.tar", CODE)
+        link = tarfile.TarInfo("three/layer.tar")
+        link.type, link.linkname = tarfile.SYMTYPE, "../two/layer.tar"
+        tar.addfile(link)
+        made._add(tar, "config.json", config)
+        layers = [blob, "two/layer.tar", "three/layer.tar"]
+        images = [{"Config": "config.json", "RepoTags": None, "Layers": layers}]
+        made._add(tar, "manifest.json", json.dumps(images).encode())
+    send(path)
+    first, second, third = served.manifest("mine", "1")["layers"]
+    assert first["digest"] == digest_of(packed)
+    assert second == third
+    assert gzip.decompress(served.blobs["mine", second["digest"]]) == CODE
+
+
+def test_a_blob_that_lies_elsewhere_counts_as_there(send, saved, served):
+    """ECR and others answer HEAD with a redirect to an address that is signed for GET."""
+    first = send(saved)
+    served.manifests.clear()
+
+    def elsewhere(handler):
+        if handler.command == "HEAD":
+            handler.answer(307, Location="http://127.0.0.1:9/signed")
+            return True
+        return False
+
+    served.faults.append(elsewhere)
+    second = send(saved)
+    assert second.reference == first.reference
+    assert {layer.how for layer in second.layers} == {How.THERE}
+
+
 def test_from_a_registry_past_its_attestations(send, layout, served):
     _serve_layout(served, layout, "there")
     pushed = send(f"docker://{served.host}/there:1")
@@ -198,7 +238,7 @@ def test_zstd_is_refused_with_what_to_do(send, tmp_path):
     path = made.saved(tmp_path / "z.tar", document(BASE), b"\x28\xb5\x2f\xfd" + b"x" * 600)
     with pytest.raises(ImageError, match="zstd") as caught:
         send(path)
-    assert "--dest-compress-format gzip" in caught.value.cure
+    assert "--dest-decompress" in caught.value.cure
 
 
 def test_a_layer_that_is_not_what_the_configuration_says(send, tmp_path, served):

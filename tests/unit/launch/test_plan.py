@@ -64,6 +64,28 @@ def test_a_job_with_everything(make_train):
     assert plan.cost == "1 x ml.m5.large, spot, 30 GB each, for at most 1 h"
 
 
+def test_what_is_shown_to_cost_is_what_is_asked_for(make_train, make_endpoint):
+    """Also where it comes from the API's own members."""
+    more = {
+        "ResourceConfig": {"InstanceCount": 8},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+    }
+    plan = make_train(request={"CreateTrainingJob": more})
+    assert plan.cost == "8 x ml.m5.large, 30 GB each, for at most 1 min"
+    groups = [
+        {"InstanceGroupName": name, "InstanceType": kind, "InstanceCount": count}
+        for name, kind, count in (("cpu", "ml.m5.large", 1), ("gpu", "ml.g5.xlarge", 2))
+    ]
+    request = {"CreateTrainingJob": {"ResourceConfig": {"InstanceGroups": groups}}}
+    plan = make_train(instance_type="", request=request)
+    validate(plan)
+    assert plan.cost.startswith("1 x ml.m5.large and 2 x ml.g5.xlarge, 30 GB each")
+    variant = {"VariantName": "A", "ModelName": "m", "InstanceType": "ml.c5.large",
+               "InitialInstanceCount": 4}  # fmt: skip
+    plan = make_endpoint(request={"CreateEndpointConfig": {"ProductionVariants": [variant]}})
+    assert plan.cost == "4 x ml.c5.large, until it is deleted"
+
+
 def test_the_smallest_job(make_train):
     """Nothing is uploaded; the default bucket is for the model."""
     plan = make_train()

@@ -23,7 +23,8 @@ def program(tmp_path):
 
 
 def build(program, tag="mine:1", **more):
-    return Recording(**{"kind": "train", "program": program, "entry_point": None, "tag": tag, **more})
+    words = {"kind": "train", "program": program, "entry_point": None, "tag": tag}
+    return Recording(**{**words, **more})
 
 
 @pytest.mark.parametrize(

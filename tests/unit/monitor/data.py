@@ -7,6 +7,8 @@ import io
 import json
 from datetime import UTC, datetime
 
+import numpy as np
+
 from sagemaker_byoc.contract.capture import Encoding, Payload, Record
 from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.jobs import Input
@@ -14,6 +16,15 @@ from sagemaker_byoc.monitor.places import Places
 
 TIME = datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
 PLACES = Places()
+
+
+def people(count, seed=0):
+    """Rows of an age, an income, a plan."""
+    random = np.random.default_rng(seed)
+    return [
+        [int(random.integers(20, 60)), round(float(random.normal(3000, 500)), 2), plan]
+        for plan in random.choice(["basic", "pro"], size=count)
+    ]
 
 
 def csv_text(rows):

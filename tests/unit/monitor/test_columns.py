@@ -36,6 +36,9 @@ def column(cells, kind=None):
         (["- 5"], Kind.INTEGRAL),
         (["9" * 400], Kind.STRING),
         (["", ""], Kind.UNKNOWN),
+        (["0,"], Kind.STRING),
+        ([",0", "1"], Kind.STRING),
+        (["1,2", ","], Kind.STRING),
     ],
 )
 def test_kinds(cells, kind):

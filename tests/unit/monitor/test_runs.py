@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
-from tests.unit.monitor.data import Case, captured, csv_text, record
+from tests.unit.monitor.data import Case, captured, people
 
-from sagemaker_byoc.contract.capture import Encoding
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.layout import Outputs
-from sagemaker_byoc.monitor.streams import Window
 
 NAMES = ["age", "income", "plan"]
-
-
-def people(count, seed=0):
-    random = np.random.default_rng(seed)
-    return [
-        [int(random.integers(20, 60)), round(float(random.normal(3000, 500)), 2), plan]
-        for plan in random.choice(["basic", "pro"], size=count)
-    ]
 
 
 @pytest.fixture
@@ -170,75 +159,6 @@ def test_outputs_among_the_columns(tmp_path, outputs):
     assert outcome.profile.columns["score"].moments.mean == 0.5
 
 
-def test_json_by_name(case):
-    lines = [
-        record(json.dumps(dict(zip(NAMES, row, strict=True))), '{"score": 0.5}', kind=Encoding.JSON,
-               out=Encoding.JSON, number=number)
-        for number, row in enumerate(people(500, seed=1))
-    ]  # fmt: skip
-    assert case.checks(b"".join(lines)) == []
-
-
-def test_json_with_another_column_and_without_one(case):
-    lines = [
-        record(json.dumps({"age": row[0], "income": row[1], "colour": "red"}), kind=Encoding.JSON)
-        for row in people(500, seed=1)
-    ]
-    assert case.checks(b"".join(lines)) == [
-        ("Missing columns", "missing_column_check"),
-        ("Extra columns", "extra_column_check"),
-    ]
-
-
-def test_columns_as_lists_in_base64(case):
-    """A Flask app's answer is text/html unless told otherwise; aws/sagemaker-python-sdk#2629."""
-    import base64
-
-    body = dict(zip(NAMES, map(list, zip(*people(500, seed=1), strict=True)), strict=True))
-    text = base64.b64encode(json.dumps(body).encode()).decode()
-    outcome = case.run(record(text, None, kind=Encoding.BASE64))
-    assert outcome.profile.rows == 500
-    assert outcome.findings.violations == []
-
-
-def test_several_rows_in_one_record(case):
-    rows = people(500, seed=1)
-    line = record(csv_text(rows), "\n".join(["0.5"] * 500))
-    assert case.run(line).profile.rows == 500
-    listed = json.dumps({"predictions": [0.5] * 500})
-    instances = json.dumps({"instances": rows})
-    line = record(instances, listed, kind=Encoding.JSON, out=Encoding.JSON)
-    outcome = case.run(line)
-    assert outcome.profile.rows == 500
-    assert outcome.findings.violations == []
-
-
-def test_window(case, tmp_path):
-    early, late = (record("30,3000.5,pro", number=n, time=t) for n, t in enumerate(_times()))
-    window = Window(_times()[0], _times()[1])
-    outcome = case.run(early * 3 + late, window=window)
-    assert outcome.profile.rows == 3
-
-
-def _times():
-    from datetime import timedelta
-
-    from tests.unit.monitor.data import TIME
-
-    return TIME, TIME + timedelta(hours=1)
-
-
-def test_a_csv_instead_of_captures(case):
-    data = csv_text([NAMES, *people(500, seed=1)]).encode()
-    assert case.checks(data, name="live.csv") == []
-    without = csv_text(people(500, seed=1)).encode()
-    assert case.checks(without, name="live.csv") == []
-    assert case.checks(csv_text([["a"], *[[1]] * 9]).encode(), name="live.csv") == [
-        ("Missing columns", "missing_column_check"),
-        ("Extra columns", "extra_column_check"),
-    ]
-
-
 @pytest.mark.parametrize("key", ["monitoringConfigOverrides", "monitoring_config_overrides"])
 def test_overrides_of_one_feature(case, key):
     case.edit(lambda found: found["features"][0].update({key: {"datatype_check_threshold": 0.9}}))
@@ -270,37 +190,6 @@ def test_constraints_that_are_none(case, config, told):
     case.edit(lambda found: found["monitoring_config"].update(config))
     with pytest.raises(DataError, match=told):
         case.run(captured(people(5)))
-
-
-def test_aws_own_sample_file_is_read(case):
-    """tests/data/monitor/constraints.json of the SageMaker SDK: other spellings, older keys."""
-    feature = {
-        "name": "message",
-        "inferred_type": "String",
-        "completeness": 1.0,
-        "string_constraints": {
-            "domains": ["known"],
-            "monitoring_config_overrides": {
-                "evaluate_constraints": "Enabled",
-                "emit_metrics": "Enabled",
-            },
-        },
-    }
-    config = {
-        "evaluate_constraints": "Enabled",
-        "emit_metrics": "Enabled",
-        "distribution_constraints": {
-            "enable_comparisons": True,
-            "min_domain_mass": 1.0,
-            "comparison_threshold": 1.0,
-        },
-    }
-    document = {"version": 0.0, "features": [feature], "monitoring_config": config}
-    (case.folder / "baseline" / "constraints.json").write_text(json.dumps(document))
-    assert case.checks(captured([["known"]] * 5), outputs=Outputs.NONE) == []
-    assert case.checks(captured([["other"]] * 5), outputs=Outputs.NONE) == [
-        ("message", "categorical_values_check")
-    ]
 
 
 def test_no_baseline(case, tmp_path):

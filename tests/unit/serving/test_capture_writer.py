@@ -172,7 +172,7 @@ def test_full_disk_pauses_and_goes_on(begin, tmp_path, capfd):
 
 def test_disk_that_fails(begin, tmp_path, monkeypatch, capfd):
     """ENOSPC in the middle of a record: no half line, a pause, then a new try."""
-    real, left = os.write, [300]
+    real, left = os.write, [400]
 
     def write(descriptor, data):
         if threading.current_thread().name != "capture" or descriptor < 3:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
@@ -19,6 +19,7 @@ import torch
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.runs import RunRecord
 from sagemaker_byoc.training.library.track import mlflow as sink
+from sagemaker_byoc.training.library.track.provenance import code_commit
 from sagemaker_byoc.training.library.track.track import Track
 
 
@@ -116,6 +117,25 @@ def test_four_sinks(folder, tmp_path, monkeypatch):
     assert run.artifacts[0].size == 7
 
 
+def test_code(tmp_path):
+    """The commit of a folder, whether it was changed, and where it is from, without the token."""
+
+    def git(*words):
+        subprocess.run(["git", "-C", tmp_path, *words], check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "train.py").write_text("pass")
+    git("add", "train.py")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "first")
+    git("remote", "add", "origin", "https://me:token@example.com/team/code.git")
+    commit, repository = code_commit({}, tmp_path)
+    assert len(commit) == 40
+    assert repository == "https://example.com/team/code.git"
+    (tmp_path / "train.py").write_text("...")
+    assert code_commit({}, tmp_path)[0] == f"{commit}-dirty"
+    assert code_commit({"BYOC_CODE_COMMIT": "c0ffee"}, tmp_path) == ("c0ffee", "")
+
+
 def test_a_server_that_fails_at_first(folder, monkeypatch, capsys):
     """Tried again until it answers, and said once."""
     with mlflow(monkeypatch, failing=2) as server:
@@ -156,6 +176,34 @@ def test_what_is_not_finite_is_spelt_as_mlflow_reads_it(folder, monkeypatch):
                 track.log(step, {"loss": loss})
         found = [value for name, _, value in server.points() if name == "loss"]
     assert found == ["NaN", "Infinity", "-Infinity"]
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", b"nonsense\r\n"]
+)
+def test_what_is_no_mlflow_server(folder, monkeypatch, capsys, answer):
+    """Said in one line; no traceback of a thread, and the training ends as it should."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.getsockname()[1]}")
+
+        def answers():
+            with suppress(OSError):  # closed below
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=answers)
+        thread.start()
+        track = Track(every=1, stream=io.StringIO())
+        track.log(1, {"loss": 1.0})
+        track.close(seconds=0.3)
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    said = capsys.readouterr().err
+    assert "MLflow did not get" in said
+    assert "Traceback" not in said
 
 
 @pytest.fixture
@@ -249,6 +297,18 @@ def test_sigterm(folder, monkeypatch):
         assert len([one for one in server.points() if one[0] == "loss"]) == 50
         assert server.asked[-1][1]["status"] == "KILLED"
     assert RunRecord.read(folder / "run.json").status == "Stopped"
+
+
+@pytest.mark.slow
+def test_sigterm_within_a_print(folder):
+    """A program that does nothing but print has no moment in which another print may begin."""
+    program = PROGRAM.replace("time.sleep(600)", "while True: print('x' * 9000, flush=True)")
+    process = started(program, None)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (-signal.SIGTERM, "")
+    assert RunRecord.read(folder / "run.json").status == "Stopped"
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 50
 
 
 @pytest.mark.slow

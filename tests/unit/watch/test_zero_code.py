@@ -118,8 +118,9 @@ def test_killed(container):  # noqa: F811
     container.text(text, sagemaker_byoc_watch='{"save_interval": 1}')
     running = container.start()
     file = container.tree.output_data / "watch" / "findings.jsonl"
-    wait_until(lambda: file.exists() and running.out(), "a finding")
-    os.kill(int(running.out().split()[0]), signal.SIGKILL)
+    wait_until(lambda: file.exists() and " step" in running.out(), "a finding")
+    [line, *_] = [line for line in running.out().splitlines() if " step" in line]
+    os.kill(int(line.split()[0]), signal.SIGKILL)
     running.result()
     assert findings(container)
 

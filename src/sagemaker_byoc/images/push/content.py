@@ -17,8 +17,8 @@ from sagemaker_byoc.images.sources.documents import Descriptor, Index, Manifest
 
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 _ZSTD_CURE = (
-    "Build it with gzip layers (compression=gzip), or: skopeo copy --dest-compress-format gzip"
-    " --dest-force-compress-format docker://SOURCE oci:DIR, and push oci:DIR"
+    "Build it with gzip layers (compression=gzip,force-compression=true), or: skopeo copy"
+    " --dest-decompress SOURCE dir:PLAIN && skopeo copy dir:PLAIN oci:PACKED, and push oci:PACKED"
 )
 
 
@@ -54,14 +54,20 @@ class Content:
     name: str
     known_config: str = ""
     """The configuration's digest, where it is known without loading."""
-    known_platform: str = ""
     load_: Callable[[], Loaded]
+    is_cheap: bool = True
+    """To load: its documents are read and no layers."""
     _loaded: Loaded | None = None
 
     def load(self) -> Loaded:
         if self._loaded is None:
             self._loaded = self.load_()
         return self._loaded
+
+    def check(self, platform: str) -> None:
+        """As far as it costs little. Raises ImageError for what SageMaker would refuse."""
+        if self.is_cheap:
+            with_diff_ids(self.load(), platform, self.name)
 
     @property
     def config_digest(self) -> str:

@@ -26,7 +26,7 @@ RECIPE = f"gzip-{LEVEL}-1"
 BLOCK = 2**19
 _WINDOW = 2**15
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
-_AHEAD = 2 * (os.cpu_count() or 1) + 2
+_AHEAD = (os.cpu_count() or 1) + 4
 """Blocks that wait, packed or not: what bounds the memory."""
 
 

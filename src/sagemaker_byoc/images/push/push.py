@@ -210,6 +210,7 @@ class _Sender:
                 return tuple(future.result() for future in futures)
             except BaseException:
                 self.patience.stop()
+                self.registry.abort()
                 senders.shutdown(wait=False, cancel_futures=True)
                 raise
 

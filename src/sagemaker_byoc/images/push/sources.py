@@ -88,7 +88,8 @@ def _of_engine(name: str, platform: str, stack: ExitStack, note: Callable[[str],
         archive: Archive = tar_archive(name, whole)
         return archive.load(platform)
 
-    return Content(name=name, known_config=f"sha256:{image_id}" if is_config else "", load_=load)
+    known = f"sha256:{image_id}" if is_config else ""
+    return Content(name=name, known_config=known, load_=load, is_cheap=False)
 
 
 def _of_registry(name: str, platform: str, log_in: FindLogin, patience: Patience) -> Content:

@@ -80,7 +80,7 @@ class Maker:
     def _portion(self, records: list[Traffic]) -> Batch:
         lines = b"".join(map(self._line, records))
         size = sum(record.size for record in records)
-        return Batch(self._time, len(records), size, lines)
+        return Batch(_moment(records[0]), len(records), size, lines)
 
     def _line(self, record: Traffic) -> bytes:
         self._begin(record)
@@ -104,14 +104,13 @@ class Maker:
         attributes = (record.custom_attributes,) if record.custom_attributes else ()
         tail = line_tail(self._ids.next(), self._moment, record.inference_id, attributes)
         exchange = Exchange([both[mode] for mode in self._modes], tail, self._types)
-        return Batch(self._time, 1, record.size, exchange=exchange)
+        return Batch(_moment(record), 1, record.size, exchange=exchange)
 
     def _begin(self, record: Traffic) -> None:
         second = int(record.time)
         if second != self._second:
             self._second = second
-            self._time = datetime.fromtimestamp(record.time, UTC)
-            self._moment = moment_of(self._time)
+            self._moment = moment_of(_moment(record))
         pair = (record.request_type, record.response_type)
         if pair not in self._pairs:
             if len(self._pairs) < CACHED:
@@ -126,6 +125,10 @@ class Maker:
                 self._known.add(key)
                 if is_opaque(self._settings, key[1]):
                     log.say(useless(*key))
+
+
+def _moment(record: Traffic) -> datetime:
+    return datetime.fromtimestamp(record.time, UTC)
 
 
 def _data(body: Body) -> bytes:

@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
@@ -109,8 +109,8 @@ class Writer:
                 self._look()
 
     def _take_all(self, records: Sequence[Traffic]) -> None:
-        """With a rest after each portion: the event loop may wait for the interpreter, and does not
-        get it from a thread that only lets go for an instant."""
+        """With a rest after each portion, as after each piece of a large record: the event loop may
+        wait for the interpreter, and does not get it from a thread that lets go for an instant."""
         if self._looked == 0.0:
             self._look()
         done = 0
@@ -212,12 +212,18 @@ class Writer:
             )
 
 
+def _rested(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        time.sleep(REST)
+
+
 def _append_exchange(file: OpenFile, exchange: Exchange) -> None:
     """A body that turns out not to be text is written as base64 instead."""
     text = _BOTH
     while True:
         try:
-            file.append(exchange.pieces(text))
+            file.append(_rested(exchange.pieces(text)))
         except NotTextError as error:
             text -= {error.mode}
         else:

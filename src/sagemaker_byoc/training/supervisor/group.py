@@ -32,6 +32,7 @@ from sagemaker_byoc.training.supervisor.settings import (
     DNS_SECONDS,
     HANG_SECONDS,
     LOST_SECONDS,
+    PET_RENDEZVOUS,
 )
 from sagemaker_byoc.training.supervisor.spoke import Spoke
 
@@ -149,6 +150,10 @@ class Group:
 
     def _say(self, launch: Launch, counts: Sequence[int], network: Network) -> None:
         say = self._course.writer.say
+        rendezvous = self._course.plan.settings.environ.get(PET_RENDEZVOUS)
+        if rendezvous and launch.torchrun is not None:
+            say(f"{launch.processes} started by torchrun on this host; others meet at {rendezvous}")
+            return
         how = "started by torchrun" if launch.torchrun is not None else "ranks"
         say(
             f"{sum(counts) or launch.processes} {how} over {len(launch.hosts)} host(s), "

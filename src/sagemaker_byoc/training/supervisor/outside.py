@@ -14,10 +14,10 @@ from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.training.supervisor.settings import PET_RENDEZVOUS
 
 NODES = "PET_NNODES"
 NODE_RANK = "PET_NODE_RANK"
-RENDEZVOUS = "PET_RDZV_ENDPOINT"
 RANK, WORLD_SIZE, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
 MASTER_ADDR, MASTER_PORT = "MASTER_ADDR", "MASTER_PORT"
 MOST_HOSTS = 10_000
@@ -64,7 +64,7 @@ def counts_pods(environ: Mapping[str, str]) -> bool:
 
 def rendezvous_is_outside(environ: Mapping[str, str]) -> bool:
     """Whether torchrun is to find the hosts, whose number may change."""
-    return bool(environ.get(RENDEZVOUS)) or ":" in environ.get(NODES, "")
+    return bool(environ.get(PET_RENDEZVOUS)) or ":" in environ.get(NODES, "")
 
 
 def master_variables(job: Job, environ: Mapping[str, str]) -> dict[str, str]:

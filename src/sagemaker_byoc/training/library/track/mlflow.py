@@ -9,14 +9,17 @@ its answer was lost, is stored once.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import math
+import re
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPException
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
@@ -26,7 +29,7 @@ from sagemaker_byoc.training.library.track.sink import Row
 URI = "MLFLOW_TRACKING_URI"
 BATCH = 1000
 PARAMETERS_IN_BATCH = 100
-VALUE_LENGTH = 6000
+KEY_LENGTH, VALUE_LENGTH = 250, 6000
 WAITING = 200_000
 """Values that wait at most; then the oldest go, which metrics.jsonl still has."""
 REQUEST_SECONDS = 10.0
@@ -107,17 +110,27 @@ class MlflowSink:
             self._send_waiting()
             self._end()
         except (Refused, TimeoutError) as error:
-            self._say(f"MLflow at {self._address}: {error}")
-            with self._lock:
-                self._is_dead = True
+            self._give_up(str(error))
+        except (LookupError, TypeError) as error:
+            self._give_up(f"answers as no MLflow does: {error!r}")
+
+    def _give_up(self, why: str) -> None:
+        self._say(f"MLflow at {self._address}: {why}")
+        with self._lock:
+            self._is_dead = True
 
     def _begin(self) -> None:
         if self._run is None:
             self._run = self._create(self._experiment_id())
         for start in range(0, len(self._parameters), PARAMETERS_IN_BATCH):
             part = self._parameters[start : start + PARAMETERS_IN_BATCH]
-            shown: list[Json] = [{"key": key, "value": value[:VALUE_LENGTH]} for key, value in part]
-            self._post("runs/log-batch", {"run_id": self._run, "params": shown})
+            shown: list[Json] = [
+                {"key": _key(key), "value": value[:VALUE_LENGTH]} for key, value in part
+            ]
+            try:
+                self._post("runs/log-batch", {"run_id": self._run, "params": shown})
+            except Refused as error:  # a run that goes on (MLFLOW_RUN_ID) may have others
+                self._say(f"MLflow at {self._address} did not take parameters: {error}")
 
     def _experiment_id(self) -> str:
         name = urllib.request.quote(self._experiment)  # type: ignore[attr-defined]
@@ -197,7 +210,7 @@ class MlflowSink:
         while True:
             try:
                 return self._ask(path, data)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, HTTPException) as error:
                 if not is_said:
                     self._say(f"MLflow at {self._address} does not answer, trying again: {error}")
                 is_said = True
@@ -226,11 +239,17 @@ def _metric(name: str, value: float, row: Row) -> dict[str, Json]:
     """What is not finite goes as text, spelt as protobuf reads it: by another spelling the server
     silently loses the rest of the batch."""
     return {
-        "key": name.replace(":", "/"),
+        "key": _key(name),
         "value": value if math.isfinite(value) else json.dumps(value),
         "timestamp": int(row.time * 1000),
         "step": row.step,
     }
+
+
+@functools.lru_cache(4096)
+def _key(name: str) -> str:
+    """As every version of MLflow takes it."""
+    return re.sub(r"[^\w.\- /]", "_", name.replace(":", "/")).strip("/")[:KEY_LENGTH]
 
 
 def _authorization(environ: Mapping[str, str]) -> dict[str, str]:

@@ -27,7 +27,8 @@ def code_commit(environ: Mapping[str, str], folder: Path) -> tuple[str, str]:
     if not commit:
         return "", ""
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return commit + ("-dirty" if changes else ""), _git(folder, "remote", "get-url", "origin")
+    origin = _git(folder, "remote", "get-url", "origin")
+    return commit + ("-dirty" if changes else ""), _without_user(origin)
 
 
 def image_digest(environ: Mapping[str, str]) -> str:
@@ -45,6 +46,13 @@ def artifact(name: str, value: str | os.PathLike[str]) -> Artifact:
         while block := file.read(CHUNK):
             digest.update(block)
     return Artifact(name, text, digest.hexdigest(), path.stat().st_size)
+
+
+def _without_user(address: str) -> str:
+    """A clone's address may hold a token."""
+    scheme, separator, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}" if separator else address
 
 
 def _git(folder: Path, *arguments: str) -> str:

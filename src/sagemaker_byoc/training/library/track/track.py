@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -78,6 +79,7 @@ class Track(Metrics):
         self._is_closed = False
         self._is_busy = False
         self._signal: int | None = None
+        self._ending: threading.Thread | None = None
         self._mlflow: MlflowSink | None = None
         self._sinks: list[Sink] = self._make_sinks(process.tree) if self.is_writer else []
         self._former: Any = None
@@ -89,12 +91,14 @@ class Track(Metrics):
         self, step: int, values: Mapping[str, Value], *, tokens: int = 0, samples: int = 0
     ) -> None:
         self._is_busy = True
+        if self._ending is not None:
+            self._ending.join()  # this process is about to end
         if self.is_writer:
             self._times.append(time.time())
         super().log(step, values, tokens=tokens, samples=samples)
         self._is_busy = False
         if self._signal is not None:
-            self._end_by(self._signal)
+            self._end_by(self._signal).join()
 
     def artifact(self, name: str, value: str | os.PathLike[str]) -> None:
         """Remember a file, with its SHA-256, or an address."""
@@ -107,9 +111,8 @@ class Track(Metrics):
         """Write what is left of an interval, and bring everything out within `seconds`."""
         if self._is_closed:
             return
-        self._is_closed = True
+        self._is_closed = self._is_busy = True
         atexit.unregister(self.close)
-        self._release_sigterm()
         super().close()
         self.record = replace(
             self.record,
@@ -122,6 +125,9 @@ class Track(Metrics):
             self._mlflow.set_status(self.record.status)
         for sink in self._sinks:
             sink.close(seconds)
+        self._release_sigterm()
+        if self._signal is not None:  # it came meanwhile
+            os.kill(os.getpid(), self._signal)
 
     def __enter__(self) -> Self:
         return self
@@ -215,9 +221,20 @@ class Track(Metrics):
         else:
             self._end_by(number)
 
-    def _end_by(self, number: int) -> None:
-        self.close(STOPPED, seconds=SIGTERM_SECONDS)
-        os.kill(os.getpid(), number)  # as if we had not been there
+    def _end_by(self, number: int) -> threading.Thread:
+        """On a thread: the program may be in the middle of a print, and no other one can be begun
+        within it."""
+        self._release_sigterm()
+        self._signal = None
+        self._ending = threading.Thread(target=self._end, args=(number,), name="byoc-track-end")
+        self._ending.start()
+        return self._ending
+
+    def _end(self, number: int) -> None:
+        try:
+            self.close(STOPPED, seconds=SIGTERM_SECONDS)
+        finally:
+            os.kill(os.getpid(), number)  # as if we had not been there
 
 
 def _is_failing() -> bool:

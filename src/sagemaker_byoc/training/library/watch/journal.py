@@ -9,9 +9,11 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Full, Queue
+from typing import TextIO
 
 from sagemaker_byoc.training.library.appending import append
 from sagemaker_byoc.training.library.watch.finding import Finding
@@ -72,10 +74,12 @@ class Journal:
             self._say(f"{self._file} can't be written: {error.strerror}")
 
 
-def say_to_log(text: str) -> None:
-    """In one write, or the lines of several ranks would run into each other."""
-    sys.stderr.write(f"byoc watch: {text}\n")
-    sys.stderr.flush()
+def say_to_log(text: str, stream: TextIO | None = None) -> None:
+    """In one write, or the lines of several ranks would run into each other; on stderr."""
+    with suppress(OSError, ValueError, AttributeError):  # closed, or never there
+        stream = stream or sys.stderr
+        stream.write(f"byoc watch: {text}\n")
+        stream.flush()
 
 
 class Webhook:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 import weakref
@@ -63,7 +64,6 @@ class Watch:
         self._followed: weakref.WeakKeyDictionary[Optimizer, Followed] = weakref.WeakKeyDictionary()
         self._roots: list[weakref.ref[nn.Module]] = []
         self._step = 0
-        self._last_step_at: float | None = None
         self._sampler: Sampler | None = None
         self._profile: Profile | None = None
         self._stop: Finding | None = None
@@ -163,7 +163,8 @@ class Watch:
             )
         else:
             count, every = len(self.panel.rules), self.settings.save_interval
-            say_to_log(f"{count} rules, every {every} steps; {self.page} has their values")
+            # To stdout: the last line on stderr is taken for the reason of a failure.
+            say_to_log(f"{count} rules, one look in {every}; {self.page}", sys.stdout)
         self._add(self.panel.first_step(_process_minutes()))
         profiler = self.settings.profiler
         if os.environ.get("LOCAL_RANK", "0") == "0" and not profiler.is_disabled:
@@ -179,7 +180,6 @@ class Watch:
 
     def _look(self, followed: Followed) -> None:
         """At a step that is due, and at the one before it."""
-        self._last_step_at = time.monotonic()
         if followed.is_due:
             with self._lock:
                 self._step = followed.step

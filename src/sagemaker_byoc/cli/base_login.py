@@ -1,0 +1,96 @@
+"""A login for a builder that pulls a base image out of ECR, such as AWS's own images.
+
+The builder gets a docker configuration whose credential helper is a script that asks ECR when it is
+asked: nothing secret is written, and the user's own configuration stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.images.credentials import docker_login
+from sagemaker_byoc.images.reference import ecr_host
+
+HELPER = "byoc-ecr"
+_NAME = re.compile(r"[a-z0-9.-]*\d{12}\.dkr[.-]ecr\.[a-z0-9.-]+")
+
+
+def ecr_hosts(*texts: str) -> list[str]:
+    """The ECR registries that a Dockerfile, or a build argument, names; each once."""
+    found = {match.group() for text in texts for match in _NAME.finditer(text)}
+    return sorted(host for host in found if ecr_host(host))
+
+
+@contextmanager
+def lent(hosts: list[str]) -> Iterator[list[str]]:
+    """Those that the docker configuration of this process has a login for while it lasts, beside
+    its own."""
+    missing = [host for host in hosts if docker_login(host) is None]
+    if not missing:
+        yield []
+        return
+    own = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    with tempfile.TemporaryDirectory(prefix="byoc-login-") as name:
+        folder = Path(name)
+        _write_helper(folder)
+        document = _configuration(own / "config.json")
+        helpers = document.get("credHelpers")
+        document["credHelpers"] = {
+            **(helpers if isinstance(helpers, dict) else {}),
+            **dict.fromkeys(missing, HELPER),
+        }
+        _write_private(folder / "config.json", json.dumps(document))
+        for entry in own.iterdir() if own.is_dir() else ():
+            if entry.name != "config.json":  # plug-ins and contexts
+                (folder / entry.name).symlink_to(entry.resolve())
+        changes = {
+            "DOCKER_CONFIG": name,
+            "PATH": f"{name}:{os.environ.get('PATH', os.defpath)}",
+            "REGISTRY_AUTH_FILE": str(folder / "config.json"),  # podman's and buildah's
+        }
+        with _environment(changes):
+            yield missing
+
+
+def _write_helper(folder: Path) -> None:
+    path = folder / f"docker-credential-{HELPER}"
+    command = shlex.join([sys.executable, "-m", "sagemaker_byoc.cli.ecr_credentials"])
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    path.chmod(0o700)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """The user's own configuration may hold logins."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _configuration(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,42 @@
+"""A docker credential helper that asks ECR: `get`, a registry's name on stdin, a login on stdout.
+
+The protocol is docker's (docker/docker-credential-helpers); what is refused goes to stdout too.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from sagemaker_byoc.cloud import ecr
+from sagemaker_byoc.cloud.errors import CloudError
+from sagemaker_byoc.cloud.session import Cloud
+from sagemaker_byoc.images.reference import ecr_host
+
+_NOTHING = "credentials not found in native keychain"
+"""What docker knows as "I have none", and goes on without."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    if list(arguments) == ["list"]:
+        print("{}")
+        return 0
+    if list(arguments) != ["get"]:  # store, erase: nothing is kept here
+        return 0
+    server = sys.stdin.read().strip()
+    host = ecr_host(server.removeprefix("https://").rstrip("/"))
+    if host is None:
+        print(_NOTHING)
+        return 1
+    try:
+        found = ecr.log_in(Cloud(host.region))
+    except CloudError as error:
+        print(f"{error.what}. {error.cure}")
+        return 1
+    print(json.dumps({"ServerURL": server, "Username": found.user, "Secret": found.password}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

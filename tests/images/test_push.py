@@ -1,0 +1,201 @@
+"""`byoc push` from a real engine to a real docker-registry and to the region's ECR."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.images.conftest import NAMES
+from tests.images.containers import docker, wait_until
+from tests.images.registries import RealRegistry, Way, docker_registry
+
+from sagemaker_byoc.local.region import Region
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+
+BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
+LAYERS, LAYER_MIB = 6, 4
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
+    with docker_registry(tmp_path_factory.mktemp("registry") / "data") as found:
+        yield found
+
+
+@pytest.fixture
+def image() -> Iterator[str]:
+    """Of six layers of noise, which no other image has."""
+    name = f"byoc-test-{uuid.uuid4().hex[:12]}"
+    lines = ["FROM scratch", *(f"COPY {n} /noise/{n}" for n in range(LAYERS))]
+    files = {"Dockerfile": "\n".join([*lines, 'ENTRYPOINT ["/noise/0"]']).encode()}
+    files |= {str(n): os.urandom(LAYER_MIB << 20) for n in range(LAYERS)}
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        for path, data in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    docker("build", "--quiet", "--tag", name, "-", data=context.getvalue())
+    yield name
+    docker("rmi", "--force", name, check=False)
+
+
+@pytest.fixture
+def variables(tmp_path: Path) -> dict[str, str]:
+    """A cache and a docker configuration of the test's own, and no account."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    folders = {"XDG_CACHE_HOME": tmp_path / "cache", "DOCKER_CONFIG": tmp_path / "docker"}
+    return {**kept, **{name: str(path) for name, path in folders.items()}}
+
+
+def push(*arguments: str, env: dict[str, str], expected: int = 0) -> tuple[dict[str, Any], str]:
+    """The result and what was said."""
+    command = [*BYOC, "push", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, env=env, timeout=500, check=False)
+    said = done.stderr.decode()
+    assert done.returncode == expected, said
+    return json.loads(done.stdout) if done.stdout else {}, said
+
+
+def how(found: dict[str, Any]) -> list[str]:
+    return sorted(layer["how"] for layer in found["layers"])
+
+
+def skopeo(*arguments: str) -> bytes:
+    program = shutil.which("skopeo")
+    if program is None:
+        pytest.skip("skopeo is not installed")
+    return subprocess.run(
+        [program, *arguments], capture_output=True, check=True, timeout=120
+    ).stdout
+
+
+def read_back(name: str, image: str, digest: str) -> None:
+    """By skopeo and by the engine, which has to unpack every layer to the bytes it was built of."""
+    raw = skopeo("inspect", "--tls-verify=false", "--raw", f"docker://{name}@{digest}")
+    assert json.loads(raw)["mediaType"] == DOCKER_MANIFEST
+    (before,) = json.loads(docker("image", "inspect", image).stdout)
+    docker("rmi", "--force", image)
+    docker("pull", "--quiet", f"{name}@{digest}")
+    try:
+        (after,) = json.loads(docker("image", "inspect", f"{name}@{digest}").stdout)
+        assert after["RootFS"] == before["RootFS"]
+        assert after["Config"]["Entrypoint"] == before["Config"]["Entrypoint"]
+    finally:
+        docker("rmi", "--force", f"{name}@{digest}")
+
+
+def test_to_a_real_registry_and_back(image, real, variables):
+    found, _ = push(image, "--registry", real.host, env=variables)
+    assert how(found) == LAYERS * ["sent"]
+    assert found["tag"] == docker("images", "--quiet", image).stdout.decode().strip()
+    again, _ = push(image, "--registry", real.host, env=variables)
+    assert again["image"] == found["image"]
+    assert again["already_there"] is True
+    read_back(f"{real.host}/{image}", image, found["digest"])
+
+
+def test_killed_in_the_middle_and_resumed(image, real, variables):
+    """Two layers arrive, four hang; what arrived is not sent again."""
+    before = real.blobs
+    with Way(real.host, whole=2, stall=True).serving() as way:
+        command = [*BYOC, "push", image, "--registry", way.host]
+        pusher = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE)
+        try:
+            wait_until(lambda: way.held.is_set() and len(real.blobs - before) == 2, "two layers")
+        finally:
+            pusher.send_signal(signal.SIGKILL)
+            pusher.communicate(timeout=20)
+        way.hang_up()
+        way.whole = 10**9
+        found, _ = push(image, "--registry", way.host, env=variables)
+    assert how(found) == (LAYERS - 2) * ["sent"] + 2 * ["there"]
+    assert real.blobs - before >= {layer["digest"] for layer in found["layers"]}
+    read_back(f"{real.host}/{image}", image, found["digest"])
+
+
+def test_a_connection_that_breaks_is_made_again(image, real, variables):
+    with Way(real.host, whole=1, cuts=2).serving() as way:
+        found, said = push(image, "--registry", way.host, env=variables)
+    assert way.held.is_set()
+    assert said.count("again in") == 2
+    assert how(found) == LAYERS * ["sent"]
+    read_back(f"{real.host}/{image}", image, found["digest"])
+
+
+def test_an_interrupt_ends_it_at_once(image, real, variables):
+    with Way(real.host, whole=0, stall=True).serving() as way:
+        command = [*BYOC, "push", image, "--registry", way.host]
+        pusher = subprocess.Popen(
+            command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        try:
+            wait_until(way.held.is_set, "an upload")
+            pusher.send_signal(signal.SIGINT)
+            out, err = pusher.communicate(timeout=30)  # half of what a silent registry is given
+        finally:
+            pusher.kill()
+            pusher.wait(10)
+    assert pusher.returncode == 130
+    assert not out
+    assert b"Traceback" not in err
+
+
+def test_a_layout_of_skopeos_is_converted(image, real, variables, tmp_path):
+    docker("save", "--output", str(tmp_path / "image.tar"), image)
+    layout = tmp_path / "oci"
+    skopeo("copy", f"docker-archive:{tmp_path}/image.tar", f"oci:{layout}")
+    name = ["--registry", real.host, "--repository", "converted"]
+    found, _ = push(f"oci:{layout}", *name, env=variables)
+    assert found["converted_from"] == "application/vnd.oci.image.manifest.v1+json"
+    for layer in found["layers"]:  # byte for byte as they lie there
+        assert (layout / "blobs" / layer["digest"].replace(":", "/")).is_file()
+    read_back(f"{real.host}/converted", image, found["digest"])
+
+
+def test_layers_of_zstd_are_refused_and_the_cure_works(image, real, variables, tmp_path):
+    docker("save", "--output", str(tmp_path / "image.tar"), image)
+    zstd = ["--dest-compress-format", "zstd"]
+    skopeo("copy", *zstd, f"docker-archive:{tmp_path}/image.tar", f"oci:{tmp_path}/zstd")
+    name = ["--registry", real.host, "--repository", "zstd"]
+    _, said = push(f"oci:{tmp_path}/zstd", *name, env=variables, expected=1)
+    assert "zstd" in said
+    assert "skopeo copy --dest-decompress SOURCE dir:PLAIN" in said
+    skopeo("copy", "--dest-decompress", f"oci:{tmp_path}/zstd", f"dir:{tmp_path}/plain")
+    skopeo("copy", f"dir:{tmp_path}/plain", f"oci:{tmp_path}/packed")
+    found, _ = push(f"oci:{tmp_path}/packed", *name, env=variables)
+    read_back(f"{real.host}/zstd", image, found["digest"])
+
+
+def test_our_serving_image_to_ecr(variables):
+    """The local region's: made, pushed, verified, and pulled as an instance would."""
+    with Region() as region:
+        env = {**variables, **region.environ}
+        arguments = [NAMES["serve"], "--repository", "byoc/serve", "--tag", "v1", "--immutable"]
+        found, said = push(*arguments, env=env)
+        assert "repository byoc/serve: created" in said
+        ecr = region.client("ecr")
+        (detail,) = ecr.describe_images(repositoryName="byoc/serve")["imageDetails"]
+        assert detail["imageDigest"] == found["digest"]
+        assert detail["imageManifestMediaType"] == DOCKER_MANIFEST
+        assert detail["imageTags"] == ["v1"]
+        assert (
+            found["image"] == f"{region.url.removeprefix('http://')}/byoc/serve@{found['digest']}"
+        )
+        again, _ = push(*arguments, env=env)
+        assert again["already_there"] is True
+        assert again["image"] == found["image"]
+        assert not Path(variables["DOCKER_CONFIG"]).exists()
