@@ -10,6 +10,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +23,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"<!-- session: (\w+) -->\n```console\n(.*?)```", re.DOTALL)
 ANYTHING = "…"
-COMMAND_SECONDS = 900
+SESSION_SECONDS = 1800
+END = "\x1e"
 
 
 class Step(NamedTuple):
@@ -56,34 +61,62 @@ def client() -> str:
 
 
 def environment() -> dict[str, str]:
-    """In which `docker` is the client that the tests use."""
-    path = os.environ["PATH"]
-    folder = str(Path(client()).parent) if "/" in client() else ""
-    return {**os.environ, "DOCKER_BUILDKIT": "1", "PATH": f"{folder}:{path}" if folder else path}
+    """In which `docker` is the client that the tests use, and `byoc` this checkout's."""
+    folders = [str(Path(client()).parent)] if "/" in client() else []
+    path = os.pathsep.join([*folders, str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "DOCKER_BUILDKIT": "1", "PATH": path}
 
 
-def run_session(name: str) -> None:
-    for step in SESSIONS[name]:
-        result = subprocess.run(
-            ["bash", "-c", step.command],
-            cwd=ROOT,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=COMMAND_SECONDS,
-        )
-        assert result.returncode == 0, f"$ {step.command}\n{result.stdout}"
-        assert re.fullmatch(pattern(step.output), result.stdout.rstrip(), re.DOTALL), (
-            f"$ {step.command}\nsaid to print:\n{step.output}\nprinted:\n{result.stdout}"
-        )
+def run_session(name: str, *, after_first: Callable[[], None] | None = None) -> None:
+    """All in one shell, as one types them: `cd` and variables last."""
+    with shell() as process:
+        for number, step in enumerate(SESSIONS[name]):
+            code, printed = run(process, step.command)
+            assert code == 0, f"$ {step.command}\n{printed}"
+            assert re.fullmatch(pattern(step.output), printed.rstrip(), re.DOTALL), (
+                f"$ {step.command}\nsaid to print:\n{step.output}\nprinted:\n{printed}"
+            )
+            if number == 0 and after_first is not None:
+                after_first()
+
+
+@contextmanager
+def shell() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        ["bash"],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        bound = threading.Timer(SESSION_SECONDS, process.kill)
+        bound.start()
+        try:
+            yield process
+        finally:
+            bound.cancel()
+            process.kill()
+
+
+def run(process: subprocess.Popen[str], command: str) -> tuple[int, str]:
+    """The exit code and what was printed. The shell's own input is not the command's."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{{ {command}\n}} </dev/null; printf '\\n\\036%s\\n' $?\n")
+    process.stdin.flush()
+    lines = []
+    for line in process.stdout:
+        if line.startswith(END):
+            return int(line.removeprefix(END)), "".join(lines)
+        lines.append(line)
+    return process.wait(), "".join(lines) + "(the shell has ended, or time was over)"
 
 
 def test_every_session_has_commands():
     """The parser finds what the README holds."""
-    assert set(SESSIONS) == {"demo", "train", "serve"}
+    assert set(SESSIONS) == {"demo", "train", "serve", "walk"}
     assert all(SESSIONS.values())
 
 
@@ -104,6 +137,28 @@ def test_docker_walks():
         run_session("serve")
     finally:
         subprocess.run([client(), "rm", "-f", "my-endpoint"], capture_output=True, check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.docker
+@pytest.mark.slow
+def test_walk_from_nothing_to_an_endpoint(tmp_path, monkeypatch):
+    """A project, its images, the checks, the registry, a job, an endpoint: on a real engine."""
+    folder = ROOT / "curves"
+    assert not folder.exists(), "the walk makes this folder; remove it first"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def bring_wheels():
+        """A wheel of torch that lies nearer than PyTorch's index, as for our own images."""
+        for wheel in (ROOT / "wheels").glob("*.whl"):
+            shutil.copy(wheel, folder / "wheels")
+
+    try:
+        run_session("walk", after_first=bring_wheels)
+    finally:
+        byoc = [sys.executable, "-m", "sagemaker_byoc.cli", "local", "down"]
+        subprocess.run(byoc, capture_output=True, check=False, timeout=60)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import IO
 
 from sagemaker_byoc.images.errors import ImageError, MachineError
@@ -76,6 +76,16 @@ def inspect(kind: str, name: str) -> dict[str, Json] | None:
             return None
         raise
     return found[0] if found else None
+
+
+def saved(name: str, image_id: str) -> AbstractContextManager[IO[bytes]]:
+    """What `docker save` streams of one image; a name without a tag would give all of a repository.
+
+    `image_id` is that of `name`, as `inspect` gives it.
+    """
+    last = name.rpartition("/")[2]
+    is_id = image_id.removeprefix("sha256:").startswith(name.removeprefix("sha256:"))
+    return output_of("save", name if is_id or ":" in last or "@" in last else f"{name}:latest")
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def _of_engine(name: str, platform: str, stack: ExitStack, note: Callable[[str],
         size = found.get("Size")
         mib = f", {size >> 20} MiB" if isinstance(size, int) else ""
         note(f"reading {name} from the engine{mib}")
-        with docker.output_of("save", name) as stream:
+        with docker.saved(name, image_id) as stream:
             whole = stack.enter_context(spooled(stream))
         archive: Archive = tar_archive(name, whole)
         return archive.load(platform)

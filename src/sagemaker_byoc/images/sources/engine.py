@@ -42,7 +42,7 @@ def read(reference: str, *, layers: bool = True) -> Image:
     )
     if not layers:
         return image
-    with docker.output_of("save", reference) as stream:
+    with docker.saved(reference, image.digest or "") as stream:
         return replace(image, files=archive.read_stream(stream, reference).files)
 
 

@@ -165,7 +165,7 @@ class Metrics:
             self._waited_seconds = 0.0
         for name, count in self._counters.items():
             now = count()
-            about[name] = now - self._counted[name]
+            about[name] = float(now - self._counted[name])
             self._counted[name] = now
         return about
 
@@ -187,7 +187,9 @@ def _taken(name: str, value: Value) -> Value:
         if not isinstance(value, torch.Tensor):
             return float(value)  # of numpy
         if value.numel() == 1:
-            return value.detach().to(torch.float32, copy=True)
+            kept = value.detach()
+            kept = kept.clone() if kept.dtype is torch.float32 else kept.to(torch.float32)
+            return kept.reshape(()) if kept.dim() else kept
     except (TypeError, ValueError):
         pass
     raise ContractError(
@@ -208,14 +210,14 @@ def _on_host(kept: list[tuple[int, dict[str, Value]]]) -> list[tuple[int, dict[s
     by_device: dict[torch.device, list[torch.Tensor]] = {}
     for _, values in kept:
         for value in values.values():
-            if isinstance(value, torch.Tensor):
-                by_device.setdefault(value.device, []).append(value.reshape(()))
+            if not isinstance(value, float | int):
+                by_device.setdefault(value.device, []).append(value)
     numbers = {device: iter(torch.stack(found).tolist()) for device, found in by_device.items()}
     return [
         (
             step,
             {
-                name: next(numbers[value.device]) if isinstance(value, torch.Tensor) else value
+                name: value if isinstance(value, float | int) else next(numbers[value.device])
                 for name, value in values.items()
             },
         )
@@ -225,20 +227,17 @@ def _on_host(kept: list[tuple[int, dict[str, Value]]]) -> list[tuple[int, dict[s
 
 def _json_line(step: int, row: Mapping[str, float]) -> str:
     """As json.dumps has it, but done in each step."""
-    values = [f"{_key(name)}{_json_number(value)}" for name, value in row.items()]
+    values = [
+        # What is infinite, or not a number, has another spelling there.
+        f"{_key(name)}{value!r}" if value - value == 0 else f"{_key(name)}{json.dumps(value)}"
+        for name, value in row.items()
+    ]
     return "{" + ", ".join([f'"step": {step}', *values]) + "}\n"
 
 
 @functools.lru_cache(4096)
 def _key(name: str) -> str:
     return json.dumps(name) + ": "
-
-
-def _json_number(value: float) -> str:
-    kind = type(value)
-    if kind is int or (kind is float and value - value == 0):  # not infinite, not NaN
-        return repr(value)
-    return json.dumps(value if kind is float else float(value))
 
 
 def _current_device() -> torch.device:

@@ -39,7 +39,7 @@ def lines(row: Row) -> str:
     tail = f', "Timestamp": {row.time!r}, "IterationNumber": {row.step}}}\n'
     return "".join(
         [
-            f"{_head(name)}{float(value)!r}{tail}"
+            f"{_head(name)}{value!r}{tail}"
             for name, value in row.values.items()
             if value - value == 0
         ]
