@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -113,6 +115,51 @@ def test_an_arm64_archive(foreign, tmp_path):
     assert code == 1
     assert "IMG003" in ids(report)
     assert "IMG006" in ids(report)
+
+
+def test_an_oci_layout_with_an_attestation(foreign, tmp_path):
+    """skopeo's layout of the FastAPI image; then behind an index with a proof, as buildx writes."""
+    program = shutil.which("skopeo")
+    if program is None:
+        pytest.skip("skopeo is not installed")
+    (tmp_path / "image.tar").write_bytes(docker("save", foreign["fastapi"]).stdout)
+    layout = tmp_path / "layout"
+    subprocess.run(
+        [program, "copy", f"docker-archive:{tmp_path}/image.tar", f"oci:{layout}"],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    _, report = check(f"oci:{layout}", cwd=tmp_path)
+    assert "IMG001" in ids(report)
+
+    def blob(document: dict[str, Any], kind: str, **more: Any) -> dict[str, Any]:
+        data = json.dumps(document).encode()
+        digest = hashlib.sha256(data).hexdigest()
+        (layout / "blobs" / "sha256" / digest).write_bytes(data)
+        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data), **more}
+
+    index = json.loads((layout / "index.json").read_text())
+    (image,) = index["manifests"]
+    image["platform"] = {"os": "linux", "architecture": "amd64"}
+    manifest = "application/vnd.oci.image.manifest.v1+json"
+    settings = blob({}, "application/vnd.oci.image.config.v1+json")
+    proof = blob(
+        {"schemaVersion": 2, "mediaType": manifest, "config": settings, "layers": []},
+        manifest,
+        platform={"os": "unknown", "architecture": "unknown"},
+        annotations={
+            "vnd.docker.reference.type": "attestation-manifest",
+            "vnd.docker.reference.digest": image["digest"],
+        },
+    )
+    kind = "application/vnd.oci.image.index.v1+json"
+    nested = {"schemaVersion": 2, "mediaType": kind, "manifests": [image, proof]}
+    index["manifests"] = [blob(nested, kind)]
+    (layout / "index.json").write_text(json.dumps(index))
+    code, report = check(f"oci:{layout}", cwd=tmp_path)
+    assert code == 1
+    assert "IMG002" in ids(report)
 
 
 @pytest.fixture(scope="module")
