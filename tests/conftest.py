@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 MARKERS = {
     "docker": "needs Docker and the two images: scripts/test --run-docker",
     "slow": "starts many real processes, or takes seconds: scripts/test --run-slow",
 }
+
+
+def pytest_configure() -> None:
+    # In the background of a shell SIGINT is ignored, and would be in all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
