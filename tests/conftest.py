@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+from hypothesis import settings
 
 MARKERS = {
     "docker": "needs Docker and the two images: scripts/test --run-docker",
@@ -12,7 +13,11 @@ MARKERS = {
 }
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """Without --run-slow a property is tried on fewer examples."""
+    settings.register_profile("quick", max_examples=25)
+    if not config.getoption("--run-slow"):
+        settings.load_profile("quick")
     # In the background of a shell SIGINT is ignored, and would be in all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -133,6 +133,7 @@ def test_a_build_that_fails(docker, project, capfd):
     assert "exit code 3 at a line of Dockerfile.train" in err
 
 
+@pytest.mark.slow
 def test_a_build_that_takes_too_long_is_ended(docker, project, capfd):
     docker(sleep=60)
     assert main(["build", "train", "--timeout", "0.5"]) == 124
@@ -141,6 +142,7 @@ def test_a_build_that_takes_too_long_is_ended(docker, project, capfd):
     assert "error[TIME_LIMIT]" in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_builder_and_is_130(docker, project):
     """Nobody waits for the rest of it."""
     calls = docker(sleep=60)

@@ -92,6 +92,7 @@ def test_value_may_hold_equals_signs():
         parse_pairs("--hp", ["=x"])
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_job_and_is_exit_130(tmp_path):
     """The program saves what it has; the artifact is kept and named on stdout."""
     folder = tmp_path / "program"

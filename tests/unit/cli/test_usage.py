@@ -183,6 +183,7 @@ def test_ctrl_c_is_130(monkeypatch):
     assert main(["completion", "bash"]) == 130
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_is_no_error():
     """`byoc … | head` says nothing on stderr."""
     command = f"{sys.executable} -m sagemaker_byoc.cli completion fish | head -c 1"

@@ -66,6 +66,7 @@ def test_a_profile_that_is_not_there(monkeypatch):
     assert "AWS_PROFILE" in caught.value.cure
 
 
+@pytest.mark.slow
 def test_nobody_at_the_endpoint(monkeypatch):
     monkeypatch.setattr(session, "ATTEMPTS", 1)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")

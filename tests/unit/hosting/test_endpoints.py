@@ -184,6 +184,7 @@ def test_container_that_exits(room):
     room(scene)
 
 
+@pytest.mark.slow
 def test_container_that_never_listens(room):
     """Failed when the variant's time is over."""
 

@@ -116,6 +116,7 @@ def test_the_kernels_table(line, listener):
     assert dict(listeners._parse([line])) == ({"77": listener} if listener else {})
 
 
+@pytest.mark.slow
 def test_misplaced_server_is_told_before_the_time_is_over(monkeypatch):
     """After a few looks that agree."""
     monkeypatch.setattr(health, "_LOOK", 0.01)

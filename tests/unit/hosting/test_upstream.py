@@ -182,6 +182,7 @@ def test_body_of_six_megabytes_both_ways(run):
     run(main())
 
 
+@pytest.mark.slow
 def test_unread_body_holds_the_server_up(run):
     """What the reader has not taken is not piled up here."""
 
@@ -341,6 +342,7 @@ def test_answers_without_a_body(run):
     run(main())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [b"", OK[:-1], b"HTTP/1.1 200"])
 def test_time_is_for_the_whole_answer(run, answer):
     """Not only for its first byte."""

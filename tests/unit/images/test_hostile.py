@@ -59,6 +59,7 @@ def test_no_bytes_lead_to_anything_but_a_refusal(data):
         archive.read_stream(io.BytesIO(data), "x")
 
 
+@pytest.mark.slow
 @given(st.recursive(st.none() | st.integers() | st.text(), st.lists), st.text(max_size=5))
 def test_no_document_leads_to_anything_but_a_refusal(value, key):
     for document in ({"config": value, "layers": value}, {"manifests": value}, {key: value}):

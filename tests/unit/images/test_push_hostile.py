@@ -56,6 +56,7 @@ def parts(tmp_path_factory):
         file.close()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(value=JSON, other=JSON, name=st.sampled_from(["manifest.json", "index.json"]))
 def test_no_archive_leads_to_anything_but_a_refusal(parts, value, other, name):
@@ -66,6 +67,7 @@ def test_no_archive_leads_to_anything_but_a_refusal(parts, value, other, name):
         with_diff_ids(archive.load("linux/amd64"), "linux/amd64", "x")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(value=JSON)
 def test_no_manifest_of_a_registry_leads_to_anything_but_a_refusal(value):

@@ -92,6 +92,7 @@ def request(tmp_path, **more):
     return endpoint.EndpointRequest(**{**values, **more})
 
 
+@pytest.mark.slow
 def test_healthy_once_ping_is_200(pinged):
     """503 while loading is waited for."""
     container = Fake()
@@ -125,6 +126,7 @@ def test_container_and_folder_go_with_the_endpoint(tmp_path):
     assert not wanted.work.exists()
 
 
+@pytest.mark.slow
 def test_taken_port_is_a_machine_error(pinged):
     """The cure names the option."""
     with pytest.raises(MachineError, match="--port"):

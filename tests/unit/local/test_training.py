@@ -125,6 +125,7 @@ def test_failed_program_gives_its_cause(engine, job):
     assert result.model is None
 
 
+@pytest.mark.slow
 def test_partial_model_of_a_failed_job_is_kept(engine, job):
     """What a program saved before it failed is not lost."""
     result, _ = job(

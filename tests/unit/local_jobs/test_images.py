@@ -42,6 +42,7 @@ def test_references(uri, host, repository, tag, digest):
     assert Reference.parse(uri) == Reference(host, repository, tag, digest)
 
 
+@pytest.mark.slow
 def test_a_recorded_program_runs_under_every_name_of_it(house, program):
     """ECR's, a local registry's, its own, and its digest's."""
     digest = record(build(program), house.state, Path(sys.executable))

@@ -92,6 +92,7 @@ def test_fast_file_is_read_only_and_knows_folders_only(house):
         house.create(SHOW, "job-2", InputDataConfig=[channel("t", "d/tra", InputMode="FastFile")])
 
 
+@pytest.mark.slow
 def test_shuffle_is_the_seeds(house):
     """The same seed deals the same cards."""
     for number in range(8):

@@ -94,6 +94,7 @@ def test_stop_lets_the_program_save(house):
         house.call("StopTrainingJob", TrainingJobName="job-1")
 
 
+@pytest.mark.slow
 def test_max_runtime_stops_and_does_not_fail(house):
     """TrainingJobStatus Stopped, SecondaryStatus MaxRuntimeExceeded."""
     document = house.run(SAVES, StoppingCondition={"MaxRuntimeInSeconds": 1})
@@ -149,6 +150,7 @@ def test_spot_instance_may_go_without_a_word(house):
     assert house.objects("ckpt/") == ["ckpt/step"]
 
 
+@pytest.mark.slow
 def test_max_wait_time(house):
     """A spot job that does not end within it is Stopped / MaxWaitTimeExceeded."""
     document = house.run(
@@ -177,6 +179,7 @@ def test_a_command_that_is_not_there_fails_the_job(house):
     assert any("/no/such/command" in line for line in house.log())
 
 
+@pytest.mark.slow
 def test_stop_ends_what_ignores_sigterm(house, monkeypatch):
     """SIGKILL after the grace; 120 s in production."""
     monkeypatch.setattr("sagemaker_byoc.local.jobs.runner.STOP_GRACE", 0.3)

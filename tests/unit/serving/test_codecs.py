@@ -49,6 +49,7 @@ def test_only_the_typed_error(decode, body, charset):
         decode(body, MediaType("x/y", {"charset": charset}))
 
 
+@pytest.mark.slow
 @given(hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0)))
 def test_npy_round_trip(array):
     """What numpy saves of numbers, we read; all else is refused."""

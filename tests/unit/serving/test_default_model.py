@@ -99,6 +99,7 @@ def check_answers(folder, model, source, made=None, **environ):
     np.testing.assert_allclose(json.loads(reply.body.data)["predictions"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("save", "source"),
     [(save_script, "TorchScript module m.pth"), (save_exported, "torch.export program m.pt2")],

@@ -129,6 +129,7 @@ def test_safetensors_that_overlap():
         named.decode_safetensors(len(header).to_bytes(8, "little") + header + bytes(800), PLAIN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_npz_that_lies_about_its_size(method):
     """Small by its own word, and 64 MB once unpacked: refused, and never unpacked as a whole."""

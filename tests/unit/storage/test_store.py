@@ -81,6 +81,7 @@ def test_plain_keys_are_plain_files(store, tmp_path):
     assert (tmp_path / "s3/bucket/train/part one.csv").read_bytes() == b"1,2"
 
 
+@pytest.mark.slow
 def test_random_puts_deletes_and_lists_agree_with_a_dictionary(store):
     random_ = random.Random(5)
     alphabet = ["a", "b", "/", "é", ".", "%", "-", "y" * 150, "\x01"]

@@ -136,6 +136,7 @@ def test_code(tmp_path):
     assert code_commit({"BYOC_CODE_COMMIT": "c0ffee"}, tmp_path) == ("c0ffee", "")
 
 
+@pytest.mark.slow
 def test_a_server_that_fails_at_first(folder, monkeypatch, capsys):
     """Tried again until it answers, and said once."""
     with mlflow(monkeypatch, failing=2) as server:
@@ -145,6 +146,7 @@ def test_a_server_that_fails_at_first(folder, monkeypatch, capsys):
     assert capsys.readouterr().err.count("does not answer, trying again") == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_refuses(folder, monkeypatch, capsys):
     """401: not tried again, since it would not help; said, with what it did not get."""
     with mlflow(monkeypatch, failing=1000, code=401) as server:
@@ -168,6 +170,7 @@ def test_a_server_that_hangs(folder, monkeypatch, capsys):
     assert RunRecord.read(folder / "run.json").status == "Completed"
 
 
+@pytest.mark.slow
 def test_what_is_not_finite_is_spelt_as_mlflow_reads_it(folder, monkeypatch):
     """By any other spelling a server drops the rest of the batch, and answers 200."""
     with mlflow(monkeypatch) as server:

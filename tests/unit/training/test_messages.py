@@ -35,6 +35,7 @@ def test_a_message_survives():
     assert len(encode("failed", **{**fields, "text": "\x01" * 1024})) < LIMIT
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=60))
 def test_noise_is_refused(data):
     """Bytes that are no message raise one error and nothing else."""

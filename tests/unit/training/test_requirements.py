@@ -98,6 +98,7 @@ def test_nothing_to_install(container, target):
     assert container.run().code == 2
 
 
+@pytest.mark.slow
 def test_package(container, tmp_path):
     """A folder that is a package is installed with its requirements; a formatter's is none."""
     container.text("")

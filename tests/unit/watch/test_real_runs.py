@@ -41,6 +41,7 @@ def healthy(tmp_path, seed):
     return [(one.rule, one.verdict) for one in (*digits.findings, *cancer.findings)]
 
 
+@pytest.mark.slow
 def test_healthy(tmp_path):
     """All rules on, their defaults, nothing found; and every tensor rule had something to judge."""
     assert healthy(tmp_path, seed=0) == []
@@ -58,6 +59,7 @@ def deep_sigmoid():
     return nn.Sequential(nn.Linear(64, 32), *layers, nn.Linear(32, 10))
 
 
+@pytest.mark.slow
 def test_vanishing_gradient(tmp_path):
     """Thirty sigmoids: the first layers learn nothing."""
     watched = sick(tmp_path, deep_sigmoid, steps=60)
@@ -139,6 +141,7 @@ def test_weight_update_ratio(tmp_path):
     assert "ExplodingTensor" not in fired(watched)
 
 
+@pytest.mark.slow
 def test_overfit(tmp_path):
     """Sixty examples, learnt by heart."""
     watched = sick(tmp_path, lambda: mlp(drop=0.0), examples=60, steps=300)

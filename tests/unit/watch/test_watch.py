@@ -65,6 +65,7 @@ def test_files(watched, tmp_path):
     assert "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.slow
 def test_names_without_the_model(watched):
     """The optimizer's own, else those of the live module, else place and shape."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1))
@@ -119,6 +120,7 @@ def test_scaler(watched):
     assert {value for _, row in found.history.gradients.points for value in row.values()} == {3.0}
 
 
+@pytest.mark.slow
 def test_compiled(watched):
     """A compiled model and a compiled optimizer step, without one recompilation for the watch."""
     torch._dynamo.reset()
@@ -234,6 +236,7 @@ def test_full_disk(watched, tmp_path, capsys):
     found.close()
 
 
+@pytest.mark.slow
 def test_webhook(watched):
     """One POST for each rule, at its first finding; nothing waits for it."""
     received = []

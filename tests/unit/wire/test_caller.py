@@ -26,6 +26,7 @@ def test_features_are_read_from_the_user_agent(user_agent, expected):
     assert is_waiter(user_agent) is expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waits", [True, False])
 def test_the_installed_botocore_names_its_waiters_so(waits):
     session = Session(session_vars={"profile": (None, None, None, None)})

@@ -165,6 +165,7 @@ def test_a_chunked_body_is_read(ask):
     assert ask("POST", "/echo", iter([b"ab", b"cd"]))[2] == b"abcd"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [b"x" * 11, iter([b"x" * 6, b"x" * 6])])
 def test_a_body_over_the_limit_is_refused(ask, body):
     """Whether its length was announced or not."""
@@ -252,6 +253,7 @@ def test_a_failure_is_500_and_its_cause_stays_here(ask, caplog):
     assert ask("GET", "/stream")[0] == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/broken", "/shrunk"])
 def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(ask, path, caplog):
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
@@ -264,6 +266,7 @@ def test_two_requests_on_one_connection(ask):
     assert ask("POST", "/echo", b"22")[2] == b"22"
 
 
+@pytest.mark.slow
 def test_who_still_waits_when_the_server_is_ending_is_told(handler, server, raw):
     raw.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
     assert handler.waiting.wait(SECONDS)
