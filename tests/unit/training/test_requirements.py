@@ -99,6 +99,8 @@ def test_nothing_to_install(container, target):
 
 
 @pytest.mark.slow
+# Where another test has imported distutils, looking for pip lets setuptools replace it.
+@pytest.mark.filterwarnings("ignore:Setuptools is replacing distutils")
 def test_package(container, tmp_path):
     """A folder that is a package is installed with its requirements; a formatter's is none."""
     container.text("")

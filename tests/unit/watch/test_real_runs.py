@@ -7,6 +7,8 @@ import torch
 from tests.unit.watch.runs import Data, Run, fired, mlp
 from torch import nn
 
+from sagemaker_byoc.training.library.watch import watch as module
+
 DIGITS = Data.digits()
 
 
@@ -21,6 +23,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def young_process(monkeypatch):
+    """The tests' own may be older than any training's beginning should take."""
+    monkeypatch.setattr(module, "_process_minutes", lambda: 0.1)
 
 
 def healthy(tmp_path, seed):

@@ -269,7 +269,10 @@ def _on_host(values: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
 
 
 def _process_minutes() -> float:
-    """Since this process was started; 0 where the system does not say."""
+    """Since this process was started; 0 where the system does not say, and in a notebook, whose
+    process begins long before a training does."""
+    if hasattr(sys, "ps1"):
+        return 0.0
     try:
         with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
             started = int(file.read().rpartition(")")[2].split()[19])
