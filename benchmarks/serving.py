@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -74,8 +75,12 @@ def running(
         try:
             yield process
         finally:
+            all_of_it = tree(process.pid)
             process.terminate()
             process.wait(40)
+            for pid in all_of_it:  # some leave theirs behind
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def tree(pid: int) -> list[int]:
