@@ -2,26 +2,59 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.local.account import DEFAULT_REGION
-from sagemaker_byoc.local.environ import ACCESS_KEY, SECRET_KEY
+from sagemaker_byoc.local.credentials import Keys, read_keys
+from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.local.state import default_state, read_address
 
 
-def make_client(service: str, url: str, *, region: str = DEFAULT_REGION) -> Any:
-    """`service` as boto3 names it; the client is the one that boto3 would make.
+def find_keys(url: str, state: Path | None = None) -> Keys:
+    """Return the keys for the region at `url`: those in its `state` folder, those of the default
+    folder's region if that is the one, or those that the environment has.
+
+    Raise MachineError if there are none.
+    """
+    home = default_state()
+    if state is None and (address := read_address(home)) is not None and address.url == url:
+        state = home
+    keys = None if state is None else read_keys(state)
+    if keys is None and os.environ.get("AWS_ACCESS_KEY_ID"):
+        keys = Keys(
+            os.environ["AWS_ACCESS_KEY_ID"],
+            os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
+            os.environ.get("AWS_SESSION_TOKEN", ""),
+        )
+    if keys is None:
+        raise MachineError(
+            f"the keys of the region at {url} are not known here",
+            cure='Run eval "$(byoc local env)" first, or name its folder with --state',
+        )
+    return keys
+
+
+def make_client(
+    service: str, url: str, keys: Keys | None = None, *, region: str = DEFAULT_REGION
+) -> Any:
+    """Return the client of `service` that boto3 would make, signing with `keys`, or with those
+    that are found for `url`.
 
     botocore is imported here because it takes longer to import than the commands without it to run.
     """
     from botocore.config import Config  # noqa: PLC0415
     from botocore.session import Session  # noqa: PLC0415
 
+    keys = keys or find_keys(url)
     session = Session(session_vars={"profile": (None, None, None, None)})
     return session.create_client(
         service,
         region_name=region,
         endpoint_url=url,
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
+        aws_access_key_id=keys.access_key,
+        aws_secret_access_key=keys.secret_key,
+        aws_session_token=keys.token or None,
         config=Config(proxies={}, s3={"addressing_style": "path"}),
     )

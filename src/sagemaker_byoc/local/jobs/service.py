@@ -16,6 +16,7 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local import instances
+from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.caller import CLIENT
 from sagemaker_byoc.local.engines.container import Engine
@@ -59,9 +60,9 @@ class TrainingJobs:
         logs: LogStore,
         engine: Engine,
         images: Images,
-        environment: Mapping[str, str] | None = None,
+        access: ContainerAccess | None = None,
     ) -> None:
-        """`environment` is what a container needs to reach the region, where it can."""
+        """`access` is how containers reach the region; without it they don't."""
         self.tags = Tags(state)
         self._account = account
         self._logs = logs
@@ -76,7 +77,8 @@ class TrainingJobs:
             engine=engine,
             work=state / "work" / "training-jobs",
             labels={STATE_LABEL: str(state.resolve())},
-            environment={**region, **(environment or {})},
+            environment=region,
+            access=access,
             prefix=f"byoc-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]}",
             gpus=instances.gpus_here(),
         )
