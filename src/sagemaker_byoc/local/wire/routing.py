@@ -28,7 +28,7 @@ OWN_PREFIX = "/_byoc/"
 RenderError: TypeAlias = Callable[[Request, AwsError], Response]
 
 _SCOPE = re.compile(r"[^/=\s]+/\d{8}/[^/\s]+/(?P<service>[^/\s]+)/aws4_request")
-_BUCKET_HOST = re.compile(r"(?P<bucket>[a-z0-9][a-z0-9.-]+?)\.(s3[.-][^:]+|localhost)(:\d+)?")
+_BUCKET_HOST = re.compile(r"(?P<bucket>[a-z0-9][a-z0-9.-]+?)\.(s3\.localhost|localhost)(:\d+)?")
 _FORM = "application/x-www-form-urlencoded"
 _S3_SCOPES = frozenset({"s3", "s3express", "s3-object-lambda"})
 
