@@ -42,6 +42,10 @@ _COPIES = 4
 """At a time; each waits for the engine more than for the disk."""
 
 
+class NoClientError(MachineError):
+    """There is no program to ask an engine with."""
+
+
 class SilentError(MachineError):
     """The engine gave no answer in time."""
 
@@ -57,7 +61,7 @@ def run(arguments: Sequence[str], timeout: float = _QUICK) -> str:
             [client(), *arguments], capture_output=True, text=True, check=False, timeout=timeout
         )
     except FileNotFoundError as error:
-        raise MachineError(
+        raise NoClientError(
             f"there is no docker client {client()!r}",
             cure="Install one, set DOCKER to its path, or use --engine process",
         ) from error

@@ -18,6 +18,7 @@ from sagemaker_byoc.local.jobs import checkpoints, reports
 from sagemaker_byoc.local.jobs.objects import Item
 from sagemaker_byoc.local.jobs.plan import ChannelPlan, JobPlan
 from sagemaker_byoc.local.jobs.stage import Staged, Stager, write_config, write_more_config
+from sagemaker_byoc.local.leftovers import machine_label
 from sagemaker_byoc.local.storage.store import ObjectStore
 
 Found = Sequence[tuple[ChannelPlan, Sequence[Item]]]
@@ -34,7 +35,7 @@ class Surroundings:
     work: Path
     """A folder in which each job has one while it lives."""
     labels: Mapping[str, str]
-    """Of every container and network."""
+    """Of every container and network, by which those of this region are found."""
     environment: Mapping[str, str]
     """What the platform sets for every container."""
     prefix: str
@@ -72,7 +73,7 @@ class Job:
 def lay_out(job: Job, found: Found, *, is_stopped: Callable[[], bool]) -> Layout:
     """Raises DownloadError."""
     plan, around = job.plan, job.around
-    labels = {**around.labels, JOB_LABEL: plan.name}
+    labels = {**around.labels, **machine_label(), JOB_LABEL: plan.name}
     name = f"{around.prefix}-{plan.name}"
     network = Network(name=name, hosts=plan.hosts, isolated=plan.isolated, labels=labels)
     stager = Stager(around.store, job.work / "channels", around.engine, is_stopped=is_stopped)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import threading
 import time
@@ -30,7 +29,7 @@ from sagemaker_byoc.local.jobs.plan import JobPlan, check_names, plan_of, refuse
 from sagemaker_byoc.local.jobs.record import Document, JobRecord, Secondary, Status, new_document
 from sagemaker_byoc.local.jobs.runner import INTERNAL, JobRun
 from sagemaker_byoc.local.jobs.watching import Watch
-from sagemaker_byoc.local.leftovers import STATE_LABEL
+from sagemaker_byoc.local.leftovers import region_labels, region_prefix
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.records import Records
 from sagemaker_byoc.local.storage.store import ObjectStore
@@ -75,9 +74,9 @@ class TrainingJobs:
             store=store,
             engine=engine,
             work=state / "work" / "training-jobs",
-            labels={STATE_LABEL: str(state.resolve())},
+            labels=region_labels(state),
             environment={**region, **(environment or {})},
-            prefix=f"byoc-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]}",
+            prefix=region_prefix(state),
             gpus=instances.gpus_here(),
         )
 
