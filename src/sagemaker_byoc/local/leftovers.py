@@ -37,7 +37,7 @@ _NAMESPACE = Path("/proc/self/ns/mnt")
 class Life(Enum):
     ALIVE = "a region has it"
     GONE = "its region has ended"
-    HIDDEN = "it can't be seen from here whether its region runs"
+    HIDDEN = "it can't be seen from here whether that runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Thing:
     name: str
     life: Life
     owner: str
-    """The state folder of its region."""
+    """The state folder of its region, or the command that made it."""
 
 
 def region_labels(folder: Path) -> dict[str, str]:
@@ -162,7 +162,10 @@ def _labelled(kind: str, listing: list[str]) -> Iterator[Thing]:
     fields = [f"{{{{.{name}}}}}"]
     fields += [f'{{{{.Label "{label}"}}}}' for label in (STATE_LABEL, REGION_LABEL, MACHINE_LABEL)]
     form = "\t".join(fields)
-    text = docker.run([*listing, f"--filter=label={STATE_LABEL}", f"--format={form}"])
+    text = docker.run([*listing, f"--filter=label={docker.LABEL}", f"--format={form}"])
     for line in text.splitlines():
         called, folder, identity, machine = line.split("\t")
-        yield Thing(kind, called, look(Path(folder), identity, machine), folder)
+        if folder:
+            yield Thing(kind, called, look(Path(folder), identity, machine), folder)
+        else:
+            yield Thing(kind, called, Life.HIDDEN, "`byoc train` or `byoc serve`")

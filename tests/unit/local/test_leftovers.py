@@ -110,12 +110,14 @@ def test_gc_leaves_what_it_cannot_see_and_goes_on(gc, folder):
         gone=(folder, identity, leftovers.here()),
         far=("/elsewhere", "x", ELSEWHERE),
         old=("/nobody/knows", "", ""),
+        trained=("", "", ""),
     )
     assert document["containers"] == ["gone"]
     assert calls == "rm --force --volumes gone\n"
     assert [line.split()[:2] for line in document["left"]] == [
         ["container", "far"],
         ["container", "old"],
+        ["container", "trained"],
     ]
     assert code == 0
 

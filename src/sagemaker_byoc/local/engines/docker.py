@@ -295,7 +295,14 @@ class DockerContainer:
 
     def keep(self) -> str:
         name = self.spec.name
-        remove("process", ["kill", name], "is not running")
+        try:
+            run(["kill", name])
+        except MachineError as error:
+            words = str(error).lower()
+            if "no such container" in words:
+                return f"The container {name} is gone"
+            if "is not running" not in words:
+                LOG.warning("%s may still run: %s", name, error)
         return (
             f"The container {name} is kept: `docker cp {name}:{DEFAULT_ROOT}/model .` copies the "
             f"model, `byoc local gc --remove {name}` removes it"
@@ -341,7 +348,7 @@ def _receive(command: Sequence[str], receiver: Receiver) -> None:
                 words = copy.stderr.read().decode(errors="replace").strip()
                 code = copy.wait()
             else:
-                words, code = str(broken), 1
+                words, code = broken.strerror or str(broken), 1
             clock.cancel()
     if code or broken is not None:
         raise MachineError(f"`docker cp` failed: {words or broken}", cure=_CHECK)

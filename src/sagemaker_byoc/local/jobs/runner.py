@@ -202,7 +202,7 @@ class JobRun(threading.Thread):
             for container in hosts.containers.values():
                 container.collect(self._log.say_once)
         except (LocalError, OSError) as error:
-            raise CollectError(f"{clip(str(error), REASON_PART)} {hosts.keep()}") from error
+            raise CollectError(f"{clip(str(error), REASON_PART)}. {hosts.keep()}") from error
 
     def _feed(self, stack: ExitStack, layout: Layout, found: Found) -> None:
         for plan, items in found:
