@@ -7,8 +7,11 @@ is `docker` on PATH, or the program that the variable DOCKER names.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
+import tarfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,10 +20,12 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import environment, http
 from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
+from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network
 from sagemaker_byoc.local.engines.packing import program_folder, write_tree
 from sagemaker_byoc.local.engines.reach import Reach
+from sagemaker_byoc.local.engines.unpacking import Receiver
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
 LABEL = "sagemaker-byoc"
@@ -28,10 +33,21 @@ LABEL = "sagemaker-byoc"
 SHARED_MEMORY = "2g"
 """Docker's default of 64 MB ends data loaders with a bus error."""
 
+LOG = logging.getLogger(__name__)
+
+_CHECK = "Check the engine with: docker info"
 _QUICK = 60.0
 _COPY = 1800.0
 _COPIES = 4
 """At a time; each waits for the engine more than for the disk."""
+
+
+class NoClientError(MachineError):
+    """There is no program to ask an engine with."""
+
+
+class SilentError(MachineError):
+    """The engine gave no answer in time."""
 
 
 def client() -> str:
@@ -50,21 +66,30 @@ def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -
             input=stdin,
         )
     except FileNotFoundError as error:
-        raise MachineError(
+        raise NoClientError(
             f"there is no docker client {client()!r}",
             cure="Install one, set DOCKER to its path, or use --engine process",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise MachineError(
-            f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s",
-            cure="Check the engine with: docker info",
+        raise SilentError(
+            f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s", cure=_CHECK
         ) from error
     if result.returncode != 0:
-        raise MachineError(
-            f"`docker {arguments[0]}` failed: {result.stderr.strip() or result.stdout.strip()}",
-            cure="Check the engine with: docker info",
-        )
+        words = result.stderr.strip() or result.stdout.strip()
+        raise MachineError(f"`docker {arguments[0]}` failed: {words}", cure=_CHECK)
     return result.stdout
+
+
+def remove(kind: str, arguments: Sequence[str], missing: str) -> None:
+    """Run a command that removes something; that it is `missing` is expected, else a warning.
+
+    What stays behind can be removed with `byoc local gc`, so that no other end is disturbed.
+    """
+    try:
+        run(arguments)
+    except MachineError as error:
+        if missing not in str(error).lower():
+            LOG.warning("a %s stays behind: %s", kind, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +169,7 @@ class DockerEngine:
 
     def close_network(self, network: Network) -> None:
         if len(network.hosts) > 1:
-            with suppress(MachineError):
-                run(["network", "rm", network.name])
+            remove("network", ["network", "rm", network.name], "not found")
 
     def sweep(self, labels: Mapping[str, str], trees: Sequence[Tree]) -> int:  # noqa: ARG002 - labels tell all
         filters = [
@@ -184,6 +208,7 @@ class DockerEngine:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as copy:
             assert copy.stdin is not None
             assert copy.stderr is not None
+            # docker's own words say why it does not take the rest.
             with suppress(BrokenPipeError), copy.stdin:
                 write_tree(copy.stdin, sources, without=spec.shared)
             message = copy.stderr.read().decode(errors="replace").strip()
@@ -272,24 +297,85 @@ class DockerContainer:
         return Reach(pid, has_own_network=True, address=address)
 
     def wait(self) -> int:
-        return int(run(["wait", self.spec.name]))
+        while True:
+            try:
+                return int(run(["wait", self.spec.name]))
+            except SilentError:
+                # Its log has ended, and it has not; as long as the engine says that it runs.
+                code = self.exit_code()
+                if code is not None:
+                    return code
 
     def stop(self, grace: float) -> None:
         run(["stop", "--time", str(int(grace)), self.spec.name], timeout=grace + _QUICK)
 
-    def fetch(self, relative: str) -> None:
-        source = f"{self.spec.name}:{DEFAULT_ROOT / relative}/."
-        target = self.spec.tree.root / relative
-        target.mkdir(parents=True, exist_ok=True)
-        # A folder that the container removed is an empty output.
-        with suppress(MachineError):
-            run(["cp", source, str(target)], timeout=_COPY)
+    def fetch(self, relative: str, on_left: OnLeft) -> None:
+        self._fetch(relative, self.spec.tree.root / relative, on_left)
 
-    def collect(self) -> None:
+    def collect(self, on_left: OnLeft) -> None:
+        wanted = {name: self.spec.tree.root / name for name in self.spec.outputs}
+        wanted |= self.spec.outside
         with ThreadPoolExecutor(_COPIES) as copies:
-            for copy in [copies.submit(self.fetch, relative) for relative in self.spec.outputs]:
-                copy.result()
+            begun = [copies.submit(self._fetch, name, wanted[name], on_left) for name in wanted]
+        for copy in begun:
+            copy.result()
+
+    def keep(self) -> str:
+        name = self.spec.name
+        try:
+            run(["kill", name])
+        except MachineError as error:
+            words = str(error).lower()
+            if "no such container" in words:
+                return f"The container {name} is gone"
+            if "is not running" not in words:
+                LOG.warning("%s may still run: %s", name, error)
+        return (
+            f"The container {name} is kept: `docker cp {name}:{DEFAULT_ROOT}/model .` copies the "
+            f"model, `byoc local gc --remove {name}` removes it"
+        )
 
     def close(self) -> None:
-        with suppress(MachineError):
-            run(["rm", "--force", "--volumes", self.spec.name])
+        remove("container", ["rm", "--force", "--volumes", self.spec.name], "no such container")
+
+    def _fetch(self, folder: str, target: Path, on_left: OnLeft) -> None:
+        """`folder` is relative to /opt/ml, or absolute."""
+        source = DEFAULT_ROOT / folder
+        receiver = Receiver(target, str(source), on_left)
+        try:
+            _receive([client(), "cp", f"{self.spec.name}:{source}/.", "-"], receiver)
+        except MachineError as error:
+            words = str(error).lower()
+            if "not a directory" in words:
+                on_left(left_out(folder, "it is not a folder"))
+            elif "could not find the file" not in words:  # removed by the program: empty
+                raise
+        receiver.prune()
+
+
+def _receive(command: Sequence[str], receiver: Receiver) -> None:
+    """Raises MachineError with docker's own words, or with what this machine lacks."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as copy:
+        assert copy.stdout is not None
+        assert copy.stderr is not None
+        clock = threading.Timer(_COPY, copy.kill)
+        clock.start()
+        broken: OSError | tarfile.TarError | None = None
+        try:
+            receiver.receive(copy.stdout)
+            while copy.stdout.read(1 << 16):
+                pass  # padding after the archive's end
+        except OSError as error:
+            copy.kill()
+            broken = error
+        except tarfile.TarError as error:  # docker tells why
+            broken = error
+        finally:
+            if broken is None or isinstance(broken, tarfile.TarError):
+                words = copy.stderr.read().decode(errors="replace").strip()
+                code = copy.wait()
+            else:
+                words, code = broken.strerror or str(broken), 1
+            clock.cancel()
+    if code or broken is not None:
+        raise MachineError(f"`docker cp` failed: {words or broken}", cure=_CHECK)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.hosting.ports import Ports
 from sagemaker_byoc.local.images import Images
-from sagemaker_byoc.local.leftovers import STATE_LABEL
+from sagemaker_byoc.local.leftovers import machine_label, region_labels, region_prefix
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.storage.store import ObjectStore
 
@@ -71,14 +70,14 @@ class House:
         return await loop.run_in_executor(self.threads, lambda: function(*args, **kwargs))
 
     def labels(self, endpoint: str) -> dict[str, str]:
-        return {**self.all_labels, LABEL: endpoint}
+        return {**self.all_labels, **machine_label(), LABEL: endpoint}
 
     @property
     def all_labels(self) -> dict[str, str]:
         """Of every container that this region hosts."""
-        return {STATE_LABEL: str(self.state.resolve()), "sagemaker-byoc.kind": "hosting"}
+        return {**region_labels(self.state), "sagemaker-byoc.kind": "hosting"}
 
     @property
     def prefix(self) -> str:
         """Of its containers' names."""
-        return f"byoc-{hashlib.sha256(str(self.state.resolve()).encode()).hexdigest()[:8]}"
+        return region_prefix(self.state)
