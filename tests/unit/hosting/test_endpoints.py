@@ -9,7 +9,7 @@ from tests.unit.hosting.conftest import ARN, archive
 from tests.unit.hosting.pretenders import is_open
 
 from sagemaker_byoc.contract.lifecycle import SERVE_STOP_GRACE
-from sagemaker_byoc.local.caller import CLIENT, WAITS
+from sagemaker_byoc.local.caller import CLIENT, SDK, WAITS
 from sagemaker_byoc.local.hosting import health
 from sagemaker_byoc.local.tags import Tags
 
@@ -95,14 +95,10 @@ def test_in_progress_is_not_touched(room, tmp_path):
 
 
 @pytest.fixture
-def caller(monkeypatch):
+def caller():
     """Sets who asks, as the server does for each request."""
 
-    def set_it(client="", *, waits=False):
-        CLIENT.set(client)
-        WAITS.set(waits)
-
-    return set_it
+    return CLIENT.set
 
 
 def test_describe_is_held_until_there_is_news(room, tmp_path, caller):
@@ -126,22 +122,39 @@ def test_describe_is_held_until_there_is_news(room, tmp_path, caller):
     room(scene)
 
 
-def test_waiter_is_held_until_there_is_an_end(room, tmp_path, caller):
-    """From its first look on: it sleeps half a minute after an answer that is no end."""
+@pytest.mark.parametrize("who", [WAITS, SDK])
+def test_waiter_is_held_until_there_is_an_end(room, tmp_path, who):
+    """From its first look on: it sleeps half a minute after an answer that is not the end."""
 
     async def scene(room):
         await room.model(FILE=str(tmp_path / "go"))
         await room.config()
         await room.call("CreateEndpoint", EndpointName="one", EndpointConfigName="config")
-        caller("client-1", waits=True)
+        who.set(True)
         describe = asyncio.create_task(room.call("DescribeEndpoint", EndpointName="one"))
-        caller()
+        who.set(False)
         await room.call("ListEndpoints")
         assert not describe.done()
         (tmp_path / "go").touch()
         assert (await describe)["EndpointStatus"] == "InService"
         listed = await room.call("ListEndpoints", StatusEquals="InService")
         assert [each["EndpointName"] for each in listed["Endpoints"]] == ["one"]
+
+    room(scene)
+
+
+def test_waiter_for_a_deletion_is_held_until_it_is_gone(room):
+    """Then AWS's "Could not find" answers, for which botocore's endpoint_deleted waits."""
+
+    async def scene(room):
+        await room.model()
+        await room.config()
+        await room.endpoint()
+        await room.call("DeleteEndpoint", EndpointName="one")
+        described = await room.call("DescribeEndpoint", EndpointName="one")
+        assert described["EndpointStatus"] == "Deleting"
+        WAITS.set(True)
+        assert "Could not find" in await room.refused("DescribeEndpoint", EndpointName="one")
 
     room(scene)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from tests.unit.local_jobs.conftest import BUCKET, channel, wait_until
 
 from sagemaker_byoc.local.caller import WAITS
-from sagemaker_byoc.local.jobs import watching
 from sagemaker_byoc.local.wire.errors import AwsError
 
 
@@ -137,8 +137,8 @@ def test_tags(house):
 
 def test_describe_holds_back_what_is_no_news(house, monkeypatch):
     """The first look of each client at once; the next when something has changed."""
-    monkeypatch.setattr(watching, "HOLD", 60.0)
-    monkeypatch.setattr(watching, "SETTLE", 60.0)
+    held = replace(house.jobs._watch.subject, hold=60.0, settle=60.0)
+    monkeypatch.setattr(house.jobs._watch, "subject", held)
     house.create("while [ ! -e /opt/ml/input/go ]; do sleep 0.01; done")
     go = house.state / "work/training-jobs/job-1/algo-1/ml/input/go"
     wait_until(lambda: "progress" in str(house.describe()["SecondaryStatusTransitions"]), "it")
@@ -173,8 +173,8 @@ def test_a_waiter_is_answered_at_the_end(house):
 
 def test_describe_is_held_for_a_bounded_time(house, monkeypatch):
     """Then the same answer comes again."""
-    monkeypatch.setattr(watching, "HOLD", 0.2)
-    monkeypatch.setattr(watching, "SETTLE", 0.1)
+    held = replace(house.jobs._watch.subject, hold=0.2, settle=0.1)
+    monkeypatch.setattr(house.jobs._watch, "subject", held)
     house.create("while :; do sleep 0.02; done")
     wait_until(lambda: "progress" in str(house.describe()["SecondaryStatusTransitions"]), "it")
     look = {"TrainingJobName": "job-1"}

@@ -11,6 +11,7 @@ from typing import Any
 from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.local.jobs.plan import DEFAULT_RUNTIME
 from sagemaker_byoc.local.records import Records, now
+from sagemaker_byoc.local.watching import Subject
 
 Document = dict[str, Any]
 
@@ -68,6 +69,19 @@ class Secondary(StrEnum):
     MAX_RUNTIME_EXCEEDED = "MaxRuntimeExceeded"
     MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
 
+
+def _look(document: Document) -> tuple[str, ...]:
+    last = document["SecondaryStatusTransitions"][-1]
+    return (document["TrainingJobStatus"], last["Status"], last["StatusMessage"])
+
+
+SUBJECT = Subject(
+    look=_look,
+    has_ended=lambda document: Status(document["TrainingJobStatus"]).has_ended,
+    hold=5.0,
+    settle=2.0,
+)
+"""`settle`: SDK 3 sleeps 5 s after each answer that says that a job runs, however short it is."""
 
 _BEFORE_STOPPING = frozenset(
     {Secondary.STARTING, Secondary.DOWNLOADING, Secondary.TRAINING, Secondary.INTERRUPTED}
