@@ -8,8 +8,9 @@ from sagemaker_byoc.local.account import DEFAULT_REGION
 from sagemaker_byoc.local.environ import ACCESS_KEY, SECRET_KEY
 
 
-def make_client(service: str, url: str, *, region: str = DEFAULT_REGION) -> Any:
+def make_client(service: str, url: str, *, region: str = DEFAULT_REGION, **config: Any) -> Any:
     """`service` as boto3 names it; the client is the one that boto3 would make.
+    `config` are further options of botocore's Config.
 
     botocore is imported here because it takes longer to import than the commands without it to run.
     """
@@ -23,5 +24,5 @@ def make_client(service: str, url: str, *, region: str = DEFAULT_REGION) -> Any:
         endpoint_url=url,
         aws_access_key_id=ACCESS_KEY,
         aws_secret_access_key=SECRET_KEY,
-        config=Config(proxies={}, s3={"addressing_style": "path"}),
+        config=Config(proxies={}, s3={"addressing_style": "path"}, **config),
     )
