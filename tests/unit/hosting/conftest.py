@@ -93,7 +93,8 @@ class Room:
         )
 
     def variant(self, name="AllTraffic", model="model", **more):
-        return {"VariantName": name, "ModelName": model, **more}
+        kind = {} if "ServerlessConfig" in more else {"InstanceType": "ml.m5.large"}
+        return {"VariantName": name, "ModelName": model, **kind, **more}
 
     async def endpoint(self, name="one", config="config", **more):
         """Created, and waited for; its description."""

@@ -433,3 +433,76 @@ def test_health_look_is_quick_where_the_log_ended():
     log.start()
     log.join()
     assert health.Watch(Ended(), 1, log).exit_code() == 3
+
+
+SERVERLESS = {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        ({"ServerlessConfig": SERVERLESS | {"MemorySizeInMB": 1111}}, "MemorySizeInMB 1111"),
+        ({"ServerlessConfig": SERVERLESS | {"ProvisionedConcurrency": 6}}, "more than its Max"),
+        ({"ServerlessConfig": SERVERLESS, "InstanceType": "ml.m5.large"}, "and InstanceType"),
+        ({"ServerlessConfig": SERVERLESS, "InitialInstanceCount": 1}, "and InitialInstanceCount"),
+        ({}, "needs an InstanceType or a ServerlessConfig"),
+        (
+            {"InstanceType": "ml.m5.large", "ManagedInstanceScaling": {}},
+            "only supported for inference component endpoints",
+        ),
+    ],
+)
+def test_values_that_only_aws_refuses(room, variant, words):
+    """The service model lets them through."""
+
+    async def scene(room):
+        await room.model()
+        asked = {"VariantName": "a", "ModelName": "model", **variant}
+        name = {"EndpointConfigName": "c", "ProductionVariants": [asked]}
+        assert words in await room.refused("CreateEndpointConfig", **name)
+
+    room(scene)
+
+
+def test_what_a_serverless_endpoint_cannot_have(room):
+    async def scene(room):
+        await room.model()
+        container = {"Image": "serve:1"}
+        await room.call(
+            "CreateModel",
+            ModelName="isolated",
+            PrimaryContainer=container,
+            EnableNetworkIsolation=True,
+        )
+        await room.call("CreateModel", ModelName="two", Containers=[container, container])
+        one = room.variant(ServerlessConfig=SERVERLESS)
+
+        async def refused(*variants, **more):
+            return await room.refused(
+                "CreateEndpointConfig",
+                EndpointConfigName="c",
+                ProductionVariants=[*variants],
+                **more,
+            )
+
+        assert "one variant only" in await refused(one, room.variant("b"))
+        assert "KmsKeyId" in await refused(one, KmsKeyId="key")
+        assert "EnableNetworkIsolation" in await refused({**one, "ModelName": "isolated"})
+        assert "one container" in await refused({**one, "ModelName": "two"})
+        await room.config("config", one)
+
+    room(scene)
+
+
+def test_members_that_aws_always_returns(room):
+    async def scene(room):
+        await room.call("CreateModel", ModelName="model", PrimaryContainer={"Image": "serve:1"})
+        model = await room.call("DescribeModel", ModelName="model")
+        assert model["EnableNetworkIsolation"] is False
+        whole = {"Image": "serve:1", "Mode": "SingleModel", "Environment": {}}
+        assert model["PrimaryContainer"] == whole
+        await room.config()
+        config = await room.call("DescribeEndpointConfig", EndpointConfigName="config")
+        assert config["EnableNetworkIsolation"] is False
+
+    room(scene)

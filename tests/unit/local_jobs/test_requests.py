@@ -10,6 +10,7 @@ import pytest
 from tests.unit.local_jobs.conftest import BUCKET, channel, wait_until
 
 from sagemaker_byoc.local.caller import WAITS
+from sagemaker_byoc.local.jobs.record import new_document
 from sagemaker_byoc.local.wire.errors import AwsError
 
 
@@ -185,3 +186,27 @@ def test_describe_is_held_for_a_bounded_time(house, monkeypatch):
     assert not house.jobs._watch._waiting
     house.call("StopTrainingJob", TrainingJobName="job-1")
     house.end()
+
+
+def test_members_that_aws_always_returns():
+    """SDK 2's `Estimator.attach` reads KmsKeyId without asking; what was asked for stays."""
+    request = {
+        "TrainingJobName": "job",
+        "AlgorithmSpecification": {"TrainingImage": "i", "MetricDefinitions": [{"Name": "loss"}]},
+        "InputDataConfig": [channel("train", "data/", CompressionType="Gzip")],
+        "OutputDataConfig": {"S3OutputPath": "s3://b/"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    }
+    found = new_document(request, "arn", "s3://b/model.tar.gz")
+    assert found["OutputDataConfig"] == {
+        "KmsKeyId": "",
+        "CompressionType": "GZIP",
+        "S3OutputPath": "s3://b/",
+    }
+    assert found["AlgorithmSpecification"]["EnableSageMakerMetricsTimeSeries"] is True
+    assert found["ResourceConfig"]["VolumeSizeInGB"] == 30
+    assert found["ProfilingStatus"] == "Disabled"
+    (data,) = found["InputDataConfig"]
+    assert (data["CompressionType"], data["RecordWrapperType"]) == ("Gzip", "None")
+    assert data["DataSource"]["S3DataSource"]["S3DataDistributionType"] == "FullyReplicated"
+    assert "S3DataDistributionType" not in str(request)

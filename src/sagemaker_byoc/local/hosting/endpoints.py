@@ -137,7 +137,11 @@ class EndpointOperations:
         for each in asked["DesiredWeightsAndCapacities"]:
             name = each["VariantName"]
             if name not in found.fleet.variants:
-                raise invalid(f'Could not find variant "{name}" of endpoint "{found.name}".')
+                config = found.document["EndpointConfigName"]
+                raise invalid(
+                    f'The variant name(s) "{name}" is/are not present within endpoint '
+                    f'configuration "{config}".'
+                )
             if "DesiredWeight" in each:
                 weights[name] = each["DesiredWeight"]
             if "DesiredInstanceCount" in each:

@@ -44,6 +44,10 @@ ECHOED = (
 """Members of the request that the description repeats as they were."""
 
 
+DEFAULT_VOLUME = 30
+"""GiB, as both SDKs ask for; a request may leave it out."""
+
+
 class Status(StrEnum):
     IN_PROGRESS = "InProgress"
     COMPLETED = "Completed"
@@ -95,6 +99,7 @@ def new_document(request: Mapping[str, Any], arn: str, model: str) -> Document:
     stopping = {"MaxRuntimeInSeconds": DEFAULT_RUNTIME, **(request.get("StoppingCondition") or {})}
     return {
         **document,
+        **_with_defaults(document),
         "EnableNetworkIsolation": bool(request.get("EnableNetworkIsolation")),
         "EnableManagedSpotTraining": bool(request.get("EnableManagedSpotTraining")),
         "EnableInterContainerTrafficEncryption": bool(
@@ -115,6 +120,40 @@ def new_document(request: Mapping[str, Any], arn: str, model: str) -> Document:
         "CreationTime": time,
         "LastModifiedTime": time,
     }
+
+
+def _with_defaults(document: Document) -> Document:
+    """Return the members that AWS describes in full, whatever the request left out.
+
+    SDK 2 reads some of them without asking, as `Estimator.attach` does.
+    """
+    algorithm = document["AlgorithmSpecification"]
+    found: Document = {
+        "AlgorithmSpecification": {
+            "EnableSageMakerMetricsTimeSeries": bool(algorithm.get("MetricDefinitions")),
+            **algorithm,
+        },
+        "OutputDataConfig": {
+            "KmsKeyId": "",
+            "CompressionType": "GZIP",
+            **document["OutputDataConfig"],
+        },
+        "ResourceConfig": {"VolumeSizeInGB": DEFAULT_VOLUME, **document["ResourceConfig"]},
+        "ProfilingStatus": "Disabled",
+    }
+    if "InputDataConfig" in document:
+        found["InputDataConfig"] = [_channel(each) for each in document["InputDataConfig"]]
+    return found
+
+
+def _channel(asked: Document) -> Document:
+    source = dict(asked.get("DataSource", {}))
+    if "S3DataSource" in source:
+        source["S3DataSource"] = {
+            "S3DataDistributionType": "FullyReplicated",
+            **source["S3DataSource"],
+        }
+    return {"CompressionType": "None", "RecordWrapperType": "None", **asked, "DataSource": source}
 
 
 class JobRecord:
