@@ -320,3 +320,32 @@ def test_what_is_wrong_is_told(started, variables, told):
     reason = client.status("one")["FailureReason"]
     assert reason.startswith("The primary container for production variant AllTraffic did not")
     assert told in reason
+
+
+def test_byoc_invoke_asks_an_endpoint(tmp_path):
+    """The answer on stdout; the model's own error is exit 1 with its words."""
+    with region(tmp_path / "state") as (_, client):
+        client.s3.create_bucket(Bucket="models")
+        client.model("a")
+        client.create("one", "a")
+        client.wait("one")
+
+        command = [sys.executable, "-m", "sagemaker_byoc.cli", "invoke", "one"]
+        command += ["--state", str(tmp_path / "state"), "--content-type", "text/plain"]
+
+        def invoke(*words):
+            return subprocess.run(
+                [*command, *words],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=BOUND,
+                input="from stdin",
+            )
+
+        assert invoke().stdout == "a:from stdin"
+        assert invoke("--data", "x", "--stream").stdout == "a:x"
+        failed = invoke("--data", "fail")
+        assert failed.returncode == 1
+        assert "on purpose" in failed.stderr
+        assert "byoc logs one" in failed.stderr

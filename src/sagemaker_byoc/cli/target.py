@@ -62,11 +62,12 @@ class Target:
     def post(self, command: str) -> None:
         self._ask("POST", command)
 
-    def client(self, service: str) -> Any:
+    def client(self, service: str, **config: Any) -> Any:
+        """Return a botocore client of this region; `config` are options of botocore's Config."""
         from sagemaker_byoc.local.client import make_client  # noqa: PLC0415 - needs botocore
 
         with explained_imports():
-            return make_client(service, self.url, self.keys)
+            return make_client(service, self.url, self.keys, **config)
 
     def _ask(self, method: str, command: str) -> dict[str, Any]:
         """Raises MachineError where nothing answers, RequestError for what it refuses."""

@@ -8,26 +8,25 @@ from typing import Any
 
 from sagemaker_byoc.local.account import DEFAULT_REGION
 from sagemaker_byoc.local.credentials import Keys, read_keys
+from sagemaker_byoc.local.environ import URL_VARIABLE
 from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.local.state import default_state, read_address
 
 
 def find_keys(url: str, state: Path | None = None) -> Keys:
-    """Return the keys for the region at `url`: those in its `state` folder, those of the default
-    folder's region if that is the one, or those that the environment has.
+    """Return the keys for the region at `url`: those in its `state` folder; else those of the
+    environment, if that points there; else those of the default folder, if its region is the one.
 
     Raise MachineError if there are none.
     """
-    home = default_state()
-    if state is None and (address := read_address(home)) is not None and address.url == url:
-        state = home
-    keys = None if state is None else read_keys(state)
-    if keys is None and os.environ.get("AWS_ACCESS_KEY_ID"):
-        keys = Keys(
-            os.environ["AWS_ACCESS_KEY_ID"],
-            os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
-            os.environ.get("AWS_SESSION_TOKEN", ""),
-        )
+    if state is not None:
+        keys = read_keys(state)
+    else:
+        keys = _keys_of_environment() if os.environ.get(URL_VARIABLE) == url else None
+        address = read_address(default_state()) if keys is None else None
+        if address is not None and address.url == url:
+            keys = read_keys(default_state())
+    keys = keys or _keys_of_environment()
     if keys is None:
         raise MachineError(
             f"the keys of the region at {url} are not known here",
@@ -36,11 +35,26 @@ def find_keys(url: str, state: Path | None = None) -> Keys:
     return keys
 
 
+def _keys_of_environment() -> Keys | None:
+    if not os.environ.get("AWS_ACCESS_KEY_ID"):
+        return None
+    return Keys(
+        os.environ["AWS_ACCESS_KEY_ID"],
+        os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
+        os.environ.get("AWS_SESSION_TOKEN", ""),
+    )
+
+
 def make_client(
-    service: str, url: str, keys: Keys | None = None, *, region: str = DEFAULT_REGION
+    service: str,
+    url: str,
+    keys: Keys | None = None,
+    *,
+    region: str = DEFAULT_REGION,
+    **config: Any,
 ) -> Any:
     """Return the client of `service` that boto3 would make, signing with `keys`, or with those
-    that are found for `url`.
+    that are found for `url`. `config` are further options of botocore's Config.
 
     botocore is imported here because it takes longer to import than the commands without it to run.
     """
@@ -56,5 +70,5 @@ def make_client(
         aws_access_key_id=keys.access_key,
         aws_secret_access_key=keys.secret_key,
         aws_session_token=keys.token or None,
-        config=Config(proxies={}, s3={"addressing_style": "path"}),
+        config=Config(proxies={}, s3={"addressing_style": "path"}, **config),
     )

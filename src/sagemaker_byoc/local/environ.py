@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract.files import write_atomically
+from sagemaker_byoc.local import sts_rules
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.credentials import Keys
 
@@ -39,6 +40,7 @@ def variables(url: str, state: Path, account: Account, keys: Keys) -> dict[str, 
         "AWS_EC2_METADATA_DISABLED": "true",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(state / SDK_CONFIG),
         ROLE_VARIABLE: account.role,
+        sts_rules.VARIABLE: sts_rules.data_path(state, os.environ),
     }
     return found | _no_proxy(os.environ)
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
-from sagemaker_byoc.local import environ
+from sagemaker_byoc.local import environ, sts_rules
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.client import make_client
@@ -208,6 +208,7 @@ class _Running:
     def _compose(self) -> Composition:
         path, account = self.folder.path, self._region.account
         environ.write_sdk_config(path, account)
+        sts_rules.write(path, self.url)
         engine = _make_engine(self._region.engine, path)
         port = int(self._listener.getsockname()[1])
         access = ContainerAccess(

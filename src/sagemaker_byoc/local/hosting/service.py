@@ -86,6 +86,7 @@ class Endpoints:
 
     def start(self) -> None:
         """Find the endpoints of a former run again; what that left behind is ended first."""
+        self.endpoints.watch.start()
         swept = asyncio.create_task(self._house.run(self._clean), name="sweep hosting")
         self.endpoints.swept = swept
         for document in [*self.endpoints.catalog]:

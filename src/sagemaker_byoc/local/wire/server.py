@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import uvicorn
 
-from sagemaker_byoc.local.caller import CLIENT, WAITS, is_waiter
+from sagemaker_byoc.local.caller import CLIENT, SDK, WAITS, is_sdk, is_waiter
 from sagemaker_byoc.local.wire.body import ClientLeftError, IncomingBody, Receive
 from sagemaker_byoc.local.wire.http import FilePart, Handler, Request, Response
 
@@ -53,7 +53,9 @@ class Application:
             # The task of a request has a context of its own: nothing to set back.
             CLIENT.set("{}:{}".format(*scope["client"]))
         headers = _join(scope["headers"])
-        WAITS.set(is_waiter(headers.get("user-agent", "")))
+        agent = headers.get("user-agent", "")
+        WAITS.set(is_waiter(agent))
+        SDK.set(is_sdk(agent))
         watch = _Watch(receive)
         body = IncomingBody(receive, headers, at_end=watch.begin)
         request = Request(
