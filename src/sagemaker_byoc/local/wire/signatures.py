@@ -80,7 +80,7 @@ class V4:
     def matches(self, request: Request, secret_key: str, payload_hash: str) -> bool:
         key = signing_key(secret_key, self.date, self.region, self.service)
         return any(
-            hmac.compare_digest(_v4(key, self, text), self.signature)
+            hmac.compare_digest(_v4(key, self, text).encode(), self.signature.encode())
             for text in _canonical_requests(request, self, payload_hash)
         )
 
