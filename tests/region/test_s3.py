@@ -123,7 +123,8 @@ def test_delete_many(s3, bucket):
 def test_presigned(s3, bucket):
     parameters = {"Bucket": bucket, "Key": "a b"}
     url = s3.generate_presigned_url("put_object", Params=parameters)
-    request = urllib.request.Request(url, data=b"x", method="PUT")
+    # Version 2 signs the content type, and this client sends one of its own if it is given none.
+    request = urllib.request.Request(url, data=b"x", method="PUT", headers={"Content-Type": ""})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.status == 200
     url = s3.generate_presigned_url(
