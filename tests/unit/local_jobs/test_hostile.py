@@ -101,6 +101,18 @@ def test_what_the_second_look_finds_is_told_once(house, monkeypatch):
     assert len(left_out(house)) == 1
 
 
+def test_lines_are_bounded_and_the_others_still_told(house, monkeypatch):
+    """A program can make any number of FIFOs."""
+    monkeypatch.setattr("sagemaker_byoc.local.jobs.joblog.MOST_LEFT_OUT", 2)
+    house.run("cd /opt/ml/model; mkfifo a b c d")
+    assert [line.split()[3] for line in left_out(house)] == [
+        "/opt/ml/model/a",
+        "/opt/ml/model/b",
+        "more",
+    ]
+    assert "/opt/ml/model was left empty" in house.log()[-1]
+
+
 def test_two_hosts_one_wrote_a_file_where_the_other_wrote_a_folder(house):
     """The first host's is kept, and what is not is told."""
     house.run(
