@@ -87,8 +87,11 @@ def test_from_a_folder_to_a_model(sagemaker, s3, request_of, region):
     assert job["TrainingJobStatus"] == "Completed"
     assert job["TrainingJobArn"] == arn
     assert job["FinalMetricDataList"][0]["Value"] == 0.25
-    for member in ("AlgorithmSpecification", "InputDataConfig", "Environment", "HyperParameters"):
+    for member in ("InputDataConfig", "Environment", "HyperParameters"):
         assert job[member] == request[member]
+    described = job["AlgorithmSpecification"]
+    assert described.pop("EnableSageMakerMetricsTimeSeries") is True  # AWS's own default
+    assert described == request["AlgorithmSpecification"]
     uri = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{BUCKET}/")
     body = s3.get_object(Bucket=BUCKET, Key=uri)["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(body)) as tar:

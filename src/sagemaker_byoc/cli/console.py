@@ -1,28 +1,88 @@
-"""Where words go: results to stdout, everything else to stderr; colour only on a terminal."""
+"""Where words go: results to stdout, everything else to stderr; colour only on a terminal.
+
+What is printed here may come from a container, a client or a file, so every text passes `clean`:
+no byte of it steers the terminal.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 _BOLD, _RED, _DIM, _PLAIN = "\033[1m", "\033[31m", "\033[2m", "\033[0m"
+LONGEST_LINE = 16_384
+"""Characters that are shown of one line of a log."""
+_SEQUENCE = re.compile(
+    r"(?P<colour>\x1b\[[0-9;:]*m)"
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: moves the cursor, erases
+    r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS, …
+    r"|\x1b[ -/]*[0-Z\\`-~]"
+)
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""All but tab and newline; also what reorders a line (bidi controls), and lone surrogates."""
 SCHEMA = 1
 """Of every JSON document that a command prints; it grows when a member changes its meaning."""
 
 
 def is_interactive() -> bool:
     """Whether somebody watches stderr: progress may redraw itself."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return is_terminal(sys.stderr)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def has_colour(stream: TextIO) -> bool:
+    """NO_COLOR wins over FORCE_COLOR (no-color.org, force-color.org)."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return is_terminal(stream) or bool(os.environ.get("FORCE_COLOR"))
+
+
+def clean(text: str, *, colour: bool = False) -> str:
+    """Return `text` without the sequences that steer a terminal; with `colour`, SGR stays.
+
+    A control character that begins no such sequence is shown as its escape, like \\x07.
+    """
+    if text.isprintable():
+        return text
+    parts: list[str] = []
+    end = 0
+    for found in _SEQUENCE.finditer(text):
+        parts.append(_CONTROL.sub(_escaped, text[end : found.start()]))
+        if colour and found["colour"]:
+            parts.append(found["colour"])
+        end = found.end()
+    parts.append(_CONTROL.sub(_escaped, text[end:]))
+    kept = "".join(parts)
+    return f"{kept}{_PLAIN}" if colour and "\x1b" in kept else kept
+
+
+def clean_line(line: str, *, colour: bool = False) -> str:
+    """Return one line of a log, at most LONGEST_LINE characters of it.
+
+    Of a progress bar, which goes back to the line's start with each `\\r`, the last state.
+    """
+    line = line.rstrip("\r\n")
+    shown = line[line.rfind("\r") + 1 :]
+    kept = clean(shown[:LONGEST_LINE], colour=colour)
+    more = len(shown) - LONGEST_LINE
+    return f"{kept} … ({more} more characters)" if more > 0 else kept
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
 
 
 def _colour(code: str, text: str) -> str:
-    """NO_COLOR wins over FORCE_COLOR (no-color.org, force-color.org)."""
-    if os.environ.get("NO_COLOR"):
-        return text
-    wanted = is_interactive() or bool(os.environ.get("FORCE_COLOR"))
-    return f"{code}{text}{_PLAIN}" if wanted else text
+    return f"{code}{text}{_PLAIN}" if has_colour(sys.stderr) else text
 
 
 def _say(text: str) -> None:
@@ -33,7 +93,13 @@ def _say(text: str) -> None:
 
 def result(text: str) -> None:
     """What the command was asked for; the only thing on stdout."""
-    print(text, flush=True)
+    print(clean(text), flush=True)
+
+
+def result_line(stream: str, line: str) -> None:
+    """One line of a container's log, where the log is what the command was asked for."""
+    shown = clean_line(line, colour=has_colour(sys.stdout))
+    print(f"{clean(stream)} | {shown}", flush=True)
 
 
 def document(members: Mapping[str, object]) -> None:
@@ -56,19 +122,20 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def step(text: str) -> None:
-    _say(_colour(_BOLD, f"* {text}"))
+    _say(_colour(_BOLD, f"* {clean(text)}"))
 
 
 def detail(text: str) -> None:
-    _say(f"  {text}")
+    _say(f"  {clean(text)}")
 
 
 def log_line(host: str, line: str) -> None:
     """One line of a container's log."""
-    _say(f"{_colour(_DIM, f'{host} |')} {line}")
+    shown = clean_line(line, colour=has_colour(sys.stderr))
+    _say(f"{_colour(_DIM, f'{clean(host)} |')} {shown}")
 
 
 def error(what: str, cure: str, kind: str = "FAILED") -> None:
     """`kind` is the error's stable id, as docs/reference/commands.md lists them."""
-    _say(f"{_colour(_RED, f'error[{kind}]:')} {what}")
-    _say(f"  fix: {cure}")
+    _say(f"{_colour(_RED, f'error[{kind}]:')} {clean(what)}")
+    _say(f"  fix: {clean(cure)}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sagemaker_byoc.cli import target
+from sagemaker_byoc.cli import launch_image, target
 from sagemaker_byoc.cli.launch_callers import AwsCaller, RegionCaller
 from sagemaker_byoc.cloud import session
-from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.building import commit
-from sagemaker_byoc.launch.errors import RefusedError, SettingsError
+from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.plan import Call, Caller
@@ -35,12 +36,12 @@ def in_region(arguments: argparse.Namespace, shared: Shared) -> Here:
     status = found.status()
     account = Account(id=status["account"], region=status["region"])
     return Here(
-        RegionCaller(found.url, account.region),
+        RegionCaller(found.url, account.region, found.keys),
         Place(
             region=account.region,
             account=account.id,
             image=_image(shared),
-            digest=_local_digest(shared, status["engine"], Path(status["state"])),
+            digest=_local_digest(shared, status, account),
             role=role_arn(shared.role or account.role, account.region, account.id),
             commit=_revision(shared),
             bucket=shared.bucket,
@@ -58,7 +59,7 @@ def in_aws(shared: Shared) -> Here:
             f"{shared.where}: role is missing",
             cure=f'Write role = "ARN or NAME" of the execution role, or set {ROLE_VARIABLE}',
         )
-    image, digest = _pinned(shared, caller)
+    image, digest = launch_image.pin(shared, _image(shared), caller)
     # Without credentials a plan can still be printed, where nothing in it needs the account.
     needs_account = not (shared.bucket and role.startswith("arn:"))
     account = session.resolve_account(cloud, None) if needs_account else ""
@@ -116,51 +117,20 @@ def _image(shared: Shared) -> str:
     return shared.image
 
 
-def _local_digest(shared: Shared, engine: str, state: Path) -> str:
-    """Raises SettingsError where the region's engine has no such image."""
+def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -> str:
+    """Raises SettingsError if neither the region's registry nor its engine has the image."""
     with target.explained_imports():
         from sagemaker_byoc.local.images import make_images  # noqa: PLC0415
+        from sagemaker_byoc.local.registry.service import Registry  # noqa: PLC0415
         from sagemaker_byoc.local.wire.errors import AwsError  # noqa: PLC0415
+    state = Path(status["state"])
+    pushed = Registry(state=state, account=account, url=status["url"]).pushed
     try:
-        return make_images(engine, state).resolve(_image(shared)).digest
+        return make_images(status["engine"], state, pushed).resolve(_image(shared)).digest
     except AwsError as error:
         raise SettingsError(
             f"{shared.where}: image: {error.message}", cure="Record it with byoc build, or push it"
         ) from error
-
-
-def _pinned(shared: Shared, caller: Caller) -> tuple[str, str]:
-    """The image with its digest: a tag may mean another one tomorrow."""
-    where, text = f"{shared.where}: image", _image(shared)
-    parsed = reference.parse(text)
-    host = reference.ecr_host(parsed.registry)
-    if host is None:
-        raise SettingsError(
-            f"{where} is {text!r}, which SageMaker can't pull: it is in no ECR registry",
-            cure=f"byoc push {text}, and take the name that it prints",
-        )
-    if host.region != caller.region:
-        raise SettingsError(
-            f"{where} is in {host.region}, and the launch in {caller.region}",
-            cure="SageMaker pulls from its own region only: push it there, or set region",
-        )
-    if parsed.digest:
-        return text, parsed.digest
-    asked = {
-        "registryId": host.account,
-        "repositoryName": parsed.repository,
-        "imageIds": [{"imageTag": parsed.target}],
-    }
-    try:
-        (detail,) = caller.call("ecr", "DescribeImages", asked)["imageDetails"]
-    except RefusedError as error:
-        if error.code not in {"ImageNotFoundException", "RepositoryNotFoundException"}:
-            raise
-        raise SettingsError(
-            f"{where}: {text} is not in ECR", cure="Push it: byoc push IMAGE"
-        ) from error
-    digest = str(detail["imageDigest"])
-    return f"{parsed.registry}/{parsed.repository}@{digest}", digest
 
 
 def _revision(shared: Shared) -> str:

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
                 if arguments.json:
                     console.line({"stream": stream, "line": line})
                 else:
-                    console.result(f"{stream} | {line}")
+                    console.result_line(stream, line)
             if ended or not arguments.follow:
                 return 0
             time.sleep(_POLL_SECONDS)

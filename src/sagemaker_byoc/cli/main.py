@@ -29,6 +29,7 @@ COMMANDS = (
     "init",
     "train",
     "serve",
+    "invoke",
     "build",
     "check",
     "push",

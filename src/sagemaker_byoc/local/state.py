@@ -38,6 +38,22 @@ def default_state() -> Path:
     return Path(home, "sagemaker-byoc", "default")
 
 
+def make_private(state: Path) -> None:
+    """Make the folder, or take it over, readable for its owner alone: it holds keys and data.
+
+    Raise MachineError if it is a folder that other users share, OSError if it can't be made.
+    """
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = state.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+        raise MachineError(
+            f"the state folder {state} is not yours alone",
+            cure="Name a folder of your own with --state",
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        state.chmod(0o700)
+
+
 def read_address(state: Path) -> Address | None:
     """None if no region has the folder, or it was killed; MachineError if that can't be seen."""
     if not _is_folder(state):
@@ -123,7 +139,7 @@ class StateFolder:
             self.path = (
                 Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX)) if path is None else path.resolve()
             )
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_private(self.path)
             self._lock: IO[bytes] = open(self.path / _LOCK_FILE, "ab")  # noqa: SIM115 - by close()
         except OSError as error:
             raise MachineError(

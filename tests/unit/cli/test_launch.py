@@ -8,8 +8,9 @@ import json
 
 import pytest
 
-from sagemaker_byoc.cli import launch, launch_place
+from sagemaker_byoc.cli import launch, launch_image
 from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.plan import Plan
 from sagemaker_byoc.launch.train import read
@@ -117,27 +118,81 @@ def test_somebody_at_a_terminal_is_asked(answer, goes_on, monkeypatch, capsys):
 
 
 class Ecr:
+    """Has one image, of one media type and architecture; `refusal` answers DescribeImages."""
+
     region = "eu-west-1"
 
-    def __init__(self, answer):
-        self.answer = answer
+    def __init__(self, refusal=None, media_type=DOCKER_MANIFEST, architecture="amd64"):
+        self.refusal = refusal
+        self.media_type = media_type
+        self.architecture = architecture
 
     def call(self, service, operation, parameters):
-        assert (service, operation) == ("ecr", "DescribeImages")
+        assert service == "ecr"
         assert parameters["registryId"] == "123456789012"
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return {"imageDetails": [{"imageDigest": self.answer}]}
+        assert parameters["repositoryName"] == "digits"
+        if operation == "DescribeImages":
+            if self.refusal is not None:
+                raise self.refusal
+            detail = {"imageDigest": DIGEST, "imageManifestMediaType": self.media_type}
+            return {"imageDetails": [detail]}
+        if operation == "BatchGetImage":
+            return {"images": [{"imageManifest": '{"config": {"digest": "sha256:c"}}'}]}
+        assert (operation, parameters["layerDigest"]) == ("GetDownloadUrlForLayer", "sha256:c")
+        if not self.architecture:
+            raise RefusedError("AccessDeniedException", "no", cure="")
+        return {"downloadUrl": f'data:,{{"architecture":"{self.architecture}"}}'}
 
 
-def pinned(folder, image, answer=DIGEST):
-    shared = read("x", {"image": image}, folder).shared
-    return launch_place._pinned(shared, Ecr(answer))
+def pinned(folder, image, refusal=None, instance="ml.m5.large", **ecr):
+    shared = read("x", {"image": image, "instance-type": instance}, folder).shared
+    return launch_image.pin(shared, image, Ecr(refusal, **ecr))
 
 
 def test_a_tag_is_pinned_to_its_digest(folder):
     """It may mean another image by the time that SageMaker pulls."""
     assert pinned(folder, f"{HOST}/digits:v1") == (f"{HOST}/digits@{DIGEST}", DIGEST)
+
+
+OCI = "application/vnd.oci.image."
+
+
+@pytest.mark.parametrize("name", ["digits:v1", f"digits@{DIGEST}"])
+@pytest.mark.parametrize(
+    ("ecr", "words"),
+    [
+        ({"media_type": f"{OCI}manifest.v1+json"}, "manifest.v1.json, which SageMaker refuses"),
+        ({"media_type": f"{OCI}index.v1+json"}, "index.v1.json, which SageMaker refuses"),
+        ({"architecture": "arm64"}, "built for arm64, and the instances are amd64"),
+        ({"instance": "ml.c7gd.large"}, "built for amd64, and the instances are arm64"),
+    ],
+)
+def test_an_image_that_sagemaker_refuses_is_not_launched(folder, name, ecr, words):
+    """Whoever pushed it: with the command that makes it one that SageMaker takes."""
+    with pytest.raises(SettingsError, match=words) as error:
+        pinned(folder, f"{HOST}/{name}", **ecr)
+    assert "--provenance=false" in error.value.cure
+    assert "--format v2s2" in error.value.cure
+
+
+@pytest.mark.parametrize(
+    "ecr",
+    [
+        {"architecture": "arm64", "instance": "ml.m8g.large"},
+        {"architecture": "amd64", "instance": "ml.g5.xlarge"},
+        {"architecture": ""},  # may not be read
+    ],
+)
+def test_an_image_that_fits_its_instances_is_launched(folder, ecr):
+    assert pinned(folder, f"{HOST}/digits:v1", **ecr) == (f"{HOST}/digits@{DIGEST}", DIGEST)
+
+
+def test_a_digest_is_launched_by_who_may_not_read_it(folder):
+    image = f"{HOST}/digits@{DIGEST}"
+    refusal = RefusedError("AccessDeniedException", "no", cure="")
+    assert pinned(folder, image, refusal) == (image, DIGEST)
+    with pytest.raises(RefusedError):
+        pinned(folder, f"{HOST}/digits:v1", refusal)
 
 
 def test_an_image_that_is_not_there(folder):

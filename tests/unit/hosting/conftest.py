@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import tarfile
 
@@ -10,7 +11,9 @@ import pytest
 from tests.unit.hosting.pretenders import BOUND, PretendEngine, PretendImages
 
 from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.caller import WAITS
 from sagemaker_byoc.local.hosting.invocation import Policy
+from sagemaker_byoc.local.hosting.live import CHANGING
 from sagemaker_byoc.local.hosting.service import Endpoints
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.storage.store import ObjectStore
@@ -90,7 +93,8 @@ class Room:
         )
 
     def variant(self, name="AllTraffic", model="model", **more):
-        return {"VariantName": name, "ModelName": model, **more}
+        kind = {} if "ServerlessConfig" in more else {"InstanceType": "ml.m5.large"}
+        return {"VariantName": name, "ModelName": model, **kind, **more}
 
     async def endpoint(self, name="one", config="config", **more):
         """Created, and waited for; its description."""
@@ -98,16 +102,23 @@ class Room:
         return await self.settled(name)
 
     async def settled(self, name="one"):
-        live = self.service.endpoints.live(name)
-        await live.settled(BOUND)
-        found = await self.call("DescribeEndpoint", EndpointName=name)
-        assert not live.is_changing
+        found = await self.waiter(name)
+        assert found["EndpointStatus"] not in CHANGING
         return found
 
+    async def waiter(self, name="one"):
+        """What DescribeEndpoint answers to a waiter of botocore."""
+
+        async def look():
+            WAITS.set(True)
+            return await self.call("DescribeEndpoint", EndpointName=name)
+
+        async with asyncio.timeout(BOUND):
+            return await asyncio.create_task(look())
+
     async def gone(self, name="one"):
-        found = self.service.endpoints.lives.get(name)
-        if found is not None:
-            await found.settled(BOUND)
+        with contextlib.suppress(AwsError):
+            await self.waiter(name)
         assert "Could not find" in await self.refused("DescribeEndpoint", EndpointName=name)
 
     async def delete(self, name="one"):

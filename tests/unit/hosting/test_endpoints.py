@@ -9,7 +9,7 @@ from tests.unit.hosting.conftest import ARN, archive
 from tests.unit.hosting.pretenders import is_open
 
 from sagemaker_byoc.contract.lifecycle import SERVE_STOP_GRACE
-from sagemaker_byoc.local.caller import CLIENT, WAITS
+from sagemaker_byoc.local.caller import CLIENT, SDK, WAITS
 from sagemaker_byoc.local.hosting import health
 from sagemaker_byoc.local.tags import Tags
 
@@ -95,14 +95,10 @@ def test_in_progress_is_not_touched(room, tmp_path):
 
 
 @pytest.fixture
-def caller(monkeypatch):
+def caller():
     """Sets who asks, as the server does for each request."""
 
-    def set_it(client="", *, waits=False):
-        CLIENT.set(client)
-        WAITS.set(waits)
-
-    return set_it
+    return CLIENT.set
 
 
 def test_describe_is_held_until_there_is_news(room, tmp_path, caller):
@@ -126,22 +122,39 @@ def test_describe_is_held_until_there_is_news(room, tmp_path, caller):
     room(scene)
 
 
-def test_waiter_is_held_until_there_is_an_end(room, tmp_path, caller):
-    """From its first look on: it sleeps half a minute after an answer that is no end."""
+@pytest.mark.parametrize("who", [WAITS, SDK])
+def test_waiter_is_held_until_there_is_an_end(room, tmp_path, who):
+    """From its first look on: it sleeps half a minute after an answer that is not the end."""
 
     async def scene(room):
         await room.model(FILE=str(tmp_path / "go"))
         await room.config()
         await room.call("CreateEndpoint", EndpointName="one", EndpointConfigName="config")
-        caller("client-1", waits=True)
+        who.set(True)
         describe = asyncio.create_task(room.call("DescribeEndpoint", EndpointName="one"))
-        caller()
+        who.set(False)
         await room.call("ListEndpoints")
         assert not describe.done()
         (tmp_path / "go").touch()
         assert (await describe)["EndpointStatus"] == "InService"
         listed = await room.call("ListEndpoints", StatusEquals="InService")
         assert [each["EndpointName"] for each in listed["Endpoints"]] == ["one"]
+
+    room(scene)
+
+
+def test_waiter_for_a_deletion_is_held_until_it_is_gone(room):
+    """Then AWS's "Could not find" answers, for which botocore's endpoint_deleted waits."""
+
+    async def scene(room):
+        await room.model()
+        await room.config()
+        await room.endpoint()
+        await room.call("DeleteEndpoint", EndpointName="one")
+        described = await room.call("DescribeEndpoint", EndpointName="one")
+        assert described["EndpointStatus"] == "Deleting"
+        WAITS.set(True)
+        assert "Could not find" in await room.refused("DescribeEndpoint", EndpointName="one")
 
     room(scene)
 
@@ -420,3 +433,76 @@ def test_health_look_is_quick_where_the_log_ended():
     log.start()
     log.join()
     assert health.Watch(Ended(), 1, log).exit_code() == 3
+
+
+SERVERLESS = {"MemorySizeInMB": 2048, "MaxConcurrency": 5}
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        ({"ServerlessConfig": SERVERLESS | {"MemorySizeInMB": 1111}}, "MemorySizeInMB 1111"),
+        ({"ServerlessConfig": SERVERLESS | {"ProvisionedConcurrency": 6}}, "more than its Max"),
+        ({"ServerlessConfig": SERVERLESS, "InstanceType": "ml.m5.large"}, "and InstanceType"),
+        ({"ServerlessConfig": SERVERLESS, "InitialInstanceCount": 1}, "and InitialInstanceCount"),
+        ({}, "needs an InstanceType or a ServerlessConfig"),
+        (
+            {"InstanceType": "ml.m5.large", "ManagedInstanceScaling": {}},
+            "only supported for inference component endpoints",
+        ),
+    ],
+)
+def test_values_that_only_aws_refuses(room, variant, words):
+    """The service model lets them through."""
+
+    async def scene(room):
+        await room.model()
+        asked = {"VariantName": "a", "ModelName": "model", **variant}
+        name = {"EndpointConfigName": "c", "ProductionVariants": [asked]}
+        assert words in await room.refused("CreateEndpointConfig", **name)
+
+    room(scene)
+
+
+def test_what_a_serverless_endpoint_cannot_have(room):
+    async def scene(room):
+        await room.model()
+        container = {"Image": "serve:1"}
+        await room.call(
+            "CreateModel",
+            ModelName="isolated",
+            PrimaryContainer=container,
+            EnableNetworkIsolation=True,
+        )
+        await room.call("CreateModel", ModelName="two", Containers=[container, container])
+        one = room.variant(ServerlessConfig=SERVERLESS)
+
+        async def refused(*variants, **more):
+            return await room.refused(
+                "CreateEndpointConfig",
+                EndpointConfigName="c",
+                ProductionVariants=[*variants],
+                **more,
+            )
+
+        assert "one variant only" in await refused(one, room.variant("b"))
+        assert "KmsKeyId" in await refused(one, KmsKeyId="key")
+        assert "EnableNetworkIsolation" in await refused({**one, "ModelName": "isolated"})
+        assert "one container" in await refused({**one, "ModelName": "two"})
+        await room.config("config", one)
+
+    room(scene)
+
+
+def test_members_that_aws_always_returns(room):
+    async def scene(room):
+        await room.call("CreateModel", ModelName="model", PrimaryContainer={"Image": "serve:1"})
+        model = await room.call("DescribeModel", ModelName="model")
+        assert model["EnableNetworkIsolation"] is False
+        whole = {"Image": "serve:1", "Mode": "SingleModel", "Environment": {}}
+        assert model["PrimaryContainer"] == whole
+        await room.config()
+        config = await room.call("DescribeEndpointConfig", EndpointConfigName="config")
+        assert config["EnableNetworkIsolation"] is False
+
+    room(scene)

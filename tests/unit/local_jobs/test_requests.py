@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.unit.local_jobs.conftest import BUCKET, channel, wait_until
 
 from sagemaker_byoc.local.caller import WAITS
-from sagemaker_byoc.local.jobs import watching
+from sagemaker_byoc.local.jobs.record import new_document
 from sagemaker_byoc.local.wire.errors import AwsError
 
 
@@ -197,8 +198,8 @@ def test_tags(house):
 
 def test_describe_holds_back_what_is_no_news(house, monkeypatch):
     """The first look of each client at once; the next when something has changed."""
-    monkeypatch.setattr(watching, "HOLD", 60.0)
-    monkeypatch.setattr(watching, "SETTLE", 60.0)
+    held = replace(house.jobs._watch.subject, hold=60.0, settle=60.0)
+    monkeypatch.setattr(house.jobs._watch, "subject", held)
     house.create("while [ ! -e /opt/ml/input/go ]; do sleep 0.01; done")
     go = house.state / "work/training-jobs/job-1/algo-1/ml/input/go"
     wait_until(lambda: "progress" in str(house.describe()["SecondaryStatusTransitions"]), "it")
@@ -233,8 +234,8 @@ def test_a_waiter_is_answered_at_the_end(house):
 
 def test_describe_is_held_for_a_bounded_time(house, monkeypatch):
     """Then the same answer comes again."""
-    monkeypatch.setattr(watching, "HOLD", 0.2)
-    monkeypatch.setattr(watching, "SETTLE", 0.1)
+    held = replace(house.jobs._watch.subject, hold=0.2, settle=0.1)
+    monkeypatch.setattr(house.jobs._watch, "subject", held)
     house.create("while :; do sleep 0.02; done")
     wait_until(lambda: "progress" in str(house.describe()["SecondaryStatusTransitions"]), "it")
     look = {"TrainingJobName": "job-1"}
@@ -245,3 +246,27 @@ def test_describe_is_held_for_a_bounded_time(house, monkeypatch):
     assert not house.jobs._watch._waiting
     house.call("StopTrainingJob", TrainingJobName="job-1")
     house.end()
+
+
+def test_members_that_aws_always_returns():
+    """SDK 2's `Estimator.attach` reads KmsKeyId without asking; what was asked for stays."""
+    request = {
+        "TrainingJobName": "job",
+        "AlgorithmSpecification": {"TrainingImage": "i", "MetricDefinitions": [{"Name": "loss"}]},
+        "InputDataConfig": [channel("train", "data/", CompressionType="Gzip")],
+        "OutputDataConfig": {"S3OutputPath": "s3://b/"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    }
+    found = new_document(request, "arn", "s3://b/model.tar.gz")
+    assert found["OutputDataConfig"] == {
+        "KmsKeyId": "",
+        "CompressionType": "GZIP",
+        "S3OutputPath": "s3://b/",
+    }
+    assert found["AlgorithmSpecification"]["EnableSageMakerMetricsTimeSeries"] is True
+    assert found["ResourceConfig"]["VolumeSizeInGB"] == 30
+    assert found["ProfilingStatus"] == "Disabled"
+    (data,) = found["InputDataConfig"]
+    assert (data["CompressionType"], data["RecordWrapperType"]) == ("Gzip", "None")
+    assert data["DataSource"]["S3DataSource"]["S3DataDistributionType"] == "FullyReplicated"
+    assert "S3DataDistributionType" not in str(request)

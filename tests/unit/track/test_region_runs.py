@@ -93,7 +93,7 @@ def test_broken_record(state, capsys):
 
 
 def test_reports(tmp_path):
-    """Under the SDK's names; no link leads outside, a file that two hosts wrote costs a line."""
+    """Under the SDK's names; no link leads outside; a file that two hosts wrote costs a line."""
     trees = {host: Tree(tmp_path / host / "ml") for host in ("algo-1", "algo-2")}
     for tree in trees.values():
         for folder in ("profiler/system", "tensorboard", "elsewhere"):

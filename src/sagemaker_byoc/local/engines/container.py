@@ -124,6 +124,11 @@ class Engine(Protocol):
 
     def start(self, spec: ContainerSpec) -> Container: ...
 
+    def gateway(self, network: Network | None) -> str | None:
+        """Return the address under which a container in `network` (None: in the engine's own)
+        finds this machine, or None if it has no way out. Raise MachineError.
+        """
+
     def open_network(self, network: Network) -> None: ...
 
     def close_network(self, network: Network) -> None:

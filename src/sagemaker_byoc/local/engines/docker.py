@@ -54,11 +54,16 @@ def client() -> str:
     return os.environ.get("DOCKER") or "docker"
 
 
-def run(arguments: Sequence[str], timeout: float = _QUICK) -> str:
+def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -> str:
     """One docker command's stdout; MachineError with docker's own words where it fails."""
     try:
         result = subprocess.run(
-            [client(), *arguments], capture_output=True, text=True, check=False, timeout=timeout
+            [client(), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            input=stdin,
         )
     except FileNotFoundError as error:
         raise NoClientError(
@@ -106,7 +111,7 @@ class DockerEngine:
                 cure="Use a local engine, or File mode instead of Pipe mode",
             )
         container = DockerContainer(spec)
-        run(["create", *self.create_arguments(spec)])
+        run(["create", *self.create_arguments(spec)], stdin=self.env_file(spec))
         try:
             self._fill(spec)
             run(["start", spec.name])
@@ -123,7 +128,9 @@ class DockerEngine:
             arguments += ["--label", f"{name}={value}"]
         arguments += ["--shm-size", SHARED_MEMORY, *_hardware(spec), *_network(spec)]
         for name, value in self._variables(spec).items():
-            arguments += ["--env", f"{name}={value}"]
+            if not _fits_env_file(name, value):
+                arguments += ["--env", f"{name}={value}"]
+        arguments += ["--env-file", "/dev/stdin"]
         if spec.port is not None:
             arguments += ["--publish", f"127.0.0.1:{spec.port}:{http.PORT.value}"]
         for relative in spec.shared:
@@ -136,6 +143,21 @@ class DockerEngine:
         if spec.entrypoint:
             arguments += ["--entrypoint", spec.entrypoint[0]]
         return [*arguments, spec.image, *spec.entrypoint[1:], *spec.command]
+
+    def env_file(self, spec: ContainerSpec) -> str:
+        """What `docker create` reads from its standard input: every user of this machine sees
+        a command line, with the keys and passwords in it.
+        """
+        found = self._variables(spec).items()
+        return "".join(f"{name}={value}\n" for name, value in found if _fits_env_file(name, value))
+
+    def gateway(self, network: Network | None) -> str | None:
+        if network is not None and network.isolated:
+            return None
+        name = network.name if network is not None and len(network.hosts) > 1 else "bridge"
+        form = "{{range .IPAM.Config}}{{.Gateway}} {{end}}"
+        found = run(["network", "inspect", f"--format={form}", name]).split()
+        return next((address for address in found if "." in address), None)
 
     def open_network(self, network: Network) -> None:
         """One host alone has no fellows, and needs no network that has to be made."""
@@ -208,6 +230,11 @@ def require_image(image: str) -> None:
             f"the engine has no image {image!r}",
             cure="Build it with scripts/build-images, or name another with --image",
         ) from error
+
+
+def _fits_env_file(name: str, value: str) -> bool:
+    """Whether docker's file of variables can hold it: a line each, none above 64 KiB."""
+    return "\n" not in value and "\r" not in value and len(name) + len(value.encode()) < 60_000
 
 
 def is_local() -> bool:

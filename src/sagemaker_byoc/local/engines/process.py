@@ -89,6 +89,10 @@ class ProcessEngine:
                 words.append(namespace.LOOPBACK)
         return [*unshare, *_inside(spec.tree.root), *words, "--", *command]
 
+    def gateway(self, network: Network | None) -> str | None:
+        """Return the machine's own loopback, which a process without a network namespace shares."""
+        return None if network is not None and network.isolated else "127.0.0.1"
+
     def open_network(self, network: Network) -> None:
         """Raises MachineError for what addresses of `lo` can't do."""
         if len(network.hosts) == 1:

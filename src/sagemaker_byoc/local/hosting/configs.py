@@ -15,6 +15,16 @@ MOST_VARIANTS = 10
 """Source: service model, ProductionVariantList.max."""
 MOST_INSTANCES = 16
 """Of a variant; this machine has no more to give, and a slip should not start a thousand."""
+SERVERLESS_MEMORY = (1024, 2048, 3072, 4096, 5120, 6144)
+"""Source: developer guide, serverless-endpoints, memory size."""
+_OF_INSTANCES = (
+    "InstanceType",
+    "InstancePools",
+    "InitialInstanceCount",
+    "AcceleratorType",
+    "VolumeSizeInGB",
+)
+"""Members of a variant that has instances."""
 _NOT_HERE = {
     "AsyncInferenceConfig": "Leave it out and invoke the endpoint synchronously",
     "ExplainerConfig": "Leave it out",
@@ -47,7 +57,9 @@ class EndpointConfigs:
         if len(set(names)) != len(names):
             raise invalid("Each VariantName of an endpoint configuration must be another")
         _check_capture(asked)
-        document = {key: value for key, value in asked.items() if key != "Tags"}
+        self._check_serverless(asked, variants)
+        document = {"EnableNetworkIsolation": False, **asked}
+        document.pop("Tags", None)
         document["ProductionVariants"] = [self._checked(variant) for variant in variants]
         document |= {"EndpointConfigArn": self.catalog.arn(name), "CreationTime": now()}
         self.catalog.add(name, document, asked.get("Tags", ()))
@@ -80,11 +92,51 @@ class EndpointConfigs:
         self._models.get(variant["ModelName"])
         if variant.get("InitialVariantWeight", 1.0) < 0:
             raise invalid(f"InitialVariantWeight of variant {name} is below 0")
+        if "ManagedInstanceScaling" in variant:
+            raise invalid(
+                "ManagedInstanceScaling is only supported for inference component endpoints."
+            )
         if "ServerlessConfig" in variant:
             return {"InitialVariantWeight": 1.0, **variant}
+        if not ("InstanceType" in variant or "InstancePools" in variant):
+            raise invalid(f"Variant {name} needs an InstanceType or a ServerlessConfig")
         count = variant.get("InitialInstanceCount", 1)
         check_count(name, count, least=1)
         return {"InitialVariantWeight": 1.0, "InitialInstanceCount": count, **variant}
+
+    def _check_serverless(self, asked: Parameters, variants: list[Parameters]) -> None:
+        """Source: developer guide, serverless-endpoints: memory size, feature exclusions."""
+        serverless = [variant for variant in variants if "ServerlessConfig" in variant]
+        if not serverless:
+            return
+        if len(variants) > 1:
+            raise invalid("A serverless endpoint has one variant only.")
+        for part in ("VpcConfig", "KmsKeyId"):
+            if asked.get(part):
+                raise invalid(f"{part} is not supported for serverless variants.")
+        _check_serverless_variant(serverless[0])
+        model = self._models.get(serverless[0]["ModelName"])
+        if model.get("VpcConfig") or model.get("EnableNetworkIsolation"):
+            raise invalid(
+                "VpcConfig and EnableNetworkIsolation of a model are not supported for serverless "
+                "variants."
+            )
+        if len(model.get("Containers", ())) > 1:
+            raise invalid("A serverless variant serves a model of one container only.")
+
+
+def _check_serverless_variant(variant: Parameters) -> None:
+    name, config = variant["VariantName"], variant["ServerlessConfig"]
+    for part in _OF_INSTANCES:
+        if part in variant:
+            raise invalid(f"Variant {name} has both a ServerlessConfig and {part}")
+    if config["MemorySizeInMB"] not in SERVERLESS_MEMORY:
+        sizes = ", ".join(map(str, SERVERLESS_MEMORY))
+        raise invalid(
+            f"MemorySizeInMB {config['MemorySizeInMB']} of variant {name} is not one of {sizes}"
+        )
+    if config.get("ProvisionedConcurrency", 0) > config["MaxConcurrency"]:
+        raise invalid(f"ProvisionedConcurrency of variant {name} is more than its MaxConcurrency")
 
 
 def _check_capture(asked: Parameters) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sagemaker_byoc.contract.capture_config import is_enabled
-from sagemaker_byoc.local.caller import CLIENT, WAITER_SECONDS, WAITS
+from sagemaker_byoc.local.caller import SDK
 from sagemaker_byoc.local.hosting import listing, live
 from sagemaker_byoc.local.hosting.capture import Captures
 from sagemaker_byoc.local.hosting.catalog import Catalog
@@ -18,10 +18,14 @@ from sagemaker_byoc.local.hosting.live import Live
 from sagemaker_byoc.local.hosting.plan import VariantPlan
 from sagemaker_byoc.local.hosting.refusals import ENDPOINT, could_not_find, in_progress, invalid
 from sagemaker_byoc.local.records import now
+from sagemaker_byoc.local.watching import Subject, Watch
 from sagemaker_byoc.local.wire.service import Operation, Parameters
 
-HOLD_SECONDS = 10.0
-"""A client that has seen an endpoint changing, and asks again, is answered when there is news."""
+SUBJECT = Subject(
+    look=lambda document: (document["EndpointStatus"],),
+    has_ended=lambda document: document["EndpointStatus"] not in live.CHANGING,
+    hold=10.0,
+)
 _SUMMARY = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
 _DESCRIBED = (
     *_SUMMARY,
@@ -43,6 +47,7 @@ class EndpointOperations:
         captures: Captures,
     ) -> None:
         self.catalog = catalog
+        self.watch = Watch(SUBJECT)
         self.lives: dict[str, Live] = {}
         self.swept: asyncio.Task[None] | None = None
         """Ends once nothing of a former run is left; no container is started before."""
@@ -69,7 +74,13 @@ class EndpointOperations:
 
     def adopt(self, name: str) -> Live:
         """A Live for the record of that name."""
-        found = Live(name, self.catalog, self._house, self._forget)
+        found = Live(
+            name,
+            self.catalog,
+            self._house,
+            announce=self.watch.announce,
+            on_gone=self._forget,
+        )
         self.lives[name] = found
         return found
 
@@ -93,13 +104,11 @@ class EndpointOperations:
 
     async def describe(self, asked: Parameters) -> Parameters:
         found = self.live(asked["EndpointName"])
-        client = CLIENT.get()
-        if WAITS.get():
-            await found.settled(WAITER_SECONDS)
-        elif client and found.is_known_to(client):
-            await found.changed(HOLD_SECONDS)
-        found.was_seen_by(client)
-        return _description(found, is_capturing=self._captures.is_working(found.name))
+        # Both SageMaker SDKs sleep 30 s before each look at an endpoint, as waiters of botocore do.
+        document = await self.watch.see(found.name, lambda: found.document, waits=SDK.get())
+        return _description(
+            document, found.fleet, is_capturing=self._captures.is_working(found.name)
+        )
 
     async def list_page(self, asked: Parameters) -> Parameters:
         found = listing.page(self.catalog, "EndpointName", "EndpointStatus", asked)
@@ -128,7 +137,11 @@ class EndpointOperations:
         for each in asked["DesiredWeightsAndCapacities"]:
             name = each["VariantName"]
             if name not in found.fleet.variants:
-                raise invalid(f'Could not find variant "{name}" of endpoint "{found.name}".')
+                config = found.document["EndpointConfigName"]
+                raise invalid(
+                    f'The variant name(s) "{name}" is/are not present within endpoint '
+                    f'configuration "{config}".'
+                )
             if "DesiredWeight" in each:
                 weights[name] = each["DesiredWeight"]
             if "DesiredInstanceCount" in each:
@@ -188,12 +201,10 @@ def _retained(old: list[Parameters], new: list[Parameters], excluded: set[str]) 
     ]
 
 
-def _description(found: Live, *, is_capturing: bool) -> Parameters:
-    document = found.document
+def _description(document: Parameters, fleet: Fleet | None, *, is_capturing: bool) -> Parameters:
     described = {key: document[key] for key in _DESCRIBED if key in document}
     described["ProductionVariants"] = [
-        _variant(variant, found.fleet, document.get("Images", {}))
-        for variant in document["Variants"]
+        _variant(variant, fleet, document.get("Images", {})) for variant in document["Variants"]
     ]
     capture = document.get("DataCaptureConfig")
     if capture:

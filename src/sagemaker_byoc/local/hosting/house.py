@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.hosting.ports import Ports
@@ -50,8 +51,8 @@ class House:
     """Folders of what runs: WORK/ENDPOINT/GENERATION/…"""
     state: Path
     """Tells this region's containers from another's on the same machine."""
-    environment: Mapping[str, str]
-    """What a container needs to reach the region, where it can."""
+    access: ContainerAccess | None = None
+    """How containers reach the region; None if they don't."""
     ports: Ports = field(default_factory=Ports)
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="byoc-hosting")

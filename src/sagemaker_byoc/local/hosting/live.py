@@ -6,7 +6,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from typing import Any
 
 from sagemaker_byoc.contract import failure, limits
@@ -33,18 +32,26 @@ CREATING = "Creating"
 RECOVERING = "SystemUpdating"
 CHANGING = frozenset({CREATING, UPDATING, RECOVERING, DELETING, "RollingBack"})
 """The states that end by themselves, which a client waits for."""
-MOST_CLIENTS = 1024
-"""Clients whose look at a status is remembered; another is only answered early."""
 INTERRUPTED = (
     "The region ended during an update of this endpoint, which runs its former configuration."
 )
 
 
 class Live:
-    """`on_gone` is told once it is deleted. All on one event loop, one transition at a time."""
+    """All on one event loop, one transition at a time.
+
+    `announce` is called with its name after each change of its status, `on_gone` when it is
+    deleted.
+    """
 
     def __init__(
-        self, name: str, catalog: Catalog, house: House, on_gone: Callable[[str], None]
+        self,
+        name: str,
+        catalog: Catalog,
+        house: House,
+        *,
+        announce: Callable[[str], None],
+        on_gone: Callable[[str], None],
     ) -> None:
         self.name = name
         self.fleet: Fleet | None = None
@@ -54,9 +61,8 @@ class Live:
         """The DataCaptureConfig of what runs, where it is switched on."""
         self._catalog = catalog
         self._house = house
+        self._announce = announce
         self._on_gone = on_gone
-        self._changed = asyncio.Event()
-        self._seen: set[str] = set()
         self._task: asyncio.Task[None] | None = None
         self._draining: dict[asyncio.Task[None], Fleet] = {}
 
@@ -68,33 +74,6 @@ class Live:
     @property
     def status(self) -> str:
         return str(self.document["EndpointStatus"])
-
-    @property
-    def is_changing(self) -> bool:
-        document = self._catalog.records.get(self.name)
-        return document is not None and document["EndpointStatus"] in CHANGING
-
-    async def changed(self, timeout: float) -> None:
-        """Wait for the next change of its status, if one is to come."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                if self.is_changing:
-                    await self._changed.wait()
-
-    async def settled(self, timeout: float) -> None:
-        """Wait until no change is to come."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while self.is_changing:
-                    await self._changed.wait()
-
-    def is_known_to(self, client: str) -> bool:
-        """Whether the client has seen its status of now."""
-        return client in self._seen
-
-    def was_seen_by(self, client: str) -> None:
-        if len(self._seen) < MOST_CLIENTS:
-            self._seen.add(client)
 
     # ── transitions ──
 
@@ -202,8 +181,8 @@ class Live:
             await asyncio.gather(before, return_exceptions=True)
         await self._stop_fleets()
         self._catalog.remove(self.name)
-        self._tell()
         self._on_gone(self.name)
+        self._announce(self.name)
 
     async def _stop_fleets(self) -> None:
         for draining in self._draining.values():
@@ -247,12 +226,7 @@ class Live:
                 document.pop(key, None)
         self._catalog.put(self.name, document)
         if "EndpointStatus" in changes:
-            self._tell()
-
-    def _tell(self) -> None:
-        self._seen.clear()
-        event, self._changed = self._changed, asyncio.Event()
-        event.set()
+            self._announce(self.name)
 
 
 def _capture(document: Parameters) -> Parameters | None:

@@ -48,6 +48,10 @@ class Models:
             raise invalid("Each ContainerHostname of a model must be another")
         document = {"EnableNetworkIsolation": False, **asked}
         document.pop("Tags", None)
+        if "PrimaryContainer" in asked:
+            document["PrimaryContainer"] = _described(asked["PrimaryContainer"])
+        else:
+            document["Containers"] = [_described(each) for each in containers]
         document |= {"ModelArn": self.catalog.arn(name), "CreationTime": now()}
         self.catalog.add(name, document, asked.get("Tags", ()))
         return {"ModelArn": document["ModelArn"]}
@@ -81,6 +85,11 @@ class Models:
             artifacts.is_there, data, self._house.store
         ):
             raise invalid(f"Could not find model data at {data.uri}.")
+
+
+def _described(container: Parameters) -> Parameters:
+    """Add the members that DescribeModel always has; SDKs read them without asking."""
+    return {"Mode": "SingleModel", "Environment": {}, **container}
 
 
 def _check_source(source: Parameters | None) -> None:

@@ -12,6 +12,7 @@ from sagemaker_byoc.contract.channels import Channel
 from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local import instances
+from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.jobs import checkpoints, reports
@@ -38,6 +39,8 @@ class Surroundings:
     """Of every container and network, by which those of this region are found."""
     environment: Mapping[str, str]
     """What the platform sets for every container."""
+    access: ContainerAccess | None
+    """How containers reach the region; None if they don't."""
     prefix: str
     """Of the names of containers and networks, which an engine may share with other regions."""
     gpus: int

@@ -11,6 +11,7 @@ from typing import Any
 from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.local.jobs.plan import DEFAULT_RUNTIME
 from sagemaker_byoc.local.records import Records, now
+from sagemaker_byoc.local.watching import Subject
 
 Document = dict[str, Any]
 
@@ -43,6 +44,10 @@ ECHOED = (
 """Members of the request that the description repeats as they were."""
 
 
+DEFAULT_VOLUME = 30
+"""GiB, as both SDKs ask for; a request may leave it out."""
+
+
 class Status(StrEnum):
     IN_PROGRESS = "InProgress"
     COMPLETED = "Completed"
@@ -69,6 +74,19 @@ class Secondary(StrEnum):
     MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
 
 
+def _look(document: Document) -> tuple[str, ...]:
+    last = document["SecondaryStatusTransitions"][-1]
+    return (document["TrainingJobStatus"], last["Status"], last["StatusMessage"])
+
+
+SUBJECT = Subject(
+    look=_look,
+    has_ended=lambda document: Status(document["TrainingJobStatus"]).has_ended,
+    hold=5.0,
+    settle=2.0,
+)
+"""`settle`: SDK 3 sleeps 5 s after each answer that says that a job runs, however short it is."""
+
 _BEFORE_STOPPING = frozenset(
     {Secondary.STARTING, Secondary.DOWNLOADING, Secondary.TRAINING, Secondary.INTERRUPTED}
 )
@@ -81,6 +99,7 @@ def new_document(request: Mapping[str, Any], arn: str, model: str) -> Document:
     stopping = {"MaxRuntimeInSeconds": DEFAULT_RUNTIME, **(request.get("StoppingCondition") or {})}
     return {
         **document,
+        **_with_defaults(document),
         "EnableNetworkIsolation": bool(request.get("EnableNetworkIsolation")),
         "EnableManagedSpotTraining": bool(request.get("EnableManagedSpotTraining")),
         "EnableInterContainerTrafficEncryption": bool(
@@ -101,6 +120,40 @@ def new_document(request: Mapping[str, Any], arn: str, model: str) -> Document:
         "CreationTime": time,
         "LastModifiedTime": time,
     }
+
+
+def _with_defaults(document: Document) -> Document:
+    """Return the members that AWS describes in full, whatever the request left out.
+
+    SDK 2 reads some of them without asking, as `Estimator.attach` does.
+    """
+    algorithm = document["AlgorithmSpecification"]
+    found: Document = {
+        "AlgorithmSpecification": {
+            "EnableSageMakerMetricsTimeSeries": bool(algorithm.get("MetricDefinitions")),
+            **algorithm,
+        },
+        "OutputDataConfig": {
+            "KmsKeyId": "",
+            "CompressionType": "GZIP",
+            **document["OutputDataConfig"],
+        },
+        "ResourceConfig": {"VolumeSizeInGB": DEFAULT_VOLUME, **document["ResourceConfig"]},
+        "ProfilingStatus": "Disabled",
+    }
+    if "InputDataConfig" in document:
+        found["InputDataConfig"] = [_channel(each) for each in document["InputDataConfig"]]
+    return found
+
+
+def _channel(asked: Document) -> Document:
+    source = dict(asked.get("DataSource", {}))
+    if "S3DataSource" in source:
+        source["S3DataSource"] = {
+            "S3DataDistributionType": "FullyReplicated",
+            **source["S3DataSource"],
+        }
+    return {"CompressionType": "None", "RecordWrapperType": "None", **asked, "DataSource": source}
 
 
 class JobRecord:

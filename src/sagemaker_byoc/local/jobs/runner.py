@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
 from sagemaker_byoc.contract import folders, lifecycle
 from sagemaker_byoc.contract.channels import InputMode
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local.engines.container import ContainerSpec
 from sagemaker_byoc.local.errors import LocalError, MachineError
 from sagemaker_byoc.local.jobs import artifacts, checkpoints, reports
 from sagemaker_byoc.local.jobs.control import StopSwitch, Why
@@ -178,6 +180,7 @@ class JobRun(threading.Thread):
         stack = self._held
         engine.open_network(layout.network)
         stack.callback(engine.close_network, layout.network)
+        specs = self._with_access(stack, layout)
         sync = None
         if plan.checkpoint is not None:
             sync = checkpoints.CheckpointSync(
@@ -185,7 +188,7 @@ class JobRun(threading.Thread):
             )
             stack.callback(sync.close)
         self._feed(stack, layout, found)
-        hosts.start(engine, layout.specs, self._on_line)
+        hosts.start(engine, specs, self._on_line)
         stack.callback(hosts.close)
         self._record.enter(
             Secondary.TRAINING, "Training image download completed. Training in progress."
@@ -198,6 +201,21 @@ class JobRun(threading.Thread):
         self._collect(hosts, outcome)
         self._unsent = sync.finish() if sync is not None else None
         return outcome
+
+    def _with_access(self, stack: ExitStack, layout: Layout) -> Mapping[str, ContainerSpec]:
+        """Return the specs with what their containers need to reach the region.
+
+        Only now, since the address at which they do is known once their network is there.
+        """
+        access = self._around.access
+        if access is None:
+            return layout.specs
+        role = str(self._job.request.get("RoleArn", ""))
+        found = stack.enter_context(access.opened(layout.network, role))
+        return {
+            host: replace(spec, environment={**found, **spec.environment})
+            for host, spec in layout.specs.items()
+        }
 
     def _collect(self, hosts: Hosts, outcome: Outcome) -> None:
         """Raises CollectError; the containers are kept then, with all that they hold."""

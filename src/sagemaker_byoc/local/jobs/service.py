@@ -15,8 +15,8 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local import instances
+from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.caller import CLIENT
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.images import Images
@@ -26,14 +26,21 @@ from sagemaker_byoc.local.jobs.joblog import JobLog
 from sagemaker_byoc.local.jobs.layout import JOB_LABEL, Job, Surroundings
 from sagemaker_byoc.local.jobs.listing import list_jobs
 from sagemaker_byoc.local.jobs.plan import JobPlan, check_names, plan_of, refuse
-from sagemaker_byoc.local.jobs.record import Document, JobRecord, Secondary, Status, new_document
+from sagemaker_byoc.local.jobs.record import (
+    SUBJECT,
+    Document,
+    JobRecord,
+    Secondary,
+    Status,
+    new_document,
+)
 from sagemaker_byoc.local.jobs.runner import INTERNAL, JobRun
-from sagemaker_byoc.local.jobs.watching import Watch
 from sagemaker_byoc.local.leftovers import region_labels, region_prefix
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.records import Records
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.tags import Tags
+from sagemaker_byoc.local.watching import Watch
 from sagemaker_byoc.local.wire.errors import AwsError, not_found
 from sagemaker_byoc.local.wire.service import Operation, Parameters
 
@@ -58,15 +65,15 @@ class TrainingJobs:
         logs: LogStore,
         engine: Engine,
         images: Images,
-        environment: Mapping[str, str] | None = None,
+        access: ContainerAccess | None = None,
     ) -> None:
-        """`environment` is what a container needs to reach the region, where it can."""
+        """`access` is how containers reach the region; without it they don't."""
         self.tags = Tags(state)
         self._account = account
         self._logs = logs
         self._images = images
         self._records = Records(state / "sagemaker" / "training-jobs")
-        self._watch = Watch()
+        self._watch = Watch(SUBJECT)
         self._runs: dict[str, JobRun] = {}
         self._lock = threading.Lock()
         region = {"AWS_REGION": account.region, "AWS_DEFAULT_REGION": account.region}
@@ -75,7 +82,8 @@ class TrainingJobs:
             engine=engine,
             work=state / "work" / "training-jobs",
             labels=region_labels(state),
-            environment={**region, **(environment or {})},
+            environment=region,
+            access=access,
             prefix=region_prefix(state),
             gpus=instances.gpus_here(),
         )
@@ -184,7 +192,7 @@ class TrainingJobs:
 
     async def _describe(self, parameters: Parameters) -> Parameters:
         name = parameters["TrainingJobName"]
-        return await self._watch.see(CLIENT.get(), name, lambda: self._document(name))
+        return await self._watch.see(name, lambda: self._document(name))
 
     async def _stop(self, parameters: Parameters) -> Parameters:
         document = self._document(parameters["TrainingJobName"])

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import uvicorn
 
-from sagemaker_byoc.local.caller import CLIENT, WAITS, is_waiter
+from sagemaker_byoc.local.caller import CLIENT, SDK, WAITS, is_sdk, is_waiter
 from sagemaker_byoc.local.wire.body import ClientLeftError, IncomingBody, Receive
 from sagemaker_byoc.local.wire.http import FilePart, Handler, Request, Response
 
@@ -31,6 +31,8 @@ _WATCH_AFTER = 0.05
 _FILE_THREADS = 4
 _ENDING = b"the region is ending\n"
 _BODILESS = frozenset({204, 304})
+_GUARDS = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
+"""An object or an answer of type text/html would be a page of the region's own origin."""
 
 
 class Application:
@@ -51,7 +53,9 @@ class Application:
             # The task of a request has a context of its own: nothing to set back.
             CLIENT.set("{}:{}".format(*scope["client"]))
         headers = _join(scope["headers"])
-        WAITS.set(is_waiter(headers.get("user-agent", "")))
+        agent = headers.get("user-agent", "")
+        WAITS.set(is_waiter(agent))
+        SDK.set(is_sdk(agent))
         watch = _Watch(receive)
         body = IncomingBody(receive, headers, at_end=watch.begin)
         request = Request(
@@ -145,6 +149,7 @@ def _start(response: Response, length: int | None) -> Message:
         for name, value in response.headers.items()
     ]
     given = any(name == b"content-length" for name, _ in headers)
+    headers += _GUARDS
     if length is not None and not given and response.status not in _BODILESS:
         headers.append((b"content-length", str(length).encode()))
     return {"type": "http.response.start", "status": response.status, "headers": headers}
@@ -209,9 +214,25 @@ def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
     return listener
 
 
-def make_server(application: Application) -> uvicorn.Server:
-    """To be run by `serve(sockets=[…])`; ends when its `should_exit` is set."""
-    return uvicorn.Server(
+class RegionServer(uvicorn.Server):
+    """Run by `serve(sockets=[…])`; ends when its `should_exit` is set."""
+
+    async def open(self, listener: socket.socket) -> asyncio.Server:
+        """Answer at `listener`, too, until the returned server is closed, or this one ends."""
+
+        def make_protocol() -> asyncio.Protocol:
+            protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state={}
+            )
+            return protocol
+
+        server = await asyncio.get_running_loop().create_server(make_protocol, sock=listener)
+        self.servers.append(server)
+        return server
+
+
+def make_server(application: Application) -> RegionServer:
+    return RegionServer(
         uvicorn.Config(
             application,
             http="httptools",

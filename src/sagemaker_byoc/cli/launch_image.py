@@ -1,0 +1,95 @@
+"""The image of a launch in AWS: pinned to its digest, and one that SageMaker can run."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from contextlib import suppress
+from typing import Any
+
+from sagemaker_byoc.cloud.errors import CloudError
+from sagemaker_byoc.images import reference
+from sagemaker_byoc.images.model import DOCKER_MANIFEST
+from sagemaker_byoc.launch.errors import RefusedError, SettingsError
+from sagemaker_byoc.launch.plan import Caller
+from sagemaker_byoc.launch.shared import Shared
+
+_MISSING = frozenset({"ImageNotFoundException", "RepositoryNotFoundException"})
+_GRAVITON = re.compile(r"ml\.[a-z]+\d+g[a-z]*\.")
+_MOST_CONFIG = 4 * 2**20
+_SECONDS = 30.0
+_CURE = (
+    "`byoc push` stores it as SageMaker takes it; so do docker buildx build --platform {platform} "
+    "--provenance=false, and skopeo copy --format v2s2"
+)
+
+
+def pin(shared: Shared, text: str, caller: Caller) -> tuple[str, str]:
+    """Return the image with its digest, and the digest: a tag may mean another one tomorrow.
+
+    Raises SettingsError if SageMaker can't pull it or can't run it.
+    """
+    where = f"{shared.where}: image"
+    parsed = reference.parse(text)
+    host = reference.ecr_host(parsed.registry)
+    if host is None:
+        raise SettingsError(
+            f"{where} is {text!r}, which SageMaker can't pull: it is in no ECR registry",
+            cure=f"byoc push {text}, and take the name that it prints",
+        )
+    if host.region != caller.region:
+        raise SettingsError(
+            f"{where} is in {host.region}, and the launch in {caller.region}",
+            cure="SageMaker pulls from its own region only: push it there, or set region",
+        )
+    wanted = {"imageDigest": parsed.digest} if parsed.digest else {"imageTag": parsed.target}
+    asked = {
+        "registryId": host.account,
+        "repositoryName": parsed.repository,
+        "imageIds": [wanted],
+    }
+    try:
+        (detail,) = caller.call("ecr", "DescribeImages", asked)["imageDetails"]
+        digest = str(detail["imageDigest"])
+        machine = "arm64" if _GRAVITON.match(shared.instance_type) else "amd64"
+        _check(f"{where}: {text}", detail, machine, _architecture(asked, digest, caller))
+    except (RefusedError, CloudError) as error:
+        if isinstance(error, RefusedError) and error.code in _MISSING:
+            raise SettingsError(
+                f"{where}: {text} is not in ECR", cure="Push it: byoc push IMAGE"
+            ) from error
+        if not parsed.digest:
+            raise
+        return text, parsed.digest  # pinned already: whoever launches need not be able to read it
+    return f"{parsed.registry}/{parsed.repository}@{digest}", digest
+
+
+def _check(image: str, detail: dict[str, Any], machine: str, found: str) -> None:
+    cure = _CURE.format(platform=f"linux/{machine}")
+    kind = detail.get("imageManifestMediaType") or DOCKER_MANIFEST
+    if kind != DOCKER_MANIFEST:
+        raise SettingsError(f"{image} is stored as {kind}, which SageMaker refuses", cure=cure)
+    if found not in {"", machine}:
+        raise SettingsError(
+            f"{image} is built for {found}, and the instances are {machine}", cure=cure
+        )
+
+
+def _architecture(asked: dict[str, Any], digest: str, caller: Caller) -> str:
+    """Return that of the image's configuration, or "" if it can't be read."""
+    place = {key: asked[key] for key in ("registryId", "repositoryName")}
+    with suppress(RefusedError, CloudError, OSError, ValueError, LookupError, TypeError):
+        ids = [{"imageDigest": digest}]
+        (image,) = caller.call("ecr", "BatchGetImage", {**place, "imageIds": ids})["images"]
+        config = json.loads(image["imageManifest"])["config"]["digest"]
+        layer = {**place, "layerDigest": config}
+        url = caller.call("ecr", "GetDownloadUrlForLayer", layer)["downloadUrl"]
+        return str(_read(url)["architecture"])
+    return ""
+
+
+def _read(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(url, timeout=_SECONDS) as answer:  # noqa: S310 - ECR's own URL
+        document: dict[str, Any] = json.loads(answer.read(_MOST_CONFIG))
+    return document
