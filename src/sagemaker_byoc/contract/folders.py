@@ -30,7 +30,7 @@ DEEPEST = 100
 LARGEST = 1 << 40
 """Bytes of one file, and of all files of one walk."""
 _MOST_LINKS = 40
-"""Of one path, as Linux allows."""
+"""Links in the resolution of one path; Linux allows as many."""
 _SHOWN = 300
 """Characters of a name in a message."""
 _NAMED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENXIO})
@@ -56,7 +56,7 @@ class Entry:
     file: int | None = None
     """Descriptor of a regular file, for reading."""
     link: str | None = None
-    """Where a link leads: a path relative to the link's own folder."""
+    """Target of a link, relative to the link's own folder."""
 
 
 def readable(text: str) -> str:
@@ -128,7 +128,7 @@ def walk(root: Path, folder: str, on_left: OnLeft, *, keep_links: bool = False) 
 class _Opened:
     descriptor: int
     place: tuple[str, ...]
-    """Where in the tree it really is, after all links."""
+    """Its path in the tree after all links were resolved."""
 
 
 class _Jail:

@@ -199,7 +199,7 @@ def test_what_sagemaker_refuses_is_refused(job, tmp_path, more, error, words):
 
 
 def test_links_are_resolved_or_left_out(engine, job, tmp_path):
-    """As in the region; both are told."""
+    """As in the region, with a line for each."""
     (tmp_path / "secret").write_text("hunter2")
     result, log = job(
         engine,

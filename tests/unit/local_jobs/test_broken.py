@@ -209,7 +209,7 @@ def test_checkpoints_that_cannot_be_sent_fail_the_job(house):
 
 
 def test_a_failed_program_keeps_its_reason_if_the_upload_fails_too(house):
-    """Both are told."""
+    """The reason names both."""
     house.store.create_bucket("goes-away")
     house.create(f"{WAITS}; exit 3", OutputDataConfig={"S3OutputPath": "s3://goes-away/x"})
     house.wait_for_line("waiting")

@@ -60,7 +60,7 @@ class JobLog:
         self.write(self._first_host, line)
 
     def say_once(self, sentence: str) -> None:
-        """Tell it, unless it has been told; for what is found again at each look."""
+        """Write it unless it was written before; for what each look finds again."""
         with self._lock:
             if sentence.startswith(LEFT_OUT):
                 self._left_out += sentence not in self._said

@@ -314,10 +314,11 @@ class JobRun(threading.Thread):
             warn(f"what was written for Debugger or TensorBoard is not in S3: {error}")
         if not failures:
             return reason
-        told = ". ".join(filter(None, (clip("; ".join(failures), REASON_PART), self._hosts.keep())))
+        text = clip("; ".join(failures), REASON_PART)
+        text = ". ".join(filter(None, (text, self._hosts.keep())))
         if reason is None:
-            raise UploadError(told)
-        return f"{reason}; {told}"
+            raise UploadError(text)
+        return f"{reason}; {text}"
 
     def _metric_members(self) -> dict[str, object]:
         last = self._metrics.last
