@@ -87,9 +87,17 @@ def test_from_a_folder_to_a_model(sagemaker, s3, request_of, region):
     assert job["TrainingJobStatus"] == "Completed"
     assert job["TrainingJobArn"] == arn
     assert job["FinalMetricDataList"][0]["Value"] == 0.25
-    for member in ("InputDataConfig", "Environment", "HyperParameters"):
+    for member in ("Environment", "HyperParameters"):
         assert job[member] == request[member]
-    assert job["AlgorithmSpecification"].items() >= request["AlgorithmSpecification"].items()
+    # With the values that AWS adds to what a request leaves out.
+    (asked,), (channel,) = request["InputDataConfig"], job["InputDataConfig"]
+    assert channel["ChannelName"] == asked["ChannelName"]
+    source = channel["DataSource"]["S3DataSource"]
+    assert source.pop("S3DataDistributionType") == "FullyReplicated"
+    assert source == asked["DataSource"]["S3DataSource"]
+    described = job["AlgorithmSpecification"]
+    assert described.pop("EnableSageMakerMetricsTimeSeries") is True
+    assert described == request["AlgorithmSpecification"]
     uri = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{BUCKET}/")
     body = s3.get_object(Bucket=BUCKET, Key=uri)["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(body)) as tar:

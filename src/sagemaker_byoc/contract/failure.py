@@ -29,7 +29,7 @@ def write_failure(tree: Tree, reason: str) -> None:
 def read_failure(tree: Tree, on_left: folders.OnLeft = lambda _: None) -> str | None:
     """Return the reason, as SageMaker would show it; None if the container wrote none.
 
-    The file may be anything that a program put there: what is not read is told to `on_left`.
+    The file may be anything that a program put there: `on_left` gets a sentence if it is not read.
     """
     name = tree.failure.relative_to(tree.root)
     try:

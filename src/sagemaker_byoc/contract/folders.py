@@ -30,11 +30,14 @@ DEEPEST = 100
 LARGEST = 1 << 40
 """Bytes of one file, and of all files of one walk."""
 _MOST_LINKS = 40
-"""Of one path, as Linux allows."""
+"""Links in the resolution of one path; Linux allows as many."""
 _SHOWN = 300
 """Characters of a name in a message."""
 _NAMED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENXIO})
 """Errors that concern one file; others, as those of a broken disk, end the walk."""
+
+LEFT_OUT = "left out: "
+"""Begins each sentence about a thing that is not taken."""
 
 OnLeft = Callable[[str], None]
 """Gets one sentence for each thing that is left out."""
@@ -53,7 +56,7 @@ class Entry:
     file: int | None = None
     """Descriptor of a regular file, for reading."""
     link: str | None = None
-    """Where a link leads: a path relative to the link's own folder."""
+    """Target of a link, relative to the link's own folder."""
 
 
 def readable(text: str) -> str:
@@ -64,7 +67,7 @@ def readable(text: str) -> str:
 
 def left_out(path: str | PurePosixPath, why: object) -> str:
     """The sentence for one thing of a container's /opt/ml, or of another absolute path."""
-    return f"left out: {readable(str(DEFAULT_ROOT / path))} because {why}"
+    return f"{LEFT_OUT}{readable(str(DEFAULT_ROOT / path))} because {why}"
 
 
 def remove(folder: Path) -> None:
@@ -101,6 +104,8 @@ def walk(root: Path, folder: str, on_left: OnLeft, *, keep_links: bool = False) 
     A link to a file, or to a folder, yields what it leads to. With `keep_links` it is yielded as
     a link if it leads to something in `folder`. Every other link is left out.
     """
+    if not os.path.lexists(root):
+        return
     with _Jail(root) as jail:
         try:
             top = jail.open(PurePosixPath(folder).parts)
@@ -123,7 +128,7 @@ def walk(root: Path, folder: str, on_left: OnLeft, *, keep_links: bool = False) 
 class _Opened:
     descriptor: int
     place: tuple[str, ...]
-    """Where in the tree it really is, after all links."""
+    """Its path in the tree after all links were resolved."""
 
 
 class _Jail:
@@ -135,7 +140,9 @@ class _Jail:
         self.descriptor = -1
 
     def __enter__(self) -> _Jail:
-        self.descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.descriptor = os.open(
+            self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

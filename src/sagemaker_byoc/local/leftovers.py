@@ -26,7 +26,7 @@ STATE_LABEL = "sagemaker-byoc.state"
 REGION_LABEL = "sagemaker-byoc.region"
 """Likewise: the identity of that folder, since other machines have other folders of that path."""
 MACHINE_LABEL = "sagemaker-byoc.machine"
-"""Likewise: from where that path was seen."""
+"""Likewise: the machine and the file system root on which that path was seen."""
 YOUNG = 60.0
 """Seconds for which a temporary folder without a lock may be that of a region that starts."""
 

@@ -34,7 +34,7 @@ def look(folder, *, identity=None, machine=None):
 
 
 def test_the_lock_tells(folder):
-    """Of a folder that is certainly the one."""
+    """The folder is certainly the region's."""
     assert look(folder) is Life.GONE
     region = StateFolder(folder)
     try:
@@ -131,7 +131,7 @@ def test_what_is_named_is_removed_all_the_same(gc):
     assert len(document["left"]) == 1
 
 
-def test_an_engine_that_does_not_answer_is_told(gc, tmp_path, folder):
+def test_an_engine_that_does_not_answer_is_named(gc, tmp_path, folder):
     """The folders are looked at all the same."""
     (tmp_path / "dead").touch()
     temporary = tmp_path / f"{state.TEMPORARY_PREFIX}x"

@@ -199,7 +199,7 @@ def test_what_sagemaker_refuses_is_refused(job, tmp_path, more, error, words):
 
 
 def test_links_are_resolved_or_left_out(engine, job, tmp_path):
-    """As in the region; both are told."""
+    """As in the region, with a line for each."""
     (tmp_path / "secret").write_text("hunter2")
     result, log = job(
         engine,
@@ -230,11 +230,12 @@ def test_a_failed_copy_keeps_the_container(namespace_engine, job, monkeypatch):
 
 
 def test_a_full_disk_is_no_traceback(namespace_engine, job, monkeypatch):
-    """Nor is it silent."""
+    """The container is kept: what it holds is nowhere else."""
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(archives, "pack_entries", full)
-    with pytest.raises(MachineError, match="No space left on device"):
+    monkeypatch.setattr(ProcessContainer, "keep", lambda _: "It is kept")
+    with pytest.raises(MachineError, match=r"No space left on device\. It is kept"):
         job(namespace_engine, "print(1)")

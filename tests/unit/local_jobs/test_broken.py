@@ -129,6 +129,19 @@ def test_a_program_may_close_its_output_and_go_on(house):
     assert house.end()["TrainingJobStatus"] == "Completed"
 
 
+def test_a_failed_upload_keeps_the_container(house, breaking):
+    """As a failed copy does: the model is nowhere else."""
+    house.store.create_bucket("goes-away")
+    house.create(WAITS, OutputDataConfig={"S3OutputPath": "s3://goes-away/x"})
+    house.wait_for_line("waiting")
+    house.store.delete_bucket("goes-away")
+    go(house)
+    reason = house.end()["FailureReason"]
+    assert reason.startswith("ClientError: Artifact upload failed: NoSuchBucket")
+    assert reason.endswith("It is kept.")
+    assert (len(breaking.kept), breaking.closed) == (1, [])
+
+
 def test_any_exception_ends_the_record(house, monkeypatch):
     """Also one that nobody thought of."""
 
@@ -196,7 +209,7 @@ def test_checkpoints_that_cannot_be_sent_fail_the_job(house):
 
 
 def test_a_failed_program_keeps_its_reason_if_the_upload_fails_too(house):
-    """Both are told."""
+    """The reason names both."""
     house.store.create_bucket("goes-away")
     house.create(f"{WAITS}; exit 3", OutputDataConfig={"S3OutputPath": "s3://goes-away/x"})
     house.wait_for_line("waiting")

@@ -252,6 +252,13 @@ def test_a_failed_copy_keeps_the_container_until_the_job_is_deleted(house, break
     assert name not in docker.run(["ps", "--all", "--format", "{{.Names}}"])
 
 
+def test_a_command_that_the_image_does_not_have(house):
+    """The request's fault, in Docker's words; nothing is left."""
+    ended = house.run(algorithm={"ContainerEntrypoint": ["/no/such/command"]})
+    assert ended["FailureReason"].startswith("ClientError: `docker start` failed: ")
+    assert "/no/such/command" in ended["FailureReason"]
+
+
 def test_an_engine_that_dies_under_a_job(house, breakable):
     """InternalServerError; what it could not remove is removed later."""
     switch = breakable("", "Cannot connect to the Docker daemon")

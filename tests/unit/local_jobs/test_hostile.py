@@ -87,7 +87,7 @@ def test_links_in_the_archive(house):
     assert [line.split()[3] for line in left_out(house)] == ["/opt/ml/model/c", "/opt/ml/model/d"]
 
 
-def test_what_the_second_look_finds_is_told_once(house, monkeypatch):
+def test_what_each_look_finds_again_costs_one_line(house, monkeypatch):
     """A FIFO among the checkpoints stays there for hours."""
     monkeypatch.setattr("sagemaker_byoc.local.jobs.checkpoints.INTERVAL", 0.02)
     house.create(
@@ -101,8 +101,20 @@ def test_what_the_second_look_finds_is_told_once(house, monkeypatch):
     assert len(left_out(house)) == 1
 
 
+def test_lines_are_bounded_and_the_others_still_written(house, monkeypatch):
+    """A program can make any number of FIFOs."""
+    monkeypatch.setattr("sagemaker_byoc.local.jobs.joblog.MOST_LEFT_OUT", 2)
+    house.run("cd /opt/ml/model; mkfifo a b c d")
+    assert [line.split()[3] for line in left_out(house)] == [
+        "/opt/ml/model/a",
+        "/opt/ml/model/b",
+        "more",
+    ]
+    assert "/opt/ml/model was left empty" in house.log()[-1]
+
+
 def test_two_hosts_one_wrote_a_file_where_the_other_wrote_a_folder(house):
-    """The first host's is kept, and what is not is told."""
+    """The first host's is kept; a line names the other."""
     house.run(
         "cd /opt/ml/model; [ $(hostname) = algo-1 ] && echo x > n || { mkdir n; echo y > n/m; }",
         hosts=2,

@@ -57,7 +57,7 @@ class ContainerSpec:
     outputs: tuple[str, ...] = ()
     """Folders, relative to the tree's root, that `collect` brings back where they exist."""
     outside: Mapping[str, Path] = field(default_factory=dict)
-    """Absolute folders of the container, outside of its tree, to where `collect` brings them."""
+    """Absolute folders of the container, outside of its tree, by the host folders that get them."""
     shared: tuple[str, ...] = ()
     """Folders, relative to the tree's root, that host and container see alike while it runs."""
     port: int | None = None
@@ -99,7 +99,7 @@ class Container(Protocol):
         """Bring the spec's outputs to the host. Raises MachineError for what can't be copied."""
 
     def keep(self) -> str:
-        """End it, and leave what it holds to the user; a sentence that says where that is."""
+        """End it, leave what it holds to the user, and return a sentence that says how."""
 
     def close(self) -> None: ...
 

@@ -116,7 +116,7 @@ class DockerEngine:
         run(["create", *self.create_arguments(spec)], stdin=self.env_file(spec))
         try:
             self._fill(spec)
-            run(["start", spec.name])
+            _start(spec)
         except BaseException:
             container.close()
             raise
@@ -223,6 +223,19 @@ class DockerEngine:
                     f"the tree could not be copied into the container: {message}",
                     cure="Check that the engine's disk has room: docker system df",
                 )
+
+
+def _start(spec: ContainerSpec) -> None:
+    """Raises RequestError for a command that the image can't run."""
+    try:
+        run(["start", spec.name])
+    except MachineError as error:
+        words = error.what.lower()
+        if "oci runtime" not in words or "exec:" not in words:
+            raise
+        raise RequestError(
+            error.what, cure="Name a command that the image has and that may be executed"
+        ) from error
 
 
 def require_image(image: str) -> None:

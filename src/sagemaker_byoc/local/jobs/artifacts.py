@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from sagemaker_byoc.contract import archives
-from sagemaker_byoc.contract.folders import Entry, OnLeft, left_out, readable, walk
+from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, OnLeft, left_out, readable, walk
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.local.jobs.plan import MODEL_FOLDER, JobPlan
 from sagemaker_byoc.local.storage.errors import S3Error
@@ -54,7 +54,7 @@ def merged(
                     yield entry
             elif is_folder != known[1]:
                 on_line(
-                    f"left out: {shown} of {host} because one host wrote a file where another "
+                    f"{LEFT_OUT}{shown} of {host} because one host wrote a file where another "
                     "wrote a folder"
                 )
             elif not is_folder:

@@ -92,7 +92,7 @@ class Hosts:
         return Outcome(dict(self._codes), time.monotonic() - began, stopped, dict(self._lost))
 
     def keep(self) -> str:
-        """End all, and leave them to the user; what is to be told of them."""
+        """End all, leave them to the user, and return sentences that say how to get at them."""
         self._kept = True
         return ". ".join(filter(None, (each.keep() for each in self.containers.values())))
 
@@ -137,7 +137,7 @@ class Hosts:
     def _stop(self, host: str, container: Container, grace: float) -> None:
         try:
             container.stop(grace)
-        except Exception as error:  # nobody would wait for it any more, and it might never end
+        except Exception as error:  # it might never end, and the job must
             LOG.exception("%s can't be stopped", host)
             self._lost[host] = str(error)
             self._codes.setdefault(host, 1)

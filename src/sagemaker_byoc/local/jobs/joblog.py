@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 
+from sagemaker_byoc.contract.folders import LEFT_OUT
 from sagemaker_byoc.local.logs.store import LogStore, LogStream
 
 LOG = logging.getLogger(__name__)
 
 GROUP = "/aws/sagemaker/TrainingJobs"
-MOST_SAID_ONCE = 1000
-"""Different sentences; what is left out of a job's output could be anything, often."""
+MOST_LEFT_OUT = 1000
+"""Lines of a job about things that are left out; a program can make any number of them."""
 
 
 class JobLog:
@@ -28,6 +29,7 @@ class JobLog:
         self._streams: dict[str, LogStream] = {}
         self._epoch = 0
         self._said: set[str] = set()
+        self._left_out = 0
         self._lost = 0
         self._lock = threading.Lock()
 
@@ -58,13 +60,15 @@ class JobLog:
         self.write(self._first_host, line)
 
     def say_once(self, sentence: str) -> None:
-        """Tell it, unless it has been told; for what is found again at each look."""
+        """Write it unless it was written before; for what each look finds again."""
         with self._lock:
-            if sentence in self._said or len(self._said) > MOST_SAID_ONCE:
+            if sentence.startswith(LEFT_OUT):
+                self._left_out += sentence not in self._said
+                if self._left_out > MOST_LEFT_OUT:
+                    sentence = f"{LEFT_OUT}more than {MOST_LEFT_OUT} things; the rest is not listed"
+            if sentence in self._said:
                 return
             self._said.add(sentence)
-            if len(self._said) > MOST_SAID_ONCE:
-                sentence = "there is more of this kind, which is not listed"
         self.say(f"byoc: {sentence}")
 
     def close(self) -> None:

@@ -36,7 +36,7 @@ class Surroundings:
     work: Path
     """A folder in which each job has one while it lives."""
     labels: Mapping[str, str]
-    """Of every container and network, by which those of this region are found."""
+    """Labels by which the containers and networks of this region are found."""
     environment: Mapping[str, str]
     """What the platform sets for every container."""
     access: ContainerAccess | None

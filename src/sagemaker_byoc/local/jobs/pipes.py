@@ -81,7 +81,7 @@ class PipeFeeder(threading.Thread):
                     self._make(epoch)
         except DownloadError as error:
             self._on_error(error)
-        except Exception as error:  # the program would wait for data that nobody brings
+        except Exception as error:  # or the program waits for ever
             LOG.exception("channel %s", self._plan.channel.name)
             self._on_error(DownloadError(f"channel {self._plan.channel.name!r}: {error}"))
 

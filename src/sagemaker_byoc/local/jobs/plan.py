@@ -35,7 +35,7 @@ REPORTS = (
     ("ProfilerConfig", "/opt/ml/output/profiler", "profiler-output"),
     (TENSORBOARD, "/opt/ml/output/tensorboard", "tensorboard-output"),
 )
-"""Member of the request, where it writes without a LocalPath, and the folder in S3."""
+"""Member of the request, default of its LocalPath, and the folder in S3."""
 RESERVED = ("/opt/ml", "/tmp", "/usr/local/nvidia")  # noqa: S108 - SageMaker's own list
 """github.com/aws/amazon-sagemaker-examples/issues/3620 quotes it from the service's refusal."""
 KERNEL = ("/proc", "/sys", "/dev")
@@ -80,7 +80,7 @@ class CheckpointPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportPlan:
-    """A folder that Debugger, the profiler or TensorBoard writes, and where it goes at the end."""
+    """A folder that Debugger, the profiler or TensorBoard writes, and its destination in S3."""
 
     name: str
     bucket: str

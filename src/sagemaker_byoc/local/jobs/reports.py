@@ -31,5 +31,5 @@ def upload(
 
 
 def outside(tree: Tree, report: ReportPlan) -> Path:
-    """Where on the host the folder of a report is that the container has outside of /opt/ml."""
+    """Return the host's folder for a report that the container writes outside of /opt/ml."""
     return tree.root.with_name("outside") / report.name

@@ -89,6 +89,9 @@ class JobRun(threading.Thread):
         """Seconds for which instances were held."""
         self._broken: DownloadError | None = None
         self._bare_kill = False
+        self._hosts = Hosts()
+        self._held = ExitStack()
+        """What the attempt has opened: its containers are there until the results are in S3."""
         self._unsent: str | None = None
         """Why not all checkpoints are in S3."""
 
@@ -111,6 +114,7 @@ class JobRun(threading.Thread):
                 ends.callback(self._fail, reason)
             # Before the record is written, since the disk may be full.
             ends.callback(folders.remove, self._work)
+            ends.callback(self._held.close)
 
     def _reason(self) -> str | None:
         """Run the job; return why that failed, unless the record tells it already."""
@@ -129,6 +133,7 @@ class JobRun(threading.Thread):
             ended_by_itself = outcome is not None and not outcome.stopped
             if ended_by_itself or self.switch.why is not Why.INTERRUPTED:
                 break
+            self._held.close()
             self._record.enter(
                 Secondary.INTERRUPTED,
                 "The job stopped because the managed spot training instances were interrupted",
@@ -171,30 +176,30 @@ class JobRun(threading.Thread):
     def _train(self, layout: Layout, found: Found) -> Outcome:
         plan, engine = self._plan, self._around.engine
         self._record.enter(Secondary.TRAINING, "Downloading the training image")
-        hosts = Hosts()
-        with ExitStack() as stack:
-            engine.open_network(layout.network)
-            stack.callback(engine.close_network, layout.network)
-            specs = self._with_access(stack, layout)
-            sync = None
-            if plan.checkpoint is not None:
-                sync = checkpoints.CheckpointSync(
-                    self._around.store, plan.checkpoint, layout.trees, self._log.say_once
-                )
-                stack.callback(sync.close)
-            self._feed(stack, layout, found)
-            hosts.start(engine, specs, self._on_line)
-            stack.callback(hosts.close)
-            self._record.enter(
-                Secondary.TRAINING, "Training image download completed. Training in progress."
+        hosts = self._hosts = Hosts()
+        stack = self._held
+        engine.open_network(layout.network)
+        stack.callback(engine.close_network, layout.network)
+        specs = self._with_access(stack, layout)
+        sync = None
+        if plan.checkpoint is not None:
+            sync = checkpoints.CheckpointSync(
+                self._around.store, plan.checkpoint, layout.trees, self._log.say_once
             )
-            if sync is not None:
-                sync.follow(hosts.containers)
-            outcome = hosts.wait(self.switch, self._grace)
-            if sync is not None:
-                sync.close()  # or both would copy the same folder
-            self._collect(hosts, outcome)
-            self._unsent = sync.finish() if sync is not None else None
+            stack.callback(sync.close)
+        self._feed(stack, layout, found)
+        hosts.start(engine, specs, self._on_line)
+        stack.callback(hosts.close)
+        self._record.enter(
+            Secondary.TRAINING, "Training image download completed. Training in progress."
+        )
+        if sync is not None:
+            sync.follow(hosts.containers)
+        outcome = hosts.wait(self.switch, self._grace)
+        if sync is not None:
+            sync.close()  # or both would copy the same folder
+        self._collect(hosts, outcome)
+        self._unsent = sync.finish() if sync is not None else None
         return outcome
 
     def _with_access(self, stack: ExitStack, layout: Layout) -> Mapping[str, ContainerSpec]:
@@ -283,6 +288,7 @@ class JobRun(threading.Thread):
             if reason is None:
                 self._record.enter(Secondary.UPLOADING, "Uploading generated training model")
             reason = self._upload(trees, reason)
+        self._held.close()
         if reason is not None:
             # For a failed job the time is that of the failure.
             self._fail(reason, ended=ended, **members)
@@ -306,9 +312,13 @@ class JobRun(threading.Thread):
             reports.upload(plan.reports, trees, store, warn)
         except (AwsError, OSError) as error:  # no reason to call the training a failure
             warn(f"what was written for Debugger or TensorBoard is not in S3: {error}")
-        if failures and reason is None:
-            raise UploadError("; ".join(failures))
-        return "; ".join([reason, *failures]) if reason is not None else None
+        if not failures:
+            return reason
+        text = clip("; ".join(failures), REASON_PART)
+        text = ". ".join(filter(None, (text, self._hosts.keep())))
+        if reason is None:
+            raise UploadError(text)
+        return f"{reason}; {text}"
 
     def _metric_members(self) -> dict[str, object]:
         last = self._metrics.last

@@ -220,10 +220,17 @@ class TrainingJobs:
             # It has told its end, and clears up; a new job may have its name and its folder.
             await asyncio.to_thread(run.join, CLEARING_SECONDS)
         if document["TrainingJobStatus"] == Status.FAILED.value:
-            await asyncio.to_thread(self._sweep, name)  # containers that were kept
+            await asyncio.to_thread(self._remove_kept, name)
         self._records.remove(name)
         self.tags.forget(document["TrainingJobArn"])
         return {}
+
+    def _remove_kept(self, name: str) -> None:
+        """Remove the containers that a failure has kept, if the engine answers."""
+        try:
+            self._sweep(name)
+        except LocalError as error:
+            LOG.warning("what was kept of %s stays behind: %s", name, error)
 
     def _sweep(self, name: str) -> None:
         """Raises LocalError."""

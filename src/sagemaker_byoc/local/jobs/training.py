@@ -93,17 +93,15 @@ def run_training_job(
 
     try:
         hosts.start(engine, {DEFAULT_HOST: _lay_out(request, tree)}, on_host_line)
-        try:
-            outcome = hosts.wait(stop, lambda: lifecycle.TRAIN_STOP_GRACE.value)
-            _collect(hosts, outcome, on_left)
-        finally:
-            hosts.close()
+        outcome = hosts.wait(stop, lambda: lifecycle.TRAIN_STOP_GRACE.value)
+        _collect(hosts, outcome, on_left)
+        # The container is there until its results are in their place.
         return _verdict(request, tree, outcome, on_left)
     except OSError as error:
-        raise MachineError(
-            f"the job's files can't be written: {error}", cure=f"Make room for {request.output}"
-        ) from error
+        cure = hosts.keep() or f"Make room for {request.output}"
+        raise MachineError(f"the job's files can't be written: {error}", cure=cure) from error
     finally:
+        hosts.close()
         folders.remove(work)
         _remove_if_empty(request.output)
 
