@@ -8,7 +8,9 @@ from pathlib import Path
 
 from botocore.model import OperationModel
 
+from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.credentials import Credentials, Keys
 from sagemaker_byoc.local.engines.docker import DockerEngine
 from sagemaker_byoc.local.hosting.invocation import ROUTES
 from sagemaker_byoc.local.services import compose
@@ -61,13 +63,13 @@ def page() -> str:
 
 def _supported() -> dict[str, set[str]]:
     with tempfile.TemporaryDirectory() as folder:
-        composition = compose(
-            Path(folder),
-            Account(),
-            DockerEngine(),
-            url="http://127.0.0.1:1",
-            control=lambda _: _own,
+        access = ContainerAccess(
+            engine=DockerEngine(),
+            account=Account(),
+            port=1,
+            credentials=Credentials(Keys("key", "secret")),
         )
+        composition = compose(Path(folder), access, control=lambda _: _own)
     services = composition.services
     found = {"sagemaker-runtime": set(_of_runtime())}
     for handler in (*services.targets.values(), *services.queries.values()):

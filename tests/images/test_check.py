@@ -6,10 +6,12 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,32 @@ DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 
 
+RECORDER = """#!/bin/sh
+[ "$1" = create ] || exec {client} "$@"
+{client} "$@" | tee -a {made}
+"""
+
+
 def check(*arguments: str | Path, cwd: Path) -> tuple[int, dict[str, Any]]:
     """Exit code and report; nothing of the trials may be left in the engine."""
     command = [*BYOC, "check", *map(str, arguments), "--json"]
-    result = subprocess.run(command, capture_output=True, check=False, timeout=400, cwd=cwd)
-    assert result.stdout, result.stderr.decode()
-    assert not docker("ps", "--all", "--quiet", "--filter", f"label={LABEL}").stdout
+    with tempfile.TemporaryDirectory() as folder:
+        client, made = Path(folder, "docker"), Path(folder, "made")
+        client.write_text(RECORDER.format(client=CLIENT, made=made))
+        client.chmod(0o755)
+        result = subprocess.run(
+            command,
+            capture_output=True,
+            check=False,
+            timeout=400,
+            cwd=cwd,
+            env=os.environ | {"DOCKER": str(client)},
+        )
+        assert result.stdout, result.stderr.decode()
+        # The engine may have other people's, made by the same command.
+        mine = {*made.read_text().split()} if made.exists() else set()
+    there = docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={LABEL}").stdout
+    assert not mine & {*there.decode().split()}
     return result.returncode, json.loads(result.stdout)
 
 

@@ -49,7 +49,7 @@ def wait_for_records(s3, count):
 def test_capture_is_switched_by_updates(region):
     """On with the endpoint, off and on again by UpdateEndpoint; failures leave nothing."""
     s3, sagemaker = region.client("s3"), region.client("sagemaker")
-    runtime = make_client("sagemaker-runtime", region.url)
+    runtime = make_client("sagemaker-runtime", region.url, region.keys)
     for bucket in ("models", "captures"):
         s3.create_bucket(Bucket=bucket)
     s3.put_object(Bucket="models", Key="model.tar.gz", Body=model("answer"))

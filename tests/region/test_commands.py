@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_byoc.local.client import make_client
+from sagemaker_byoc.local.credentials import read_keys
 from sagemaker_byoc.local.state import is_locked, read_address
 
 SECONDS = 60
@@ -75,7 +76,9 @@ def url(state):
 
 
 def test_up_prints_the_url_that_answers(state, url):
-    assert make_client("sts", url).get_caller_identity()["Account"] == "000000000000"
+    assert (
+        make_client("sts", url, read_keys(state)).get_caller_identity()["Account"] == "000000000000"
+    )
     _, err = byoc("local", "up", "--port", 0, "--state", state, code=3)
     assert url in err
     byoc("local", "up", "--detach", "--port", 0, "--state", state, code=3)
@@ -107,16 +110,17 @@ def test_env_speaks_other_shells_and_json(state, url):
         f"set -gx AWS_ENDPOINT_URL '{url}';"
         in byoc("local", "env", "--state", state, "--shell", "fish")[0]
     )
-    out, _ = byoc("local", "env", "--url", url, "--shell", "powershell")
+    keys = read_keys(state).environ
+    out, _ = byoc("local", "env", "--url", url, "--shell", "powershell", **keys)
     assert f"$Env:AWS_ENDPOINT_URL = '{url}'" in out
-    document = json.loads(byoc("local", "env", "--json", BYOC_REGION_URL=url)[0])
+    document = json.loads(byoc("local", "env", "--json", BYOC_REGION_URL=url, **keys)[0])
     assert document["AWS_ENDPOINT_URL"] == url
     assert document["AWS_PROFILE"] is None
 
 
 def test_ps_lists_in_a_table_and_in_json(state, url):
     assert byoc("ps", "--state", state)[0].startswith("KIND")
-    document = json.loads(byoc("ps", "--json", AWS_ENDPOINT_URL=url)[0])
+    document = json.loads(byoc("ps", "--json", AWS_ENDPOINT_URL=url, **read_keys(state).environ)[0])
     assert document == {"schema": 1, "trainingJobs": [], "endpoints": []}
 
 
@@ -127,7 +131,8 @@ def test_a_name_that_is_nothing_is_refused(state, command):
 
 
 def test_a_region_that_does_not_answer_is_named_with_where_it_came_from():
-    _, err = byoc("ps", code=3, AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    _, err = byoc("ps", code=3, AWS_ENDPOINT_URL="http://127.0.0.1:9", **keys)
     assert "http://127.0.0.1:9 (from $AWS_ENDPOINT_URL)" in err
     byoc("ps", "--url", "ftp://x", code=2)
 
@@ -183,7 +188,7 @@ def job(state, url, tmp_path):
     """The name of a training job that talks, and ends when it is asked to."""
     (tmp_path / "train.py").write_text(TALKS)
     byoc("build", "train", tmp_path, "-t", "talks", "--state", state)
-    make_client("sagemaker", url).create_training_job(
+    make_client("sagemaker", url, read_keys(state)).create_training_job(
         TrainingJobName="talks-1",
         RoleArn="arn:aws:iam::000000000000:role/Mine",
         AlgorithmSpecification={"TrainingImage": "talks", "TrainingInputMode": "File"},

@@ -13,6 +13,9 @@ from botocore.exceptions import ClientError
 from tests.region import oracle
 
 from sagemaker_byoc.local.client import make_client
+from sagemaker_byoc.local.credentials import Keys
+
+KEYS = Keys("any", "any")
 
 pytestmark = [pytest.mark.slow, oracle.needed]
 
@@ -149,7 +152,7 @@ def moto():
 
 @pytest.mark.parametrize("service", REQUESTS)
 def test_answers_agree_with_moto(region, moto, service):
-    clients = region.client(service), make_client(service, moto, region="us-east-1")
+    clients = region.client(service), make_client(service, moto, KEYS, region="us-east-1")
     found = {}
     details = []
     for operation, parameters in REQUESTS[service]:

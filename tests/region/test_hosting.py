@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 from tests.region.conftest import check_answer
 
 from sagemaker_byoc.local.client import make_client
+from sagemaker_byoc.local.credentials import read_keys
 
 pytestmark = pytest.mark.slow
 
@@ -62,11 +63,11 @@ def model(answer):
 class Client:
     """What a script does with a region at `url`."""
 
-    def __init__(self, url):
-        self.s3 = make_client("s3", url)
-        self.sagemaker = make_client("sagemaker", url)
-        self.runtime = make_client("sagemaker-runtime", url)
-        self.logs = make_client("logs", url)
+    def __init__(self, url, keys):
+        self.s3 = make_client("s3", url, keys)
+        self.sagemaker = make_client("sagemaker", url, keys)
+        self.runtime = make_client("sagemaker-runtime", url, keys)
+        self.logs = make_client("logs", url, keys)
         for client in (self.sagemaker, self.logs):
             client.meta.events.register("after-call.*", check_answer)
 
@@ -113,7 +114,8 @@ def region(state, engine="process", port=0):
         text=True,
     ) as process:
         try:
-            yield process, Client(process.stdout.readline().strip())
+            url = process.stdout.readline().strip()
+            yield process, Client(url, read_keys(state))
         finally:
             process.stdin.close()
             process.wait(BOUND)

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from sagemaker_byoc.local.client import make_client
+from sagemaker_byoc.local.credentials import read_keys
 from sagemaker_byoc.local.state import read_address
 
 SECONDS = 120
@@ -111,7 +112,7 @@ def state(tmp_path_factory, run, project):
 @pytest.fixture(scope="module")
 def client(state):
     url = read_address(state).url
-    return lambda service: make_client(service, url)
+    return lambda service: make_client(service, url, read_keys(state))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ def body(number):
 
 def test_traffic_that_drifted(region, monkeypatch, capsys):
     s3, sagemaker = region.client("s3"), region.client("sagemaker")
-    runtime = make_client("sagemaker-runtime", region.url)
+    runtime = make_client("sagemaker-runtime", region.url, region.keys)
     for bucket in ("models", "captures", "monitor"):
         s3.create_bucket(Bucket=bucket)
     s3.put_object(Bucket="models", Key="model.tar.gz", Body=model("answer"))
@@ -40,6 +40,8 @@ def test_traffic_that_drifted(region, monkeypatch, capsys):
         )
     wait_for_records(s3, ROWS)
     monkeypatch.setenv("BYOC_REGION_URL", region.url)
+    for name, value in region.keys.environ.items():
+        monkeypatch.setenv(name, value)
     place = "s3://monitor"
     assert main(["monitor", "baseline", f"{place}/train.csv", "--output", f"{place}/baseline"]) == 0
     words = ["--baseline", f"{place}/baseline", "--output", f"{place}/report"]

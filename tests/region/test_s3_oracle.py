@@ -10,6 +10,9 @@ from botocore.exceptions import ClientError
 from tests.region import oracle
 
 from sagemaker_byoc.local.client import make_client
+from sagemaker_byoc.local.credentials import Keys
+
+KEYS = Keys("any", "any")
 
 pytestmark = [pytest.mark.slow, oracle.needed]
 
@@ -169,7 +172,7 @@ _PASSING = {
 @pytest.fixture(scope="module")
 def moto():
     with oracle.running() as url:
-        yield make_client("s3", url, region="us-east-1")
+        yield make_client("s3", url, KEYS, region="us-east-1")
 
 
 def test_answers_agree_with_moto(region, moto):

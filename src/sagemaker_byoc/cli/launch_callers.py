@@ -11,6 +11,7 @@ from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.cloud.session import Cloud
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.plan import Plan
+from sagemaker_byoc.local.credentials import Keys
 from sagemaker_byoc.local.errors import MachineError
 
 
@@ -34,9 +35,10 @@ class AwsCaller:
 class RegionCaller:
     """Of the region at `url`, by the same operations."""
 
-    def __init__(self, url: str, region: str) -> None:
+    def __init__(self, url: str, region: str, keys: Keys) -> None:
         self.region = region
         self._url = url
+        self._keys = keys
         self._clients: dict[str, Any] = {}
 
     def call(self, service: str, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +63,7 @@ class RegionCaller:
         from sagemaker_byoc.local.client import make_client  # noqa: PLC0415 - needs botocore
 
         if service not in self._clients:
-            self._clients[service] = make_client(service, self._url, region=self.region)
+            self._clients[service] = make_client(service, self._url, self._keys, region=self.region)
         return self._clients[service]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sagemaker_byoc.cli import launch_image, target
 from sagemaker_byoc.cli.launch_callers import AwsCaller, RegionCaller
@@ -34,12 +36,12 @@ def in_region(arguments: argparse.Namespace, shared: Shared) -> Here:
     status = found.status()
     account = Account(id=status["account"], region=status["region"])
     return Here(
-        RegionCaller(found.url, account.region),
+        RegionCaller(found.url, account.region, found.keys),
         Place(
             region=account.region,
             account=account.id,
             image=_image(shared),
-            digest=_local_digest(shared, status["engine"], Path(status["state"])),
+            digest=_local_digest(shared, status, account),
             role=role_arn(shared.role or account.role, account.region, account.id),
             commit=_revision(shared),
             bucket=shared.bucket,
@@ -115,13 +117,16 @@ def _image(shared: Shared) -> str:
     return shared.image
 
 
-def _local_digest(shared: Shared, engine: str, state: Path) -> str:
-    """Raises SettingsError where the region's engine has no such image."""
+def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -> str:
+    """Raises SettingsError if neither the region's registry nor its engine has the image."""
     with target.explained_imports():
         from sagemaker_byoc.local.images import make_images  # noqa: PLC0415
+        from sagemaker_byoc.local.registry.service import Registry  # noqa: PLC0415
         from sagemaker_byoc.local.wire.errors import AwsError  # noqa: PLC0415
+    state = Path(status["state"])
+    pushed = Registry(state=state, account=account, url=status["url"]).pushed
     try:
-        return make_images(engine, state).resolve(_image(shared)).digest
+        return make_images(status["engine"], state, pushed).resolve(_image(shared)).digest
     except AwsError as error:
         raise SettingsError(
             f"{shared.where}: image: {error.message}", cure="Record it with byoc build, or push it"

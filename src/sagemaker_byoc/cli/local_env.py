@@ -24,9 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    status = target.find(arguments).status()
+    region = target.find(arguments)
+    status = region.status()
     account = Account(id=status["account"], region=status["region"])
-    values = environ.variables(status["url"], Path(status["state"]), account)
+    values = environ.variables(status["url"], Path(status["state"]), account, region.keys)
     names = environ.unset(os.environ)
     if arguments.json:
         console.result(json.dumps(dict.fromkeys(names) | values, indent=2))

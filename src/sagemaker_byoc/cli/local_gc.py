@@ -11,27 +11,41 @@ HELP = "Remove containers and temporary folders of regions that no longer run."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    parser.add_argument(
+        "--remove",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="remove this container, network or folder as well, whatever its region does",
+    )
     parser.add_argument("--json", action="store_true", help="one object, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from sagemaker_byoc.local import leftovers  # noqa: PLC0415 - POSIX only
 
-    found = leftovers.find()
-    kinds = {
-        "container": [*found.containers],
-        "network": [*found.networks],
-        "folder": [str(folder) for folder in found.folders],
-    }
+    things, problems = leftovers.find()
+    found = leftovers.chosen(things, arguments.remove)
     if not arguments.dry_run:
-        found.remove()
+        problems += leftovers.remove(found)
+    left = [
+        f"{thing.kind} {thing.name} of {thing.owner}: {thing.life.value}"
+        for thing in things
+        if thing.life is leftovers.Life.HIDDEN and thing not in found
+    ]
     if arguments.json:
-        document = {f"{kind}s": names for kind, names in kinds.items()}
-        console.document({**document, "removed": not arguments.dry_run})
+        kinds = {
+            f"{kind}s": [thing.name for thing in found if thing.kind == kind]
+            for kind in ("container", "network", "folder")
+        }
+        removed = not arguments.dry_run
+        console.document({**kinds, "removed": removed, "left": left, "problems": problems})
     else:
-        for kind, names in kinds.items():
-            for name in names:
-                console.result(f"{kind} {name}")
-    count = len(found.containers) + len(found.networks) + len(found.folders)
-    console.step(f"{count} {'found' if arguments.dry_run else 'removed'}")
-    return 0
+        for thing in found:
+            console.result(f"{thing.kind} {thing.name}")
+    for line in left:
+        console.step(f"left alone: {line}; remove it with --remove NAME")
+    for line in problems:
+        console.step(f"not looked at, or not removed: {line}")
+    console.step(f"{len(found)} {'found' if arguments.dry_run else 'removed'}")
+    return 1 if problems else 0

@@ -42,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="process",
         help="what runs the containers: plain processes of this machine (default), or Docker",
     )
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        help="take requests with any signature or none, from every user of this machine",
+    )
     parser.add_argument("--json", action="store_true", help="its address as one object")
     parser.add_argument(
         "--detach", action="store_true", help="leave it running, and return once it answers"
@@ -55,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.detach:
         return _detach(arguments, state)
     with _signals() as received:
-        region = Region(state, port=arguments.port, engine=arguments.engine)
+        region = Region(state, port=arguments.port, engine=arguments.engine, is_open=arguments.open)
         region.start()
         try:
             _announce(region, as_json=arguments.json)
@@ -71,7 +76,13 @@ def _announce(region: Region, *, as_json: bool) -> None:
     console.step(f"region {region.account.region} at {region.url} ({region.engine} engine)")
     console.detail(f"state: {region.state}")
     console.detail('in another terminal: eval "$(byoc local env)"')
+    if region.is_open:
+        _warn_open()
     _result(region.url, region.state, region.engine, os.getpid(), as_json=as_json)
+
+
+def _warn_open() -> None:
+    console.detail("open: no key is checked, so every user and container here may run programs")
 
 
 def _result(url: str, state: Path, engine: str, pid: int, *, as_json: bool) -> None:
@@ -102,17 +113,17 @@ def _signals() -> Iterator[list[int]]:
 
 
 def _detach(arguments: argparse.Namespace, state: Path) -> int:
-    from sagemaker_byoc.local.state import LOG_FILE, read_address  # noqa: PLC0415
+    from sagemaker_byoc.local.state import LOG_FILE, make_private, read_address  # noqa: PLC0415
 
     if (other := read_address(state)) is not None:
         raise MachineError(
             f"{state} belongs to the region at {other.url}",
             cure="Use that one, or end it with `byoc local down`",
         )
-    state.mkdir(parents=True, exist_ok=True)
+    make_private(state)
     command = [sys.executable, "-m", "sagemaker_byoc.cli", "local", "up"]
     command += ["--state", str(state), "--port", str(arguments.port)]
-    command += ["--engine", arguments.engine]
+    command += ["--engine", arguments.engine, *(["--open"] if arguments.open else [])]
     log = state / LOG_FILE
     with open(log, "ab") as output:
         begin = output.tell()
@@ -127,10 +138,12 @@ def _detach(arguments: argparse.Namespace, state: Path) -> int:
     while time.monotonic() < deadline:
         address = read_address(state)
         if address is not None and address.pid == child.pid:
-            target.Target(address.url, str(state)).status()
+            target.of_state(state).status()
             console.step(f"region at {address.url} ({address.engine} engine), process {child.pid}")
             console.detail(f"state: {state}")
             console.detail(f"log: {log}")
+            if arguments.open:
+                _warn_open()
             _result(address.url, state, address.engine, child.pid, as_json=arguments.json)
             return 0
         if child.poll() is not None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.local.credentials import Keys
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
 URL_VARIABLES = ("BYOC_REGION_URL", "AWS_ENDPOINT_URL")
@@ -45,6 +46,15 @@ class Target:
 
     url: str
     source: str
+    state: Path | None = None
+    """Its folder, where that is known: it has the keys."""
+
+    @property
+    def keys(self) -> Keys:
+        """Raise MachineError if they are not known here."""
+        from sagemaker_byoc.local.client import find_keys  # noqa: PLC0415 - POSIX only
+
+        return find_keys(self.url, self.state)
 
     def status(self) -> dict[str, Any]:
         return self._ask("GET", "status")
@@ -57,14 +67,16 @@ class Target:
         from sagemaker_byoc.local.client import make_client  # noqa: PLC0415 - needs botocore
 
         with explained_imports():
-            return make_client(service, self.url, **config)
+            return make_client(service, self.url, self.keys, **config)
 
     def _ask(self, method: str, command: str) -> dict[str, Any]:
         """Raises MachineError where nothing answers, RequestError for what it refuses."""
+        from sagemaker_byoc.local.wire.signatures import sign  # noqa: PLC0415 - of the host side
+
+        url = f"{self.url}/_byoc/{urllib.parse.quote(command)}"
+        signed = sign(method, url, self.keys)
         request = urllib.request.Request(  # noqa: S310 - http, checked by find()
-            f"{self.url}/_byoc/{urllib.parse.quote(command)}",
-            method=method,
-            headers={"x-byoc": "1"},
+            url, method=method, headers={"x-byoc": "1", **signed}
         )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
@@ -104,7 +116,7 @@ def of_state(state: Path) -> Target:
             f"no region runs in {state}",
             cure="Start it with `byoc local up --detach`, or name another --state or --url",
         )
-    return Target(address.url, str(state))
+    return Target(address.url, str(state), state)
 
 
 def state_folder(arguments: argparse.Namespace) -> Path:

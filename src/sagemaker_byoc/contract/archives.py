@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import gzip
 import os
+import stat
 import tarfile
 import zlib
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import ArchiveError
 
 MODEL_ARCHIVE = "model.tar.gz"
@@ -21,13 +24,32 @@ OUTPUT_ARCHIVE = "output.tar.gz"
 _LEVEL = 1
 
 
-def pack(folder: Path, archive: Path) -> bool:
-    """Write `archive` from what is in `folder`, whole or not at all; False where it is empty.
+def pack(folder: Path, archive: Path, on_left: folders.OnLeft | None = None) -> bool:
+    """Write `archive` from what is in the user's own `folder`; return False if it is empty.
+
+    Links within the folder stay links. Of what is left out, `on_left` gets a sentence each; without
+    it, ArchiveError is raised.
+    """
+
+    def refuse(sentence: str) -> None:
+        raise ArchiveError(
+            where=str(folder), what=f"can't be packed whole; {sentence}", cure="Copy or remove it"
+        )
+
+    if not folder.is_dir():
+        return False
+    entries = folders.walk(folder.resolve(), "", on_left or refuse, keep_links=True)
+    return pack_entries(entries, archive)
+
+
+def pack_entries(entries: Iterable[folders.Entry], archive: Path) -> bool:
+    """Write `archive`, whole or not at all; return False, writing nothing, without entries.
 
     The same files, with the same times, make the same bytes.
     """
-    entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    if not entries:
+    waiting = iter(entries)
+    first = next(waiting, None)
+    if first is None:
         return False
     archive.parent.mkdir(parents=True, exist_ok=True)
     temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
@@ -38,12 +60,61 @@ def pack(folder: Path, archive: Path) -> bool:
             gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packer,
             tarfile.open(fileobj=packer, mode="w") as tar,
         ):
-            for entry in entries:
-                tar.add(entry, arcname=entry.name, filter=_owned_by_nobody_in_particular)
+            _add(tar, first)
+            for entry in waiting:
+                _add(tar, entry)
         temporary.replace(archive)
     finally:
         temporary.unlink(missing_ok=True)
     return True
+
+
+def _bounded(tar: tarfile.TarFile, where: str) -> Iterator[tarfile.TarInfo]:
+    """Yield the members; raise ArchiveError for too much, and for a path that goes through a link.
+
+    tarfile's own filter resolves such a path, which can be made too long for it to see the end.
+    """
+    links: set[PurePosixPath] = set()
+    size = 0
+    for number, member in enumerate(tar):
+        size += member.size
+        if number >= folders.MOST_ENTRIES or size > folders.LARGEST:
+            raise ArchiveError(
+                where=where,
+                what=f"holds more than {folders.MOST_ENTRIES} entries or {folders.LARGEST} bytes",
+                cure="Pack the model's own files only",
+            )
+        path = PurePosixPath(member.name)
+        through = {
+            *path.parents,
+            *(PurePosixPath(member.linkname).parents if member.islnk() else ()),
+        }
+        if through & links:
+            raise ArchiveError(
+                where=where,
+                what=f"holds an entry that goes through a link ({folders.readable(member.name)})",
+                cure="Pack folders instead of links to folders",
+            )
+        if member.issym():
+            links.add(path)
+        yield member
+
+
+def _add(tar: tarfile.TarFile, entry: folders.Entry) -> None:
+    """Without user names of this machine: the same bytes, regardless of who packs them."""
+    member = tarfile.TarInfo(entry.relative)
+    member.mode = stat.S_IMODE(entry.status.st_mode) & 0o777
+    member.mtime = entry.status.st_mtime
+    if entry.link is not None:
+        member.type, member.linkname = tarfile.SYMTYPE, entry.link
+        tar.addfile(member)
+    elif entry.file is None:
+        member.type = tarfile.DIRTYPE
+        tar.addfile(member)
+    else:
+        member.size = entry.status.st_size
+        with open(entry.file, "rb", closefd=False) as data:
+            tar.addfile(member, data)
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -54,7 +125,7 @@ def unpack(archive: Path, folder: Path) -> None:
     where = str(archive)
     try:
         with tarfile.open(archive, "r:*") as tar:
-            tar.extractall(folder, filter="data")
+            tar.extractall(folder, members=_bounded(tar, where), filter="data")
     except tarfile.FilterError as error:
         raise ArchiveError(
             where=where,
@@ -73,10 +144,3 @@ def unpack(archive: Path, folder: Path) -> None:
             what=f"can't be unpacked ({error.strerror or error})",
             cure=f"Check that it is readable and that {folder} has room",
         ) from error
-
-
-def _owned_by_nobody_in_particular(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """The same bytes whoever packed them: no user names of this machine in an artifact."""
-    entry.uid = entry.gid = 0
-    entry.uname = entry.gname = ""
-    return entry

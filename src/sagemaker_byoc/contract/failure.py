@@ -6,7 +6,7 @@ and it counts only for a container that exits non-zero.
 
 from __future__ import annotations
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import folders, limits
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.contract.paths import Tree
 
@@ -26,11 +26,16 @@ def write_failure(tree: Tree, reason: str) -> None:
     write_atomically(tree.failure, clip(reason).encode())
 
 
-def read_failure(tree: Tree) -> str | None:
-    """The reason, as SageMaker would show it; None where the container wrote none."""
+def read_failure(tree: Tree, on_left: folders.OnLeft = lambda _: None) -> str | None:
+    """Return the reason, as SageMaker would show it; None if the container wrote none.
+
+    The file may be anything that a program put there: what is not read is told to `on_left`.
+    """
+    name = tree.failure.relative_to(tree.root)
     try:
-        with open(tree.failure, "rb") as file:
-            data = file.read(4 * limits.FAILURE_REASON.value)
-    except OSError:
+        data = folders.read(tree.root, str(name), 4 * limits.FAILURE_REASON.value)
+    except (OSError, folders.LeftOutError) as error:
+        on_left(folders.left_out(str(name), error))
         return None
-    return data.decode("utf-8", "replace")[: limits.FAILURE_REASON.value].strip() or None
+    text = (data or b"").decode("utf-8", "replace")
+    return text[: limits.FAILURE_REASON.value].strip() or None

@@ -19,6 +19,7 @@ from sagemaker_byoc.local.engines import packing
 from sagemaker_byoc.local.engines.process import ROOMS
 from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.images import RecordedImages, Reference
+from sagemaker_byoc.local.state import make_private
 from sagemaker_byoc.local.wire.errors import AwsError
 
 _LEFT_BEHIND = shutil.ignore_patterns(*sorted(packing.SKIPPED))
@@ -41,6 +42,7 @@ def record(recording: Recording, state: Path, interpreter: Path) -> str:
     """Its digest. The copy is whole before the name points to it."""
     reference = _reference(recording.tag)
     _require_toolkit(interpreter, recording.kind)
+    make_private(state)
     images = RecordedImages(state)
     folder = packing.program_folder(recording.program)
     digest = _digest_of(folder, recording.kind, recording.entry_point or "", str(interpreter))

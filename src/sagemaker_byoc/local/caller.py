@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 from contextvars import ContextVar
 
+from sagemaker_byoc.local.credentials import Principal
+
 CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")
 """An id of the client's connection; empty where a request came another way than over the wire."""
+
+CALLER: ContextVar[Principal | None] = ContextVar("CALLER", default=None)
+"""Who signed the request; None if the region takes any signature."""
 
 WAITS: ContextVar[bool] = ContextVar("WAITS", default=False)
 """Whether a waiter of botocore asks: it takes no notice of anything before the end, and sleeps

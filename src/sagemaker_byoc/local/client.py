@@ -2,27 +2,73 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.local.account import DEFAULT_REGION
-from sagemaker_byoc.local.environ import ACCESS_KEY, SECRET_KEY
+from sagemaker_byoc.local.credentials import Keys, read_keys
+from sagemaker_byoc.local.environ import URL_VARIABLE
+from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.local.state import default_state, read_address
 
 
-def make_client(service: str, url: str, *, region: str = DEFAULT_REGION, **config: Any) -> Any:
-    """`service` as boto3 names it; the client is the one that boto3 would make.
-    `config` are further options of botocore's Config.
+def find_keys(url: str, state: Path | None = None) -> Keys:
+    """Return the keys for the region at `url`: those in its `state` folder; else those of the
+    environment, if that points there; else those of the default folder, if its region is the one.
+
+    Raise MachineError if there are none.
+    """
+    if state is not None:
+        keys = read_keys(state)
+    else:
+        keys = _keys_of_environment() if os.environ.get(URL_VARIABLE) == url else None
+        address = read_address(default_state()) if keys is None else None
+        if address is not None and address.url == url:
+            keys = read_keys(default_state())
+    keys = keys or _keys_of_environment()
+    if keys is None:
+        raise MachineError(
+            f"the keys of the region at {url} are not known here",
+            cure='Run eval "$(byoc local env)" first, or name its folder with --state',
+        )
+    return keys
+
+
+def _keys_of_environment() -> Keys | None:
+    if not os.environ.get("AWS_ACCESS_KEY_ID"):
+        return None
+    return Keys(
+        os.environ["AWS_ACCESS_KEY_ID"],
+        os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
+        os.environ.get("AWS_SESSION_TOKEN", ""),
+    )
+
+
+def make_client(
+    service: str,
+    url: str,
+    keys: Keys | None = None,
+    *,
+    region: str = DEFAULT_REGION,
+    **config: Any,
+) -> Any:
+    """Return the client of `service` that boto3 would make, signing with `keys`, or with those
+    that are found for `url`. `config` are further options of botocore's Config.
 
     botocore is imported here because it takes longer to import than the commands without it to run.
     """
     from botocore.config import Config  # noqa: PLC0415
     from botocore.session import Session  # noqa: PLC0415
 
+    keys = keys or find_keys(url)
     session = Session(session_vars={"profile": (None, None, None, None)})
     return session.create_client(
         service,
         region_name=region,
         endpoint_url=url,
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
+        aws_access_key_id=keys.access_key,
+        aws_secret_access_key=keys.secret_key,
+        aws_session_token=keys.token or None,
         config=Config(proxies={}, s3={"addressing_style": "path"}, **config),
     )

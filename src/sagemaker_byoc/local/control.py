@@ -1,4 +1,7 @@
-"""`/_byoc/…`: what the `byoc` command asks of a region that AWS has no operation for."""
+"""`/_byoc/…`: what the `byoc` command asks of a region that AWS has no operation for.
+
+Only the region's owner may ask; the keys of a container are for AWS's services.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Protocol
 
+from sagemaker_byoc.local.caller import CALLER
 from sagemaker_byoc.local.wire.errors import AwsError
 from sagemaker_byoc.local.wire.http import Request, Response
 from sagemaker_byoc.local.wire.routing import OWN_PREFIX
@@ -35,6 +39,9 @@ class Control:
     async def __call__(self, request: Request) -> Response:
         if HEADER not in request.headers:
             raise AwsError("AccessDenied", f"The header {HEADER} is missing", status=403)
+        caller = CALLER.get()
+        if caller is not None and not caller.is_owner:
+            raise AwsError("AccessDenied", f"{caller.arn} may not control the region", status=403)
         command, _, name = request.path.removeprefix(OWN_PREFIX).partition("/")
         match request.method, command:
             case "GET", "status":

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract.files import write_atomically
+from sagemaker_byoc.local import sts_rules
 from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.credentials import Keys
 
-ACCESS_KEY = "local"
-SECRET_KEY = "local"  # noqa: S105 - a region on this machine has no secrets
 SDK_CONFIG = "sdk-config.yaml"
 URL_VARIABLE = "AWS_ENDPOINT_URL"
 ROLE_VARIABLE = "SAGEMAKER_ROLE"
@@ -30,16 +30,17 @@ def default_bucket(account: Account) -> str:
     return f"sagemaker-{account.region}-{account.id}"
 
 
-def variables(url: str, state: Path, account: Account) -> dict[str, str]:
+def variables(url: str, state: Path, account: Account, keys: Keys) -> dict[str, str]:
+    """Return what `byoc local env` exports."""
     found = {
+        **keys.environ,
         URL_VARIABLE: url,
         "AWS_REGION": account.region,
         "AWS_DEFAULT_REGION": account.region,
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_EC2_METADATA_DISABLED": "true",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(state / SDK_CONFIG),
         ROLE_VARIABLE: account.role,
+        sts_rules.VARIABLE: sts_rules.data_path(state, os.environ),
     }
     return found | _no_proxy(os.environ)
 

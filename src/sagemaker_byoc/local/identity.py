@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.caller import CALLER
+from sagemaker_byoc.local.credentials import Credentials
 from sagemaker_byoc.local.wire.errors import AwsError
 from sagemaker_byoc.local.wire.service import Operation, Parameters
 
@@ -38,8 +39,9 @@ _TRUST = {
 class Identity:
     """The operations of both services."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, credentials: Credentials) -> None:
         self._account = account
+        self._credentials = credentials
         self._role_name = account.role.rpartition("/")[2]
 
     def sts(self) -> Mapping[str, Operation]:
@@ -58,12 +60,22 @@ class Identity:
             "SimulatePrincipalPolicy": self._simulate_principal_policy,
         }
 
+    @property
+    def execution_session(self) -> str:
+        """The ARN under which the execution role works."""
+        return self._session_arn(self._role_name, SESSION)
+
     async def _get_caller_identity(self, _parameters: Parameters) -> Parameters:
-        """The execution role itself, so that get_execution_role() of the SDKs finds it."""
+        """Return the assumed role, which is the execution role for the owner of the region:
+        get_execution_role() of the SDKs finds it so.
+        """
+        caller = CALLER.get()
+        arn = (caller.arn if caller else "") or self.execution_session
+        _, role, session = arn.split("/")
         return {
-            "UserId": f"{_unique_id('AROA', self._role_name)}:{SESSION}",
+            "UserId": f"{_unique_id('AROA', role)}:{session}",
             "Account": self._account.id,
-            "Arn": self._session_arn(self._role_name, SESSION),
+            "Arn": arn,
         }
 
     async def _assume_role(self, parameters: Parameters) -> Parameters:
@@ -71,16 +83,19 @@ class Identity:
         name = role.rpartition("/")[2]
         if ":role/" not in role:
             raise AwsError("ValidationError", f"{role} is invalid")
+        arn = self._session_arn(name, session)
+        seconds = parameters.get("DurationSeconds", DEFAULT_SECONDS)
         return {
-            "Credentials": _credentials(parameters.get("DurationSeconds", DEFAULT_SECONDS)),
+            "Credentials": self._issue(arn, seconds),
             "AssumedRoleUser": {
                 "AssumedRoleId": f"{_unique_id('AROA', name)}:{session}",
-                "Arn": self._session_arn(name, session),
+                "Arn": arn,
             },
         }
 
     async def _get_session_token(self, parameters: Parameters) -> Parameters:
-        return {"Credentials": _credentials(parameters.get("DurationSeconds", 12 * 3600))}
+        seconds = parameters.get("DurationSeconds", 12 * 3600)
+        return {"Credentials": self._issue(self.execution_session, seconds)}
 
     async def _get_role(self, parameters: Parameters) -> Parameters:
         return {"Role": self._role(parameters["RoleName"])}
@@ -115,6 +130,16 @@ class Identity:
             "MaxSessionDuration": 3600,
         }
 
+    def _issue(self, arn: str, seconds: int) -> dict[str, Any]:
+        expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
+        keys = self._credentials.issue(arn, expires)
+        return {
+            "AccessKeyId": keys.access_key,
+            "SecretAccessKey": keys.secret_key,
+            "SessionToken": keys.token,
+            "Expiration": expires,
+        }
+
     def _session_arn(self, role: str, session: str) -> str:
         return f"arn:aws:sts::{self._account.id}:assumed-role/{role}/{session}"
 
@@ -122,12 +147,3 @@ class Identity:
 def _unique_id(kind: str, name: str) -> str:
     """Of IAM's form, and the same after a restart."""
     return kind + hashlib.sha256(name.encode()).hexdigest()[:17].upper()
-
-
-def _credentials(seconds: int) -> dict[str, Any]:
-    return {
-        "AccessKeyId": "ASIA" + secrets.token_hex(8).upper(),
-        "SecretAccessKey": secrets.token_urlsafe(30),
-        "SessionToken": secrets.token_urlsafe(48),
-        "Expiration": datetime.now(UTC) + timedelta(seconds=seconds),
-    }

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from urllib.parse import quote
 
+from sagemaker_byoc.contract.errors import DocumentError
+from sagemaker_byoc.contract.files import read_object
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
 from sagemaker_byoc.contract.paths import PROGRAM_DIR
 from sagemaker_byoc.local.engines import docker
@@ -20,6 +24,9 @@ from sagemaker_byoc.local.wire.errors import AwsError
 DEFAULT_TAG = "latest"
 TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}
 """The toolkit's own images; on the process engine they exist from the start, without a program."""
+
+SUPPORTED_MANIFESTS = frozenset({"application/vnd.docker.distribution.manifest.v2+json"})
+_PULL_SECONDS = 1800.0
 
 _ECR = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
 _LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost)(?::[0-9]+)?")
@@ -89,8 +96,24 @@ class Images(Protocol):
         """Raises AwsError (ValidationException, with the cure) where there is none."""
 
 
-def make_images(engine: str, state: Path) -> Images:
-    return DockerImages() if engine == "docker" else RecordedImages(state)
+@dataclass(frozen=True, slots=True)
+class PushedImage:
+    """An image in the region's own registry, and where the engine pulls it from."""
+
+    digest: str
+    media_type: str
+    host: str
+    """HOST:PORT of the registry."""
+    token: str
+    """base64 of USER:PASSWORD, for that host."""
+
+
+Pushed: TypeAlias = Callable[[Reference], PushedImage | None]
+"""Looks an image up in the region's registry, by digest or by tag."""
+
+
+def make_images(engine: str, state: Path, pushed: Pushed) -> Images:
+    return DockerImages(pushed) if engine == "docker" else RecordedImages(state)
 
 
 def _unknown(uri: str, known: str, cure: str) -> AwsError:
@@ -163,27 +186,30 @@ class RecordedImages:
 
 @dataclass(frozen=True, slots=True)
 class DockerImages:
-    """What the Docker engine has; an image of the region's own registry is pulled from there."""
+    """What was pushed to the region's registry, else what the Docker engine has."""
+
+    pushed: Pushed = lambda _reference: None
 
     def resolve(self, uri: str) -> Image:
         reference = Reference.parse(uri)
-        for name in self._candidates(uri, reference):
-            digest = _digest(name)
-            if digest is not None:
-                return Image(uri=uri, resolved=reference.pinned(digest), digest=digest, name=name)
+        pushed = self.pushed(reference) if reference.is_ours else None
+        if pushed is not None:
+            name = f"{pushed.host}/{reference.repository}@{pushed.digest}"
+            _check_media_type(uri, pushed.media_type)
+            if _digest(name) is None:
+                _pull(name, pushed)
+            digest = pushed.digest
+            return Image(uri=uri, resolved=reference.pinned(digest), digest=digest, name=name)
+        for name in (uri, reference.local_name) if reference.is_ours else (uri,):
+            found = _digest(name)
+            if found is not None:
+                return Image(uri=uri, resolved=reference.pinned(found), digest=found, name=name)
         raise _unknown(
             uri,
             "the Docker engine has no image of that name",
             f"Build it with: docker build -t {reference.local_name} . (or byoc build), "
             "or push it to the region's registry",
         )
-
-    def _candidates(self, uri: str, reference: Reference) -> Iterator[str]:
-        yield uri
-        if reference.is_ours:
-            yield reference.local_name
-        if _LOOPBACK.fullmatch(reference.host) and _pull(uri):
-            yield uri
 
 
 def _digest(name: str) -> str | None:
@@ -199,12 +225,41 @@ def _digest(name: str) -> str | None:
     return str(found["Id"])
 
 
-def _pull(uri: str) -> bool:
+def _check_media_type(uri: str, media_type: str) -> None:
+    """Refuse what SageMaker does not run, though ECR takes it (AWS's words)."""
+    if media_type not in SUPPORTED_MANIFESTS:
+        raise AwsError(
+            "ValidationException",
+            f"Unsupported manifest media type {media_type} for image {uri}. Ensure that valid "
+            "manifest media type is used for specified image. Build it with --provenance=false "
+            "--platform linux/amd64, or push it with `byoc push`",
+        )
+
+
+def _pull(name: str, pushed: PushedImage) -> None:
+    """Bring the image into the engine with the registry's own token. Raise AwsError."""
+    home = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    with tempfile.TemporaryDirectory(prefix="byoc-docker-") as folder:
+        # The user's configuration, which may name the engine, with no key of his but one of ours.
+        config = _user_config(home)
+        config["auths"] = {pushed.host: {"auth": pushed.token}}
+        Path(folder, "config.json").write_text(json.dumps(config))
+        if (home / "contexts").is_dir():
+            Path(folder, "contexts").symlink_to((home / "contexts").resolve())
+        try:
+            docker.run(["--config", folder, "pull", "--quiet", name], timeout=_PULL_SECONDS)
+        except MachineError as error:
+            raise AwsError(
+                "ValidationException", f"Cannot pull image {name}: {error.what}. {error.cure}"
+            ) from error
+
+
+def _user_config(home: Path) -> dict[str, object]:
     try:
-        docker.run(["pull", "--quiet", uri], timeout=1800)
-    except MachineError:
-        return False
-    return True
+        found = read_object(home / "config.json") or {}
+    except DocumentError:
+        return {}
+    return {name: found[name] for name in ("currentContext", "proxies") if name in found}
 
 
 def _engine_error(error: LocalError) -> AwsError:

@@ -1,52 +1,171 @@
-"""What regions that were killed left on this machine: containers, networks, temporary folders."""
+"""What regions that were killed left on this machine: containers, networks, temporary folders.
+
+An engine may be shared by regions that this process can't look at: of another user, in another
+container, on another machine. What can't be looked at is left alone, and named.
+"""
 
 from __future__ import annotations
 
-import shutil
+import hashlib
+import os
+import platform
 import tempfile
+import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
+from sagemaker_byoc.contract import folders
+from sagemaker_byoc.local import state
 from sagemaker_byoc.local.engines import docker
-from sagemaker_byoc.local.errors import MachineError
-from sagemaker_byoc.local.state import TEMPORARY_PREFIX, is_locked
+from sagemaker_byoc.local.errors import MachineError, RequestError
 
 STATE_LABEL = "sagemaker-byoc.state"
 """On every container and network of a region: the path of its state folder."""
+REGION_LABEL = "sagemaker-byoc.region"
+"""Likewise: the identity of that folder, since other machines have other folders of that path."""
+MACHINE_LABEL = "sagemaker-byoc.machine"
+"""Likewise: from where that path was seen."""
+YOUNG = 60.0
+"""Seconds for which a temporary folder without a lock may be that of a region that starts."""
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE = Path("/proc/self/ns/mnt")
+
+
+class Life(Enum):
+    ALIVE = "a region has it"
+    GONE = "its region has ended"
+    HIDDEN = "it can't be seen from here whether that runs"
 
 
 @dataclass(frozen=True, slots=True)
-class Leftovers:
-    """`containers` and `networks` by Docker's ids, where there is a Docker engine."""
+class Thing:
+    """One thing that regions make: a container, a network or a temporary folder."""
 
-    containers: tuple[str, ...]
-    networks: tuple[str, ...]
-    folders: tuple[Path, ...]
-
-    def remove(self) -> None:
-        if self.containers:
-            docker.run(["rm", "--force", "--volumes", *self.containers])
-        if self.networks:
-            docker.run(["network", "rm", *self.networks])
-        for folder in self.folders:
-            shutil.rmtree(folder, ignore_errors=True)
+    kind: str
+    name: str
+    life: Life
+    owner: str
+    """The state folder of its region, or the command that made it."""
 
 
-def find() -> Leftovers:
-    """Of a region that runs, nothing; whether it does is told by the lock of its folder."""
-    temporary = Path(tempfile.gettempdir()).glob(f"{TEMPORARY_PREFIX}*")
-    return Leftovers(
-        containers=tuple(_orphans(["ps", "--all"])),
-        networks=tuple(_orphans(["network", "ls"])),
-        folders=tuple(folder for folder in sorted(temporary) if not is_locked(folder)),
-    )
+def region_labels(folder: Path) -> dict[str, str]:
+    """By which a region finds its own containers again, also after a restart of the machine."""
+    return {STATE_LABEL: str(folder.resolve()), REGION_LABEL: state.identity(folder)}
 
 
-def _orphans(listing: list[str]) -> list[str]:
-    form = f'{{{{.ID}}}} {{{{.Label "{STATE_LABEL}"}}}}'
+def region_prefix(folder: Path) -> str:
+    """Begins the names of a region's containers and networks, on an engine that others share."""
+    words = "".join(region_labels(folder).values())
+    return f"byoc-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
+
+
+def machine_label() -> dict[str, str]:
+    """For every container and network that is made."""
+    return {MACHINE_LABEL: here()}
+
+
+def here() -> str:
+    """Identify this kernel since its start, and what a path means to this process: BOOT/VIEW."""
+    boot = _BOOT.read_text().strip() if _BOOT.exists() else platform.node()
+    root = Path("/").stat()
+    space = _NAMESPACE.stat().st_ino if _NAMESPACE.exists() else 0
+    return f"{boot}/{space}-{root.st_dev}-{root.st_ino}"
+
+
+def look(folder: Path, identity: str, machine: str) -> Life:
+    """Whether the region lives that has these labels. Only what is certain is GONE."""
+    boot = machine.partition("/")[0]
+    same_view = machine == here()
     try:
-        text = docker.run([*listing, f"--filter=label={STATE_LABEL}", f"--format={form}"])
+        found = state.read_identity(folder)
+        locked = state.is_locked(folder)
     except MachineError:
-        return []
-    found = (line.partition(" ") for line in text.splitlines())
-    return [identifier for identifier, _, state in found if state and not is_locked(Path(state))]
+        return Life.HIDDEN
+    if identity and found == identity:
+        if locked:
+            return Life.ALIVE
+        # A lock that is held by another kernel can't be seen, even in a folder that both share.
+        return Life.GONE if boot == here().partition("/")[0] else Life.HIDDEN
+    return Life.GONE if identity and same_view else Life.HIDDEN
+
+
+def find() -> tuple[list[Thing], list[str]]:
+    """All things of regions, and one sentence for each place that can't be searched."""
+    things: list[Thing] = [*_folders()]
+    problems = []
+    for kind, listing in (("container", ["ps", "--all"]), ("network", ["network", "ls"])):
+        try:
+            things += _labelled(kind, listing)
+        except docker.NoClientError:
+            continue  # nothing was ever run with it
+        except MachineError as error:
+            problems.append(f"{kind}s: {error}")
+    return things, problems
+
+
+def chosen(things: Collection[Thing], names: Collection[str]) -> list[Thing]:
+    """What is to be removed: of regions that have ended, and what is named explicitly."""
+    unknown = {*names} - {thing.name for thing in things}
+    if unknown:
+        raise RequestError(
+            f"nothing of a region is called {', '.join(sorted(unknown))}",
+            cure="Use names that `byoc local gc --dry-run` shows",
+        )
+    return [thing for thing in things if thing.life is Life.GONE or thing.name in names]
+
+
+def remove(things: Collection[Thing]) -> list[str]:
+    """Remove them all; one sentence for each kind that could not be removed whole."""
+    problems = []
+    for kind, command in (
+        ("container", ["rm", "--force", "--volumes"]),
+        ("network", ["network", "rm"]),
+    ):
+        names = [thing.name for thing in things if thing.kind == kind]
+        try:
+            if names:
+                docker.run([*command, *names])
+        except MachineError as error:
+            problems.append(f"{kind}s: {error}")
+    for thing in things:
+        if thing.kind == "folder":
+            folders.remove(Path(thing.name))
+            if os.path.lexists(thing.name):
+                problems.append(f"{thing.name} can't be removed whole")
+    return problems
+
+
+def _folders() -> Iterator[Thing]:
+    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{state.TEMPORARY_PREFIX}*")):
+        try:
+            locked = state.is_locked(folder)
+            # One that is being made has no identity yet.
+            young = not state.read_identity(folder) and _age(folder) < YOUNG
+            life = Life.ALIVE if locked or young else Life.GONE
+        except MachineError:
+            life = Life.HIDDEN
+        yield Thing("folder", str(folder), life, str(folder))
+
+
+def _age(folder: Path) -> float:
+    try:
+        return time.time() - folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _labelled(kind: str, listing: list[str]) -> Iterator[Thing]:
+    name = "Names" if kind == "container" else "Name"
+    fields = [f"{{{{.{name}}}}}"]
+    fields += [f'{{{{.Label "{label}"}}}}' for label in (STATE_LABEL, REGION_LABEL, MACHINE_LABEL)]
+    form = "\t".join(fields)
+    text = docker.run([*listing, f"--filter=label={docker.LABEL}", f"--format={form}"])
+    for line in text.splitlines():
+        called, folder, identity, machine = line.split("\t")
+        if folder:
+            yield Thing(kind, called, look(Path(folder), identity, machine), folder)
+        else:
+            yield Thing(kind, called, Life.HIDDEN, "`byoc train` or `byoc serve`")

@@ -6,6 +6,7 @@ A record is replaced whole, so a crash leaves the old one or the new one. Readab
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract.files import write_atomically
+
+LOG = logging.getLogger(__name__)
 
 _TIME_KEY = "$time"
 
@@ -26,6 +29,7 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
+        self._unwritten: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
         self._documents: dict[str, dict[str, Any]] = {
             file.stem: _loads(file.read_bytes()) for file in sorted(folder.glob("*.json"))
@@ -49,6 +53,30 @@ class Records:
         with self._lock:
             write_atomically(self._folder / f"{name}.json", data)
             self._documents[name] = _loads(data)
+            self._unwritten.discard(name)
+
+    def settle(self, name: str, document: dict[str, Any]) -> None:
+        """As `put`, and it counts even if it can't be written: `flush` tries again."""
+        data = _dumps(document)
+        with self._lock:
+            self._documents[name] = _loads(data)
+            self._unwritten.add(name)
+            self._flush()
+
+    def flush(self) -> bool:
+        """Write what could not be written; return False as long as that is so."""
+        with self._lock:
+            return self._flush()
+
+    def _flush(self) -> bool:
+        for name in sorted(self._unwritten):
+            try:
+                write_atomically(self._folder / f"{name}.json", _dumps(self._documents[name]))
+            except OSError as error:
+                LOG.warning("%s can't be written to %s: %s", name, self._folder, error)
+                return False
+            self._unwritten.discard(name)
+        return True
 
     def add(self, name: str, document: dict[str, Any]) -> bool:
         """False, and nothing is written, where the name is taken."""
@@ -62,9 +90,11 @@ class Records:
 
     def remove(self, name: str) -> bool:
         with self._lock:
-            if self._documents.pop(name, None) is None:
+            if name not in self._documents:
                 return False
             (self._folder / f"{name}.json").unlink(missing_ok=True)
+            del self._documents[name]
+            self._unwritten.discard(name)
             return True
 
 

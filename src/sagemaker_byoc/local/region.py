@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
-from sagemaker_byoc.local import environ
+from sagemaker_byoc.local import environ, sts_rules
+from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.client import make_client
 from sagemaker_byoc.local.control import Control, Interruptible
+from sagemaker_byoc.local.credentials import Credentials, Keys, make_keys
 from sagemaker_byoc.local.engines import docker, process
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.local.services import CLOSING_SECONDS, Composition, compose
 from sagemaker_byoc.local.state import LOG_FILE, Address, StateFolder
+from sagemaker_byoc.local.wire.admission import Admission
 from sagemaker_byoc.local.wire.routing import Router
-from sagemaker_byoc.local.wire.server import Application, listen, make_server
+from sagemaker_byoc.local.wire.server import Application, RegionServer, listen, make_server
 
 EngineName: TypeAlias = Literal["process", "docker"]
 
 STARTING_SECONDS = 60.0
+_LISTENING_SECONDS = 10.0
 _THREADS = 256
 """At most, made as they are needed: each container that is waited for has some."""
 
@@ -34,7 +40,8 @@ class Region:
     """Serves on one port of 127.0.0.1 from a thread of its own, between `start` and `close`.
 
     `state` is kept and found again by the next region; without it, it is temporary. `port` 0 is
-    any free one. Raises MachineError where the port or the folder is taken.
+    any free one. An open region takes requests of any signature, and of none: of every user of
+    this machine. Raises MachineError where the port or the folder is taken.
     """
 
     def __init__(
@@ -44,8 +51,10 @@ class Region:
         port: int = 0,
         engine: EngineName = "process",
         account: Account | None = None,
+        is_open: bool = False,
     ) -> None:
         self.account = account or Account()
+        self.is_open = is_open
         self.engine = engine
         self._state_path = None if state is None else Path(state)
         self._port = port
@@ -71,11 +80,16 @@ class Region:
     @property
     def environ(self) -> dict[str, str]:
         """For the clients of this region: what `byoc local env` prints."""
-        return environ.variables(self.url, self.state, self.account)
+        return environ.variables(self.url, self.state, self.account, self.keys)
+
+    @property
+    def keys(self) -> Keys:
+        """The owner's; for the life of the state folder."""
+        return self._require().keys
 
     def client(self, service: str) -> Any:
         """A botocore client, as boto3.client(service) would give it."""
-        return make_client(service, self.url, region=self.account.region)
+        return make_client(service, self.url, self.keys, region=self.account.region)
 
     def start(self) -> None:
         if self._running is not None:
@@ -112,9 +126,12 @@ class _Running:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self._region = region
         self._listener = listener
+        self.keys = make_keys(folder.path)
+        self._credentials = Credentials(self.keys)
+        self._access_hosts: set[str] = set()
         self._ready: Future[None] = Future()
         self._log = _open_log(folder.path)
-        self._server: Any = None
+        self._server: RegionServer | None = None
         self._thread = threading.Thread(target=self._run, name="byoc-region", daemon=True)
         self._thread.start()
         try:
@@ -142,7 +159,13 @@ class _Running:
             "pid": os.getpid(),
             "account": self._region.account.id,
             "region": self._region.account.region,
+            "open": self._region.is_open,
         }
+
+    @property
+    def server(self) -> RegionServer:
+        assert self._server is not None
+        return self._server
 
     def _end(self) -> None:
         """Idempotent."""
@@ -168,7 +191,9 @@ class _Running:
         pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="byoc")
         asyncio.get_running_loop().set_default_executor(pool)
         composition = self._compose()
-        application = Application(Router(composition.services))
+        known = None if self._region.is_open else self._credentials
+        admission = Admission(known, self._access_hosts)
+        application = Application(Router(composition.services, admission))
         self._server = make_server(application)
         try:
             composition.start()
@@ -183,11 +208,49 @@ class _Running:
     def _compose(self) -> Composition:
         path, account = self.folder.path, self._region.account
         environ.write_sdk_config(path, account)
+        sts_rules.write(path, self.url)
         engine = _make_engine(self._region.engine, path)
-        return compose(path, account, engine, url=self.url, control=self._control)
+        port = int(self._listener.getsockname()[1])
+        access = ContainerAccess(
+            engine=engine,
+            account=account,
+            port=port,
+            listeners=_Listeners(self, asyncio.get_running_loop(), port),
+            credentials=self._credentials,
+            hosts=self._access_hosts,
+        )
+        return compose(path, access, control=self._control)
 
     def _control(self, jobs: Interruptible) -> Control:
         return Control(self.status, jobs, self.ask_to_end)
+
+
+class _Listeners:
+    """Implements access.Listeners for threads, on the event loop of the region."""
+
+    def __init__(self, running: _Running, loop: asyncio.AbstractEventLoop, port: int) -> None:
+        self._running = running
+        self._loop = loop
+        self._port = port
+        self._servers: dict[str, asyncio.Server] = {}
+
+    def open(self, address: str) -> int:
+        try:
+            listener = listen(self._port, address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            listener = listen(0, address)
+        opening = self._running.server.open(listener)
+        call = asyncio.run_coroutine_threadsafe(opening, self._loop)
+        self._servers[address] = call.result(timeout=_LISTENING_SECONDS)
+        return int(listener.getsockname()[1])
+
+    def close(self, address: str) -> None:
+        server = self._servers.pop(address, None)
+        if server is not None:
+            with suppress(RuntimeError):  # the loop has ended, and closed it
+                self._loop.call_soon_threadsafe(server.close)
 
 
 _LOGGERS = ("sagemaker_byoc", "uvicorn")

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.control import Interruptible
-from sagemaker_byoc.local.engines.container import Engine
-from sagemaker_byoc.local.environ import ACCESS_KEY, SECRET_KEY, URL_VARIABLE, default_bucket
+from sagemaker_byoc.local.environ import default_bucket
 from sagemaker_byoc.local.hosting.service import Endpoints
 from sagemaker_byoc.local.identity import Identity
 from sagemaker_byoc.local.images import make_images
@@ -63,20 +62,17 @@ class Composition:
 
 
 def compose(
-    state: Path,
-    account: Account,
-    engine: Engine,
-    *,
-    url: str,
-    control: Callable[[Interruptible], Handler],
+    state: Path, access: ContainerAccess, *, control: Callable[[Interruptible], Handler]
 ) -> Composition:
+    account, engine = access.account, access.engine
     store = ObjectStore(state / "s3")
     if not store.has_bucket(default_bucket(account)):
         store.create_bucket(default_bucket(account))
     logs = LogStore(state / "logs")
-    identity = Identity(account)
+    identity = Identity(account, access.credentials)
     s3 = S3(store, account)
-    images = make_images(engine.name, state)
+    registry = Registry(state=state, account=account, url=access.url)
+    images = make_images(engine.name, state, registry.pushed)
     jobs = TrainingJobs(
         state=state,
         account=account,
@@ -84,7 +80,7 @@ def compose(
         logs=logs,
         engine=engine,
         images=images,
-        environment=_for_containers(engine, url),
+        access=access,
     )
     endpoints = Endpoints(
         state=state,
@@ -93,9 +89,8 @@ def compose(
         logs=logs,
         engine=engine,
         images=images,
-        environment=_for_containers(engine, url),
+        access=access,
     )
-    registry = Registry(state=state, account=account, url=url)
     targets = {
         "sagemaker": {**jobs.operations(), **endpoints.operations()},
         "logs": Logs(logs, account).operations(),
@@ -112,21 +107,6 @@ def compose(
         ),
         parts=(jobs, endpoints, registry, _Threads(s3.close)),
     )
-
-
-def _for_containers(engine: Engine, url: str) -> dict[str, str]:
-    """What finds the region from within a container, where the engine lets it be reached at all.
-
-    A Docker container has a 127.0.0.1 of its own, and the region listens on that of the machine.
-    """
-    if engine.name == "docker":
-        return {}
-    return {
-        URL_VARIABLE: url,
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
+import secrets
+import stat
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import DocumentError
 from sagemaker_byoc.contract.files import read_object, write_json
 from sagemaker_byoc.local.errors import MachineError
@@ -36,11 +38,31 @@ def default_state() -> Path:
     return Path(home, "sagemaker-byoc", "default")
 
 
+def make_private(state: Path) -> None:
+    """Make the folder, or take it over, readable for its owner alone: it holds keys and data.
+
+    Raise MachineError if it is a folder that other users share, OSError if it can't be made.
+    """
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = state.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+        raise MachineError(
+            f"the state folder {state} is not yours alone",
+            cure="Name a folder of your own with --state",
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        state.chmod(0o700)
+
+
 def read_address(state: Path) -> Address | None:
-    """None where no region has the folder, or it was killed."""
+    """None if no region has the folder, or it was killed; MachineError if that can't be seen."""
+    if not _is_folder(state):
+        return None
     try:
         document = read_object(state / ADDRESS_FILE)
-    except DocumentError:
+    except DocumentError as error:
+        if isinstance(error.__cause__, OSError):
+            raise _unseen(state, error.__cause__) from error
         return None
     if document is None or not is_locked(state):
         return None
@@ -51,17 +73,60 @@ def read_address(state: Path) -> Address | None:
 
 
 def is_locked(state: Path) -> bool:
-    """Whether a process has the folder now; the lock of one that was killed is gone with it."""
+    """Whether a process has the folder now; the lock of one that was killed is gone with it.
+
+    Raises MachineError if that can't be seen.
+    """
     try:
         file = open(state / _LOCK_FILE, "rb")  # noqa: SIM115 - closed below
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        raise _unseen(state, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False
+
+
+def read_identity(state: Path) -> str:
+    """The random name that tells this folder from others of its path; empty if it has none.
+
+    Raises MachineError if that can't be seen.
+    """
+    try:
+        return (state / _LOCK_FILE).read_text("utf-8", "replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        raise _unseen(state, error) from error
+
+
+def identity(state: Path) -> str:
+    """As `read_identity`, given now if there is none; for the process that has the folder."""
+    found = read_identity(state)
+    if not found:
+        found = secrets.token_hex(8)
+        (state / _LOCK_FILE).write_text(found)  # the file stays the one that is locked
+    return found
+
+
+def _is_folder(state: Path) -> bool:
+    try:
+        return stat.S_ISDIR(state.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unseen(state, error) from error
+
+
+def _unseen(state: Path, error: OSError) -> MachineError:
+    return MachineError(
+        f"it can't be seen whether a region runs in {state} ({error.strerror})",
+        cure="Ask as the user whose region it is, or name another --state",
+    )
 
 
 class StateFolder:
@@ -74,7 +139,7 @@ class StateFolder:
             self.path = (
                 Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX)) if path is None else path.resolve()
             )
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_private(self.path)
             self._lock: IO[bytes] = open(self.path / _LOCK_FILE, "ab")  # noqa: SIM115 - by close()
         except OSError as error:
             raise MachineError(
@@ -83,6 +148,7 @@ class StateFolder:
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            identity(self.path)
         except BlockingIOError:
             self._lock.close()
             other = read_address(self.path)
@@ -91,6 +157,12 @@ class StateFolder:
                 f"{self.path} belongs to the region {where}",
                 cure="Use that one, end it with `byoc local down`, or name another --state",
             ) from None
+        except OSError as error:
+            self._lock.close()
+            raise MachineError(
+                f"the state folder {self.path} can't be written ({error.strerror})",
+                cure="Make room, or name another --state",
+            ) from error
 
     def announce(self, address: Address) -> None:
         write_json(self.path / ADDRESS_FILE, asdict(address))
@@ -103,4 +175,4 @@ class StateFolder:
             (self.path / ADDRESS_FILE).unlink()
         self._lock.close()
         if self._temporary:
-            shutil.rmtree(self.path, ignore_errors=True)
+            folders.remove(self.path)

@@ -163,18 +163,6 @@ def test_unknown_endpoint(room, tmp_path):
     room(scene)
 
 
-def test_unsigned_requests_are_refused_on_request(room):
-    """As AWS does."""
-
-    async def scene(room):
-        await serve(room)
-        error = await refused("MissingAuthenticationTokenException", room.invoke())
-        assert error.status == 403
-        assert (await room.invoke(authorization="AWS4-HMAC-SHA256 …")).status == 200
-
-    room(scene, refuse_unsigned=True)
-
-
 def test_other_routes(room):
     """Refused, with what there is."""
 

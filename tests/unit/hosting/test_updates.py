@@ -183,7 +183,7 @@ def test_region_that_was_killed(tmp_path, status):
             found = await room.settled()
             ((labels, trees),) = room.engine.swept
             assert trees == [leftover]
-            assert set(labels) == {"sagemaker-byoc.state", "sagemaker-byoc.kind"}
+            assert set(labels) == {f"sagemaker-byoc.{name}" for name in ("state", "region", "kind")}
             assert not leftover.exists()
             if status == "Failed":
                 assert found["EndpointStatus"] == "Failed"

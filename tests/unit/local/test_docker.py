@@ -35,8 +35,10 @@ def test_create_arguments(spec):
     assert arguments[-2:] == ["byoc-train", "train"]
     assert arguments[:4] == ["--name", "byoc-job", "--hostname", "algo-1"]
     assert "127.0.0.1:8123:8080" in arguments
-    variables = [arguments[i + 1] for i, word in enumerate(arguments) if word == "--env"]
-    assert variables == ["SAGEMAKER_SUBMIT_DIRECTORY=/opt/ml/code", "A=1"]
+    # Not on the command line, which every user of the machine sees.
+    assert "A=1" not in arguments
+    assert arguments[arguments.index("--env-file") + 1] == "/dev/stdin"
+    assert DockerEngine().env_file(spec) == "SAGEMAKER_SUBMIT_DIRECTORY=/opt/ml/code\nA=1\n"
     assert "--mount" not in arguments
 
 

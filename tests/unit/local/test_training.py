@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import DocumentError
-from sagemaker_byoc.local.engines.process import ProcessEngine, make_engine
-from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.local.engines.process import ProcessContainer, ProcessEngine, make_engine
+from sagemaker_byoc.local.errors import MachineError, RequestError
 from sagemaker_byoc.local.jobs.training import Status, StopSwitch, TrainingRequest, run_training_job
 
 
@@ -195,3 +196,45 @@ def test_what_sagemaker_refuses_is_refused(job, tmp_path, more, error, words):
     with pytest.raises(error, match=words):
         job(ProcessEngine(()), "print('ran')", **more)
     assert not (tmp_path / "out" / ".work").exists()
+
+
+def test_links_are_resolved_or_left_out(engine, job, tmp_path):
+    """As in the region; both are told."""
+    (tmp_path / "secret").write_text("hunter2")
+    result, log = job(
+        engine,
+        f"""
+        import os
+        model = os.environ["SM_MODEL_DIR"]
+        open(model + "/m", "w").write("x")
+        os.symlink(model + "/m", model + "/inside")
+        os.symlink("{tmp_path}/secret", model + "/leak")
+        """,
+    )
+    with tarfile.open(result.model) as tar:
+        assert [(member.name, member.linkname) for member in tar] == [("inside", "m"), ("m", "")]
+    assert any(line.startswith("byoc: left out: /opt/ml/model/leak because") for line in log)
+    assert any("hosting may refuse an archive with links" in line for line in log)
+
+
+def test_a_failed_copy_keeps_the_container(namespace_engine, job, monkeypatch):
+    """It is an error of this machine that says where the results still are."""
+
+    def fail(*_):
+        raise MachineError("`docker cp` failed: no space left on device", cure="Cure")
+
+    monkeypatch.setattr(ProcessContainer, "collect", fail)
+    monkeypatch.setattr(ProcessContainer, "keep", lambda _: "It is kept")
+    with pytest.raises(MachineError, match=r"no space left on device\. It is kept"):
+        job(namespace_engine, "print(1)")
+
+
+def test_a_full_disk_is_no_traceback(namespace_engine, job, monkeypatch):
+    """Nor is it silent."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archives, "pack_entries", full)
+    with pytest.raises(MachineError, match="No space left on device"):
+        job(namespace_engine, "print(1)")

@@ -24,7 +24,7 @@ def test_prefix_is_a_string_and_names_keep_their_tail(house):
         "./train/a.csv",
         "./train/deep/b.csv",
         "./train/train2/c.csv",
-        f"byoc: /opt/ml/model was left empty: nothing lies at {MODEL}",
+        f"byoc: /opt/ml/model was left empty: there is nothing at {MODEL}",
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.unit.local_jobs.conftest import BUCKET, channel, wait_until
@@ -65,6 +66,14 @@ ODD = {"InstanceGroupNames": ["other"]}
             {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/x", "LocalPath": "/var/c"}},
             "below /opt/ml",
         ),
+        (
+            {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/x", "LocalPath": "/opt/ml/input/data"}},
+            "another use",
+        ),
+        ({"InputDataConfig": [channel(".", "a")]}, "'.' is not the name of a folder"),
+        ({"InputDataConfig": [channel("..", "a")]}, "'..' is not the name of a folder"),
+        ({"InputDataConfig": [channel("a", "a"), channel("a-manifest", "a")]}, "rename one"),
+        ({"InputDataConfig": [channel("p", "a"), channel("p_0", "a")]}, "rename one"),
         ({"EnableManagedSpotTraining": True}, "needs StoppingCondition.MaxWaitTimeInSeconds"),
         (
             {
@@ -85,6 +94,57 @@ def test_refused(house, more, words):
     error = refusal(house.create, "true", **more)
     assert words in error.message
     assert not house.call("ListTrainingJobs")["TrainingJobSummaries"]
+
+
+RESERVED = (
+    '"LocalPath" of "TensorBoardOutputConfig" cannot start with the following reserved path: '
+    "[/opt/ml, /tmp, /usr/local/nvidia]"
+)
+
+
+@pytest.mark.parametrize(
+    ("member", "path", "words"),
+    [
+        *(
+            ("TensorBoardOutputConfig", path, RESERVED)
+            for path in ("/opt/ml/output/tensorboard", "/opt/ml", "/tmp/x", "/usr/local/nvidia/x")
+        ),
+        ("TensorBoardOutputConfig", "tensorboard", "absolute path of a folder"),
+        ("TensorBoardOutputConfig", "/x/../opt/ml/model", "absolute path of a folder"),
+        ("TensorBoardOutputConfig", "/", "absolute path of a folder"),
+        ("TensorBoardOutputConfig", "/usr", "another use"),
+        ("TensorBoardOutputConfig", "/proc/self", "another use"),
+        ("DebugHookConfig", "/opt/ml/input/data", "another use"),
+        ("DebugHookConfig", "/opt/ml", "absolute path of a folder"),
+        ("ProfilerConfig", "/opt", "absolute path of a folder"),
+    ],
+)
+def test_report_folders_that_are_refused(house, member, path, words):
+    """TensorBoard's in SageMaker's words; by name what could not be uploaded."""
+    config = {"S3OutputPath": f"s3://{BUCKET}/r", "LocalPath": path}
+    if member == "ProfilerConfig":
+        config["ProfilingParameters"] = {"LocalPath": config.pop("LocalPath")}
+    assert words in refusal(house.create, "true", **{member: config}).message
+
+
+@pytest.mark.parametrize(
+    ("member", "path", "folder"),
+    [
+        ("TensorBoardOutputConfig", "/opt/tensorboard", "tensorboard-output"),
+        ("TensorBoardOutputConfig", "/tb-logs", "tensorboard-output"),
+        ("DebugHookConfig", "/opt/ml/tensors", "debug-output"),
+        ("ProfilerConfig", "/opt/ml/output/p", "profiler-output"),
+    ],
+)
+def test_report_folders_that_are_accepted_are_uploaded(house, member, path, folder):
+    """Wherever they are in the container; and nothing of them is on the host."""
+    config = {"S3OutputPath": f"s3://{BUCKET}/r", "LocalPath": path}
+    if member == "ProfilerConfig":
+        config["ProfilingParameters"] = {"LocalPath": config.pop("LocalPath")}
+    ended = house.run(f"mkdir -p {path}/run && echo x > {path}/run/f", **{member: config})
+    assert ended["TrainingJobStatus"] == "Completed", house.log()
+    assert house.objects("r/") == [f"r/job-1/{folder}/run/f"]
+    assert not Path(path).exists()
 
 
 def test_a_job_that_runs_is_not_deleted(house):

@@ -13,6 +13,7 @@ from sagemaker_byoc.contract.runs import RunRecord
 from sagemaker_byoc.local.job_runs import is_region, region_runs
 from sagemaker_byoc.local.jobs import reports
 from sagemaker_byoc.local.jobs.joblog import GROUP
+from sagemaker_byoc.local.jobs.plan import ReportPlan
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.records import Records
 from sagemaker_byoc.local.storage.store import ObjectStore
@@ -92,26 +93,28 @@ def test_broken_record(state, capsys):
 
 
 def test_reports(tmp_path):
-    """Under the SDK's names; no link is followed, and nothing outside of the outputs is read."""
-    tree = Tree(tmp_path / "ml")
-    for folder in ("profiler/system", "tensorboard", "elsewhere"):
-        (tree.output / folder).mkdir(parents=True)
-        (tree.output / folder / "file").write_text(folder)
-    (tree.output / "tensorboard" / "link").symlink_to("/etc/hostname")
+    """Under the SDK's names; no link leads outside; a file that two hosts wrote costs a line."""
+    trees = {host: Tree(tmp_path / host / "ml") for host in ("algo-1", "algo-2")}
+    for tree in trees.values():
+        for folder in ("profiler/system", "tensorboard", "elsewhere"):
+            (tree.output / folder).mkdir(parents=True)
+            (tree.output / folder / "file").write_text(folder)
+        (tree.output / "tensorboard" / "link").symlink_to("/etc/hostname")
     store = ObjectStore(tmp_path / "s3")
     store.create_bucket("bucket")
-    described = {
-        "TrainingJobName": "job",
-        "DebugHookConfig": {"S3OutputPath": "s3://bucket/d", "LocalPath": "/opt/ml/input"},
-        "ProfilerConfig": {"S3OutputPath": "s3://bucket/p/"},
-        "TensorBoardOutputConfig": {
-            "S3OutputPath": "s3://bucket",
-            "LocalPath": "/opt/ml/output/tensorboard",
-        },
-    }
-    reports.upload(described, [tree], store)
+    plans = [
+        ReportPlan(name=name, bucket="bucket", prefix=prefix, folder=f"output/{folder}")
+        for name, prefix, folder in (
+            ("profiler-output", "p/job/profiler-output", "profiler"),
+            ("tensorboard-output", "job/tensorboard-output", "tensorboard"),
+        )
+    ]
+    lines = []
+    reports.upload(plans, trees, store, lines.append)
     assert [info.key for info in store.list("bucket")] == [
         "job/tensorboard-output/file",
         "p/job/profiler-output/system/file",
     ]
+    assert len([line for line in lines if "/link because" in line]) == 2
+    assert len([line for line in lines if "was written by algo-1 and by algo-2" in line]) == 2
     store.close()

@@ -218,7 +218,7 @@ def test_a_refusal_before_the_body_ends_the_connection(raw):
     raw.sendall(
         b"PUT /refuse HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
     )
-    answer = until(raw, b"no")
+    answer = until(raw, b"\r\n\r\nno")
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert b"connection: close" in answer
     assert raw.recv(10) == b""

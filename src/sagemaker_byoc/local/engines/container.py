@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
 
 
@@ -55,6 +56,8 @@ class ContainerSpec:
     """Those of `inputs` that are never copied where that can be helped."""
     outputs: tuple[str, ...] = ()
     """Folders, relative to the tree's root, that `collect` brings back where they exist."""
+    outside: Mapping[str, Path] = field(default_factory=dict)
+    """Absolute folders of the container, outside of its tree, to where `collect` brings them."""
     shared: tuple[str, ...] = ()
     """Folders, relative to the tree's root, that host and container see alike while it runs."""
     port: int | None = None
@@ -84,16 +87,19 @@ class Container(Protocol):
         """None while it runs."""
 
     def wait(self) -> int:
-        """Its exit code, once its log has ended; bounded."""
+        """Its exit code, once it has ended. Raises MachineError if the engine can't tell."""
 
     def stop(self, grace: float) -> None:
         """SIGTERM, and SIGKILL after `grace` seconds; returns once it has ended."""
 
-    def fetch(self, relative: str) -> None:
+    def fetch(self, relative: str, on_left: OnLeft) -> None:
         """Bring one folder of its tree, as it is now, into the tree on the host."""
 
-    def collect(self) -> None:
-        """Bring the spec's outputs into its tree on the host."""
+    def collect(self, on_left: OnLeft) -> None:
+        """Bring the spec's outputs to the host. Raises MachineError for what can't be copied."""
+
+    def keep(self) -> str:
+        """End it, and leave what it holds to the user; a sentence that says where that is."""
 
     def close(self) -> None: ...
 
@@ -117,6 +123,11 @@ class Engine(Protocol):
         """The network interface over which a container reaches its fellows."""
 
     def start(self, spec: ContainerSpec) -> Container: ...
+
+    def gateway(self, network: Network | None) -> str | None:
+        """Return the address under which a container in `network` (None: in the engine's own)
+        finds this machine, or None if it has no way out. Raise MachineError.
+        """
 
     def open_network(self, network: Network) -> None: ...
 

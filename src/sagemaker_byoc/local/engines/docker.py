@@ -7,8 +7,11 @@ is `docker` on PATH, or the program that the variable DOCKER names.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
+import tarfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,10 +20,12 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import environment, http
 from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
+from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network
 from sagemaker_byoc.local.engines.packing import program_folder, write_tree
 from sagemaker_byoc.local.engines.reach import Reach
+from sagemaker_byoc.local.engines.unpacking import Receiver
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
 LABEL = "sagemaker-byoc"
@@ -28,38 +33,63 @@ LABEL = "sagemaker-byoc"
 SHARED_MEMORY = "2g"
 """Docker's default of 64 MB ends data loaders with a bus error."""
 
+LOG = logging.getLogger(__name__)
+
+_CHECK = "Check the engine with: docker info"
 _QUICK = 60.0
 _COPY = 1800.0
 _COPIES = 4
 """At a time; each waits for the engine more than for the disk."""
 
 
+class NoClientError(MachineError):
+    """There is no program to ask an engine with."""
+
+
+class SilentError(MachineError):
+    """The engine gave no answer in time."""
+
+
 def client() -> str:
     return os.environ.get("DOCKER") or "docker"
 
 
-def run(arguments: Sequence[str], timeout: float = _QUICK) -> str:
+def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -> str:
     """One docker command's stdout; MachineError with docker's own words where it fails."""
     try:
         result = subprocess.run(
-            [client(), *arguments], capture_output=True, text=True, check=False, timeout=timeout
+            [client(), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            input=stdin,
         )
     except FileNotFoundError as error:
-        raise MachineError(
+        raise NoClientError(
             f"there is no docker client {client()!r}",
             cure="Install one, set DOCKER to its path, or use --engine process",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise MachineError(
-            f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s",
-            cure="Check the engine with: docker info",
+        raise SilentError(
+            f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s", cure=_CHECK
         ) from error
     if result.returncode != 0:
-        raise MachineError(
-            f"`docker {arguments[0]}` failed: {result.stderr.strip() or result.stdout.strip()}",
-            cure="Check the engine with: docker info",
-        )
+        words = result.stderr.strip() or result.stdout.strip()
+        raise MachineError(f"`docker {arguments[0]}` failed: {words}", cure=_CHECK)
     return result.stdout
+
+
+def remove(kind: str, arguments: Sequence[str], missing: str) -> None:
+    """Run a command that removes something; that it is `missing` is expected, else a warning.
+
+    What stays behind can be removed with `byoc local gc`, so that no other end is disturbed.
+    """
+    try:
+        run(arguments)
+    except MachineError as error:
+        if missing not in str(error).lower():
+            LOG.warning("a %s stays behind: %s", kind, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +111,7 @@ class DockerEngine:
                 cure="Use a local engine, or File mode instead of Pipe mode",
             )
         container = DockerContainer(spec)
-        run(["create", *self.create_arguments(spec)])
+        run(["create", *self.create_arguments(spec)], stdin=self.env_file(spec))
         try:
             self._fill(spec)
             run(["start", spec.name])
@@ -98,7 +128,9 @@ class DockerEngine:
             arguments += ["--label", f"{name}={value}"]
         arguments += ["--shm-size", SHARED_MEMORY, *_hardware(spec), *_network(spec)]
         for name, value in self._variables(spec).items():
-            arguments += ["--env", f"{name}={value}"]
+            if not _fits_env_file(name, value):
+                arguments += ["--env", f"{name}={value}"]
+        arguments += ["--env-file", "/dev/stdin"]
         if spec.port is not None:
             arguments += ["--publish", f"127.0.0.1:{spec.port}:{http.PORT.value}"]
         for relative in spec.shared:
@@ -112,6 +144,21 @@ class DockerEngine:
             arguments += ["--entrypoint", spec.entrypoint[0]]
         return [*arguments, spec.image, *spec.entrypoint[1:], *spec.command]
 
+    def env_file(self, spec: ContainerSpec) -> str:
+        """What `docker create` reads from its standard input: every user of this machine sees
+        a command line, with the keys and passwords in it.
+        """
+        found = self._variables(spec).items()
+        return "".join(f"{name}={value}\n" for name, value in found if _fits_env_file(name, value))
+
+    def gateway(self, network: Network | None) -> str | None:
+        if network is not None and network.isolated:
+            return None
+        name = network.name if network is not None and len(network.hosts) > 1 else "bridge"
+        form = "{{range .IPAM.Config}}{{.Gateway}} {{end}}"
+        found = run(["network", "inspect", f"--format={form}", name]).split()
+        return next((address for address in found if "." in address), None)
+
     def open_network(self, network: Network) -> None:
         """One host alone has no fellows, and needs no network that has to be made."""
         if len(network.hosts) > 1:
@@ -122,8 +169,7 @@ class DockerEngine:
 
     def close_network(self, network: Network) -> None:
         if len(network.hosts) > 1:
-            with suppress(MachineError):
-                run(["network", "rm", network.name])
+            remove("network", ["network", "rm", network.name], "not found")
 
     def sweep(self, labels: Mapping[str, str], trees: Sequence[Tree]) -> int:  # noqa: ARG002 - labels tell all
         filters = [
@@ -162,6 +208,7 @@ class DockerEngine:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as copy:
             assert copy.stdin is not None
             assert copy.stderr is not None
+            # docker's own words say why it does not take the rest.
             with suppress(BrokenPipeError), copy.stdin:
                 write_tree(copy.stdin, sources, without=spec.shared)
             message = copy.stderr.read().decode(errors="replace").strip()
@@ -183,6 +230,11 @@ def require_image(image: str) -> None:
             f"the engine has no image {image!r}",
             cure="Build it with scripts/build-images, or name another with --image",
         ) from error
+
+
+def _fits_env_file(name: str, value: str) -> bool:
+    """Whether docker's file of variables can hold it: a line each, none above 64 KiB."""
+    return "\n" not in value and "\r" not in value and len(name) + len(value.encode()) < 60_000
 
 
 def is_local() -> bool:
@@ -245,24 +297,85 @@ class DockerContainer:
         return Reach(pid, has_own_network=True, address=address)
 
     def wait(self) -> int:
-        return int(run(["wait", self.spec.name]))
+        while True:
+            try:
+                return int(run(["wait", self.spec.name]))
+            except SilentError:
+                # Its log has ended, and it has not; as long as the engine says that it runs.
+                code = self.exit_code()
+                if code is not None:
+                    return code
 
     def stop(self, grace: float) -> None:
         run(["stop", "--time", str(int(grace)), self.spec.name], timeout=grace + _QUICK)
 
-    def fetch(self, relative: str) -> None:
-        source = f"{self.spec.name}:{DEFAULT_ROOT / relative}/."
-        target = self.spec.tree.root / relative
-        target.mkdir(parents=True, exist_ok=True)
-        # A folder that the container removed is an empty output.
-        with suppress(MachineError):
-            run(["cp", source, str(target)], timeout=_COPY)
+    def fetch(self, relative: str, on_left: OnLeft) -> None:
+        self._fetch(relative, self.spec.tree.root / relative, on_left)
 
-    def collect(self) -> None:
+    def collect(self, on_left: OnLeft) -> None:
+        wanted = {name: self.spec.tree.root / name for name in self.spec.outputs}
+        wanted |= self.spec.outside
         with ThreadPoolExecutor(_COPIES) as copies:
-            for copy in [copies.submit(self.fetch, relative) for relative in self.spec.outputs]:
-                copy.result()
+            begun = [copies.submit(self._fetch, name, wanted[name], on_left) for name in wanted]
+        for copy in begun:
+            copy.result()
+
+    def keep(self) -> str:
+        name = self.spec.name
+        try:
+            run(["kill", name])
+        except MachineError as error:
+            words = str(error).lower()
+            if "no such container" in words:
+                return f"The container {name} is gone"
+            if "is not running" not in words:
+                LOG.warning("%s may still run: %s", name, error)
+        return (
+            f"The container {name} is kept: `docker cp {name}:{DEFAULT_ROOT}/model .` copies the "
+            f"model, `byoc local gc --remove {name}` removes it"
+        )
 
     def close(self) -> None:
-        with suppress(MachineError):
-            run(["rm", "--force", "--volumes", self.spec.name])
+        remove("container", ["rm", "--force", "--volumes", self.spec.name], "no such container")
+
+    def _fetch(self, folder: str, target: Path, on_left: OnLeft) -> None:
+        """`folder` is relative to /opt/ml, or absolute."""
+        source = DEFAULT_ROOT / folder
+        receiver = Receiver(target, str(source), on_left)
+        try:
+            _receive([client(), "cp", f"{self.spec.name}:{source}/.", "-"], receiver)
+        except MachineError as error:
+            words = str(error).lower()
+            if "not a directory" in words:
+                on_left(left_out(folder, "it is not a folder"))
+            elif "could not find the file" not in words:  # removed by the program: empty
+                raise
+        receiver.prune()
+
+
+def _receive(command: Sequence[str], receiver: Receiver) -> None:
+    """Raises MachineError with docker's own words, or with what this machine lacks."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as copy:
+        assert copy.stdout is not None
+        assert copy.stderr is not None
+        clock = threading.Timer(_COPY, copy.kill)
+        clock.start()
+        broken: OSError | tarfile.TarError | None = None
+        try:
+            receiver.receive(copy.stdout)
+            while copy.stdout.read(1 << 16):
+                pass  # padding after the archive's end
+        except OSError as error:
+            copy.kill()
+            broken = error
+        except tarfile.TarError as error:  # docker tells why
+            broken = error
+        finally:
+            if broken is None or isinstance(broken, tarfile.TarError):
+                words = copy.stderr.read().decode(errors="replace").strip()
+                code = copy.wait()
+            else:
+                words, code = broken.strerror or str(broken), 1
+            clock.cancel()
+    if code or broken is not None:
+        raise MachineError(f"`docker cp` failed: {words or broken}", cure=_CHECK)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, Tree
 
+_PASSED_OVER = (FileNotFoundError, ProcessLookupError, NotADirectoryError, PermissionError)
+"""A process that has ended, or is another user's."""
 _PROC = Path("/proc")
 _SECONDS = 10.0
 _PAUSE = 0.01
@@ -24,7 +26,7 @@ def find(tree: Tree) -> Iterator[int]:
     """Process ids; those of other users, whom we may not end either, are passed over."""
     try:
         place = tree.root.stat()
-    except OSError:
+    except FileNotFoundError:
         return
     inside = DEFAULT_ROOT.relative_to("/")
     # Where the tree is this machine's own /opt/ml, to see it there says nothing of a process.
@@ -33,7 +35,7 @@ def find(tree: Tree) -> Iterator[int]:
     for entry in _PROC.iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
-        with suppress(OSError):
+        with suppress(*_PASSED_OVER):
             if moved in (entry / "environ").read_bytes().split(b"\0"):
                 yield int(entry.name)
                 continue
@@ -60,13 +62,13 @@ def end(tree: Tree) -> int:
 def _is_same(path: Path, place: os.stat_result) -> bool:
     try:
         return os.path.samestat(path.stat(), place)
-    except OSError:
+    except _PASSED_OVER:
         return False
 
 
 def _is_zombie(pid: int) -> bool:
     try:
         status = (_PROC / str(pid) / "stat").read_bytes()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
     return status.rpartition(b")")[2].split()[0] == b"Z"

@@ -3,6 +3,7 @@
     unshare --mount … python -I -m sagemaker_byoc.local.engines.namespace ROOT [WORD …] -- CMD …
 
 where a WORD is DST=SRC (SRC is shown, read-only, at DST: relative to /opt/ml, or absolute),
+@folder=DST=SRC (SRC is shown, writable, at DST, which is absolute),
 @hostname=NAME (in a UTS namespace of its own) or @loopback (in a network namespace of its own,
 whose `lo` is switched on).
 
@@ -39,6 +40,7 @@ CANNOT_MOUNT = 126
 
 HOSTNAME = "@hostname="
 LOOPBACK = "@loopback"
+WRITABLE = "@folder="
 
 
 def mount(source: str, target: Path, flags: int, kind: str | None = None) -> None:
@@ -62,17 +64,37 @@ def bind(source: Path, target: Path, *, read_only: bool = False) -> None:
 def make_mount_point(target: Path, scratch: Path) -> None:
     """Make `target` exist in this namespace only: its parent's contents, plus the new folder.
 
-    The parent is covered by an empty tmpfs, on which everything it held is bound again.
-    `scratch` is an empty folder's name that is used meanwhile.
+    The parent is covered by an empty tmpfs, on which everything it held is bound again; a new root
+    is entered instead. `scratch` is a name for an empty folder, to be used meanwhile.
     """
     if target.is_dir():
         return
     parent = target.parent
     scratch.mkdir()
+    if parent == parent.parent:
+        mount("tmpfs", scratch, 0, "tmpfs")
+        _show_again(parent, scratch)
+        (scratch / target.name).mkdir()
+        os.chroot(scratch)
+        os.chdir("/")
+        return
     mount(str(parent), scratch, _MS_BIND | _MS_REC)
     mount("tmpfs", parent, 0, "tmpfs")
-    for entry in scratch.iterdir():
-        again = parent / entry.name
+    _show_again(scratch, parent)
+    target.mkdir()
+    ctypes.CDLL(None).umount2(bytes(scratch), _MNT_DETACH)
+    scratch.rmdir()
+
+
+def make_folder(target: Path, root: Path) -> None:
+    """Make `target`, and what is above it, exist in this namespace only."""
+    for number, folder in enumerate([*reversed(target.parents), target]):
+        make_mount_point(folder, root.with_name(f"{root.name}.behind-{number}"))
+
+
+def _show_again(source: Path, target: Path) -> None:
+    for entry in source.iterdir():
+        again = target / entry.name
         if entry.is_symlink():
             again.symlink_to(entry.readlink())
         elif entry.is_dir():
@@ -81,9 +103,6 @@ def make_mount_point(target: Path, scratch: Path) -> None:
         else:
             again.touch()
             bind(entry, again)
-    target.mkdir()
-    ctypes.CDLL(None).umount2(bytes(scratch), _MNT_DETACH)
-    scratch.rmdir()
 
 
 def switch_on_loopback() -> None:
@@ -102,6 +121,10 @@ def prepare(root: Path, words: Sequence[str]) -> None:
             socket.sethostname(word.removeprefix(HOSTNAME))
         elif word == LOOPBACK:
             switch_on_loopback()
+        elif word.startswith(WRITABLE):
+            place, _, source = word.removeprefix(WRITABLE).partition("=")
+            make_folder(Path(place), root)
+            bind(Path(source), Path(place))
         else:
             place, _, source = word.partition("=")
             bind(Path(source), DEFAULT_ROOT / place, read_only=True)

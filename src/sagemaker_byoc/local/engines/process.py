@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sagemaker_byoc.contract import environment, lifecycle
+from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
 from sagemaker_byoc.local.engines import inhabitants, namespace
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network
@@ -32,8 +33,6 @@ ROOMS = {
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "TERM")
 """A container inherits nothing of its host; a process needs these few, and no credentials."""
 _PROBE_SECONDS = 20.0
-_END_SECONDS = 60.0
-"""Between the end of a log and the end of the process that wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,10 @@ class ProcessEngine:
     def _in_namespace(self, spec: ContainerSpec, command: list[str]) -> list[str]:
         for relative in spec.inputs:
             (spec.tree.root / relative).mkdir(parents=True, exist_ok=True)
-        words = [f"{relative}={source.resolve()}" for relative, source in spec.inputs.items()]
+        for source in spec.outside.values():
+            source.mkdir(parents=True, exist_ok=True)
+        words = [f"{namespace.WRITABLE}{place}={path}" for place, path in spec.outside.items()]
+        words += [f"{relative}={source.resolve()}" for relative, source in spec.inputs.items()]
         unshare = [*self.unshare]
         if spec.network is not None:
             # Without one of its own, sethostname() would rename the machine.
@@ -86,6 +88,10 @@ class ProcessEngine:
                 unshare.append("--net")
                 words.append(namespace.LOOPBACK)
         return [*unshare, *_inside(spec.tree.root), *words, "--", *command]
+
+    def gateway(self, network: Network | None) -> str | None:
+        """Return the machine's own loopback, which a process without a network namespace shares."""
+        return None if network is not None and network.isolated else "127.0.0.1"
 
     def open_network(self, network: Network) -> None:
         """Raises MachineError for what addresses of `lo` can't do."""
@@ -140,7 +146,7 @@ class ProcessContainer:
         )
 
     def wait(self) -> int:
-        return lifecycle.exit_code_of(self.process.wait(timeout=_END_SECONDS))
+        return lifecycle.exit_code_of(self.process.wait())
 
     def stop(self, grace: float) -> None:
         self.process.terminate()
@@ -149,11 +155,16 @@ class ProcessContainer:
         except subprocess.TimeoutExpired:
             self.close()
 
-    def fetch(self, relative: str) -> None:
+    def fetch(self, relative: str, on_left: OnLeft) -> None:
         """Nothing to do: the container writes into the tree itself."""
 
-    def collect(self) -> None:
+    def collect(self, on_left: OnLeft) -> None:
         """Nothing to do, as for `fetch`."""
+
+    def keep(self) -> str:
+        """Its tree is the host's own, and there is nothing else to keep."""
+        self.close()
+        return ""
 
     def close(self) -> None:
         """End what is left of it, in whatever group; a container leaves no process behind."""
@@ -241,6 +252,11 @@ def host_addresses(network: Network) -> dict[str, str]:
 
 
 def _show_inputs(spec: ContainerSpec) -> None:
+    if spec.outside:
+        raise MachineError(
+            f"{', '.join(spec.outside)} needs a mount namespace, which this kernel forbids",
+            cure="Leave LocalPath out of TensorBoardOutputConfig, or use --engine docker",
+        )
     for relative, source in spec.inputs.items():
         place = spec.tree.root / relative
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.local.hosting.health import EndpointError
 from sagemaker_byoc.local.hosting.plan import ModelData
+from sagemaker_byoc.local.jobs.objects import DownloadError, Item, check_paths
+from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.uri import parse_s3_uri
 from sagemaker_byoc.local.wire.errors import AwsError
@@ -22,8 +24,10 @@ def is_there(data: ModelData, store: ObjectStore) -> bool:
             store.get(bucket, key)
             return True
         return next(store.list(bucket, key), None) is not None
-    except AwsError:
-        return False
+    except S3Error as error:
+        if error.code in {"NoSuchBucket", "NoSuchKey"}:
+            return False
+        raise
 
 
 def fetch(data: ModelData, store: ObjectStore, folder: Path, container: str) -> None:
@@ -34,7 +38,7 @@ def fetch(data: ModelData, store: ObjectStore, folder: Path, container: str) -> 
             archives.unpack(store.get(bucket, key).path, folder)
         else:
             _copy_prefix(store, bucket, key, folder)
-    except (AwsError, ContractError, OSError) as error:
+    except (AwsError, ContractError, DownloadError, OSError) as error:
         raise EndpointError(
             f'Failed to download model data for container "{container}" from URL: "{data.uri}". '
             "Please ensure that there is an object located at the URL and that the role passed to "
@@ -44,18 +48,14 @@ def fetch(data: ModelData, store: ObjectStore, folder: Path, container: str) -> 
 
 
 def _copy_prefix(store: ObjectStore, bucket: str, prefix: str, folder: Path) -> None:
-    found = False
-    for info in store.list(bucket, prefix):
-        found = True
-        relative = PurePosixPath(info.key[len(prefix) :].lstrip("/"))
-        if ".." in relative.parts:
-            raise OSError(f"the key {info.key!r} leads outside the model folder")
-        target = folder / relative
-        if info.key.endswith("/"):
-            target.mkdir(parents=True, exist_ok=True)
-            continue
+    infos = [*store.list(bucket, prefix)]
+    if not infos:
+        raise OSError(f"no object's key begins with {prefix!r}")
+    names = {info.key: info.key[len(prefix) :].removeprefix("/") for info in infos}
+    files = {key: name for key, name in names.items() if name and not key.endswith("/")}
+    check_paths(f"s3://{bucket}/{prefix}", [Item(bucket, key, files[key]) for key in files])
+    for key, name in files.items():
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not a link: what a container writes must not reach the object.
-        shutil.copyfile(store.get(bucket, info.key).path, target)
-    if not found:
-        raise OSError(f"no object's key begins with {prefix!r}")
+        shutil.copyfile(store.get(bucket, key).path, target)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.hosting.ports import Ports
 from sagemaker_byoc.local.images import Images
-from sagemaker_byoc.local.leftovers import STATE_LABEL
+from sagemaker_byoc.local.leftovers import machine_label, region_labels, region_prefix
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.storage.store import ObjectStore
 
@@ -51,8 +51,8 @@ class House:
     """Folders of what runs: WORK/ENDPOINT/GENERATION/…"""
     state: Path
     """Tells this region's containers from another's on the same machine."""
-    environment: Mapping[str, str]
-    """What a container needs to reach the region, where it can."""
+    access: ContainerAccess | None = None
+    """How containers reach the region; None if they don't."""
     ports: Ports = field(default_factory=Ports)
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="byoc-hosting")
@@ -70,14 +70,14 @@ class House:
         return await loop.run_in_executor(self.threads, lambda: function(*args, **kwargs))
 
     def labels(self, endpoint: str) -> dict[str, str]:
-        return {**self.all_labels, LABEL: endpoint}
+        return {**self.all_labels, **machine_label(), LABEL: endpoint}
 
     @property
     def all_labels(self) -> dict[str, str]:
         """Of every container that this region hosts."""
-        return {STATE_LABEL: str(self.state.resolve()), "sagemaker-byoc.kind": "hosting"}
+        return {**region_labels(self.state), "sagemaker-byoc.kind": "hosting"}
 
     @property
     def prefix(self) -> str:
         """Of its containers' names."""
-        return f"byoc-{hashlib.sha256(str(self.state.resolve()).encode()).hexdigest()[:8]}"
+        return region_prefix(self.state)

@@ -19,6 +19,7 @@ from sagemaker_byoc.local.hosting.upstream.errors import BusyError, UnreachableE
 from sagemaker_byoc.local.records import now
 from sagemaker_byoc.local.wire.errors import AwsError, EntityTooLargeError
 from sagemaker_byoc.local.wire.http import Request, Response
+from sagemaker_byoc.local.wire.rest import invocation_too_large
 
 ROUTES = {"invocations": False, "invocations-response-stream": True}
 """Whether the answer is a stream."""
@@ -28,8 +29,6 @@ _ATTEMPTS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    refuse_unsigned: bool = False
-    """Invocations without a signature get AWS's answer to them."""
     capture: Capture | None = None
     """Called after each answer of an endpoint that captures its traffic; None for the service's own
     writer."""
@@ -52,10 +51,6 @@ class Invocations:
 
     async def __call__(self, request: Request) -> Response:
         name, is_stream = _route(request)
-        if self._policy.refuse_unsigned and not _is_signed(request):
-            raise AwsError(
-                "MissingAuthenticationTokenException", "Missing Authentication Token", status=403
-            )
         self._fleet(name)
         body = await _read(request)
         head = headers.request_head(request.headers, len(body), is_stream=is_stream)
@@ -138,19 +133,11 @@ def _route(request: Request) -> tuple[str, bool]:
     return unquote(parts[2]), is_stream
 
 
-def _is_signed(request: Request) -> bool:
-    return "authorization" in request.headers or "X-Amz-Signature=" in request.query_string
-
-
 async def _read(request: Request) -> bytes:
     try:
         return await request.body.read(hosting.API_PAYLOAD.value)
     except EntityTooLargeError as error:
-        raise AwsError(
-            "ValidationError",
-            f"HTTP content length exceeded {hosting.API_PAYLOAD.value} bytes.",
-            status=413,
-        ) from error
+        raise invocation_too_large() from error
 
 
 def _choose(live: Live, fleet: Fleet, request: Request) -> tuple[Variant, Instance]:

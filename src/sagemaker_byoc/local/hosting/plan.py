@@ -30,6 +30,10 @@ class ContainerPlan:
     image: str
     environment: Mapping[str, str]
     data: ModelData | None
+    isolated: bool = False
+    """It gets neither keys nor the region's URL (EnableNetworkIsolation of its model)."""
+    role: str = ""
+    """ARN of the role that it works as; the region's execution role without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class VariantPlan:
         return cls(
             name=document["VariantName"],
             containers=tuple(
-                _container(each, _name_of(each, number, len(containers)))
+                _container(each, _name_of(each, number, len(containers)), model)
                 for number, each in enumerate(containers, 1)
             ),
             is_direct=mode == "Direct",
@@ -79,9 +83,14 @@ def _name_of(document: Parameters, number: int, total: int) -> str:
     return name or (PRIMARY if total == 1 else f"container-{number}")
 
 
-def _container(document: Parameters, name: str) -> ContainerPlan:
+def _container(document: Parameters, name: str, model: Parameters) -> ContainerPlan:
     return ContainerPlan(
-        name, document["Image"], document.get("Environment", {}), data_of(document)
+        name,
+        document["Image"],
+        document.get("Environment", {}),
+        data_of(document),
+        isolated=bool(model.get("EnableNetworkIsolation")),
+        role=model.get("ExecutionRoleArn", ""),
     )
 
 

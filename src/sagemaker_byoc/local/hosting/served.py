@@ -43,7 +43,9 @@ class Launch:
     def variables(self, house: House) -> dict[str, str]:
         """As SageMaker sets them; the model's own come first."""
         region = house.account.region
-        variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region, **house.environment}
+        variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+        if house.access is not None and not self.plan.isolated:
+            variables |= house.access.variables(role=self.plan.role)
         # Where containers share this machine's network, the engine names each a port of its own.
         if self.fellows > 1 and house.engine.interface != "lo":
             variables[serving.BIND_TO_PORT.value] = str(hosting.PORT.value)

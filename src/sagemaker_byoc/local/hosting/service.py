@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.hosting.capture import Captures
@@ -40,10 +41,10 @@ class Endpoints:
         logs: LogStore,
         engine: Engine,
         images: Images,
-        environment: Mapping[str, str] | None = None,
+        access: ContainerAccess | None = None,
         policy: Policy | None = None,
     ) -> None:
-        """`environment` is what a container needs to reach the region, where it can."""
+        """`access` is how containers reach the region; without it they don't."""
         self._house = House(
             account=account,
             engine=engine,
@@ -52,7 +53,7 @@ class Endpoints:
             logs=logs,
             work=state / "work" / "endpoints",
             state=state,
-            environment=environment or {},
+            access=access,
         )
         records = state / "sagemaker"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from sagemaker_byoc.contract import lifecycle
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.jobs.control import StopSwitch
+
+LOG = logging.getLogger(__name__)
 
 OnLine = Callable[[str, str], None]
 """Gets the host's name and one line of its log, from several threads."""
@@ -33,6 +36,8 @@ class Outcome:
     """From the start to the last end."""
     stopped: bool
     """Whether the switch was asked before the last host ended by itself."""
+    lost: Mapping[str, str] = field(default_factory=dict)
+    """Why the engine could not tell how a host ended, or could not end it."""
 
     @property
     def failed(self) -> str | None:
@@ -47,6 +52,8 @@ class Hosts:
     containers: dict[str, Container] = field(default_factory=dict)
     _ended: SimpleQueue[str] = field(default_factory=SimpleQueue)
     _codes: dict[str, int] = field(default_factory=dict)
+    _lost: dict[str, str] = field(default_factory=dict)
+    _kept: bool = False
     _readers: list[threading.Thread] = field(default_factory=list)
     _stoppers: list[threading.Thread] = field(default_factory=list)
 
@@ -68,7 +75,7 @@ class Hosts:
             reader.start()
             self._readers.append(reader)
 
-    def wait(self, stop: StopSwitch, on_line: OnLine, grace: Callable[[], float]) -> Outcome:
+    def wait(self, stop: StopSwitch, grace: Callable[[], float]) -> Outcome:
         """Until all have ended. A host that fails, or `stop`, ends the others: SIGTERM, and
         SIGKILL after `grace()` seconds.
         """
@@ -79,15 +86,20 @@ class Hosts:
             host = self._ended.get()
             if host == _STOPPED:
                 stopped = stopped or len(self._codes) < len(self.containers)
-                self._stop_all(on_line, grace())
-            elif self._codes[host] and len(self._codes) < len(self.containers):
-                self._stop_all(on_line, lifecycle.TRAIN_STOP_GRACE.value)
-        return Outcome(dict(self._codes), time.monotonic() - began, stopped)
+                self._stop_all(grace())
+            elif self._codes.get(host, 1) and len(self._codes) < len(self.containers):
+                self._stop_all(lifecycle.TRAIN_STOP_GRACE.value)
+        return Outcome(dict(self._codes), time.monotonic() - began, stopped, dict(self._lost))
+
+    def keep(self) -> str:
+        """End all, and leave them to the user; what is to be told of them."""
+        self._kept = True
+        return ". ".join(filter(None, (each.keep() for each in self.containers.values())))
 
     def close(self) -> None:
         """End and remove all; their logs are read to the end first."""
         with ExitStack() as stack:
-            for container in self.containers.values():
+            for container in () if self._kept else self.containers.values():
                 stack.callback(container.close)
         for thread in (*self._stoppers, *self._readers):
             thread.join(LOG_ENDS)
@@ -95,29 +107,38 @@ class Hosts:
     def _read(self, host: str, container: Container, on_line: OnLine) -> None:
         code = 1
         try:
-            for line in container.lines():
-                on_line(host, line)
+            self._copy_log(host, container, on_line)
             code = container.wait()
-        except (LocalError, OSError, ValueError) as error:
-            on_line(host, f"byoc: the log of {host} was lost: {error}")
+        except Exception as error:
+            LOG.exception("%s can't be followed", host)
+            self._lost[host] = str(error)
         finally:
-            self._codes[host] = code
+            self._codes.setdefault(host, code)
             self._ended.put(host)
 
-    def _stop_all(self, on_line: OnLine, grace: float) -> None:
+    def _copy_log(self, host: str, container: Container, on_line: OnLine) -> None:
+        try:
+            for line in container.lines():
+                on_line(host, line)
+        except (LocalError, OSError, ValueError) as error:
+            on_line(host, f"byoc: the log of {host} was lost: {error}")
+
+    def _stop_all(self, grace: float) -> None:
         if self._stoppers:
             return
         for host, container in self.containers.items():
             if host not in self._codes:
                 stopper = threading.Thread(
-                    target=_stop, args=(host, container, grace, on_line), daemon=True
+                    target=self._stop, args=(host, container, grace), daemon=True
                 )
                 stopper.start()
                 self._stoppers.append(stopper)
 
-
-def _stop(host: str, container: Container, grace: float, on_line: OnLine) -> None:
-    try:
-        container.stop(grace)
-    except LocalError as error:
-        on_line(host, f"byoc: {host} could not be stopped: {error}")
+    def _stop(self, host: str, container: Container, grace: float) -> None:
+        try:
+            container.stop(grace)
+        except Exception as error:  # nobody would wait for it any more, and it might never end
+            LOG.exception("%s can't be stopped", host)
+            self._lost[host] = str(error)
+            self._codes.setdefault(host, 1)
+            self._ended.put(host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sagemaker_byoc.contract import environment, lifecycle, runs
@@ -12,12 +12,14 @@ from sagemaker_byoc.contract.channels import Channel
 from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local import instances
+from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.local.images import Image
-from sagemaker_byoc.local.jobs import checkpoints
+from sagemaker_byoc.local.jobs import checkpoints, reports
 from sagemaker_byoc.local.jobs.objects import Item
 from sagemaker_byoc.local.jobs.plan import ChannelPlan, JobPlan
 from sagemaker_byoc.local.jobs.stage import Staged, Stager, write_config, write_more_config
+from sagemaker_byoc.local.leftovers import machine_label
 from sagemaker_byoc.local.storage.store import ObjectStore
 
 Found = Sequence[tuple[ChannelPlan, Sequence[Item]]]
@@ -34,9 +36,11 @@ class Surroundings:
     work: Path
     """A folder in which each job has one while it lives."""
     labels: Mapping[str, str]
-    """Of every container and network."""
+    """Of every container and network, by which those of this region are found."""
     environment: Mapping[str, str]
     """What the platform sets for every container."""
+    access: ContainerAccess | None
+    """How containers reach the region; None if they don't."""
     prefix: str
     """Of the names of containers and networks, which an engine may share with other regions."""
     gpus: int
@@ -72,7 +76,7 @@ class Job:
 def lay_out(job: Job, found: Found, *, is_stopped: Callable[[], bool]) -> Layout:
     """Raises DownloadError."""
     plan, around = job.plan, job.around
-    labels = {**around.labels, JOB_LABEL: plan.name}
+    labels = {**around.labels, **machine_label(), JOB_LABEL: plan.name}
     name = f"{around.prefix}-{plan.name}"
     network = Network(name=name, hosts=plan.hosts, isolated=plan.isolated, labels=labels)
     stager = Stager(around.store, job.work / "channels", around.engine, is_stopped=is_stopped)
@@ -108,16 +112,27 @@ def _cluster(plan: JobPlan, host: str, engine: Engine) -> Cluster:
     )
 
 
+def _outputs(plan: JobPlan) -> tuple[str, ...]:
+    """Each folder once, and not those that are brought with another."""
+    wanted = {"model", "output", *(each.folder for each in plan.reports if not each.is_outside)}
+    if plan.checkpoint is not None:
+        wanted.add(plan.checkpoint.folder)
+    return tuple(
+        sorted(
+            name for name in wanted if not wanted & {str(p) for p in PurePosixPath(name).parents}
+        )
+    )
+
+
 def _spec(job: Job, host: str, staged: Staged, network: Network) -> ContainerSpec:
     plan, around, image = job.plan, job.around, job.image
     instance = instances.on_this_machine(plan.group_of(host).instance_type, around.gpus)
-    outputs = ["model", "output"]
-    if plan.checkpoint is not None:
-        outputs.append(plan.checkpoint.folder)
+    tree = job.trees[host]
+    outside = {each.folder: reports.outside(tree, each) for each in plan.reports if each.is_outside}
     return ContainerSpec(
         name=f"{network.name}-{host}",
         argument=lifecycle.TRAIN_ARGUMENT.value,
-        tree=job.trees[host],
+        tree=tree,
         environment={
             **image.environment,
             **around.environment,
@@ -132,7 +147,8 @@ def _spec(job: Job, host: str, staged: Staged, network: Network) -> ContainerSpe
         arguments=plan.arguments,
         inputs=staged.inputs,
         read_only=staged.read_only,
-        outputs=tuple(outputs),
+        outputs=_outputs(plan),
+        outside=outside,
         shared=staged.shared,
         hostname=host,
         network=network,

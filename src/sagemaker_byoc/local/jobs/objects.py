@@ -49,7 +49,9 @@ def find_items(store: ObjectStore, plan: ChannelPlan) -> list[Item]:
         _read(store, plan)
     if not items:
         raise no_objects(plan)
-    _check_paths(plan, items)
+    # Object keys may be what no file system can hold; only in a pipe that does not matter.
+    if plan.channel.mode is not InputMode.PIPE:
+        check_paths(plan.uri, items)
     return items
 
 
@@ -158,20 +160,18 @@ def _read(store: ObjectStore, plan: ChannelPlan) -> str:
         raise DownloadError(f"the manifest {plan.uri} can't be read: {error}") from error
 
 
-def _check_paths(plan: ChannelPlan, items: Sequence[Item]) -> None:
-    """Object keys may be what no file system can hold; only in a pipe that does not matter."""
-    if plan.channel.mode is InputMode.PIPE:
-        return
+def check_paths(uri: str, items: Sequence[Item]) -> None:
+    """Raise DownloadError unless each object can be a file of its own in one folder."""
     files: set[PurePosixPath] = set()
     folders: set[PurePosixPath] = set()
     for item in items:
         path = PurePosixPath(item.relative)
         if path.is_absolute() or ".." in path.parts or "\0" in item.relative or not path.parts:
-            raise DownloadError(f"s3://{item.bucket}/{item.key} leads outside the channel's folder")
+            raise DownloadError(f"s3://{item.bucket}/{item.key} leads outside the folder")
         if path in files:
-            raise DownloadError(f"two objects of {plan.uri} would be the file {path}")
+            raise DownloadError(f"two objects of {uri} would be the file {path}")
         files.add(path)
         folders.update(path.parents)
     clash = files & folders
     if clash:
-        raise DownloadError(f"{min(clash)} of {plan.uri} is a file and also a folder")
+        raise DownloadError(f"{min(clash)} of {uri} is a file and also a folder")

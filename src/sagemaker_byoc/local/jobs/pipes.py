@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import os
 import select
 import tempfile
@@ -27,7 +28,8 @@ from sagemaker_byoc.local.jobs.objects import DownloadError, Item, find_lines, s
 from sagemaker_byoc.local.jobs.plan import ChannelPlan, DataType
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.uri import parse_s3_uri
-from sagemaker_byoc.local.wire.errors import AwsError
+
+LOG = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 REFERENCE = "-ref"
@@ -79,7 +81,8 @@ class PipeFeeder(threading.Thread):
                     self._make(epoch)
         except DownloadError as error:
             self._on_error(error)
-        except (AwsError, OSError) as error:
+        except Exception as error:  # the program would wait for data that nobody brings
+            LOG.exception("channel %s", self._plan.channel.name)
             self._on_error(DownloadError(f"channel {self._plan.channel.name!r}: {error}"))
 
     def _make(self, epoch: int) -> None:
@@ -107,7 +110,7 @@ class PipeFeeder(threading.Thread):
                 if error.errno != errno.ENXIO:
                     raise
             else:
-                with suppress(OSError):  # more than the kernel grants to this user
+                with suppress(PermissionError):  # more than the kernel grants to this user
                     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
                 return pipe
         return None

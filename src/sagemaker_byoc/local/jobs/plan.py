@@ -11,7 +11,13 @@ from typing import Any, TypeVar
 
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE
-from sagemaker_byoc.contract.channels import Channel, Distribution, InputMode, RecordWrapper
+from sagemaker_byoc.contract.channels import (
+    MANIFEST_SUFFIX,
+    Channel,
+    Distribution,
+    InputMode,
+    RecordWrapper,
+)
 from sagemaker_byoc.contract.cluster import HOMOGENEOUS_GROUP, InstanceGroup
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
 from sagemaker_byoc.local.storage.uri import parse_s3_uri
@@ -22,6 +28,19 @@ DEFAULT_RUNTIME = 86_400
 """Seconds (service model: sagemaker.StoppingCondition.MaxRuntimeInSeconds)."""
 MOST_HOSTS = 64
 """Ours; processes of one machine, not instances."""
+
+TENSORBOARD = "TensorBoardOutputConfig"
+REPORTS = (
+    ("DebugHookConfig", "/opt/ml/output/tensors", "debug-output"),
+    ("ProfilerConfig", "/opt/ml/output/profiler", "profiler-output"),
+    (TENSORBOARD, "/opt/ml/output/tensorboard", "tensorboard-output"),
+)
+"""Member of the request, where it writes without a LocalPath, and the folder in S3."""
+RESERVED = ("/opt/ml", "/tmp", "/usr/local/nvidia")  # noqa: S108 - SageMaker's own list
+"""github.com/aws/amazon-sagemaker-examples/issues/3620 quotes it from the service's refusal."""
+KERNEL = ("/proc", "/sys", "/dev")
+SYSTEM = ("bin", "etc", "home", "lib", "lib64", "root", "run", "sbin", "tmp", "usr", "var")
+"""Folders that no container can do without."""
 
 Choice = TypeVar("Choice", bound=StrEnum)
 Request = Mapping[str, Any]
@@ -60,6 +79,21 @@ class CheckpointPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportPlan:
+    """A folder that Debugger, the profiler or TensorBoard writes, and where it goes at the end."""
+
+    name: str
+    bucket: str
+    prefix: str
+    folder: str
+    """Relative to /opt/ml, or absolute."""
+
+    @property
+    def is_outside(self) -> bool:
+        return self.folder.startswith("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobPlan:
     name: str
     image: str
@@ -74,6 +108,7 @@ class JobPlan:
     """Without a slash at its end."""
     compress: bool
     checkpoint: CheckpointPlan | None
+    reports: tuple[ReportPlan, ...]
     metrics: Mapping[str, str]
     """Name to regular expression."""
     max_runtime: int
@@ -128,6 +163,7 @@ def plan_of(request: Request) -> JobPlan:
         output_prefix=prefix,
         compress=request["OutputDataConfig"].get("CompressionType", "GZIP") != "NONE",
         checkpoint=_checkpoint(request.get("CheckpointConfig")),
+        reports=tuple(_reports(request)),
         metrics={m["Name"]: m["Regex"] for m in algorithm.get("MetricDefinitions") or ()},
         max_runtime=max_runtime,
         max_wait=_max_wait(stopping, max_runtime, spot=spot),
@@ -197,7 +233,18 @@ def _channels(request: Request, groups: Sequence[InstanceGroup]) -> Iterator[Cha
         if name in seen:
             raise refuse(f"Channel name {name!r} is used twice in InputDataConfig")
         seen.add(name)
+        if set(name) == {"."}:
+            raise refuse(f"Channel name {name!r} is not the name of a folder")
         yield _channel(name, entry, default, groups)
+    for name in seen:
+        base, _, number = name.rpartition("_")
+        if name.removesuffix(MANIFEST_SUFFIX) in seen - {name} or (
+            number.isdecimal() and base in seen
+        ):
+            raise refuse(
+                f"Channel name {name!r} is that of a file which another channel puts into "
+                "/opt/ml/input/data: rename one of the two"
+            )
 
 
 def _channel(
@@ -262,7 +309,47 @@ def _checkpoint(config: Request | None) -> CheckpointPlan | None:
         raise refuse(f"CheckpointConfig.LocalPath {str(local)!r} must be a folder below {root}")
     bucket, prefix = _location(config["S3Uri"])
     folder = str(local.relative_to(root))
+    if folder == "output/failure" or PurePosixPath(folder).is_relative_to("input"):
+        raise refuse(f"CheckpointConfig.LocalPath {str(local)!r} has another use in a container")
     return CheckpointPlan(uri=config["S3Uri"], bucket=bucket, prefix=prefix, folder=folder)
+
+
+def _reports(request: Request) -> Iterator[ReportPlan]:
+    for member, default, name in REPORTS:
+        config = request.get(member) or {}
+        if not config.get("S3OutputPath"):
+            continue
+        parameters = config.get("ProfilingParameters") or {}
+        local = config.get("LocalPath") or parameters.get("LocalPath")
+        if local and member == TENSORBOARD:
+            _refuse_reserved(PurePosixPath(local))
+        bucket, prefix = _location(config["S3OutputPath"])
+        parts = (*filter(None, prefix.split("/")), request["TrainingJobName"], name)
+        folder = _report_folder(f"{member}.LocalPath", local or default)
+        yield ReportPlan(name=name, bucket=bucket, prefix="/".join(parts), folder=folder)
+
+
+def _refuse_reserved(local: PurePosixPath) -> None:
+    """In SageMaker's words; its own default is refused as well if a request names it."""
+    if any(local.is_relative_to(path) for path in RESERVED):
+        raise refuse(
+            f'"LocalPath" of "{TENSORBOARD}" cannot start with the following reserved path: '
+            f"[{', '.join(RESERVED)}]"
+        )
+
+
+def _report_folder(where: str, text: str) -> str:
+    """Relative to /opt/ml, or absolute; whatever is accepted is uploaded."""
+    path, root = PurePosixPath(text), PurePosixPath(DEFAULT_ROOT)
+    taken = path.is_relative_to(root / "input") or path == root / "output" / "failure"
+    system = str(path)[1:] in (*SYSTEM, "usr/local") or any(
+        path.is_relative_to(name) for name in KERNEL
+    )
+    if not path.is_absolute() or ".." in path.parts or path in (root, *root.parents):
+        raise refuse(f"{where} {text!r} must be an absolute path of a folder, as /opt/tensorboard")
+    if taken or system or "=" in text or not text.isprintable():
+        raise refuse(f"{where} {text!r} has another use in a container: name a folder of its own")
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
 def _location(uri: str) -> tuple[str, str]:

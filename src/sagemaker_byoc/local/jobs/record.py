@@ -200,7 +200,7 @@ class JobRecord:
                     document["SecondaryStatusTransitions"][-1]["EndTime"] = time
             document.update(members)
             document["LastModifiedTime"] = time
-            self._records.put(self.name, document)
+            self._records.settle(self.name, document)
         self._announce(self.name)
 
     def begin_training_time(self) -> None:
@@ -209,7 +209,11 @@ class JobRecord:
             document = self.document
             if "TrainingStartTime" not in document:
                 document["TrainingStartTime"] = now()
-                self._records.put(self.name, document)
+                self._records.settle(self.name, document)
+
+    def flush(self) -> None:
+        """Write what a full disk has kept from being written."""
+        self._records.flush()
 
     def fail(self, reason: str, **members: object) -> None:
         self.enter(

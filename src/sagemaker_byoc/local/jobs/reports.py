@@ -6,44 +6,30 @@ SDK's Estimator.latest_job_debugger_artifacts_path and its two neighbours.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from sagemaker_byoc.contract.paths import Tree, moved
+from sagemaker_byoc.contract.folders import OnLeft
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local.jobs import artifacts
+from sagemaker_byoc.local.jobs.plan import ReportPlan
 from sagemaker_byoc.local.storage.store import ObjectStore
-from sagemaker_byoc.local.storage.uri import parse_s3_uri
-
-KINDS = (
-    ("DebugHookConfig", "/opt/ml/output/tensors", "debug-output"),
-    ("ProfilerConfig", "/opt/ml/output/profiler", "profiler-output"),
-    ("TensorBoardOutputConfig", "/opt/ml/output/tensorboard", "tensorboard-output"),
-)
-"""Member of the request, where it writes without a LocalPath, and the folder in S3."""
 
 
-def upload(document: Mapping[str, Any], trees: Sequence[Tree], store: ObjectStore) -> None:
-    """Of a job's description; raises AwsError, or OSError."""
-    for member, default, name in KINDS:
-        config = document.get(member) or {}
-        if not config.get("S3OutputPath"):
-            continue
-        bucket, prefix = parse_s3_uri(config["S3OutputPath"])
-        parameters = config.get("ProfilingParameters") or {}
-        local = config.get("LocalPath") or parameters.get("LocalPath") or default
-        start = "/".join((*filter(None, prefix.split("/")), document["TrainingJobName"], name))
-        for tree in trees:
-            folder = moved(tree, local)
-            if not folder.is_relative_to(tree.output) or ".." in folder.parts:
-                continue  # not one of those that are brought out of a container
-            for file in _files(folder):
-                store.put_file(bucket, f"{start}/{file.relative_to(folder).as_posix()}", file)
+def upload(
+    reports: Sequence[ReportPlan], trees: Mapping[str, Tree], store: ObjectStore, on_line: OnLeft
+) -> None:
+    """Raises AwsError, or OSError."""
+    for report in reports:
+        if report.is_outside:
+            found = [(host, outside(tree, report), "") for host, tree in trees.items()]
+            found = [source for source in found if source[1].is_dir()]
+        else:
+            found = artifacts.sources(trees, report.folder)
+        files = artifacts.merged(found, on_line)
+        artifacts.send_all(store, report.bucket, report.prefix, files, on_line)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Without links, which may lead anywhere on this machine."""
-    for place, _, names in os.walk(folder):
-        yield from (
-            Path(place, name) for name in sorted(names) if not Path(place, name).is_symlink()
-        )
+def outside(tree: Tree, report: ReportPlan) -> Path:
+    """Where on the host the folder of a report is that the container has outside of /opt/ml."""
+    return tree.root.with_name("outside") / report.name

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
-from sagemaker_byoc.contract import lifecycle
+from sagemaker_byoc.contract import folders, lifecycle
 from sagemaker_byoc.contract.channels import InputMode
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.engines.container import ContainerSpec
+from sagemaker_byoc.local.errors import LocalError, MachineError
 from sagemaker_byoc.local.jobs import artifacts, checkpoints, reports
 from sagemaker_byoc.local.jobs.control import StopSwitch, Why
 from sagemaker_byoc.local.jobs.hosts import Hosts, Outcome
@@ -31,11 +33,32 @@ from sagemaker_byoc.local.wire.errors import AwsError
 LOG = logging.getLogger(__name__)
 
 STOP_GRACE: float = lifecycle.TRAIN_STOP_GRACE.value
+REASON_PART = 600
+"""Bytes of the engine's words, so that what is kept can be said after them."""
 INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
 
 
 class UploadError(Exception):
     """The bucket is gone, or the disk is full."""
+
+
+class CollectError(Exception):
+    """What the containers hold can't be brought here, or the engine lost them."""
+
+
+def _reason_of(error: BaseException) -> str:
+    """The FailureReason of a job that this error ended."""
+    match error:
+        case DownloadError() | AwsError():
+            text = error.message if isinstance(error, AwsError) else str(error)
+            return f"ClientError: Data download failed: {text}"
+        case MachineError() | CollectError() | OSError():
+            return f"InternalServerError: {error}"
+        case LocalError() | ContractError():
+            return f"ClientError: {error}"
+        case UploadError():
+            return f"ClientError: Artifact upload failed: {error}"
+    return INTERNAL
 
 
 class JobRun(threading.Thread):
@@ -66,6 +89,8 @@ class JobRun(threading.Thread):
         """Seconds for which instances were held."""
         self._broken: DownloadError | None = None
         self._bare_kill = False
+        self._unsent: str | None = None
+        """Why not all checkpoints are in S3."""
 
     def stop(self, why: Why = Why.STOP) -> None:
         self.switch.ask(why)
@@ -76,22 +101,27 @@ class JobRun(threading.Thread):
         self.switch.ask(Why.INTERRUPTED)
 
     def run(self) -> None:
+        # Last come first: whatever fails, the job ends with a reason, and those who wait return.
+        with ExitStack() as ends:
+            ends.callback(self._on_end, self._plan.name)
+            ends.callback(self._log.close)
+            ends.callback(self._record.flush)
+            reason = self._reason()
+            if reason is not None:
+                ends.callback(self._fail, reason)
+            # Before the record is written, since the disk may be full.
+            ends.callback(folders.remove, self._work)
+
+    def _reason(self) -> str | None:
+        """Run the job; return why that failed, unless the record tells it already."""
         try:
             self._run()
-        except (DownloadError, AwsError) as error:
-            text = error.message if isinstance(error, AwsError) else str(error)
-            self._fail(f"ClientError: Data download failed: {text}")
-        except (LocalError, ContractError) as error:
-            self._fail(f"ClientError: {error}")
-        except UploadError as error:
-            self._fail(f"ClientError: Artifact upload failed: {error}")
-        except Exception:
-            LOG.exception("training job %s", self._plan.name)
-            self._fail(INTERNAL)
-        finally:
-            shutil.rmtree(self._work, ignore_errors=True)
-            self._log.close()
-            self._on_end(self._plan.name)
+        except BaseException as error:
+            reason = _reason_of(error)
+            if reason == INTERNAL or isinstance(error, OSError):
+                LOG.exception("training job %s", self._plan.name)
+            return reason
+        return None
 
     def _run(self) -> None:
         while True:
@@ -115,7 +145,7 @@ class JobRun(threading.Thread):
         self._record.enter(Secondary.STARTING, "Preparing the instances for training")
         if self.switch.asked:
             return None
-        shutil.rmtree(self._work, ignore_errors=True)
+        folders.remove(self._work)
         began = time.monotonic()
         self._record.begin_training_time()
         timer = self._start_clock()
@@ -145,26 +175,52 @@ class JobRun(threading.Thread):
         with ExitStack() as stack:
             engine.open_network(layout.network)
             stack.callback(engine.close_network, layout.network)
+            specs = self._with_access(stack, layout)
             sync = None
             if plan.checkpoint is not None:
                 sync = checkpoints.CheckpointSync(
-                    self._around.store, plan.checkpoint, layout.trees, self._log.say
+                    self._around.store, plan.checkpoint, layout.trees, self._log.say_once
                 )
                 stack.callback(sync.close)
             self._feed(stack, layout, found)
-            hosts.start(engine, layout.specs, self._on_line)
+            hosts.start(engine, specs, self._on_line)
             stack.callback(hosts.close)
             self._record.enter(
                 Secondary.TRAINING, "Training image download completed. Training in progress."
             )
             if sync is not None:
                 sync.follow(hosts.containers)
-            outcome = hosts.wait(self.switch, self._on_line, self._grace)
-            for container in hosts.containers.values():
-                container.collect()
+            outcome = hosts.wait(self.switch, self._grace)
             if sync is not None:
-                sync.finish()
+                sync.close()  # or both would copy the same folder
+            self._collect(hosts, outcome)
+            self._unsent = sync.finish() if sync is not None else None
         return outcome
+
+    def _with_access(self, stack: ExitStack, layout: Layout) -> Mapping[str, ContainerSpec]:
+        """Return the specs with what their containers need to reach the region.
+
+        Only now, since the address at which they do is known once their network is there.
+        """
+        access = self._around.access
+        if access is None:
+            return layout.specs
+        role = str(self._job.request.get("RoleArn", ""))
+        found = stack.enter_context(access.opened(layout.network, role))
+        return {
+            host: replace(spec, environment={**found, **spec.environment})
+            for host, spec in layout.specs.items()
+        }
+
+    def _collect(self, hosts: Hosts, outcome: Outcome) -> None:
+        """Raises CollectError; the containers are kept then, with all that they hold."""
+        try:
+            for host, why in outcome.lost.items():
+                raise MachineError(f"{host} was lost: {why}", cure="Check the engine")
+            for container in hosts.containers.values():
+                container.collect(self._log.say_once)
+        except (LocalError, OSError) as error:
+            raise CollectError(f"{clip(str(error), REASON_PART)}. {hosts.keep()}") from error
 
     def _feed(self, stack: ExitStack, layout: Layout, found: Found) -> None:
         for plan, items in found:
@@ -220,13 +276,13 @@ class JobRun(threading.Thread):
             return
         failed = outcome.failed if outcome is not None and why is None else None
         reason = None if failed is None or outcome is None else failure_reason(
-            trees[failed], outcome.codes[failed]
+            trees[failed], outcome.codes[failed], self._log.say_once
         )  # fmt: skip
         ended = now()
         if outcome is not None:
             if reason is None:
                 self._record.enter(Secondary.UPLOADING, "Uploading generated training model")
-            self._upload(trees)
+            reason = self._upload(trees, reason)
         if reason is not None:
             # For a failed job the time is that of the failure.
             self._fail(reason, ended=ended, **members)
@@ -234,19 +290,25 @@ class JobRun(threading.Thread):
             secondary, message, status = _ENDS[why]
             self._record.enter(secondary, message, status, **members, **self._times())
 
-    def _upload(self, trees: Mapping[str, Tree]) -> None:
-        def warn(sentence: str) -> None:
-            self._log.say(f"byoc: {sentence}")
+    def _upload(self, trees: Mapping[str, Tree], reason: str | None) -> str | None:
+        """Return the job's `reason` to fail, with what failed here added to it.
 
+        Raises UploadError if nothing else has failed.
+        """
+        warn, store, plan = self._log.say_once, self._around.store, self._plan
+        failures = [] if self._unsent is None else [self._unsent]
         try:
-            if not artifacts.upload(self._plan, trees, self._around.store, self._work, warn):
-                warn(f"/opt/ml/model was left empty: nothing lies at {self._plan.model_uri}")
+            if not artifacts.upload(plan, trees, store, self._work, warn):
+                warn(f"/opt/ml/model was left empty: there is nothing at {plan.model_uri}")
         except (AwsError, OSError) as error:
-            raise UploadError(str(error)) from error
+            failures.append(str(error))
         try:
-            reports.upload(self._record.document, [*trees.values()], self._around.store)
+            reports.upload(plan.reports, trees, store, warn)
         except (AwsError, OSError) as error:  # no reason to call the training a failure
             warn(f"what was written for Debugger or TensorBoard is not in S3: {error}")
+        if failures and reason is None:
+            raise UploadError("; ".join(failures))
+        return "; ".join([reason, *failures]) if reason is not None else None
 
     def _metric_members(self) -> dict[str, object]:
         last = self._metrics.last

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local import instances
+from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.errors import LocalError
@@ -35,7 +35,7 @@ from sagemaker_byoc.local.jobs.record import (
     new_document,
 )
 from sagemaker_byoc.local.jobs.runner import INTERNAL, JobRun
-from sagemaker_byoc.local.leftovers import STATE_LABEL
+from sagemaker_byoc.local.leftovers import region_labels, region_prefix
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.records import Records
 from sagemaker_byoc.local.storage.store import ObjectStore
@@ -65,9 +65,9 @@ class TrainingJobs:
         logs: LogStore,
         engine: Engine,
         images: Images,
-        environment: Mapping[str, str] | None = None,
+        access: ContainerAccess | None = None,
     ) -> None:
-        """`environment` is what a container needs to reach the region, where it can."""
+        """`access` is how containers reach the region; without it they don't."""
         self.tags = Tags(state)
         self._account = account
         self._logs = logs
@@ -81,9 +81,10 @@ class TrainingJobs:
             store=store,
             engine=engine,
             work=state / "work" / "training-jobs",
-            labels={STATE_LABEL: str(state.resolve())},
-            environment={**region, **(environment or {})},
-            prefix=f"byoc-{hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:8]}",
+            labels=region_labels(state),
+            environment=region,
+            access=access,
+            prefix=region_prefix(state),
             gpus=instances.gpus_here(),
         )
 
@@ -104,15 +105,13 @@ class TrainingJobs:
         """
         self._watch.start()
         lost = [name for name in self._records if not self._record(name).status.has_ended]
-        if lost:
-            trees = [Tree(host / "ml") for name in lost for host in self._folders(name)]
-            try:
-                self._around.engine.sweep({**self._around.labels, JOB_LABEL: ""}, trees)
-            except LocalError:
-                LOG.exception("what the lost jobs left could not be removed")
         for name in lost:
+            try:
+                self._sweep(name)
+            except LocalError:
+                LOG.exception("what the lost job %s left could not be removed", name)
             self._record(name).fail(INTERNAL)
-        shutil.rmtree(self._around.work, ignore_errors=True)
+        folders.remove(self._around.work)
 
     async def close(self) -> None:
         """Stop what runs, as StopTrainingJob would, and wait for it; bounded."""
@@ -120,6 +119,7 @@ class TrainingJobs:
         for run in runs:
             self._ask(run, Why.CLOSING)
         await asyncio.to_thread(_join, runs, CLOSING_SECONDS)
+        self._records.flush()
 
     def interrupt(self, name: str, *, kill: bool = False) -> None:
         """As the spot market takes instances away; with `kill`, without a SIGTERM before.
@@ -167,8 +167,13 @@ class TrainingJobs:
             if not self._records.add(name, new_document(request, arn, plan.model_uri)):
                 raise _in_use(arn)
             self._runs[name] = run
-        self.tags.add(arn, request.get("Tags") or ())
-        run.start()
+        try:
+            self.tags.add(arn, request.get("Tags") or ())
+            run.start()
+        except BaseException:
+            self._forget(name)
+            self._records.remove(name)
+            raise
         return {"TrainingJobArn": arn}
 
     def _check_storage(self, plan: JobPlan) -> None:
@@ -214,9 +219,16 @@ class TrainingJobs:
         if run is not None:
             # It has told its end, and clears up; a new job may have its name and its folder.
             await asyncio.to_thread(run.join, CLEARING_SECONDS)
+        if document["TrainingJobStatus"] == Status.FAILED.value:
+            await asyncio.to_thread(self._sweep, name)  # containers that were kept
         self._records.remove(name)
         self.tags.forget(document["TrainingJobArn"])
         return {}
+
+    def _sweep(self, name: str) -> None:
+        """Raises LocalError."""
+        trees = [Tree(host / "ml") for host in self._folders(name)]
+        self._around.engine.sweep({**self._around.labels, JOB_LABEL: name}, trees)
 
     def _ask(self, run: JobRun, why: Why) -> None:
         # The status first: a job that is interrupted at this moment must not start again.

@@ -160,7 +160,7 @@ def link_file(source: Path, target: Path) -> None:
         raise
     except OSError:
         copy_file(source, target)
-        with suppress(OSError):
+        with suppress(PermissionError):  # a file system without modes
             target.chmod(0o444)
 
 

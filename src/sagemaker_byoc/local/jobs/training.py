@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
+import errno
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sagemaker_byoc.contract import archives, environment, lifecycle
+from sagemaker_byoc.contract import archives, environment, folders, lifecycle
 from sagemaker_byoc.contract.channels import Channel, check_channels
 from sagemaker_byoc.contract.cluster import DEFAULT_HOST, Cluster
+from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.engines.container import ContainerSpec, Engine
-from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.local.errors import LocalError, MachineError, RequestError
+from sagemaker_byoc.local.jobs import artifacts
 from sagemaker_byoc.local.jobs.control import StopSwitch
 from sagemaker_byoc.local.jobs.hosts import Hosts, Outcome
 from sagemaker_byoc.local.jobs.stage import write_config
@@ -84,21 +85,48 @@ def run_training_job(
     tree = Tree(work)
     hosts = Hosts()
 
+    def on_left(sentence: str) -> None:
+        on_line(f"byoc: {sentence}")
+
     def on_host_line(_host: str, line: str) -> None:
         on_line(line)
 
     try:
         hosts.start(engine, {DEFAULT_HOST: _lay_out(request, tree)}, on_host_line)
         try:
-            outcome = hosts.wait(stop, on_host_line, lambda: lifecycle.TRAIN_STOP_GRACE.value)
-            hosts.containers[DEFAULT_HOST].collect()
+            outcome = hosts.wait(stop, lambda: lifecycle.TRAIN_STOP_GRACE.value)
+            _collect(hosts, outcome, on_left)
         finally:
             hosts.close()
-        return _verdict(request, tree, outcome)
+        return _verdict(request, tree, outcome, on_left)
+    except OSError as error:
+        raise MachineError(
+            f"the job's files can't be written: {error}", cure=f"Make room for {request.output}"
+        ) from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
-        with suppress(OSError):  # which it is where there are artifacts
-            request.output.rmdir()
+        folders.remove(work)
+        _remove_if_empty(request.output)
+
+
+def _collect(hosts: Hosts, outcome: Outcome, on_left: OnLeft) -> None:
+    """Raises MachineError; the container is kept then, with all that it holds."""
+    try:
+        if DEFAULT_HOST in outcome.lost:
+            why = outcome.lost[DEFAULT_HOST]
+            raise MachineError(f"the container was lost: {why}", cure="Check the engine")
+        hosts.containers[DEFAULT_HOST].collect(on_left)
+    except (LocalError, OSError) as error:
+        kept = hosts.keep() or "Check that the disk has room"
+        what = error.what if isinstance(error, LocalError) else str(error)
+        raise MachineError(f"the results can't be copied: {what}", cure=kept) from error
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}:
+            raise
 
 
 def check(request: TrainingRequest) -> None:
@@ -115,7 +143,7 @@ def check(request: TrainingRequest) -> None:
 
 
 def _lay_out(request: TrainingRequest, tree: Tree) -> ContainerSpec:
-    shutil.rmtree(tree.root, ignore_errors=True)
+    folders.remove(tree.root)
     write_config(
         tree,
         hyperparameters=request.hyperparameters,
@@ -148,16 +176,23 @@ def _platform(request: TrainingRequest) -> dict[str, str]:
     return variables
 
 
-def _verdict(request: TrainingRequest, tree: Tree, outcome: Outcome) -> TrainingResult:
-    model = request.output / archives.MODEL_ARCHIVE
-    output = request.output / archives.OUTPUT_ARCHIVE
+def _verdict(
+    request: TrainingRequest, tree: Tree, outcome: Outcome, on_left: OnLeft
+) -> TrainingResult:
     code = outcome.codes[DEFAULT_HOST]
     ended = Status.FAILED if code else Status.COMPLETED
     return TrainingResult(
         status=Status.STOPPED if outcome.stopped else ended,
         exit_code=code,
-        failure_reason=failure_reason(tree, code) if code else None,
-        model=model if archives.pack(tree.model, model) else None,
-        output=output if archives.pack(tree.output_data, output) else None,
+        failure_reason=failure_reason(tree, code, on_left) if code else None,
+        model=_pack(tree, "model", request.output / archives.MODEL_ARCHIVE, on_left),
+        output=_pack(tree, "output/data", request.output / archives.OUTPUT_ARCHIVE, on_left),
         seconds=outcome.seconds,
     )
+
+
+def _pack(tree: Tree, folder: str, archive: Path, on_left: OnLeft) -> Path | None:
+    entries = artifacts.noting_links(
+        folders.walk(tree.root, folder, on_left, keep_links=True), archive.name, on_left
+    )
+    return archive if archives.pack_entries(entries, archive) else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.images import PushedImage, Reference
 from sagemaker_byoc.local.registry.http import RegistryHttp
 from sagemaker_byoc.local.registry.images import ImageOperations
 from sagemaker_byoc.local.registry.manifests import Manifests
@@ -14,6 +16,7 @@ from sagemaker_byoc.local.registry.operations import EcrOperations
 from sagemaker_byoc.local.registry.repositories import Repositories
 from sagemaker_byoc.local.registry.tokens import Tokens
 from sagemaker_byoc.local.storage.threads import Threads
+from sagemaker_byoc.local.wire.errors import AwsError
 from sagemaker_byoc.local.wire.http import Handler
 from sagemaker_byoc.local.wire.service import Operation
 
@@ -25,12 +28,26 @@ class Registry:
     def __init__(self, *, state: Path, account: Account, url: str) -> None:
         folder = state / "registry"
         self.repositories = Repositories(folder, account.id)
-        manifests = Manifests(self.repositories, account.id)
-        tokens = Tokens(folder)
+        self._manifests = manifests = Manifests(self.repositories, account.id)
+        self._tokens = tokens = Tokens(folder)
+        self._host = url.removeprefix("http://")
         self._threads = Threads()
         images = ImageOperations(self.repositories, manifests, account)
         self._ecr = EcrOperations(self.repositories, images, tokens, account, url)
         self.handler: Handler = RegistryHttp(self.repositories, manifests, tokens, self._threads)
+
+    def pushed(self, reference: Reference) -> PushedImage | None:
+        """Return the image that `reference` names here, by its digest or its tag."""
+        try:
+            found = self._manifests.find(
+                reference.repository, tag=reference.tag or None, digest=reference.digest or None
+            )
+        except AwsError:  # no such repository
+            return None
+        if found is None:
+            return None
+        token, _ = self._tokens.issue(datetime.now(UTC))
+        return PushedImage(found.digest, found.media_type, self._host, token)
 
     def operations(self) -> Mapping[str, Operation]:
         return self._ecr.operations(self._threads)

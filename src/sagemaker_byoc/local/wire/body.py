@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.local.wire.errors import EntityTooLargeError
+from sagemaker_byoc.local.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.local.wire.http import Body
 
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -56,6 +58,49 @@ class IncomingBody:
             if len(data) > limit:
                 raise EntityTooLargeError(limit)
         return bytes(data)
+
+
+class BufferedBody:
+    """Implements http.Body over bytes that have been read already."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._data:
+            yield self._data
+
+    async def read(self, limit: int) -> bytes:
+        if len(self._data) > limit:
+            raise EntityTooLargeError(limit)
+        return self._data
+
+
+class HashedBody:
+    """Implements http.Body over one whose SHA-256 was signed.
+
+    `read` verifies it. Whoever iterates verifies it himself, in the thread that gets the bytes.
+    """
+
+    def __init__(self, body: Body, sha256: str) -> None:
+        self._body = body
+        self._sha256 = sha256
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body.__aiter__()
+
+    async def read(self, limit: int) -> bytes:
+        data = await self._body.read(limit)
+        if hashlib.sha256(data).hexdigest() != self._sha256:
+            raise sha256_mismatch()
+        return data
+
+
+def sha256_mismatch() -> AwsError:
+    return AwsError(
+        "XAmzContentSHA256Mismatch",
+        "The provided 'x-amz-content-sha256' header does not match what was computed.",
+    )
 
 
 def _length(headers: Mapping[str, str]) -> int:

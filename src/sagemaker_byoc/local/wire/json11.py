@@ -76,7 +76,7 @@ def _loads(data: bytes) -> object:
         return {}
     try:
         document: object = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AwsError("SerializationException", f"The body is not JSON: {error}") from error
     return document
 

@@ -5,8 +5,15 @@ from __future__ import annotations
 import json
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from sagemaker_byoc.contract.http import API_PAYLOAD
 from sagemaker_byoc.local.wire.errors import AwsError
 from sagemaker_byoc.local.wire.http import Request, Response
+
+
+def invocation_too_large() -> AwsError:
+    limit = API_PAYLOAD.value
+    text = f"HTTP content length exceeded {limit} bytes."
+    return AwsError("ValidationError", text, status=413)
 
 
 def render_json_error(request: Request, error: AwsError) -> Response:

@@ -1,6 +1,6 @@
 """Which service a request is for: every AWS protocol on one port.
 
-The credential scope of the signature says so; without one, the path does. Nothing is verified.
+The credential scope of the signature says so; without one, the path does.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from sagemaker_byoc.local.wire import json11, query, rest
+from sagemaker_byoc.contract.http import API_PAYLOAD
+from sagemaker_byoc.local.wire import admission, json11, models, query, rest
+from sagemaker_byoc.local.wire.admission import Admission, DeniedError
 from sagemaker_byoc.local.wire.body import ClientLeftError
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.local.wire.errors import AwsError, EntityTooLargeError
 from sagemaker_byoc.local.wire.http import Handler, Request, Response
 
 LOG = logging.getLogger(__name__)
@@ -26,26 +28,34 @@ OWN_PREFIX = "/_byoc/"
 RenderError: TypeAlias = Callable[[Request, AwsError], Response]
 
 _SCOPE = re.compile(r"[^/=\s]+/\d{8}/[^/\s]+/(?P<service>[^/\s]+)/aws4_request")
-_BUCKET_HOST = re.compile(r"(?P<bucket>[a-z0-9][a-z0-9.-]+?)\.(s3[.-][^:]+|localhost)(:\d+)?")
+_BUCKET_HOST = re.compile(r"(?P<bucket>[a-z0-9][a-z0-9.-]+?)\.(s3\.localhost|localhost)(:\d+)?")
 _FORM = "application/x-www-form-urlencoded"
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _S3_SCOPES = frozenset({"s3", "s3express", "s3-object-lambda"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """`internal` is its word for a failure of the service itself."""
+    """How a service's errors are written; `internal` is its word for a failure of its own."""
 
     render: RenderError
+    codes: admission.Codes
     internal: str = "InternalFailure"
+    body_limit: int = json11.BODY_LIMIT
+    """Bytes; the bodies of S3 and of the registry are streamed and have limits of their own."""
 
 
-JSON = Protocol(json11.render_error)
-QUERY = Protocol(query.render_error)
-REST_JSON = Protocol(rest.render_json_error)
-CBOR = Protocol(rest.render_cbor_error)
-S3 = Protocol(rest.render_s3_error, "InternalError")
-REGISTRY = Protocol(rest.render_registry_error, "UNKNOWN")
+JSON = Protocol(render=json11.render_error, codes=admission.JSON_CODES)
+QUERY = Protocol(
+    render=query.render_error, codes=admission.QUERY_CODES, body_limit=query.BODY_LIMIT
+)
+REST_JSON = Protocol(
+    render=rest.render_json_error, codes=admission.REST_CODES, body_limit=API_PAYLOAD.value
+)
+CBOR = Protocol(render=rest.render_cbor_error, codes=admission.JSON_CODES)
+S3 = Protocol(render=rest.render_s3_error, codes=admission.S3_CODES, internal="InternalError")
+REGISTRY = Protocol(
+    render=rest.render_registry_error, codes=admission.REST_CODES, internal="UNKNOWN"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,31 +76,55 @@ class Services:
 
 
 class Router:
-    """The Handler of the whole port: finds the service, and puts its errors into its protocol."""
+    """The Handler of the whole port: admits a request, finds its service, and puts that service's
+    errors into its protocol.
+    """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, admission: Admission | None = None) -> None:
         self._services = services
+        self._admission = admission or Admission()
 
     async def __call__(self, request: Request) -> Response:
         handler, protocol, routed = self._route(request)
         try:
-            _check_origin(request)
+            self._admission.check_origin(request)
+            await self._check_signature(request, routed, protocol)
             return await handler(routed)
+        except DeniedError as error:
+            code, status = protocol.codes[error.denial]
+            return protocol.render(request, AwsError(code, error.message, status=status))
         except AwsError as error:
             return protocol.render(request, error)
         except ClientLeftError:
             raise
+        except RecursionError:
+            text = "The request is nested too deeply"
+            return protocol.render(request, AwsError("SerializationException", text))
         except Exception:
             LOG.exception("request %s: %s %s", request.id, request.method, request.path)
             text = f"The region failed on request {request.id}; its log has the cause"
             return protocol.render(request, AwsError(protocol.internal, text, status=500))
+
+    async def _check_signature(self, request: Request, routed: Request, protocol: Protocol) -> None:
+        if protocol is REGISTRY:
+            return  # which asks for its own token, as ECR does
+        if protocol is S3:
+            self._admission.check_s3_signature(request, routed)
+            return
+        try:
+            await self._admission.check_signature(request, routed, limit=protocol.body_limit)
+        except EntityTooLargeError as error:
+            raise (rest.invocation_too_large() if protocol is REST_JSON else error) from error
 
     def _route(self, request: Request) -> tuple[Handler, Protocol, Request]:
         target = request.headers.get("x-amz-target")
         scope = signing_name(request)
         if target is not None:
             prefix = target.rpartition(".")[0]
-            return self._services.targets.get(prefix) or self._refused(prefix), JSON, request
+            if request.method != "POST":
+                return _only_post, JSON, request
+            known = self._services.targets.get(prefix)
+            return known or self._refused(models.name_of_target(prefix)), JSON, request
         if scope in _S3_SCOPES:
             return self._services.s3 or self._refused("s3"), S3, _path_style(request)
         named = self._by_path(request.target)
@@ -113,8 +147,11 @@ class Router:
         if scope in self._services.queries:
             return self._services.queries[scope], QUERY
         if "smithy-protocol" in request.headers:
-            return self._refused(scope, request.path.rpartition("/")[2]), CBOR
-        return self._refused(scope), QUERY if _is_call(request) else REST_JSON
+            operation = request.path.rpartition("/")[2]
+            return self._refused(models.name_of_scope(scope), operation), CBOR
+        if _is_call(request):
+            return self._refused(models.name_of_scope(scope)), QUERY
+        return self._refused(*models.rest_operation(scope, request.method, request.path)), REST_JSON
 
     def _refused(self, service: str, operation: str = "") -> Handler:
         async def refuse(request: Request) -> Response:
@@ -139,18 +176,10 @@ class Router:
         return sorted([*alone, *named, *self._services.queries])
 
 
-def _check_origin(request: Request) -> None:
-    """A page of another site, open in a browser here, must not delete objects or invoke models.
-
-    Browsers name the page in `Origin` of all but plain GETs; AWS's clients send none.
-    """
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).hostname not in _LOOPBACK:
-        raise AwsError(
-            "AccessDenied",
-            f"The local region takes no requests of web pages from {origin}",
-            status=403,
-        )
+async def _only_post(request: Request) -> Response:
+    raise AwsError(
+        "MethodNotAllowed", f"X-Amz-Target is for POST, not for {request.method}", status=405
+    )
 
 
 def signing_name(request: Request) -> str | None:

@@ -31,6 +31,8 @@ _WATCH_AFTER = 0.05
 _FILE_THREADS = 4
 _ENDING = b"the region is ending\n"
 _BODILESS = frozenset({204, 304})
+_GUARDS = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
+"""An object or an answer of type text/html would be a page of the region's own origin."""
 
 
 class Application:
@@ -147,6 +149,7 @@ def _start(response: Response, length: int | None) -> Message:
         for name, value in response.headers.items()
     ]
     given = any(name == b"content-length" for name, _ in headers)
+    headers += _GUARDS
     if length is not None and not given and response.status not in _BODILESS:
         headers.append((b"content-length", str(length).encode()))
     return {"type": "http.response.start", "status": response.status, "headers": headers}
@@ -211,9 +214,25 @@ def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
     return listener
 
 
-def make_server(application: Application) -> uvicorn.Server:
-    """To be run by `serve(sockets=[…])`; ends when its `should_exit` is set."""
-    return uvicorn.Server(
+class RegionServer(uvicorn.Server):
+    """Run by `serve(sockets=[…])`; ends when its `should_exit` is set."""
+
+    async def open(self, listener: socket.socket) -> asyncio.Server:
+        """Answer at `listener`, too, until the returned server is closed, or this one ends."""
+
+        def make_protocol() -> asyncio.Protocol:
+            protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state={}
+            )
+            return protocol
+
+        server = await asyncio.get_running_loop().create_server(make_protocol, sock=listener)
+        self.servers.append(server)
+        return server
+
+
+def make_server(application: Application) -> RegionServer:
+    return RegionServer(
         uvicorn.Config(
             application,
             http="httptools",
