@@ -45,7 +45,7 @@ def image(tmp_path):
         (["xy", "--tag", 200 * "a"], "is no tag"),
         (["xy", "--repository", "Upper"], "'Upper' is no name of an ECR repository"),
         (["xy", "--repository", "a"], "'a' is no name of an ECR repository"),
-        (["Upper"], "'Upper' is no image name"),
+        (["Upper"], "'Upper' is not an image name"),
         (["xy", "--region", "Ireland"], "'Ireland' is no region"),
         (["xy"], "no region is set"),
         (["xy", "--region", "eu-west-1", "--account", "12"], "'12' is no account id"),
