@@ -56,15 +56,17 @@ def sample(shape, name="", **known):
     return enum[0] if enum else simple.get(kind, "value")
 
 
-def unread_members(service, operations, prepare=lambda: None, **known):
+def unread_members(service, operations, prepare=lambda: None, always=(), **known):
     """`Operation.member` of each input member that an operation of dicts does not look at.
 
-    `prepare` is called before each request; `known` are values that make sense here.
+    `prepare` is called before each request; `known` are values that make sense here, and
+    `always` names the members that every request has, though the model does not demand them.
     """
     unread = set()
     for name, operation in operations.items():
         shape = models.service_model(service).operation_model(name).input_shape
         required = sample(shape, **known)
+        required |= {member: known[member] for member in always if member in shape.members}
         for member, inner in shape.members.items():
             parameters = Recorder({**required, member: sample(inner, member, **known)})
             prepare()
