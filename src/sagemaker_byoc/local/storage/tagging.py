@@ -53,7 +53,7 @@ def tag_set(tags: Mapping[str, str]) -> str:
 
 
 def _checked(pairs: list[tuple[str, str]], most: int) -> dict[str, str]:
-    tags = dict(pairs)
+    tags = dict(sorted(pairs))
     if len(tags) < len(pairs):
         raise _invalid("Cannot provide multiple Tags with the same key")
     if len(tags) > most:
