@@ -36,9 +36,9 @@ CLASSES = [
     (
         "ACLs are disabled",
         (
-            "Every bucket is `BucketOwnerEnforced`, as S3 makes them since April 2023: ACLs that give"
-            " anything to anybody else are refused in S3's words. Most of these tests need such an ACL"
-            " only to prepare what they look at."
+            "Every bucket is `BucketOwnerEnforced`, as S3 makes them since April 2023: ACLs that"
+            " give anything to anybody else are refused in S3's words. Most of these tests need"
+            " such an ACL only to prepare what they look at."
         ),
         r"AccessControlListNotSupported|InvalidBucketAclWithObjectOwnership",
         r"test_bucket_(acl_revoke_all|recreate_new_acl|concurrent_set_canned_acl)",
@@ -211,4 +211,4 @@ def page(found, commit):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1]).resolve()))

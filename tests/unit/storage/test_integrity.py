@@ -231,6 +231,30 @@ def test_a_completion_that_is_sent_again_has_the_first_answer(server, tmp_path):
     restarted.s3.close()
 
 
+def test_what_an_upload_began_with_is_its_objects(server):
+    query = begin(
+        server,
+        **{
+            "x-amz-tagging": "a=b",
+            "x-amz-storage-class": "STANDARD_IA",
+            "x-amz-meta-m": "n",
+            "cache-control": "no-store",
+        },
+    )
+    for listed in (
+        server("GET", "/bucket/big", query=query).xml,
+        server("GET", "/bucket", query="uploads").xml.find("{*}Upload"),
+    ):
+        assert listed.findtext("{*}StorageClass") == "STANDARD_IA"
+    etag = send(server, query).headers["ETag"]
+    assert complete(server, query, [etag]).status == 200
+    head = server("HEAD", "/bucket/big").headers
+    assert head["x-amz-tagging-count"] == "1"
+    assert head["x-amz-storage-class"] == "STANDARD_IA"
+    assert head["x-amz-meta-m"] == "n"
+    assert head["cache-control"] == "no-store"
+
+
 def test_first_answers_are_kept_for_the_last_uploads_only(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda file: None)
     monkeypatch.setattr(multipart, "MAX_RECEIPTS", 3)

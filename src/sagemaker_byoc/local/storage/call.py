@@ -24,6 +24,16 @@ SUBRESOURCES = (
 
 _LONGEST_PRESIGNED = 604_800
 
+_PARAMETERS = frozenset(
+    {
+        "bucket-region", "continuation-token", "delimiter", "encoding-type", "fetch-owner",
+        "key-marker", "marker", "max-buckets", "max-keys", "max-parts", "max-uploads",
+        "part-number-marker", "prefix", "start-after", "upload-id-marker", "version-id-marker",
+        "versionId",
+    }
+)  # fmt: skip
+"""What a query may hold without a value, and still be about the resource itself."""
+
 _SIGNING = frozenset(
     {
         "X-Amz-Algorithm",
@@ -85,7 +95,8 @@ def parse(request: Request) -> Call:
 
 def _flag(query: str) -> str:
     """A sub-resource that is younger than our list: it must not pass for the resource itself."""
-    return next((word for word in query.split("&") if word and "=" not in word), "")
+    words = (word for word in query.split("&") if word and "=" not in word)
+    return next((word for word in words if word not in _PARAMETERS), "")
 
 
 def _with_signed_headers(request: Request, query: Mapping[str, str]) -> Request:
