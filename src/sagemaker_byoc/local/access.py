@@ -44,6 +44,8 @@ class ContainerAccess:
     port: int
     """Of 127.0.0.1."""
     credentials: Credentials
+    is_open: bool = False
+    """Whether the region takes any signature, and none."""
     listeners: Listeners | None = None
     """None for a region that has one address only."""
     hosts: set[str] = field(default_factory=set)

@@ -15,7 +15,7 @@ import os
 import secrets
 import string
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import DocumentError
@@ -138,9 +138,10 @@ class Credentials:
             has_expired=isinstance(expires, int) and now.timestamp() >= expires,
         )
 
-    def secret_of(self, access_key: str) -> str | None:
-        """Return the owner's secret key, for signatures that carry no session token."""
-        return self.owner.secret_key if access_key == self.owner.access_key else None
+    def secret_of(self, access_key: str, token: str) -> str | None:
+        """Return the secret key of valid keys, for signatures within a request's body."""
+        found = self.find(access_key, token, datetime.now(UTC))
+        return None if found is None or found.has_expired else found.secret_key
 
     def _claims(self, token: str) -> dict[str, object] | None:
         payload, _, signature = token[:_MOST_TOKEN].partition(".")

@@ -217,6 +217,7 @@ class _Running:
             port=port,
             listeners=_Listeners(self, asyncio.get_running_loop(), port),
             credentials=self._credentials,
+            is_open=self._region.is_open,
             hosts=self._access_hosts,
         )
         return compose(path, access, control=self._control)

@@ -70,7 +70,7 @@ def compose(
         store.create_bucket(default_bucket(account))
     logs = LogStore(state / "logs")
     identity = Identity(account, access.credentials)
-    s3 = S3(store, account)
+    s3 = S3(store, account, None if access.is_open else access.credentials.secret_of)
     registry = Registry(state=state, account=account, url=access.url)
     images = make_images(engine.name, state, registry.pushed)
     jobs = TrainingJobs(

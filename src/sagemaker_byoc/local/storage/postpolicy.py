@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 
 from sagemaker_byoc.local.storage.errors import S3Error
 
-SecretOf: TypeAlias = Callable[[str], str | None]
-"""The secret of an access key; None for a key that does not exist."""
+SecretOf: TypeAlias = Callable[[str, str], str | None]
+"""The secret of an access key with its session token, if it has one; None if it is not valid."""
 
 _CREDENTIAL = re.compile(r"(?P<key>[^/]+)/(?P<date>\d{8})/(?P<region>[^/]+)/s3/aws4_request")
 _FREE = frozenset({"policy", "signature", "awsaccesskeyid", "x-amz-signature", "file"})
@@ -80,11 +80,11 @@ def check_signature(fields: Mapping[str, str], secret_of: SecretOf) -> None:
         if found is None:
             raise missing_field("X-Amz-Credential")
         scope = (found["date"], found["region"], "s3", "aws4_request")
-        start = f"AWS4{_secret(found['key'], secret_of)}".encode()
+        start = f"AWS4{_secret(found['key'], fields, secret_of)}".encode()
         key = reduce(lambda key, word: _hmac(key, word.encode()), scope, start)
         expected, given = _hmac(key, policy).hex(), fields["x-amz-signature"]
     else:
-        key = _secret(fields.get("awsaccesskeyid", ""), secret_of).encode()
+        key = _secret(fields.get("awsaccesskeyid", ""), fields, secret_of).encode()
         expected = base64.b64encode(hmac.new(key, policy, hashlib.sha1).digest()).decode()
         given = fields["signature"]
     if not hmac.compare_digest(expected.encode(), given.encode()):
@@ -108,8 +108,8 @@ def check_fields(fields: Mapping[str, str]) -> None:
             raise missing_field(name)
 
 
-def _secret(access_key: str, secret_of: SecretOf) -> str:
-    secret = secret_of(access_key)
+def _secret(access_key: str, fields: Mapping[str, str], secret_of: SecretOf) -> str:
+    secret = secret_of(access_key, fields.get("x-amz-security-token", ""))
     if secret is None:
         raise S3Error(
             "InvalidAccessKeyId",

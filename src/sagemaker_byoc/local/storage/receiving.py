@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
@@ -11,8 +12,10 @@ from sagemaker_byoc.local.storage import checksums
 from sagemaker_byoc.local.storage.chunked import ChunkedDecoder
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.storage.threads import Threads
+from sagemaker_byoc.local.wire.body import sha256_mismatch
 from sagemaker_byoc.local.wire.http import Request
 
+_HEX_SHA256 = 64
 MAX_PUT = 5 << 30
 """S3's limit on one put and on one part: 5 GiB."""
 
@@ -45,6 +48,8 @@ class Incoming:
         self._open_sink = open_sink
         self._sink: Sink | None = None
         sha256 = headers.get("x-amz-content-sha256", "")
+        self._signed = hashlib.sha256() if len(sha256) == _HEX_SHA256 else None
+        self._sha256 = sha256
         encodings = headers.get("content-encoding", "")
         announced = "x-amz-decoded-content-length" in headers
         chunked = sha256.startswith("STREAMING-") or ("aws-chunked" in encodings and announced)
@@ -92,6 +97,8 @@ class Incoming:
                 "You did not provide the number of bytes specified by the Content-Length HTTP"
                 " header",
             )
+        if self._signed is not None and self._signed.hexdigest() != self._sha256:
+            raise sha256_mismatch()
         if self._md5 is not None and self._md5 != sink.md5:
             raise S3Error(
                 "BadDigest",
@@ -118,6 +125,8 @@ class Incoming:
 
     def _take(self, data: bytes | memoryview) -> None:
         self.sink.write(data)
+        if self._signed is not None:
+            self._signed.update(data)
         for running in self._running.values():
             running.update(data)
 
