@@ -172,10 +172,11 @@ def _listed(value: str, present: int) -> tuple[str, ...]:
 
     Source: CUDA C++ programming guide, environment variables; torch.cuda's reading of the same
     variable. What follows the first invalid entry is ignored, and an entry that comes twice leaves
-    nothing. The list is of numbers, or of GPU-… or MIG-… names, as its first entry is.
+    nothing. The list is of numbers, or of GPU-… or MIG-… names, as its first entry is; blanks are
+    allowed before a number only.
     """
     entries = value.split(",")
-    prefix = next((each for each in _NAMES if entries[0].strip().startswith(each)), "")
+    prefix = next((each for each in _NAMES if entries[0].startswith(each)), "")
     found: list[str] = []
     for entry in entries:
         name = _valid(entry, prefix, present)
@@ -190,7 +191,7 @@ def _listed(value: str, present: int) -> tuple[str, ...]:
 
 def _valid(entry: str, prefix: str, present: int) -> str | None:
     if prefix:
-        return entry.strip() if entry.strip().startswith(prefix) else None
+        return entry if entry.startswith(prefix) else None
     number = _ORDINAL.match(entry)
     return str(int(number[1])) if number and int(number[1]) < present else None
 

@@ -5,7 +5,6 @@ Prints one JSON object on its last line.
 """
 
 import json
-import os
 import sys
 
 import boto3
@@ -19,7 +18,7 @@ TRAIN_IMAGE, SERVE_IMAGE, DATA, HOSTS = *sys.argv[1:4], int(sys.argv[4])
 session = sagemaker.Session()
 estimator = Estimator(
     image_uri=TRAIN_IMAGE,
-    role=os.environ["SAGEMAKER_ROLE"],
+    role=sagemaker.get_execution_role(),
     instance_count=HOSTS,
     instance_type="ml.m5.large",
     hyperparameters={"epochs": 3},
@@ -32,13 +31,16 @@ channels = {
 }
 estimator.fit(channels, logs="All")
 
-predictor = estimator.deploy(
+attached = Estimator.attach(estimator.latest_training_job.name)  # as another notebook would
+predictor = attached.deploy(
     initial_instance_count=1,
     instance_type="ml.m5.large",
     image_uri=SERVE_IMAGE,
     serializer=JSONSerializer(),
     deserializer=JSONDeserializer(),
+    wait=False,
 )
+session.wait_for_endpoint(predictor.endpoint_name, poll=1)  # deploy() sleeps 30 s before a look
 with open(f"{DATA}/test/digits.csv") as rows:
     label, *pixels = next(rows).strip().split(",")
 answer = predictor.predict([[float(value) for value in pixels]])

@@ -6,17 +6,17 @@ source code, or "-" for the program that the image holds. Prints one JSON object
 
 import json
 import logging
-import os
 import sys
 import time
 
+from sagemaker.core.helper.session_helper import get_execution_role
 from sagemaker.core.resources import Endpoint, EndpointConfig, Model
 from sagemaker.core.shapes import ContainerDefinition, ProductionVariant
 from sagemaker.core.training.configs import Compute, InputData, SourceCode
 from sagemaker.train import ModelTrainer
 
 TRAIN_IMAGE, SERVE_IMAGE, DATA, SOURCE = sys.argv[1:5]
-ROLE = os.environ["SAGEMAKER_ROLE"]
+ROLE = get_execution_role()
 logging.basicConfig(level=logging.INFO)  # SDK 3 logs what a job prints, and sets up no handler
 
 trainer = ModelTrainer(

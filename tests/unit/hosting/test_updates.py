@@ -194,3 +194,22 @@ def test_region_that_was_killed(tmp_path, status):
             assert (await room.invoke(b"x")).body == b"old:x"
 
     asyncio.run(main())
+
+
+def test_an_unknown_variant_is_refused_with_awss_words(room):
+    """By UpdateEndpointWeightsAndCapacities, which names the configuration."""
+
+    async def scene(room):
+        await room.model()
+        await room.config()
+        await room.endpoint()
+        words = await room.refused(
+            "UpdateEndpointWeightsAndCapacities",
+            EndpointName="one",
+            DesiredWeightsAndCapacities=[{"VariantName": "b", "DesiredWeight": 1.0}],
+        )
+        assert words == (
+            'The variant name(s) "b" is/are not present within endpoint configuration "config".'
+        )
+
+    room(scene)
