@@ -92,11 +92,11 @@ def test_archive_that_climbs_out_is_refused(container, environ):
 
 
 def test_s3_without_the_toolkit(container, environ, monkeypatch):
-    """Code in S3 needs sagemaker-training, and the error says so."""
+    """Code in S3 needs sagemaker-training or botocore, and the error says so."""
     original = builtins.__import__
 
     def refuse(name, *rest):
-        if name.startswith("sagemaker_training"):
+        if name.startswith(("sagemaker_training", "botocore")):
             raise ImportError(name)
         return original(name, *rest)
 
