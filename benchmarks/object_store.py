@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.local.client import make_client
+from sagemaker_byoc.local.credentials import Keys, read_keys
 
 PART = 64 << 20
 BLOCK = 250
@@ -42,12 +43,15 @@ class Side:
     def __init__(self, name: str, url: str, pid: int) -> None:
         self.name = name
         self.pid = pid
-        self.s3 = make_client("s3", url, region="us-east-1")
-        self.s3.create_bucket(Bucket="bench")
+        self._url = url
         self.seconds: dict[str, list[float]] = {}
         self.cpu: dict[str, float] = {}
         self.client_cpu: dict[str, float] = {}
         self.growth: dict[str, int] = {}
+
+    def connect(self, keys: Keys) -> None:
+        self.s3 = make_client("s3", self._url, keys, region="us-east-1")
+        self.s3.create_bucket(Bucket="bench")
 
     def measure(self, function: Callable[[Side, Any], None], argument: Any) -> None:
         what = function.__name__.replace("_", " ")
@@ -168,6 +172,9 @@ def region(folder: str) -> Iterator[Side]:
     port = free_port()
     command = [sys.executable, "-c", REGION, f"{folder}/state", str(port)]
     with server("region", command, port) as side:
+        keys = read_keys(Path(folder, "state"))
+        assert keys is not None
+        side.connect(keys)
         yield side
 
 
@@ -178,6 +185,7 @@ def moto() -> Iterator[Side]:
         sys.exit("Set BYOC_MOTO_PYTHON: see scripts/moto-env")
     port = free_port()
     with server("moto", [python, "-m", "moto.server", "-p", str(port)], port) as side:
+        side.connect(Keys("any", "any"))
         yield side
 
 

@@ -25,8 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from sagemaker_byoc.local.client import make_client
+from sagemaker_byoc.local.credentials import Keys, read_keys
 
 HERE = Path(__file__).parent
 DIGITS = HERE.parent / "examples" / "digits"
@@ -51,6 +55,9 @@ def predict_fn(data, model): return data
 def output_fn(prediction, accept): return prediction, "application/octet-stream"
 """
 LUA = """
+for line in io.lines(os.getenv("HEADERS")) do
+  local name, value = line:match("^(.-): (.*)$"); wrk.headers[name] = value
+end
 local file = io.open(os.getenv("BODY"), "rb"); wrk.body = file:read("*a"); file:close()
 wrk.method = "POST"; wrk.headers["Content-Type"] = os.getenv("TYPE")
 done = function(s, l, r)
@@ -168,9 +175,25 @@ class Wrk:
         (folder / "body").write_bytes(body)
         (folder / "wrk.lua").write_text(LUA)
         self._script = str(folder / "wrk.lua")
-        self._environ = {**os.environ, "BODY": str(folder / "body"), "TYPE": content_type}
+        self._body, self._type = body, content_type
+        self._headers = folder / "headers"
+        self._environ = {
+            **os.environ,
+            "BODY": str(folder / "body"),
+            "TYPE": content_type,
+            "HEADERS": str(self._headers),
+        }
+
+    def _sign(self, url: str) -> None:
+        """One signature for all requests, which are alike; it is good for 15 minutes."""
+        keys = Keys(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+        request = AWSRequest("POST", url, {"Content-Type": self._type}, self._body)
+        client = Credentials(keys.access_key, keys.secret_key)
+        SigV4Auth(client, "sagemaker", "us-east-1").add_auth(request)
+        self._headers.write_text("".join(f"{n}: {v}\n" for n, v in request.headers.items()))
 
     def start(self, url: str, connections: int, seconds: int) -> subprocess.Popen[str]:
+        self._sign(url)
         command = [
             "wrk",
             "-t1",

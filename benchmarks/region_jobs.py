@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.local.client import make_client
+from sagemaker_byoc.local.credentials import read_keys
 
 REGION = """
 import sys
@@ -45,7 +46,11 @@ def region(state: Path, engine: str) -> Iterator[str]:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        yield process.stdout.readline().strip()
+        url = process.stdout.readline().strip()
+        keys = read_keys(state)
+        assert keys is not None
+        os.environ.update(keys.environ)  # which the clients here take
+        yield url
         process.stdin.close()
 
 
