@@ -43,8 +43,8 @@ def loose(region, service):
         service,
         region_name="us-east-1",
         endpoint_url=region.url,
-        aws_access_key_id="a",
-        aws_secret_access_key="b",
+        aws_access_key_id=region.keys.access_key,
+        aws_secret_access_key=region.keys.secret_key,
         config=Config(parameter_validation=False, retries={"max_attempts": 0}),
     )
 
@@ -215,14 +215,16 @@ def test_a_groups_name_is_no_path(logs, region):
         ("sagemaker", "list_hubs", "sagemaker:ListHubs is not supported"),
         ("logs", "describe_metric_filters", "Supported of logs: CreateLogGroup"),
         ("iam", "list_users", "iam:ListUsers is not supported"),
-        ("lambda", "list_functions", "lambda is not part of this local region"),
+        ("lambda", "list_functions", "lambda ListFunctions is not part of this local region"),
         ("sns", "list_topics", "sns is not part of this local region"),
-        ("cloudwatch", "list_metrics", "ListMetrics is not part of this local region"),
+        ("cloudwatch", "list_metrics", "cloudwatch ListMetrics is not part of this local region"),
+        ("sagemaker-a2i-runtime", "list_human_loops", "sagemaker-a2i-runtime ListHumanLoops"),
+        ("sagemaker-metrics", "batch_get_metrics", "sagemaker-metrics BatchGetMetrics"),
     ],
 )
 def test_an_operation_that_is_not_there_is_named(region, service, operation, words):
     """In the protocol of its service: JSON, query, REST, CBOR."""
-    error = refusal(getattr(region.client(service), operation))
+    error = refusal(getattr(loose(region, service), operation))
     assert error["Code"] == "UnknownOperationException"
     assert words in error["Message"]
 

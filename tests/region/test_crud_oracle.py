@@ -6,6 +6,7 @@ two differ, DIFFERENCES says how, and who is nearer to AWS.
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -24,6 +25,19 @@ ACCOUNT = re.compile(rf"\b({'|'.join(ACCOUNTS)})\b")
 IMAGE = "byoc-serve"  # which the process engine has always
 ROLE = "arn:aws:iam::000000000000:role/SageMakerRole"
 TAGS = [{"Key": "team", "Value": "a"}, {"Key": "cost", "Value": "b"}]
+KMS = {"encryptionType": "KMS", "kmsKey": "arn:aws:kms:us-east-1:000000000000:key/k"}
+POLICY = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "ecr:BatchGetImage"}],
+    }
+)
+RULE = {
+    "rulePriority": 1,
+    "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 1},
+    "action": {"type": "expire"},
+}
+LIFECYCLE = json.dumps({"rules": [RULE]})
 MODEL_ARN = "arn:aws:sagemaker:us-east-1:{account}:model/m-1"
 
 
@@ -103,6 +117,13 @@ REQUESTS = {
         ("describe_repositories", {"repositoryNames": ["nope"]}),
         ("describe_images", {"repositoryName": "nope"}),
         ("batch_get_image", {"repositoryName": "r-2", "imageIds": [{"imageTag": "1"}]}),
+        ("create_repository", {"repositoryName": "kms", "encryptionConfiguration": KMS}),
+        ("describe_repositories", {"repositoryNames": ["kms"]}),
+        ("set_repository_policy", {"repositoryName": "kms", "policyText": "{"}),
+        ("set_repository_policy", {"repositoryName": "kms", "policyText": '{"Statement": [{}]}'}),
+        ("set_repository_policy", {"repositoryName": "kms", "policyText": POLICY}),
+        ("put_lifecycle_policy", {"repositoryName": "kms", "lifecyclePolicyText": LIFECYCLE}),
+        ("get_lifecycle_policy", {"repositoryName": "kms"}),
         ("delete_repository", {"repositoryName": "r-2"}),
         ("delete_repository", {"repositoryName": "r-2"}),
     ],
@@ -141,6 +162,7 @@ DIFFERENCES = {
 _PASSING = {
     *("ResponseMetadata", "CreationTime", "LastModifiedTime", "createdAt", "creationTime"),
     *("registryId", "UserId", "nextToken", "NextToken", "repositoryUri"),
+    "lastEvaluatedAt",
 }
 
 

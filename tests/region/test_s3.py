@@ -123,7 +123,8 @@ def test_delete_many(s3, bucket):
 def test_presigned(s3, bucket):
     parameters = {"Bucket": bucket, "Key": "a b"}
     url = s3.generate_presigned_url("put_object", Params=parameters)
-    request = urllib.request.Request(url, data=b"x", method="PUT")
+    # Version 2 signs the content type, and this client sends one of its own if it is given none.
+    request = urllib.request.Request(url, data=b"x", method="PUT", headers={"Content-Type": ""})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.status == 200
     url = s3.generate_presigned_url(
@@ -145,12 +146,59 @@ def test_settings_that_clients_look_at(s3, bucket):
     for call, code in (
         (s3.get_bucket_policy, "NoSuchBucketPolicy"),
         (s3.get_bucket_tagging, "NoSuchTagSet"),
-        (s3.get_public_access_block, "NoSuchPublicAccessBlockConfiguration"),
     ):
         with pytest.raises(ClientError, match=code):
             call(Bucket=bucket)
+    block = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+    assert list(block.values()) == [True] * 4
+    encryption = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
+    (rule,) = encryption["Rules"]
+    assert rule["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+    ownership = s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"]
+    assert ownership["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
     with pytest.raises(ClientError, match=r"NotImplemented.*PUT \?policy"):
         s3.put_bucket_policy(Bucket=bucket, Policy="{}")
+
+
+def test_tags(s3, bucket):
+    tags = [{"Key": "a", "Value": "b"}]
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", Tagging="a=b")
+    assert s3.get_object(Bucket=bucket, Key="k")["TagCount"] == 1
+    assert s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == tags
+    s3.put_object_tagging(Bucket=bucket, Key="k", Tagging={"TagSet": []})
+    assert s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == []
+    s3.delete_object_tagging(Bucket=bucket, Key="k")
+    s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tags})
+    assert s3.get_bucket_tagging(Bucket=bucket)["TagSet"] == tags
+    s3.delete_bucket_tagging(Bucket=bucket)
+
+
+def test_a_form(s3, bucket):
+    """As a browser sends it, from what generate_presigned_post makes."""
+    form = s3.generate_presigned_post(bucket, "in/${filename}", ExpiresIn=60)
+    lines = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in form["fields"].items()
+    ]
+    lines.append('--b\r\nContent-Disposition: form-data; name="file"; filename="f.txt"\r\n\r\n')
+    data = os.urandom(3 << 20)
+    body = "".join(lines).encode() + data + b"\r\n--b--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    request = urllib.request.Request(form["url"], data=body, headers=headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 204
+    assert s3.get_object(Bucket=bucket, Key="in/f.txt")["Body"].read() == data
+
+
+def test_conditions_of_a_deletion(s3, bucket):
+    etag = s3.put_object(Bucket=bucket, Key="k", Body=b"x")["ETag"]
+    time = s3.head_object(Bucket=bucket, Key="k")["LastModified"]
+    for wrong in ({"ETag": '"other"'}, {"Size": 2}, {"LastModifiedTime": "2001-01-01T00:00:00Z"}):
+        answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k", **wrong}]})
+        assert answer["Errors"][0]["Code"] == "PreconditionFailed"
+    right = {"Key": "k", "ETag": etag, "Size": 1, "LastModifiedTime": time}
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [right]})
+    assert answer["Deleted"] == [{"Key": "k"}]
 
 
 def test_a_part_that_was_damaged_on_its_way_is_refused(s3, bucket):

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, oracle.needed]
 B = {"Bucket": "bucket"}
 SOURCE = {"Bucket": "bucket", "Key": "a/b c"}
 FIVE = b"x" * (5 << 20)
+TAGS = [{"Key": "a", "Value": "b"}, {"Key": "c", "Value": "d"}]
 DATE = "Fri, 01 Jan 2100 00:00:00 GMT"
 EARLY = "Mon, 01 Jan 2001 00:00:00 GMT"
 
@@ -100,6 +101,20 @@ REQUESTS = [
     ),
     ("get_object", {**B, "Key": "copy"}),
     ("get_object", {**B, "Key": "a/b c"}),
+    ("get_bucket_encryption", B),
+    ("put_bucket_tagging", {**B, "Tagging": {"TagSet": TAGS}}),
+    ("get_bucket_tagging", B),
+    ("delete_bucket_tagging", B),
+    ("put_object_tagging", {**B, "Key": "copy", "Tagging": {"TagSet": TAGS}}),
+    ("get_object_tagging", {**B, "Key": "copy"}),
+    ("get_object", {**B, "Key": "copy"}),
+    ("delete_object_tagging", {**B, "Key": "copy"}),
+    ("put_object", {"Bucket": "other", "Key": "t", "Body": b"", "Tagging": "a=b&c=d"}),
+    ("head_object", {"Bucket": "other", "Key": "t"}),
+    ("put_object", {"Bucket": "other", "Key": "t", "Body": b"", "StorageClass": "STANDARD_IA"}),
+    ("head_object", {"Bucket": "other", "Key": "t"}),
+    ("list_objects_v2", {"Bucket": "other", "Prefix": "t"}),
+    ("put_object", {"Bucket": "other", "Key": "u", "Body": b"", "StorageClass": "FOO"}),
     ("create_multipart_upload", {**B, "Key": "big", "Metadata": {"n": "v"}}),
     ("upload_part", {**B, "Key": "big", "PartNumber": 1, "Body": FIVE}),
     ("upload_part", {**B, "Key": "big", "PartNumber": 2, "Body": b"tail"}),
@@ -130,6 +145,14 @@ _KEY = "k" * 1025
 DIFFERENCES = {
     "create_bucket Bucket=Not_Legal": (["Location", "error", "status"], "moto takes any name"),
     "head_bucket": (["AccessPointAlias"], "S3 sends x-amz-access-point-alias, moto does not"),
+    "get_public_access_block": (
+        ["PublicAccessBlockConfiguration", "error", "status"],
+        "since April 2023 every new bucket has one",
+    ),
+    "get_bucket_encryption": (
+        ["ServerSideEncryptionConfiguration", "error", "status"],
+        "since January 2023 every bucket has one",
+    ),
     "get_bucket_request_payment": (["Payer"], "moto answers with a list of buckets"),
     f"put_object Bucket=other Key={_KEY}": (
         ["ChecksumCRC32", "ETag", "error", "status"],
@@ -164,6 +187,8 @@ DIFFERENCES = {
 _PASSING = {
     *("ResponseMetadata", "LastModified", "Initiated", "UploadId", "ID", "DisplayName"),
     "NextContinuationToken",  # opaque
+    # moto does not say what every bucket and object of S3 has.
+    *("BucketArn", "ServerSideEncryption", "BucketKeyEnabled"),
     # moto knows no type of a checksum, and in v1's list no algorithm either.
     *("ChecksumType", "ChecksumAlgorithm", "EncodingType"),
 }

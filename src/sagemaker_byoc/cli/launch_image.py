@@ -55,13 +55,13 @@ def pin(shared: Shared, text: str, caller: Caller) -> tuple[str, str]:
         machine = "arm64" if _GRAVITON.match(shared.instance_type) else "amd64"
         _check(f"{where}: {text}", detail, machine, _architecture(asked, digest, caller))
     except (RefusedError, CloudError) as error:
+        if parsed.digest:
+            return text, parsed.digest  # pinned: who launches it need not be able to read it
         if isinstance(error, RefusedError) and error.code in _MISSING:
             raise SettingsError(
                 f"{where}: {text} is not in ECR", cure="Push it: byoc push IMAGE"
             ) from error
-        if not parsed.digest:
-            raise
-        return text, parsed.digest  # pinned already: whoever launches need not be able to read it
+        raise
     return f"{parsed.registry}/{parsed.repository}@{digest}", digest
 
 

@@ -11,7 +11,7 @@ from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.cloud.session import IDENTITY
 from sagemaker_byoc.images import docker
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
-from sagemaker_byoc.images.reference import ecr_host, parse
+from sagemaker_byoc.images.reference import Reference, ecr_host, parse
 from sagemaker_byoc.images.sources.find import REMOTE, archive_path
 
 ACCOUNT = "ACCOUNT"
@@ -94,7 +94,8 @@ def _source(request: PushRequest) -> list[Step]:
 
 
 def _transfer(request: PushRequest, registry: str) -> list[Step]:
-    start = f"https://{registry}/v2/{request.repository}"
+    is_plain = request.insecure or Reference(registry, request.repository).is_local
+    start = f"{'http' if is_plain else 'https'}://{registry}/v2/{request.repository}"
     tag = request.tag or CONTENT_TAG
     return [
         Step(f"GET {start}/manifests/{tag}", "is it there already?"),
@@ -102,5 +103,6 @@ def _transfer(request: PushRequest, registry: str) -> list[Step]:
         Step(f"POST {start}/blobs/uploads/", "for each that is missing"),
         Step("PUT LOCATION?digest=DIGEST", "its bytes"),
         Step(f"PUT {start}/manifests/{tag}", DOCKER_MANIFEST),
-        Step(f"GET {start}/manifests/{tag}", "verified: digest, media types, platform, layers"),
+        Step(f"GET {start}/manifests/{tag}", "verified: digest, media types, layers"),
+        Step(f"GET {start}/blobs/DIGEST", "verified: the configuration, its platform"),
     ]

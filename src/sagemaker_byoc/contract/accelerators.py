@@ -32,8 +32,8 @@ HOST_IMAGES = Fact(
     "what CreateTrainingJob runs on is not published",
 )
 OLDEST_DRIVER = Fact(
-    {11: 450, 12: 525, 13: 580},
-    "CUDA major version to driver branch",
+    {11: (450, 80), 12: (525, 60), 13: (580, 65)},
+    "CUDA major version to driver version",
     "NVIDIA: CUDA compatibility, minor version compatibility",
     _CHECKED,
     "within a major version a newer toolkit runs on this driver, but for what needs PTX compiled",

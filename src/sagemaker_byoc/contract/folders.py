@@ -9,7 +9,6 @@ much.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import shutil
 import stat
@@ -20,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
-
-LOG = logging.getLogger(__name__)
 
 MOST_ENTRIES = 1_000_000
 """Files, folders and links of one walk."""
@@ -75,7 +72,9 @@ def remove(folder: Path) -> None:
 
     def report(_: object, path: str, failure: tuple[object, BaseException, object]) -> None:
         if not isinstance(failure[1], FileNotFoundError):
-            LOG.warning("%s can't be removed: %s", path, failure[1])
+            import logging  # noqa: PLC0415 - each start of a training would pay for it
+
+            logging.getLogger(__name__).warning("%s can't be removed: %s", path, failure[1])
 
     if not folder.is_symlink():
         shutil.rmtree(folder, onerror=report)

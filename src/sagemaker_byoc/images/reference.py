@@ -1,80 +1,18 @@
-"""An image's name, taken apart."""
+"""An image's name, as this room refuses it."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
+from sagemaker_byoc.contract import image_reference
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.image_reference import TAG, EcrHost, Reference, ecr_host
 from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.images.transport import is_loopback
 
-_REPOSITORY = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_ECR = re.compile(
-    r"(?P<account>\d{12})\.dkr[.-]ecr\.(?P<region>[a-z0-9-]+)\.(amazonaws\.com|on\.aws)(\.cn)?"
-)
-NAME_LIMIT = 255
-"""Characters of an image's whole name (service model: ContainerImage.max)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """`registry` is empty for a name that only the engine knows; `tag` and `digest` may be."""
-
-    registry: str
-    repository: str
-    tag: str = ""
-    digest: str = ""
-
-    @property
-    def target(self) -> str:
-        """What a registry is asked for."""
-        return self.digest or self.tag or "latest"
-
-    def __str__(self) -> str:
-        start = f"{self.registry}/" if self.registry else ""
-        tag = f":{self.tag}" if self.tag else ""
-        return f"{start}{self.repository}{tag}{'@' if self.digest else ''}{self.digest}"
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the registry is this machine, which is spoken to without TLS as docker does."""
-        return is_loopback(self.registry.rpartition(":")[0] or self.registry)
-
-
-@dataclass(frozen=True, slots=True)
-class EcrHost:
-    account: str
-    region: str
+__all__ = ["TAG", "EcrHost", "Reference", "ecr_host", "parse"]
 
 
 def parse(text: str) -> Reference:
-    """Raises RequestError for what no registry would take."""
-    if len(text) > NAME_LIMIT:
-        raise RequestError(
-            f"the image name has {len(text)} characters; SageMaker takes {NAME_LIMIT}",
-            cure="Choose a shorter repository or tag",
-        )
-    rest, at, digest = text.partition("@")
-    registry, slash, path = rest.partition("/")
-    if not slash or not ("." in registry or ":" in registry or registry == "localhost"):
-        registry, path = "", rest
-    repository, colon, tag = path.partition(":")
-    wrong = (
-        not _REPOSITORY.fullmatch(repository)
-        or (colon and not TAG.fullmatch(tag))
-        or (at and not _DIGEST.fullmatch(digest))
-    )
-    if wrong:
-        raise RequestError(
-            f"{text!r} is no image name",
-            cure="Write [HOST/]repository[:tag][@sha256:…], lower case",
-        )
-    return Reference(registry, repository, tag, digest)
-
-
-def ecr_host(registry: str) -> EcrHost | None:
-    """Account and region of an ECR registry's name; None for any other."""
-    match = _ECR.fullmatch(registry)
-    return EcrHost(match["account"], match["region"]) if match else None
+    """Raise RequestError for what no registry takes."""
+    try:
+        return image_reference.parse(text)
+    except ContractError as error:
+        raise RequestError(error.what, cure=error.cure) from error

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
+from sagemaker_byoc.contract.image_reference import is_loopback
 from sagemaker_byoc.images.errors import RegistryError, RequestError, TrustError
 
 PATIENCE = 60.0
@@ -29,10 +30,6 @@ class Proxy:
     host: str
     port: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-
-def is_loopback(host: str) -> bool:
-    return host in {"localhost", "::1", "[::1]"} or host.startswith("127.")
 
 
 def proxy_for(scheme: str, host: str) -> Proxy | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 from urllib.parse import quote
 
-from sagemaker_byoc.contract.errors import DocumentError
+from sagemaker_byoc.contract import image_reference
+from sagemaker_byoc.contract.errors import ContractError, DocumentError
 from sagemaker_byoc.contract.files import read_object
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
 from sagemaker_byoc.contract.paths import PROGRAM_DIR
@@ -21,15 +21,11 @@ from sagemaker_byoc.local.engines import docker
 from sagemaker_byoc.local.errors import LocalError, MachineError
 from sagemaker_byoc.local.wire.errors import AwsError
 
-DEFAULT_TAG = "latest"
 TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}
 """The toolkit's own images; on the process engine they exist from the start, without a program."""
 
 SUPPORTED_MANIFESTS = frozenset({"application/vnd.docker.distribution.manifest.v2+json"})
 _PULL_SECONDS = 1800.0
-
-_ECR = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
-_LOOPBACK = re.compile(r"(?:127\.[0-9.]+|localhost)(?::[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +39,19 @@ class Reference:
 
     @classmethod
     def parse(cls, uri: str) -> Reference:
-        """Raises AwsError for what is no image's name."""
-        rest, _, digest = uri.partition("@")
-        first, slash, remainder = rest.partition("/")
-        # As docker decides whether the first part is a registry.
-        host = first if slash and (set(".:") & set(first) or first == "localhost") else ""
-        name = remainder if host else rest
-        repository, _, tag = name.partition(":")
-        if not re.fullmatch(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*", repository):
-            raise AwsError(
-                "ValidationException",
-                f"{uri!r} is not an image: write REPOSITORY:TAG, the repository in lower case, "
-                "with or without a registry's host in front",
-            )
-        return cls(host, repository, tag or ("" if digest else DEFAULT_TAG), digest)
+        """Raises AwsError for what is not an image's name."""
+        try:
+            found = image_reference.parse(uri)
+        except ContractError as error:
+            raise AwsError("ValidationException", f"{error.what}. {error.cure}") from error
+        tag = found.tag or ("" if found.digest else image_reference.DEFAULT_TAG)
+        return cls(found.registry, found.repository, tag, found.digest)
 
     @property
     def is_ours(self) -> bool:
         """Whether its host is one that this region plays."""
-        return bool(_ECR.fullmatch(self.host) or _LOOPBACK.fullmatch(self.host))
+        host = self.host.rpartition(":")[0] or self.host
+        return image_reference.ecr_host(self.host) is not None or image_reference.is_loopback(host)
 
     @property
     def local_name(self) -> str:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract import http, serving
+from sagemaker_byoc.contract import http, machine, serving
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.paths import Tree, baked_program_dir
-from sagemaker_byoc.serving import media, resources
+from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.capture.settings import CaptureSettings
 from sagemaker_byoc.serving.reader import Reader
 
@@ -115,7 +115,7 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Raise ContractError for a value that can't be what was meant."""
         read = Reader(environ)
-        gpus = resources.visible_gpus(environ)
+        gpus = machine.visible_gpus(environ)
         is_batch = environ.get(serving.BATCH.value, "").lower() == "true"
         deadline = serving.BATCH_DEADLINE if is_batch else serving.REALTIME_DEADLINE
         return cls(
@@ -127,7 +127,7 @@ class Settings:
             host=read.text(serving.BIND_HOST) or "0.0.0.0",  # noqa: S104 - a container's port
             port=read.count(serving.BIND_TO_PORT, default=http.PORT.value),
             slots=read.count(serving.WORKERS, serving.CLASSIC_WORKERS, default=len(gpus) or 1),
-            cpus=resources.usable_cpus(),
+            cpus=machine.usable_cpus(),
             gpus=gpus,
             payload=_payload(read, is_batch=is_batch),
             deadline=read.seconds(serving.TIMEOUT, serving.CLASSIC_TIMEOUT, default=deadline.value),
@@ -183,7 +183,7 @@ def _sessions(read: Reader) -> int:
 
 def _queue_megabytes() -> int:
     """Bodies wait in memory, beside the models."""
-    return min(QUEUE_MB, max(32, resources.usable_memory() // 4 // 2**20))
+    return min(QUEUE_MB, max(32, machine.usable_memory() // 4 // 2**20))
 
 
 def _target(read: Reader) -> float | None:

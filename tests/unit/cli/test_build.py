@@ -167,7 +167,7 @@ def test_ctrl_c_ends_the_builder_and_is_130(docker, project):
         (["build", "serve"], "no PROGRAM, and no [tool.byoc.serve] program"),
         (["build", "train", "absent"], "there is no program absent"),
         (["build", "train", "--file", "absent"], "absent can't be read"),
-        (["build", "train", "-t", "Upper"], "'Upper' is no image name"),
+        (["build", "train", "-t", "Upper"], "'Upper' is not an image name"),
         (["build", "train", "-t", f"a@sha256:{'0' * 64}"], "holds a digest"),
         (["build", "train", "--build-arg", "A=1", "--build-arg", "A=2"], "'A' is given twice"),
         (["build", "train", "--engine", "process", "--pull"], "--pull is for an image"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import pytest
 from tests.unit.images import made
@@ -45,7 +46,7 @@ def image(tmp_path):
         (["xy", "--tag", 200 * "a"], "is no tag"),
         (["xy", "--repository", "Upper"], "'Upper' is no name of an ECR repository"),
         (["xy", "--repository", "a"], "'a' is no name of an ECR repository"),
-        (["Upper"], "'Upper' is no image name"),
+        (["Upper"], "'Upper' is not an image name"),
         (["xy", "--region", "Ireland"], "'Ireland' is no region"),
         (["xy"], "no region is set"),
         (["xy", "--region", "eu-west-1", "--account", "12"], "'12' is no account id"),
@@ -114,6 +115,7 @@ def test_the_plan_is_a_list_of_commands(capfd):
         "PUT LOCATION?digest=DIGEST",
         f"PUT {host}/manifests/7",
         f"GET {host}/manifests/7",
+        f"GET {host}/blobs/DIGEST",
         "aws ecr describe-images",
     ]
     assert len(steps) == len(expected), steps
@@ -168,6 +170,29 @@ def test_the_result_as_json(image, capfd):
     assert found["platform"] == "linux/amd64"
     assert [layer["how"] for layer in found["layers"]] == ["sent"]
     assert found["already_there"] is False
+
+
+def test_the_plan_is_what_is_done(image, capfd):
+    """Each request of a push is one that its plan has, in the plan's order."""
+    with registry() as served:
+        asked = ["push", image, "--registry", served.host, "--repository", "mine", "-t", "2"]
+        assert main([*asked, "--dry-run", "--json"]) == 0
+        steps = json.loads(capfd.readouterr().out)["steps"]
+        assert served.log == []
+        assert main(asked) == 0
+    planned = [step["do"] for step in steps if "://" in step["do"] or "LOCATION" in step["do"]]
+    planned = [do.replace(f"http://{served.host}", "") for do in planned]
+
+    def shown(line):
+        method, path = line.split(" ")
+        if path.startswith("/v2/mine/blobs/uploads/") and method == "PUT":
+            return "PUT LOCATION?digest=DIGEST"
+        return f"{method} {re.sub('sha256:[0-9a-f]{64}', 'DIGEST', path)}"
+
+    done = [shown(line) for line in served.log]
+    assert set(done) == set(planned)
+    # By their first time: several layers take turns.
+    assert list(dict.fromkeys(done)) == list(dict.fromkeys(planned))
 
 
 def test_a_login_does_not_cross_a_network_readable():

@@ -251,7 +251,7 @@ def test_a_layer_that_is_not_what_the_configuration_says(send, tmp_path, served)
 @pytest.mark.parametrize(
     ("name", "error", "words"),
     [
-        ("{tmp}/none", RequestError, "is no image name"),
+        ("{tmp}/none", RequestError, "is not an image name"),
         ("{tmp}/empty", RequestError, "no index.json"),
         ("{tmp}/noise.tar", HostileError, "not a tar archive"),
         ("{tmp}/short.tar", HostileError, "ends in the middle"),

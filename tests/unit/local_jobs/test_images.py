@@ -13,6 +13,8 @@ from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.images import RecordedImages, Reference
 from sagemaker_byoc.local.wire.errors import AwsError
 
+DIGEST = "sha256:" + "0f" * 32
+
 
 @pytest.fixture
 def program(tmp_path):
@@ -34,7 +36,7 @@ def build(program, tag="mine:1", **more):
         ("team/mine:2", "", "team/mine", "2", ""),
         ("127.0.0.1:5000/a/b:c", "127.0.0.1:5000", "a/b", "c", ""),
         ("localhost/a", "localhost", "a", "latest", ""),
-        ("mine@sha256:0f", "", "mine", "", "sha256:0f"),
+        (f"mine@{DIGEST}", "", "mine", "", DIGEST),
     ],
 )
 def test_references(uri, host, repository, tag, digest):

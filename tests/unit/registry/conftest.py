@@ -28,12 +28,12 @@ class Client:
 
     def __init__(self, state):
         self.registry = Registry(state=state, account=Account(), url="http://127.0.0.1:5000")
-        self._operations = self.registry.operations()
+        self.operations = self.registry.operations()
         token = self.api("GetAuthorizationToken")["authorizationData"][0]["authorizationToken"]
         self.authorization = f"Basic {token}"
 
     def api(self, operation, **parameters):
-        return asyncio.run(self._operations[operation](parameters))
+        return asyncio.run(self.operations[operation](parameters))
 
     def __call__(self, method, target, body=b"", query="", **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.support.members import unread_members
 from tests.unit.registry.conftest import DOCKER, OCI, Client, digest_of
 
 from sagemaker_byoc.local.wire.errors import AwsError
@@ -138,26 +141,112 @@ def test_layers(client):
     assert found["failures"][0]["failureCode"] == "InvalidLayerDigest"
 
 
+STATEMENT = {"Effect": "Allow", "Principal": "*", "Action": ["ecr:BatchGetImage"]}
+RULE = {
+    "rulePriority": 1,
+    "selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 1},
+    "action": {"type": "expire"},
+}
+
+
 @pytest.mark.parametrize(
-    ("put", "get", "delete", "key"),
+    ("kind", "key", "document"),
     [
-        ("SetRepositoryPolicy", "GetRepositoryPolicy", "DeleteRepositoryPolicy", "policyText"),
-        (
-            "PutLifecyclePolicy",
-            "GetLifecyclePolicy",
-            "DeleteLifecyclePolicy",
-            "lifecyclePolicyText",
-        ),
+        ("RepositoryPolicy", "policyText", {"Version": "2012-10-17", "Statement": [STATEMENT]}),
+        ("LifecyclePolicy", "lifecyclePolicyText", {"rules": [RULE]}),
     ],
 )
-def test_policies_are_remembered(client, put, get, delete, key):
+def test_policies_are_remembered(client, kind, key, document):
+    put = "SetRepositoryPolicy" if kind == "RepositoryPolicy" else "PutLifecyclePolicy"
+    get, delete = f"Get{kind}", f"Delete{kind}"
     with pytest.raises(AwsError, match="PolicyNotFoundException"):
         client.api(get, **NAME)
-    client.api(put, **{key: "{}"}, **NAME)
-    assert client.api(get, **NAME)[key] == "{}"
+    text = json.dumps(document)
+    client.api(put, **{key: text}, **NAME)
+    found = client.api(get, **NAME)
+    assert found[key] == text
+    assert ("lastEvaluatedAt" in found) == (kind == "LifecyclePolicy")
     client.api(delete, **NAME)
     with pytest.raises(AwsError, match="PolicyNotFoundException"):
         client.api(get, **NAME)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"Statement": []}',
+        json.dumps({"Statement": [{**STATEMENT, "Action": None}]}),
+        json.dumps({"Statement": [{"Effect": "Allow", "Principal": "*"}]}),
+        json.dumps({"Statement": [{"Effect": "Allow", "Action": "ecr:*"}]}),
+        json.dumps({"Statement": [{**STATEMENT, "Effect": "Maybe"}]}),
+        json.dumps({"Statement": [{**STATEMENT, "Action": "s3:GetObject"}]}),
+        json.dumps({"Statement": [STATEMENT], "Version": "2020-01-01"}),
+        json.dumps({"Statement": [{**STATEMENT, "Actions": "ecr:*"}]}),
+    ],
+)
+def test_policies_that_are_not_are_refused(client, text):
+    with pytest.raises(AwsError, match=r"InvalidParameterException.*'PolicyText'"):
+        client.api("SetRepositoryPolicy", policyText=text, **NAME)
+
+
+@pytest.mark.parametrize(
+    "rules", [[], [RULE, RULE], [{**RULE, "action": {}}], [{**RULE, "selection": {}}], [1]]
+)
+def test_lifecycle_rules_that_are_not_are_refused(client, rules):
+    with pytest.raises(AwsError, match=r"InvalidParameterException.*LifecyclePolicyText"):
+        client.api("PutLifecyclePolicy", lifecyclePolicyText=json.dumps({"rules": rules}), **NAME)
+
+
+def test_the_encryption_of_a_repository_comes_back(client):
+    (found,) = client.api("DescribeRepositories")["repositories"]
+    assert found["encryptionConfiguration"] == {"encryptionType": "AES256"}
+    for number, (asked, expected) in enumerate(
+        [
+            ({"encryptionType": "KMS"}, "arn:aws:kms:us-east-1:000000000000:alias/aws/ecr"),
+            ({"encryptionType": "KMS", "kmsKey": "arn:of:mine"}, "arn:of:mine"),
+        ]
+    ):
+        made = client.api(
+            "CreateRepository", repositoryName=f"k{number}", encryptionConfiguration=asked
+        )
+        encryption = made["repository"]["encryptionConfiguration"]
+        assert encryption == {"encryptionType": "KMS", "kmsKey": expected}
+    with pytest.raises(AwsError, match=r"InvalidParameterException.*kmsKey"):
+        client.api(
+            "CreateRepository",
+            repositoryName="no",
+            encryptionConfiguration={"encryptionType": "AES256", "kmsKey": "k"},
+        )
+
+
+def test_no_member_of_a_request_is_ignored(client):
+    """Each is read by its operation, whatever comes of it."""
+
+    def prepare():
+        with contextlib.suppress(AwsError):
+            client.api("CreateRepository", **NAME)
+
+    unread = unread_members(
+        "ecr",
+        client.operations,
+        prepare,
+        repositoryName="team/model",
+        resourceArn="arn:aws:ecr:us-east-1:000000000000:repository/team/model",
+        policyText=json.dumps({"Statement": [STATEMENT]}),
+        lifecyclePolicyText=json.dumps({"rules": [RULE]}),
+        imageManifest=json.dumps(
+            {
+                "mediaType": DOCKER,
+                "config": {"digest": digest_of(b""), "size": 0},
+                "layers": [],
+            }
+        ),
+    )
+    unread -= {"SetRepositoryPolicy.force"}  # policies shut nobody out here
+    assert not unread, "\n".join(sorted(unread))
 
 
 def test_tags(client):

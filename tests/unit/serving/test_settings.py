@@ -1,15 +1,15 @@
-"""Settings, resources, restarts: small and pure."""
+"""Settings, restarts: small and pure."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from sagemaker_byoc.contract import http, serving
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.serving import resources
 from sagemaker_byoc.serving.restarts import DEATHS_IN_WINDOW, Restarts
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.spelling import misspelt
@@ -25,7 +25,7 @@ def test_defaults():
 
 def test_travels():
     """Children get the same settings."""
-    settings = Settings.from_environ({"CUDA_VISIBLE_DEVICES": "3,5"})
+    settings = replace(Settings.from_environ({}), gpus=("3", "5"))
     assert Settings.from_json(settings.to_json()) == settings
     assert [settings.gpu_of(slot) for slot in range(3)] == ["3", "5", "3"]
 
@@ -84,34 +84,6 @@ def test_transforms():
     assert unlimited.transform_megabytes == 6
 
 
-def test_memory(tmp_path):
-    """The cgroup's limit counts, where there is one."""
-    total = resources.usable_memory(tmp_path)
-    (tmp_path / "memory.max").write_text("max\n")
-    assert resources.usable_memory(tmp_path) == total
-    (tmp_path / "memory.max").write_text("1048576\n")
-    assert resources.usable_memory(tmp_path) == 2**20
-
-
-def test_cgroups(tmp_path):
-    """The quota of either version counts, rounded up, and never more than affinity."""
-    assert resources.usable_cpus(tmp_path) >= 1
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("50000\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert resources.usable_cpus(tmp_path) == 1
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert resources.usable_cpus(tmp_path) == resources.usable_cpus(tmp_path / "none")
-
-
-def test_gpus(tmp_path):
-    """Device files count, control devices do not."""
-    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
-        (tmp_path / name).touch()
-    assert resources.visible_gpus({}, tmp_path) == ("0", "1")
-    assert resources.visible_gpus({"CUDA_VISIBLE_DEVICES": "GPU-a, 1"}, tmp_path) == ("GPU-a", "1")
-
-
 def test_back_off():
     """Delays double, and a quiet minute starts them again."""
     restarts = Restarts()
@@ -142,30 +114,3 @@ def test_imports(module, forbidden):
         [sys.executable, "-I", "-c", script], check=True, capture_output=True, text=True
     ).stdout.split()
     assert not forbidden & set(names)
-
-
-def test_free_memory(tmp_path):
-    """The machine's, or what the cgroup leaves; cache that can be dropped is free."""
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemTotal: 9 kB\nMemAvailable: 2000 kB\n")
-    assert resources.free_memory(tmp_path, meminfo) == 2000 * 1024
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("700000\n")
-    assert resources.free_memory(tmp_path, meminfo) == 2000 * 1024
-    (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 100000\n")
-    assert resources.free_memory(tmp_path, meminfo) == 400_000
-    (tmp_path / "memory.current").write_text("2000000\n")
-    assert resources.free_memory(tmp_path, meminfo) == 0
-
-
-def test_free_memory_v1(tmp_path):
-    """The older cgroup's files."""
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text("MemAvailable: 2000 kB\n")
-    folder = tmp_path / "memory"
-    folder.mkdir()
-    (folder / "memory.limit_in_bytes").write_text("1000\n")
-    (folder / "memory.usage_in_bytes").write_text("600\n")
-    (folder / "memory.stat").write_text("cache 100\ntotal_inactive_file 50\n")
-    assert resources.free_memory(tmp_path, meminfo) == 450

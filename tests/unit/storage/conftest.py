@@ -60,8 +60,10 @@ class Server:
         self.store = store
         self.s3 = S3(store, Account())
 
-    def __call__(self, method, target, body=b"", query="", **headers):
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    def __call__(self, method, target, body=b"", query="", headers=None, **more):
+        """`headers` is taken as it is."""
+        if headers is None:
+            headers = {name.replace("_", "-"): value for name, value in more.items()}
         if isinstance(body, bytes):
             headers.setdefault("content-length", str(len(body)))
             body = Body(body)

@@ -37,7 +37,7 @@ def versions(image: Image) -> dict[str, tuple[int, int]]:
 def runnable(subject: Subject) -> Iterator[Found]:
     for where, (major, minor) in versions(subject.image).items():
         oldest = OLDEST_DRIVER.value.get(major)
-        hosts = [host for host in HOST_IMAGES.value if oldest and host.driver >= oldest]
+        hosts = [host for host in HOST_IMAGES.value if oldest and host.driver >= oldest[0]]
         if not hosts:
             yield Found(f"CUDA {major}.{minor} is not for any known driver of SageMaker's", where)
 
@@ -47,12 +47,12 @@ def some_hosts(subject: Subject) -> Iterator[Found]:
         oldest = OLDEST_DRIVER.value.get(major)
         if oldest is None:
             continue
-        able = [host for host in HOST_IMAGES.value if host.driver >= oldest]
+        able = [host for host in HOST_IMAGES.value if host.driver >= oldest[0]]
         inference = [host for host in HOST_IMAGES.value if "inference" in host.name]
         if able and any(host not in able for host in inference):
             names = ", ".join(host.name for host in able if "inference" in host.name)
             yield Found(
-                f"CUDA {major}.{minor} needs driver {oldest}, which only {names} has",
+                f"CUDA {major}.{minor} needs driver {oldest[0]}, which only {names} has",
                 where,
                 fix=f"Set InferenceAmiVersion to {names}, or use a build for CUDA {major - 1}",
             )

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 
 from sagemaker_byoc.contract import environment, http
@@ -36,6 +37,7 @@ SHARED_MEMORY = "2g"
 LOG = logging.getLogger(__name__)
 
 _CHECK = "Check the engine with: docker info"
+_IPV4 = 4
 _QUICK = 60.0
 _COPY = 1800.0
 _COPIES = 4
@@ -155,9 +157,13 @@ class DockerEngine:
         if network is not None and network.isolated:
             return None
         name = network.name if network is not None and len(network.hosts) > 1 else "bridge"
-        form = "{{range .IPAM.Config}}{{.Gateway}} {{end}}"
-        found = run(["network", "inspect", f"--format={form}", name]).split()
-        return next((address for address in found if "." in address), None)
+        (found,) = json.loads(run(["network", "inspect", name]))
+        for config in found["IPAM"]["Config"]:
+            subnet = ip_network(config["Subnet"])
+            if subnet.version == _IPV4:
+                # The default bridge names none before its first restart; it is the first address.
+                return str(config.get("Gateway") or subnet[1])
+        return None
 
     def open_network(self, network: Network) -> None:
         """One host alone has no fellows, and needs no network that has to be made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +14,7 @@ from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.logs import filtering, paging
 from sagemaker_byoc.local.logs.reading import Event, Located
 from sagemaker_byoc.local.logs.store import LogStore, StreamFacts, fits
+from sagemaker_byoc.local.records import now
 from sagemaker_byoc.local.wire.errors import AwsError
 from sagemaker_byoc.local.wire.service import Operation, Parameters
 
@@ -21,6 +23,13 @@ PAGE = 50
 EVENTS = 10_000
 BYTES = 1 << 20
 """Of one answer of GetLogEvents, whichever is reached first [model: GetLogEvents]."""
+
+
+_HOUR = 3_600_000
+_OLDEST, _NEWEST, _BATCH_SPAN = 14 * 24 * _HOUR, 2 * _HOUR, 24 * _HOUR
+_BATCH_BYTES = 1 << 20
+_EVENT_OVERHEAD = 26
+"""Limits of PutLogEvents, in milliseconds and bytes [model: PutLogEvents]."""
 
 
 class Logs:
@@ -45,6 +54,8 @@ class Logs:
         return {name: partial(_in_thread, operation) for name, operation in operations.items()}
 
     def _create_group(self, parameters: Parameters) -> Parameters:
+        _refuse(parameters, kmsKeyId=None, tags={}, deletionProtectionEnabled=False)
+        _refuse(parameters, logGroupClass="STANDARD")
         _check_length("logGroupName", parameters["logGroupName"])
         if not self._store.create_group(parameters["logGroupName"]):
             raise _exists("log group")
@@ -73,19 +84,32 @@ class Logs:
                 "InvalidParameterException",
                 "Log events in a single PutLogEvents request must be in chronological order.",
             )
+        _check_batch(events)
+        kept, rejected = _split(events, round(now().timestamp() * 1000))
+        _check_span(kept)
+        answer: Parameters = {"rejectedLogEventsInfo": rejected} if rejected else {}
+        if "entity" in parameters:
+            answer["rejectedEntityInfo"] = {"errorType": "UnsupportedLogGroupType"}
         stream = self._store.open(group, name)
         try:
-            return {"nextSequenceToken": f"{stream.put(events):056d}"}
+            return {"nextSequenceToken": f"{stream.put(kept):056d}", **answer}
         finally:
             stream.close()
 
     def _describe_groups(self, parameters: Parameters) -> Parameters:
         prefix = parameters.get("logGroupNamePrefix", "")
         part = parameters.get("logGroupNamePattern", "")
+        named = parameters.get("logGroupIdentifiers")
+        accounts = parameters.get("accountIdentifiers", [self._account.id])
+        elsewhere = self._account.id not in accounts
+        other_class = parameters.get("logGroupClass", "STANDARD") != "STANDARD"
+        wanted = None if named is None else {_group_name(name) for name in named}
         names = [
             name
-            for name in self._store.groups()
-            if name.startswith(prefix) and part.lower() in name.lower()
+            for name in ([] if elsewhere or other_class else self._store.groups())
+            if name.startswith(prefix)
+            and part.lower() in name.lower()
+            and (wanted is None or name in wanted)
         ]
         found, token = paging.page(names, parameters.get("nextToken"), _limit(parameters, PAGE))
         return {"logGroups": [self._group_document(name) for name in found], "nextToken": token}
@@ -135,6 +159,7 @@ class Logs:
         }
 
     def _filter_events(self, parameters: Parameters) -> Parameters:
+        _refuse(parameters, startFromHead=True)
         group = self._group(parameters)
         names = self._store.streams(group, parameters.get("logStreamNamePrefix", ""))
         if "logStreamNames" in parameters:
@@ -158,7 +183,7 @@ class Logs:
         name = parameters.get("logGroupName") or parameters.get("logGroupIdentifier")
         if not name:
             raise AwsError("InvalidParameterException", "logGroupName is missing.")
-        group: str = name.partition(":log-group:")[2].removesuffix(":*") or name
+        group = _group_name(name)
         if not self._store.has_group(group):
             raise _missing("log group")
         return group
@@ -178,6 +203,7 @@ class Logs:
             "arn": f"{arn}:*",
             "logGroupArn": arn,
             "logGroupClass": "STANDARD",
+            "deletionProtectionEnabled": False,
             "storedBytes": self._store.size(group),
         }
 
@@ -258,6 +284,52 @@ def _event_document(event: Event) -> dict[str, Any]:
         "message": event.text,
         "ingestionTime": event.milliseconds,
     }
+
+
+def _group_name(identifier: str) -> str:
+    """A group's name, from its name or its ARN."""
+    return identifier.partition(":log-group:")[2].removesuffix(":*") or identifier
+
+
+def _refuse(parameters: Parameters, **usual: object) -> None:
+    """Raises AwsError for a member that would be lost, unless it asks for what is so anyway."""
+    for name, value in usual.items():
+        if parameters.get(name, value) != value:
+            raise AwsError(
+                "InvalidParameterException",
+                f"{name} is not kept by this local region: leave it out",
+            )
+
+
+def _check_batch(events: list[Event]) -> None:
+    size = sum(len(event.text.encode()) + _EVENT_OVERHEAD for event in events)
+    if size > _BATCH_BYTES:
+        raise AwsError(
+            "InvalidParameterException",
+            f"Upload too large: {size} bytes exceeds limit of {_BATCH_BYTES}",
+        )
+
+
+def _check_span(kept: list[Event]) -> None:
+    if kept and kept[-1].milliseconds - kept[0].milliseconds > _BATCH_SPAN:
+        raise AwsError(
+            "InvalidParameterException",
+            "The batch of log events in a single PutLogEvents request cannot span more than 24"
+            " hours.",
+        )
+
+
+def _split(events: list[Event], now_ms: int) -> tuple[list[Event], dict[str, int]]:
+    """The events that are kept, and which of the batch are too old or too new (in its order)."""
+    times = [event.milliseconds for event in events]
+    first = bisect_left(times, now_ms - _OLDEST)
+    end = bisect_right(times, now_ms + _NEWEST)
+    rejected = {}
+    if first:
+        rejected["tooOldLogEventEndIndex"] = first
+    if end < len(events):
+        rejected["tooNewLogEventStartIndex"] = end
+    return events[first:end], rejected
 
 
 def _check_length(member: str, name: str) -> None:

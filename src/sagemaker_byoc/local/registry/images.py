@@ -186,6 +186,7 @@ class ImageOperations:
             "imageDigest": image.digest,
             "imagePushedAt": image.pushed,
             "imageManifestMediaType": image.media_type,
+            "imageStatus": "ACTIVE",
         }
         if image.digest in tags:
             detail["imageTags"] = tags[image.digest]

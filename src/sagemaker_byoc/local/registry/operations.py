@@ -12,6 +12,10 @@ from sagemaker_byoc.local.registry.blobs import DIGEST
 from sagemaker_byoc.local.registry.errors import no_repository
 from sagemaker_byoc.local.registry.images import ImageOperations
 from sagemaker_byoc.local.registry.paging import page
+from sagemaker_byoc.local.registry.policies import (
+    check_lifecycle_policy,
+    check_repository_policy,
+)
 from sagemaker_byoc.local.registry.repositories import Repositories, Repository
 from sagemaker_byoc.local.registry.tokens import Tokens
 from sagemaker_byoc.local.storage.threads import Threads
@@ -65,6 +69,12 @@ class EcrOperations:
             registry = parameters.get("registryId", self._account.id)
             if registry != self._account.id and "repositoryName" in parameters:
                 raise no_repository(parameters["repositoryName"], registry)
+            for other in {registry, *parameters.get("registryIds", ())} - {self._account.id}:
+                raise AwsError(
+                    "AccessDeniedException",
+                    f"The registry with id '{other}' is not that of this local region,"
+                    f" '{self._account.id}'",
+                )
             return await threads.run(method, parameters)
 
         return operation
@@ -85,19 +95,32 @@ class EcrOperations:
 
     def create_repository(self, parameters: Parameters) -> Parameters:
         scanning = parameters.get("imageScanningConfiguration", {})
+        encryption = parameters.get("encryptionConfiguration", {})
         repository = Repository(
             name=parameters["repositoryName"],
             created=now().isoformat(),
             mutability=parameters.get("imageTagMutability", "MUTABLE"),
             exclusions=_exclusions(parameters),
             scan_on_push=scanning.get("scanOnPush", False),
-            encryption=parameters.get("encryptionConfiguration", {}).get(
-                "encryptionType", "AES256"
-            ),
+            encryption=encryption.get("encryptionType", "AES256"),
+            kms_key=self._kms_key(encryption),
             tags={tag["Key"]: tag["Value"] for tag in parameters.get("tags", ())},
         )
         self._repositories.create(repository)
         return {"repository": self._describe(repository)}
+
+    def _kms_key(self, encryption: Mapping[str, str]) -> str | None:
+        """Of the encryption asked for, or AWS's own key; raises AwsError."""
+        key = encryption.get("kmsKey")
+        if encryption.get("encryptionType", "AES256") != "AES256":
+            return key or self._account.arn("kms", "alias/aws/ecr")
+        if key is not None:
+            raise AwsError(
+                "InvalidParameterException",
+                "Invalid parameter at 'encryptionConfiguration' failed to satisfy constraint:"
+                " 'kmsKey must not be provided when encryptionType is AES256'",
+            )
+        return None
 
     def describe_repositories(self, parameters: Parameters) -> Parameters:
         names = parameters.get("repositoryNames")
@@ -148,6 +171,7 @@ class EcrOperations:
 
     def set_repository_policy(self, parameters: Parameters) -> Parameters:
         text = parameters["policyText"]
+        check_repository_policy(text)
         return self._policy(self._repositories.change(parameters["repositoryName"], policy=text))
 
     def get_repository_policy(self, parameters: Parameters) -> Parameters:
@@ -161,9 +185,13 @@ class EcrOperations:
     def put_lifecycle_policy(self, parameters: Parameters) -> Parameters:
         """Remembered; nothing expires here."""
         text = parameters["lifecyclePolicyText"]
-        return self._lifecycle(
-            self._repositories.change(parameters["repositoryName"], lifecycle=text)
+        check_lifecycle_policy(text)
+        repository = self._repositories.change(
+            parameters["repositoryName"], lifecycle=text, lifecycle_evaluated=now().isoformat()
         )
+        document = self._lifecycle(repository)
+        del document["lastEvaluatedAt"]
+        return document
 
     def get_lifecycle_policy(self, parameters: Parameters) -> Parameters:
         return self._lifecycle(self._repositories.get(parameters["repositoryName"]))
@@ -237,7 +265,10 @@ class EcrOperations:
             "createdAt": repository.created_at,
             "imageTagMutability": repository.mutability,
             "imageScanningConfiguration": {"scanOnPush": repository.scan_on_push},
-            "encryptionConfiguration": {"encryptionType": repository.encryption},
+            "encryptionConfiguration": {
+                "encryptionType": repository.encryption,
+                **({"kmsKey": repository.kms_key} if repository.kms_key else {}),
+            },
         }
         if repository.exclusions:
             described["imageTagMutabilityExclusionFilters"] = [
@@ -269,6 +300,9 @@ class EcrOperations:
             "registryId": self._account.id,
             "repositoryName": repository.name,
             "lifecyclePolicyText": repository.lifecycle,
+            "lastEvaluatedAt": datetime.fromisoformat(
+                repository.lifecycle_evaluated or repository.created
+            ),
         }
 
 

@@ -41,9 +41,12 @@ class Repository:
     """Tag patterns with `*`, to which the opposite of `mutability` applies."""
     scan_on_push: bool = False
     encryption: str = "AES256"
+    kms_key: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     policy: str | None = None
     lifecycle: str | None = None
+    lifecycle_evaluated: str | None = None
+    """ISO 8601: when the lifecycle policy was put, as nothing expires here."""
 
     @property
     def created_at(self) -> datetime:

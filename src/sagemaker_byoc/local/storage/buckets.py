@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from sagemaker_byoc.local.account import DEFAULT_REGION, Account
+from sagemaker_byoc.local.storage import described, tagging
 from sagemaker_byoc.local.storage.call import Call, Operation, Route
-from sagemaker_byoc.local.storage.errors import S3Error, no_such_bucket
+from sagemaker_byoc.local.storage.errors import (
+    S3Error,
+    invalid_argument,
+    no_such_bucket,
+    unsupported,
+)
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.threads import Threads
-from sagemaker_byoc.local.storage.xml import document, element, parse, timestamp
+from sagemaker_byoc.local.storage.writing import check_acl, verify
+from sagemaker_byoc.local.storage.xml import (
+    acl_document,
+    document,
+    element,
+    owner_element,
+    parse,
+    timestamp,
+)
 from sagemaker_byoc.local.wire.http import Response
 
 _MAX_XML = 1 << 20
@@ -17,30 +32,17 @@ _MOST_BUCKETS = 10_000
 
 _UNSET = {
     "cors": ("NoSuchCORSConfiguration", "The CORS configuration does not exist"),
-    "encryption": (
-        "ServerSideEncryptionConfigurationNotFoundError",
-        "The server side encryption configuration was not found",
-    ),
     "lifecycle": ("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"),
     "object-lock": (
         "ObjectLockConfigurationNotFoundError",
         "Object Lock configuration does not exist for this bucket",
     ),
-    "ownershipControls": (
-        "OwnershipControlsNotFoundError",
-        "The bucket ownership controls were not found",
-    ),
     "policy": ("NoSuchBucketPolicy", "The bucket policy does not exist"),
     "policyStatus": ("NoSuchBucketPolicy", "The bucket policy does not exist"),
-    "publicAccessBlock": (
-        "NoSuchPublicAccessBlockConfiguration",
-        "The public access block configuration was not found",
-    ),
     "replication": (
         "ReplicationConfigurationNotFoundError",
         "The replication configuration was not found",
     ),
-    "tagging": ("NoSuchTagSet", "The TagSet does not exist"),
     "website": (
         "NoSuchWebsiteConfiguration",
         "The specified bucket does not have a website configuration",
@@ -48,12 +50,38 @@ _UNSET = {
 }
 """Settings that this store has no use for: no bucket has one, and that is what S3 says of those."""
 
+_BLOCKED = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+_SETTINGS = {
+    "encryption": (
+        "ServerSideEncryptionConfiguration",
+        element(
+            "Rule",
+            [
+                element("ApplyServerSideEncryptionByDefault", [element("SSEAlgorithm", "AES256")]),
+                element("BucketKeyEnabled", content=False),
+            ],
+        ),
+    ),
+    "ownershipControls": (
+        "OwnershipControls",
+        element("Rule", [element("ObjectOwnership", "BucketOwnerEnforced")]),
+    ),
+    "publicAccessBlock": (
+        "PublicAccessBlockConfiguration",
+        "".join(element(name, content=True) for name in _BLOCKED),
+    ),
+}
+"""Settings that S3 gives to every new bucket, and that none of ours can change."""
+
 _EMPTY = {
     "accelerate": "AccelerateConfiguration",
     "logging": "BucketLoggingStatus",
     "notification": "NotificationConfiguration",
     "versioning": "VersioningConfiguration",
 }
+
+
+_OWNERSHIPS = frozenset({"BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"})
 
 
 class BucketRequests:
@@ -70,24 +98,35 @@ class BucketRequests:
             ("DELETE", "bucket", ""): self.delete,
             ("GET", "bucket", "location"): self.location,
             ("GET", "bucket", "acl"): self.acl,
+            ("PUT", "bucket", "acl"): self.put_acl,
+            ("GET", "bucket", "tagging"): self.tagging,
+            ("PUT", "bucket", "tagging"): self.tag,
+            ("DELETE", "bucket", "tagging"): self.untag,
+            ("OPTIONS", "bucket", ""): self.preflight,
+            ("OPTIONS", "object", ""): self.preflight,
+            **{
+                ("GET", "bucket", name): partial(self.setting, *_SETTINGS[name])
+                for name in _SETTINGS
+            },
             ("GET", "bucket", "requestPayment"): self.payment,
             **{("GET", "bucket", name): partial(self.unset, *_UNSET[name]) for name in _UNSET},
-            **{("GET", "bucket", name): partial(self.empty, _EMPTY[name]) for name in _EMPTY},
+            **{("GET", "bucket", name): partial(self.setting, _EMPTY[name], "") for name in _EMPTY},
         }
 
     async def all(self, call: Call) -> Response:
         prefix, after = call.query.get("prefix", ""), call.query.get("continuation-token", "")
+        elsewhere = call.query.get("bucket-region", self._account.region) != self._account.region
         most = call.query.get("max-buckets", "")
         count = int(most) if most.isdecimal() and len(most) < 6 else _MOST_BUCKETS
         found = [
             bucket
             for bucket in await self._threads.run(self._store.buckets)
-            if bucket.name.startswith(prefix) and bucket.name > after
+            if bucket.name.startswith(prefix) and bucket.name > after and not elsewhere
         ]
         page = found[:count]
         return document(
             "ListAllMyBucketsResult",
-            self.owner(),
+            owner_element(self._account),
             element(
                 "Buckets",
                 [
@@ -108,29 +147,49 @@ class BucketRequests:
 
     async def create(self, call: Call) -> Response:
         body = await call.request.body.read(_MAX_XML)
-        asked = None
-        if body.strip():
-            asked = parse(body, "CreateBucketConfiguration").get("LocationConstraint")
+        _check_features(call.headers)
+        if not described.takes_acl(call.headers, self._account):
+            raise S3Error(
+                "InvalidBucketAclWithObjectOwnership",
+                "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
+            )
+        asked, tags = _configuration(body)
+        self._check_location(asked)
+        try:
+            await self._threads.run(self._store.create_bucket, call.bucket, tags)
+        except S3Error as error:
+            # us-east-1 alone accepts a second creation (CreateBucket's reference).
+            if error.code != "BucketAlreadyOwnedByYou" or self._account.region != DEFAULT_REGION:
+                raise
+        return Response(
+            headers={
+                "Location": f"/{call.bucket}",
+                "x-amz-bucket-arn": self._account.arn("s3", call.bucket),
+            }
+        )
+
+    def _check_location(self, asked: str | None) -> None:
+        """Raises S3Error as the endpoint of the region does; us-east-1 has no name here."""
         region = self._account.region
-        if asked and asked != region:
+        if asked == DEFAULT_REGION:
+            raise S3Error(
+                "InvalidLocationConstraint",
+                "The specified location-constraint is not valid",
+                LocationConstraint=asked,
+            )
+        if (asked or DEFAULT_REGION) != region:
             raise S3Error(
                 "IllegalLocationConstraintException",
-                f"The {asked} location constraint is incompatible for the region specific endpoint"
-                " this request was sent to.",
+                f"The {asked or 'unspecified'} location constraint is incompatible for the region"
+                " specific endpoint this request was sent to.",
             )
-        try:
-            await self._threads.run(self._store.create_bucket, call.bucket)
-        except S3Error as error:
-            # What us-east-1 alone answers who creates a bucket again (CreateBucket's reference).
-            if error.code != "BucketAlreadyOwnedByYou" or region != DEFAULT_REGION:
-                raise
-        return Response(headers={"Location": f"/{call.bucket}"})
 
     async def head(self, call: Call) -> Response:
         self.check(call)
         return Response(
             headers={
                 "x-amz-bucket-region": self._account.region,
+                "x-amz-bucket-arn": self._account.arn("s3", call.bucket),
                 "x-amz-access-point-alias": "false",
                 "Content-Type": "application/xml",
             }
@@ -147,7 +206,39 @@ class BucketRequests:
 
     async def acl(self, call: Call) -> Response:
         self.check(call)
-        return self.acl_document()
+        return acl_document(self._account)
+
+    async def put_acl(self, call: Call) -> Response:
+        self.check(call)
+        await check_acl(call, self._account)
+        return Response()
+
+    async def tagging(self, call: Call) -> Response:
+        tags = (await self._threads.run(self._store.bucket, call.bucket)).tags
+        if not tags:
+            raise S3Error(
+                "NoSuchTagSet", "The TagSet does not exist", status=404, BucketName=call.bucket
+            )
+        return document("Tagging", tagging.tag_set(tags))
+
+    async def tag(self, call: Call) -> Response:
+        body = await call.request.body.read(_MAX_XML)
+        verify(call, body)
+        tags = tagging.of_document(body, tagging.BUCKET_MOST)
+        await self._threads.run(self._store.tag_bucket, call.bucket, tags)
+        return Response(status=204)
+
+    async def untag(self, call: Call) -> Response:
+        await self._threads.run(self._store.tag_bucket, call.bucket, {})
+        return Response(status=204)
+
+    async def preflight(self, call: Call) -> Response:
+        """No bucket has a CORS configuration."""
+        if "origin" not in call.headers:
+            raise S3Error("BadRequest", "Insufficient information. Origin request header needed.")
+        raise S3Error(
+            "AccessForbidden", "CORSResponse: CORS is not enabled for this bucket.", status=403
+        )
 
     async def payment(self, call: Call) -> Response:
         self.check(call)
@@ -157,24 +248,43 @@ class BucketRequests:
         self.check(call)
         raise S3Error(code, message, status=404, BucketName=call.bucket)
 
-    async def empty(self, name: str, call: Call) -> Response:
+    async def setting(self, name: str, content: str, call: Call) -> Response:
         self.check(call)
-        return document(name)
+        return document(name, content)
 
     def check(self, call: Call) -> None:
         """Raises S3Error NoSuchBucket."""
         if not self._store.has_bucket(call.bucket):
             raise no_such_bucket(call.bucket)
 
-    def owner(self) -> str:
-        return element("Owner", [element("ID", self._account.id)])
 
-    def acl_document(self) -> Response:
-        """All belongs to the one account there is."""
-        instance = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
-        grantee = (
-            f'<Grantee {instance} xsi:type="CanonicalUser">'
-            f"{element('ID', self._account.id)}</Grantee>"
+def _check_features(headers: Mapping[str, str]) -> None:
+    """Raises S3Error for buckets of kinds that this store does not have."""
+    ownership = headers.get("x-amz-object-ownership", "BucketOwnerEnforced")
+    if ownership not in _OWNERSHIPS:
+        raise invalid_argument(
+            f"Invalid x-amz-object-ownership header: {ownership}",
+            "x-amz-object-ownership",
+            ownership,
         )
-        grant = element("Grant", [grantee, element("Permission", "FULL_CONTROL")])
-        return document("AccessControlPolicy", self.owner(), element("AccessControlList", [grant]))
+    usual = {
+        "x-amz-object-ownership": "BucketOwnerEnforced",
+        "x-amz-bucket-object-lock-enabled": "false",
+        "x-amz-bucket-namespace": "global",
+    }
+    for name, value in usual.items():
+        if headers.get(name, value).lower() != value.lower():
+            raise unsupported(f"{name}: {headers[name]}")
+
+
+def _configuration(body: bytes) -> tuple[str | None, dict[str, str]]:
+    """Where the bucket is to be, and its tags."""
+    if not body.strip():
+        return None, {}
+    root = parse(body, "CreateBucketConfiguration")
+    root.only("LocationConstraint", "Location", "Bucket", "Tags")
+    for name in ("Location", "Bucket"):
+        if root.all(name):
+            raise unsupported(f"CreateBucketConfiguration.{name}")
+    nodes = [tag for entry in root.all("Tags") for tag in entry.only("Tag").all("Tag")]
+    return root.get("LocationConstraint") or None, tagging.of_nodes(nodes, tagging.BUCKET_MOST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -18,10 +18,33 @@ SUBRESOURCES = (
     "publicAccessBlock", "renameObject", "replication", "requestPayment", "restore", "retention",
     "select", "session", "tagging", "torrent", "uploadId", "uploads", "versioning", "versions",
     "website", "metadataTable", "metadataConfiguration", "abac", "encryptionConfiguration",
+    "annotation", "metadataAnnotationTable", "metadataInventoryTable", "metadataJournalTable",
 )  # fmt: skip
 """What a query may ask for in place of the bucket or object itself (S3's service model)."""
 
 _LONGEST_PRESIGNED = 604_800
+
+_PARAMETERS = frozenset(
+    {
+        "bucket-region", "continuation-token", "delimiter", "encoding-type", "fetch-owner",
+        "key-marker", "marker", "max-buckets", "max-keys", "max-parts", "max-uploads",
+        "part-number-marker", "prefix", "start-after", "upload-id-marker", "version-id-marker",
+        "versionId",
+    }
+)  # fmt: skip
+"""What a query may hold without a value, and still be about the resource itself."""
+
+_SIGNING = frozenset(
+    {
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Date",
+        "X-Amz-Expires",
+        "X-Amz-Security-Token",
+        "X-Amz-Signature",
+        "X-Amz-SignedHeaders",
+    }
+)
 
 Route: TypeAlias = tuple[str, str, str]
 """Method; `service`, `bucket` or `object`; subresource or nothing."""
@@ -61,12 +84,31 @@ def parse(request: Request) -> Call:
     bucket, _, key = request.target.removeprefix("/").partition("/")
     query = request.query
     return Call(
-        request=request,
+        request=_with_signed_headers(request, query),
         bucket=_unquote(bucket),
         key=_unquote(key),
         query=query,
-        subresource=next((name for name in SUBRESOURCES if name in query), ""),
+        subresource=next((name for name in SUBRESOURCES if name in query), "")
+        or _flag(request.query_string),
     )
+
+
+def _flag(query: str) -> str:
+    """A sub-resource that is younger than our list: it must not pass for the resource itself."""
+    words = (word for word in query.split("&") if word and "=" not in word)
+    return next((word for word in words if word not in _PARAMETERS), "")
+
+
+def _with_signed_headers(request: Request, query: Mapping[str, str]) -> Request:
+    """A presigned URL may carry in its query what other requests have in headers."""
+    if "X-Amz-Signature" not in query:
+        return request
+    moved = {
+        name.lower(): value
+        for name, value in query.items()
+        if name.lower().startswith("x-amz-") and name not in _SIGNING
+    }
+    return replace(request, headers={**moved, **request.headers}) if moved else request
 
 
 def check_presigned(query: Mapping[str, str], now: datetime) -> None:

@@ -10,7 +10,11 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-ALGORITHMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
+CRC = frozenset({"crc32", "crc32c", "crc64nvme"})
+"""Those that can be told of a whole from its parts."""
+ALGORITHMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256", "sha512", "md5")
+UNKNOWN = ("xxhash64", "xxhash3", "xxhash128")
+"""S3's further ones, for which Python has no function."""
 PREFIX = "x-amz-checksum-"
 
 _POLYNOMIALS = {

@@ -7,10 +7,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from sagemaker_byoc.local.storage.errors import S3Error, no_such_key, precondition_failed
-from sagemaker_byoc.local.storage.objects import Condition, ObjectInfo
+from sagemaker_byoc.local.storage.errors import (
+    S3Error,
+    invalid_argument,
+    no_such_key,
+    precondition_failed,
+)
+from sagemaker_byoc.local.storage.objects import ARCHIVED, Condition, ObjectInfo
 
 _RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})")
+_COPY_RANGE = re.compile(r"bytes=(\d{1,20})-(\d{1,20})")
 
 
 def check_read(headers: Mapping[str, str], info: ObjectInfo, prefix: str = "") -> bool:
@@ -28,6 +34,85 @@ def check_read(headers: Mapping[str, str], info: ObjectInfo, prefix: str = "") -
         return not _matches(match, info)
     since = _date(headers.get(f"{prefix}if-modified-since"))
     return since is None or info.modified > since
+
+
+def check_copy_source(headers: Mapping[str, str], info: ObjectInfo) -> None:
+    """Raises S3Error PreconditionFailed, InvalidObjectState."""
+    if not check_read(headers, info, "x-amz-copy-source-"):
+        raise precondition_failed("x-amz-copy-source-If-None-Match")
+    check_readable(info)
+
+
+def check_readable(info: ObjectInfo) -> None:
+    """Raises S3Error InvalidObjectState for what is archived and can't be restored here."""
+    if info.attributes.storage_class in ARCHIVED:
+        raise S3Error(
+            "InvalidObjectState",
+            "The operation is not valid for the object's storage class",
+            status=403,
+            StorageClass=info.attributes.storage_class,
+        )
+
+
+def delete_condition(
+    key: str, *, match: str | None, modified: str | None, size: str | None
+) -> Condition | None:
+    """Delete only what the client has seen; raises S3Error InvalidArgument."""
+    if match is None and modified is None and size is None:
+        return None
+    time = _date(modified) or _iso_date(modified)
+    if modified is not None and time is None:
+        raise invalid_argument("Invalid time", "LastModifiedTime", modified)
+    if size is not None and not size.isdecimal():
+        raise invalid_argument("Invalid size", "Size", size)
+
+    def check(current: ObjectInfo | None) -> None:
+        if current is None:
+            raise no_such_key(key)
+        if match is not None and not _matches(match, current):
+            raise precondition_failed("If-Match")
+        if time is not None and current.modified != time:
+            raise precondition_failed("x-amz-if-match-last-modified-time")
+        if size is not None and current.size != int(size):
+            raise precondition_failed("x-amz-if-match-size")
+
+    return check
+
+
+def check_initiated(headers: Mapping[str, str], begun: datetime) -> None:
+    """Raises S3Error PreconditionFailed unless the upload is the one that the client means."""
+    text = headers.get("x-amz-if-match-initiated-time")
+    if text is None:
+        return
+    if (_date(text) or _iso_date(text)) != begun.replace(microsecond=0):
+        raise precondition_failed("x-amz-if-match-initiated-time")
+
+
+def parse_copy_range(header: str | None, size: int) -> tuple[int, int]:
+    """Start and length of a part's source: stricter than a range of a read.
+
+    Raises S3Error InvalidArgument, InvalidRange.
+    """
+    if header is None:
+        return 0, size
+    found = _COPY_RANGE.fullmatch(header)
+    if found is None or int(found[1]) > int(found[2]):
+        raise invalid_argument(
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first"
+            " and last are the zero-based offsets of the first and last bytes to copy",
+            "x-amz-copy-source-range",
+            header,
+        )
+    start, last = int(found[1]), int(found[2])
+    if last >= size:
+        raise S3Error(
+            "InvalidRange",
+            f"Range specified is not valid for source object of size: {size}",
+            status=416,
+            RangeRequested=header,
+            ActualObjectSize=str(size),
+        )
+    return start, last - start + 1
 
 
 def write_condition(headers: Mapping[str, str], key: str) -> Condition | None:
@@ -86,6 +171,14 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 def _matches(header: str, info: ObjectInfo) -> bool:
     tags = {tag.strip().removeprefix("W/").strip('"') for tag in header.split(",")}
     return "*" in tags or info.etag in tags
+
+
+def _iso_date(text: str | None) -> datetime | None:
+    try:
+        date = datetime.fromisoformat(text or "").replace(microsecond=0)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _date(text: str | None) -> datetime | None:

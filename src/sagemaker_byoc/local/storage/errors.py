@@ -8,6 +8,9 @@ from sagemaker_byoc.local.wire.errors import AwsError
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
+_RESERVED_STARTS = ("xn--", "sthree-", "amzn-s3-demo-")
+_RESERVED_ENDS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+"""Of S3's own: access points, directory buckets, its documentation's examples."""
 MAX_KEY_BYTES = 1024
 
 
@@ -48,10 +51,27 @@ def precondition_failed(header: str) -> S3Error:
     )
 
 
+def invalid_argument(message: str, name: str, value: str) -> S3Error:
+    return S3Error(
+        "InvalidArgument", message or "Invalid Argument", ArgumentName=name, ArgumentValue=value
+    )
+
+
+def unsupported(name: str) -> S3Error:
+    return S3Error(
+        "NotImplemented",
+        f"This object store keeps nothing of what {name} asks for: leave it out",
+        status=501,
+        Header=name,
+    )
+
+
 def check_bucket_name(bucket: str) -> None:
     """The rules of general purpose buckets (S3 user guide, "bucket naming rules")."""
-    legal = _BUCKET.fullmatch(bucket) and ".." not in bucket and not _ADDRESS.fullmatch(bucket)
-    if not legal:
+    illegal = (
+        ".." in bucket or bucket.startswith(_RESERVED_STARTS) or bucket.endswith(_RESERVED_ENDS)
+    )
+    if illegal or not _BUCKET.fullmatch(bucket) or _ADDRESS.fullmatch(bucket):
         raise S3Error("InvalidBucketName", "The specified bucket is not valid.", BucketName=bucket)
 
 

@@ -17,6 +17,7 @@ import threading
 import time
 from pathlib import Path
 
+from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.local.storage.names import FOLDER_ASIDE, OBJECT_ASIDE, encode, join
 from sagemaker_byoc.local.storage.objects import Attributes
 
@@ -126,6 +127,11 @@ class Files:
         os.replace(data, target)
         if before is not None and before != mtime:
             _unlink(self._attributes_path(key, before))
+
+    def rewrite(self, key: str, status: os.stat_result, attributes: Attributes) -> None:
+        """Replace the attributes of what is there. The caller holds the lock."""
+        path = Path(self._attributes_path(key, status.st_mtime_ns))
+        write_atomically(path, attributes.to_json())
 
     def remove(self, key: str) -> None:
         """The caller holds the lock."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.storage.call import Call, Operation, Route
-from sagemaker_byoc.local.storage.errors import S3Error
+from sagemaker_byoc.local.storage.errors import S3Error, invalid_argument
 from sagemaker_byoc.local.storage.objects import ObjectInfo
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.threads import Threads
@@ -18,6 +19,8 @@ from sagemaker_byoc.local.storage.xml import document, element, text, timestamp
 from sagemaker_byoc.local.wire.http import Response
 
 MOST_KEYS = 1000
+_UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+"""What no parser of XML takes, not as a reference either."""
 
 
 @dataclass(slots=True)
@@ -79,10 +82,12 @@ class ListRequests:
         marker = call.query.get("marker", "")
         page, most, coded = self._page(call, marker)
         next_marker = page.last if page.truncated and call.query.get("delimiter") else None
+        prefix = call.query.get("prefix", "")
         return document(
             "ListBucketResult",
             element("Name", call.bucket),
-            element("Prefix", coded(call.query.get("prefix", ""))),
+            # botocore decodes every name of this version but the prefix itself.
+            element("Prefix", coded(prefix) if _UNREADABLE.search(prefix) else prefix),
             element("Marker", coded(marker)),
             element("NextMarker", coded(next_marker) if next_marker is not None else None),
             *_common(call, page, most, coded),
@@ -108,6 +113,13 @@ class ListRequests:
 
     def _versions(self, call: Call) -> Response:
         marker = call.query.get("key-marker", "")
+        version = call.query.get("version-id-marker", "")
+        if version and not marker:
+            raise invalid_argument(
+                "A version-id marker cannot be specified without a key marker.",
+                "version-id-marker",
+                version,
+            )
         page, most, coded = self._page(call, marker)
         following = page.last if page.truncated else None
         return document(
@@ -115,7 +127,7 @@ class ListRequests:
             element("Name", call.bucket),
             element("Prefix", coded(call.query.get("prefix", ""))),
             element("KeyMarker", coded(marker)),
-            element("VersionIdMarker", call.query.get("version-id-marker", "")),
+            element("VersionIdMarker", version),
             element("NextKeyMarker", None if following is None else coded(following)),
             element("NextVersionIdMarker", None if following is None else "null"),
             *_common(call, page, most, coded),
@@ -123,6 +135,9 @@ class ListRequests:
         )
 
     def _page(self, call: Call, after: str) -> tuple[Page, int, Callable[[str], str]]:
+        optional = call.headers.get("x-amz-optional-object-attributes", "RestoreStatus")
+        if optional != "RestoreStatus":  # of archives alone, which can't be restored here
+            raise invalid_argument("", "x-amz-optional-object-attributes", optional)
         most = _most(call.query.get("max-keys"))
         return list_page(self._store, call, after, most), most, coding(call)
 
@@ -135,10 +150,11 @@ class ListRequests:
             + "".join(element("ChecksumAlgorithm", name.upper()) for name in sums)
             + (element("ChecksumType", info.attributes.checksum_type) if sums else "")
             + f"<Size>{info.size}</Size>{self._owner if owner else ''}"
-            "<StorageClass>STANDARD</StorageClass></Contents>"
+            f"<StorageClass>{info.attributes.storage_class}</StorageClass></Contents>"
         )
 
     def _version(self, info: ObjectInfo, coded: Callable[[str], str]) -> str:
+        sums = info.attributes.checksums
         return element(
             "Version",
             [
@@ -147,8 +163,10 @@ class ListRequests:
                 element("IsLatest", content=True),
                 element("LastModified", timestamp(info.modified)),
                 element("ETag", f'"{info.etag}"'),
+                *(element("ChecksumAlgorithm", name.upper()) for name in sums),
+                element("ChecksumType", info.attributes.checksum_type if sums else None),
                 element("Size", info.size),
-                element("StorageClass", "STANDARD"),
+                element("StorageClass", info.attributes.storage_class),
                 self._owner,
             ],
         )

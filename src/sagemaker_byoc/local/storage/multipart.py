@@ -4,6 +4,7 @@
     ROOT/.uploads/BUCKET/ID/00001.json     a part: size, ETag, checksum, and where its bytes are
     ROOT/.uploads/BUCKET/ID/body           the bytes of all parts of equal size, each in its place
     ROOT/.uploads/BUCKET/ID/00007-a1b2     the bytes of a part that did not fit there
+    ROOT/.uploads/BUCKET/.completed/ID     what a completed upload was answered with
 
 Clients send parts of one size and a shorter last one. So the first part's size tells where each of
 them will lie in the whole, they are written there at once, and completing an upload is a rename
@@ -19,7 +20,8 @@ import os
 import shutil
 import threading
 import uuid
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +34,8 @@ from sagemaker_byoc.local.storage.partfiles import BODY, MIN_PART, Part, PartWri
 from sagemaker_byoc.local.storage.store import ObjectStore
 
 MAX_PARTS = 10_000
+MAX_RECEIPTS = 100
+"""Completed uploads of one bucket whose answer can be given again."""
 _COPY_CHUNK = 1 << 20
 
 
@@ -51,7 +55,19 @@ class Wanted:
 
     number: int
     etag: str
-    checksum: str | None = None
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """What the client says of the whole when it completes an upload."""
+
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    checksum_type: str | None = None
+    size: str | None = None
+
+
+_NOTHING = Promised()
 
 
 class Uploads:
@@ -113,10 +129,32 @@ class Uploads:
         name = f"{number:05}-{uuid.uuid4().hex[:8]}"
         return PartWriter(folder, number, name, 0, self._lock)
 
+    def completed(
+        self, bucket: str, key: str, upload_id: str, wanted: list[Wanted]
+    ) -> Attributes | None:
+        """The attributes that this very request was answered with before, if it was."""
+        self._store.files(bucket)
+        if not upload_id.isalnum():
+            return None
+        try:
+            receipt = json.loads((self._receipts(bucket) / upload_id).read_bytes())
+        except FileNotFoundError:
+            return None
+        if (receipt["key"], receipt["parts"]) != (key, _named(wanted)):
+            return None
+        return Attributes.from_json(json.dumps(receipt["attributes"]).encode())
+
     def complete(
-        self, bucket: str, upload: Upload, wanted: list[Wanted], condition: Condition | None
+        self,
+        bucket: str,
+        upload: Upload,
+        wanted: list[Wanted],
+        condition: Condition | None,
+        promised: Promised = _NOTHING,
     ) -> ObjectInfo:
-        """Raises S3Error InvalidPart, InvalidPartOrder, EntityTooSmall, and `condition`'s."""
+        """Raises S3Error InvalidPart, InvalidPartOrder, EntityTooSmall, BadDigest, InvalidRequest,
+        and `condition`'s."""
+        _check_promised(upload, promised)
         parts = _chosen(upload, wanted, self.parts(bucket, upload))
         folder = self._folder(bucket, upload.id)
         md5 = hashlib.md5(
@@ -127,7 +165,12 @@ class Uploads:
             etag=f"{md5.hexdigest()}-{len(parts)}",
             checksums=_checksums(upload, parts),
             parts=tuple(part.size for part in parts),
+            part_checksums=tuple(part.checksum for part in parts) if upload.algorithm else (),
         )
+        _check_size(promised, sum(attributes.parts))
+        if upload.algorithm:
+            _check_sums(promised.checksums, attributes.checksums)
+            _check_complete(upload, wanted)
         with self._store.open_writer(bucket, upload.key) as writer:
             writer.attributes = attributes
             total = sum(part.size for part in parts)
@@ -140,12 +183,34 @@ class Uploads:
             if whole is None or not writer.take(whole):
                 for part in parts:
                     _copy(folder, part, writer.file)
+            if not upload.algorithm:
+                _check_sums(promised.checksums, _computed(promised.checksums, writer.file))
             info = writer.commit(condition)
+        self._keep_receipt(bucket, upload, wanted, info.attributes)
         self._drop(bucket, upload.id)
         return info
 
     def abort(self, bucket: str, upload: Upload) -> None:
         self._drop(bucket, upload.id)
+
+    def _keep_receipt(
+        self, bucket: str, upload: Upload, wanted: list[Wanted], attributes: Attributes
+    ) -> None:
+        """For a client whose answer was lost, and which asks again; the last few are kept."""
+        receipt = {
+            "key": upload.key,
+            "parts": _named(wanted),
+            "attributes": json.loads(attributes.to_json()),
+        }
+        folder = self._receipts(bucket)
+        write_atomically(folder / upload.id, json.dumps(receipt).encode())
+        with self._lock:
+            kept = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+            for path in kept[:-MAX_RECEIPTS]:
+                path.unlink(missing_ok=True)
+
+    def _receipts(self, bucket: str) -> Path:
+        return self._store.uploads / bucket / ".completed"
 
     def _drop(self, bucket: str, upload_id: str) -> None:
         with self._lock:
@@ -188,7 +253,8 @@ def _chosen(upload: Upload, wanted: list[Wanted], parts: dict[int, Part]) -> lis
     chosen = []
     for want in wanted:
         part = parts.get(want.number)
-        differs = part is not None and want.checksum not in {None, part.checksum}
+        stated = _stated(upload, want)
+        differs = part is not None and stated not in {None, part.checksum}
         if part is None or part.etag != want.etag.strip('"') or differs:
             raise S3Error(
                 "InvalidPart",
@@ -210,6 +276,82 @@ def _chosen(upload: Upload, wanted: list[Wanted], parts: dict[int, Part]) -> lis
                 ETag=part.etag,
             )
     return chosen
+
+
+def _named(wanted: list[Wanted]) -> list[list[object]]:
+    return [[want.number, want.etag.strip('"')] for want in wanted]
+
+
+def other_algorithm(expected: str, actual: str) -> S3Error:
+    return S3Error(
+        "InvalidRequest",
+        f"Checksum Type mismatch occurred, expected checksum Type: {expected},"
+        f" actual checksum Type: {actual}",
+    )
+
+
+def _stated(upload: Upload, want: Wanted) -> str | None:
+    """The checksum that the client has of a part; raises S3Error InvalidRequest."""
+    for name in want.checksums:
+        if upload.algorithm and name != upload.algorithm:
+            raise other_algorithm(upload.algorithm, name)
+    return want.checksums.get(upload.algorithm)
+
+
+def _check_complete(upload: Upload, wanted: list[Wanted]) -> None:
+    """Raises S3Error InvalidRequest for a composite checksum without those of its parts."""
+    if upload.attributes.checksum_type != "COMPOSITE":
+        return
+    for want in wanted:
+        if upload.algorithm not in want.checksums:
+            raise S3Error(
+                "InvalidRequest",
+                f"The upload was created using a {upload.algorithm} checksum. The complete request"
+                f" must include the checksum for each part. It was missing for part {want.number}"
+                " in the request.",
+            )
+
+
+def _check_promised(upload: Upload, promised: Promised) -> None:
+    for name in promised.checksums:
+        if upload.algorithm and name != upload.algorithm:
+            raise other_algorithm(upload.algorithm, name)
+    kind = upload.attributes.checksum_type
+    if promised.checksum_type not in {None, kind}:
+        raise S3Error(
+            "InvalidRequest",
+            f"The upload was created using the {kind} checksum mode. The complete request must use"
+            " the same checksum mode.",
+        )
+
+
+def _check_size(promised: Promised, size: int) -> None:
+    if promised.size is not None and promised.size != str(size):
+        raise S3Error(
+            "InvalidRequest",
+            "The provided 'x-amz-mp-object-size' header does not match what was computed:"
+            f" {promised.size}, computed {size}",
+        )
+
+
+def _check_sums(promised: Mapping[str, str], actual: Mapping[str, str]) -> None:
+    for name, value in promised.items():
+        if actual[name] != value:
+            raise S3Error(
+                "BadDigest",
+                f"The {name} you specified did not match the calculated checksum.",
+            )
+
+
+def _computed(names: Iterable[str], file: int) -> dict[str, str]:
+    """Checksums over the bytes of an open file."""
+    running = {name: checksums.start(name) for name in names}
+    position = 0
+    while running and (data := os.pread(file, _COPY_CHUNK, position)):
+        position += len(data)
+        for checksum in running.values():
+            checksum.update(data)
+    return {name: checksums.encode(checksum.digest()) for name, checksum in running.items()}
 
 
 def _checksums(upload: Upload, parts: list[Part]) -> dict[str, str]:

@@ -13,12 +13,17 @@ from typing import Any, TypeAlias
 
 BINARY = "binary/octet-stream"
 """S3's content type where a client gives none."""
+STORAGE_CLASS = "x-amz-storage-class"
+"""The header, kept unless it is STANDARD."""
+ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""Storage classes whose objects must be restored before they are read, which we can't."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
     name: str
     created: datetime
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,13 @@ class Attributes:
     checksum_type: str = "FULL_OBJECT"
     parts: tuple[int, ...] = ()
     """Sizes of the parts that it was uploaded in."""
+    part_checksums: tuple[str, ...] = ()
+    """Of the same parts, if the upload had an algorithm."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def storage_class(self) -> str:
+        return self.headers.get(STORAGE_CLASS, "STANDARD")
 
     def to_json(self) -> bytes:
         document: dict[str, Any] = {
@@ -51,13 +63,18 @@ class Attributes:
             document["checksum_type"] = self.checksum_type
         if self.parts:
             document["parts"] = list(self.parts)
+        if self.part_checksums:
+            document["part_checksums"] = list(self.part_checksums)
+        if self.tags:
+            document["tags"] = dict(self.tags)
         return json.dumps(document).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes) -> Attributes:
         """Raises ValueError or TypeError for what `to_json` did not write."""
         document = json.loads(data)
-        document["parts"] = tuple(document.get("parts", ()))
+        for name in ("parts", "part_checksums"):
+            document[name] = tuple(document.get(name, ()))
         return cls(**document)
 
     @classmethod

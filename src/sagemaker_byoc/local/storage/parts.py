@@ -5,20 +5,33 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.storage import checksums
+from sagemaker_byoc.local.storage import checksums, described
 from sagemaker_byoc.local.storage.call import Call, Operation, Route
-from sagemaker_byoc.local.storage.conditions import check_read, parse_range, write_condition
-from sagemaker_byoc.local.storage.errors import S3Error, precondition_failed
+from sagemaker_byoc.local.storage.conditions import (
+    check_copy_source,
+    check_initiated,
+    parse_copy_range,
+    write_condition,
+)
+from sagemaker_byoc.local.storage.errors import S3Error, unsupported
 from sagemaker_byoc.local.storage.listing import coding
-from sagemaker_byoc.local.storage.multipart import MAX_PARTS, Upload, Uploads, Wanted
+from sagemaker_byoc.local.storage.multipart import (
+    MAX_PARTS,
+    Promised,
+    Upload,
+    Uploads,
+    Wanted,
+    other_algorithm,
+)
+from sagemaker_byoc.local.storage.objects import Attributes, Condition
 from sagemaker_byoc.local.storage.partfiles import Part, PartWriter
 from sagemaker_byoc.local.storage.receiving import MAX_PUT, Incoming, receive
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.threads import Threads
 from sagemaker_byoc.local.storage.writing import (
+    check_source_owner,
     checksum_elements,
     copy_source,
-    sent_attributes,
     wanted_algorithm,
 )
 from sagemaker_byoc.local.storage.xml import Node, document, element, malformed, parse, timestamp
@@ -32,6 +45,7 @@ _COPY_CHUNK = 1 << 20
 class PartRequests:
     def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
         self._store = store
+        self._account = account
         self._uploads = Uploads(store)
         owner = element("ID", account.id)
         self._owners = [element("Initiator", [owner]), element("Owner", [owner])]
@@ -52,14 +66,9 @@ class PartRequests:
         algorithm = wanted_algorithm(call.headers)
         default = "FULL_OBJECT" if algorithm in {"", "crc64nvme"} else "COMPOSITE"
         kind = call.headers.get("x-amz-checksum-type", default)
-        whole = kind == "FULL_OBJECT"
-        unfit = algorithm.startswith("sha") if whole else algorithm == "crc64nvme"
-        if kind not in {"FULL_OBJECT", "COMPOSITE"} or unfit:
-            raise S3Error(
-                "InvalidRequest",
-                f"The {kind} checksum type cannot be used with the {algorithm} checksum algorithm.",
-            )
-        attributes = replace(sent_attributes(call.headers), checksum_type=kind)
+        described.check_checksum_type(algorithm, kind)
+        sent = described.sent_attributes(call.headers, self._account)
+        attributes = replace(sent, checksum_type=kind)
         upload = await self._threads.run(
             self._uploads.create, call.bucket, call.key, attributes, algorithm
         )
@@ -69,6 +78,7 @@ class PartRequests:
             element("Key", call.key),
             element("UploadId", upload.id),
         )
+        response.headers |= described.encryption_headers(attributes)
         if algorithm:
             response.headers["x-amz-checksum-algorithm"] = algorithm.upper()
             response.headers["x-amz-checksum-type"] = kind
@@ -77,6 +87,7 @@ class PartRequests:
     async def put(self, call: Call) -> Response:
         number = _number(call)
         upload = await self._threads.run(self._get, call)
+        _check_part_algorithm(call, upload)
         writers: list[PartWriter] = []
 
         def open_sink(size: int) -> PartWriter:
@@ -97,44 +108,67 @@ class PartRequests:
 
         part = await self._threads.run(finish)
         sums = {checksums.PREFIX + name: value for name, value in incoming.checksums.items()}
-        return Response(headers={"ETag": f'"{part.etag}"', **sums})
+        encryption = described.encryption_headers(upload.attributes)
+        return Response(headers={"ETag": f'"{part.etag}"', **sums, **encryption})
 
     async def copy(self, call: Call) -> Response:
         number = _number(call)
         upload = await self._threads.run(self._get, call)
         part = await self._threads.run(self._copy, call, upload, number)
-        return document(
+        response = document(
             "CopyPartResult",
             element("LastModified", timestamp(part.time)),
             element("ETag", f'"{part.etag}"'),
             *_part_checksum(upload, part),
         )
+        response.headers |= described.encryption_headers(upload.attributes)
+        return response
 
     async def complete(self, call: Call) -> Response:
         condition = write_condition(call.headers, call.key)
         body = await call.request.body.read(_MAX_XML)
-        nodes = parse(body, "CompleteMultipartUpload").all("Part")
+        nodes = parse(body, "CompleteMultipartUpload").only("Part").all("Part")
         if not 0 < len(nodes) <= MAX_PARTS:
             raise malformed()
-        upload = await self._threads.run(self._get, call)
-        wanted = [_wanted(node, upload) for node in nodes]
-        info = await self._threads.run(
-            self._uploads.complete, call.bucket, upload, wanted, condition
-        )
+        wanted = [_wanted(node) for node in nodes]
+        attributes = await self._threads.run(self._complete, call, wanted, condition)
         host = call.headers.get("host", "")
-        return document(
+        response = document(
             "CompleteMultipartUploadResult",
             element("Location", f"http://{host}/{call.bucket}/{call.key}"),
             element("Bucket", call.bucket),
             element("Key", call.key),
-            element("ETag", f'"{info.etag}"'),
-            *checksum_elements(info.attributes.checksums),
-            element("ChecksumType", info.attributes.checksum_type) if upload.algorithm else "",
+            element("ETag", f'"{attributes.etag}"'),
+            *checksum_elements(attributes.checksums),
+            element("ChecksumType", attributes.checksum_type if attributes.checksums else None),
         )
+        response.headers |= described.encryption_headers(attributes)
+        return response
+
+    def _complete(
+        self, call: Call, wanted: list[Wanted], condition: Condition | None
+    ) -> Attributes:
+        upload_id = call.query["uploadId"]
+        before = self._uploads.completed(call.bucket, call.key, upload_id, wanted)
+        if before is not None:
+            return before
+        upload = self._get(call)
+        promised = Promised(
+            checksums={
+                name: call.headers[checksums.PREFIX + name]
+                for name in checksums.ALGORITHMS
+                if checksums.PREFIX + name in call.headers
+            },
+            checksum_type=call.headers.get("x-amz-checksum-type"),
+            size=call.headers.get("x-amz-mp-object-size"),
+        )
+        return self._uploads.complete(call.bucket, upload, wanted, condition, promised).attributes
 
     async def abort(self, call: Call) -> Response:
         def drop() -> None:
-            self._uploads.abort(call.bucket, self._get(call))
+            upload = self._get(call)
+            check_initiated(call.headers, upload.begun)
+            self._uploads.abort(call.bucket, upload)
 
         await self._threads.run(drop)
         return Response(status=204)
@@ -157,7 +191,7 @@ class PartRequests:
             element("MaxParts", most),
             element("IsTruncated", content=truncated),
             *self._owners,
-            element("StorageClass", "STANDARD"),
+            element("StorageClass", upload.attributes.storage_class),
             element("ChecksumAlgorithm", upload.algorithm.upper() or None),
             element("ChecksumType", upload.attributes.checksum_type if upload.algorithm else None),
             *(element("Part", _part(upload, part)) for part in page),
@@ -169,23 +203,29 @@ class PartRequests:
         last_id = call.query.get("upload-id-marker", "")
         most = _count(call, "max-uploads", _MOST_LISTED)
         coded = coding(call)
+        delimiter = call.query.get("delimiter", "")
         listed = [upload for upload in uploads if upload.key.startswith(prefix)]
         if marker:
             listed = _behind(listed, marker, last_id)
-        page = listed[:most]
-        truncated = len(listed) > most
+        page, common, truncated = _page(listed, prefix, delimiter, most)
         return document(
             "ListMultipartUploadsResult",
             element("Bucket", call.bucket),
             element("KeyMarker", coded(marker)),
             element("UploadIdMarker", last_id),
+            element("Delimiter", coded(delimiter) if delimiter else None),
             element("NextKeyMarker", coded(page[-1].key) if truncated and page else None),
             element("NextUploadIdMarker", page[-1].id if truncated and page else None),
             element("Prefix", coded(prefix)),
             element("EncodingType", call.query.get("encoding-type")),
             element("MaxUploads", most),
             element("IsTruncated", content=truncated),
-            *(element("Upload", self._upload(upload, coded(upload.key))) for upload in page),
+            *(
+                element("Upload", self._upload(upload, coded(upload.key)))
+                for upload in page
+                if not _common(upload.key, prefix, delimiter)
+            ),
+            *(element("CommonPrefixes", [element("Prefix", coded(name))]) for name in common),
         )
 
     def _get(self, call: Call) -> Upload:
@@ -196,20 +236,20 @@ class PartRequests:
             element("Key", key),
             element("UploadId", upload.id),
             *self._owners,
-            element("StorageClass", "STANDARD"),
+            element("StorageClass", upload.attributes.storage_class),
             element("Initiated", timestamp(upload.begun)),
             element("ChecksumAlgorithm", upload.algorithm.upper() or None),
+            element("ChecksumType", upload.attributes.checksum_type if upload.algorithm else None),
         ]
 
     def _copy(self, call: Call, upload: Upload, number: int) -> Part:
+        check_source_owner(call.headers, self._account)
         bucket, key = copy_source(call.headers)
         file, source = self._store.open(bucket, key)
         with open(file, "rb", buffering=0) as data:
-            if not check_read(call.headers, source.info, "x-amz-copy-source-"):
-                raise precondition_failed("x-amz-copy-source-If-None-Match")
-            whole = (0, source.info.size)
+            check_copy_source(call.headers, source.info)
             asked = call.headers.get("x-amz-copy-source-range")
-            start, length = parse_range(asked, source.info.size) or whole
+            start, length = parse_copy_range(asked, source.info.size)
             if length > MAX_PUT:
                 raise S3Error("InvalidRequest", f"A part's source is at most {MAX_PUT} bytes")
             running = checksums.start(upload.algorithm) if upload.algorithm else None
@@ -223,6 +263,29 @@ class PartRequests:
                 return writer.commit(checksums.encode(running.digest()) if running else "")
             finally:
                 writer.abort()
+
+
+def _common(key: str, prefix: str, delimiter: str) -> str:
+    end = key.find(delimiter, len(prefix)) if delimiter else -1
+    return key[: end + len(delimiter)] if end >= 0 else ""
+
+
+def _page(
+    uploads: list[Upload], prefix: str, delimiter: str, most: int
+) -> tuple[list[Upload], list[str], bool]:
+    """The uploads that one answer covers, their common prefixes, and whether there are more."""
+    page: list[Upload] = []
+    common: list[str] = []
+    count = 0
+    for upload in uploads:
+        name = _common(upload.key, prefix, delimiter)
+        if not name or name not in common:
+            if count == most:
+                return page, common, True
+            count += 1
+            common += [name] if name else []
+        page.append(upload)
+    return page, common, False
 
 
 def _behind(uploads: list[Upload], key: str, upload_id: str) -> list[Upload]:
@@ -253,13 +316,29 @@ def _count(call: Call, name: str, default: int) -> int:
     return int(text) if default == 0 else min(int(text), default)
 
 
-def _wanted(node: Node, upload: Upload) -> Wanted:
-    values = node.items()
+def _check_part_algorithm(call: Call, upload: Upload) -> None:
+    """Raises S3Error InvalidRequest."""
+    stated = {name for name in checksums.ALGORITHMS if checksums.PREFIX + name in call.headers}
+    trailer = call.headers.get("x-amz-trailer", "").lower()
+    if trailer.startswith(checksums.PREFIX):
+        stated.add(trailer.removeprefix(checksums.PREFIX))
+    for name in stated:
+        if upload.algorithm and name != upload.algorithm:
+            raise other_algorithm(upload.algorithm, name)
+
+
+def _wanted(node: Node) -> Wanted:
+    names = {f"Checksum{name.upper()}": name for name in checksums.ALGORITHMS}
+    unknown = {f"Checksum{name.upper()}" for name in checksums.UNKNOWN}
+    values = node.only("PartNumber", "ETag", *names, *unknown).items()
+    for name in unknown & values.keys():
+        raise unsupported(name)
     try:
         number, etag = int(values["PartNumber"]), values["ETag"]
     except (KeyError, ValueError):
         raise malformed() from None
-    return Wanted(number, etag.strip(), values.get(f"Checksum{upload.algorithm.upper()}"))
+    sums = {names[name]: value for name, value in values.items() if name in names}
+    return Wanted(number, etag.strip(), sums)
 
 
 def _part(upload: Upload, part: Part) -> list[str]:

@@ -9,19 +9,21 @@ from concurrent.futures import Executor
 from datetime import datetime
 from email.utils import format_datetime
 
-from sagemaker_byoc.local.storage import checksums
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.storage import checksums, described, tagging
 from sagemaker_byoc.local.storage.call import Call, Operation, Route
-from sagemaker_byoc.local.storage.conditions import check_read, parse_range
-from sagemaker_byoc.local.storage.errors import S3Error
-from sagemaker_byoc.local.storage.objects import ObjectInfo
+from sagemaker_byoc.local.storage.conditions import check_read, check_readable, parse_range
+from sagemaker_byoc.local.storage.errors import S3Error, invalid_argument
+from sagemaker_byoc.local.storage.objects import Attributes, ObjectInfo
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.threads import Threads
-from sagemaker_byoc.local.storage.xml import document, element
+from sagemaker_byoc.local.storage.xml import acl_document, document, element
 from sagemaker_byoc.local.wire.http import Response
 
 _SMALL = 256 << 10
 """Up to this many bytes are read at once, with the attributes."""
 _CHUNK = 1 << 20
+_MOST_PARTS = 1000
 _OVERRIDES = (
     "content-type",
     "content-language",
@@ -33,8 +35,9 @@ _OVERRIDES = (
 
 
 class ReadRequests:
-    def __init__(self, store: ObjectStore, threads: Threads) -> None:
+    def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
         self._store = store
+        self._account = account
         self._threads = threads
 
     def routes(self) -> dict[Route, Operation]:
@@ -43,6 +46,7 @@ class ReadRequests:
             ("HEAD", "object", ""): self.head,
             ("GET", "object", "attributes"): self.attributes,
             ("GET", "object", "tagging"): self.tagging,
+            ("GET", "object", "acl"): self.acl,
         }
 
     async def get(self, call: Call) -> Response:
@@ -54,18 +58,23 @@ class ReadRequests:
     async def attributes(self, call: Call) -> Response:
         stored = await self._threads.run(self._store.get, call.bucket, call.key)
         info = stored.info
-        wanted = {
+        wanted = [
             name.strip() for name in call.headers.get("x-amz-object-attributes", "").split(",")
-        }
+        ]
         sums = [_checksum_element(*item) for item in info.attributes.checksums.items()]
-        parts = [element("PartsCount", len(info.attributes.parts))]
+        sums += [element("ChecksumType", info.attributes.checksum_type)]
+        parts = _parts_page(call, info.attributes)
         elements = {
             "ETag": element("ETag", info.etag),
-            "Checksum": element("Checksum", sums) if sums else "",
+            "Checksum": element("Checksum", sums) if info.attributes.checksums else "",
             "ObjectParts": element("ObjectParts", parts) if info.attributes.parts else "",
-            "StorageClass": element("StorageClass", "STANDARD"),
+            "StorageClass": element("StorageClass", info.attributes.storage_class),
             "ObjectSize": element("ObjectSize", info.size),
         }
+        if not set(wanted) <= set(elements):
+            raise invalid_argument(
+                "Invalid attribute name specified.", "x-amz-object-attributes", ",".join(wanted)
+            )
         response = document(
             "GetObjectAttributesResponse",
             *(text for name, text in elements.items() if name in wanted),
@@ -74,8 +83,12 @@ class ReadRequests:
         return response
 
     async def tagging(self, call: Call) -> Response:
+        stored = await self._threads.run(self._store.get, call.bucket, call.key)
+        return document("Tagging", tagging.tag_set(stored.info.attributes.tags))
+
+    async def acl(self, call: Call) -> Response:
         await self._threads.run(self._store.get, call.bucket, call.key)
-        return document("Tagging", element("TagSet", []))
+        return acl_document(self._account)
 
     def _look(self, call: Call) -> Response:
         info = self._store.get(call.bucket, call.key).info
@@ -88,6 +101,8 @@ class ReadRequests:
         file, stored = self._store.open(call.bucket, call.key)
         try:
             response, (start, length) = _answer(call, stored.info)
+            if response.status < 300:
+                check_readable(stored.info)
             if response.status >= 300:
                 os.close(file)
             elif length <= _SMALL:
@@ -165,13 +180,12 @@ def checksum_headers(attributes: Mapping[str, str], kind: str) -> dict[str, str]
 
 def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
     """Status and headers, and start and length of what is asked for."""
+    _check_no_encryption(call)
     headers = {"ETag": f'"{info.etag}"', "Last-Modified": http_date(info.modified)}
     if not check_read(call.headers, info):
         return Response(status=304, headers=headers), (0, 0)
     attributes = info.attributes
-    headers |= attributes.headers
-    headers |= {f"x-amz-meta-{name}": value for name, value in attributes.metadata.items()}
-    headers |= {"content-type": attributes.content_type, "Accept-Ranges": "bytes"}
+    headers |= described.shown(attributes)
     for name in _OVERRIDES:
         if value := call.query.get(f"response-{name}"):
             headers[name] = value
@@ -181,10 +195,68 @@ def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
     if span is not None:
         start, length = span
         headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{info.size}"
+        headers |= checksum_headers(_part_sums(call, attributes), attributes.checksum_type)
         return Response(status=206, headers=headers), span
-    if call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
+    if _wants_checksums(call):
         headers |= checksum_headers(attributes.checksums, attributes.checksum_type)
     return Response(headers=headers), (0, info.size)
+
+
+def _check_no_encryption(call: Call) -> None:
+    """S3 decrypts without being told, and refuses to be. Raises S3Error InvalidArgument."""
+    for name in (described.SSE, described.KMS_KEY):
+        if name in call.headers:
+            raise invalid_argument(
+                f"{described.SSE} header is not supported for this operation.",
+                name,
+                call.headers[name],
+            )
+
+
+def _wants_checksums(call: Call) -> bool:
+    return call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
+
+
+def _part_sums(call: Call, attributes: Attributes) -> dict[str, str]:
+    """The checksum of the part that was asked for; of any other range nothing is known."""
+    number = call.query.get("partNumber")
+    if number is None or not attributes.part_checksums or not _wants_checksums(call):
+        return {}
+    return {name: attributes.part_checksums[int(number) - 1] for name in attributes.checksums}
+
+
+def _parts_page(call: Call, attributes: Attributes) -> list[str]:
+    after = _count(call, "x-amz-part-number-marker", 0)
+    most = min(_count(call, "x-amz-max-parts", _MOST_PARTS), _MOST_PARTS)
+    sums = attributes.part_checksums or ("",) * len(attributes.parts)
+    algorithm = next(iter(attributes.checksums), "")
+    entries = [
+        element(
+            "Part",
+            [
+                element("PartNumber", number),
+                element("Size", size),
+                _checksum_element(algorithm, value) if value else "",
+            ],
+        )
+        for number, (size, value) in enumerate(zip(attributes.parts, sums, strict=True), 1)
+    ]
+    page = entries[after : after + most]
+    return [
+        element("PartsCount", len(entries)),
+        element("PartNumberMarker", after),
+        element("NextPartNumberMarker", after + len(page)),
+        element("MaxParts", most),
+        element("IsTruncated", content=after + len(page) < len(entries)),
+        *page,
+    ]
+
+
+def _count(call: Call, name: str, default: int) -> int:
+    text = call.headers.get(name, str(default))
+    if not text.isdecimal() or len(text) > 9:
+        raise invalid_argument("Provided value not an integer or within range", name, text)
+    return int(text)
 
 
 def _span(call: Call, info: ObjectInfo) -> tuple[int, int] | None:
@@ -209,4 +281,4 @@ def _span(call: Call, info: ObjectInfo) -> tuple[int, int] | None:
 
 
 def _checksum_element(algorithm: str, value: str) -> str:
-    return element(f"Checksum{algorithm.upper()}", value.partition("-")[0])
+    return element(f"Checksum{algorithm.upper()}", value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from sagemaker_byoc.local.storage import checksums
@@ -30,19 +30,26 @@ class Sink(Protocol):
 
 class Incoming:
     """`open_sink` is called in the thread of the first write. `also` are algorithms that are wanted
-    whether the client sends their checksums or not."""
+    whether the client sends their checksums or not. A body that is not `sized` has no length of
+    its own: the file of a form."""
 
     def __init__(
-        self, request: Request, open_sink: Callable[[int], Sink], also: Iterable[str] = ()
+        self,
+        request: Request,
+        open_sink: Callable[[int], Sink],
+        also: Iterable[str] = (),
+        *,
+        sized: bool = True,
     ) -> None:
         headers = request.headers
         self._open_sink = open_sink
         self._sink: Sink | None = None
         sha256 = headers.get("x-amz-content-sha256", "")
         encodings = headers.get("content-encoding", "")
-        chunked = sha256.startswith("STREAMING-") or "aws-chunked" in encodings
+        announced = "x-amz-decoded-content-length" in headers
+        chunked = sha256.startswith("STREAMING-") or ("aws-chunked" in encodings and announced)
         self._decoder = ChunkedDecoder() if chunked else None
-        self.length = _length(request, chunked=chunked)
+        self.length = _length(request, chunked=chunked) if sized else None
         self._md5 = _digest(headers.get("content-md5"), 16)
         self._stated = {
             name: headers[checksums.PREFIX + name]
@@ -50,6 +57,7 @@ class Incoming:
             if checksums.PREFIX + name in headers
         }
         trailers = headers.get("x-amz-trailer", "").lower()
+        _check_algorithm(headers, self._stated, trailers)
         names = {name for name in checksums.ALGORITHMS if trailers == checksums.PREFIX + name}
         self._running = {
             name: checksums.start(name) for name in sorted(names | {*self._stated, *also})
@@ -59,7 +67,7 @@ class Incoming:
     @property
     def sink(self) -> Sink:
         if self._sink is None:
-            self._sink = self._open_sink(self.length)
+            self._sink = self._open_sink(self.length or 0)
         return self._sink
 
     def feed(self, batch: list[bytes]) -> None:
@@ -78,7 +86,7 @@ class Incoming:
             for name, value in self._decoder.trailers.items():
                 if name.startswith(checksums.PREFIX):
                     self._stated[name.removeprefix(checksums.PREFIX)] = value
-        if sink.size != self.length:
+        if self.length is not None and sink.size != self.length:
             raise S3Error(
                 "IncompleteBody",
                 "You did not provide the number of bytes specified by the Content-Length HTTP"
@@ -126,16 +134,36 @@ async def receive(request: Request, incoming: Incoming, threads: Threads) -> lis
         raise
 
 
+def _check_algorithm(headers: Mapping[str, str], stated: Mapping[str, str], trailers: str) -> None:
+    """Raises S3Error InvalidRequest."""
+    if len(stated) > 1:
+        raise S3Error(
+            "InvalidRequest",
+            "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
+        )
+    name = headers.get("x-amz-sdk-checksum-algorithm", "").lower()
+    sent = {*stated, trailers.removeprefix(checksums.PREFIX)}
+    if name and "content-md5" not in headers and name not in sent:
+        raise S3Error(
+            "InvalidRequest",
+            "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or"
+            " x-amz-trailer headers were found.",
+        )
+
+
 def _length(request: Request, *, chunked: bool) -> int:
     name = "x-amz-decoded-content-length" if chunked else "content-length"
     text = request.headers.get(name, "")
     if not text.isascii() or not text.isdigit():
-        if not chunked and "transfer-encoding" not in request.headers:
-            return 0  # no body
+        if not chunked and "transfer-encoding" in request.headers:
+            raise S3Error(
+                "NotImplemented",
+                "A header you provided implies functionality that is not implemented",
+                status=501,
+                Header="Transfer-Encoding",
+            )
         raise S3Error(
-            "MissingContentLength",
-            f"You must provide the {name} HTTP header.",
-            status=411,
+            "MissingContentLength", f"You must provide the {name} HTTP header.", status=411
         )
     length = int(text)
     if length > MAX_PUT:

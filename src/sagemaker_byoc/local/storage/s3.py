@@ -9,9 +9,11 @@ from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.storage.buckets import BucketRequests
 from sagemaker_byoc.local.storage.call import Call, Operation, Route, check_presigned, parse
 from sagemaker_byoc.local.storage.errors import S3Error, check_key
+from sagemaker_byoc.local.storage.forms import FormRequests, SecretOf
 from sagemaker_byoc.local.storage.listing import ListRequests
 from sagemaker_byoc.local.storage.parts import PartRequests
 from sagemaker_byoc.local.storage.reading import ReadRequests
+from sagemaker_byoc.local.storage.refusals import check_headers
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.threads import Threads
 from sagemaker_byoc.local.storage.writing import WriteRequests, check_version
@@ -23,9 +25,12 @@ LOG = logging.getLogger(__name__)
 
 
 class S3:
-    """A Handler. Signatures are not verified; URLs that have expired are refused."""
+    """A Handler of requests that are authenticated, but for forms: they carry a policy of their
+    own, whose signature is checked if `secret_of` finds the secrets of access keys."""
 
-    def __init__(self, store: ObjectStore, account: Account) -> None:
+    def __init__(
+        self, store: ObjectStore, account: Account, secret_of: SecretOf | None = None
+    ) -> None:
         self._store = store
         self._account = account
         self._threads = Threads()
@@ -33,8 +38,9 @@ class S3:
         self._routes: dict[Route, Operation] = {
             **buckets.routes(),
             **ListRequests(store, account, self._threads).routes(),
-            **ReadRequests(store, self._threads).routes(),
-            **WriteRequests(store, self._threads).routes(),
+            **ReadRequests(store, account, self._threads).routes(),
+            **WriteRequests(store, account, self._threads).routes(),
+            **FormRequests(store, account, self._threads, secret_of).routes(),
             **PartRequests(store, account, self._threads).routes(),
         }
 
@@ -71,6 +77,7 @@ class S3:
     async def _answer(self, call: Call) -> Response:
         check_presigned(call.query, datetime.now(UTC))
         check_version(call.query)
+        check_headers(call.headers)
         if call.key:
             check_key(call.key)
         owner = call.headers.get("x-amz-expected-bucket-owner", self._account.id)

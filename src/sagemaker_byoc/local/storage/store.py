@@ -17,6 +17,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,12 +81,18 @@ class ObjectStore:
             for entry in os.scandir(self._root)
             if entry.is_dir() and not entry.name.startswith(".")
         )
-        return [Bucket(name, self._created(name)) for name in names]
+        return [self._bucket(name) for name in names]
 
     def has_bucket(self, bucket: str) -> bool:
         return _is_name(bucket) and (self._root / bucket).is_dir()
 
-    def create_bucket(self, bucket: str) -> None:
+    def bucket(self, bucket: str) -> Bucket:
+        """Raises S3Error NoSuchBucket."""
+        if not self.has_bucket(bucket):
+            raise no_such_bucket(bucket)
+        return self._bucket(bucket)
+
+    def create_bucket(self, bucket: str, tags: Mapping[str, str] | None = None) -> None:
         """Raises S3Error InvalidBucketName, BucketAlreadyOwnedByYou."""
         check_bucket_name(bucket)
         with self._lock:
@@ -97,9 +104,13 @@ class ObjectStore:
                     status=409,
                     BucketName=bucket,
                 )
-            created = json.dumps({"created": datetime.now(UTC).isoformat()}).encode()
-            write_atomically(self._attributes / bucket / _CREATED, created)
+            self._write_bucket(Bucket(bucket, datetime.now(UTC), tags or {}))
             (self._root / bucket).mkdir()
+
+    def tag_bucket(self, bucket: str, tags: Mapping[str, str]) -> None:
+        """Replace all of its tags; raises S3Error NoSuchBucket."""
+        with self._lock:
+            self._write_bucket(replace(self.bucket(bucket), tags=tags))
 
     def delete_bucket(self, bucket: str) -> None:
         """Raises S3Error NoSuchBucket, BucketNotEmpty. Uploads that have begun go with it."""
@@ -219,6 +230,17 @@ class ObjectStore:
                 condition(self._current(files, key))
             files.remove(key)
 
+    def tag(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
+        """Replace all tags of an object; raises S3Error NoSuchBucket, NoSuchKey."""
+        files = self.files(bucket)
+        with files.lock:
+            path = files.find(key)
+            found = None if path is None else files.status(key, path)
+            if found is None:
+                raise no_such_key(key)
+            status, attributes = found
+            files.rewrite(key, status, replace(attributes, tags=tags))
+
     def sweep(self) -> int:
         """Remove the attributes that crashes left; how many there were."""
         swept = 0
@@ -272,12 +294,18 @@ class ObjectStore:
         path = files.find(key)
         return None if path is None else self.info(files, key.encode(), path)
 
-    def _created(self, bucket: str) -> datetime:
+    def _bucket(self, name: str) -> Bucket:
         try:
-            document = json.loads((self._attributes / bucket / _CREATED).read_bytes())
-            return datetime.fromisoformat(document["created"])
+            document = json.loads((self._attributes / name / _CREATED).read_bytes())
+            created = datetime.fromisoformat(document["created"])
+            return Bucket(name, created, document.get("tags", {}))
         except (OSError, ValueError, KeyError):  # made by hand, with mkdir
-            return datetime.fromtimestamp((self._root / bucket).stat().st_mtime, UTC)
+            modified = (self._root / name).stat().st_mtime
+            return Bucket(name, datetime.fromtimestamp(modified, UTC))
+
+    def _write_bucket(self, bucket: Bucket) -> None:
+        document = {"created": bucket.created.isoformat(), "tags": dict(bucket.tags)}
+        write_atomically(self._attributes / bucket.name / _CREATED, json.dumps(document).encode())
 
 
 def _is_name(bucket: str) -> bool:

@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import parse_qsl, unquote
 
-from sagemaker_byoc.local.storage import checksums
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.storage import checksums, described, tagging
 from sagemaker_byoc.local.storage.call import Call, Operation, Route
-from sagemaker_byoc.local.storage.conditions import check_read, write_condition
-from sagemaker_byoc.local.storage.errors import S3Error, check_key, precondition_failed
-from sagemaker_byoc.local.storage.objects import BINARY, Attributes, Condition, ObjectInfo
+from sagemaker_byoc.local.storage.conditions import (
+    check_copy_source,
+    delete_condition,
+    write_condition,
+)
+from sagemaker_byoc.local.storage.errors import S3Error, check_key
+from sagemaker_byoc.local.storage.objects import Condition, ObjectInfo
 from sagemaker_byoc.local.storage.reading import checksum_headers
 from sagemaker_byoc.local.storage.receiving import MAX_PUT, Incoming, receive
 from sagemaker_byoc.local.storage.store import ObjectStore
@@ -19,25 +24,17 @@ from sagemaker_byoc.local.storage.writer import Writer
 from sagemaker_byoc.local.storage.xml import document, element, malformed, parse, timestamp
 from sagemaker_byoc.local.wire.http import Response
 
-_KEPT_HEADERS = (
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "expires",
-    "x-amz-website-redirect-location",
-)
-_META = "x-amz-meta-"
-_LOST = ("x-amz-object-lock-", "x-amz-server-side-encryption-customer-")
-_MAX_METADATA = 2048
+_DELETED = ("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
+_MAX_XML = 1 << 20
 _MAX_DELETES = 1000
 _MAX_DELETE_BODY = 8 << 20
 _COPY_CHUNK = 1 << 20
 
 
 class WriteRequests:
-    def __init__(self, store: ObjectStore, threads: Threads) -> None:
+    def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
         self._store = store
+        self._account = account
         self._threads = threads
 
     def routes(self) -> dict[Route, Operation]:
@@ -46,11 +43,14 @@ class WriteRequests:
             ("COPY", "object", ""): self.copy,
             ("DELETE", "object", ""): self.delete,
             ("POST", "bucket", "delete"): self.delete_many,
+            ("PUT", "object", "tagging"): self.tag,
+            ("DELETE", "object", "tagging"): self.untag,
+            ("PUT", "object", "acl"): self.put_acl,
         }
 
     async def put(self, call: Call) -> Response:
         condition = write_condition(call.headers, call.key)
-        attributes = sent_attributes(call.headers)
+        attributes = described.sent_attributes(call.headers, self._account)
         self._store.files(call.bucket)
         writers: list[Writer] = []
 
@@ -75,6 +75,7 @@ class WriteRequests:
             headers={
                 "ETag": f'"{info.etag}"',
                 **checksum_headers(incoming.checksums, "FULL_OBJECT"),
+                **described.encryption_headers(info.attributes),
             }
         )
 
@@ -82,16 +83,24 @@ class WriteRequests:
         bucket, key = copy_source(call.headers)
         condition = write_condition(call.headers, call.key)
         info = await self._threads.run(self._copy, call, bucket, key, condition)
-        return document(
+        sums = info.attributes.checksums
+        response = document(
             "CopyObjectResult",
             element("LastModified", timestamp(info.modified)),
             element("ETag", f'"{info.etag}"'),
-            *checksum_elements(info.attributes.checksums),
+            element("ChecksumType", info.attributes.checksum_type if sums else None),
+            *checksum_elements(sums),
         )
+        response.headers |= described.encryption_headers(info.attributes)
+        return response
 
     async def delete(self, call: Call) -> Response:
-        match = call.headers.get("if-match")
-        condition = write_condition({"if-match": match}, call.key) if match else None
+        condition = delete_condition(
+            call.key,
+            match=call.headers.get("if-match"),
+            modified=call.headers.get("x-amz-if-match-last-modified-time"),
+            size=call.headers.get("x-amz-if-match-size"),
+        )
         await self._threads.run(self._store.delete, call.bucket, call.key, condition)
         return Response(status=204)
 
@@ -106,28 +115,54 @@ class WriteRequests:
             )
         body = await call.request.body.read(_MAX_DELETE_BODY)
         verify(call, body)
-        root = parse(body, "Delete")
-        keys = [entry.get("Key") for entry in root.all("Object")]
-        if not 0 < len(keys) <= _MAX_DELETES or not all(keys):
+        root = parse(body, "Delete").only("Object", "Quiet")
+        entries = [entry.only(*_DELETED).items() for entry in root.all("Object")]
+        if not 0 < len(entries) <= _MAX_DELETES or not all(entry.get("Key") for entry in entries):
             raise malformed()
         quiet = root.get("Quiet") == "true"
         results = await self._threads.run(
-            lambda: [self._delete(call.bucket, key, quiet=quiet) for key in keys if key]
+            lambda: [self._delete(call.bucket, entry, quiet=quiet) for entry in entries]
         )
         return document("DeleteResult", *results)
 
-    def _delete(self, bucket: str, key: str, *, quiet: bool) -> str:
+    def _delete(self, bucket: str, entry: Mapping[str, str], *, quiet: bool) -> str:
+        key, version = entry["Key"], entry.get("VersionId")
+        named = [element("Key", key), element("VersionId", version)]
         try:
             check_key(key)
-            self._store.delete(bucket, key)
+            check_version({"versionId": version or "null"})
+            condition = delete_condition(
+                key,
+                match=entry.get("ETag"),
+                modified=entry.get("LastModifiedTime"),
+                size=entry.get("Size"),
+            )
+            self._store.delete(bucket, key, condition)
         except S3Error as error:
-            details = [element("Key", key), element("Code", error.code)]
-            return element("Error", [*details, element("Message", error.message)])
-        return "" if quiet else element("Deleted", [element("Key", key)])
+            said = [element("Code", error.code), element("Message", error.message)]
+            return element("Error", [*named, *said])
+        return "" if quiet else element("Deleted", named)
+
+    async def tag(self, call: Call) -> Response:
+        body = await call.request.body.read(_MAX_XML)
+        verify(call, body)
+        tags = tagging.of_document(body, tagging.OBJECT_MOST)
+        await self._threads.run(self._store.tag, call.bucket, call.key, tags)
+        return Response()
+
+    async def untag(self, call: Call) -> Response:
+        await self._threads.run(self._store.tag, call.bucket, call.key, {})
+        return Response(status=204)
+
+    async def put_acl(self, call: Call) -> Response:
+        await self._threads.run(self._store.get, call.bucket, call.key)
+        await check_acl(call, self._account)
+        return Response()
 
     def _copy(self, call: Call, bucket: str, key: str, condition: Condition | None) -> ObjectInfo:
-        replaced = directive(call.headers) == "REPLACE"
-        if (bucket, key) == (call.bucket, call.key) and not replaced:
+        check_source_owner(call.headers, self._account)
+        changed = described.changes_itself(call.headers)
+        if (bucket, key) == (call.bucket, call.key) and not changed:
             raise S3Error(
                 "InvalidRequest",
                 "This copy request is illegal because it is trying to copy an object to itself"
@@ -136,8 +171,7 @@ class WriteRequests:
             )
         file, source = self._store.open(bucket, key)
         with open(file, "rb", buffering=0) as data:
-            if not check_read(call.headers, source.info, "x-amz-copy-source-"):
-                raise precondition_failed("x-amz-copy-source-If-None-Match")
+            check_copy_source(call.headers, source.info)
             if source.info.size > MAX_PUT:
                 raise S3Error(
                     "InvalidRequest",
@@ -145,7 +179,7 @@ class WriteRequests:
                     f" source: {MAX_PUT}",
                 )
             before = source.info.attributes
-            attributes = sent_attributes(call.headers) if replaced else before
+            attributes = described.copied(before, call.headers, self._account)
             algorithm = wanted_algorithm(call.headers) or next(iter(before.checksums), "")
             running = checksums.start(algorithm) if algorithm else None
             with self._store.open_writer(call.bucket, call.key) as writer:
@@ -154,46 +188,8 @@ class WriteRequests:
                     if running is not None:
                         running.update(piece)
                 sums = {algorithm: checksums.encode(running.digest())} if running else {}
-                writer.attributes = replace(
-                    attributes, etag="", checksums=sums, checksum_type="FULL_OBJECT", parts=()
-                )
+                writer.attributes = replace(attributes, checksums=sums)
                 return writer.commit(condition)
-
-
-def sent_attributes(headers: Mapping[str, str]) -> Attributes:
-    """Raises S3Error MetadataTooLarge, and NotImplemented for what would be lost in silence."""
-    for name in headers:
-        if name == "x-amz-tagging" or name.startswith(_LOST):
-            raise S3Error(
-                "NotImplemented",
-                f"This object store keeps nothing of what {name} asks for: leave it out",
-                status=501,
-                Header=name,
-            )
-    metadata = {
-        name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
-    }
-    size = sum(len(name) + len(value) for name, value in metadata.items())
-    if size > _MAX_METADATA:
-        raise S3Error(
-            "MetadataTooLarge",
-            "Your metadata headers exceed the maximum allowed metadata size",
-            Size=str(size),
-            MaxSizeAllowed=str(_MAX_METADATA),
-        )
-    kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
-    codings = [word.strip() for word in kept.pop("content-encoding", "").split(",")]
-    if coding := ",".join(word for word in codings if word and word != "aws-chunked"):
-        kept["content-encoding"] = coding
-    content_type = headers.get("content-type") or BINARY
-    return Attributes(etag="", content_type=content_type, metadata=metadata, headers=kept)
-
-
-def directive(headers: Mapping[str, str]) -> str:
-    value = headers.get("x-amz-metadata-directive", "COPY")
-    if value not in {"COPY", "REPLACE"}:
-        raise S3Error("InvalidArgument", f"Unknown metadata directive {value!r}: COPY or REPLACE")
-    return value
 
 
 def copy_source(headers: Mapping[str, str]) -> tuple[str, str]:
@@ -208,6 +204,33 @@ def copy_source(headers: Mapping[str, str]) -> tuple[str, str]:
         )
     check_version(dict(parse_qsl(query)))
     return bucket, key
+
+
+def check_source_owner(headers: Mapping[str, str], account: Account) -> None:
+    """Raises S3Error AccessDenied."""
+    if headers.get("x-amz-source-expected-bucket-owner", account.id) != account.id:
+        raise S3Error("AccessDenied", "Access Denied", status=403)
+
+
+async def check_acl(call: Call, account: Account) -> None:
+    """Raises S3Error unless the ACL that is put gives everything to the owner and nothing else."""
+    body = await call.request.body.read(_MAX_XML)
+    verify(call, body)
+    if not described.takes_acl(call.headers, account) or not _is_owners(body, account):
+        raise described.acls_disabled()
+
+
+def _is_owners(body: bytes, account: Account) -> bool:
+    if not body.strip():
+        return True
+    root = parse(body, "AccessControlPolicy").only("Owner", "AccessControlList")
+    lists = [entry.only("Grant") for entry in root.all("AccessControlList")]
+    grants = [grant.only("Grantee", "Permission") for one in lists for grant in one.all("Grant")]
+    return all(
+        grant.get("Permission") == "FULL_CONTROL"
+        and [grantee.get("ID") for grantee in grant.all("Grantee")] == [account.id]
+        for grant in grants
+    )
 
 
 def check_version(query: Mapping[str, str]) -> None:
@@ -259,6 +282,6 @@ class _Nowhere:
 
 def verify(call: Call, body: bytes) -> None:
     """Raises S3Error BadDigest."""
-    incoming = Incoming(call.request, lambda _: _Nowhere())
+    incoming = Incoming(call.request, lambda _: _Nowhere(), sized=False)
     incoming.feed([body])
     incoming.finish()

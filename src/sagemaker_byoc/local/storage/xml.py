@@ -8,6 +8,7 @@ from typing import TypeAlias
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
+from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.wire.http import Response
 
@@ -44,6 +45,19 @@ def document(name: str, *elements: str, status: int = 200) -> Response:
     return Response(
         status=status, headers={"Content-Type": "application/xml"}, body=body.encode("utf-8")
     )
+
+
+def owner_element(account: Account) -> str:
+    return element("Owner", [element("ID", account.id)])
+
+
+def acl_document(account: Account) -> Response:
+    """Everything belongs to the one account that there is."""
+    instance = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+    grantee = f'<Grantee {instance} xsi:type="CanonicalUser">{element("ID", account.id)}</Grantee>'
+    grant = element("Grant", [grantee, element("Permission", "FULL_CONTROL")])
+    grants = element("AccessControlList", [grant])
+    return document("AccessControlPolicy", owner_element(account), grants)
 
 
 def error_document(error: S3Error, resource: str, request_id: str) -> Response:
@@ -88,6 +102,12 @@ class Node:
         for node in self.all(name):
             return node._found.text or ""  # noqa: SLF001 - its own kind
         return None
+
+    def only(self, *names: str) -> Node:
+        """Itself; raises S3Error MalformedXML if it has any other element."""
+        if not {node.name for node in map(Node, self._found)} <= set(names):
+            raise malformed()
+        return self
 
     def items(self) -> dict[str, str]:
         return {node.name: node._found.text or "" for node in map(Node, self._found)}  # noqa: SLF001

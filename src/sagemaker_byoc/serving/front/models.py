@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from sagemaker_byoc.contract import serving
-from sagemaker_byoc.serving import control, log, resources
+from sagemaker_byoc.contract import machine, serving
+from sagemaker_byoc.serving import control, log
 from sagemaker_byoc.serving.control import Channel, Message
 from sagemaker_byoc.serving.errors import (
     AlreadyLoaded,
@@ -72,7 +72,7 @@ class Models:
         settings: Settings,
         channel: Channel,
         make: Callable[[str], Broker],
-        free_memory: Callable[[], int] = resources.free_memory,
+        free_memory: Callable[[], int] = machine.free_memory,
     ) -> None:
         self._settings = settings
         self._channel = channel

@@ -15,10 +15,10 @@ from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.job import Job
+from sagemaker_byoc.contract.machine import visible_gpus
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.library.schema import parse
 from sagemaker_byoc.training.library.shards import Place
-from sagemaker_byoc.training.supervisor.hardware import count_gpus
 
 Schema = TypeVar("Schema")
 
@@ -91,7 +91,7 @@ def job(environ: Mapping[str, str] | None = None) -> Process:
         job=described,
         name=_name(described, environ),
         place=_place(environ, described.cluster),
-        gpus=count_gpus(environ),
+        gpus=len(visible_gpus(environ)),
     )
 
 

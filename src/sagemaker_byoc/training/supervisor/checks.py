@@ -11,17 +11,15 @@ from enum import StrEnum
 from pathlib import Path
 from time import time
 
+from sagemaker_byoc.contract.accelerators import OLDEST_DRIVER
+from sagemaker_byoc.contract.machine import find_hardware
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.training.supervisor.hardware import find_hardware
 from sagemaker_byoc.training.supervisor.plan import why_not_writable
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - it is looked at, not written to
 DRIVER = "proc/driver/nvidia/version"
 DRIVER_VERSION = re.compile(r"Kernel Module.*?\s(\d{3,})\.(\d+)")
 TORCH_CUDA = re.compile(r"^cuda: [^=]*= '(\d+)\.(\d+)'", re.MULTILINE)
-# The oldest Linux driver under which programs of a CUDA major version run (NVIDIA, "CUDA Minor
-# Version Compatibility"); newer minor versions run on it too.
-OLDEST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
 LITTLE_SHARED_MEMORY = 2**30
 LITTLE_DISK = 5 * 2**30
 NO_DISK = 100 * 2**20
@@ -80,7 +78,7 @@ def gpu(gpus: int, cuda: tuple[int, int] | None) -> Finding:
 
 
 def driver(version: tuple[int, int] | None, cuda: tuple[int, int]) -> Finding:
-    wanted = OLDEST_DRIVER.get(cuda[0])
+    wanted = OLDEST_DRIVER.value.get(cuda[0])
     shown = ".".join(map(str, version)) if version else "unknown"
     found = f"{shown}, torch's CUDA is {cuda[0]}.{cuda[1]}"
     if version is None or wanted is None:

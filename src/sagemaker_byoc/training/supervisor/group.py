@@ -13,7 +13,7 @@ from time import monotonic
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
-from sagemaker_byoc.training.supervisor.cgroup import oom_kills
+from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.training.supervisor.child import Outcome, Program
 from sagemaker_byoc.training.supervisor.diagnosis import Circumstances, report_on
 from sagemaker_byoc.training.supervisor.hang import Watch, innermost_frames, progress_variables

@@ -13,12 +13,12 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.contract.job import Command, Hardware, Job
 from sagemaker_byoc.contract.lifecycle import TRAIN_STOP_GRACE, TRAIN_STOP_RESERVE
+from sagemaker_byoc.contract.machine import find_hardware
 from sagemaker_byoc.contract.masking import shown_values
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.supervisor.arguments import arguments_for
 from sagemaker_byoc.training.supervisor.caches import cache_variables
 from sagemaker_byoc.training.supervisor.child import Program
-from sagemaker_byoc.training.supervisor.hardware import find_hardware
 from sagemaker_byoc.training.supervisor.outside import master_variables
 from sagemaker_byoc.training.supervisor.program import (
     MODULE,

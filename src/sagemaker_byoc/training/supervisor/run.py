@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from signal import Signals
 
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, ExitCode, exit_code_of
+from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.contract.masking import Secrets
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.training.supervisor.cgroup import oom_kills
 from sagemaker_byoc.training.supervisor.child import Outcome
 from sagemaker_byoc.training.supervisor.inputs import absent_channels
 from sagemaker_byoc.training.supervisor.loop import Ending, Supervisor

@@ -1,0 +1,116 @@
+"""Repository and lifecycle policies, checked for what ECR refuses before it keeps them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from sagemaker_byoc.local.wire.errors import AwsError
+
+_VERSIONS = frozenset({"2008-10-17", "2012-10-17"})
+_ELEMENTS = {
+    "Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource",
+    "Condition",
+}  # fmt: skip
+_COUNTS = frozenset(
+    {
+        "imageCountMoreThan",
+        "sinceImagePushed",
+        "sinceImagePulled",
+        "sinceImageTransitioned",
+    }
+)
+
+
+def check_repository_policy(text: str) -> None:
+    """Raises AwsError InvalidParameterException for what is not a resource policy of ECR."""
+    document = _loads(text)
+    statements = document.get("Statement")
+    if isinstance(statements, dict):
+        statements = [statements]
+    known = document.keys() <= {"Version", "Id", "Statement"}
+    version = document.get("Version", "2012-10-17")
+    if not known or version not in _VERSIONS or not statements or not isinstance(statements, list):
+        _refuse_policy()
+    for statement in statements:
+        if not _is_statement(statement):
+            _refuse_policy()
+
+
+def check_lifecycle_policy(text: str) -> None:
+    """Raises AwsError InvalidParameterException."""
+    rules = _loads(text).get("rules")
+    if not isinstance(rules, list) or not rules or not all(map(_is_rule, rules)):
+        _refuse_lifecycle("every rule needs rulePriority, selection and action")
+    priorities = [rule["rulePriority"] for rule in rules]
+    if len(set(priorities)) < len(priorities):
+        _refuse_lifecycle("rulePriority must be unique")
+
+
+def _loads(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        _refuse_policy()
+    return document
+
+
+def _is_statement(statement: Any) -> bool:
+    if not isinstance(statement, dict) or not statement.keys() <= _ELEMENTS:
+        return False
+    actions = [statement[name] for name in ("Action", "NotAction") if name in statement]
+    principals = [statement[name] for name in ("Principal", "NotPrincipal") if name in statement]
+    return (
+        statement.get("Effect") in {"Allow", "Deny"}
+        and len(actions) == len(principals) == 1
+        and all(_is_action(action) for action in _list(actions[0]))
+        and bool(_list(actions[0]))
+        and _is_principal(principals[0])
+    )
+
+
+def _is_action(action: Any) -> bool:
+    return isinstance(action, str) and (action == "*" or action.lower().startswith("ecr:"))
+
+
+def _is_principal(principal: Any) -> bool:
+    if isinstance(principal, dict):
+        kinds = {"AWS", "Service", "Federated", "CanonicalUser"}
+        return bool(principal) and principal.keys() <= kinds
+    return bool(principal == "*")
+
+
+def _is_rule(rule: Any) -> bool:
+    if not isinstance(rule, dict) or not isinstance(rule.get("rulePriority"), int):
+        return False
+    selection, action = rule.get("selection"), rule.get("action")
+    return (
+        isinstance(selection, dict)
+        and selection.get("tagStatus") in {"tagged", "untagged", "any"}
+        and selection.get("countType") in _COUNTS
+        and isinstance(selection.get("countNumber"), int)
+        and isinstance(action, dict)
+        and action.get("type") in {"expire", "transition"}
+    )
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _refuse_policy() -> NoReturn:
+    raise AwsError(
+        "InvalidParameterException",
+        "Invalid parameter at 'PolicyText' failed to satisfy constraint: 'Invalid repository"
+        " policy provided'",
+    )
+
+
+def _refuse_lifecycle(why: str) -> NoReturn:
+    raise AwsError(
+        "InvalidParameterException",
+        "Invalid parameter at 'LifecyclePolicyText' failed to satisfy constraint: 'Lifecycle"
+        f" policy validation failure: {why}'",
+    )
