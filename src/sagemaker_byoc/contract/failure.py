@@ -6,7 +6,7 @@ and it counts only for a container that exits non-zero.
 
 from __future__ import annotations
 
-from sagemaker_byoc.contract import folders, limits
+from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.contract.paths import Tree
 
@@ -24,18 +24,3 @@ def clip(text: str, limit: int = limits.FAILURE_REASON.value) -> str:
 def write_failure(tree: Tree, reason: str) -> None:
     """Atomically; the last thing a failing container does."""
     write_atomically(tree.failure, clip(reason).encode())
-
-
-def read_failure(tree: Tree, on_left: folders.OnLeft = lambda _: None) -> str | None:
-    """Return the reason, as SageMaker would show it; None if the container wrote none.
-
-    The file may be anything that a program put there: `on_left` gets a sentence if it is not read.
-    """
-    name = tree.failure.relative_to(tree.root)
-    try:
-        data = folders.read(tree.root, str(name), 4 * limits.FAILURE_REASON.value)
-    except (OSError, folders.LeftOutError) as error:
-        on_left(folders.left_out(str(name), error))
-        return None
-    text = (data or b"").decode("utf-8", "replace")
-    return text[: limits.FAILURE_REASON.value].strip() or None

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from sagemaker_byoc.contract import archives, metrics
 from sagemaker_byoc.contract.errors import ArchiveError, ContractError
-from sagemaker_byoc.contract.failure import clip, read_failure, write_failure
+from sagemaker_byoc.contract.failure import clip, write_failure
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.contract.lifecycle import exit_code_of
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local.jobs.verdict import read_failure
 
 
 @given(st.text(max_size=3000))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sagemaker_byoc.contract import limits
-from sagemaker_byoc.contract.failure import clip, read_failure
+from sagemaker_byoc.contract import folders, limits
+from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
 
@@ -16,3 +16,18 @@ def failure_reason(tree: Tree, code: int, on_left: OnLeft = lambda _: None) -> s
     start, end = "AlgorithmError: ", f", exit code: {code}"
     room = limits.FAILURE_REASON.value - len(start) - len(end)
     return f"{start}{clip(read_failure(tree, on_left) or '', room)}{end}"
+
+
+def read_failure(tree: Tree, on_left: OnLeft = lambda _: None) -> str | None:
+    """Return the reason, as SageMaker would show it; None if the container wrote none.
+
+    The file may be anything that a program put there: `on_left` gets a sentence if it is not read.
+    """
+    name = tree.failure.relative_to(tree.root)
+    try:
+        data = folders.read(tree.root, str(name), 4 * limits.FAILURE_REASON.value)
+    except (OSError, folders.LeftOutError) as error:
+        on_left(folders.left_out(str(name), error))
+        return None
+    text = (data or b"").decode("utf-8", "replace")
+    return text[: limits.FAILURE_REASON.value].strip() or None
