@@ -108,7 +108,11 @@ def region() -> Iterator[tuple[str, int]]:
     ):
         assert process.stdin is not None
         assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["url"], process.pid
+        url = json.loads(process.stdout.readline())["url"]
+        keys = read_keys(Path(state))
+        assert keys is not None
+        os.environ.update(keys.environ)  # which the clients here take
+        yield url, process.pid
         process.stdin.close()
         process.wait(120)
 

@@ -24,7 +24,9 @@ def signed(server):
     """The same store, behind an S3 that knows one access key."""
     known = Server(server.store)
     known.s3.close = lambda: None
-    known.s3 = S3(server.store, Account(), secret_of=lambda key, _token: {"AKID": "secret"}.get(key))
+    known.s3 = S3(
+        server.store, Account(), secret_of=lambda key, _token: {"AKID": "secret"}.get(key)
+    )
     yield known
     known.s3.close()
 
