@@ -136,6 +136,7 @@ class BucketRequests:
                             element("Name", bucket.name),
                             element("CreationDate", timestamp(bucket.created)),
                             element("BucketRegion", self._account.region) if most else "",
+                            element("BucketArn", self._account.arn("s3", bucket.name)),
                         ],
                     )
                     for bucket in page
