@@ -32,6 +32,8 @@ TITLES = {
         " customer (SSE-C), object lock, annotations, write offsets, MFA, XXHash checksums, buckets"
         " with other ownership than `BucketOwnerEnforced`. ACLs that give anything to anybody else:"
         " `AccessControlListNotSupported`. Versions other than `null`: `NoSuchVersion`."
+        " Encryption, ownership and the public access block of a bucket can be put as every bucket"
+        " has them, and not otherwise."
     ),
     "sagemaker": "Requests are validated by the service model, and refused in AWS's words.",
     "sagemaker-runtime": "To containers that run.",
