@@ -28,7 +28,15 @@ when it is stale. Everything else is refused with `UnknownOperationException`, w
 operation and what is supported instead.
 """
 TITLES = {
-    "s3": "Path style and virtual hosts, persistent on the file system.",
+    "s3": (
+        "Path style and virtual hosts, persistent on the file system; forms of browsers (POST"
+        " policies) too.\n\nRefused by name in any request, with `NotImplemented`: keys of the"
+        " customer (SSE-C), object lock, annotations, write offsets, MFA, XXHash checksums, buckets"
+        " with other ownership than `BucketOwnerEnforced`. ACLs that give anything to anybody else:"
+        " `AccessControlListNotSupported`. Versions other than `null`: `NoSuchVersion`."
+        " Encryption, ownership and the public access block of a bucket can be put as every bucket"
+        " has them, and not otherwise."
+    ),
     "sagemaker": "Requests are validated by the service model, and refused in AWS's words.",
     "sagemaker-runtime": "To containers that run.",
     "ecr": "In front of a registry at `/v2/` that `docker push` and `docker pull` use.",

@@ -45,7 +45,7 @@ CLASSES = [
     ),
     (
         "no DisplayName",
-        "S3 stopped to send `DisplayName` in November 2025.",
+        "S3 stopped sending `DisplayName` in November 2025.",
         r"DisplayName",
         "",
     ),

@@ -14,7 +14,8 @@ from botocore.session import Session
 
 from sagemaker_byoc.local.account import Account
 
-NOW = 1_700_000_000_000
+NOW = int(time.time() * 1000) - 60_000
+"""A minute ago, in milliseconds: events of long ago are rejected."""
 
 
 @pytest.fixture(scope="module")

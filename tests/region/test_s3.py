@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from tests.region.conftest import CheckedRegion
+
+from sagemaker_byoc.local.account import Account
 
 SPECIAL = ["a", "a/", "a/b", "a//b", "..", "b c+d%20é.txt", "😀", "x" * 1024, "\x01"]
 
@@ -158,6 +161,20 @@ def test_settings_that_clients_look_at(s3, bucket):
     assert ownership["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
     with pytest.raises(ClientError, match=r"NotImplemented.*PUT \?policy"):
         s3.put_bucket_policy(Bucket=bucket, Policy="{}")
+
+
+def test_a_region_answers_by_its_own_name():
+    with CheckedRegion(account=Account(region="eu-central-1")) as region:
+        s3, ecr, logs = (region.client(name) for name in ("s3", "ecr", "logs"))
+        here = {"LocationConstraint": "eu-central-1"}
+        s3.create_bucket(Bucket="there", CreateBucketConfiguration=here)
+        assert s3.get_bucket_location(Bucket="there")["LocationConstraint"] == "eu-central-1"
+        assert s3.head_bucket(Bucket="there")["BucketRegion"] == "eu-central-1"
+        repository = ecr.create_repository(repositoryName="there")["repository"]
+        assert repository["repositoryArn"].startswith("arn:aws:ecr:eu-central-1:")
+        logs.create_log_group(logGroupName="there")
+        (group,) = logs.describe_log_groups()["logGroups"]
+        assert group["arn"].startswith("arn:aws:logs:eu-central-1:")
 
 
 def test_tags(s3, bucket):

@@ -255,6 +255,50 @@ def test_settings_that_every_bucket_has(server, query, path, values):
     assert server("GET", "/nope", query=query).code == "NoSuchBucket"
 
 
+AES256 = "<SSEAlgorithm>AES256</SSEAlgorithm>"
+RULE = "<Rule><ApplyServerSideEncryptionByDefault>{}</ApplyServerSideEncryptionByDefault>{}</Rule>"
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "inner", "taken"),
+    [
+        ("encryption", "ServerSideEncryptionConfiguration", RULE.format(AES256, ""), True),
+        (
+            "encryption",
+            "ServerSideEncryptionConfiguration",
+            RULE.format(AES256, "<BucketKeyEnabled>true</BucketKeyEnabled>"),
+            False,
+        ),
+        (
+            "encryption",
+            "ServerSideEncryptionConfiguration",
+            RULE.format("<SSEAlgorithm>aws:kms</SSEAlgorithm>", ""),
+            False,
+        ),
+        ("encryption", "ServerSideEncryptionConfiguration", "", False),
+        (
+            "publicAccessBlock",
+            "PublicAccessBlockConfiguration",
+            "<BlockPublicAcls>true</BlockPublicAcls>",
+            False,
+        ),
+        (
+            "ownershipControls",
+            "OwnershipControls",
+            "<Rule><ObjectOwnership>ObjectWriter</ObjectOwnership></Rule>",
+            False,
+        ),
+    ],
+)
+def test_settings_are_put_as_they_are(server, query, name, inner, taken):
+    same = server("GET", "/bucket", query=query).body.decode()
+    assert document(server, "PUT", "/bucket", query, same).status == 200
+    answer = document(server, "PUT", "/bucket", query, f"<{name}>{inner}</{name}>")
+    assert answer.status == (200 if taken else 501)
+    if not taken:
+        assert name in answer.xml.findtext("Message")
+
+
 @pytest.mark.parametrize(
     ("headers", "code"),
     [

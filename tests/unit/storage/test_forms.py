@@ -198,6 +198,11 @@ REFUSED = {
     "digest": (
         policy_fields(in_an_hour(), **{"x-amz-checksum-crc32": "AAAAAA=="}), 400, "BadDigest", ""
     ),
+    "two digests": (
+        policy_fields(
+            in_an_hour(), **{"x-amz-checksum-crc32": "AAAA", "x-amz-checksum-sha1": "AAAA"}
+        ), 400, "InvalidRequest", "single",
+    ),
     "lock": (
         policy_fields(
             in_an_hour({"x-amz-object-lock-mode": "GOVERNANCE"}),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -229,6 +231,28 @@ def test_a_completion_that_is_sent_again_has_the_first_answer(server, tmp_path):
     assert server("DELETE", "/bucket/big", query=query).code == "NoSuchUpload"
     assert send(server, query).code == "NoSuchUpload"
     restarted.s3.close()
+
+
+def test_a_completion_sent_again_waits_for_the_first(server, monkeypatch):
+    """A client whose connection broke may ask while the first is still being carried out."""
+    query = begin(server)
+    etag = send(server, query).headers["ETag"]
+    commit = server.store._commit
+    first, go = threading.Event(), threading.Event()
+
+    def slow(*arguments):
+        first.set()
+        assert go.wait(10)
+        return commit(*arguments)
+
+    monkeypatch.setattr(server.store, "_commit", slow)
+    with ThreadPoolExecutor(2) as threads:
+        answers = [threads.submit(complete, server, query, [etag])]
+        assert first.wait(10)
+        answers.append(threads.submit(complete, server, query, [etag]))
+        go.set()
+    assert [answer.result().status for answer in answers] == [200, 200]
+    assert answers[0].result().body == answers[1].result().body
 
 
 def test_what_an_upload_began_with_is_its_objects(server):

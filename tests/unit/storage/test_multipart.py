@@ -141,6 +141,21 @@ def test_what_is_refused_keeps_the_upload(uploads):
     assert finish(uploads, upload, [small]).size == 5
 
 
+def test_a_completion_that_fails_loses_no_part(uploads, store):
+    """Though it named fewer of them than the next one does."""
+    upload = begin(uploads)
+    data = [*content("ab"), b"tail"]
+    parts = [send(uploads, upload, number, part) for number, part in enumerate(data, 1)]
+
+    def refuse(current):
+        raise S3Error("PreconditionFailed", "")
+
+    with pytest.raises(S3Error, match="PreconditionFailed"):
+        uploads.complete("bucket", upload, [Wanted(1, parts[0].etag)], refuse)
+    finish(uploads, upload, parts)
+    assert store.get("bucket", KEY).path.read_bytes() == b"".join(data)
+
+
 def test_an_aborted_upload_is_gone(uploads, store):
     upload = begin(uploads)
     writer = uploads.open_part("bucket", upload, 1, MIN_PART)

@@ -93,8 +93,9 @@ def search(
         if question.within(located.event) and question.pattern.matches(located.event.text):
             found.append(_document(stream, located))
             if len(found) == question.limit:
-                return {"events": found, "nextToken": paging.offsets_token(offsets)}
-    return {"events": found}
+                token = paging.offsets_token(offsets)
+                return {"events": found, "nextToken": token, "searchedLogStreams": []}
+    return {"events": found, "searchedLogStreams": []}
 
 
 def _document(stream: str, located: Located) -> dict[str, Any]:

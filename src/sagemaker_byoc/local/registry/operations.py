@@ -110,7 +110,7 @@ class EcrOperations:
         return {"repository": self._describe(repository)}
 
     def _kms_key(self, encryption: Mapping[str, str]) -> str | None:
-        """Of the encryption asked for, or AWS's own key; raises AwsError."""
+        """Return the key that was asked for, or AWS's own; raises AwsError."""
         key = encryption.get("kmsKey")
         if encryption.get("encryptionType", "AES256") != "AES256":
             return key or self._account.arn("kms", "alias/aws/ecr")

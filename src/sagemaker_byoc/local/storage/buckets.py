@@ -72,6 +72,7 @@ _SETTINGS = {
     ),
 }
 """Settings that S3 gives to every new bucket, and that none of ours can change."""
+_IMPLIED = {("BucketKeyEnabled", "false")}
 
 _EMPTY = {
     "accelerate": "AccelerateConfiguration",
@@ -102,6 +103,7 @@ class BucketRequests:
             ("GET", "bucket", "tagging"): self.tagging,
             ("PUT", "bucket", "tagging"): self.tag,
             ("DELETE", "bucket", "tagging"): self.untag,
+            **{("PUT", "bucket", name): partial(self.put_setting, name) for name in _SETTINGS},
             ("OPTIONS", "bucket", ""): self.preflight,
             ("OPTIONS", "object", ""): self.preflight,
             **{
@@ -136,6 +138,7 @@ class BucketRequests:
                             element("Name", bucket.name),
                             element("CreationDate", timestamp(bucket.created)),
                             element("BucketRegion", self._account.region) if most else "",
+                            element("BucketArn", self._account.arn("s3", bucket.name)),
                         ],
                     )
                     for bucket in page
@@ -231,6 +234,18 @@ class BucketRequests:
     async def untag(self, call: Call) -> Response:
         await self._threads.run(self._store.tag_bucket, call.bucket, {})
         return Response(status=204)
+
+    async def put_setting(self, setting: str, call: Call) -> Response:
+        """Scripts put what every bucket has; anything else would be lost, and is refused."""
+        self.check(call)
+        body = await call.request.body.read(_MAX_XML)
+        verify(call, body)
+        name, content = _SETTINGS[setting]
+        fixed = parse(f"<{name}>{content}</{name}>".encode(), name).leaves()
+        asked = parse(body, name).leaves()
+        if not fixed - _IMPLIED <= asked <= fixed:
+            raise unsupported(f"{name} (another than every bucket has)")
+        return Response()
 
     async def preflight(self, call: Call) -> Response:
         """No bucket has a CORS configuration."""

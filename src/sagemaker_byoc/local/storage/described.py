@@ -121,7 +121,7 @@ def shown(attributes: Attributes) -> dict[str, str]:
 
 
 def encryption_headers(attributes: Attributes) -> dict[str, str]:
-    """Of the answer to whatever writes: S3 encrypts all that nothing else is said about."""
+    """Return what a write says of encryption: AES256 if the client asked for nothing else."""
     found = {name: attributes.headers[name] for name in _SSE_SHOWN if name in attributes.headers}
     return {SSE: "AES256", **found}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
@@ -90,23 +90,30 @@ class FormRequests:
         attributes: Attributes,
         sizes: tuple[int, int],
     ) -> ObjectInfo:
-        sink = _Bounded(lambda: self._store.open_writer(call.bucket, fields["key"]), sizes[1])
-        incoming = Incoming(call.request, lambda _: sink, sized=False)
+        sinks: list[_Bounded] = []
+
+        def open_sink(_: int) -> _Bounded:
+            writer = self._store.open_writer(call.bucket, fields["key"])
+            sinks.append(_Bounded(writer, sizes[1]))
+            return sinks[0]
+
+        incoming = Incoming(call.request, open_sink, sized=False)
         rest = await receive(call.request, incoming, self._threads)
 
         def finish() -> ObjectInfo:
             try:
                 incoming.feed(rest)
                 incoming.finish()
-                if sink.size < sizes[0]:
+                writer = sinks[0].writer
+                if writer.size < sizes[0]:
                     raise S3Error(
                         "EntityTooSmall",
                         "Your proposed upload is smaller than the minimum allowed size",
-                        ProposedSize=str(sink.size),
+                        ProposedSize=str(writer.size),
                         MinSizeAllowed=str(sizes[0]),
                     )
-                sink.writer.attributes = replace(attributes, checksums=incoming.checksums)
-                return sink.writer.commit()
+                writer.attributes = replace(attributes, checksums=incoming.checksums)
+                return writer.commit()
             finally:
                 incoming.abort()
 
@@ -116,8 +123,8 @@ class FormRequests:
 class _Bounded:
     """A Sink that refuses what is larger than the policy allows, as soon as it is."""
 
-    def __init__(self, opened: Callable[[], Writer], most: int) -> None:
-        self.writer = opened()
+    def __init__(self, writer: Writer, most: int) -> None:
+        self.writer = writer
         self._most = most
 
     @property

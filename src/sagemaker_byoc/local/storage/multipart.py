@@ -32,8 +32,10 @@ from sagemaker_byoc.local.storage.errors import S3Error, check_key, no_such_uplo
 from sagemaker_byoc.local.storage.objects import Attributes, Condition, ObjectInfo
 from sagemaker_byoc.local.storage.partfiles import BODY, MIN_PART, Part, PartWriter, Places
 from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.local.storage.writer import Writer
 
 MAX_PARTS = 10_000
+_TURNS = 64
 MAX_RECEIPTS = 100
 """Completed uploads of one bucket whose answer can be given again."""
 _COPY_CHUNK = 1 << 20
@@ -75,6 +77,7 @@ class Uploads:
         self._store = store
         self._lock = threading.Lock()
         self._places: dict[str, Places] = {}
+        self._turns = [threading.Lock() for _ in range(_TURNS)]
 
     def create(self, bucket: str, key: str, attributes: Attributes, algorithm: str) -> Upload:
         """Raises S3Error NoSuchBucket, KeyTooLongError."""
@@ -129,6 +132,10 @@ class Uploads:
         name = f"{number:05}-{uuid.uuid4().hex[:8]}"
         return PartWriter(folder, number, name, 0, self._lock)
 
+    def turn(self, upload_id: str) -> threading.Lock:
+        """Held to complete an upload: a client that asks again waits for the first answer."""
+        return self._turns[hash(upload_id) % _TURNS]
+
     def completed(
         self, bucket: str, key: str, upload_id: str, wanted: list[Wanted]
     ) -> Attributes | None:
@@ -155,7 +162,8 @@ class Uploads:
         """Raises S3Error InvalidPart, InvalidPartOrder, EntityTooSmall, BadDigest, InvalidRequest,
         and `condition`'s."""
         _check_promised(upload, promised)
-        parts = _chosen(upload, wanted, self.parts(bucket, upload))
+        there = self.parts(bucket, upload)
+        parts = _chosen(upload, wanted, there)
         folder = self._folder(bucket, upload.id)
         md5 = hashlib.md5(
             b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False
@@ -173,22 +181,36 @@ class Uploads:
             _check_complete(upload, wanted)
         with self._store.open_writer(bucket, upload.key) as writer:
             writer.attributes = attributes
-            total = sum(part.size for part in parts)
-            with self._lock:
-                places = self._places.get(upload.id)
-                settled = places is None or places.close()
-            whole = _whole_file(folder, parts) if settled else None
-            if whole is not None:
-                os.truncate(whole, total)
-            if whole is None or not writer.take(whole):
-                for part in parts:
-                    _copy(folder, part, writer.file)
+            self._put_together(upload, parts, there, folder, writer)
             if not upload.algorithm:
                 _check_sums(promised.checksums, _computed(promised.checksums, writer.file))
             info = writer.commit(condition)
         self._keep_receipt(bucket, upload, wanted, info.attributes)
         self._drop(bucket, upload.id)
         return info
+
+    def _put_together(
+        self,
+        upload: Upload,
+        parts: list[Part],
+        there: Mapping[int, Part],
+        folder: Path,
+        writer: Writer,
+    ) -> None:
+        """Give the writer the bytes of `parts`, by a link if they lie one behind the other."""
+        with self._lock:
+            places = self._places.get(upload.id)
+            settled = places is None or places.close()
+        # The file is cut to the parts that were chosen. It may only lose what nobody can name
+        # again: if this completion fails, the next one may choose others.
+        chosen = {part.number for part in parts}
+        left_out = any(part.file == BODY and part.number not in chosen for part in there.values())
+        whole = _whole_file(folder, parts) if settled and not left_out else None
+        if whole is not None:
+            os.truncate(whole, sum(part.size for part in parts))
+        if whole is None or not writer.take(whole):
+            for part in parts:
+                _copy(folder, part, writer.file)
 
     def abort(self, bucket: str, upload: Upload) -> None:
         self._drop(bucket, upload.id)

@@ -149,9 +149,13 @@ class PartRequests:
         self, call: Call, wanted: list[Wanted], condition: Condition | None
     ) -> Attributes:
         upload_id = call.query["uploadId"]
-        before = self._uploads.completed(call.bucket, call.key, upload_id, wanted)
-        if before is not None:
-            return before
+        with self._uploads.turn(upload_id):
+            before = self._uploads.completed(call.bucket, call.key, upload_id, wanted)
+            return before or self._complete_first(call, wanted, condition)
+
+    def _complete_first(
+        self, call: Call, wanted: list[Wanted], condition: Condition | None
+    ) -> Attributes:
         upload = self._get(call)
         promised = Promised(
             checksums={

@@ -109,6 +109,11 @@ class Node:
             raise malformed()
         return self
 
+    def leaves(self) -> frozenset[tuple[str, str]]:
+        """Name and text of every element in it that holds no other."""
+        ends = (node for node in map(Node, self._found.iter()) if not len(node._found))  # noqa: SLF001
+        return frozenset((node.name, (node._found.text or "").strip()) for node in ends)  # noqa: SLF001
+
     def items(self) -> dict[str, str]:
         return {node.name: node._found.text or "" for node in map(Node, self._found)}  # noqa: SLF001
 
