@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import reduce
 from typing import Any, TypeAlias
 
 from sagemaker_byoc.local.storage.errors import S3Error
+from sagemaker_byoc.local.wire.signatures import signing_key
 
 SecretOf: TypeAlias = Callable[[str, str], str | None]
 """The secret of an access key with its session token, if it has one; None if it is not valid."""
@@ -79,10 +79,10 @@ def check_signature(fields: Mapping[str, str], secret_of: SecretOf) -> None:
         found = _CREDENTIAL.fullmatch(fields.get("x-amz-credential", ""))
         if found is None:
             raise missing_field("X-Amz-Credential")
-        scope = (found["date"], found["region"], "s3", "aws4_request")
-        start = f"AWS4{_secret(found['key'], fields, secret_of)}".encode()
-        key = reduce(lambda key, word: _hmac(key, word.encode()), scope, start)
-        expected, given = _hmac(key, policy).hex(), fields["x-amz-signature"]
+        secret = _secret(found["key"], fields, secret_of)
+        key = signing_key(secret, found["date"], found["region"], "s3")
+        expected = hmac.digest(key, policy, hashlib.sha256).hex()
+        given = fields["x-amz-signature"]
     else:
         key = _secret(fields.get("awsaccesskeyid", ""), fields, secret_of).encode()
         expected = base64.b64encode(hmac.new(key, policy, hashlib.sha1).digest()).decode()
@@ -118,10 +118,6 @@ def _secret(access_key: str, fields: Mapping[str, str], secret_of: SecretOf) -> 
             AWSAccessKeyId=access_key,
         )
     return secret
-
-
-def _hmac(key: bytes, data: bytes) -> bytes:
-    return hmac.new(key, data, hashlib.sha256).digest()
 
 
 def _is_length(entry: Any) -> bool:
