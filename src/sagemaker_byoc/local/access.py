@@ -42,7 +42,7 @@ class ContainerAccess:
     engine: Engine
     account: Account
     port: int
-    """Of 127.0.0.1."""
+    """The port of 127.0.0.1."""
     credentials: Credentials
     is_open: bool = False
     """Whether the region takes any signature, and none."""
@@ -55,7 +55,7 @@ class ContainerAccess:
 
     @property
     def url(self) -> str:
-        """Of the region, for this machine's own clients."""
+        """The region's URL, for this machine's own clients."""
         return f"http://{_LOOPBACK}:{self.port}"
 
     def variables(self, network: Network | None = None, role: str = "") -> dict[str, str]:

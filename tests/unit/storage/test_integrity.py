@@ -216,7 +216,7 @@ def test_parts_of_another_algorithm(server):
 
 
 def test_a_completion_that_is_sent_again_has_the_first_answer(server, tmp_path):
-    """The client never saw the first; the region may have been started anew in between."""
+    """The client never saw the first; the region may have been restarted in between."""
     query = begin(server, **WHOLE, **{"x-amz-server-side-encryption": "aws:kms"})
     etag = send(server, query).headers["ETag"]
     first = complete(server, query, [etag], **{"if-none-match": "*"})
