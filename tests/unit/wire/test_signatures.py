@@ -166,6 +166,13 @@ def test_no_signature_and_one_that_cannot_be_read():
         assert denial(broken) is Denial.MALFORMED
 
 
+@pytest.mark.parametrize("date", ["", "yesterday", "Tue, 07 Jul 1950 21:53:04 GMT"])
+def test_version_2_needs_a_date(date):
+    request = signed(HmacV1Auth, method="PUT", url=f"{HOST}/b/k")
+    headers = {**request.headers, "date": date}
+    assert denial(dataclasses.replace(request, headers=headers)) is Denial.NO_DATE
+
+
 def test_a_header_that_selects_the_operation_must_be_signed():
     request = signed(v4())
     more = {**request.headers, "x-amz-target": "SageMaker.DeleteModel"}
@@ -176,8 +183,10 @@ def test_a_header_that_selects_the_operation_must_be_signed():
 
 
 @pytest.mark.parametrize("minutes", [-16, 16])
-def test_a_clock_that_is_off(monkeypatch, minutes):
-    request = signed(v4())
+@pytest.mark.parametrize("signer", [v4(), s3, HmacV1Auth])
+def test_a_clock_that_is_off(monkeypatch, minutes, signer):
+    """Or a request that was recorded and is sent again later."""
+    request = signed(signer)
     then = datetime.now(UTC) + timedelta(minutes=minutes)
     monkeypatch.setattr("sagemaker_byoc.local.wire.admission._now", lambda: then)
     assert denial(request) is Denial.SKEWED

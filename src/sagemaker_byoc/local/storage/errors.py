@@ -10,7 +10,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
 _RESERVED_STARTS = ("xn--", "sthree-", "amzn-s3-demo-")
 _RESERVED_ENDS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
-"""Endings that S3 reserves for access points, directory buckets, its documentation's examples."""
+"""Beginnings and ends that S3 reserves for access points, directory buckets and examples."""
 MAX_KEY_BYTES = 1024
 
 

@@ -16,7 +16,7 @@ from sagemaker_byoc.local.wire import signatures
 from sagemaker_byoc.local.wire.body import BufferedBody, HashedBody
 from sagemaker_byoc.local.wire.errors import AwsError
 from sagemaker_byoc.local.wire.http import Request
-from sagemaker_byoc.local.wire.signatures import V2, V4, MalformedError
+from sagemaker_byoc.local.wire.signatures import V2, V4, MalformedError, NoDateError
 
 _LOOPBACK = re.compile(r"localhost|.+\.localhost|127\.\d+\.\d+\.\d+|::1")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -27,6 +27,7 @@ class Denial(StrEnum):
 
     MISSING = "The request is not signed"
     MALFORMED = "The signature cannot be read"
+    NO_DATE = "AWS authentication requires a valid Date or x-amz-date header"
     UNKNOWN_KEY = "The security token included in the request is invalid"
     EXPIRED_TOKEN = "The security token included in the request is expired"  # noqa: S105
     SKEWED = "The difference between the request time and the current time is too large"
@@ -44,6 +45,7 @@ Codes = Mapping[Denial, tuple[str, int]]
 JSON_CODES: Codes = {
     Denial.MISSING: ("MissingAuthenticationTokenException", 400),
     Denial.MALFORMED: ("IncompleteSignatureException", 400),
+    Denial.NO_DATE: ("IncompleteSignatureException", 400),
     Denial.UNKNOWN_KEY: ("UnrecognizedClientException", 400),
     Denial.EXPIRED_TOKEN: ("ExpiredTokenException", 400),
     Denial.SKEWED: ("InvalidSignatureException", 400),
@@ -59,6 +61,7 @@ REST_CODES: Codes = {denial: (code, 403) for denial, (code, _) in JSON_CODES.ite
 QUERY_CODES: Codes = {
     Denial.MISSING: ("MissingAuthenticationToken", 403),
     Denial.MALFORMED: ("IncompleteSignature", 400),
+    Denial.NO_DATE: ("IncompleteSignature", 400),
     Denial.UNKNOWN_KEY: ("InvalidClientTokenId", 403),
     Denial.EXPIRED_TOKEN: ("ExpiredToken", 403),
     Denial.SKEWED: ("SignatureDoesNotMatch", 403),
@@ -71,6 +74,7 @@ QUERY_CODES: Codes = {
 S3_CODES: Codes = {
     Denial.MISSING: ("AccessDenied", 403),
     Denial.MALFORMED: ("AuthorizationHeaderMalformed", 400),
+    Denial.NO_DATE: ("AccessDenied", 403),
     Denial.UNKNOWN_KEY: ("InvalidAccessKeyId", 403),
     Denial.EXPIRED_TOKEN: ("ExpiredToken", 400),
     Denial.SKEWED: ("RequestTimeTooSkewed", 403),
@@ -173,6 +177,8 @@ class Admission:
         assert self._credentials is not None
         try:
             signature = signatures.read(request)
+        except NoDateError as error:
+            raise DeniedError(Denial.NO_DATE, str(error)) from error
         except MalformedError as error:
             raise DeniedError(Denial.MALFORMED, str(error)) from error
         if signature is None:
@@ -183,14 +189,16 @@ class Admission:
             raise DeniedError(Denial.UNKNOWN_KEY)
         if principal.has_expired:
             raise DeniedError(Denial.EXPIRED_TOKEN)
-        if isinstance(signature, V4):
-            _check_clock(signature, now)
+        _check_clock(signature, now)
         return signature, principal
 
 
-def _check_clock(signature: V4, now: datetime) -> None:
+def _check_clock(signature: V4 | V2, now: datetime) -> None:
+    if signature.time is None:  # of a presigned URL of version 2, which names its end
+        return
+    lasts = isinstance(signature, V4) and signature.seconds is not None
     early = signature.time - now > signatures.CLOCK_SKEW
-    late = signature.seconds is None and now - signature.time > signatures.CLOCK_SKEW
+    late = not lasts and now - signature.time > signatures.CLOCK_SKEW
     if early or late:
         raise DeniedError(Denial.SKEWED, f"it is {now:%Y%m%dT%H%M%SZ}")
 

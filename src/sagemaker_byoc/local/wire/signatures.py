@@ -35,6 +35,7 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 OWN_SERVICE = "byoc"
 """What requests to `/_byoc/…` are signed for."""
 _S3 = "s3"
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _TIME = "%Y%m%dT%H%M%SZ"
 _CREDENTIAL = re.compile(
     r"(?P<key>[^/]+)/(?P<date>\d{8})/(?P<region>[^/]*)/(?P<service>[^/]+)/aws4_request"
@@ -52,6 +53,10 @@ _V2_RESOURCES = frozenset({
 
 class MalformedError(Exception):
     """An Authorization header or a presigned query that cannot be read; its text says why."""
+
+
+class NoDateError(MalformedError):
+    """A request that does not say when it was signed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,8 @@ class V2:
     signature: str
     expires: str
     """Seconds since 1970 in a presigned URL; empty for a signature in the headers."""
+    time: datetime | None
+    """When the request was signed; None in a presigned URL."""
 
     def matches(self, request: Request, secret_key: str) -> bool:
         """`request` has the bucket in its path, as Version 2 signs it."""
@@ -147,7 +154,8 @@ def read(request: Request) -> Signature | None:
     if text.startswith("AWS "):
         access_key, _, signature = text[4:].strip().rpartition(":")
         token = request.headers.get(TOKEN, "")
-        return V2(access_key=access_key, token=token, signature=signature, expires="")
+        time = _v2_time(request.headers)
+        return V2(access_key=access_key, token=token, signature=signature, expires="", time=time)
     if text.startswith("AWS4-"):
         raise MalformedError(f"{text.split()[0]} is not supported here: sign with {ALGORITHM}")
     if "X-Amz-Signature=" in request.query_string:
@@ -161,6 +169,7 @@ def read(request: Request) -> Signature | None:
             token=query.get(TOKEN, ""),
             signature=query.get("Signature", ""),
             expires=query["Expires"],
+            time=None,
         )
     return None
 
@@ -275,6 +284,17 @@ def _header_time(headers: Mapping[str, str]) -> datetime:
         return parsedate_to_datetime(headers.get("date", "")).astimezone(UTC)
     except ValueError:
         raise MalformedError("The request needs an X-Amz-Date or a Date header") from None
+
+
+def _v2_time(headers: Mapping[str, str]) -> datetime:
+    text = headers.get("x-amz-date") or headers.get("date", "")
+    try:
+        time = parsedate_to_datetime(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise NoDateError(f"{text!r} is not a date as in Tue, 27 Mar 2007 19:36:42 GMT") from None
+    if time < _EPOCH:
+        raise NoDateError(f"{text!r} is before 1970")
+    return time
 
 
 def _time(text: str) -> datetime:
