@@ -1,4 +1,4 @@
-"""Bodies in `aws-chunked`: sizes in hex, signatures that nobody checks here, checksums behind."""
+"""Bodies in `aws-chunked`: sizes in hex, signatures of chunks (not checked), checksums behind."""
 
 from __future__ import annotations
 
