@@ -59,7 +59,7 @@ CLASSES = [
         "headers that the suite can't set",
         "The client signs, and dates, after the suite has changed the header; its comments say so.",
         "",
-        r"bad_authorization",
+        r"bad_authorization|bad_date_none_aws2",
     ),
 ]
 """Title, reason, and patterns of the failure's text or of the test's name."""

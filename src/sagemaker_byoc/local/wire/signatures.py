@@ -287,7 +287,7 @@ def _header_time(headers: Mapping[str, str]) -> datetime:
 
 
 def _v2_time(headers: Mapping[str, str]) -> datetime:
-    text = headers.get("x-amz-date") or headers.get("date", "")
+    text = headers.get("x-amz-date", headers.get("date", ""))
     try:
         time = parsedate_to_datetime(text).astimezone(UTC)
     except (ValueError, OverflowError):
