@@ -122,6 +122,19 @@ def test_a_log_that_cannot_be_written_ends_no_endpoint(room, monkeypatch):
     room(scene)
 
 
+def test_a_log_that_is_lost_ends_no_endpoint(room, monkeypatch):
+    """The stream says why nothing follows."""
+    monkeypatch.setattr(Pretender, "lines", gone)
+
+    async def scene(room):
+        await served(room)
+        assert (await room.invoke(b"x")).status == 200
+        (lines,) = room.log().values()
+        assert lines == [f"byoc: the log was lost: {GONE}"]
+
+    room(scene)
+
+
 def test_the_cause_is_told_though_the_log_cannot_be_written(room, monkeypatch):
     """The reason is the engine's, not the disk's; the port is free again."""
 
@@ -201,8 +214,10 @@ def test_the_watch_outlives_an_engine_that_cannot_tell(room, monkeypatch):
         async with asyncio.timeout(BOUND):
             while len(room.engine.started) < 2:
                 await asyncio.sleep(0.01)
-            while (await room.invoke(b"x")).status != 200:
+            fleet = room.service.endpoints.live("one").fleet
+            while not fleet.variants["AllTraffic"].healthy:
                 await asyncio.sleep(0.01)
+        assert (await room.invoke(b"x")).status == 200
 
     room(scene)
 
