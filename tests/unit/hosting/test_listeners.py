@@ -140,3 +140,15 @@ def test_wait_that_is_given_up(monkeypatch):
         with pytest.raises(health.EndpointError, match="stopped before it was healthy"):
             health.wait_until_healthy(container, wanted, 60, log, given_up)
     log.join()
+
+
+def test_what_cannot_be_seen_is_not_said_to_be_absent(monkeypatch):
+    """Out of descriptors, or not allowed: nothing is claimed about where it listens."""
+
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(listeners.Path, "read_text", fail)
+    reach = Reach(1, has_own_network=True, address="127.0.0.1")
+    assert listeners.describe(reach, 8080) == ""
+    assert listeners.misplaced(reach, 8080) is None

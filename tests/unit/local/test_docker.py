@@ -9,8 +9,8 @@ import pytest
 
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.engines import packing
-from sagemaker_byoc.local.engines.container import ContainerSpec
-from sagemaker_byoc.local.engines.docker import DockerEngine
+from sagemaker_byoc.local.engines.container import LONGEST_LINE, ContainerSpec, lines_of
+from sagemaker_byoc.local.engines.docker import DockerContainer, DockerEngine
 from sagemaker_byoc.local.engines.packing import program_folder, write_tree
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
@@ -88,3 +88,19 @@ def test_dead_engine_is_told_in_dockers_words(monkeypatch, spec, tmp_path):
     monkeypatch.setenv("DOCKER", str(client))
     with pytest.raises(MachineError, match="Cannot connect to the Docker daemon"):
         DockerEngine().start(spec)
+
+
+def test_a_line_without_an_end_comes_in_pieces(monkeypatch, spec, tmp_path):
+    """As with the process engine."""
+    client = tmp_path / "client"
+    client.write_text(f"#!/bin/sh\nhead -c {LONGEST_LINE + 5} /dev/zero | tr '\\0' x\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("DOCKER", str(client))
+    assert [len(line) for line in DockerContainer(spec).lines()] == [LONGEST_LINE, 5]
+
+
+def test_lines_are_what_the_program_ended_with_line_feeds():
+    """Also empty ones, one without an end, and one that is as long as a piece."""
+    longest = "x" * LONGEST_LINE
+    log = io.StringIO(f"a\n\n{longest}\n\n{longest}\nb")
+    assert [*lines_of(log)] == ["a", "", longest, "", longest, "b"]

@@ -14,7 +14,7 @@ from tests.unit.local_jobs.conftest import BUCKET, House, wait_until
 
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.engines import inhabitants
-from sagemaker_byoc.local.engines.container import ContainerSpec, Network
+from sagemaker_byoc.local.engines.container import LONGEST_LINE, ContainerSpec, Network
 from sagemaker_byoc.local.engines.process import ProcessEngine, host_addresses
 from sagemaker_byoc.local.errors import MachineError
 
@@ -143,3 +143,14 @@ def test_records_can_be_read(house):
     assert record.name == "job-1.json"
     document = json.loads(record.read_text())
     assert document["OutputDataConfig"]["S3OutputPath"] == f"s3://{BUCKET}/out"
+
+
+def test_a_line_without_an_end_comes_in_pieces(engine, tmp_path):
+    """A program that prints a gigabyte in one line must not fill the region's memory."""
+    wanted = spec(
+        tmp_path, f"head -c {2 * LONGEST_LINE + 5} /dev/zero | tr '\\0' x; echo; echo end"
+    )
+    container = engine.start(wanted)
+    lines = [*container.lines()]
+    container.close()
+    assert [len(line) for line in lines] == [LONGEST_LINE, LONGEST_LINE, 5, 3]

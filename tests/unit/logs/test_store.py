@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 
 import pytest
 
 from sagemaker_byoc.local.logs import reading
 from sagemaker_byoc.local.logs.reading import Event
-from sagemaker_byoc.local.logs.store import LogStore, fits
+from sagemaker_byoc.local.logs.store import LastingStream, LogStore, fits
 
 
 def test_an_event_comes_back_as_it_was():
@@ -96,3 +98,56 @@ def test_names_are_files_of_this_folder_only(tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == ["logs"]
     assert fits("a" * 240)
     assert not fits("/" * 100)
+
+
+class Full:
+    """A file on a disk that takes `room` bytes more, and then raises."""
+
+    def __init__(self, file, room):
+        self._file, self._room = file, room
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def write(self, data):
+        taken = data[: self._room]
+        self._room -= len(taken)
+        if not taken:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._file.write(taken)
+
+
+def test_half_a_line_does_not_stay_on_a_full_disk(tmp_path):
+    """It would run into the next, once there is room again."""
+    store = LogStore(tmp_path)
+    stream = store.open("g", "s")
+    stream.write("whole")
+    file, stream._file = stream._file, Full(stream._file, 20)
+    with pytest.raises(OSError, match="No space"):
+        stream.write("x" * 100)
+    stream._file = Full(file, 20)
+    with pytest.raises(OSError, match="No space"):
+        stream.put([Event(1, "short"), Event(2, "y" * 100)])
+    stream._file = file
+    stream.write("after")
+    stream.close()
+    assert [event.text for event in store.events("g", "s")] == ["whole", "after"]
+
+
+def test_lines_that_are_lost_are_counted(tmp_path, caplog):
+    """One warning, then one line for all."""
+    store = LogStore(tmp_path)
+    stream = LastingStream(store, "g", "s")
+    (tmp_path / "g").touch()
+    stream.write("a")
+    stream.write("b")
+    (tmp_path / "g").unlink()
+    stream.write("c")
+    stream.close()
+    stream.write("late")
+    texts = [event.text for event in store.events("g", "s")]
+    assert texts == ["byoc: 2 lines before this one could not be written", "c"]
+    assert [record.message for record in caplog.records][1:] == [
+        "the log g/s can't be written: it is closed"
+    ]
+    assert "the log g/s can't be written: [Errno" in caplog.records[0].message

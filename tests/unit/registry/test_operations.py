@@ -12,6 +12,7 @@ import pytest
 from tests.support.members import unread_members
 from tests.unit.registry.conftest import DOCKER, OCI, Client, digest_of
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.local.wire.errors import AwsError
 
 NAME = {"repositoryName": "team/model"}
@@ -256,3 +257,12 @@ def test_tags(client):
     assert client.api("ListTagsForResource", **arn)["tags"] == [{"Key": "b", "Value": "2"}]
     with pytest.raises(AwsError, match="InvalidParameterException"):
         client.api("ListTagsForResource", resourceArn="arn:aws:s3:::b")
+
+
+def test_what_a_deletion_left_is_not_in_the_next_repository(client, monkeypatch):
+    """Images of a repository whose folder could not be removed."""
+    client.push("team/model", "latest")
+    monkeypatch.setattr(folders, "remove", lambda _: None)
+    client.api("DeleteRepository", force=True, **NAME)
+    client.api("CreateRepository", **NAME)
+    assert client.api("ListImages", **NAME)["imageIds"] == []

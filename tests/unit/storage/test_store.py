@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.storage.names import encode, join
 from sagemaker_byoc.local.storage.store import ObjectStore
@@ -284,6 +285,17 @@ def test_a_bucket_that_is_deleted_during_a_put_does_not_come_back(store, tmp_pat
         with pytest.raises(S3Error, match="NoSuchBucket"):
             writer.commit()
     assert not (tmp_path / "s3/bucket").exists()
+
+
+def test_what_a_deletion_left_is_not_in_the_next_bucket(store, monkeypatch):
+    """Uploads that have begun, whose folder could not be removed."""
+    left = store.uploads / "bucket" / "upload"
+    left.mkdir(parents=True)
+    monkeypatch.setattr(folders, "remove", lambda _: None)
+    store.delete_bucket("bucket")
+    assert left.exists()
+    store.create_bucket("bucket")
+    assert not left.exists()
 
 
 def test_a_key_over_1024_bytes_is_refused(store):

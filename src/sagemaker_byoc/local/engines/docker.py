@@ -23,7 +23,7 @@ from sagemaker_byoc.contract import environment, http
 from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
-from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network
+from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
 from sagemaker_byoc.local.engines.packing import program_folder, write_tree
 from sagemaker_byoc.local.engines.reach import Reach
 from sagemaker_byoc.local.engines.unpacking import Receiver
@@ -297,8 +297,7 @@ class DockerContainer:
         ) as logs:
             assert logs.stdout is not None
             try:
-                for line in logs.stdout:
-                    yield line.rstrip("\n")
+                yield from lines_of(logs.stdout)
             finally:
                 logs.terminate()
 

@@ -22,7 +22,7 @@ from sagemaker_byoc.contract import environment, lifecycle
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
 from sagemaker_byoc.local.engines import inhabitants, namespace
-from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network
+from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
 from sagemaker_byoc.local.engines.reach import Reach
 from sagemaker_byoc.local.errors import MachineError
 
@@ -132,8 +132,7 @@ class ProcessContainer:
     def lines(self) -> Iterator[str]:
         assert self.process.stdout is not None
         with self.process.stdout as log:
-            for line in log:
-                yield line.rstrip("\n")
+            yield from lines_of(log)
 
     def exit_code(self) -> int | None:
         returncode = self.process.poll()

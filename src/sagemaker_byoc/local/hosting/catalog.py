@@ -37,15 +37,22 @@ class Catalog:
             raise already_exists(self.words, self.arn(name))
         if tags:
             self.tags.add(self.arn(name), tags)
-        self.records.add(name, document)
+        try:
+            self.records.add(name, document)
+        except OSError:
+            self.tags.forget(self.arn(name))
+            raise
 
     def put(self, name: str, document: Parameters) -> None:
-        self.records.put(name, document)
+        """Replace a document; on a full disk in memory, and on the disk once it has room."""
+        self.records.settle(name, document)
 
     def remove(self, name: str) -> None:
-        if not self.records.remove(name):
+        """Raises AwsError if there is none, OSError if the disk keeps it."""
+        if name not in self.records:
             raise could_not_find(self.words, self.arn(name))
         self.tags.forget(self.arn(name))
+        self.records.remove(name)
 
     def __iter__(self) -> Iterator[Parameters]:
         for name in self.records:

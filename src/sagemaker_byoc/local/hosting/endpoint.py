@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract import archives, environment, lifecycle
+from sagemaker_byoc.contract import archives, environment, folders, lifecycle
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
@@ -82,7 +81,7 @@ def open_endpoint(
             container.close()
             log.join(LOG_SECONDS)
     finally:
-        shutil.rmtree(request.work, ignore_errors=True)
+        folders.remove(request.work)
 
 
 def require_free(port: int) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.hosting import artifacts
 from sagemaker_byoc.local.hosting.health import EndpointError
@@ -70,7 +70,7 @@ class Fleet:
     async def stop(self, drain: float = DRAIN_SECONDS) -> None:
         instances = [each for variant in self.variants.values() for each in variant.instances]
         await asyncio.gather(*(instance.stop(drain) for instance in instances))
-        await self._house.run(shutil.rmtree, self._deployment.folder, ignore_errors=True)
+        await self._house.run(folders.remove, self._deployment.folder)
 
     def hurry(self) -> None:
         """A stop under way waits for no request any more."""

@@ -53,6 +53,8 @@ class ContainerLog(threading.Thread):
             for line in self._container.lines():
                 self._last.append(line)
                 self._on_line(line)
+        except (LocalError, OSError, ValueError) as error:
+            self._on_line(f"byoc: the log was lost: {error}")
         finally:
             if self._on_end is not None:
                 self._on_end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import threading
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ from sagemaker_byoc.local.hosting.served import GROUP, Launch, Served
 from sagemaker_byoc.local.hosting.upstream.errors import UpstreamError
 from sagemaker_byoc.local.hosting.upstream.pool import Pool
 from sagemaker_byoc.local.images import Image
+from sagemaker_byoc.local.logs.store import LastingStream
+
+LOG = logging.getLogger(__name__)
 
 PING_EVERY = 5.0
 """Seconds; SageMaker does not say how often it asks a healthy container."""
@@ -159,7 +163,9 @@ class Instance:
         self.is_healthy = False
         served, self._served = self._served, []
         stops = (self._house.finish(each.stop) for each in served)
-        await asyncio.gather(*stops, return_exceptions=True)
+        for ended in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(ended, Exception):
+                LOG.warning("a stop of %s failed: %s", self.stream, ended)
         for pool in self.pools.values():
             pool.close()
 
@@ -215,9 +221,13 @@ class Instance:
         return True
 
     async def _exit_code(self) -> int | None:
-        """Of the first that has ended."""
+        """Of the first that has ended; None also if the engine can't tell, and /ping decides."""
         for each in self._served:
-            code = await self._house.run(each.container.exit_code)
+            try:
+                code = await self._house.run(each.container.exit_code)
+            except (LocalError, OSError) as error:
+                LOG.warning("the state of %s is unknown: %s", each.launch.name, error)
+                continue
             if code is not None:
                 return code
         return None
@@ -232,9 +242,11 @@ class Instance:
             await self._start_containers()
         except LocalError as error:
             return error.what
+        except OSError as error:
+            return str(error)
         return None
 
     def _say(self, text: str) -> None:
-        stream = self._house.logs.open(self._group, self._launches[0].stream)
+        stream = LastingStream(self._house.logs, self._group, self._launches[0].stream)
         stream.write(f"byoc: container of {self.stream}: {text}")
         stream.close()

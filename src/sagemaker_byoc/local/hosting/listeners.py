@@ -6,6 +6,7 @@ Source of the format: proc(5), /proc/net/tcp; state 0A is LISTEN.
 from __future__ import annotations
 
 import http.client
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,11 +16,15 @@ from pathlib import Path
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.local.engines.reach import Reach
 
+LOG = logging.getLogger(__name__)
+
 _LISTEN = "0A"
 _PROC = Path("/proc")
 _TOLD = 5
 """Ports that are named and tried, at most."""
 _PROBE_SECONDS = 0.5
+_ENDED = (FileNotFoundError, ProcessLookupError)
+"""What /proc raises for a process that ended since it was listed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,10 +40,10 @@ class Listener:
 
 
 def find(reach: Reach) -> list[Listener]:
-    """All of them, sorted; empty also where this machine lets us see nothing."""
+    """All of them, sorted. Raises OSError if this machine does not let us see them."""
     sockets: dict[str, Listener] = {}
     for table in ("tcp", "tcp6"):
-        with suppress(OSError):
+        with suppress(FileNotFoundError):  # without IPv6, or ended meanwhile
             lines = (_PROC / str(reach.pid) / "net" / table).read_text().splitlines()[1:]
             sockets |= dict(_parse(lines))
     if not reach.has_own_network:
@@ -51,7 +56,9 @@ def misplaced(reach: Reach, port: int) -> str | None:
     """What is certainly wrong with where it listens, if anything: an interface that cannot be
     reached, or a serving server on another port. `port` is the one that its image should use.
     """
-    found = find(reach)
+    found = _seen(reach)
+    if found is None:
+        return None
     right = [listener for listener in found if listener.port == port]
     if reach.has_own_network and right and all(listener.is_local for listener in right):
         return (
@@ -68,13 +75,22 @@ def misplaced(reach: Reach, port: int) -> str | None:
 
 def describe(reach: Reach, port: int) -> str:
     """Where it listens, for a message about time that ran out; empty where `port` is among it."""
-    found = find(reach)
-    if any(listener.port == port for listener in found):
+    found = _seen(reach)
+    if found is None or any(listener.port == port for listener in found):
         return ""
     if not found:
         return f"nothing in it listens on port {port}"
     places = ", ".join(f"{listener.address}:{listener.port}" for listener in found[:_TOLD])
     return f"nothing in it listens on port {port}, only on {places}"
+
+
+def _seen(reach: Reach) -> list[Listener] | None:
+    """None if we can't look, which says nothing about where it listens."""
+    try:
+        return find(reach)
+    except OSError as error:
+        LOG.debug("where process %d listens can't be seen: %s", reach.pid, error)
+        return None
 
 
 def _parse(lines: Iterable[str]) -> Iterator[tuple[str, Listener]]:
@@ -94,17 +110,25 @@ def _address(data: bytes) -> str:
 def _inodes(pid: int) -> Iterator[str]:
     """Of the sockets that the process and its descendants hold."""
     for each in _family(pid):
-        with suppress(OSError):
+        with suppress(*_ENDED):
             for descriptor in (_PROC / str(each) / "fd").iterdir():
-                name = str(descriptor.readlink())
+                name = _target(descriptor)
                 if name.startswith("socket:["):
                     yield name[len("socket:[") : -1]
+
+
+def _target(descriptor: Path) -> str:
+    """Empty for one that was closed since it was listed."""
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:
+        return ""
 
 
 def _family(pid: int) -> Iterator[int]:
     yield pid
     for children in (_PROC / str(pid) / "task").glob("*/children"):
-        with suppress(OSError):
+        with suppress(*_ENDED):
             for child in children.read_text().split():
                 yield from _family(int(child))
 

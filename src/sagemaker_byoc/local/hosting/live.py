@@ -180,7 +180,11 @@ class Live:
         if before is not None:
             await asyncio.gather(before, return_exceptions=True)
         await self._stop_fleets()
-        self._catalog.remove(self.name)
+        try:
+            self._catalog.remove(self.name)
+        except OSError as error:  # the next start of the region would bring it back
+            self._set({"EndpointStatus": FAILED, "FailureReason": self._reason(error)})
+            return
         self._on_gone(self.name)
         self._announce(self.name)
 
@@ -191,7 +195,9 @@ class Live:
         fleet, self.fleet = self.fleet, None
         if fleet is not None:
             stops.append(asyncio.create_task(fleet.stop(drain=0)))
-        await asyncio.gather(*stops, return_exceptions=True)
+        for ended in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(ended, Exception):
+                LOG.warning("a stop of endpoint %s failed: %s", self.name, ended)
 
     async def _deploy(self, variants: list[Parameters]) -> tuple[Fleet, Parameters]:
         plans = [VariantPlan.from_document(variant) for variant in variants]
@@ -212,6 +218,9 @@ class Live:
             text = error.message
         elif isinstance(error, LocalError):
             text = error.what
+        elif isinstance(error, OSError):
+            LOG.warning("endpoint %s", self.name, exc_info=error)
+            text = f"InternalServerError: {error}"
         else:
             LOG.error("endpoint %s", self.name, exc_info=error)
             text = f"InternalServerError: {error!r}; the region's log has the traceback"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from sagemaker_byoc.contract import folders, lifecycle, serving
 from sagemaker_byoc.contract import http as hosting
-from sagemaker_byoc.contract import lifecycle, serving
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec
 from sagemaker_byoc.local.errors import LocalError
@@ -19,6 +19,9 @@ from sagemaker_byoc.local.hosting.health import LOG_SECONDS, ContainerLog, wait_
 from sagemaker_byoc.local.hosting.house import House
 from sagemaker_byoc.local.hosting.plan import ContainerPlan
 from sagemaker_byoc.local.images import Image
+from sagemaker_byoc.local.logs.store import LastingStream
+
+LOG = logging.getLogger(__name__)
 
 GROUP = "/aws/sagemaker/Endpoints/"
 
@@ -72,7 +75,7 @@ class Served:
         """Healthy, or nothing is left of it. `on_end` is called from another thread, when its log
         ends. Raises LocalError.
         """
-        stream = house.logs.open(GROUP + launch.endpoint, launch.stream)
+        stream = LastingStream(house.logs, GROUP + launch.endpoint, launch.stream)
         port = house.ports.take()
         try:
             container = house.engine.start(_lay_out(launch, house, port))
@@ -94,16 +97,20 @@ class Served:
 
     def stop(self) -> None:
         """SIGTERM, up to 30 s for what is in flight, SIGKILL; nothing is left."""
-        with suppress(LocalError):
+        try:
             self.container.stop(lifecycle.SERVE_STOP_GRACE.value)
-        self.close()
+        except LocalError as error:  # it may have ended, or its engine has
+            LOG.warning("%s can't be stopped: %s", self.launch.name, error)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End it without grace."""
-        self.container.close()
-        self.log.join(LOG_SECONDS)
-        self.close_log()
-        _clean(self.launch, self.house, self.port)
+        with ExitStack() as ends:  # the last is the first
+            ends.callback(_clean, self.launch, self.house, self.port)
+            ends.callback(self.close_log)
+            ends.callback(self.log.join, LOG_SECONDS)
+            ends.callback(self.container.close)
 
 
 def _lay_out(launch: Launch, house: House, port: int) -> ContainerSpec:
@@ -127,5 +134,5 @@ def _lay_out(launch: Launch, house: House, port: int) -> ContainerSpec:
 
 
 def _clean(launch: Launch, house: House, port: int) -> None:
-    shutil.rmtree(launch.folder, ignore_errors=True)
+    folders.remove(launch.folder)
     house.ports.give_back(port)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
@@ -98,6 +98,7 @@ class Endpoints:
             await asyncio.gather(self.endpoints.swept, return_exceptions=True)
         await asyncio.gather(*(live.close() for live in self.endpoints.lives.values()))
         await self.captures.close()
+        self.endpoints.catalog.records.flush()
         self._house.threads.shutdown(wait=False)
 
     def _clean(self) -> None:
@@ -106,4 +107,4 @@ class Endpoints:
         trees = [Tree(folder) for folder in work.glob("*/*/i-*") if folder.is_dir()]
         if trees or work.is_dir():
             self._house.engine.sweep(self._house.all_labels, trees)
-        shutil.rmtree(work, ignore_errors=True)
+        folders.remove(work)

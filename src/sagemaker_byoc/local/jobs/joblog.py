@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 
 from sagemaker_byoc.contract.folders import LEFT_OUT
-from sagemaker_byoc.local.logs.store import LogStore, LogStream
-
-LOG = logging.getLogger(__name__)
+from sagemaker_byoc.local.logs.store import LastingStream, LogStore
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 MOST_LEFT_OUT = 1000
@@ -26,11 +23,10 @@ class JobLog:
         self._logs = logs
         self._job = job
         self._first_host = first_host
-        self._streams: dict[str, LogStream] = {}
+        self._streams: dict[str, LastingStream] = {}
         self._epoch = 0
         self._said: set[str] = set()
         self._left_out = 0
-        self._lost = 0
         self._lock = threading.Lock()
 
     def begin(self) -> None:
@@ -40,20 +36,12 @@ class JobLog:
             self._epoch = max(int(time.time()), self._epoch + 1)
 
     def write(self, host: str, line: str) -> None:
-        try:
-            with self._lock:
-                stream = self._streams.get(host)
-                if stream is None:
-                    stream = self._logs.open(GROUP, f"{self._job}/{host}-{self._epoch}")
-                    self._streams[host] = stream
-            if self._lost:
-                stream.write(f"byoc: {self._lost} lines before this one could not be written")
-                self._lost = 0
-            stream.write(line)
-        except (OSError, ValueError) as error:  # ValueError: closed, for a reader that was late
-            if not self._lost:
-                LOG.warning("the log of %s can't be written: %s", self._job, error)
-            self._lost += 1
+        with self._lock:
+            stream = self._streams.get(host)
+            if stream is None:
+                name = f"{self._job}/{host}-{self._epoch}"
+                stream = self._streams[host] = LastingStream(self._logs, GROUP, name)
+        stream.write(line)
 
     def say(self, line: str) -> None:
         """What the platform has to tell, in the first host's stream."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import logging
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.local.logs import reading
 from sagemaker_byoc.local.logs.reading import Event, Located
 
-__all__ = ["Event", "Located", "LogStore", "LogStream", "StreamFacts"]
+__all__ = ["Event", "LastingStream", "Located", "LogStore", "LogStream", "StreamFacts"]
+
+LOG = logging.getLogger(__name__)
 
 LONGEST_FILE_NAME = 240
 """Of a quoted name; file systems take 255 bytes."""
@@ -32,7 +36,10 @@ class StreamFacts:
 
 
 class LogStream:
-    """One stream, open for writing; lines from any thread stay whole."""
+    """One stream, open for writing; lines from any thread stay whole.
+
+    `write` and `put` raise OSError if the disk does not take all, and then nothing is written.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,16 +52,70 @@ class LogStream:
         with self._lock:
             self._last = max(self._last, time.time_ns() // 1_000_000)
             events = (Event(self._last, line) for line in text.split("\n"))
-            self._file.write(b"".join(reading.encode(event) for event in events))
+            self._append(b"".join(reading.encode(event) for event in events))
 
     def put(self, events: Iterable[Event]) -> int:
         """Events with times of their own, and line feeds within; the size of the file after."""
         with self._lock:
-            self._file.write(b"".join(reading.encode(event) for event in events))
+            self._append(b"".join(reading.encode(event) for event in events))
             return self._file.tell()
 
     def close(self) -> None:
         self._file.close()
+
+    def _append(self, data: bytes) -> None:
+        written = 0
+        try:
+            # A disk that becomes full takes the beginning, and raises nothing.
+            while written < len(data):
+                written += self._file.write(data[written:])
+        except OSError:
+            end = self._file.tell()
+            if written and os.fstat(self._file.fileno()).st_size == end:  # nobody wrote after us
+                self._file.truncate(end - written)
+            raise
+
+
+class LastingStream:
+    """A stream for what must not end with its log: lines that can't be written are counted.
+
+    It is opened by its first line.
+    """
+
+    def __init__(self, logs: LogStore, group: str, stream: str) -> None:
+        self.lost = 0
+        """Lines since the last one that was written."""
+        self._logs = logs
+        self._place = group, stream
+        self._stream: LogStream | None = None
+        self._is_closed = False
+        self._lock = threading.Lock()
+
+    def write(self, text: str) -> None:
+        """Write a line; never raises. What comes after `close` is lost."""
+        with self._lock:
+            try:
+                self._write(text)
+            except (OSError, ValueError) as error:
+                if not self.lost:
+                    LOG.warning("the log %s/%s can't be written: %s", *self._place, error)
+                self.lost += 1
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            if self._stream is not None:
+                self._stream.close()
+
+    def _write(self, text: str) -> None:
+        if self._is_closed:
+            raise ValueError("it is closed")
+        if self._stream is None:
+            self._stream = self._logs.open(*self._place)
+        if self.lost:
+            self._stream.write(f"byoc: {self.lost} lines before this one could not be written")
+            self.lost = 0
+        self._stream.write(text)
 
 
 class LogStore:
@@ -83,7 +144,7 @@ class LogStore:
         return True
 
     def delete_group(self, group: str) -> None:
-        shutil.rmtree(self._folder(group), ignore_errors=True)
+        folders.remove(self._folder(group))
 
     def delete_stream(self, group: str, stream: str) -> None:
         self._path(group, stream).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.local.records import now
 from sagemaker_byoc.local.registry.blobs import Blobs
@@ -94,6 +95,8 @@ class Repositories:
                     f"The repository with name '{repository.name}' already exists in the registry"
                     f" with id '{self._registry}'",
                 )
+            if self._path(repository.name).exists():  # a deletion could not remove all of it
+                shutil.rmtree(self._path(repository.name))
             self._write(repository)
 
     def change(self, name: str, **changes: Any) -> Repository:
@@ -106,7 +109,7 @@ class Repositories:
         with self.lock:
             path = self._path(name)
             (path / "repository.json").unlink()
-            shutil.rmtree(path, ignore_errors=True)
+            folders.remove(path)
             self.sweep()
 
     # Images

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import threading
 import uuid
 from collections.abc import Iterable, Mapping
@@ -26,6 +25,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.local.storage import checksums
 from sagemaker_byoc.local.storage.errors import S3Error, check_key, no_such_upload
@@ -239,7 +239,7 @@ class Uploads:
             self._places.pop(upload_id, None)
         folder = self._folder(bucket, upload_id)
         (folder / "upload.json").unlink(missing_ok=True)  # the rest is nobody's from here on
-        shutil.rmtree(folder, ignore_errors=True)
+        folders.remove(folder)
 
     def _load(self, bucket: str, upload_id: str) -> Upload | None:
         self._store.files(bucket)

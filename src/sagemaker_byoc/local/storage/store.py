@@ -21,6 +21,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.local.storage.errors import (
     S3Error,
@@ -104,6 +105,9 @@ class ObjectStore:
                     status=409,
                     BucketName=bucket,
                 )
+            for left in (self._attributes / bucket, self.uploads / bucket):
+                if left.exists():  # a deletion could not remove it
+                    shutil.rmtree(left)
             self._write_bucket(Bucket(bucket, datetime.now(UTC), tags or {}))
             (self._root / bucket).mkdir()
 
@@ -123,8 +127,8 @@ class ObjectStore:
                     BucketName=bucket,
                 )
             shutil.rmtree(self._root / bucket)
-            shutil.rmtree(self._attributes / bucket, ignore_errors=True)
-            shutil.rmtree(self.uploads / bucket, ignore_errors=True)
+            folders.remove(self._attributes / bucket)
+            folders.remove(self.uploads / bucket)
 
     # Objects
 
