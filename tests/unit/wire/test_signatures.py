@@ -166,6 +166,21 @@ def test_no_signature_and_one_that_cannot_be_read():
         assert denial(broken) is Denial.MALFORMED
 
 
+def test_a_date_that_no_clock_has_cannot_be_read():
+    request = signed(v4())
+    for text in ("Fri, 31 Dec 9999 23:59:59 -2300", "1 Jan 99999999999999999999 00:00:00 +0000"):
+        headers = {n: v for n, v in request.headers.items() if n != "x-amz-date"}
+        broken = dataclasses.replace(request, headers={**headers, "date": text})
+        assert denial(broken) is Denial.MALFORMED
+
+
+def test_a_version_2_query_without_the_key():
+    url = f"{HOST}/b/k?Signature=x&Expires=9999999999&XAWSAccessKeyId=x"
+    unsigned = sent(AWSRequest(method="GET", url=url).prepare())
+    for query in (unsigned.query_string, unsigned.query_string.replace("=x", "=", 2)):
+        assert denial(dataclasses.replace(unsigned, query_string=query)) is Denial.MALFORMED
+
+
 def test_a_header_that_selects_the_operation_must_be_signed():
     request = signed(v4())
     more = {**request.headers, "x-amz-target": "SageMaker.DeleteModel"}

@@ -116,7 +116,7 @@ class Admission:
                 status=403,
             )
         origin = request.headers.get("origin")
-        if origin is not None and not _is_loopback(urlsplit(origin).netloc):
+        if origin is not None and not _is_loopback(_authority(origin)):
             raise AwsError(
                 "AccessDenied",
                 f"The local region takes no requests of web pages from {origin}",
@@ -226,6 +226,14 @@ def _hostname(host: str) -> str:
     """`HOST:PORT` without the port, in lower case; empty if it cannot be read."""
     try:
         return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _authority(origin: str) -> str:
+    """`HOST:PORT` of an origin; empty if it cannot be read."""
+    try:
+        return urlsplit(origin).netloc
     except ValueError:
         return ""
 
