@@ -105,6 +105,15 @@ def test_env_is_read_by_a_shell(state, url):
     assert not {"AWS_PROFILE", "AWS_ENDPOINT_URL_S3"} & set(found)
 
 
+def test_keys_of_another_region_are_the_cause_and_the_fix(url):
+    keys = {"AWS_ACCESS_KEY_ID": "AKIAFOREIGN", "AWS_SECRET_ACCESS_KEY": "x"}
+    for words in (("ps",), ("invoke", "e", "--url", url)):
+        _, err = byoc(*words, code=2, AWS_ENDPOINT_URL=url, **keys)
+        assert "security token" in err
+        assert 'fix: Run eval "$(byoc local env)" again' in err
+        assert err.count("byoc local env") == 1
+
+
 def test_env_speaks_other_shells_and_json(state, url):
     assert (
         f"set -gx AWS_ENDPOINT_URL '{url}';"
