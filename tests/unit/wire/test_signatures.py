@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -234,6 +235,16 @@ def test_a_presigned_call_of_another_service_expires(monkeypatch):
     assert denial(request) is Denial.EXPIRED
 
 
+def stating(stated):
+    """A request to S3 with the body `x`, signed with `stated` in the place of its hash."""
+    prepared = AWSRequest(method="PUT", url=f"{HOST}/b/k", data=b"x")
+    signer = S3SigV4Auth(ClientKeys(OWNER.access_key, OWNER.secret_key), "s3", "us-east-1")
+    signer.payload = lambda _: stated
+    signer.add_auth(prepared)
+    prepared.headers.replace_header("X-Amz-Content-SHA256", stated)
+    return sent(prepared.prepare())
+
+
 def test_bodies_of_s3():
     """A literal hash is checked when the body has been read; a stream's seed is the signature."""
     request = signed(s3, method="PUT", url=f"{HOST}/b/k", body=b"data")
@@ -243,14 +254,17 @@ def test_bodies_of_s3():
     with pytest.raises(AwsError, match="XAmzContentSHA256Mismatch"):
         asyncio.run(routed.body.read(LIMIT))
     for stated in ("UNSIGNED-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"):
-        client = ClientKeys(OWNER.access_key, OWNER.secret_key)
-        prepared = AWSRequest(method="PUT", url=f"{HOST}/b/k", data=b"x")
-        signer = S3SigV4Auth(client, "s3", "us-east-1")
-        signer.payload = lambda _, stated=stated: stated
-        signer.add_auth(prepared)
-        prepared.headers.replace_header("X-Amz-Content-SHA256", stated)
-        _, routed = admit(sent(prepared.prepare()))
+        _, routed = admit(stating(stated))
         assert asyncio.run(routed.body.read(LIMIT)) == b"x"
+    for stated in ("x", "STREAMING-X", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "0" * 63):
+        with pytest.raises(AwsError, match="must be UNSIGNED-PAYLOAD") as refused:
+            admit(stating(stated))
+        assert (refused.value.code, refused.value.status) == ("InvalidArgument", 400)
+    _, routed = admit(stating("A" * 64))
+    with pytest.raises(AwsError, match="XAmzContentSHA256Mismatch"):
+        asyncio.run(routed.body.read(LIMIT))
+    _, routed = admit(stating(hashlib.sha256(b"x").hexdigest().upper()))
+    assert asyncio.run(routed.body.read(LIMIT)) == b"x"
     nothing = {n: v for n, v in request.headers.items() if n != "x-amz-content-sha256"}
     assert denial(dataclasses.replace(request, headers=nothing)) is Denial.MALFORMED
 
