@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.local.client import make_client
+from sagemaker_byoc.local.client import find_keys, make_client
 from sagemaker_byoc.local.credentials import read_keys
 from sagemaker_byoc.local.state import is_locked, read_address
 
@@ -103,6 +103,24 @@ def test_env_is_read_by_a_shell(state, url):
     assert found["AWS_ENDPOINT_URL"] == url
     assert found["SAGEMAKER_ROLE"] == "arn:aws:iam::000000000000:role/service-role/SageMakerRole"
     assert not {"AWS_PROFILE", "AWS_ENDPOINT_URL_S3"} & set(found)
+
+
+def test_keys_of_another_region_are_the_cause_and_the_fix(url):
+    keys = {"AWS_ACCESS_KEY_ID": "AKIAFOREIGN", "AWS_SECRET_ACCESS_KEY": "x"}
+    for words in (("ps",), ("invoke", "e", "--url", url)):
+        _, err = byoc(*words, code=2, AWS_ENDPOINT_URL=url, **keys)
+        assert "security token" in err
+        assert 'fix: Run eval "$(byoc local env)" again' in err
+        assert err.count("byoc local env") == 1
+
+
+def test_env_renews_the_keys_that_an_earlier_region_left(state, url, monkeypatch):
+    monkeypatch.setattr("sagemaker_byoc.local.client.default_state", lambda: state)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEARLIER")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "earlier")
+    assert find_keys(url) == read_keys(state)
+    assert find_keys("http://127.0.0.1:9").access_key == "AKIAEARLIER"
 
 
 def test_env_speaks_other_shells_and_json(state, url):

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.local.credentials import Keys
+from sagemaker_byoc.local.credentials import HINT, Keys
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
 URL_VARIABLES = ("BYOC_REGION_URL", "AWS_ENDPOINT_URL")
 _ANSWER_SECONDS = 30.0
+_KEYS = 'Run eval "$(byoc local env)" again, or name the region\'s folder with --state'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,10 +86,7 @@ class Target:
                 return answer
         except urllib.error.HTTPError as error:
             with error:
-                raise RequestError(
-                    f"the region at {self.url} refuses: {_message(error)}",
-                    cure="`byoc ps` shows what it has",
-                ) from error
+                raise _refusal(f"the region at {self.url} refuses: {_message(error)}") from error
         except (OSError, ValueError) as error:
             raise MachineError(
                 f"no region answers at {self.url} (from {self.source}): {_reason(error)}",
@@ -146,7 +144,7 @@ def refusals() -> Iterator[None]:
         yield
     except ClientError as error:
         message = error.response.get("Error", {}).get("Message") or str(error)
-        raise RequestError(message, cure="`byoc ps` shows what the region has") from error
+        raise _refusal(message) from error
     except BotoCoreError as error:
         raise MachineError(str(error), cure="Is the region running? `byoc local up`") from error
 
@@ -157,6 +155,12 @@ def _checked(url: str, source: str) -> Target:
             f"{source} is {url!r}, which is no http URL", cure="Write http://HOST:PORT"
         )
     return Target(url.rstrip("/"), source)
+
+
+def _refusal(message: str) -> RequestError:
+    if message.endswith(HINT):
+        return RequestError(message.removesuffix(HINT).rstrip(". "), cure=_KEYS)
+    return RequestError(message, cure="`byoc ps` shows what the region has")
 
 
 def _message(error: urllib.error.HTTPError) -> str:

@@ -8,24 +8,22 @@ from typing import Any
 
 from sagemaker_byoc.local.account import DEFAULT_REGION
 from sagemaker_byoc.local.credentials import Keys, read_keys
-from sagemaker_byoc.local.environ import URL_VARIABLE
 from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.local.state import default_state, read_address
 
 
 def find_keys(url: str, state: Path | None = None) -> Keys:
     """Return the keys for the region at `url`: those in its `state` folder; else those of the
-    environment, if that points there; else those of the default folder, if its region is the one.
+    default folder, if its region is the one; else those of the environment, which can be those of
+    an earlier region at that address.
 
     Raise MachineError if there are none.
     """
-    if state is not None:
-        keys = read_keys(state)
-    else:
-        keys = _keys_of_environment() if os.environ.get(URL_VARIABLE) == url else None
-        address = read_address(default_state()) if keys is None else None
+    if state is None:
+        address = read_address(default_state())
         if address is not None and address.url == url:
-            keys = read_keys(default_state())
+            state = default_state()
+    keys = None if state is None else read_keys(state)
     keys = keys or _keys_of_environment()
     if keys is None:
         raise MachineError(

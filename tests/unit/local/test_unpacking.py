@@ -8,6 +8,7 @@ import tarfile
 
 import pytest
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.local.engines.unpacking import Receiver
 
 
@@ -109,3 +110,11 @@ def test_a_stream_that_ends_too_early_is_an_error(receive):
     with pytest.raises(tarfile.TarError):
         receive(file("a", b"x" * 5000), cut=9000)
     assert (receive.target / "old").exists()
+
+
+def test_a_tree_that_is_too_deep_is_named_once(receive):
+    deep = ["/".join(["d"] * depth) for depth in range(1, folders.DEEPEST + 20)]
+    lines = receive(*[(name, tarfile.DIRTYPE, "") for name in deep], ("f", tarfile.REGTYPE, b"x"))
+    assert len(lines) == 1
+    assert f"more than {folders.DEEPEST} folders deep" in lines[0]
+    assert (receive.target / "f").read_bytes() == b"x"

@@ -181,6 +181,10 @@ REFUSED = {
         policy_fields(in_an_hour(["content-length-range", 6])), 400, "InvalidPolicyDocument", ""
     ),
     "json": (policy_fields(b"{"), 400, "InvalidPolicyDocument", "Invalid JSON"),
+    "an end that no clock has": (
+        policy_fields({"expiration": "9999-12-31T23:59:59-23:00", "conditions": []}),
+        400, "InvalidPolicyDocument", "9999",
+    ),
     "no expiration": (
         policy_fields({"conditions": []}), 400, "InvalidPolicyDocument", "missing expiration"
     ),

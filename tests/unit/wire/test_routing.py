@@ -158,7 +158,12 @@ def test_a_refusal_keeps_its_status_and_words():
 
 @pytest.mark.parametrize(
     ("origin", "status"),
-    [("https://evil.example", 403), ("null", 403), ("http://localhost:3000", 200)],
+    [
+        ("https://evil.example", 403),
+        ("null", 403),
+        ("http://[::1", 403),
+        ("http://localhost:3000", 200),
+    ],
 )
 def test_a_web_page_of_another_site_is_refused(origin, status):
     """It could send this without asking: text, a POST, no header of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -99,6 +100,17 @@ def test_what_botocore_signs_is_admitted():
     assert asyncio.run(routed.body.read(LIMIT)) == b'{"a": 1}'
 
 
+def test_a_json_service_takes_no_unsigned_body():
+    """Its body decides what is done, so it is always part of the signature."""
+    client = ClientKeys(OWNER.access_key, OWNER.secret_key)
+    signer = SigV4Auth(client, "sagemaker", "us-east-1")
+    signer.payload = lambda _: "UNSIGNED-PAYLOAD"
+    headers = {"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}
+    request = AWSRequest(method="POST", url=f"{HOST}/", data=b"{}", headers=headers)
+    signer.add_auth(request)
+    assert denial(sent(request.prepare())) is Denial.MISMATCH
+
+
 SEGMENTS = st.text(
     st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="/"), min_size=1
 ).filter(lambda text: text not in {".", ".."})
@@ -173,6 +185,21 @@ def test_version_2_needs_a_date(date):
     assert denial(dataclasses.replace(request, headers=headers)) is Denial.NO_DATE
 
 
+def test_a_date_that_no_clock_has_cannot_be_read():
+    request = signed(v4())
+    for text in ("Fri, 31 Dec 9999 23:59:59 -2300", "1 Jan 99999999999999999999 00:00:00 +0000"):
+        headers = {n: v for n, v in request.headers.items() if n != "x-amz-date"}
+        broken = dataclasses.replace(request, headers={**headers, "date": text})
+        assert denial(broken) is Denial.MALFORMED
+
+
+def test_a_version_2_query_without_the_key():
+    url = f"{HOST}/b/k?Signature=x&Expires=9999999999&XAWSAccessKeyId=x"
+    unsigned = sent(AWSRequest(method="GET", url=url).prepare())
+    for query in (unsigned.query_string, unsigned.query_string.replace("=x", "=", 2)):
+        assert denial(dataclasses.replace(unsigned, query_string=query)) is Denial.MALFORMED
+
+
 def test_a_header_that_selects_the_operation_must_be_signed():
     request = signed(v4())
     more = {**request.headers, "x-amz-target": "SageMaker.DeleteModel"}
@@ -228,6 +255,16 @@ def test_a_presigned_call_of_another_service_expires(monkeypatch):
     assert denial(request) is Denial.EXPIRED
 
 
+def stating(stated):
+    """A request to S3 with the body `x`, signed with `stated` in the place of its hash."""
+    prepared = AWSRequest(method="PUT", url=f"{HOST}/b/k", data=b"x")
+    signer = S3SigV4Auth(ClientKeys(OWNER.access_key, OWNER.secret_key), "s3", "us-east-1")
+    signer.payload = lambda _: stated
+    signer.add_auth(prepared)
+    prepared.headers.replace_header("X-Amz-Content-SHA256", stated)
+    return sent(prepared.prepare())
+
+
 def test_bodies_of_s3():
     """A literal hash is checked when the body has been read; a stream's seed is the signature."""
     request = signed(s3, method="PUT", url=f"{HOST}/b/k", body=b"data")
@@ -237,14 +274,17 @@ def test_bodies_of_s3():
     with pytest.raises(AwsError, match="XAmzContentSHA256Mismatch"):
         asyncio.run(routed.body.read(LIMIT))
     for stated in ("UNSIGNED-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"):
-        client = ClientKeys(OWNER.access_key, OWNER.secret_key)
-        prepared = AWSRequest(method="PUT", url=f"{HOST}/b/k", data=b"x")
-        signer = S3SigV4Auth(client, "s3", "us-east-1")
-        signer.payload = lambda _, stated=stated: stated
-        signer.add_auth(prepared)
-        prepared.headers.replace_header("X-Amz-Content-SHA256", stated)
-        _, routed = admit(sent(prepared.prepare()))
+        _, routed = admit(stating(stated))
         assert asyncio.run(routed.body.read(LIMIT)) == b"x"
+    for stated in ("x", "STREAMING-X", "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD", "0" * 63):
+        with pytest.raises(AwsError, match="must be UNSIGNED-PAYLOAD") as refused:
+            admit(stating(stated))
+        assert (refused.value.code, refused.value.status) == ("InvalidArgument", 400)
+    _, routed = admit(stating("A" * 64))
+    with pytest.raises(AwsError, match="XAmzContentSHA256Mismatch"):
+        asyncio.run(routed.body.read(LIMIT))
+    _, routed = admit(stating(hashlib.sha256(b"x").hexdigest().upper()))
+    assert asyncio.run(routed.body.read(LIMIT)) == b"x"
     nothing = {n: v for n, v in request.headers.items() if n != "x-amz-content-sha256"}
     assert denial(dataclasses.replace(request, headers=nothing)) is Denial.MALFORMED
 

@@ -47,6 +47,8 @@ class Receiver:
         parts = tuple(part for part in PurePosixPath(member.name).parts if part != "/")
         if not parts:
             return
+        if len(parts) > folders.DEEPEST + 1:
+            return  # below one that was left out, and named
         self._check(parts, member)
         path = self._place(parts)
         if member.isdir():

@@ -15,7 +15,7 @@ from sagemaker_byoc.local.storage.errors import (
 )
 from sagemaker_byoc.local.storage.objects import ARCHIVED, Condition, ObjectInfo
 
-_RANGE = re.compile(r"bytes=(\d{0,20})-(\d{0,20})")
+_RANGE = re.compile(r"bytes=(\d{0,99})-(\d{0,99})")
 _COPY_RANGE = re.compile(r"bytes=(\d{1,20})-(\d{1,20})")
 
 

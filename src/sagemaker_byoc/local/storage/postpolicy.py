@@ -160,7 +160,7 @@ def _time(value: Any) -> datetime:
         time = datetime.fromisoformat(value)
         if "T" in value and time.tzinfo:
             return time.astimezone(UTC)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         """Told below."""
     raise _invalid(f"Invalid 'expiration' value: '{value}'")
 

@@ -49,7 +49,7 @@ class Incoming:
         self._sink: Sink | None = None
         sha256 = headers.get("x-amz-content-sha256", "")
         self._signed = hashlib.sha256() if len(sha256) == _HEX_SHA256 else None
-        self._sha256 = sha256
+        self._sha256 = sha256.lower()
         encodings = headers.get("content-encoding", "")
         announced = "x-amz-decoded-content-length" in headers
         chunked = sha256.startswith("STREAMING-") or ("aws-chunked" in encodings and announced)

@@ -19,7 +19,15 @@ from sagemaker_byoc.local.wire.http import Request
 from sagemaker_byoc.local.wire.signatures import V2, V4, MalformedError, NoDateError
 
 _LOOPBACK = re.compile(r"localhost|.+\.localhost|127\.\d+\.\d+\.\d+|::1")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_STREAMING = (
+    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+    "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+)
+"""Source: "Signature calculations for the Authorization header" of the S3 API reference."""
+_STATED = re.compile("|".join([_SHA256.pattern, signatures.UNSIGNED_PAYLOAD, *_STREAMING]))
+"""What S3 takes for the body in a signature."""
 
 
 class Denial(StrEnum):
@@ -120,7 +128,7 @@ class Admission:
                 status=403,
             )
         origin = request.headers.get("origin")
-        if origin is not None and not _is_loopback(urlsplit(origin).netloc):
+        if origin is not None and not _is_loopback(_authority(origin)):
             raise AwsError(
                 "AccessDenied",
                 f"The local region takes no requests of web pages from {origin}",
@@ -153,8 +161,7 @@ class Admission:
         data = await request.body.read(limit)
         digest = hashlib.sha256(data).hexdigest()
         stated = signature.payload_hash(request) or digest
-        forged = _SHA256.fullmatch(stated) and stated != digest
-        if forged or not signature.matches(request, principal.secret_key, stated):
+        if stated.lower() != digest or not signature.matches(request, principal.secret_key, stated):
             raise DeniedError(Denial.MISMATCH)
         routed.body = BufferedBody(data)
         CALLER.set(principal)
@@ -170,7 +177,7 @@ class Admission:
         else:
             stated = _check_s3(signature, request, principal)
             if _SHA256.fullmatch(stated):
-                routed.body = HashedBody(request.body, stated)
+                routed.body = HashedBody(request.body, stated.lower())
         CALLER.set(principal)
 
     def _signer(self, request: Request) -> tuple[V4 | V2, Principal]:
@@ -208,6 +215,13 @@ def _check_s3(signature: V4, request: Request, principal: Principal) -> str:
     stated = signature.payload_hash(request)
     if stated is None:
         raise DeniedError(Denial.MALFORMED, f"the header {signatures.CONTENT_SHA256} is missing")
+    if not _STATED.fullmatch(stated):
+        raise AwsError(
+            "InvalidArgument",
+            f"{signatures.CONTENT_SHA256} must be {signatures.UNSIGNED_PAYLOAD}, one of "
+            f"{', '.join(_STREAMING)}, or a valid sha256 value",
+            status=400,
+        )
     if unsigned := signature.unsigned_headers(request):
         raise DeniedError(Denial.UNSIGNED_HEADER, ", ".join(unsigned))
     if not signature.matches(request, principal.secret_key, stated):
@@ -234,6 +248,14 @@ def _hostname(host: str) -> str:
     """`HOST:PORT` without the port, in lower case; empty if it cannot be read."""
     try:
         return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _authority(origin: str) -> str:
+    """`HOST:PORT` of an origin; empty if it cannot be read."""
+    try:
+        return urlsplit(origin).netloc
     except ValueError:
         return ""
 

@@ -128,9 +128,9 @@ def _decode_scalar(shape: Shape, text: str | None, name: str) -> Any:
     convert = _SCALARS.get(shape.type_name, str)
     try:
         return convert(text)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         raise AwsError(
-            "MalformedInput", f"{name} is {text!r}, which is no {shape.type_name}"
+            "MalformedInput", f"{name} is {text!r}, which is not a valid {shape.type_name}"
         ) from error
 
 

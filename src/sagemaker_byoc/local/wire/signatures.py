@@ -162,7 +162,7 @@ def read(request: Request) -> Signature | None:
         return _read_query(request.query)
     if "Signature=" in request.query_string and "AWSAccessKeyId=" in request.query_string:
         query = request.query
-        if not query.get("Expires"):
+        if not (query.get("AWSAccessKeyId") and query.get("Expires")):
             raise MalformedError("A presigned URL needs AWSAccessKeyId, Signature and Expires")
         return V2(
             access_key=query["AWSAccessKeyId"],
@@ -282,7 +282,7 @@ def _header_time(headers: Mapping[str, str]) -> datetime:
         return _time(text)
     try:
         return parsedate_to_datetime(headers.get("date", "")).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise MalformedError("The request needs an X-Amz-Date or a Date header") from None
 
 
