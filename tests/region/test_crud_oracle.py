@@ -145,7 +145,10 @@ REQUESTS = {
 
 DIFFERENCES = {
     "create_model m-1": (["ModelArn", "error", "status"], "the second: moto replaces the first"),
-    "describe_model m-1": (["Containers", "VpcConfig"], "moto gives what nobody set"),
+    "describe_model m-1": (
+        ["Containers", "PrimaryContainer", "VpcConfig"],
+        "moto gives what nobody set, and lacks the container's Mode, which AWS always gives",
+    ),
     "list_models 2": (["Models"], "moto does not look at NameContains"),
     "list_tags": (["Tags"], "moto forgets the tags that a model is made with"),
     "add_tags": (["Tags"], "as above"),
@@ -153,7 +156,10 @@ DIFFERENCES = {
         ["EndpointConfigArn", "error", "status"],
         "the second: moto replaces the first",
     ),
-    "describe_endpoint_config c-2": (["DataCaptureConfig"], "moto gives what nobody set"),
+    "describe_endpoint_config c-2": (
+        ["DataCaptureConfig", "EnableNetworkIsolation"],
+        "moto gives what nobody set, and lacks EnableNetworkIsolation, which AWS always gives",
+    ),
     "describe_log_groups": (["logGroups"], "moto knows no class of a group"),
     "get_caller_identity": (["Arn"], "the role that the region gives, or moto's user"),
 }

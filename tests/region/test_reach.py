@@ -26,6 +26,10 @@ ASKS = """
     import botocore.session
     client = lambda name: botocore.session.Session().create_client(name, region_name="us-east-1")
     arn = client("sts").get_caller_identity()["Arn"]
+    if "AWS_DATA_PATH" in os.environ:  # as get_execution_role() asks
+        url = "https://sts.us-east-1.amazonaws.com"
+        sts = botocore.session.Session().create_client("sts", "us-east-1", endpoint_url=url)
+        print("the SDK is told", sts.get_caller_identity()["Arn"])
     body = client("s3").get_object(Bucket="BUCKET", Key="given")["Body"].read()
     host = os.environ["SM_CURRENT_HOST"]
     client("s3").put_object(Bucket="BUCKET", Key="made/" + host, Body=body.upper())
@@ -88,6 +92,7 @@ def test_code_in_s3_asks_the_region_as_its_role(region, hosts):
     job, log = run(region, f"asks-{hosts}", hosts=hosts, HyperParameters=parameters)
     assert job["TrainingJobStatus"] == "Completed", log
     assert "asked as arn:aws:sts::000000000000:assumed-role/MyRole/SageMaker" in log
+    assert ("the SDK is told arn:" in log) == (region.engine == "process")
     for host in range(1, hosts + 1):
         made = s3.get_object(Bucket=BUCKET, Key=f"made/algo-{host}")["Body"].read()
         assert made == b"TEXT"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from sagemaker_byoc.local import sts_rules
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.credentials import Credentials
 from sagemaker_byoc.local.engines.container import Engine, Network
@@ -48,6 +49,8 @@ class ContainerAccess:
     """Whether the region takes any signature, and none."""
     listeners: Listeners | None = None
     """None for a region that has one address only."""
+    data_path: str = ""
+    """Of botocore, for containers that see this machine's files: it sends STS's own URL here."""
     hosts: set[str] = field(default_factory=set)
     """The names under which the region is asked; its admission reads them."""
     _ports: dict[str, int] = field(default_factory=dict)
@@ -69,11 +72,14 @@ class ContainerAccess:
             return {}
         name = (role or self.account.role).rpartition("/")[2]
         arn = f"arn:aws:sts::{self.account.id}:assumed-role/{name}/{SESSION}"
-        return {
+        found = {
             URL_VARIABLE: f"http://{place}",
             **self.credentials.issue(arn).environ,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+        if self.engine.shares_files and self.data_path:
+            found[sts_rules.VARIABLE] = self.data_path
+        return found
 
     @contextmanager
     def opened(self, network: Network, role: str) -> Iterator[dict[str, str]]:

@@ -218,6 +218,7 @@ class _Running:
             listeners=_Listeners(self, asyncio.get_running_loop(), port),
             credentials=self._credentials,
             is_open=self._region.is_open,
+            data_path=sts_rules.data_path(path, {}),
             hosts=self._access_hosts,
         )
         return compose(path, access, control=self._control)
