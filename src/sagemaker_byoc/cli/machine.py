@@ -22,7 +22,7 @@ from sagemaker_byoc.images.errors import ImageError
 OK, WARNING, ERROR = "ok", "warning", "error"
 _PYTHON = (3, 11, 4)
 _REGION_PORT = 8321
-_PACKAGES = ("botocore", "httptools", "uvicorn")
+_PACKAGES = ("botocore", "httptools", "regex", "uvicorn")
 _TIGHT, _FULL = 20 * 10**9, 3 * 10**9
 """Free bytes: two images and their layers while they are built; one training image."""
 _DRIVER = Path("/proc/driver/nvidia/version")

@@ -7,6 +7,8 @@ import tarfile
 
 from tests.unit.local_jobs.conftest import BUCKET
 
+from sagemaker_byoc.local.jobs import metrics
+
 
 def test_hosts_share_one_archive_and_clashes_are_told(house):
     """The files of all; of one name the first host's, and a line says so."""
@@ -57,7 +59,7 @@ def test_metrics_are_the_last_value_of_the_first_group(house):
     )
     assert [(m["MetricName"], m["Value"]) for m in ended["FinalMetricDataList"]] == [("loss", 0.25)]
     told = [line for line in house.log() if line.startswith("byoc: metric")]
-    assert ["matched no line" in told[0], "no number" in told[1], "no group" in told[2]] == [
+    assert ["matched no line" in told[0], "not a number" in told[1], "no group" in told[2]] == [
         True
     ] * 3
 
@@ -104,3 +106,18 @@ def test_no_bucket_at_the_end_is_told(house):
     (tree / "go").touch()
     reason = house.end()["FailureReason"]
     assert reason.startswith("ClientError: Artifact upload failed: NoSuchBucket")
+
+
+def test_a_definition_that_takes_for_ever_is_given_up(monkeypatch):
+    """And named; the others go on, and so does every other thread."""
+    monkeypatch.setattr(metrics, "SEARCH_SECONDS", 0.05)
+    collector = metrics.MetricCollector(
+        metrics.compile_definitions({"slow": "(a|aa)+$", "loss": "loss=([0-9.]+)"})
+    )
+    for number in range(3):
+        collector.see(f"loss={number} {'a' * 200}b")
+    assert [name for name, _ in collector.last.items()] == ["loss"]
+    assert collector.last["loss"].value == 2
+    (warning,) = collector.warnings()
+    assert "'slow'" in warning
+    assert "given up" in warning

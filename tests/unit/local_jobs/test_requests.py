@@ -84,7 +84,7 @@ ODD = {"InstanceGroupNames": ["other"]}
         ),
         ({"ResourceConfig": {"InstanceGroups": [GROUP, GROUP]}}, "two groups have one name"),
         ({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 0}}, "1 to 64"),
-        ({"algorithm": {"MetricDefinitions": [{"Name": "m", "Regex": "("}]}}, "is no regex"),
+        ({"algorithm": {"MetricDefinitions": [{"Name": "m", "Regex": "("}]}}, "is not a regex"),
         ({"HyperParameters": {"k": "v" * 2501}}, "limit 2500"),
     ],
 )
