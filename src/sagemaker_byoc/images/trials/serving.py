@@ -19,6 +19,7 @@ from sagemaker_byoc.images.trials.http import Reply, announce, held, listening, 
 OTHER_PORT = 9123
 HELD = 16
 """Requests in hand at once: more than any sensible number of synchronous workers on two cores."""
+_HELD_PINGS = 3
 LARGE = 6_000_000
 LARGEST = 24 * 2**20
 """Bytes, just below what a real-time endpoint passes on (contract.http.PAYLOAD)."""
@@ -136,7 +137,7 @@ def _try(plan: ServingPlan, server: Container, say: Callable[[str], None]) -> Se
     headers = {"Content-Type": kind}
     say("/ping while requests are in hand, and under load")
     with held(port, http.INVOCATIONS.value, headers, payload, HELD):
-        held_ping = ping(port, 2 * http.PING_TIMEOUT.value)
+        held_ping = _worst_ping(port)
     busy = traffic.run(port, headers, payload)
     say("SIGTERM under load")
     stop = traffic.stop(server, port, headers, payload)
@@ -163,6 +164,18 @@ def _healthy(server: Container, port: int, seconds: float) -> Reply:
         if server.exit_code() is not None or time.monotonic() > deadline:
             return reply
         time.sleep(_PAUSE)
+
+
+def _worst_ping(port: int) -> Reply:
+    """The first /ping that fails or is late; the last of a few if none is.
+
+    One alone may overtake the requests in hand on its way through the engine's proxy.
+    """
+    for _ in range(_HELD_PINGS - 1):
+        reply = ping(port, 2 * http.PING_TIMEOUT.value)
+        if not reply.works or reply.seconds > http.PING_TIMEOUT.value:
+            return reply
+    return ping(port, 2 * http.PING_TIMEOUT.value)
 
 
 def _requests(plan: ServingPlan, port: int) -> tuple[str, bytes, dict[str, Reply]]:
