@@ -1,8 +1,10 @@
-"""The two options of this test suite: is there a Docker engine, and is there time?"""
+"""The two options of this test suite (is there a Docker engine, is there time?); a small disk."""
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 
 import pytest
 from hypothesis import settings
@@ -41,3 +43,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             wanted = config.getoption(f"--run-{marker}")
             if not wanted and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 40 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(place)]
+    if os.getuid() != 0 or subprocess.run(words, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -252,7 +252,7 @@ class _Listeners:
         server = self._servers.pop(address, None)
         if server is not None:
             with suppress(RuntimeError):  # the loop has ended, and closed it
-                self._loop.call_soon_threadsafe(server.close)
+                self._loop.call_soon_threadsafe(self._running.server.leave, server)
 
 
 _LOGGERS = ("sagemaker_byoc", "uvicorn")

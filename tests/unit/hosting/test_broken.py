@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -260,18 +259,6 @@ def test_model_data_that_went_after_create_model(room, whole):
         await room.delete()
 
     room(scene)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 40 MB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(place)]
-    if os.getuid() != 0 or subprocess.run(words, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.mark.slow

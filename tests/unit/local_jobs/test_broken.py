@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
 from dataclasses import dataclass
 
 import pytest
@@ -230,18 +229,6 @@ def test_a_job_whose_tags_cannot_be_written_is_not_there(house, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             house.create("true")
     assert house.run("true")["TrainingJobStatus"] == "Completed"
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 40 MB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(place)]
-    if os.getuid() != 0 or subprocess.run(words, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.wire.http import Request, Response
+from sagemaker_byoc.local.wire.signatures import LONGEST_PRESIGNED
 
 SUBRESOURCES = (
     "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption", "inventory",
@@ -22,7 +23,6 @@ SUBRESOURCES = (
 )  # fmt: skip
 """What a query may ask for in place of the bucket or object itself (S3's service model)."""
 
-_LONGEST_PRESIGNED = 604_800
 
 _PARAMETERS = frozenset(
     {
@@ -112,7 +112,7 @@ def _with_signed_headers(request: Request, query: Mapping[str, str]) -> Request:
 
 
 def check_presigned(query: Mapping[str, str], now: datetime) -> None:
-    """Signatures are taken as they come; a URL that has expired is not. Raises S3Error."""
+    """Raise S3Error for a URL that has expired, or names no end; admission verified the rest."""
     if "X-Amz-Expires" in query:
         try:
             signed = datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -120,10 +120,10 @@ def check_presigned(query: Mapping[str, str], now: datetime) -> None:
         except (KeyError, ValueError):
             seconds = -1
             signed = now
-        if not 0 <= seconds <= _LONGEST_PRESIGNED:
+        if not 0 <= seconds <= LONGEST_PRESIGNED:
             raise S3Error(
                 "AuthorizationQueryParametersError",
-                f"X-Amz-Expires must be between 0 and {_LONGEST_PRESIGNED} seconds, and X-Amz-Date"
+                f"X-Amz-Expires must be between 0 and {LONGEST_PRESIGNED} seconds, and X-Amz-Date"
                 " must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"",
             )
         expires = signed + timedelta(seconds=seconds)

@@ -218,7 +218,7 @@ class RegionServer(uvicorn.Server):
     """Run by `serve(sockets=[…])`; ends when its `should_exit` is set."""
 
     async def open(self, listener: socket.socket) -> asyncio.Server:
-        """Answer at `listener`, too, until the returned server is closed, or this one ends."""
+        """Answer at `listener`, too, until `leave` gets the returned server, or this one ends."""
 
         def make_protocol() -> asyncio.Protocol:
             protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
@@ -229,6 +229,10 @@ class RegionServer(uvicorn.Server):
         server = await asyncio.get_running_loop().create_server(make_protocol, sock=listener)
         self.servers.append(server)
         return server
+
+    def leave(self, server: asyncio.Server) -> None:
+        server.close()
+        self.servers.remove(server)
 
 
 def make_server(application: Application) -> RegionServer:
