@@ -80,6 +80,7 @@ class Models:
         self._free_memory = free_memory
         self._models: dict[str, Model] = {}
         self._listed = asyncio.Event()
+        self._entering = asyncio.Lock()
         self.on_listed: Callable[[], None] = lambda: None
 
     # ── the supervisor ──
@@ -151,16 +152,15 @@ class Models:
         folder = self._folder(url)
         while (model := self._models.get(name)) is not None and model.is_leaving:
             await self._wait(model.gone, END_TIME + UNLOAD_TIME)
-        if model is None:
-            need = await self._loop.run_in_executor(None, self._need, folder)
+        # In turn, so that of two loads at once the first to ask is the one that loads.
+        async with self._entering:
             model = self._models.get(name)
-        else:
-            need = 0
-        is_first = model is None
-        if model is None:
-            self._check_room(need)
-            model = self._enter(name, url, need)
-            self._channel.send(control.START, name=name, url=str(folder))
+            is_first = model is None
+            if model is None:
+                need = await self._loop.run_in_executor(None, self._need, folder)
+                self._check_room(need)
+                model = self._enter(name, url, need)
+                self._channel.send(control.START, name=name, url=str(folder))
         try:
             problem = await self._wait(model.settled, LOAD_TIME)
         except TimeoutError:
