@@ -11,6 +11,7 @@ from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.cloud.session import Cloud
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.plan import Plan
+from sagemaker_byoc.local.caller import FOLLOWER
 from sagemaker_byoc.local.credentials import Keys
 from sagemaker_byoc.local.errors import MachineError
 
@@ -63,7 +64,13 @@ class RegionCaller:
         from sagemaker_byoc.local.client import make_client  # noqa: PLC0415 - needs botocore
 
         if service not in self._clients:
-            self._clients[service] = make_client(service, self._url, self._keys, region=self.region)
+            self._clients[service] = make_client(
+                service,
+                self._url,
+                self._keys,
+                region=self.region,
+                user_agent_extra=FOLLOWER,
+            )
         return self._clients[service]
 
 

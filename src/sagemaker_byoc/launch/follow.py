@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sagemaker_byoc.launch.errors import FailedError, TimeLimitError
@@ -45,8 +48,12 @@ def wait_for_job(name: str, watch: Watch) -> Ended:
     said: list[str] = []
 
     def has_ended(found: dict[str, Any]) -> bool:
-        for entry in found.get("SecondaryStatusTransitions", ())[len(said) :]:
+        news = found.get("SecondaryStatusTransitions", ())[len(said) :]
+        if news:
+            logs.fetch()
+        for entry in news:
             said.append(entry["Status"])
+            logs.show(watch.line, until=entry["StartTime"])
             watch.say(f"{entry['Status']}: {entry.get('StatusMessage') or entry['Status']}")
         return found["TrainingJobStatus"] in {"Completed", "Failed", "Stopped"}
 
@@ -100,6 +107,7 @@ def _until(
             if found is None:
                 raise FailedError(f"{what} is gone", cure="Somebody deleted it; launch it again")
             ended = has_ended(found)
+            logs.fetch()
             logs.show(watch.line)
             if ended:
                 return found
@@ -112,10 +120,14 @@ def _until(
 
 
 def _show_until(answer: Future[Any], logs: _Logs, watch: Watch, deadline: float) -> None:
-    while not answer.done() and time.monotonic() < deadline:
-        logs.show(watch.line)
+    while time.monotonic() < deadline:
+        # The answer first: a change of status is older than the lines that follow it.
         with suppress(TimeoutError):
             answer.exception(timeout=watch.pause)
+        if answer.done():
+            return
+        logs.fetch()
+        logs.show(watch.line)
 
 
 @dataclass(slots=True)
@@ -126,10 +138,19 @@ class _Logs:
     group: str
     prefix: str
     tokens: dict[str, str] = field(default_factory=dict)
+    fetched: list[tuple[int, str, str]] = field(default_factory=list)
+    """Events that are not shown yet: milliseconds of the epoch, host, text."""
 
-    def show(self, line: Line) -> None:
-        found = [event for stream in self._streams() for event in self._events(stream)]
-        for _, host, text in sorted(found, key=lambda event: event[0]):
+    def fetch(self) -> None:
+        self.fetched += [event for stream in self._streams() for event in self._events(stream)]
+        self.fetched.sort(key=lambda event: event[0])
+
+    def show(self, line: Line, *, until: datetime | None = None) -> None:
+        """Show what was fetched, or the part of it that is not later than `until`."""
+        limit = math.inf if until is None else until.timestamp() * 1000
+        count = bisect_right(self.fetched, limit, key=lambda event: event[0])
+        shown, self.fetched = self.fetched[:count], self.fetched[count:]
+        for _, host, text in shown:
             line(host, text)
 
     def _streams(self) -> Iterator[str]:

@@ -20,6 +20,12 @@ WAITS: ContextVar[bool] = ContextVar("WAITS", default=False)
 SDK: ContextVar[bool] = ContextVar("SDK", default=False)
 """Whether the client of a SageMaker SDK (2 or 3) asks."""
 
+FOLLOWS: ContextVar[bool] = ContextVar("FOLLOWS", default=False)
+"""Whether the client shows each change when it happens, as `byoc launch --wait` does."""
+
+FOLLOWER = "lib/sagemaker-byoc"
+"""The word in the user agent of a client that follows."""
+
 WAITER_SECONDS = 50.0
 """A waiter's request may be held; botocore gives an answer 60."""
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.local.caller import CLIENT, WAITER_SECONDS, WAITS
+from sagemaker_byoc.local.caller import CLIENT, FOLLOWS, WAITER_SECONDS, WAITS
 
 REMEMBERED = 4096
 """Looks, of all clients together; a forgotten one costs its client an early answer."""
@@ -31,7 +31,8 @@ class Subject:
     """Seconds at most that an answer without news is held. Clients give an answer 60, some 30, and
     some do other things between two polls."""
     settle: float = 0.0
-    """Seconds at most that news are held because the end may follow them soon."""
+    """Seconds at most that news are held because the end may follow them soon. Not for a client
+    that follows."""
 
 
 class Watch:
@@ -64,7 +65,8 @@ class Watch:
         elif client and (former := self._looks.get((client, name))) is not None:
             if former == self.subject.look(document):
                 document = await self._next(name, document, read, self.subject.hold)
-            document = await self._end(name, document, read, self.subject.settle)
+            if not FOLLOWS.get():
+                document = await self._end(name, document, read, self.subject.settle)
         if client:
             self._remember(client, name, document)
         return document

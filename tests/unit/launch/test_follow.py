@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from tests.unit.launch.conftest import Service
 
@@ -49,11 +51,16 @@ def follow():
     return follow
 
 
+def moment(seconds):
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 def job(status, *transitions, **more):
     return {
         "TrainingJobStatus": status,
         "SecondaryStatusTransitions": [
-            {"Status": each, "StatusMessage": f"it is {each}"} for each in transitions
+            {"Status": each, "StatusMessage": f"it is {each}", "StartTime": moment(number)}
+            for number, each in enumerate(transitions)
         ],
         **more,
     }
@@ -75,6 +82,28 @@ def test_a_job_until_it_is_completed(follow):
     numbers = [line for _, line in lines]
     assert numbers == [f"line {number}" for number in range(len(numbers))]
     assert numbers
+
+
+def test_lines_and_statuses_in_the_order_of_their_times():
+    """Also if one look brings them all, as for a job of a second."""
+    page = [(500, "old"), (1500, "trains"), (2000, "last"), (2001, "after")]
+    events = [{"timestamp": when, "message": text} for when, text in page]
+    pages = iter([{"events": events, "nextForwardToken": "4"}])
+    service = Service(
+        DescribeTrainingJob=lambda _: job("Completed", "Starting", "Training", "Uploading"),
+        DescribeLogStreams=lambda _: {"logStreams": [{"logStreamName": "digits-1/algo-1-1"}]},
+        GetLogEvents=lambda _: next(pages, {"events": [], "nextForwardToken": "4"}),
+    )
+    shown = []
+    watch = Watch(
+        caller=service,
+        say=lambda text: shown.append(text.partition(":")[0]),
+        line=lambda _, text: shown.append(text),
+        seconds=30,
+        pause=0.001,
+    )
+    wait_for_job("digits-1", watch)
+    assert shown == ["Starting", "old", "Training", "trains", "last", "Uploading", "after"]
 
 
 @pytest.mark.parametrize("status", ["Failed", "Stopped"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.unit.local_jobs.conftest import BUCKET, channel, wait_until
 
-from sagemaker_byoc.local.caller import WAITS
+from sagemaker_byoc.local.caller import CLIENT, FOLLOWS, WAITS
 from sagemaker_byoc.local.jobs.record import new_document
 from sagemaker_byoc.local.wire.errors import AwsError
 
@@ -230,6 +230,22 @@ def test_a_waiter_is_answered_at_the_end(house):
         return await describe({"TrainingJobName": "job-1"})
 
     assert house._on_loop(look())["TrainingJobStatus"] == "Completed"
+
+
+def test_a_client_that_follows_is_told_at_once(house, monkeypatch):
+    """A change is not held back although the end may be near."""
+    held = replace(house.jobs._watch.subject, hold=60.0, settle=60.0)
+    monkeypatch.setattr(house.jobs._watch, "subject", held)
+
+    async def look():
+        CLIENT.set("one")
+        FOLLOWS.set(True)
+        describe = house.jobs.operations()["DescribeTrainingJob"]
+        return (await describe({"TrainingJobName": "job-1"}))["SecondaryStatus"]
+
+    house.create("while :; do sleep 0.02; done")
+    while house._on_loop(look()) != "Training":
+        pass
 
 
 def test_describe_is_held_for_a_bounded_time(house, monkeypatch):

@@ -56,6 +56,15 @@ def test_the_word_of_a_rank_that_was_too_slow(container):
     assert result.failure.startswith("ValueError: the cause\n[algo-1 rank 1 exit 1]")
 
 
+def test_an_end_amid_a_collective(container):
+    """Two ranks that have finished well end with 0, whatever gloo's threads still hold."""
+    container.program("ends_in_a_collective.py")
+    container.environ["BYOC_NPROC"] = "2"
+    result = container.run()
+    assert (result.code, result.failure) == (0, None), result.err
+    assert result.out.count("finished") == 2
+
+
 def test_stop(container):
     """Each rank hears SIGTERM once and has its time."""
     container.program("saves_on_sigterm.py")

@@ -11,7 +11,7 @@ from tests.unit.training.conftest import COMMAND
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
-from sagemaker_byoc.training.supervisor.plan import make_plan
+from sagemaker_byoc.training.supervisor.plan import SITE, make_plan
 
 
 def facts(result):
@@ -28,7 +28,7 @@ def test_what_a_program_is_given(container):
     code, environ = str(container.tree.code), given["environ"]
     assert given["argv"][1:] == ["--flag", "True", "--learning_rate", "3", "--lr", "1.10"]
     assert given["cwd"] == code
-    assert environ["PYTHONPATH"] == f"{code}:/inherited"
+    assert environ["PYTHONPATH"] == f"{SITE}:{code}:/inherited"
     assert (environ["PYTHONUNBUFFERED"], environ["PYTHONHASHSEED"]) == ("1", "7")
     assert environ["SM_MODEL_DIR"] == str(container.tree.model)
     assert environ["SM_HP_LR"] == "1.10"
@@ -224,4 +224,4 @@ def test_the_users_variables_stay(container):
     given = make_plan(container.job(), environ).program.environment
     assert given["PYTHONUNBUFFERED"] == ""
     assert given["SM_MODEL_DIR"] == str(container.tree.model)
-    assert given["PYTHONPATH"] == f"{container.tree.code}:/theirs"
+    assert given["PYTHONPATH"] == f"{SITE}:{container.tree.code}:/theirs"

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import uvicorn
 
-from sagemaker_byoc.local.caller import CLIENT, SDK, WAITS, is_sdk, is_waiter
+from sagemaker_byoc.local.caller import CLIENT, FOLLOWER, FOLLOWS, SDK, WAITS, is_sdk, is_waiter
 from sagemaker_byoc.local.wire.body import ClientLeftError, IncomingBody, Receive
 from sagemaker_byoc.local.wire.http import FilePart, Handler, Request, Response
 
@@ -56,6 +56,7 @@ class Application:
         agent = headers.get("user-agent", "")
         WAITS.set(is_waiter(agent))
         SDK.set(is_sdk(agent))
+        FOLLOWS.set(FOLLOWER in agent)
         watch = _Watch(receive)
         body = IncomingBody(receive, headers, at_end=watch.begin)
         request = Request(

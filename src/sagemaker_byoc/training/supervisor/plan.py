@@ -33,6 +33,8 @@ from sagemaker_byoc.training.supervisor.watching import watch_variables
 
 DEFAULT_GRACE = float(TRAIN_STOP_GRACE.value - TRAIN_STOP_RESERVE.value)
 BANNER_LIMIT = 2000
+SITE = Path(__file__).parents[1] / "site"
+"""Its sitecustomize completes every Python process that imports torch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
     )
     environment |= master_variables(job, environ)
     surrounded = _surround(environment, environ, import_folders(source.folder))
-    watched = watch_variables(job.tree, settings, surrounded["PYTHONPATH"])
+    watched = watch_variables(job.tree, settings)
     return Plan(
         job=job,
         settings=settings,
@@ -114,7 +116,7 @@ def _surround(
 ) -> dict[str, str]:
     """The program's whole environment. What a user set outside the contract's names stays."""
     inherited = environ.get("PYTHONPATH")
-    places = [*map(str, folders), *([inherited] if inherited else [])]
+    places = [str(SITE), *map(str, folders), *([inherited] if inherited else [])]
     return {
         "PYTHONUNBUFFERED": "1",  # or lines come in bursts of 8 KiB, and a killed program's never
         **cache_variables(environ),
