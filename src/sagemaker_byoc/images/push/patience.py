@@ -45,6 +45,8 @@ class Patience:
             try:
                 return action()
             except RegistryError as error:
+                if self._stopped.is_set():  # which broke the connection
+                    raise StoppedError from error
                 if attempt == ATTEMPTS or not _may_pass(error):
                     raise
                 wait = self._first_wait * 2 ** (attempt - 1) * random.uniform(0.8, 1.2)  # noqa: S311
