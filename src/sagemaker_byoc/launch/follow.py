@@ -48,10 +48,7 @@ def wait_for_job(name: str, watch: Watch) -> Ended:
     said: list[str] = []
 
     def has_ended(found: dict[str, Any]) -> bool:
-        news = found.get("SecondaryStatusTransitions", ())[len(said) :]
-        if news:
-            logs.fetch()
-        for entry in news:
+        for entry in found.get("SecondaryStatusTransitions", ())[len(said) :]:
             said.append(entry["Status"])
             logs.show(watch.line, until=entry["StartTime"])
             watch.say(f"{entry['Status']}: {entry.get('StatusMessage') or entry['Status']}")
@@ -106,8 +103,8 @@ def _until(
             found = answer.result()
             if found is None:
                 raise FailedError(f"{what} is gone", cure="Somebody deleted it; launch it again")
-            ended = has_ended(found)
             logs.fetch()
+            ended = has_ended(found)
             logs.show(watch.line)
             if ended:
                 return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,13 @@ async def to_the_end(work: Coroutine[Any, Any, R]) -> R:
         if not task.cancelled() and task.exception() is not None:
             LOG.debug("after a cancellation", exc_info=task.exception())
         raise
+
+
+async def all_stopped(stops: Iterable[Awaitable[None]], whose: str) -> None:
+    """Wait for all `stops`; one that fails is logged, and holds up none of the others."""
+    for ended in await asyncio.gather(*stops, return_exceptions=True):
+        if isinstance(ended, Exception):
+            LOG.warning("a stop of %s failed: %s", whose, ended)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.hosting.health import stopped
-from sagemaker_byoc.local.hosting.house import House, to_the_end
+from sagemaker_byoc.local.hosting.house import House, all_stopped, to_the_end
 from sagemaker_byoc.local.hosting.plan import VariantPlan
 from sagemaker_byoc.local.hosting.served import GROUP, Launch, Served
 from sagemaker_byoc.local.hosting.upstream.errors import UpstreamError
@@ -162,10 +162,7 @@ class Instance:
     async def _stop_containers(self) -> None:
         self.is_healthy = False
         served, self._served = self._served, []
-        stops = (self._house.finish(each.stop) for each in served)
-        for ended in await asyncio.gather(*stops, return_exceptions=True):
-            if isinstance(ended, Exception):
-                LOG.warning("a stop of %s failed: %s", self.stream, ended)
+        await all_stopped((self._house.finish(each.stop) for each in served), self.stream)
         for pool in self.pools.values():
             pool.close()
 

@@ -13,7 +13,7 @@ from sagemaker_byoc.contract.capture_config import is_enabled
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.hosting.catalog import Catalog
 from sagemaker_byoc.local.hosting.fleet import Fleet
-from sagemaker_byoc.local.hosting.house import House
+from sagemaker_byoc.local.hosting.house import House, all_stopped
 from sagemaker_byoc.local.hosting.instance import Deployment
 from sagemaker_byoc.local.hosting.plan import VariantPlan
 from sagemaker_byoc.local.hosting.sessions import Sessions
@@ -195,9 +195,7 @@ class Live:
         fleet, self.fleet = self.fleet, None
         if fleet is not None:
             stops.append(asyncio.create_task(fleet.stop(drain=0)))
-        for ended in await asyncio.gather(*stops, return_exceptions=True):
-            if isinstance(ended, Exception):
-                LOG.warning("a stop of endpoint %s failed: %s", self.name, ended)
+        await all_stopped(stops, f"endpoint {self.name}")
 
     async def _deploy(self, variants: list[Parameters]) -> tuple[Fleet, Parameters]:
         plans = [VariantPlan.from_document(variant) for variant in variants]

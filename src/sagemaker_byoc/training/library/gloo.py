@@ -10,6 +10,7 @@ the group, as DistributedDataParallel does (github.com/pytorch/pytorch/pull/1792
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,12 +46,10 @@ def wait_until_idle(seconds: float = LIMIT_SECONDS) -> bool:
 
 def _look() -> Looks:
     found = {}
-    try:
-        for task in TASKS.iterdir():
-            lines = (task / "status").read_text("ascii", "replace").splitlines()
+    for file in TASKS.glob("*/status"):  # none without /proc
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            lines = file.read_text("ascii", "replace").splitlines()
             if lines[0] == f"Name:\t{THREAD_NAME}":
                 told = (line for line in lines if line.startswith("State:") or "ctxt" in line)
-                found[task.name] = " ".join(told)
-    except OSError:  # no /proc, or a thread that ended while it was looked at
-        return found
+                found[file.parent.name] = " ".join(told)
     return found

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_byoc.contract.debugger import hook_file
 from sagemaker_byoc.contract.environment import training_environment
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.failure import clip
@@ -27,9 +28,8 @@ from sagemaker_byoc.training.supervisor.program import (
     import_folders,
     source_file,
 )
-from sagemaker_byoc.training.supervisor.settings import STOP_GRACE, Settings
+from sagemaker_byoc.training.supervisor.settings import STOP_GRACE, WATCH, Settings
 from sagemaker_byoc.training.supervisor.source import Source, find_source
-from sagemaker_byoc.training.supervisor.watching import watch_variables
 
 DEFAULT_GRACE = float(TRAIN_STOP_GRACE.value - TRAIN_STOP_RESERVE.value)
 BANNER_LIMIT = 2000
@@ -61,7 +61,6 @@ def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
     )
     environment |= master_variables(job, environ)
     surrounded = _surround(environment, environ, import_folders(source.folder))
-    watched = watch_variables(job.tree, settings)
     return Plan(
         job=job,
         settings=settings,
@@ -70,7 +69,7 @@ def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
         program=Program(
             command=(*command(source.folder, entry), *arguments),
             folder=source.folder,
-            environment={**surrounded, **watched},
+            environment={**surrounded, **_watch_variable(job.tree, settings)},
         ),
         hardware=hardware,
         stop_grace=stop_grace,
@@ -124,3 +123,13 @@ def _surround(
         **contract,
         "PYTHONPATH": os.pathsep.join(places),
     }
+
+
+def _watch_variable(tree: Tree, settings: Settings) -> Mapping[str, str]:
+    """The variable for which `training/site` loads the watch; empty if the job switches it off."""
+    text = settings.text(WATCH)
+    if text is None and not hook_file(tree, settings.environ).is_file():
+        return {}
+    if text is not None and not settings.flag(WATCH):
+        return {WATCH: ""}
+    return {WATCH: text or "1"}
