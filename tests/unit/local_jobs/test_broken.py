@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 from tests.unit.local_jobs.conftest import House, wait_until
 
+from sagemaker_byoc.contract import folders
 from sagemaker_byoc.local import records
 from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.local.jobs import joblog
@@ -229,6 +230,20 @@ def test_a_job_whose_tags_cannot_be_written_is_not_there(house, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             house.create("true")
     assert house.run("true")["TrainingJobStatus"] == "Completed"
+
+
+@pytest.mark.parametrize("program", ["echo x > /opt/ml/model/m", "exit 1"])
+def test_the_work_folder_is_gone_before_the_end_is_told(house, monkeypatch, program):
+    """On a full disk the next job needs its room, and may start as soon as this one has ended."""
+    remove, seen = folders.remove, []
+
+    def look(folder):
+        seen.append(house.describe()["TrainingJobStatus"])
+        remove(folder)
+
+    monkeypatch.setattr(folders, "remove", look)
+    house.run(program)
+    assert seen[-1] == "InProgress"
 
 
 @pytest.mark.slow

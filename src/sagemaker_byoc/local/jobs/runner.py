@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 from sagemaker_byoc.contract import folders, lifecycle
 from sagemaker_byoc.contract.channels import InputMode
@@ -109,25 +110,23 @@ class JobRun(threading.Thread):
             ends.callback(self._on_end, self._plan.name)
             ends.callback(self._log.close)
             ends.callback(self._record.flush)
-            reason = self._reason()
-            if reason is not None:
-                ends.callback(self._fail, reason)
-            # Before the record is written, since the disk may be full.
+            ends.callback(self._outcome())
+            # Before the end is written and announced: the disk may be full, and whoever waits for
+            # this job may start the next one at once.
             ends.callback(folders.remove, self._work)
             ends.callback(self._held.close)
 
-    def _reason(self) -> str | None:
-        """Run the job; return why that failed, unless the record tells it already."""
+    def _outcome(self) -> Callable[[], None]:
+        """Run the job; return what tells its end to the record."""
         try:
-            self._run()
+            return self._run()
         except BaseException as error:
             reason = _reason_of(error)
             if reason == INTERNAL or isinstance(error, OSError):
                 LOG.exception("training job %s", self._plan.name)
-            return reason
-        return None
+            return partial(self._fail, reason)
 
-    def _run(self) -> None:
+    def _run(self) -> Callable[[], None]:
         while True:
             outcome = self._attempt()
             ended_by_itself = outcome is not None and not outcome.stopped
@@ -141,7 +140,7 @@ class JobRun(threading.Thread):
             self.switch = StopSwitch()
             if self._record.status is Status.STOPPING:
                 self.switch.ask()
-        self._finish(outcome)
+        return self._finish(outcome)
 
     def _attempt(self) -> Outcome | None:
         """From Starting to the end of the containers; None where it was stopped before them."""
@@ -268,7 +267,7 @@ class JobRun(threading.Thread):
         self._log.write(host, line)
         self._metrics.see(line)
 
-    def _finish(self, outcome: Outcome | None) -> None:
+    def _finish(self, outcome: Outcome | None) -> Callable[[], None]:
         trees = self._job.trees
         members: dict[str, object] = {}
         if outcome is not None:
@@ -277,8 +276,9 @@ class JobRun(threading.Thread):
             members = self._metric_members()
         why = self.switch.why if outcome is None or outcome.stopped else None
         if self._broken is not None:
-            self._fail(f"ClientError: Data download failed: {self._broken}", **members)
-            return
+            return partial(
+                self._fail, f"ClientError: Data download failed: {self._broken}", **members
+            )
         failed = outcome.failed if outcome is not None and why is None else None
         reason = None if failed is None or outcome is None else failure_reason(
             trees[failed], outcome.codes[failed], self._log.say_once
@@ -291,10 +291,9 @@ class JobRun(threading.Thread):
         self._held.close()
         if reason is not None:
             # For a failed job the time is that of the failure.
-            self._fail(reason, ended=ended, **members)
-        else:
-            secondary, message, status = _ENDS[why]
-            self._record.enter(secondary, message, status, **members, **self._times())
+            return partial(self._fail, reason, ended=ended, **members)
+        secondary, message, status = _ENDS[why]
+        return partial(self._record.enter, secondary, message, status, **members, **self._times())
 
     def _upload(self, trees: Mapping[str, Tree], reason: str | None) -> str | None:
         """Return the job's `reason` to fail, with what failed here added to it.
