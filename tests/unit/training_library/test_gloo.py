@@ -11,26 +11,44 @@ from sagemaker_byoc.training.library.gloo import THREAD_NAME, wait_until_idle
 PR_SET_NAME = 15
 
 
+class Thread:
+    """Has gloo's name, and a condition variable of the C library, as gloo's have."""
+
+    def __init__(self):
+        self._c = ctypes.CDLL(None)
+        self._mutex = ctypes.create_string_buffer(64)  # all zero: PTHREAD_MUTEX_INITIALIZER
+        self._condition = ctypes.create_string_buffer(64)
+        self._busy = True
+        self._named = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        assert self._named.wait(10)
+        return self
+
+    def _run(self):
+        self._c.prctl(PR_SET_NAME, THREAD_NAME.encode())
+        self._named.set()
+        while self._busy:
+            pass
+        self._c.pthread_mutex_lock(self._mutex)
+        self._c.pthread_cond_wait(self._condition, self._mutex)
+
+    def finish_work(self):
+        self._busy = False
+
+    def __exit__(self, *_):
+        self.finish_work()
+        while self._thread.is_alive():
+            self._c.pthread_cond_signal(self._condition)
+            self._thread.join(0.01)
+
+
 @pytest.fixture
 def thread():
-    """A thread with gloo's name: works until the yielded event is cleared, then sleeps."""
-    work, end, named = threading.Event(), threading.Event(), threading.Event()
-
-    def run():
-        ctypes.CDLL(None).prctl(PR_SET_NAME, THREAD_NAME.encode())
-        named.set()
-        while work.is_set():
-            pass
-        end.wait()
-
-    work.set()
-    made = threading.Thread(target=run)
-    made.start()
-    assert named.wait(10)
-    yield work
-    work.clear()
-    end.set()
-    made.join()
+    with Thread() as made:
+        yield made
 
 
 def test_none():
@@ -41,13 +59,30 @@ def test_none():
 def test_a_thread_that_works(thread):
     """It is waited for, for a limited time."""
     assert not wait_until_idle(0.1)
-    threading.Timer(0.1, thread.clear).start()
+    threading.Timer(0.1, thread.finish_work).start()
     begin = time.monotonic()
     assert wait_until_idle(30)
     assert time.monotonic() - begin > 0.05
 
 
+def test_a_thread_that_waits_for_a_peer():
+    """A collective waits with a timeout, as Event.wait does: such a thread is not idle."""
+    end, named = threading.Event(), threading.Event()
+
+    def run():
+        ctypes.CDLL(None).prctl(PR_SET_NAME, THREAD_NAME.encode())
+        named.set()
+        end.wait(60)
+
+    waiting = threading.Thread(target=run)
+    waiting.start()
+    assert named.wait(10)
+    assert not wait_until_idle(0.1)
+    end.set()
+    waiting.join()
+
+
 def test_a_thread_that_sleeps(thread):
     """An idle thread is not waited for."""
-    thread.clear()
+    thread.finish_work()
     assert wait_until_idle(30)
