@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TypeAlias
 
@@ -43,16 +44,27 @@ def read_object(path: Path) -> dict[str, Json] | None:
             what=f"can't be read ({error.strerror})",
             cure="Make it readable for the container's user",
         ) from error
+    if not text.strip():
+        raise DocumentError(where=str(path), what="is empty", cure="Write {}, or remove the file")
     try:
-        document: Json = json.loads(text)
-    except ValueError as error:
-        raise DocumentError(
-            where=str(path), what=f"is not JSON ({error})", cure="Write one JSON object"
-        ) from error
+        document: Json = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        what = f"is not JSON ({error})" if isinstance(error, JSONDecodeError) else str(error)
+        raise DocumentError(where=str(path), what=what, cure="Write one JSON object") from error
     if not isinstance(document, dict):
         raise DocumentError(
             where=str(path),
             what=f"holds a JSON {type(document).__name__}, not an object",
             cure="Write one JSON object",
         )
+    return document
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """Return the object of `pairs`; raise ValueError for a name that comes twice."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"has the name {twice!r} twice")
     return document
