@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from json import JSONDecodeError
 from pathlib import Path
 from typing import TypeAlias
 
@@ -49,8 +48,13 @@ def read_object(path: Path) -> dict[str, Json] | None:
     try:
         document: Json = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        what = f"is not JSON ({error})" if isinstance(error, JSONDecodeError) else str(error)
-        raise DocumentError(where=str(path), what=what, cure="Write one JSON object") from error
+        raise DocumentError(
+            where=str(path), what=f"is not JSON ({error})", cure="Write one JSON object"
+        ) from error
+    except KeyError as error:
+        raise DocumentError(
+            where=str(path), what=f"has the name {error} twice", cure="Remove one of the two"
+        ) from error
     if not isinstance(document, dict):
         raise DocumentError(
             where=str(path),
@@ -61,10 +65,9 @@ def read_object(path: Path) -> dict[str, Json] | None:
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    """Return the object of `pairs`; raise ValueError for a name that comes twice."""
+    """Return the object of `pairs`; raise KeyError for a name that comes twice."""
     document = dict(pairs)
     if len(document) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"has the name {twice!r} twice")
+        raise KeyError(next(name for name in names if names.count(name) > 1))
     return document
