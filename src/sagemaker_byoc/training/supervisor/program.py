@@ -44,7 +44,8 @@ def find_entry(job: Job, environ: Mapping[str, str], folder: Path) -> str:
         where=str(folder),
         what=f"has no {' or '.join(USUAL_NAMES)}, and {_several(programs)}; it holds "
         f"{_listing(folder)}",
-        cure=f"Name the program with hyperparameter {PROGRAM_KEY} or variable {PROGRAM}",
+        cure=f"{_meant(folder, Path(USUAL_NAMES[0]))}Name the program with hyperparameter "
+        f"{PROGRAM_KEY} or variable {PROGRAM}",
     )
 
 
