@@ -109,12 +109,12 @@ def _pair(spelling: str, text: str) -> Iterator[str]:
 
 
 def _override(key: str, raw: str) -> str:
-    """`name=value` for hydra."""
+    """`name=value` for hydra. A text with JSON's quotes stays a text: "1.10" may be a version."""
     value = decode(raw)
-    is_text = isinstance(value, str)
-    plain = as_text(raw) if is_text else raw
-    kept = HYDRA_PLAIN.fullmatch(plain) and not isinstance(value, dict | list)
-    return f"{key}={plain if kept else _hydra(value)}"
+    is_whole = not isinstance(value, str | dict | list)
+    if is_whole or (value == raw and HYDRA_PLAIN.fullmatch(raw)):
+        return f"{key}={raw}"
+    return f"{key}={_hydra(value)}"
 
 
 def _hydra(value: Json) -> str:

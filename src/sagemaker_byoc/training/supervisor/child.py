@@ -11,6 +11,7 @@ from pathlib import Path
 from signal import Signals
 
 from sagemaker_byoc.training.supervisor.relay import LINE_LIMIT, Lines, Tail
+from sagemaker_byoc.training.supervisor.start_errors import start_error
 from sagemaker_byoc.training.supervisor.writer import ERR, OUT, Writer
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -102,8 +103,8 @@ class Child:
                 self.streams[descriptor] = Stream(descriptor, reader, program.label)
             self.pid = _spawn(program, ends)
         except (OSError, ValueError) as error:
-            from sagemaker_byoc.training.supervisor.start_errors import start_error  # noqa: PLC0415
-
+            for stream in self.streams.values():
+                os.close(stream.reader)
             raise start_error(program, error) from error
         finally:
             for end in ends.values():

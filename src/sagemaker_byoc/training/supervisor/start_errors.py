@@ -6,10 +6,13 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sagemaker_byoc.contract.environment import LONGEST_STRING, size_of
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.training.supervisor.child import Program
+
+if TYPE_CHECKING:  # the module there imports this one
+    from sagemaker_byoc.training.supervisor.child import Program
 
 ELF = b"\x7fELF"
 SHOWN = 60
