@@ -152,6 +152,7 @@ def parser():
         ({"many": "[30, 60]"}, {"many": [30, 60]}),
         ({"many": "[-1e-3, 2]"}, {"many": [-0.001, 2]}),
         ({"many": "[]"}, {"many": None}),
+        ({"any": '["-1e-3", "-1E2", 1e999999999]'}, {"any": ["-0.001", "-100", "1e999999999"]}),
         ({"many": "3"}, {"many": [3]}),
         ({"any": '["a b", "c", true, null, 1.10]'}, {"any": ["a b", "c", "True", "", "1.10"]}),
         ({"any": '[{"a": 1}, 2]'}, {"any": ['{"a": 1}', "2"]}),
@@ -333,6 +334,22 @@ def test_what_other_libraries_take(words, source, key, raw, expected):
 def test_declared_spelling_wins(words, declared, key):
     """A hyphen and an underscore are the same to the user, so they are to us."""
     assert words({key: "1"}, f"p.add_argument({declared!r})") == [declared, "1"]
+
+
+def test_options_of_another_file(words, tmp_path):
+    """A file beside the program that it imports declares too, and the program's own word wins."""
+    (tmp_path / "args.py").write_text(
+        "p.add_argument('--amp', action='store_true')\np.add_argument('--xs', nargs='+')\n"
+    )
+    (tmp_path / "settings.py").write_text("@dataclass\nclass A:\n    ys: list[int] = None\n")
+    (tmp_path / "unrelated.py").write_text("p.add_argument('--text', action='store_true')")
+    raw = {"amp": "true", "text": "true", "xs": "[1, 2]", "ys": "[1, 2]"}
+    own = "from args import *\nfrom .settings import A\nHfArgumentParser(A)\n"
+    assert words(raw, f"{own}from transformers import HfArgumentParser\n") == [
+        "--amp", "--text", "True", "--xs", "1", "2", "--ys", "1", "2",
+    ]  # fmt: skip
+    source = "import args, json\np.add_argument('--amp', type=bool)"
+    assert words({"amp": "false"}, source) == ["--amp", ""]
 
 
 @pytest.mark.parametrize("source", ["def broken(:", "\0", "parser.add_argument(*NAMES, **rest)"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tests.unit.training.conftest import COMMAND
@@ -284,6 +287,32 @@ def test_arguments_that_are_too_long(container, size):
     assert result.failure.startswith(f"argument '--{'part0' if size > 1_000_000 else 'big'}'")
     assert "are too long to start a program" in result.failure
     assert "file of a channel" in result.failure
+
+
+@pytest.mark.parametrize(
+    ("environ", "hyperparameters", "words"),
+    [
+        ({}, {"sagemaker_program": "x" * 2000}, "can't be looked at (File name too long)"),
+        ({"BYOC_TORCHRUN_ARGS": "--rdzv 'x"}, {}, 'BYOC_TORCHRUN_ARGS: is "--rdzv \'x" (No clos'),
+        ({"BYOC_NPROC": "1"}, {"sagemaker_distribution_instance_groups": "[[1]]"}, "names [[1]]"),
+    ],
+)
+def test_settings_that_make_no_sense(container, environ, hyperparameters, words):
+    """They are the user's error, named, and no defect of ours."""
+    container.text("", **hyperparameters)
+    container.environ = environ
+    result = container.run()
+    assert result.code == ExitCode.BAD_INPUT
+    assert words in result.failure
+
+
+def test_code_that_can_not_be_read(container, monkeypatch):
+    """A folder that is there is not said to hold nothing."""
+    container.text("")
+    monkeypatch.setattr(Path, "iterdir", Mock(side_effect=PermissionError))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ContractError, match=r"beside the input, which the container's user can't"):
+        make_plan(container.job(), {})
 
 
 def test_names_that_no_variable_can_have(container):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from sagemaker_byoc.contract.files import Json
@@ -19,9 +18,9 @@ from sagemaker_byoc.training.supervisor.options import Option, Several
 
 # The only texts with a leading - that argparse takes for a value; -1e-3 is not among them.
 PLAIN_NEGATIVE = r"-\d+|-\d*\.\d+"
+NEGATIVE_EXPONENT = r"-\d{1,50}(\.\d{1,50})?[eE][+-]?\d{1,2}"
 TRUE = frozenset({"true", "yes", "on", "1", "t", "y"})
 FALSE = frozenset({"false", "no", "off", "0", "f", "n"})
-MOST_REPEATS = 100
 HYDRA_PLAIN = re.compile(r"[\w./:+@%-]+")
 """What a text of hydra's overrides may be without quotes."""
 
@@ -38,7 +37,7 @@ def arguments_for(hyperparameters: Hyperparameters, program: Path) -> list[str]:
 def _words(option: Option, raw: str) -> Iterator[str]:
     value, text = decode(raw), as_text(raw)
     truth = value if isinstance(value, bool) else _truth(text) if option.is_boolean else None
-    if option.is_count and text.isdecimal() and int(text) <= MOST_REPEATS:
+    if option.is_count and re.fullmatch(r"\d{1,2}", text):
         yield from (option.spelling,) * int(text)
     elif truth is not None:
         yield from option.true if truth else option.false
@@ -92,12 +91,11 @@ def _text(member: Json, text: Json) -> str:
 
 def _unlike_an_option(text: str) -> str:
     """`text`, or a negative number without its exponent, which argparse takes for an option."""
-    if not text.startswith("-") or re.fullmatch(PLAIN_NEGATIVE, text):
+    if not re.fullmatch(NEGATIVE_EXPONENT, text):
         return text
-    try:
-        return f"{Decimal(text):f}"
-    except InvalidOperation:
-        return text
+    from decimal import Decimal  # noqa: PLC0415 - few jobs need it, and each pays for its import
+
+    return f"{Decimal(text):f}"
 
 
 def _pair(spelling: str, text: str) -> Iterator[str]:

@@ -1,14 +1,16 @@
 """What a user's program declares, read from its source without running it.
 
 Understood are `add_argument` of argparse, `option` of click, `DEFINE_…` of absl, `hydra.main`, and
-what the fields of dataclasses and the parameters of functions become (fields.py). What is computed
-while the program runs, or declared in another file, is not seen.
+what the fields of dataclasses and the parameters of functions become (fields.py); in the program's
+file and in those beside it that it imports. What is computed while the program runs is not seen.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from sagemaker_byoc.training.supervisor.fields import field_options
@@ -21,8 +23,10 @@ from sagemaker_byoc.training.supervisor.options import (
     last_name,
 )
 
-MOST_BYTES = 4 * 1024 * 1024
-"""A larger source is not read: no program is."""
+MOST_BYTES = 1024 * 1024
+"""A larger source is not read."""
+MOST_FILES = 20
+"""That a program imports, and that are read with it."""
 NOTHING = Declared({})
 
 
@@ -31,14 +35,31 @@ def declared_options(path: Path) -> Declared:
     tree = _parse(path)
     if tree is None:
         return NOTHING  # Python itself will say what is wrong when it runs the file
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    # What the file itself declares comes last, and wins.
+    trees = [*filter(None, map(_parse, _imported_files(tree, path.parent))), tree]
+    calls = [n for member in trees for n in ast.walk(member) if isinstance(n, ast.Call)]
     options: dict[str, Option] = {}
-    for key, option in (*field_options(tree), *(named for call in calls for named in _named(call))):
+    for key, option in (
+        *field_options(trees),
+        *(named for call in calls for named in _named(call)),
+    ):
         # Of several options that store into one name, the one that switches it off is missing.
         if key.startswith("-") or option.is_inverse:
             options[key] = option
         options.setdefault(key, option)
     return Declared(options, takes_overrides=_is_hydra(tree))
+
+
+def _imported_files(tree: ast.Module, folder: Path) -> Iterator[Path]:
+    """The files beside the program that it imports, as options.py or args.py may be."""
+    names: dict[str, None] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= dict.fromkeys(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level <= 1:
+            names |= dict.fromkeys([node.module] if node.module else [a.name for a in node.names])
+    files = (folder.joinpath(*name.split(".")).with_suffix(".py") for name in names)
+    return islice(filter(os.path.isfile, files), MOST_FILES)
 
 
 def imports_its_own_package(path: Path) -> bool:

@@ -1,13 +1,13 @@
 """Options that a program declares as fields of dataclasses or as parameters of functions.
 
 Read for transformers' HfArgumentParser, simple-parsing, tyro and typer, from the annotations and
-the defaults of the file's own classes and functions.
+the defaults of classes and functions.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sagemaker_byoc.training.supervisor.options import Named, Option, Several, is_true, last_name
@@ -34,25 +34,26 @@ class Field:
         return self.kind in LISTS | TUPLES
 
 
-def field_options(tree: ast.Module) -> Iterator[Named]:
-    """Options of the dataclasses and functions that one of the four libraries reads."""
-    used = {
-        name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name | ast.Attribute) and (name := last_name(node))
-    } | set(_imported(tree))
+def field_options(trees: Sequence[ast.Module]) -> Iterator[Named]:
+    """Options of the dataclasses and functions that one of the four libraries reads.
+
+    The last tree is the program's own: it uses the library.
+    """
+    used = set(_used(trees[-1]))
     if "tyro" in used:
-        functions = (f for f in _functions(tree) if f.name in set(_arguments_of(tree, "cli")))
-        for field in (*_dataclass_fields(tree), *(p for f in functions for p in _parameters(f))):
+        given = set(_arguments_of(trees, "cli"))
+        functions = (f for f in _functions(trees) if f.name in given)
+        for field in (*_dataclass_fields(trees), *(p for f in functions for p in _parameters(f))):
             yield from _of_tyro(field)
     elif used & {"HfArgumentParser", "simple_parsing"}:
-        for field in _dataclass_fields(tree):
+        for field in _dataclass_fields(trees):
             if field.takes_words:
                 option = Option.with_value(f"--{field.name}", Several.WORDS)
                 yield option.spelling, option
     if "typer" in used:
-        for function in _functions(tree):
-            if _is_command(function) or function.name in set(_arguments_of(tree, "run")):
+        given = set(_arguments_of(trees, "run"))
+        for function in _functions(trees):
+            if _is_command(function) or function.name in given:
                 for field in _parameters(function):
                     yield from _of_typer(field)
 
@@ -99,8 +100,12 @@ def _declaration(field: Field) -> ast.Call | None:
     return None
 
 
-def _dataclass_fields(tree: ast.Module) -> Iterator[Field]:
-    for node in ast.walk(tree):
+def _nodes(trees: Sequence[ast.Module]) -> Iterator[ast.AST]:
+    return (node for tree in trees for node in ast.walk(tree))
+
+
+def _dataclass_fields(trees: Sequence[ast.Module]) -> Iterator[Field]:
+    for node in _nodes(trees):
         if isinstance(node, ast.ClassDef) and any(
             last_name(d.func if isinstance(d, ast.Call) else d) == "dataclass"
             for d in node.decorator_list
@@ -121,8 +126,8 @@ def _parameters(function: ast.FunctionDef) -> Iterator[Field]:
         yield Field(argument.arg, argument.annotation, default)
 
 
-def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+def _functions(trees: Sequence[ast.Module]) -> Iterator[ast.FunctionDef]:
+    return (node for node in _nodes(trees) if isinstance(node, ast.FunctionDef))
 
 
 def _is_command(function: ast.FunctionDef) -> bool:
@@ -132,20 +137,23 @@ def _is_command(function: ast.FunctionDef) -> bool:
     )
 
 
-def _arguments_of(tree: ast.Module, called: str) -> Iterator[str]:
+def _arguments_of(trees: Sequence[ast.Module], called: str) -> Iterator[str]:
     """The names that are given to calls of `called`, as in tyro.cli(main)."""
-    for node in ast.walk(tree):
+    for node in _nodes(trees):
         if isinstance(node, ast.Call) and last_name(node.func) == called:
             yield from (name for name in map(last_name, node.args) if name)
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
+def _used(tree: ast.Module) -> Iterator[str]:
+    """The names that a module imports and uses, with the first parts of the modules' names."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module.partition(".")[0]
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+        match node:
+            case ast.ImportFrom(module=str(module), names=aliases):
+                yield from (module.partition(".")[0], *(alias.name for alias in aliases))
+            case ast.Import(names=aliases):
+                yield from (alias.name.partition(".")[0] for alias in aliases)
+            case ast.Attribute(attr=name):
+                yield name
 
 
 def _bare(node: ast.expr | None) -> ast.expr | None:

@@ -59,15 +59,23 @@ def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
     """Raises ContractError for whatever keeps the program from being started."""
     settings = Settings(job.hyperparameters, environ)
     stop_grace = settings.seconds(STOP_GRACE, DEFAULT_GRACE)
-    source = find_source(job, environ)
-    entry = find_entry(job, environ, source.folder)
+    try:
+        source = find_source(job, environ)
+        entry = find_entry(job, environ, source.folder)
+        started = command(source.folder, entry)
+    except OSError as error:
+        raise ContractError(
+            where=f"program {_named([str(error.filename)])}",
+            what=f"can't be looked at ({error.strerror})",
+            cure="Correct the name, or make the code readable for the container's user",
+        ) from error
     arguments = arguments_for(job.hyperparameters, source_file(source.folder, entry))
     hardware = find_hardware(environ)
     environment = training_environment(
         job, Command(entry.removeprefix(MODULE), source.folder, arguments), hardware, environ
     )
     environment |= master_variables(job, environ)
-    words = (*command(source.folder, entry), *arguments)
+    words = (*started, *arguments)
     passed, left_out = fit(environment, _room(words, environ))
     own = {**passed, **home_variables(environ), **_watch_variable(job.tree, settings)}
     defaults = {SHUTDOWN_TIMEOUT: f"{stop_grace:.0f}", **cache_variables(environ)}
