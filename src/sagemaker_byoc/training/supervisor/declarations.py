@@ -51,14 +51,15 @@ def declared_options(path: Path) -> Declared:
 
 
 def _imported_files(tree: ast.Module, folder: Path) -> Iterator[Path]:
-    """The files beside the program that it imports, as options.py or args.py may be."""
+    """The files beside the program, or beside its package, that it imports."""
     names: dict[str, None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= dict.fromkeys(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level <= 1:
             names |= dict.fromkeys([node.module] if node.module else [a.name for a in node.names])
-    files = (folder.joinpath(*name.split(".")).with_suffix(".py") for name in names)
+    stems = (root.joinpath(*name.split(".")) for name in names for root in (folder, folder.parent))
+    files = (stem.with_name(f"{stem.name}.py") for stem in stems)
     return islice(filter(os.path.isfile, files), MOST_FILES)
 
 
