@@ -97,6 +97,7 @@ parser.add_argument("--literal", type=ast.literal_eval)
 parser.add_argument("--truth", type=lambda text: text.lower() == "true", nargs="?", const=True)
 parser.add_argument("-b", "--batch", dest="batch_size", type=int)
 parser.add_argument("--choice", choices=["a", "b"])
+parser.add_argument("--lower", choices=("true", "false", "auto"))
 group = parser.add_mutually_exclusive_group()
 group.add_argument("--one", action="store_true")
 group.add_argument("--other", action="store_true")
@@ -164,6 +165,16 @@ def parser():
         ({"pairs": "[[1, 2], [3, 4]]"}, {"pairs": [[1, 2], [3, 4]]}),
         ({"json": '[1, {"a": null}]'}, {"json": [1, {"a": None}]}),
         ({"json": "[-1]"}, {"json": [-1]}),
+        ({"json": "true"}, {"json": True}),
+        ({"json": "null"}, {"json": None}),
+        ({"json": "adam"}, {"json": "adam"}),
+        ({"json": '"5"'}, {"json": "5"}),
+        ({"json": "-1e-3"}, {"json": -0.001}),
+        ({"literal": "null"}, {"literal": None}),
+        ({"literal": "true"}, {"literal": True}),
+        ({"lower": "true"}, {"lower": "true"}),
+        ({"lower": '"False"'}, {"lower": "false"}),
+        ({"lower": "auto"}, {"lower": "auto"}),
         ({"literal": "[true, null]"}, {"literal": [True, None]}),
         ({"literal": '{"a": false}'}, {"literal": {"a": False}}),
         ({"truth": "false"}, {"truth": False}),

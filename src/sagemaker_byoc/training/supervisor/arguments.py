@@ -37,7 +37,9 @@ def arguments_for(hyperparameters: Hyperparameters, program: Path) -> list[str]:
 def _words(option: Option, raw: str) -> Iterator[str]:
     value, text = decode(raw), as_text(raw)
     truth = value if isinstance(value, bool) else _truth(text) if option.is_boolean else None
-    if option.is_count and re.fullmatch(r"\d{1,2}", text):
+    if option.several is Several.ONLY_JSON:
+        yield from _pair(option.spelling, json.dumps(value) if value == raw else raw)
+    elif option.is_count and re.fullmatch(r"\d{1,2}", text):
         yield from (option.spelling,) * int(text)
     elif truth is not None:
         yield from option.true if truth else option.false
@@ -45,8 +47,8 @@ def _words(option: Option, raw: str) -> Iterator[str]:
         return
     elif isinstance(value, list):
         yield from _several(option, value, raw)
-    elif option.several is Several.PYTHON:
-        yield from _pair(option.spelling, repr(value) if isinstance(value, dict) else text)
+    elif option.several is Several.PYTHON and (value is None or isinstance(value, dict)):
+        yield from _pair(option.spelling, repr(value))
     else:
         yield from _pair(option.spelling, text)
 
@@ -59,7 +61,7 @@ def _truth(text: str) -> bool | None:
 
 def _several(option: Option, values: list[Json], raw: str) -> Iterator[str]:
     match option.several:
-        case Several.JSON:
+        case Several.JSON | Several.ONLY_JSON:
             yield from _pair(option.spelling, raw)
         case Several.PYTHON:
             yield from _pair(option.spelling, repr(values))

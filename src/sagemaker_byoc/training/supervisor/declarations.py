@@ -28,6 +28,12 @@ MOST_BYTES = 1024 * 1024
 MOST_FILES = 20
 """That a program imports, and that are read with it."""
 NOTHING = Declared({})
+BY_TYPE = {
+    "literal_eval": Several.PYTHON,
+    "eval": Several.PYTHON,
+    "loads": Several.ONLY_JSON,
+}
+"""How a list is written for a `type` that reads one text."""
 
 
 def declared_options(path: Path) -> Declared:
@@ -115,7 +121,9 @@ def _of_argparse(spelling: str, keywords: Mapping[str, ast.expr]) -> Iterator[Na
     action, kind = last_name(keywords.get("action")), last_name(keywords.get("type"))
     option = _by_action(action, spelling)
     if option is None and kind == "bool":
-        option = Option(spelling, (spelling, "True"), (spelling, ""), is_boolean=True)
+        option = Option.with_words(spelling, "True", "")
+    if option is None and _offers(keywords.get("choices"), "true", "false"):
+        option = Option.with_words(spelling, "true", "false")
     if option is None:
         option = Option.with_value(spelling, _several(action, kind, keywords))
     destination = last_name(keywords.get("dest"))
@@ -151,7 +159,13 @@ def _several(action: str | None, kind: str | None, keywords: Mapping[str, ast.ex
             return Several.WORDS
     if action in {"append", "extend"}:
         return Several.REPEATED
-    return Several.PYTHON if kind in {"literal_eval", "eval"} else Several.JSON
+    return BY_TYPE.get(kind or "", Several.JSON)
+
+
+def _offers(choices: ast.expr | None, *words: str) -> bool:
+    return isinstance(choices, ast.List | ast.Tuple | ast.Set) and {*words} <= {
+        last_name(choice) for choice in choices.elts
+    }
 
 
 def _of_click(declared: str, keywords: Mapping[str, ast.expr]) -> Iterator[Named]:

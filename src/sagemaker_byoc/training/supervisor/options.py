@@ -14,6 +14,8 @@ class Several(Enum):
 
     JSON = auto()
     """As one JSON text."""
+    ONLY_JSON = auto()
+    """Likewise, and every other value too: `type=json.loads`."""
     PYTHON = auto()
     """As one literal of Python's: `type=ast.literal_eval`."""
     WORDS = auto()
@@ -42,6 +44,11 @@ class Option:
     @classmethod
     def with_value(cls, spelling: str, several: Several = Several.JSON) -> Option:
         return cls(spelling, (spelling, "True"), (spelling, "False"), several=several)
+
+    @classmethod
+    def with_words(cls, spelling: str, true: str, false: str) -> Option:
+        """One whose value is `true` or `false`, and no other word for a boolean."""
+        return cls(spelling, (spelling, true), (spelling, false), is_boolean=True)
 
     @classmethod
     def flag(cls, spelling: str, negated: str | None = None) -> Option:
