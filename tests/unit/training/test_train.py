@@ -170,12 +170,12 @@ def test_hyperparameters_written_by_hand(container):
         "--amp", "True", "--epochs", "3", "--none", "", "-o", '{"a": [2]}', "--xs", '[1, "a"]',
     ]  # fmt: skip
     [warning] = [line for line in result.err.splitlines() if "warning" in line]
-    assert "hyperparameters.json: epochs, amp, none, xs, o are no strings" in warning
+    assert "hyperparameters.json: epochs, amp, none, xs, o are not strings" in warning
 
 
 @pytest.mark.parametrize("text", ["\0", "\ud800", '"\\u0000"'])
 def test_text_that_no_program_can_get(container, text):
-    """It is refused under the name of its hyperparameter, and is no defect of ours."""
+    """It is refused under the name of its hyperparameter, and is not a defect of ours."""
     container.text("", fine="1", broken=text)
     result = container.run()
     assert result.code == ExitCode.BAD_INPUT
@@ -298,7 +298,7 @@ def test_arguments_that_are_too_long(container, size):
     ],
 )
 def test_settings_that_make_no_sense(container, environ, hyperparameters, words):
-    """They are the user's error, named, and no defect of ours."""
+    """They are the user's error, named, and not a defect of ours."""
     container.text("", **hyperparameters)
     container.environ = environ
     result = container.run()

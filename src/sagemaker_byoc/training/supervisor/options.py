@@ -90,7 +90,7 @@ class Declared:
     """`name=value`, as hydra reads them."""
 
     def find(self, key: str) -> Option:
-        """The option for `key`, be it spelled with - or _; an undeclared one as it is."""
+        """Return the option for `key`, spelled with - or _; an undeclared one as it is written."""
         for name in (key, key.replace("_", "-"), key.replace("-", "_")):
             option = self.options.get(f"--{name}") or self.options.get(f"-{name}")
             stored = self.options.get(name)

@@ -107,7 +107,7 @@ def _warnings(job: Job, left_out: Sequence[str]) -> Iterator[str]:
     path = job.tree.hyperparameters_file
     if job.hyperparameters.converted:
         yield (
-            f"{path}: {_named(job.hyperparameters.converted)} are no strings, which SageMaker "
+            f"{path}: {_named(job.hyperparameters.converted)} are not strings, which SageMaker "
             "always writes; their JSON text is used"
         )
     if left_out:

@@ -1,4 +1,4 @@
-"""Programs that are no Python: what would go wrong with them is said before they are started."""
+"""Programs that are not written in Python: what would go wrong is found before they start."""
 
 from __future__ import annotations
 
