@@ -21,6 +21,9 @@ from sagemaker_byoc.contract.paths import Tree
 MANIFEST_SUFFIX = "-manifest"
 """In File mode a file `<channel>-manifest` lies beside the folder of some channels."""
 
+LOST_AND_FOUND = "lost+found"
+"""A folder that a freshly made file system has."""
+
 
 class InputMode(StrEnum):
     FILE = "File"
@@ -80,7 +83,8 @@ def read_channels(tree: Tree) -> dict[str, Channel]:
     if document is None:
         return {name: Channel(name) for name in _folders(tree.data)}
     channels = {}
-    for name, entry in document.items():
+    for name, value in document.items():
+        entry = {} if value is None else value
         if not isinstance(entry, dict):
             raise DocumentError(
                 where=f"{path}: {name!r}",
@@ -120,7 +124,9 @@ def write_channels(tree: Tree, channels: Mapping[str, Channel]) -> None:
 def _folders(data: Path) -> list[str]:
     if not data.is_dir():
         return []
-    return sorted(entry.name for entry in data.iterdir() if entry.is_dir())
+    return sorted(
+        entry.name for entry in data.iterdir() if entry.is_dir() and entry.name != LOST_AND_FOUND
+    )
 
 
 def _choice(kind: type[Choice], entry: Mapping[str, Json], key: str, where: str) -> Choice:

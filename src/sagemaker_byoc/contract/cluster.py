@@ -7,8 +7,9 @@ local tools write no groups; `network_interface_name` may name an interface that
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sagemaker_byoc.contract.errors import DocumentError
@@ -57,28 +58,34 @@ class Cluster:
 
     @classmethod
     def read(cls, tree: Tree) -> Cluster:
-        """From the tree; a cluster of one host where there is no file."""
+        """Return that of the tree; a cluster of one host if there is no file.
+
+        What a file written by hand leaves out follows from the rest.
+        """
         path = tree.resource_config_file
         document = read_object(path)
         if document is None:
             return cls()
         where = str(path)
-        current = _text(document, "current_host", where, DEFAULT_HOST)
-        hosts = tuple(sorted(_texts(document, "hosts", where) or (current,), key=natural_order))
+        named = _texts(document, "hosts", where)
+        current = _text(document, "current_host", where, _own_name(named))
+        hosts = tuple(sorted(set(named or (current,)), key=natural_order))
         if current not in hosts:
             raise DocumentError(
                 where=f"{where}: current_host",
                 what=f"is {current!r}, which is not among hosts {list(hosts)}",
                 cure="Name this container's own host",
             )
+        groups = _groups(document, where, hosts)
+        own_group = next((g.name for g in groups if current in g.hosts), HOMOGENEOUS_GROUP)
         return cls(
             current_host=current,
             hosts=hosts,
             current_instance_type=_text(
                 document, "current_instance_type", where, LOCAL_INSTANCE_TYPE
             ),
-            current_group=_text(document, "current_group_name", where, HOMOGENEOUS_GROUP),
-            groups=_groups(document, where),
+            current_group=_text(document, "current_group_name", where, own_group),
+            groups=groups,
             network_interface=_text(document, "network_interface_name", where, DEFAULT_INTERFACE),
             topology=_topology(document),
         )
@@ -148,7 +155,16 @@ def _texts(document: Mapping[str, Json], key: str, where: str) -> tuple[str, ...
     return tuple(str(item) for item in value)
 
 
-def _groups(document: Mapping[str, Json], where: str) -> tuple[InstanceGroup, ...]:
+def _own_name(hosts: Sequence[str]) -> str:
+    """Return which of `hosts` this container is, where no file says it."""
+    if len(hosts) == 1:
+        return hosts[0]
+    return next((host for host in hosts if host == os.uname().nodename), DEFAULT_HOST)
+
+
+def _groups(
+    document: Mapping[str, Json], where: str, hosts: tuple[str, ...]
+) -> tuple[InstanceGroup, ...]:
     entries = document.get("instance_groups") or []
     place = f"{where}: instance_groups"
     if not isinstance(entries, list):
@@ -163,7 +179,9 @@ def _groups(document: Mapping[str, Json], where: str) -> tuple[InstanceGroup, ..
             InstanceGroup(
                 name=_text(entry, "instance_group_name", place, HOMOGENEOUS_GROUP),
                 instance_type=_text(entry, "instance_type", place, LOCAL_INSTANCE_TYPE),
-                hosts=tuple(sorted(_texts(entry, "hosts", place), key=natural_order)),
+                # The only group has all hosts.
+                hosts=tuple(sorted(set(_texts(entry, "hosts", place)), key=natural_order))
+                or (hosts if len(entries) == 1 else ()),
             )
         )
     return tuple(groups)

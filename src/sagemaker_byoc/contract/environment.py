@@ -22,6 +22,11 @@ PROGRAM = "SAGEMAKER_PROGRAM"
 SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"
 MASTER_PORT = 7777
 """Both launchers use this port between hosts."""
+EVERYTHING = "SM_TRAINING_ENV"
+LONGEST_STRING = 128 * 1024
+"""Bytes of one argument or of one `NAME=value`, with a final NUL (Linux: MAX_ARG_STRLEN)."""
+POINTER = 8
+"""Bytes for the address of each argument and variable, which count too."""
 
 
 def legal_name(text: str) -> str:
@@ -50,12 +55,52 @@ def training_environment(
         _set_both(environment, f"SM_CHANNEL_{name.upper()}", str(job.tree.channel(name)))
     for key, raw in job.hyperparameters.for_program():
         _set_both(environment, f"SM_HP_{key.upper()}", as_text(raw))
+    environment = {name: text for name, text in environment.items() if "=" not in name}
     environment["CURRENT_HOST"] = job.cluster.current_host
     environment["SAGEMAKER_JOB_NAME"] = _job_name(job, platform)
     region = job.hyperparameters.text("sagemaker_region") or platform.get("AWS_REGION", "")
     if region:
         environment["SAGEMAKER_REGION"] = region
     return environment
+
+
+def size_of(text: str) -> int:
+    """Return the bytes that `text` takes among a program's arguments or variables."""
+    return len(text.encode("utf-8", "surrogateescape")) + 1
+
+
+def fit(environment: Mapping[str, str], room: int) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return what of `environment` fits into `room` bytes, and the names of what does not.
+
+    Left out are strings that are too long for Linux (of SM_TRAINING_ENV only members), then the
+    longest ones until the rest fits.
+    """
+    fitting = dict(environment)
+    left: list[str] = []
+    if size_of(f"{EVERYTHING}={fitting.get(EVERYTHING, '')}") > LONGEST_STRING:
+        fitting[EVERYTHING], members = _shortened(fitting[EVERYTHING])
+        left += (f"{EVERYTHING}: {member}" for member in members)
+    sizes = {name: size_of(f"{name}={text}") for name, text in fitting.items()}
+    total = sum(sizes.values()) + POINTER * len(sizes)
+    for name, size in sorted(sizes.items(), key=lambda item: -item[1]):
+        if size > LONGEST_STRING or total > room:
+            total -= size + POINTER
+            left.append(name)
+            del fitting[name]
+    return fitting, tuple(left)
+
+
+def _shortened(text: str) -> tuple[str, list[str]]:
+    """Return the JSON object in `text` without its longest members, and their names."""
+    texts = {name: _encode(value) for name, value in json.loads(text).items()}
+    members = json.loads(text)
+    left = []
+    for name in sorted(texts, key=lambda name: -len(texts[name])):
+        if size_of(f"{EVERYTHING}={_encode(members)}") <= LONGEST_STRING:
+            break
+        left.append(name)
+        del members[name]
+    return _encode(members), left
 
 
 def _cluster_values(job: Job) -> dict[str, Json]:

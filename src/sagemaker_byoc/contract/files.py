@@ -43,11 +43,17 @@ def read_object(path: Path) -> dict[str, Json] | None:
             what=f"can't be read ({error.strerror})",
             cure="Make it readable for the container's user",
         ) from error
+    if not text.strip():
+        raise DocumentError(where=str(path), what="is empty", cure="Write {}, or remove the file")
     try:
-        document: Json = json.loads(text)
-    except ValueError as error:
+        document: Json = json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
         raise DocumentError(
             where=str(path), what=f"is not JSON ({error})", cure="Write one JSON object"
+        ) from error
+    except KeyError as error:
+        raise DocumentError(
+            where=str(path), what=f"has the name {error} twice", cure="Remove one of the two"
         ) from error
     if not isinstance(document, dict):
         raise DocumentError(
@@ -55,4 +61,13 @@ def read_object(path: Path) -> dict[str, Json] | None:
             what=f"holds a JSON {type(document).__name__}, not an object",
             cure="Write one JSON object",
         )
+    return document
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """Return the object of `pairs`; raise KeyError for a name that comes twice."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise KeyError(next(name for name in names if names.count(name) > 1))
     return document

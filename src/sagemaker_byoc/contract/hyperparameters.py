@@ -7,6 +7,7 @@ send `"adam"` with the quotes. So the raw text is always kept, and decoded once.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from sagemaker_byoc.contract.errors import DocumentError
 from sagemaker_byoc.contract.files import Json, read_object, write_json
 from sagemaker_byoc.contract.paths import Tree
 
+UNPASSABLE = re.compile("[\0\ud800-\udfff]")
 RESERVED_PREFIX = "sagemaker_"
 RESERVED = frozenset({"_tuning_objective_metric", "default_user_module_name"})
 """Keys that are for the toolkit and not for the user's program (sagemaker-training params.py)."""
@@ -49,23 +51,29 @@ class Hyperparameters:
     """The raw strings, as SageMaker wrote them."""
 
     raw: Mapping[str, str]
+    converted: tuple[str, ...] = ()
+    """Names whose values were not strings, which SageMaker never writes."""
 
     @classmethod
     def read(cls, tree: Tree) -> Hyperparameters:
-        """From the tree; none where there is no file."""
+        """Return those of the tree; none if there is no file.
+
+        A file written by hand may hold numbers, booleans, null, lists and objects: they become
+        their JSON text, which is what the SageMaker SDK sends.
+        """
         path = tree.hyperparameters_file
         document = read_object(path) or {}
         strings: dict[str, str] = {}
         for key, value in document.items():
-            if not isinstance(value, str):
+            strings[key] = value if isinstance(value, str) else json.dumps(value)
+            if any(map(UNPASSABLE.search, (key, strings[key], as_text(strings[key])))):
                 raise DocumentError(
                     where=f"{path}: {key!r}",
-                    what=f"has value {json.dumps(value)} of type {type(value).__name__}, "
-                    "and SageMaker passes strings only",
-                    cure=f"Write {json.dumps(json.dumps(value))}",
+                    what="holds a NUL character or half of a surrogate pair, which no argument "
+                    "and no variable of a program can hold",
+                    cure="Remove the character, or put the text into a file of a channel",
                 )
-            strings[key] = value
-        return cls(strings)
+        return cls(strings, tuple(k for k, v in document.items() if not isinstance(v, str)))
 
     def write(self, tree: Tree) -> None:
         """Into the tree, if SageMaker would accept them."""

@@ -10,6 +10,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+from sagemaker_byoc.contract.home import home_variables
 from sagemaker_byoc.serving import processes
 from sagemaker_byoc.serving.restarts import Restarts
 from sagemaker_byoc.serving.settings import Settings
@@ -68,7 +69,7 @@ class Slot:
 
 
 def worker_environ(settings: Settings, slot: int) -> dict[str, str]:
-    environ = dict(os.environ)
+    environ = {**os.environ, **home_variables(os.environ)}
     for name in THREADS:
         environ.setdefault(name, str(settings.threads_per_slot))
     # The default lets a thread that waits for the others spin, on the very CPU that the front or

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,10 @@ def test_every_file_may_be_absent(tree):
     assert Cluster.read(tree) == Cluster()
 
 
-@given(st.dictionaries(st.text(max_size=20), st.text(max_size=50), max_size=10))
+TEXT = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+
+
+@given(st.dictionaries(st.text(TEXT, max_size=20), st.text(TEXT, max_size=50), max_size=10))
 def test_hyperparameters_round_trip(tmp_path_factory, raw):
     """The raw text survives, whatever characters it holds."""
     tree = Tree(tmp_path_factory.mktemp("ml"))
@@ -78,10 +82,22 @@ def test_reserved_hyperparameters_are_not_the_programs(tree):
     assert hyperparameters.text("sagemaker_region") is None
 
 
-def test_number_for_a_hyperparameter_is_refused(tree):
-    """The error names the file, the key, the value and the text to write instead."""
-    write(tree.hyperparameters_file, '{"epochs": 3}')
-    with pytest.raises(DocumentError, match=r"'epochs'.*value 3 .*Write \"3\""):
+def test_other_values_than_strings(tree):
+    """A file written by hand may hold any JSON: its text is what the SDK would have sent."""
+    document = {"epochs": 3, "lr": 0.5, "amp": True, "none": None, "xs": [1, "a"], "text": "3"}
+    write(tree.hyperparameters_file, json.dumps(document))
+    read = Hyperparameters.read(tree)
+    assert read.decoded() == {**document, "text": 3}
+    assert read.converted == ("epochs", "lr", "amp", "none", "xs")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": "\\u0000"}', '{"a": "\\ud800"}', '{"a": "\\"\\\\u0000\\""}']
+)
+def test_characters_that_no_program_can_get(tree, text):
+    """NUL and half of a surrogate pair are refused under the name of their hyperparameter."""
+    write(tree.hyperparameters_file, text)
+    with pytest.raises(DocumentError, match=r"json: 'a': holds a NUL"):
         Hyperparameters.read(tree)
 
 
@@ -101,17 +117,39 @@ def test_what_sagemaker_would_refuse_is_not_written(tree, raw):
     assert not tree.hyperparameters_file.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '"x"', "\x00", '{"a": }'])
-def test_broken_file_names_itself(tree, text):
-    """A file that is no JSON object is named, whichever it is."""
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("\n", "is empty"),
+        ("{", "line 1 column 2"),
+        ('{"a": "1",\n "b" "2"}', "line 2 column 6"),
+        ("[1]", "JSON list"),
+        ('"x"', "JSON str"),
+        ("\x00", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"a": "1", "a": "2"}', "the name 'a' twice"),
+        ('{"b": {"a": 1, "a": 2}}', "the name 'a' twice"),
+    ],
+)
+def test_broken_file_names_itself(tree, text, words):
+    """A file that is no JSON object is named, whichever it is, and where it is wrong."""
     for path, read in (
         (tree.hyperparameters_file, Hyperparameters.read),
         (tree.input_data_config_file, read_channels),
         (tree.resource_config_file, Cluster.read),
     ):
         write(path, text)
-        with pytest.raises(DocumentError, match=path.name):
+        with pytest.raises(DocumentError, match=f"{path.name}.*{words}"):
             read(tree)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_mark(tree, encoding):
+    """What an editor on Windows saves is read."""
+    write(tree.hyperparameters_file, "")
+    tree.hyperparameters_file.write_bytes('{"name": "\xe9"}'.encode(encoding))
+    assert Hyperparameters.read(tree).raw == {"name": "\xe9"}
 
 
 def test_channels_round_trip(tree):
@@ -131,13 +169,14 @@ def test_folders_are_channels_where_none_are_declared(tree):
     """`docker run` by hand needs no inputdataconfig.json; a manifest file is no channel."""
     tree.channel("train").mkdir(parents=True)
     write(tree.data / "train-manifest", "[]")
+    (tree.data / "lost+found").mkdir()  # of a file system that was mounted there
     assert read_channels(tree) == {"train": Channel("train")}
 
 
 def test_unknown_keys_are_ignored_and_absent_ones_have_defaults(tree):
     """The platform may add keys at any time."""
-    write(tree.input_data_config_file, '{"train": {"NewIn2027": 1}}')
-    assert read_channels(tree) == {"train": Channel("train")}
+    write(tree.input_data_config_file, '{"train": {"NewIn2027": 1}, "test": null}')
+    assert read_channels(tree) == {"train": Channel("train"), "test": Channel("test")}
 
 
 @pytest.mark.parametrize(
@@ -211,7 +250,9 @@ def test_cluster_round_trip(tree):
         ('{"current_host": 1}', "current_host.*value 1"),
         ('{"hosts": "algo-1"}', "hosts.*'algo-1'.*list of strings"),
         ('{"current_host": "algo-9", "hosts": ["algo-1"]}', "algo-9.*not among hosts"),
+        ('{"current_host": "algo-1", "hosts": ["a", "b"]}', "algo-1.*not among hosts"),
         ('{"instance_groups": {}}', None),
+        ('{"hosts": [], "instance_groups": null, "topology": 1}', None),
         ('{"instance_groups": [1]}', "instance_groups.*holds 1"),
     ],
 )
@@ -223,6 +264,41 @@ def test_bad_cluster_is_named(tree, text, words):
         return
     with pytest.raises(DocumentError, match=words):
         Cluster.read(tree)
+
+
+@pytest.mark.parametrize(
+    ("document", "current", "hosts", "group"),
+    [
+        ({"hosts": ["node-a"]}, "node-a", ("node-a",), "homogeneousCluster"),
+        ({"current_host": "x"}, "x", ("x",), "homogeneousCluster"),
+        ({"hosts": ["algo-1", "algo-1"]}, "algo-1", ("algo-1",), "homogeneousCluster"),
+        ({"instance_groups": [{"instance_group_name": "g"}]}, "algo-1", ("algo-1",), "g"),
+        (
+            {
+                "hosts": ["algo-1", "b"],
+                "instance_groups": [
+                    {"instance_group_name": "g", "hosts": ["b"]},
+                    {"instance_group_name": "h", "hosts": ["algo-1"]},
+                ],
+            },
+            "algo-1",
+            ("algo-1", "b"),
+            "h",
+        ),
+    ],
+)
+def test_cluster_written_by_hand(tree, document, current, hosts, group):
+    """What is left out follows from the rest."""
+    write(tree.resource_config_file, json.dumps(document))
+    cluster = Cluster.read(tree)
+    assert (cluster.current_host, cluster.hosts, cluster.current_group) == (current, hosts, group)
+    assert current in cluster.current_group_hosts
+
+
+def test_this_container_is_the_host_of_its_name(tree):
+    """A file without current_host, the same for all hosts, will do where names are the hosts'."""
+    write(tree.resource_config_file, json.dumps({"hosts": ["algo-1", os.uname().nodename]}))
+    assert Cluster.read(tree).current_host == os.uname().nodename
 
 
 @given(st.lists(st.integers(1, 200), unique=True))

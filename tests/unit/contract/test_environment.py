@@ -8,7 +8,7 @@ import pytest
 
 from sagemaker_byoc.contract.channels import Channel
 from sagemaker_byoc.contract.cluster import Cluster
-from sagemaker_byoc.contract.environment import training_environment
+from sagemaker_byoc.contract.environment import LONGEST_STRING, fit, training_environment
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.job import Command, Hardware, Job
 from sagemaker_byoc.contract.paths import Tree
@@ -90,3 +90,28 @@ def test_training_env_is_one_object_under_the_toolkits_keys(environment):
 def test_every_value_can_be_set(environment):
     """An environment takes strings without NUL only."""
     assert all(isinstance(value, str) and "\0" not in value for value in environment.values())
+
+
+def test_what_is_too_long_is_left_out():
+    """A string over Linux's limit: whole variables, and of SM_TRAINING_ENV its longest members."""
+    everything = json.dumps({"is_master": True, "user_args": ["x"] * 40_000, "hosts": ["algo-1"]})
+    longest = "x" * (LONGEST_STRING - len("SM_A=") - 1)
+    given = {"SM_A": longest, "SM_B": f"{longest}x", "SM_TRAINING_ENV": everything, "SM_C": "1"}
+    fitting, left = fit(given, 10 * LONGEST_STRING)
+    assert left == ("SM_TRAINING_ENV: user_args", "SM_B")
+    assert fitting["SM_A"] == longest
+    assert json.loads(fitting["SM_TRAINING_ENV"]) == {"is_master": True, "hosts": ["algo-1"]}
+
+
+def test_the_longest_are_left_out_first():
+    """So that the short ones, which scripts read, stay whatever the hyperparameters are."""
+    given = {
+        "SM_HPS": "x" * 5000,
+        "SM_HP_A": "x" * 2000,
+        "SM_HP_B": "\xe9" * 1500,
+        "SM_MODEL_DIR": "/m",
+    }
+    assert fit(given, 11_000)[1] == ()
+    assert fit(given, 9_000)[1] == ("SM_HPS",)
+    assert fit(given, 4_000)[1] == ("SM_HPS", "SM_HP_B")
+    assert fit(given, 100) == ({"SM_MODEL_DIR": "/m"}, ("SM_HPS", "SM_HP_B", "SM_HP_A"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from sagemaker_byoc.contract import http, serving
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.serving.restarts import DEATHS_IN_WINDOW, Restarts
 from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.slots import worker_environ
 from sagemaker_byoc.serving.spelling import misspelt
 
 
@@ -28,6 +30,17 @@ def test_travels():
     settings = replace(Settings.from_environ({}), gpus=("3", "5"))
     assert Settings.from_json(settings.to_json()) == settings
     assert [settings.gpu_of(slot) for slot in range(3)] == ["3", "5", "3"]
+
+
+def test_worker_of_a_user_without_a_home(monkeypatch, tmp_path):
+    """Its home can be written, whatever the container's user is; a usable one stays."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("HOME", __file__)
+    home = Path(worker_environ(Settings.from_environ({}), 0)["HOME"])
+    assert home.parent == tmp_path
+    assert home.is_dir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert worker_environ(Settings.from_environ({}), 0)["HOME"] == str(tmp_path)
 
 
 def test_batch():

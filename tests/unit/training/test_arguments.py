@@ -70,37 +70,272 @@ def test_leading_dash_is_no_option(words, text):
     assert (parsed.value, parsed.short) == (text, text)
 
 
-DECLARATIONS = """
-import argparse
+ARGPARSE = """
+import argparse, ast, json
+from argparse import BooleanOptionalAction as Both
 parser = argparse.ArgumentParser()
 parser.add_argument("--amp", action="store_true")
 parser.add_argument("--shuffle", action="store_false")
 parser.add_argument("--no-cuda", dest="cuda", action="store_false")
+parser.add_argument("--fast", dest="fast", action="store_true")
+parser.add_argument("--no-fast", dest="fast", action="store_false")
+parser.set_defaults(fast=True)
 parser.add_argument("--compile", action=argparse.BooleanOptionalAction)
 parser.add_argument("--pin", type=bool)
 parser.add_argument("--text")
 parser.add_argument("-q", action="store_true")
+parser.add_argument("--const", action="store_const", const=7, default=0)
+parser.add_argument("-v", "--verbose", action="count", default=0)
+parser.add_argument("--many", nargs="+", type=float)
+parser.add_argument("--any", nargs="*")
+parser.add_argument("--two", nargs=2, type=int)
+parser.add_argument("--append", action="append", type=float)
+parser.add_argument("--extend", action="extend", nargs="+")
+parser.add_argument("--pairs", action="append", nargs=2, type=int)
+parser.add_argument("--json", type=json.loads)
+parser.add_argument("--literal", type=ast.literal_eval)
+parser.add_argument("--truth", type=lambda text: text.lower() == "true", nargs="?", const=True)
+parser.add_argument("-b", "--batch", dest="batch_size", type=int)
+parser.add_argument("--choice", choices=["a", "b"])
+parser.add_argument("--lower", choices=("true", "false", "auto"))
+group = parser.add_mutually_exclusive_group()
+group.add_argument("--one", action="store_true")
+group.add_argument("--other", action="store_true")
+"""
+
+
+@pytest.fixture(scope="module")
+def parser():
+    """The program's parser, as it is when the program runs."""
+    scope = {}
+    exec(ARGPARSE, scope)
+    return scope["parser"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "parsed"),
+    [
+        ({"amp": "true"}, {"amp": True}),
+        ({"amp": "false"}, {"amp": False}),
+        ({"amp": "True"}, {"amp": True}),
+        ({"amp": '"False"'}, {"amp": False}),
+        ({"amp": "1"}, {"amp": True}),
+        ({"amp": "no"}, {"amp": False}),
+        ({"amp": "null"}, {"amp": False}),
+        ({"amp": ""}, {"amp": False}),
+        ({"q": "True"}, {"q": True}),
+        ({"shuffle": "False"}, {"shuffle": False}),
+        ({"shuffle": "true"}, {"shuffle": True}),
+        ({"no-cuda": "true"}, {"cuda": False}),
+        ({"no_cuda": "False"}, {"cuda": True}),
+        ({"cuda": "false"}, {"cuda": False}),
+        ({"cuda": "true"}, {"cuda": True}),
+        ({"fast": "false"}, {"fast": False}),
+        ({"fast": "true"}, {"fast": True}),
+        ({"no_fast": "true"}, {"fast": False}),
+        ({"compile": "True"}, {"compile": True}),
+        ({"compile": "false"}, {"compile": False}),
+        ({"no-compile": "true"}, {"compile": False}),
+        ({"no_compile": "false"}, {"compile": True}),
+        ({"pin": "true"}, {"pin": True}),
+        ({"pin": "False"}, {"pin": False}),
+        ({"pin": "0"}, {"pin": False}),
+        ({"pin": "null"}, {"pin": False}),
+        ({"text": "true"}, {"text": "True"}),
+        ({"text": "False"}, {"text": "False"}),
+        ({"text": "1"}, {"text": "1"}),
+        ({"text": "[1, true]"}, {"text": "[1, true]"}),
+        ({"const": "true"}, {"const": 7}),
+        ({"const": "false"}, {"const": 0}),
+        ({"verbose": "3"}, {"verbose": 3}),
+        ({"verbose": "0"}, {"verbose": 0}),
+        ({"v": "true"}, {"verbose": 1}),
+        ({"many": "[30, 60]"}, {"many": [30, 60]}),
+        ({"many": "[-1e-3, 2]"}, {"many": [-0.001, 2]}),
+        ({"many": "[]"}, {"many": None}),
+        ({"any": '["-1e-3", "-1E2", 1e999999999]'}, {"any": ["-0.001", "-100", "1e999999999"]}),
+        ({"many": "3"}, {"many": [3]}),
+        ({"any": '["a b", "c", true, null, 1.10]'}, {"any": ["a b", "c", "True", "", "1.10"]}),
+        ({"any": '[{"a": 1}, 2]'}, {"any": ['{"a": 1}', "2"]}),
+        ({"two": "[1, 2]"}, {"two": [1, 2]}),
+        ({"append": "[1, -2e-3]"}, {"append": [1, -0.002]}),
+        ({"append": "5"}, {"append": [5]}),
+        ({"append": "[]"}, {"append": None}),
+        ({"extend": '["a", "b"]'}, {"extend": ["a", "b"]}),
+        ({"pairs": "[[1, 2], [3, 4]]"}, {"pairs": [[1, 2], [3, 4]]}),
+        ({"json": '[1, {"a": null}]'}, {"json": [1, {"a": None}]}),
+        ({"json": "[-1]"}, {"json": [-1]}),
+        ({"json": "true"}, {"json": True}),
+        ({"json": "null"}, {"json": None}),
+        ({"json": "adam"}, {"json": "adam"}),
+        ({"json": '"5"'}, {"json": "5"}),
+        ({"json": "-1e-3"}, {"json": -0.001}),
+        ({"literal": "null"}, {"literal": None}),
+        ({"literal": "true"}, {"literal": True}),
+        ({"lower": "true"}, {"lower": "true"}),
+        ({"lower": '"False"'}, {"lower": "false"}),
+        ({"lower": "auto"}, {"lower": "auto"}),
+        ({"literal": "[true, null]"}, {"literal": [True, None]}),
+        ({"literal": '{"a": false}'}, {"literal": {"a": False}}),
+        ({"truth": "false"}, {"truth": False}),
+        ({"batch_size": "4"}, {"batch_size": 4}),
+        ({"batch": "4"}, {"batch_size": 4}),
+        ({"b": "4"}, {"batch_size": 4}),
+        ({"choice": "b"}, {"choice": "b"}),
+        ({"one": "true", "other": "false"}, {"one": True, "other": False}),
+    ],
+)
+def test_argparse_gets_what_was_meant(words, parser, raw, parsed):
+    """Each kind of option, in each form that SDK, boto3 and people give a value."""
+    found = vars(parser.parse_args(words(raw, ARGPARSE)))
+    assert found == {**vars(parser.parse_args([])), **parsed}
+
+
+@pytest.mark.parametrize("raw", [{"amp": "maybe"}, {"verbose": "1000000000"}, {"new": "true"}])
+def test_other_values_are_passed_as_they_are(words, raw):
+    """The program says what is wrong with them, as it would under the toolkit."""
+    [(key, text)] = raw.items()
+    assert words(raw, ARGPARSE) == [f"--{key}", "True" if text == "true" else text]
+
+
+CLICK = """
+import click
+@click.command()
+@click.option("--learning-rate", type=float)
+@click.option("--amp/--no-amp", default=None)
+@click.option("--shuffle", is_flag=True)
+@click.option("--xs", multiple=True, type=float)
+@click.option("--two", nargs=2, type=int)
+@click.option("-v", "--verbose", count=True)
+@click.option("--plain", type=bool)
+def main(**given):
+    return given
 """
 
 
 @pytest.mark.parametrize(
-    ("key", "when_true", "when_false"),
+    ("raw", "parsed"),
     [
-        ("amp", ["--amp"], []),
-        ("shuffle", [], ["--shuffle"]),
-        ("no-cuda", ["--no-cuda"], []),
-        ("no_cuda", ["--no-cuda"], []),
-        ("compile", ["--compile"], ["--no-compile"]),
-        ("pin", ["--pin", "True"], ["--pin", ""]),
-        ("text", ["--text", "True"], ["--text", "False"]),
-        ("undeclared", ["--undeclared", "True"], ["--undeclared", "False"]),
-        ("q", ["-q"], []),
+        ({"learning_rate": "-1e-3"}, {"learning_rate": -0.001}),
+        ({"amp": "true"}, {"amp": True}),
+        ({"amp": "False"}, {"amp": False}),
+        ({"no_amp": "true"}, {"amp": False}),
+        ({"shuffle": "True"}, {"shuffle": True}),
+        ({"shuffle": "false"}, {"shuffle": False}),
+        ({"xs": "[1, -2]"}, {"xs": (1, -2)}),
+        ({"two": "[1, 2]"}, {"two": (1, 2)}),
+        ({"verbose": "2"}, {"verbose": 2}),
+        ({"plain": "false"}, {"plain": False}),
     ],
 )
-def test_boolean_has_the_declared_form(words, key, when_true, when_false):
-    """The program that declares an option gets a boolean in the way that the option takes it."""
-    assert words({key: "true"}, DECLARATIONS) == when_true
-    assert words({key: "false"}, DECLARATIONS) == when_false
+def test_click_gets_what_was_meant(words, raw, parsed):
+    """The options of a click command."""
+    scope = {}
+    exec(CLICK, scope)
+    found = scope["main"].main(words(raw, CLICK), standalone_mode=False)
+    assert found == {**scope["main"].main([], standalone_mode=False), **parsed}
+
+
+TYPER = """
+import typer
+from typing import Annotated, List, Optional
+app = typer.Typer()
+@app.command()
+def main(
+    path: str,
+    learning_rate: float = 0.1,
+    amp: bool = False,
+    xs: List[int] = [],
+    pair: tuple[int, int] = (1, 2),
+    forced: Annotated[bool, typer.Option("--force")] = False,
+    level: Annotated[int, typer.Option("--verbose", count=True)] = 0,
+    ys: Annotated[Optional[list[str]], typer.Option()] = None,
+    place: str = typer.Argument("here"),
+    quick: "bool | None" = typer.Option(None, "--quick/--slow"),
+    *,
+    last: bool = True,
+): ...
+"""
+TYRO = """
+import dataclasses, tyro
+@dataclasses.dataclass
+class Settings:
+    data: bool
+    amp: bool = False
+    xs: tuple[int, ...] = ()
+    y_s: "list[float] | None" = None
+    either: int | str = 1
+    broken: "list[" = None
+def main(keep_all: bool = True, *, zs: list[int] = ()): ...
+tyro.cli(main)
+"""
+HUGGING_FACE = """
+from dataclasses import dataclass, field
+from transformers import HfArgumentParser
+@dataclass
+class Settings:
+    amp: bool = False
+    xs: list[int] = field(default_factory=list)
+"""
+ABSL = """
+from absl import flags
+flags.DEFINE_bool("amp", False, "")
+flags.DEFINE_list("xs", [], "")
+flags.DEFINE_multi_integer("ys", [], "")
+flags.DEFINE_string("name", "", "")
+"""
+HYDRA = """
+import hydra
+@hydra.main(version_base=None, config_path="conf")
+def main(config): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "raw", "expected"),
+    [
+        (TYPER, "learning_rate", "1e-3", "--learning-rate 1e-3"),
+        (TYPER, "amp", "true", "--amp"),
+        (TYPER, "amp", "False", "--no-amp"),
+        (TYPER, "last", "false", "--no-last"),
+        (TYPER, "xs", "[1, -2]", "--xs 1 --xs -2"),
+        (TYPER, "ys", '["a"]', "--ys a"),
+        (TYPER, "pair", "[1, 2]", "--pair 1 2"),
+        (TYPER, "force", "true", "--force"),
+        (TYPER, "force", "false", ""),
+        (TYPER, "verbose", "2", "--verbose --verbose"),
+        (TYPER, "quick", "false", "--slow"),
+        (TYPER, "path", "/x", "--path /x"),
+        (TYPER, "place", "/x", "--place /x"),
+        (TYRO, "amp", "false", "--no-amp"),
+        (TYRO, "data", "false", "--data False"),
+        (TYRO, "keep_all", "true", "--keep-all"),
+        (TYRO, "xs", "[1, 2]", "--xs 1 2"),
+        (TYRO, "y_s", "[-1e-3]", "--y-s -0.001"),
+        (TYRO, "zs", "[1]", "--zs 1"),
+        (TYRO, "either", "[1]", "--either [1]"),
+        (TYRO, "broken", "[1]", "--broken [1]"),
+        (HUGGING_FACE, "amp", "false", "--amp False"),
+        (HUGGING_FACE, "xs", "[1, 2]", "--xs 1 2"),
+        (ABSL, "amp", "False", "--amp=false"),
+        (ABSL, "amp", "true", "--amp=true"),
+        (ABSL, "xs", '["a", "b"]', "--xs a,b"),
+        (ABSL, "ys", "[1, 2]", "--ys 1 --ys 2"),
+        (ABSL, "name", "x", "--name x"),
+        (HYDRA, "lr", "1e-3", "lr=1e-3"),
+        (HYDRA, "flag", "true", "flag=true"),
+        (HYDRA, "none", "null", "none=null"),
+        (HYDRA, "model.name", "resnet-50", "model.name=resnet-50"),
+        (HYDRA, "version", '"1.10"', "version='1.10'"),
+        (HYDRA, "text", "it's \\ a,b", "text='it\\'s \\\\ a,b'"),
+        (HYDRA, "empty", "", "empty=''"),
+        (HYDRA, "xs", '[1, "a b"]', "xs=[1,'a b']"),
+        (HYDRA, "o", '{"a": {"b": null}}', "o={a:{b:null}}"),
+    ],
+)
+def test_what_other_libraries_take(words, source, key, raw, expected):
+    """Seen with typer 0.29, tyro 1.0, transformers 5.24, absl 2.5 and hydra 1.3 themselves."""
+    assert " ".join(words({key: raw}, source)) == expected
 
 
 @pytest.mark.parametrize(
@@ -112,6 +347,22 @@ def test_declared_spelling_wins(words, declared, key):
     assert words({key: "1"}, f"p.add_argument({declared!r})") == [declared, "1"]
 
 
+def test_options_of_another_file(words, tmp_path):
+    """A file beside the program that it imports declares too, and the program's own word wins."""
+    (tmp_path / "args.py").write_text(
+        "p.add_argument('--amp', action='store_true')\np.add_argument('--xs', nargs='+')\n"
+    )
+    (tmp_path / "settings.py").write_text("@dataclass\nclass A:\n    ys: list[int] = None\n")
+    (tmp_path / "unrelated.py").write_text("p.add_argument('--text', action='store_true')")
+    raw = {"amp": "true", "text": "true", "xs": "[1, 2]", "ys": "[1, 2]"}
+    own = "from args import *\nfrom .settings import A\nHfArgumentParser(A)\n"
+    assert words(raw, f"{own}from transformers import HfArgumentParser\n") == [
+        "--amp", "--text", "True", "--xs", "1", "2", "--ys", "1", "2",
+    ]  # fmt: skip
+    source = "import args, json\np.add_argument('--amp', type=bool)"
+    assert words({"amp": "false"}, source) == ["--amp", ""]
+
+
 @pytest.mark.parametrize("source", ["def broken(:", "\0", "parser.add_argument(*NAMES, **rest)"])
 def test_unreadable_program_gets_the_default(words, source):
     """What can't be read changes nothing; Python will say what is wrong with it."""
@@ -120,7 +371,7 @@ def test_unreadable_program_gets_the_default(words, source):
 
 def test_shell_program_gets_the_default(words):
     """Only Python source declares options."""
-    assert words({"amp": "true"}, DECLARATIONS, "train.sh") == ["--amp", "True"]
+    assert words({"amp": "true"}, ARGPARSE, "train.sh") == ["--amp", "True"]
 
 
 @settings(max_examples=40)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 import tarfile
 import tempfile
@@ -19,6 +20,7 @@ from sagemaker_byoc.training.supervisor.source import find_source
 def fill(folder, *names):
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("")
     return folder
 
@@ -123,25 +125,45 @@ def test_code_from_s3(container, environ, monkeypatch):
         find_source(container.job(), environ)
 
 
+def test_archive_with_a_leading_dot(container, environ):
+    """`tar -C folder .` names its members ./train.py."""
+    made = fill(container.folder / "made", "train.py", "pkg/other.py")
+    archive = container.folder / "code.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(made, ".")
+    environ["SAGEMAKER_SUBMIT_DIRECTORY"] = f"file://{archive}"
+    folder = find_source(container.job(), environ).folder
+    assert sorted(path.name for path in folder.iterdir()) == ["pkg", "train.py"]
+    assert find_entry(container.job(), environ, folder) == "train.py"
+
+
 @pytest.mark.parametrize(
     ("names", "entry"),
     [
         (["other.py", "train.py", "train.sh"], "train.py"),
         (["other.py", "train.sh"], "train.sh"),
         (["only.py", "README.md"], "only.py"),
+        (["main.py", "._main.py"], "main.py"),
+        (["main.py", "__init__.py", "setup.py", "conftest.py"], "main.py"),
+        (["__main__.py", "other.py", "third.py"], "__main__.py"),
+        (["setup.py", "pkg/__init__.py", "pkg/__main__.py"], "-m pkg"),
+        (["pyproject.toml", "src/pkg/__main__.py", "src/pkg/train.py"], "-m pkg"),
     ],
 )
 def test_usual_entry(container, names, entry):
-    """train.py, then train.sh, then the only Python file."""
+    """train.py, then train.sh, then the only Python file that can be one, or the only package."""
     assert find_entry(container.job(), {}, fill(container.tree.code, *names)) == entry
 
 
-@pytest.mark.parametrize("names", [["a.py", "b.py"], ["notes.md"]])
+@pytest.mark.parametrize(
+    "names",
+    [["a.py", "b.py"], ["notes.md"], ["setup.py"], ["a/__main__.py", "b/__main__.py"]],
+)
 def test_no_entry(container, names):
     """Where it is not clear, the error lists what there is and says how to name one."""
     with pytest.raises(ContractError) as caught:
         find_entry(container.job(), {}, fill(container.tree.code, *names))
-    assert all(name in str(caught.value) for name in names)
+    assert all(name.partition("/")[0] in str(caught.value) for name in names)
     assert "sagemaker_program" in str(caught.value)
 
 
@@ -171,15 +193,108 @@ def test_entry_that_is_missing(container):
         find_entry(container.job(), {"SAGEMAKER_PROGRAM": "train.py"}, code)
 
 
-def test_commands(container):
-    """Python for .py, a shell for .sh, the file itself where it is executable."""
-    code = fill(container.tree.code, "a.py", "b.sh", "c", "d.txt")
-    (code / "c").chmod(0o755)
-    assert command(code, "a.py") == (sys.executable, str(code / "a.py"))
+@pytest.mark.parametrize(
+    ("names", "program", "meant"),
+    [
+        (["mycode/train.py"], None, "mycode/train.py"),
+        (["mycode/train.py"], "train.py", "mycode/train.py"),
+        (["src/pkg/Main.py"], "main.py", "src/pkg/Main.py"),
+        (["setup.py", "pkg/__init__.py", "pkg/train.py"], None, "pkg/train.py"),
+    ],
+)
+def test_entry_one_level_down(container, names, program, meant):
+    """An archive with a folder at its top, or another spelling: the error names the file."""
+    code = fill(container.tree.code, *names)
+    with pytest.raises(ContractError, match=f"Did you mean '{meant}'"):
+        find_entry(container.job(), {"SAGEMAKER_PROGRAM": program} if program else {}, code)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("pkg", "is a folder without __main__"),
+        ("broken.py", "is a link that leads nowhere"),
+        ("loop.py", "is a link that leads nowhere"),
+    ],
+)
+def test_entry_that_is_no_file(container, name, words):
+    """What is there and can't run is not said to be missing."""
+    code = fill(container.tree.code, "train.py", "pkg/other.py")
+    (code / "broken.py").symlink_to("nowhere.py")
+    (code / "loop.py").symlink_to("loop.py")
+    with pytest.raises(ContractError, match=words):
+        find_entry(container.job(), {"SAGEMAKER_PROGRAM": name}, code)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_absolute_entry_of_a_linked_folder(container, linked):
+    """An absolute path is inside, be it by the folder's name or by where a link to it leads."""
+    real = fill(container.folder / "real", "deep/run.py")
+    code = container.tree.code
+    code.symlink_to(real)
+    name = str((code if linked else real) / "deep" / "run.py")
+    assert find_entry(container.job(), {"SAGEMAKER_PROGRAM": f" {name}\n"}, code) == "deep/run.py"
+
+
+SHEBANG = "#!/usr/bin/env -S sh -e\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "begins"),
+    [
+        ("a.py", "", [sys.executable]),
+        ("A.PY", "", [sys.executable]),
+        ("crlf.py", "print()\r\n", [sys.executable]),
+        ("a b é.pyc", "", [sys.executable]),
+        ("tool", "#!/bin/sh\n", ["/bin/sh"]),
+        ("tool", "#! /usr/bin/env  python3 \n", ["/usr/bin/env", "python3"]),
+        ("tool.rb", SHEBANG, ["/usr/bin/env", "-S sh -e"]),
+        ("binary", "\x7fELF", []),
+    ],
+)
+def test_commands(container, name, content, begins):
+    """Python for .py, the interpreter of the first line (#!), else the file itself.
+
+    Neither needs an x bit: archives and S3 lose it.
+    """
+    code = fill(container.tree.code)
+    (code / name).write_bytes(content.encode("latin1"))
+    assert command(code, name) == (*begins, str(code / name))
+    assert os.access(code / name, os.X_OK) == (not begins)
+
+
+@pytest.mark.parametrize("content", ["", "echo a\n", "cat <<X\na\r\nX\n"])
+def test_shell_commands(container, content):
+    """A shell for .sh; a here-document may hold carriage returns."""
+    code = fill(container.tree.code)
+    (code / "b.sh").write_bytes(content.encode())
     assert Path(command(code, "b.sh")[0]).name in {"bash", "sh"}
-    assert command(code, "c") == (str(code / "c"),)
-    with pytest.raises(ContractError, match="nor executable"):
-        command(code, "d.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.sh", b"set -e\r\nfalse\r\n", "end with a carriage return.*sed -i"),
+        ("a.sh", b"set -e\nfalse\r\n", "end with a carriage return"),
+        ("a.sh", b"cat <<X\r\na\r\nX\r\n", "end with a carriage return"),
+        ("a.sh", b"\xef\xbb\xbf#!/bin/sh\n", "byte order mark"),
+        ("a.sh", "echo".encode("utf-16"), "byte order mark"),
+        ("tool", b"#!/bin/sh\r\n", "carriage return"),
+        ("tool", b"\xef\xbb\xbf#!/bin/sh\n", "byte order mark"),
+        ("tool", b"#!\n", "an interpreter that is not here"),
+        ("tool", b"#!/no/such\n", "not here: /no/such"),
+        ("tool", b"echo a\n", "does not begin with #!"),
+        ("tool", b"", "does not begin with #!"),
+        ("a.ipynb", b"{}", "is a notebook"),
+    ],
+)
+def test_what_would_fail_is_refused(container, name, content, words):
+    """Before it starts, with what helps: bash goes on after such a line, and may end with 0."""
+    code = fill(container.tree.code)
+    (code / name).write_bytes(content)
+    (code / name).chmod(0o755)
+    with pytest.raises(ContractError, match=words):
+        command(code, name)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +329,30 @@ def test_module_that_is_not_there(container):
         find_entry(container.job(), {"SAGEMAKER_PROGRAM": "-m pkg; id"}, code)
 
 
+RELATIVE = "from .other import NAME\nprint(NAME)\n"
+GUARDED = f"try:\n    {RELATIVE.splitlines()[0]}\nexcept ImportError:\n    from other import NAME\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "entry"),
+    [
+        ("src/pkg/train.py", RELATIVE, "-m pkg.train"),
+        ("pkg/deep/train.py", RELATIVE, "-m pkg.deep.train"),
+        ("pkg/train.py", "from . import other\n", "-m pkg.train"),
+        ("pkg/train.py", GUARDED, "pkg/train.py"),
+        ("pkg/train.py", "import other\n", "pkg/train.py"),
+        ("train.py", RELATIVE, "train.py"),
+        ("my-pkg/train.py", RELATIVE, "my-pkg/train.py"),
+    ],
+)
+def test_file_that_imports_its_own_package(container, path, source, entry):
+    """A file that imports with a leading dot runs as a module, since it can't run otherwise."""
+    code = fill(container.tree.code, path)
+    (code / path).write_text(source)
+    assert find_entry(container.job(), {"SAGEMAKER_PROGRAM": path}, code) == entry
+    assert source_file(code, entry) == code / path
+
+
 def test_package_runs(container):
     """With its own options read, and its siblings importable."""
     package = fill(container.tree.code / "src" / "pkg", "__init__.py")
@@ -224,3 +363,6 @@ def test_package_runs(container):
     )
     container.config("hyperparameters", {"sagemaker_program": '"pkg"', "amp": "true"})
     assert container.run().out == "other True\n"
+    (package / "train.py").write_text(RELATIVE)
+    container.config("hyperparameters", {"sagemaker_program": "src/pkg/train.py"})
+    assert container.run().out == "other\n"

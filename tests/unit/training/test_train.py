@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tests.unit.training.conftest import COMMAND
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
-from sagemaker_byoc.training.supervisor.plan import SITE, make_plan
+from sagemaker_byoc.training.supervisor.plan import SHUTDOWN_TIMEOUT, SITE, make_plan
 
 
 def facts(result):
@@ -151,11 +155,31 @@ def test_empty_channel_is_warned_of_and_blamed(container):
 def test_broken_document(container):
     """A file that breaks the contract ends the job with a message, not a traceback."""
     container.text("")
-    container.tree.hyperparameters_file.write_text('{"a": 1}')
+    container.tree.hyperparameters_file.write_text('{"a": "1",\n "b" "2"}')
     result = container.run()
     assert result.code == ExitCode.BAD_INPUT
-    assert "SageMaker passes strings only" in result.failure
+    assert "hyperparameters.json: is not JSON (Expecting ':' delimiter: line 2" in result.failure
     assert "Traceback" not in result.err
+
+
+def test_hyperparameters_written_by_hand(container):
+    """Numbers, booleans, null, lists and objects are taken as their JSON text; one line says so."""
+    container.program("shows_facts.py", epochs=3, amp=True, none=None, xs=[1, "a"], o={"a": [2]})
+    result = container.run()
+    assert facts(result)["argv"][1:] == [
+        "--amp", "True", "--epochs", "3", "--none", "", "-o", '{"a": [2]}', "--xs", '[1, "a"]',
+    ]  # fmt: skip
+    [warning] = [line for line in result.err.splitlines() if "warning" in line]
+    assert "hyperparameters.json: epochs, amp, none, xs, o are not strings" in warning
+
+
+@pytest.mark.parametrize("text", ["\0", "\ud800", '"\\u0000"'])
+def test_text_that_no_program_can_get(container, text):
+    """It is refused under the name of its hyperparameter, and is not a defect of ours."""
+    container.text("", fine="1", broken=text)
+    result = container.run()
+    assert result.code == ExitCode.BAD_INPUT
+    assert "hyperparameters.json: 'broken': holds a NUL character or half" in result.failure
 
 
 def test_no_program(container):
@@ -205,7 +229,7 @@ def test_program_that_can_not_be_started(container):
     run.chmod(0o755)
     result = container.run()
     assert result.code == ExitCode.BAD_INPUT
-    assert "can't be started" in result.failure
+    assert "names an interpreter that is not here: /no/such/interpreter" in result.failure
 
 
 def test_start_imports_little():
@@ -215,6 +239,100 @@ def test_start_imports_little():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     heavy = {"asyncio", "logging", "tempfile", "tarfile", "ctypes", "boto3", "numpy", "torch"}
     assert not heavy & set(done.stdout.split())
+
+
+LARGEST = """import json, os, sys
+words = sys.argv[1:]
+pairs = dict(zip(words[::2], words[1::2]))
+everything = json.loads(os.environ["SM_TRAINING_ENV"])
+print(len(pairs), {len(k.encode()) for k in pairs}, {len(v.encode()) for v in pairs.values()})
+print(everything["is_master"], "hyperparameters" in everything, len(os.environ["E1"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("entry", "environ", "times"),
+    [
+        ("train.py", {}, 1),
+        ("train.sh", {}, 1),
+        pytest.param("train.py", {"BYOC_NPROC": "2"}, 2, marks=pytest.mark.slow),
+        pytest.param("train.sh", {"BYOC_NPROC": "2"}, 2, marks=pytest.mark.slow),
+        pytest.param("train.py", {"BYOC_TORCHRUN_ARGS": "--nnodes 1"}, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_largest_job(container, entry, environ, times):
+    """100 hyperparameters of 256 and 2,500 characters of 4 bytes start with each launcher."""
+    names = [f"{number:03}-".ljust(256, "\N{PARTY POPPER}") for number in range(100)]
+    container.text(LARGEST, **dict.fromkeys(names, "\N{PARTY POPPER}" * 2500))
+    if entry == "train.sh":
+        (container.tree.code / "train.py").rename(container.tree.code / "program.py")
+        (container.tree.code / entry).write_text(f'{sys.executable} program.py "$@"')
+    container.environ = {f"E{number}": "x" * 512 for number in range(100)} | environ
+    result = container.run()
+    assert result.code == 0, result.failure
+    assert result.out.count("100 {1014} {10000}\n") == times
+    assert result.out.count("True False 512\n") == times
+    [warning] = [line for line in result.err.splitlines() if "left out" in line]
+    assert "SM_TRAINING_ENV: hyperparameters, SM_USER_ARGS, SM_HPS" in warning
+    assert len(warning) < 1500
+
+
+@pytest.mark.parametrize("size", [200_000, 30 * 100_000])
+def test_arguments_that_are_too_long(container, size):
+    """What only a file written by hand can hold is refused under its name, with the sizes."""
+    parts = {f"part{number}": "x" * 100_000 for number in range(size // 100_000)}
+    container.text("", **(parts if size > 1_000_000 else {"big": "x" * size}))
+    result = container.run()
+    assert result.code == ExitCode.BAD_INPUT
+    assert result.failure.startswith(f"argument '--{'part0' if size > 1_000_000 else 'big'}'")
+    assert "are too long to start a program" in result.failure
+    assert "file of a channel" in result.failure
+
+
+@pytest.mark.parametrize(
+    ("environ", "hyperparameters", "words"),
+    [
+        ({}, {"sagemaker_program": "x" * 2000}, "can't be looked at (File name too long)"),
+        ({"BYOC_TORCHRUN_ARGS": "--rdzv 'x"}, {}, 'BYOC_TORCHRUN_ARGS: is "--rdzv \'x" (No clos'),
+        ({"BYOC_NPROC": "1"}, {"sagemaker_distribution_instance_groups": "[[1]]"}, "names [[1]]"),
+    ],
+)
+def test_settings_that_make_no_sense(container, environ, hyperparameters, words):
+    """They are the user's error, named, and not a defect of ours."""
+    container.text("", **hyperparameters)
+    container.environ = environ
+    result = container.run()
+    assert result.code == ExitCode.BAD_INPUT
+    assert words in result.failure
+
+
+def test_code_that_can_not_be_read(container, monkeypatch):
+    """A folder that is there is not said to hold nothing."""
+    container.text("")
+    monkeypatch.setattr(Path, "iterdir", Mock(side_effect=PermissionError))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ContractError, match=r"beside the input, which the container's user can't"):
+        make_plan(container.job(), {})
+
+
+def test_names_that_no_variable_can_have(container):
+    """A hyperparameter with = in its name is an argument, and a variable under a legal name."""
+    container.program("shows_facts.py", **{"a=b": "1", "": "2"})
+    given = facts(container.run())
+    assert given["argv"][1:] == ["--a=b", "1"]
+    assert given["environ"]["SM_HP_A_B"] == "1"
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, "110"), ({SHUTDOWN_TIMEOUT: "7"}, "7")])
+def test_torchrun_of_the_users_own_has_the_whole_grace(container, given, seconds):
+    """A torchrun in train.sh gets the supervisor's grace period as its own, unless it has one."""
+    container.text("")
+    assert make_plan(container.job(), given).program.environment[SHUTDOWN_TIMEOUT] == seconds
+    assert SHUTDOWN_TIMEOUT in inspect.getsource(torch_launcher())
+
+
+def torch_launcher():
+    return pytest.importorskip("torch.distributed.launcher.api")
 
 
 def test_the_users_variables_stay(container):

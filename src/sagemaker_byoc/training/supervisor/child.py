@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
 
-from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.training.supervisor.relay import LINE_LIMIT, Lines, Tail
+from sagemaker_byoc.training.supervisor.start_errors import start_error
 from sagemaker_byoc.training.supervisor.writer import ERR, OUT, Writer
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -96,12 +96,16 @@ class Child:
         """It was told to end, or killed: its end is no cause of anything."""
         ends: dict[int, int] = {}
         self.streams: dict[int, Stream] = {}
-        for descriptor in (OUT, ERR):
-            reader, ends[descriptor] = os.pipe()
-            os.set_blocking(reader, False)
-            self.streams[descriptor] = Stream(descriptor, reader, program.label)
         try:
+            for descriptor in (OUT, ERR):
+                reader, ends[descriptor] = os.pipe()
+                os.set_blocking(reader, False)
+                self.streams[descriptor] = Stream(descriptor, reader, program.label)
             self.pid = _spawn(program, ends)
+        except (OSError, ValueError) as error:
+            for stream in self.streams.values():
+                os.close(stream.reader)
+            raise start_error(program, error) from error
         finally:
             for end in ends.values():
                 os.close(end)
@@ -127,22 +131,15 @@ def _spawn(program: Program, ends: Mapping[int, int]) -> int:
     # posix_spawn takes no working folder, so ours becomes the program's. The import of
     # subprocess alone would keep the program waiting for 4 ms.
     os.chdir(program.folder)
-    try:
-        return os.posix_spawn(
-            program.command[0],
-            program.command,
-            program.environment,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, ends[OUT], OUT),
-                (os.POSIX_SPAWN_DUP2, ends[ERR], ERR),
-            ],
-            setsid=True,
-            setsigdef=IGNORED_BY_PYTHON,
-        )
-    except OSError as error:
-        raise ContractError(
-            where=program.command[0],
-            what=f"can't be started ({error.strerror})",
-            cure="Check the file's permissions and, for a script, its first line (#!)",
-        ) from error
+    return os.posix_spawn(
+        program.command[0],
+        program.command,
+        program.environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, ends[OUT], OUT),
+            (os.POSIX_SPAWN_DUP2, ends[ERR], ERR),
+        ],
+        setsid=True,
+        setsigdef=IGNORED_BY_PYTHON,
+    )

@@ -128,8 +128,7 @@ class Group:
         }
         program = replace(program, environment=environment)
         if launch.torchrun is not None:
-            grace = self._course.plan.stop_grace
-            return [torchrun_program(launch, program, scratch=self._scratch, grace=grace)]
+            return [torchrun_program(launch, program, scratch=self._scratch)]
         return rank_programs(launch, counts, program, scratch=self._scratch)
 
     def _network(self, launch: Launch) -> Network:

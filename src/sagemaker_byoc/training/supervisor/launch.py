@@ -95,7 +95,7 @@ def distribution_hosts(job: Job) -> tuple[str, ...]:
     if not isinstance(names, list):
         names = [names]
     known = {group.name: group for group in cluster.all_groups}
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if not isinstance(name, str) or name not in known]
     if unknown:
         raise ContractError(
             where=GROUPS,
@@ -160,7 +160,14 @@ def _torchrun(settings: Settings) -> tuple[str, ...] | None:
         return () if rendezvous_is_outside(settings.environ) else None
     import shlex  # noqa: PLC0415 - only where torchrun is asked for
 
-    return tuple(shlex.split(text))
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ContractError(
+            where=TORCHRUN_ARGS,
+            what=f"is {text!r} ({error})",
+            cure="Quote its words as for a shell",
+        ) from error
 
 
 def _values(options: tuple[str, ...], name: str) -> list[str]:

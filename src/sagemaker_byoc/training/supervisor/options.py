@@ -1,77 +1,113 @@
-"""The options that a user's program declares, read from its source without running it."""
+"""The options that a user's program declares: what is known of each, and how one is found."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
-from pathlib import Path
+from typing import TypeAlias
 
 
-class Form(Enum):
-    """How a declared option takes a boolean."""
+class Several(Enum):
+    """How a declared option takes a list."""
 
-    VALUE = auto()
-    TRUTHY_TEXT = auto()
-    """`type=bool`: any text is true, and only the empty one is false."""
-    FLAG_IF_TRUE = auto()
-    FLAG_IF_FALSE = auto()
-    FLAG_OR_NO_FLAG = auto()
-    """`--name` or `--no-name`."""
+    JSON = auto()
+    """As one JSON text."""
+    ONLY_JSON = auto()
+    """Likewise, and every other value too: `type=json.loads`."""
+    PYTHON = auto()
+    """As one literal of Python's: `type=ast.literal_eval`."""
+    WORDS = auto()
+    """--name a b"""
+    REPEATED = auto()
+    """--name a --name b"""
+    COMMAS = auto()
+    """--name=a,b"""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
+    """An option; `true` and `false` are the words that stand for a boolean."""
+
     spelling: str
-    form: Form
+    true: tuple[str, ...]
+    false: tuple[str, ...]
+    is_boolean: bool = False
+    """A text such as "False" stands for a boolean too."""
+    is_flag: bool = False
+    """Takes no value."""
+    is_count: bool = False
+    """A number says how often it is repeated."""
+    several: Several = Several.JSON
+
+    @classmethod
+    def with_value(cls, spelling: str, several: Several = Several.JSON) -> Option:
+        return cls(spelling, (spelling, "True"), (spelling, "False"), several=several)
+
+    @classmethod
+    def with_words(cls, spelling: str, true: str, false: str) -> Option:
+        """One whose value is `true` or `false`, and no other word for a boolean."""
+        return cls(spelling, (spelling, true), (spelling, false), is_boolean=True)
+
+    @classmethod
+    def flag(cls, spelling: str, negated: str | None = None) -> Option:
+        """One that is given or not; `negated` is its counterpart, if there is one."""
+        false = (negated,) if negated else ()
+        return cls(spelling, (spelling,), false, is_boolean=True, is_flag=True)
+
+    @classmethod
+    def count(cls, spelling: str) -> Option:
+        """One whose value is how often it is given."""
+        return cls(spelling, (spelling,), (), is_boolean=True, is_flag=True, is_count=True)
+
+    @classmethod
+    def inverse_flag(cls, spelling: str) -> Option:
+        """One that is given to switch off what its key names."""
+        return cls(spelling, (), (spelling,), is_boolean=True, is_flag=True)
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it can only be switched on."""
+        return self.is_flag and not self.is_count and bool(self.true) and not self.false
+
+    @property
+    def is_inverse(self) -> bool:
+        return self.is_flag and not self.true
 
 
-def declared_options(path: Path) -> dict[str, Option]:
-    """The options of every `add_argument` call in a file; none where it can't be parsed."""
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return {}  # Python itself will say what is wrong when it runs the file
-    return {option.spelling: option for call in _calls(tree) for option in _options(call)}
+Named: TypeAlias = tuple[str, Option]
+"""What it is looked up by: a spelling, or a destination."""
 
 
-def _calls(tree: ast.AST) -> Iterator[ast.Call]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _last_name(node.func) == "add_argument":
-            yield node
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a program declares."""
+
+    options: Mapping[str, Option]
+    """By every spelling, and by the name of its destination, which has no dashes."""
+    takes_overrides: bool = False
+    """`name=value`, as hydra reads them."""
+
+    def find(self, key: str) -> Option:
+        """Return the option for `key`, spelled with - or _; an undeclared one as it is written."""
+        for name in (key, key.replace("_", "-"), key.replace("-", "_")):
+            option = self.options.get(f"--{name}") or self.options.get(f"-{name}")
+            stored = self.options.get(name)
+            if option and stored and option.is_switch and stored.is_inverse:
+                return Option.flag(option.spelling, *stored.false)
+            found = option or stored
+            if found:
+                return found
+        return Option.with_value(f"--{key}" if len(key) > 1 else f"-{key}")
 
 
-def _options(call: ast.Call) -> Iterator[Option]:
-    spellings = [
-        argument.value
-        for argument in call.args
-        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
-    ]
-    keywords = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
-    for spelling in spellings:
-        if spelling.startswith("-"):
-            yield Option(spelling, _form(spelling, keywords))
+def is_true(node: ast.expr | None) -> bool:
+    """Whether it is the constant True."""
+    return isinstance(node, ast.Constant) and node.value is True
 
 
-def _form(spelling: str, keywords: dict[str, ast.expr]) -> Form:
-    match _last_name(keywords.get("action")):
-        case "store_true":
-            return Form.FLAG_IF_TRUE
-        case "store_false":
-            return Form.FLAG_IF_FALSE if _names_its_value(spelling, keywords) else Form.FLAG_IF_TRUE
-        case "BooleanOptionalAction":
-            return Form.FLAG_OR_NO_FLAG
-    return Form.TRUTHY_TEXT if _last_name(keywords.get("type")) == "bool" else Form.VALUE
-
-
-def _names_its_value(spelling: str, keywords: dict[str, ast.expr]) -> bool:
-    """True for `--shuffle` that stores into `shuffle`; false for `--no-shuffle` that does."""
-    target = _last_name(keywords.get("dest"))
-    return target is None or target == spelling.lstrip("-").replace("-", "_")
-
-
-def _last_name(node: ast.expr | None) -> str | None:
+def last_name(node: ast.expr | None) -> str | None:
     """The text of a string, or the last part of a dotted name."""
     match node:
         case ast.Constant(value=str(text)):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sagemaker_byoc.contract.debugger import hook_file
-from sagemaker_byoc.contract.environment import training_environment
+from sagemaker_byoc.contract.environment import POINTER, fit, size_of, training_environment
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.failure import clip
+from sagemaker_byoc.contract.home import home_variables
 from sagemaker_byoc.contract.job import Command, Hardware, Job
 from sagemaker_byoc.contract.lifecycle import TRAIN_STOP_GRACE, TRAIN_STOP_RESERVE
 from sagemaker_byoc.contract.machine import find_hardware
@@ -33,6 +34,11 @@ from sagemaker_byoc.training.supervisor.source import Source, find_source
 
 DEFAULT_GRACE = float(TRAIN_STOP_GRACE.value - TRAIN_STOP_RESERVE.value)
 BANNER_LIMIT = 2000
+SHOWN, NAME = 10, 60
+MOST_BYTES = 6 * 1024 * 1024
+"""Of arguments and variables, however large the stack may be (Linux: 3/4 of _STK_LIM)."""
+SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+"""Seconds from SIGTERM until torchrun kills its ranks; 30 without it (torch 2.12 and later)."""
 SITE = Path(__file__).parents[1] / "site"
 """Its sitecustomize completes every Python process that imports torch."""
 
@@ -46,33 +52,75 @@ class Plan:
     program: Program
     hardware: Hardware
     stop_grace: float
+    warnings: tuple[str, ...] = ()
 
 
 def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
     """Raises ContractError for whatever keeps the program from being started."""
     settings = Settings(job.hyperparameters, environ)
     stop_grace = settings.seconds(STOP_GRACE, DEFAULT_GRACE)
-    source = find_source(job, environ)
-    entry = find_entry(job, environ, source.folder)
+    try:
+        source = find_source(job, environ)
+        entry = find_entry(job, environ, source.folder)
+        started = command(source.folder, entry)
+    except OSError as error:
+        raise ContractError(
+            where=f"program {_named([str(error.filename)])}",
+            what=f"can't be looked at ({error.strerror})",
+            cure="Correct the name, or make the code readable for the container's user",
+        ) from error
     arguments = arguments_for(job.hyperparameters, source_file(source.folder, entry))
     hardware = find_hardware(environ)
     environment = training_environment(
         job, Command(entry.removeprefix(MODULE), source.folder, arguments), hardware, environ
     )
     environment |= master_variables(job, environ)
-    surrounded = _surround(environment, environ, import_folders(source.folder))
+    words = (*started, *arguments)
+    passed, left_out = fit(environment, _room(words, environ))
+    own = {**passed, **home_variables(environ), **_watch_variable(job.tree, settings)}
+    defaults = {SHUTDOWN_TIMEOUT: f"{stop_grace:.0f}", **cache_variables(environ)}
     return Plan(
         job=job,
         settings=settings,
         source=source,
         entry=entry,
         program=Program(
-            command=(*command(source.folder, entry), *arguments),
+            command=words,
             folder=source.folder,
-            environment={**surrounded, **_watch_variable(job.tree, settings)},
+            environment=_surround(own, environ, defaults, import_folders(source.folder)),
         ),
         hardware=hardware,
         stop_grace=stop_grace,
+        warnings=tuple(_warnings(job, left_out)),
+    )
+
+
+def _room(words: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Return the bytes that our variables may take; what a program adds for its own needs some."""
+    limit = min(os.sysconf("SC_ARG_MAX"), MOST_BYTES) * 7 // 8
+    texts = [*words, *(f"{name}={value}" for name, value in environ.items())]
+    return limit - sum(size_of(text) + POINTER for text in texts)
+
+
+def _warnings(job: Job, left_out: Sequence[str]) -> Iterator[str]:
+    """Yield a line for what the program is not given as it was written."""
+    path = job.tree.hyperparameters_file
+    if job.hyperparameters.converted:
+        yield (
+            f"{path}: {_named(job.hyperparameters.converted)} are not strings, which SageMaker "
+            "always writes; their JSON text is used"
+        )
+    if left_out:
+        yield (
+            f"too long for the program's environment, so left out: {_named(left_out)}; "
+            f"{job.tree.config} has the same"
+        )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return (
+        ", ".join(name if len(name) <= NAME else f"{name[:NAME]}…" for name in names[:SHOWN]) + more
     )
 
 
@@ -111,14 +159,17 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def _surround(
-    contract: Mapping[str, str], environ: Mapping[str, str], folders: tuple[Path, ...]
+    contract: Mapping[str, str],
+    environ: Mapping[str, str],
+    defaults: Mapping[str, str],
+    folders: tuple[Path, ...],
 ) -> dict[str, str]:
     """The program's whole environment. What a user set outside the contract's names stays."""
     inherited = environ.get("PYTHONPATH")
     places = [str(SITE), *map(str, folders), *([inherited] if inherited else [])]
     return {
         "PYTHONUNBUFFERED": "1",  # or lines come in bursts of 8 KiB, and a killed program's never
-        **cache_variables(environ),
+        **defaults,
         **environ,
         **contract,
         "PYTHONPATH": os.pathsep.join(places),

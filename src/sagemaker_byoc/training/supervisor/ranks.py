@@ -44,7 +44,7 @@ def rank_programs(
     return programs
 
 
-def torchrun_program(launch: Launch, program: Program, *, scratch: Path, grace: float) -> Program:
+def torchrun_program(launch: Launch, program: Program, *, scratch: Path) -> Program:
     """Torchrun starts the ranks; its own options and PET_* variables win over what we know."""
     environment = {**program.environment, ERROR_FILE: str(scratch / "error.json")}
     known = {
@@ -53,8 +53,6 @@ def torchrun_program(launch: Launch, program: Program, *, scratch: Path, grace: 
         "node-rank": str(launch.place),
         "master-addr": launch.master,
         "master-port": str(launch.port),
-        # Else it kills after 30 s what still saves its checkpoint.
-        "shutdown-timeout": f"{grace:.0f}",
     }
     options = launch.torchrun or ()
     given = {option.partition("=")[0].lstrip("-").replace("_", "-") for option in options}

@@ -58,7 +58,7 @@ class Course:
         self.writer.say(banner(self.plan))
         if self.plan.source.passed_over:
             self.writer.say(f"code passed over: {', '.join(self.plan.source.passed_over)}")
-        for line in self.absent:
+        for line in (*self.plan.warnings, *self.absent):
             self.writer.say(f"warning: {line}")
 
     def run(self) -> Verdict:

@@ -8,10 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sagemaker_byoc.contract.errors import ContractError
+
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="byoc-"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="byoc-"))
+    except OSError as error:
+        raise ContractError(
+            where="temporary folder",
+            what=f"can't be made ({error.strerror or error})",
+            cure="Mount a writable /tmp, or set TMPDIR",
+        ) from error
     try:
         yield folder
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +42,7 @@ def find_source(job: Job, environ: Mapping[str, str]) -> Source:
     candidates = list(_candidates(job, environ))
     usable = [candidate for candidate in candidates if candidate.is_usable]
     if not usable:
-        looked = ", ".join(f"{candidate.path} ({candidate.origin})" for candidate in candidates)
+        looked = ", ".join(f"{c.path} ({c.origin}{_state(c)})" for c in candidates)
         raise ContractError(
             where="program",
             what=f"there is no code in any of {looked}",
@@ -55,6 +56,13 @@ def find_source(job: Job, environ: Mapping[str, str]) -> Source:
         origin=taken.origin,
         passed_over=tuple(f"{o.path} ({o.origin})" for o in others if o.path != str(folder)),
     )
+
+
+def _state(candidate: Candidate) -> str:
+    """What keeps a folder from being looked into, if there is anything."""
+    path = Path(candidate.path)
+    is_closed = path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
+    return ", which the container's user can't read" if is_closed else ""
 
 
 def _candidates(job: Job, environ: Mapping[str, str]) -> Iterator[Candidate]:
