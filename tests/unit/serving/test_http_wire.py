@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.unit.serving import wire_cases
 from tests.unit.serving.harness import Server, wait_until
 
 pytestmark = pytest.mark.slow  # real processes
@@ -24,34 +24,14 @@ def server(tmp_path_factory):
         yield running.wait_ready()
 
 
-class Wire:
-    """A socket, and the replies that come out of it."""
+class Wire(wire_cases.Wire):
+    """One to a server of this module."""
 
     def __init__(self, server):
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=10)
-        self.file = self.socket.makefile("rb")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-        self.socket.close()
+        super().__init__(("127.0.0.1", server.port))
 
     def send(self, data):
-        self.socket.sendall(data if isinstance(data, bytes) else data.encode())
-
-    def reply(self):
-        """Status, headers in lower case, body."""
-        line = self.file.readline()
-        if not line:
-            return None
-        headers = {}
-        while (header := self.file.readline().strip()) != b"":
-            name, _, value = header.decode().partition(": ")
-            headers[name.lower()] = value
-        body = self.file.read(int(headers.get("content-length", 0)))
-        return int(line.split()[1]), headers, body
+        super().send(data if isinstance(data, bytes) else data.encode())
 
 
 def post(body, extra=""):
@@ -138,6 +118,18 @@ def test_nonsense(server, data, status):
             reply = None  # cut off while it was still sending
         assert reply is None or reply[0] in (status if isinstance(status, tuple) else (status,))
     assert server.invoke(SMALL, "text/plain").body == SMALL
+
+
+@pytest.mark.parametrize("name", wire_cases.CASES)
+def test_case(server, name):
+    """Each request is answered as RFC 9112 has it, and leaves its connection as it should."""
+    wire_cases.CASES[name].check(("127.0.0.1", server.port))
+
+
+@pytest.mark.parametrize("name", wire_cases.ONE_SIDED)
+def test_one_sided(server, name):
+    """The end of what a client sends is not the end of what it reads."""
+    wire_cases.check_one_sided(("127.0.0.1", server.port), name)
 
 
 def test_body_that_never_ends(server):

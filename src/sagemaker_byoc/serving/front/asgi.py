@@ -39,9 +39,9 @@ class Front(BaseFront):
                 arriving=min(ARRIVING, limits.bodies()),
             ),
             stuck_grace=settings.stuck_grace,
-            restart_grace=settings.deadline,
             target=settings.target_latency,
         )
+        self.broker.restart_grace = settings.deadline
         self.broker.on_batch = self.metrics.batch.observe
         self.invocations = Invocations(self.broker, settings, self.ledger, self.recorder)
         if self.recorder is not None:

@@ -40,7 +40,6 @@ class Broker(Hooks):
         slots: int,
         admission: Admission,
         stuck_grace: float,
-        restart_grace: float = 0.0,
         target: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -56,9 +55,10 @@ class Broker(Hooks):
         self.conversations = False
         """Whether the handlers' file has a bidirectional_fn."""
         self.restarts = 0
+        self.restart_grace = 0.0
+        """Seconds without a worker for which a model that was loaded counts as ready."""
         self.waiting = Waiting(lambda ticket: self._end(ticket, End.EXPIRED))
         self._stuck_grace = stuck_grace
-        self._restart_grace = restart_grace
         self._unready_since = 0.0
         self._clock = clock
         self._slots = {index: Slot(BatchLimit(target)) for index in range(slots)}
@@ -131,7 +131,7 @@ class Broker(Hooks):
             return Health(is_ready=True, status="ready", reason="")
         health = Health.of_none_ready(self._slots.values())
         was_loaded = any(slot.was_loaded for slot in self._slots.values())
-        if was_loaded and self._clock() - self._unready_since < self._restart_grace:
+        if was_loaded and self._clock() - self._unready_since < self.restart_grace:
             # What comes now waits for the restart, and most of it is answered in time.
             return Health(is_ready=True, status=health.status, reason=health.reason)
         return health

@@ -182,6 +182,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             self._send_error_response(400, "Invalid Content-Length value")
             self._close_transport()
             is_open = False
+        if self._current_request is not None and self._close_if_last():
+            return False  # the rest of it will never come
         if self._is_new:
             self._is_new = False
             if is_open and self._may_be_direct():
