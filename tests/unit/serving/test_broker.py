@@ -192,6 +192,25 @@ def test_arriving_bodies_have_limits():
     two.hold(500)
 
 
+def test_replies_being_sent_hold_no_place():
+    """Who reads slowly holds up nobody, and is cut off first when memory is short."""
+    house = House(queue=1)
+    cuts = []
+    permits = []
+    for number in range(5):
+        permits.append(house.broker.admit())
+        permits[-1].hold(500)
+        permits[-1].leave(300, lambda number=number: cuts.append(number))
+    assert cuts == [0, 1]  # of five times 300 bytes 1000 are left
+    room = house.broker.admission.room
+    assert (house.broker.admission.requests, room.held, room.leaving) == (0, 0, 900)
+    house.broker.admit().leave(5000, lambda: cuts.append("large"))  # more than fits, alone
+    assert cuts == [0, 1, 2, 3, 4]
+    for permit in permits:
+        permit.release()
+    assert (room.leaving, len(room.senders)) == (5000, 1)
+
+
 def test_model_unloaded_while_a_body_arrives(house):
     """It is not let in to wait for a model that never comes back."""
     permit = house.broker.arrive()

@@ -92,6 +92,52 @@ def test_one_sided_and_gone(server, address):
     assert not server.running("never")
 
 
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory):
+    environ = {"BYOC_QUEUE": str(QUEUE), "BYOC_QUEUE_MB": "32"}
+    with Server(tmp_path_factory.mktemp("echo"), "echo", **environ) as running:
+        yield running.wait_ready()
+
+
+def test_slow_readers_hold_no_place(echo):
+    """More clients than the queue has places leave their replies unread, whole or in part; others
+    are answered, and those that take longest are cut off when the memory is needed."""
+    body = bytes(8 * 2**20)
+    wires = []
+    for _ in range(3 * QUEUE):
+        wire = Wire(("127.0.0.1", echo.port))
+        wire.send(post(body))
+        assert wire.socket.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 200"
+        wires.append(wire)
+    assert echo.invoke(SMALL, "text/plain").body == SMALL
+    assert gauge(echo, "requests_in_flight") == 0
+    assert gauge(echo, "bytes_in_flight") <= 32 * 2**20
+    status, _, received = wires[-1].reply(begun=b"HTTP/1.1 200")
+    assert (status, len(received)) == (200, len(body))
+    assert len(wires[0].file.read()) < len(body)
+    for wire in wires:
+        wire.__exit__()
+    wait_until(lambda: gauge(echo, "bytes_in_flight") == 0)
+    assert "Traceback" not in echo.log
+
+
+def test_unread_replies_do_not_pile_up(echo):
+    """A client that sends requests and reads nothing is not read from any more."""
+    _, (front,) = echo.front()
+
+    def resident():
+        with open(f"/proc/{front}/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    before = resident()
+    with Wire(("127.0.0.1", echo.port)) as wire:
+        wire.socket.settimeout(0.5)
+        with pytest.raises(OSError):  # noqa: PT011 - no more room, or closed
+            wire.send(get() * 5_000_000)
+        assert resident() - before < 50 * 2**20
+        assert echo.invoke(SMALL, "text/plain").body == SMALL
+
+
 @pytest.mark.parametrize("phase", [b"", b"PO", HALF[:60], HALF])
 def test_gone_in_each_phase(server, address, phase):
     """Nothing stays of a client that leaves while it sends."""

@@ -59,9 +59,9 @@ class Wire:
     def send(self, data):
         self.socket.sendall(data)
 
-    def reply(self, *, is_head=False):
+    def reply(self, *, is_head=False, begun=b""):
         """Status, headers in lower case, body; None at the end of the connection."""
-        line = self.file.readline()
+        line = begun + self.file.readline()
         if not line:
             return None
         headers = {}

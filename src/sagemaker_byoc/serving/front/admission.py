@@ -6,6 +6,8 @@ many slow clients there are: it enters the queue when its body is whole.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sagemaker_byoc.serving.errors import Unavailable
 
 ARRIVING = 1000
@@ -17,13 +19,17 @@ ARRIVING_SHARE = 2
 class Room:
     """Bytes of bodies; models that share a memory share it."""
 
-    __slots__ = ("arriving", "held", "most")
+    __slots__ = ("arriving", "held", "leaving", "most", "senders")
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.held = 0
         self.arriving = 0
         """Those of `held` whose bodies are not whole yet."""
+        self.leaving = 0
+        """Of replies that are being sent, beside those of `held`."""
+        self.senders: dict[Permit, Callable[[], object]] = {}
+        """How to cut off each of them, in the order in which they began."""
 
     def grow(self, before: int, after: int, *, is_arriving: bool) -> bool:
         """Return whether a body may grow, and count it; one larger than a limit may when alone."""
@@ -35,6 +41,18 @@ class Room:
             self.arriving += after - before
         self.held += after - before
         return True
+
+    def send(self, permit: Permit, size: int, cut: Callable[[], object]) -> None:
+        """Count a reply that is being sent; too many bytes are the fault of who takes longest."""
+        self.leaving += size
+        self.senders[permit] = cut
+        others = (sender for sender in list(self.senders) if sender is not permit)
+        while self.leaving > self.most:
+            slowest = next(others, None)
+            if slowest is None:
+                return  # one that alone exceeds the limit
+            self.senders[slowest]()
+            slowest.release()
 
 
 def _fits(others: int, size: int, most: int) -> bool:
@@ -74,12 +92,13 @@ class Admission:
 class Permit:
     """The right of one request to send its body or to wait; `release` may be called repeatedly."""
 
-    __slots__ = ("_admission", "_bytes", "_is_arriving")
+    __slots__ = ("_admission", "_bytes", "_is_arriving", "_is_leaving")
 
     def __init__(self, admission: Admission, *, is_arriving: bool = False) -> None:
         self._admission: Admission | None = admission
         self._bytes = 0
         self._is_arriving = is_arriving
+        self._is_leaving = False
 
     def hold(self, size: int) -> None:
         """Count a body of `size` bytes; raise Unavailable if that is too much for now."""
@@ -99,9 +118,27 @@ class Permit:
         self._leave_arriving(admission)
         admission.requests += 1
 
+    def leave(self, size: int, cut: Callable[[], object]) -> None:
+        """Give up the place and the body: only a reply of `size` bytes is left to be sent.
+
+        `cut` ends that if later replies need its memory.
+        """
+        admission = self._admission
+        if admission is None or self._is_leaving:
+            return
+        self._is_leaving = True
+        admission.requests -= 1
+        admission.room.held -= self._bytes
+        self._bytes = size
+        admission.room.send(self, size, cut)
+
     def release(self) -> None:
         admission, self._admission = self._admission, None
         if admission is None:
+            return
+        if self._is_leaving:
+            admission.room.leaving -= self._bytes
+            del admission.room.senders[self]
             return
         if self._is_arriving:
             self._leave_arriving(admission)

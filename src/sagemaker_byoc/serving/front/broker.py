@@ -119,10 +119,9 @@ class Broker(Hooks):
     def abandon(self, ticket: Ticket) -> None:
         """Its client has gone: it never reaches a worker, or its worker stops streaming."""
         slot = next((slot for slot in self._slots.values() if ticket.id in slot.running), None)
-        if slot is not None and slot.lane is not None and ticket.stream is not None:
+        if slot is not None and ticket.stream is not None:
             ticket.deadline = self._clock()  # a generator that does not stop is stuck
-            ticket.stream.release()
-            slot.lane.cancel(ticket.id)
+            self._stop_stream(slot, ticket)
         self._end(ticket, End.ABANDONED)
         self._tell()
 
@@ -243,6 +242,7 @@ class Broker(Hooks):
         for slot in self._slots.values():
             for ticket in slot.running.values():
                 if ticket.deadline <= now:
+                    self._stop_stream(slot, ticket)
                     self._end(ticket, End.EXPIRED)
             end_stuck(slot, now, self._stuck_grace)
         self._tell()
@@ -294,6 +294,12 @@ class Broker(Hooks):
         slot.started, slot.taken = now, len(batch)
         self._set(slot, SlotState.BUSY)
         self.on_batch(len(batch))
+
+    def _stop_stream(self, slot: Slot, ticket: Ticket) -> None:
+        """Let a worker end whose stream nobody takes: it is not stuck because its client is."""
+        if slot.lane is not None and ticket.stream is not None and not ticket.is_over:
+            ticket.stream.release()
+            slot.lane.cancel(ticket.id)
 
     def _lose(self, slot: Slot) -> None:
         slot.lane = None

@@ -25,6 +25,8 @@ from sagemaker_byoc.serving.front.replies import Answer, document
 from sagemaker_byoc.serving.front.tickets import Ticket
 
 PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+STALL = 30.0
+"""Seconds for a client to take what fills the connection's buffer."""
 PROBE_AFTER = 0.2
 FIRST_LOOK, LAST_LOOK = 0.02, 10.0
 """Seconds until the socket is looked at after the probe; the time doubles from look to look."""
@@ -52,6 +54,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     """The client sends nothing more, and may still read."""
     _is_answering = False
     """The head of a response has been written."""
+    _is_write_paused = False
+    _stall_timer: asyncio.TimerHandle | None = None
     _refusal = 0
     """Status for the head that is being refused."""
     _ticket: Ticket | None = None
@@ -66,6 +70,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.worker.connections.discard(self)
+        self._set_stall_timer(is_needed=False)
         ticket, self._ticket = self._ticket, None
         unsent = self.app.handed_over.pop(self._body_receiver, None)
         super().connection_lost(exc)
@@ -147,6 +152,41 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             self._keepalive_handle = self.worker.loop.call_later(delay, self._keepalive_timeout)
         else:
             super()._keepalive_timeout()
+
+    # ── a client that does not read ──
+
+    def pause_writing(self) -> None:
+        """Take no further requests from a client that leaves its replies unread, and cut it off
+        after a while."""
+        super().pause_writing()
+        if not self._websocket:  # those have windows and deadlines of their own
+            self._is_write_paused = True
+            self._pause_reading()
+            self._set_stall_timer(is_needed=True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._is_write_paused = False
+        self._set_stall_timer(is_needed=False)
+        self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        # gunicorn calls this after each request, however many more have been received with it.
+        if not self._is_write_paused and not self._is_buffer_full():
+            super()._resume_reading()
+
+    def _close_transport(self) -> None:
+        """What is unsent goes out first, if the client takes it."""
+        if self.transport and not self._closed:
+            self._set_stall_timer(is_needed=True)
+        super()._close_transport()
+
+    def _set_stall_timer(self, *, is_needed: bool) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+        if is_needed and not self._conn_lost_handled:
+            self._stall_timer = self.worker.loop.call_later(STALL, self.transport.abort)
 
     # ── a request arrives ──
 

@@ -264,6 +264,11 @@ class Invocations:
         answer = self._answer(unsent)
         size = outcome.body.size or len(answer.data)
         kept = None if self._captures is None else self._captures.prepare(unsent.ticket, outcome)
+        task = asyncio.current_task()
+        if outcome.stream is None and task is not None:
+            unsent.permit.leave(size, task.cancel)
+            if kept is None:
+                unsent.ticket.body = Body()  # nobody needs the request's any more
         try:
             if outcome.stream is not None:
                 stream = outcome.stream if kept is None else kept.copy(outcome.stream)

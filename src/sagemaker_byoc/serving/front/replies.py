@@ -20,7 +20,7 @@ Send: TypeAlias = "Callable[[dict[str, Any]], Awaitable[None]]"
 Headers: TypeAlias = "list[tuple[bytes, bytes]]"
 
 RETRY_AFTER = b"1"
-PIECE = 2**20
+PIECE = 2**18
 """Bytes of a large reply that are in memory at once."""
 
 
