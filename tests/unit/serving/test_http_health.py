@@ -31,6 +31,28 @@ def test_budget(tmp_path):
         wait_until(lambda: server.ping().status == 200)
 
 
+def test_short_restart(tmp_path):
+    """While the only worker is replaced, /ping says 200 and requests wait for the new one."""
+    with Server(tmp_path, "obedient") as server:
+        server.wait_ready()
+        assert server.command("die now").status == 500
+        # The new worker starts after half a second at the earliest.
+        assert server.ping().status == 200
+        assert "byoc_workers_ready 0" in server.request("GET", "/metrics").text
+        assert server.command("print again").status == 200
+        assert "ping: restarting: a model worker ended" in server.log
+
+
+def test_long_restart(tmp_path):
+    """When it takes longer than a request may wait, /ping says why nothing can be answered."""
+    with Server(tmp_path, "obedient", SAGEMAKER_MODEL_SERVER_TIMEOUT="0.1") as server:
+        server.wait_ready()
+        assert server.command("die now").status == 500
+        reply = wait_until(lambda: (found := server.ping()).status == 503 and found)
+        assert json.loads(reply.body)["status"] == "restarting"
+        wait_until(lambda: server.ping().status == 200)
+
+
 def test_drain_is_cut(tmp_path):
     """A request that would run on for ever does not keep the container beyond its time."""
     with Server(tmp_path, "obedient") as server, ThreadPoolExecutor() as pool:

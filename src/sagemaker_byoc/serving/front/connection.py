@@ -25,6 +25,8 @@ from sagemaker_byoc.serving.front.replies import Answer, document
 from sagemaker_byoc.serving.front.tickets import Ticket
 
 PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+FIRST_REQUEST = 1.0
+"""Seconds that a new connection has for its first request before it may be closed for another."""
 STALL = 30.0
 """Seconds for a client to take what fills the connection's buffer."""
 PROBE_AFTER = 0.2
@@ -54,6 +56,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     """The client sends nothing more, and may still read."""
     _is_answering = False
     """The head of a response has been written."""
+    _has_answered = False
     _is_write_paused = False
     _stall_timer: asyncio.TimerHandle | None = None
     _refusal = 0
@@ -131,6 +134,12 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     def is_idle(self) -> bool:
         """Whether no request is under way; a head that is still arriving is none."""
         return self._awaiting_request and self._current_request is None
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether it is idle, and not only because its first request is on its way."""
+        age = self.worker.loop.time() - self._last_used
+        return self.is_idle and (self._has_answered or age > FIRST_REQUEST)
 
     @property
     def last_used(self) -> float:
@@ -259,7 +268,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     # ── and is answered ──
 
     def _send_response_start(self, *args: Any, **options: Any) -> None:
-        self._is_answering = True
+        self._is_answering = self._has_answered = True
         super()._send_response_start(*args, **options)
 
     def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:

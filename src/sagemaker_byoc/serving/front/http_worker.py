@@ -35,9 +35,9 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
     def make_room(self) -> None:
         """Close the connection that was idle for longest if there are too many for one more."""
         if len(self.connections) >= self._most_connections:
-            idle = [connection for connection in self.connections if connection.is_idle]
-            if idle:
-                min(idle, key=lambda connection: connection.last_used).close_if_idle()
+            spare = [connection for connection in self.connections if connection.is_spare]
+            if spare:
+                min(spare, key=lambda connection: connection.last_used).close_if_idle()
 
     def handle_exit_signal(self) -> None:
         """Wake up now; gunicorn looks once a second."""
