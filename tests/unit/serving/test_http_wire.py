@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import pytest
 from tests.unit.serving import wire_cases
@@ -187,3 +190,25 @@ def test_kept_connection_is_closed_after_its_last_reply(tmp_path):
             server.let_go("end")
             assert (reply.result()[0], reply.result()[1]["connection"]) == (200, "close")
         assert server.exit_code() == 0
+
+
+def test_mutated_requests_leave_nothing_behind(server):
+    """Pieces of requests, changed, cut and abandoned, in any order: the server is as before."""
+    random = Random(11)
+    seeds = [case.data for case in wire_cases.CASES.values() if len(case.data) < 3000]
+    for _ in range(150):
+        data = bytearray(b"".join(random.sample(seeds, random.randint(1, 3))))
+        for _ in range(random.randint(0, 3)):
+            at = random.randrange(len(data) + 1)
+            data[at : at + random.randint(0, 4)] = random.choice([b"\r\n", b"\0", b"5", b"\xff"])
+        cut = random.randrange(len(data) + 1)
+        with Wire(server) as wire, contextlib.suppress(OSError):
+            wire.send(bytes(data[:cut]))
+            wire.send(bytes(data[cut:]))
+            if random.random() < 0.5:
+                wire.socket.shutdown(socket.SHUT_WR)
+    for name in ("requests_in_flight", "bytes_in_flight", "bodies_arriving", "queue_depth"):
+        line = f"byoc_{name} 0".encode()
+        wait_until(lambda line=line: line in server.request("GET", "/metrics").body)
+    assert server.invoke(SMALL, "text/plain").body == SMALL
+    assert "Traceback" not in server.log
