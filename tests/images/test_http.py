@@ -16,6 +16,7 @@ import pytest
 from tests.images.conftest import NAMES
 from tests.images.containers import wait_until
 from tests.images.http_targets import Reply, Target, ask, started, wait_for_ping
+from tests.unit.serving import wire_cases
 
 from sagemaker_byoc.serving.worker import named
 
@@ -176,6 +177,28 @@ def test_too_large(target: Target, is_chunked: bool) -> None:
     body = iter(parts) if is_chunked else b"".join(parts)
     reply = ask(target, "POST", "/invocations", body, {"Content-Type": NPY})
     assert (reply.status, code_of(reply)) == (413, "PayloadTooLarge")
+
+
+@pytest.fixture(scope="module")
+def echo(kind: str, run: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A server of the echo model; the image's has gunicorn's parser in C."""
+    root = tmp_path_factory.mktemp("echo")
+    environ = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1"}
+    with started(kind, "echo", root, image=NAMES["serve"], run=run, **environ) as running:
+        wait_for_ping(running, 200)
+        yield running
+
+
+@pytest.mark.parametrize("name", wire_cases.CASES)
+def test_wire(echo: Target, name: str) -> None:
+    """Both parsers answer alike."""
+    wire_cases.CASES[name].check(echo.address)
+
+
+@pytest.mark.parametrize("name", wire_cases.ONE_SIDED)
+def test_one_sided(echo: Target, name: str) -> None:
+    """The end of what a client sends is not the end of what it reads."""
+    wire_cases.check_one_sided(echo.address, name)
 
 
 def test_chunked(target: Target) -> None:

@@ -28,6 +28,14 @@ class Tree:
     def from_environ(cls, environ: Mapping[str, str]) -> Tree:
         return cls(Path(environ.get(BASE_DIR) or DEFAULT_ROOT))
 
+    def moved(self, path: str) -> Path:
+        """Return where a path below /opt/ml is in this tree; any other path as it is."""
+        given = Path(path)
+        return self.root / given.relative_to(DEFAULT_ROOT) if self._has_moved(given) else given
+
+    def _has_moved(self, path: Path) -> bool:
+        return path.is_relative_to(DEFAULT_ROOT) and not path.is_relative_to(self.root)
+
     @property
     def input(self) -> Path:
         return self.root / "input"

@@ -39,6 +39,9 @@ TIMEOUT = _variable(
     _TOOLKIT,
     "seconds here; the toolkit hands it to a server that reads it as minutes",
 )
+TIMEOUT_SECONDS = _variable(
+    "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", _TOOLKIT, "comes before the one without the unit"
+)
 CLASSIC_TIMEOUT = _variable("MODEL_SERVER_TIMEOUT", _CLASSIC, "seconds")
 DEFAULT_ACCEPT = _variable("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", _TOOLKIT)
 PROGRAM = _variable("SAGEMAKER_PROGRAM", _TOOLKIT, "the file that holds the handlers")

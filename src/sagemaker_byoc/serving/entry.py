@@ -11,11 +11,11 @@ import traceback
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
-from sagemaker_byoc.serving import handler_file, log, processes
+from sagemaker_byoc.serving import handler_file, limits, log, processes
 from sagemaker_byoc.serving.capture.settings import CaptureSettings, prepare, warnings
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.slots import worker_environ
-from sagemaker_byoc.serving.spelling import misspelt
+from sagemaker_byoc.serving.spelling import misspelt, without_effect
 from sagemaker_byoc.serving.supervisor import Supervisor
 
 BACKLOG = 2048
@@ -45,12 +45,15 @@ def main() -> int:
 
 def _serve() -> int:
     settings = Settings.from_environ(os.environ)
+    limits.raise_open_files()
     if settings.capture is not None:
         prepare(settings.capture)
     with _http_socket(settings) as http, _link_socket() as link:
         log.say(banner(settings, http.getsockname()[1]))
         for name, meant in misspelt(os.environ).items():
             log.say(f"warning: {name} has no meaning here; did you mean {meant}?")
+        for line in without_effect(os.environ):
+            log.say(f"warning: {line}")
         if settings.capture is not None:
             for line in warnings(settings.capture, settings.default_accept):
                 log.say(line)

@@ -9,6 +9,7 @@ Refusal                  any answer that is not the model's
 ├── SessionLost          410
 ├── PayloadTooLarge      413
 ├── UnsupportedType      415
+├── UnsupportedCoding    415
 ├── NotAcceptable        406
 ├── SlowUpload           408
 ├── Unavailable          503
@@ -112,6 +113,13 @@ class UnsupportedType(Refusal):
 
     status = 415
     code = "UnsupportedMediaType"
+
+
+class UnsupportedCoding(Refusal):
+    """The Content-Encoding of the body is not known."""
+
+    status = 415
+    code = "UnsupportedContentEncoding"
 
 
 class WorkerLost(Refusal):

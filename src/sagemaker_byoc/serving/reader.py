@@ -28,8 +28,8 @@ class Reader:
             return text in {"1", "true"}
         raise ContractError(where=name.value, what=f"is {text!r}", cure="Give 1 or 0")
 
-    def count(self, *names: Fact[str], default: int, least: int = 1) -> int:
-        return self._number(names, int, default, least)
+    def count(self, *names: Fact[str], default: int, least: int = 1, most: float = math.inf) -> int:
+        return self._number(names, int, default, least, most)
 
     def seconds(self, *names: Fact[str], default: float, least: float = 0.001) -> float:
         return self._number(names, float, default, least)
@@ -44,18 +44,25 @@ class Reader:
         return text
 
     def _number(
-        self, names: tuple[Fact[str], ...], kind: Callable[[str], T], default: T, least: float
+        self,
+        names: tuple[Fact[str], ...],
+        kind: Callable[[str], T],
+        default: T,
+        least: float,
+        most: float = math.inf,
     ) -> T:
         for name in names:
             text = self.text(name)
             if not text:
                 continue
             with suppress(ValueError):
-                if least <= float(text) < math.inf:
+                if least <= float(text) <= most and float(text) != math.inf:
                     return kind(text)
+            whole = "whole number" if kind is int else "number"
+            bounds = f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
             raise ContractError(
                 where=name.value,
                 what=f"is {text!r}",
-                cure=f"Give a number of at least {least:g}, or leave it out",
+                cure=f"Give a {whole} {bounds}, or leave it out",
             )
         return default

@@ -1,9 +1,9 @@
-"""Variables that look like one of ours or of the platform's, and are none."""
+"""Variables that have no effect although somebody meant them to: misspelt, or another server's."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sagemaker_byoc.contract import serving
 from sagemaker_byoc.contract.facts import Fact
@@ -20,14 +20,49 @@ ELSEWHERE = frozenset(
 """Known, and not read by the server itself."""
 LIKENESS = 0.85
 
+OTHERS = ("MMS_", "TS_", "SAGEMAKER_TS_", "SAGEMAKER_", "GUNICORN_")
+"""Prefixes of variables that other servers of SageMaker's containers read."""
+OURS = {
+    "MAX_REQUEST_SIZE": f"{serving.MAX_PAYLOAD_IN_MB.value} sets the largest request",
+    "MAX_RESPONSE_SIZE": "replies have no limit",
+    "RESPONSE_TIMEOUT": f"{serving.TIMEOUT.value} sets the deadline, in seconds",
+    "UNREGISTER_MODEL_TIMEOUT": "unloading waits for running requests, up to 20 seconds",
+    "TIMEOUT": f"{serving.TIMEOUT.value} sets the deadline, in seconds",
+    "MODEL_WORKERS": f"{serving.WORKERS.value} sets the number of workers",
+    "WORKERS_PER_MODEL": f"{serving.WORKERS.value} sets the number of workers",
+    "MIN_WORKERS": f"{serving.WORKERS.value} sets the number of workers",
+    "MAX_WORKERS": f"{serving.WORKERS.value} sets the number of workers",
+    "WORKERS": f"{serving.WORKERS.value} sets the number of workers",
+    "JOB_QUEUE_SIZE": f"{serving.QUEUE.value} sets the length of the queue",
+    "BATCH_SIZE": f"{serving.BATCH_SIZE.value} sets the size of batches",
+    "MAX_BATCH_DELAY": "a batch never waits for more requests",
+    "CMD_ARGS": "gunicorn's settings are fixed",
+}
+"""What to say of such a variable, by the end of its name; the longest end counts."""
 
-def misspelt(names: Iterable[str]) -> dict[str, str]:
-    """Name → what was probably meant."""
-    known = ELSEWHERE | {
+
+def without_effect(environ: Mapping[str, str]) -> list[str]:
+    """Return a line for each set variable of another server that sets a limit or a number."""
+    lines = []
+    for name in sorted(environ):
+        ends = [end for end in OURS if name.endswith(f"_{end}")]
+        if ends and name.startswith(OTHERS) and environ[name] and name not in _known():
+            lines.append(f"{name} has no effect here: {OURS[max(ends, key=len)]}")
+    return lines
+
+
+def _known() -> frozenset[str]:
+    """Return the names of all variables that have a meaning."""
+    return ELSEWHERE | {
         fact.value
         for fact in vars(serving).values()
         if isinstance(fact, Fact) and fact.unit == "variable"
     }
+
+
+def misspelt(names: Iterable[str]) -> dict[str, str]:
+    """Name → what was probably meant."""
+    known = _known()
     found = {}
     for name in sorted(names):
         if name.upper().startswith(PREFIXES) and name not in known:

@@ -79,6 +79,7 @@ class Server:
             "ZOO": str(root),
             **environ,
         }
+        self.command_line = [sys.executable, "-I", "-m", "sagemaker_byoc.serving", "serve"]
         (root / "model").mkdir(exist_ok=True)
         if model:
             shutil.copytree(ZOO / model, root / "model" / "code")
@@ -86,7 +87,7 @@ class Server:
     def __enter__(self):
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-m", "sagemaker_byoc.serving", "serve"],
+                self.command_line,
                 env=self.environ,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -85,6 +85,55 @@ def test_cut_short():
         read(Sender(b"abc"), length=9, limit=None)
 
 
+def test_slow_from_the_start(monkeypatch):
+    """Bytes that keep arriving, but too few of them, are a slow client too."""
+    now = [0.0]
+    monkeypatch.setattr(body.time, "monotonic", lambda: now[0])
+
+    class Slow(Sender):
+        async def receive(self):
+            now[0] += 1.0
+            return await super().receive()
+
+    enough = Slow(bytes(100 * body.LEAST_RATE), body.LEAST_RATE)
+    assert read(enough, length=None, limit=None).size == 100 * body.LEAST_RATE
+    slow = Slow(bytes(1000), 1)
+    with pytest.raises(SlowUpload):
+        read(slow, length=None, limit=None)
+    assert body.PAUSE - 2 < slow.taken < body.PAUSE + 2
+
+
+def test_announced_bytes_are_not_held():
+    """Only what has arrived counts, so slow clients leave the room to others."""
+    admission = Admission(requests=9, room=Room(100))
+    permits = [admission.arrive() for _ in range(3)]
+    for permit in permits:
+        sender = Sender(b"abc", end=False)
+        reading = body.read_body(
+            sender.receive, length=60, limit=None, deadline=float("inf"), permit=permit
+        )
+        with pytest.raises(SlowUpload):
+            asyncio.run(reading)
+    assert (admission.room.held, admission.room.arriving, admission.requests) == (9, 9, 0)
+    for permit in permits:
+        permit.release()
+    assert (admission.room.held, admission.room.arriving, admission.arriving) == (0, 0, 0)
+
+
+def test_no_descriptor(monkeypatch):
+    """A large body that can't be kept is refused, and is not a fault of the server."""
+
+    def fail(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("os.memfd_create", fail)
+    for length in (None, 3 * INLINE):
+        with pytest.raises(Unavailable, match="Too many open files"):
+            read(Sender(bytes(3 * INLINE), 3 * INLINE), length=length, limit=None)
+        with pytest.raises(Unavailable, match="Too many open files"):
+            read(Sender(bytes(3 * INLINE)), length=length, limit=None)
+
+
 @pytest.mark.parametrize("data", [b"", b"abc", bytes(2 * INLINE)])
 def test_stalled(data):
     """A client that stops sending is told so."""

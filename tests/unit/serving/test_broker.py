@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.serving.house import House, Notes
 
-from sagemaker_byoc.serving.errors import Unavailable
+from sagemaker_byoc.serving.errors import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.admission import Admission, Room
 from sagemaker_byoc.serving.front.broker import Broker
 from sagemaker_byoc.serving.front.tickets import KILL_AFTER, End
@@ -152,6 +152,95 @@ def test_bytes_are_bounded():
     first.release()
     second.release()
     house.broker.admit().hold(5000)
+
+
+def test_arriving_bodies_hold_no_place():
+    """Whole bodies are let in by the order in which they became whole, beside any number that
+    still arrive; those have limits of their own."""
+    house = House(queue=1)
+    slow = [house.broker.arrive() for _ in range(50)]
+    first, second = house.broker.admit(), house.broker.arrive()
+    house.broker.enter(second)
+    with pytest.raises(Unavailable, match="2 requests"):
+        house.broker.enter(slow[0])
+    with pytest.raises(Unavailable, match="2 requests"):
+        house.broker.arrive()  # what could only wait in vain need not be sent
+    first.release()
+    house.broker.enter(slow[1])
+    for permit in (*slow, second):
+        permit.release()
+        permit.release()
+    assert (house.broker.admission.requests, house.broker.admission.arriving) == (0, 0)
+
+
+def test_arriving_bodies_have_limits():
+    """Their number, and half of the bytes; the other half stays free for whole ones."""
+    admission = Admission(requests=9, room=Room(1000), arriving=3)
+    one, two, _ = (admission.arrive() for _ in range(3))
+    with pytest.raises(Unavailable, match="3 bodies"):
+        admission.arrive()
+    one.hold(400)
+    two.hold(100)
+    with pytest.raises(Unavailable, match="500 bytes"):
+        two.hold(101)
+    admission.admit().hold(500)
+    with pytest.raises(Unavailable, match="1000 bytes"):
+        admission.admit().hold(1)
+    one.enter()
+    assert (admission.room.arriving, admission.room.held) == (100, 1000)
+    one.release()
+    two.hold(500)
+
+
+def test_replies_being_sent_hold_no_place():
+    """Who reads slowly holds up nobody, and is cut off first when memory is short."""
+    house = House(queue=1)
+    cuts = []
+    permits = []
+    for number in range(5):
+        permits.append(house.broker.admit())
+        permits[-1].hold(500)
+        permits[-1].leave(300, lambda number=number: cuts.append(number))
+    assert cuts == [0, 1]  # of five times 300 bytes 1000 are left
+    room = house.broker.admission.room
+    assert (house.broker.admission.requests, room.held, room.leaving) == (0, 0, 900)
+    house.broker.admit().leave(5000, lambda: cuts.append("large"))  # more than fits, alone
+    assert cuts == [0, 1, 2, 3, 4]
+    for permit in permits:
+        permit.release()
+    assert (room.leaving, len(room.senders)) == (5000, 1)
+
+
+def test_model_unloaded_while_a_body_arrives(house):
+    """It is not let in to wait for a model that never comes back."""
+    permit = house.broker.arrive()
+    house.broker.shut()
+    with pytest.raises(UnknownModel):
+        house.broker.enter(permit)
+
+
+def test_short_restart_is_healthy():
+    """While what comes can wait for the worker, /ping says 200; after that it says why not."""
+    house = House()
+    house.broker.restart_grace = 50
+    house.broker.lose(house.lanes[0])
+    house.pass_time(49)
+    assert (house.broker.health().is_ready, house.broker.health().status) == (True, "restarting")
+    house.pass_time(2)
+    assert (house.broker.health().is_ready, house.broker.health().status) == (False, "restarting")
+    house.arrive()
+    assert house.broker.health().status == "ready"
+    house.pass_time(100)
+    house.broker.lose(house.broker.lanes()[0])
+    assert house.broker.health().is_ready  # each restart has its own time
+
+
+def test_first_load_is_not_a_restart():
+    """A model that has never been ready is not healthy, however short it has been loading."""
+    broker = Broker(slots=1, admission=Admission(requests=2, room=Room(1)), stuck_grace=1)
+    broker.restart_grace = 50
+    broker.join(Notes())
+    assert not broker.health().is_ready
 
 
 def test_instructions(house):

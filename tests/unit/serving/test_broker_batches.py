@@ -6,6 +6,7 @@ import pytest
 from tests.unit.serving.house import House
 
 from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.front.stream import HIGH
 from sagemaker_byoc.serving.front.tickets import End
 from sagemaker_byoc.serving.front.waiting import BATCH_BYTES
 from sagemaker_byoc.serving.link import LinkError
@@ -113,5 +114,15 @@ def test_stream_has_a_deadline_of_its_own(house):
     assert not ticket.is_over
     house.pass_time(51)
     assert ticket.is_over
-    house.broker.part(lane, ticket.id, {}, Body(b"y"))
     assert lane.signals == [f"cancel {ticket.id}"]
+
+
+def test_worker_is_not_stuck_because_its_client_is(house):
+    """A stream that a client does not take ends with its time: its worker may send on and stop."""
+    ticket = house.ask("a", patience=10)
+    lane = house.lanes[0]
+    for _ in range(2):
+        house.broker.part(lane, ticket.id, {}, Body(bytes(HIGH)))
+    assert lane.signals == ["hold"]
+    house.pass_time(101)
+    assert lane.signals == ["hold", "resume", f"cancel {ticket.id}"]

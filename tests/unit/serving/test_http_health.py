@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.unit.serving.harness import Server, wait_until
+from tests.unit.serving.harness import Server, children, wait_until
 from tests.unit.serving.websocket import Client
 
 from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, SERVE_STOP_GRACE
@@ -28,6 +30,41 @@ def test_budget(tmp_path):
         assert "byoc: ping: failing" in server.log
         assert "byoc_ready 0" in server.request("GET", "/metrics").text
         assert server.command("print well").status == 200
+        wait_until(lambda: server.ping().status == 200)
+
+
+def kill_worker(server):
+    """End the only worker; the next one does not load until the test says so."""
+    (server.root / "load").unlink()
+    front, _ = server.front()
+    (worker,) = (pid for pid in children(server.process.pid) if pid != front)
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: "byoc_workers_ready 0" in server.request("GET", "/metrics").text)
+
+
+def test_short_restart(tmp_path):
+    """While the only worker is replaced, /ping says 200 and requests wait for the new one."""
+    with Server(tmp_path, "slow_load") as server, ThreadPoolExecutor() as pool:
+        server.let_go("load")
+        server.wait_ready()
+        kill_worker(server)
+        assert server.ping().status == 200
+        assert "ping: restarting: a model worker ended" in server.log
+        asked = pool.submit(server.invoke, b"1")
+        wait_until(lambda: "byoc_queue_depth 1" in server.request("GET", "/metrics").text)
+        server.let_go("load")
+        assert asked.result().status == 200
+
+
+def test_long_restart(tmp_path):
+    """When it takes longer than a request may wait, /ping says why nothing can be answered."""
+    with Server(tmp_path, "slow_load", SAGEMAKER_MODEL_SERVER_TIMEOUT="1") as server:
+        server.let_go("load")
+        server.wait_ready()
+        kill_worker(server)
+        reply = wait_until(lambda: (found := server.ping()).status == 503 and found)
+        assert json.loads(reply.body)["status"] == "restarting"
+        server.let_go("load")
         wait_until(lambda: server.ping().status == 200)
 
 

@@ -8,6 +8,7 @@ import pathlib
 import signal
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import pytest
 from tests.unit.serving.harness import Server, children, is_alive, wait_until
@@ -173,6 +174,42 @@ def test_bad_load(server, body, status):
     """Refused with a reason; the table is as before."""
     assert server.request("POST", "/models", body).status == status
     assert server.names() == []
+
+
+def test_loaded_already(server):
+    """409 whatever the url of a second load is, as SageMaker takes it for success."""
+    server.load("a")
+    for url in ("/etc", "/nowhere", "x\0", str(server.root / "models/a")):
+        assert server.load("a", url).status == 409
+    assert server.ask("a").status == 200
+
+
+def test_url_as_the_platform_writes_it(server):
+    """/opt/ml/models means the folder in the tree that SAGEMAKER_BASE_DIR names."""
+    server.put("a")
+    assert server.load("a", "/opt/ml/models/a/model").status == 200
+    assert server.ask("a").text.startswith("a ")
+    assert json.loads(server.request("GET", "/models/a").body) == {
+        "modelName": "a",
+        "modelUrl": "/opt/ml/models/a/model",
+    }
+    assert server.load("b", "/opt/ml/models/../model").status == 400
+    assert server.load("b", "/opt/ml/models/b/model").status == 404
+    (server.root / "models" / "file").touch()
+    assert server.load("b", "/opt/ml/models/file").status == 404
+
+
+def test_odd_names(server):
+    """A name is opaque; in a path it is percent-encoded."""
+    folder = server.put("a")
+    for name in ("a b", "ä", "a?b#c", "..", "invoke", "a%2Fb", "x" * 300):
+        path = f"/models/{quote(name, safe='')}"
+        assert server.load(name, folder).status == 200
+        assert server.names() == [name]
+        assert json.loads(server.request("GET", path).body)["modelName"] == name
+        assert server.request("POST", f"{path}/invoke", b"x").status == 200
+        assert server.request("DELETE", path).status == 200
+        assert server.request("GET", path).status == 404
 
 
 def test_routes(server):

@@ -69,6 +69,19 @@ def test_request_types(server):
     assert server.say("a", name).status == 400
 
 
+@pytest.mark.parametrize("padding", [0, 70_000])
+def test_opened_by_the_body_alone(server, padding):
+    """As clients of AWS's own containers do that leave the header out; a large body is none."""
+    text = '{"requestType": "NEW_SESSION"}' + " " * padding
+    opened = server.say(text, None, "application/json")
+    is_open = http.NEW_SESSION_ID.value in opened.headers
+    assert is_open == (padding == 0)
+    if is_open:
+        assert server.say("a", json.loads(opened.body)["sessionId"]).text.endswith(" a")
+    refused = server.say('{"requestType": "CLOSE"}', None, "application/json")
+    assert (refused.status, http.SESSION_ID.value in refused.text) == (400, True)
+
+
 def test_failed_open(server):
     """No id for a session whose first request failed."""
     reply = server.say("fail", NEW)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import pytest
+from tests.unit.serving import wire_cases
 from tests.unit.serving.harness import Server, wait_until
 
 pytestmark = pytest.mark.slow  # real processes
@@ -24,34 +27,14 @@ def server(tmp_path_factory):
         yield running.wait_ready()
 
 
-class Wire:
-    """A socket, and the replies that come out of it."""
+class Wire(wire_cases.Wire):
+    """One to a server of this module."""
 
     def __init__(self, server):
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=10)
-        self.file = self.socket.makefile("rb")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-        self.socket.close()
+        super().__init__(("127.0.0.1", server.port))
 
     def send(self, data):
-        self.socket.sendall(data if isinstance(data, bytes) else data.encode())
-
-    def reply(self):
-        """Status, headers in lower case, body."""
-        line = self.file.readline()
-        if not line:
-            return None
-        headers = {}
-        while (header := self.file.readline().strip()) != b"":
-            name, _, value = header.decode().partition(": ")
-            headers[name.lower()] = value
-        body = self.file.read(int(headers.get("content-length", 0)))
-        return int(line.split()[1]), headers, body
+        super().send(data if isinstance(data, bytes) else data.encode())
 
 
 def post(body, extra=""):
@@ -140,6 +123,18 @@ def test_nonsense(server, data, status):
     assert server.invoke(SMALL, "text/plain").body == SMALL
 
 
+@pytest.mark.parametrize("name", wire_cases.CASES)
+def test_case(server, name):
+    """Each request is answered as RFC 9112 has it, and leaves its connection as it should."""
+    wire_cases.CASES[name].check(("127.0.0.1", server.port))
+
+
+@pytest.mark.parametrize("name", wire_cases.ONE_SIDED)
+def test_one_sided(server, name):
+    """The end of what a client sends is not the end of what it reads."""
+    wire_cases.check_one_sided(("127.0.0.1", server.port), name)
+
+
 def test_body_that_never_ends(server):
     """A client that leaves in the middle of its body leaves nothing behind."""
     with Wire(server) as wire:
@@ -195,3 +190,25 @@ def test_kept_connection_is_closed_after_its_last_reply(tmp_path):
             server.let_go("end")
             assert (reply.result()[0], reply.result()[1]["connection"]) == (200, "close")
         assert server.exit_code() == 0
+
+
+def test_mutated_requests_leave_nothing_behind(server):
+    """Pieces of requests, changed, cut and abandoned, in any order: the server is as before."""
+    random = Random(11)
+    seeds = [case.data for case in wire_cases.CASES.values() if len(case.data) < 3000]
+    for _ in range(150):
+        data = bytearray(b"".join(random.sample(seeds, random.randint(1, 3))))
+        for _ in range(random.randint(0, 3)):
+            at = random.randrange(len(data) + 1)
+            data[at : at + random.randint(0, 4)] = random.choice([b"\r\n", b"\0", b"5", b"\xff"])
+        cut = random.randrange(len(data) + 1)
+        with Wire(server) as wire, contextlib.suppress(OSError):
+            wire.send(bytes(data[:cut]))
+            wire.send(bytes(data[cut:]))
+            if random.random() < 0.5:
+                wire.socket.shutdown(socket.SHUT_WR)
+    for name in ("requests_in_flight", "bytes_in_flight", "bodies_arriving", "queue_depth"):
+        line = f"byoc_{name} 0".encode()
+        wait_until(lambda line=line: line in server.request("GET", "/metrics").body)
+    assert server.invoke(SMALL, "text/plain").body == SMALL
+    assert "Traceback" not in server.log

@@ -14,7 +14,7 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.serving.restarts import DEATHS_IN_WINDOW, Restarts
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.slots import worker_environ
-from sagemaker_byoc.serving.spelling import misspelt
+from sagemaker_byoc.serving.spelling import misspelt, without_effect
 
 
 def test_defaults():
@@ -56,7 +56,11 @@ def test_batch():
         ("SAGEMAKER_MODEL_SERVER_WORKERS", "0"),
         ("MODEL_SERVER_WORKERS", "two"),
         ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "nan"),
-        ("SAGEMAKER_BIND_TO_PORT", "80.5"),
+        *(
+            ("SAGEMAKER_BIND_TO_PORT", port)
+            for port in ("80.5", "80.0", "99999", "65536", "0", "-1", "abc", "8080 8081", "inf")
+        ),
+        ("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "0"),
         ("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "text/*"),
         ("BYOC_CSV_HEADER", "perhaps"),
     ],
@@ -84,6 +88,51 @@ def test_nonsense(name, value):
 def test_misspelt(name, meant):
     """What is nearly a variable's name is named; what has nothing to do with one is not."""
     assert misspelt([name]) == ({name: meant} if meant else {})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("MMS_MAX_REQUEST_SIZE", "SAGEMAKER_MAX_PAYLOAD_IN_MB"),
+        ("TS_MAX_REQUEST_SIZE", "SAGEMAKER_MAX_PAYLOAD_IN_MB"),
+        ("SAGEMAKER_MAX_REQUEST_SIZE", "SAGEMAKER_MAX_PAYLOAD_IN_MB"),
+        ("TS_MAX_RESPONSE_SIZE", "no limit"),
+        ("MMS_DEFAULT_RESPONSE_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT"),
+        ("SAGEMAKER_TS_RESPONSE_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT"),
+        ("SAGEMAKER_RESPONSE_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT"),
+        ("GUNICORN_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT"),
+        ("TS_DEFAULT_WORKERS_PER_MODEL", "SAGEMAKER_MODEL_SERVER_WORKERS"),
+        ("SAGEMAKER_NUM_MODEL_WORKERS", "SAGEMAKER_MODEL_SERVER_WORKERS"),
+        ("SAGEMAKER_TS_BATCH_SIZE", "BYOC_BATCH"),
+        ("TS_JOB_QUEUE_SIZE", "BYOC_QUEUE"),
+        ("GUNICORN_CMD_ARGS", "gunicorn"),
+        ("SAGEMAKER_MODEL_SERVER_TIMEOUT", ""),
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", ""),
+        ("SAGEMAKER_STARTUP_TIMEOUT", ""),
+        ("TS_AUTHKEY", ""),
+        ("HTTP_TIMEOUT", ""),
+    ],
+)
+def test_without_effect(name, words):
+    """A limit that another server would heed is not ignored without a word."""
+    lines = without_effect({name: "1"})
+    assert len(lines) == bool(words)
+    assert all(name in line and words in line for line in lines)
+    assert without_effect({name: ""}) == []
+
+
+def test_seconds_in_the_name_come_first():
+    """Of two timeouts the one that says its unit counts."""
+    both = {
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT": "5",
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "7",
+    }
+    assert Settings.from_environ(both).deadline == 7
+
+
+def test_empty_port_is_the_default():
+    """The SDK sends empty variables."""
+    assert Settings.from_environ({"SAGEMAKER_BIND_TO_PORT": ""}).port == http.PORT.value
 
 
 def test_transforms():

@@ -1,64 +1,152 @@
-"""How much may be under way at once, in requests and in bytes; asked before a body is read."""
+"""Limits on the requests and bytes under way.
+
+A request whose body is still arriving counts only towards the limits of arriving bodies, however
+many slow clients there are: it enters the queue when its body is whole.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sagemaker_byoc.serving.errors import Unavailable
+
+ARRIVING = 1000
+"""Bodies that may arrive at the same time."""
+ARRIVING_SHARE = 2
+"""Arriving bodies may hold one byte of this many; the rest stays free for whole ones."""
 
 
 class Room:
     """Bytes of bodies; models that share a memory share it."""
 
-    __slots__ = ("held", "most")
+    __slots__ = ("arriving", "held", "leaving", "most", "senders")
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.held = 0
+        self.arriving = 0
+        """Those of `held` whose bodies are not whole yet."""
+        self.leaving = 0
+        """Of replies that are being sent, beside those of `held`."""
+        self.senders: dict[Permit, Callable[[], object]] = {}
+        """How to cut off each of them, in the order in which they began."""
 
-    def fits(self, size: int) -> bool:
-        """A body that alone exceeds the limit is let in when it is alone."""
-        return self.held == 0 or self.held + size <= self.most
+    def grow(self, before: int, after: int, *, is_arriving: bool) -> bool:
+        """Return whether a body may grow, and count it; one larger than a limit may when alone."""
+        if not _fits(self.held - before, after, self.most):
+            return False
+        if is_arriving:
+            if not _fits(self.arriving - before, after, self.most // ARRIVING_SHARE):
+                return False
+            self.arriving += after - before
+        self.held += after - before
+        return True
+
+    def send(self, permit: Permit, size: int, cut: Callable[[], object]) -> None:
+        """Count a reply that is being sent; too many bytes are the fault of who takes longest."""
+        self.leaving += size
+        self.senders[permit] = cut
+        others = (sender for sender in list(self.senders) if sender is not permit)
+        while self.leaving > self.most:
+            slowest = next(others, None)
+            if slowest is None:
+                return  # one that alone exceeds the limit
+            self.senders[slowest]()
+            slowest.release()
+
+
+def _fits(others: int, size: int, most: int) -> bool:
+    return others == 0 or others + size <= most
 
 
 class Admission:
-    """Counts what was let in; no lock, since one event loop owns it."""
+    """Counts of what was let in; without a lock, since one event loop owns it."""
 
-    def __init__(self, *, requests: int, room: Room) -> None:
+    def __init__(self, *, requests: int, room: Room, arriving: int = ARRIVING) -> None:
         self._most_requests = requests
+        self._most_arriving = arriving
         self.room = room
         self.requests = 0
+        self.arriving = 0
 
-    def admit(self) -> Permit:
+    def check(self) -> None:
+        """Raise Unavailable if no further request can be let in now."""
         if self.requests >= self._most_requests:
             raise Unavailable(f"{self.requests} requests are under way or wait already")
+
+    def admit(self) -> Permit:
+        """Let in a request whose body is whole."""
+        self.check()
         self.requests += 1
         return Permit(self)
 
+    def arrive(self) -> Permit:
+        """Let the body of a request arrive; its permit has to `enter` after that."""
+        self.check()  # what is refused now need not send its body
+        if self.arriving >= self._most_arriving:
+            raise Unavailable(f"{self.arriving} bodies are arriving already")
+        self.arriving += 1
+        return Permit(self, is_arriving=True)
+
 
 class Permit:
-    """The right of one request to wait; released once, however often it is asked."""
+    """The right of one request to send its body or to wait; `release` may be called repeatedly."""
 
-    __slots__ = ("_admission", "_bytes")
+    __slots__ = ("_admission", "_bytes", "_is_arriving", "_is_leaving")
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, *, is_arriving: bool = False) -> None:
         self._admission: Admission | None = admission
         self._bytes = 0
+        self._is_arriving = is_arriving
+        self._is_leaving = False
 
     def hold(self, size: int) -> None:
-        """The body has, or will have, `size` bytes; Unavailable if that is too much for now."""
-        admission = self._admission
-        if admission is None or size <= self._bytes:
+        """Count a body of `size` bytes; raise Unavailable if that is too much for now."""
+        if self._admission is None or size <= self._bytes:
             return
-        room = admission.room
-        room.held -= self._bytes
-        fits = room.fits(size)
-        if fits:
-            self._bytes = size
-        room.held += self._bytes
-        if not fits:
+        room = self._admission.room
+        if not room.grow(self._bytes, size, is_arriving=self._is_arriving):
             raise Unavailable(f"The bodies under way hold {room.held} bytes already")
+        self._bytes = size
+
+    def enter(self) -> None:
+        """Go from the arriving requests to those that wait; raise Unavailable if they are full."""
+        admission = self._admission
+        if admission is None or not self._is_arriving:
+            return
+        admission.check()
+        self._leave_arriving(admission)
+        admission.requests += 1
+
+    def leave(self, size: int, cut: Callable[[], object]) -> None:
+        """Give up the place and the body: only a reply of `size` bytes is left to be sent.
+
+        `cut` ends that if later replies need its memory.
+        """
+        admission = self._admission
+        if admission is None or self._is_leaving:
+            return
+        self._is_leaving = True
+        admission.requests -= 1
+        admission.room.held -= self._bytes
+        self._bytes = size
+        admission.room.send(self, size, cut)
 
     def release(self) -> None:
         admission, self._admission = self._admission, None
-        if admission is not None:
+        if admission is None:
+            return
+        if self._is_leaving:
+            admission.room.leaving -= self._bytes
+            del admission.room.senders[self]
+            return
+        if self._is_arriving:
+            self._leave_arriving(admission)
+        else:
             admission.requests -= 1
-            admission.room.held -= self._bytes
+        admission.room.held -= self._bytes
+
+    def _leave_arriving(self, admission: Admission) -> None:
+        self._is_arriving = False
+        admission.arriving -= 1
+        admission.room.arriving -= self._bytes

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sagemaker_byoc.contract import http, serving
+from sagemaker_byoc.serving import limits
 from sagemaker_byoc.serving.bodies import INLINE
 from sagemaker_byoc.serving.front.adapters import Adapters
-from sagemaker_byoc.serving.front.admission import Admission, Room
+from sagemaker_byoc.serving.front.admission import ARRIVING, Admission, Room
 from sagemaker_byoc.serving.front.base import MODELS, OURS, PINGS, BaseFront
 from sagemaker_byoc.serving.front.body import Receive
 from sagemaker_byoc.serving.front.broker import Broker
@@ -32,10 +33,15 @@ class Front(BaseFront):
         requests = settings.slots + settings.queue
         self.broker = Broker(
             slots=settings.slots,
-            admission=Admission(requests=requests, room=Room(settings.queue_bytes)),
+            admission=Admission(
+                requests=requests,
+                room=Room(settings.queue_bytes),
+                arriving=min(ARRIVING, limits.bodies()),
+            ),
             stuck_grace=settings.stuck_grace,
             target=settings.target_latency,
         )
+        self.broker.restart_grace = settings.deadline
         self.broker.on_batch = self.metrics.batch.observe
         self.invocations = Invocations(self.broker, settings, self.ledger, self.recorder)
         if self.recorder is not None:

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from sagemaker_byoc.serving import log, wsgi
-from sagemaker_byoc.serving.front.body import Receive, drain
+from sagemaker_byoc.serving.errors import Refusal
+from sagemaker_byoc.serving.front.body import Receive, drain, read_small
 from sagemaker_byoc.serving.front.replies import (
     Answer,
     Send,
@@ -35,17 +36,14 @@ class Bridge:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="flask")
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        body = b""
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if len(body) > BODY:
-                text = f"The limit of this route is {BODY} bytes"
-                await send_answer(send, document(413, "PayloadTooLarge", text, os.urandom(8).hex()))
-                await drain(receive, BODY)
-                return
-            if not message.get("more_body"):
-                break
+        try:
+            body = await read_small(receive, BODY)
+        except Refusal as refusal:
+            request_id = os.urandom(8).hex()
+            answer = document(refusal.status, refusal.code, refusal.message, request_id)
+            await send_answer(send, answer)
+            await drain(receive, BODY)
+            return
         loop = asyncio.get_running_loop()
         await send_answer(send, await loop.run_in_executor(self._pool, self._run, scope, body))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import Unavailable
+from sagemaker_byoc.serving.errors import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.admission import Admission, Permit
 from sagemaker_byoc.serving.front.batching import BatchLimit
 from sagemaker_byoc.serving.front.hooks import Hooks
@@ -55,21 +55,40 @@ class Broker(Hooks):
         self.conversations = False
         """Whether the handlers' file has a bidirectional_fn."""
         self.restarts = 0
+        self.restart_grace = 0.0
+        """Seconds without a worker for which a model that was loaded counts as ready."""
         self.waiting = Waiting(lambda ticket: self._end(ticket, End.EXPIRED))
         self._stuck_grace = stuck_grace
+        self._unready_since = 0.0
         self._clock = clock
         self._slots = {index: Slot(BatchLimit(target)) for index in range(slots)}
         self._finished: list[tuple[Ticket, Outcome]] = []
         self._is_ready = False
+        self._is_shut = False
         self._last_id = 0
 
     # ── what the HTTP side asks ──
 
     def admit(self) -> Permit:
-        """Refuse at once what could only wait in vain; before the body is read."""
+        """Let in a request whose body is whole; refuse at once what could only wait in vain."""
+        self._check_loaded()
+        return self.admission.admit()
+
+    def arrive(self) -> Permit:
+        """Let the body of a request arrive, or refuse it before it is read."""
+        self._check_loaded()
+        return self.admission.arrive()
+
+    def enter(self, permit: Permit) -> None:
+        """Let a request wait whose body has become whole; its model may have gone meanwhile."""
+        self._check_loaded()
+        permit.enter()
+
+    def _check_loaded(self) -> None:
+        if self._is_shut:
+            raise UnknownModel(f"Model {self.model[:100]!r} has been unloaded")
         if not self._is_ready and not any(slot.was_loaded for slot in self._slots.values()):
             raise Unavailable(f"No model is ready: {self.health().reason}")
-        return self.admission.admit()
 
     def submit(
         self,
@@ -100,17 +119,21 @@ class Broker(Hooks):
     def abandon(self, ticket: Ticket) -> None:
         """Its client has gone: it never reaches a worker, or its worker stops streaming."""
         slot = next((slot for slot in self._slots.values() if ticket.id in slot.running), None)
-        if slot is not None and slot.lane is not None and ticket.stream is not None:
+        if slot is not None and ticket.stream is not None:
             ticket.deadline = self._clock()  # a generator that does not stop is stuck
-            ticket.stream.release()
-            slot.lane.cancel(ticket.id)
+            self._stop_stream(slot, ticket)
         self._end(ticket, End.ABANDONED)
         self._tell()
 
     def health(self) -> Health:
         if self._is_ready:
             return Health(is_ready=True, status="ready", reason="")
-        return Health.of_none_ready(self._slots.values())
+        health = Health.of_none_ready(self._slots.values())
+        was_loaded = any(slot.was_loaded for slot in self._slots.values())
+        if was_loaded and self._clock() - self._unready_since < self.restart_grace:
+            # What comes now waits for the restart, and most of it is answered in time.
+            return Health(is_ready=True, status=health.status, reason=health.reason)
+        return health
 
     def lanes(self) -> list[Lane]:
         return [slot.lane for slot in self._slots.values() if slot.lane is not None]
@@ -202,6 +225,7 @@ class Broker(Hooks):
 
     def shut(self) -> None:
         """Its model is gone for good, and who waits for it waits in vain."""
+        self._is_shut = True
         for slot in self._slots.values():
             if slot.lane is not None:
                 self._lose(slot)
@@ -218,6 +242,7 @@ class Broker(Hooks):
         for slot in self._slots.values():
             for ticket in slot.running.values():
                 if ticket.deadline <= now:
+                    self._stop_stream(slot, ticket)
                     self._end(ticket, End.EXPIRED)
             end_stuck(slot, now, self._stuck_grace)
         self._tell()
@@ -230,9 +255,12 @@ class Broker(Hooks):
 
     def _set(self, slot: Slot, state: SlotState) -> None:
         slot.state = state
+        was_ready = self._is_ready
         self._is_ready = any(
             entry.state in {SlotState.IDLE, SlotState.BUSY} for entry in self._slots.values()
         )
+        if was_ready and not self._is_ready:
+            self._unready_since = self._clock()
 
     def _dispatch(self) -> None:
         """Hand waiting requests to idle workers."""
@@ -266,6 +294,12 @@ class Broker(Hooks):
         slot.started, slot.taken = now, len(batch)
         self._set(slot, SlotState.BUSY)
         self.on_batch(len(batch))
+
+    def _stop_stream(self, slot: Slot, ticket: Ticket) -> None:
+        """Let a worker end whose stream nobody takes: it is not stuck because its client is."""
+        if slot.lane is not None and ticket.stream is not None and not ticket.is_over:
+            ticket.stream.release()
+            slot.lane.cancel(ticket.id)
 
     def _lose(self, slot: Slot) -> None:
         slot.lane = None

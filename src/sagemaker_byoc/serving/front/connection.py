@@ -11,14 +11,29 @@ It rests on names that gunicorn keeps to itself; its version is pinned, and the 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+from http import HTTPStatus
 from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from sagemaker_byoc.contract import http
+from sagemaker_byoc.serving.front import head
 from sagemaker_byoc.serving.front.invocation import Unsent
-from sagemaker_byoc.serving.front.replies import Answer
+from sagemaker_byoc.serving.front.replies import Answer, document
 from sagemaker_byoc.serving.front.tickets import Ticket
+
+PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
+FIRST_REQUEST = 1.0
+"""Seconds that a new connection has for its first request before it may be closed for another."""
+STALL = 30.0
+"""Seconds for a client to take what fills the connection's buffer."""
+PROBE_AFTER = 0.2
+FIRST_LOOK, LAST_LOOK = 0.02, 10.0
+"""Seconds until the socket is looked at after the probe; the time doubles from look to look."""
+UNKNOWN_CODING = "Unsupported Transfer-Encoding"
+"""What gunicorn's parser in C says of a coding, and answers with 400."""
 
 
 class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
@@ -31,18 +46,34 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
 
     _is_new = False
     """Headers are complete, and nobody has begun with the request."""
+    _is_plain = True
+    """Its body has no Content-Encoding."""
     _is_direct = False
     """A request is under way the shorter way."""
+    _has_begun = False
+    """Bytes have arrived on this connection."""
+    _is_half_closed = False
+    """The client sends nothing more, and may still read."""
+    _is_answering = False
+    """The head of a response has been written."""
+    _has_answered = False
+    _is_write_paused = False
+    _stall_timer: asyncio.TimerHandle | None = None
+    _refusal = 0
+    """Status for the head that is being refused."""
     _ticket: Ticket | None = None
     _last_used = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._last_used = self.worker.loop.time()
+        self.worker.make_room()
         self.worker.connections.add(self)
         self._arm_keepalive_timer()  # gunicorn lets half a first request stay for ever
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.worker.connections.discard(self)
+        self._set_stall_timer(is_needed=False)
         ticket, self._ticket = self._ticket, None
         unsent = self.app.handed_over.pop(self._body_receiver, None)
         super().connection_lost(exc)
@@ -51,8 +82,71 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         if unsent is not None:
             self.app.invocations.drop(unsent)
 
+    def eof_received(self) -> bool:
+        """Stay open if the client, which sends nothing more, can still be answered.
+
+        A client that has gone looks the same as one that waits with its sending side closed, until
+        something is written to it. So an interim response is, which any client must skip, unless
+        the answer comes first.
+        """
+        request, receiver = self._current_request, self._body_receiver
+        if self._websocket or request is None or receiver is None or not receiver._complete:  # noqa: SLF001
+            return False
+        if self._is_answering:
+            return False  # it has left in the middle of a reply
+        self._is_half_closed = True
+        if request.version >= (1, 1):
+            self.worker.loop.call_later(PROBE_AFTER, self._probe, request)
+        return True
+
+    def _probe(self, request: Any) -> None:
+        if self._current_request is request and not self._is_answering and not self._closed:
+            self._safe_write(PROBE)
+            self._look_for_client(FIRST_LOOK)
+
+    def _look_for_client(self, delay: float) -> None:
+        """Look whether the probe was refused: nothing reads from this socket any more."""
+
+        def look() -> None:
+            if self._closed or self.transport.is_closing():
+                return
+            connection = self.transport.get_extra_info("socket")
+            if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self.transport.abort()
+            elif delay < LAST_LOOK:
+                self._look_for_client(2 * delay)
+
+        self.worker.loop.call_later(delay, look)
+
+    def _close_if_last(self) -> bool:
+        """Close a connection on which no further request can become complete."""
+        receiver = self._body_receiver
+        if not self._is_half_closed or (receiver is not None and receiver._complete):  # noqa: SLF001
+            return False
+        self._close_now()
+        return True
+
+    def _arm_keepalive_timer(self) -> None:
+        if not self._close_if_last():
+            super()._arm_keepalive_timer()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way; a head that is still arriving is none."""
+        return self._awaiting_request and self._current_request is None
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether it is idle, and not only because its first request is on its way."""
+        age = self.worker.loop.time() - self._last_used
+        return self.is_idle and (self._has_answered or age > FIRST_REQUEST)
+
+    @property
+    def last_used(self) -> float:
+        return self._last_used
+
     def close_if_idle(self) -> None:
-        if self._awaiting_request and self._current_request is None:
+        if self.is_idle:
             self._close_now()
 
     def _close_now(self) -> None:
@@ -68,19 +162,77 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         else:
             super()._keepalive_timeout()
 
+    # ── a client that does not read ──
+
+    def pause_writing(self) -> None:
+        """Take no further requests from a client that leaves its replies unread, and cut it off
+        after a while."""
+        super().pause_writing()
+        if not self._websocket:  # those have windows and deadlines of their own
+            self._is_write_paused = True
+            self._pause_reading()
+            self._set_stall_timer(is_needed=True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._is_write_paused = False
+        self._set_stall_timer(is_needed=False)
+        self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        # gunicorn calls this after each request, however many more have been received with it.
+        if not self._is_write_paused and not self._is_buffer_full():
+            super()._resume_reading()
+
+    def _close_transport(self) -> None:
+        """What is unsent goes out first, if the client takes it."""
+        if self.transport and not self._closed:
+            self._set_stall_timer(is_needed=True)
+        super()._close_transport()
+
+    def _set_stall_timer(self, *, is_needed: bool) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+        if is_needed and not self._conn_lost_handled:
+            self._stall_timer = self.worker.loop.call_later(STALL, self.transport.abort)
+
     # ── a request arrives ──
 
     def _on_headers_complete(self) -> bool:
         """Let nobody begin yet: the rest of what was received may complete the request."""
         ready, self._request_ready = self._request_ready, None
+        self._is_answering = False
         try:
-            return bool(super()._on_headers_complete())
+            skips_body = bool(super()._on_headers_complete())
+            self._is_plain = head.check(self._current_request)
+        except head.HeadError as error:
+            self._refusal = error.status
+            self._current_request = None
+            raise
         finally:
             self._request_ready = ready
-            self._is_new = True
+        self._is_new = True
+        return skips_body
+
+    def data_received(self, data: bytes) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            if data.startswith(head.TLS_HANDSHAKE):  # no parser ever finds the end of its line
+                self._send_error_response(400, "TLS, on a port for plain HTTP")
+                self._close_now()
+                return
+        super().data_received(data)
 
     def _feed_callback_parser(self, data: bytes) -> bool:
-        is_open = bool(super()._feed_callback_parser(data))
+        try:
+            is_open = bool(super()._feed_callback_parser(data))
+        except ValueError:  # gunicorn's parser in Python, of a number with thousands of digits
+            self._send_error_response(400, "Invalid Content-Length value")
+            self._close_transport()
+            is_open = False
+        if self._current_request is not None and self._close_if_last():
+            return False  # the rest of it will never come
         if self._is_new:
             self._is_new = False
             if is_open and self._may_be_direct():
@@ -98,6 +250,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             and request is not None
             and request.path == http.INVOCATIONS.value
             and request.method == "POST"
+            and self._is_plain
             and receiver._complete  # noqa: SLF001 - see the module's text
             and receiver.buffered <= self.app.direct
         )
@@ -113,6 +266,24 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             self._ticket = ticket
 
     # ── and is answered ──
+
+    def _send_response_start(self, *args: Any, **options: Any) -> None:
+        self._is_answering = self._has_answered = True
+        super()._send_response_start(*args, **options)
+
+    def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
+        """Answer what can't be read as a request, in the one shape of all our errors."""
+        status = self._refusal or (501 if message.startswith(UNKNOWN_CODING) else status)
+        code = HTTPStatus(status).phrase.replace(" ", "").replace("-", "")
+        if not self._refusal:
+            message = f"This can't be read as a request: {message or code}"
+        answer = document(status, code, message, os.urandom(8).hex())
+        answer.headers.append((b"Content-Length", b"%d" % len(answer.data)))
+        answer.headers.append((b"Connection", b"close"))
+        lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+        lines += [name + b": " + value for name, value in answer.headers]
+        lines += [f"{name}: {value}".encode("latin-1") for name, value in extra_headers]
+        self._safe_write(b"\r\n".join([*lines, b"", answer.data]))
 
     def reply(self, answer: Answer) -> None:
         """The whole answer in one write; then the connection is as if new."""
@@ -142,6 +313,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         if pipelined:
             self._feed_callback_parser(pipelined)  # gunicorn's way, so that none nests in another
         self._is_direct = False
+        self._close_if_last()
 
     def hand_over(self, unsent: Unsent) -> None:
         """Wake gunicorn's task, which runs the application, which finds what to send."""

@@ -25,10 +25,10 @@ def read(brokers: Sequence[Broker], *, is_ready: bool) -> Gauges:
         for lane in broker.lanes()
     }
     waiting = sum(len(broker.waiting) for broker in brokers)
-    in_flight = sum(broker.admission.requests for broker in brokers)
-    held = sum(
-        {id(broker.admission.room): broker.admission.room.held for broker in brokers}.values()
-    )
+    arriving = sum(broker.admission.arriving for broker in brokers)
+    in_flight = arriving + sum(broker.admission.requests for broker in brokers)
+    rooms = {id(broker.admission.room): broker.admission.room for broker in brokers}.values()
+    held = sum(room.held + room.leaving for room in rooms)
     ready = sum(len(broker.present()) for broker in brokers)
     restarts = sum(broker.restarts for broker in brokers)
     return {
@@ -36,7 +36,8 @@ def read(brokers: Sequence[Broker], *, is_ready: bool) -> Gauges:
         "workers_ready": ("Model workers that can answer.", {"": float(ready)}),
         "queue_depth": ("Requests that wait for a worker.", {"": float(waiting)}),
         "requests_in_flight": ("Requests let in.", {"": float(in_flight)}),
-        "bytes_in_flight": ("Bytes of their bodies.", {"": float(held)}),
+        "bodies_arriving": ("Those of them whose body is not whole yet.", {"": float(arriving)}),
+        "bytes_in_flight": ("Bytes of their bodies, and of replies being sent.", {"": float(held)}),
         "worker_restarts_total": ("Workers started again.", {"": float(restarts)}),
         "worker_resident_bytes": ("Memory of the model workers.", resident),
         "front_resident_bytes": ("Memory of the HTTP process.", {"": float(_resident("self"))}),

@@ -10,6 +10,7 @@ from typing import Any
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
 
+from sagemaker_byoc.serving import limits
 from sagemaker_byoc.serving.front.base import BaseFront
 from sagemaker_byoc.serving.front.connection import FrontProtocol
 
@@ -28,7 +29,15 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         ASGIProtocol._check_h1c_protocol_available()  # noqa: SLF001
         self.connections: set[FrontProtocol] = set()
         self.stopping = asyncio.Event()
+        self._most_connections = limits.connections()
         super().init_process()
+
+    def make_room(self) -> None:
+        """Close the connection that was idle for longest if there are too many for one more."""
+        if len(self.connections) >= self._most_connections:
+            spare = [connection for connection in self.connections if connection.is_spare]
+            if spare:
+                min(spare, key=lambda connection: connection.last_used).close_if_idle()
 
     def handle_exit_signal(self) -> None:
         """Wake up now; gunicorn looks once a second."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_byoc.contract import http
+from sagemaker_byoc.serving.front.coding import names_of
 from sagemaker_byoc.serving.front.replies import Call
 
 SAGEMAKER = b"x-amzn-sagemaker-"
@@ -23,6 +24,8 @@ class Incoming:
     """None for a chunked body."""
     expects: bool
     """The client waits for a 100 (Continue) before it sends the body."""
+    codings: list[str]
+    """Of its Content-Encoding."""
 
 
 def read(headers: Iterable[tuple[bytes, bytes]], call: Call) -> Incoming:
@@ -30,6 +33,8 @@ def read(headers: Iterable[tuple[bytes, bytes]], call: Call) -> Incoming:
     found: dict[bytes, bytes] = {}
     platform: dict[str, str] = {}
     for name, value in headers:
+        if name == b"content-encoding" and name in found:
+            value = found[name] + b"," + value  # noqa: PLW2901 - lines of one list
         if name.startswith(SAGEMAKER):
             platform[name.decode("latin-1")] = value.decode("latin-1")
         else:
@@ -43,4 +48,6 @@ def read(headers: Iterable[tuple[bytes, bytes]], call: Call) -> Incoming:
         meta["headers"] = platform
         call.inference_id = platform.get(INFERENCE_ID, "")
     length = None if b"transfer-encoding" in found else int(found.get(b"content-length", b"0"))
-    return Incoming(meta, length, b"expect" in found)
+    encoding = found.get(b"content-encoding")
+    codings = [] if encoding is None else names_of(encoding.decode("latin-1"))
+    return Incoming(meta, length, b"expect" in found, codings)

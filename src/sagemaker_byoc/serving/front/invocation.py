@@ -17,7 +17,13 @@ from typing import Any, Protocol
 from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.recorder import Recorder
-from sagemaker_byoc.serving.errors import PayloadTooLarge, Refusal, Unavailable, WorkerLost
+from sagemaker_byoc.serving.errors import (
+    PayloadTooLarge,
+    Refusal,
+    SlowUpload,
+    UnsupportedCoding,
+    WorkerLost,
+)
 from sagemaker_byoc.serving.front import incoming, replies
 from sagemaker_byoc.serving.front.adapters import Adapters
 from sagemaker_byoc.serving.front.admission import Permit
@@ -102,6 +108,10 @@ class Invocations:
             self.adapters.check(meta)
         return self.sessions.pin(meta) if self.sessions is not None else None
 
+    def _pin_by_body(self, meta: dict[str, Any], body: Body) -> int | None:
+        """Return where a session opens that is asked for by the body, without the header."""
+        return self.sessions.pin_new(meta, body) if self.sessions is not None else None
+
     def _answer(self, unsent: Unsent) -> Answer:
         answer = replies.answer_of(unsent.call, unsent.outcome)
         if self.sessions is not None:
@@ -119,6 +129,8 @@ class Invocations:
         permit: Permit | None = None
         try:
             slot = self._pin(meta)
+            if slot is None:
+                slot = self._pin_by_body(meta, Body(data))
             permit = self.broker.admit()
             permit.hold(len(data))
         except Refusal as refusal:
@@ -184,7 +196,7 @@ class Invocations:
         if is_chat:
             request.meta["chat"] = True
         try:
-            permit = self.broker.admit()
+            permit = self.broker.arrive()
         except Refusal as refusal:
             await self._refuse(call, refusal, send)
             if not request.expects:  # else reading would ask the client to send it all
@@ -226,11 +238,15 @@ class Invocations:
                 limit=self._settings.payload,
                 deadline=call.began + self._settings.deadline,
                 permit=permit,
+                codings=() if "route" in request.meta else request.codings,
             )
+            if slot is None:
+                slot = self._pin_by_body(request.meta, body)
+            self.broker.enter(permit)
         except Refusal as refusal:
             permit.release()
             await self._refuse(call, refusal, send)
-            if not (request.expects and _is_early(request, refusal)):
+            if not _is_early(request, refusal):
                 await drain(receive, self._settings.payload, DRAIN_TIME)
             return
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -248,6 +264,11 @@ class Invocations:
         answer = self._answer(unsent)
         size = outcome.body.size or len(answer.data)
         kept = None if self._captures is None else self._captures.prepare(unsent.ticket, outcome)
+        task = asyncio.current_task()
+        if outcome.stream is None and task is not None:
+            unsent.permit.leave(size, task.cancel)
+            if kept is None:
+                unsent.ticket.body = Body()  # nobody needs the request's any more
         try:
             if outcome.stream is not None:
                 stream = outcome.stream if kept is None else kept.copy(outcome.stream)
@@ -270,8 +291,12 @@ class Invocations:
 
 
 def _is_early(request: Incoming, refusal: Refusal) -> bool:
-    """Whether it was clear from the length alone, so that nothing of the body was asked for."""
-    return request.length is not None and isinstance(refusal, PayloadTooLarge | Unavailable)
+    """Return whether nothing of the body is worth waiting for: its client is too slow, or it was
+    clear from the head alone, so that the client was not asked for the body."""
+    if isinstance(refusal, SlowUpload):
+        return True
+    is_from_head = isinstance(refusal, PayloadTooLarge | UnsupportedCoding)
+    return request.expects and request.length is not None and is_from_head
 
 
 def _setter(future: asyncio.Future[Outcome]) -> Callable[[Ticket, Outcome], None]:

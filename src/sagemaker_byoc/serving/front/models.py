@@ -149,6 +149,7 @@ class Models:
     async def load(self, name: str, url: str) -> None:
         """Return when it can answer. A second load meanwhile waits for the first and fails."""
         await self._known()
+        self._check_new(name)  # before the url: SageMaker takes 409 for success
         folder = self._folder(url)
         while (model := self._models.get(name)) is not None and model.is_leaving:
             await self._wait(model.gone, END_TIME + UNLOAD_TIME)
@@ -169,6 +170,11 @@ class Models:
         if problem is not None:
             raise problem
         if not is_first:
+            raise AlreadyLoaded(f"Model {name[:100]!r} is loaded already")
+
+    def _check_new(self, name: str) -> None:
+        model = self._models.get(name)
+        if model is not None and model.is_loaded and not model.is_leaving:
             raise AlreadyLoaded(f"Model {name[:100]!r} is loaded already")
 
     async def unload(self, name: str) -> None:
@@ -223,7 +229,7 @@ class Models:
         """Where the platform has unpacked the model; nothing outside of its folder."""
         root = (self._settings.tree.root / serving.MODELS_FOLDER.value).resolve()
         try:
-            folder = Path(url).resolve()
+            folder = self._settings.tree.moved(url).resolve()
             is_there = folder.is_dir()
         except (ValueError, OSError) as error:
             raise BadInput(f"url {url[:200]!r} is no path: {error}") from None

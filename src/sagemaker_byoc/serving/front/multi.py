@@ -16,11 +16,11 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from sagemaker_byoc.contract import http, serving
-from sagemaker_byoc.serving import media
+from sagemaker_byoc.serving import limits, media
 from sagemaker_byoc.serving.control import Channel
 from sagemaker_byoc.serving.errors import BadInput, Refusal, UnknownModel
 from sagemaker_byoc.serving.front import replies
-from sagemaker_byoc.serving.front.admission import Admission, Room
+from sagemaker_byoc.serving.front.admission import ARRIVING, Admission, Room
 from sagemaker_byoc.serving.front.base import PINGS, BaseFront
 from sagemaker_byoc.serving.front.body import Receive, drain, read_small
 from sagemaker_byoc.serving.front.broker import Broker
@@ -55,7 +55,11 @@ class ModelsFront(BaseFront):
     def _make(self, name: str) -> Broker:
         broker = Broker(
             slots=1,
-            admission=Admission(requests=1 + self.settings.queue, room=self._room),
+            admission=Admission(
+                requests=1 + self.settings.queue,
+                room=self._room,
+                arriving=min(ARRIVING, limits.bodies()),
+            ),
             stuck_grace=self.settings.stuck_grace,
             target=self.settings.target_latency,
         )

@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 from gunicorn.asgi import protocol
-from gunicorn.asgi.parser import PythonProtocol
+from gunicorn.asgi.parser import InvalidChunkSize, PythonProtocol
 
 LINES = 512
 """Lines that are remembered; beyond it all are forgotten, which costs little."""
 LINE = 256
 """Bytes of a line that is worth it."""
+CHUNK = 2**63 - 1
+"""Bytes of a chunk, as in the parser in C."""
 END = b"\r\n"
 
 Header = tuple[bytes, bytes]
@@ -31,6 +33,7 @@ class FrontParser(PythonProtocol):  # type: ignore[misc]  # gunicorn has no type
     _headers_list: list[Header]
     _header_count: Any
     _limit_request_fields: int
+    _chunk_size: int
 
     def _parse_headers(self) -> bool:
         buffer = self._buffer
@@ -50,6 +53,12 @@ class FrontParser(PythonProtocol):  # type: ignore[misc]  # gunicorn has no type
         self._header_count = len(found)
         self._finalize_headers()
         return True
+
+    def _parse_chunked_body(self) -> bool:
+        has_more = bool(super()._parse_chunked_body())
+        if self._chunk_size > CHUNK:
+            raise InvalidChunkSize("chunk size too large")
+        return has_more
 
     def _learn(self, line: bytes) -> Header | None:
         """None for a line that gunicorn may refuse."""

@@ -12,14 +12,15 @@ import orjson
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import Refusal, WorkerLost
+from sagemaker_byoc.serving.errors import Refusal, UnsupportedCoding, WorkerLost
+from sagemaker_byoc.serving.front import coding
 from sagemaker_byoc.serving.front.tickets import End, Outcome
 
 Send: TypeAlias = "Callable[[dict[str, Any]], Awaitable[None]]"
 Headers: TypeAlias = "list[tuple[bytes, bytes]]"
 
 RETRY_AFTER = b"1"
-PIECE = 2**20
+PIECE = 2**18
 """Bytes of a large reply that are in memory at once."""
 
 
@@ -74,7 +75,10 @@ def _headers_of(meta: Mapping[str, Any]) -> Headers:
 
 
 def refused(call: Call, refusal: Refusal) -> Answer:
-    return document(refusal.status, refusal.code, refusal.message, call.request_id)
+    answer = document(refusal.status, refusal.code, refusal.message, call.request_id)
+    if isinstance(refusal, UnsupportedCoding):
+        answer.headers.append((b"Accept-Encoding", coding.ACCEPTED.encode()))
+    return answer
 
 
 def document(status: int, code: str, message: str, request_id: str) -> Answer:

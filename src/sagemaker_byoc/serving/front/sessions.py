@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+
 from sagemaker_byoc.contract import http
+from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import BadInput, SessionLost, Unavailable, UnknownSession
 from sagemaker_byoc.serving.front.broker import Broker
 from sagemaker_byoc.serving.front.replies import Answer
@@ -23,6 +26,17 @@ from sagemaker_byoc.serving.front.tickets import End, Outcome, Ticket
 
 HEADER = http.SESSION_ID.value.lower()
 ID = re.compile(http.SESSION_PATTERN.value)
+
+
+BODY = 256
+"""Bytes of a body that opens a session."""
+
+
+def _asked(data: bytes) -> object:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +76,7 @@ class Sessions:
             return None
         self._purge()
         if name == http.NEW_SESSION.value:
-            slot = self._choose()
-            expires = self._clock() + self._seconds
-            meta["session"] = {"id": os.urandom(16).hex(), "expires": expires, "is_new": True}
-            return slot
+            return self._open(meta)
         if len(name) > http.SESSION_LENGTH.value or not ID.fullmatch(name):
             raise BadInput(f"{http.SESSION_ID.value} {name[:50]!r} is no session's id")
         place = self._places.get(name)
@@ -80,6 +91,25 @@ class Sessions:
             raise SessionLost(f"Session {name} has ended with the model's process that held it")
         meta["session"] = {"id": name}
         return place.slot
+
+    def pin_new(self, meta: dict[str, Any], body: Body) -> int | None:
+        """Return the slot of a new session if all that the body says is to open one, as clients of
+        AWS's own containers do without the header; None for any other body."""
+        if body.size > BODY or HEADER in meta.get("headers", {}):
+            return None
+        asked = _asked(body.data) if b"requestType" in body.data else None
+        if asked == {"requestType": "CLOSE"}:
+            raise BadInput(f"{http.SESSION_ID.value} must name the session to close")
+        if asked != {"requestType": http.NEW_SESSION.value}:
+            return None
+        self._purge()
+        return self._open(meta)
+
+    def _open(self, meta: dict[str, Any]) -> int:
+        slot = self._choose()
+        expires = self._clock() + self._seconds
+        meta["session"] = {"id": os.urandom(16).hex(), "expires": expires, "is_new": True}
+        return slot
 
     def finish(self, ticket: Ticket, outcome: Outcome, answer: Answer) -> None:
         """Open or close as the worker has answered, and tell the client."""

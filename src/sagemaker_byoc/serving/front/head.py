@@ -1,0 +1,109 @@
+"""Rules of HTTP for the head of a request that gunicorn's parsers leave to others."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from gunicorn.asgi.parser import ParseError
+
+from sagemaker_byoc.contract import http, serving
+
+HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
+ABSOLUTE = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE)
+SLASHES = re.compile(r"//+")
+LENGTH_DIGITS = 18
+"""Of a Content-Length: enough for any body, and less than what overflows in one of the parsers."""
+TLS_HANDSHAKE = b"\x16"
+ROUTES = frozenset(
+    {
+        http.PING.value,
+        http.INVOCATIONS.value,
+        *(serving.METRICS.value, serving.EXECUTION_PARAMETERS.value, serving.CHAT.value),
+    }
+)
+
+
+class HeadError(ParseError):  # type: ignore[misc]  # gunicorn has no types
+    """A request that is refused by its head alone; its connection can't be used further."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def check(request: Any) -> bool:
+    """Raise HeadError for a head that breaks a rule, and give the request its path.
+
+    Return whether the body may be taken as it is: it has no Content-Encoding.
+    """
+    host: bytes | None = None
+    is_plain = True
+    for name, value in request.headers_bytes:
+        if name == b"host":
+            host = value
+        elif name == b"content-encoding":
+            is_plain = False
+        elif name in _CHECKS:
+            _CHECKS[name](request, value)
+    _check_host(request, host)
+    _set_path(request)
+    return is_plain
+
+
+def _check_host(request: Any, host: bytes | None) -> None:
+    """RFC 9112, 3.2."""
+    if host is None:
+        if request.version >= (1, 1):
+            raise HeadError(400, "An HTTP/1.1 request must have a Host header")
+    elif not HOST.fullmatch(host):
+        raise HeadError(400, "The Host header does not hold a host")
+
+
+def _check_length(_: Any, value: bytes) -> None:
+    if len(value) > LENGTH_DIGITS:
+        raise HeadError(400, "Invalid Content-Length value")
+
+
+def _check_transfer_encoding(_: Any, value: bytes) -> None:
+    """RFC 9112, 6.1: 501 for a coding that is not understood. All but the last are such."""
+    for coding in value.split(b","):
+        if coding.strip().lower() not in {b"chunked", b"identity"}:
+            raise HeadError(501, "Of the transfer codings only chunked is understood")
+
+
+def _check_expectation(request: Any, value: bytes) -> None:
+    """RFC 9110, 10.1.1."""
+    if request.version >= (1, 1) and value.strip().lower() != b"100-continue":
+        raise HeadError(417, "Of the expectations only 100-continue is understood")
+
+
+_CHECKS = {
+    b"content-length": _check_length,
+    b"transfer-encoding": _check_transfer_encoding,
+    b"expect": _check_expectation,
+}
+
+
+def _set_path(request: Any) -> None:
+    """Reduce the other forms of a target to that with a path (RFC 9112, 3.2)."""
+    if request.method == "CONNECT":
+        raise HeadError(501, "CONNECT is not implemented: this is not a proxy")
+    raw = request.raw_path
+    if not raw.startswith(b"/"):
+        match = ABSOLUTE.fullmatch(raw)
+        if match:
+            if not match[1] or not HOST.fullmatch(match[1]):
+                raise HeadError(400, "The request's target does not name a host")
+            raw = match[2] or b"/"
+        elif raw == b"*" and request.method == "OPTIONS":
+            raw = http.PING.value.encode()  # whose methods are all that this server has
+        else:
+            raise HeadError(400, "The request's target is neither a path nor an http URL")
+        request.raw_path = raw
+        request.path = unquote_to_bytes(raw).decode(errors="replace")
+    if "//" in request.path:
+        path = SLASHES.sub("/", request.path)
+        if path in ROUTES:  # as nginx takes them; what else a user's application makes of them
+            request.path, request.raw_path = path, path.encode()

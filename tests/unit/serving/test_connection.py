@@ -1,0 +1,109 @@
+"""One connection without a socket: what its timers do."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+
+import pytest
+from gunicorn.config import Config
+
+from sagemaker_byoc.serving.front import connection
+
+
+class Transport(asyncio.Transport):
+    """Takes notes."""
+
+    def __init__(self):
+        super().__init__()
+        self.notes = []
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        pass
+
+    def pause_reading(self):
+        self.notes.append("pause")
+
+    def resume_reading(self):
+        self.notes.append("resume")
+
+    def can_write_eof(self):
+        return False
+
+    def close(self):
+        self.notes.append("close")
+
+    def abort(self):
+        self.notes.append("abort")
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Run a scenario with a connection that has just been made; stalls are over at once."""
+
+    def run(scenario):
+        config = Config()
+        config.set("asgi_disconnect_grace_period", 0)
+
+        async def main():
+            worker = types.SimpleNamespace(
+                cfg=config,
+                log=None,
+                asgi=types.SimpleNamespace(handed_over={}),
+                loop=asyncio.get_running_loop(),
+                connections=set(),
+                make_room=lambda: None,
+                nr_conns=0,
+                alive=True,
+            )
+            protocol, transport = connection.FrontProtocol(worker), Transport()
+            protocol.connection_made(transport)
+            await scenario(protocol, transport)
+            protocol.connection_lost(None)
+            await asyncio.gather(protocol._task, return_exceptions=True)
+
+        asyncio.run(main())
+
+    monkeypatch.setattr(connection, "STALL", 0.0)
+    return run
+
+
+async def noted(transport, note):
+    async with asyncio.timeout(10):
+        while note not in transport.notes:
+            await asyncio.sleep(0)
+
+
+def test_stalled_client(opened):
+    """One that takes nothing of what fills its buffer is cut off, and not read from until then."""
+
+    async def scenario(protocol, transport):
+        protocol.pause_writing()
+        protocol._resume_reading()  # gunicorn's, after each request
+        assert transport.notes == ["pause"]
+        await noted(transport, "abort")
+
+    opened(scenario)
+
+
+def test_client_that_reads_again(opened):
+    """It keeps its connection."""
+
+    async def scenario(protocol, transport):
+        protocol.pause_writing()
+        protocol.resume_writing()
+        await asyncio.sleep(0.01)
+        assert transport.notes == ["pause", "resume"]
+
+    opened(scenario)
+
+
+def test_close_that_is_not_taken(opened):
+    """A last reply that nobody reads does not keep its connection for ever."""
+
+    async def scenario(protocol, transport):
+        protocol._close_now()
+        assert transport.notes == ["close"]
+        await noted(transport, "abort")
+
+    opened(scenario)
