@@ -30,6 +30,7 @@ GROUP_HEADER = re.compile(r"^\s*\+ Exception Group Traceback \(most recent call 
 GROUP_LINE = re.compile(r"^\s*(?:\| ?|\+ (?=Exception))")
 GROUP_RULE = re.compile(r"^\s*\+(?:-\+)?-{8,}(?: (?P<number>\d+|\.\.\.) -{8,})?$")
 
+HELD_LINES = 40
 MEMBER = "\x1f"
 """Begins the line of each member; no line of a program has a control character any more."""
 
@@ -98,15 +99,18 @@ def _box_frames(contents: list[str]) -> Iterator[str]:
 def _group(rest: Iterator[str]) -> Iterator[str]:
     """A group as one exception whose message names its members, with the first one's frames."""
     parts: list[list[str]] = [[]]
-    after = ""
+    held: list[str] = []
+    """Later lines of a message have no margin; they are the group's if more of it follows."""
     for line in rest:
         rule = GROUP_RULE.match(line)
-        if rule and rule["number"]:
-            parts.append([])
-        elif not rule and GROUP_LINE.match(line):
-            parts[-1].append(GROUP_LINE.sub("", line))
-        elif not rule:
-            after = line
+        if rule or GROUP_LINE.match(line):
+            parts[-1] += held
+            held = []
+            parts += [[]] if rule and rule["number"] else []
+            parts[-1] += [] if rule else [GROUP_LINE.sub("", line)]
+        else:
+            held.append(line)
+        if len(held) > HELD_LINES:
             break
     split = [_frames_and_message(part) for part in parts]
     yield HEADER
@@ -115,7 +119,7 @@ def _group(rest: Iterator[str]) -> Iterator[str]:
     yield " ".join(split[0][1])
     for number, (_, said) in enumerate(split[1:], start=1):
         yield f"{MEMBER}({number}) {' '.join(said)}"
-    yield after
+    yield from held
 
 
 def _frames_and_message(part: list[str]) -> tuple[list[str], list[str]]:
