@@ -49,7 +49,8 @@ LAST_WORDS = 4096
 """Characters of a crashed program's output that are searched; it has no traceback of Python's."""
 PYTHON_RAISED = 1
 """Python's exit code after an exception that nothing caught."""
-SIGNAL_NUMBERS = frozenset(map(int, signal.valid_signals()))
+SIGNAL_NUMBERS = frozenset(map(int, Signals))
+"""With names: the realtime signals have none."""
 RECENT = 20
 """Lines among which an error message is looked for."""
 ERROR_LINE = re.compile(
@@ -251,7 +252,8 @@ def _causes(outcome: Outcome, finding: _Finding, circumstances: Circumstances) -
     if finding.launched:
         yield f"torchrun: {finding.launched}"
     if traceback and not finding.is_first and not outcome.stop:
-        yield f"{'then' if traceback.is_wrapper else 'earlier'}: {' '.join(traceback.exception.splitlines())}"
+        when = "then" if traceback.is_wrapper else "earlier"
+        yield f"{when}: {' '.join(traceback.exception.splitlines())}"
 
 
 def _without_words(outcome: Outcome, *, is_explained: bool) -> Iterator[str]:
@@ -275,7 +277,8 @@ def _how_it_ended(outcome: Outcome, circumstances: Circumstances) -> str | None:
     code, number = outcome.returncode, _signal_of(outcome)
     if outcome.is_overrun and outcome.stop:
         return f"did not end in time after {outcome.stop.name}, and was killed"
-    how = f"exited with code {code}" if code >= 0 or number is None else f"ended by {number.name}"
+    ended = f"ended by {number.name if number else f'signal {-code}'}"
+    how = f"exited with code {code}" if code >= 0 else ended
     if outcome.stop:
         return f"stopped by {outcome.stop.name}: the program {how}"
     if number is None:
@@ -311,7 +314,7 @@ def _place(frame: Frame, folder: Path) -> str:
 
 
 def said_last(words: Sequence[str]) -> str:
-    """The last message on stderr: an error as argparse, click, fire or a log writes it, or a line."""
+    """The last message on stderr: an error as argparse, click or fire write it, or a line."""
     recent = list(words[-RECENT:])
     errors = [number for number, line in enumerate(recent) if ERROR_LINE.match(line)]
     if errors and all(map(_belongs_to_an_error, recent[errors[-1] + 1 :])):

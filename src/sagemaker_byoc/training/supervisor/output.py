@@ -13,7 +13,8 @@ HEADER = "Traceback (most recent call last):"
 LINE_LIMIT = 2000
 """Characters of one line that are looked at."""
 CONTROL = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b[@-Z\\-_]?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b[@-Z\\-_]?"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 LABEL = re.compile(r"^\[(?:rank|default)(?P<rank>\d+)\]: ?")
 """Torch's and torchrun's, before each line of a rank."""

@@ -25,7 +25,8 @@ WRAPPERS = re.compile(
 TABLE = "ChildFailedError"
 """Torchrun's, whose message is a table of its ranks."""
 ROOT_CAUSE = re.compile(
-    r"Root Cause \(first observed failure\):.*?rank\s+: (?P<rank>\d+).*?exitcode\s+: (?P<code>-?\d+)",
+    r"Root Cause \(first observed failure\):.*?rank\s+: (?P<rank>\d+)"
+    r".*?exitcode\s+: (?P<code>-?\d+)",
     re.DOTALL,
 )
 NOISE = re.compile(
@@ -117,7 +118,7 @@ def read_log(text: str) -> Log:
 
 
 def last_traceback(text: str) -> Traceback | None:
-    """The last complete traceback in `text`, with its chain; a wrapper only if there is no other."""
+    """Return the last complete traceback in `text`, with its chain; never a wrapper."""
     found = read_log(text).tracebacks
     own = [traceback for traceback in found if not traceback.is_wrapper]
     return own[-1] if own else None
@@ -184,7 +185,7 @@ def _frame(found: re.Match[str], below: list[str]) -> Frame:
 def _end_of_message(lines: list[str], start: int) -> int:
     """A message may have any number of lines, and nothing marks its end.
 
-    It ends where something else begins: another traceback, a record of a log, a training's progress.
+    It ends where something else begins: a traceback, a record of a log, a line of progress.
     """
     end = start
     is_table = TABLE in lines[start - 1]
