@@ -1,5 +1,7 @@
 """The failure text says the cause first, and all that matters within 1024 bytes."""
 
+# ruff: noqa: E501 - lines as programs print them
+
 from __future__ import annotations
 
 import signal
@@ -160,13 +162,17 @@ def test_stopped(text):
         ("ModuleNotFoundError: No module named 'x'", "import error: the image lacks it"),
         ("pkg.HyperparameterError: 2 hyperparameters do not fit", "bad hyperparameter: "),
         (
-            "torch._inductor.exc.InductorError: InvalidCxxCompiler: No working C++ compiler found in "
-            "torch._inductor.config.cpp.cxx: (None, 'g++')",
+            (
+                "torch._inductor.exc.InductorError: InvalidCxxCompiler: No working C++ compiler found in "
+                "torch._inductor.config.cpp.cxx: (None, 'g++')"
+            ),
             "compiler missing: build the image with PACKAGES=g++",
         ),
         (
-            "torch._inductor.exc.InductorError: RuntimeError: Failed to find C compiler. Please "
-            "specify via CC environment variable or set triton.knobs.build.impl.",
+            (
+                "torch._inductor.exc.InductorError: RuntimeError: Failed to find C compiler. Please "
+                "specify via CC environment variable or set triton.knobs.build.impl."
+            ),
             "compiler missing: build the image with PACKAGES=g++",
         ),
         ("FileNotFoundError: [Errno 2] No such file or directory: 'g++'", "compiler missing: "),
@@ -178,8 +184,10 @@ def test_stopped(text):
         ("OSError: libgomp.so.1: cannot open shared object file: No such", "PACKAGES=libgomp1"),
         ("OSError: libx.so.9: cannot open shared object file: No such", "libx.so.9 is missing: "),
         (
-            "ImportError: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required "
-            "by /x/_c.so)",
+            (
+                "ImportError: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required "
+                "by /x/_c.so)"
+            ),
             "hint: a library was built for a newer system",
         ),
         (
@@ -192,32 +200,42 @@ def test_stopped(text):
         ),
         ("AssertionError: Torch not compiled with CUDA enabled", "no GPU: take an instance type"),
         (
-            "RuntimeError: DataLoader worker (pid 77) is killed by signal: Bus error. It is possible "
-            "that dataloader's workers are out of shared memory.",
+            (
+                "RuntimeError: DataLoader worker (pid 77) is killed by signal: Bus error. It is possible "
+                "that dataloader's workers are out of shared memory."
+            ),
             "shared memory is too small: ",
         ),
         (
-            "torch.distributed.DistNetworkError: The server socket has failed to listen on any local "
-            "network address. port: 29911, useIpv6: false, code: -98, name: EADDRINUSE, message: "
-            "address already in use",
+            (
+                "torch.distributed.DistNetworkError: The server socket has failed to listen on any local "
+                "network address. port: 29911, useIpv6: false, code: -98, name: EADDRINUSE, message: "
+                "address already in use"
+            ),
             "hint: the port is taken",
         ),
         (
-            "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and "
-            "couldn't find them in the cached files.",
+            (
+                "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and "
+                "couldn't find them in the cached files."
+            ),
             "no network: send the model or data as a channel",
         ),
         (
-            "huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1)\n\nCannot "
-            "access gated repo for url https://huggingface.co/a/b.",
+            (
+                "huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1)\n\nCannot "
+                "access gated repo for url https://huggingface.co/a/b."
+            ),
             "no access: give HF_TOKEN",
         ),
         ("socket.gaierror: [Errno -3] Temporary failure in name resolution", "no network: the job"),
         ("OSError: [Errno 24] Too many open files", "hint: too many open files"),
         ("PermissionError: [Errno 13] Permission denied: '/x'", "hint: write to /opt/ml/model"),
         (
-            "RuntimeError: \n        An attempt has been made to start a new process before the\n"
-            "        current process has finished its bootstrapping phase.",
+            (
+                "RuntimeError: \n        An attempt has been made to start a new process before the\n"
+                "        current process has finished its bootstrapping phase."
+            ),
             "hint: put what starts the program below",
         ),
     ],

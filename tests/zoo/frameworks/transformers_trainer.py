@@ -5,7 +5,13 @@ import signal
 
 import torch
 from ending import come, steps
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 
 class Ending(TrainerCallback):
@@ -19,7 +25,9 @@ class Ending(TrainerCallback):
         control.should_save = control.should_training_stop = Ending.stopped
 
 
-config = BertConfig(vocab_size=32, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+config = BertConfig(
+    vocab_size=32, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+)
 rows = [{"input_ids": torch.randint(32, (4,)), "labels": torch.tensor(i % 2)} for i in range(8)]
 arguments = TrainingArguments(
     output_dir=os.environ["SM_MODEL_DIR"],
@@ -29,6 +37,8 @@ arguments = TrainingArguments(
     use_cpu=True,
     disable_tqdm=True,
 )
-trainer = Trainer(BertForSequenceClassification(config), arguments, train_dataset=rows, callbacks=[Ending()])
+trainer = Trainer(
+    BertForSequenceClassification(config), arguments, train_dataset=rows, callbacks=[Ending()]
+)
 trainer.train()
 trainer.save_model()

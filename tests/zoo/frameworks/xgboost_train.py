@@ -18,5 +18,7 @@ class Ending(xgboost.callback.TrainingCallback):
 
 signal.signal(signal.SIGTERM, lambda *_: setattr(Ending, "stopped", True))
 data = xgboost.DMatrix(numpy.random.rand(32, 3), label=numpy.random.rand(32))
-booster = xgboost.train({"max_depth": 2, "nthread": 1}, data, steps(3), callbacks=[Ending()], verbose_eval=False)
+booster = xgboost.train(
+    {"max_depth": 2, "nthread": 1}, data, steps(3), callbacks=[Ending()], verbose_eval=False
+)
 booster.save_model(os.path.join(os.environ["SM_MODEL_DIR"], "model.json"))
