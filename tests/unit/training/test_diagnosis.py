@@ -114,7 +114,7 @@ def test_unrelated_tracebacks_are_no_chain():
 
 def test_code_without_traceback(text):
     """The last words on stderr are the cause; those on stdout may be anything."""
-    assert text(err="one\ntwo\n\n", code=3) == "two\n[algo-1 exit 3]"
+    assert text(err="one\ntwo\n\n", code=3) == "two\nbefore it: one\n[algo-1 exit 3]"
     assert text(out="three\n", code=3).startswith("exited with code 3\nlast line: three\n")
     assert text(code=3) == "exited with code 3\n[algo-1 exit 3]"
 
@@ -339,6 +339,9 @@ PROGRAMS = {
     "import sys\nprint('step 1', file=sys.stderr)\nsys.exit('data set too small')": (
         "data set too small\n[algo-1 exit 1]"
     ),
+    "import sys\nsys.exit('data set too small:\\n3 rows\\nof 100')": (
+        "of 100\nbefore it: data set too small: 3 rows\n[algo-1 exit 1]"
+    ),
     "import argparse\np = argparse.ArgumentParser('train.py')\np.add_argument('--lr', type=float)\n"
     "p.parse_args(['--lr', 'a'])": (
         "train.py: error: argument --lr: invalid float value: 'a'\n[algo-1 exit 2]\nbad hyperparameter"
@@ -355,7 +358,7 @@ PROGRAMS = {
     "import os\nos.kill(os.getpid(), 40)": "ended by signal 40\n[algo-1 exit 168]",
     "print(\"Could not override 'lrr'.\\nKey 'lrr' not in 'Config'\\n    full_key: lrr\\n\\nSet the env"
     " variable HYDRA_FULL_ERROR=1\", file=__import__('sys').stderr); exit(1)": (
-        "Key 'lrr' not in 'Config' full_key: lrr\n[algo-1 exit 1]"
+        "Key 'lrr' not in 'Config' full_key: lrr\nbefore it: Could not override 'lrr'.\n[algo-1"
     ),
 }
 

@@ -21,7 +21,5 @@ for step in range(steps(3)):
         optimizer.zero_grad()
     come(step)
 accelerator.wait_for_everyone()
-accelerator.save(
-    accelerator.get_state_dict(model), os.path.join(os.environ["SM_MODEL_DIR"], "model.pt")
-)
+accelerator.save(accelerator.get_state_dict(model), f"{os.environ['SM_MODEL_DIR']}/model.pt")
 accelerator.end_training()

@@ -14,4 +14,4 @@ def number(row, index):
 rows = datasets.Dataset.from_dict({"x": list(range(4))})
 for _ in range(steps(1)):
     mapped = rows.map(number, with_indices=True, num_proc=2, load_from_cache_file=False)
-mapped.to_json(os.path.join(os.environ["SM_MODEL_DIR"], "rows.json"))
+mapped.to_json(f"{os.environ['SM_MODEL_DIR']}/rows.json")

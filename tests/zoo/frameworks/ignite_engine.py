@@ -23,6 +23,6 @@ trainer = Engine(update)
 signal.signal(signal.SIGTERM, lambda *_: trainer.terminate())
 trainer.add_event_handler(
     Events.COMPLETED | Events.TERMINATE,
-    lambda: torch.save(model.state_dict(), os.path.join(os.environ["SM_MODEL_DIR"], "model.pt")),
+    lambda: torch.save(model.state_dict(), f"{os.environ['SM_MODEL_DIR']}/model.pt"),
 )
 trainer.run([torch.randn(2, 2)] * 3, max_epochs=steps(1))

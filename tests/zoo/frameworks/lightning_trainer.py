@@ -35,4 +35,4 @@ trainer = lightning.Trainer(
     default_root_dir=os.environ["SM_MODEL_DIR"],
 )
 trainer.fit(Module(), DataLoader(TensorDataset(torch.randn(8, 2)), 2))
-trainer.save_checkpoint(os.path.join(os.environ["SM_MODEL_DIR"], "last.ckpt"))
+trainer.save_checkpoint(f"{os.environ['SM_MODEL_DIR']}/last.ckpt")

@@ -3,17 +3,17 @@
 import os
 
 import joblib
-import numpy
+import numpy as np
 from ending import come, steps
 from sklearn.linear_model import LinearRegression
 
 
 def fit(step):
     come(step)
-    return LinearRegression().fit(numpy.random.rand(8, 2), numpy.random.rand(8))
+    return LinearRegression().fit(np.random.rand(8, 2), np.random.rand(8))
 
 
 models = []
-for first in range(0, steps(2), 2):
+for _ in range(steps(1)):
     models = joblib.Parallel(n_jobs=2)(joblib.delayed(fit)(step) for step in (0, 1))
-joblib.dump(models, os.path.join(os.environ["SM_MODEL_DIR"], "model.joblib"))
+joblib.dump(models, f"{os.environ['SM_MODEL_DIR']}/model.joblib")

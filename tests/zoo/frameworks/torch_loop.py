@@ -24,5 +24,5 @@ with SummaryWriter(os.environ["SM_OUTPUT_DATA_DIR"]) as writer:
         if stop.item():
             break
 if RANK == 0:
-    torch.save(model.state_dict(), os.path.join(os.environ["SM_MODEL_DIR"], "model.pt"))
+    torch.save(model.state_dict(), f"{os.environ['SM_MODEL_DIR']}/model.pt")
 torch.distributed.destroy_process_group()

@@ -1,9 +1,9 @@
-"""xgboost with a callback for each round; the model is saved after the stop that SIGTERM asks for."""
+"""xgboost with a callback for each round, which stops after SIGTERM; the model is saved."""
 
 import os
 import signal
 
-import numpy
+import numpy as np
 import xgboost
 from ending import come, steps
 
@@ -17,8 +17,8 @@ class Ending(xgboost.callback.TrainingCallback):
 
 
 signal.signal(signal.SIGTERM, lambda *_: setattr(Ending, "stopped", True))
-data = xgboost.DMatrix(numpy.random.rand(32, 3), label=numpy.random.rand(32))
+data = xgboost.DMatrix(np.random.rand(32, 3), label=np.random.rand(32))
 booster = xgboost.train(
     {"max_depth": 2, "nthread": 1}, data, steps(3), callbacks=[Ending()], verbose_eval=False
 )
-booster.save_model(os.path.join(os.environ["SM_MODEL_DIR"], "model.json"))
+booster.save_model(f"{os.environ['SM_MODEL_DIR']}/model.json")

@@ -51,6 +51,8 @@ PYTHON_RAISED = 1
 """Python's exit code after an exception that nothing caught."""
 SIGNAL_NUMBERS = frozenset(map(int, Signals))
 """With names: the realtime signals have none."""
+BEFORE = 3
+"""Lines above the last words: a message may have several."""
 RECENT = 20
 """Lines among which an error message is looked for."""
 ERROR_LINE = re.compile(
@@ -187,6 +189,8 @@ class _Finding:
     """The traceback ended the program; else it was logged before, and `said` comes first."""
     said: str = ""
     """The last words on stderr that are no traceback."""
+    before: str = ""
+    """The lines above them."""
     launched: str = ""
     """The rank that failed first, as torchrun says."""
 
@@ -198,16 +202,17 @@ def _finding(outcome: Outcome) -> _Finding:
     if told:
         return _Finding(told, is_first=True)
     log = read_log(outcome.err)
-    said = _said(outcome, log)
+    said, before = _said(outcome, log)
     own = [found for found in log.tracebacks if not found.is_wrapper]
     if own:
         found = _first_cause(own) if log.launched else own[-1]
-        return _Finding(found, _is_the_end(found, outcome, log, said), said, log.launched)
+        is_first = _is_the_end(found, outcome, log, said)
+        return _Finding(found, is_first, said, before, log.launched)
     printed = last_traceback(outcome.out)
     if printed and not said and _is_the_end(printed, outcome, log, said):
         return _Finding(printed, is_first=True)
     wrapper = log.tracebacks[-1] if log.tracebacks else None
-    return _Finding(wrapper, not said, said, log.launched)
+    return _Finding(wrapper, not said, said, before, log.launched)
 
 
 def _first_cause(found: Sequence[Traceback]) -> Traceback:
@@ -224,14 +229,14 @@ def _is_the_end(found: Traceback, outcome: Outcome, log: Log, said: str) -> bool
     return found.is_at_end or raised
 
 
-def _said(outcome: Outcome, log: Log) -> str:
-    """The last words on stderr that are no traceback."""
+def _said(outcome: Outcome, log: Log) -> tuple[str, str]:
+    """The last words on stderr that are no traceback, and those before them."""
     if _signal_of(outcome) == signal.SIGABRT:
         starts = [number for number, line in enumerate(log.words) if ABORT.match(line)]
         if starts:
             lines = list(log.words[starts[-1] : starts[-1] + ABORT_LINES])
             stack = [number for number, line in enumerate(lines) if number and STACK.match(line)]
-            return " ".join(" ".join(lines[: stack[0] if stack else None]).split())
+            return _joined(lines[: stack[0] if stack else None]), ""
     return said_last(log.words)
 
 
@@ -254,6 +259,8 @@ def _causes(outcome: Outcome, finding: _Finding, circumstances: Circumstances) -
     if traceback and not finding.is_first and not outcome.stop:
         when = "then" if traceback.is_wrapper else "earlier"
         yield f"{when}: {' '.join(traceback.exception.splitlines())}"
+    elif finding.before and not traceback and not ended:
+        yield f"before it: {finding.before}"
 
 
 def _without_words(outcome: Outcome, *, is_explained: bool) -> Iterator[str]:
@@ -313,17 +320,25 @@ def _place(frame: Frame, folder: Path) -> str:
     return f"  {shown}:{frame.line}{function}" + (f": {frame.code}" if frame.code else "")
 
 
-def said_last(words: Sequence[str]) -> str:
-    """The last message on stderr: an error as argparse, click or fire write it, or a line."""
+def said_last(words: Sequence[str]) -> tuple[str, str]:
+    """Return the last message on stderr, and what came right before it.
+
+    It is an error as argparse, click, fire or a log write it, or else the last line.
+    """
     recent = list(words[-RECENT:])
     errors = [number for number, line in enumerate(recent) if ERROR_LINE.match(line)]
     if errors and all(map(_belongs_to_an_error, recent[errors[-1] + 1 :])):
-        lines = [line for line in recent[errors[-1] :] if not HELP.match(line.strip())]
-        return " ".join(" ".join(lines).split())
-    start = len(recent) - 1
-    while start > 0 and recent[start].startswith((" ", "\t")):
-        start -= 1  # an indented line belongs to the one above
-    return " ".join(" ".join(recent[max(start, 0) :]).split())
+        start = errors[-1]
+    else:
+        start = max(0, len(recent) - 1)
+        while start > 0 and recent[start].startswith((" ", "\t")):
+            start -= 1  # an indented line belongs to the one above
+    before = recent[max(0, start - BEFORE) : start]
+    return _joined(recent[start:]), _joined(before)
+
+
+def _joined(lines: list[str]) -> str:
+    return " ".join(" ".join(line for line in lines if not HELP.match(line.strip())).split())
 
 
 def _belongs_to_an_error(line: str) -> bool:

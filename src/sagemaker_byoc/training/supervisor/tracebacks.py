@@ -112,7 +112,7 @@ def read_log(text: str) -> Log:
             if group:
                 after = [line for number, line in loose if number >= group[-1].end]
                 found.append(_chained(lines, group, after))
-        words += [line for _, line in loose]
+        words += [line for _, line in loose if not PROGRESS.match(line)]
     ranked = sorted(found, key=lambda traceback: traceback.is_wrapper)
     return Log(tuple(ranked), tuple(words), _launched(text))
 
