@@ -11,7 +11,6 @@ LINE_LIMIT = 64 * 2**10
 CUT = " …[line cut]\n".encode()
 UPDATE_SECONDS = 1.0
 TAIL_LIMIT = 32 * 2**10
-HEAD_LIMIT = 8 * 2**10
 TRACEBACK = b"Traceback (most recent call last)"
 
 
@@ -112,7 +111,7 @@ class Tail:
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._head = bytearray()
-        """The beginning of the last traceback."""
+        """The beginning of the last traceback, at most a quarter of the limit."""
         self._since_head = 0
 
     def add(self, lines: bytes) -> None:
@@ -123,7 +122,7 @@ class Tail:
             self._since_head = 0
         if start >= 0 or self._head:
             self._since_head += len(lines) - max(start, 0)
-            self._head += lines[max(start, 0) :][: HEAD_LIMIT - len(self._head)]
+            self._head += lines[max(start, 0) :][: self._limit // 4 - len(self._head)]
         self._pieces.append(lines[-self._limit :])
         self._size += len(self._pieces[-1])
         while self._size - len(self._pieces[0]) >= self._limit:

@@ -95,10 +95,10 @@ def _conflict(said: str) -> str:
         if names & {re.split(r"[^\w-]", word)[0].lower() for word in found[1].split()}
     ]
     image = ", ".join(f"{name}{version}" for name, version in dict(held).items())
+    who = "; ".join(dict.fromkeys(wanted)) or "another version is wanted"
     return (
-        f"{'; '.join(dict.fromkeys(wanted)) or 'another version is wanted'}, and the image holds "
-        f"{image}, which belongs to its CUDA. Remove that pin or take the release that fits, or "
-        "build the image with the other version"
+        f"conflict: {who}, and the image holds {image}, which belongs to its CUDA. Remove that pin "
+        "or take the release that fits, or build the image with the other version"
     )
 
 
