@@ -122,9 +122,11 @@ def test_code_without_traceback(text):
 def test_a_traceback_that_was_survived(text):
     """What was logged long before the end is not the cause, whatever the code, but is told."""
     log = CHAIN + "step 1\nstep 2\nstep 3\nno GPU\n"
+    records = CHAIN + "2026-11-29 10:00:00 INFO all is well\n" * 5 + "no GPU\n"
     for code in (1, 3):
-        shown = text(err=log, code=code)
-        assert shown.startswith("no GPU\nearlier: RuntimeError: no vocabulary\n[algo-1")
+        for err in (log, records):
+            shown = text(err=err, code=code)
+            assert shown.startswith("no GPU\nearlier: RuntimeError: no vocabulary\n[algo-1")
 
 
 @pytest.mark.parametrize(
@@ -466,10 +468,14 @@ def test_ranks_in_one_log(text):
     log = "".join(f"{line}\n" for pair in both for line in pair if line)
     shown = text(err=log + TORCHRUN.replace("CODE", "1"))
     assert shown.startswith("RuntimeError: Error(s) in loading state_dict for Net: Missing key(s)")
-    assert "torchrun: rank 1 ended with 1" in shown
+    assert "torchrun: rank 1 ended with exit code 1" in shown
     silent = "".join(f"{line}\n" for line in ["data set too small", *labelled(0, ECHO)])
     shown = text(err=silent + TORCHRUN.replace("CODE", "3"))
-    assert shown.startswith("data set too small\ntorchrun: rank 1 ended with 3\n")
+    assert shown.startswith("data set too small\ntorchrun: rank 1 ended with exit code 3\n")
+    shown = text(err=TORCHRUN.replace("CODE", "-9"))
+    assert (
+        "\ntorchrun: rank 1 ended by SIGKILL\n[algo-1 exit 1]\nhint: killed from outside" in shown
+    )
 
 
 def test_long_message_is_cut_in_the_middle(text):
@@ -482,6 +488,15 @@ def test_long_message_is_cut_in_the_middle(text):
     assert (caused, who) == ("caused by: ValueError: invalid literal", "[algo-1 exit 1]")
     assert len(places) == 2
     assert 1000 < len(shown.encode()) <= 1024
+
+
+def test_many_absent_channels(text):
+    """However many channels lack data, the cause has its room."""
+    absent = tuple(f"channel 'c{n}' has no data: {'x' * 90}" for n in range(20))
+    shown = text(err=CHAIN.replace("no vocabulary", "ü" * 900), absent=absent)
+    assert shown.splitlines()[0].startswith(f"RuntimeError: {'ü' * 50}")
+    assert "[algo-1 exit 1]\nmissing data: channel 'c0' has no data" in shown
+    assert len(shown.encode()) <= 1024
 
 
 @given(st.text(max_size=300), st.integers(-64, 255))

@@ -39,6 +39,8 @@ from sagemaker_byoc.training.supervisor.tracebacks import (
 )
 
 PART_LIMIT = 240
+FIXED_LIMIT = 500
+"""Bytes for who failed and what helps."""
 PLACE_LIMIT = 160
 LEAST = 24
 """Bytes below which a cut line says nothing."""
@@ -103,6 +105,8 @@ def failure_text(outcome: Outcome, circumstances: Circumstances) -> str:
         clip(circumstances.mask(_place(frame, circumstances.folder)), PLACE_LIMIT)
         for frame in _innermost(frames)
     ]
+    while _size(fixed) > FIXED_LIMIT:
+        fixed.pop()
     room = limits.FAILURE_REASON.value - _size([*fixed, *places[:CERTAIN_PLACES]])
     lines = [*_fitted(causes, room), *fixed]
     for place in places:

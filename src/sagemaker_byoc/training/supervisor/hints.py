@@ -21,6 +21,7 @@ LIBRARIES = {
     "libXext.so.6": "libxext6",
 }
 """Debian's packages of what Python packages leave to the system."""
+KILLED = "hint: killed from outside, which is often the host running out of memory"
 TEXTS = (
     (
         r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
@@ -164,6 +165,7 @@ TEXTS = (
         ),
         "bad hyperparameter: correct it in the job's hyperparameters",
     ),
+    (r"ended by SIGKILL|with signal SIGKILL|died with <Signals\.SIGKILL", KILLED),
     (r"Read-only file system", "hint: write to /opt/ml/model, /opt/ml/output/data or /tmp"),
     (
         r"PermissionError|Permission denied",
@@ -171,7 +173,7 @@ TEXTS = (
     ),
 )
 SIGNALS: dict[int, str] = {
-    signal.SIGKILL: "hint: killed from outside, which is often the host running out of memory",
+    signal.SIGKILL: KILLED,
     signal.SIGBUS: f"hint: often {SHARED_MEMORY}",
     signal.SIGILL: "hint: a library was built for another CPU than this instance has",
     signal.SIGSEGV: "hint: a crash in compiled code; PYTHONFAULTHANDLER=1 shows where",

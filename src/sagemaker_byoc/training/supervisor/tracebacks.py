@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from signal import Signals
 
 from sagemaker_byoc.training.supervisor.output import HEADER, MEMBER, lines_of
 
@@ -46,6 +47,8 @@ NOISE = re.compile(
 PROGRESS = re.compile(
     r"(?i)^\W*(?:step|epoch|iter(?:ation)?|train(?:ing)?|eval)\b\W{0,3}(?:\w+=)?\d"
 )
+RECORD = re.compile(r"\b(?:DEBUG|INFO)\b|\d+%\|.*\|")
+MANY_RECORDS = 5
 MESSAGE_LINES = 40
 FOREIGN = ("/site-packages/", "/dist-packages/", "<frozen ", "/lib/python3")
 
@@ -89,7 +92,7 @@ class Log:
     words: tuple[str, ...]
     """The lines of weight that belong to no traceback and come after what was survived."""
     launched: str = ""
-    """The rank that failed first and its exit code, as torchrun says; negative for a signal."""
+    """The rank that failed first and how it ended, as torchrun says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,9 @@ def read_log(text: str) -> Log:
         own = [block for block in blocks if not WRAPPERS.match(block.exception)]
         for group in (own, [block for block in blocks if block not in own]):
             if group:
-                after = [line for number, line in loose if number >= group[-1].end]
-                found.append(_chained(lines, group, after))
+                end = group[-1].end
+                after = [line for number, line in loose if number >= end]
+                found.append(_chained(lines, group, after, is_survived=_goes_on(lines[end:])))
         words += [line for _, line in loose if not PROGRESS.match(line)]
     ranked = sorted(found, key=lambda traceback: traceback.is_wrapper)
     return Log(tuple(ranked), tuple(words), _launched(text))
@@ -141,7 +145,9 @@ def fatal_error(text: str) -> Traceback | None:
     return Traceback(lines[starts[-1]], tuple(frames), root=None, is_at_end=True)
 
 
-def _chained(lines: list[str], blocks: list[_Block], after: list[str]) -> Traceback:
+def _chained(
+    lines: list[str], blocks: list[_Block], after: list[str], *, is_survived: bool
+) -> Traceback:
     """The last of the blocks, with the chain that it ends."""
     last = blocks[-1]
     first = len(blocks) - 1
@@ -153,10 +159,16 @@ def _chained(lines: list[str], blocks: list[_Block], after: list[str]) -> Traceb
         exception=last.exception,
         frames=(*last.frames, *root.frames) if is_same and root is not last else last.frames,
         root=None if is_same else root.exception,
-        is_at_end=len(after) <= 2,
+        is_at_end=len(after) <= 2 and not is_survived,
         is_wrapper=bool(WRAPPERS.match(last.exception)),
-        is_survived=any(map(PROGRESS.match, after)),
+        is_survived=is_survived,
     )
+
+
+def _goes_on(lines: list[str]) -> bool:
+    """Whether a training goes on after a traceback: it tells its steps, or logs a good deal."""
+    records = [line for line in lines if RECORD.search(line)]
+    return len(records) >= MANY_RECORDS or any(map(PROGRESS.match, lines))
 
 
 def _blocks(lines: list[str]) -> Iterator[_Block]:
@@ -221,4 +233,8 @@ def _loose(lines: list[str], blocks: list[_Block]) -> list[tuple[int, str]]:
 
 def _launched(text: str) -> str:
     found = ROOT_CAUSE.search(text)
-    return f"rank {found['rank']} ended with {found['code']}" if found else ""
+    if not found:
+        return ""
+    code = int(found["code"])
+    name = Signals(-code).name if -code in map(int, Signals) else f"exit code {code}"
+    return f"rank {found['rank']} ended {'by' if name.startswith('SIG') else 'with'} {name}"
