@@ -1,10 +1,11 @@
-"""Lightning's Trainer, which finds the ranks by torchrun's variables."""
+"""Lightning's Trainer, which finds ranks by torchrun's variables; a checkpoint after SIGTERM."""
 
 import os
 
 import lightning
 import torch
-from ending import come, steps
+from ending import HOW, come, steps
+from lightning.pytorch.callbacks import OnExceptionCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 
@@ -20,9 +21,6 @@ class Module(lightning.LightningModule):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    def on_exception(self, error):
-        print(f"on_exception: {type(error).__name__}", flush=True)
-
 
 trainer = lightning.Trainer(
     accelerator="cpu",
@@ -32,6 +30,7 @@ trainer = lightning.Trainer(
     logger=False,
     enable_progress_bar=False,
     enable_model_summary=False,
+    callbacks=[OnExceptionCheckpoint(os.environ["SM_MODEL_DIR"])] if HOW == "wait" else None,
     default_root_dir=os.environ["SM_MODEL_DIR"],
 )
 trainer.fit(Module(), DataLoader(TensorDataset(torch.randn(8, 2)), 2))
