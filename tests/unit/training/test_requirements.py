@@ -152,6 +152,21 @@ def test_why_pip_failed(said, cause, hint):
     assert len(text.encode()) <= 1024
 
 
+def test_conflict_of_two_requirements():
+    """Two requirements that exclude each other are named, as pip's last line does not."""
+    said = (
+        "The conflict is caused by:\n    The user requested numpy==1.26\n"
+        "    jaxy 0.9 depends on numpy>=2\n\nTo fix this you could try to:\n"
+    )
+    text = failure(
+        Outcome(1, None, is_overrun=False, out=said, err="ERROR: ResolutionImpossible: x")
+    )
+    assert text.startswith(
+        "the requirements can't be installed: conflict: The user requested numpy==1.26; jaxy 0.9 "
+        "depends on numpy>=2\n[pip exit 1]\n"
+    )
+
+
 @pytest.mark.slow
 def test_password_of_an_index(container, target):
     """The password of an index in requirements.txt is in no log and no reason."""

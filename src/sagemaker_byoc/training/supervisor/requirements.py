@@ -84,21 +84,22 @@ def failure(outcome: Outcome) -> str:
 
 
 def _conflict(said: str) -> str:
-    """Say who wants another version of what the image holds, which pip calls a constraint."""
-    held = HELD_LINE.findall(said)
-    if not held:
-        return ""
-    names = {name.lower() for name, _ in held}
+    """Say who wants what, and which of it the image holds: pip calls that a constraint."""
+    held = dict(HELD_LINE.findall(said))
+    names = {name.lower() for name in held}
     wanted = [
         found[1]
         for found in WANTED_LINE.finditer(said)
-        if names & {re.split(r"[^\w-]", word)[0].lower() for word in found[1].split()}
+        if not held or names & {re.split(r"[^\w-]", word)[0].lower() for word in found[1].split()}
     ]
-    image = ", ".join(f"{name}{version}" for name, version in dict(held).items())
-    who = "; ".join(dict.fromkeys(wanted)) or "another version is wanted"
+    who = "; ".join(dict.fromkeys(wanted))
+    if not held:
+        return f"conflict: {who}" if who else ""
+    image = ", ".join(f"{name}{version}" for name, version in held.items())
     return (
-        f"conflict: {who}, and the image holds {image}, which belongs to its CUDA. Remove that pin "
-        "or take the release that fits, or build the image with the other version"
+        f"conflict: {who or 'another version is wanted'}, and the image holds {image}, which "
+        "belongs to its CUDA. Remove that pin or take the release that fits, or build the image with the "
+        "other version"
     )
 
 
