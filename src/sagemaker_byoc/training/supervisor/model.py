@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, readable, walk
 from sagemaker_byoc.contract.paths import Tree
 
+MOST = 100_000
+"""Files and folders that are looked at: the end of a job must not wait for more."""
 SHOWN = 3
 """Names in the line."""
 
@@ -31,9 +35,10 @@ def odd_things(tree: Tree) -> str:
 def _links(tree: Tree, left: list[str]) -> list[str]:
     """Symbolic links, and further names of a file that the folder already holds."""
     seen: set[tuple[int, int]] = set()
+    entries = walk(tree.root, tree.model.name, left.append, keep_links=True)
     return [
         readable(entry.relative)
-        for entry in walk(tree.root, tree.model.name, left.append, keep_links=True)
+        for entry in islice(entries, MOST)
         if entry.link is not None or _is_known(entry, seen)
     ]
 

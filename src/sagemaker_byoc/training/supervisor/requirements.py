@@ -95,11 +95,11 @@ def _conflict(said: str) -> str:
     who = "; ".join(dict.fromkeys(wanted))
     if not held:
         return f"conflict: {who}" if who else ""
+    who = who or "another version is wanted"
     image = ", ".join(f"{name}{version}" for name, version in held.items())
     return (
-        f"conflict: {who or 'another version is wanted'}, and the image holds {image}, which "
-        "belongs to its CUDA. Remove that pin or take the release that fits, or build the image with the "
-        "other version"
+        f"conflict: {who}, and the image holds {image}, which belongs to its CUDA. Remove that pin "
+        "or take the release that fits, or build the image with the other version"
     )
 
 

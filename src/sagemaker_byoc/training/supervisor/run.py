@@ -87,7 +87,8 @@ class Course:
         flush = FLUSH_SECONDS_STOPPING if ending.stop else FLUSH_SECONDS
         failed = [outcome for outcome in ending.outcomes if outcome.returncode]
         if not failed:
-            self._look_at_model()
+            if not ending.stop:  # else each second counts
+                self._look_at_model()
             return Verdict(ExitCode.OK, flush=flush)
         reason = self.reason(failed[0])
         return self.failed(exit_code_of(failed[0].returncode), reason, flush)
