@@ -11,6 +11,7 @@ from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.contract.paths import Tree
 
 CUT = " …"
+GAP = " … "
 
 
 def clip(text: str, limit: int = limits.FAILURE_REASON.value) -> str:
@@ -19,6 +20,16 @@ def clip(text: str, limit: int = limits.FAILURE_REASON.value) -> str:
     if len(data) <= limit:
         return data.decode()
     return data[: limit - len(CUT.encode())].decode("utf-8", "ignore") + CUT
+
+
+def squeeze(text: str, limit: int) -> str:
+    """Return `text` in at most `limit` bytes of UTF-8, cut in the middle: both its ends matter."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= limit:
+        return data.decode()
+    room = max(0, limit - len(GAP.encode()))
+    end = data[len(data) - room // 3 :] if room // 3 else b""
+    return data[: room - len(end)].decode("utf-8", "ignore") + GAP + end.decode("utf-8", "ignore")
 
 
 def write_failure(tree: Tree, reason: str) -> None:

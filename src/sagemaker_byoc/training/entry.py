@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.failure import write_failure
 from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, ExitCode
+from sagemaker_byoc.contract.limits import FAILURE_REASON
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.supervisor.run import FLUSH_SECONDS_STOPPING, Verdict, run_job
 from sagemaker_byoc.training.supervisor.settings import NPROC, STOP_GRACE
@@ -75,8 +79,38 @@ def _forget_old_reason(tree: Tree) -> None:
 def _leave_reason(tree: Tree, reason: str) -> None:
     """Write the failure file, unless the program wrote its own."""
     try:
-        if not (tree.failure.is_file() and tree.failure.stat().st_size):
-            write_failure(tree, reason)
+        _make_reachable(tree)
+        if not _is_written(tree.failure):
+            write_failure(tree, _read_through(tree.failure) or reason)
     except OSError as error:
         message = f"{PREFIX}{tree.failure} can't be written ({error.strerror}): {reason}\n"
-        os.write(ERR, message.encode("utf-8", "replace"))
+        with suppress(OSError):  # the log may be closed
+            os.write(ERR, message.encode("utf-8", "replace"))
+
+
+def _make_reachable(tree: Tree) -> None:
+    """Undo what the program did to the folder, and move away what is in the file's place."""
+    folder = tree.failure.parent
+    if folder.exists() and not folder.is_dir():
+        folder.rename(folder.with_name(f"{folder.name}.file"))
+    elif folder.is_dir() and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        with suppress(OSError):  # it is another user's
+            folder.chmod(0o755)
+    if tree.failure.is_dir() and not tree.failure.is_symlink():
+        tree.failure.rename(tree.failure.with_name(f"{tree.failure.name}.folder"))
+
+
+def _is_written(path: Path) -> bool:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
+
+
+def _read_through(path: Path) -> str:
+    """The text that a link in the file's place leads to, if that is a file; else nothing."""
+    if not (path.is_symlink() and path.is_file()):
+        return ""
+    with open(path, "rb") as file:
+        return file.read(FAILURE_REASON.value).decode("utf-8", "replace")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +68,7 @@ class Container:
     tree: Tree
     environ: dict[str, str] = field(default_factory=dict)
     started: list[subprocess.Popen] = field(default_factory=list)
+    command: Sequence[str] = tuple(COMMAND)
 
     def program(self, name, **hyperparameters):
         """Use a trainer of the zoo, with these hyperparameters."""
@@ -94,7 +96,7 @@ class Container:
         }
         with open(self.folder / "out", "wb") as out, open(self.folder / "err", "wb") as err:
             streams = {"stdout": out, "stderr": err, **pipes}
-            command = [*prefix, *COMMAND, *(arguments or ["train"])]
+            command = [*prefix, *self.command, *(arguments or ["train"])]
             process = subprocess.Popen(command, env=environ, **streams)
         self.started.append(process)
         return Running(process, self.folder, self.tree)

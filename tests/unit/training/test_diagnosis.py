@@ -1,10 +1,17 @@
 """The failure text says the cause first, and all that matters within 1024 bytes."""
 
+# ruff: noqa: E501 - lines as programs print them
+
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+from itertools import zip_longest
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.training.supervisor.child import Outcome
@@ -92,8 +99,10 @@ def test_syntax_error(text):
 
 
 def test_exception_group(text):
-    """A group's margin does not hide it."""
-    assert text(err=GROUP).startswith("ExceptionGroup: several (1 sub-exception)\n")
+    """A group's margin hides neither it nor its members."""
+    assert text(err=GROUP).startswith(
+        "ExceptionGroup: several (1 sub-exception)\n(1) ValueError: one\n[algo-1"
+    )
 
 
 def test_unrelated_tracebacks_are_no_chain():
@@ -104,18 +113,20 @@ def test_unrelated_tracebacks_are_no_chain():
 
 
 def test_code_without_traceback(text):
-    """The code, and the last words."""
-    assert text(err="one\ntwo\n\n", code=3).splitlines()[:2] == [
-        "exited with code 3",
-        "last line: two",
-    ]
-    assert "last line: three" in text(out="three\n", code=3)
+    """The last words on stderr are the cause; those on stdout may be anything."""
+    assert text(err="one\ntwo\n\n", code=3) == "two\nbefore it: one\n[algo-1 exit 3]"
+    assert text(out="three\n", code=3).startswith("exited with code 3\nlast line: three\n")
+    assert text(code=3) == "exited with code 3\n[algo-1 exit 3]"
 
 
 def test_a_traceback_that_was_survived(text):
-    """What was logged long before the end is not the cause of exit code 3."""
+    """What was logged long before the end is not the cause, whatever the code, but is told."""
     log = CHAIN + "step 1\nstep 2\nstep 3\nno GPU\n"
-    assert text(err=log, code=3).startswith("exited with code 3\nlast line: no GPU\n")
+    records = CHAIN + "2026-11-29 10:00:00 INFO all is well\n" * 5 + "no GPU\n"
+    for code in (1, 3):
+        for err in (log, records):
+            shown = text(err=err, code=code)
+            assert shown.startswith("no GPU\nearlier: RuntimeError: no vocabulary\n[algo-1")
 
 
 @pytest.mark.parametrize(
@@ -152,13 +163,90 @@ def test_stopped(text):
         ("torch.OutOfMemoryError: CUDA out of memory. Tried", "CUDA out of memory: use smaller"),
         ("ModuleNotFoundError: No module named 'x'", "import error: the image lacks it"),
         ("pkg.HyperparameterError: 2 hyperparameters do not fit", "bad hyperparameter: "),
+        (
+            (
+                "torch._inductor.exc.InductorError: InvalidCxxCompiler: No working C++ compiler found in "
+                "torch._inductor.config.cpp.cxx: (None, 'g++')"
+            ),
+            "compiler missing: build the image with PACKAGES=g++",
+        ),
+        (
+            (
+                "torch._inductor.exc.InductorError: RuntimeError: Failed to find C compiler. Please "
+                "specify via CC environment variable or set triton.knobs.build.impl."
+            ),
+            "compiler missing: build the image with PACKAGES=g++",
+        ),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'g++'", "compiler missing: "),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'git'", "git is missing: "),
+        (
+            "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
+            "libGL.so.1 is missing: build the image with PACKAGES=libgl1",
+        ),
+        ("OSError: libgomp.so.1: cannot open shared object file: No such", "PACKAGES=libgomp1"),
+        ("OSError: libx.so.9: cannot open shared object file: No such", "libx.so.9 is missing: "),
+        (
+            (
+                "ImportError: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required "
+                "by /x/_c.so)"
+            ),
+            "hint: a library was built for a newer system",
+        ),
+        (
+            "RuntimeError: The NVIDIA driver on your system is too old (found version 11040).",
+            "driver too old: ",
+        ),
+        (
+            "torch.AcceleratorError: CUDA error: no kernel image is available for execution",
+            "hint: ",
+        ),
+        ("AssertionError: Torch not compiled with CUDA enabled", "no GPU: take an instance type"),
+        (
+            (
+                "RuntimeError: DataLoader worker (pid 77) is killed by signal: Bus error. It is possible "
+                "that dataloader's workers are out of shared memory."
+            ),
+            "shared memory is too small: ",
+        ),
+        (
+            (
+                "torch.distributed.DistNetworkError: The server socket has failed to listen on any local "
+                "network address. port: 29911, useIpv6: false, code: -98, name: EADDRINUSE, message: "
+                "address already in use"
+            ),
+            "hint: the port is taken",
+        ),
+        (
+            (
+                "OSError: We couldn't connect to 'https://huggingface.co' to load the files, and "
+                "couldn't find them in the cached files."
+            ),
+            "no network: send the model or data as a channel",
+        ),
+        (
+            (
+                "huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1)\n\nCannot "
+                "access gated repo for url https://huggingface.co/a/b."
+            ),
+            "no access: give HF_TOKEN",
+        ),
+        ("socket.gaierror: [Errno -3] Temporary failure in name resolution", "no network: the job"),
+        ("OSError: [Errno 24] Too many open files", "hint: too many open files"),
+        ("PermissionError: [Errno 13] Permission denied: '/x'", "hint: write to /opt/ml/model"),
+        (
+            (
+                "RuntimeError: \n        An attempt has been made to start a new process before the\n"
+                "        current process has finished its bootstrapping phase."
+            ),
+            "hint: put what starts the program below",
+        ),
     ],
 )
 def test_class(text, error, words):
     """The commonest errors are called by their class, with what helps."""
     shown = text(err=CHAIN.replace("RuntimeError: no vocabulary", error))
-    assert shown.startswith(error)
-    assert f"\n{words}" in shown
+    assert shown.startswith(" ".join(error.split()))
+    assert f"\n{words}" in shown or words in shown.split("\n[algo-1")[1]
 
 
 @pytest.mark.parametrize(
@@ -166,6 +254,8 @@ def test_class(text, error, words):
     [
         (2, "train.py: error: argument --lr: invalid float value: 'a'\n", "bad hyperparameter: "),
         (2, "train.py: error: unrecognized arguments: --x 1\n", "bad hyperparameter: "),
+        (2, "Error: Invalid value for '--lr': 'a' is not a valid float.\n", "bad hyperparameter: "),
+        (2, "ERROR: Could not consume arg: --x\nUsage: t.py\n", "bad hyperparameter: "),
         (-6, "Watchdog caught collective operation timeout: Work\nabort\n", "NCCL timeout: "),
         (0, "", "missing data: channel 'a' has no data"),
     ],
@@ -212,3 +302,221 @@ def test_parts_do_not_crowd_each_other_out(text):
     assert "[algo-1 exit 1]" in shown
     assert "caused by: ValueError" in shown
     assert "deep/model.py:3" in shown
+
+
+# What Python itself prints for these programs, in a real interpreter: the beginning of the text.
+PROGRAMS = {
+    "raise RuntimeError('NCCL error\\nncclUnhandledCudaError: failed.\\nLast error:\\nDuplicate GPU')": (
+        "RuntimeError: NCCL error ncclUnhandledCudaError: failed. Last error: Duplicate GPU\n[algo-1"
+    ),
+    "import sys, traceback\ntry: raise RuntimeError('a\\nb\\nc\\nd\\ne')\n"
+    "except RuntimeError: traceback.print_exc(); sys.exit(3)": (
+        "RuntimeError: a b c d e\n[algo-1 exit 3]"
+    ),
+    "e = ValueError('x')\ne.add_note('in batch 7')\ne.add_note('of shard 2')\nraise e": (
+        "ValueError: x in batch 7 of shard 2\n"
+    ),
+    "def f(): raise ValueError('one\\nmore')\nl = []\nfor g in (f, lambda: {}['two']):\n"
+    "    try: g()\n    except Exception as e: l.append(e)\n"
+    "raise ExceptionGroup('several', [*l, ExceptionGroup('inner', [TypeError('three')])])": (
+        "ExceptionGroup: several (3 sub-exceptions)\n(1) ValueError: one more\n(2) KeyError: 'two'\n"
+        "(3) ExceptionGroup: inner (1 sub-exception)\n(4) TypeError: three\n[algo-1"
+    ),
+    "import asyncio\nasync def bad(): raise ValueError('inside')\nasync def main():\n"
+    "    async with asyncio.TaskGroup() as g: g.create_task(bad())\nasyncio.run(main())": (
+        "ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)\n(1) ValueError: inside\n"
+        "[algo-1 exit 1]\n  train.py:2 in bad"
+    ),
+    "try: int('a')\nexcept ValueError as e: raise RuntimeError('two\\nlines') from e": (
+        "RuntimeError: two lines\ncaused by: ValueError: invalid literal for int() with base 10: 'a'\n"
+    ),
+    "import multiprocessing\ndef f(x): raise ValueError('in a worker\\nof two')\n"
+    "if __name__ == '__main__':\n    with multiprocessing.Pool(1) as p: p.map(f, [1])": (
+        "ValueError: in a worker of two\n[algo-1 exit 1]\n  train.py:2 in f"
+    ),
+    "import subprocess\nsubprocess.run(['sh', '-c', 'echo no bucket >&2; exit 4'], check=True)": (
+        "no bucket\nthen: subprocess.CalledProcessError: Command '['sh', '-c', 'echo no bucket >&2; exit "
+        "4']' returned non-zero exit status 4.\n[algo-1 exit 1]"
+    ),
+    "import sys\nprint('step 1', file=sys.stderr)\nsys.exit('data set too small')": (
+        "data set too small\n[algo-1 exit 1]"
+    ),
+    "import sys\nsys.exit('data set too small:\\n3 rows\\nof 100')": (
+        "of 100\nbefore it: data set too small: 3 rows\n[algo-1 exit 1]"
+    ),
+    "import argparse\np = argparse.ArgumentParser('train.py')\np.add_argument('--lr', type=float)\n"
+    "p.parse_args(['--lr', 'a'])": (
+        "train.py: error: argument --lr: invalid float value: 'a'\n[algo-1 exit 2]\nbad hyperparameter"
+    ),
+    "import faulthandler, ctypes\nfaulthandler.enable()\ndef crash(): ctypes.string_at(0)\ncrash()": (
+        "ended by SIGSEGV\nFatal Python error: Segmentation fault\n[algo-1 exit 139]"
+    ),
+    "import os\nos.write(2, b'terminate called after throwing an instance of \\'x\\'\\n  what():  bad\\n')\n"
+    "os.abort()": (
+        "ended by SIGABRT\nlast line: terminate called after throwing an instance of 'x' what(): bad\n"
+    ),
+    "import logging, sys\nlogging.basicConfig(level=20)\nlogging.error('no data')\nlogging.info('bye')\n"
+    "sys.exit(4)": "ERROR:root:no data\n[algo-1 exit 4]",
+    "import os\nos.kill(os.getpid(), 40)": "ended by signal 40\n[algo-1 exit 168]",
+    "print(\"Could not override 'lrr'.\\nKey 'lrr' not in 'Config'\\n    full_key: lrr\\n\\nSet the env"
+    " variable HYDRA_FULL_ERROR=1\", file=__import__('sys').stderr); exit(1)": (
+        "Key 'lrr' not in 'Config' full_key: lrr\nbefore it: Could not override 'lrr'.\n[algo-1"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", PROGRAMS)
+def test_what_python_prints(text, tmp_path, source):
+    """The whole message, of whatever raised; the words of a program that did not raise."""
+    script = tmp_path / "code" / "train.py"
+    script.parent.mkdir()
+    script.write_text(source)
+    ran = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, env={}
+    )
+    shown = text(
+        err=ran.stderr.replace(str(script.parent), "/code"), out=ran.stdout, code=ran.returncode
+    )
+    assert shown.startswith(PROGRAMS[source])
+
+
+TYPER = """\
+╭───────────────────── Traceback (most recent call last) ──────────────────────╮
+│ /code/a/very/long/path/that/does/not/fit/in/one/line/of/the/box/typer_       │
+│ app.py:14 in main                                                            │
+│                                                                              │
+│   13 │   for step in range(3):                                               │
+│ ❱ 14 │   │   come(step)                                                      │
+│   15                                                                         │
+│ ╭─ locals ─╮                                                                 │
+│ │ step = 1 │                                                                 │
+│ ╰──────────╯                                                                 │
+╰──────────────────────────────────────────────────────────────────────────────╯
+ValueError: loss is not finite
+last batch: 7
+"""
+CLICK_BOX = """\
+Usage: train.py [OPTIONS]
+Try 'train.py --help' for help.
+╭─ Error ──────────────────────────────────────────────────────────────────────╮
+│ Invalid value for '--lr': Input should be a valid number, unable to parse    │
+│ string as a number                                                           │
+╰──────────────────────────────────────────────────────────────────────────────╯
+"""
+NOTEBOOK = """\
+\x1b[0;31m-----------------------------------------------------------------------\x1b[0m
+\x1b[0;31mValueError\x1b[0m                      Traceback (most recent call last)
+File \x1b[0;32m/code/train.py:3\x1b[0m, in f(x)
+      2 def f(x):
+\x1b[0;32m----> 3\x1b[0m     raise ValueError("bad")
+
+\x1b[0;31mValueError\x1b[0m: bad
+thing
+"""
+
+
+def test_drawn_tracebacks(text):
+    """Boxes of rich and typer, in any alphabet, and IPython's colours hide nothing."""
+    plain = TYPER.replace("❱", "\\u2771")
+    for edge in "╭╮╰╯":
+        plain = plain.replace(edge, "+")
+    plain = plain.replace("─", "-").replace("│", "|")
+    for drawn in (TYPER, plain):
+        shown = text(err=drawn)
+        assert shown.startswith("ValueError: loss is not finite last batch: 7\n[algo-1 exit 1]\n")
+        assert "/box/typer_app.py:14 in main: come(step)" in shown
+    assert text(err=NOTEBOOK) == (
+        'ValueError: bad thing\n[algo-1 exit 1]\n  train.py:3 in f: raise ValueError("bad")'
+    )
+    assert text(err=CLICK_BOX, code=2).startswith(
+        "Error: Invalid value for '--lr': Input should be a valid number, unable to parse string as "
+        "a number\n[algo-1 exit 2]\nbad hyperparameter"
+    )
+
+
+ECHO = """\
+Traceback (most recent call last):
+  File "/code/train.py", line 9, in <module>
+    all_reduce(x)
+RuntimeError: [pair.cc:553] Connection closed by peer [127.0.0.1]:37032
+"""
+TORCHRUN = """\
+E1129 09:08:45.903000 4664 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 1)
+Traceback (most recent call last):
+  File "/x/torch/run.py", line 1, in main
+    raise ChildFailedError(
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError: 
+============================================================
+train.py FAILED
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-29_09:08:45
+  rank      : 1 (local_rank: 1)
+  exitcode  : CODE (pid: 4670) 
+  error_file: <N/A>
+============================================================
+"""  # noqa: W291 - as torchrun prints it
+
+
+def labelled(rank, log):
+    return [f"[rank{rank}]: {line}" for line in log.splitlines()]
+
+
+def test_ranks_in_one_log(text):
+    """Torchrun in a shell program: the rank that failed by itself, though its lines are mixed."""
+    both = zip_longest(labelled(1, STATE_DICT), labelled(0, ECHO))
+    log = "".join(f"{line}\n" for pair in both for line in pair if line)
+    shown = text(err=log + TORCHRUN.replace("CODE", "1"))
+    assert shown.startswith("RuntimeError: Error(s) in loading state_dict for Net: Missing key(s)")
+    assert "torchrun: rank 1 ended with exit code 1" in shown
+    silent = "".join(f"{line}\n" for line in ["data set too small", *labelled(0, ECHO)])
+    shown = text(err=silent + TORCHRUN.replace("CODE", "3"))
+    assert shown.startswith("data set too small\ntorchrun: rank 1 ended with exit code 3\n")
+    shown = text(err=TORCHRUN.replace("CODE", "-9"))
+    assert (
+        "\ntorchrun: rank 1 ended by SIGKILL\n[algo-1 exit 1]\nhint: killed from outside" in shown
+    )
+
+
+def test_long_message_is_cut_in_the_middle(text):
+    """Both its ends stay, and so do who failed and the innermost lines; no character is cut."""
+    shown = text(err=CHAIN.replace("no vocabulary", f"begin {'ü' * 900} the end"))
+    first, caused, who, *places = shown.splitlines()
+    assert first.startswith("RuntimeError: begin ü")
+    assert first.endswith("ü the end")
+    assert "\ufffd" not in first
+    assert (caused, who) == ("caused by: ValueError: invalid literal", "[algo-1 exit 1]")
+    assert len(places) == 2
+    assert 1000 < len(shown.encode()) <= 1024
+
+
+def test_many_absent_channels(text):
+    """However many channels lack data, the cause has its room."""
+    absent = tuple(f"channel 'c{n}' has no data: {'x' * 90}" for n in range(20))
+    shown = text(err=CHAIN.replace("no vocabulary", "ü" * 900), absent=absent)
+    assert shown.splitlines()[0].startswith(f"RuntimeError: {'ü' * 50}")
+    assert "[algo-1 exit 1]\nmissing data: channel 'c0' has no data" in shown
+    assert len(shown.encode()) <= 1024
+
+
+@given(st.text(max_size=300), st.integers(-64, 255))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_output(text, said, code):
+    """Nothing that a program prints breaks the diagnosis or its limit."""
+    for log in (said, f"{HEADLESS}{said}", f"{GROUP[:200]}{said}", f"{TYPER[:300]}{said}"):
+        assert 0 < len(text(err=log, out=said, code=code or 1).encode()) <= 1024
+
+
+HEADLESS = 'Traceback (most recent call last):\n  File "/code/t.py", line 1, in f\n'
+
+
+def test_secret_across_the_cut(text):
+    """A secret is hidden before a message is cut, so that no half of it stays."""
+    secret = "sk-0123456789"
+    error = f"RuntimeError: {'x' * 400}{secret * 99}{'y' * 400}"
+    shown = text(
+        err=CHAIN.replace("RuntimeError: no vocabulary", error),
+        mask=lambda words: words.replace(secret, "***"),
+    )
+    assert "***" in shown
+    assert "0123" not in shown

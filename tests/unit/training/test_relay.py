@@ -99,3 +99,19 @@ def test_tail_is_the_end(pieces, limit):
     for piece in pieces:
         tail.add(piece)
     assert tail.text() == b"".join(pieces)[-limit:].decode("utf-8", "replace")
+
+
+def test_tail_keeps_where_a_traceback_began():
+    """The type and the first words of an exception survive a message of any length."""
+    head = b'Traceback (most recent call last):\n  File "a.py", line 1, in f\nValueError: begin\n'
+    for label in (b"", b"[rank0]: "):
+        tail = Tail(1000)
+        for line in [b"early\n" * 500, label + head, *[b"more\n" * 99] * 99, b"the end\n"]:
+            tail.add(line)
+        text = tail.text()
+        assert text.startswith((label + head).decode())
+        assert text.endswith("more\nthe end\n")
+        assert len(text) <= 1001
+    tail.add(b"x" * 5000 + b"\n" + head)
+    assert tail.text().endswith("x\n" + head.decode())
+    assert tail.text().count("Traceback") == 1

@@ -5,22 +5,28 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.training.supervisor.requirements import held_versions, install_program
+from sagemaker_byoc.training.supervisor.child import Outcome
+from sagemaker_byoc.training.supervisor.requirements import (
+    failure,
+    held_versions,
+    install_program,
+)
 
 
-def wheel(folder, name, version):
+def wheel(folder, name, release, *, needs=""):
     """A wheel with one empty module."""
     folder.mkdir(parents=True, exist_ok=True)
-    info = f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
-        file.writestr(f"{name}.py", f"version = {version!r}\n")
-        file.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-        )
+    info = f"{name}-{release}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{release}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", f"version = {release!r}\n")
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {release}\n"
+        metadata += f"Requires-Dist: {needs}\n" if needs else ""
+        file.writestr(f"{info}/METADATA", metadata)
         file.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
@@ -82,14 +88,97 @@ def test_what_pip_says_is_the_reason(container, target):
 
 @pytest.mark.slow
 def test_another_torch_is_refused(container, target):
-    """A requirement for another torch is a conflict, not a replacement."""
-    wheel(container.tree.channel("wheels"), "torch", "1.0")
+    """One for another torch, or for what needs one, conflicts with a version that is named."""
+    wheels = container.tree.channel("wheels")
+    wheel(wheels, "torch", "1.0")
+    wheel(wheels, "smallvision", "0.2", needs="torch==1.0")
     container.text("print('ran')")
-    (container.tree.code / "requirements.txt").write_text("torch==1.0\n")
+    held = f"and the image holds torch=={version('torch')}, which belongs to its CUDA. "
+    for line, wanted in (
+        ("torch==1.0", "The user requested torch==1.0"),
+        ("smallvision", "smallvision 0.2 depends on torch==1.0"),
+    ):
+        (container.tree.code / "requirements.txt").write_text("-r more.txt\n")
+        (container.tree.code / "more.txt").write_text(f"{line}\n")
+        result = container.run()
+        assert result.code == 1
+        assert result.failure.startswith(
+            f"the requirements can't be installed: conflict: {wanted}, {held}"
+        )
+        assert "Remove that pin or take the release that fits" in result.failure
+        assert not target.exists()
+
+
+NO_COMPILER = """\
+  error: subprocess-exited-with-error
+  
+  x Building wheel for needsc (pyproject.toml) did not run successfully.
+  ╰─> [6 lines of output]
+      building 'needsc' extension
+      error: [Errno 2] No such file or directory: 'gcc'
+      [end of output]
+  
+  ERROR: Failed building wheel for needsc
+ERROR: Could not build wheels for needsc, which is required to install pyproject.toml-based projects
+"""  # noqa: W293 - as pip prints it
+NO_NETWORK = """\
+WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'NewConnectionError(\
+"HTTPSConnection(host='pypi.org', port=443): Failed to establish a new connection: [Errno -3] \
+Temporary failure in name resolution")': /simple/foo/
+ERROR: Could not find a version that satisfies the requirement foo==1 (from versions: none)
+ERROR: No matching distribution found for foo==1
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "cause", "hint"),
+    [
+        (NO_COMPILER, "Failed building wheel for needsc", "compiler missing: build the image with"),
+        (
+            NO_NETWORK,
+            "No matching distribution found for foo==1",
+            "no network: the job is isolated",
+        ),
+        ("", "pip said nothing", "hint: install them when the image is built"),
+        ("ERROR: ü" * 900, "ERROR: üERROR", "hint: install them when the image is built"),
+    ],
+)
+def test_why_pip_failed(said, cause, hint):
+    """Pip's own words, and what helps, within the limit."""
+    text = failure(Outcome(1, None, is_overrun=False, out="", err=said))
+    assert text.startswith("the requirements can't be installed: ")
+    assert cause in text
+    assert f"\n{hint}" in text
+    assert len(text.encode()) <= 1024
+
+
+def test_conflict_of_two_requirements():
+    """Two requirements that exclude each other are named, as pip's last line does not."""
+    said = (
+        "The conflict is caused by:\n    The user requested numpy==1.26\n"
+        "    jaxy 0.9 depends on numpy>=2\n\nTo fix this you could try to:\n"
+    )
+    text = failure(
+        Outcome(1, None, is_overrun=False, out=said, err="ERROR: ResolutionImpossible: x")
+    )
+    assert text.startswith(
+        "the requirements can't be installed: conflict: The user requested numpy==1.26; jaxy 0.9 "
+        "depends on numpy>=2\n[pip exit 1]\n"
+    )
+
+
+@pytest.mark.slow
+def test_password_of_an_index(container, target):
+    """The password of an index in requirements.txt is in no log and no reason."""
+    container.environ["PIP_RETRIES"] = "0"
+    container.text("")
+    (container.tree.code / "requirements.txt").write_text(
+        "--index-url https://user:s3cret-word@127.0.0.1:9/simple\nno-such-package==9\n"
+    )
     result = container.run()
     assert result.code == 1
-    assert "conflict" in result.failure
-    assert not target.exists()
+    assert "no-such-package==9" in result.failure
+    assert "s3cret-word" not in result.out + result.err + result.failure
 
 
 def test_nothing_to_install(container, target):

@@ -97,8 +97,8 @@ def test_shell_program(container):
     ("program", "code", "first", "later"),
     [
         ("raises.py", 1, "ValueError: loss is not finite in batch 7", "train.py:5 in step"),
-        ("exits_3.py", 3, "exited with code 3", "last line: the vocabulary has 0 words"),
-        ("logs_and_exits_3.py", 3, "exited with code 3", "last line: no GPU was found"),
+        ("exits_3.py", 3, "the vocabulary has 0 words", "[algo-1 exit 3]"),
+        ("logs_and_exits_3.py", 3, "no GPU was found", "earlier: KeyError: 'warm-up'"),
         ("killed.py", 137, "ended by SIGKILL", "[algo-1 exit 137]"),
         ("fills_stderr.py", 1, "RuntimeError: the cause", "[algo-1 exit 1]"),
         ("chained_exception.py", 1, "RuntimeError: could not read", "caused by: ValueError: inv"),

@@ -181,10 +181,9 @@ class Group:
                 absent=self._course.absent,
                 oom_kills=oom_kills() - self._course.kills,
                 host=self._host,
+                mask=self._course.writer.mask,
             )
-            report = report_on(outcome, circumstances, now=now, was_told=was_told)
-            mask = self._course.writer.mask
-            return replace(report, text=mask(report.text)) if report else None
+            return report_on(outcome, circumstances, now=now, was_told=was_told)
 
         return examine
 

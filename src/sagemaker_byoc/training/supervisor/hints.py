@@ -5,36 +5,175 @@ from __future__ import annotations
 import re
 import signal
 
+from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+
 MEMORY = "host out of memory: use a larger instance, smaller batches or fewer data-loader workers"
 SHARED_MEMORY = "shared memory is too small: docker run --shm-size=2g"
 MISSING_DATA = "missing data"
+LIBRARIES = {
+    "libGL.so.1": "libgl1",
+    "libgomp.so.1": "libgomp1",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libsndfile.so.1": "libsndfile1",
+    "libxcb.so.1": "libxcb1",
+    "libSM.so.6": "libsm6",
+    "libXext.so.6": "libxext6",
+}
+"""Debian's packages of what Python packages leave to the system."""
+KILLED = "hint: killed from outside, which is often the host running out of memory"
 TEXTS = (
     (
         r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
         "CUDA out of memory: use smaller batches, bf16 or activation checkpointing",
     ),
+    (
+        r"(?i)bus error|insufficient shared memory|unable to (?:open|allocate) shared memory",
+        SHARED_MEMORY,
+    ),
     (r"\bMemoryError\b|Cannot allocate memory|DataLoader worker .* killed by signal: K", MEMORY),
     (
-        r"No space left on device|Disk quota exceeded",
+        r"No space left on device|Disk quota exceeded|ENOSPC",
         "disk full: raise VolumeSizeInGB, keep fewer checkpoints",
     ),
     (
-        r"\b(?:ModuleNotFoundError|ImportError)\b",
-        "import error: the image lacks it; install it when the image is built",
+        r"Too many open files",
+        (
+            "hint: too many open files: fewer data-loader workers, or "
+            "torch.multiprocessing.set_sharing_strategy('file_system')"
+        ),
+    ),
+    (
+        (
+            r"(?i)no working C\+\+ compiler|failed to find C(?:\+\+)? compiler"
+            r"|command '?\S*(?:gcc|g\+\+|cc)'?"
+            r" failed|No such file or directory: '\S*(?:gcc|g\+\+|cc|nvcc)'|InvalidCxxCompiler"
+            r"|(?:gcc|g\+\+|cc): (?:command )?not found|unable to find .*compiler"
+        ),
+        (
+            "compiler missing: build the image with PACKAGES=g++ (docker build --build-arg), or do "
+            "without torch.compile"
+        ),
+    ),
+    (
+        r"fatal error: Python\.h|Python\.h: No such file",
+        "Python's headers are missing: build the image with PACKAGES='g++ python3-dev'",
+    ),
+    (
+        (
+            r"Cannot find command 'git'|Bad git executable|No such file or directory: 'git'"
+            r"|git: (?:command )?not found"
+        ),
+        "git is missing: build the image with PACKAGES=git",
+    ),
+    (
+        r"version `GLIBC(?:XX)?_[\d.]+' not found",
+        (
+            "hint: a library was built for a newer system than the image's: take a wheel for "
+            "manylinux_2_28 or older, or a newer base image"
+        ),
+    ),
+    (
+        (
+            r"NVIDIA driver on your system is too old|CUDA driver version is insufficient"
+            r"|forward compatibility was attempted|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"
+        ),
+        "driver too old: build the image for an older CUDA, or take a newer instance type",
+    ),
+    (
+        r"no kernel image is available|sm_\d+ is not compatible",
+        (
+            "hint: this torch was not built for this GPU: take a build for its architecture, or "
+            "another instance type"
+        ),
+    ),
+    (
+        (
+            r"Found no NVIDIA driver|No CUDA GPUs are available|Torch not compiled with CUDA"
+            r"|invalid device ordinal|NoCudaRuntime"
+        ),
+        "no GPU: take an instance type that has one, and the CUDA build of the image",
+    ),
+    (
+        r"device-side assert",
+        "hint: often an index out of range; CUDA_LAUNCH_BLOCKING=1 shows the line",
+    ),
+    (
+        r"(?i)address already in use|EADDRINUSE",
+        "hint: the port is taken: use MASTER_PORT as it is set, and start one launcher per host",
     ),
     (
         r"(?i)collective operation timeout|nccl.{0,80}tim(?:ed? ?out|eout)",
         "NCCL timeout: a rank did not come to a collective; BYOC_HANG_SECONDS shows all stacks",
     ),
     (
-        r"error: (?:argument |unrecognized arg|the following arg|ambiguous op)|HyperparameterError",
+        r"Duplicate GPU detected",
+        (
+            "hint: two ranks use one GPU: call torch.cuda.set_device(LOCAL_RANK) before the first "
+            "collective"
+        ),
+    ),
+    (
+        r"GatedRepoError|gated repo|(?:401|403) Client Error|RepositoryNotFoundError",
+        (
+            "no access: give HF_TOKEN as a variable of the job, and accept the model's terms; or "
+            "send "
+            "the model as a channel"
+        ),
+    ),
+    (
+        (
+            r"OfflineModeIsEnabled|LocalEntryNotFoundError|couldn't connect to 'https?://huggingface"
+            r"|outgoing traffic has been disabled"
+        ),
+        "no network: send the model or data as a channel, or bake it into the image",
+    ),
+    (
+        (
+            r"(?i)temporary failure in name resolution|name or service not known"
+            r"|network is unreachable"
+            r"|failed to establish a new connection|NameResolutionError"
+            r"|Could not connect to the endpoint"
+        ),
+        (
+            "no network: the job is isolated, or its subnet has no NAT gateway or endpoint; "
+            "send data "
+            "as a channel"
+        ),
+    ),
+    (
+        r"NoCredentialsError|Unable to locate credentials|AccessDenied",
+        "no access: give the job's role the permission that is named here",
+    ),
+    (
+        r"compiled using NumPy 1\.x|numpy\.\w+ size changed",
+        "hint: a package was built for another numpy: take a newer one, or numpy<2 in the image",
+    ),
+    (
+        r"current process has finished its bootstrapping phase",
+        'hint: put what starts the program below `if __name__ == "__main__":`',
+    ),
+    (
+        r"\b(?:ModuleNotFoundError|ImportError)\b",
+        "import error: the image lacks it; install it when the image is built",
+    ),
+    (
+        (
+            r"error: (?:argument |unrecognized arg|the following arg|ambiguous op|Parser key)"
+            r"|HyperparameterError|No such option|Invalid value for|Missing (?:option|argument)"
+            r"|Got unexpected extra argument|Could not consume arg|Could not override '"
+        ),
         "bad hyperparameter: correct it in the job's hyperparameters",
     ),
-    (r"(?i)bus error|insufficient shared memory", SHARED_MEMORY),
+    (r"ended by SIGKILL|with signal SIGKILL|died with <Signals\.SIGKILL", KILLED),
     (r"Read-only file system", "hint: write to /opt/ml/model, /opt/ml/output/data or /tmp"),
+    (
+        r"PermissionError|Permission denied",
+        "hint: write to /opt/ml/model, /opt/ml/output/data or /tmp; a program needs its x bit",
+    ),
 )
-SIGNALS = {
-    signal.SIGKILL: "hint: killed from outside, which is often the host running out of memory",
+SIGNALS: dict[int, str] = {
+    signal.SIGKILL: KILLED,
     signal.SIGBUS: f"hint: often {SHARED_MEMORY}",
     signal.SIGILL: "hint: a library was built for another CPU than this instance has",
     signal.SIGSEGV: "hint: a crash in compiled code; PYTHONFAULTHANDLER=1 shows where",
@@ -43,6 +182,11 @@ EXITS = {126: "hint: it is not executable", 127: "hint: a command was not found"
 
 
 def hint_for_text(text: str) -> str | None:
+    library = re.search(r"(lib\S+\.so[.\d]*): cannot open shared object", text)
+    if library:
+        package = LIBRARIES.get(library[1])
+        how = f"PACKAGES={package}" if package else "PACKAGES and the Debian package that has it"
+        return f"{library[1]} is missing: build the image with {how}"
     for pattern, hint in TEXTS:
         if re.search(pattern, text):
             return hint
@@ -50,6 +194,6 @@ def hint_for_text(text: str) -> str | None:
 
 
 def hint_for_end(returncode: int) -> str | None:
-    if returncode < 0:
-        return SIGNALS.get(signal.Signals(-returncode))
-    return EXITS.get(returncode)
+    """By the signal, of the program or of a command of a shell program, or by the exit code."""
+    number = -returncode if returncode < 0 else returncode - SIGNAL_BASE
+    return EXITS.get(returncode) or SIGNALS.get(number)

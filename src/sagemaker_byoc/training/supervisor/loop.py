@@ -69,6 +69,7 @@ class Supervisor:
         self._deadline = NEVER
         self._is_killed = False
         self._is_overrun = False
+        self._has_continued = False
         self._last_output = monotonic()
 
     @property
@@ -230,6 +231,10 @@ class Supervisor:
                 if child.pid == pid:
                     child.status = status
                     self._judge(child, now)
+        if self._offspring.continued and not self._has_continued:
+            self._has_continued = True
+            pid = self._offspring.continued
+            self._writer.say(f"warning: process {pid} had stopped itself (SIGSTOP); continued")
 
     def _judge(self, child: Child, now: float) -> None:
         """Report an end that may be the cause of others."""

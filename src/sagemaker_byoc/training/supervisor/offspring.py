@@ -30,13 +30,23 @@ class Offspring:
     def __init__(self) -> None:
         self.groups: list[int] = []
         """The programs' process ids, which are their groups' as well."""
+        self.continued: int | None = None
+        """The last process that had stopped itself; it was continued."""
 
     def reap(self) -> list[tuple[int, int]]:
-        """Collect every child that has ended; process id and wait status of each."""
+        """Collect every child that has ended; process id and wait status of each.
+
+        A child that is stopped (SIGSTOP) is continued: nobody else in a container would do it.
+        """
         ended = []
         with suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                ended.append(found)
+            while (found := os.waitpid(-1, os.WNOHANG | os.WUNTRACED))[0]:
+                if os.WIFSTOPPED(found[1]):
+                    self.continued = found[0]
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.kill(found[0], signal.SIGCONT)
+                else:
+                    ended.append(found)
         return ended
 
     def signal_all(self, number: signal.Signals) -> None:

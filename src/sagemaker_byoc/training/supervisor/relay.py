@@ -11,6 +11,7 @@ LINE_LIMIT = 64 * 2**10
 CUT = " …[line cut]\n".encode()
 UPDATE_SECONDS = 1.0
 TAIL_LIMIT = 32 * 2**10
+TRACEBACK = b"Traceback (most recent call last)"
 
 
 class Lines:
@@ -100,18 +101,35 @@ def _cut(line: bytes) -> tuple[bytes, bytes]:
 
 
 class Tail:
-    """The last bytes of a stream, for the failure text."""
+    """The last bytes of a stream, for the failure text.
+
+    Where the last traceback's message is longer than that, its beginning is kept as well.
+    """
 
     def __init__(self, limit: int = TAIL_LIMIT) -> None:
         self._limit = limit
         self._pieces: deque[bytes] = deque()
         self._size = 0
+        self._head = bytearray()
+        """The beginning of the last traceback, at most a quarter of the limit."""
+        self._since_head = 0
 
     def add(self, lines: bytes) -> None:
+        start = lines.rfind(TRACEBACK)
+        if start >= 0:
+            start = lines.rfind(b"\n", 0, start) + 1  # with its label or margin
+            self._head.clear()
+            self._since_head = 0
+        if start >= 0 or self._head:
+            self._since_head += len(lines) - max(start, 0)
+            self._head += lines[max(start, 0) :][: self._limit // 4 - len(self._head)]
         self._pieces.append(lines[-self._limit :])
         self._size += len(self._pieces[-1])
         while self._size - len(self._pieces[0]) >= self._limit:
             self._size -= len(self._pieces.popleft())
 
     def text(self) -> str:
-        return b"".join(self._pieces)[-self._limit :].decode("utf-8", "replace")
+        tail = b"".join(self._pieces)[-self._limit :]
+        if self._since_head > len(tail):
+            tail = bytes(self._head) + b"\n" + tail[len(self._head) :]
+        return tail.decode("utf-8", "replace")

@@ -6,6 +6,7 @@ install tomorrow: the image is the better place. Imported only by jobs that ask.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from importlib.metadata import distributions
@@ -13,8 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.failure import squeeze
 from sagemaker_byoc.contract.job import Job
+from sagemaker_byoc.contract.limits import FAILURE_REASON
 from sagemaker_byoc.training.supervisor.child import Outcome, Program
+from sagemaker_byoc.training.supervisor.hints import hint_for_text
 from sagemaker_byoc.training.supervisor.settings import INSTALL_REQUIREMENTS
 
 REQUIREMENTS = "requirements.txt"
@@ -22,6 +26,11 @@ WHEELS_CHANNEL = "wheels"
 HELD = ("torch", "torchvision", "torchaudio", "triton", "nvidia-", "pytorch-triton")
 """By the beginning of the name: what belongs to the image's CUDA."""
 LAST_LINES = 3
+HELD_LINE = re.compile(r"The user requested \(constraint\) ([\w.-]+?)(?:[<>=!~][^,\s]*,)*(==\S+)")
+WANTED_LINE = re.compile(
+    r"^ {4}((?:The user requested (?!\(constraint\))|\S+ \S+ depends on ).+)$", re.MULTILINE
+)
+USELESS = "ERROR: ResolutionImpossible"
 
 
 def install_program(
@@ -57,16 +66,48 @@ def held_versions() -> list[str]:
 
 
 def failure(outcome: Outcome) -> str:
-    """For the failure file: pip's last words."""
-    words = [line.strip() for line in outcome.err.splitlines() if line.strip()]
-    errors = [line for line in words if line.startswith("ERROR")] or words
-    said = " ".join(errors[-LAST_LINES:]) or "it said nothing"
+    """Return the failure text: what conflicts with the image, else pip's last words."""
+    said = f"{outcome.out}\n{outcome.err}"
+    conflict = _conflict(said)
+    help_ = [hint_for_text(said)] if not conflict else []
+    lines = [
+        f"the requirements can't be installed: {conflict or _last_words(outcome)}",
+        f"[pip exit {outcome.returncode}]",
+        *(line for line in help_ if line),
+        (
+            f"hint: install them when the image is built, or give wheels as a channel named "
+            f"{WHEELS_CHANNEL!r} (under network isolation nothing else can be reached)"
+        ),
+    ]
+    room = FAILURE_REASON.value - len("\n".join(lines[1:]).encode()) - 1
+    return "\n".join([squeeze(lines[0], room), *lines[1:]])
+
+
+def _conflict(said: str) -> str:
+    """Say who wants what, and which of it the image holds: pip calls that a constraint."""
+    held = dict(HELD_LINE.findall(said))
+    names = {name.lower() for name in held}
+    wanted = [
+        found[1]
+        for found in WANTED_LINE.finditer(said)
+        if not held or names & {re.split(r"[^\w-]", word)[0].lower() for word in found[1].split()}
+    ]
+    who = "; ".join(dict.fromkeys(wanted))
+    if not held:
+        return f"conflict: {who}" if who else ""
+    who = who or "another version is wanted"
+    image = ", ".join(f"{name}{version}" for name, version in held.items())
     return (
-        f"the requirements can't be installed: {said}\n"
-        f"[pip exit {outcome.returncode}]\n"
-        f"hint: install them when the image is built, or give wheels as a channel named "
-        f"{WHEELS_CHANNEL!r} (under network isolation nothing else can be reached)"
+        f"conflict: {who}, and the image holds {image}, which belongs to its CUDA. Remove that pin "
+        "or take the release that fits, or build the image with the other version"
     )
+
+
+def _last_words(outcome: Outcome) -> str:
+    words = [line.strip() for line in outcome.err.splitlines() if line.strip()]
+    errors = [line for line in words if line.lower().startswith("error")] or words
+    unique = [line for line in dict.fromkeys(errors) if not line.startswith(USELESS)]
+    return " ".join(unique[-LAST_LINES:]) or "pip said nothing"
 
 
 def _wanted(folder: Path) -> list[str]:

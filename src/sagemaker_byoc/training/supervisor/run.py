@@ -87,6 +87,8 @@ class Course:
         flush = FLUSH_SECONDS_STOPPING if ending.stop else FLUSH_SECONDS
         failed = [outcome for outcome in ending.outcomes if outcome.returncode]
         if not failed:
+            if not ending.stop:  # else each second counts
+                self._look_at_model()
             return Verdict(ExitCode.OK, flush=flush)
         reason = self.reason(failed[0])
         return self.failed(exit_code_of(failed[0].returncode), reason, flush)
@@ -104,8 +106,17 @@ class Course:
             self.plan.source.folder,
             absent=self.absent,
             oom_kills=oom_kills() - self.kills,
+            mask=self.writer.mask,
         )
         return failure_text(outcome, circumstances)
+
+    def _look_at_model(self) -> None:
+        """Name what does not survive on the way to hosting; one line, whatever the folder holds."""
+        from sagemaker_byoc.training.supervisor.model import odd_things  # noqa: PLC0415 - after the end
+
+        line = odd_things(self.job.tree)
+        if line:
+            self.writer.say(f"warning: {line}")
 
     def stopped_early(self, stop: Signals | None) -> Verdict:
         number = stop or Signals.SIGTERM

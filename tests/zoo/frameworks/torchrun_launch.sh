@@ -1,0 +1,3 @@
+# torchrun from a shell program.
+set -e
+torchrun --standalone --nproc-per-node "${RANKS:-2}" torch_loop.py
