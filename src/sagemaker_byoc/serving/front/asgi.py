@@ -80,14 +80,20 @@ class Front(BaseFront):
             if unsent is not None:
                 await self.invocations.send_rest(unsent, send)
             else:
-                await self.invocations(scope, receive, send)
+                await self.invocations(scope, receive, send, is_route=self.broker.is_app)
         elif path == http.PING.value and method in PINGS:
             await self.ping(send)
         elif path == serving.CHAT.value and method == "POST" and self.broker.has_chat:
             await self.invocations(scope, receive, send, is_chat=True)
         elif self.broker.has_adapters and f"{path}/".startswith(f"{serving.ADAPTERS.value}/"):
             await self._adapters(scope, receive, send)
-        elif self.broker.has_app and path not in OURS and path not in MODELS:
+        elif self._is_for_app(path):
             await self.invocations(scope, receive, send, is_route=True)
         else:
             await self.bridge(scope, receive, send)
+
+    def _is_for_app(self, path: str) -> bool:
+        """Other methods of /invocations too, if the application answers it."""
+        if path == http.INVOCATIONS.value:
+            return self.broker.is_app
+        return self.broker.has_app and path not in OURS and path not in MODELS
