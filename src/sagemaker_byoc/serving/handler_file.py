@@ -42,7 +42,8 @@ def find(settings: Settings) -> HandlerFile:
     found = [(folder, path) for folder, path in places if path.is_file()]
     if found:
         folder, chosen = found[0]
-        return HandlerFile(chosen, folder, tuple(path for _, path in found[1:]))
+        others = tuple(path for _, path in found[1:] if path.name == chosen.name)
+        return HandlerFile(chosen, folder, others)
     if settings.is_program_named:
         raise ContractError(
             where=serving.PROGRAM.value,

@@ -80,7 +80,7 @@ class Front(BaseFront):
             if unsent is not None:
                 await self.invocations.send_rest(unsent, send)
             else:
-                await self.invocations(scope, receive, send, is_route=self.broker.is_app)
+                await self.invocations(scope, receive, send, is_route=self._is_for_app(path))
         elif path == http.PING.value and method in PINGS:
             await self.ping(send)
         elif path == serving.CHAT.value and method == "POST" and self.broker.has_chat:
@@ -93,7 +93,5 @@ class Front(BaseFront):
             await self.bridge(scope, receive, send)
 
     def _is_for_app(self, path: str) -> bool:
-        """Other methods of /invocations too, if the application answers it."""
-        if path == http.INVOCATIONS.value:
-            return self.broker.is_app
-        return self.broker.has_app and path not in OURS and path not in MODELS
+        is_ours = path in OURS or path in MODELS
+        return path in self.broker.app_routes or (self.broker.has_app and not is_ours)

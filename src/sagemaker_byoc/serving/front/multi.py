@@ -115,7 +115,7 @@ class ModelsFront(BaseFront):
             await self._refuse(send, refusal)
             await drain(receive, self.settings.payload)
             return
-        is_app = model.broker.is_app
+        is_app = bool(model.broker.app_routes)
         if is_app:
             scope = {**scope, "path": http.INVOCATIONS.value}
         await self._invocations[model.broker](scope, receive, send, is_route=is_app)

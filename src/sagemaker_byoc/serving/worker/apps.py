@@ -17,18 +17,20 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract import http, serving
 from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.worker import coroutines
 from sagemaker_byoc.serving.wsgi import Reply, Request
 
 NAMES = ("app", "application")
 """What the application is called in the user's file; the second is WSGI's own word."""
-SHADOWED = ("/ping", "/metrics", "/execution-parameters")
+SHADOWED = (http.PING.value, serving.METRICS.value)
 """Routes that the server answers, whatever the application has."""
 STARTUP_TIME = 480.0
 """Seconds that the platform gives a container until its first good answer to a ping."""
 PING_PAUSE = 0.25
+NO_ROUTE = (404, 405)
+"""How an application answers whose routes can't be known, if it has no /ping."""
 ROOM = 16
 """Messages of an ASGI application that may wait to be sent."""
 
@@ -72,10 +74,13 @@ class App:
             self._lifespan = _Lifespan(self.application, self.state)
             coroutines.run(self._lifespan.start())
 
-    def wait_for_ping(self, model: object) -> None:
+    def wait_for_ping(self) -> None:
         """Ask its own /ping, which may load the model, until it answers 200."""
+        if self.serves("GET", http.PING.value) is False:
+            return
         until, said = time.monotonic() + STARTUP_TIME, None
-        while (status := self._ping(model)) != 200:
+        good = {200} if self.serves("GET", http.PING.value) else {200, *NO_ROUTE}
+        while (status := self._ping()) not in good:
             if status != said:
                 said = status
                 log.say(f"app: its /ping answers {status}; it is asked again until it answers 200")
@@ -83,10 +88,10 @@ class App:
                 raise AppError(f"its /ping answers {status} after {STARTUP_TIME:g} s")
             time.sleep(PING_PAUSE)
 
-    def _ping(self, model: object) -> int:
+    def _ping(self) -> int:
         request = plain_request("GET", http.PING.value)
         try:
-            reply = self.begin(request, b"", model)
+            reply = self.begin(request, b"", None)
             for _ in reply.pieces:
                 pass  # what is left of it
         except Exception as error:  # noqa: BLE001 - user code may raise anything

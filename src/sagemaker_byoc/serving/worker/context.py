@@ -126,10 +126,10 @@ class Context:
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
         """The phrase is dropped: clients of SageMaker can't see it."""
         del phrase, idx
-        if type(code) is not int or not 200 <= code <= 599:
+        if not isinstance(code, int) or not 200 <= code <= 599:
             msg = f"the reply's status must be 200 to 599, not {code!r}"
             raise ValueError(msg)
-        self.reply_status = code
+        self.reply_status = int(code)
 
     def set_all_response_status(self, code: int = 200, phrase: str = "") -> None:
         self.set_response_status(code, phrase)
@@ -177,7 +177,7 @@ class Headers(dict[str, str]):
     """Headers by name, whatever its case: handlers ask for `Accept`, `accept` and `ACCEPT`."""
 
     def __getitem__(self, key: str) -> str:
-        found = self.get(key)
+        found = self.find(key)
         if found is None:
             raise KeyError(key)
         return found

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract import http, serving
 from sagemaker_byoc.serving.handler_file import HandlerFile
 from sagemaker_byoc.serving.link import FRAMES
 from sagemaker_byoc.serving.worker import apps, coroutines, services
@@ -104,11 +104,21 @@ class Handlers:
     def get(self, name: str) -> Handler | None:
         return self.defined.get(name)
 
+    @property
+    def app_routes(self) -> list[str]:
+        """Routes of the server's that the application answers."""
+        if self.app is None or not self.is_app:
+            return []
+        parameters = serving.EXECUTION_PARAMETERS.value
+        more = [parameters] if self.app.serves("GET", parameters) else []
+        return [http.INVOCATIONS.value, *more]
+
     def table(self) -> str:
         """For the log: which function comes from where."""
         where = self.file.chosen
         if self.is_app:
-            return f"app from {where} answers {http.INVOCATIONS.value}{self._passed_over()}"
+            routes = " and ".join(self.app_routes)
+            return f"app from {where} answers {routes}{self._passed_over()}"
         sources = [
             f"{name} from {where}" if name in self.defined else f"{name} default"
             for name in ("model_fn", *self._request_functions())
@@ -127,7 +137,7 @@ class Handlers:
         assert self.app is not None
         routes = [path for path in SHADOWED if self.app.serves("GET", path)]
         said = f"; its {', '.join(routes)}: the server answers" if routes else ""
-        names = [name for name in (*WITHOUT_TRANSFORM, "transform_fn") if name in self.defined]
+        names = [name for name in FUNCTIONS if name in self.defined]
         return said + (f"; {', '.join(names)}: only if it calls them" if names else "")
 
     def _request_functions(self) -> tuple[str, ...]:

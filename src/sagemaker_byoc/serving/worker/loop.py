@@ -61,7 +61,7 @@ class Worker:
                 ready = {
                     "batch": pipeline.batch,
                     "has_app": pipeline.handlers.app is not None,
-                    "is_app": pipeline.handlers.is_app,
+                    "app_routes": pipeline.handlers.app_routes,
                     "has_adapters": pipeline.handlers.get("load_adapter_fn") is not None,
                     "has_redact": pipeline.redaction is not None,
                     "has_chat": pipeline.handlers.get("chat_fn") is not None,

@@ -60,12 +60,15 @@ class Pipeline:
         if capture is not None and redact is not None:
             self.redaction = Redaction(redact, capture.body)
         model_dir = self.model_dir = str(self.settings.model_dir)
-        self._call("pre_model_fn", model_dir)
-        if self.handlers.app is not None:
-            self.handlers.app.start()
-        if self.handlers.is_app and self.handlers.get("model_fn") is None:
+        app = self.handlers.app
+        if app is not None:
+            app.start()
+        if app is not None and self.handlers.is_app:
+            app.wait_for_ping()
             self.source, self.device = "the application's own", _device()
-        elif self.handlers.get("model_fn") is None:
+            return
+        self._call("pre_model_fn", model_dir)
+        if self.handlers.get("model_fn") is None:
             loaded = default_model.load(
                 Path(model_dir),
                 make_model=self.handlers.make_model,
@@ -77,16 +80,8 @@ class Pipeline:
             self.model = self._call("model_fn", model_dir)
             self.device = _device()
         self._call("model_warmup_fn", model_dir, self.model)
-        if self.handlers.is_app:
-            self._wait_for_ping()
         if self.handlers.buckets:
             self._warm_buckets()
-
-    def _wait_for_ping(self) -> None:
-        """Many an application loads its model when it is asked for its health."""
-        app = self.handlers.app
-        if app is not None and app.serves("GET", http.PING.value):
-            app.wait_for_ping(self.model)
 
     def _warm_buckets(self) -> None:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""A container of one's own: Flask, with its own /ping and /invocations, and a model that /ping loads."""
+"""Flask, with its own /ping and /invocations, and a model that /ping loads."""
 
 import os
 import pathlib
