@@ -16,7 +16,6 @@ import sys
 
 import numpy as np
 import pytest
-
 from tests.unit.serving.harness import JSON, Server
 
 FOLDER = os.environ.get("BYOC_HANDLERS", "")
@@ -125,7 +124,9 @@ def test_huggingface_inference_toolkit(serve):
     file = "sagemaker_huggingface_inference_toolkit/handler_service.py"
     with serve(file=file, before=tiny_bert, **environ) as server:
         server.wait_ready(timeout=120)
-        [found] = json.loads(server.invoke(b'{"inputs": "good"}').body)
+        reply = server.invoke(b'{"inputs": "good"}')
+        assert reply.status == 200, reply.text + server.log
+        [found] = json.loads(reply.body)
         assert found["label"] in {"LABEL_0", "LABEL_1"}
         reply = server.invoke(b"inputs\ngood\nbad\n", CSV)
         assert len(json.loads(reply.body)) == 2
@@ -135,16 +136,17 @@ def test_huggingface_inference_toolkit(serve):
 
 
 TRANSFORM = (
+    "import json\n"
     "def load_model(folder): return 3\n"
     "def predict(model, data):\n"
     "    if isinstance(data, list):\n"
-    "        return [[model * value for value in row['body']] for row in data]\n"
+    "        return [[model * value for value in json.loads(row['body'])] for row in data]\n"
     "    return str(model * float(data))\n"
 )
 
 
 def test_multi_model_server_service(serve):
-    """A service for multi-model-server: `handle` in the file, JSON decoded, a list of one reply."""
+    """A service for multi-model-server: `handle` in the file, JSON as bytes."""
 
     def transform(folder):
         (folder.parent / "program" / "transformscript.py").write_text(TRANSFORM)
@@ -187,7 +189,7 @@ def test_torchserve_handler(serve):
         "    def postprocess(self, data):\n"
         "        return [data.tolist()]\n"
     )
-    with serve(program=program, before=script) as server:
+    with serve(program=program, before=script, TS_DECODE_INPUT_REQUEST="true") as server:
         server.wait_ready(timeout=120)
         assert json.loads(server.invoke(json.dumps(ROWS).encode()).body)[0] == [1.0, 2.0]
         assert "metric HandlerTime" in server.log

@@ -126,7 +126,7 @@ class Context:
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
         """The phrase is dropped: clients of SageMaker can't see it."""
         del phrase, idx
-        if not isinstance(code, int) or not 200 <= code <= 599:
+        if not 200 <= code <= 599:  # also of HTTPStatus
             msg = f"the reply's status must be 200 to 599, not {code!r}"
             raise ValueError(msg)
         self.reply_status = int(code)

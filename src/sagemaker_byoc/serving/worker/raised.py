@@ -43,6 +43,6 @@ def _status_of(error: BaseException, *, is_output: bool) -> int | None:
 
 def _code_of(status: int) -> str:
     try:
-        return HTTPStatus(status).phrase.title().translate({32: None, 45: None, 39: None})
+        return "".join(filter(str.isalpha, HTTPStatus(status).phrase))
     except ValueError:
         return "ModelError"

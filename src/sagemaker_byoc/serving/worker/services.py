@@ -20,7 +20,7 @@ from sagemaker_byoc.serving.worker import coroutines
 from sagemaker_byoc.serving.worker.context import Context
 
 DECODE = ("MMS_DECODE_INPUT_REQUEST", "TS_DECODE_INPUT_REQUEST")
-"""false leaves JSON as bytes; AWS's toolkits set the first for their own services."""
+"""true has JSON decoded, as both servers do by themselves; AWS's containers set them to false."""
 TRACEBACK = "\nTraceback (most recent call last)"
 
 
@@ -38,8 +38,6 @@ class Service:
     """One entry point. `make` returns it, initialized."""
 
     make: Callable[[Context], Callable[[Any, Context], Any]]
-    decodes: bool
-    """Whether `handle` gets JSON as objects."""
 
     def load(self, _model_dir: str, context: Context) -> Any:
         """As model_fn: the model is the entry point."""
@@ -50,7 +48,7 @@ class Service:
     ) -> Any:
         """As transform_fn."""
         data = body.encode() if isinstance(body, str) else body
-        value = _decoded(data) if self.decodes and content_type == media.JSON else data
+        value = _decoded(data) if content_type == media.JSON and _decodes() else data
         results = coroutines.settled(handle([{"body": value}], context))
         if not isinstance(results, list | tuple) or len(results) != 1:
             raise ServiceError(f"handle returned {type(results).__name__}, not a list of one reply")
@@ -67,7 +65,7 @@ def find(module: ModuleType) -> Service | None:
     """`handle` in the file, an object `_service`, or the one class that has both methods."""
     handle = getattr(module, "handle", None)
     if callable(handle):
-        return Service(lambda context: _begun(handle, context), _decodes(type(handle)))
+        return Service(lambda context: _begun(handle, context))
     classes = [
         found
         for found in vars(module).values()
@@ -79,7 +77,7 @@ def find(module: ModuleType) -> Service | None:
     classes = [found for found in classes if not _is_parent(found, classes)]
     if len(classes) != 1:
         return None
-    return Service(lambda context: _made(classes[0], context), _decodes(classes[0]))
+    return Service(lambda context: _made(classes[0], context))
 
 
 def _is_service(found: type) -> bool:
@@ -105,10 +103,8 @@ def _made(found: type, context: Context) -> Callable[..., Any]:
     return handle
 
 
-def _decodes(found: type) -> bool:
-    if any(os.environ.get(name, "").lower() == "false" for name in DECODE):
-        return False
-    return not any(parent.__module__.startswith("sagemaker_") for parent in found.__mro__)
+def _decodes() -> bool:
+    return any(os.environ.get(name, "").lower() == "true" for name in DECODE)
 
 
 def _decoded(data: bytes) -> Any:
