@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from tests.unit.serving.harness import JSON, Server
 
+from sagemaker_byoc.serving.worker import handlers
+
 FOLDER = os.environ.get("BYOC_HANDLERS", "")
 pytestmark = [
     pytest.mark.slow,
@@ -276,3 +278,40 @@ def test_sagemaker_shim(serve):
         assert parameters["BatchStrategy"] == "SINGLE_RECORD"
         refused = server.invoke(b"{}")
         assert (refused.status, "pk" in refused.text) == (422, True)
+
+
+def test_stand_in_writes_what_the_package_writes():
+    """The module of ours under the name of sagemaker-inference, beside the real one."""
+    code = (
+        "import json, sys; sys.path.insert(0, sys.argv[1])\n"
+        "import numpy as np\n"
+        "from sagemaker_inference import content_types as t, decoder, encoder, environment, utils\n"
+        "values = [[[1.5, 2]], [1, 2], np.eye(2), np.array(['a', 'b']), {'a': np.float32(1)}, 3]\n"
+        "found = []\n"
+        "for value in values:\n"
+        "    for kind in (t.JSON, t.CSV, t.NPY):\n"
+        "        try: body = encoder.encode(value, kind)\n"
+        "        except Exception as error: found.append(type(error).__name__); continue\n"
+        "        found.append(repr(body))\n"
+        "        try: found.append(repr(decoder.decode(body, kind)))\n"
+        "        except Exception as error: found.append(type(error).__name__)\n"
+        "one = environment.Environment()\n"
+        "found += [one.module_name, one.default_accept, one.model_server_timeout,\n"
+        "    one.inference_http_port, one.max_request_size, environment.model_dir,\n"
+        "    utils.parse_accept('a, b'), utils.retrieve_content_type_header({'ContentType': 'x'}),\n"
+        "    utils.remove_crlf('a\\r\\nb'), sorted(encoder.SUPPORTED_CONTENT_TYPES)]\n"
+        "print(json.dumps(found))\n"
+    )
+    environ = {**os.environ, "SAGEMAKER_MAX_PAYLOAD_IN_MB": "3", "SAGEMAKER_PROGRAM": "own.py"}
+    stand_in, real = (
+        subprocess.run(
+            [sys.executable, "-c", code, folder],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=environ,
+        ).stdout
+        for folder in (str(handlers.TOOLKITS), FOLDER)
+    )
+    assert json.loads(stand_in) == json.loads(real)
+    assert len(json.loads(real)) > 30

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sagemaker_byoc.contract import machine, serving
+from sagemaker_byoc.contract.paths import moved
 from sagemaker_byoc.serving import control, log
 from sagemaker_byoc.serving.control import Channel, Message
 from sagemaker_byoc.serving.errors import (
@@ -223,7 +224,7 @@ class Models:
         """Where the platform has unpacked the model; nothing outside of its folder."""
         root = (self._settings.tree.root / serving.MODELS_FOLDER.value).resolve()
         try:
-            folder = Path(url).resolve()
+            folder = self._moved(url).resolve()
             is_there = folder.is_dir()
         except (ValueError, OSError) as error:
             raise BadInput(f"url {url[:200]!r} is no path: {error}") from None
@@ -232,6 +233,11 @@ class Models:
         if not is_there:
             raise UnknownModel(f"url {url[:200]!r}: there is no such folder")
         return folder
+
+    def _moved(self, url: str) -> Path:
+        """The platform says /opt/ml/models/…, wherever SAGEMAKER_BASE_DIR has put /opt/ml."""
+        tree = self._settings.tree
+        return Path(url) if Path(url).is_relative_to(tree.root) else moved(tree, url)
 
     def _need(self, folder: Path) -> int:
         """Bytes of memory, by what the operator says or by the size of the files."""
