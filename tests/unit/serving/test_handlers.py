@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
 import sys
 
+import numpy as np
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
@@ -404,6 +406,19 @@ def test_parts_of_the_server(tree, text, package):
     write("model/code", text)
     with pytest.raises(HandlerError, match=f"does not run here.*{package}"):
         handlers.load(handler_file.find(settings()))
+
+
+def test_stand_in_reads_no_pickle(tree):
+    """An array of objects is a program of the caller's."""
+    text = (
+        "from sagemaker_inference import decoder\ndef input_fn(b, t): return decoder.decode(b, t)\n"
+    )
+    body = io.BytesIO()
+    np.save(body, np.array([{"a": 1}]), allow_pickle=True)
+    error = answer_of(load(tree, PREDICT + text), "application/x-npy", body.getvalue()).meta[
+        "error"
+    ]
+    assert "allow_pickle=False" in error["message"]
 
 
 FLASK = "import flask\napp = flask.Flask('x')\n"
