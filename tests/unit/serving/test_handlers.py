@@ -19,6 +19,8 @@ from sagemaker_byoc.serving.worker import apps, forms, handlers, pipeline
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.handlers import HandlerError
 
+pytest.importorskip("flask")  # here, since `tree` replaces sys.modules
+
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
