@@ -284,6 +284,8 @@ class _Lifespan:
     async def start(self) -> None:
         self._outcome: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run())
+        # It waits until the process ends, which is not worth asyncio's warning.
+        self._task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
         problem = await self._outcome
         if problem is not None:
             raise AppError(f"its startup failed: {problem}")
