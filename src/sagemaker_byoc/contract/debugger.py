@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.errors import DocumentError
 from sagemaker_byoc.contract.files import Json, read_object
-from sagemaker_byoc.contract.paths import Tree, moved
+from sagemaker_byoc.contract.paths import Tree
 
 HOOK_FILE = "debughookconfig.json"
 HOOK_VARIABLE = "SMDEBUG_CONFIG_FILE_PATH"
@@ -95,7 +95,7 @@ class ProfilerConfig:
             is_asked=True,
             is_disabled=document.get("DisableProfiler") is True,
             interval_ms=interval,
-            local_path=moved(tree, local) if local else None,
+            local_path=tree.moved(local) if local else None,
             start_step=start if isinstance(start, int) else None,
             steps=_count(detailed.get("numsteps")),
         )
@@ -107,7 +107,7 @@ def tensorboard_folder(tree: Tree) -> Path | None:
     if document is None:
         return None
     local = document.get("LocalPath")
-    return moved(tree, local) if isinstance(local, str) and local else tree.output / "tensorboard"
+    return tree.moved(local) if isinstance(local, str) and local else tree.output / "tensorboard"
 
 
 def hook_file(tree: Tree, environ: Mapping[str, str]) -> Path:

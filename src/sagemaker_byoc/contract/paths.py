@@ -107,14 +107,6 @@ class Tree:
         return (self.model, self.output_data, self.output_intermediate, self.checkpoints)
 
 
-def moved(tree: Tree, path: str) -> Path:
-    """A path that a request names below /opt/ml, in a tree that may lie elsewhere."""
-    named = Path(path)
-    return (
-        tree.root / named.relative_to(DEFAULT_ROOT) if named.is_relative_to(DEFAULT_ROOT) else named
-    )
-
-
 def baked_program_dir(environ: Mapping[str, str]) -> Path:
     """The folder of the program that the image was built with."""
     return Path(environ.get(PROGRAM_DIR) or DEFAULT_PROGRAM_DIR)

@@ -30,13 +30,20 @@ def folders(settings: Settings) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(candidates))
 
 
+APPLICATIONS = ("wsgi.py", "predictor.py")
+"""Looked for if no program is named and there is none of the default name: where the examples of
+AWS's for a container of one's own have their application."""
+
+
 def find(settings: Settings) -> HandlerFile:
     """The first file of the program's name; none is fine unless the name was given."""
-    places = [(folder, folder / settings.program) for folder in folders(settings)]
+    names = [settings.program, *([] if settings.is_program_named else APPLICATIONS)]
+    places = [(folder, folder / name) for name in names for folder in folders(settings)]
     found = [(folder, path) for folder, path in places if path.is_file()]
     if found:
         folder, chosen = found[0]
-        return HandlerFile(chosen, folder, tuple(path for _, path in found[1:]))
+        others = tuple(path for _, path in found[1:] if path.name == chosen.name)
+        return HandlerFile(chosen, folder, others)
     if settings.is_program_named:
         raise ContractError(
             where=serving.PROGRAM.value,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -69,8 +69,19 @@ def environ_of(request: Request, body: bytes) -> dict[str, Any]:
     return environ
 
 
-def call(app: WSGIApplication, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Status, headers without the length, body."""
+@dataclass(slots=True)
+class Reply:
+    """What an application answers. Close `pieces`, a generator, if they are not all read."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    pieces: Iterator[bytes]
+    is_whole: bool
+    """The application has named the length, or has all of it."""
+
+
+def begin(app: WSGIApplication, environ: dict[str, Any]) -> Reply:
+    """Call the application until its status is known."""
     started: list[Any] = []
     written: list[bytes] = []
 
@@ -78,13 +89,36 @@ def call(app: WSGIApplication, environ: dict[str, Any]) -> tuple[int, list[tuple
         started[:] = [int(status.split(" ", 1)[0]), headers]
         return written.append
 
-    result: Iterable[bytes] = app(environ, start_response)
-    try:
-        written.extend(result)
-    finally:
-        close = getattr(result, "close", None)
-        if close is not None:
-            close()
+    result: Any = app(environ, start_response)
+    rest = iter(result)
+    if not started:  # an application may be a generator, which begins here
+        written += [piece for piece in [next(rest, b"")] if piece]
+    if not started:
+        raise RuntimeError("the application did not call start_response")
     status, headers = started
-    own = [(name, value) for name, value in headers if name.lower() != "content-length"]
-    return status, own, b"".join(written)
+    is_whole = isinstance(result, list | tuple) or "content-length" in {
+        name.lower() for name, _ in headers
+    }
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            while written:
+                yield written.pop(0)
+            for piece in rest:
+                yield from [*written, piece]
+                written.clear()
+            yield from written
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+
+    return Reply(status, headers, pieces(), is_whole)
+
+
+def call(app: WSGIApplication, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
+    """Status, headers without the length, body."""
+    reply = begin(app, environ)
+    data = b"".join(reply.pieces)
+    own = [(name, value) for name, value in reply.headers if name.lower() != "content-length"]
+    return reply.status, own, data

@@ -108,8 +108,8 @@ class Server:
     def log(self):
         return self.log_file.read_text()
 
-    def wait_ready(self):
-        wait_until(lambda: self.ping().status == 200 or self.has_ended())
+    def wait_ready(self, *, timeout=20.0):
+        wait_until(lambda: self.ping().status == 200 or self.has_ended(), timeout=timeout)
         return self
 
     def has_ended(self):

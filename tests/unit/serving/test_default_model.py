@@ -153,6 +153,19 @@ def test_ambiguous(folder, model):
         model_files.find(folder)
 
 
+@pytest.mark.parametrize("name", ["._m.safetensors", ".DS_Store", "._.DS_Store", "Thumbs.db"])
+def test_litter(folder, model, name):
+    """What a Mac's archive has beside the model is not one; alone it is no file at all."""
+    (folder / name).write_bytes(b"\x00\x05\x16\x07")
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "._m.safetensors").touch()
+    with pytest.raises(ModelError, match="no file"):
+        model_files.find(folder)
+    safetensors_torch.save_file(model.state_dict(), folder / "m.safetensors")
+    loaded = default_model.load(folder, make_model=make_model)
+    assert loaded.source == "safetensors weights m.safetensors in Linear"
+
+
 @pytest.mark.parametrize(("names", "part"), [([], "no file"), (["a.onnx"], "a.onnx")])
 def test_nothing_to_load(tmp_path, names, part):
     """What is there, is named."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
 import sys
 
+import numpy as np
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
@@ -13,9 +15,11 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import forms, handlers, pipeline
+from sagemaker_byoc.serving.worker import apps, forms, handlers, pipeline
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.handlers import HandlerError
+
+pytest.importorskip("flask")  # here, since `tree` replaces sys.modules
 
 
 @pytest.fixture
@@ -86,6 +90,10 @@ def test_folder_is_importable(tree):
         ("data, model, temperature=1.0", False),
         ("*arguments", False),
         ("data, model, *, flag=True", False),
+        ("data, model, *, context", True),
+        ("data, model, *, context=None", True),
+        ("*arguments, context", True),
+        ("data, model, **more", False),
     ],
 )
 def test_context_by_signature(tree, signature, takes):
@@ -177,3 +185,311 @@ def answer_of(loaded, content_type, body):
     meta = {"request_id": "r", "content_type": content_type, "accept": "*/*", "deadline": 0}
     ((reply,),) = loaded.answer([Frame(Kind.REQUEST, 1, meta, Body(body))])
     return reply
+
+
+def load(tree, text, name="inference.py", **environ):
+    settings, write = tree
+    write("model/code", text, name)
+    chosen = settings(**environ)
+    loaded = pipeline.Pipeline(chosen, handlers.load(handler_file.find(chosen)), 0)
+    loaded.load()
+    return loaded
+
+
+MODEL = "def model_fn(d): return 2\n"
+JSON = "application/json"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "async def input_fn(b, t): return [1]\nasync def predict_fn(d, m): return m * d[0]",
+        "class P:\n    def __call__(self, d, m): return m\npredict_fn = P()",
+        "class P:\n    async def __call__(self, d, m, context): return m\npredict_fn = P()",
+        "import functools\ndef f(k, d, m): return k * m\npredict_fn = functools.partial(f, 1)",
+        "def f(d, m): return m\npredict_fn = staticmethod(f)",
+        "class P(int):\n    def __new__(c, d, m): return m\npredict_fn = P",
+        "input_fn = lambda b, t: 2\npredict_fn = min",
+        (
+            "import functools\n"
+            "def w(f): return functools.wraps(f)(lambda *a: f(*a))\n"
+            "@w\ndef predict_fn(d, m): return m"
+        ),
+        "def predict_fn(d, m, *, context): return m if context.request_id == 'r' else 0",
+    ],
+)
+def test_kinds_of_functions(tree, text):
+    """Whatever can be called with the arguments is, and waited for if it is to be awaited."""
+    assert answer_of(load(tree, MODEL + text), JSON, b"[1]").body.data == b"2"
+
+
+def test_async_items_are_a_stream(tree):
+    """An asynchronous generator streams; what it raises cuts the stream, sys.exit too."""
+    text = (
+        "import asyncio\n"
+        "async def predict_fn(d, m):\n"
+        "    yield 'a'\n"
+        "    await asyncio.sleep(0)\n"
+        "    yield 'b'\n"
+        "    raise SystemExit(3)\n"
+    )
+    loaded = load(tree, MODEL + text)
+    for _ in range(2):  # the loop has outlived the first
+        frames = [
+            frame
+            for batch in loaded.answer([frame_of(JSON, b"[1]", accept="text/plain, */*")])
+            for frame in batch
+        ]
+        assert [frame.body.data for frame in frames[:2]] == [b"a", b"b"]
+        assert "SystemExit" in frames[-1].meta["error"]["message"]
+
+
+def frame_of(content_type, body, accept="*/*"):
+    meta = {"request_id": "r", "content_type": content_type, "accept": accept, "deadline": 0}
+    return Frame(Kind.REQUEST, 1, meta, Body(body))
+
+
+def test_async_conversation_is_refused(tree):
+    with pytest.raises(HandlerError, match="bidirectional_fn is async"):
+        load(tree, MODEL + "async def bidirectional_fn(messages, model): yield 1")
+
+
+def test_status_by_context(tree):
+    """set_response_status goes with the reply, and only with its own request's."""
+    text = (
+        "def predict_fn(d, m): return 1\n"
+        "def output_fn(p, accept, context):\n"
+        "    if context.content_type != 'text/csv':\n"
+        "        context.set_response_status(code=202, phrase='Accepted')\n"
+        "    return 'x'\n"
+    )
+    loaded = load(tree, MODEL + text)
+    assert answer_of(loaded, JSON, b"[1]").meta["status"] == 202
+    assert "status" not in answer_of(loaded, "text/csv", b"1").meta
+
+
+def test_context_is_never_shared(tree):
+    """A predict_fn with a context runs for one request, even if the operator asks for batches."""
+    loaded = load(tree, MODEL + "def predict_fn(d, m, context): return m", BYOC_BATCH="8")
+    assert loaded.batch == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "code", "message"),
+    [
+        (
+            "import flask\ndef input_fn(b, t): flask.abort(403, 'not you')",
+            403,
+            "Forbidden",
+            "not you",
+        ),
+        (
+            (
+                "from sagemaker_inference import errors\n"
+                "def input_fn(b, t): raise errors.GenericInferenceToolkitError(409, 'again')"
+            ),
+            409,
+            "Conflict",
+            "again",
+        ),
+        (
+            (
+                "from sagemaker_inference import decoder\n"
+                "def input_fn(b, t): return decoder.decode(b, 'text/own')"
+            ),
+            415,
+            "UnsupportedMediaType",
+            "text/own is not supported",
+        ),
+        (
+            (
+                "from sagemaker_inference import encoder\n"
+                "def output_fn(p, accept): return encoder.encode(p, 'text/own')"
+            ),
+            406,
+            "NotAcceptable",
+            "text/own is not supported",
+        ),
+        ("def input_fn(b, t): raise ValueError('x')", 500, "ModelError", "ValueError: x"),
+    ],
+)
+def test_errors_with_a_status(tree, text, status, code, message):
+    error = answer_of(load(tree, f"{MODEL}def predict_fn(d, m): return m\n{text}"), JSON, b"[1]")
+    error = error.meta["error"]
+    assert (error["status"], error["code"]) == (status, code)
+    assert message in error["message"]
+
+
+@pytest.mark.parametrize("name", ["output_fn", "predict_fn", "transform_fn"])
+def test_response_objects(tree, name):
+    """A Flask response is the reply: its status, type, headers and body."""
+    arguments = {"output_fn": "p, a", "predict_fn": "d, m", "transform_fn": "m, b, t, a"}[name]
+    before = "def predict_fn(d, m): return m\n" if name == "output_fn" else ""
+    text = (
+        f"import flask\n{before}"
+        f"def {name}({arguments}):\n"
+        "    reply = flask.Response('made', 207, mimetype='text/own')\n"
+        "    reply.set_cookie('a', '1')\n"
+        "    reply.set_cookie('b', '2')\n"
+        "    return reply\n"
+    )
+    reply = answer_of(load(tree, MODEL + text), JSON, b"[1]")
+    assert (reply.meta["status"], reply.body.data) == (207, b"made")
+    assert reply.meta["content_type"] == "text/own; charset=utf-8"
+    assert [header for header, _ in reply.meta["headers"]] == ["Set-Cookie", "Set-Cookie"]
+
+
+SERVICE = (
+    "class Service:\n"
+    "    def __init__(self): self.model_dir = None\n"
+    "    def initialize(self, context):\n"
+    "        self.model_dir = context.system_properties.get('model_dir')\n"
+    "    def handle(self, data, context):\n"
+    "        body = data[0].get('body')\n"
+    "        kind = context.request_processor[0].get_request_properties()['Content-Type']\n"
+    "        if body == b'bad':\n"
+    "            context.set_response_status(code=422, phrase='x')\n"
+    "            return ['no such row\\nTraceback (most recent call last):\\n  File']\n"
+    "        context.set_response_content_type(0, 'text/own')\n"
+    "        return [f'{body} {kind} {self.model_dir is not None}']\n"
+)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        (
+            "_service = Service()\n"
+            "def handle(data, context):\n"
+            "    if not _service.model_dir: _service.initialize(context)\n"
+            "    return None if data is None else _service.handle(data, context)\n"
+        ),
+        "class Base(Service):\n    pass\n",
+    ],
+)
+def test_handler_services(tree, more):
+    """A class, a function beside an object, a class with a parent."""
+    loaded = load(tree, SERVICE + more)
+    reply = answer_of(loaded, JSON, b"[1]")
+    assert reply.body.data == b"b'[1]' application/json True"
+    assert reply.meta["content_type"] == "text/own"
+    error = answer_of(loaded, "text/csv", b"bad").meta["error"]
+    assert (error["status"], error["message"]) == (422, "no such row")
+
+
+def test_service_with_wrong_result(tree):
+    """What is no list of one reply is said."""
+    text = (
+        "class S:\n"
+        "    def initialize(self, context): pass\n"
+        "    def handle(self, data, context): return 'text'\n"
+    )
+    error = answer_of(load(tree, text), JSON, b"[1]").meta["error"]
+    assert (error["status"], "list of one reply" in error["message"]) == (500, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "package"),
+    [
+        ("from sagemaker_inference import model_server", "sagemaker-inference"),
+        ("import sagemaker_inference.transformer", "sagemaker-inference"),
+        (
+            "import sagemaker_pytorch_serving_container.handler_service",
+            "sagemaker-pytorch-inference",
+        ),
+        ("from sagemaker_containers.beta.framework import worker", "sagemaker-containers"),
+        ("from mms.service import PredictionException", "multi-model-server"),
+    ],
+)
+def test_parts_of_the_server(tree, text, package):
+    """What this image has no part of is named, with what would bring it."""
+    settings, write = tree
+    write("model/code", text)
+    with pytest.raises(HandlerError, match=f"does not run here.*{package}"):
+        handlers.load(handler_file.find(settings()))
+
+
+def test_stand_in_reads_no_pickle(tree):
+    """An array of objects is a program of the caller's."""
+    text = (
+        "from sagemaker_inference import decoder\ndef input_fn(b, t): return decoder.decode(b, t)\n"
+    )
+    body = io.BytesIO()
+    np.save(body, np.array([{"a": 1}]), allow_pickle=True)
+    error = answer_of(load(tree, PREDICT + text), "application/x-npy", body.getvalue()).meta[
+        "error"
+    ]
+    assert "allow_pickle=False" in error["message"]
+
+
+FLASK = "import flask\napp = flask.Flask('x')\n"
+INVOKES = "@app.post('/invocations')\ndef f(): return 'own'\n"
+OPAQUE = (
+    "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'own']\n"
+)
+PREDICT = "def model_fn(d): return 2\ndef predict_fn(d, m): return m\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_app"),
+    [
+        (FLASK + INVOKES, True),
+        (FLASK + INVOKES + PREDICT, True),
+        (FLASK + INVOKES.replace("post", "get"), False),
+        (FLASK + PREDICT, False),
+        (FLASK + PREDICT + "@app.post('/<path:p>')\ndef f(p): return 'own'\n", False),
+        (FLASK + "@app.post('/<path:p>')\ndef f(p): return 'own'\n", True),
+        (FLASK.replace("app =", "application =") + INVOKES.replace("app.", "application."), True),
+        (
+            "import flask\napp = flask.Blueprint('b', __name__)\n" + INVOKES,
+            True,
+        ),
+        (OPAQUE, True),
+        (OPAQUE + PREDICT, False),
+        (OPAQUE + "make_model = dict\n", False),
+        ("async def app(scope, receive, send): pass\n", True),
+        ("class A:\n    async def __call__(self, scope, receive, send): pass\napp = A()\n", True),
+        (PREDICT + "app = None\n", False),
+        (PREDICT, False),
+    ],
+)
+def test_which_is_the_handler(tree, text, is_app):
+    """A route to /invocations is meant to be called; a catch-all is if nothing else is there."""
+    settings, write = tree
+    write("model/code", text)
+    found = handlers.load(handler_file.find(settings()))
+    assert found.is_app is is_app
+    assert ("answers /invocations" in found.table()) is is_app
+
+
+def test_app_that_is_none(tree):
+    settings, write = tree
+    write("model/code", "app = 3")
+    with pytest.raises(HandlerError, match="it is int: give a WSGI or ASGI application"):
+        handlers.load(handler_file.find(settings()))
+
+
+def test_application_files(tree):
+    """wsgi.py before predictor.py, neither before a program that is there or named."""
+    settings, write = tree
+    predictor = write("program", FLASK + INVOKES, "predictor.py")
+    assert handler_file.find(settings()).chosen == predictor
+    wsgi = write("program", "from predictor import app", "wsgi.py")
+    found = handler_file.find(settings())
+    assert (found.chosen, found.passed_over) == (wsgi, ())
+    inference = write("program", PREDICT)
+    assert handler_file.find(settings()).chosen == inference
+    with pytest.raises(ContractError, match=r"mine\.py"):
+        handler_file.find(settings(SAGEMAKER_PROGRAM="mine.py"))
+
+
+def test_app_startup_that_fails(tree):
+    """The message of the lifespan is the cause."""
+    text = (
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n"
+        "    await send({'type': 'lifespan.startup.failed', 'message': 'no weights'})\n"
+    )
+    with pytest.raises(apps.AppError, match="no weights"):
+        load(tree, text)

@@ -97,6 +97,32 @@ def test_life_of_models(server):
     assert server.load("a", str(server.root / "models/a/model")).status == 200
 
 
+def test_platform_path(server):
+    """/opt/ml/models is where SAGEMAKER_BASE_DIR is; a listing says what was asked for."""
+    server.put("a")
+    url = "/opt/ml/models/a/model"
+    assert server.load("a", url).status == 200
+    assert json.loads(server.request("GET", "/models/a").body)["modelUrl"] == url
+    assert server.ask("a").text.startswith("a ")
+
+
+APP = """
+    import flask
+    app = flask.Flask(__name__)
+
+    @app.post("/invocations")
+    def invocations():
+        return flask.Response(flask.request.data + b" of its own", 203)
+"""
+
+
+def test_application_among_models(server):
+    """A model's own application answers its invocations."""
+    assert server.load("own", server.put("own", APP)).status == 200
+    reply = server.ask("own")
+    assert (reply.status, reply.text) == (203, "x of its own")
+
+
 def test_loads_at_once(server):
     """Of loads of one model at the same time one wins; there is one process."""
     url = server.put("a")

@@ -86,14 +86,18 @@ class Front(BaseFront):
             if unsent is not None:
                 await self.invocations.send_rest(unsent, send)
             else:
-                await self.invocations(scope, receive, send)
+                await self.invocations(scope, receive, send, is_route=self._is_for_app(path))
         elif path == http.PING.value and method in PINGS:
             await self.ping(send)
         elif path == serving.CHAT.value and method == "POST" and self.broker.has_chat:
             await self.invocations(scope, receive, send, is_chat=True)
         elif self.broker.has_adapters and f"{path}/".startswith(f"{serving.ADAPTERS.value}/"):
             await self._adapters(scope, receive, send)
-        elif self.broker.has_app and path not in OURS and path not in MODELS:
+        elif self._is_for_app(path):
             await self.invocations(scope, receive, send, is_route=True)
         else:
             await self.bridge(scope, receive, send)
+
+    def _is_for_app(self, path: str) -> bool:
+        is_ours = path in OURS or path in MODELS
+        return path in self.broker.app_routes or (self.broker.has_app and not is_ours)

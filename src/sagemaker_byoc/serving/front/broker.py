@@ -48,6 +48,8 @@ class Broker(Hooks):
         self.model = ""
         """Its name on a multi-model endpoint."""
         self.has_app = False
+        self.app_routes: frozenset[str] = frozenset()
+        """Routes of the server's that the user's application answers; /invocations, or none."""
         self.has_chat = False
         self.has_adapters = False
         self.has_redact = False

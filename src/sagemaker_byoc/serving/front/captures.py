@@ -1,8 +1,8 @@
 """Where an invocation's request and reply are seen together: what of them is captured.
 
 Captured are answers of POST /invocations with a status of 2xx, as a whole. Refusals, failures,
-streams that were cut and clients that left are not; neither are chats, routes of the user's app and
-two-way streams.
+streams that were cut and clients that left are not; neither are chats, other routes of the user's
+app and two-way streams.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.recorder import SIZE, Recorder
@@ -32,7 +33,8 @@ class Captures:
 
     def choose(self, meta: dict[str, Any]) -> None:
         """Decide for the request that has come."""
-        if "route" not in meta and "chat" not in meta and self._recorder.takes():
+        path = meta["route"]["path"] if "route" in meta else http.INVOCATIONS.value
+        if path == http.INVOCATIONS.value and "chat" not in meta and self._recorder.takes():
             meta[CHOSEN] = True
 
     def prepare(self, ticket: Ticket, outcome: Outcome) -> Kept | None:

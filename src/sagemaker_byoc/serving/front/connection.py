@@ -253,6 +253,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             and self._is_plain
             and receiver._complete  # noqa: SLF001 - see the module's text
             and receiver.buffered <= self.app.direct
+            and not self.app.broker.app_routes  # the user's application wants all of the request
         )
 
     def _begin(self) -> None:

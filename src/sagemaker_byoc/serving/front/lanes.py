@@ -162,6 +162,7 @@ class WorkerLane:
             batch = frame.meta.get("batch", 1)
             has_app = bool(frame.meta.get("has_app"))
             held = orjson.loads(frame.body.data)
+            broker.app_routes = frozenset(frame.meta.get("app_routes", ()))
             broker.has_adapters = bool(frame.meta.get("has_adapters"))
             broker.on_sessions(self._slot, held["sessions"])
             broker.on_adapters(self._slot, held["adapters"])

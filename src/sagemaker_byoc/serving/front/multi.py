@@ -119,7 +119,10 @@ class ModelsFront(BaseFront):
             await self._refuse(send, refusal)
             await drain(receive, self.settings.payload)
             return
-        await self._invocations[model.broker](scope, receive, send)
+        is_app = bool(model.broker.app_routes)
+        if is_app:
+            scope = {**scope, "path": http.INVOCATIONS.value}
+        await self._invocations[model.broker](scope, receive, send, is_route=is_app)
 
     async def _manage(
         self, method: str, rest: Sequence[str], scope: Mapping[str, Any], receive: Receive

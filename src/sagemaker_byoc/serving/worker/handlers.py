@@ -11,8 +11,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from sagemaker_byoc.contract import http, serving
 from sagemaker_byoc.serving.handler_file import HandlerFile
 from sagemaker_byoc.serving.link import FRAMES
+from sagemaker_byoc.serving.worker import apps, coroutines, services
+from sagemaker_byoc.serving.worker.apps import SHADOWED, App, AppError
 from sagemaker_byoc.serving.worker.context import Context
 
 Function: TypeAlias = Callable[..., object]
@@ -33,7 +36,28 @@ ARGUMENTS = {
 }
 """What each is called with; `context` may follow."""
 WITHOUT_TRANSFORM = ("input_fn", "predict_fn", "output_fn")
-THREADED = "each request has the model worker, each two-way stream a thread, to itself"
+FUNCTIONS = (*WITHOUT_TRANSFORM, "transform_fn", "model_fn")
+THREADED = "each two-way stream has a thread to itself"
+TOOLKITS = Path(__file__).parent / "toolkits"
+"""Stands in for packages of AWS's that handlers import and the image lacks."""
+_OF_THE_SERVER = (
+    "It is a part of AWS's own model server, which does not run here. Define model_fn, input_fn, "
+    "predict_fn and output_fn, or a class with initialize and handle; if your code needs it all "
+    "the same, add to requirements.txt: "
+)
+AWS_PACKAGES = {
+    "sagemaker_inference": f"{_OF_THE_SERVER}sagemaker-inference",
+    "sagemaker_pytorch_serving_container": f"{_OF_THE_SERVER}sagemaker-pytorch-inference",
+    "sagemaker_huggingface_inference_toolkit": (
+        f"{_OF_THE_SERVER}sagemaker-huggingface-inference-toolkit, transformers, multi-model-server"
+    ),
+    "sagemaker_mxnet_serving_container": f"{_OF_THE_SERVER}sagemaker-mxnet-inference",
+    "sagemaker_containers": f"{_OF_THE_SERVER}sagemaker-containers",
+    "sagemaker_sklearn_container": f"{_OF_THE_SERVER}what your code uses of it; no index has it",
+    "sagemaker_xgboost_container": f"{_OF_THE_SERVER}what your code uses of it; no index has it",
+    "mms": f"{_OF_THE_SERVER}multi-model-server",
+    "ts": f"{_OF_THE_SERVER}torchserve",
+}
 CONTEXT_NAMES = frozenset({"context", "ctx", "_context"})
 
 
@@ -48,9 +72,14 @@ class Handler:
     name: str
     function: Function
     takes_context: bool
+    by_keyword: bool = False
+    """`context` can only be named, as in `def predict_fn(data, model, *, context)`."""
 
     def __call__(self, *arguments: object, context: Context) -> object:
-        return self.function(*arguments, *([context] if self.takes_context else []))
+        if self.by_keyword:
+            return coroutines.settled(self.function(*arguments, context=context))
+        more = [context] if self.takes_context else []
+        return coroutines.settled(self.function(*arguments, *more))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +90,10 @@ class Handlers:
     file: HandlerFile
     batch: int = 1
     """Requests that predict_fn takes as one, their rows one after the other."""
-    app: Any = None
-    """A WSGI application of the user's, for routes of its own."""
+    app: App | None = None
+    """An application of the user's, for routes of its own."""
+    is_app: bool = False
+    """Whether the application also answers /invocations, in the place of the functions."""
     make_model: Callable[[], Any] | None = None
     """What weights without model_fn are filled into."""
     buckets: tuple[int, ...] = ()
@@ -73,9 +104,21 @@ class Handlers:
     def get(self, name: str) -> Handler | None:
         return self.defined.get(name)
 
+    @property
+    def app_routes(self) -> list[str]:
+        """Routes of the server's that the application answers."""
+        if self.app is None or not self.is_app:
+            return []
+        parameters = serving.EXECUTION_PARAMETERS.value
+        more = [parameters] if self.app.serves("GET", parameters) else []
+        return [http.INVOCATIONS.value, *more]
+
     def table(self) -> str:
         """For the log: which function comes from where."""
         where = self.file.chosen
+        if self.is_app:
+            routes = " and ".join(self.app_routes)
+            return f"app from {where} answers {routes}{self._passed_over()}"
         sources = [
             f"{name} from {where}" if name in self.defined else f"{name} default"
             for name in ("model_fn", *self._request_functions())
@@ -89,6 +132,14 @@ class Handlers:
         extra += [f"routes of app from {where}"] if self.app is not None else []
         return "; ".join(dict.fromkeys([*sources, *extra]))
 
+    def _passed_over(self) -> str:
+        """What of the user's is not asked."""
+        assert self.app is not None
+        routes = [path for path in SHADOWED if self.app.serves("GET", path)]
+        said = f"; its {', '.join(routes)}: the server answers" if routes else ""
+        names = [name for name in FUNCTIONS if name in self.defined]
+        return said + (f"; {', '.join(names)}: only if it calls them" if names else "")
+
     def _request_functions(self) -> tuple[str, ...]:
         return ("transform_fn",) if "transform_fn" in self.defined else WITHOUT_TRANSFORM
 
@@ -99,14 +150,24 @@ def load(file: HandlerFile) -> Handlers:
         return Handlers({}, file)
     for folder in dict.fromkeys((str(file.chosen.parent), str(file.folder))):
         sys.path.insert(0, folder)
-    module = _execute(file.chosen)
+    if str(TOOLKITS) not in sys.path:
+        sys.path.append(str(TOOLKITS))  # last: where AWS's own package is installed it is used
+    return of_module(_execute(file.chosen), file)
+
+
+def of_module(module: ModuleType, file: HandlerFile) -> Handlers:
+    """What an imported file defines."""
     defined = {
         name: _handler(name, getattr(module, name))
         for name in ARGUMENTS
         if callable(getattr(module, name, None))
     }
+    app = _app(module)
+    is_app = app is not None and _is_handler(app, module, defined)
+    if not is_app and not any(name in defined for name in FUNCTIONS):
+        defined |= _service(module)
     clash = [name for name in WITHOUT_TRANSFORM if name in defined]
-    if "transform_fn" in defined and clash:
+    if "transform_fn" in defined and clash and not is_app:
         raise HandlerError(
             f"{file.chosen} defines transform_fn and also {', '.join(clash)}; transform_fn does "
             "the work of all three, so keep one way"
@@ -117,12 +178,34 @@ def load(file: HandlerFile) -> Handlers:
     return Handlers(
         defined,
         file,
-        batch=_batch(module, defined),
-        app=_app(module),
+        batch=1 if is_app else _batch(module, defined),
+        app=app,
+        is_app=is_app,
         make_model=make_model,
-        buckets=_buckets(module),
+        buckets=() if is_app else _buckets(module),
         example_input=getattr(module, "example_input", None),
     )
+
+
+def _is_handler(app: App, module: ModuleType, defined: dict[str, Handler]) -> bool:
+    """An explicit route to /invocations was written to be called. What may answer everything, or
+    nothing, is the handler if the file has nothing else that could be."""
+    serves = app.serves("POST", http.INVOCATIONS.value)
+    if serves is not None:
+        return serves
+    has_own = any(name in defined for name in (*FUNCTIONS, "chat_fn", "bidirectional_fn"))
+    return not has_own and not hasattr(module, "make_model")
+
+
+def _service(module: ModuleType) -> dict[str, Handler]:
+    """`handle(data, context)` as multi-model-server and TorchServe call it, as two functions."""
+    found = services.find(module)
+    if found is None:
+        return {}
+    return {
+        "model_fn": Handler("model_fn", found.load, takes_context=True),
+        "transform_fn": Handler("transform_fn", found.transform, takes_context=True),
+    }
 
 
 def _batch(module: ModuleType, defined: dict[str, Handler]) -> int:
@@ -156,18 +239,11 @@ def _buckets(module: ModuleType) -> tuple[int, ...]:
     return tuple(sorted(set(buckets)))
 
 
-def _app(module: ModuleType) -> Any:
-    """`app`: a Flask application, a Blueprint, or anything else that speaks WSGI."""
-    app = getattr(module, "app", None)
-    flask = sys.modules.get("flask")
-    if flask is not None and isinstance(app, flask.Blueprint):
-        blueprint, app = app, flask.Flask(module.__name__)
-        app.register_blueprint(blueprint)
-    if app is None or isinstance(app, ModuleType):
-        return None
-    if not callable(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None)):  # noqa: B004
-        raise HandlerError(f"app is {type(app).__name__}: give a WSGI application, such as Flask's")
-    return app
+def _app(module: ModuleType) -> App | None:
+    try:
+        return apps.find(module)
+    except AppError as error:
+        raise HandlerError(f"app can't be served: {error}") from None
 
 
 def _execute(path: Path) -> ModuleType:
@@ -182,20 +258,27 @@ def _execute(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except SystemExit as error:
         raise HandlerError(f"{path} called sys.exit({error.code}) while it was imported") from error
+    except ImportError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in AWS_PACKAGES:
+            raise
+        raise HandlerError(f"{path}: {error}. {AWS_PACKAGES[package]}") from error
     return module
 
 
 def _handler(name: str, function: Function) -> Handler:
     """Decide on `context`: an argument more, if it is required or has that name."""
     expected = ARGUMENTS[name]
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    if name == "bidirectional_fn" and _is_async(function):
         raise HandlerError(f"{name} is async: define it with def; {THREADED}")
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return Handler(name, function, takes_context=False)
+    only_named = {entry.name for entry in parameters if entry.kind is entry.KEYWORD_ONLY}
+    by_keyword = bool(only_named & {"context"})
     if any(entry.kind is entry.VAR_POSITIONAL for entry in parameters):
-        return Handler(name, function, takes_context=False)
+        return Handler(name, function, takes_context=by_keyword, by_keyword=by_keyword)
     positional = [
         entry
         for entry in parameters
@@ -209,10 +292,19 @@ def _handler(name: str, function: Function) -> Handler:
             f"{name}({', '.join(expected)}, context)"
         )
     is_named = len(positional) > count and positional[count].name in CONTEXT_NAMES
-    return Handler(name, function, takes_context=required == count + 1 or is_named)
+    takes = by_keyword or is_named or required == count + 1
+    return Handler(name, function, takes_context=takes, by_keyword=by_keyword)
+
+
+def _is_async(function: Function) -> bool:
+    inner = function if inspect.isroutine(function) else type(function).__call__
+    return inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
 
 
 def _needs_keywords(parameters: list[inspect.Parameter]) -> bool:
     return any(
-        entry.kind is entry.KEYWORD_ONLY and entry.default is entry.empty for entry in parameters
+        entry.kind is entry.KEYWORD_ONLY
+        and entry.default is entry.empty
+        and entry.name != "context"
+        for entry in parameters
     )

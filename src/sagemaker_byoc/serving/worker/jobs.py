@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from sagemaker_byoc.serving import log
@@ -14,7 +15,7 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import MESSAGE_LENGTH, Refusal
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker import defaults
+from sagemaker_byoc.serving.worker import defaults, raised
 from sagemaker_byoc.serving.worker.context import Context
 
 
@@ -32,6 +33,8 @@ class Job:
     times: dict[str, float] = field(default_factory=dict)
     reply: Frame | None = None
     stream: Iterator[object] | None = None
+    headers: Sequence[tuple[str, str]] = ()
+    """Of an application's reply, which may have several of one name."""
 
     def run(self, stage: str, function: Callable[[Job], None]) -> None:
         """One stage; whatever it raises becomes the reply."""
@@ -50,24 +53,28 @@ class Job:
         self.reply = self._error(refusal.status, refusal.code, refusal.message)
 
     def fail(self, error: BaseException) -> None:
-        """The log gets the traceback, the caller type and text."""
-        log.say(report_of(error, self.context))
-        self.reply = self._error(*status_of(error), text_of(error))
+        """The log gets the traceback, the caller type and text, or what the error has for it."""
+        told = raised.told_by(error, is_output="predict" in self.times)
+        if told is None:
+            log.say(report_of(error, self.context))
+            told = (*status_of(error), text_of(error))
+        elif told[0] >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.say(report_of(error, self.context))
+        self.reply = self._error(*told)
 
     def _error(self, status: int, code: str, message: str) -> Frame:
         error = {"status": status, "code": code, "message": message[:MESSAGE_LENGTH]}
         return Frame(Kind.REPLY, self.frame.id, {"error": error})
 
-    def succeed(self, content_type: str, data: bytes, status: int = 200) -> None:
-        meta = self.head(content_type)
-        if status != 200:
-            meta["status"] = status
-        self.reply = Frame(Kind.REPLY, self.frame.id, meta, Body.of(data))
+    def succeed(self, content_type: str, data: bytes) -> None:
+        self.reply = Frame(Kind.REPLY, self.frame.id, self.head(content_type), Body.of(data))
 
     def head(self, content_type: str) -> dict[str, Any]:
         meta: dict[str, Any] = {"content_type": content_type, "times": self.times}
-        if self.context.reply_headers:
-            meta["headers"] = list(self.context.reply_headers.items())
+        if self.context.reply_status != 200:
+            meta["status"] = self.context.reply_status
+        if self.context.reply_headers or self.headers:
+            meta["headers"] = [*self.context.reply_headers.items(), *self.headers]
         if self.context.session is not None and self.context.session.is_closed:
             meta["session_closed"] = True
         if self.batch > 1:

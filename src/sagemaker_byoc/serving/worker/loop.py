@@ -21,6 +21,7 @@ from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkErro
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.slots import LOADED
 from sagemaker_byoc.serving.worker import handlers
+from sagemaker_byoc.serving.worker.apps import AppError
 from sagemaker_byoc.serving.worker.conversations import Exchange
 from sagemaker_byoc.serving.worker.handlers import HandlerError
 from sagemaker_byoc.serving.worker.jobs import status_of
@@ -29,7 +30,7 @@ from sagemaker_byoc.serving.worker.pipeline import Pipeline
 
 PAUSE = 0.05
 """Seconds between two tries to reach the front."""
-PLAIN = (HandlerError, ModelError, ContractError)
+PLAIN = (HandlerError, ModelError, ContractError, AppError)
 """Errors whose message is all that the reader needs."""
 
 
@@ -60,6 +61,7 @@ class Worker:
                 ready = {
                     "batch": pipeline.batch,
                     "has_app": pipeline.handlers.app is not None,
+                    "app_routes": pipeline.handlers.app_routes,
                     "has_adapters": pipeline.handlers.get("load_adapter_fn") is not None,
                     "has_redact": pipeline.redaction is not None,
                     "has_chat": pipeline.handlers.get("chat_fn") is not None,

@@ -19,6 +19,8 @@ COMPILED_PART = "/data/aotinductor/"
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}\.safetensors")
 """How large models are cut into files."""
 
+LITTER = frozenset({"__MACOSX", ".DS_Store", ".AppleDouble", "Thumbs.db", "desktop.ini"})
+
 
 class ModelError(Exception):
     """No model can be loaded without code of the user's; says what was found."""
@@ -51,7 +53,7 @@ class Found:
 
 def find(model_dir: Path, *, allow_pickle: bool = False) -> Found:
     """The one model at the top of `model_dir`."""
-    files = sorted(path for path in _listing(model_dir) if path.is_file())
+    files = files_of(model_dir)
     if not files:
         raise ModelError(
             f"{model_dir} holds no file: is ModelDataUrl set, and are the files at the top of the "
@@ -81,11 +83,19 @@ def find(model_dir: Path, *, allow_pickle: bool = False) -> Found:
     return Found(best, paths)
 
 
-def _listing(model_dir: Path) -> list[Path]:
+def files_of(model_dir: Path) -> list[Path]:
+    """The files at the top, sorted, without what file managers put beside them."""
     try:
-        return list(model_dir.iterdir())
+        found = sorted(path for path in model_dir.iterdir() if not is_litter(path))
     except OSError as error:
         raise ModelError(f"{model_dir} can't be read: {error.strerror}") from error
+    return [path for path in found if path.is_file()]
+
+
+def is_litter(path: Path) -> bool:
+    """Whether an archive that was made on a Mac, or in a shared folder, has it beside the model:
+    `._model.pt` holds the attributes of model.pt."""
+    return path.name.startswith("._") or path.name in LITTER
 
 
 def _kind_of(path: Path) -> Kind | None:

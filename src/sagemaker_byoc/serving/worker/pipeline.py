@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log, media, wsgi
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.errors import NotAcceptable, Overdue, UnsupportedType
@@ -15,6 +16,7 @@ from sagemaker_byoc.serving.link import Frame
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.worker import (
+    apps,
     batches,
     buckets,
     chat,
@@ -24,7 +26,7 @@ from sagemaker_byoc.serving.worker import (
     managing,
     streams,
 )
-from sagemaker_byoc.serving.worker.context import Context, checked_header
+from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context, checked_header
 from sagemaker_byoc.serving.worker.handlers import Handlers
 from sagemaker_byoc.serving.worker.jobs import Job
 from sagemaker_byoc.serving.worker.redaction import Redaction
@@ -58,6 +60,13 @@ class Pipeline:
         if capture is not None and redact is not None:
             self.redaction = Redaction(redact, capture.body)
         model_dir = self.model_dir = str(self.settings.model_dir)
+        app = self.handlers.app
+        if app is not None:
+            app.start()
+        if app is not None and self.handlers.is_app:
+            app.wait_for_ping()
+            self.source, self.device = "the application's own", _device()
+            return
         self._call("pre_model_fn", model_dir)
         if self.handlers.get("model_fn") is None:
             loaded = default_model.load(
@@ -77,7 +86,7 @@ class Pipeline:
     def _warm_buckets(self) -> None:
         began = time.monotonic()
         sizes = self.handlers.buckets
-        context = Context(self.model_dir, self.device, self.slot)
+        context = self._context()
         buckets.warm_up(lambda data: self._predict_rows(data, context), self._example(), sizes)
         took = time.monotonic() - began
         log.say(f"batches of {', '.join(map(str, sizes))} rows are warm after {took:.2f} s")
@@ -90,14 +99,20 @@ class Pipeline:
     @property
     def batch(self) -> int:
         """Requests that may run as one: the operator's word, else the handlers'."""
-        if self.handlers.get("transform_fn") is not None:
+        predict = self.handlers.get("predict_fn")
+        if self.handlers.is_app or self.handlers.get("transform_fn") is not None:
             return 1
+        if predict is not None and predict.takes_context:
+            return 1  # a context is about one request
         return self.settings.batch or self.handlers.batch
 
     def _call(self, name: str, *arguments: object) -> object:
         handler = self.handlers.get(name)
-        context = Context(self.model_dir, self.device, self.slot)
-        return None if handler is None else handler(*arguments, context=context)
+        return None if handler is None else handler(*arguments, context=self._context())
+
+    def _context(self, **more: Any) -> Context:
+        name = self.settings.model_name or "model"
+        return Context(self.model_dir, self.device, self.slot, model_name=name, **more)
 
     # ── requests ──
 
@@ -142,10 +157,7 @@ class Pipeline:
 
     def context_of(self, frame: Frame) -> Context:
         meta = frame.meta
-        return Context(
-            self.model_dir,
-            self.device,
-            self.slot,
+        return self._context(
             request_id=meta["request_id"],
             content_type=meta["content_type"],
             accept=meta["accept"],
@@ -155,8 +167,7 @@ class Pipeline:
 
     def _decode(self, job: Job) -> None:
         if "route" in job.frame.meta:
-            self._route(job)
-            return
+            return  # the application decodes
         if "chat" in job.frame.meta:
             chat.decode(job)
             return
@@ -185,16 +196,8 @@ class Pipeline:
         """A route of the user's own application."""
         assert self.handlers.app is not None
         request = wsgi.Request(**job.frame.meta["route"])
-        environ = wsgi.environ_of(request, bytes(job.frame.body.view()[:]))
-        environ["byoc.model"] = self.model
-        status, headers, data = wsgi.call(self.handlers.app, environ)
-        content_type = media.OCTETS
-        for name, value in headers:
-            if name.lower() == "content-type":
-                content_type = checked_header(name, value)
-            else:
-                job.context.reply_headers[name] = checked_header(name, value)
-        job.succeed(content_type, data, status)
+        body = bytes(job.frame.body.view()[:])
+        _pass_on(job, self.handlers.app.begin(request, body, self.model))
 
     def _accept(self, context: Context) -> str:
         """One type to answer with; decided before the model runs, when it can be refused."""
@@ -261,6 +264,9 @@ class Pipeline:
     def _predict(self, job: Job) -> None:
         if job.context.deadline and job.context.deadline <= time.monotonic():
             raise Overdue("The deadline passed while it was waiting for its turn in a batch")
+        if "route" in job.frame.meta:
+            self._route(job)
+            return
         transform = self.handlers.get("transform_fn")
         talk = self.handlers.get("chat_fn") if "chat" in job.frame.meta else None
         if talk is not None:
@@ -286,6 +292,8 @@ class Pipeline:
     # ── the reply ──
 
     def _encode(self, job: Job) -> None:
+        if "route" in job.frame.meta:
+            return
         if "chat" in job.frame.meta:
             chat.encode(job)
             return
@@ -294,6 +302,11 @@ class Pipeline:
         if handler is not None:
             result = handler(result, job.accept, context=job.context)
         is_default = handler is None and self.handlers.get("transform_fn") is None
+        response = apps.response_of(result)
+        if response is not None:
+            request = apps.plain_request("POST", http.INVOCATIONS.value, job.context.content_type)
+            _pass_on(job, response.begin(request, b"", self.model))
+            return
         if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
             result, job.context.reply_content_type = (
                 result[0],
@@ -305,6 +318,23 @@ class Pipeline:
             job.stream = result
             return
         job.succeed(*forms.reply(result, job, is_default=is_default))
+
+
+def _pass_on(job: Job, reply: wsgi.Reply) -> None:
+    """What an application answers, as it is; a reply without a length as a stream."""
+    own: list[tuple[str, str]] = []
+    content_type = media.OCTETS
+    for name, value in reply.headers:
+        if name.lower() == "content-type":
+            content_type = checked_header(name, value)
+        elif name.lower() not in OWN_HEADERS:
+            own.append((name, checked_header(name, value)))
+    job.headers, job.context.reply_status = own, reply.status
+    job.context.reply_content_type = content_type
+    if reply.is_whole:
+        job.succeed(content_type, b"".join(reply.pieces))
+    else:
+        job.accept, job.stream = "", reply.pieces
 
 
 def _device() -> str:

@@ -1,0 +1,317 @@
+"""Applications of the user's, and response objects of web frameworks: called, and read as replies.
+
+A response object of Flask's or Starlette's is an application that always answers the same, so both
+are called in one way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import queue
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from sagemaker_byoc.contract import http, serving
+from sagemaker_byoc.serving import log, wsgi
+from sagemaker_byoc.serving.worker import coroutines
+from sagemaker_byoc.serving.wsgi import Reply, Request
+
+NAMES = ("app", "application")
+"""What the application is called in the user's file; the second is WSGI's own word."""
+SHADOWED = (http.PING.value, serving.METRICS.value)
+"""Routes that the server answers, whatever the application has."""
+STARTUP_TIME = 480.0
+"""Seconds that the platform gives a container until its first good answer to a ping."""
+PING_PAUSE = 0.25
+NO_ROUTE = (404, 405)
+"""How an application answers whose routes can't be known, if it has no /ping."""
+ROOM = 16
+"""Messages of an ASGI application that may wait to be sent."""
+
+
+class AppError(Exception):
+    """The application can't be served; says why."""
+
+
+@dataclass(slots=True)
+class App:
+    """An application, with how it is called. `model` is handed to it with each request."""
+
+    application: Any
+    is_async: bool
+    state: dict[str, Any] = field(default_factory=dict)
+    """What an ASGI application's lifespan has left for its requests."""
+    _lifespan: Any = None
+
+    def serves(self, method: str, path: str) -> bool | None:
+        """Whether it has that very route; None if it can't be known, as for a catch-all."""
+        rules = getattr(self.application, "url_map", None)
+        if rules is not None:
+            return _flask_serves(rules, method, path)
+        routes = getattr(self.application, "routes", None)
+        if not isinstance(routes, list) or not all(hasattr(route, "matches") for route in routes):
+            return None
+        return _starlette_serves(routes, method, path)
+
+    def begin(self, request: Request, body: bytes, model: object) -> Reply:
+        """Its answer, as far as it is there; raise what it raises before it answers."""
+        if self.is_async:
+            scope = {**_scope_of(request), "state": dict(self.state), "byoc.model": model}
+            return _Exchange(self.application, scope, body).reply()
+        environ = wsgi.environ_of(request, body)
+        environ["byoc.model"] = model
+        return wsgi.begin(self.application, environ)
+
+    def start(self) -> None:
+        """Run the startup of an ASGI application; the others have none."""
+        if self.is_async:
+            self._lifespan = _Lifespan(self.application, self.state)
+            coroutines.run(self._lifespan.start())
+
+    def wait_for_ping(self) -> None:
+        """Ask its own /ping, which may load the model, until it answers 200."""
+        if self.serves("GET", http.PING.value) is False:
+            return
+        until, said = time.monotonic() + STARTUP_TIME, None
+        good = {200} if self.serves("GET", http.PING.value) else {200, *NO_ROUTE}
+        while (status := self._ping()) not in good:
+            if status != said:
+                said = status
+                log.say(f"app: its /ping answers {status}; it is asked again until it answers 200")
+            if time.monotonic() > until:
+                raise AppError(f"its /ping answers {status} after {STARTUP_TIME:g} s")
+            time.sleep(PING_PAUSE)
+
+    def _ping(self) -> int:
+        request = plain_request("GET", http.PING.value)
+        try:
+            reply = self.begin(request, b"", None)
+            for _ in reply.pieces:
+                pass  # what is left of it
+        except Exception as error:  # noqa: BLE001 - user code may raise anything
+            log.say("".join(traceback.format_exception(error)))
+            return 500
+        return reply.status
+
+
+def plain_request(method: str, path: str, content_type: str = "") -> Request:
+    """For an answer that does not depend on what came over HTTP."""
+    headers = [("content-type", content_type)] if content_type else []
+    return Request(
+        method=method,
+        path=path,
+        query_string="",
+        scheme="http",
+        http_version="1.1",
+        server=("127.0.0.1", http.PORT.value),
+        headers=headers,
+    )
+
+
+# ── which objects are applications ──
+
+
+def find(module: ModuleType) -> App | None:
+    """A Flask application or Blueprint, one of FastAPI's or Starlette's, any of WSGI or ASGI."""
+    named = {name: getattr(module, name, None) for name in NAMES}
+    app = next((value for value in named.values() if _is_meant(value)), None)
+    flask = sys.modules.get("flask")
+    if flask is not None and isinstance(app, flask.Blueprint):
+        blueprint, app = app, flask.Flask(module.__name__)
+        app.register_blueprint(blueprint)
+    if app is None:
+        return None
+    if not callable(app):
+        raise AppError(f"it is {type(app).__name__}: give a WSGI or ASGI application")
+    return App(app, is_async=_is_async(app))
+
+
+def _is_meant(value: object) -> bool:
+    return value is not None and not isinstance(value, ModuleType)
+
+
+def _is_async(app: Any) -> bool:
+    """ASGI's call is a coroutine function, or, in its first version, takes the scope alone."""
+    if inspect.isclass(app):
+        return False
+    called = app if inspect.isroutine(app) else type(app).__call__
+    if inspect.iscoroutinefunction(inspect.unwrap(called)):
+        return True
+    try:
+        names = list(inspect.signature(app).parameters)
+    except (TypeError, ValueError):
+        return False
+    return names[:3] == ["scope", "receive", "send"]
+
+
+def response_of(value: object) -> App | None:
+    """A response object, as an application; None for any other value."""
+    for module, is_async in (("werkzeug.wrappers", False), ("starlette.responses", True)):
+        found = getattr(sys.modules.get(module), "Response", None)
+        if found is not None and isinstance(value, found):
+            return App(value, is_async=is_async)
+    return None
+
+
+def _flask_serves(rules: Any, method: str, path: str) -> bool | None:
+    from werkzeug.exceptions import HTTPException  # noqa: PLC0415 - the user's file imported it
+    from werkzeug.routing import RequestRedirect  # noqa: PLC0415
+
+    try:
+        rule, _ = rules.bind("localhost").match(path, method=method, return_rule=True)
+    except RequestRedirect:
+        return True
+    except HTTPException:
+        return False
+    return None if rule.arguments - set(rule.defaults or ()) else True
+
+
+def _starlette_serves(routes: list[Any], method: str, path: str) -> bool | None:
+    scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+    for route in routes:
+        match, child = route.matches(dict(scope))
+        if match.name == "FULL":
+            is_sure = not child.get("path_params") and not hasattr(route, "routes")
+            return True if is_sure else None
+    return False
+
+
+# ── ASGI ──
+
+
+def _scope_of(request: Request) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": request.http_version,
+        "method": request.method,
+        "scheme": request.scheme,
+        "path": request.path,
+        "raw_path": request.path.encode(),
+        "query_string": request.query_string.encode("latin-1"),
+        "root_path": "",
+        "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in request.headers],
+        "server": request.server,
+        "client": None,
+        "extensions": {},
+    }
+
+
+class _Exchange:
+    """One request. The application runs on the loop's thread, its messages are read on another."""
+
+    def __init__(self, app: Any, scope: dict[str, Any], body: bytes) -> None:
+        self._app = app
+        self._scope = scope
+        self._body: bytes | None = body
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._room = asyncio.Semaphore(ROOM)
+        self._over = asyncio.Event()
+        self._is_answered = False
+
+    def reply(self) -> Reply:
+        self._task = asyncio.run_coroutine_threadsafe(self._run(), coroutines.loop())
+        start = self._next()
+        if start is None or start.get("type") != "http.response.start":
+            raise RuntimeError("the application ended without an answer")
+        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in start.get("headers", ())]
+        is_whole = "content-length" in {name.lower() for name, _ in headers}
+        return Reply(int(start["status"]), headers, self._pieces(), is_whole)
+
+    def _pieces(self) -> Iterator[bytes]:
+        try:
+            while (message := self._next()) is not None:
+                yield bytes(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+            raise RuntimeError("the application ended in the middle of its answer")
+        finally:
+            coroutines.loop().call_soon_threadsafe(self._over.set)
+            if not self._is_answered:
+                self._task.cancel()
+
+    def _next(self) -> Any:
+        """A message; None at the end. Raise what the application raised."""
+        message = self._messages.get()
+        coroutines.loop().call_soon_threadsafe(self._room.release)
+        if isinstance(message, BaseException):
+            raise message
+        return message
+
+    async def _run(self) -> None:
+        try:
+            await self._app(self._scope, self._receive, self._send)
+        except asyncio.CancelledError:
+            self._messages.put(None)
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is raised again on the worker's thread
+            if self._is_answered:
+                log.say("".join(traceback.format_exception(error)))
+            self._messages.put(error)
+        else:
+            self._messages.put(None)
+
+    async def _receive(self) -> dict[str, Any]:
+        body, self._body = self._body, None
+        if body is not None:
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._over.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if self._over.is_set():
+            return  # the client has gone
+        await self._room.acquire()
+        is_body = message["type"] == "http.response.body"
+        self._is_answered |= is_body and not message.get("more_body", False)
+        self._messages.put(message)
+
+
+class _Lifespan:
+    """Startup of an ASGI application; its shutdown is the end of the process."""
+
+    def __init__(self, app: Any, state: dict[str, Any]) -> None:
+        self._app = app
+        self._scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}
+        self._is_asked = False
+
+    async def start(self) -> None:
+        self._outcome: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run())
+        # It waits until the process ends, which is not worth asyncio's warning.
+        self._task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+        problem = await self._outcome
+        if problem is not None:
+            raise AppError(f"its startup failed: {problem}")
+
+    async def _run(self) -> None:
+        try:
+            await self._app(self._scope, self._receive, self._send)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the specification: it knows no lifespan
+            if self._is_asked and not self._outcome.done():
+                log.say("".join(traceback.format_exception(error)))
+        if not self._outcome.done():
+            self._outcome.set_result(None)
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._is_asked:
+            self._is_asked = True
+            return {"type": "lifespan.startup"}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if self._outcome.done():
+            return
+        if message["type"] == "lifespan.startup.complete":
+            self._outcome.set_result(None)
+        elif message["type"] == "lifespan.startup.failed":
+            self._outcome.set_result(str(message.get("message", ""))[-1000:] or "see above")

@@ -1,0 +1,48 @@
+"""Errors of the user's code that name the status of the reply.
+
+Toolkits and web frameworks have such errors: `.status_code` and `.message` (sagemaker_inference),
+`.code` and `.description` (Flask's abort), `.status_code` and `.detail` (FastAPI), `.error_code`
+(the PredictionException of multi-model-server and TorchServe).
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+STATUSES = ("status_code", "error_code", "code")
+MESSAGES = ("message", "detail", "description")
+NOT_THE_CALLERS = (OSError, SystemExit)
+"""Their `code` has another meaning: of an upstream's answer, or for a shell."""
+FORMAT_ERROR = "UnsupportedFormatError"
+"""sagemaker_inference's error for a media type; it has no status, which its place decides."""
+
+
+def told_by(error: BaseException, *, is_output: bool = False) -> tuple[int, str, str] | None:
+    """Status, code and message for the caller; None for an error that names none."""
+    status = _status_of(error, is_output=is_output)
+    if status is None or isinstance(error, NOT_THE_CALLERS):
+        return None
+    found = [getattr(error, name, None) for name in MESSAGES]
+    message = next((text for text in found if text), None) or str(error)
+    if not isinstance(message, str):
+        message = json.dumps(message, default=str)
+    return status, _code_of(status), message
+
+
+def _status_of(error: BaseException, *, is_output: bool) -> int | None:
+    for name in STATUSES:
+        status = getattr(error, name, None)
+        if isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599:
+            return int(status)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if FORMAT_ERROR in names:
+        return HTTPStatus.NOT_ACCEPTABLE if is_output else HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    return None
+
+
+def _code_of(status: int) -> str:
+    try:
+        return "".join(filter(str.isalpha, HTTPStatus(status).phrase))
+    except ValueError:
+        return "ModelError"

@@ -1,0 +1,1 @@
+"""Packages of AWS's that handlers import, for images that lack them."""

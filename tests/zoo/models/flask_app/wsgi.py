@@ -1,0 +1,5 @@
+"""As gunicorn would be pointed at it."""
+
+from predictor import app
+
+application = app
