@@ -153,7 +153,10 @@ def _packed(frames: Sequence[Frame]) -> tuple[list[bytes], list[int], Body]:
         else:
             files.append(descriptor)
         entries.append((frame.kind, frame.id, body.size, descriptor is not None, frame.meta))
-    index = orjson.dumps(entries)
+    try:
+        index = orjson.dumps(entries)
+    except TypeError as error:
+        raise LinkError(f"the metadata is not JSON: {error}") from error
     if len(index) > META or len(frames) > FRAMES or any(frame.body.size > BODY for frame in frames):
         raise LinkError(f"{len(frames)} frames with an index of {len(index)} bytes are too much")
     if total <= INLINE:

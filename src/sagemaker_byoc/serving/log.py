@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 PREFIX = "byoc: "
 STDOUT, STDERR = 1, 2
+KEPT = 100
+"""Where copies are kept: above what a program that closes its files goes through one by one."""
+_kept: dict[int, int] = {}
 
 
 def say(message: str) -> None:
     """One line of ours on standard error, with our prefix on every line of `message`."""
     lines = message.rstrip("\n").splitlines()
     text = "".join(f"{PREFIX}{line}\n" for line in lines)
-    write(STDERR, text.encode(errors="backslashreplace"))
+    write(_kept.get(STDERR, STDERR), text.encode(errors="backslashreplace"))
+
+
+def keep() -> None:
+    """Hold copies of both streams, since user code may close its own."""
+    for descriptor in (STDOUT, STDERR):
+        _kept[descriptor] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, KEPT)
+
+
+def restore() -> None:
+    """Open again what user code has closed: another file would get its number, and our lines."""
+    for descriptor, copy in _kept.items():
+        if _is_open(descriptor):
+            continue
+        source = copy if _is_open(copy) else os.open(os.devnull, os.O_WRONLY)
+        if source != descriptor:
+            os.dup2(source, descriptor)
+        if source not in {copy, descriptor}:
+            os.close(source)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
 
 
 def place_of(error: BaseException) -> str:
     """Its kind, and the line that raised it: for errors whose text may be made of a user's data."""
-    trace = error.__traceback__
+    trace = vars(BaseException)["__traceback__"].__get__(error)
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    kind = type(error).__name__
+    kind = kind_of(error)
     return f"{kind} at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else kind
+
+
+def kind_of(value: object) -> str:
+    """The name of its type, past what a metaclass says."""
+    return str(vars(type)["__name__"].__get__(type(value)))
 
 
 def write(descriptor: int, data: bytes) -> None:

@@ -21,6 +21,7 @@ from sagemaker_byoc.serving.worker import (
     default_model,
     defaults,
     forms,
+    guard,
     managing,
     streams,
 )
@@ -135,10 +136,9 @@ class Pipeline:
         self._settle(job)
 
     def _settle(self, job: Job) -> None:
-        session = job.context.session
-        if session is not None:
+        if job.session is not None:
             is_good = job.reply is None or "error" not in job.reply.meta
-            self.sessions.settle(session, is_good=is_good)
+            self.sessions.settle(job.session, is_good=is_good)
 
     def context_of(self, frame: Frame) -> Context:
         meta = frame.meta
@@ -149,7 +149,7 @@ class Pipeline:
             request_id=meta["request_id"],
             content_type=meta["content_type"],
             accept=meta["accept"],
-            headers=meta.get("headers", {}),
+            headers=dict(meta.get("headers", {})),  # theirs to change
             deadline=meta["deadline"],
         )
 
@@ -166,8 +166,8 @@ class Pipeline:
         context = job.context
         asked = job.frame.meta.get("session")
         if asked is not None:
-            context.session = self.sessions.find(asked)
-            if managing.is_only_about_session(job, context.session):
+            job.session = context.session = self.sessions.find(asked)
+            if managing.is_only_about_session(job, job.session):
                 return
         # Of an absent Content-Type nothing is known; bytes, as RFC 9110 8.3 allows.
         parsed = media.parse(context.content_type or media.OCTETS)
@@ -228,13 +228,9 @@ class Pipeline:
             for job in jobs:
                 job.run("predict", self._predict)
             return
-        groups: dict[Hashable, list[Job]] = {}
-        for job in jobs:
-            key = batches.key_of(job.data)
-            groups.setdefault(id(job) if key is None else key, []).append(job)
-        for group in groups.values():
-            for part in batches.portions(group, most, lambda job: batches.rows_of(job.data)):
-                self._predict_group(part)
+        alone = [[job] for job in jobs]  # if what input_fn returned can't be compared
+        for group in guard.value_of(lambda: _groups(jobs, most), alone):
+            self._predict_group(group)
 
     def _predict_group(self, group: list[Job]) -> None:
         """As one batch; if that fails each alone, so that a bad request fails by itself."""
@@ -245,13 +241,16 @@ class Pipeline:
 
     def _predict_batch(self, group: list[Job]) -> bool:
         began = time.perf_counter()
-        try:
+        parts: list[Any] = []
+
+        def predict() -> None:
             joined = batches.join([job.data for job in group])
             result = self._call_model(joined, group[0].context)
             if self.handlers.get("output_fn") is None:
                 result = defaults.plain(result)  # off the device once, and not row by row
-            parts = batches.split(result, [batches.rows_of(job.data) for job in group])
-        except (Exception, SystemExit):  # noqa: BLE001 - whoever is to blame fails again, alone
+            parts.extend(batches.split(result, [batches.rows_of(job.data) for job in group]))
+
+        if guard.attempt(predict) is not None:  # what is to blame fails again, alone
             return False
         took = time.perf_counter() - began
         for job, part in zip(group, parts, strict=True):
@@ -259,7 +258,8 @@ class Pipeline:
         return True
 
     def _predict(self, job: Job) -> None:
-        if job.context.deadline and job.context.deadline <= time.monotonic():
+        deadline = job.frame.meta["deadline"]
+        if deadline and deadline <= time.monotonic():
             raise Overdue("The deadline passed while it was waiting for its turn in a batch")
         transform = self.handlers.get("transform_fn")
         talk = self.handlers.get("chat_fn") if "chat" in job.frame.meta else None
@@ -305,6 +305,19 @@ class Pipeline:
             job.stream = result
             return
         job.succeed(*forms.reply(result, job, is_default=is_default))
+
+
+def _groups(jobs: list[Job], most: int) -> list[list[Job]]:
+    """Jobs whose data can be joined, with at most `most` rows each."""
+    groups: dict[Hashable, list[Job]] = {}
+    for job in jobs:
+        key = batches.key_of(job.data)
+        groups.setdefault(id(job) if key is None else key, []).append(job)
+    return [
+        part
+        for group in groups.values()
+        for part in batches.portions(group, most, lambda job: batches.rows_of(job.data))
+    ]
 
 
 def _device() -> str:
