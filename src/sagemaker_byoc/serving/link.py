@@ -129,7 +129,8 @@ class Link:
     def close(self) -> None:
         with contextlib.suppress(OSError):  # the peer may have closed it first
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        with contextlib.suppress(OSError):  # a handler may have closed its descriptor
+            self._socket.close()
 
 
 _CONTROL = socket.CMSG_SPACE(4 * (FRAMES + 1))

@@ -6,7 +6,7 @@ import fcntl
 import os
 
 PREFIX = "byoc: "
-STDOUT, STDERR = 1, 2
+STDIN, STDOUT, STDERR = 0, 1, 2
 KEPT = 100
 """Where copies are kept: above what a program that closes its files goes through one by one."""
 _kept: dict[int, int] = {}
@@ -20,8 +20,8 @@ def say(message: str) -> None:
 
 
 def keep() -> None:
-    """Hold copies of both streams, since user code may close its own."""
-    for descriptor in (STDOUT, STDERR):
+    """Hold copies of the streams, since user code may close its own."""
+    for descriptor in (STDIN, STDOUT, STDERR):
         _kept[descriptor] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, KEPT)
 
 
@@ -30,7 +30,7 @@ def restore() -> None:
     for descriptor, copy in _kept.items():
         if _is_open(descriptor):
             continue
-        source = copy if _is_open(copy) else os.open(os.devnull, os.O_WRONLY)
+        source = copy if _is_open(copy) else os.open(os.devnull, os.O_RDWR)
         if source != descriptor:
             os.dup2(source, descriptor)
         if source not in {copy, descriptor}:

@@ -6,7 +6,6 @@ to the main thread, so that neither waits for the other.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import deque
@@ -82,8 +81,11 @@ class Messages:
 class Conversation:
     """One client's; its thread ends with the handler."""
 
-    def __init__(self, ident: int, link: Link, context: Context, name: str) -> None:
+    def __init__(
+        self, ident: int, link: Link, context: Context, name: str, lost: Callable[[], None]
+    ) -> None:
         self.id = ident
+        self._lost = lost
         self.name = name
         self._context = context
         self._link = link
@@ -136,6 +138,7 @@ class Conversation:
             self._link.send(frame, wait=True)
         except LinkError:
             self.cut()
+            self._lost()
 
     # ── from the reading thread ──
 
@@ -176,14 +179,20 @@ class Exchange:
         self._model = model
         self._context_of = context_of
         self._open: dict[int, Conversation] = {}
-        self._requests: queue.SimpleQueue[list[Frame] | None] = queue.SimpleQueue()
+        self._requests: deque[list[Frame] | None] = deque()
+        self._change = threading.Condition()
         self._cancelled: set[int] = set()
         threading.Thread(target=self._read, name="link", daemon=True).start()
+
+    def wait(self) -> None:
+        """Until there is something to receive."""
+        with self._change:
+            self._change.wait_for(lambda: self._requests)
 
     def receive(self) -> list[Frame]:
         """The next requests; ClosedError when the front has gone."""
         self._cancelled.clear()
-        frames = self._requests.get()
+        frames = self._requests.popleft()
         if frames is None:
             raise ClosedError("the front has gone")
         return frames
@@ -198,7 +207,16 @@ class Exchange:
             log.say(f"the link is not read any more: {failure.explained}")
         for conversation in list(self._open.values()):
             conversation.cut()
-        self._requests.put(None)
+        self._end()
+
+    def _end(self) -> None:
+        """Let the main thread go; the reading one does not see that a handler shut the link."""
+        self._put(None)
+
+    def _put(self, requests: list[Frame] | None) -> None:
+        with self._change:
+            self._requests.append(requests)
+            self._change.notify()
 
     def _read_all(self) -> None:
         with suppress(LinkError):
@@ -206,7 +224,7 @@ class Exchange:
                 frames = self._link.receive()
                 requests = [frame for frame in frames if frame.kind is Kind.REQUEST]
                 if requests:
-                    self._requests.put(requests)
+                    self._put(requests)
                 for frame in frames:
                     if frame.kind is not Kind.REQUEST:
                         self._hear(frame)
@@ -221,7 +239,8 @@ class Exchange:
 
     def _begin(self, frame: Frame) -> None:
         name = name_of(frame.meta)
-        conversation = Conversation(frame.id, self._link, self._context_of(frame), name)
+        context = self._context_of(frame)
+        conversation = Conversation(frame.id, self._link, context, name, self._end)
         self._open[frame.id] = conversation
         thread = threading.Thread(target=self._run, args=[conversation], name=name, daemon=True)
         failure = guard.attempt(thread.start)  # a handler may have used up all threads

@@ -32,7 +32,7 @@ from sagemaker_byoc.serving.worker.pipeline import Pipeline
 PAUSE = 0.05
 """Seconds between two tries to reach the front."""
 FAULTS = 10
-"""Turns in a row that fail before they have a request, after which the process ends."""
+"""Turns in a row that fail by what handlers left behind; after them the process ends."""
 PLAIN = (HandlerError, ModelError, ContractError)
 """Errors whose message is all that the reader needs."""
 
@@ -47,6 +47,7 @@ class Worker:
         self._who = f"model {settings.model_name}" if settings.model_name else f"slot {slot}"
         self._speaks = slot == 0 or bool(settings.model_name)
         """Once for all slots of a model."""
+        self._faults = 0
 
     def run(self, report: int) -> int:
         """The exit code; return only if the model can't be loaded, or nothing can be answered."""
@@ -121,21 +122,24 @@ class Worker:
             link.send(Frame(Kind.FAILED, meta=meta))
 
     def _serve(self, link: Link, pipeline: Pipeline) -> None:
-        """Until the front is gone; requests that it waited for then have no one to go to. Return
-        only when nothing can be answered any more."""
+        """Until the front is gone; requests that it waited for then have no one to go to.
+
+        Return only if nothing can be answered any more.
+        """
         talks = pipeline.handlers.get("bidirectional_fn")
         source: Source = Requests(link)
         if talks is not None:
             source = Exchange(link, talks, pipeline.model, pipeline.context_of)
-        faults = 0
-        while faults < FAULTS:
+        while self._faults < FAULTS:
             turn = Turn(link, pipeline)
             failure = guard.attempt(turn.take, source)
             if turn.lost is not None:
                 raise turn.lost
-            faults = 0 if failure is None else faults + 1
-            if failure is not None:
-                turn.fail(failure)
+            if failure is None:
+                self._faults = 0
+                continue
+            self._faults += 1
+            turn.fail(failure)
 
 
 class Turn:
@@ -149,24 +153,29 @@ class Turn:
         self._link = link
         self._pipeline = pipeline
         self._owed: dict[int, Frame] = {}
+        self._is_reading = False
         self.lost: LinkError | None = None
 
     def take(self, source: Source) -> None:
         """Wait for requests and answer them; `lost` is set if the front is gone."""
         try:
+            source.wait()  # what is raised meanwhile takes no request with it
+            self._is_reading = True
             requests = source.receive()
             self._owed = {frame.id: frame for frame in requests}
+            self._is_reading = False
             for replies in self._pipeline.answer(requests, source.has_come):
                 self._send(replies)
         except LinkError as error:
             self.lost = error
 
     def fail(self, failure: Failure) -> None:
-        """Answer what `take` has left open."""
-        log.say(f"between requests: {failure.explained}")
-        with suppress(LinkError):  # the next turn finds it lost, too
-            for request in list(self._owed.values()):
-                self._send([failed(request, failure)])
+        """Answer what `take` has left open; LinkError if that can't be known."""
+        log.say(f"raised outside of a handler's call: {failure.explained}")
+        for request in list(self._owed.values()):
+            self._send([failed(request, failure)])
+        if self._is_reading:
+            raise LinkError("requests were lost")  # with the link they end for the front, too
 
     def _send(self, replies: list[Frame]) -> None:
         """In one packet, or in several if they are too much for one."""
@@ -197,6 +206,10 @@ class Requests:
         self._link = link
         self._poll = select.poll()
         self._poll.register(link.fileno(), select.POLLIN)
+
+    def wait(self) -> None:
+        """Until there is something to receive."""
+        self._poll.poll()
 
     def receive(self) -> list[Frame]:
         frames = self._link.receive()
