@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 
 PREFIX = "byoc: "
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -30,11 +31,19 @@ def restore() -> None:
     for descriptor, copy in _kept.items():
         if _is_open(descriptor):
             continue
-        source = copy if _is_open(copy) else os.open(os.devnull, os.O_RDWR)
+        source = copy if _is_open(copy) else _of_parent(descriptor)
         if source != descriptor:
             os.dup2(source, descriptor)
         if source not in {copy, descriptor}:
             os.close(source)
+
+
+def _of_parent(descriptor: int) -> int:
+    """The supervisor's own log, if it can be opened again, as a pipe or file can; else nothing."""
+    if descriptor != STDIN:
+        with suppress(OSError):
+            return os.open(f"/proc/{os.getppid()}/fd/{descriptor}", os.O_WRONLY | os.O_APPEND)
+    return os.open(os.devnull, os.O_RDWR)
 
 
 def _is_open(descriptor: int) -> bool:

@@ -114,6 +114,9 @@ def _headers_of(context: Context) -> list[tuple[str, str]]:
     pairs = []
     size = 0
     for name, value in dict(context.reply_headers).items():
+        if not guard.isinstance_of(name, str) or not guard.isinstance_of(value, str):
+            msg = f"a reply's header is text, not {log.kind_of(name)}: {log.kind_of(value)}"
+            raise TypeError(msg)
         pair = (_exact_header(checked_name(name), name), _exact_header(name, value))
         size += len(pair[0]) + len(pair[1])
         if size > HEADERS_SIZE:

@@ -62,9 +62,10 @@ class Worker:
         os.write(report, LOADED)
         os.close(report)
         while True:
-            with suppress(LinkError):
-                link.send(_ready(pipeline))
-                self._serve(link, pipeline)
+            failure = guard.attempt(self._serve, link, pipeline)
+            if failure is not None:
+                log.say(f"between two requests: {failure.explained}")
+            if self._faults >= FAULTS:
                 return ExitCode.INTERNAL
             link.close()
             link = self._connect()
@@ -122,10 +123,12 @@ class Worker:
             link.send(Frame(Kind.FAILED, meta=meta))
 
     def _serve(self, link: Link, pipeline: Pipeline) -> None:
-        """Until the front is gone; requests that it waited for then have no one to go to.
+        """Until the front is gone; requests that it waited for then have no one to go to."""
+        with suppress(LinkError):
+            link.send(_ready(pipeline))
+            self._take_turns(link, pipeline)
 
-        Return only if nothing can be answered any more.
-        """
+    def _take_turns(self, link: Link, pipeline: Pipeline) -> None:
         talks = pipeline.handlers.get("bidirectional_fn")
         source: Source = Requests(link)
         if talks is not None:
@@ -135,11 +138,9 @@ class Worker:
             failure = guard.attempt(turn.take, source)
             if turn.lost is not None:
                 raise turn.lost
-            if failure is None:
-                self._faults = 0
-                continue
-            self._faults += 1
-            turn.fail(failure)
+            self._faults = 0 if failure is None else self._faults + 1
+            if failure is not None:
+                turn.fail(failure)
 
 
 class Turn:

@@ -48,12 +48,11 @@ class _Items:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._encode: Callable[[object], bytes] | None = None
+        self._head: dict[str, Any] = {}
         self.frames: list[Frame] = []
+        self.has_begun = False
+        """Whether the caller has been sent anything, which an empty item is not."""
         self.is_over = False
-
-    @property
-    def has_begun(self) -> bool:
-        return self._encode is not None
 
     def take(self) -> None:
         """The next item; `reply` is set if there is none at all."""
@@ -65,25 +64,26 @@ class _Items:
         except StopIteration:
             self.is_over = True
             if not self.has_begun:
-                job.succeed(job.context.reply_content_type or job.accept, b"")
+                default = self._head.get("content_type", job.accept)
+                job.succeed(job.context.reply_content_type or default, b"")
             return
-        meta: dict[str, Any] = {}
-        encode = self._encode
-        if encode is None:
-            encode, content_type = _encoder(job, item)
-            meta = job.head(job.context.reply_content_type or content_type)
-        pieces = list(_cut(encode(item)))
-        self.frames = [_part(job, pieces[0], meta), *(_part(job, piece) for piece in pieces[1:])]
-        self._encode = encode
+        if self._encode is None:
+            self._encode, content_type = _encoder(job, item)
+            self._head = job.head(job.context.reply_content_type or content_type)
+        frames = [_part(job, piece) for piece in _cut(self._encode(item))]
+        if frames and not self.has_begun:
+            frames[0].meta = self._head
+        self.frames = frames
+        self.has_begun |= bool(frames)
 
 
-def _part(job: Job, data: bytes, meta: dict[str, Any] | None = None) -> Frame:
-    return Frame(Kind.PART, job.frame.id, meta or {}, Body(data))
+def _part(job: Job, data: bytes) -> Frame:
+    return Frame(Kind.PART, job.frame.id, {}, Body(data))
 
 
 def _cut(data: bytes) -> Iterator[bytes]:
     """Parts are never files: they are small, or made so."""
-    for start in range(0, max(1, len(data)), INLINE):
+    for start in range(0, len(data), INLINE):
         yield data[start : start + INLINE]
 
 

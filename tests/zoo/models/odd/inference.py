@@ -1,9 +1,11 @@
 """Does at each place as the body says: {"input": SPEC, "predict": SPEC, "output": SPEC, …}.
 
-ODD chooses what the file defines: `stages`, `transform`, `batch`, or `default` for predict_fn alone.
+ODD chooses what the file defines: `stages`, `transform`, `batch`, or `default`, for predict_fn
+without output_fn.
 """
 
 import os
+import pathlib
 
 import oddities
 from oddities import made
@@ -105,8 +107,7 @@ def bidirectional_fn(messages, model, context):
 
 
 def load_adapter_fn(model, name, folder):
-    with open(os.path.join(folder, "spec")) as file:
-        at("adapter", oddities.read(file.read()))
+    at("adapter", oddities.read((pathlib.Path(folder) / "spec").read_text()))
 
 
 def redact_fn(request, reply):

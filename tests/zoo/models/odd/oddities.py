@@ -8,7 +8,7 @@ import _thread
 import array
 import asyncio
 import collections
-import datetime
+import datetime as dt
 import decimal
 import gc
 import io
@@ -32,6 +32,8 @@ class Own(BaseException):
 
 class Text(str):
     """Says other things than it holds."""
+
+    __slots__ = ()
 
     def __len__(self):
         return 7
@@ -75,7 +77,7 @@ def fails(*names, **more):
     return broken(Exception, *names, **more)
 
 
-class Lying(Exception):
+class LyingError(Exception):
     @property
     def __class__(self):
         raise Own("no class")
@@ -90,18 +92,16 @@ class Named(type):
     def __mro__(cls):
         raise Own("no mro")
 
-    __module__ = __name__
 
-
-class Endless(Exception):
+class EndlessError(Exception):
     @property
     def __cause__(self):
-        return Endless()
+        return EndlessError()
 
     __context__ = __cause__
 
 
-class Deep(Exception):
+class DeepError(Exception):
     def __str__(self):
         return str(self)
 
@@ -180,12 +180,12 @@ RAISES = {
     "stop_async": lambda: raised(StopAsyncIteration("stop")),
     "recursion": recurse,
     "recursion_odd": recurse_and_raise,
-    "recursion_text": lambda: raised(Deep()),
+    "recursion_text": lambda: raised(DeepError()),
     "memory": lambda: raised(MemoryError("no room")),
     "memory_real": lambda: bytearray(2**61),
-    "lying": lambda: raised(Lying("lies")),
+    "lying": lambda: raised(LyingError("lies")),
     "metaclass": lambda: raised(Named("N", (Exception,), {})("named")),
-    "endless": lambda: raised(Endless("endless")),
+    "endless": lambda: raised(EndlessError("endless")),
     "chain": lambda: raised(chain(5000)),
     "ring": lambda: raised(ring()),
     "group": lambda: raised(nested_groups(2)),
@@ -197,14 +197,14 @@ RAISES = {
     "refusal_status": lambda: raised(refusal(status="x")),
     "refusal_low": lambda: raised(refusal(status=200)),
     "refusal_text": lambda: raised(refusal(message="\ud800" * 100_000, code=5)),
-    "unicode": lambda: b"\xff".decode(),
+    "unicode": b"\xff".decode,
     "syntax": lambda: compile("a = (", "\ud800", "exec"),
     "syntax_odd": lambda: raised(SyntaxError("s", ("f", "line", [], object()))),
     "del": lambda: raised(fails("__del__")("deleted")),
     "no_traceback": lambda: raised(ValueError("bare").with_traceback(None)),
     "class": lambda: raised(ValueError),
     "not_one": lambda: raised(5),
-    "os": lambda: open("/nowhere/\udcff"),
+    "os": lambda: os.listdir("/nowhere/\udcff"),
     "link": lambda: raised(
         __import__("sagemaker_byoc.serving.link").serving.link.LinkError("mine")
     ),
@@ -240,9 +240,10 @@ def stubborn():
         try:
             yield 1
             yield 2
-            return
         except GeneratorExit:
             pass
+        else:
+            return
 
 
 class Closing:
@@ -287,7 +288,7 @@ VALUES = {
     "object": object,
     "complex": lambda: 1j,
     "decimal": lambda: decimal.Decimal("1.5"),
-    "date": lambda: datetime.datetime(2020, 1, 1),
+    "date": lambda: dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
     "deque": lambda: collections.deque([1]),
     "range": lambda: range(3),
     "map": lambda: map(str, [1, 2]),
@@ -322,12 +323,12 @@ VALUES = {
     "deep": lambda: deep(100_000),
     "deep_little": lambda: deep(200),
     "inside_itself": inside_itself,
-    "lying": lambda: broken(object, __class__=property(lambda self: 1 / 0))(),
-    "broken_array": lambda: broken(object, "__array__", "__len__", "__iter__")(),
-    "broken_list": lambda: broken(object, "tolist", "__float__", "__int__", "__bool__")(),
-    "broken_all": lambda: broken(
+    "lying": broken(object, __class__=property(lambda self: 1 / 0)),
+    "broken_array": broken(object, "__array__", "__len__", "__iter__"),
+    "broken_list": broken(object, "tolist", "__float__", "__int__", "__bool__"),
+    "broken_all": broken(
         object, "__getattribute__", "__eq__", "__hash__", "__repr__", "__str__", "__del__"
-    )(),
+    ),
     "namespace": lambda: types.SimpleNamespace(shape=(1, 2), dtype="f4", ndim=2),
 }
 
@@ -385,9 +386,8 @@ def full_pipe():
 
 
 def closed_file():
-    file = tempfile.TemporaryFile("w")
-    file.close()
-    return file
+    with tempfile.TemporaryFile("w") as file:
+        return file
 
 
 def never_blocks():
@@ -426,16 +426,19 @@ ACTS = {
 }
 """What a worker is to live through. Of the last two, the request that does them is lost."""
 
+
+def end_by_alarm():
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    time.sleep(30)
+
+
 DEATHS = {
     "exit": lambda: os._exit(3),
     "abort": os.abort,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "real_time": lambda: os.kill(os.getpid(), signal.SIGRTMIN + 3),
-    "alarm": lambda: (
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        or signal.setitimer(signal.ITIMER_REAL, 0.01)
-        or time.sleep(30)
-    ),
+    "alarm": end_by_alarm,
 }
 """What ends it."""
 
@@ -457,22 +460,13 @@ def restore():
 
 def made(spec):
     """The value that a spec describes; raises what it says."""
-    if "raise" in spec:
-        return RAISES[spec["raise"]]()
-    if "do" in spec:
-        {**ACTS, **DEATHS}[spec["do"]]()
-        return made(spec.get("then", {"plain": "done"}))
-    if "value" in spec:
-        return VALUES[spec["value"]]()
-    if "list" in spec:
-        return [made(entry) for entry in spec["list"]]
-    if "tuple" in spec:
-        return tuple(made(entry) for entry in spec["tuple"])
-    if "dict" in spec:
-        return {key: made(entry) for key, entry in spec["dict"].items()}
-    if "items" in spec:
-        return _items(spec)
-    return spec["plain"]
+    kind = next(kind for kind in MAKERS if kind in spec)
+    return MAKERS[kind](spec)
+
+
+def _done(spec):
+    {**ACTS, **DEATHS}[spec["do"]]()
+    return made(spec.get("then", {"plain": "done"}))
 
 
 def _items(spec):
@@ -482,6 +476,18 @@ def _items(spec):
     finally:
         if "close" in spec:
             made(spec["close"])
+
+
+MAKERS = {
+    "raise": lambda spec: RAISES[spec["raise"]](),
+    "do": _done,
+    "value": lambda spec: VALUES[spec["value"]](),
+    "list": lambda spec: [made(entry) for entry in spec["list"]],
+    "tuple": lambda spec: tuple(made(entry) for entry in spec["tuple"]),
+    "dict": lambda spec: {key: made(entry) for key, entry in spec["dict"].items()},
+    "items": _items,
+    "plain": lambda spec: spec["plain"],
+}
 
 
 def read(body):
