@@ -41,7 +41,7 @@ class Odd(Server):
             "SAGEMAKER_ENABLE_STATEFUL_SESSIONS": "true",
             "SAGEMAKER_MODEL_SERVER_TIMEOUT": "30",
             "BYOC_CAPTURE": str(root / "capture"),
-            "BYOC_CAPTURE_PERCENTAGE": "100",
+            "BYOC_CAPTURE_PERCENT": "100",
             **environ,
         }
         super().__init__(root, "odd", **settings)

@@ -14,6 +14,7 @@ import gc
 import io
 import json
 import os
+import pathlib
 import signal
 import socket
 import sys
@@ -204,7 +205,7 @@ RAISES = {
     "no_traceback": lambda: raised(ValueError("bare").with_traceback(None)),
     "class": lambda: raised(ValueError),
     "not_one": lambda: raised(5),
-    "os": lambda: os.listdir("/nowhere/\udcff"),
+    "os": lambda: pathlib.Path("/nowhere/\udcff").stat(),
     "link": lambda: raised(
         __import__("sagemaker_byoc.serving.link").serving.link.LinkError("mine")
     ),
