@@ -108,14 +108,32 @@ def test_raised_by_a_stream(servers, kind, name):
 @pytest.mark.parametrize("name", ["own", "str", "surrogate", "exit"])
 @pytest.mark.parametrize("place", ["predict", "chat", "talk"])
 def test_raised_at_a_streams_end(servers, place, name):
-    """close() of a generator is user code, too: all items have been sent by then."""
+    """A generator that fails after its last item has failed."""
     server = kept(servers("default"))
     spec = {"items": [{"plain": "a"}], "close": {"raise": name}}
-    more = {"stream": True} if place == "chat" else {}
-    reply = server.ask(place, spec, **more)
-    assert reply.status == (1011 if place == "talk" else 200)
-    assert b"a" in reply.body
+    if place == "talk":
+        reply = server.ask(place, spec)
+        assert (reply.status, reply.body) == (1011, b"a")
+    else:
+        with pytest.raises(http.client.IncompleteRead) as cut:
+            server.ask(place, spec, **({"stream": True} if place == "chat" else {}))
+        assert b"a" in cut.value.partial
     assert still(server)
+
+
+def test_raised_by_close(servers):
+    """By then all items have been sent: the log has it, the caller a whole reply."""
+    server = kept(servers("default"))
+    reply = server.ask("predict", {"value": "closing"})
+    assert (reply.status, reply.body) == (200, b"itemitem")
+    wait_until(lambda: "failed: Own: close" in server.log)
+    assert still(server)
+
+
+def test_empty_items_begin_no_reply(servers):
+    """Nothing has been sent before the error, so that it can be an ordinary one."""
+    reply = servers("default").ask("predict", {"items": [{"plain": ""}, {"raise": "own"}]})
+    assert error_of(reply)["message"] == "Own: own"
 
 
 def test_lines_of_an_event(servers):
