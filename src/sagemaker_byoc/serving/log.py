@@ -17,7 +17,7 @@ def say(message: str) -> None:
     """One line of ours on standard error, with our prefix on every line of `message`."""
     lines = message.rstrip("\n").splitlines()
     text = "".join(f"{PREFIX}{line}\n" for line in lines)
-    write(_kept.get(STDERR, STDERR), text.encode(errors="backslashreplace"))
+    write(STDERR, text.encode(errors="backslashreplace"))
 
 
 def keep() -> None:
@@ -28,6 +28,8 @@ def keep() -> None:
 
 def restore() -> None:
     """Open again what user code has closed: another file would get its number, and our lines."""
+    if _is_open(STDOUT) and _is_open(STDERR):
+        return
     for descriptor, copy in _kept.items():
         if _is_open(descriptor):
             continue

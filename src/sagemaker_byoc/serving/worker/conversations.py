@@ -134,6 +134,7 @@ class Conversation:
         self._tell(Frame(Kind.TAKEN, self.id))
 
     def _tell(self, frame: Frame) -> None:
+        guard.end_copy()  # user code may call this, in a process that it has forked
         try:
             self._link.send(frame, wait=True)
         except LinkError:

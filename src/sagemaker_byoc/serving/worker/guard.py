@@ -255,16 +255,20 @@ def run(main: Callable[[list[str]], int], arguments: list[str]) -> NoReturn:
 
 
 def _restore() -> None:
-    """Undo what would stop us from answering; end a process that is not the one to answer."""
-    if os.getpid() != _own.pid:
-        # A handler forked and its child returned: two would answer on one link.
-        log.say("a process that a handler forked came back from it and is ended; use os._exit")
-        os._exit(0)
+    """Undo what would stop us from answering."""
+    end_copy()
     if sys.getrecursionlimit() < RECURSION:
         sys.setrecursionlimit(RECURSION)
     log.restore()
     if _own.is_stopping:
         raise Stop(0)
+
+
+def end_copy() -> None:
+    """End a process that a handler has forked and that came back: two would answer on one link."""
+    if os.getpid() != _own.pid:
+        log.say("a process that a handler forked came back from it and is ended; use os._exit")
+        os._exit(0)
 
 
 def end(code: int) -> NoReturn:

@@ -344,6 +344,9 @@ def leave_thread():
 
 def fork():
     """The child comes back from the handler as the parent does."""
+    # What is raised inside of os.fork leaves the lock of `logging` held, for every later fork.
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    sys.settrace(None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         os.fork()
