@@ -25,6 +25,8 @@ from tests.zoo.models.odd.oddities import ACTS, RAISES, VALUES
 
 LOST = frozenset({"close_descriptors", "close_everything"})
 """What a handler closes takes its own request with it."""
+LATE = frozenset({"late_signal", "interrupt", "trace"})
+"""What may fail the next request, as it may its own: it comes when it likes."""
 LONGEST = 8000
 """Bytes of an error document: 1,000 characters that JSON escapes, and their frame."""
 KINDS = ("stages", "transform", "batch", "default")
@@ -283,7 +285,7 @@ def fuzz(kind, seconds, seed, findings, reports):
             try:
                 found = server.worker()
             except (AssertionError, OSError) as error:
-                if not names_in(document) & LOST:  # which may have come after its own reply
+                if not names_in(document) & (LOST | LATE):
                     problem = problem or f"the next request failed: {error!r}"
                 with contextlib.suppress(AssertionError, OSError):
                     wait_until(lambda: server.ping().status == 200)

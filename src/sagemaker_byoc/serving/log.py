@@ -31,12 +31,16 @@ def restore() -> None:
     if _is_open(STDOUT) and _is_open(STDERR):
         return
     for descriptor, copy in _kept.items():
-        if _is_open(descriptor):
-            continue
-        source = copy if _is_open(copy) else _of_parent(descriptor)
-        if source != descriptor:
-            os.dup2(source, descriptor)
-        if source not in {copy, descriptor}:
+        if not _is_open(descriptor):
+            with suppress(OSError):  # no descriptor is left
+                _reopen(descriptor, copy)
+
+
+def _reopen(descriptor: int, copy: int) -> None:
+    source = copy if _is_open(copy) else _of_parent(descriptor)
+    if source != descriptor:
+        os.dup2(source, descriptor)
+        if source != copy:
             os.close(source)
 
 

@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.fuzz.answers import LOST, SESSION, Odd, judge
@@ -230,8 +231,6 @@ def test_session(server):
 def test_many_errors_at_once(servers):
     """The replies of a batch may be more than one packet of the link can hold."""
     server = kept(servers("batch"))
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(40) as pool:
         asked = [pool.submit(server.ask, "predict", {"raise": "str_huge"}) for _ in range(40)]
         assert [judge(entry.result(), fails=True) for entry in asked] == [""] * 40

@@ -105,19 +105,17 @@ def value_of(function: Callable[[], T], default: T) -> T:
 def failure_of(error: BaseException) -> Failure:
     """Describe any exception, in bounded text that UTF-8 can hold."""
     try:
+        place = clean(log.place_of(error), 500)
         refusal = _refusal_of(error)
         if refusal is not None:
-            return refusal
-        status, code = status_of(error)
-        return Failure(
-            status, code, text_of(error), report_of(error), clean(log.place_of(error), 500)
-        )
+            return Failure(*refusal, place=place)
+        return Failure(*status_of(error), text_of(error), report_of(error), place)
     except BaseException:  # noqa: BLE001 - no memory or no stack is left for a description
         return _UNSHOWN
 
 
-def _refusal_of(error: BaseException) -> Failure | None:
-    """A Refusal that the user's code raised or made is as it likes."""
+def _refusal_of(error: BaseException) -> tuple[int, str, str] | None:
+    """Status, code and message of a Refusal; None if a handler has made them something else."""
     if not isinstance_of(error, Refusal):
         return None
     status, code, message = error.status, error.code, error.message
@@ -125,7 +123,7 @@ def _refusal_of(error: BaseException) -> Failure | None:
         return None
     if not isinstance_of(code, str) or not isinstance_of(message, str):
         return None
-    return Failure(status, clean(code, 100), clean(message, MESSAGE_LENGTH))
+    return status, clean(code, 100), clean(message, MESSAGE_LENGTH)
 
 
 def isinstance_of(value: object, kind: type[T]) -> TypeGuard[T]:
@@ -223,13 +221,17 @@ def _frames(error: BaseException) -> list[str]:
 
 def _notes(error: BaseException) -> list[str]:
     """What more there is to say: the line of a SyntaxError, notes, members of a group."""
+    found: list[str] = []
     try:
-        return [clean(text, MESSAGE_LENGTH) for text in _more(error)]
+        for text in _more(error):
+            if isinstance_of(text, str):
+                found.append(clean(text, MESSAGE_LENGTH))  # noqa: PERF401 - it may end early
     except BaseException:  # noqa: BLE001 - they are the user's attributes
-        return []
+        return found
+    return found
 
 
-def _more(error: BaseException) -> Iterator[str]:
+def _more(error: BaseException) -> Iterator[object]:
     if isinstance_of(error, SyntaxError):
         yield f'  File "{error.filename}", line {error.lineno}\n    {str(error.text).strip()}'
     if isinstance_of(error, BaseExceptionGroup):
@@ -249,7 +251,7 @@ def run(main: Callable[[list[str]], int], arguments: list[str]) -> NoReturn:
     with suppress(Stop):
         failure = attempt(lambda: codes.append(main(arguments)))
         if failure is not None:
-            log.say(failure.report)
+            log.say(failure.explained)
             codes.append(ExitCode.INTERNAL)
     end(codes[-1])
 
