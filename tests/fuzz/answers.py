@@ -291,7 +291,7 @@ def fuzz(kind, seconds, seed, findings, reports):
                     wait_until(lambda: server.ping().status == 200)
                     found = server.worker()
             if found != worker:
-                problem = problem or "another process answers"
+                problem = f"{problem}; another process answers".removeprefix("; ")
                 worker = found
             if problem:
                 findings.append(problem)

@@ -6,6 +6,7 @@ to the main thread, so that neither waits for the other.
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import deque
@@ -181,14 +182,15 @@ class Exchange:
         self._context_of = context_of
         self._open: dict[int, Conversation] = {}
         self._requests: deque[list[Frame] | None] = deque()
-        self._change = threading.Condition()
+        # No lock of Python's: a signal handler that raises in the main thread could leave it held.
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
         threading.Thread(target=self._read, name="link", daemon=True).start()
 
     def wait(self) -> None:
         """Until there is something to receive."""
-        with self._change:
-            self._change.wait_for(lambda: self._requests)
+        while not self._requests:
+            self._wakeups.get()
 
     def receive(self) -> list[Frame]:
         """The next requests; ClosedError when the front has gone."""
@@ -215,9 +217,8 @@ class Exchange:
         self._put(None)
 
     def _put(self, requests: list[Frame] | None) -> None:
-        with self._change:
-            self._requests.append(requests)
-            self._change.notify()
+        self._requests.append(requests)
+        self._wakeups.put(None)
 
     def _read_all(self) -> None:
         with suppress(LinkError):

@@ -68,14 +68,14 @@ class Stop(SystemExit):
 
 @dataclass(slots=True)
 class _Process:
-    """This process, as `run` found it."""
+    """What has become of this process since `run`."""
 
-    pid: int
+    is_copy: bool = False
     is_stopping: bool = False
 
 
 _UNSHOWN = Failure(500, "ModelError", "The handler raised an error that can't be shown", NO_TEXT)
-_own = _Process(os.getpid())
+_own = _Process()
 
 
 def stop(_number: int, _frame: object) -> NoReturn:
@@ -246,7 +246,7 @@ def _more(error: BaseException) -> Iterator[object]:
 def run(main: Callable[[list[str]], int], arguments: list[str]) -> NoReturn:
     """Be a program around user code; the process ends with it, whatever is left in it."""
     codes: list[int] = [ExitCode.OK]
-    _own.pid = os.getpid()
+    os.register_at_fork(after_in_child=_become_copy)
     log.keep()
     with suppress(Stop):
         failure = attempt(lambda: codes.append(main(arguments)))
@@ -268,9 +268,13 @@ def _restore() -> None:
 
 def end_copy() -> None:
     """End a process that a handler has forked and that came back: two would answer on one link."""
-    if os.getpid() != _own.pid:
+    if _own.is_copy:
         log.say("a process that a handler forked came back from it and is ended; use os._exit")
         os._exit(0)
+
+
+def _become_copy() -> None:
+    _own.is_copy = True
 
 
 def end(code: int) -> NoReturn:
