@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from tests.fuzz.answers import LOST, SESSION, Odd, judge
@@ -264,6 +265,24 @@ def test_closed_link(server, place, name):
     assert still(server)
     server.ask("predict", {"raise": "value"})
     assert still(server)
+
+
+def test_closed_links_leave_nothing(tmp_path):
+    """Neither descriptors of the front's nor threads of the worker's."""
+    with Odd(tmp_path) as server:
+        kept(server.wait_ready())
+        front, (http,) = server.front()
+        del front
+
+        def count():
+            descriptors = len(list(Path(f"/proc/{http}/fd").iterdir()))
+            return descriptors, len(list(Path(f"/proc/{server.pid}/task").iterdir()))
+
+        before = count()
+        for _ in range(10):
+            server.ask("predict", {"do": "close_descriptors"})
+            assert still(server)
+        wait_until(lambda: count() <= before)
 
 
 @pytest.mark.parametrize("name", DEATHS)
