@@ -282,7 +282,7 @@ def test_closed_links_leave_nothing(tmp_path):
         for _ in range(10):
             server.ask("predict", {"do": "close_descriptors"})
             assert still(server)
-        wait_until(lambda: count() <= before)
+        wait_until(lambda: all(now <= then for now, then in zip(count(), before, strict=True)))
 
 
 @pytest.mark.parametrize("name", DEATHS)
