@@ -129,7 +129,8 @@ class Link:
     def close(self) -> None:
         with contextlib.suppress(OSError):  # the peer may have closed it first
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
+        with contextlib.suppress(OSError):  # a handler may have closed its descriptor
+            self._socket.close()
 
 
 _CONTROL = socket.CMSG_SPACE(4 * (FRAMES + 1))
@@ -153,7 +154,10 @@ def _packed(frames: Sequence[Frame]) -> tuple[list[bytes], list[int], Body]:
         else:
             files.append(descriptor)
         entries.append((frame.kind, frame.id, body.size, descriptor is not None, frame.meta))
-    index = orjson.dumps(entries)
+    try:
+        index = orjson.dumps(entries)
+    except TypeError as error:
+        raise LinkError(f"the metadata is not JSON: {error}") from error
     if len(index) > META or len(frames) > FRAMES or any(frame.body.size > BODY for frame in frames):
         raise LinkError(f"{len(frames)} frames with an index of {len(index)} bytes are too much")
     if total <= INLINE:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
+from contextlib import suppress
 
 PREFIX = "byoc: "
-STDOUT, STDERR = 1, 2
+STDIN, STDOUT, STDERR = 0, 1, 2
+KEPT = 100
+"""Where copies are kept: above what a program that closes its files goes through one by one."""
+_kept: dict[int, int] = {}
+_watched = select.poll()
 
 
 def say(message: str) -> None:
@@ -15,13 +22,60 @@ def say(message: str) -> None:
     write(STDERR, text.encode(errors="backslashreplace"))
 
 
+def keep() -> None:
+    """Hold copies of the streams, since user code may close its own."""
+    for descriptor in (STDIN, STDOUT, STDERR):
+        _kept[descriptor] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, KEPT)
+    for descriptor in (STDOUT, STDERR):
+        _watched.register(descriptor, 0)  # for what can't be masked: closed, no reader left
+
+
+def restore() -> None:
+    """Open again what user code has closed: another file would get its number, and our lines."""
+    if not _watched.poll(0):
+        return
+    for descriptor, copy in _kept.items():
+        if not _is_open(descriptor):
+            with suppress(OSError):  # no descriptor is left
+                _reopen(descriptor, copy)
+
+
+def _reopen(descriptor: int, copy: int) -> None:
+    source = copy if _is_open(copy) else _of_parent(descriptor)
+    if source != descriptor:
+        os.dup2(source, descriptor)
+        if source != copy:
+            os.close(source)
+
+
+def _of_parent(descriptor: int) -> int:
+    """The supervisor's own log, if it can be opened again, as a pipe or file can; else nothing."""
+    if descriptor != STDIN:
+        with suppress(OSError):
+            return os.open(f"/proc/{os.getppid()}/fd/{descriptor}", os.O_WRONLY | os.O_APPEND)
+    return os.open(os.devnull, os.O_RDWR)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
+
+
 def place_of(error: BaseException) -> str:
     """Its kind, and the line that raised it: for errors whose text may be made of a user's data."""
-    trace = error.__traceback__
+    trace = vars(BaseException)["__traceback__"].__get__(error)
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    kind = type(error).__name__
+    kind = kind_of(error)
     return f"{kind} at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else kind
+
+
+def kind_of(value: object) -> str:
+    """The name of its type, past what a metaclass says."""
+    return str(vars(type)["__name__"].__get__(type(value)))
 
 
 def write(descriptor: int, data: bytes) -> None:

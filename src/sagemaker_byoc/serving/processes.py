@@ -95,6 +95,7 @@ def describe(returncode: int) -> str:
     """How a process ended, in words."""
     if returncode >= 0:
         return f"exited with code {returncode}"
-    name = signal.Signals(-returncode).name
+    names = {number.value: number.name for number in signal.Signals}
+    name = names.get(-returncode, f"signal {-returncode}")  # the real-time ones have none
     memory = "; out of memory?" if -returncode == signal.SIGKILL else ""
     return f"was ended by {name}{memory}"

@@ -145,11 +145,20 @@ class Supervisor:
         self._selector.unregister(self._guests.channel)  # models neither come nor go any more
         if self._front is not None:
             processes.send(self._front, signal.SIGTERM)
-            self._await_end(signals, [self._front], SERVE_DRAIN.value + 1)
+            self._await_end(signals, [self._front], self._drain_time())
         pids = [slot.pid for slot in self._slots if slot.pid is not None]
         for pid in pids:
             processes.send(pid, signal.SIGTERM)
         self._await_end(signals, pids, WORKER_STOP)
+
+    def _drain_time(self) -> float:
+        """Seconds until the front is killed. Without a model no request is under way, and a front
+        that is still starting may not have seen the signal."""
+        for slot in self._fixed:
+            slot.read_report()
+        if self._settings.is_multi_model or any(slot.was_loaded for slot in self._fixed):
+            return SERVE_DRAIN.value + 1
+        return WORKER_STOP
 
     def _await_end(self, signals: SignalPipe, pids: list[int], patience: float) -> None:
         waiting = set(pids)

@@ -32,6 +32,8 @@ class Lanes:
     def __init__(self, listener: socket.socket, find: Find) -> None:
         self._listener = listener
         self._find = find
+        self._lanes: dict[int, WorkerLane] = {}
+        """By pid; some may have closed since."""
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -58,7 +60,16 @@ class Lanes:
         except OSError:
             connection.close()  # its process has ended already
             return
+        self._replace(pid, lane)
         lane.resume()
+
+    def _replace(self, pid: int, lane: WorkerLane) -> None:
+        """A worker connects again if its end was lost, which this end may not have seen."""
+        previous = self._lanes.pop(pid, None)
+        if previous is not None:
+            previous.close()
+        self._lanes = {number: other for number, other in self._lanes.items() if other.is_open}
+        self._lanes[pid] = lane
 
 
 class WorkerLane:
@@ -87,6 +98,10 @@ class WorkerLane:
     @property
     def pid(self) -> int:
         return self._pid
+
+    @property
+    def is_open(self) -> bool:
+        return self._is_open
 
     # ── to the worker ──
 
@@ -126,13 +141,16 @@ class WorkerLane:
         except BlockingIOError:
             return
         except ClosedError:
-            self._close()
+            self.close()
         except LinkError as error:
             log.say(f"worker {self._pid} broke the link protocol and is ended: {error}")
             self.kill()
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End it once; what its worker ran ends with it."""
+        if not self._is_open:
+            return
         self._is_open = False
         self._loop.remove_reader(self._link.fileno())
         if self._broker is not None:

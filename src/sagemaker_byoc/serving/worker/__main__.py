@@ -6,23 +6,18 @@ import faulthandler
 import os
 import signal
 import sys
-from types import FrameType
 
 from sagemaker_byoc.serving import processes
 from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.worker import guard
 from sagemaker_byoc.serving.worker.loop import Worker
-
-
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    """As an exception, so that the user's atexit functions run."""
-    sys.exit(0)
 
 
 def main(arguments: list[str]) -> int:
     settings, slot, link_name, report = arguments
     processes.end_with_parent()
     faulthandler.enable()  # SIGABRT for a stuck request prints where it hangs
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, guard.stop)
     os.set_inheritable(int(report), False)  # noqa: FBT003 - positional only
     sys.dont_write_bytecode = True  # /opt/ml/model is not to be written to
     sys.argv = ["serve"]  # the user's code may parse it
@@ -31,4 +26,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    guard.run(main, sys.argv[1:])

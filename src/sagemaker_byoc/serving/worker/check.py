@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
 from pathlib import Path
 
 from sagemaker_byoc.contract.lifecycle import ExitCode
@@ -16,8 +15,8 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.settings import is_opaque, useless
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import handlers
-from sagemaker_byoc.serving.worker.loop import PLAIN
+from sagemaker_byoc.serving.worker import guard, handlers
+from sagemaker_byoc.serving.worker.loop import plainly
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 
 TYPES = {".json": media.JSON, ".jsonl": media.JSON_LINES, ".csv": media.CSV, ".npy": media.NPY}
@@ -30,21 +29,21 @@ def main(arguments: list[str]) -> int:
     settings, *samples = arguments
     sys.dont_write_bytecode = True
     sys.argv = ["serve"]
-    try:
-        pipeline = _load(Settings.from_json(settings))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
-        is_plain = isinstance(error, PLAIN)
-        log.say(str(error) if is_plain else "".join(traceback.format_exception(error)))
+    loaded: list[Pipeline] = []
+    failure = guard.attempt(lambda: loaded.append(_load(Settings.from_json(settings))))
+    if failure is not None:
+        log.say(failure.report or failure.message)
         log.say("check: the model can't be loaded")
         return ExitCode.MODEL_FAILED
-    return max((_answer(pipeline, Path(sample)) for sample in samples), default=ExitCode.OK)
+    return max((_answer(loaded[0], Path(sample)) for sample in samples), default=ExitCode.OK)
 
 
 def _load(settings: Settings) -> Pipeline:
     began = time.monotonic()
-    pipeline = Pipeline(settings, handlers.load(handler_file.find(settings)), 0)
-    log.say(f"check: handlers: {pipeline.handlers.table()}")
-    pipeline.load()
+    with plainly():
+        pipeline = Pipeline(settings, handlers.load(handler_file.find(settings)), 0)
+        log.say(f"check: handlers: {pipeline.handlers.table()}")
+        pipeline.load()
     took = time.monotonic() - began
     log.say(f"check: loaded and warmed in {took:.2f} s on {pipeline.device}: {pipeline.source}")
     return pipeline
@@ -77,4 +76,4 @@ def _answer(pipeline: Pipeline, sample: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    guard.run(main, sys.argv[1:])

@@ -156,13 +156,18 @@ class Context:
             self._add_header(key, value)
 
     def _add_header(self, key: str, value: str) -> None:
-        if key.lower() in OWN_HEADERS or not _HEADER_NAME.fullmatch(key):
-            msg = f"the reply's header {key!r} is not a handler's to set"
-            raise ValueError(msg)
-        self.reply_headers[key] = checked_header(key, value)
+        self.reply_headers[checked_name(key)] = checked_header(key, value)
         if sum(map(len, (*self.reply_headers, *self.reply_headers.values()))) > HEADERS_SIZE:
             msg = f"the reply's headers exceed {HEADERS_SIZE} bytes"
             raise ValueError(msg)
+
+
+def checked_name(name: str) -> str:
+    """A header that is not ours to set."""
+    if name.lower() in OWN_HEADERS or not _HEADER_NAME.fullmatch(name):
+        msg = f"the reply's header {name[:80]!r} is not a handler's to set"
+        raise ValueError(msg)
+    return name
 
 
 def checked_header(name: str, value: str) -> str:

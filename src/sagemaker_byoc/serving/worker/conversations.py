@@ -11,17 +11,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Self
 
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import MESSAGE_LENGTH
 from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.window import Window
-from sagemaker_byoc.serving.worker import codecs, defaults
+from sagemaker_byoc.serving.worker import codecs, defaults, guard
 from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.guard import Failure
 from sagemaker_byoc.serving.worker.handlers import Handler
-from sagemaker_byoc.serving.worker.jobs import report_of, text_of
+from sagemaker_byoc.serving.worker.jobs import exact_bytes, name_of
 
 SMALL = 1024
 """Bytes of a message that travel in the packet itself: the front's end of the link must never be
@@ -81,32 +82,44 @@ class Messages:
 class Conversation:
     """One client's; its thread ends with the handler."""
 
-    def __init__(self, ident: int, link: Link, context: Context) -> None:
+    def __init__(
+        self, ident: int, link: Link, context: Context, name: str, lost: Callable[[], None]
+    ) -> None:
         self.id = ident
-        self.context = context
+        self._lost = lost
+        self.name = name
+        self._context = context
         self._link = link
         self.messages = Messages(self._taken)
         self._window = Window()
         self._room = threading.Condition()
         self._is_cut = False
+        self._result: object = None
+        self._end: dict[str, object] = {}
+        """What the front learns with its end."""
 
     def run(self, handler: Handler, model: object) -> None:
-        meta: dict[str, object] = {}
-        result: object = None
+        failures = [guard.attempt(self._carry, handler, model)]
+        failures.append(guard.attempt(guard.close, self._result))
+        for failure in failures:
+            if failure is not None:
+                self.fail(failure)
+        self.finish()
+
+    def finish(self) -> None:
+        self._tell(Frame(Kind.FINISH, self.id, self._end))
+
+    def fail(self, failure: Failure) -> None:
+        log.say(f"conversation {self.name} failed: {failure.explained}")
+        self._end.setdefault("error", failure.message)
+
+    def _carry(self, handler: Handler, model: object) -> None:
+        self._result = handler(self.messages, model, context=self._context)
         try:
-            result = handler(self.messages, model, context=self.context)
-            for item in _items(result):
+            for item in _items(self._result):
                 self._send(item)
         except GoneError:
-            meta["gone"] = True
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
-            log.say(report_of(error, self.context))
-            meta["error"] = text_of(error)[:MESSAGE_LENGTH]
-        finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                close()
-            self._tell(Frame(Kind.FINISH, self.id, meta))
+            self._end["gone"] = True
 
     def _send(self, item: object) -> None:
         is_text = not isinstance(item, bytes | bytearray | memoryview)
@@ -122,10 +135,12 @@ class Conversation:
         self._tell(Frame(Kind.TAKEN, self.id))
 
     def _tell(self, frame: Frame) -> None:
+        guard.end_copy()  # user code may call this, in a process that it has forked
         try:
             self._link.send(frame, wait=True)
         except LinkError:
             self.cut()
+            self._lost()
 
     # ── from the reading thread ──
 
@@ -166,14 +181,21 @@ class Exchange:
         self._model = model
         self._context_of = context_of
         self._open: dict[int, Conversation] = {}
-        self._requests: queue.SimpleQueue[list[Frame] | None] = queue.SimpleQueue()
+        self._requests: deque[list[Frame] | None] = deque()
+        # No lock of Python's: a signal handler that raises in the main thread could leave it held.
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
         threading.Thread(target=self._read, name="link", daemon=True).start()
+
+    def wait(self) -> None:
+        """Until there is something to receive."""
+        while not self._requests:
+            self._wakeups.get()
 
     def receive(self) -> list[Frame]:
         """The next requests; ClosedError when the front has gone."""
         self._cancelled.clear()
-        frames = self._requests.get()
+        frames = self._requests.popleft()
         if frames is None:
             raise ClosedError("the front has gone")
         return frames
@@ -183,30 +205,51 @@ class Exchange:
         return ident in self._cancelled
 
     def _read(self) -> None:
-        try:
+        failure = guard.attempt(self._read_all)
+        if failure is not None:
+            log.say(f"the link is not read any more: {failure.explained}")
+        for conversation in list(self._open.values()):
+            conversation.cut()
+        self._end()
+
+    def _end(self) -> None:
+        """Let the main thread go; the reading one does not see that a handler shut the link."""
+        self._put(None)
+
+    def _put(self, requests: list[Frame] | None) -> None:
+        self._requests.append(requests)
+        self._wakeups.put(None)
+
+    def _read_all(self) -> None:
+        with suppress(LinkError):
             while True:
                 frames = self._link.receive()
                 requests = [frame for frame in frames if frame.kind is Kind.REQUEST]
                 if requests:
-                    self._requests.put(requests)
+                    self._put(requests)
                 for frame in frames:
                     if frame.kind is not Kind.REQUEST:
                         self._hear(frame)
-        except LinkError:
-            for conversation in list(self._open.values()):
-                conversation.cut()
-            self._requests.put(None)
 
     def _hear(self, frame: Frame) -> None:
         if frame.kind is Kind.OPEN:
-            conversation = Conversation(frame.id, self._link, self._context_of(frame))
-            self._open[frame.id] = conversation
-            name = f"conversation {frame.id}"
-            threading.Thread(target=self._run, args=[conversation], name=name, daemon=True).start()
+            self._begin(frame)
         elif frame.id in self._open:
             self._open[frame.id].hear(frame)
         elif frame.kind is Kind.CANCEL:
             self._cancelled.add(frame.id)
+
+    def _begin(self, frame: Frame) -> None:
+        name = name_of(frame.meta)
+        context = self._context_of(frame)
+        conversation = Conversation(frame.id, self._link, context, name, self._end)
+        self._open[frame.id] = conversation
+        thread = threading.Thread(target=self._run, args=[conversation], name=name, daemon=True)
+        failure = guard.attempt(thread.start)  # a handler may have used up all threads
+        if failure is not None:
+            del self._open[frame.id]
+            conversation.fail(failure)
+            conversation.finish()
 
     def _run(self, conversation: Conversation) -> None:
         began = time.monotonic()
@@ -215,7 +258,7 @@ class Exchange:
         finally:
             self._open.pop(conversation.id, None)
             took = time.monotonic() - began
-            log.say(f"conversation {conversation.context.request_id}: ended after {took:.1f} s")
+            log.say(f"conversation {conversation.name}: ended after {took:.1f} s")
 
 
 def body_of(data: bytes) -> Body:
@@ -234,7 +277,7 @@ def _items(result: object) -> Iterator[object]:
 
 def _encoded(item: object) -> bytes:
     if isinstance(item, str):
-        return item.encode()
+        return str.encode(item)  # past what a subclass says
     if isinstance(item, bytes | bytearray | memoryview):
-        return bytes(item)
+        return exact_bytes(item)
     return codecs.encode_json(defaults.plain(item))

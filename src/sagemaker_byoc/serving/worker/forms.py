@@ -7,7 +7,7 @@ from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import codecs, defaults
 from sagemaker_byoc.serving.worker.context import Context, checked_header
-from sagemaker_byoc.serving.worker.jobs import Job
+from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
 
 TEXT_TYPES = (media.JSON, media.CSV)
 """AWS's toolkits decode these two for input_fn and leave all others as bytes."""
@@ -36,9 +36,9 @@ def reply(result: object, job: Job, *, is_default: bool) -> tuple[str, bytes]:
     content_type = checked_header("Content-Type", job.context.reply_content_type or job.accept)
     if not is_default or job.context.reply_content_type:
         if isinstance(result, str):
-            return content_type, result.encode()
+            return content_type, str.encode(result)  # past what a subclass says
         if isinstance(result, bytes | bytearray | memoryview):
-            return content_type, bytes(result)
+            return content_type, exact_bytes(result)
     parsed = media.parse(content_type)
     if parsed is not None and parsed.canonical in defaults.SUPPORTED:
         return content_type, defaults.default_output(result, parsed.canonical, job.context)

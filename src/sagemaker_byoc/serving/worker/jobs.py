@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import MESSAGE_LENGTH, Refusal
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker import defaults, raised
-from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker import guard, raised
+from sagemaker_byoc.serving.worker.context import (
+    HEADERS_SIZE,
+    Context,
+    checked_header,
+    checked_name,
+)
+from sagemaker_byoc.serving.worker.guard import Failure
+from sagemaker_byoc.serving.worker.sessions import Session
+
+TYPE_LENGTH = 1000
+"""Characters of a reply's Content-Type."""
 
 
 @dataclass(slots=True)
 class Job:
-    """`reply` is set as soon as it is known, be it an error; later stages then pass it over."""
+    """`reply` is set as soon as it is known, be it an error; later stages then pass it over.
+
+    The context is the handlers' own to change; what we need of a request is read from its frame.
+    """
 
     frame: Frame
     context: Context
@@ -35,68 +46,107 @@ class Job:
     stream: Iterator[object] | None = None
     headers: Sequence[tuple[str, str]] = ()
     """Of an application's reply, which may have several of one name."""
+    session: Session | None = None
 
     def run(self, stage: str, function: Callable[[Job], None]) -> None:
         """One stage; whatever it raises becomes the reply."""
         if self.reply is not None:
             return
         began = time.perf_counter()
-        try:
-            function(self)
-        except Refusal as refusal:
-            self.refuse(refusal)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
-            self.fail(error)
+        failure = guard.attempt(function, self)
+        if failure is not None:
+            self.fail(self._placed(failure))
         self.times[stage] = time.perf_counter() - began
 
-    def refuse(self, refusal: Refusal) -> None:
-        self.reply = self._error(refusal.status, refusal.code, refusal.message)
+    def _placed(self, failure: Failure) -> Failure:
+        """With the status of a media type that a toolkit does not know, in or out."""
+        if failure.code != raised.FORMAT_ERROR:
+            return failure
+        if "predict" in self.times:
+            return replace(failure, status=HTTPStatus.NOT_ACCEPTABLE.value, code="NotAcceptable")
+        return replace(failure, code="UnsupportedMediaType")
 
-    def fail(self, error: BaseException) -> None:
-        """The log gets the traceback, the caller type and text, or what the error has for it."""
-        told = raised.told_by(error, is_output="predict" in self.times)
-        if told is None:
-            log.say(report_of(error, self.context))
-            told = (*status_of(error), text_of(error))
-        elif told[0] >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.say(report_of(error, self.context))
-        self.reply = self._error(*told)
+    def fail(self, failure: Failure) -> None:
+        """The log gets the traceback, the caller type and text."""
+        self.complain(failure)
+        self.reply = failed(self.frame, failure)
 
-    def _error(self, status: int, code: str, message: str) -> Frame:
-        error = {"status": status, "code": code, "message": message[:MESSAGE_LENGTH]}
-        return Frame(Kind.REPLY, self.frame.id, {"error": error})
+    def complain(self, failure: Failure) -> None:
+        """In the log alone, once: ids and the traceback."""
+        if failure.report:
+            log.say(f"request {name_of(self.frame.meta)} failed: {failure.explained}")
 
     def succeed(self, content_type: str, data: bytes) -> None:
-        self.reply = Frame(Kind.REPLY, self.frame.id, self.head(content_type), Body.of(data))
+        self.reply = Frame(
+            Kind.REPLY, self.frame.id, self.head(content_type), Body.of(exact_bytes(data))
+        )
 
     def head(self, content_type: str) -> dict[str, Any]:
-        meta: dict[str, Any] = {"content_type": content_type, "times": self.times}
-        if self.context.reply_status != 200:
-            meta["status"] = self.context.reply_status
-        if self.context.reply_headers or self.headers:
-            meta["headers"] = [*self.context.reply_headers.items(), *self.headers]
-        if self.context.session is not None and self.context.session.is_closed:
+        """The metadata of a reply; raise for what a handler has put there and no header can be."""
+        meta: dict[str, Any] = {
+            "content_type": exact_header("Content-Type", content_type, TYPE_LENGTH),
+            "times": self.times,
+        }
+        status = _exact_status(self.context.reply_status)
+        if status != 200:
+            meta["status"] = status
+        headers = [*_headers_of(self.context), *self.headers]
+        if headers:
+            meta["headers"] = headers
+        if self.session is not None and self.session.is_closed:
             meta["session_closed"] = True
         if self.batch > 1:
             meta["batch"] = self.batch
         return meta
 
 
-def status_of(error: BaseException) -> tuple[int, str]:
-    torch = defaults.torch_if_loaded()
-    is_memory = isinstance(error, MemoryError) or (
-        torch is not None and isinstance(error, torch.OutOfMemoryError)
-    )
-    return (507, "OutOfMemory") if is_memory else (500, "ModelError")
+def failed(request: Frame, failure: Failure) -> Frame:
+    """The reply to a request that failed."""
+    error = {"status": failure.status, "code": failure.code, "message": failure.message}
+    return Frame(Kind.REPLY, request.id, {"error": error})
 
 
-def text_of(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+def name_of(meta: Mapping[str, Any]) -> str:
+    """For the log: its id, and the caller's own."""
+    inference = meta.get("headers", {}).get(http.INFERENCE_ID.value.lower())
+    return f"{meta['request_id']}, inference id {inference}" if inference else meta["request_id"]
 
 
-def report_of(error: BaseException, context: Context) -> str:
-    """For the log, once: ids and the traceback from the user's function on."""
-    inference = f", inference id {context.inference_id}" if context.inference_id else ""
-    head = f"request {context.request_id}{inference} failed: {text_of(error)}"
-    sys.stdout.flush()
-    return f"{head}\n{''.join(traceback.format_exception(error))}"
+def exact_bytes(data: Any) -> bytes:
+    """The same as plain bytes: a subclass may say another length; TypeError for no buffer."""
+    return data if type(data) is bytes else memoryview(data).tobytes()
+
+
+def _headers_of(context: Context) -> list[tuple[str, str]]:
+    """Pairs that HTTP can carry, although the dict is the handlers' to fill as they like."""
+    if not context.reply_headers:
+        return []
+    pairs = []
+    size = 0
+    for name, value in dict(context.reply_headers).items():
+        if not guard.isinstance_of(name, str) or not guard.isinstance_of(value, str):
+            msg = f"a reply's header is text, not {log.kind_of(name)}: {log.kind_of(value)}"
+            raise TypeError(msg)
+        pair = (exact_header(checked_name(name), name), exact_header(name, value))
+        size += len(pair[0]) + len(pair[1])
+        if size > HEADERS_SIZE:
+            msg = f"the reply's headers exceed {HEADERS_SIZE} bytes"
+            raise ValueError(msg)
+        pairs.append(pair)
+    return pairs
+
+
+def _exact_status(status: object) -> int:
+    if type(status) is not int or not 200 <= status <= 599:
+        msg = f"{guard.clean(repr(status), 50)} can't be a reply's status"
+        raise ValueError(msg)
+    return status
+
+
+def exact_header(name: str, value: str, limit: int = HEADERS_SIZE) -> str:
+    """A value that HTTP can carry, as a plain str; ValueError if it can't."""
+    exact = guard.clean(checked_header(name, value), limit + 1)
+    if len(exact) > limit:
+        msg = f"header {name} has more than {limit} characters"
+        raise ValueError(msg)
+    return exact

@@ -6,10 +6,10 @@ import gc
 import os
 import select
 import socket
-import sys
 import time
-import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeAlias
 
 import orjson
 
@@ -17,19 +17,23 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import handler_file, log
 from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.errors import LoadFailed
 from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.slots import LOADED
-from sagemaker_byoc.serving.worker import handlers
+from sagemaker_byoc.serving.worker import guard, handlers
 from sagemaker_byoc.serving.worker.apps import AppError
 from sagemaker_byoc.serving.worker.conversations import Exchange
+from sagemaker_byoc.serving.worker.guard import Failure
 from sagemaker_byoc.serving.worker.handlers import HandlerError
-from sagemaker_byoc.serving.worker.jobs import status_of
+from sagemaker_byoc.serving.worker.jobs import failed
 from sagemaker_byoc.serving.worker.model_files import ModelError
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 
 PAUSE = 0.05
 """Seconds between two tries to reach the front."""
+FAULTS = 10
+"""Turns in a row that fail by what handlers left behind; after them the process ends."""
 PLAIN = (HandlerError, ModelError, ContractError, AppError)
 """Errors whose message is all that the reader needs."""
 
@@ -44,33 +48,26 @@ class Worker:
         self._who = f"model {settings.model_name}" if settings.model_name else f"slot {slot}"
         self._speaks = slot == 0 or bool(settings.model_name)
         """Once for all slots of a model."""
+        self._faults = 0
 
     def run(self, report: int) -> int:
-        """The exit code; returns only when the model can't be loaded."""
+        """The exit code; return only if the model can't be loaded, or nothing can be answered."""
         link = self._connect()
-        try:
-            pipeline = self._load()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
-            self._tell_failure(link, error)
+        loaded: list[Pipeline] = []
+        failure = guard.attempt(lambda: loaded.append(self._load(report)))
+        if failure is not None:
+            self._tell_failure(link, failure)
             return ExitCode.MODEL_FAILED
+        (pipeline,) = loaded
         gc.freeze()  # torch alone is 165,000 objects; one look at them all takes 0.2 s
         os.write(report, LOADED)
         os.close(report)
         while True:
-            with suppress(ClosedError):
-                ready = {
-                    "batch": pipeline.batch,
-                    "has_app": pipeline.handlers.app is not None,
-                    "app_routes": pipeline.handlers.app_routes,
-                    "has_adapters": pipeline.handlers.get("load_adapter_fn") is not None,
-                    "has_redact": pipeline.redaction is not None,
-                    "has_chat": pipeline.handlers.get("chat_fn") is not None,
-                    "conversations": pipeline.handlers.get("bidirectional_fn") is not None,
-                }
-                state = {"sessions": pipeline.sessions.held(), "adapters": pipeline.adapters}
-                held = Body(orjson.dumps(state))
-                link.send(Frame(Kind.READY, meta=ready, body=held))
-                self._serve(link, pipeline)
+            failure = guard.attempt(self._serve, link, pipeline)
+            if failure is not None:
+                log.say(f"between two requests: {failure.explained}")
+            if self._faults >= FAULTS:
+                return ExitCode.INTERNAL
             link.close()
             link = self._connect()
 
@@ -78,6 +75,7 @@ class Worker:
         """The supervisor holds the listening socket, so this works while the front restarts."""
         while True:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            connection.settimeout(None)  # user code may have set another default
             link = Link(connection)
             try:
                 connection.connect(self._address)
@@ -92,7 +90,16 @@ class Worker:
         model = {"model": self._settings.model_name} if self._settings.model_name else {}
         return {"slot": self._slot, "pid": os.getpid(), **model}
 
-    def _load(self) -> Pipeline:
+    def _load(self, report: int) -> Pipeline:
+        with plainly():
+            pipeline = self._loaded()
+        try:
+            os.fstat(report)
+        except OSError:
+            raise LoadFailed("the handlers' file closed descriptors that are not its own") from None
+        return pipeline
+
+    def _loaded(self) -> Pipeline:
         file = handler_file.find(self._settings)
         if self._speaks:
             for path in file.passed_over:
@@ -108,26 +115,89 @@ class Worker:
         )
         return pipeline
 
-    def _tell_failure(self, link: Link, error: BaseException) -> None:
-        cause = str(error) if isinstance(error, PLAIN) else f"{type(error).__name__}: {error}"
-        if not isinstance(error, PLAIN):
-            log.say("".join(traceback.format_exception(error)))
-        log.say(f"error: {self._who}: loading failed: {cause}")
+    def _tell_failure(self, link: Link, failure: Failure) -> None:
+        if failure.report:
+            log.say(failure.report)
+        log.say(f"error: {self._who}: loading failed: {failure.message}")
         with suppress(LinkError):
-            status, _ = status_of(error)
-            link.send(Frame(Kind.FAILED, meta={"reason": cause[:1000], "status": status}))
+            meta = {"reason": failure.message, "status": failure.status}
+            link.send(Frame(Kind.FAILED, meta=meta))
 
     def _serve(self, link: Link, pipeline: Pipeline) -> None:
         """Until the front is gone; requests that it waited for then have no one to go to."""
+        with suppress(LinkError):
+            link.send(_ready(pipeline))
+            self._take_turns(link, pipeline)
+
+    def _take_turns(self, link: Link, pipeline: Pipeline) -> None:
         talks = pipeline.handlers.get("bidirectional_fn")
-        source: Requests | Exchange = Requests(link)
+        source: Source = Requests(link)
         if talks is not None:
             source = Exchange(link, talks, pipeline.model, pipeline.context_of)
-        while True:
+        while self._faults < FAULTS:
+            turn = Turn(link, pipeline)
+            failure = guard.attempt(turn.take, source)
+            if turn.lost is not None:
+                raise turn.lost
+            self._faults = 0 if failure is None else self._faults + 1
+            if failure is not None:
+                turn.fail(failure)
+
+
+class Turn:
+    """Requests that came together, until each has its reply.
+
+    No handler's error gets here, but what handlers leave behind may: a timer's signal handler, a
+    trace function.
+    """
+
+    def __init__(self, link: Link, pipeline: Pipeline) -> None:
+        self._link = link
+        self._pipeline = pipeline
+        self._owed: dict[int, Frame] = {}
+        self._is_reading = False
+        self.lost: LinkError | None = None
+
+    def take(self, source: Source) -> None:
+        """Wait for requests and answer them; `lost` is set if the front is gone."""
+        try:
+            source.wait()  # what is raised meanwhile takes no request with it
+            self._is_reading = True
             requests = source.receive()
-            for replies in pipeline.answer(requests, source.has_come):
-                sys.stdout.flush()
-                link.send(*replies, wait=True)
+            self._owed = {frame.id: frame for frame in requests}
+            self._is_reading = False
+            for replies in self._pipeline.answer(requests, source.has_come):
+                self._send(replies)
+        except LinkError as error:
+            self.lost = error
+
+    def fail(self, failure: Failure) -> None:
+        """Answer what `take` has left open; LinkError if that can't be known."""
+        log.say(f"raised outside of a handler's call: {failure.explained}")
+        for request in list(self._owed.values()):
+            self._send([failed(request, failure)])
+        if self._is_reading:
+            raise LinkError("requests were lost")  # with the link they end for the front, too
+
+    def _send(self, replies: list[Frame]) -> None:
+        """In one packet, or in several if they are too much for one."""
+        try:
+            self._link.send(*replies, wait=True)
+        except ClosedError:
+            raise
+        except (LinkError, OSError) as error:
+            if len(replies) == 1:
+                failure = guard.failure_of(error)
+                log.say(f"a reply can't be sent: {failure.message}")
+                replies = [failed(replies[0], failure)]
+                self._link.send(*replies, wait=True)
+            else:
+                middle = len(replies) // 2
+                self._send(replies[:middle])
+                self._send(replies[middle:])
+        for reply in replies:
+            if reply.kind is Kind.REPLY:
+                self._owed.pop(reply.id, None)
 
 
 class Requests:
@@ -138,6 +208,10 @@ class Requests:
         self._link = link
         self._poll = select.poll()
         self._poll.register(link.fileno(), select.POLLIN)
+
+    def wait(self) -> None:
+        """Until there is something to receive."""
+        self._poll.poll()
 
     def receive(self) -> list[Frame]:
         frames = self._link.receive()
@@ -150,3 +224,31 @@ class Requests:
         return bool(self._poll.poll(0)) and any(
             frame.kind is Kind.CANCEL and frame.id == ident for frame in self._link.receive()
         )
+
+
+Source: TypeAlias = "Requests | Exchange"
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Turn errors that say all in their message into one that has no traceback in the log."""
+    try:
+        yield
+    except PLAIN as error:
+        raise LoadFailed(str(error)) from error
+
+
+def _ready(pipeline: Pipeline) -> Frame:
+    """What the front needs to know of a loaded model."""
+    handlers = pipeline.handlers
+    meta = {
+        "batch": int(pipeline.batch),
+        "has_app": handlers.app is not None,
+        "app_routes": handlers.app_routes,
+        "has_adapters": handlers.get("load_adapter_fn") is not None,
+        "has_redact": pipeline.redaction is not None,
+        "has_chat": handlers.get("chat_fn") is not None,
+        "conversations": handlers.get("bidirectional_fn") is not None,
+    }
+    state = {"sessions": pipeline.sessions.held(), "adapters": pipeline.adapters}
+    return Frame(Kind.READY, meta=meta, body=Body(orjson.dumps(state)))

@@ -23,12 +23,13 @@ from sagemaker_byoc.serving.worker import (
     default_model,
     defaults,
     forms,
+    guard,
     managing,
     streams,
 )
-from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context, checked_header
+from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.handlers import Handlers
-from sagemaker_byoc.serving.worker.jobs import Job
+from sagemaker_byoc.serving.worker.jobs import Job, exact_header
 from sagemaker_byoc.serving.worker.redaction import Redaction
 from sagemaker_byoc.serving.worker.rows import RowCheck
 from sagemaker_byoc.serving.worker.sessions import SessionStore
@@ -150,10 +151,9 @@ class Pipeline:
         self._settle(job)
 
     def _settle(self, job: Job) -> None:
-        session = job.context.session
-        if session is not None:
+        if job.session is not None:
             is_good = job.reply is None or "error" not in job.reply.meta
-            self.sessions.settle(session, is_good=is_good)
+            self.sessions.settle(job.session, is_good=is_good)
 
     def context_of(self, frame: Frame) -> Context:
         meta = frame.meta
@@ -161,7 +161,7 @@ class Pipeline:
             request_id=meta["request_id"],
             content_type=meta["content_type"],
             accept=meta["accept"],
-            headers=meta.get("headers", {}),
+            headers=dict(meta.get("headers", {})),  # theirs to change
             deadline=meta["deadline"],
         )
 
@@ -177,8 +177,8 @@ class Pipeline:
         context = job.context
         asked = job.frame.meta.get("session")
         if asked is not None:
-            context.session = self.sessions.find(asked)
-            if managing.is_only_about_session(job, context.session):
+            job.session = context.session = self.sessions.find(asked)
+            if managing.is_only_about_session(job, job.session):
                 return
         # Of an absent Content-Type nothing is known; bytes, as RFC 9110 8.3 allows.
         parsed = media.parse(context.content_type or media.OCTETS)
@@ -231,13 +231,9 @@ class Pipeline:
             for job in jobs:
                 job.run("predict", self._predict)
             return
-        groups: dict[Hashable, list[Job]] = {}
-        for job in jobs:
-            key = batches.key_of(job.data)
-            groups.setdefault(id(job) if key is None else key, []).append(job)
-        for group in groups.values():
-            for part in batches.portions(group, most, lambda job: batches.rows_of(job.data)):
-                self._predict_group(part)
+        alone = [[job] for job in jobs]  # if what input_fn returned can't be compared
+        for group in guard.value_of(lambda: _groups(jobs, most), alone):
+            self._predict_group(group)
 
     def _predict_group(self, group: list[Job]) -> None:
         """As one batch; if that fails each alone, so that a bad request fails by itself."""
@@ -248,13 +244,16 @@ class Pipeline:
 
     def _predict_batch(self, group: list[Job]) -> bool:
         began = time.perf_counter()
-        try:
+        parts: list[Any] = []
+
+        def predict() -> None:
             joined = batches.join([job.data for job in group])
             result = self._call_model(joined, group[0].context)
             if self.handlers.get("output_fn") is None:
                 result = defaults.plain(result)  # off the device once, and not row by row
-            parts = batches.split(result, [batches.rows_of(job.data) for job in group])
-        except (Exception, SystemExit):  # noqa: BLE001 - whoever is to blame fails again, alone
+            parts.extend(batches.split(result, [batches.rows_of(job.data) for job in group]))
+
+        if guard.attempt(predict) is not None:  # what is to blame fails again, alone
             return False
         took = time.perf_counter() - began
         for job, part in zip(group, parts, strict=True):
@@ -262,7 +261,8 @@ class Pipeline:
         return True
 
     def _predict(self, job: Job) -> None:
-        if job.context.deadline and job.context.deadline <= time.monotonic():
+        deadline = job.frame.meta["deadline"]
+        if deadline and deadline <= time.monotonic():
             raise Overdue("The deadline passed while it was waiting for its turn in a batch")
         if "route" in job.frame.meta:
             self._route(job)
@@ -310,7 +310,7 @@ class Pipeline:
         if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
             result, job.context.reply_content_type = (
                 result[0],
-                job.context.reply_content_type or checked_header("Content-Type", result[1]),
+                job.context.reply_content_type or exact_header("Content-Type", result[1]),
             )
         if not isinstance(result, Iterator) and is_default and job.accept == media.EVENT_STREAM:
             result = iter([result])  # one event
@@ -326,15 +326,28 @@ def _pass_on(job: Job, reply: wsgi.Reply) -> None:
     content_type = media.OCTETS
     for name, value in reply.headers:
         if name.lower() == "content-type":
-            content_type = checked_header(name, value)
+            content_type = exact_header(name, value)
         elif name.lower() not in OWN_HEADERS:
-            own.append((name, checked_header(name, value)))
+            own.append((name, exact_header(name, value)))
     job.headers, job.context.reply_status = own, reply.status
     job.context.reply_content_type = content_type
     if reply.is_whole:
         job.succeed(content_type, b"".join(reply.pieces))
     else:
         job.accept, job.stream = "", reply.pieces
+
+
+def _groups(jobs: list[Job], most: int) -> list[list[Job]]:
+    """Jobs whose data can be joined, with at most `most` rows each."""
+    groups: dict[Hashable, list[Job]] = {}
+    for job in jobs:
+        key = batches.key_of(job.data)
+        groups.setdefault(id(job) if key is None else key, []).append(job)
+    return [
+        part
+        for group in groups.values()
+        for part in batches.portions(group, most, lambda job: batches.rows_of(job.data))
+    ]
 
 
 def _device() -> str:

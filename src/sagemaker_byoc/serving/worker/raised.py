@@ -15,30 +15,31 @@ MESSAGES = ("message", "detail", "description")
 NOT_THE_CALLERS = (OSError, SystemExit)
 """Their `code` has another meaning: of an upstream's answer, or for a shell."""
 FORMAT_ERROR = "UnsupportedFormatError"
-"""sagemaker_inference's error for a media type; it has no status, which its place decides."""
+"""sagemaker_inference's error for a media type, in or out; it has no status."""
 
 
-def told_by(error: BaseException, *, is_output: bool = False) -> tuple[int, str, str] | None:
+def told_by(error: BaseException) -> tuple[int, str, str] | None:
     """Status, code and message for the caller; None for an error that names none."""
-    status = _status_of(error, is_output=is_output)
+    status = _status_of(error)
     if status is None or isinstance(error, NOT_THE_CALLERS):
         return None
     found = [getattr(error, name, None) for name in MESSAGES]
     message = next((text for text in found if text), None) or str(error)
     if not isinstance(message, str):
         message = json.dumps(message, default=str)
-    return status, _code_of(status), message
+    return status, FORMAT_ERROR if _is_format_error(error) else _code_of(status), message
 
 
-def _status_of(error: BaseException, *, is_output: bool) -> int | None:
+def _status_of(error: BaseException) -> int | None:
     for name in STATUSES:
         status = getattr(error, name, None)
         if isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599:
             return int(status)
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if FORMAT_ERROR in names:
-        return HTTPStatus.NOT_ACCEPTABLE if is_output else HTTPStatus.UNSUPPORTED_MEDIA_TYPE
-    return None
+    return HTTPStatus.UNSUPPORTED_MEDIA_TYPE if _is_format_error(error) else None
+
+
+def _is_format_error(error: BaseException) -> bool:
+    return FORMAT_ERROR in {kind.__name__ for kind in type(error).__mro__}
 
 
 def _code_of(status: int) -> str:

@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.link import Frame, Kind
+from sagemaker_byoc.serving.worker import guard
+from sagemaker_byoc.serving.worker.guard import Failure
 from sagemaker_byoc.serving.worker.handlers import Handler
-from sagemaker_byoc.serving.worker.jobs import Job
+from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
 
 CHOSEN = "capture"
 """Set by the front in the metadata of a request that was drawn."""
@@ -71,35 +74,32 @@ class Redaction:
             reply_type = self._types.get(ident, media.OCTETS)
         if max(job.frame.body.size, reply.size) > self._limit:
             return Frame(Kind.CAPTURED, ident, {"outcome": "size"})
-        job.context.reply_content_type = reply_type
-        try:
-            found = self._handler(_bytes(job.frame.body), _bytes(reply), context=job.context)
-            parts = None if found is None else _checked(found)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
-            self._complain(error)
-            return Frame(Kind.CAPTURED, ident, {"outcome": "redaction"})
-        if parts is None:
-            return Frame(Kind.CAPTURED, ident, {"outcome": "skipped"})
-        meta = {
-            "content_type": job.context.content_type,
-            "reply_type": reply_type,
-            "inference_id": job.context.inference_id,
-            "request_size": len(parts[0]),
-        }
-        return Frame(Kind.CAPTURED, ident, meta, Body.of(b"".join(parts)))
+        frames: list[Frame] = []
 
-    def _complain(self, error: BaseException) -> None:
+        def redact() -> None:
+            job.context.reply_content_type = reply_type
+            found = self._handler(_bytes(job.frame.body), _bytes(reply), context=job.context)
+            frames.append(_captured(job, reply_type, found))
+
+        failure = guard.attempt(redact)
+        if failure is not None:
+            self._complain(failure)
+            return Frame(Kind.CAPTURED, ident, {"outcome": "redaction"})
+        return frames[0]
+
+    def _complain(self, failure: Failure) -> None:
         """The kind of error and its place; its text may be made of the very data."""
         now = time.monotonic()
         if now < self._silent_until:
             return
         self._silent_until = now + SILENCE
-        log.say(f"capture: redact_fn failed: {log.place_of(error)}; nothing of it is written")
+        log.say(f"capture: redact_fn failed: {failure.place}; nothing of it is written")
 
 
 def _is_good(job: Job) -> bool:
     """A reply that the caller gets: 2xx, and in time."""
-    if job.context.deadline and job.context.deadline <= time.monotonic() and job.stream is None:
+    deadline = job.frame.meta["deadline"]
+    if deadline and deadline <= time.monotonic() and job.stream is None:
         return False
     meta: dict[str, Any] = dict(job.reply.meta) if job.reply is not None else {}
     return "error" not in meta and 200 <= meta.get("status", 200) < 300
@@ -109,10 +109,24 @@ def _bytes(body: Body) -> bytes:
     return body.piece(0, body.size)
 
 
+def _captured(job: Job, reply_type: str, found: object) -> Frame:
+    """From what redact_fn has returned."""
+    if found is None:
+        return Frame(Kind.CAPTURED, job.frame.id, {"outcome": "skipped"})
+    request, reply = _checked(found)
+    meta = {
+        "content_type": job.frame.meta["content_type"],
+        "reply_type": reply_type,
+        "inference_id": job.frame.meta.get("headers", {}).get(http.INFERENCE_ID.value.lower(), ""),
+        "request_size": len(request),
+    }
+    return Frame(Kind.CAPTURED, job.frame.id, meta, Body.of(request + reply))
+
+
 def _checked(found: object) -> tuple[bytes, bytes]:
     if not isinstance(found, tuple) or len(found) != 2:
         raise TypeError("redact_fn must return (request, reply), or None for no record")
-    request, reply = (part.encode() if isinstance(part, str) else part for part in found)
+    request, reply = (str.encode(part) if isinstance(part, str) else part for part in found)
     if not isinstance(request, bytes) or not isinstance(reply, bytes):
         raise TypeError("redact_fn must return bytes or str, two of them")
-    return request, reply
+    return exact_bytes(request), exact_bytes(reply)

@@ -4,26 +4,47 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from sagemaker_byoc.serving.errors import SessionLost
 
 
-@dataclass(slots=True)
 class Session:
-    """A handler keeps in `data` what it likes."""
+    """A handler keeps in `data` what it likes; the rest it can read, and `close`."""
 
-    id: str
-    expires: float
-    """On the clock of time.monotonic."""
-    data: dict[Any, Any] = field(default_factory=dict)
-    is_new: bool = False
-    is_closed: bool = False
+    __slots__ = ("_expires", "_id", "_is_closed", "_is_new", "data")
+
+    def __init__(self, name: str, expires: float, *, is_new: bool = False) -> None:
+        self.data: dict[Any, Any] = {}
+        self._id = name
+        self._expires = expires
+        self._is_new = is_new
+        self._is_closed = False
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def expires(self) -> float:
+        """On the clock of time.monotonic."""
+        return self._expires
+
+    @property
+    def is_new(self) -> bool:
+        return self._is_new
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
 
     def close(self) -> None:
-        """With this reply; the client is told."""
-        self.is_closed = True
+        """With this reply; the client learns it."""
+        self._is_closed = True
+
+    def settle(self) -> None:
+        """From now on it is one of those that are open."""
+        self._is_new = False
 
 
 class SessionStore:
@@ -48,7 +69,7 @@ class SessionStore:
             self._open.pop(session.id, None)
         elif session.is_new and is_good:
             self._open[session.id] = session
-            session.is_new = False
+            session.settle()
         return session.is_closed
 
     def held(self) -> list[tuple[str, float]]:

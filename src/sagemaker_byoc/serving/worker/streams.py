@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,61 +11,79 @@ import orjson
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import INLINE, Body
 from sagemaker_byoc.serving.link import Frame, Kind
-from sagemaker_byoc.serving.worker import codecs, defaults
-from sagemaker_byoc.serving.worker.jobs import Job, text_of
+from sagemaker_byoc.serving.worker import codecs, defaults, guard
+from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
 TEXT = "text/plain; charset=utf-8"
 
 
 def frames_of(job: Job, is_cancelled: Callable[[int], bool]) -> Iterator[Frame]:
     """Pieces, then the end. Until the first item is there, an error is an ordinary reply; after
     that the caller can only be shown by a cut that something was wrong."""
-    assert job.stream is not None
-    stream = job.stream
+    items = _Items(job)
     try:
-        yield from _pieces(job, stream, is_cancelled)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
-        if _is_events(job):
-            text = orjson.dumps({"error": text_of(error)}).decode()
-            yield _part(job, _event(text, name="error"))
-        job.fail(error)
-        assert job.reply is not None
-        yield job.reply
+        while not items.is_over:
+            has_begun = items.has_begun
+            failure = guard.attempt(items.take)
+            if failure is not None:
+                if has_begun and _is_events(job):
+                    text = orjson.dumps({"error": failure.message}).decode()
+                    yield _part(job, _event(text, name="error"))
+                job.fail(failure)
+                break
+            if has_begun and is_cancelled(job.frame.id):
+                break
+            yield from items.frames
+        yield job.reply or Frame(Kind.REPLY, job.frame.id)
     finally:
-        close = getattr(stream, "close", None)
-        if close is not None:
-            close()
+        failure = guard.attempt(guard.close, job.stream)
+        if failure is not None:
+            job.complain(failure)
 
 
-def _pieces(
-    job: Job, stream: Iterator[object], is_cancelled: Callable[[int], bool]
-) -> Iterator[Frame]:
-    try:
-        first = next(stream)
-    except StopIteration:
-        job.succeed(job.context.reply_content_type or job.accept, b"")
-        assert job.reply is not None
-        yield job.reply
-        return
-    encode, content_type = _encoder(job, first)
-    meta: dict[str, Any] = job.head(job.context.reply_content_type or content_type)
-    for index, piece in enumerate(_cut(encode(first))):
-        yield _part(job, piece, meta if index == 0 else None)
-    for item in stream:
-        if is_cancelled(job.frame.id):
-            break
-        for piece in _cut(encode(item)):
-            yield _part(job, piece)
-    yield Frame(Kind.REPLY, job.frame.id)
+class _Items:
+    """What a user's iterator yields; `take` runs the user's code and leaves `frames`."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._encode: Callable[[object], bytes] | None = None
+        self._head: dict[str, Any] = {}
+        self.frames: list[Frame] = []
+        self.has_begun = False
+        """Whether the caller has been sent anything, which an empty item is not."""
+        self.is_over = False
+
+    def take(self) -> None:
+        """The next item; `reply` is set if there is none at all."""
+        job = self._job
+        assert job.stream is not None
+        self.frames = []
+        try:
+            item = next(job.stream)
+        except StopIteration:
+            self.is_over = True
+            if not self.has_begun:
+                default = self._head.get("content_type", job.accept)
+                job.succeed(job.context.reply_content_type or default, b"")
+            return
+        if self._encode is None:
+            self._encode, content_type = _encoder(job, item)
+            self._head = job.head(job.context.reply_content_type or content_type)
+        frames = [_part(job, piece) for piece in _cut(self._encode(item))]
+        if frames and not self.has_begun:
+            frames[0].meta = self._head
+        self.frames = frames
+        self.has_begun |= bool(frames)
 
 
-def _part(job: Job, data: bytes, meta: dict[str, Any] | None = None) -> Frame:
-    return Frame(Kind.PART, job.frame.id, meta or {}, Body(data))
+def _part(job: Job, data: bytes) -> Frame:
+    return Frame(Kind.PART, job.frame.id, {}, Body(data))
 
 
 def _cut(data: bytes) -> Iterator[bytes]:
     """Parts are never files: they are small, or made so."""
-    for start in range(0, max(1, len(data)), INLINE):
+    for start in range(0, len(data), INLINE):
         yield data[start : start + INLINE]
 
 
@@ -86,19 +105,19 @@ def _encoder(job: Job, first: object) -> tuple[Callable[[object], bytes], str]:
 def _bytes(item: object) -> bytes:
     if not isinstance(item, bytes | bytearray | memoryview):
         raise TypeError(f"the stream began with bytes and goes on with {type(item).__name__}")
-    return bytes(item)
+    return exact_bytes(item)
 
 
 def _text(item: object) -> str:
     if isinstance(item, str):
-        return item
+        return str.__str__(item)  # past what a subclass says
     if isinstance(item, bytes | bytearray | memoryview):
-        return bytes(item).decode()
+        return exact_bytes(item).decode()
     return codecs.encode_json(defaults.plain(item)).decode()
 
 
 def _event(text: str, name: str = "") -> bytes:
-    """One server-sent event; a text of several lines has several data fields."""
+    """One server-sent event; a text of several lines, which CR ends too, has several fields."""
     head = f"event: {name}\n" if name else ""
-    data = "".join(f"data: {line}\n" for line in text.split("\n"))
+    data = "".join(f"data: {line}\n" for line in _LINE_END.split(text))
     return f"{head}{data}\n".encode()

@@ -1,0 +1,312 @@
+"""The one entrance to user code, and to text made of what it raises.
+
+Whatever a handler raises or does to its process ends as a `Failure`, short of what ends the
+process. Only this module catches BaseException: no other may call user code outside `attempt`, nor
+put a user's object into text.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, ParamSpec, TypeGuard, TypeVar
+
+from sagemaker_byoc.contract.lifecycle import ExitCode
+from sagemaker_byoc.serving import log
+from sagemaker_byoc.serving.errors import MESSAGE_LENGTH, Refusal
+from sagemaker_byoc.serving.worker import raised
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LINES = 40
+"""Lines of one traceback; a deep recursion has thousands."""
+CHAIN = 8
+"""Exceptions of one report: causes, and members of groups."""
+REPORT_LENGTH = 16 * 1024
+"""Characters of a report; the log may be a service that is paid by the byte."""
+RECURSION = 1000
+"""Python's own limit; a handler that sets a lower one would leave us without stack."""
+END = 1.5
+"""Seconds for the user's exit functions; the supervisor kills after 2."""
+NO_TEXT = "its text can't be shown"
+_OF_ALL = vars(BaseException)
+"""Its attributes themselves: a subclass may have properties of the same names."""
+OURS = str(Path(__file__).parents[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What became of a call that raised: the answer to the caller, and the lines for the log."""
+
+    status: int
+    code: str
+    message: str
+    report: str = ""
+    """Empty if the log needs no word about it."""
+    place: str = ""
+    """The kind of error and its line: for a log that must not show a user's data."""
+
+    @property
+    def explained(self) -> str:
+        """For the log."""
+        return f"{self.message}\n{self.report}"
+
+
+class Stop(SystemExit):
+    """Raised by SIGTERM, also inside user code; the one exception that no guard keeps."""
+
+
+@dataclass(slots=True)
+class _Process:
+    """What has become of this process since `run`."""
+
+    is_copy: bool = False
+    is_stopping: bool = False
+
+
+_UNSHOWN = Failure(500, "ModelError", "The handler raised an error that can't be shown", NO_TEXT)
+_own = _Process()
+
+
+def stop(_number: int, _frame: object) -> NoReturn:
+    """Handle SIGTERM: as an exception, so that the user's exit functions run."""
+    _own.is_stopping = True
+    raise Stop(0)
+
+
+def attempt(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Failure | None:
+    """Call user code; return what it raised. The process is as before, however it left it."""
+    failure = None
+    try:
+        function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything
+        failure = failure_of(error)
+    _restore()
+    return failure
+
+
+def value_of(function: Callable[[], T], default: T) -> T:
+    """What the function returns, or `default` if it raises."""
+    found = [default]
+    attempt(lambda: found.append(function()))
+    return found[-1]
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Describe any exception, in bounded text that UTF-8 can hold."""
+    try:
+        place = clean(log.place_of(error), 500)
+        refusal = _refusal_of(error)
+        if refusal is not None:
+            return Failure(*refusal, place=place)
+        told = _told_by(error)
+        if told is not None:
+            report = report_of(error) if told[0] >= 500 else ""
+            return Failure(*told, report, place)
+        return Failure(*status_of(error), text_of(error), report_of(error), place)
+    except BaseException:  # noqa: BLE001 - no memory or no stack is left for a description
+        return _UNSHOWN
+
+
+def _refusal_of(error: BaseException) -> tuple[int, str, str] | None:
+    """Status, code and message of a Refusal; None if a handler has made them something else."""
+    if not isinstance_of(error, Refusal):
+        return None
+    status, code, message = error.status, error.code, error.message
+    if type(status) is not int or not 400 <= status <= 599:
+        return None
+    if not isinstance_of(code, str) or not isinstance_of(message, str):
+        return None
+    return status, clean(code, 100), clean(message, MESSAGE_LENGTH)
+
+
+def _told_by(error: BaseException) -> tuple[int, str, str] | None:
+    """What an error of a toolkit or a web framework says of itself; None if it says nothing."""
+    try:
+        told = raised.told_by(error)
+        return told and (told[0], told[1], clean(told[2], MESSAGE_LENGTH))
+    except BaseException:  # noqa: BLE001 - they are the user's attributes
+        return None
+
+
+def isinstance_of(value: object, kind: type[T]) -> TypeGuard[T]:
+    """As isinstance does, without the value's own `__class__`, which may be anything."""
+    return issubclass(type(value), kind)
+
+
+def status_of(error: BaseException) -> tuple[int, str]:
+    """Status and code of what is not a Refusal."""
+    lack = (MemoryError, getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError))
+    is_memory = issubclass(type(error), lack) or (
+        type(error) is RuntimeError and "can't allocate memory" in text_of(error)  # torch on CPUs
+    )
+    return (507, "OutOfMemory") if is_memory else (500, "ModelError")
+
+
+def close(value: object) -> None:
+    """End a user's iterator, if it can be."""
+    found = getattr(value, "close", None)
+    if found is not None:
+        found()
+
+
+# ── text ──
+
+
+def clean(text: str, limit: int) -> str:
+    """A plain str that UTF-8 can hold, of at most `limit` characters."""
+    short = str.__getitem__(text, slice(limit))  # past what a subclass does
+    return short.encode(errors="backslashreplace").decode()[:limit]
+
+
+def text_of(error: BaseException) -> str:
+    """`Type: text`."""
+    try:
+        text = clean(str(error), MESSAGE_LENGTH)
+    except BaseException:  # noqa: BLE001 - __str__ is user code
+        text = NO_TEXT
+    return f"{clean(log.kind_of(error), 200)}: {text}"[:MESSAGE_LENGTH]
+
+
+def report_of(error: BaseException) -> str:
+    """The traceback from the user's function on, the cause first, bounded."""
+    parts: list[str] = []
+    for found, how in _chain(error):
+        parts.append(how)
+        parts.append("\n".join([*_frames(found), text_of(found), *_notes(found)]))
+    whole = "\n".join(part for part in reversed(parts) if part)
+    return whole if len(whole) <= REPORT_LENGTH else f"[…]\n{whole[-REPORT_LENGTH:]}"
+
+
+def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
+    """The error, then what it came from, each with the words that lead to the one before it."""
+    current: BaseException | None = error
+    how = ""
+    for _ in range(CHAIN):
+        if current is None:
+            return
+        yield current, how
+        cause = _OF_ALL["__cause__"].__get__(current)
+        how = "\nThe above exception was the direct cause of the following exception:\n"
+        if cause is None and not _OF_ALL["__suppress_context__"].__get__(current):
+            cause = _OF_ALL["__context__"].__get__(current)
+            how = "\nDuring handling of the above exception, another exception occurred:\n"
+        current = cause
+
+
+def _traces(error: BaseException) -> Iterator[TracebackType]:
+    """From the user's function on; all of them if the error is in none."""
+    first: TracebackType | None = _OF_ALL["__traceback__"].__get__(error)
+    trace = first
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
+        trace = trace.tb_next
+    trace = trace or first
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+def _line(trace: TracebackType) -> str:
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
+def _frames(error: BaseException) -> list[str]:
+    first = next(_traces(error), None)
+    if first is None:
+        return []
+    try:
+        lines = traceback.format_list(traceback.extract_tb(first, limit=-LINES))
+        shown = clean("".join(lines), REPORT_LENGTH).rstrip("\n").split("\n")
+    except BaseException:  # noqa: BLE001 - it reads sources by the user's own loaders
+        shown = [f"  {_line(trace)}" for trace in islice(_traces(error), LINES)]
+    return ["Traceback (most recent call last):", *shown]
+
+
+def _notes(error: BaseException) -> list[str]:
+    """What more there is to say: the line of a SyntaxError, notes, members of a group."""
+    found: list[str] = []
+    try:
+        for text in _more(error):
+            if isinstance_of(text, str):
+                found.append(clean(text, MESSAGE_LENGTH))  # noqa: PERF401 - it may end early
+    except BaseException:  # noqa: BLE001 - they are the user's attributes
+        return found
+    return found
+
+
+def _more(error: BaseException) -> Iterator[object]:
+    if isinstance_of(error, SyntaxError):
+        yield f'  File "{error.filename}", line {error.lineno}\n    {str(error.text).strip()}'
+    if isinstance_of(error, BaseExceptionGroup):
+        for member in vars(BaseExceptionGroup)["exceptions"].__get__(error)[:CHAIN]:
+            yield f"  + {log.place_of(member)}: {text_of(member)}"
+    yield from islice(getattr(error, "__notes__", []), CHAIN)
+
+
+# ── the process ──
+
+
+def run(main: Callable[[list[str]], int], arguments: list[str]) -> NoReturn:
+    """Be a program around user code; the process ends with it, whatever is left in it."""
+    codes: list[int] = [ExitCode.OK]
+    os.register_at_fork(after_in_child=_become_copy)
+    log.keep()
+    with suppress(Stop):
+        failure = attempt(lambda: codes.append(main(arguments)))
+        if failure is not None:
+            log.say(failure.explained)
+            codes.append(ExitCode.INTERNAL)
+    end(codes[-1])
+
+
+def _restore() -> None:
+    """Undo what would stop us from answering."""
+    end_copy()
+    if sys.getrecursionlimit() < RECURSION:
+        sys.setrecursionlimit(RECURSION)
+    log.restore()
+    if _own.is_stopping:
+        raise Stop(0)
+
+
+def end_copy() -> None:
+    """End a process that a handler has forked and that came back: two would answer on one link."""
+    if _own.is_copy:
+        log.say("a process that a handler forked came back from it and is ended; use os._exit")
+        os._exit(0)
+
+
+def _become_copy() -> None:
+    _own.is_copy = True
+
+
+def end(code: int) -> NoReturn:
+    """End this process: exit functions get a little time, threads and pools none."""
+    attempt(_prepare_end)
+    attempt(atexit._run_exitfuncs)  # noqa: SLF001 - Python's own end would wait for threads
+    for stream in (sys.stdout, sys.stderr):
+        attempt(_flush, stream)
+    os._exit(code)
+
+
+def _prepare_end() -> None:
+    _own.is_stopping = False
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    faulthandler.dump_traceback_later(END, exit=True, file=nowhere)  # needs no thread of Python's
+
+
+def _flush(stream: Any) -> None:
+    """What a handler has put in the place of a stream may not have it, or be None."""
+    stream.flush()
