@@ -99,8 +99,9 @@ def _loads_exactly(raw: Data | memoryview) -> Any:
 
 def decode_json_lines(data: Data, media_type: MediaType, *, floats: Any = None) -> Array:
     """Return a row for each line: a list, a number, or an object with `features`."""
-    rows, has_text = [], False
+    rows, is_odd = [], False
     raw = bytes(_utf8(data, media_type))
+    may_have_text = b'"' in raw
     for number, line in enumerate(raw.splitlines(), start=1):
         try:
             row = orjson.loads(line)
@@ -111,10 +112,10 @@ def decode_json_lines(data: Data, media_type: MediaType, *, floats: Any = None) 
         quotes = 0
         if isinstance(row, dict) and "features" in row:
             row, quotes = row["features"], 2
-        has_text = has_text or line.count(b'"') != quotes
+        is_odd = is_odd or (may_have_text and line.count(b'"') != quotes)
         rows.append(row)
-    quotes = -1 if has_text else raw.count(b'"')
-    return numbers(rows, raw, "The lines", quotes=quotes, floats=floats)
+    expected = raw.count(b'"') if may_have_text and not is_odd else 0
+    return numbers(rows, raw, "The lines", quotes=expected, floats=floats)
 
 
 def _line(line: bytes, number: int) -> Any:
@@ -146,8 +147,7 @@ def numbers(document: Any, raw: Data, what: str, *, quotes: int, floats: Any = N
                 raise BadInput(refusal)
         elif floats is None and (raw.find(b".") >= 0 or _EXPONENT.search(raw)):
             floats = np.float64  # one fraction makes all of them floats
-        with np.errstate(over="ignore"):
-            array = _exact(document) if floats is None else np.asarray(document, dtype=floats)
+        array = _exact(document) if floats is None else _as_floats(document, floats)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{refusal}: {error}") from None
     if array is None:
@@ -155,13 +155,18 @@ def numbers(document: Any, raw: Data, what: str, *, quotes: int, floats: Any = N
     return array
 
 
+def _as_floats(document: Any, floats: Any) -> Array:
+    if floats is np.float64:
+        return np.asarray(document, dtype=floats)
+    with np.errstate(over="ignore"):
+        return np.asarray(document, dtype=floats)
+
+
 _EXPONENT = re.compile(rb"[0-9][eE]")
 
 
 def _has_text(raw: Data, quotes: int) -> bool:
     """Return whether there are more quotation marks than those."""
-    if quotes < 0:
-        return True
     position = -1
     for _ in range(quotes + 1):
         position = raw.find(b'"', position + 1)
@@ -270,12 +275,18 @@ def encode_json(document: object) -> bytes:
 
 def _dump(document: object, options: int) -> bytes:
     try:
-        return orjson.dumps(document, default=values.simpler, option=options)
+        written = orjson.dumps(document, default=values.simpler, option=options)
+        if _EPOCH not in written:
+            return written
     except TypeError as error:
         if isinstance(error.__cause__, NotAcceptable):
             raise error.__cause__ from None
     written = values.to_json(document)
     return written + b"\n" if options & orjson.OPT_APPEND_NEWLINE else written
+
+
+_EPOCH = b"1970-01-01T00:00:00"
+"""As what orjson writes some of numpy's moments that are none."""
 
 
 def encode_json_lines(rows: Iterable[object]) -> bytes:

@@ -10,7 +10,6 @@ import csv
 import datetime as dt
 import io
 import math
-import re
 from collections.abc import Sequence
 from enum import Enum
 from itertools import chain
@@ -117,7 +116,8 @@ def decode(text: str, policy: str) -> Array:
 
 def _read_by_numpy(text: str, *, skip: bool) -> Array | None:
     """Return numbers that are quoted or spelled as JSON has none; None for all others."""
-    lines = [line for line in _LINE_END.split(text) if line.strip()][int(skip) :]
+    every = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = [line for line in every if line.strip()][int(skip) :]
     if not lines or not _has_whole_quotes(text):
         return None
     dtype = np.float64 if any(sign in text for sign in ".eEnN") else np.int64
@@ -132,12 +132,9 @@ def _has_whole_quotes(text: str) -> bool:
     if '"' not in text:
         return True
     signs = np.frombuffer(f"\n{text}\n".encode(), np.uint8)
-    is_edge = np.isin(signs, np.frombuffer(b",\r\n", np.uint8))
+    is_edge = (signs == ord(",")) | (signs == ord("\n")) | (signs == ord("\r"))
     quotes = np.flatnonzero(signs == ord('"'))
     return bool((is_edge[quotes - 1] | is_edge[quotes + 1]).all())
-
-
-_LINE_END = re.compile(r"\r\n?|\n")
 
 
 def _array(rows: Rows, text: str, policy: str) -> Array:

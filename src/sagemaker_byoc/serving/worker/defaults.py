@@ -5,7 +5,7 @@ torch is used if it is there already: loaded by the default model, or imported b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -256,6 +256,13 @@ class Predictor:
 
 def default_output(prediction: object, essence: str, context: Context) -> bytes:
     """Write `prediction` in one of the supported types."""
+    try:
+        return _written(prediction, essence, context)
+    except RecursionError:
+        raise TypeError("the result is nested too deeply, or contains itself") from None
+
+
+def _written(prediction: object, essence: str, context: Context) -> bytes:
     canonical = media.ALIASES.get(essence, essence)
     if canonical == media.JSON:
         is_wrapped = context.asked_for_predictions
@@ -266,12 +273,17 @@ def default_output(prediction: object, essence: str, context: Context) -> bytes:
         return codecs.encode_csv(prediction)
     if canonical == media.NPY:
         return codecs.encode_npy(as_array(prediction))
-    arrays = prediction if isinstance(prediction, dict) else {"output": prediction}
-    by_name = {str(name): as_array(entry) for name, entry in arrays.items()}
+    by_name = {str(name): as_array(entry) for name, entry in _named(prediction)}
     if canonical in tables.TYPES:
         return tables.encode(tables.columns_of(by_name), canonical)
     encode = named.encode_npz if canonical == media.NPZ else named.encode_safetensors
     return encode(by_name)
+
+
+def _named(prediction: Any) -> Iterable[tuple[object, object]]:
+    if values.is_frame(prediction):
+        return ((name, prediction[name]) for name in prediction.columns)
+    return prediction.items() if isinstance(prediction, dict) else [("output", prediction)]
 
 
 def _lines(prediction: object) -> Any:

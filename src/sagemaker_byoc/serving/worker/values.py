@@ -94,13 +94,13 @@ def _type_name(value: object) -> str:
 def _refused(value: object) -> object:
     if isinstance(value, bytes | bytearray | memoryview):
         raise TypeError(
-            "bytes have no form in JSON: decode them to text, encode them as base64, or return "
-            "them from output_fn as the whole body"
+            "bytes have no form in JSON or CSV: decode them to text, encode them as base64, or "
+            "return them from output_fn as the whole body"
         )
     if isinstance(value, complex):
         raise NotAcceptable(f"JSON has no form for complex numbers; accept {media.NPY}")
     if isinstance(value, dt.timedelta):
-        raise TypeError("a timedelta has no form in JSON: return its total_seconds()")
+        raise TypeError("a timedelta has no form in JSON or CSV: return its total_seconds()")
     return _MISSING
 
 
@@ -119,7 +119,7 @@ def _numpy(value: object) -> object:
     if kind in "biuf":
         return _numbers(value)
     if kind == "M":
-        return _without_nat(np.datetime_as_string(value).tolist())  # type: ignore[arg-type]
+        return _datetimes(np.asarray(value))
     return value.item() if isinstance(value, np.generic) else value.tolist()
 
 
@@ -143,17 +143,20 @@ def _scalar_of(value: Any) -> object:
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-def _without_nat(text: Any) -> object:
-    if isinstance(text, list):
-        return [_without_nat(entry) for entry in text]
-    return None if text == "NaT" else text
+def _datetimes(array: Array) -> object:
+    """Return moments as orjson writes each, and None where there is none."""
+    texts = np.full(array.shape, None, dtype=object)
+    for index in np.argwhere(~np.isnat(array)):
+        place = tuple(index)
+        texts[place] = orjson.loads(orjson.dumps(array[place], option=_NUMPY))
+    return texts.tolist() if array.ndim else texts.item()
 
 
 def _table(value: object) -> object:
     """Return a data frame as records, a sparse matrix as a dense one."""
     if isinstance(value, type):
         return _MISSING
-    if _is_frame(value):
+    if is_frame(value):
         return value.to_dict(orient="records")  # type: ignore[attr-defined]
     if hasattr(value, "to_dicts"):  # polars
         return value.to_dicts()
@@ -162,7 +165,8 @@ def _table(value: object) -> object:
     return _MISSING
 
 
-def _is_frame(value: object) -> bool:
+def is_frame(value: object) -> bool:
+    """Return whether `value` is a data frame of pandas."""
     return all(hasattr(value, name) for name in ("to_dict", "columns", "iloc"))
 
 
@@ -321,12 +325,15 @@ def is_missing(value: object) -> bool:
 def rows_of(value: object) -> list[list[object]]:
     """Return a table's rows; of a vector, each entry is a row, and of records, their values."""
     value = _as_entries(plain(value))
-    if isinstance(value, str) or not isinstance(value, Collection):
-        return [[value]]
     if isinstance(value, Mapping):
         raise NotAcceptable(f"The result is a {type(value).__name__}; accept {media.JSON}")
+    if isinstance(value, _WHOLE) or not isinstance(value, Collection):
+        return [[value]]
     names = list(next(iter(value), ())) if _are_records(value) else []
     return [_row(entry, names) for entry in value]
+
+
+_WHOLE = (str, bytes, bytearray, memoryview)
 
 
 def _are_records(value: Collection[object]) -> bool:
@@ -338,9 +345,23 @@ def _as_entries(value: Any) -> Any:
         value = _dense(value)
     elif hasattr(value, "to_numpy"):
         value = value.to_numpy()
-    if not isinstance(value, np.ndarray | np.generic):
-        return value
-    return simpler(value) if value.dtype.kind in "mM" else value.tolist()
+        if value.dtype.hasobject:  # pandas has NaN for the text that is missing
+            return _without_nan(value.tolist())
+    if isinstance(value, np.ndarray):
+        return simpler(value) if value.dtype.kind in "mM" else value.tolist()
+    is_number = isinstance(value, np.generic) and value.dtype.kind in NUMBERS
+    return simpler(value) if isinstance(value, np.generic) and not is_number else value
+
+
+def _without_nan(cells: list[Any]) -> list[Any]:
+    return [
+        _without_nan(cell)
+        if isinstance(cell, list)
+        else None
+        if isinstance(cell, float) and math.isnan(cell)
+        else cell
+        for cell in cells
+    ]
 
 
 def _row(entry: object, names: list[object]) -> list[object]:
