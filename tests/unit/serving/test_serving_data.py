@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import io
 import json
+import math
 import pathlib
 import sys
 
@@ -119,8 +120,8 @@ class Point:
 
 
 # Each line: an expression for what predict_fn returns, then the reply: as JSON | as CSV | as npy;
-# then JSON by sagemaker-inference (and the PyTorch and scikit-learn toolkits, which use it) | CSV by
-# it | JSON by the Hugging Face toolkit.
+# then JSON by sagemaker-inference (which the PyTorch and scikit-learn toolkits use) | CSV by it |
+# JSON by the Hugging Face toolkit.
 REPLIES = r'''
 np.array([[0.1, 2]], np.float32) | [[0.1,2.0]] | 0.1,2.0\n | float32 [[0.10000000149011612, 2.0]] | [[0.10000000149011612, 2.0]] | 0.1,2.0\n | [[0.10000000149011612,2.0]]
 np.array([1.5, np.nan]) | [1.5,null] | 1.5\nnan\n | float64 [1.5, nan] | [1.5, NaN] | 1.5\nnan\n | error
@@ -150,7 +151,7 @@ Point(1) | {"x":1} | 406 | 500 | error | error | error
 1j | 406 | 1j\n | complex128 1j | error | error | error
 datetime.timedelta(1) | 500 | 500 | 500 | error | error | error
 scipy.sparse.csr_matrix([[0, 5]]) | [[0,5]] | 0,5\n | int64 [[0, 5]] | error | error | error
-torch.tensor([1.5], dtype=torch.bfloat16, requires_grad=True) | [1.5] | 1.5\n | float32 [1.5] | error | error | error
+torch.tensor([1.5], dtype=torch.bfloat16, requires_grad=True) | [1.5] | 1.5\n | float32 [1.5] | error | error | [1.5]
 torch.tensor([1j]).conj().real | [0.0] | 0.0\n | float32 [0.0] | [0.0] | 0.0\n | [0.0]
 torch.tensor([[0, 5.0]]).to_sparse() | [[0.0,5.0]] | 0.0,5.0\n | float32 [[0.0, 5.0]] | error | error | error
 (torch.ones(1), [torch.zeros(2)]) | [[1.0],[[0.0,0.0]]] | 406 | 406 | [[1.0], [[0.0, 0.0]]] | error | [[1.0],[[0.0,0.0]]]
@@ -223,7 +224,7 @@ def shown(text):
 
 
 def value_of(text):
-    names = {"math": __import__("math"), **globals()}
+    names = {"math": math, "datetime": dt, "decimal": decimal, **globals()}
     return eval(text, names)  # an expression of this file's
 
 
@@ -240,7 +241,7 @@ def test_replies(row):
 def aws(function, *arguments):
     try:
         return function(*arguments)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it raises is a 500 there
         return None
 
 
@@ -262,10 +263,7 @@ class TestBesideAws:
         read = aws(decoder.decode, body.decode() if is_text else body, content_type)
         tensor = aws(torch.FloatTensor if is_text else torch.from_numpy, read)
         expected = [self.cell(read), self.cell(tensor), self.cell(aws(self.sklearn, read, is_text))]
-        for cell, computed in zip(cells[3:6], expected, strict=True):
-            assert cell in (computed, "differs") and (
-                cell != "differs" or computed not in cells[:3]
-            )
+        assert cells[3:6] == expected
 
     def cell(self, value):
         return "error" if value is None else told(value)
