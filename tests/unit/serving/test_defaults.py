@@ -110,14 +110,27 @@ def test_gradients_in_the_model(worker):
 
 
 def test_device():
-    """Data go to where the module is, inside tuples and dicts too; one elsewhere is left there."""
-    model = torch.nn.Linear(2, 1, device="meta")
-    predictor = defaults.Predictor(model, "cpu")
-    assert predictor(torch.ones(1, 2)).device.type == "meta"
+    """A module on the CPU goes to the GPU as a whole; one that is elsewhere in part stays there."""
+    model = torch.nn.Linear(2, 1)
+    assert defaults.Predictor(model, "meta").device.type == "meta"
+    assert model.weight.device.type == "meta"
+    model.bias = torch.nn.Parameter(torch.zeros(1))
+    assert defaults.Predictor(model, "meta").device.type == "meta"
+    assert model.bias.device.type == "cpu"
+
+
+def test_data_on_device():
+    """Tensors are moved inside lists, tuples and dicts too."""
     pair = collections.namedtuple("pair", "a b")
     moved = defaults.on_device({"a": [pair(torch.ones(1), 2)], "b": (torch.ones(1),)}, "meta")
     assert moved["a"][0].a.device.type == moved["b"][0].device.type == "meta"
     assert moved["a"][0].b == 2
+    seen = []
+    model = torch.nn.Identity()
+    model.register_buffer("scale", torch.ones(1, device="meta"))
+    model.register_forward_pre_hook(lambda module, given: seen.append(given[0].device.type))
+    defaults.Predictor(model, "cpu")(torch.ones(1))
+    assert seen == ["meta"]
 
 
 @pytest.mark.parametrize(
@@ -139,6 +152,7 @@ def test_doubles(worker, dtype, body, content_type, received):
     assert received is not torch.float64 or seen[0][0, 0].item() == 0.1
 
 
+@pytest.mark.slow
 def test_script_and_exported(worker):
     """A ScriptModule is evaluated; an exported program, which can't be, runs as it is."""
     with warnings.catch_warnings():
