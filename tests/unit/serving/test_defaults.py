@@ -199,6 +199,23 @@ def test_neither(worker):
     assert worker(lambda data: data * 2).ask(b"[1]")[1] == b"[2.0]"
 
 
+def test_pipeline_of_transformers(worker):
+    """Called as AWS's Hugging Face toolkit calls it, with what the body holds."""
+
+    class Base:
+        __module__ = "transformers.pipelines.base"
+
+        def __call__(self, inputs, **parameters):
+            return [inputs, parameters]
+
+    asked = worker(type("Classifier", (Base,), {})())
+    assert asked.ask(b'{"inputs": "a", "parameters": {"k": 2}}')[1] == b'["a",{"k":2}]'
+    assert asked.ask(b'{"question": "a"}')[1] == b'[{"question":"a"},{}]'
+    assert asked.ask(b'["a", "b"]')[1] == b'[["a","b"],{}]'
+    assert asked.ask(b'{"inputs": "a", "parameters": 3}')[0] == 400
+    assert asked.ask(b"a text", "text/plain")[1] == b'["a text",{}]'
+
+
 # ── S5: pairs ──
 
 
@@ -283,6 +300,27 @@ def context():
 def test_automatic_header(body, rows):
     """Only text above a number is a header; a cell without a value is not."""
     assert codecs.decode_csv(body, PLAIN, header="auto").shape == (rows, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "dtype"),
+    [
+        (b'{"instances": [1, 2]}', "int64"),
+        (b'{"instances": [1e3, 2]}', "float64"),
+        (b'{"instances": [1E3]}', "float64"),
+        (b'{"instances": [1e30, 2]}', "float64"),
+        (b'{"version": "1.5", "instances": [9007199254740993]}', "int64"),
+        (b"[[true, false]]", "bool"),
+        (b"[null, 1]", "float64"),
+        (b"[1.5, 18446744073709551616]", "float64"),
+        (b"[]", "float64"),
+    ],
+)
+def test_types_of_json(body, dtype):
+    """Integers stay integers, whatever else the body has."""
+    array, _ = codecs.decode_json(body, PLAIN)
+    assert array.dtype == dtype
+    assert dtype != "int64" or array.tolist()[0] in {1, 9007199254740993}
 
 
 def test_cell_that_is_text():

@@ -145,7 +145,7 @@ def numbers(document: Any, raw: Data, what: str, *, quotes: int, floats: Any = N
             leaves = np.asarray(document, dtype=object).ravel().tolist()
             if not all(leaf is None or isinstance(leaf, int | float) for leaf in leaves):
                 raise BadInput(refusal)
-        elif floats is None and (raw.find(b".") >= 0 or _EXPONENT.search(raw)):
+        elif floats is None and _has_fractions(raw):
             floats = np.float64  # one fraction makes all of them floats
         array = _exact(document) if floats is None else _as_floats(document, floats)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -163,6 +163,15 @@ def _as_floats(document: Any, floats: Any) -> Array:
 
 
 _EXPONENT = re.compile(rb"[0-9][eE]")
+
+
+def _has_fractions(raw: Data) -> bool:
+    """Return whether a number has a point or an exponent; the letters of a word do not count."""
+    if raw.find(b".") >= 0:
+        return True
+    start = max(raw.find(b"["), 0)
+    has_letter = raw.find(b"e", start) >= 0 or raw.find(b"E", start) >= 0
+    return has_letter and _EXPONENT.search(raw) is not None
 
 
 def _has_text(raw: Data, quotes: int) -> bool:

@@ -188,12 +188,16 @@ def _is_text(cell: str) -> bool:
 def _numbers(cells: list[str], text: str) -> list[int] | list[float]:
     """Return integers if all are, else floats."""
     if text.isascii() and "_" not in text:  # of which int and float would take too much
-        for kind in (int, float):
+        for kind in (int, float, _float_or_nothing):
             try:
                 return list(map(kind, cells))
             except ValueError:
                 continue
     return [_number(cell) for cell in cells]
+
+
+def _float_or_nothing(cell: str) -> float:
+    return float(cell) if cell else math.nan
 
 
 def _number(cell: str) -> float:

@@ -191,6 +191,12 @@ def is_estimator(model: object) -> bool:
     return all(callable(getattr(model, name, None)) for name in ("predict", "get_params"))
 
 
+def is_pipeline(model: object) -> bool:
+    """Return whether `model` is a pipeline of transformers', which takes text and much else."""
+    modules = (kind.__module__ for kind in type(model).__mro__)
+    return any(module.startswith("transformers.pipelines") for module in modules)
+
+
 class Predictor:
     """The default predict_fn of one model, made once it is loaded.
 
@@ -212,10 +218,23 @@ class Predictor:
             self._doubles_as = torch.float32  # it has no parameters to ask
 
     def _called_by(self, model: Any) -> Callable[[Any], object]:
+        if is_pipeline(model):
+            self.wanted = Wanted(tensors=False, anything=True)
+            return self._call_pipeline
         if callable(model):
             return model  # type: ignore[no-any-return]
         self.wanted = Wanted(tensors=False)
         return self._predict
+
+    def _call_pipeline(self, data: Any) -> object:
+        """As AWS's Hugging Face toolkit does."""
+        if not isinstance(data, dict):
+            return self._model(data)
+        rest = dict(data)
+        parameters = rest.pop("parameters", None) or {}
+        if not isinstance(parameters, dict):
+            raise BadInput("'parameters' is not an object")
+        return self._model(rest.get("inputs", rest), **parameters)
 
     def _predict(self, data: Any) -> object:
         """A row alone is a table of one row, as for AWS's scikit-learn container."""

@@ -164,7 +164,7 @@ def _tensor(data: Data, start: int, entry: Mapping[str, Any]) -> Array:
     dtype = np.dtype(DTYPES[entry["dtype"]])
     numbers = [begin, end, *shape]
     if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("a shape or an offset is no number")
+        raise ValueError("a shape or an offset is not a number")
     if end - begin != math.prod(shape) * dtype.itemsize or start + end > len(data):
         raise ValueError("a tensor's size does not fit its shape")
     count = math.prod(shape)

@@ -79,7 +79,9 @@ class Pipeline:
             self._warm_buckets()
 
     def _prepare(self) -> None:
-        """Ready the model for the default predict_fn; one of the user's is left to do it itself."""
+        """Ready the model for the default predict_fn; functions of the user's do it themselves."""
+        if self.handlers.get("transform_fn") is not None:
+            return
         if self.handlers.get("predict_fn") is None:
             self.predictor = defaults.Predictor(self.model, self.device)
             self.wanted = self.predictor.wanted
@@ -228,7 +230,7 @@ class Pipeline:
         handler = self.handlers.get("input_fn")
         if handler is not None:
             return handler(*forms.user_body(data, media_type, context), context=context)
-        if self.handlers.get("predict_fn"):
+        if self.wanted.anything:
             raw = forms.raw(data, media_type)
             if raw is not None:
                 return raw

@@ -34,7 +34,7 @@ def decode(data: Data, kind: str) -> Array:
     try:
         return _matrix(_READERS[kind](pa.py_buffer(data)))
     except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
-        raise BadInput(f"The body is no table that can be read as {kind}: {error}") from None
+        raise BadInput(f"The body is not a table that can be read as {kind}: {error}") from None
 
 
 def _matrix(table: Any) -> Array:
@@ -122,7 +122,7 @@ def encode(columns: Mapping[str, Array], kind: str) -> bytes:
     try:
         table = pa.table({name: np.atleast_1d(array) for name, array in columns.items()})
     except (pa.ArrowException, TypeError) as error:
-        raise NotAcceptable(f"The result is no table: {error}; accept {media.JSON}") from None
+        raise NotAcceptable(f"The result is not a table: {error}; accept {media.JSON}") from None
     sink = pa.BufferOutputStream()
     if kind == media.PARQUET:
         pq.write_table(table, sink)
