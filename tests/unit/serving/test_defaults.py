@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import gc
 import io
 import json
 import pickle
@@ -550,3 +552,11 @@ def test_stream(worker):
     frames = asked.ask_all([b"[1]"], accept=media.EVENT_STREAM)
     text = b"".join(bytes(frame.body.view()[:]) for frame in frames)
     assert text == b'data: {"1":["a"]}\n\ndata: {"2":null}\n\n'
+
+
+@pytest.mark.parametrize("body", [b"[" + b"1," * 50_000 + b"1]", b"[" * 100_000])
+def test_collector(body):
+    """The garbage collector runs again after a large body, a broken one too."""
+    with contextlib.suppress(BadInput):
+        defaults.default_input(body, MediaType(media.JSON), context(), "absent")
+    assert gc.isenabled()

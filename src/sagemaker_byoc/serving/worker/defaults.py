@@ -5,15 +5,16 @@ torch is used if it is there already: loaded by the default model, or imported b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.bodies import Data
+from sagemaker_byoc.serving.bodies import INLINE, Data
 from sagemaker_byoc.serving.errors import BadInput, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import codecs, csv_format, named, tables, values
@@ -60,16 +61,27 @@ def default_input(
     kind = media_type.canonical
     _check(data, media_type)
     torch = torch_if_loaded() if wanted.tensors else None
-    if kind in TEXT_ARRAYS:
-        floats = None if torch is None else np.dtype(wanted.floats)
-        read: Any = (
-            _read_json(data, media_type, context, wanted, floats)
-            if kind == media.JSON
-            else _read_rows(data, media_type, csv_header, wanted, floats)
-        )
-    else:
-        read = _read_binary(data, media_type, wanted)
+    floats = None if torch is None else np.dtype(wanted.floats)
+    with _without_collector() if len(data) > INLINE else nullcontext():
+        if kind == media.JSON:
+            read: Any = _read_json(data, media_type, context, wanted, floats)
+        elif kind in TEXT_ARRAYS:
+            read = _read_rows(data, media_type, csv_header, wanted, floats)
+        else:
+            read = _read_binary(data, media_type, wanted)
     return read if torch is None else _tensors(torch, read, context.device, wanted)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Pause the garbage collector: it would look again and again through the rows that are made."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _check(data: Data, media_type: MediaType) -> None:
