@@ -225,6 +225,8 @@ def test_pair_of_predict_fn(worker):
     """Two texts are a result, not a body with its type."""
     asked = worker(None, predict_fn=lambda data, model: ("positive", "text/sentiment"))
     assert asked.ask(b"[1]") == (media.JSON, b'["positive","text/sentiment"]')
+    asked = worker(None, predict_fn=lambda data, model: (b"\x00", "image/x-own"))
+    assert asked.ask(b"[1]") == ("image/x-own", b"\x00")
 
 
 @pytest.mark.parametrize(

@@ -50,14 +50,20 @@ def reply(result: object, job: Job, *, is_default: bool) -> tuple[str, bytes]:
     raise TypeError(f"the output is {type(result).__name__}; return bytes, str, or (body, type)")
 
 
-def pair(result: object) -> tuple[object, str] | None:
-    """Return body and content type if output_fn or transform_fn returned both, as for AWS's."""
+def pair(result: object, *, is_default: bool) -> tuple[object, str] | None:
+    """Return body and content type, if a function returned both.
+
+    output_fn and transform_fn may, as for AWS's toolkits. What predict_fn returns is data, and two
+    texts of it are two; only bytes, which no other type has a form for, are a body there too.
+    """
     if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str)):
         return None
     body, content_type = result
+    is_bytes = isinstance(body, bytes | bytearray | memoryview)
     if media.parse(content_type) is not None:
-        return body, checked_header("Content-Type", content_type)
-    if isinstance(body, bytes | bytearray | memoryview):
+        is_pair = is_bytes or not is_default
+        return (body, checked_header("Content-Type", content_type)) if is_pair else None
+    if is_bytes:
         msg = f"{content_type[:80]!r}, returned beside the body, is not a media type"
-        raise ValueError(msg)  # noqa: TRY004 - its type is right
+        raise ValueError(msg)
     return None  # two values of which one is text

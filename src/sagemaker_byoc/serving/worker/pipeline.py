@@ -313,7 +313,7 @@ class Pipeline:
         if handler is not None:
             result = handler(result, job.accept, context=job.context)
         is_default = handler is None and self.handlers.get("transform_fn") is None
-        pair = None if is_default else forms.pair(result)
+        pair = forms.pair(result, is_default=is_default)
         if pair is not None:
             result, content_type = pair
             job.context.reply_content_type = job.context.reply_content_type or content_type
