@@ -86,8 +86,10 @@ class Pipeline:
             self.predictor = defaults.Predictor(self.model, self.device)
             self.wanted = self.predictor.wanted
         else:
-            tensors = not defaults.is_estimator(self.model)
-            self.wanted = defaults.Wanted(tensors=tensors, anything=True)
+            self.wanted = defaults.Wanted(
+                tensors=not defaults.is_estimator(self.model),
+                anything=self.handlers.batch == 1,  # batches are of rows of numbers
+            )
 
     def _warm_buckets(self) -> None:
         began = time.monotonic()
