@@ -99,7 +99,7 @@ def _loads_exactly(raw: Data | memoryview) -> Any:
 
 def decode_json_lines(data: Data, media_type: MediaType, *, floats: Any = None) -> Array:
     """Return a row for each line: a list, a number, or an object with `features`."""
-    rows, is_odd = [], False
+    rows, has_text = [], False
     raw = bytes(_utf8(data, media_type))
     may_have_text = b'"' in raw
     for number, line in enumerate(raw.splitlines(), start=1):
@@ -112,10 +112,9 @@ def decode_json_lines(data: Data, media_type: MediaType, *, floats: Any = None) 
         quotes = 0
         if isinstance(row, dict) and "features" in row:
             row, quotes = row["features"], 2
-        is_odd = is_odd or (may_have_text and line.count(b'"') != quotes)
+        has_text = has_text or (may_have_text and _has_text(line, quotes))
         rows.append(row)
-    expected = raw.count(b'"') if may_have_text and not is_odd else 0
-    return numbers(rows, raw, "The lines", quotes=expected, floats=floats)
+    return numbers(rows, raw, "The lines", quotes=0 if has_text else None, floats=floats)
 
 
 def _line(line: bytes, number: int) -> Any:
@@ -131,17 +130,20 @@ def parse_json_lines(data: Data, media_type: MediaType) -> list[Any]:
     return [_line(line, number) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def numbers(document: Any, raw: Data, what: str, *, quotes: int, floats: Any = None) -> Array:
+def numbers(
+    document: Any, raw: Data, what: str, *, quotes: int | None, floats: Any = None
+) -> Array:
     """Return the document as an array; null is NaN. BadInput for all that is not numbers.
 
-    `quotes` is how many quotation marks `raw` has if the document has no text: numpy would read
-    numbers from text, and would make an array of texts as long as the longest.
+    `quotes` is how many quotation marks `raw` has if the document has no text, None if it is known
+    to have none: numpy would read numbers from text, and would make an array of texts all of which
+    are as long as the longest.
     """
     refusal = f"{what} must hold numbers, or lists of numbers of equal length"
     if not isinstance(document, list | int | float):
         raise BadInput(refusal)
     try:
-        if _has_text(raw, quotes):
+        if quotes is not None and _has_text(raw, quotes):
             leaves = np.asarray(document, dtype=object).ravel().tolist()
             if not all(leaf is None or isinstance(leaf, int | float) for leaf in leaves):
                 raise BadInput(refusal)
