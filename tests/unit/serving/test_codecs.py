@@ -104,7 +104,7 @@ def test_json_of_arrays(value):
 def test_json_lines():
     """Rows in, rows out, one a line."""
     array = codecs.decode_json_lines(b'[1, 2]\n\n{"features": [3, 4]}\r\n', PLAIN)
-    assert codecs.encode_json_lines(array) == b"[1.0,2.0]\n[3.0,4.0]\n"
+    assert codecs.encode_json_lines(array) == b"[1,2]\n[3,4]\n"
 
 
 @pytest.mark.parametrize(
@@ -139,11 +139,13 @@ def test_csv_header(policy, parameters, body, rows):
 def test_csv_in_any_form(body):
     """The quick way for plain numbers and the slow one for all others agree with RFC 4180."""
     array = codecs.decode_csv(body.encode(), PLAIN, header="absent")
-    assert (array.tolist(), array.dtype) == ([[1, 2], [3, 4]], np.float32)
+    assert array.tolist() == [[1, 2], [3, 4]]
+    assert array.dtype == (np.float64 if "e" in body else np.int64)
 
 
 @pytest.mark.parametrize(
-    "body", ["1],[2", "1,2\n3", "null,1", "true,1", "1,,2", "[1,2]", "1 2", "1,\r2", "-", "\n \n"]
+    "body",
+    ["1],[2", "1,2\n3", "true,1", "[1,2]", "1 2", "1,\r2", "-", "\n \n", '"1"2', "1_0", "\u0661"],
 )
 def test_csv_is_not_json(body):
     """What JSON would take and CSV has no form for stays an error."""
@@ -152,10 +154,10 @@ def test_csv_is_not_json(body):
 
 
 def test_csv_beyond_float32():
-    """Numbers that do not fit become infinite, in either way."""
+    """Numbers that a smaller float can't hold are kept, either way."""
     quick = codecs.decode_csv(b"1e39,1", PLAIN, header="absent")
     slow = codecs.decode_csv(b'"1e39",1', PLAIN, header="absent")
-    assert quick.tolist() == slow.tolist() == [[np.inf, 1]]
+    assert quick.tolist() == slow.tolist() == [[1e39, 1]]
 
 
 @pytest.mark.parametrize(

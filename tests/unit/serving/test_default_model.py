@@ -16,7 +16,7 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.handler_file import HandlerFile
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import default_model, model_files, unpickling
+from sagemaker_byoc.serving.worker import default_model, defaults, model_files, unpickling
 from sagemaker_byoc.serving.worker.handlers import Handlers
 from sagemaker_byoc.serving.worker.model_files import ModelError
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
@@ -272,7 +272,7 @@ def test_pickle_on_request(folder, model):
     """The switch loads whole models as torch, scikit-learn and others pickle them."""
     (folder / "m.pkl").write_bytes(pickle.dumps(Doubler()))
     loaded = default_model.load(folder, allow_pickle=True)
-    assert loaded.model(21) == 42
+    assert defaults.Predictor(loaded.model, loaded.device)(21) == 42
     torch.save(model, folder / "m.pt")
     check_answers(folder, model, "pickle m.pt", BYOC_ALLOW_PICKLE="1")
 

@@ -57,7 +57,7 @@ def test_what_queues_goes_together(server, pool):
     requests = [[[n, n]] for n in range(5)]
     replies = gather(server, pool, *requests)
     assert [json.loads(reply.body) for reply in replies] == [[[2 * n, 2 * n]] for n in range(5)]
-    assert sizes(server) == ["4x(2,)float32", "1x(2,)float32"]
+    assert sizes(server) == ["4x(2,)int64", "1x(2,)int64"]
 
 
 def test_only_like_with_like(server, pool):
@@ -65,13 +65,13 @@ def test_only_like_with_like(server, pool):
     replies = gather(server, pool, [[1, 1]], [[2, 2, 2]], [3, 3], [[4, 4]])
     found = [json.loads(reply.body) for reply in replies]
     assert found == [[[2, 2]], [[4, 4, 4]], [6, 6], [[8, 8]]]
-    assert sorted(sizes(server)) == sorted(["2x(2,)float32", "1x(3,)float32", "2x()float32"])
+    assert sorted(sizes(server)) == sorted(["2x(2,)int64", "1x(3,)int64", "2x()int64"])
 
 
 def test_rows_are_counted(server, pool):
     """The limit is in rows: a request with many counts for as many."""
     gather(server, pool, [[1, 1]] * 3, [[2, 2]] * 2, [[3, 3]] * 9)
-    assert sizes(server) == ["3x(2,)float32", "2x(2,)float32", "9x(2,)float32"]
+    assert sizes(server) == ["3x(2,)int64", "2x(2,)int64", "9x(2,)int64"]
 
 
 def test_poison_fails_alone(server, pool):
@@ -125,7 +125,7 @@ def test_operator_decides_on_batches(tmp_path, pool):
     with Server(tmp_path, "batching", BYOC_BATCH="1") as server:
         server.wait_ready()
         gather(server, pool, [[1, 1]], [[2, 2]])
-        assert sizes(server) == ["1x(2,)float32"] * 2
+        assert sizes(server) == ["1x(2,)int64"] * 2
 
 
 @pytest.mark.parametrize(("batch", "strategy"), [("true", "MULTI_RECORD"), ("True", "MultiRecord")])

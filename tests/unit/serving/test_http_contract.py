@@ -81,11 +81,11 @@ def test_instances_get_predictions(server):
 @pytest.mark.parametrize(
     ("accept", "expected", "body"),
     [
-        ("text/csv", "text/csv", b"2.0,4.0\n"),
-        ("application/x-jsonlines", "application/x-jsonlines", b"[2.0,4.0]\n"),
-        ("text/csv;q=0.1, application/jsonlines", "application/jsonlines", b"[2.0,4.0]\n"),
-        ("*/*", JSON, b"[[2.0,4.0]]"),
-        ("image/png, text/*;q=0.2", "text/csv", b"2.0,4.0\n"),
+        ("text/csv", "text/csv", b"2,4\n"),
+        ("application/x-jsonlines", "application/x-jsonlines", b"[2,4]\n"),
+        ("text/csv;q=0.1, application/jsonlines", "application/jsonlines", b"[2,4]\n"),
+        ("*/*", JSON, b"[[2,4]]"),
+        ("image/png, text/*;q=0.2", "text/csv", b"2,4\n"),
     ],
 )
 def test_accept(server, accept, expected, body):
@@ -132,7 +132,7 @@ def test_bad_input(server, body, content_type, status, part):
 def test_csv_header_by_parameter(server):
     """RFC 4180's parameter tells of a header row."""
     reply = server.invoke(b"a,b\n1,2\n", "text/csv; header=present", Accept="text/csv")
-    assert reply.body == b"2.0,4.0\n"
+    assert reply.body == b"2,4\n"
 
 
 def test_not_acceptable(server):

@@ -7,139 +7,212 @@ In JSON, NaN and the infinities are null, which is what the format has; null rea
 from __future__ import annotations
 
 import io
+import json
+import re
+from codecs import BOM_UTF8
+from codecs import lookup as lookup_codec
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
+from sagemaker_byoc.serving.worker import csv_format, values
+from sagemaker_byoc.serving.worker.values import NUMBERS, Array
 
-Array: TypeAlias = npt.NDArray[Any]
-CHARSETS = frozenset(
-    {"utf-8", "utf8", "us-ascii", "iso-8859-1", "latin-1", "windows-1252", "utf-16", "utf-32"}
+CHARSETS = (
+    *("utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252"),
+    *("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"),
 )
-NUMBERS = "biufc"
+"""By Python's names; all other spellings of these are taken too."""
+UTF8 = MediaType(media.CSV)
+TEXT = "USMm"
+"""Kinds of array that hold no numbers and no objects either."""
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 WRAPPERS = ("instances", "inputs")
 """Objects that hold the rows, as clients of other servers write them."""
 
 
-def decode_json(data: Data, media_type: MediaType) -> tuple[Array, str | None]:
-    """The numbers, and the name of the object's key that they stood under."""
-    document = parse_json(data, media_type)
-    key = None
-    if isinstance(document, dict):
-        key = next((name for name in WRAPPERS if name in document), None)
-        if key is None:
-            raise BadInput(
-                "The JSON object has neither of the keys 'instances' and 'inputs'; without an "
-                "input_fn, the body is a list of numbers or an object that holds one"
-            )
-        document = document[key]
-    return _numbers(document, "The JSON body"), key
+def decode_json(
+    data: Data, media_type: MediaType, *, floats: Any = None, alone: bool = False
+) -> tuple[Array, str | None]:
+    """Return the numbers, and the name of the object's key that they stood under.
+
+    `floats` is the type of the array; without it, integers are int64 (uint64), all else float64.
+    With `alone`, an object with other keys beside that one is not numbers.
+    """
+    raw = _utf8(data, media_type)
+    document, key = _unwrapped(_loads(raw), alone=alone)
+    quotes = 0 if key is None else 2
+    return numbers(document, raw, "The JSON body", quotes=quotes, floats=floats), key
+
+
+def _unwrapped(document: Any, *, alone: bool) -> tuple[Any, str | None]:
+    """Return what an object has under the key by which clients of other servers send rows."""
+    if not isinstance(document, dict):
+        return document, None
+    key = next((name for name in WRAPPERS if name in document), None)
+    if key is None or (alone and len(document) > 1):
+        raise BadInput(
+            "The JSON object has neither of the keys 'instances' and 'inputs'; without an "
+            "input_fn, the body is a list of numbers or an object that holds one"
+        )
+    return document[key], key
 
 
 def parse_json(data: Data, media_type: MediaType) -> Any:
-    """Any JSON document; the position where it stops being one is named."""
+    """Return any JSON document, its integers of any size exact."""
+    raw = _utf8(data, media_type)
+    document = _loads(raw)
+    return _loads_exactly(raw) if _LONG.search(raw) else document
+
+
+_LONG = re.compile(rb"[0-9]{19}")
+_NOT_JSON = (b"NaN", b"Infinity")
+"""Numbers that Python's json writes, and SageMaker's SDK with it, though the format has none."""
+
+
+def _loads(raw: Data | memoryview) -> Any:
+    """Parse JSON; the position where it stops being that is named."""
     try:
-        return orjson.loads(_utf8(data, media_type))
+        return orjson.loads(memoryview(raw))
     except orjson.JSONDecodeError as error:
-        raise BadInput(
-            f"The body is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
-        ) from None
+        whole = bytes(raw)
+        if any(word in whole for word in _NOT_JSON):
+            return _loads_exactly(whole)
+        where = f"line {error.lineno} column {error.colno}"
+        raise BadInput(f"The body is not JSON: {error.msg} at {where}") from None
 
 
-def decode_json_lines(data: Data, media_type: MediaType) -> Array:
-    """A row a line: a list, a number, or an object with `features`."""
-    rows = []
-    for number, line in enumerate(bytes(_utf8(data, media_type)).splitlines(), start=1):
-        if not line.strip():
-            continue
+def _loads_exactly(raw: Data | memoryview) -> Any:
+    """Parse as Python's json does: exact integers; NaN and the infinities are numbers."""
+    try:
+        return json.loads(bytes(raw))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"The body is not JSON: {error}") from None
+
+
+def decode_json_lines(data: Data, media_type: MediaType, *, floats: Any = None) -> Array:
+    """Return a row for each line: a list, a number, or an object with `features`."""
+    rows, has_text = [], False
+    raw = bytes(_utf8(data, media_type))
+    may_have_text = b'"' in raw
+    for number, line in enumerate(raw.splitlines(), start=1):
         try:
             row = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise BadInput(
-                f"Line {number} is not JSON: {error.msg} at column {error.colno}"
-            ) from None
-        rows.append(row["features"] if isinstance(row, dict) and "features" in row else row)
-    return _numbers(rows, "The lines")
+        except orjson.JSONDecodeError:
+            if not line.strip():
+                continue
+            row = _line(line, number)
+        quotes = 0
+        if isinstance(row, dict) and "features" in row:
+            row, quotes = row["features"], 2
+        has_text = has_text or (may_have_text and _has_text(line, quotes))
+        rows.append(row)
+    return numbers(rows, raw, "The lines", quotes=0 if has_text else None, floats=floats)
 
 
-def _numbers(document: object, what: str) -> Array:
-    """As float32; null becomes NaN."""
+def _line(line: bytes, number: int) -> Any:
+    try:
+        return _loads(line)
+    except BadInput as error:
+        raise BadInput(f"Line {number}: {error.message}") from None
+
+
+def parse_json_lines(data: Data, media_type: MediaType) -> list[Any]:
+    """Return the document of each line."""
+    lines = bytes(_utf8(data, media_type)).splitlines()
+    return [_line(line, number) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def numbers(
+    document: Any, raw: Data, what: str, *, quotes: int | None, floats: Any = None
+) -> Array:
+    """Return the document as an array; null is NaN. BadInput for all that is not numbers.
+
+    `quotes` is how many quotation marks `raw` has if the document has no text, None if it is known
+    to have none: numpy would read numbers from text, and would make an array of texts all of which
+    are as long as the longest.
+    """
+    refusal = f"{what} must hold numbers, or lists of numbers of equal length"
     if not isinstance(document, list | int | float):
-        raise BadInput(f"{what} must hold numbers, or lists of numbers of equal length")
+        raise BadInput(refusal)
     try:
-        with np.errstate(over="ignore"):
-            return np.asarray(document, dtype=np.float32)
+        if quotes is not None and _has_text(raw, quotes):
+            leaves = np.asarray(document, dtype=object).ravel().tolist()
+            if not all(leaf is None or isinstance(leaf, int | float) for leaf in leaves):
+                raise BadInput(refusal)
+        elif floats is None and _has_fractions(raw):
+            floats = np.float64  # one fraction makes all of them floats
+        array = _exact(document) if floats is None else _as_floats(document, floats)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise BadInput(
-            f"{what} must hold numbers, or lists of numbers of equal length: {error}"
-        ) from None
+        raise BadInput(f"{refusal}: {error}") from None
+    if array is None:
+        raise BadInput(f"{what} holds integers that 64 bits can't hold")
+    return array
 
 
-def decode_csv(data: Data, media_type: MediaType, *, header: str) -> Array:
-    """Rows of numbers as float32. RFC 4180's parameter `header` comes before the setting."""
-    text = _text(data, media_type).strip("\r\n")
-    policy = media_type.parameters.get("header", header).lower()
-    first, _, rest = text.partition("\n")
-    if policy == "present" or (policy == "auto" and first and not _is_numeric(first)):
-        text = rest
-    rows = _plain_rows(text)
-    return _quoted_rows(text, policy) if rows is None else rows
+def _as_floats(document: Any, floats: Any) -> Array:
+    if floats is np.float64:
+        return np.asarray(document, dtype=floats)
+    with np.errstate(over="ignore"):
+        return np.asarray(document, dtype=floats)
 
 
-def _plain_rows(text: str) -> Array | None:
-    """Rows of nothing but JSON's numbers, read as JSON, four times as fast; None for all others."""
-    text = text.strip()
-    if not text or text.translate(_OF_NUMBERS):
-        return None
-    joined = text.replace("\n", "],[")
-    try:
-        with np.errstate(over="ignore"):
-            return np.asarray(orjson.loads(f"[[{joined}]]"), dtype=np.float32)
-    except (ValueError, OverflowError):
-        return None  # numbers in another form, or rows of different lengths
+_EXPONENT = re.compile(rb"[0-9][eE]")
 
 
-_OF_NUMBERS = dict.fromkeys(map(ord, "0123456789+-.eE,\n "))
+def _has_fractions(raw: Data) -> bool:
+    """Return whether a number has a point or an exponent; the letters of a word do not count."""
+    if raw.find(b".") >= 0:
+        return True
+    start = max(raw.find(b"["), 0)
+    has_letter = raw.find(b"e", start) >= 0 or raw.find(b"E", start) >= 0
+    return has_letter and _EXPONENT.search(raw) is not None
 
 
-def _quoted_rows(text: str, policy: str) -> Array:
-    """Rows as RFC 4180 has them."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise BadInput("The CSV body has no rows")
-    try:
-        with np.errstate(over="ignore"):
-            return np.loadtxt(
-                lines, np.float32, delimiter=",", quotechar='"', comments=None, ndmin=2
-            )
-    except (ValueError, OverflowError) as error:
-        hint = "" if policy == "present" or _is_numeric(lines[0]) else _HEADER_HINT
-        raise BadInput(f"The CSV body must hold rows of numbers: {error}{hint}") from None
-
-
-_HEADER_HINT = (
-    ". If the first row is a header, send text/csv; header=present, or set BYOC_CSV_HEADER"
-)
-
-
-def _is_numeric(line: str) -> bool:
-    try:
-        [float(cell.strip().strip('"')) for cell in line.split(",")]
-    except ValueError:
-        return False
+def _has_text(raw: Data, quotes: int) -> bool:
+    """Return whether there are more quotation marks than those."""
+    position = -1
+    for _ in range(quotes + 1):
+        position = raw.find(b'"', position + 1)
+        if position < 0:
+            return False
     return True
 
 
-def decode_npy(data: Data, _media_type: MediaType) -> Array:
-    """A view on the body: nothing is copied, and no object is built from it."""
+def _exact(document: Any) -> Array | None:
+    """Return integers as integers; None if no type of numpy's holds all of them."""
+    array = np.asarray(document)
+    if array.dtype.kind in "biu":
+        return array
+    leaves = np.asarray(document, dtype=object).ravel().tolist()
+    is_whole = all(
+        leaf is not None and (isinstance(leaf, int) or abs(leaf) >= 2**63) for leaf in leaves
+    )
+    return None if leaves and is_whole else np.asarray(document, dtype=np.float64)
+
+
+def decode_csv(data: Data, media_type: MediaType, *, header: str) -> Array:
+    """Return rows of numbers. RFC 4180's parameter `header` comes before the setting."""
+    policy = media_type.parameters.get("header", header).lower()
+    raw = bytes(_utf8(data, media_type))
+    array = csv_format.quick(raw, policy)
+    if array is not None:
+        return array
+    try:
+        return csv_format.decode(text_of(raw, UTF8), policy)
+    except csv_format.NotNumbersError as error:
+        raise BadInput(f"The CSV body must hold rows of numbers: {error}") from error
+
+
+def decode_npy(data: Data, _media_type: MediaType, *, kinds: str = NUMBERS) -> Array:
+    """Return a view on the body: nothing is copied, and no object is built from it."""
     stream = io.BytesIO(data[:_NPY_HEAD])
     try:
         version = np.lib.format.read_magic(stream)
@@ -148,8 +221,10 @@ def decode_npy(data: Data, _media_type: MediaType) -> Array:
         raise BadInput(f"The body is not a .npy file: {error}") from None
     if dtype.hasobject:
         raise BadInput("The .npy file holds pickled objects, which are never loaded; send numbers")
-    if dtype.kind not in NUMBERS:
+    if dtype.kind not in kinds:
         raise BadInput(f"The .npy file holds {dtype}; send numbers")
+    if not all(type(extent) is int for extent in shape):  # True is one for numpy's reader
+        raise BadInput(f"The .npy file's shape is {shape}")
     count = 1
     for extent in shape:
         count *= extent
@@ -173,66 +248,64 @@ _NPY_READERS: dict[tuple[int, int], Callable[[io.BytesIO], tuple[Any, bool, Any]
 }
 
 
-def _utf8(data: Data, media_type: MediaType) -> bytes | memoryview:
-    if media_type.charset.lower() in {"utf-8", "utf8", "us-ascii"}:
-        return memoryview(data)
-    return _text(data, media_type).encode()
-
-
-def _text(data: Data, media_type: MediaType) -> str:
-    return text_of(bytes(data[:]), media_type)
+def _utf8(data: Data, media_type: MediaType) -> Data:
+    """Return the body in UTF-8 without its byte order mark."""
+    if _codec(media_type.charset) not in {"utf-8", "ascii"}:
+        return text_of(bytes(data[:]), media_type).encode()
+    return data if data[:3] != BOM_UTF8 else data[3:]
 
 
 def text_of(data: bytes, media_type: MediaType) -> str:
-    """The text in `data` by its charset; not by any codec that Python happens to have."""
-    charset = media_type.charset.lower()
-    if charset not in CHARSETS:
-        raise BadInput(f"Charset {charset[:40]!r} is none of {', '.join(sorted(CHARSETS))}")
+    """Return the text in `data` by its charset; not by any codec that Python happens to have."""
+    codec = _codec(media_type.charset)
     try:
-        return data.decode(charset)
+        return data.decode(codec).removeprefix("\ufeff")
     except ValueError as error:
-        raise BadInput(f"The body is not text in {charset}: {error}") from None
+        raise BadInput(f"The body is not text in {codec}: {error}") from None
+
+
+@lru_cache(media.CACHED)
+def _codec(charset: str) -> str:
+    """Return Python's name of a charset, however the caller spells it."""
+    try:
+        name = lookup_codec(charset).name
+    except (LookupError, ValueError):
+        name = ""
+    if name not in CHARSETS:
+        raise BadInput(f"Charset {charset[:40]!r} is none of {', '.join(CHARSETS)}")
+    return name
 
 
 # ── encoders ──
 
 
 def encode_json(document: object) -> bytes:
-    """Lists, numbers, text, arrays; what JSON has no form for is a TypeError."""
+    """Write what has a form in JSON, however far from it; TypeError for what has none."""
     return _dump(document, _OPTIONS)
 
 
 def _dump(document: object, options: int) -> bytes:
     try:
-        return orjson.dumps(document, default=_plain, option=options)
-    except orjson.JSONEncodeError as error:
+        written = orjson.dumps(document, default=values.simpler, option=options)
+        if _EPOCH not in written:
+            return written
+    except TypeError as error:
         if isinstance(error.__cause__, NotAcceptable):
             raise error.__cause__ from None
-        raise
+    written = values.to_json(document)
+    return written + b"\n" if options & orjson.OPT_APPEND_NEWLINE else written
 
 
-def _plain(value: object) -> object:
-    """Arrays that orjson refuses (not contiguous, complex) and scalars, as Python's own."""
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
-        is_long = value.dtype.itemsize > 8  # of which a list would hold numpy's own again
-        return (value.astype(np.float64) if is_long else value).tolist()
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "c":
-        raise NotAcceptable(f"JSON has no form for complex numbers; accept {media.NPY}")
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
+_EPOCH = b"1970-01-01T00:00:00"
+"""As what orjson writes some of numpy's moments that are none."""
 
 
 def encode_json_lines(rows: Iterable[object]) -> bytes:
     return b"".join(_dump(row, _OPTIONS | orjson.OPT_APPEND_NEWLINE) for row in rows)
 
 
-def encode_csv(array: Array) -> bytes:
-    """A line a row, each ended by a newline; a vector is a column."""
-    if array.ndim > 2:
-        raise NotAcceptable(
-            f"The result has {array.ndim} dimensions and text/csv holds two; accept {media.JSON}"
-        )
-    table = array.reshape(-1, 1) if array.ndim < 2 else array
-    return "".join(f"{','.join(row)}\n" for row in table.astype(np.str_)).encode()
+def encode_csv(value: object) -> bytes:
+    return csv_format.encode(value)
 
 
 def encode_npy(array: Array) -> bytes:

@@ -55,6 +55,10 @@ def load(
             return _LOADERS[found.kind](found)
     except unpickling.PickleError as error:
         raise ModelError(f"{found} can't be loaded: {error}") from None
+    except (AttributeError, ImportError) as error:
+        if not allow_pickle:
+            raise
+        raise ModelError(f"{found} can't be loaded: {error}. {unpickling.hint_of(error)}") from None
 
 
 def device() -> str:
@@ -123,11 +127,9 @@ def _whole(found: Found) -> Loaded:
 
 
 def _callable(model: Any, path: Path) -> Any:
-    if callable(model):
+    if callable(model) or callable(getattr(model, "predict", None)):
         return model
-    if callable(getattr(model, "predict", None)):
-        return model.predict
-    raise ModelError(f"{path.name} holds a {type(model).__name__}, which is no model")
+    raise ModelError(f"{path.name} holds a {type(model).__name__}, which is not a model")
 
 
 _LOADERS: Mapping[Kind, Callable[[Found], Loaded]] = {

@@ -5,152 +5,323 @@ torch is used if it is there already: loaded by the default model, or imported b
 
 from __future__ import annotations
 
-import sys
+import gc
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.bodies import Data
-from sagemaker_byoc.serving.errors import BadInput, NotAcceptable, UnsupportedType
+from sagemaker_byoc.serving.bodies import INLINE, Data
+from sagemaker_byoc.serving.errors import BadInput, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker import codecs, named, tables
+from sagemaker_byoc.serving.worker import codecs, csv_format, named, tables, values
 from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.values import Array, as_array, plain, torch_if_loaded
 
-ARRAYS = (media.JSON, media.JSON_LINES, media.CSV, media.NPY)
+__all__ = ["Predictor", "Wanted", "as_array", "default_input", "default_output", "on_device"]
+__all__ += ["is_estimator", "plain", "torch_if_loaded"]
+TEXT_ARRAYS = (media.JSON, media.JSON_LINES, media.CSV)
+ARRAYS = (*TEXT_ARRAYS, media.NPY)
 SUPPORTED = (
     *(*ARRAYS, media.NPZ, media.SAFETENSORS),
     *(tables.TYPES if tables.is_installed() else ()),
 )
 
 
-def torch_if_loaded() -> Any:
-    """The torch module, or None; a model without torch must not pay for its import."""
-    return sys.modules.get("torch")
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the function that gets the decoded body can take."""
+
+    tensors: bool = True
+    """Tensors where torch is loaded; arrays elsewhere."""
+    anything: bool = False
+    """Also what is not numbers, as Python's own values or as rows of text."""
+    floats: str = "float32"
+    """The type of a tensor that is made of text."""
 
 
-def default_input(data: Data, media_type: MediaType, context: Context, csv_header: str) -> Any:
-    """A tensor on the worker's device where torch is loaded, else an array; text as float32.
+NUMBERS_ONLY = Wanted()
 
-    A body that holds arrays by name gives a dict, or, if it holds only one, that one.
+
+def default_input(
+    data: Data,
+    media_type: MediaType,
+    context: Context,
+    csv_header: str,
+    wanted: Wanted = NUMBERS_ONLY,
+) -> Any:
+    """Return a tensor on the worker's device if torch is loaded, else an array.
+
+    The body's own types are kept; only a tensor that is made of text is of floats, as in AWS's
+    toolkit. A body that holds arrays by name gives a dict, or, if it holds only one, that one.
     """
     kind = media_type.canonical
-    if kind not in SUPPORTED:
+    _check(data, media_type)
+    torch = torch_if_loaded() if wanted.tensors else None
+    floats = None if torch is None else np.dtype(wanted.floats)
+    with _without_collector() if len(data) > INLINE else nullcontext():
+        if kind == media.JSON:
+            read: Any = _read_json(data, media_type, context, wanted, floats)
+        elif kind in TEXT_ARRAYS:
+            read = _read_rows(data, media_type, csv_header, wanted, floats)
+        else:
+            read = _read_binary(data, media_type, wanted)
+    return read if torch is None else _tensors(torch, read, context.device, wanted)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Pause the garbage collector: it would look again and again through the rows that are made."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _check(data: Data, media_type: MediaType) -> None:
+    if media_type.canonical not in SUPPORTED:
         raise UnsupportedType(
             f"No decoder for {media_type.essence}; supported are {', '.join(SUPPORTED)}, or define "
             "input_fn"
         )
     if len(data) == 0:
         raise BadInput("The body is empty")
+
+
+def _read_binary(data: Data, media_type: MediaType, wanted: Wanted) -> Any:
+    kind = media_type.canonical
     if kind in tables.TYPES:
-        return _input(tables.decode(data, kind), context)
-    if kind in ARRAYS:
-        return _input(_array(data, media_type, context, csv_header), context)
-    decode = named.decode_npz if kind == media.NPZ else named.decode_safetensors
-    found = {name: _input(_native(a), context) for name, a in decode(data, media_type).items()}
+        return tables.decode(data, kind)
+    kinds = values.NUMBERS + codecs.TEXT if wanted.anything else values.NUMBERS
+    if kind == media.NPY:
+        return _native(codecs.decode_npy(data, media_type, kinds=kinds))
+    if kind == media.SAFETENSORS:
+        found: Any = named.decode_safetensors(data, media_type)
+    else:
+        found = named.decode_npz(data, media_type, kinds=kinds)
+    if not isinstance(found, dict):
+        return found  # scipy's sparse matrix
+    found = {name: _native(array) for name, array in found.items()}
     return next(iter(found.values())) if len(found) == 1 else found
 
 
-def _input(array: codecs.Array, context: Context) -> Any:
-    torch = torch_if_loaded()
-    return array if torch is None else _tensor(torch, array, context.device)
-
-
-def _array(data: Data, media_type: MediaType, context: Context, csv_header: str) -> codecs.Array:
-    if media_type.canonical == media.JSON:
-        array, key = codecs.decode_json(data, media_type)
-        context.asked_for_predictions = key == "instances"
-        return array
-    if media_type.canonical == media.JSON_LINES:
-        return codecs.decode_json_lines(data, media_type)
-    if media_type.canonical == media.CSV:
-        return codecs.decode_csv(data, media_type, header=csv_header)
-    return _native(codecs.decode_npy(data, media_type))
-
-
-def _native(array: codecs.Array) -> codecs.Array:
-    """In this machine's byte order; doubles, which are numpy's default and no model's, halved."""
-    if array.dtype == np.float64 or array.dtype.newbyteorder("=") == np.float64:
-        return array.astype(np.float32)
+def _native(array: Array) -> Array:
+    """Return the array in this machine's byte order, which is all that torch takes."""
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _tensor(torch: Any, array: codecs.Array, device: str) -> Any:
+# ── bodies that are text ──
+
+
+def _read_rows(
+    data: Data, media_type: MediaType, csv_header: str, wanted: Wanted, floats: Any
+) -> Any:
+    """Return the numbers; of other rows their documents or cells, if they may be anything."""
+    is_csv = media_type.canonical == media.CSV
+    try:
+        if not is_csv:
+            return codecs.decode_json_lines(data, media_type, floats=floats)
+        array = codecs.decode_csv(data, media_type, header=csv_header)
+        with np.errstate(over="ignore"):
+            return array if floats is None else array.astype(floats)
+    except BadInput as error:
+        if not wanted.anything:
+            raise
+        if not is_csv:
+            return codecs.parse_json_lines(data, media_type)
+        if isinstance(error.__cause__, csv_format.NotNumbersError):
+            return error.__cause__.rows
+        raise
+
+
+def _read_json(
+    data: Data, media_type: MediaType, context: Context, wanted: Wanted, floats: Any
+) -> Any:
+    """Return the numbers; of another document all of it, if it may be anything."""
+    try:
+        array, key = codecs.decode_json(data, media_type, floats=floats, alone=wanted.anything)
+    except BadInput:
+        if not wanted.anything:
+            raise
+        return codecs.parse_json(data, media_type)
+    context.asked_for_predictions = key == "instances"
+    return array
+
+
+# ── tensors ──
+
+
+def _tensors(torch: Any, read: Any, device: str, wanted: Wanted) -> Any:
+    if hasattr(read, "toarray") and not wanted.anything:
+        read = named.dense(read)
+    if isinstance(read, dict) and all(isinstance(entry, np.ndarray) for entry in read.values()):
+        return {name: _tensor(torch, entry, device, wanted) for name, entry in read.items()}
+    return _tensor(torch, read, device, wanted) if isinstance(read, np.ndarray) else read
+
+
+def _tensor(torch: Any, array: Array, device: str, wanted: Wanted) -> Any:
     if not array.flags.writeable or any(stride < 0 for stride in array.strides):
         array = array.copy()  # torch can't know that nobody writes
     try:
         return torch.from_numpy(array).to(device)
     except TypeError as error:
+        if wanted.anything:
+            return array
         raise BadInput(f"No tensor can hold {array.dtype}: {error}") from None
 
 
-def on_device(value: Any, device: str) -> Any:
-    """Tensors moved, also inside of tuples and dicts; all else as it is."""
+def on_device(value: Any, device: Any, doubles_as: Any = None) -> Any:
+    """Return `value` with its tensors moved, also inside lists, tuples and dicts.
+
+    Doubles, which are numpy's default and few models', become `doubles_as`.
+    """
     torch = torch_if_loaded()
     if torch is not None and isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, tuple):
-        return tuple(on_device(entry, device) for entry in value)
+        dtype = doubles_as if value.dtype is torch.float64 else None
+        return value.to(device) if dtype is None else value.to(device, dtype)
     if isinstance(value, dict):
-        return {name: on_device(entry, device) for name, entry in value.items()}
-    return value
+        return {name: on_device(entry, device, doubles_as) for name, entry in value.items()}
+    if not isinstance(value, list | tuple):
+        return value
+    moved = [on_device(entry, device, doubles_as) for entry in value]
+    if isinstance(value, list):
+        return moved
+    return type(value)(*moved) if hasattr(value, "_fields") else tuple(moved)
 
 
-def default_predict(data: object, model: Any) -> object:
-    """Call the model; without gradients where torch is loaded."""
-    torch = torch_if_loaded()
-    if torch is None:
-        return model(data)
-    with torch.inference_mode():
-        return model(data)
+# ── the model ──
+
+
+def is_estimator(model: object) -> bool:
+    """Return whether `model` has the interface of scikit-learn, which takes arrays."""
+    return all(callable(getattr(model, name, None)) for name in ("predict", "get_params"))
+
+
+def is_pipeline(model: object) -> bool:
+    """Return whether `model` is a pipeline of transformers', which takes text and much else."""
+    modules = (kind.__module__ for kind in type(model).__mro__)
+    return any(module.startswith("transformers.pipelines") for module in modules)
+
+
+class Predictor:
+    """The default predict_fn of one model, made once it is loaded.
+
+    It does what AWS's defaults for PyTorch and scikit-learn do: a module is put into evaluation
+    mode and onto the GPU, its data are moved to where it is, and no gradients are kept; what can't
+    be called has its `predict` called.
+    """
+
+    def __init__(self, model: Any, device: str) -> None:
+        self.device: Any = device
+        self.wanted = Wanted()
+        self._doubles_as: Any = None
+        self._model = model
+        self._call: Callable[[Any], object] = self._called_by(model)
+        torch = torch_if_loaded()
+        if torch is not None and isinstance(model, torch.nn.Module):
+            self._prepare(torch, model)
+        elif type(model).__module__.startswith("torch._inductor"):
+            self._doubles_as = torch.float32  # it has no parameters to ask
+
+    def _called_by(self, model: Any) -> Callable[[Any], object]:
+        if is_pipeline(model):
+            self.wanted = Wanted(tensors=False, anything=True)
+            return self._call_pipeline
+        if callable(model):
+            return model  # type: ignore[no-any-return]
+        self.wanted = Wanted(tensors=False)
+        return self._predict
+
+    def _call_pipeline(self, data: Any) -> object:
+        """As AWS's Hugging Face toolkit does."""
+        if not isinstance(data, dict):
+            return self._model(data)
+        rest = dict(data)
+        parameters = rest.pop("parameters", None) or {}
+        if not isinstance(parameters, dict):
+            raise BadInput("'parameters' is not an object")
+        return self._model(rest.get("inputs", rest), **parameters)
+
+    def _predict(self, data: Any) -> object:
+        """A row alone is a table of one row, as for AWS's scikit-learn container."""
+        predict = getattr(self._model, "predict", None)
+        if not callable(predict):
+            raise TypeError(
+                f"the model is a {type(self._model).__name__}, which can't be called and has no "
+                "predict: define predict_fn"
+            )
+        is_row = isinstance(data, np.ndarray) and data.ndim == 1
+        return predict(data.reshape(1, -1) if is_row else data)
+
+    def _prepare(self, torch: Any, module: Any) -> None:
+        with suppress(NotImplementedError):  # an exported program stays as it was exported
+            module.eval()
+        held = [*module.parameters(), *module.buffers()]
+        if self.device != "cpu" and all(tensor.device.type == "cpu" for tensor in held):
+            module.to(self.device)
+            held = [*module.parameters(), *module.buffers()]
+        if held:
+            self.device = held[0].device
+        dtype = next((tensor.dtype for tensor in held if tensor.is_floating_point()), None)
+        if dtype in {torch.float32, torch.float16, torch.bfloat16}:
+            self._doubles_as = dtype
+        elif dtype is torch.float64:
+            self.wanted = Wanted(floats="float64")
+
+    def __call__(self, data: object) -> object:
+        torch = torch_if_loaded()
+        if torch is None:
+            return self._call(data)
+        with torch.no_grad():
+            return self._call(on_device(data, self.device, self._doubles_as))
+
+
+# ── replies ──
 
 
 def default_output(prediction: object, essence: str, context: Context) -> bytes:
-    """`prediction` in one of the supported types."""
-    value = plain(prediction)
+    """Write `prediction` in one of the supported types."""
+    try:
+        return _written(prediction, essence, context)
+    except RecursionError:
+        raise TypeError("the result is nested too deeply, or contains itself") from None
+
+
+def _written(prediction: object, essence: str, context: Context) -> bytes:
     canonical = media.ALIASES.get(essence, essence)
     if canonical == media.JSON:
-        return codecs.encode_json(
-            {"predictions": value} if context.asked_for_predictions else value
-        )
+        is_wrapped = context.asked_for_predictions
+        return codecs.encode_json({"predictions": prediction} if is_wrapped else prediction)
     if canonical == media.JSON_LINES:
-        rows = [value] if isinstance(value, dict) else value
-        rows = rows if isinstance(rows, list | tuple) else np.atleast_1d(as_array(rows))
-        return codecs.encode_json_lines(rows)
+        return codecs.encode_json_lines(_lines(prediction))
     if canonical == media.CSV:
-        return codecs.encode_csv(as_array(value))
+        return codecs.encode_csv(prediction)
     if canonical == media.NPY:
-        return codecs.encode_npy(as_array(value))
-    arrays = value if isinstance(value, dict) else {"output": value}
-    by_name = {str(name): as_array(entry) for name, entry in arrays.items()}
+        return codecs.encode_npy(as_array(prediction))
+    by_name = {str(name): as_array(entry) for name, entry in _named(prediction)}
     if canonical in tables.TYPES:
         return tables.encode(tables.columns_of(by_name), canonical)
     encode = named.encode_npz if canonical == media.NPZ else named.encode_safetensors
     return encode(by_name)
 
 
-def plain(value: object) -> Any:
-    """Tensors as arrays, also inside of lists, tuples and dicts."""
-    torch = torch_if_loaded()
-    if torch is not None and isinstance(value, torch.Tensor):
-        tensor: Any = value.detach().cpu()
-        return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+def _named(prediction: Any) -> Iterable[tuple[object, object]]:
+    if values.is_frame(prediction):
+        return ((name, prediction[name]) for name in prediction.columns)
+    return prediction.items() if isinstance(prediction, dict) else [("output", prediction)]
+
+
+def _lines(prediction: object) -> Any:
+    """Return what has a line each: rows, records, or the one thing that there is."""
+    value: Any = plain(prediction)
+    while not isinstance(value, str | dict | list | tuple | np.ndarray | int | float | None):
+        value = values.simpler(value)
     if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    return value
-
-
-def as_array(value: object) -> codecs.Array:
-    """NotAcceptable for what only JSON has a form for; TypeError for what nothing has."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise NotAcceptable(f"The result is no array: {error}; accept {media.JSON}") from None
-    if not array.dtype.hasobject:
-        return array
-    name = type(value).__name__
-    if isinstance(value, dict):
-        raise NotAcceptable(f"The result is a {name}, and no array; accept {media.JSON}")
-    raise TypeError(f"a result of type {name} can't be an array")
+        return value
+    return np.atleast_1d(value) if isinstance(value, np.ndarray) else [value]

@@ -12,7 +12,7 @@ from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
 TEXT_TYPES = (media.JSON, media.CSV)
 """AWS's toolkits decode these two for input_fn and leave all others as bytes."""
 RAW = ("image/", "audio/", "video/", media.OCTETS)
-"""Types that a predict_fn without an input_fn gets as bytes."""
+"""Types that a predict_fn without an input_fn gets as bytes; text/ but CSV it gets as text."""
 
 
 def user_body(data: Data, media_type: MediaType, context: Context) -> tuple[str | bytes, str]:
@@ -27,8 +27,13 @@ def user_body(data: Data, media_type: MediaType, context: Context) -> tuple[str 
     return codecs.text_of(raw, media_type), media_type.essence
 
 
-def is_raw(media_type: MediaType) -> bool:
-    return media_type.essence.startswith(RAW)
+def raw(data: Data, media_type: MediaType) -> str | bytes | None:
+    """Return the body as it is, for types that have no decoder; None for all others."""
+    if media_type.essence.startswith(RAW):
+        return bytes(data[:])
+    if media_type.essence.startswith("text/") and media_type.essence != media.CSV:
+        return codecs.text_of(bytes(data[:]), media_type)
+    return None
 
 
 def reply(result: object, job: Job, *, is_default: bool) -> tuple[str, bytes]:
@@ -43,3 +48,22 @@ def reply(result: object, job: Job, *, is_default: bool) -> tuple[str, bytes]:
     if parsed is not None and parsed.canonical in defaults.SUPPORTED:
         return content_type, defaults.default_output(result, parsed.canonical, job.context)
     raise TypeError(f"the output is {type(result).__name__}; return bytes, str, or (body, type)")
+
+
+def pair(result: object, *, is_default: bool) -> tuple[object, str] | None:
+    """Return body and content type, if a function returned both.
+
+    output_fn and transform_fn may, as for AWS's toolkits. What predict_fn returns is data, and two
+    texts of it are two; only bytes, which no other type has a form for, are a body there too.
+    """
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str)):
+        return None
+    body, content_type = result
+    is_bytes = isinstance(body, bytes | bytearray | memoryview)
+    if media.parse(content_type) is not None:
+        is_pair = is_bytes or not is_default
+        return (body, checked_header("Content-Type", content_type)) if is_pair else None
+    if is_bytes:
+        msg = f"{content_type[:80]!r}, returned beside the body, is not a media type"
+        raise ValueError(msg)
+    return None  # two values of which one is text

@@ -5,6 +5,7 @@ Decoders raise BadInput for whatever a caller may send, and nothing else.
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 import zipfile
@@ -19,7 +20,8 @@ from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker.codecs import Array, decode_npy
+from sagemaker_byoc.serving.worker.codecs import decode_npy
+from sagemaker_byoc.serving.worker.values import CELLS, NUMBERS, Array
 
 Named: TypeAlias = "dict[str, Array]"
 
@@ -27,6 +29,19 @@ UNPACKED = 256 * 2**20
 """Bytes that an .npz may unpack to: a few kilobytes of it can announce any number."""
 PACKINGS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 """Those that unpack in steps of a size that we say."""
+MEMBERS = 1024
+"""Arrays in an .npz, each of which costs more to open than to read."""
+_ENTRY = b"PK\x01\x02"
+"""Begins each line of a zip file's table of contents."""
+SPARSE = frozenset({"format", "shape", "data"})
+"""Members of all that scipy.sparse.save_npz writes."""
+SPARSE_PARTS = {
+    "csr": ("data", "indices", "indptr"),
+    "csc": ("data", "indices", "indptr"),
+    "bsr": ("data", "indices", "indptr"),
+    "coo": ("data", "row", "col"),
+    "dia": ("data", "offsets"),
+}
 HEADER = 2**20
 DTYPES = {
     "F64": "<f8",
@@ -46,23 +61,64 @@ DTYPES = {
 NAMES = {np.dtype(text): name for name, text in DTYPES.items()}
 
 
-def decode_npz(data: Data, media_type: MediaType) -> Named:
-    """The arrays of a zip file, compressed or not."""
+def decode_npz(data: Data, media_type: MediaType, *, kinds: str = NUMBERS) -> Any:
+    """Return the arrays of a zip file, compressed or not; of scipy's, the sparse matrix."""
     try:
+        if data[:].count(_ENTRY) > MEMBERS:
+            raise BadInput(f"The .npz file holds more than {MEMBERS} arrays")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            if not {entry.compress_type for entry in entries} <= PACKINGS:
-                raise BadInput("The .npz file is packed in a way that numpy does not write")
-            if sum(entry.file_size for entry in entries) > UNPACKED:
-                raise BadInput(f"The .npz file unpacks to more than {UNPACKED} bytes")
-            return {
-                entry.filename.removesuffix(".npy"): decode_npy(_read(archive, entry), media_type)
-                for entry in entries
-            }
+            return _arrays(archive, media_type, kinds)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         raise BadInput(f"The body is not a .npz file: {error}") from None
     except (NotImplementedError, RuntimeError) as error:  # encrypted, or packed in a way unknown
         raise BadInput(f"The .npz file can't be read: {error}") from None
+
+
+def _arrays(archive: zipfile.ZipFile, media_type: MediaType, kinds: str) -> Any:
+    entries = archive.infolist()
+    if not {entry.compress_type for entry in entries} <= PACKINGS:
+        raise BadInput("The .npz file is packed in a way that numpy does not write")
+    if sum(entry.file_size for entry in entries) > UNPACKED:
+        raise BadInput(f"The .npz file unpacks to more than {UNPACKED} bytes")
+    names = {entry.filename.removesuffix(".npy") for entry in entries}
+    is_sparse = names >= SPARSE
+    read = {
+        entry.filename.removesuffix(".npy"): decode_npy(
+            _read(archive, entry), media_type, kinds=NUMBERS + "SU" if is_sparse else kinds
+        )
+        for entry in entries
+    }
+    return _sparse(read) if is_sparse else read
+
+
+def _sparse(read: Named) -> Any:
+    """Return the matrix that scipy.sparse.save_npz wrote, its indices checked."""
+    try:
+        sparse: Any = importlib.import_module("scipy.sparse")  # only for those who send it
+    except ImportError:
+        raise BadInput(
+            "The .npz file holds a sparse matrix of scipy's, which is not installed: send arrays, "
+            "or add scipy to the image"
+        ) from None
+    form, shape = str(read["format"].astype(np.str_)), tuple(int(n) for n in read["shape"])
+    suffix = "array" if "_is_array" in read else "matrix"
+    try:
+        parts = [read[name] for name in SPARSE_PARTS[form]]
+        inner = (parts[0], tuple(parts[1:])) if form == "coo" else tuple(parts)
+        matrix = getattr(sparse, f"{form}_{suffix}")(inner, shape=shape)
+        if hasattr(matrix, "check_format"):
+            matrix.check_format(full_check=True)  # unchecked, an index may lead out of the memory
+    except (LookupError, ValueError, TypeError, OverflowError) as error:
+        raise BadInput(f"The .npz file is not a sparse matrix of scipy's: {error}") from None
+    return matrix
+
+
+def dense(matrix: Any) -> Array:
+    """Return a sparse matrix as a tensor's array."""
+    if math.prod(matrix.shape) > CELLS:
+        raise BadInput(f"The matrix has more than {CELLS} numbers; a tensor holds all of them")
+    whole: Array = matrix.toarray()
+    return whole
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
@@ -108,7 +164,7 @@ def _tensor(data: Data, start: int, entry: Mapping[str, Any]) -> Array:
     dtype = np.dtype(DTYPES[entry["dtype"]])
     numbers = [begin, end, *shape]
     if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError("a shape or an offset is no number")
+        raise ValueError("a shape or an offset is not a number")
     if end - begin != math.prod(shape) * dtype.itemsize or start + end > len(data):
         raise ValueError("a tensor's size does not fit its shape")
     count = math.prod(shape)

@@ -50,6 +50,9 @@ class Pipeline:
     adapters: dict[str, str] = field(default_factory=dict)
     """Folders by name, of those that are loaded."""
     sessions: SessionStore = field(default_factory=SessionStore)
+    predictor: defaults.Predictor | None = None
+    """The default predict_fn, if the user has none."""
+    wanted: defaults.Wanted = defaults.NUMBERS_ONLY
     source: str = "model_fn"
     """Where the model comes from, for the log."""
 
@@ -80,9 +83,23 @@ class Pipeline:
             self.device = _device()
             self.model = self._call("model_fn", model_dir)
             self.device = _device()
+        self._prepare()
         self._call("model_warmup_fn", model_dir, self.model)
         if self.handlers.buckets:
             self._warm_buckets()
+
+    def _prepare(self) -> None:
+        """Ready the model for the default predict_fn; functions of the user's do it themselves."""
+        if self.handlers.get("transform_fn") is not None:
+            return
+        if self.handlers.get("predict_fn") is None:
+            self.predictor = defaults.Predictor(self.model, self.device)
+            self.wanted = self.predictor.wanted
+        else:
+            self.wanted = defaults.Wanted(
+                tensors=not defaults.is_estimator(self.model),
+                anything=self.handlers.batch == 1,  # batches are of rows of numbers
+            )
 
     def _warm_buckets(self) -> None:
         began = time.monotonic()
@@ -216,11 +233,14 @@ class Pipeline:
 
     def _input(self, data: Data, media_type: MediaType, context: Context) -> object:
         handler = self.handlers.get("input_fn")
-        if handler is None and self.handlers.get("predict_fn") and forms.is_raw(media_type):
-            return bytes(data[:])
-        if handler is None:
-            return defaults.default_input(data, media_type, context, self.settings.csv_header)
-        return handler(*forms.user_body(data, media_type, context), context=context)
+        if handler is not None:
+            return handler(*forms.user_body(data, media_type, context), context=context)
+        if self.wanted.anything:
+            raw = forms.raw(data, media_type)
+            if raw is not None:
+                return raw
+        header = self.settings.csv_header
+        return defaults.default_input(data, media_type, context, header, self.wanted)
 
     # ── the model ──
 
@@ -286,7 +306,8 @@ class Pipeline:
     def _predict_rows(self, data: object, context: Context) -> object:
         handler = self.handlers.get("predict_fn")
         if handler is None:
-            return defaults.default_predict(data, self.model)
+            assert self.predictor is not None
+            return self.predictor(data)
         return handler(data, self.model, context=context)
 
     # ── the reply ──
@@ -307,11 +328,10 @@ class Pipeline:
             request = apps.plain_request("POST", http.INVOCATIONS.value, job.context.content_type)
             _pass_on(job, response.begin(request, b"", self.model))
             return
-        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str):
-            result, job.context.reply_content_type = (
-                result[0],
-                job.context.reply_content_type or exact_header("Content-Type", result[1]),
-            )
+        pair = forms.pair(result, is_default=is_default)
+        if pair is not None:
+            result, content_type = pair
+            job.context.reply_content_type = job.context.reply_content_type or content_type
         if not isinstance(result, Iterator) and is_default and job.accept == media.EVENT_STREAM:
             result = iter([result])  # one event
         if isinstance(result, Iterator):

@@ -6,7 +6,11 @@ see that one is missing.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from sagemaker_byoc.serving import log, media
+from sagemaker_byoc.serving.errors import BadInput
+from sagemaker_byoc.serving.worker import csv_format
 from sagemaker_byoc.serving.worker.jobs import Job
 
 LINES = frozenset({media.CSV, media.JSON_LINES})
@@ -30,8 +34,8 @@ class RowCheck:
         if asked.canonical == media.CSV and header == "auto":
             return  # whether the first line is one was for the decoder to say
         has_header = asked.canonical == media.CSV and header == "present"
-        rows_in = _lines(bytes(job.frame.body.view()[:])) - has_header
-        rows_out = _lines(bytes(job.reply.body.view()[:]))
+        rows_in = _lines(bytes(job.frame.body.view()[:]), asked.canonical) - has_header
+        rows_out = _lines(bytes(job.reply.body.view()[:]), given.canonical)
         if rows_in != rows_out:
             self._has_said = True
             log.say(
@@ -40,6 +44,9 @@ class RowCheck:
             )
 
 
-def _lines(data: bytes) -> int:
-    """Blank ones do not count, as the decoders pass them over."""
+def _lines(data: bytes, kind: str) -> int:
+    """Count rows as the decoders do: blank lines are not rows, a quoted cell may have several."""
+    if kind == media.CSV and b'"' in data:
+        with suppress(BadInput):
+            return len(csv_format.rows_of(data.decode(errors="replace")))
     return sum(1 for line in data.splitlines() if line.strip())

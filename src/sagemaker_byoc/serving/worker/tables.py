@@ -1,7 +1,8 @@
 """Bodies that are tables, Arrow and Parquet, where the user has installed pyarrow.
 
-A table of numbers is a matrix: its columns in their order, as float32, nulls as NaN; one column of
-lists of equal length is a matrix too. Decoders raise BadInput for whatever a caller may send.
+A table of numbers is a matrix: its columns in their order, in the type that holds all of them, with
+NaN for nulls; one column of lists of equal length is a matrix too. Decoders raise BadInput for
+whatever a caller may send.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
-from sagemaker_byoc.serving.worker.codecs import Array
+from sagemaker_byoc.serving.worker.values import Array
 
 TYPES = (media.ARROW_STREAM, media.ARROW_FILE, media.PARQUET)
 CELLS = 64 * 2**20
@@ -27,13 +28,13 @@ def is_installed() -> bool:
 
 
 def decode(data: Data, kind: str) -> Array:
-    """Rows and columns as float32."""
+    """Return rows and columns."""
     import pyarrow as pa  # noqa: PLC0415 - only for those who send tables
 
     try:
         return _matrix(_READERS[kind](pa.py_buffer(data)))
     except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
-        raise BadInput(f"The body is no table that can be read as {kind}: {error}") from None
+        raise BadInput(f"The body is not a table that can be read as {kind}: {error}") from None
 
 
 def _matrix(table: Any) -> Array:
@@ -50,18 +51,25 @@ def _matrix(table: Any) -> Array:
             return _lists(column.combine_chunks(), kind.list_size)
         if not (_is_number(kind) or pa.types.is_boolean(kind)):
             raise ValueError(f"column {name[:80]!r} is {kind}, and no numbers")
-        columns.append(column.cast(pa.float32(), safe=False).to_numpy())
+        columns.append(_column(column))
     return np.stack(columns, axis=1)
 
 
-def _lists(column: Any, width: int) -> Array:
+def _column(column: Any) -> Array:
     import pyarrow as pa  # noqa: PLC0415 - as above
 
+    if column.null_count and not pa.types.is_floating(column.type):
+        column = column.cast(pa.float64(), safe=False)
+    numbers: Array = column.to_numpy()
+    return numbers
+
+
+def _lists(column: Any, width: int) -> Array:
     if column.null_count or not _is_number(column.type.value_type):
         raise ValueError(f"its column is {column.type}, with nulls or without numbers")
     if len(column) * width > CELLS:
         raise ValueError(f"it has more than {CELLS} cells")
-    flat = column.flatten().cast(pa.float32(), safe=False)
+    flat = column.flatten()
     matrix: Array = flat.to_numpy(zero_copy_only=False).reshape(len(column), width)
     return matrix
 
@@ -114,7 +122,7 @@ def encode(columns: Mapping[str, Array], kind: str) -> bytes:
     try:
         table = pa.table({name: np.atleast_1d(array) for name, array in columns.items()})
     except (pa.ArrowException, TypeError) as error:
-        raise NotAcceptable(f"The result is no table: {error}; accept {media.JSON}") from None
+        raise NotAcceptable(f"The result is not a table: {error}; accept {media.JSON}") from None
     sink = pa.BufferOutputStream()
     if kind == media.PARQUET:
         pq.write_table(table, sink)

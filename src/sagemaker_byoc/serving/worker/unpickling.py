@@ -51,3 +51,16 @@ def _refuse(event: str, arguments: tuple[object, ...]) -> None:
             f"it holds a pickle that asks for {arguments[0]}.{arguments[1]}, and pickles are "
             f"programs; set {serving.ALLOW_PICKLE.value}=1 if you trust the archive"
         )
+
+
+def hint_of(error: Exception) -> str:
+    """Return what to do about a name that an allowed pickle asks for in vain."""
+    if isinstance(error, ImportError):
+        return "Add the package to the image, or the file to code/ beside the model"
+    if "__main__" in str(error):
+        return (
+            "The class was defined in the script that saved the model. Move it to a file of its "
+            "own, which that script imports, save the model again, and put that file into code/ "
+            "beside the model"
+        )
+    return "The package that defines it has another version here than where the model was saved"

@@ -4,6 +4,10 @@ import os
 import pathlib
 import time
 
+import numpy as np
+
+from sagemaker_byoc.serving.errors import BadInput
+
 FOLDER = pathlib.Path(os.environ["ZOO"])
 STREAM, WAIT, FAIL, LATE = -1, -2, -3, -4
 
@@ -14,8 +18,10 @@ def model_fn(model_dir):
 
 def predict_fn(data, model):
     if isinstance(data, dict):
-        return {name: model * array for name, array in data.items()}
-    wanted = int(data.flat[0]) if data.size and data.dtype.kind in "fi" else 0
+        return {name: model * checked(array) for name, array in data.items()}
+    data = checked(data)
+    first = data.flat[0] if data.size and data.dtype.kind in "fi" else 0
+    wanted = int(first) if np.isfinite(first) else 0
     if wanted == FAIL:
         raise ValueError("on purpose")
     if wanted in {STREAM, LATE}:
@@ -25,6 +31,12 @@ def predict_fn(data, model):
         while not (FOLDER / "go").exists():
             time.sleep(0.005)
     return model * data
+
+
+def checked(data):
+    if not isinstance(data, np.ndarray) or data.dtype.kind not in "biufc":
+        raise BadInput("numbers are what this model takes")
+    return data
 
 
 def pieces(*, fails):

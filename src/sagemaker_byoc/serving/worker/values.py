@@ -1,0 +1,375 @@
+"""What handlers return, in plainer forms: tensors, arrays, tables, other objects as Python's own.
+
+The libraries that the objects come from are never imported here: what has not been imported can't
+have made a value, and pandas, polars and scipy are recognised by the methods that their objects
+have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import fractions
+import json
+import math
+import os
+import sys
+import uuid
+from collections.abc import Callable, Collection, Mapping, Set
+from enum import Enum
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from sagemaker_byoc.serving import media
+from sagemaker_byoc.serving.errors import NotAcceptable
+
+Array: TypeAlias = npt.NDArray[Any]
+NUMBERS = "biufc"
+_MISSING = object()
+_NULLS = frozenset({"NaTType", "NAType"})
+"""Types of pandas' two missing values, neither of which can be compared."""
+CELLS = 64 * 2**20
+"""Numbers that a sparse result may have once it is dense."""
+
+
+def torch_if_loaded() -> Any:
+    """Return the torch module, or None; a model without torch must not pay for its import."""
+    return sys.modules.get("torch")
+
+
+def plain(value: object) -> Any:
+    """Return `value` with arrays for tensors, also inside lists, tuples and dicts."""
+    torch = torch_if_loaded()
+    if torch is None:
+        return value
+    if isinstance(value, torch.Tensor):
+        return array_of(value)
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
+    if isinstance(value, tuple):
+        return tuple(plain(entry) for entry in value)
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    return value
+
+
+def array_of(tensor: Any) -> Any:
+    """Return a tensor's numbers, in the nearest type that numpy has; a nested one as a list."""
+    torch = torch_if_loaded()
+    if tensor.is_nested:
+        return [array_of(entry) for entry in tensor.unbind()]
+    if tensor.is_quantized:
+        tensor = tensor.dequantize()
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    try:
+        return tensor.numpy(force=True)
+    except TypeError:  # bfloat16, the kinds of float8 and half a complex number
+        wide = torch.complex64 if tensor.dtype.is_complex else torch.float32
+        return tensor.to(wide).numpy(force=True)
+
+
+# ── one step towards JSON ──
+
+
+def simpler(value: object) -> object:
+    """Return `value` in a form that is nearer to JSON's; TypeError if it has none."""
+    for step in _STEPS:
+        found = step(value)
+        if found is not _MISSING:
+            return found
+    raise TypeError(f"{_type_name(value)} has no form in JSON")
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return f"an object of type {module}{kind.__qualname__}"
+
+
+def _refused(value: object) -> object:
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError(
+            "bytes have no form in JSON or CSV: decode them to text, encode them as base64, or "
+            "return them from output_fn as the whole body"
+        )
+    if isinstance(value, complex):
+        raise NotAcceptable(f"JSON has no form for complex numbers; accept {media.NPY}")
+    if isinstance(value, dt.timedelta):
+        raise TypeError("a timedelta has no form in JSON or CSV: return its total_seconds()")
+    return _MISSING
+
+
+def _tensor(value: object) -> object:
+    torch = torch_if_loaded()
+    is_tensor = torch is not None and isinstance(value, torch.Tensor)
+    return array_of(value) if is_tensor else _MISSING
+
+
+def _numpy(value: object) -> object:
+    if not isinstance(value, np.ndarray | np.generic):
+        return _MISSING
+    kind = value.dtype.kind
+    if kind in _UNWRITTEN:
+        return _refused(_UNWRITTEN[kind])
+    if kind in "biuf":
+        return _numbers(value)
+    if kind == "M":
+        return _datetimes(np.asarray(value))
+    return value.item() if isinstance(value, np.generic) else value.tolist()
+
+
+_UNWRITTEN: dict[str, object] = {"c": 1j, "m": dt.timedelta()}
+
+
+def _numbers(value: Any) -> object:
+    """Return numbers in a form that orjson takes: native, in one piece, at most 8 bytes wide."""
+    if value.dtype.itemsize > 8:
+        value = value.astype(np.float64)
+    if value.ndim:
+        return np.ascontiguousarray(value, value.dtype.newbyteorder("="))
+    return _scalar_of(value) if value.dtype.kind == "f" else value.item()
+
+
+def _scalar_of(value: Any) -> object:
+    """Return a number of at most 8 bytes with the digits that its own type needs."""
+    return orjson.loads(orjson.dumps(value.astype(f"f{value.dtype.itemsize}")[()], option=_NUMPY))
+
+
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
+
+def _datetimes(array: Array) -> object:
+    """Return moments as orjson writes each, and None where there is none."""
+    texts = np.full(array.shape, None, dtype=object)
+    for index in np.argwhere(~np.isnat(array)):
+        place = tuple(index)
+        texts[place] = orjson.loads(orjson.dumps(array[place], option=_NUMPY))
+    return texts.tolist() if array.ndim else texts.item()
+
+
+def _table(value: object) -> object:
+    """Return a data frame as records, a sparse matrix as a dense one."""
+    if isinstance(value, type):
+        return _MISSING
+    if is_frame(value):
+        return value.to_dict(orient="records")  # type: ignore[attr-defined]
+    if hasattr(value, "to_dicts"):  # polars
+        return value.to_dicts()
+    if _is_sparse(value):
+        return _dense(value)
+    return _MISSING
+
+
+def is_frame(value: object) -> bool:
+    """Return whether `value` is a data frame of pandas."""
+    return all(hasattr(value, name) for name in ("to_dict", "columns", "iloc"))
+
+
+def _is_sparse(value: object) -> bool:
+    return all(hasattr(value, name) for name in ("toarray", "nnz", "shape"))
+
+
+def _dense(value: Any) -> Any:
+    if math.prod(value.shape) > CELLS:
+        raise NotAcceptable(
+            f"The result is sparse, and dense it would have more than {CELLS} numbers"
+        )
+    return value.toarray()
+
+
+def _scalar(value: object) -> object:
+    if type(value).__name__ in _NULLS:
+        return None
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal | fractions.Fraction):
+        return float(value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else _as_text(value)
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, uuid.UUID) else _MISSING
+
+
+def _container(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Set):
+        try:
+            return sorted(value)
+        except TypeError:
+            return list(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {entry.name: getattr(value, entry.name) for entry in fields}
+    return _MISSING
+
+
+def _converted(value: object) -> object:
+    """Return what the object itself says that it is; AWS's encoder asks for `tolist` alone."""
+    if isinstance(value, type):
+        return _MISSING
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "__array__"):
+        return np.asarray(value)
+    if isinstance(value, Collection):
+        return list(value)
+    return _MISSING
+
+
+_STEPS: tuple[Callable[[object], object], ...] = (
+    *(_refused, _tensor, _numpy, _scalar),
+    *(_table, _container, _converted),
+)
+
+
+# ── what orjson can't write ──
+
+
+def to_json(document: object) -> bytes:
+    """Write what needs more than orjson has: keys of other types, integers of any size, depth.
+
+    As json.dumps writes it, and NaN and the infinities as null.
+    """
+    try:
+        return json.dumps(_tree(document), separators=(",", ":")).encode()
+    except RecursionError:
+        raise TypeError("the result is nested too deeply, or contains itself") from None
+
+
+def _tree(value: object) -> object:
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or (isinstance(value, str | int) and not isinstance(value, Enum)):
+        return value
+    if isinstance(value, dict):
+        return _object(value)
+    if isinstance(value, list | tuple):
+        return [_tree(entry) for entry in value]
+    found = simpler(value)
+    if isinstance(found, np.ndarray) and found.dtype.kind in "biuf":
+        return orjson.loads(orjson.dumps(found, option=_NUMPY))
+    return _tree(found)
+
+
+def _object(value: dict[Any, object]) -> dict[str, object]:
+    written: dict[str, object] = {}
+    for key, entry in value.items():
+        name = _key(key)
+        if name in written:
+            raise TypeError(f"two keys are written {name[:80]!r} in JSON")
+        written[name] = _tree(entry)
+    return written
+
+
+def _key(key: object) -> str:
+    """Return a key as json.dumps writes it, and those of types that it refuses as their text."""
+    if isinstance(key, np.generic):
+        key = key.item()
+    if isinstance(key, Enum):
+        key = key.value
+    if isinstance(key, str):
+        return str(key)
+    if key is None or isinstance(key, int | float):
+        return json.dumps(key)
+    if isinstance(key, dt.date | dt.time):
+        return key.isoformat()
+    if isinstance(key, uuid.UUID):
+        return str(key)
+    raise TypeError(f"a key of type {type(key).__name__} has no form in JSON")
+
+
+# ── arrays and rows ──
+
+
+def as_array(value: object) -> Array:
+    """Return numbers or text as an array without objects in it.
+
+    NotAcceptable for what only JSON has a form for; TypeError for what nothing has.
+    """
+    try:
+        array = np.asarray(_dense(value) if _is_sparse(value) else plain(value))
+    except ValueError as error:
+        raise NotAcceptable(f"The result is not an array: {error}; accept {media.JSON}") from None
+    if not array.dtype.hasobject:
+        return array
+    name = type(value).__name__
+    if array.ndim == 0 and not isinstance(value, dict | Collection):
+        raise TypeError(f"a result of type {name} can't be an array")
+    return _of_one_kind(array, name)
+
+
+def _of_one_kind(array: Array, name: str) -> Array:
+    cells = array.ravel().tolist()
+    if array.ndim and all(isinstance(cell, str) for cell in cells):
+        return array.astype(np.str_)
+    if array.ndim and all(is_missing(cell) or isinstance(cell, int | float) for cell in cells):
+        numbers = [math.nan if is_missing(cell) else float(cell) for cell in cells]
+        return np.asarray(numbers).reshape(array.shape)
+    raise NotAcceptable(f"The result is a {name}, and not an array; accept {media.JSON}")
+
+
+def is_missing(value: object) -> bool:
+    """Return whether `value` stands for a cell without a value."""
+    return value is None or type(value).__name__ in _NULLS
+
+
+def rows_of(value: object) -> list[list[object]]:
+    """Return a table's rows; of a vector, each entry is a row, and of records, their values."""
+    value = _as_entries(plain(value))
+    if isinstance(value, Mapping):
+        raise NotAcceptable(f"The result is a {type(value).__name__}; accept {media.JSON}")
+    if isinstance(value, _WHOLE) or not isinstance(value, Collection):
+        return [[value]]
+    names = list(next(iter(value), ())) if _are_records(value) else []
+    return [_row(entry, names) for entry in value]
+
+
+_WHOLE = (str, bytes, bytearray, memoryview)
+
+
+def _are_records(value: Collection[object]) -> bool:
+    return isinstance(next(iter(value), None), Mapping)
+
+
+def _as_entries(value: Any) -> Any:
+    if _is_sparse(value):
+        value = _dense(value)
+    elif hasattr(value, "to_numpy"):
+        value = value.to_numpy()
+        if value.dtype.hasobject:  # pandas has NaN for the text that is missing
+            return _without_nan(value.tolist())
+    if isinstance(value, np.ndarray):
+        return simpler(value) if value.dtype.kind in "mM" else value.tolist()
+    is_number = isinstance(value, np.generic) and value.dtype.kind in NUMBERS
+    return simpler(value) if isinstance(value, np.generic) and not is_number else value
+
+
+def _without_nan(cells: list[Any]) -> list[Any]:
+    return [
+        _without_nan(cell)
+        if isinstance(cell, list)
+        else None
+        if isinstance(cell, float) and math.isnan(cell)
+        else cell
+        for cell in cells
+    ]
+
+
+def _row(entry: object, names: list[object]) -> list[object]:
+    if isinstance(entry, Mapping):
+        if entry.keys() != set(names):
+            raise NotAcceptable(f"The result's records differ in their keys; accept {media.JSON}")
+        return [entry[name] for name in names]
+    if isinstance(entry, np.ndarray) and entry.dtype.kind in NUMBERS:
+        return entry.astype(np.str_).tolist() if entry.ndim else [entry[()]]
+    entry = _as_entries(entry)
+    return list(entry) if isinstance(entry, list | tuple) else [entry]
