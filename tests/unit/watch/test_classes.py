@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.training.library.watch.classes import Classes
+from sagemaker_byoc.training.library.watch.classes import read_classes
 from sagemaker_byoc.training.library.watch.rules import labels as rules
 
 BINARY = torch.tensor([0, 1, 1, 0, 1, 0])
@@ -86,7 +86,7 @@ COUNTS = {
 def test_perfect(name):
     """Each label is predicted right, and none is lost but what is to be ignored."""
     labels, predictions, options = PERFECT[name]
-    truth, guess = Classes().read(labels, predictions, **options)
+    truth, guess = read_classes(labels, predictions, **options)
     assert truth.tolist() == guess.tolist()
     assert len(truth) == COUNTS.get(name, 12 if "images" in name else 6)
     assert len(set(truth.tolist())) > 1 or name == "nothing"
@@ -99,16 +99,15 @@ def test_mistakes_are_mistakes():
         (MANY[:3], scores(torch.tensor([0, 1, 1]))),
         (hot(MANY[:3]), scores(torch.tensor([0, 1, 1]))),
     ):
-        truth, guess = Classes().read(labels, predictions)
+        truth, guess = read_classes(labels, predictions)
         assert (truth != guess).sum() == 1
 
 
-def test_logits_are_remembered():
-    """A batch of logits that all lie between 0 and 1 can't be told from chances by itself."""
-    classes = Classes()
-    classes.read(BINARY, LOGITS)
-    assert classes.read([1, 1], [0.25, 0.75])[1].tolist() == [1, 1]
-    assert Classes().read([1, 1], [0.25, 0.75])[1].tolist() == [0, 1]
+def test_scores_of_class_1():
+    """Logits if any is not from 0 to 1, else probabilities; a threshold is taken as it is."""
+    assert read_classes([1, 1], [0.25, 0.75])[1].tolist() == [0, 1]
+    assert read_classes([1, 1], [0.25, -0.75])[1].tolist() == [1, 0]
+    assert read_classes([1, 1], [0.25, 0.75], threshold=0)[1].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +126,7 @@ def test_logits_are_remembered():
 def test_what_cannot_be_told_apart(labels, predictions, what):
     """Named with both shapes, and with what to write instead."""
     with pytest.raises(ContractError) as error:
-        Classes().read(labels, predictions)
+        read_classes(labels, predictions)
     assert what in str(error.value)
 
 

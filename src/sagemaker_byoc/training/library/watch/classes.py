@@ -21,49 +21,42 @@ SUM_TOLERANCE = 1e-2
 """By which the probabilities of one example may miss 1, as in float16."""
 
 
-class Classes:
-    """Remembers whether binary scores are logits: one batch of them may look like probabilities."""
+def read_classes(
+    labels: object,
+    predictions: object,
+    ignore_index: int = -100,
+    threshold: float | None = None,
+    class_axis: int | None = None,
+) -> tuple[Integers, Integers]:
+    """The class of each label, and the predicted one, without those that are to be ignored."""
+    truth, guess = _array(labels, "labels"), _array(predictions, "predictions")
+    size = None
+    if threshold is None or truth.shape != guess.shape:
+        truth, guess, size = _without_class_axis(truth, guess, class_axis)
+    if truth.shape != guess.shape:
+        raise _unclear(truth, guess, "do not belong together")
+    truth, guess = truth.reshape(-1), guess.reshape(-1)
+    known = np.isfinite(truth) & ~np.isnan(guess) & (truth != ignore_index)
+    truth, guess = truth[known], guess[known]
+    if not _is_whole(truth):
+        raise _unclear(truth, guess, "hold labels that are not whole numbers")
+    if size is None and (threshold is not None or not _are_classes(guess)):
+        truth, guess = _binary(truth, guess, threshold)
+    is_class = (truth >= 0) & (guess >= 0)
+    if size is not None:
+        is_class &= truth < size
+    return truth[is_class].astype(np.int64), guess[is_class].astype(np.int64)
 
-    def __init__(self) -> None:
-        self._are_logits = False
 
-    def read(
-        self,
-        labels: object,
-        predictions: object,
-        ignore_index: int = -100,
-        threshold: float | None = None,
-        class_axis: int | None = None,
-    ) -> tuple[Integers, Integers]:
-        """The class of each label, and the predicted one, without those that are to be ignored."""
-        truth, guess = _array(labels, "labels"), _array(predictions, "predictions")
-        size = None
-        if threshold is None or truth.shape != guess.shape:
-            truth, guess, size = _without_class_axis(truth, guess, class_axis)
-        if truth.shape != guess.shape:
-            raise _unclear(truth, guess, "do not belong together")
-        truth, guess = truth.reshape(-1), guess.reshape(-1)
-        known = np.isfinite(truth) & ~np.isnan(guess) & (truth != ignore_index)
-        truth, guess = truth[known], guess[known]
-        if not _is_whole(truth):
-            raise _unclear(truth, guess, "hold labels that are not whole numbers")
-        if size is None and (threshold is not None or not _are_classes(guess)):
-            truth, guess = self._binary(truth, guess, threshold)
-        is_class = (truth >= 0) & (guess >= 0)
-        if size is not None:
-            is_class &= truth < size
-        return truth[is_class].astype(np.int64), guess[is_class].astype(np.int64)
-
-    def _binary(self, truth: Array, guess: Array, threshold: float | None) -> tuple[Array, Array]:
-        """Scores of class 1, one per label: probabilities, or logits if any is not from 0 to 1."""
-        if truth.size and truth.min() == -1 and not (truth == 0).any():
-            truth = np.where(truth == -1, 0, truth)  # classes -1 and 1
-        if (truth > 1).any():
-            raise _unclear(truth, guess, "are one score per label, and the labels are not 0 and 1")
-        if ((guess < 0) | (guess > 1)).any():
-            self._are_logits = True
-        limit = threshold if threshold is not None else (0.0 if self._are_logits else LIKELY)
-        return truth, (guess >= limit).astype(np.int64)
+def _binary(truth: Array, guess: Array, threshold: float | None) -> tuple[Array, Array]:
+    """Scores of class 1, one per label: probabilities, or logits if any is not from 0 to 1."""
+    if truth.size and truth.min() == -1 and not (truth == 0).any():
+        truth = np.where(truth == -1, 0, truth)  # classes -1 and 1
+    if (truth > 1).any():
+        raise _unclear(truth, guess, "are one score per label, and the labels are not 0 and 1")
+    if threshold is None:
+        threshold = 0.0 if ((guess < 0) | (guess > 1)).any() else LIKELY
+    return truth, (guess >= threshold).astype(np.int64)
 
 
 def _without_class_axis(

@@ -23,7 +23,7 @@ from sagemaker_byoc.contract.failure import write_failure
 from sagemaker_byoc.training.library.profiling import Profile
 from sagemaker_byoc.training.library.ranks import global_rank
 from sagemaker_byoc.training.library.watch.backward import WINDOW, Losses
-from sagemaker_byoc.training.library.watch.classes import Classes
+from sagemaker_byoc.training.library.watch.classes import read_classes
 from sagemaker_byoc.training.library.watch.finding import Finding
 from sagemaker_byoc.training.library.watch.followed import Followed
 from sagemaker_byoc.training.library.watch.history import History
@@ -75,7 +75,6 @@ class Watch:
         """By their number; also those whose optimizer is gone."""
         self._roots: list[weakref.ref[nn.Module]] = []
         self._step = 0
-        self._classes = Classes()
         self._said: set[str] = set()
         self._has_looked = False
         self._sampler: Sampler | None = None
@@ -137,9 +136,7 @@ class Watch:
         read is said once in the log.
         """
         try:
-            truth, guess = self._classes.read(
-                labels, predictions, ignore_index, threshold, class_axis
-            )
+            truth, guess = read_classes(labels, predictions, ignore_index, threshold, class_axis)
         except ContractError as error:
             self._say_once(f"predictions are not judged: {error}")
             return
