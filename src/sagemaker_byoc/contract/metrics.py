@@ -42,7 +42,7 @@ def definition(name: str) -> dict[str, str]:
 
 
 @functools.lru_cache(1024)
-def checked_name(name: str) -> str:
+def checked_name(name: object) -> str:
     """Return the name of a metric; raise ContractError for one that no line can hold."""
     if not isinstance(name, str) or not re.fullmatch(NAME, name):
         raise ContractError(
