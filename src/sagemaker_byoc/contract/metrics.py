@@ -15,13 +15,13 @@ from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.errors import ContractError
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|-?inf"
-NAME = r"[A-Za-z_][A-Za-z0-9_.:\-]*"
+NAME = r"[A-Za-z_][A-Za-z0-9_.:/\-]*"
 PAIR = re.compile(rf"(?:^|\s)({NAME})=({NUMBER});")
 
 
 def format_line(values: Mapping[str, float]) -> str:
     """One log line for `values`, in their order; nine significant digits, which keep a float32."""
-    return " ".join([f"{_checked(name)}={value:.9g};" for name, value in values.items()])
+    return " ".join([f"{checked_name(name)}={value:.9g};" for name, value in values.items()])
 
 
 def parse_line(line: str) -> dict[str, float]:
@@ -42,11 +42,12 @@ def definition(name: str) -> dict[str, str]:
 
 
 @functools.lru_cache(1024)
-def _checked(name: str) -> str:
-    if not re.fullmatch(NAME, name):
+def checked_name(name: object) -> str:
+    """Return the name of a metric; raise ContractError for one that no line can hold."""
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
         raise ContractError(
             where=f"metric {name!r}",
             what="is not a legal metric name",
-            cure=f"Use letters, digits and . : - _ as in {NAME}",
+            cure=f"Use letters, digits and . : / - _ as in {NAME}",
         )
     return name

@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 import pytest
 import torch
 
-from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.runs import RunRecord
 from sagemaker_byoc.training.library.track import mlflow as sink
 from sagemaker_byoc.training.library.track.provenance import code_commit
@@ -36,6 +35,8 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, failing=0, code=503):
         self.asked, self.failing, self.code = [], failing, code
+        self.bad, self.bad_code = None, 400
+        """A key that is not taken, nor anything beside it."""
         super().__init__(("127.0.0.1", 0), Handler)
 
     def points(self):
@@ -56,6 +57,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.server.failing:
             self.server.failing -= 1
             self.answer(self.server.code, {"error_code": "NO"})
+            return
+        items = [*document.get("metrics", []), *document.get("params", [])]
+        if self.server.bad in [one["key"] for one in items]:
+            self.answer(self.server.bad_code, {"error_code": "INVALID_PARAMETER_VALUE"})
             return
         path = self.path.removeprefix("/api/2.0/mlflow/")
         self.server.asked.append((path, document))
@@ -249,11 +254,113 @@ def test_no_server(folder, monkeypatch, capsys):
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 100
 
 
-def test_an_address_that_is_none(folder, monkeypatch):
-    """MLflow's own file stores are not written to."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///tmp/mlruns")
-    with pytest.raises(ContractError, match="http://"):
-        Track()
+@pytest.mark.parametrize(
+    ("address", "packages"),
+    [
+        ("arn:aws:sagemaker:eu-west-1:123456789012:mlflow-tracking-server/mine", 2),
+        ("file:///tmp/mlruns", 1),
+        ("databricks", 1),
+    ],
+)
+def test_an_address_for_which_a_package_is_missing(folder, monkeypatch, capsys, address, packages):
+    """MLflow is left out, which is said once with what is missing; all else is as ever."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with Track(every=1, stream=io.StringIO()) as track:
+        track.log(1, {"loss": 1.0})
+    said = capsys.readouterr().err
+    assert said.count("MLflow is left out") == 1
+    assert said.count("mlflow-skinny") + said.count("sagemaker-mlflow") == packages
+    assert RunRecord.read(folder / "run.json").status == "Completed"
+
+
+@pytest.mark.parametrize("address", ["http://", "http://[bad", "https://h:port", "http:///x", " "])
+def test_an_address_that_is_none(folder, monkeypatch, capsys, address):
+    """It costs one line."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    track = Track(every=1, stream=io.StringIO())
+    track.log(1, {"loss": 1.0})
+    track.close(seconds=0.1)
+    assert "Traceback" not in capsys.readouterr().err
+    assert RunRecord.read(folder / "run.json").status == "Completed"
+
+
+CLIENT = """
+import json, os, types
+class MlflowException(Exception):
+    def __init__(self, text, code): super().__init__(text); self.code = code
+    def get_http_status_code(self): return self.code
+exceptions = types.SimpleNamespace(MlflowException=MlflowException)
+entities = types.SimpleNamespace(Metric=lambda *a: ["metric", *a], Param=lambda *a: ["param", *a])
+class MlflowClient:
+    def __init__(self, tracking_uri): self.say("client", tracking_uri)
+    def say(self, *words):
+        with open(os.environ["FAKE_LOG"], "a") as file: print(json.dumps(words), file=file)
+    def get_experiment_by_name(self, name): return None
+    def create_experiment(self, name): return "7"
+    def create_run(self, experiment, run_name, tags):
+        return types.SimpleNamespace(info=types.SimpleNamespace(run_id="r1"))
+    def log_batch(self, run, metrics=(), params=()):
+        if os.environ.get("FAKE_FAILS"): raise MlflowException("no", int(os.environ["FAKE_FAILS"]))
+        self.say("log", *metrics, *params)
+    def set_terminated(self, run, status): self.say("end", run, status)
+"""
+
+
+@pytest.mark.parametrize("code", ["", "403"])
+def test_managed_mlflow(folder, tmp_path, monkeypatch, capsys, code):
+    """SageMaker's: by the packages that can sign, if they are there; a refusal is said, and the
+    run is told how it ended all the same."""
+    for name in ("mlflow", "sagemaker_mlflow"):
+        (tmp_path / "packages" / name).mkdir(parents=True)
+        (tmp_path / "packages" / name / "__init__.py").write_text(CLIENT)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.setenv("FAKE_LOG", str(tmp_path / "said"))
+    monkeypatch.setenv("FAKE_FAILS", code)
+    address = "arn:aws:sagemaker:eu-west-1:123456789012:mlflow-app/mine"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    try:
+        with Track(every=1, stream=io.StringIO(), parameters={"lr": 0.1}) as track:
+            track.log(3, {"loss": 1.0})
+    finally:
+        for name in ("mlflow", "sagemaker_mlflow"):
+            sys.modules.pop(name, None)
+    first, *logged, last = map(json.loads, (tmp_path / "said").read_text().splitlines())
+    assert (first, last) == (["client", address], ["end", "r1", "FINISHED"])
+    said = capsys.readouterr().err
+    if code:
+        assert not logged
+        assert "log_batch: no" in said
+    else:
+        assert logged[0] == ["log", ["param", "lr", "0.1"]]
+        assert [logged[1][1][place] for place in (1, 2, 4)] == ["loss", 1.0, 3]
+
+
+def test_one_bad_value_in_a_batch(folder, monkeypatch, capsys):
+    """The batch is halved until it is alone; it is named once, and all others arrive."""
+    with mlflow(monkeypatch) as server:
+        server.bad = "bad"
+        parameters = {"lr": 0.1, "bad": 1, "width": 8}
+        with Track(every=4, stream=io.StringIO(), parameters=parameters) as track:
+            for step in range(8):
+                track.log(step, {"loss": 1.0, "bad": 2.0})
+        points = server.points()
+        assert [step for name, step, _ in points if name == "loss"] == [*range(8)]
+        kept = [one["key"] for _, document in server.asked for one in document.get("params", [])]
+        assert kept == ["lr", "width"]
+        assert server.asked[-1][1]["status"] == "FINISHED"
+    said = capsys.readouterr().err
+    assert said.count("did not take metric bad") == said.count("did not take parameter bad") == 1
+    assert "MLflow did not get 8 values" in said
+
+
+def test_a_server_that_refuses_later(folder, monkeypatch, capsys):
+    """The run is told how it ended, though its values were not taken."""
+    with mlflow(monkeypatch) as server:
+        server.bad, server.bad_code = "loss", 404
+        with Track(every=1, stream=io.StringIO()) as track:
+            track.log(1, {"loss": 1.0})
+        assert server.asked[-1][1]["status"] == "FINISHED"
+    assert "MLflow did not get" in capsys.readouterr().err
 
 
 def test_failed(folder):

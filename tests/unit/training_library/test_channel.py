@@ -63,6 +63,56 @@ def test_listing(reader, tree):
     assert [str(path.relative_to(folder)) for path in found] == ["a/part-1", "part-2", "part-10"]
 
 
+SPARK = {
+    "part-0": b"a\n",
+    "part-1": b"b\n",
+    "part-2": b"c\n",
+    "part-3": b"d\n",
+    "_SUCCESS": b"",
+    "_metadata": b"x",
+    "._part-0": b"x",
+    ".part-0.crc": b"x",
+    ".DS_Store": b"x",
+    "_temporary/0/part-9": b"x",
+    ".ipynb_checkpoints/part-0": b"x",
+    "__MACOSX/part-0": b"x",
+    "train-manifest": b"x",
+}
+
+
+def test_what_is_no_data(reader, capsys):
+    """What Spark, macOS, notebooks and SageMaker leave beside the data is no rank's share; it is
+    said once, by one process."""
+    train = reader(SPARK)
+    shares = [train.shard(Place(rank, 4, rank, 4)).files() for rank in range(4)]
+    assert [[path.name for path in own] for own in shares] == [[f"part-{n}"] for n in range(4)]
+    assert [*train.records()] == [b"a\n", b"b\n", b"c\n", b"d\n"]
+    [line] = capsys.readouterr().out.splitlines()
+    assert "left out, as no data: .DS_Store, ._part-0" in line
+    assert line.endswith("and 1 more")
+
+
+def test_what_is_asked_for_by_name(reader):
+    """A pattern that begins with `_`; partitions are folders of data, whatever they begin with."""
+    content = {"_meta.json": b"x", ".hidden.json": b"x", "_day=1/part-0.json": b"x"}
+    train = reader(content)
+    assert [path.name for path in train.files("_*.json")] == ["_meta.json"]
+    assert [path.name for path in train.files("*.json")] == ["part-0.json"]
+
+
+def test_empty_files(reader):
+    """They are files, as labels of pictures without objects, but nobody's only ones."""
+    content = {f"part-{n}": b"x\n" * (n % 2) for n in range(8)}
+    train = reader(content)
+    assert len(train.files()) == 8
+    shares = [train.shard(Place(rank, 4, rank, 4)).files() for rank in range(4)]
+    assert sorted(path.name for own in shares for path in own) == sorted(content)
+    assert [sum(path.stat().st_size for path in own) for own in shares] == [2, 2, 2, 2]
+    assert [part.bytes for part in train.shard(Place(0, 4, 0, 4)).counts()] == [2, 2, 2, 2]
+    with pytest.raises(DataError, match="not every one gets a file"):
+        train.shard(Place(0, 5, 0, 5)).files()
+
+
 def test_pattern(reader):
     """Some of the files, by name."""
     train = reader({"a.bin": b"", "b/c.bin": b"", "meta.json": b""})

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from sagemaker_byoc.training.library import export
 from sagemaker_byoc.training.library.export import export_model
+from sagemaker_byoc.training.library.files import DataError
 
 pytestmark = pytest.mark.slow  # real processes
 
@@ -120,3 +121,58 @@ def test_a_program_is_served_without_the_class(tmp_path):
     assert model.training
     program = torch.export.load(tmp_path / "model.pt2")
     assert torch.equal(program.module()(*example), model.eval()(*example))
+
+
+class Named(torch.nn.Module):
+    """A model of the user's with a module that is called as torch's wrappers call theirs."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = torch.nn.Linear(2, 2)
+        self.norm = torch.nn.BatchNorm1d(2)
+
+    def forward(self, x):
+        return self.norm(self.module(x))
+
+
+def nested(wrap):
+    model = torch.nn.Sequential(Named(), Named())
+    model[1] = wrap(model[1])
+    return model
+
+
+def compiled(model):
+    return torch.compile(model, backend="eager")
+
+
+DP = torch.nn.DataParallel
+WRAPPERS = {
+    "none": (Named, ""),
+    "data parallel": (lambda: DP(Named()), ""),
+    "compiled": (lambda: compiled(Named()), ""),
+    "compiled data parallel": (lambda: compiled(DP(Named())), ""),
+    "data parallel of a compiled one": (lambda: DP(compiled(Named())), ""),
+    "data parallel twice": (lambda: DP(DP(Named())), ""),
+    "nested data parallel": (lambda: nested(DP), "1."),
+    "nested compiled": (lambda: nested(compiled), "1."),
+    "nested both": (lambda: DP(nested(lambda one: DP(compiled(one)))), "1."),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_names_without_wrappers(tmp_path, name):
+    """The user's own names, whatever the model is wrapped in, at any depth."""
+    make, prefix = WRAPPERS[name]
+    export_model(make(), folder=tmp_path)
+    own = {key for key in load_file(tmp_path / "model.safetensors") if key.startswith(prefix)}
+    assert own == {prefix + key for key in Named().state_dict()}
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["class"].endswith(":Named" if not prefix else ":Sequential")
+
+
+def test_a_folder_that_cannot_be_made(tmp_path, monkeypatch):
+    """Outside of SageMaker: the error says how to have it elsewhere."""
+    (tmp_path / "ml").write_text("")
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path / "ml"))
+    with pytest.raises(DataError, match=r"ml/model: can't be made .* SAGEMAKER_BASE_DIR"):
+        export_model(torch.nn.Linear(2, 2))

@@ -47,3 +47,13 @@ def test_what_is_no_range_is_refused_at_the_start(text):
     """Not at step 10."""
     with pytest.raises(ValueError, match="10:15"):
         parse_steps(text)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, caplog):
+    """The trace is lost, and the training goes on."""
+    (tmp_path / "file").write_text("")
+    profile = Profile("1:2", folder=tmp_path / "file" / "profile")
+    for step in range(4):
+        profile.step(step)
+    profile.close()
+    assert "no profile of steps 1-2" in caplog.text

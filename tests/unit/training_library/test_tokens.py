@@ -195,3 +195,49 @@ def test_arrays_that_are_no_tokens(tmp_path):
             TokenDataset([tmp_path / name], LENGTH)
     with pytest.raises(TokenError, match="can't be mapped"):
         TokenDataset([tmp_path / "none.bin"], LENGTH)
+
+
+def llm_c(path, tokens, magic=20240520, count=None):
+    """A shard as llm.c's scripts write it."""
+    header = np.zeros(256, "<i4")
+    header[:3] = magic, 1, len(tokens) if count is None else count
+    path.write_bytes(header.tobytes() + tokens.tobytes())
+    return path
+
+
+@pytest.mark.parametrize(("magic", "kind"), [(20240520, np.uint16), (20240801, np.uint32)])
+@pytest.mark.parametrize("raw", [tokens.UINT16, UINT32, Raw(np.uint16, 1024)])
+def test_llm_c(tmp_path, magic, kind, raw):
+    """Its header says how to read it, and is no text."""
+    data = TokenDataset(
+        [llm_c(tmp_path / "a.bin", np.arange(9, dtype=kind), magic)], 8, shuffle=False, raw=raw
+    )
+    assert data.samples(0, 1).tolist() == [[*range(9)]]
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda path: llm_c(path, np.arange(9, dtype=np.uint16), count=99), "says 99 tokens"),
+        (
+            lambda path: llm_c(path, np.arange(9, dtype=np.uint16), magic=20990101),
+            r"unknown kind, 20990101; raw=Raw\(np.uint16, 1024\)",
+        ),
+        (lambda path: path.write_bytes(b"\x93NUMPY" + bytes(200)), "it is a .npy file"),
+        (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(200)), "it is a zip archive"),
+        (lambda path: path.write_bytes(b"PAR1" + bytes(200)), "it is a Parquet file"),
+    ],
+)
+def test_bin_files_of_another_kind(tmp_path, make, what):
+    """Refused by name, and not read as tokens."""
+    make(tmp_path / "a.bin")
+    with pytest.raises(TokenError, match=what):
+        TokenDataset([tmp_path / "a.bin"], 8)
+
+
+def test_tokens_that_only_look_like_a_header(tmp_path):
+    """Read as they are: the count that a header holds does not fit the file."""
+    numbers = np.arange(1000, dtype=np.uint16)
+    numbers.tofile(tmp_path / "a.bin")
+    data = TokenDataset([tmp_path / "a.bin"], 999, shuffle=False)
+    assert data.samples(0, 1).tolist() == [[*range(1000)]]

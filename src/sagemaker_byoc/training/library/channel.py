@@ -13,7 +13,14 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.channels import Channel, Distribution, InputMode, RecordWrapper
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.training.library.files import GZIP, DataError, list_files, open_file, unzipped
+from sagemaker_byoc.training.library.files import (
+    GZIP,
+    DataError,
+    list_files,
+    open_file,
+    split_by_content,
+    unzipped,
+)
 from sagemaker_byoc.training.library.framing import Framing, split
 from sagemaker_byoc.training.library.pipe import PATIENCE, Pipe, Stop, StoppedError
 from sagemaker_byoc.training.library.process import Process, job
@@ -73,15 +80,16 @@ class ChannelReader:
                 "so not every one gets a file of its own",
                 cure="Read it with records(), or cut the data into more files",
             )
-        return self.share.of(found)
+        return self._own(found, self.share)
 
     def counts(self, pattern: str = "*") -> list[Part]:
         """Files and bytes of every share; where single records are dealt out, each reads all."""
         found = self._all_files(pattern)
-        sizes = [path.stat().st_size for path in found]
+        sizes = {path: path.stat().st_size for path in found}
         if self._deals_records(found):
-            return [Part(len(sizes), sum(sizes))] * self.share.count
-        shares = (Share(index, self.share.count).of(sizes) for index in range(self.share.count))
+            return [Part(len(sizes), sum(sizes.values()))] * self.share.count
+        every = (Share(index, self.share.count) for index in range(self.share.count))
+        shares = ([sizes[path] for path in self._own(found, share)] for share in every)
         return [Part(len(own), sum(own)) for own in shares]
 
     def records(
@@ -134,7 +142,7 @@ class ChannelReader:
         if even or self._deals_records(found):
             yield from self.share.pick(self._read(found, framing, stop), even=even)
         else:
-            yield from self._read(self.share.of(found), framing, stop)
+            yield from self._read(self._own(found, self.share), framing, stop)
 
     def _read(self, paths: list[Path], framing: Framing, stop: Stop | None) -> Blocks:
         for path in paths:
@@ -152,9 +160,22 @@ class ChannelReader:
             )
         return list_files(self.tree.channel(self.name), pattern)
 
+    @staticmethod
+    def _own(files: list[Path], share: Share) -> list[Path]:
+        """Every n-th file; if some share had only empty ones so, those are dealt out apart."""
+        full, empty = split_by_content(files) if share.count > 1 else (files, [])
+        kept = {*full}
+        fed = {place % share.count for place, path in enumerate(files) if path in kept}
+        if not empty or len(fed) == share.count:
+            return share.of(files)
+        own = {*share.of(full), *share.of(empty)}
+        return [path for path in files if path in own]
+
     def _deals_records(self, files: list[Path]) -> bool:
         if self.unit is None:
-            return len(files) < self.share.count
+            return len(files) < self.share.count or (
+                self.share.count > 1 and len(split_by_content(files)[0]) < self.share.count
+            )
         return self.unit is Unit.RECORDS
 
     def _pipe_framing(self, framing: Framing | None) -> Framing:

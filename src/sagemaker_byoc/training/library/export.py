@@ -13,7 +13,7 @@ import inspect
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.training.library.files import make_folder
 from sagemaker_byoc.training.library.ranks import global_rank
 
 CARD = "card.json"
 FORMAT = 1
+WRAPPED = ("module", "_orig_mod")
+"""What torch's wrappers call what they wrap."""
 
 
 def export_model(
@@ -42,11 +45,11 @@ def export_model(
     model.pt2 too; not for sharded models.
     """
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    weights: dict[str, Any] = get_model_state_dict(model, options=options)
+    weights: dict[str, Any] = _without_wrappers(model, get_model_state_dict(model, options=options))
     if global_rank() != 0:
         return None
     into = folder or Tree.from_environ(os.environ).model
-    into.mkdir(parents=True, exist_ok=True)
+    make_folder(into)
     plain = unwrapped(model)
     card = _card(plain, config or {})
     name, tied = _write_weights(into, weights)
@@ -58,14 +61,39 @@ def export_model(
     return into
 
 
+def _without_wrappers(model: nn.Module, weights: dict[str, Any]) -> dict[str, Any]:
+    """By the names that they have without DataParallel, at any depth; torch has taken out the names
+    of all other wrappers, and a module of the user's may be called `module` as well."""
+    names = zip(_names(model, through=True), _names(model, through=False), strict=True)
+    plain = {long: short for short, long in names}
+    return {plain.get(name, name): tensor for name, tensor in weights.items()}
+
+
+def _names(module: nn.Module, prefix: str = "", *, through: bool) -> Iterator[str]:
+    """Of each parameter and buffer, without the names of wrappers; of DataParallel only if it is
+    gone `through`."""
+    wrapper = _wrapped_name(module)
+    for name in (*module._parameters, *module._buffers):  # noqa: SLF001 - in their order
+        yield prefix + name
+    for name, child in module._modules.items():  # noqa: SLF001
+        if child is not None:
+            is_left_out = name == wrapper and (through or not isinstance(module, nn.DataParallel))
+            yield from _names(child, prefix if is_left_out else f"{prefix}{name}.", through=through)
+
+
+def _wrapped_name(module: nn.Module) -> str:
+    """The name of the user's own module in its wrapper; empty for any other module."""
+    if not type(module).__module__.startswith(("torch.nn.parallel", "torch._dynamo")):
+        return ""
+    # Not getattr, which a compiled module hands on to the user's own.
+    children = module._modules  # noqa: SLF001
+    return next((name for name in WRAPPED if children.get(name) is not None), "")
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The user's own module inside DDP and torch.compile."""
-    for name in ("module", "_orig_mod"):
-        inner = getattr(model, name, None)
-        is_wrapper = type(model).__module__.startswith(("torch.nn.parallel", "torch._dynamo"))
-        if is_wrapper and isinstance(inner, nn.Module):
-            return unwrapped(inner)
-    return model
+    """The user's own module inside DDP, DataParallel and torch.compile."""
+    name = _wrapped_name(model)
+    return unwrapped(model.get_submodule(name)) if name else model
 
 
 def _write_weights(folder: Path, weights: Mapping[str, Tensor]) -> tuple[str, dict[str, str]]:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import gzip
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import NoReturn, Protocol
 
 from sagemaker_byoc.contract.channels import MANIFEST_SUFFIX
 from sagemaker_byoc.contract.cluster import natural_order
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.paths import BASE_DIR
 
 CHUNK = 256 << 10
 """Bytes of one read; FastFile turns reads into requests, and larger ones leave the CPU's cache."""
+
+MOST_LOOKED_AT = 10_000
+"""Files of which the sizes are asked for, which takes a moment each on a mounted channel."""
+MOST_NAMED = 8
+_said: set[Path] = set()
 
 GZIP = b"\x1f\x8b\x08"
 
@@ -24,16 +32,65 @@ class DataError(ContractError):
 
 
 def list_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """Every file under `folder` whose name matches, in natural order, the same on all hosts.
+    """Every data file under `folder` whose name matches, in natural order, the same on all hosts.
 
-    Without hidden ones, and without the manifest that SageMaker may leave beside the data.
+    As Hadoop, Spark and Arrow read a folder: names that begin with `.` or `_` are no data, such as
+    `_SUCCESS`, `._part-0` and all of `_temporary/`, unless the pattern begins so too; a folder
+    `_key=value` is a partition. Nor is the manifest that SageMaker may leave beside the data. What
+    is left out is said once.
     """
     manifest = folder.name + MANIFEST_SUFFIX
-    found = [path for path in _walk(folder) if path.match(pattern) and path.name != manifest]
-    return sorted(found, key=lambda path: _order(path.relative_to(folder)))
+    left_out: list[str] = []
+    found = [path for path in _walk(folder, left_out, pattern) if path.match(pattern)]
+    left_out += [path.name for path in found if path.name == manifest]
+    _say_left_out(folder, left_out)
+    return sorted(
+        (path for path in found if path.name != manifest),
+        key=lambda path: _order(path.relative_to(folder)),
+    )
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def make_folder(folder: Path) -> None:
+    """Make a folder of the job; DataError says how to have it elsewhere."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            where=str(folder),
+            what=f"can't be made ({error.strerror})",
+            cure=f"Outside SageMaker set {BASE_DIR} to a folder of yours, or give folder=",
+        ) from error
+
+
+def split_by_content(paths: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Files that hold something, and empty ones. Among very many files those are not looked for:
+    they leave no share without data."""
+    if len(paths) > MOST_LOOKED_AT:
+        return paths, []
+    empty = {path for path in paths if path.stat().st_size == 0}
+    if len(empty) == len(paths):
+        return paths, []
+    return [path for path in paths if path not in empty], [path for path in paths if path in empty]
+
+
+def _say_left_out(folder: Path, names: list[str]) -> None:
+    """Once a folder, by the first process of each host; not on stderr, whose last line is taken
+    for the reason of a failure."""
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0" and parent_process() is None
+    if names and is_first and folder not in _said:
+        _said.add(folder)
+        shown = ", ".join(sorted(names)[:MOST_NAMED])
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        with suppress(OSError, ValueError, AttributeError):  # no log, or a full disk
+            sys.stdout.write(f"byoc data: {folder}: left out, as no data: {shown}{more}\n")
+            sys.stdout.flush()
+
+
+def _is_data(name: str, pattern: str = "") -> bool:
+    return not name.startswith((".", "_")) or (pattern[:1] in {".", "_"} and name[0] == pattern[0])
+
+
+def _walk(folder: Path, left_out: list[str], pattern: str) -> Iterator[Path]:
     def refuse(error: OSError) -> NoReturn:
         raise DataError(
             where=str(error.filename),
@@ -42,8 +99,11 @@ def _walk(folder: Path) -> Iterator[Path]:
         ) from error
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent, name) for name in names if not name.startswith("."))
+        kept = [name for name in folders if _is_data(name) or (name[0] == "_" and "=" in name)]
+        left_out += [f"{name}/" for name in folders if name not in kept]
+        left_out += [name for name in names if not _is_data(name, pattern)]
+        folders[:] = kept
+        yield from (Path(parent, name) for name in names if _is_data(name, pattern))
 
 
 def _order(path: Path) -> tuple[object, ...]:

@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+GUARDED = "_byoc_found_inf"
+"""The attribute of an optimizer that is true during a step with gradients that were set to zero."""
+
 
 class NonFiniteError(RuntimeError):
     """Gradients were not finite for several steps on end."""
@@ -74,7 +77,11 @@ class NonFiniteGuard:
         else:
             for gradient in self._gradients():
                 gradient.masked_fill_(is_bad, 0.0)
-            self._optimizer.step()
+            setattr(self._optimizer, GUARDED, is_bad)
+            try:
+                self._optimizer.step()
+            finally:
+                delattr(self._optimizer, GUARDED)
         self._calls += 1
         if self._calls % self._patience == 0:
             self.check()

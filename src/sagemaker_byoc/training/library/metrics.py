@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO, TypeAlias, TypeVar
 
@@ -21,7 +22,7 @@ import torch
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.limits import METRIC_DEFINITIONS
-from sagemaker_byoc.contract.metrics import definition, format_line
+from sagemaker_byoc.contract.metrics import checked_name, definition, format_line
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.library.appending import Appender
 from sagemaker_byoc.training.library.flops import peak_flops
@@ -58,6 +59,7 @@ class Metrics:
         default = Tree.from_environ(os.environ).output_data / "metrics.jsonl"
         self._copy = Appender(file or default)
         self._has_failed = False
+        self._has_no_log = False
         self._stream = stream
         self._device = device or _current_device()
         self._peak = peak_flops(self._device)
@@ -74,17 +76,22 @@ class Metrics:
         self, step: int, values: Mapping[str, Value], *, tokens: int = 0, samples: int = 0
     ) -> None:
         """Keep `values` of `step`; tensors of one element may be on any device, and are copied.
-        ContractError for what is not one number.
+        ContractError for what is not one number, for a name that no line can hold, and for a step
+        that is not a whole number.
 
         `tokens` and `samples` are what this rank consumed in the step; the line has the rate of
         all ranks together.
         """
         self._progress.report()
+        step = step if type(step) is int else _whole(step)
+        for name in values:
+            checked_name(name)
         if not self._is_writer:
             return
+        row = {name: _taken(name, value) for name, value in values.items()}
         self._amounts["tokens"] += tokens
         self._amounts["samples"] += samples
-        self._kept.append((step, {name: _taken(name, value) for name, value in values.items()}))
+        self._kept.append((step, row))
         if len(self._kept) >= self._every:
             self.flush()
 
@@ -102,21 +109,21 @@ class Metrics:
 
     def flush(self) -> None:
         """Write what is kept; waits for the GPU, once."""
-        if not self._kept:
+        kept, self._kept = self._kept, []  # at once: what fails here would fail again
+        if not kept:
             return
-        rows = _on_host(self._kept)
+        rows = _on_host(kept)
         about = self._about_interval(len(rows))
         step, last = rows[-1]
         line = {"step": float(step), **last, **about}
         self._names.update(dict.fromkeys(line))
         show_losses(rows)
         rows[-1] = (step, {**last, **about})
-        print(format_line(line), file=self._stream or sys.stdout, flush=True)
-        self._append(rows)
-        self.on_rows(rows)
-        self._kept.clear()
         self._amounts = dict.fromkeys(self._amounts, 0)
         self._start = time.perf_counter()
+        self._print(format_line(line))
+        self._append(rows)
+        self.on_rows(rows)
 
     def on_rows(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """For those that build on this: each step's values, once they are on the host."""
@@ -169,13 +176,42 @@ class Metrics:
             self._counted[name] = now
         return about
 
+    def _print(self, line: str) -> None:
+        """A log that is closed, or on a full disk, ends no training."""
+        try:
+            print(line, file=self._stream or sys.stdout, flush=True)
+        except (OSError, ValueError, AttributeError) as error:
+            if not self._has_no_log:
+                say(f"byoc metrics: the log lacks lines: {error}")
+            self._has_no_log = True
+
     def _append(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         try:
             self._copy.write("".join([_json_line(step, row) for step, row in rows]).encode())
         except OSError as error:  # no training ends for want of a copy of what is in the log
             if not self._has_failed:
-                sys.stderr.write(f"byoc metrics: {self.file} lacks steps: {error.strerror}\n")
+                say(f"byoc metrics: {self.file} lacks steps: {error.strerror}")
             self._has_failed = True
+
+
+def say(text: str) -> None:
+    """A line on stderr, if there is one."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def _whole(step: object) -> int:
+    """A step that is a number of numpy's, a tensor, or a float without a fraction."""
+    try:
+        number = float(step)  # type: ignore[arg-type]
+        if number.is_integer():
+            return int(step) if hasattr(step, "__index__") else int(number)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        pass
+    raise ContractError(
+        where="the step of log()", what=f"is {step!r:.80}", cure="Give a whole number"
+    )
 
 
 def _taken(name: str, value: Value) -> Value:
@@ -190,7 +226,7 @@ def _taken(name: str, value: Value) -> Value:
             kept = value.detach()
             kept = kept.clone() if kept.dtype is torch.float32 else kept.to(torch.float32)
             return kept.reshape(()) if kept.dim() else kept
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         pass
     raise ContractError(
         where=f"metric {name!r}",

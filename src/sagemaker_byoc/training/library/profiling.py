@@ -51,6 +51,12 @@ class Profile:
             return
         profiler, self._profiler = self._profiler, None
         profiler.stop()
+        try:
+            self._write(profiler)
+        except (OSError, RuntimeError) as error:  # a trace that is lost ends no training
+            logger.warning("no profile of steps %s: %s", self._label, error)
+
+    def _write(self, profiler: profile) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         trace = self._folder / f"steps-{self._label}-rank-{self._rank}.trace.json"
         profiler.export_chrome_trace(str(trace))

@@ -38,6 +38,20 @@ class Raw:
     skip_bytes: int = 0
 
 
+MAGIC = {20240520: np.uint16, 20240801: np.uint32}
+"""The first number of llm.c's files, with the type of their tokens."""
+HEADER = 1024
+"""Bytes of such a header: 256 numbers, of which the third is the count of tokens."""
+FOREIGN = {
+    b"\x93NUM": "a .npy file",
+    b"PK\x03\x04": "a zip archive, as torch.save writes",
+    b"\x1f\x8b\x08\x00": "gzipped",
+    b"\x1f\x8b\x08\x08": "gzipped",
+    b"\x28\xb5\x2f\xfd": "packed with zstd",
+    b"PAR1": "a Parquet file",
+    b"ARRO": "an Arrow file",
+}
+
 UINT16 = Raw(np.uint16)
 UINT32 = Raw(np.uint32)
 
@@ -55,7 +69,8 @@ class TokenDataset:
     """Windows of `sequence_length` + 1 tokens over memory-mapped files, in shuffled order.
 
     Windows start every `sequence_length` tokens, so each token is predicted once an epoch; what is
-    left over at a file's end is dropped. Files are `.npy` of one dimension, or `raw`.
+    left over at a file's end is dropped. Files are `.npy` of one dimension, llm.c's `.bin` with its
+    header, or `raw`.
     """
 
     def __init__(
@@ -207,6 +222,7 @@ def _open(path: Path, raw: Raw) -> Tokens:
         if path.suffix == ".npy":
             tokens: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
+            raw = _of_header(path, raw)
             tokens = _open_raw(path, np.dtype(raw.dtype).newbyteorder("<"), raw.skip_bytes)
     except (OSError, ValueError) as error:
         raise TokenError(
@@ -221,6 +237,32 @@ def _open(path: Path, raw: Raw) -> Tokens:
             cure="Write one dimension of integers",
         )
     return np.asarray(tokens)  # the same mapping; slices of a np.memmap itself cost Python code
+
+
+def _of_header(path: Path, raw: Raw) -> Raw:
+    """How the file says that it is to be read; ValueError if it is of another kind."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    if len(head) < 12 or raw.skip_bytes not in {0, HEADER}:
+        return raw
+    if raw.skip_bytes == 0 and head[:4] in FOREIGN:
+        raise ValueError(f"it is {FOREIGN[head[:4]]}")
+    magic, _, count = np.frombuffer(head, "<i4").tolist()
+    size = path.stat().st_size - HEADER
+    kinds = [
+        kind for kind in (np.uint16, np.uint32) if count > 0 and count * kind().itemsize == size
+    ]
+    if magic in MAGIC:
+        if MAGIC[magic] not in kinds:
+            raise ValueError(f"its header says {count} tokens, and {size} bytes follow it")
+        return Raw(MAGIC[magic], HEADER)
+    if kinds and raw.skip_bytes == 0:
+        name = kinds[0].__name__
+        raise ValueError(
+            f"it begins with a header of an unknown kind, {magic}; raw=Raw(np.{name}, {HEADER}) "
+            "leaves it out"
+        )
+    return raw
 
 
 def _open_raw(path: Path, dtype: np.dtype[Any], skip_bytes: int) -> Tokens:

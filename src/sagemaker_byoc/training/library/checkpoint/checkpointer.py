@@ -27,6 +27,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.library.checkpoint import folders, state, storage
 from sagemaker_byoc.training.library.checkpoint.folders import CheckpointError, Marker
 from sagemaker_byoc.training.library.checkpoint.write import Snapshot, causes, own_file, write
+from sagemaker_byoc.training.library.files import make_folder
 from sagemaker_byoc.training.library.progress import Progress
 from sagemaker_byoc.training.library.ranks import Ranks
 from sagemaker_byoc.training.library.stop import StopFlag
@@ -84,7 +85,7 @@ class Checkpointer:
         self._ranks = Ranks()
         self._progress = Progress()
         _silence_dcp_outside_a_group()
-        self._root.mkdir(parents=True, exist_ok=True)
+        make_folder(self._root)
         folders.delete_incomplete(self._root)
         self._ranks.wait()
 

@@ -1,47 +1,52 @@
-"""A run on an MLflow server, by its REST API, from a thread: a step never waits for the network.
+"""A run on an MLflow server, from a thread: a step never waits for the network.
 
-MLflow's own variables: MLFLOW_TRACKING_URI (http or https), MLFLOW_EXPERIMENT_NAME,
-MLFLOW_RUN_NAME, MLFLOW_RUN_ID, and MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and
-MLFLOW_TRACKING_PASSWORD. Limits: MLflow REST, runs/log-batch. A batch that is sent twice, since
-its answer was lost, is stored once.
+MLflow's own variables: MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, MLFLOW_RUN_NAME, MLFLOW_RUN_ID,
+and MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. Limits: MLflow
+REST, runs/log-batch. A batch that is sent twice, since its answer was lost, is stored once.
 """
 
 from __future__ import annotations
 
-import base64
-import functools
-import json
-import math
-import re
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
+from typing import Any, TypeVar
 
-from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.runs import COMPLETED, STOPPED
+from sagemaker_byoc.training.library.track.mlflow_servers import (
+    REQUEST_SECONDS,
+    TAG_LENGTH,
+    VALUE_LENGTH,
+    Metric,
+    Refused,
+    Server,
+    legal_key,
+    missing_for,
+    server_at,
+)
+from sagemaker_byoc.training.library.track.provenance import without_user
 from sagemaker_byoc.training.library.track.sink import Row
+
+T = TypeVar("T")
 
 URI = "MLFLOW_TRACKING_URI"
 BATCH = 1000
 PARAMETERS_IN_BATCH = 100
-KEY_LENGTH, VALUE_LENGTH = 250, 6000
 WAITING = 200_000
 """Values that wait at most; then the oldest go, which metrics.jsonl still has."""
-REQUEST_SECONDS = 10.0
+MOST_BAD = 20
+"""Values that a server may refuse before nothing more is sent to it."""
+FINAL = frozenset({0, 401, 403, 404, 405})
+"""Answers that say no to everything, and not to one item of a batch."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 15.0
 SECONDS_APART = 0.5
 
 
-class Refused(Exception):  # noqa: N818 - an answer, which is no failure of ours
-    """The server understood, and does not want it: trying again would not help."""
-
-
 class MlflowSink:
+    """Never raises: what is wrong with the server is said, and costs the run there only."""
+
     def __init__(
         self,
         environ: Mapping[str, str],
@@ -51,31 +56,48 @@ class MlflowSink:
         tags: Mapping[str, str],
         say: Callable[[str], None],
     ) -> None:
-        self._address = environ[URI].rstrip("/")
-        if not self._address.startswith(("http://", "https://")):
-            raise ContractError(
-                where=URI,
-                what=f"is {self._address!r}",
-                cure="Give an http:// or https:// address; MLflow itself refuses file stores",
-            )
-        self._headers = {"Content-Type": "application/json", **_authorization(environ)}
+        self._environ = environ
+        self._uri = environ[URI].strip()
+        self._address = without_user(self._uri)
+        self._server: Server | None = None
         self._experiment = environ.get("MLFLOW_EXPERIMENT_NAME") or "Default"
         self._name = environ.get("MLFLOW_RUN_NAME") or name
         self._run: str | None = environ.get("MLFLOW_RUN_ID") or None
-        self._parameters = [*parameters.items()]
-        self._tags = dict(tags)
+        self._parameters = [
+            (legal_key(key), text[:VALUE_LENGTH]) for key, text in parameters.items()
+        ]
+        self._tags = {key: value[:TAG_LENGTH] for key, value in tags.items() if value}
         self._say = say
         self._lock = threading.Lock()
         self._waiting: deque[Row] = deque()
         self._count = 0
         """Values that wait."""
         self._lost = 0
+        self._bad: set[str] = set()
+        """What the server refused, by name."""
         self._is_dead = False
         self._deadline: float | None = None
         self._status = COMPLETED
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._work, name="byoc-mlflow", daemon=True)
         self._thread.start()
+
+    @classmethod
+    def from_environ(
+        cls, environ: Mapping[str, str], say: Callable[[str], None], **about: Any
+    ) -> MlflowSink | None:
+        """None without an address, or, which is said, without what that address needs."""
+        address = environ.get(URI, "").strip()
+        if not address:
+            return None
+        missing = missing_for(address)
+        if missing:
+            say(
+                f"MLflow is left out: {URI}={without_user(address)[:200]} needs "
+                f"{' and '.join(missing)}: add to requirements.txt, or give an http(s) address"
+            )
+            return None
+        return cls(environ, say=say, **about)
 
     def write(self, rows: Sequence[Row]) -> None:
         count = sum([len(row.values) for row in rows])
@@ -102,81 +124,100 @@ class MlflowSink:
         if lost:
             self._say(f"MLflow did not get {lost} values; metrics.jsonl has them all")
 
+    def correct(self, status: str, seconds: float) -> None:
+        """Another end than the one that `close` has sent."""
+        self._status = status
+        self._thread = threading.Thread(target=self._end, name="byoc-mlflow-end", daemon=True)
+        self._thread.start()
+        self._thread.join(seconds)
+
     def _work(self) -> None:
         try:
-            self._begin()
+            server = self._server = self._retried(lambda: server_at(self._uri, self._environ))
+            self._begin(server)
             while not self._wake.wait(SECONDS_APART):
-                self._send_waiting()
-            self._send_waiting()
-            self._end()
-        except (Refused, TimeoutError) as error:
-            self._give_up(str(error))
-        except (LookupError, TypeError) as error:
-            self._give_up(f"answers as no MLflow does: {error!r}")
+                self._send_waiting(server)
+            self._send_waiting(server)
+        except Exception as error:  # noqa: BLE001 - no listener ends a training
+            self._give_up(error)
+            self._wake.wait()  # only the end of the training says how it ended
+            if isinstance(error, TimeoutError):
+                return
+        self._end()
 
-    def _give_up(self, why: str) -> None:
+    def _end(self) -> None:
+        status = {COMPLETED: "FINISHED", STOPPED: "KILLED"}.get(self._status, "FAILED")
+        run, server = self._run, self._server
+        if run is None or server is None:
+            return
+        try:
+            self._retried(lambda: server.end(run, status))
+        except Exception as error:  # noqa: BLE001 - no listener ends a training
+            self._say(f"MLflow at {self._address} was not told how the run ended: {error}")
+
+    def _give_up(self, error: Exception) -> None:
+        is_known = isinstance(error, Refused | TimeoutError)
+        why = str(error) if is_known else f"unexpected answer: {error!r:.300}"
         self._say(f"MLflow at {self._address}: {why}")
         with self._lock:
             self._is_dead = True
 
-    def _begin(self) -> None:
+    def _begin(self, server: Server) -> None:
         if self._run is None:
-            self._run = self._create(self._experiment_id())
+            experiment = self._retried(lambda: server.experiment(self._experiment))
+            self._run = self._retried(lambda: server.create(experiment, self._name, self._tags))
+        run = self._run
         for start in range(0, len(self._parameters), PARAMETERS_IN_BATCH):
             part = self._parameters[start : start + PARAMETERS_IN_BATCH]
-            shown: list[Json] = [
-                {"key": _key(key), "value": value[:VALUE_LENGTH]} for key, value in part
-            ]
-            try:
-                self._post("runs/log-batch", {"run_id": self._run, "params": shown})
-            except Refused as error:  # a run that goes on (MLFLOW_RUN_ID) may have others
-                self._say(f"MLflow at {self._address} did not take parameters: {error}")
-
-    def _experiment_id(self) -> str:
-        name = urllib.request.quote(self._experiment)  # type: ignore[attr-defined]
-        try:
-            found = self._get(f"experiments/get-by-name?experiment_name={name}")
-            return str(found["experiment"]["experiment_id"])
-        except Refused as error:
-            if "RESOURCE_DOES_NOT_EXIST" not in str(error):
-                raise
-        try:
-            return str(
-                self._post("experiments/create", {"name": self._experiment})["experiment_id"]
+            self._send_halved(
+                part,
+                lambda some: server.log_parameters(run, some),
+                lambda one: f"parameter {one[0]}",
             )
-        except Refused as error:
-            if "RESOURCE_ALREADY_EXISTS" not in str(error):  # another job was faster
-                raise
-            found = self._get(f"experiments/get-by-name?experiment_name={name}")
-            return str(found["experiment"]["experiment_id"])
 
-    def _create(self, experiment: str) -> str:
-        tags: list[Json] = [
-            {"key": key, "value": value[:5000]} for key, value in self._tags.items() if value
-        ]
-        document: dict[str, Json] = {
-            "experiment_id": experiment,
-            "run_name": self._name,
-            "start_time": int(time.time() * 1000),
-            "tags": tags,
-        }
-        return str(self._post("runs/create", document)["run"]["info"]["run_id"])
-
-    def _send_waiting(self) -> None:
+    def _send_waiting(self, server: Server) -> None:
+        run = self._run or ""
         while self._waiting:
             with self._lock:
                 rows, count = self._batch()
-            metrics: list[Json] = [
-                _metric(name, value, row) for row in rows for name, value in row.values.items()
+            metrics = [
+                Metric(legal_key(name), value, int(row.time * 1000), row.step)
+                for row in rows
+                for name, value in row.values.items()
             ]
             for start in range(0, count, BATCH):  # of one row with more values than a batch takes
                 part = metrics[start : start + BATCH]
-                self._post("runs/log-batch", {"run_id": self._run, "metrics": part})
+                self._lost += self._send_halved(
+                    part,
+                    lambda some: server.log_metrics(run, some),
+                    lambda one: f"metric {one.key}",
+                )
             with self._lock:  # only now: what was not taken is counted as lost
                 for row in rows:
                     if self._waiting and self._waiting[0] is row:
                         self._waiting.popleft()
                         self._count -= len(row.values)
+
+    def _send_halved(
+        self, items: Sequence[T], send: Callable[[Sequence[T]], None], name: Callable[[T], str]
+    ) -> int:
+        """Send all that the server takes: a batch that it refuses is halved until the bad item is
+        alone, which is then named once. Return how many were left out."""
+        try:
+            self._retried(lambda: send(items))
+        except Refused as error:
+            if error.code in FINAL or len(self._bad) >= MOST_BAD:
+                raise
+            if len(items) > 1:
+                middle = len(items) // 2
+                halves = items[:middle], items[middle:]
+                return sum([self._send_halved(half, send, name) for half in halves])
+            what = name(items[0])
+            if what not in self._bad:
+                self._say(f"MLflow at {self._address} did not take {what}: {error}")
+            self._bad.add(what)
+            return 1
+        return 0
 
     def _batch(self) -> tuple[list[Row], int]:
         """The next rows that fit into one batch, at least one; and how many values that is."""
@@ -189,27 +230,13 @@ class MlflowSink:
             rows.append(row)
         return rows, count
 
-    def _end(self) -> None:
-        status = {COMPLETED: "FINISHED", STOPPED: "KILLED"}.get(self._status, "FAILED")
-        self._post(
-            "runs/update",
-            {"run_id": self._run, "status": status, "end_time": int(time.time() * 1000)},
-        )
-
-    def _get(self, path: str) -> dict[str, dict[str, str]]:
-        found: dict[str, dict[str, str]] = self._retried(path, None)
-        return found
-
-    def _post(self, path: str, document: Mapping[str, Json]) -> dict:  # type: ignore[type-arg]
-        return self._retried(path, json.dumps(document).encode())
-
-    def _retried(self, path: str, data: bytes | None) -> dict:  # type: ignore[type-arg]
+    def _retried(self, ask: Callable[[], T]) -> T:
         """Until the server answers, or the run is over and its time with it."""
         pause = FIRST_PAUSE
         is_said = False
         while True:
             try:
-                return self._ask(path, data)
+                return ask()
             except (OSError, ValueError, HTTPException) as error:
                 if not is_said:
                     self._say(f"MLflow at {self._address} does not answer, trying again: {error}")
@@ -218,49 +245,3 @@ class MlflowSink:
                     raise TimeoutError(f"gave up: {error}") from error
             self._wake.wait(pause) if self._deadline is None else time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _ask(self, path: str, data: bytes | None) -> dict:  # type: ignore[type-arg]
-        request = urllib.request.Request(  # noqa: S310 - http and https only, see above
-            f"{self._address}/api/2.0/mlflow/{path}", data=data, headers=self._headers
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
-                found: dict = json.loads(answer.read() or b"{}")  # type: ignore[type-arg]
-                return found
-        except urllib.error.HTTPError as error:
-            with error:
-                text = error.read(2000).decode("utf-8", "replace")
-            if error.code >= 500 or error.code == 429:
-                raise OSError(f"{error.code} {text[:200]}") from error
-            raise Refused(f"{path}: {error.code} {text[:500]}") from error
-
-
-def _metric(name: str, value: float, row: Row) -> dict[str, Json]:
-    """What is not finite goes as text, spelt as protobuf reads it: by another spelling the server
-    silently loses the rest of the batch."""
-    return {
-        "key": _key(name),
-        "value": value if math.isfinite(value) else json.dumps(value),
-        "timestamp": int(row.time * 1000),
-        "step": row.step,
-    }
-
-
-@functools.lru_cache(4096)
-def _key(name: str) -> str:
-    """As every version of MLflow takes it."""
-    return re.sub(r"[^\w.\- /]", "_", name.replace(":", "/")).strip("/")[:KEY_LENGTH]
-
-
-def _authorization(environ: Mapping[str, str]) -> dict[str, str]:
-    token = environ.get("MLFLOW_TRACKING_TOKEN")
-    if token:
-        return {"Authorization": f"Bearer {token}"}
-    user, password = (
-        environ.get("MLFLOW_TRACKING_USERNAME"),
-        environ.get("MLFLOW_TRACKING_PASSWORD"),
-    )
-    if user and password:
-        encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
-        return {"Authorization": f"Basic {encoded}"}
-    return {}

@@ -28,7 +28,7 @@ def code_commit(environ: Mapping[str, str], folder: Path) -> tuple[str, str]:
         return "", ""
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     origin = _git(folder, "remote", "get-url", "origin")
-    return commit + ("-dirty" if changes else ""), _without_user(origin)
+    return commit + ("-dirty" if changes else ""), without_user(origin)
 
 
 def image_digest(environ: Mapping[str, str]) -> str:
@@ -48,7 +48,7 @@ def artifact(name: str, value: str | os.PathLike[str]) -> Artifact:
     return Artifact(name, text, digest.hexdigest(), path.stat().st_size)
 
 
-def _without_user(address: str) -> str:
+def without_user(address: str) -> str:
     """A clone's address may hold a token."""
     scheme, separator, rest = address.partition("://")
     host, slash, path = rest.partition("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import json
 import os
 import signal
@@ -13,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from sagemaker_byoc.contract.debugger import tensorboard_folder
+from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.metric_lint import lint
 from sagemaker_byoc.contract.metrics import format_line
 from sagemaker_byoc.contract.paths import Tree
@@ -30,11 +31,12 @@ from sagemaker_byoc.contract.runs import (
     STOPPED,
     RunRecord,
 )
-from sagemaker_byoc.training.library.metrics import Metrics, Value
+from sagemaker_byoc.training.library.metrics import Metrics, Value, say
 from sagemaker_byoc.training.library.process import job
 from sagemaker_byoc.training.library.track.events import EventFile
 from sagemaker_byoc.training.library.track.metric_file import MetricFile
-from sagemaker_byoc.training.library.track.mlflow import URI, MlflowSink
+from sagemaker_byoc.training.library.track.mlflow import MlflowSink
+from sagemaker_byoc.training.library.track.parameters import plain_parameters
 from sagemaker_byoc.training.library.track.provenance import artifact, code_commit, image_digest
 from sagemaker_byoc.training.library.track.sink import Row, Sink
 
@@ -46,14 +48,15 @@ class Track(Metrics):
     """`log` as Metrics has it; what each line holds also goes to the metrics file, to TensorBoard
     and, where MLFLOW_TRACKING_URI is set, to MLflow. Only rank 0 does anything.
 
-    `parameters` are the job's hyperparameters if left out; secrets among them are hidden. The
-    keywords of Metrics are taken too. ContractError for an MLFLOW_TRACKING_URI that is not http.
+    `parameters` are the job's hyperparameters if left out: a mapping, dataclass or Namespace, in
+    which secrets are hidden. The keywords of Metrics are taken too. A listener that fails is left
+    out, which is said once; it never ends the training.
     """
 
     def __init__(
         self,
         *,
-        parameters: Mapping[str, Json] | None = None,
+        parameters: object | None = None,
         name: str | None = None,
         **metrics: Any,
     ) -> None:
@@ -61,11 +64,11 @@ class Track(Metrics):
         process = job()
         given = process.job.hyperparameters
         raw = parameters if parameters is not None else _shown(given)
-        commit, repository = code_commit(os.environ, Path.cwd())
+        commit, repository = code_commit(os.environ, Path())
         self.record = RunRecord(
             name=name or process.name or f"run-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",
             started=time.time(),
-            parameters={key: MASK if is_secret(key) else value for key, value in raw.items()},
+            parameters=plain_parameters(raw),
             commit=commit,
             repository=repository,
             image=image_digest(os.environ),
@@ -73,8 +76,10 @@ class Track(Metrics):
             processes=process.world_size,
         )
         self._times: list[float] = []
-        self._failed: set[Sink] = set()
+        self._failed: set[int] = set()
+        self._process = os.getpid()
         self._last: dict[str, float] = {}
+        self._undefined: set[str] = set()
         self._folder = self.file.parent
         self._is_closed = False
         self._is_busy = False
@@ -84,19 +89,26 @@ class Track(Metrics):
         self._sinks: list[Sink] = self._make_sinks(process.tree) if self.is_writer else []
         self._former: Any = None
         self._keep_record()
-        atexit.register(self.close)
+        atexit.register(self._at_exit)
+        _notice_exits()
         self._catch_sigterm()
 
     def log(
         self, step: int, values: Mapping[str, Value], *, tokens: int = 0, samples: int = 0
     ) -> None:
         self._is_busy = True
+        _exits.clear()  # what goes on has caught its SystemExit
         if self._ending is not None:
             self._ending.join()  # this process is about to end
-        if self.is_writer:
-            self._times.append(time.time())
-        super().log(step, values, tokens=tokens, samples=samples)
-        self._is_busy = False
+        try:
+            if self.is_writer:
+                self._times.append(time.time())
+            super().log(step, values, tokens=tokens, samples=samples)
+        except BaseException:
+            del self._times[len(self._kept) :]
+            raise
+        finally:
+            self._is_busy = False
         if self._signal is not None:
             self._end_by(self._signal).join()
 
@@ -108,23 +120,19 @@ class Track(Metrics):
         self._keep_record()
 
     def close(self, status: str = COMPLETED, *, seconds: float = CLOSE_SECONDS) -> None:
-        """Write what is left of an interval, and bring everything out within `seconds`."""
-        if self._is_closed:
+        """Write what is left of an interval, and bring everything out within `seconds`.
+
+        The record and every listener are finished, whatever one of them does.
+        """
+        if self._is_closed or os.getpid() != self._process:  # a fork ends for itself
             return
         self._is_closed = self._is_busy = True
-        atexit.unregister(self.close)
-        super().close()
-        self.record = replace(
-            self.record,
-            status=status if not _is_failing() else FAILED,
-            ended=time.time(),
-            metrics=dict(self._last),
-        )
-        self._keep_record()
-        if self._mlflow:
-            self._mlflow.set_status(self.record.status)
-        for sink in self._sinks:
-            sink.close(seconds)
+        try:
+            super().close()
+        except Exception as error:  # noqa: BLE001 - see above
+            _say(f"the last steps are lost: {type(error).__name__}: {error}")
+        finally:
+            self._finish(status, seconds)
         self._release_sigterm()
         if self._signal is not None:  # it came meanwhile
             os.kill(os.getpid(), self._signal)
@@ -135,10 +143,10 @@ class Track(Metrics):
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        _error: BaseException | None,
+        error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self.close(COMPLETED if kind is None else FAILED)
+        self.close(_status_of(kind, error))
 
     def on_rows(self, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         times, self._times = self._times, []
@@ -149,45 +157,79 @@ class Track(Metrics):
         for sink in self._sinks:
             try:
                 sink.write(told)
-            except (
-                OSError
-            ) as error:  # tried again with the next line: a disk may be full for a while
-                if sink not in self._failed:
-                    _say(f"{type(sink).__name__} lacks steps: {error.strerror}")
-                self._failed.add(sink)
+            except Exception as error:  # noqa: BLE001 - tried again: a disk may be full for a while
+                self._say_failed(sink, "lacks steps", error)
         if is_new:
             self._define(rows[-1][1])
+
+    def _finish(self, status: str, seconds: float) -> None:
+        self.record = replace(
+            self.record, status=status, ended=time.time(), metrics=dict(self._last)
+        )
+        self._keep_record()
+        if self._mlflow:
+            self._mlflow.set_status(self.record.status)
+        for sink in self._sinks:
+            try:
+                sink.close(seconds)
+            except Exception as error:  # noqa: BLE001 - the others are closed all the same
+                self._say_failed(sink, "was not closed", error)
+
+    def _at_exit(self) -> None:
+        """The end of the interpreter, which knows better how the program ended."""
+        if os.getpid() != self._process:
+            return
+        status = _status_at_exit()
+        if not self._is_closed:
+            self.close(status)
+        elif self.record.status == COMPLETED != status:
+            self.record = replace(self.record, status=status)
+            self._keep_record()
+            if self._mlflow:
+                self._mlflow.correct(status, SIGTERM_SECONDS)
+
+    def _say_failed(self, sink: Sink, what: str, error: Exception) -> None:
+        if id(sink) not in self._failed:
+            _say(f"{type(sink).__name__} {what}: {getattr(error, 'strerror', None) or error!r}")
+        self._failed.add(id(sink))
 
     def _make_sinks(self, tree: Tree) -> list[Sink]:
         made: list[Sink] = []
         metric_file = MetricFile.from_environ(os.environ)
         if metric_file:
             made.append(metric_file)
-        folder = os.environ.get("BYOC_TENSORBOARD_DIR") or tensorboard_folder(tree)
-        made.append(EventFile(Path(folder or self._folder / "tensorboard")))
-        if os.environ.get(URI):
-            record = self.record
-            self._mlflow = MlflowSink(
-                os.environ,
-                name=record.name,
-                parameters={key: _text(value) for key, value in record.parameters.items()},
-                tags={
-                    "mlflow.source.git.commit": record.commit,
-                    "mlflow.source.git.repoURL": record.repository,
-                    "mlflow.docker.image.id": record.image,
-                    "sagemaker_training_job": record.name,
-                },
-                say=_say,
-            )
-            made.append(self._mlflow)
-        return made
+        made.append(EventFile(self._events_folder(tree)))
+        record = self.record
+        self._mlflow = MlflowSink.from_environ(
+            os.environ,
+            _say,
+            name=record.name,
+            parameters={key: _text(value) for key, value in record.parameters.items()},
+            tags={
+                "mlflow.source.git.commit": record.commit,
+                "mlflow.source.git.repoURL": record.repository,
+                "mlflow.docker.image.id": record.image,
+                "sagemaker_training_job": record.name,
+            },
+        )
+        return [*made, self._mlflow] if self._mlflow else made
+
+    def _events_folder(self, tree: Tree) -> Path:
+        try:
+            folder = os.environ.get("BYOC_TENSORBOARD_DIR") or tensorboard_folder(tree)
+        except ContractError as error:
+            _say(f"{error}; TensorBoard's events are written beside the metrics")
+            folder = None
+        return Path(folder or self._folder / "tensorboard")
 
     def _define(self, row: Mapping[str, float]) -> None:
         """metric_definitions.json, held against a line as it was printed."""
         try:
             path = self.write_definitions(self._folder / DEFINITIONS_FILE)
-        except (ValueError, OSError) as error:
-            _say(f"no {DEFINITIONS_FILE}: {error}")
+        except (ValueError, OSError, ContractError) as error:
+            if str(error) not in self._undefined:
+                _say(f"no {DEFINITIONS_FILE}: {error}")
+            self._undefined.add(str(error))
             return
         definitions = json.loads(path.read_text())
         printed = [one for one in definitions if one["Name"] in row]
@@ -198,8 +240,8 @@ class Track(Metrics):
         if self.is_writer:
             try:
                 self.record.write(self._folder / RUN_FILE)
-            except OSError as error:
-                _say(f"{RUN_FILE} can't be written: {error.strerror}")
+            except (OSError, TypeError, ValueError) as error:
+                _say(f"{RUN_FILE} can't be written: {error}")
 
     def _catch_sigterm(self) -> None:
         """Only where nobody else does: a StopFlag's program ends by itself, and closes us."""
@@ -237,9 +279,41 @@ class Track(Metrics):
             os.kill(os.getpid(), number)  # as if we had not been there
 
 
-def _is_failing() -> bool:
-    """Whether an exception that nothing caught is what brings us here."""
-    return getattr(sys, "last_value", None) is not None
+_exits: list[object] = []
+"""What sys.exit was called with last, on the main thread; nothing is known of other ways."""
+
+
+def _notice_exits() -> None:
+    original = sys.exit
+    if hasattr(original, "__wrapped__"):
+        return
+
+    @functools.wraps(original)
+    def exit(status: Any = None, /) -> NoReturn:  # noqa: A001 - its name
+        if threading.current_thread() is threading.main_thread():
+            _exits[:] = [status]
+        original(status)
+
+    sys.exit = exit
+
+
+def _status_of(kind: type[BaseException] | None, error: BaseException | None) -> str:
+    """How a run ends that is left by this exception."""
+    if kind is None or issubclass(kind, GeneratorExit):
+        return COMPLETED
+    if issubclass(kind, SystemExit):
+        return FAILED if getattr(error, "code", None) else COMPLETED
+    return STOPPED if issubclass(kind, KeyboardInterrupt) else FAILED
+
+
+def _status_at_exit() -> str:
+    """By the exception that nothing caught, or by what sys.exit was called with."""
+    if hasattr(sys, "ps1"):  # a person's session, whose errors were seen and are past
+        return COMPLETED
+    error = getattr(sys, "last_value", None)
+    if error is not None:
+        return _status_of(type(error), error)
+    return FAILED if any(_exits) else COMPLETED
 
 
 def _shown(given: Hyperparameters) -> dict[str, Json]:
@@ -252,5 +326,4 @@ def _text(value: Json) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"byoc track: {text}\n")
-    sys.stderr.flush()
+    say(f"byoc track: {text}")

@@ -1,87 +1,332 @@
-"""The loss of each step near one that is looked at, taken where its backward pass begins.
+"""The training loss of each optimizer: the sum of the backward passes that made its gradients.
 
-torch.autograd.backward, which Tensor.backward calls too, is wrapped; it runs outside of compiled
-graphs. Outside of the window the wrapper costs one comparison.
+torch.autograd.backward, which Tensor.backward calls too, is wrapped, and so is GradScaler.step;
+both run outside of compiled graphs. A pass belongs to each optimizer of which a gradient changed in
+it. The sum starts over with a step, and when the gradients are found to be None or zero. Far from
+a step that is looked at, the wrapper costs one comparison.
 """
 
 from __future__ import annotations
 
+import gc
 import math
-from collections import deque
-from typing import Any
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
+from sagemaker_byoc.training.library.guard import GUARDED
+from sagemaker_byoc.training.library.watch.journal import say_to_log
+from sagemaker_byoc.training.library.watch.parameters import local
 from sagemaker_byoc.training.library.watch.rules.base import TRAIN, Loss
 from sagemaker_byoc.training.library.watch.uncompiled import uncompiled
 
 WINDOW = 64
 """Steps whose mean is taken for the loss."""
+MOST_PASSES = 4096
+"""Passes that are remembered for an optimizer that has not stepped yet."""
+
+Gradient: TypeAlias = "tuple[Tensor, int] | None"
+"""A gradient and the version of its memory, which each change in place raises."""
+
+
+class Pass(NamedTuple):
+    """One call of backward."""
+
+    number: int
+    loss: Tensor
+    source: weakref.ref[Tensor]
+    """The tensor that backward was called on."""
+
+
+class Step(NamedTuple):
+    """What led to one optimizer step."""
+
+    loss: Tensor
+    passes: int
+    found_inf: Tensor | None
+    """Of a fused optimizer under a gradient scaler: not zero if the step changed nothing."""
+
+
+class OptimizerLoss:
+    """The loss of one optimizer."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.is_open = True
+        """Whether losses are kept: from the start, and near each step that is looked at."""
+        self.last: tuple[int, ...] = ()
+        """The numbers of the passes that led to the last step."""
+        self._optimizer = weakref.ref(optimizer)
+        self._passes: list[Pass] = []
+        self._mark: tuple[Tensor, int, int] | None = None
+        """A parameter that these passes fed, with the identity and version of its gradient."""
+        self._kept: deque[Step] = deque(maxlen=WINDOW)
+        self._counts: deque[int] = deque(maxlen=WINDOW)
+
+    def before(self) -> list[Gradient]:
+        """The gradients at the start of a pass."""
+        if self._passes and self._was_zeroed():
+            self._passes.clear()
+        return [_gradient(one) for one in self._parameters()]
+
+    def after(self, one: Pass, before: list[Gradient]) -> None:
+        """Add the pass if any gradient changed in it, unless a step within it has used it."""
+        if self.last and one.number == self.last[-1]:
+            return
+        for parameter, old in zip(self._parameters(), before, strict=False):
+            new = _gradient(parameter)
+            if new is not None and (old is None or new[0] is not old[0] or new[1] != old[1]):
+                self.add(one, parameter)
+                break
+        if self._mark is not None:
+            self._remember(self._mark[0])
+
+    def add(self, one: Pass, fed: Tensor | None = None) -> None:
+        """Of a tensor that goes backward twice, as with retain_graph, the loss counts once."""
+        if not self._passes and fed is not None:
+            self._remember(fed)
+        source = one.source()
+        if len(self._passes) < MOST_PASSES and all(o.source() is not source for o in self._passes):
+            self._passes.append(one)
+
+    def step(self, running: Pass | None, found_inf: Tensor | None, scale: Tensor | None) -> None:
+        """One step of the optimizer; `running` is the pass that it happens in, if any."""
+        passes, self._passes = self._passes or [one for one in (running,) if one], []
+        self._mark = None
+        if not passes:
+            return
+        self.last = tuple(one.number for one in passes)
+        loss = passes[0].loss
+        for one in passes[1:]:
+            loss = loss + one.loss.to(loss.device)
+        if scale is not None:
+            loss = loss / scale.to(loss.device)
+        if found_inf is not None:
+            found_inf = found_inf.detach().to(loss.device, torch.float32, copy=True).reshape(())
+        self._kept.append(Step(loss, len(passes), found_inf))
+
+    def take(self, step: int, name: str) -> Loss | None:
+        """The mean of what was kept; waits for the device. None if no loss was seen."""
+        kept = [*self._kept]
+        self._kept.clear()
+        self._counts.extend(one.passes for one in kept)
+        if not kept:
+            return None
+        # The last accumulation of an epoch may have fewer passes, and so a smaller sum.
+        usual = Counter(self._counts).most_common(1)[0][0]
+        values = [*_values([one for one in kept if one.passes == usual])]
+        if not values:
+            return None
+        mean = sum(values) / len(values)
+        if len(values) < 2 or not math.isfinite(mean):
+            return Loss(step, mean, name=name)
+        squares = sum((value - mean) ** 2 for value in values)
+        error = math.sqrt(squares / (len(values) - 1) / len(values))
+        return Loss(step, mean, TRAIN, error=error, name=name)
+
+    def _parameters(self) -> Iterator[Tensor]:
+        optimizer = self._optimizer()
+        if optimizer is not None:
+            for group in optimizer.param_groups:
+                yield from group["params"]
+
+    def _remember(self, parameter: Tensor) -> None:
+        now = _gradient(parameter)
+        self._mark = (parameter, id(now[0]), now[1]) if now else None
+
+    def _was_zeroed(self) -> bool:
+        """Whether the gradients were given up since the last pass, without a step."""
+        if self._mark is None:
+            return True
+        parameter, identity, version = self._mark
+        now = _gradient(parameter)
+        if now is None:
+            return True
+        if (id(now[0]), now[1]) == (identity, version):
+            return False
+        if now[0].is_cuda and torch.cuda.is_current_stream_capturing():  # no value can be read
+            return False
+        return not bool((now[0] != 0).any())
 
 
 class Losses:
+    """The losses of all optimizers of this process, from `install` until `remove`."""
+
     def __init__(self) -> None:
         self.is_open = True
-        """Whether losses are kept: from the start, and near each step that is looked at."""
-        self._kept: deque[Tensor] = deque(maxlen=WINDOW)
-        self._unscaled: tuple[int, Tensor] | None = None
+        """Whether the loss of any optimizer is kept."""
+        self._of: weakref.WeakKeyDictionary[Optimizer, OptimizerLoss] = weakref.WeakKeyDictionary()
+        self._recent: list[Pass] = []
+        """Since the last step, for an optimizer that is not known yet."""
+        self._has_stepped = False
+        self._has_searched = False
+        self._number = 0
+        self._running: Pass | None = None
+        self._scale: Tensor | None = None
         self._undo: list[tuple[Any, str, Any]] = []
 
     def install(self) -> None:
-        """Until `remove`."""
-        self._wrap(torch.autograd, "backward", self._before_backward)
+        backward = torch.autograd.backward
         scaler = torch.amp.grad_scaler.GradScaler
-        self._wrap(scaler, "scale", self._before_scale)
+        self._undo = [(torch.autograd, "backward", backward), (scaler, "step", scaler.step)]
+        torch.autograd.backward = self._wrapped_backward(backward)
+        scaler.step = self._wrapped_step(scaler.step)  # type: ignore[method-assign]
 
     def remove(self) -> None:
         for owner, name, original in reversed(self._undo):
             setattr(owner, name, original)
         self._undo.clear()
 
-    def take(self, step: int) -> Loss | None:
-        """The mean of what was kept; waits for the device. None where no loss was seen."""
-        if not self._kept:
-            return None
-        kept = [*self._kept]
-        self._kept.clear()
-        values = [
-            value
-            for device in {one.device for one in kept}
-            for value in torch.stack([one for one in kept if one.device == device]).tolist()
-        ]
-        mean = sum(values) / len(values)
-        if len(values) < 2 or not math.isfinite(mean):
-            return Loss(step, mean)
-        squares = sum((value - mean) ** 2 for value in values)
-        return Loss(step, mean, TRAIN, error=math.sqrt(squares / (len(values) - 1) / len(values)))
+    def of(self, optimizer: Optimizer) -> OptimizerLoss:
+        found = self._of.get(optimizer)
+        if found is None:
+            found = self._of[optimizer] = OptimizerLoss(optimizer)
+            for one in self._recent:
+                found.add(one)
+        return found
 
-    def _wrap(self, owner: Any, name: str, before: Any) -> None:
-        original = getattr(owner, name)
-        before = uncompiled(before)
+    def step(self, optimizer: Optimizer) -> None:
+        """After each step of an optimizer while losses are kept."""
+        one = self.of(optimizer)
+        if one.is_open:
+            one.step(self._running, found_overflow(optimizer), self._scale)
+        self._has_stepped = True
 
-        def wrapper(*arguments: Any, **keywords: Any) -> Any:
-            if self.is_open:
-                before(arguments, keywords)
-            result = original(*arguments, **keywords)
-            if name == "scale" and self.is_open and isinstance(result, Tensor):
-                self._unscaled = (id(result), arguments[1].detach().clone())
-            return result
+    def open(self, optimizer: Optimizer, *, is_open: bool) -> None:
+        """Keep the losses of an optimizer from now on, or no more."""
+        self.of(optimizer).is_open = is_open
+        every = [*self._of.values()]
+        is_new = self._number < WINDOW and any(not one.last for one in every)
+        self.is_open = is_new or any(one.is_open and one.last for one in every)
 
-        wrapper.__wrapped__ = original  # type: ignore[attr-defined]
-        self._undo.append((owner, name, original))
-        setattr(owner, name, wrapper)
+    def is_newest(self, optimizer: Optimizer) -> bool:
+        """Whether the last step of an optimizer has used the newest pass."""
+        return self.of(optimizer).last[-1:] == (self._number,)
 
-    def _before_scale(self, _arguments: tuple[Any, ...], _keywords: dict[str, Any]) -> None:
-        self._unscaled = None
+    def _wrapped_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        begin, end = uncompiled(self._begin), uncompiled(self._end)
 
-    def _before_backward(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        given = arguments[0] if arguments else keywords.get("tensors")
-        loss = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
-        if not isinstance(loss, Tensor) or loss.numel() != 1:
+        def backward(*arguments: Any, **keywords: Any) -> Any:
+            # A pass within a pass, of a checkpointed block, has no loss of its own.
+            if not self.is_open or torch._C._current_graph_task_id() != -1:  # noqa: SLF001
+                return original(*arguments, **keywords)
+            before = begin(arguments, keywords)
+            try:
+                result = original(*arguments, **keywords)
+                end(before)
+                return result
+            finally:
+                self._running = None
+
+        backward.__wrapped__ = original  # type: ignore[attr-defined]
+        return backward
+
+    def _wrapped_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def step(scaler: Any, *arguments: Any, **keywords: Any) -> Any:
+            self._scale = scaler._get_scale_async()  # noqa: SLF001 - get_scale() waits
+            try:
+                return original(scaler, *arguments, **keywords)
+            finally:
+                self._scale = None
+
+        step.__wrapped__ = original  # type: ignore[attr-defined]
+        return step
+
+    def _begin(
+        self, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> list[tuple[OptimizerLoss, list[Gradient]]]:
+        try:
+            seen = _loss(arguments, keywords)
+            if seen is None:
+                return []
+            self._search()
+            self._number += 1
+            self._running = Pass(self._number, *seen)
+            if self._has_stepped:
+                self._recent.clear()
+                self._has_stepped = False
+            if len(self._recent) < MOST_PASSES:
+                self._recent.append(self._running)
+            with torch.no_grad():
+                return [(one, one.before()) for one in [*self._of.values()] if one.is_open]
+        except Exception as error:  # noqa: BLE001 - a watch never ends a training
+            self._give_up(error)
+            return []
+
+    def _end(self, before: list[tuple[OptimizerLoss, list[Gradient]]]) -> None:
+        if self._running is None:
             return
-        unscaled, self._unscaled = self._unscaled, None
-        if unscaled is not None and unscaled[0] == id(loss):
-            loss = unscaled[1]
+        try:
+            with torch.no_grad():
+                for one, gradients in before:
+                    one.after(self._running, gradients)
+        except Exception as error:  # noqa: BLE001 - a watch never ends a training
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        say_to_log(f"losses are not looked at any more: {type(error).__name__}: {error}")
+        self.remove()
+        self.is_open = False
+
+    def _search(self) -> None:
+        """Find the optimizers that there are at the first pass, before any has stepped."""
+        if not self._has_searched:
+            self._has_searched = True
+            # type(), since isinstance would ask every proxy object of the program.
+            for one in [one for one in gc.get_objects() if issubclass(type(one), Optimizer)]:
+                if isinstance(getattr(one, "param_groups", None), list):
+                    self.of(one)
+
+
+def found_overflow(optimizer: Optimizer) -> torch.Tensor | None:
+    """Not zero if a gradient scaler, or NonFiniteGuard, had the optimizer skip this step."""
+    found: torch.Tensor | None = getattr(optimizer, "found_inf", None)
+    return getattr(optimizer, GUARDED, None) if found is None else found
+
+
+def _gradient(parameter: Tensor) -> Gradient:
+    gradient = parameter.grad
+    if gradient is None:
+        return None
+    own = local(gradient)
+    return own, own._version  # noqa: SLF001 - torch has no other name for it
+
+
+def _loss(
+    arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[Tensor, weakref.ref[Tensor]] | None:
+    """A copy of the number that goes backward, and its tensor; None if what goes backward are not
+    numbers but activations."""
+    given = arguments[0] if arguments else keywords.get("tensors")
+    tensors = [given] if isinstance(given, Tensor) else [*(given or ())]
+    if not tensors or any(not isinstance(t, Tensor) or t.numel() != 1 for t in tensors):
+        return None
+    weights = arguments[1] if len(arguments) > 1 else keywords.get("grad_tensors")
+    weights = [weights] if weights is None or isinstance(weights, Tensor) else [*weights]
+    with torch.no_grad():
         # A copy: under CUDA graphs the next step writes its loss into the same memory.
-        self._kept.append(loss.detach().to(torch.float32, copy=True).reshape(()))
+        numbers = [one.detach().to(torch.float32, copy=True).reshape(()) for one in tensors]
+        for place, weight in enumerate(weights[: len(numbers)]):
+            if isinstance(weight, Tensor):
+                numbers[place] = numbers[place] * weight.detach().reshape(()).float()
+        total = numbers[0]
+        for one in numbers[1:]:
+            total = total + one.to(total.device)
+    return total, weakref.ref(tensors[0])
+
+
+def _values(steps: list[Step]) -> Iterator[float]:
+    """The losses of the steps that were not skipped: two copies per device."""
+    for device in {one.loss.device for one in steps}:
+        own = [one for one in steps if one.loss.device == device]
+        skips = torch.stack(
+            [torch.zeros_like(one.loss) if one.found_inf is None else one.found_inf for one in own]
+        )
+        losses = torch.stack([one.loss for one in own])
+        for value, skipped in zip(losses.tolist(), skips.tolist(), strict=True):
+            if not skipped:
+                yield value

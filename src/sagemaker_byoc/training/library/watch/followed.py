@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from sagemaker_byoc.training.library.watch.backward import WINDOW
+from sagemaker_byoc.training.library.watch.backward import WINDOW, found_overflow
 from sagemaker_byoc.training.library.watch.journal import say_to_log
 from sagemaker_byoc.training.library.watch.layers import Layers
 from sagemaker_byoc.training.library.watch.panel import Panel
@@ -28,6 +28,11 @@ from sagemaker_byoc.training.library.watch.settings import WatchSettings
 Looked: TypeAlias = tuple[list[Stats], dict[str, float], list[Activation]]
 
 MOST_TIMES = 4096
+MOST_SKIPS = 32
+"""Skipped steps on end that are waited for: a scale of 65,536 is below 0.0001 then, and what is
+still not finite is no matter of the scale."""
+RESTING = 0.01
+"""Of the highest learning rate of a group: weights below it hardly change, by their schedule."""
 WARM_UP = 3
 """Steps whose duration says nothing: caches, compilation, allocation."""
 
@@ -46,7 +51,10 @@ class Followed:
         self.number = number
         self.step = -1
         self.is_due = False
-        self._optimizer = weakref.ref(optimizer)
+        self._optimizer = weakref.ref(optimizer, lambda _: self.close())
+        self._skips = 0
+        self._peaks: dict[int, float] = {}
+        """The highest learning rate of each group so far."""
         self._settings = settings
         self._panel = panel
         self._roots = roots
@@ -60,7 +68,18 @@ class Followed:
         self._times: list[float] = []
         self._last = perf_counter()
         self._is_broken = False
+        self.has_own_loss = False
+        self.shares_loss = False
         self._has_searched = False
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        return self._optimizer()
+
+    @property
+    def prefix(self) -> str:
+        """What the names of everything but the first optimizer's begin with."""
+        return f"optimizer{self.number}/" if self.number else ""
 
     @property
     def last_step_at(self) -> float:
@@ -81,7 +100,7 @@ class Followed:
         if self.step < self._attention:
             return False
         self.is_due = self.step >= self._next
-        return not self._is_broken
+        return True
 
     def take_times(self) -> list[float]:
         taken, self._times = self._times, []
@@ -104,36 +123,79 @@ class Followed:
         else:
             self._attention = self._next - 1
 
+    def postpone(self) -> bool:
+        """Whether the step that is due was skipped for its overflow; then the next one is due.
+
+        A fused optimizer skips inside of its kernel, which leaves the gradients scaled.
+        """
+        optimizer = self._optimizer()
+        found_inf = found_overflow(optimizer) if optimizer is not None else None
+        if found_inf is None or not float(found_inf) or self._skips >= MOST_SKIPS:
+            self._skips = 0
+            return False
+        self._skips += 1
+        self._next = self.step + 1
+        self.is_due = False
+        return True
+
     def look(self) -> Looked:
+        if self._is_broken:
+            return [], {}, []
         try:
             with torch.no_grad():
                 return self._look()
-        except RuntimeError as error:  # of torch: a layout or a device that we don't know
-            self._is_broken = True
-            say_to_log(f"tensors are not looked at any more: {error}")
+        except Exception as error:  # noqa: BLE001 - a layout, a device, an optimizer we don't know
+            self._give_up(error)
             return [], {}, []
 
     def close(self) -> None:
+        """Let go of the parameters; the count of steps stays."""
         self._layers.remove()
+        self._parameters = None
+
+    def _give_up(self, error: Exception) -> None:
+        self._is_broken = True
+        say_to_log(f"tensors are not looked at any more: {type(error).__name__}: {error}")
 
     def _look(self) -> Looked:
         optimizer = self._optimizer()
         if optimizer is None:
             return [], {}, []
         parameters = self._named(optimizer)
-        scale = getattr(optimizer, "grad_scale", None)  # a fused step unscales by itself
-        tensors = look(parameters, self._panel.wants, scale)
-        return tensors, self._updates.ratios(), self._layers.take()
+        tensors = look(parameters, self._panel.wants, _scale_left(optimizer))
+        resting = self._resting(optimizer)
+        names = {one.name for one in parameters if id(one.tensor) in resting}
+        for stats in tensors:
+            stats.is_resting = stats.name in names
+        ratios = {
+            name: ratio for name, ratio in self._updates.ratios().items() if name not in names
+        }
+        return tensors, ratios, self._layers.take()
+
+    def _resting(self, optimizer: Optimizer) -> set[int]:
+        """The identities of parameters whose schedule stands at zero, or almost."""
+        found: set[int] = set()
+        for place, group in enumerate(optimizer.param_groups):
+            rate = group.get("lr")
+            if rate is None:
+                continue
+            peak = self._peaks[place] = max(self._peaks.get(place, 0.0), float(rate))
+            if peak > 0 and float(rate) <= RESTING * peak:
+                found.update(id(one) for one in group["params"])
+        return found
 
     def _prepare(self) -> None:
         optimizer = self._optimizer()
         if optimizer is None or self._is_broken:
             return
-        if self._panel.wants.updates:
-            with torch.no_grad():
-                self._updates.before(self._named(optimizer))
-        if self._panel.wants_activations and self.number == 0:
-            self._layers.prepare(self._live_roots(optimizer))
+        try:
+            if self._panel.wants.updates:
+                with torch.no_grad():
+                    self._updates.before(self._named(optimizer))
+            if self._panel.wants_activations and self.number == 0:
+                self._layers.prepare(self._live_roots(optimizer))
+        except Exception as error:  # noqa: BLE001 - as in `look`
+            self._give_up(error)
 
     def _following(self, step: int) -> int:
         if step < self._panel.first_steps:
@@ -143,9 +205,8 @@ class Followed:
     def _named(self, optimizer: Optimizer) -> list[Parameter]:
         if self._parameters is None or _count(optimizer) != self._count:
             self._count = _count(optimizer)
-            prefix = f"optimizer{self.number}/" if self.number else ""
             self._parameters = [
-                Parameter(prefix + one.name, one.tensor)
+                Parameter(self.prefix + one.name, one.tensor)
                 for one in named_parameters(optimizer, self._live_roots(optimizer))
                 if is_watched(one.tensor)
             ]
@@ -165,6 +226,14 @@ class Followed:
                 self._roots += [weakref.ref(root) for root in found]
                 roots += found
         return roots
+
+
+def _scale_left(optimizer: Optimizer) -> torch.Tensor | None:
+    """What the gradients are still multiplied by after a step that takes scaled ones. Those of
+    torch itself write what they have unscaled back."""
+    scale: torch.Tensor | None = getattr(optimizer, "grad_scale", None)
+    is_torchs = getattr(type(optimizer).step, "__module__", "").startswith("torch.optim.")
+    return None if is_torchs else scale
 
 
 def _count(optimizer: Optimizer) -> int:

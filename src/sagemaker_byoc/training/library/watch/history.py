@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -31,10 +32,16 @@ class Series(Generic[T]):
 @dataclass
 class History:
     losses: dict[str, Series[tuple[int, float]]] = field(default_factory=dict)
-    gradients: Series[tuple[int, dict[str, float]]] = field(default_factory=Series)
-    """Mean absolute value of each gradient."""
-    updates: Series[tuple[int, dict[str, float]]] = field(default_factory=Series)
+    """By mode; of further optimizers with their numbers."""
+    gradients: dict[int, Series[tuple[int, dict[str, float]]]] = field(
+        default_factory=lambda: defaultdict(Series)
+    )
+    """Mean absolute value of each gradient, by the number of the optimizer."""
+    updates: dict[int, Series[tuple[int, dict[str, float]]]] = field(
+        default_factory=lambda: defaultdict(Series)
+    )
     readings: Series[Reading] = field(default_factory=Series)
 
     def loss(self, seen: Loss) -> None:
-        self.losses.setdefault(seen.mode, Series()).add((seen.step, seen.value))
+        name = seen.mode if seen.name == "loss" else f"{seen.mode}, {seen.name}"
+        self.losses.setdefault(name, Series()).add((seen.step, seen.value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from sagemaker_byoc.training.library.watch.panel import Panel
 from sagemaker_byoc.training.library.watch.rules.base import Rule
 from sagemaker_byoc.training.library.watch.rules.registry import parameters_of
 
+MOST_OPTIMIZERS = 8
+"""Optimizers whose gradients are drawn."""
 SHOWN = 200
 """Findings in the table; the file has all."""
 STYLE = """
@@ -40,19 +43,23 @@ code { font-size: 13px; }
 """
 
 
-def write_page(path: Path, panel: Panel, journal: Journal, history: History, about: str) -> None:
-    write_atomically(path, page(panel, journal, history, about).encode())
+def write_page(  # noqa: PLR0913, PLR0917 - what there is to show
+    path: Path,
+    panel: Panel,
+    journal: Journal,
+    history: History,
+    about: str,
+    unseen: Sequence[str] = (),
+) -> None:
+    write_atomically(path, page(panel, journal, history, about, unseen).encode())
 
 
-def page(panel: Panel, journal: Journal, history: History, about: str) -> str:
-    """`about` says of which training."""
-    fired = sorted({finding.rule for finding in journal.kept})
-    head = (
-        f'<p class="bad">{len(fired)} of {len(panel.rules)} rules found something: '
-        f"{', '.join(fired)}</p>"
-        if fired
-        else f'<p class="good">None of {len(panel.rules)} rules found anything.</p>'
-    )
+def page(
+    panel: Panel, journal: Journal, history: History, about: str, unseen: Sequence[str] = ()
+) -> str:
+    """`about` says of which training; `unseen` what could not be looked at."""
+    head = _head(panel, journal, is_whole=not unseen)
+    head += "".join(f"<p>{escape(one[:1].upper() + one[1:])}.</p>" for one in unseen)
     written = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -61,6 +68,23 @@ def page(panel: Panel, journal: Journal, history: History, about: str) -> str:
         f'<p class="soft">{escape(about)}; written {written}</p>'
         f"{_findings(journal)}{_pictures(history)}{_rules(panel, journal)}</html>\n"
     )
+
+
+def _head(panel: Panel, journal: Journal, *, is_whole: bool) -> str:
+    """The verdict: good only if there was something to judge, and nothing was left out."""
+    fired = sorted({finding.rule for finding in journal.kept})
+    if fired:
+        return (
+            f'<p class="bad">{len(fired)} of {len(panel.rules)} rules found something: '
+            f"{', '.join(fired)}</p>"
+        )
+    judging = [rule for rule in panel.rules if panel.judged(rule.name)]
+    if not judging:
+        return '<p class="bad">No rule had anything to judge.</p>'
+    idle = len(panel.rules) - len(judging)
+    more = f" {idle} more had nothing to judge, or too little." if idle else ""
+    kind = "good" if is_whole else "soft"
+    return f'<p class="{kind}">None of {len(judging)} rules found anything.{more}</p>'
 
 
 def _findings(journal: Journal) -> str:
@@ -96,13 +120,9 @@ def _pictures(history: History) -> str:
         },
     }
     losses = {name: [*series.points] for name, series in history.losses.items()}
-    updates = history.updates.points
     pictures = {
         "Loss": charts.lines(losses, "step"),
-        "Gradients: mean of absolute values": charts.heat(history.gradients.points, "gradients"),
-        "How much of themselves weights change in one step": charts.heat(
-            [point for point in updates if point[1]], "update ratios"
-        ),
+        **_heats(history),
         "The system, percent": charts.lines(system, "seconds", limits=(0, 100)),
     }
     return "".join(
@@ -110,16 +130,29 @@ def _pictures(history: History) -> str:
     )
 
 
+def _heats(history: History) -> dict[str, str]:
+    """Two pictures for each optimizer, whose steps are its own."""
+    found = {}
+    for number in sorted(history.gradients)[:MOST_OPTIMIZERS]:
+        of = f" (optimizer {number})" if len(history.gradients) > 1 else ""
+        gradients = history.gradients[number].points
+        found[f"Gradients{of}: mean of absolute values"] = charts.heat(gradients, "gradients")
+        updates = [point for point in history.updates[number].points if point[1]]
+        title = f"How much of themselves weights{of} change in one step"
+        found[title] = charts.heat(updates, "update ratios")
+    return found
+
+
 def _rules(panel: Panel, journal: Journal) -> str:
     rows = "".join(
         f"<tr><td>{rule.name}</td><td>{_verdict(rule, panel, journal)}</td>"
-        f"<td class=number>{panel.looked.get(rule.name, 0)}</td>"
+        f"<td class=number>{panel.judged(rule.name)}</td>"
         f"<td><code>{escape(_parameters(rule))}</code></td></tr>"
         for rule in panel.rules
     )
     return (
         "<h2>All rules, with the values that they used</h2>"
-        '<div class="wide"><table><tr><th>rule<th>verdict<th>looks<th>parameters</tr>'
+        '<div class="wide"><table><tr><th>rule<th>verdict<th>judged<th>parameters</tr>'
         f"{rows}</table></div>"
     )
 
@@ -130,8 +163,9 @@ def _verdict(rule: Rule, panel: Panel, journal: Journal) -> str:
         return '<span class="bad">off: it failed, see the log</span>'
     if count:
         return f'<span class="bad">fired {count} times</span>'
-    if not panel.looked.get(rule.name):
-        return f'<span class="soft">{rule.needs or "had nothing to look at"}</span>'
+    if not panel.judged(rule.name):
+        why = "too little to compare" if panel.looked.get(rule.name) else "had nothing to look at"
+        return f'<span class="soft">{rule.needs or why}</span>'
     return '<span class="good">quiet</span>'
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from sagemaker_byoc.training.library.watch.finding import Finding
 from sagemaker_byoc.training.library.watch.journal import say_to_log
@@ -32,14 +33,26 @@ from sagemaker_byoc.training.library.watch.rules.tensors import (
 )
 
 ADVISORY = frozenset(rule.__name__ for rule in SYSTEM_RULES)
+LOSS_RULES = frozenset({"LossNotDecreasing", "Overfit", "Overtraining"})
+VALIDATION = -1
+"""The number of the rules for validation losses that belong to no one optimizer."""
 
 
 class Panel:
+    """Rules remember earlier steps, so each optimizer has its own, by its number."""
+
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = list(rules)
+        """Those of the first optimizer, and those that are about the process."""
+        self._others: dict[int, list[Rule]] = {}
         self.looked: dict[str, int] = {}
         """How often each rule was shown something to judge."""
         self.broken: set[str] = set()
+
+    def judged(self, name: str) -> int:
+        """How often a rule had enough to compare."""
+        every = [*self.rules, *(rule for rules in self._others.values() for rule in rules)]
+        return sum(rule.judged for rule in every if rule.name == name)
 
     def keep_only(self, *names: str) -> None:
         self.rules = [rule for rule in self.rules if rule.name in names]
@@ -89,20 +102,26 @@ class Panel:
             for rule in self.rules
         )
 
-    def may_stop(self, rule: str) -> bool:
-        return rule not in ADVISORY
+    def may_stop(self, rule: str, *, has_several_losses: bool = False) -> bool:
+        """The system's rules only advise, and so do those about losses if several are trained
+        against each other: there a loss that rises may be a good sign."""
+        return rule not in ADVISORY and not (has_several_losses and rule in LOSS_RULES)
 
-    def tensors(self, step: int, found: Sequence[Stats]) -> list[Finding]:
-        return self._ask("tensors", lambda rule: rule.tensors(step, found)) if found else []
+    def tensors(self, step: int, found: Sequence[Stats], number: int = 0) -> list[Finding]:
+        return self._ask("tensors", lambda rule: rule.tensors(step, found), number) if found else []
 
-    def updates(self, step: int, ratios: Mapping[str, float]) -> list[Finding]:
-        return self._ask("updates", lambda rule: rule.updates(step, ratios)) if ratios else []
+    def updates(self, step: int, ratios: Mapping[str, float], number: int = 0) -> list[Finding]:
+        if not ratios:
+            return []
+        return self._ask("updates", lambda rule: rule.updates(step, ratios), number)
 
-    def loss(self, seen: Loss) -> list[Finding]:
-        return self._ask("loss", lambda rule: rule.loss(seen))
+    def loss(self, seen: Loss, number: int = 0) -> list[Finding]:
+        return self._ask("loss", lambda rule: rule.loss(seen), number)
 
-    def activations(self, step: int, found: Sequence[Activation]) -> list[Finding]:
-        return self._ask("activations", lambda rule: rule.activations(step, found)) if found else []
+    def activations(self, step: int, found: Sequence[Activation], number: int = 0) -> list[Finding]:
+        if not found:
+            return []
+        return self._ask("activations", lambda rule: rule.activations(step, found), number)
 
     def predictions(self, step: int, labels: Integers, predicted: Integers) -> list[Finding]:
         if not len(labels):
@@ -117,8 +136,8 @@ class Panel:
             for finding in self._guarded(rule, lambda rule: rule.reading(step, reading))
         ]
 
-    def times(self, step: int, seconds: Sequence[float]) -> list[Finding]:
-        return self._ask("times", lambda rule: rule.times(step, seconds))
+    def times(self, step: int, seconds: Sequence[float], number: int = 0) -> list[Finding]:
+        return self._ask("times", lambda rule: rule.times(step, seconds), number)
 
     def first_step(self, minutes: float) -> list[Finding]:
         return self._ask_one(MaxInitializationTime, lambda rule: rule.first_step(minutes))
@@ -126,17 +145,24 @@ class Panel:
     def silence(self, step: int, seconds: float) -> list[Finding]:
         return self._ask_one(StalledTrainingRule, lambda rule: rule.silence(step, seconds))
 
-    def _ask(self, method: str, ask: Callable[[Rule], Iterable[Finding]]) -> list[Finding]:
+    def _ask(
+        self, method: str, ask: Callable[[Rule], Iterable[Finding]], number: int = 0
+    ) -> list[Finding]:
         found: list[Finding] = []
-        for rule in self._those_with(method):
+        for rule in self._those_with(method, number):
             found += self._guarded(rule, ask)
         return found
 
-    def _those_with(self, method: str) -> list[Rule]:
+    def _those_with(self, method: str, number: int = 0) -> list[Rule]:
         own = getattr(Rule, method)
-        return [
-            rule for rule in self.rules if getattr(type(rule), method) is not own and not rule.needs
-        ]
+        rules = self.rules if number == 0 else self._copies(number)
+        return [rule for rule in rules if getattr(type(rule), method) is not own and not rule.needs]
+
+    def _copies(self, number: int) -> list[Rule]:
+        """The same rules, which have seen nothing yet."""
+        if number not in self._others:
+            self._others[number] = [replace(rule) for rule in self.rules]
+        return self._others[number]
 
     def _ask_one(self, kind: type[Rule], ask: Callable[..., Iterable[Finding]]) -> list[Finding]:
         return [

@@ -44,8 +44,13 @@ class Wants:
 
 
 def look(parameters: Sequence[Parameter], wants: Wants, scale: Tensor | None) -> list[Stats]:
-    """Gradients, then weights; `scale` is what a gradient scaler has multiplied gradients by."""
-    with_gradient = [one for one in parameters if one.tensor.grad is not None]
+    """Gradients, then weights; `scale` is what gradients are still multiplied by."""
+    with_gradient = [
+        one
+        for one in parameters
+        # A shard of a small tensor may be empty.
+        if one.tensor.grad is not None and local(one.tensor.grad).numel()
+    ]
     named = [
         (
             one.gradient_name,

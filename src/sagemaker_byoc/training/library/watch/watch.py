@@ -12,24 +12,24 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
+from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.failure import write_failure
 from sagemaker_byoc.training.library.profiling import Profile
 from sagemaker_byoc.training.library.ranks import global_rank
 from sagemaker_byoc.training.library.watch.backward import WINDOW, Losses
+from sagemaker_byoc.training.library.watch.classes import read_classes
 from sagemaker_byoc.training.library.watch.finding import Finding
 from sagemaker_byoc.training.library.watch.followed import Followed
 from sagemaker_byoc.training.library.watch.history import History
 from sagemaker_byoc.training.library.watch.journal import Journal, say_to_log
 from sagemaker_byoc.training.library.watch.page import write_page
-from sagemaker_byoc.training.library.watch.panel import Panel
+from sagemaker_byoc.training.library.watch.panel import VALIDATION, Panel
 from sagemaker_byoc.training.library.watch.rules.base import EVAL, WEIGHTS, Loss, Reading
 from sagemaker_byoc.training.library.watch.rules.tensors import loss_stats
 from sagemaker_byoc.training.library.watch.settings import STOP, WatchSettings
@@ -38,6 +38,14 @@ from sagemaker_byoc.training.library.watch.uncompiled import uncompiled
 
 PAGE_SECONDS = 30.0
 """Between two writings of the page while nothing new is found."""
+
+
+MOST_OPTIMIZERS = 64
+"""More are not looked at, such as those that a program makes in each step."""
+
+
+MOST_SAID = 20
+"""Different lines about what could not be looked at."""
 
 
 class WatchStop(RuntimeError):  # noqa: N818 - it is no error of the program's
@@ -62,8 +70,13 @@ class Watch:
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._followed: weakref.WeakKeyDictionary[Optimizer, Followed] = weakref.WeakKeyDictionary()
+        self._ignored: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._every: list[Followed] = []
+        """By their number; also those whose optimizer is gone."""
         self._roots: list[weakref.ref[nn.Module]] = []
         self._step = 0
+        self._said: set[str] = set()
+        self._has_looked = False
         self._sampler: Sampler | None = None
         self._profile: Profile | None = None
         self._stop: Finding | None = None
@@ -86,29 +99,51 @@ class Watch:
         """Names parameters and finds activation layers from the first step on."""
         self._roots.append(weakref.ref(model))
 
-    def loss(self, value: float | Tensor, *, mode: str = EVAL, step: int | None = None) -> None:
-        """A loss that no backward pass shows: mode `eval` of a validation."""
-        at = self._step if step is None else step
-        self._on_loss(Loss(at, float(value), mode))
+    def loss(
+        self,
+        value: float | Tensor,
+        *,
+        mode: str = EVAL,
+        step: int | None = None,
+        optimizer: Optimizer | None = None,
+    ) -> None:
+        """Show a loss that no backward pass shows: mode `eval` of a validation.
 
-    def predictions(
+        `optimizer` says whose training loss it is compared with; without it the only one's.
+        """
+        try:
+            number = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            self._say_once(f"a loss must be one number, and not {value!r:.80}")
+            return
+        at = self._step if step is None else step
+        self._on_loss(Loss(at, number, mode), self._compared(mode, optimizer))
+
+    def predictions(  # noqa: PLR0913 - each keyword is one thing that shapes alone may not tell
         self,
         labels: npt.ArrayLike | Tensor,
         predictions: npt.ArrayLike | Tensor,
         *,
         step: int | None = None,
+        ignore_index: int = -100,
+        threshold: float | None = None,
+        class_axis: int | None = None,
     ) -> None:
-        """Class labels, and predicted classes or their scores, for ClassImbalance and Confusion."""
-        truth, guess = _on_host(labels), _on_host(predictions)
-        if guess.ndim > truth.ndim:
-            guess = guess.argmax(axis=-1)
+        """Show labels, and predicted classes or their scores, to ClassImbalance and Confusion.
+
+        `ignore_index` is a label that is left out; `threshold` the binary score from which on it
+        is class 1; `class_axis` the axis of the scores that has an entry per class. What can't be
+        read is said once in the log.
+        """
+        try:
+            truth, guess = read_classes(labels, predictions, ignore_index, threshold, class_axis)
+        except ContractError as error:
+            self._say_once(f"predictions are not judged: {error}")
+            return
         at = self._step if step is None else step
         with self._lock:
-            self._add(
-                self.panel.predictions(
-                    at, truth.reshape(-1).astype(np.int64), guess.reshape(-1).astype(np.int64)
-                )
-            )
+            self._has_looked = True
+            self._add(self.panel.predictions(at, truth, guess))
 
     def close(self) -> None:
         """Detach, and write the page."""
@@ -125,19 +160,27 @@ class Watch:
         if self._profile:
             self._profile.close()
         self.journal.close()
-        if self._step and global_rank() == 0:
+        if (self._every or self._has_looked) and global_rank() == 0:
             self._write_page()
 
     def _hook(self) -> Callable[[Optimizer, tuple[Any, ...], dict[str, Any]], None]:
         """A plain function: a compiled optimizer step must be told to leave it alone."""
         begin, look = uncompiled(self._begin), uncompiled(self._look)
+        keep = uncompiled(self._losses.step)
 
         def byoc_watch(
             optimizer: Optimizer, _arguments: tuple[Any, ...], _keywords: dict[str, Any]
         ) -> None:
             followed = self._followed.get(optimizer)
             if followed is None:
+                if optimizer in self._ignored:
+                    return
                 followed = begin(optimizer)
+                if followed is None:
+                    self._ignored.add(optimizer)
+                    return
+            if self._losses.is_open:
+                keep(optimizer)
             if followed.count():
                 look(followed)
             if self._profile:
@@ -146,13 +189,27 @@ class Watch:
         byoc_watch._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
         return byoc_watch
 
-    def _begin(self, optimizer: Optimizer) -> Followed:
-        number = len(self._followed)
+    def _begin(self, optimizer: Optimizer) -> Followed | None:
+        number = len(self._every)
+        if number >= MOST_OPTIMIZERS:
+            self._say_once(f"{number} optimizers are followed, and the others are not")
+            return None
+        if number and self._is_wrapper(optimizer):
+            return None
         followed = Followed(optimizer, self.settings, self.panel, number, self._roots)
         self._followed[optimizer] = followed
+        self._every.append(followed)
         if number == 0:
             self._first_step()
         return followed
+
+    def _is_wrapper(self, optimizer: Optimizer) -> bool:
+        """Whether another one, with the same parameters, has made this very step."""
+        wanted = _identities(optimizer)
+        return any(
+            one.step == 0 and self._losses.is_newest(other) and _identities(other) == wanted
+            for other, one in self._followed.items()
+        )
 
     def _first_step(self) -> None:
         if global_rank():
@@ -180,39 +237,74 @@ class Watch:
 
     def _look(self, followed: Followed) -> None:
         """At a step that is due, and at the one before it."""
-        if followed.is_due:
+        if followed.is_due and not followed.postpone():
             with self._lock:
                 self._step = followed.step
                 self._judge(followed)
         followed.prepare_next()
-        self._losses.is_open = followed.number == 0 and followed.steps_to_go <= WINDOW
+        optimizer = followed.optimizer
+        if optimizer is not None:
+            self._losses.open(optimizer, is_open=followed.steps_to_go <= WINDOW)
         if self._stop:
             stop, self._stop = self._stop, None
             self._end(stop)
 
     def _judge(self, followed: Followed) -> None:
-        step = followed.step
+        step, number = followed.step, followed.number
         tensors, updates, activations = followed.look()
-        self.history.gradients.add(
+        self.history.gradients[number].add(
             (step, {s.name: s.mean_abs for s in tensors if s.collection is not WEIGHTS})
         )
-        self.history.updates.add((step, updates))
-        loss = self._losses.take(step) if followed.number == 0 else None
+        self.history.updates[number].add((step, updates))
+        loss = self._take_loss(followed)
         if loss is not None:
-            tensors.append(loss_stats(loss.value))
-            self._on_loss(loss)
-        found = self.panel.tensors(step, tensors)
-        found += self.panel.updates(step, updates)
-        found += self.panel.activations(step, activations)
-        found += self.panel.times(step, followed.take_times())
+            tensors.append(loss_stats(loss.value, loss.name))
+            self._on_loss(loss, number)
+        found = self.panel.tensors(step, tensors, number)
+        found += self.panel.updates(step, updates, number)
+        found += self.panel.activations(step, activations, number)
+        found += self.panel.times(step, followed.take_times(), number)
         self._add(found)
         if global_rank() == 0 and time.monotonic() - self._page_at > PAGE_SECONDS:
             self._write_page()
 
-    def _on_loss(self, seen: Loss) -> None:
+    def _take_loss(self, followed: Followed) -> Loss | None:
+        """The loss of an optimizer; None without one, or if an earlier optimizer has the same."""
+        optimizer = followed.optimizer
+        if optimizer is None:
+            return None
+        own = self._losses.of(optimizer)
+        found = own.take(followed.step, f"{followed.prefix}loss")
+        earlier = [
+            self._losses.of(o) for o, f in self._followed.items() if f.number < followed.number
+        ]
+        followed.shares_loss = bool(own.last) and any(one.last == own.last for one in earlier)
+        if found is None or followed.shares_loss:
+            return None
+        followed.has_own_loss = True
+        return found
+
+    def _own_losses(self) -> list[int]:
+        """The numbers of the optimizers whose losses are not one another's; of those that are gone
+        only if all are."""
+        alive = sorted(one.number for one in self._followed.values() if one.has_own_loss)
+        return alive or [one.number for one in self._every if one.has_own_loss]
+
+    def _compared(self, mode: str, optimizer: Optimizer | None) -> int:
+        """The number of the optimizer whose training loss a validation loss is compared with."""
+        if optimizer is not None:
+            followed = self._followed.get(optimizer)
+            return followed.number if followed else VALIDATION
+        own = self._own_losses()
+        if len(own) > 1 and mode == EVAL:
+            return VALIDATION
+        return own[0] if own else 0
+
+    def _on_loss(self, seen: Loss, number: int = 0) -> None:
         with self._lock:
+            self._has_looked = True
             self.history.loss(seen)
-            self._add(self.panel.loss(seen))
+            self._add(self.panel.loss(seen, number))
 
     def _on_reading(self, reading: Reading) -> None:
         """On the sampler's thread."""
@@ -232,7 +324,11 @@ class Watch:
         new = self.journal.add(findings)
         if new and self.settings.action == STOP and self._stop is None:
             # The system's rules advise; a training that is slow is still a training.
-            self._stop = next((one for one in new if self.panel.may_stop(one.rule)), None)
+            several = len(self._own_losses()) > 1
+            self._stop = next(
+                (one for one in new if self.panel.may_stop(one.rule, has_several_losses=several)),
+                None,
+            )
         if new and global_rank() == 0:
             self._write_page()
         return new
@@ -254,18 +350,39 @@ class Watch:
     def _write_page(self) -> None:
         self._page_at = time.monotonic()
         try:
-            write_page(self.page, self.panel, self.journal, self.history, self._about())
+            write_page(
+                self.page, self.panel, self.journal, self.history, self._about(), self._unseen()
+            )
         except OSError as error:
-            say_to_log(f"{self.page} can't be written: {error.strerror}")
+            self._say_once(f"{self.page} can't be written: {error.strerror}")
 
     def _about(self) -> str:
         name = self.settings.name or f"process {self._process}"
-        steps = max((one.step for one in self._followed.values()), default=-1) + 1
+        steps = max((one.step for one in self._every), default=-1) + 1
         return f"{name}: {steps:,} steps, one in {self.settings.save_interval} looked at"
 
+    def _unseen(self) -> list[str]:
+        """What the page must not pass over in silence."""
+        unseen = [
+            f"no training loss of optimizer {one.number} was seen"
+            for one in self._every
+            if not one.has_own_loss and not one.shares_loss
+        ]
+        if len(self._own_losses()) > 1 and "eval" in self.history.losses:
+            unseen.append(
+                "the validation loss was compared with no training loss, since there are several: "
+                "loss(…, optimizer=…) names one"
+            )
+        return [*unseen, *sorted(self._said)]
 
-def _on_host(values: npt.ArrayLike | Tensor) -> npt.NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    def _say_once(self, text: str) -> None:
+        if text not in self._said and len(self._said) < MOST_SAID:
+            self._said.add(text)
+            say_to_log(text)
+
+
+def _identities(optimizer: Optimizer) -> set[int]:
+    return {id(one) for group in optimizer.param_groups for one in group["params"]}
 
 
 def _process_minutes() -> float:

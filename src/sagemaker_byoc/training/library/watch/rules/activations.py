@@ -40,6 +40,7 @@ class DeadRelu(Rule):
             name = f"{layer.layer}_relu_output"
             if layer.kind != RELU or not re.search(self.tensor_regex, name):
                 continue
+            self.judged += 1
             dead = 100 - layer.active
             if dead > self.threshold_layer:
                 verdict = f"{dead:.3g} % of the units are dead > {self.threshold_layer:g} %"
@@ -70,6 +71,7 @@ class SaturatedActivation(Rule):
             name = f"{layer.layer}_{layer.kind}_input"
             if layer.kind == RELU or not re.search(self.tensor_regex, name):
                 continue
+            self.judged += 1
             saturated = 100 - layer.active
             if saturated > self.threshold_layer:
                 verdict = f"{saturated:.3g} % of the units saturated > {self.threshold_layer:g} %"
@@ -98,6 +100,7 @@ class PoorWeightInitialization(Rule):
         ]
         if step > self.steps or len(variances) < 2:
             return
+        self.judged += 1
         least = min(variances)
         ratio = max(variances) / least if least else float("inf")
         if ratio > self.threshold:
@@ -117,6 +120,7 @@ class PoorWeightInitialization(Rule):
         }
         if not spreads:
             return
+        self.judged += 1
         name = min(spreads, key=lambda key: spreads[key])
         if spreads[name] < self.distribution_range:
             verdict = f"95th - 5th percentile {spreads[name]:.3g} < {self.distribution_range:g}"
@@ -127,6 +131,8 @@ class PoorWeightInitialization(Rule):
             return
         self._losses.append(seen.value)
         recent = self._losses[-self.patience - 1 :]
-        if len(recent) == self.patience + 1 and min(recent[1:]) >= recent[0]:
+        is_enough = len(recent) == self.patience + 1
+        self.judged += is_enough
+        if is_enough and min(recent[1:]) >= recent[0]:
             verdict = f"the loss did not fall below {recent[0]:.4g} in {self.patience} looks"
-            yield self.finding(seen.step, "loss", min(recent[1:]), recent[0], verdict)
+            yield self.finding(seen.step, seen.name, min(recent[1:]), recent[0], verdict)

@@ -40,6 +40,8 @@ class Stats:
     """All elements, or some of them evenly apart; only where a rule wants them."""
     is_whole: bool = False
     """Whether `values` are all."""
+    is_resting: bool = False
+    """A weight whose learning rate is zero now, or almost, by its schedule."""
 
     @property
     def is_gradient(self) -> bool:
@@ -71,6 +73,7 @@ class Loss:
     mode: str = TRAIN
     error: float = 0.0
     """The standard error of the mean; 0 for a single value."""
+    name: str = "loss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,8 @@ class Rule:
     """Each method is called with what the rule's name promises to look at; most look at one."""
 
     advice: ClassVar[str] = ""
-    notes: list[str] = field(default_factory=list, init=False, repr=False)
+    judged: int = field(default=0, init=False, repr=False)
+    """How often it had enough to compare."""
 
     @property
     def name(self) -> str:

@@ -12,7 +12,11 @@ from typing import ClassVar
 import numpy as np
 
 from sagemaker_byoc.training.library.watch.finding import Finding
+from sagemaker_byoc.training.library.watch.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.base import Integers, Rule
+
+MOST_CLASSES = 1000
+"""Of a matrix of classes; those of a vocabulary are not told apart by it."""
 
 
 @dataclass
@@ -31,19 +35,18 @@ class ClassImbalance(Rule):
     _wrong: dict[int, int] = field(default_factory=dict, init=False)
 
     def predictions(self, step: int, labels: Integers, predicted: Integers) -> Iterator[Finding]:
-        for label in np.unique(labels).tolist():
-            is_class = labels == label
-            self._counts[label] = self._counts.get(label, 0) + int(is_class.sum())
-            wrong = int((predicted[is_class] != label).sum())
-            self._wrong[label] = self._wrong.get(label, 0) + wrong
+        for counts, some in ((self._counts, labels), (self._wrong, labels[labels != predicted])):
+            for label, count in zip(*np.unique(some, return_counts=True), strict=True):
+                counts[int(label)] = counts.get(int(label), 0) + int(count)
         if sum(self._counts.values()) < self.samples:
             return
+        self.judged += 1
         most, least = max(self._counts.values()), min(self._counts.values())
         if most / least > self.threshold_imbalance:
             verdict = f"{most} labels of the commonest class, {least} of the rarest"
             yield self.finding(step, "labels", most / least, self.threshold_imbalance, verdict)
         for label, count in self._counts.items():
-            share = self._wrong[label] / count
+            share = self._wrong.get(label, 0) / count
             if share > self.threshold_misprediction:
                 verdict = f"{share:.0%} of its {count} predictions are wrong"
                 yield self.finding(
@@ -66,11 +69,17 @@ class Confusion(Rule):
     max_off_diag: float = 0.1
     start_step: int = 0
     end_step: int | None = None
+    _has_said: bool = field(default=False, init=False)
 
     def predictions(self, step: int, labels: Integers, predicted: Integers) -> Iterator[Finding]:
         if step < self.start_step or (self.end_step is not None and step > self.end_step):
             return
         size = self.category_no or int(max(labels.max(), predicted.max())) + 1
+        if size > MOST_CLASSES:
+            if not self._has_said:
+                say_to_log(f"Confusion looks at {MOST_CLASSES} classes, and not at {size}")
+            self._has_said = True
+            size = MOST_CLASSES
         matrix = np.zeros((size, size))
         is_known = (labels < size) & (predicted < size)
         np.add.at(matrix, (labels[is_known], predicted[is_known]), 1)
@@ -80,6 +89,7 @@ class Confusion(Rule):
         self, step: int, matrix: np.ndarray[tuple[int, int], np.dtype[np.float64]]
     ) -> Iterator[Finding]:
         """Rows are labels, columns predictions."""
+        self.judged += 1
         for row, counts in enumerate(matrix):
             if not counts.sum():
                 continue

@@ -61,6 +61,7 @@ class LossNotDecreasing(Rule):
         del self._seen[:-KEPT]
 
     def _judge(self, old: Loss, now: Loss) -> Iterator[Finding]:
+        self.judged += 1
         if abs(now.value - old.value) >= CHANCE * math.hypot(old.error, now.error):
             self._doubted.clear()
         else:
@@ -73,7 +74,7 @@ class LossNotDecreasing(Rule):
             return
         how = "rose" if -fall > self.increase_threshold_percent else "did not decrease"
         verdict = f"it {how}: {old.value:.5g} before, {now.value:.5g} now ({-fall:+.2f} %)"
-        yield self.finding(now.step, "loss", fall, self.diff_percent, verdict)
+        yield self.finding(now.step, now.name, fall, self.diff_percent, verdict)
 
 
 @dataclass
@@ -101,6 +102,7 @@ class Overfit(Rule):
             self._train.clear()
         if not self._mean:
             return
+        self.judged += 1
         ratio = (value - self._mean) / abs(self._mean)
         self._over = self._over + 1 if ratio > self.ratio_threshold else 0
         if self._over > self.patience:
@@ -108,14 +110,14 @@ class Overfit(Rule):
                 f"validation {value:.4g}, training {self._mean:.4g}: "
                 f"ratio {ratio:.3g} > {self.ratio_threshold:g}, {self._over} times on end"
             )
-            yield self.finding(seen.step, "loss", ratio, self.ratio_threshold, verdict)
+            yield self.finding(seen.step, seen.name, ratio, self.ratio_threshold, verdict)
 
 
 @dataclass
 class Overtraining(Rule):
     """Neither loss was better than its best by `delta` for its patience."""
 
-    advice: ClassVar[str] = "The training brings nothing any more: keep its best checkpoint, end it"
+    advice: ClassVar[str] = "Training has stopped improving: keep its best checkpoint and end it"
     patience_train: int = 5
     patience_validation: int = 10
     delta: float = 0.01
@@ -129,9 +131,10 @@ class Overtraining(Rule):
         best = self._best.get(mode, math.inf)
         self._since[mode] = 0 if value < best - self.delta else self._since.get(mode, 0) + 1
         self._best[mode] = min(value, best) if self._since[mode] == 0 else best
+        self.judged += len(self._since) > 1
         train, validation = self._since.get(TRAIN, 0), self._since.get(EVAL, 0)
         if train >= self.patience_train and validation >= self.patience_validation:
             verdict = (
                 f"no gain of {self.delta:g} in {train} training and {validation} validation losses"
             )
-            yield self.finding(seen.step, "loss", value, best - self.delta, verdict)
+            yield self.finding(seen.step, seen.name, value, best - self.delta, verdict)

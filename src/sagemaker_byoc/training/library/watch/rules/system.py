@@ -53,6 +53,7 @@ class _Windowed(Rule):
         self._count += 1
         is_time = len(self._kept) == size and (self._count - size) % EVERY == 0
         if self._count > patience and is_time:
+            self.judged += 1
             yield from self.judge(step, np.array(self._kept))
 
 
@@ -96,7 +97,9 @@ class _Bottleneck(Rule):
         self._count += 1
         self._both += is_both
         share = 100 * self._both / self._count
-        if self._count > patience and self._count % EVERY == 0 and share > threshold:
+        is_time = self._count > patience and self._count % EVERY == 0
+        self.judged += is_time
+        if is_time and share > threshold:
             verdict = f"in {share:.0f} % of the time a GPU waits while {self.what}"
             yield self.finding(step, "system", share, threshold, verdict)
 
@@ -244,6 +247,7 @@ class StepOutlier(Rule):
         self._seen.extend(seconds)
         if len(self._seen) <= 100:
             return
+        self.judged += 1
         every = np.array(self._seen)
         limit = float(every.mean() + self.stddev * every.std())
         count = int((every > limit).sum())
@@ -261,6 +265,7 @@ class MaxInitializationTime(Rule):
     _has_begun: bool = field(default=False, init=False)
 
     def first_step(self, minutes: float) -> Iterator[Finding]:
+        self.judged += 1
         if minutes > self.threshold:
             verdict = f"the first step came after {minutes:.1f} minutes > {self.threshold:g}"
             yield self.finding(0, "start", minutes, self.threshold, verdict)
@@ -277,6 +282,7 @@ class StalledTrainingRule(Rule):
     """Taken, and not needed: a job knows itself."""
 
     def silence(self, step: int, seconds: float) -> Iterator[Finding]:
+        self.judged += 1
         if seconds > self.threshold:
             verdict = f"no step for {seconds:.0f} s > {self.threshold:g} s"
             yield self.finding(step, "training", seconds, self.threshold, verdict)

@@ -50,7 +50,10 @@ class VanishingGradient(Rule):
 
     def tensors(self, step: int, found: Sequence[Stats]) -> Iterator[Finding]:
         for stats in found:
-            if stats.collection == GRADIENTS and stats.mean_abs < self.threshold:
+            if stats.collection != GRADIENTS:
+                continue
+            self.judged += 1
+            if stats.mean_abs < self.threshold:
                 verdict = f"mean of absolute values {stats.mean_abs:.3g} < {self.threshold:g}"
                 yield self.finding(step, stats.name, stats.mean_abs, self.threshold, verdict)
 
@@ -69,6 +72,7 @@ class ExplodingTensor(Rule):
     def tensors(self, step: int, found: Sequence[Stats]) -> Iterator[Finding]:
         every = tuple({stats.collection for stats in found})
         for stats in chosen(found, self.collection_names, self.tensor_regex, every):
+            self.judged += 1
             if stats.has_nan or (stats.has_inf and not self.only_nan):
                 what = "NaN" if stats.has_nan else "infinite"
                 yield self.finding(
@@ -101,6 +105,7 @@ class AllZero(Rule):
         if is_first and not is_chosen:
             return
         for stats in chosen(found, self.collection_names, self.tensor_regex, (GRADIENTS, WEIGHTS)):
+            self.judged += 1
             if stats.zeros >= self.threshold:
                 verdict = f"{stats.zeros:.4g} % zeros >= {self.threshold:g} %"
                 yield self.finding(step, stats.name, stats.zeros, self.threshold, verdict)
@@ -127,7 +132,11 @@ class UnchangedTensor(Rule):
 
     def tensors(self, step: int, found: Sequence[Stats]) -> Iterator[Finding]:
         for stats in chosen(found, self.collection_names, self.tensor_regex, (GRADIENTS, WEIGHTS)):
+            if stats.is_resting:
+                self._seen.pop(stats.name, None)
+                continue
             old, count = self._seen.get(stats.name, (None, 0))
+            self.judged += old is not None
             count = count + 1 if old is not None and self._is_same(old, stats) else 1
             self._seen[stats.name] = (stats, count)
             if count >= self.num_steps:
@@ -168,6 +177,7 @@ class TensorVariance(Rule):
         for stats in chosen(found, self.collection_names, self.tensor_regex, (GRADIENTS, WEIGHTS)):
             if stats.values is None or stats.values.size < 2 or stats.has_nan or stats.has_inf:
                 continue
+            self.judged += 1
             variance = float(np.var(stats.values))
             if self.max_threshold is not None and variance > self.max_threshold:
                 verdict = f"variance {variance:.3g} > {self.max_threshold:g}"
@@ -199,6 +209,7 @@ class WeightUpdateRatio(Rule):
         if self.num_steps is not None and step > self.num_steps:
             return
         for name, ratio in ratios.items():
+            self.judged += 1
             if ratio > self.large_threshold:
                 verdict = f"changed by {ratio:.3g} of itself > {self.large_threshold:g}"
                 yield self.finding(step, name, ratio, self.large_threshold, verdict)
@@ -207,6 +218,6 @@ class WeightUpdateRatio(Rule):
                 yield self.finding(step, name, ratio, self.small_threshold, verdict)
 
 
-def loss_stats(value: float) -> Stats:
+def loss_stats(value: float, name: str = "loss") -> Stats:
     """The loss as a tensor, for ExplodingTensor."""
-    return Stats.of("loss", LOSSES, value)
+    return Stats.of(name, LOSSES, value)

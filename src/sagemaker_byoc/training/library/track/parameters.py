@@ -1,0 +1,90 @@
+"""The parameters of a run as plain values, whatever a program has them in; secrets are hidden."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.contract.masking import MASK, is_secret
+
+LONGEST = 6000
+"""Characters of a text; also what MLflow takes."""
+MOST = 1000
+"""Entries of a list or mapping."""
+DEEPEST = 6
+MOST_ELEMENTS = 100
+"""Of an array or tensor that is written with its values."""
+
+
+def plain_parameters(given: object) -> dict[str, Json]:
+    """A mapping, a dataclass, a Namespace; of anything else the only entry is `parameters`."""
+    found = plain(given, top=True)
+    return found if isinstance(found, dict) else {"parameters": found}
+
+
+def plain(value: object, depth: int = 0, *, top: bool = False) -> Json:
+    """What JSON has a type for; never raises."""
+    try:
+        return _plain(value, depth, top=top)
+    except Exception:  # noqa: BLE001 - code of the value's own, such as __repr__
+        return f"<{type(value).__name__}>"
+
+
+def _plain(value: Any, depth: int, *, top: bool) -> Json:
+    if isinstance(value, enum.Enum):
+        return plain(value.value, depth + 1)
+    if value is None or type(value) in {bool, int}:
+        return value  # type: ignore[no-any-return]
+    if type(value) is float and math.isfinite(value):
+        return value
+    if depth < DEEPEST and not isinstance(value, str | os.PathLike):
+        found = _with_parts(value, depth, top=top)
+        if found is not None:
+            return found
+    return _text(value)[:LONGEST]
+
+
+def _with_parts(value: Any, depth: int, *, top: bool) -> Json:
+    """None for what has none."""
+    entries = _entries(value, top=top)
+    if entries is not None:
+        return {
+            _text(key)[:LONGEST]: MASK if is_secret(_text(key)) else plain(one, depth + 1)
+            for key, one in [*entries.items()][:MOST]
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(one, depth + 1) for one in [*value][:MOST]]
+    if hasattr(value, "tolist") and hasattr(value, "shape"):  # numpy, torch
+        return _array(value, depth)
+    return None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, enum.Enum):
+        return _text(value.value)
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    if isinstance(value, type) or hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return str(value)
+
+
+def _entries(value: Any, *, top: bool) -> Mapping[Any, Any] | None:
+    if isinstance(value, Mapping):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    is_namespace = type(value).__name__ in {"Namespace", "SimpleNamespace"}
+    return vars(value) if is_namespace or (top and hasattr(value, "__dict__")) else None
+
+
+def _array(value: Any, depth: int) -> Json:
+    count = math.prod(value.shape)
+    if count > MOST_ELEMENTS:
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    return plain(value.tolist(), depth + 1)

@@ -1,0 +1,139 @@
+"""The Python blocks of the pages about the training library run as they stand there.
+
+The blocks of a page share their names, as one script would. What a reader has already, such as a
+model and batches, is given to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sagemaker_byoc.contract.channels import Channel, write_channels
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.training.library.watch.attach import current_watch
+
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PAGES = {
+    "track-a-training": 1,
+    "watch-a-training": 1,
+    "pipe-and-fastfile": 4,
+    "spot-safe-training": 3,
+    "several-gpus-and-hosts": 0,
+}
+
+
+class Reader:
+    """Batches with a position."""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return torch.ones(2, 4)
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
+
+class Model(torch.nn.Module):
+    """As a model of transformers, it returns its loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 4)
+
+    def forward(self, batch):
+        return types.SimpleNamespace(loss=self.layer(batch).square().mean())
+
+
+def train_step(model, optimizer, batch):
+    loss = model(batch).loss
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.detach()
+
+
+def names():
+    """What the reader of a page has already."""
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return {
+        "__name__": "page",
+        "torch": torch,
+        "model": model,
+        "optimizer": optimizer,
+        "scheduler": torch.optim.lr_scheduler.ConstantLR(optimizer),
+        "reader": Reader(),
+        "batches": [torch.ones(2, 4)] * 20,
+        "train": lambda batch: batch.mean(),
+        "train_step": train_step,
+        "evaluate": lambda _: None,
+        "save_checkpoint": lambda: None,
+        "validation_loss": torch.tensor(1.0),
+        "labels": torch.tensor([0, 1]),
+        "scores": torch.tensor([0.1, 0.9]),
+        "build": Model,
+        "seed": 0,
+        "total": 3,
+        "n": 20,
+        "tokens": 8,
+        "args": argparse.Namespace(profile=""),
+    }
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A job with the channels that the pages name; their numbers are for a test."""
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    tree = Tree(tmp_path)
+    channels = ("train", "train-0", "tokens")
+    write_channels(tree, {name: Channel(name) for name in channels})
+    for name in channels[:2]:
+        tree.channel(name).mkdir(parents=True)
+        (tree.channel(name) / "part-0").write_text("1\n2\n")
+    tree.channel("tokens").mkdir()
+    np.arange(1025 * 600, dtype=np.uint16).tofile(tree.channel("tokens") / "a.bin")
+    tree.model.mkdir()
+    (tree.model / "model.safetensors").write_bytes(b"x")
+    return tmp_path
+
+
+def runnable(page, folder):
+    """The page's blocks for a machine without a GPU, with fewer steps."""
+    for block in BLOCK.findall((HOW_TO / f"{page}.md").read_text()):
+        for there, here in (
+            ('device="cuda"', 'device="cpu"'),
+            ("batch_size=512,", "batch_size=512, epochs=1,"),
+            ("10_000", "3"),
+            ("/opt/ml", str(folder)),
+        ):
+            block = block.replace(there, here)  # noqa: PLW2901 - bit by bit
+        yield block
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks(page, job):
+    """In their order, with the page's own imports."""
+    scope = names()
+    blocks = [*runnable(page, job)]
+    assert len(blocks) == PAGES[page]
+    try:
+        for block in blocks:
+            exec(compile(block, f"{page}.md", "exec"), scope)
+    finally:
+        watched = current_watch()
+        if watched is not None:
+            watched.close()
