@@ -1,12 +1,19 @@
-"""The NVIDIA drivers on SageMaker's hosts, and the CUDA versions that each can run."""
+"""The NVIDIA drivers on SageMaker's hosts, and the CUDA versions that each can run.
+
+The kernel's part of the driver is the host's, and an image can't bring another. A host image can be
+named for an endpoint and for a batch transform job; for a training job it can't.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract.facts import Fact
 
-_CHECKED = "2026-11-23"
+_CHECKED = "2026-11-29"
+_INSTANCE_TYPE = re.compile(r"ml\.([a-z0-9-]+)\.[a-z0-9-]+")
+_GPU_FAMILY = re.compile(r"[gp]\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,17 @@ OLDEST_DRIVER = Fact(
     _CHECKED,
     "within a major version a newer toolkit runs on this driver, but for what needs PTX compiled",
 )
+DEFAULT_DRIVERS = Fact(
+    {
+        **dict.fromkeys(("p2", "p3", "g4dn", "g5", "p4d", "p4de"), 470),
+        **dict.fromkeys(("p5", "g6"), 535),
+        **dict.fromkeys(("p5e", "p5en"), 550),
+    },
+    "instance family to the driver's branch of an endpoint that names no host image",
+    "SageMaker developer guide: inference-gpu-drivers",
+    _CHECKED,
+    "470 for every family in a batch transform job; other families are not listed",
+)
 SERVERLESS_IMAGE = Fact(
     10 * 10**9,
     "bytes",
@@ -57,3 +75,24 @@ CAPABILITY_MODELS = Fact(
     "SageMaker developer guide: build-multi-model-build-container",
     _CHECKED,
 )
+
+
+def is_instance_type(text: str) -> bool:
+    """Return whether `text` names a type of SageMaker's, and not a user's own machine."""
+    return _INSTANCE_TYPE.fullmatch(text) is not None
+
+
+def gpu_family(instance_type: str) -> str:
+    """Return "g5" for ml.g5.xlarge, and "" for a type without an NVIDIA GPU."""
+    found = _INSTANCE_TYPE.fullmatch(instance_type)
+    return found[1] if found and _GPU_FAMILY.match(found[1]) else ""
+
+
+def has_gpus(instance_type: str) -> bool:
+    return bool(gpu_family(instance_type))
+
+
+def is_enough(driver: int, cuda: int) -> bool:
+    """Return whether a driver of branch `driver` runs a build for CUDA `cuda`."""
+    oldest = OLDEST_DRIVER.value.get(cuda)
+    return oldest is not None and driver >= oldest[0]
