@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -150,40 +151,49 @@ sys.exit(main())
 """A command of the images on a host whose driver is too old."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("room", "argument"), [("training", "train"), ("serving", "serve")])
-def test_the_command_ends_at_once(tmp_path, room, argument):
-    """With the code of a wrong input; a job says why in its failure file, too."""
+@pytest.fixture
+def command(tmp_path):
+    """Run a command of the images there; its exit code and log."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code/train.py").write_text("print('started')")
-    done = subprocess.run(
-        [sys.executable, "-c", ROOM.format(room=room, argument=argument)],
-        env={"SAGEMAKER_BASE_DIR": str(tmp_path), "SAGEMAKER_BIND_TO_PORT": "0"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == ExitCode.BAD_INPUT, done.stderr
-    log = done.stdout + done.stderr
-    assert "GPU: the NVIDIA driver of this machine is 470.256, and CUDA 12.8" in log
-    assert "started" not in log
-    if room == "training":
-        assert "needs 525.60 or newer" in (tmp_path / "output/failure").read_text()
+
+    def run(room, argument, **environ):
+        done = subprocess.run(
+            [sys.executable, "-c", ROOM.format(room=room, argument=argument)],
+            env={"SAGEMAKER_BASE_DIR": str(tmp_path), **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    return run
+
+
+OLD_DRIVER = "GPU: the NVIDIA driver of this machine is 470.256, and CUDA 12.8"
 
 
 @pytest.mark.slow
-def test_the_command_runs_on_the_cpu_if_it_may(tmp_path):
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code/train.py").write_text("print('started')")
-    done = subprocess.run(
-        [sys.executable, "-c", ROOM.format(room="training", argument="train")],
-        env={"SAGEMAKER_BASE_DIR": str(tmp_path), gpu.ALLOW_CPU: "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == ExitCode.OK, done.stderr
-    assert "started\n" in done.stdout
-    assert "warning: GPU: the NVIDIA driver" in done.stdout
+def test_a_job_ends_before_its_program(command, tmp_path):
+    """With the code of a wrong input, and with the reason in the failure file."""
+    code, log = command("training", "train")
+    assert (code, OLD_DRIVER in log, "started" in log) == (ExitCode.BAD_INPUT, True, False)
+    assert "needs 525.60 or newer" in (tmp_path / "output/failure").read_text()
+
+
+@pytest.mark.slow
+def test_a_job_may_be_told_to_run_on_the_cpu(command):
+    code, log = command("training", "train", BYOC_ALLOW_CPU="1")
+    assert (code, f"warning: {OLD_DRIVER}" in log, "started" in log) == (ExitCode.OK, True, True)
+
+
+@pytest.mark.slow
+def test_a_server_ends_before_it_answers(command):
+    """An endpoint whose container ends is Failed; a port that answers 503 would be waited for."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    code, log = command("serving", "serve", SAGEMAKER_BIND_TO_PORT=str(port))
+    assert (code, OLD_DRIVER in log) == (ExitCode.BAD_INPUT, True), log
