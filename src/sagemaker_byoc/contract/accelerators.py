@@ -63,6 +63,16 @@ SERVERLESS_IMAGE = Fact(
     _CHECKED,
     "compressed, as ECR counts",
 )
+CUDA_LABEL = Fact(
+    "sagemaker-byoc.cuda", "label", "our choice: docs/decisions/0003", _CHECKED, "such as 12.8"
+)
+DRIVER_LABEL = Fact(
+    "sagemaker-byoc.driver",
+    "label",
+    "our choice: docs/decisions/0003",
+    _CHECKED,
+    "the oldest NVIDIA driver that runs the image",
+)
 CAPABILITY_PORT = Fact(
     "com.amazonaws.sagemaker.capabilities.accept-bind-to-port",
     "label",
