@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from sagemaker_byoc.contract.facts import Fact
 
-_CHECKED = "2026-11-29"
+_CHECKED = "2026-11-23"
+_DRIVERS_CHECKED = "2026-11-29"
 _INSTANCE_TYPE = re.compile(r"ml\.([a-z0-9-]+)\.[a-z0-9-]+")
 _GPU_FAMILY = re.compile(r"[gp]\d")
 
@@ -35,14 +36,14 @@ HOST_IMAGES = Fact(
     ),
     "machine images",
     "API reference: ProductionVariant.InferenceAmiVersion, TransformResources.TransformAmiVersion",
-    _CHECKED,
+    _DRIVERS_CHECKED,
     "what CreateTrainingJob runs on is not published",
 )
 OLDEST_DRIVER = Fact(
     {11: (450, 80), 12: (525, 60), 13: (580, 65)},
     "CUDA major version to driver version",
     "NVIDIA: CUDA compatibility, minor version compatibility",
-    _CHECKED,
+    _DRIVERS_CHECKED,
     "within a major version a newer toolkit runs on this driver, but for what needs PTX compiled",
 )
 DEFAULT_DRIVERS = Fact(
@@ -53,7 +54,7 @@ DEFAULT_DRIVERS = Fact(
     },
     "instance family to the driver's branch of an endpoint that names no host image",
     "SageMaker developer guide: inference-gpu-drivers",
-    _CHECKED,
+    _DRIVERS_CHECKED,
     "470 for every family in a batch transform job; other families are not listed",
 )
 SERVERLESS_IMAGE = Fact(
@@ -64,13 +65,17 @@ SERVERLESS_IMAGE = Fact(
     "compressed, as ECR counts",
 )
 CUDA_LABEL = Fact(
-    "sagemaker-byoc.cuda", "label", "our choice: docs/decisions/0003", _CHECKED, "such as 12.8"
+    "sagemaker-byoc.cuda",
+    "label",
+    "our choice: docs/decisions/0003",
+    _DRIVERS_CHECKED,
+    "such as 12.8",
 )
 DRIVER_LABEL = Fact(
     "sagemaker-byoc.driver",
     "label",
     "our choice: docs/decisions/0003",
-    _CHECKED,
+    _DRIVERS_CHECKED,
     "the oldest NVIDIA driver that runs the image",
 )
 CAPABILITY_PORT = Fact(

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract.accelerators import OLDEST_DRIVER, has_gpus, is_instance_type
+from sagemaker_byoc.contract import accelerators
+from sagemaker_byoc.contract.accelerators import has_gpus, is_instance_type
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.machine import hides_gpus, visible_gpus
 
@@ -80,7 +81,7 @@ def find_trouble(
     who = instance_type if is_paid else "this machine"
     if torch.cuda is None:
         return _cpu_build(who, torch) if gpus or is_paid else None
-    wanted = OLDEST_DRIVER.value.get(torch.cuda[0])
+    wanted = accelerators.OLDEST_DRIVER.value.get(torch.cuda[0])
     if driver and wanted and driver < wanted:
         return _old_driver(who, driver, wanted, torch, root)
     if gpus or not (driver or is_paid):
@@ -103,7 +104,9 @@ def _cpu_build(who: str, torch: Torch) -> Trouble:
 
 def _old_driver(who: str, driver: Version, wanted: Version, torch: Torch, root: Path) -> Trouble:
     assert torch.cuda is not None
-    older = [major for major, oldest in OLDEST_DRIVER.value.items() if driver >= oldest]
+    older = [
+        major for major, oldest in accelerators.OLDEST_DRIVER.value.items() if driver >= oldest
+    ]
     build = f"a build of torch for CUDA {max(older)}" if older else "a CPU build of torch"
     # NVIDIA's forward compatibility package replaces the part of the driver that programs load.
     has_compat = any((root / "usr/local").glob("cuda*/compat/libcuda.so*"))
