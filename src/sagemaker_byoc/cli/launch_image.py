@@ -32,8 +32,8 @@ class Pinned:
     image: str
     """With its digest: a tag may mean another image tomorrow."""
     digest: str
-    cuda: str = ""
-    """That it was built for; empty if it does not say, or can't be read."""
+    cuda: str | None = None
+    """That it was built for; empty if it states none, None if it can't be read."""
 
 
 def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
@@ -75,7 +75,7 @@ def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
             ) from error
         raise
     image = f"{parsed.registry}/{parsed.repository}@{digest}"
-    return Pinned(image, digest, cuda_of(config))
+    return Pinned(image, digest, cuda_of(config) if config else None)
 
 
 def _check(image: str, detail: dict[str, Any], machine: str, found: str) -> None:

@@ -20,6 +20,10 @@ from sagemaker_byoc.launch.errors import SettingsError
 KEY = "ami-version"
 _LATER_FAMILIES = 535
 """What a family that AWS's page does not list has at least: it lists all that have an older one."""
+_UNREAD = (
+    "the image's CUDA can't be read (ecr:BatchGetImage, ecr:GetDownloadUrlForLayer): the driver is "
+    f"what {{}} has by default; {KEY} names another"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,15 @@ def cuda_of(config: Mapping[str, Any]) -> str:
     return next((each[0] for each in found if each), "")
 
 
-def choose(where: str, chosen: str, cuda: str, instance_type: str) -> Choice:
-    """`chosen` is what the user named, and wins. Raise SettingsError if no host can run it."""
+def choose(where: str, chosen: str, cuda: str | None, instance_type: str) -> Choice:
+    """`chosen` is what the user named, and wins. Raise SettingsError if no host can run it.
+
+    `cuda` is empty for an image that states none, and None for one that can't be read.
+    """
     family = gpu_family(instance_type)
     if not cuda or not family:
-        return Choice(chosen, "")
+        is_open = family and cuda is None and not chosen
+        return Choice(chosen, _UNREAD.format(instance_type) if is_open else "")
     major = int(cuda.partition(".")[0])
     images = [host for host in HOST_IMAGES.value if "inference" in host.name]
     able = [host for host in images if is_enough(host.driver, major)]

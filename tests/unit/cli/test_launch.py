@@ -155,7 +155,7 @@ def pinned(folder, image, refusal=None, instance="ml.m5.large", **ecr):
 
 def test_a_tag_is_pinned_to_its_digest(folder):
     """It may mean another image by the time that SageMaker pulls."""
-    assert pinned(folder, f"{HOST}/digits:v1") == Pinned(f"{HOST}/digits@{DIGEST}", DIGEST)
+    assert pinned(folder, f"{HOST}/digits:v1") == Pinned(f"{HOST}/digits@{DIGEST}", DIGEST, "")
 
 
 OCI = "application/vnd.oci.image."
@@ -188,7 +188,9 @@ def test_an_image_that_sagemaker_refuses_is_not_launched(folder, name, ecr, word
     ],
 )
 def test_an_image_that_fits_its_instances_is_launched(folder, ecr):
-    assert pinned(folder, f"{HOST}/digits:v1", **ecr) == Pinned(f"{HOST}/digits@{DIGEST}", DIGEST)
+    found = pinned(folder, f"{HOST}/digits:v1", **ecr)
+    assert (found.image, found.digest) == (f"{HOST}/digits@{DIGEST}", DIGEST)
+    assert found.cuda == ("" if ecr["architecture"] else None)
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,16 @@ def test_the_host_image_fits_the_images_cuda(make_endpoint, cuda, instance_type,
         assert not plan.notes
 
 
+def test_an_image_that_cannot_be_read_is_said_so(make_endpoint):
+    """Nothing is chosen for it, and the plan names the permissions and the key."""
+    place = replace(PLACE, cuda=None)
+    plan = make_endpoint(place=place, instance_type="ml.g5.xlarge")
+    assert "InferenceAmiVersion" not in variant_of(plan)
+    assert "ecr:GetDownloadUrlForLayer" in plan.notes[0]
+    assert "what ml.g5.xlarge has by default; ami-version" in plan.notes[0]
+    assert not make_endpoint(place=place).notes
+
+
 def test_a_cuda_that_no_host_runs_is_refused(make_endpoint):
     place = replace(PLACE, cuda="14.1")
     with pytest.raises(SettingsError, match=r"CUDA 14.1, and no host image .* for ml.g5.xlarge"):
