@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="such as BASE=IMAGE or TORCH=cuda; may be repeated",
+        help="such as BASE=IMAGE or TORCH=cuda12; may be repeated",
     )
     image.add_argument("--label", type=types.pair, action="append", default=[], metavar="KEY=VALUE")
     image.add_argument(

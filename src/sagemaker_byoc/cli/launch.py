@@ -186,7 +186,8 @@ def _confirm(arguments: argparse.Namespace, plan: Plan) -> None:
     """Money is spent only by somebody who was told on what. Raises SettingsError."""
     where = "on this machine" if arguments.local else f"in {plan.region}"
     console.step(f"{plan.kind} {plan.name} {where}")
-    console.detail(plan.cost)
+    for line in (plan.cost, *plan.notes):
+        console.detail(line)
     if arguments.local or arguments.yes:
         return
     if sys.stdin.isatty() and console.is_interactive():

@@ -6,12 +6,14 @@ import json
 import re
 import urllib.request
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_byoc.cloud.errors import CloudError
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
+from sagemaker_byoc.launch.host_images import cuda_of
 from sagemaker_byoc.launch.plan import Caller
 from sagemaker_byoc.launch.shared import Shared
 
@@ -25,8 +27,17 @@ _CURE = (
 )
 
 
-def pin(shared: Shared, text: str, caller: Caller) -> tuple[str, str]:
-    """Return the image with its digest, and the digest: a tag may mean another one tomorrow.
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    image: str
+    """With its digest: a tag may mean another image tomorrow."""
+    digest: str
+    cuda: str | None = None
+    """That it was built for; empty if it states none, None if it can't be read."""
+
+
+def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
+    """Return the image that `text` names now.
 
     Raises SettingsError if SageMaker can't pull it or can't run it.
     """
@@ -53,16 +64,18 @@ def pin(shared: Shared, text: str, caller: Caller) -> tuple[str, str]:
         (detail,) = caller.call("ecr", "DescribeImages", asked)["imageDetails"]
         digest = str(detail["imageDigest"])
         machine = "arm64" if _GRAVITON.match(shared.instance_type) else "amd64"
-        _check(f"{where}: {text}", detail, machine, _architecture(asked, digest, caller))
+        config = _configuration(asked, digest, caller)
+        _check(f"{where}: {text}", detail, machine, str(config.get("architecture", "")))
     except (RefusedError, CloudError) as error:
         if parsed.digest:
-            return text, parsed.digest  # pinned: who launches it need not be able to read it
+            return Pinned(text, parsed.digest)  # who launches it need not be able to read it
         if isinstance(error, RefusedError) and error.code in _MISSING:
             raise SettingsError(
                 f"{where}: {text} is not in ECR", cure="Push it: byoc push IMAGE"
             ) from error
         raise
-    return f"{parsed.registry}/{parsed.repository}@{digest}", digest
+    image = f"{parsed.registry}/{parsed.repository}@{digest}"
+    return Pinned(image, digest, cuda_of(config) if config else None)
 
 
 def _check(image: str, detail: dict[str, Any], machine: str, found: str) -> None:
@@ -76,8 +89,8 @@ def _check(image: str, detail: dict[str, Any], machine: str, found: str) -> None
         )
 
 
-def _architecture(asked: dict[str, Any], digest: str, caller: Caller) -> str:
-    """Return that of the image's configuration, or "" if it can't be read."""
+def _configuration(asked: dict[str, Any], digest: str, caller: Caller) -> dict[str, Any]:
+    """Return the image's configuration, empty if it can't be read."""
     place = {key: asked[key] for key in ("registryId", "repositoryName")}
     with suppress(RefusedError, CloudError, OSError, ValueError, LookupError, TypeError):
         ids = [{"imageDigest": digest}]
@@ -85,11 +98,11 @@ def _architecture(asked: dict[str, Any], digest: str, caller: Caller) -> str:
         config = json.loads(image["imageManifest"])["config"]["digest"]
         layer = {**place, "layerDigest": config}
         url = caller.call("ecr", "GetDownloadUrlForLayer", layer)["downloadUrl"]
-        return str(_read(url)["architecture"])
-    return ""
+        return _read(url)
+    return {}
 
 
 def _read(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(url, timeout=_SECONDS) as answer:  # noqa: S310 - ECR's own URL
-        document: dict[str, Any] = json.loads(answer.read(_MOST_CONFIG))
-    return document
+        document = json.loads(answer.read(_MOST_CONFIG))
+    return document if isinstance(document, dict) else {}

@@ -59,7 +59,7 @@ def in_aws(shared: Shared) -> Here:
             f"{shared.where}: role is missing",
             cure=f'Write role = "ARN or NAME" of the execution role, or set {ROLE_VARIABLE}',
         )
-    image, digest = launch_image.pin(shared, _image(shared), caller)
+    pinned = launch_image.pin(shared, _image(shared), caller)
     # Without credentials a plan can still be printed, where nothing in it needs the account.
     needs_account = not (shared.bucket and role.startswith("arn:"))
     account = session.resolve_account(cloud, None) if needs_account else ""
@@ -68,8 +68,9 @@ def in_aws(shared: Shared) -> Here:
         Place(
             region=cloud.region,
             account=account,
-            image=image,
-            digest=digest,
+            image=pinned.image,
+            digest=pinned.digest,
+            cuda=pinned.cuda,
             role=role_arn(role, cloud.region, account),
             commit=_revision(shared),
             bucket=shared.bucket,

@@ -22,6 +22,7 @@ DEVICES = Path("/dev")
 _NO_GPUS = frozenset({"none", "NoDevFiles"})
 _UNSAID = frozenset({"", "void", "all"})
 _NAMES = ("GPU-", "MIG-")
+_MANY = 1024
 _ORDINAL = re.compile(r"\s*\+?(\d+)")
 _MEMORY_FILES = (
     ("memory.max", "memory.current", "memory.stat", "inactive_file"),
@@ -137,6 +138,13 @@ def visible_gpus(
     if listed is None or not names:
         return names
     return _listed(listed, len(names))
+
+
+def hides_gpus(environ: Mapping[str, str]) -> bool:
+    """Return whether the environment says that no GPU is to be used, however many there are."""
+    listed = environ.get("CUDA_VISIBLE_DEVICES")
+    handed_over = environ.get("NVIDIA_VISIBLE_DEVICES", "").strip()
+    return handed_over in _NO_GPUS or (listed is not None and not _listed(listed, _MANY))
 
 
 def _present(proc: Path, devices: Path) -> int:

@@ -6,6 +6,7 @@ classic example container; endpoints that exist already set them.
 
 from __future__ import annotations
 
+from sagemaker_byoc.contract import gpu
 from sagemaker_byoc.contract.facts import GUIDE, Fact
 
 _TOOLKIT = "sagemaker-inference-toolkit 1.10.1: parameters.py, environment.py"
@@ -70,6 +71,9 @@ ALLOW_PICKLE = _variable(
     "BYOC_ALLOW_PICKLE",
     "our choice: docs/decisions/0006",
     "1 if a model that came without model_fn may be a pickle",
+)
+ALLOW_CPU = _variable(
+    gpu.ALLOW_CPU, "our choice: docs/decisions/0003", "1 to serve although GPUs can't be used"
 )
 SESSIONS_ENABLED = _variable("SAGEMAKER_ENABLE_STATEFUL_SESSIONS", _STANDARDS, "true")
 SESSIONS_EXPIRATION = _variable("SAGEMAKER_SESSIONS_EXPIRATION", _STANDARDS, "seconds; 1200")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.launch import inputs
+from sagemaker_byoc.launch.host_images import KEY, Choice, choose
 from sagemaker_byoc.launch.names import check_name, content_name, digest_of
 from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.plan import Call, Plan, Step, Upload
@@ -30,6 +31,7 @@ KEYS: Mapping[str, str] = {
     "model": '"job:NAME" (a job, or the newest completed one whose name begins so), '
     '"s3://…/model.tar.gz", or a path: an archive or a folder',
     "serverless": "{memory-mb, max-concurrency} in the place of instances",
+    KEY: "InferenceAmiVersion of the instances (default: what the image's CUDA needs)",
     "startup-timeout": 'seconds or "10m" until /ping must answer (default: SageMaker\'s)',
     "download-timeout": "seconds for the model's download (default: SageMaker's)",
 }
@@ -50,6 +52,8 @@ class EndpointSettings:
     model: str
     serverless: Mapping[str, int] | None
     """The API's ServerlessConfig."""
+    ami_version: str
+    """The API's InferenceAmiVersion, if the user names it."""
     startup_timeout: int | None
     download_timeout: int | None
     """Seconds."""
@@ -73,6 +77,7 @@ def read(where: str, values: object, folder: Path) -> EndpointSettings:
         shared=read_shared(where, table, folder, OPERATIONS, instances=serverless is None),
         model=table.text("model"),
         serverless=serverless,
+        ami_version=table.text(KEY),
         startup_timeout=timeouts[0],
         download_timeout=timeouts[1],
     )
@@ -103,7 +108,9 @@ def plan(settings: EndpointSettings, place: Place, *, artifact: str = "") -> Pla
     )
     image = {"Image": place.digest or place.image}
     model_name = content_name(name, {**model, **image})
-    variant = {"VariantName": VARIANT, "ModelName": model_name, **_instances(settings)}
+    host = _host_image(settings, place)
+    instances = _instances(settings, host)
+    variant = {"VariantName": VARIANT, "ModelName": model_name, **instances}
     config: dict[str, Any] = merged_request(
         {"ProductionVariants": [variant]}, shared, "CreateEndpointConfig"
     )
@@ -137,6 +144,7 @@ def plan(settings: EndpointSettings, place: Place, *, artifact: str = "") -> Pla
         region=place.region,
         steps=(*bucket, *uploads, *steps),
         cost=_cost(config["ProductionVariants"]),
+        notes=(host.note,) if host.note else (),
     )
 
 
@@ -179,7 +187,14 @@ def _model(
     return f"s3://{upload.bucket}/{upload.files[0].key}", (upload,)
 
 
-def _instances(settings: EndpointSettings) -> dict[str, Any]:
+def _host_image(settings: EndpointSettings, place: Place) -> Choice:
+    shared = settings.shared
+    if "ProductionVariants" in shared.request["CreateEndpointConfig"]:
+        return Choice("", "")  # the user's own take the place of ours
+    return choose(shared.where, settings.ami_version, place.cuda, shared.instance_type)
+
+
+def _instances(settings: EndpointSettings, host: Choice) -> dict[str, Any]:
     if settings.serverless is not None:
         return {"ServerlessConfig": dict(settings.serverless)}
     require_instance_type(settings.shared)
@@ -188,6 +203,8 @@ def _instances(settings: EndpointSettings) -> dict[str, Any]:
         "InitialInstanceCount": settings.shared.instance_count,
         "InitialVariantWeight": 1.0,
     }
+    if host.name:
+        found["InferenceAmiVersion"] = host.name
     if settings.startup_timeout is not None:
         key = "ContainerStartupHealthCheckTimeoutInSeconds"
         found[key] = settings.startup_timeout

@@ -24,6 +24,8 @@ class Place:
     """Of the code; empty where there is no repository."""
     bucket: str = ""
     """That the user chose; it is not made."""
+    cuda: str | None = ""
+    """That the image was built for; empty if it states none, None if it can't be read."""
     endpoint: str = ""
     """The URL of a region that is not AWS's."""
 

@@ -116,6 +116,8 @@ class Plan:
     steps: tuple[Step | Upload, ...]
     cost: str
     """What will run and for how long, in words."""
+    notes: tuple[str, ...] = ()
+    """What was chosen for the user, and why."""
 
     def document(self) -> dict[str, Any]:
         """For people and programs, without secrets."""
@@ -124,6 +126,7 @@ class Plan:
             "name": self.name,
             "region": self.region,
             "runs": self.cost,
+            **({"notes": [*self.notes]} if self.notes else {}),
             "steps": [step.document() for step in self.steps],
         }
 

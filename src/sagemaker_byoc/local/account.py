@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 ACCOUNT = "000000000000"
@@ -13,6 +14,12 @@ DEFAULT_REGION = "us-east-1"
 class Account:
     id: str = ACCOUNT
     region: str = DEFAULT_REGION
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Account:
+        """Return the account of what runs without a region, in the AWS region of the shell."""
+        named = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
+        return cls(region=named or DEFAULT_REGION)
 
     def arn(self, service: str, resource: str) -> str:
         """`arn:aws:sagemaker:us-east-1:000000000000:training-job/NAME`."""

@@ -80,6 +80,11 @@ class Image:
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the image brings along; a request's own variables win."""
 
+    @classmethod
+    def without_region(cls, name: str) -> Image:
+        """Return the image of `byoc train` and `byoc serve`: the engine's own, or this Python."""
+        return cls(uri=name, resolved="", digest="", name=name, interpreter=Path(sys.executable))
+
 
 class Images(Protocol):
     def resolve(self, uri: str) -> Image:

@@ -10,9 +10,12 @@ import sys
 import traceback
 
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.gpu import check_gpus
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
+from sagemaker_byoc.contract.serving import ALLOW_CPU
 from sagemaker_byoc.serving import handler_file, limits, log, processes
 from sagemaker_byoc.serving.capture.settings import CaptureSettings, prepare, warnings
+from sagemaker_byoc.serving.reader import Reader
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.slots import worker_environ
 from sagemaker_byoc.serving.spelling import misspelt, without_effect
@@ -57,13 +60,22 @@ def _serve() -> int:
         if settings.capture is not None:
             for line in warnings(settings.capture, settings.default_accept):
                 log.say(line)
+        _check_gpus()
         processes.adopt_orphans()
         return Supervisor(settings, http=http, link=link).run()
+
+
+def _check_gpus() -> None:
+    """Raise ContractError if the model would run on the CPU at a GPU's price."""
+    warning = check_gpus(os.environ, allowed=Reader(os.environ).flag(ALLOW_CPU))
+    if warning:
+        log.say(warning)
 
 
 def _check(samples: list[str]) -> int:
     """In a worker's environment, and with nothing of a server around it."""
     settings = Settings.from_environ(os.environ)
+    _check_gpus()
     command = [sys.executable, "-P", "-u", "-m", CHECKER, settings.to_json(), *samples]
     return exit_code_of(
         subprocess.run(command, env=worker_environ(settings, 0), check=False).returncode

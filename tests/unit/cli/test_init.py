@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.images.project import TORCH, TORCH_CUDA_12
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 
@@ -99,3 +100,15 @@ def test_what_it_writes_is_in_good_style(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_torch_of_each_kind_is_the_checkouts(tmp_path):
+    """The project's images have the versions that the toolkit's own images are built with."""
+    requirements = Path(__file__).parents[3] / "requirements"
+    for kind, pin in (("cuda12", TORCH_CUDA_12), ("cuda13", TORCH)):
+        (locked,) = (requirements / f"torch-{kind}.in").read_text().split()
+        assert locked.startswith(pin.removesuffix("*"))
+    assert main(["init", str(tmp_path / "x")]) == 0
+    for kind in ("train", "serve"):
+        text = (tmp_path / "x" / f"Dockerfile.{kind}").read_text()
+        assert f'cuda|cuda12) torch="{TORCH_CUDA_12}" ;; *) torch="{TORCH}"' in text

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import io
 import json
+from urllib.parse import quote
 
 import pytest
 
 from sagemaker_byoc.cli import launch, launch_image
+from sagemaker_byoc.cli.launch_image import Pinned
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
@@ -122,8 +124,9 @@ class Ecr:
 
     region = "eu-west-1"
 
-    def __init__(self, refusal=None, media_type=DOCKER_MANIFEST, architecture="amd64"):
+    def __init__(self, refusal=None, media_type=DOCKER_MANIFEST, architecture="amd64", config=None):
         self.refusal = refusal
+        self.config = config
         self.media_type = media_type
         self.architecture = architecture
 
@@ -141,7 +144,8 @@ class Ecr:
         assert (operation, parameters["layerDigest"]) == ("GetDownloadUrlForLayer", "sha256:c")
         if not self.architecture:
             raise RefusedError("AccessDeniedException", "no", cure="")
-        return {"downloadUrl": f'data:,{{"architecture":"{self.architecture}"}}'}
+        document = {"architecture": self.architecture, "config": self.config}
+        return {"downloadUrl": f"data:,{quote(json.dumps(document))}"}
 
 
 def pinned(folder, image, refusal=None, instance="ml.m5.large", **ecr):
@@ -151,7 +155,7 @@ def pinned(folder, image, refusal=None, instance="ml.m5.large", **ecr):
 
 def test_a_tag_is_pinned_to_its_digest(folder):
     """It may mean another image by the time that SageMaker pulls."""
-    assert pinned(folder, f"{HOST}/digits:v1") == (f"{HOST}/digits@{DIGEST}", DIGEST)
+    assert pinned(folder, f"{HOST}/digits:v1") == Pinned(f"{HOST}/digits@{DIGEST}", DIGEST, "")
 
 
 OCI = "application/vnd.oci.image."
@@ -184,13 +188,32 @@ def test_an_image_that_sagemaker_refuses_is_not_launched(folder, name, ecr, word
     ],
 )
 def test_an_image_that_fits_its_instances_is_launched(folder, ecr):
-    assert pinned(folder, f"{HOST}/digits:v1", **ecr) == (f"{HOST}/digits@{DIGEST}", DIGEST)
+    found = pinned(folder, f"{HOST}/digits:v1", **ecr)
+    assert (found.image, found.digest) == (f"{HOST}/digits@{DIGEST}", DIGEST)
+    assert found.cuda == ("" if ecr["architecture"] else None)
+
+
+@pytest.mark.parametrize(
+    ("config", "cuda"),
+    [
+        ({"Labels": {"sagemaker-byoc.cuda": "12.8"}}, "12.8"),
+        ({"Labels": None, "Env": ["PATH=/bin", "CUDA_VERSION=13.0.1"]}, "13.0"),
+        ({"Labels": {"sagemaker-byoc.cuda": ""}, "Env": ["CUDA_VERSION=11.8.0"]}, "11.8"),
+        ({"Labels": {"sagemaker-byoc.cuda": "latest"}, "Env": None}, ""),
+        ({"Labels": ["12.8"], "Env": "CUDA_VERSION=12.8"}, ""),
+        ("12.8", ""),
+        (None, ""),
+    ],
+)
+def test_the_cuda_that_an_image_states(folder, config, cuda):
+    """Ours has a label, NVIDIA's have a variable; what can't be read states nothing."""
+    assert pinned(folder, f"{HOST}/digits:v1", config=config).cuda == cuda
 
 
 def test_a_digest_is_launched_by_who_may_not_read_it(folder):
     image = f"{HOST}/digits@{DIGEST}"
     refusal = RefusedError("AccessDeniedException", "no", cure="")
-    assert pinned(folder, image, refusal) == (image, DIGEST)
+    assert pinned(folder, image, refusal) == Pinned(image, DIGEST)
     with pytest.raises(RefusedError):
         pinned(folder, f"{HOST}/digits:v1", refusal)
 

@@ -11,6 +11,7 @@ import botocore.session
 import pytest
 
 import sagemaker_byoc.contract
+from sagemaker_byoc.contract import accelerators
 from sagemaker_byoc.contract.facts import API_MODEL, Fact
 
 NAMES = [name for _, name, _ in pkgutil.iter_modules(sagemaker_byoc.contract.__path__)]
@@ -57,3 +58,10 @@ def test_header_is_the_models_own(name):
     operation = service_model("sagemaker-runtime").operation_model("InvokeEndpoint")
     members = {**operation.output_shape.members, **operation.input_shape.members}
     assert members[fact.source.rsplit(".", 1)[1]].serialization["name"] == fact.value
+
+
+def test_host_images_are_those_of_the_service_model():
+    """A new one has to be entered with its driver, or launches go on without it."""
+    known = {host.name for host in accelerators.HOST_IMAGES.value if "inference" in host.name}
+    published = service_model("sagemaker").shape_for("ProductionVariantInferenceAmiVersion").enum
+    assert known == {name for name in published if "neuron" not in name}

@@ -238,3 +238,73 @@ def test_us_east_1_has_no_location(make_train):
 def test_a_roles_name_becomes_its_arn(region, arn):
     assert role_arn("R", region, "1") == arn
     assert role_arn(arn, "elsewhere", "2") == arn
+
+
+def variant_of(plan):
+    (found,) = [call for call in plan.calls() if call.operation == "CreateEndpointConfig"]
+    (variant,) = found.parameters["ProductionVariants"]
+    return variant
+
+
+@pytest.mark.parametrize(
+    ("cuda", "instance_type", "name"),
+    [
+        ("12.8", "ml.g5.xlarge", "al2-ami-sagemaker-inference-gpu-3-1"),  # driver 470 by default
+        ("12.8", "ml.p4d.24xlarge", "al2-ami-sagemaker-inference-gpu-3-1"),
+        ("12.8", "ml.p5.48xlarge", ""),
+        ("12.8", "ml.g6e.xlarge", ""),  # AWS lists all families with an older driver than 535
+        ("11.8", "ml.g5.xlarge", ""),
+        ("13.0", "ml.g5.xlarge", "al2023-ami-sagemaker-inference-gpu-4-1"),
+        ("13.0", "ml.p5en.48xlarge", "al2023-ami-sagemaker-inference-gpu-4-1"),
+        ("13.0", "ml.g6e.xlarge", "al2023-ami-sagemaker-inference-gpu-4-1"),
+        ("13.0", "ml.m5.large", ""),
+        ("13.0", "ml.inf2.xlarge", ""),
+        ("", "ml.g5.xlarge", ""),
+    ],
+)
+def test_the_host_image_fits_the_images_cuda(make_endpoint, cuda, instance_type, name):
+    """Named if the instances have an older driver by default, and explained in the plan."""
+    plan = make_endpoint(place=replace(PLACE, cuda=cuda), instance_type=instance_type)
+    validate(plan)
+    assert variant_of(plan).get("InferenceAmiVersion", "") == name
+    assert [*plan.notes] == plan.document().get("notes", [])
+    if name:
+        (note,) = plan.notes
+        assert f"InferenceAmiVersion {name}" in note
+        assert f"CUDA {cuda}, and {instance_type} has" in note
+    else:
+        assert not plan.notes
+
+
+def test_an_image_that_cannot_be_read_is_said_so(make_endpoint):
+    """Nothing is chosen for it, and the plan names the permissions and the key."""
+    place = replace(PLACE, cuda=None)
+    plan = make_endpoint(place=place, instance_type="ml.g5.xlarge")
+    assert "InferenceAmiVersion" not in variant_of(plan)
+    assert "ecr:GetDownloadUrlForLayer" in plan.notes[0]
+    assert "what ml.g5.xlarge has by default; ami-version" in plan.notes[0]
+    assert not make_endpoint(place=place).notes
+
+
+def test_a_cuda_that_no_host_runs_is_refused(make_endpoint):
+    place = replace(PLACE, cuda="14.1")
+    with pytest.raises(SettingsError, match=r"CUDA 14.1, and no host image .* for ml.g5.xlarge"):
+        make_endpoint(place=place, instance_type="ml.g5.xlarge")
+    make_endpoint(place=place)  # without a GPU nothing needs a driver
+
+
+def test_a_host_image_of_the_users_wins(make_endpoint):
+    """Also one that can't run the image, with a warning."""
+    place = replace(PLACE, cuda="13.0")
+    old = "al2-ami-sagemaker-inference-gpu-2"
+    plan = make_endpoint(place=place, instance_type="ml.g5.xlarge", ami_version=old)
+    assert variant_of(plan)["InferenceAmiVersion"] == old
+    assert plan.notes[0].startswith("warning: the image was built for CUDA 13.0, which the driver")
+    own = [{"VariantName": "mine", "ModelName": "m", "InstanceType": "ml.g5.xlarge"}]
+    plan = make_endpoint(
+        place=replace(PLACE, cuda="14.0"),
+        instance_type="ml.g5.xlarge",
+        request={"CreateEndpointConfig": {"ProductionVariants": own}},
+    )
+    assert variant_of(plan) == own[0]
+    assert not plan.notes

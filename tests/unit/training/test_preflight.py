@@ -6,7 +6,9 @@ import os
 
 import pytest
 
-from sagemaker_byoc.training.supervisor import checks
+from sagemaker_byoc.contract.gpu import Torch
+from sagemaker_byoc.contract.job import Job
+from sagemaker_byoc.training.supervisor import checks, checks_job
 from sagemaker_byoc.training.supervisor.checks import Level
 
 
@@ -89,19 +91,6 @@ def test_driver(version, cuda, level):
     assert checks.driver(version, cuda).level is level
 
 
-def test_driver_version(tmp_path):
-    """Both wordings of the driver's own file."""
-    path = tmp_path / checks.DRIVER
-    assert checks.driver_version(tmp_path) is None
-    path.parent.mkdir(parents=True)
-    for text in (
-        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 2023\n",
-        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n",
-    ):
-        path.write_text(text)
-        assert checks.driver_version(tmp_path) in {(535, 104), (580, 95)}
-
-
 @pytest.mark.parametrize(
     ("gpus", "cuda", "level"),
     [(8, (13, 0), Level.OK), (8, None, Level.FAIL), (0, (13, 0), Level.WARN), (0, None, Level.OK)],
@@ -111,17 +100,20 @@ def test_gpu(gpus, cuda, level):
     assert checks.gpu(gpus, cuda).level is level
 
 
-def test_torch_cuda(tmp_path, monkeypatch):
-    """Read as text, without an import."""
-    (tmp_path / "torch").mkdir()
-    monkeypatch.setattr("sys.path", [str(tmp_path)])
-    for text, cuda in (("cuda: Optional[str] = '13.0'\n", (13, 0)), ("cuda: X = None\n", None)):
-        (tmp_path / "torch" / "version.py").write_text(f"__version__ = '2.13.0'\n{text}")
-        assert checks.torch_cuda() == cuda
-
-
 def test_disk_and_clock(tmp_path):
     """Little room and a clock of long ago are found."""
     assert checks.disk(tmp_path / "absent").level is Level.FAIL
     assert checks.clock(0.0).level is Level.FAIL
     assert checks.shared_memory(tmp_path / "absent", 1).level is Level.FAIL
+
+
+@pytest.mark.parametrize(("allowed", "level"), [("", "fail"), ("1", "warn")])
+def test_an_instance_type_whose_gpus_are_missing(container, monkeypatch, allowed, level):
+    """What the job pays for is compared with what is there."""
+    build = Torch("2.10.0+cu128", (12, 8))
+    monkeypatch.setattr("sagemaker_byoc.contract.gpu.find_torch", lambda folders: build)
+    container.text("")
+    container.config("resourceconfig", {"current_instance_type": "ml.g5.xlarge"})
+    job = Job.read(container.tree)
+    (finding,) = checks_job.paid_gpus(job, {"BYOC_ALLOW_CPU": allowed})
+    assert str(finding).startswith(f"{level} GPU: ml.g5.xlarge has NVIDIA GPUs, and none is")

@@ -150,11 +150,11 @@ def test_quiet_steps_do_not_look(watched):
     model = nn.Linear(4, 4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     train(model, 12, optimizer)
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(acc_events=True) as profile:
         optimizer.step()
     with_watch = {event.key: event.count for event in profile.key_averages()}
     found.close()
-    with torch.profiler.profile() as profile:
+    with torch.profiler.profile(acc_events=True) as profile:
         optimizer.step()
     without = {event.key: event.count for event in profile.key_averages()}
     assert with_watch == without

@@ -15,6 +15,8 @@ _HIDDEN = "dot-"
 TOOLKIT = "toolkit"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _LONGEST = 40
+TORCH, TORCH_CUDA_12 = "torch==2.13.*", "torch==2.10.*"
+"""Versions that the toolkit was tried with; the second is PyPI's last for CUDA 12."""
 
 
 def write(folder: Path, name: str) -> list[Path]:
@@ -61,7 +63,8 @@ def _filled(text: str, name: str) -> str:
     values = {
         "name": name,
         "version": wheel.version(),
-        "torch": _pinned("torch", wheel.requirements("train")),
+        "torch": TORCH,
+        "cuda12": TORCH_CUDA_12,
         "train": " ".join(
             f'"{wish}"'
             for wish in wheel.requirements("train")
@@ -69,13 +72,6 @@ def _filled(text: str, name: str) -> str:
         ),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], text)
-
-
-def _pinned(package: str, wishes: list[str]) -> str:
-    """`torch==2.13.*` of `torch<3,>=2.13`: the version that this toolkit was tried with."""
-    (wish,) = (text for text in wishes if re.match(rf"{package}\b(?!-)", text))
-    lowest = re.search(r">=([\d.]+)", wish)
-    return f"{package}=={lowest[1]}.*" if lowest else wish
 
 
 def _require_free(folder: Path, wanted: list[Path]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sagemaker_byoc.contract.accelerators import HOST_IMAGES, OLDEST_DRIVER
+from sagemaker_byoc.contract.accelerators import HOST_IMAGES, OLDEST_DRIVER, is_enough
 from sagemaker_byoc.images.findings import Found, Rule, Severity
 from sagemaker_byoc.images.model import Image
 from sagemaker_byoc.images.rules.subject import Subject
@@ -34,27 +34,35 @@ def versions(image: Image) -> dict[str, tuple[int, int]]:
     return found
 
 
+def by_major(image: Image) -> dict[int, tuple[str, int]]:
+    """Return each major version once, with the first place that states it and the minor version.
+
+    A base, a toolkit and torch may all state the same; there is one thing to do about it.
+    """
+    found: dict[int, tuple[str, int]] = {}
+    for where, (major, minor) in versions(image).items():
+        found.setdefault(major, (where, minor))
+    return found
+
+
 def runnable(subject: Subject) -> Iterator[Found]:
-    for where, (major, minor) in versions(subject.image).items():
-        oldest = OLDEST_DRIVER.value.get(major)
-        hosts = [host for host in HOST_IMAGES.value if oldest and host.driver >= oldest[0]]
-        if not hosts:
+    for major, (where, minor) in by_major(subject.image).items():
+        if not any(is_enough(host.driver, major) for host in HOST_IMAGES.value):
             yield Found(f"CUDA {major}.{minor} is not for any known driver of SageMaker's", where)
 
 
 def some_hosts(subject: Subject) -> Iterator[Found]:
-    for where, (major, minor) in versions(subject.image).items():
-        oldest = OLDEST_DRIVER.value.get(major)
-        if oldest is None:
-            continue
-        able = [host for host in HOST_IMAGES.value if host.driver >= oldest[0]]
-        inference = [host for host in HOST_IMAGES.value if "inference" in host.name]
-        if able and any(host not in able for host in inference):
-            names = ", ".join(host.name for host in able if "inference" in host.name)
+    inference = [host for host in HOST_IMAGES.value if "inference" in host.name]
+    for major, (where, minor) in by_major(subject.image).items():
+        able = [host.name for host in inference if is_enough(host.driver, major)]
+        if able and len(able) < len(inference):
+            names = ", ".join(able)
+            oldest = OLDEST_DRIVER.value[major][0]
             yield Found(
-                f"CUDA {major}.{minor} needs driver {oldest[0]}, which only {names} has",
+                f"CUDA {major}.{minor} needs driver {oldest}, which only {names} has",
                 where,
-                fix=f"Set InferenceAmiVersion to {names}, or use a build for CUDA {major - 1}",
+                fix=f"Set InferenceAmiVersion to {names} (`byoc launch` does), or use a build for "
+                f"CUDA {major - 1}: TORCH=cuda{major - 1}",
             )
 
 

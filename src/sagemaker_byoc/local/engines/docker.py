@@ -198,7 +198,9 @@ class DockerEngine:
 
     def _variables(self, spec: ContainerSpec) -> dict[str, str]:
         code = {environment.SUBMIT_DIRECTORY: str(DEFAULT_ROOT / "code")} if spec.program else {}
-        return {**code, **spec.environment}
+        # The driver's files under /proc are seen in every container, also in one without a GPU.
+        unused = {"CUDA_VISIBLE_DEVICES": ""} if spec.gpus == 0 else {}
+        return {**code, **unused, **spec.environment}
 
     def _fill(self, spec: ContainerSpec) -> None:
         mounted = self._mounted(spec)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sagemaker_byoc.contract import archives, environment, folders, lifecycle
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local import specs
+from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
 from sagemaker_byoc.local.errors import MachineError, RequestError
 from sagemaker_byoc.local.hosting.health import (
@@ -19,6 +22,9 @@ from sagemaker_byoc.local.hosting.health import (
     EndpointError,
     wait_until_healthy,
 )
+from sagemaker_byoc.local.hosting.plan import PRIMARY
+from sagemaker_byoc.local.images import Image
+from sagemaker_byoc.local.leftovers import machine_label
 from sagemaker_byoc.local.names import check_name
 
 __all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]
@@ -71,7 +77,7 @@ def open_endpoint(
     check(request)
     require_free(request.port)
     try:
-        container = engine.start(_lay_out(request, Tree(request.work)))
+        container = engine.start(_lay_out(request))
         log = ContainerLog(container, on_line)
         log.start()
         try:
@@ -103,27 +109,27 @@ def free_port() -> int:
         return port
 
 
-def _lay_out(request: EndpointRequest, tree: Tree) -> ContainerSpec:
-    tree.model.mkdir(parents=True)
-    inputs = {}
-    if request.model.is_dir():
-        inputs["model"] = request.model
-    else:
-        archives.unpack(request.model, tree.model)
-    variables = dict(request.environment)
-    if request.entry_point is not None:
-        variables[environment.PROGRAM] = request.entry_point
-    return ContainerSpec(
+def _lay_out(request: EndpointRequest) -> ContainerSpec:
+    model = request.model
+    if not model.is_dir():
+        model = request.work / "model"
+        archives.unpack(request.model, model)
+    entry = {} if request.entry_point is None else {environment.PROGRAM: request.entry_point}
+    common = specs.serving(
         name=f"byoc-{request.name}",
-        argument=lifecycle.SERVE_ARGUMENT.value,
-        tree=tree,
-        environment=variables,
-        image=request.image,
-        program=request.program,
-        inputs=inputs,
+        hostname=PRIMARY,
+        image=Image.without_region(request.image),
+        tree=Tree(request.work / "ml"),
+        model=model,
         port=request.port,
-        hostname=request.name,
+        variables={
+            **specs.platform(Account.from_environ(os.environ)),
+            **request.environment,
+            **entry,
+        },
+        labels=machine_label(),
     )
+    return replace(common, program=request.program)
 
 
 def check(request: EndpointRequest) -> None:

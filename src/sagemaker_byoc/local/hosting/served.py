@@ -13,6 +13,7 @@ from typing import Self
 from sagemaker_byoc.contract import folders, lifecycle, serving
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.hosting.health import LOG_SECONDS, ContainerLog, wait_until_healthy
@@ -44,15 +45,14 @@ class Launch:
     startup_timeout: float
 
     def variables(self, house: House) -> dict[str, str]:
-        """As SageMaker sets them; the model's own come first."""
-        region = house.account.region
-        variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+        """As SageMaker sets them; the model's own win."""
+        variables = specs.platform(house.account)
         if house.access is not None and not self.plan.isolated:
             variables |= house.access.variables(role=self.plan.role)
         # Where containers share this machine's network, the engine names each a port of its own.
         if self.fellows > 1 and house.engine.interface != "lo":
             variables[serving.BIND_TO_PORT.value] = str(hosting.PORT.value)
-        return {**self.image.environment, **variables, **self.plan.environment}
+        return {**variables, **self.plan.environment}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +114,14 @@ class Served:
 
 
 def _lay_out(launch: Launch, house: House, port: int) -> ContainerSpec:
-    tree = Tree(launch.folder)
-    tree.root.mkdir(parents=True)
-    if launch.model is None:
-        tree.model.mkdir()
-    return ContainerSpec(
+    return specs.serving(
         name=launch.name,
-        argument=lifecycle.SERVE_ARGUMENT.value,
-        tree=tree,
-        environment=launch.variables(house),
-        image=launch.image.name,
-        interpreter=launch.image.interpreter,
-        inputs={} if launch.model is None else {"model": launch.model},
-        read_only=frozenset({"model"}),
-        port=port,
         hostname=launch.plan.name,
+        image=launch.image,
+        tree=Tree(launch.folder),
+        model=launch.model,
+        port=port,
+        variables=launch.variables(house),
         labels=house.labels(launch.endpoint),
     )
 

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sagemaker_byoc.contract import environment, lifecycle, runs
 from sagemaker_byoc.contract.channels import Channel
 from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local import instances
+from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.access import ContainerAccess
+from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.jobs import checkpoints, reports
 from sagemaker_byoc.local.jobs.objects import Item
 from sagemaker_byoc.local.jobs.plan import ChannelPlan, JobPlan
 from sagemaker_byoc.local.jobs.stage import Staged, Stager, write_config, write_more_config
-from sagemaker_byoc.local.leftovers import machine_label
 from sagemaker_byoc.local.storage.store import ObjectStore
 
 Found = Sequence[tuple[ChannelPlan, Sequence[Item]]]
-
-JOB_LABEL = "sagemaker-byoc.job"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +34,7 @@ class Surroundings:
     """A folder in which each job has one while it lives."""
     labels: Mapping[str, str]
     """Labels by which the containers and networks of this region are found."""
-    environment: Mapping[str, str]
-    """What the platform sets for every container."""
+    account: Account
     access: ContainerAccess | None
     """How containers reach the region; None if they don't."""
     prefix: str
@@ -76,24 +72,29 @@ class Job:
 def lay_out(job: Job, found: Found, *, is_stopped: Callable[[], bool]) -> Layout:
     """Raises DownloadError."""
     plan, around = job.plan, job.around
-    labels = {**around.labels, **machine_label(), JOB_LABEL: plan.name}
-    name = f"{around.prefix}-{plan.name}"
-    network = Network(name=name, hosts=plan.hosts, isolated=plan.isolated, labels=labels)
+    network = specs.job_network(
+        f"{around.prefix}-{plan.name}",
+        plan.name,
+        plan.hosts,
+        isolated=plan.isolated,
+        labels=around.labels,
+    )
     stager = Stager(around.store, job.work / "channels", around.engine, is_stopped=is_stopped)
-    specs = {}
+    found_specs = {}
     for host, tree in job.trees.items():
+        cluster = _cluster(plan, host, around.engine)
         write_config(
             tree,
             hyperparameters=plan.hyperparameters,
             channels=_channels(plan, host),
-            cluster=_cluster(plan, host, around.engine),
+            cluster=cluster,
         )
         write_more_config(tree, job.request)
         staged = stager.stage(tree, host, found)
         if plan.checkpoint is not None:
             checkpoints.restore(around.store, plan.checkpoint, tree)
-        specs[host] = _spec(job, host, staged, network)
-    return Layout(job.trees, specs, network)
+        found_specs[host] = _spec(job, cluster, staged, network)
+    return Layout(job.trees, found_specs, network)
 
 
 def _channels(plan: JobPlan, host: str) -> list[Channel]:
@@ -124,25 +125,22 @@ def _outputs(plan: JobPlan) -> tuple[str, ...]:
     )
 
 
-def _spec(job: Job, host: str, staged: Staged, network: Network) -> ContainerSpec:
-    plan, around, image = job.plan, job.around, job.image
-    instance = instances.on_this_machine(plan.group_of(host).instance_type, around.gpus)
-    tree = job.trees[host]
+def _spec(job: Job, cluster: Cluster, staged: Staged, network: Network) -> ContainerSpec:
+    plan, around = job.plan, job.around
+    tree = job.trees[cluster.current_host]
     outside = {each.folder: reports.outside(tree, each) for each in plan.reports if each.is_outside}
-    return ContainerSpec(
-        name=f"{network.name}-{host}",
-        argument=lifecycle.TRAIN_ARGUMENT.value,
+    common = specs.training(
+        job=plan.name,
+        account=around.account,
+        image=job.image,
         tree=tree,
-        environment={
-            **image.environment,
-            **around.environment,
-            environment.TRAINING_JOB_NAME: plan.name,
-            environment.TRAINING_JOB_ARN: job.arn,
-            runs.IMAGE_DIGEST: image.resolved,
-            **plan.environment,
-        },
-        image=image.name,
-        interpreter=image.interpreter,
+        cluster=cluster,
+        network=network,
+        variables=plan.environment,
+        gpus=around.gpus,
+    )
+    return replace(
+        common,
         entrypoint=plan.entrypoint,
         arguments=plan.arguments,
         inputs=staged.inputs,
@@ -150,9 +148,4 @@ def _spec(job: Job, host: str, staged: Staged, network: Network) -> ContainerSpe
         outputs=_outputs(plan),
         outside=outside,
         shared=staged.shared,
-        hostname=host,
-        network=network,
-        gpus=instance.gpus,
-        limits=instance.limits,
-        labels=network.labels,
     )

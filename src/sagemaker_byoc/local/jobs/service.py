@@ -23,7 +23,7 @@ from sagemaker_byoc.local.images import Images
 from sagemaker_byoc.local.jobs import metrics, objects
 from sagemaker_byoc.local.jobs.control import Why
 from sagemaker_byoc.local.jobs.joblog import JobLog
-from sagemaker_byoc.local.jobs.layout import JOB_LABEL, Job, Surroundings
+from sagemaker_byoc.local.jobs.layout import Job, Surroundings
 from sagemaker_byoc.local.jobs.listing import list_jobs
 from sagemaker_byoc.local.jobs.plan import JobPlan, check_names, plan_of, refuse
 from sagemaker_byoc.local.jobs.record import (
@@ -38,6 +38,7 @@ from sagemaker_byoc.local.jobs.runner import INTERNAL, JobRun
 from sagemaker_byoc.local.leftovers import region_labels, region_prefix
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.records import Records
+from sagemaker_byoc.local.specs import JOB_LABEL
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.tags import Tags
 from sagemaker_byoc.local.watching import Watch
@@ -76,13 +77,12 @@ class TrainingJobs:
         self._watch = Watch(SUBJECT)
         self._runs: dict[str, JobRun] = {}
         self._lock = threading.Lock()
-        region = {"AWS_REGION": account.region, "AWS_DEFAULT_REGION": account.region}
         self._around = Surroundings(
             store=store,
             engine=engine,
             work=state / "work" / "training-jobs",
             labels=region_labels(state),
-            environment=region,
+            account=account,
             access=access,
             prefix=region_prefix(state),
             gpus=instances.gpus_here(),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from sagemaker_byoc.contract.cluster import DEFAULT_HOST, Cluster
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.engines.container import ContainerSpec, Engine
+from sagemaker_byoc.local import instances, specs
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.local.errors import LocalError, MachineError, RequestError
+from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.jobs import artifacts
 from sagemaker_byoc.local.jobs.control import StopSwitch
 from sagemaker_byoc.local.jobs.hosts import Hosts, Outcome
-from sagemaker_byoc.local.jobs.stage import write_config
+from sagemaker_byoc.local.jobs.stage import write_config, write_more_config
 from sagemaker_byoc.local.jobs.verdict import failure_reason
 from sagemaker_byoc.local.names import check_name
 
@@ -33,7 +37,6 @@ __all__ = [
 ]
 
 DEFAULT_IMAGE = "byoc-train"
-_ACCOUNT_ARN = "arn:aws:sagemaker:local:000000000000:training-job/"
 
 
 class Status(StrEnum):
@@ -82,8 +85,9 @@ def run_training_job(
     """
     check(request)
     work = request.output / ".work"
-    tree = Tree(work)
+    tree = Tree(work / "ml")
     hosts = Hosts()
+    network = specs.job_network(f"byoc-{request.name}", request.name, (DEFAULT_HOST,))
 
     def on_left(sentence: str) -> None:
         on_line(f"byoc: {sentence}")
@@ -92,7 +96,9 @@ def run_training_job(
         on_line(line)
 
     try:
-        hosts.start(engine, {DEFAULT_HOST: _lay_out(request, tree)}, on_host_line)
+        engine.open_network(network)
+        spec = _lay_out(request, tree, engine, network)
+        hosts.start(engine, {DEFAULT_HOST: spec}, on_host_line)
         outcome = hosts.wait(stop, lambda: lifecycle.TRAIN_STOP_GRACE.value)
         _collect(hosts, outcome, on_left)
         # The container is there until its results are in their place.
@@ -102,6 +108,7 @@ def run_training_job(
         raise MachineError(f"the job's files can't be written: {error}", cure=cure) from error
     finally:
         hosts.close()
+        engine.close_network(network)
         folders.remove(work)
         _remove_if_empty(request.output)
 
@@ -140,38 +147,34 @@ def check(request: TrainingRequest) -> None:
             raise RequestError(f"{what}: there is no folder {folder}", cure="Check the path")
 
 
-def _lay_out(request: TrainingRequest, tree: Tree) -> ContainerSpec:
-    folders.remove(tree.root)
+def _lay_out(
+    request: TrainingRequest, tree: Tree, engine: Engine, network: Network
+) -> ContainerSpec:
+    folders.remove(tree.root.parent)
+    cluster = Cluster(network_interface=engine.interface)
     write_config(
         tree,
         hyperparameters=request.hyperparameters,
         channels=[Channel(name) for name in request.channels],
-        cluster=Cluster(),
+        cluster=cluster,
     )
-    return ContainerSpec(
-        name=f"byoc-{request.name}-algo-1",
-        argument=lifecycle.TRAIN_ARGUMENT.value,
+    write_more_config(tree, {})
+    entry = {} if request.entry_point is None else {environment.PROGRAM: request.entry_point}
+    common = specs.training(
+        job=request.name,
+        account=Account.from_environ(os.environ),
+        image=Image.without_region(request.image),
         tree=tree,
-        environment={**_platform(request), **request.environment},
-        image=request.image,
-        program=request.program,
-        inputs={
-            str(tree.channel(name).relative_to(tree.root)): folder
-            for name, folder in request.channels.items()
-        },
-        outputs=("model", "output"),
+        cluster=cluster,
+        network=network,
+        variables={**entry, **request.environment},
+        gpus=instances.gpus_here(),
     )
-
-
-def _platform(request: TrainingRequest) -> dict[str, str]:
-    """What SageMaker itself sets."""
-    variables = {
-        environment.TRAINING_JOB_NAME: request.name,
-        environment.TRAINING_JOB_ARN: _ACCOUNT_ARN + request.name,
+    inputs = {
+        str(tree.channel(name).relative_to(tree.root)): folder
+        for name, folder in request.channels.items()
     }
-    if request.entry_point is not None:
-        variables[environment.PROGRAM] = request.entry_point
-    return variables
+    return replace(common, program=request.program, inputs=inputs)
 
 
 def _verdict(

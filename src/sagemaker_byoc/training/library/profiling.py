@@ -73,7 +73,8 @@ class Profile:
         if torch.cuda.is_available():
             activities.append(ProfilerActivity.CUDA)
             torch.cuda.memory._record_memory_history(max_entries=100_000)  # noqa: SLF001
-        self._profiler = profile(activities=activities, record_shapes=True)
+        # There is one cycle, so nothing accumulates; without the word torch before 2.13 warns.
+        self._profiler = profile(activities=activities, record_shapes=True, acc_events=True)
         self._profiler.start()
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,14 +10,12 @@ from pathlib import Path
 from time import time
 
 from sagemaker_byoc.contract.accelerators import OLDEST_DRIVER
+from sagemaker_byoc.contract.gpu import driver_version, find_torch, shown
 from sagemaker_byoc.contract.machine import find_hardware
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.supervisor.plan import why_not_writable
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - it is looked at, not written to
-DRIVER = "proc/driver/nvidia/version"
-DRIVER_VERSION = re.compile(r"Kernel Module.*?\s(\d{3,})\.(\d+)")
-TORCH_CUDA = re.compile(r"^cuda: [^=]*= '(\d+)\.(\d+)'", re.MULTILINE)
 LITTLE_SHARED_MEMORY = 2**30
 LITTLE_DISK = 5 * 2**30
 NO_DISK = 100 * 2**20
@@ -46,7 +42,8 @@ class Finding:
 
 
 def machine(environ: Mapping[str, str], root: Path = Path("/")) -> Iterator[Finding]:
-    cuda = torch_cuda()
+    torch = find_torch()
+    cuda = torch.cuda if torch else None
     gpus = find_hardware(environ).gpus
     yield gpu(gpus, cuda)
     if gpus and cuda:
@@ -69,7 +66,7 @@ def gpu(gpus: int, cuda: tuple[int, int] | None) -> Finding:
     if gpus:
         if cuda:
             return Finding(Level.OK, "GPU", f"{gpus} GPUs")
-        cure = "Build the image with TORCH=cuda"
+        cure = "Build the image with TORCH=cuda12"
         return Finding(Level.FAIL, "GPU", f"{gpus} GPUs, but torch was built without CUDA", cure)
     if cuda:
         cure = "Start the container with --gpus all, on an instance that has some"
@@ -79,13 +76,12 @@ def gpu(gpus: int, cuda: tuple[int, int] | None) -> Finding:
 
 def driver(version: tuple[int, int] | None, cuda: tuple[int, int]) -> Finding:
     wanted = OLDEST_DRIVER.value.get(cuda[0])
-    shown = ".".join(map(str, version)) if version else "unknown"
-    found = f"{shown}, torch's CUDA is {cuda[0]}.{cuda[1]}"
+    found = f"{shown(version) if version else 'unknown'}, torch's CUDA is {shown(cuda)}"
     if version is None or wanted is None:
         return Finding(Level.WARN, "driver", found, "Compare them with NVIDIA's table")
     if version < wanted:
         cure = (
-            f"CUDA {cuda[0]} needs driver {wanted[0]}.{wanted[1]}: use a newer instance image, a "
+            f"CUDA {cuda[0]} needs driver {shown(wanted)}: use a newer instance image, a "
             "torch built for an older CUDA, or NVIDIA's cuda-compat package"
         )
         return Finding(Level.FAIL, "driver", found, cure)
@@ -128,22 +124,3 @@ def free_bytes(folder: Path, *, total: bool = False) -> int:
     except OSError:
         return 0
     return space.f_frsize * (space.f_blocks if total else space.f_bavail)
-
-
-def driver_version(root: Path = Path("/")) -> tuple[int, int] | None:
-    try:
-        found = DRIVER_VERSION.search((root / DRIVER).read_text())
-    except OSError:
-        return None
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def torch_cuda() -> tuple[int, int] | None:
-    """From torch/version.py as text: the import alone takes seconds."""
-    for folder in sys.path:
-        try:
-            found = TORCH_CUDA.search((Path(folder) / "torch" / "version.py").read_text())
-        except (OSError, UnicodeDecodeError):
-            continue
-        return (int(found[1]), int(found[2])) if found else None
-    return None

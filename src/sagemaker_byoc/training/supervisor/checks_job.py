@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 
 from sagemaker_byoc.contract.channels import Channel, InputMode
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.gpu import find_trouble
 from sagemaker_byoc.contract.job import Job
+from sagemaker_byoc.contract.machine import find_hardware
 from sagemaker_byoc.training.supervisor.checks import Finding, Level
 from sagemaker_byoc.training.supervisor.hosts import wait_for_hosts
 from sagemaker_byoc.training.supervisor.network import has_interface
 from sagemaker_byoc.training.supervisor.outside import has_named_hosts
 from sagemaker_byoc.training.supervisor.plan import make_plan
-from sagemaker_byoc.training.supervisor.settings import DNS_SECONDS, Settings
+from sagemaker_byoc.training.supervisor.settings import ALLOW_CPU, DNS_SECONDS, Settings
 
 HOST_SECONDS = 5.0
 
@@ -27,6 +29,15 @@ def program(job: Job, environ: Mapping[str, str]) -> Finding:
     except ContractError as error:
         return Finding(Level.FAIL, "program", f"{error.where}: {error.what}", error.cure)
     return Finding(Level.OK, "program", f"{plan.entry} from {plan.source.folder}")
+
+
+def paid_gpus(job: Job, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What the instance type promises and the machine's own findings can't know."""
+    trouble = find_trouble(environ, job.cluster.current_instance_type)
+    if trouble is not None and not find_hardware(environ).gpus:
+        is_failure = trouble.is_fatal and not Settings(job.hyperparameters, environ).flag(ALLOW_CPU)
+        level = Level.FAIL if is_failure else Level.WARN
+        yield Finding(level, "GPU", trouble.what, trouble.cure)
 
 
 def channels(job: Job) -> Iterator[Finding]:

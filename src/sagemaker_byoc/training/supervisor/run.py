@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from signal import Signals
 
+from sagemaker_byoc.contract.gpu import check_gpus
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, ExitCode, exit_code_of
 from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.contract.masking import Secrets
@@ -17,6 +18,7 @@ from sagemaker_byoc.training.supervisor.loop import Ending, Supervisor
 from sagemaker_byoc.training.supervisor.outside import has_named_hosts, read_job
 from sagemaker_byoc.training.supervisor.plan import Plan, banner, make_folders, make_plan
 from sagemaker_byoc.training.supervisor.settings import (
+    ALLOW_CPU,
     DNS_SECONDS,
     HANG_SECONDS,
     INSTALL_REQUIREMENTS,
@@ -60,6 +62,14 @@ class Course:
             self.writer.say(f"code passed over: {', '.join(self.plan.source.passed_over)}")
         for line in (*self.plan.warnings, *self.absent):
             self.writer.say(f"warning: {line}")
+
+    def check_gpus(self) -> None:
+        """Raise ContractError if the program would run on the CPU at a GPU's price."""
+        instance_type = self.job.cluster.current_instance_type
+        allowed = self.plan.settings.flag(ALLOW_CPU)
+        warning = check_gpus(os.environ, instance_type, allowed=allowed)
+        if warning:
+            self.writer.say(warning)
 
     def run(self) -> Verdict:
         if len(self.job.cluster.hosts) > 1 and has_named_hosts(self.job):
@@ -159,4 +169,5 @@ def run_job(tree: Tree, signals: SignalQueue, writer: Writer) -> Verdict:
     """Raises ContractError for whatever keeps the program from being started."""
     course = Course(tree, signals, writer)
     course.announce()
+    course.check_gpus()
     return course.run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sagemaker_byoc.contract import gpu
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 
@@ -27,6 +28,8 @@ HANG_SECONDS = "BYOC_HANG_SECONDS"
 """Without progress for this long the job is ended; unset, it never is."""
 INSTALL_REQUIREMENTS = "BYOC_INSTALL_REQUIREMENTS"
 """1: install the program's requirements.txt at the start."""
+ALLOW_CPU = gpu.ALLOW_CPU
+"""1: run although GPUs of the host can't be used."""
 WATCH = "BYOC_WATCH"
 """1, rules by name, or an object of the watch's settings: watch the training for its diseases."""
 PROGRESS_FILE = "BYOC_PROGRESS_FILE"

@@ -1,0 +1,199 @@
+"""A GPU that can't be used is found before the program starts. Seen on made-up files only."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from sagemaker_byoc.contract import gpu
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.lifecycle import ExitCode
+
+CUDA_12 = "__version__ = '2.10.0+cu128'\ncuda: Optional[str] = '12.8'\n"
+CUDA_13 = "__version__ = '2.13.0+cu130'\ncuda: Optional[str] = '13.0'\n"
+CPU = "__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\n"
+
+
+@dataclass
+class Host:
+    """The driver's version, the number of device files, and the job's instance type."""
+
+    driver: str = ""
+    devices: int = 0
+    kind: str = ""
+    wording: str = "x86_64 Kernel Module  {}.03  Tue Jul  4"
+    compat: bool = False
+
+    def write(self, root):
+        (root / "dev").mkdir(parents=True)
+        for number in range(self.devices):
+            (root / "dev" / f"nvidia{number}").touch()
+        if self.driver:
+            path = root / gpu.DRIVER
+            path.parent.mkdir(parents=True)
+            path.write_text(f"NVRM version: NVIDIA UNIX {self.wording.format(self.driver)}\n")
+        if self.compat:
+            folder = root / "usr/local/cuda-12.8/compat"
+            folder.mkdir(parents=True)
+            (folder / "libcuda.so.1").touch()
+
+
+OPEN = "Open Kernel Module for x86_64  {}.05  Release Build"
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Check a host with this torch in the image."""
+
+    def run(host, torch, *, allowed=False, environ=()):
+        host.write(tmp_path / "root")
+        if torch is not None:
+            (tmp_path / "torch").mkdir()
+            (tmp_path / "torch/version.py").write_text(torch)
+        return gpu.check_gpus(
+            dict(environ),
+            host.kind,
+            allowed=allowed,
+            root=tmp_path / "root",
+            folders=[str(tmp_path / "absent"), str(tmp_path)],
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("host", "torch", "words"),
+    [
+        (
+            Host("470.256", 1, "ml.g5.xlarge"),
+            CUDA_12,
+            "driver of ml.g5.xlarge is 470.256, and CUDA 12.8 of torch 2.10.0+cu128 needs 525.60",
+        ),
+        (
+            Host("535.104", 1),
+            CUDA_13,
+            "is 535.104, and CUDA 13.0 of torch 2.13.0+cu130 needs 580.65",
+        ),
+        (Host("535.104", 1), CUDA_13, "a build of torch for CUDA 12"),
+        (Host("580.60", 8, "local", OPEN), CUDA_13, "needs 580.65"),
+        (Host("418.87", 1), CUDA_12, "a CPU build of torch"),
+        (Host("470.256"), CUDA_12, "470.256"),
+        (Host(kind="ml.p4d.24xlarge"), CUDA_12, "ml.p4d.24xlarge has NVIDIA GPUs, and none is"),
+        (Host("580.95", 0, "local"), CUDA_12, "this machine has NVIDIA GPUs, and none"),
+    ],
+)
+def test_refused_with_both_versions_and_the_hint(check, host, torch, words):
+    with pytest.raises(ContractError) as caught:
+        check(host, torch)
+    assert words in str(caught.value)
+    assert "BYOC_ALLOW_CPU=1" in str(caught.value)
+
+
+@pytest.mark.parametrize("compat", [False, True])
+def test_allowed_with_a_line(check, compat):
+    """By the user, or because the image brings NVIDIA's forward compatibility package."""
+    line = check(Host("470.256", 1, compat=compat), CUDA_12, allowed=not compat)
+    assert line.startswith("warning: GPU: the NVIDIA driver of this machine is 470.256")
+
+
+@pytest.mark.parametrize("host", [Host(kind="ml.g5.xlarge"), Host("580.95", 2, wording=OPEN)])
+def test_a_cpu_build_is_named_and_runs(check, host):
+    """The program may use the GPUs with another library than torch."""
+    line = check(host, CPU)
+    assert "torch 2.13.0+cpu was built without CUDA" in line
+    assert "TORCH=cuda12" in line
+
+
+OLD = Host("470.256", 1)
+
+
+@pytest.mark.parametrize(
+    ("host", "torch", "environ"),
+    [
+        (Host("535.54", 1, "ml.g5.xlarge"), CUDA_12, {}),
+        (Host("580.95", 1, "ml.g6.xlarge", OPEN), CUDA_13, {}),
+        (Host("", 1, "ml.g6.xlarge"), CUDA_13, {}),  # a sandbox that hides the driver's file
+        (Host("x", 1), CUDA_13, {}),
+        (Host(), CUDA_12, {}),
+        (Host(kind="local_gpu"), CUDA_12, {}),
+        (Host(kind="ml.g5.xlarge"), None, {}),  # without torch nobody knows what is wanted
+        (Host("470.256"), CPU, {}),
+        (Host("470.256", 0, "ml.m5.large"), CUDA_12, {}),
+        (Host("470.256", 1, "ml.inf2.xlarge"), CUDA_12, {}),
+        (OLD, CUDA_12, {"CUDA_VISIBLE_DEVICES": ""}),
+        (OLD, CUDA_12, {"CUDA_VISIBLE_DEVICES": "-1"}),
+        (OLD, CUDA_12, {"NVIDIA_VISIBLE_DEVICES": "none"}),
+        (Host("999.99", 1), CUDA_13.replace("13.0", "99.0"), {}),
+    ],
+)
+def test_nothing_to_say(check, host, torch, environ):
+    assert check(host, torch, environ=environ) == ""
+
+
+def test_a_listed_gpu_does_not_hide_an_old_driver(check):
+    with pytest.raises(ContractError, match="470"):
+        check(OLD, CUDA_12, environ={"CUDA_VISIBLE_DEVICES": "0"})
+
+
+ROOM = """
+import sys
+from sagemaker_byoc.contract import gpu
+gpu.find_torch = lambda folders: gpu.Torch("2.10.0+cu128", (12, 8))
+gpu.driver_version = lambda root: (470, 256)
+from sagemaker_byoc.{room}.entry import main
+sys.argv[1:] = ["{argument}"]
+sys.exit(main())
+"""
+"""A command of the images on a host whose driver is too old."""
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run a command of the images there; its exit code and log."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/train.py").write_text("print('started')")
+
+    def run(room, argument, **environ):
+        done = subprocess.run(
+            [sys.executable, "-c", ROOM.format(room=room, argument=argument)],
+            env={"SAGEMAKER_BASE_DIR": str(tmp_path), **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    return run
+
+
+OLD_DRIVER = "GPU: the NVIDIA driver of this machine is 470.256, and CUDA 12.8"
+
+
+@pytest.mark.slow
+def test_a_job_ends_before_its_program(command, tmp_path):
+    """With the code of a wrong input, and with the reason in the failure file."""
+    code, log = command("training", "train")
+    assert (code, OLD_DRIVER in log, "started" in log) == (ExitCode.BAD_INPUT, True, False)
+    assert "needs 525.60 or newer" in (tmp_path / "output/failure").read_text()
+
+
+@pytest.mark.slow
+def test_a_job_may_be_told_to_run_on_the_cpu(command):
+    code, log = command("training", "train", BYOC_ALLOW_CPU="1")
+    assert (code, f"warning: {OLD_DRIVER}" in log, "started" in log) == (ExitCode.OK, True, True)
+
+
+@pytest.mark.slow
+def test_a_server_ends_before_it_answers(command):
+    """An endpoint whose container ends is Failed; a port that answers 503 would be waited for."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    code, log = command("serving", "serve", SAGEMAKER_BIND_TO_PORT=str(port))
+    assert (code, OLD_DRIVER in log) == (ExitCode.BAD_INPUT, True), log

@@ -1,0 +1,61 @@
+"""What both Dockerfiles say of torch's builds is what the locks and the contract say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sagemaker_byoc.contract.accelerators import (
+    CUDA_LABEL,
+    DEFAULT_DRIVERS,
+    DRIVER_LABEL,
+    OLDEST_DRIVER,
+    is_enough,
+)
+
+ROOT = Path(__file__).parents[3]
+CUDA = re.compile(r"^nvidia-cuda-runtime(?:-cu12)?==(\d+)\.(\d+)\.", re.MULTILINE)
+
+
+@pytest.fixture(params=["train", "serve"])
+def dockerfile(request):
+    return (ROOT / f"Dockerfile.{request.param}").read_text()
+
+
+@pytest.mark.parametrize("kind", ["cuda12", "cuda13"])
+def test_the_labels_are_those_of_the_lock(dockerfile, kind):
+    """CUDA as the locked runtime has it; the oldest driver as NVIDIA's table has it."""
+    lock = (ROOT / "requirements" / f"torch-{kind}.txt").read_text()
+    major, minor = map(int, CUDA.search(lock).groups())
+    oldest = ".".join(map(str, OLDEST_DRIVER.value[major]))
+    (stage,) = re.findall(rf"^FROM \S+ AS torch-{kind}\nLABEL (.*)$", dockerfile, re.MULTILINE)
+    labels = dict(re.findall(r'(\S+)="([^"]*)"', stage))
+    assert labels == {CUDA_LABEL.value: f"{major}.{minor}", DRIVER_LABEL.value: oldest}
+
+
+def test_the_default_runs_on_default_hosts(dockerfile):
+    """On each family that AWS gives a driver of this decade; CUDA 13 would run on none of them."""
+    (default,) = re.findall(r"^ARG TORCH=(\w+)$", dockerfile, re.MULTILINE)
+    major = int(default.removeprefix("cuda"))
+    drivers = {driver for driver in DEFAULT_DRIVERS.value.values() if driver > 470}
+    assert all(is_enough(driver, major) for driver in drivers)
+    assert not any(is_enough(driver, major + 1) for driver in drivers)
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda12", "cuda13"])
+def test_each_torch_is_pinned_by_its_hash(kind):
+    text = (ROOT / "requirements" / f"torch-{kind}.txt").read_text()
+    assert re.search(r"^torch==\S+ \\\n {4}--hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
+
+
+def test_the_locks_agree_beside_torch_and_nvidia():
+    """A package of one layer must not be replaced by that of the next."""
+    pins = {}
+    for name in ("train", "serve", "torch-cuda12", "torch-cuda13"):
+        text = (ROOT / "requirements" / f"{name}.txt").read_text()
+        for package, version in re.findall(r"^([a-z0-9.-]+)==(\S+)", text, re.MULTILINE):
+            pins.setdefault(package, set()).add(version)
+    ours = {"torch", "triton", "cuda-bindings", "cuda-pathfinder"}  # by CUDA's version
+    assert {name for name, versions in pins.items() if len(versions) > 1} <= ours
