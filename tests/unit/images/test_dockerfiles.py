@@ -16,6 +16,7 @@ from sagemaker_byoc.contract.accelerators import (
 )
 
 ROOT = Path(__file__).parents[3]
+KINDS = ("cpu", "cuda12", "cuda13")
 CUDA = re.compile(r"^nvidia-cuda-runtime(?:-cu12)?==(\d+)\.(\d+)\.", re.MULTILINE)
 
 
@@ -44,7 +45,7 @@ def test_the_default_runs_on_default_hosts(dockerfile):
     assert not any(is_enough(driver, major + 1) for driver in drivers)
 
 
-@pytest.mark.parametrize("kind", ["cpu", "cuda12", "cuda13"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_each_torch_is_pinned_by_its_hash(kind):
     text = (ROOT / "requirements" / f"torch-{kind}.txt").read_text()
     assert re.search(r"^torch==\S+ \\\n {4}--hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
@@ -59,3 +60,26 @@ def test_the_locks_agree_beside_torch_and_nvidia():
             pins.setdefault(package, set()).add(version)
     ours = {"torch", "triton", "cuda-bindings", "cuda-pathfinder"}  # by CUDA's version
     assert {name for name, versions in pins.items() if len(versions) > 1} <= ours
+
+
+def test_another_kind_of_torch_rebuilds_nothing(dockerfile):
+    """The torch layer is gigabytes: it may depend on its own lock only."""
+    mounted = re.findall(r"source=requirements/torch\S*", dockerfile)
+    stages = dict(
+        re.findall(r"^FROM scratch AS (lock-\w+)\nCOPY (\S+) /torch.txt$", dockerfile, re.MULTILINE)
+    )
+    assert not mounted
+    assert stages == {f"lock-{kind}": f"requirements/torch-{kind}.txt" for kind in KINDS}
+
+
+def test_both_images_share_the_torch_layer():
+    """BuildKit shares a layer whose instructions, up to it, are the same."""
+    layers = {
+        (ROOT / f"Dockerfile.{name}")
+        .read_text()
+        .partition("# The lock of")[2]
+        .partition("# The rest")[0]
+        for name in ("train", "serve")
+    }
+    assert len(layers) == 1
+    assert "torch/test" in layers.pop()
