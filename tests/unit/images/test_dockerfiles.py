@@ -20,20 +20,30 @@ KINDS = ("cpu", "cuda12", "cuda13")
 CUDA = re.compile(r"^nvidia-cuda-runtime(?:-cu12)?==(\d+)\.(\d+)\.", re.MULTILINE)
 
 
+TEMPLATES = ROOT / "src/sagemaker_byoc/images/project/template"
+
+
 @pytest.fixture(params=["train", "serve"])
 def dockerfile(request):
     return (ROOT / f"Dockerfile.{request.param}").read_text()
 
 
+@pytest.fixture(params=["train", "serve"])
+def template(request):
+    return (TEMPLATES / f"Dockerfile.{request.param}.template").read_text()
+
+
 @pytest.mark.parametrize("kind", ["cuda12", "cuda13"])
-def test_the_labels_are_those_of_the_lock(dockerfile, kind):
+def test_the_labels_are_those_of_the_lock(dockerfile, template, kind):
     """CUDA as the locked runtime has it; the oldest driver as NVIDIA's table has it."""
     lock = (ROOT / "requirements" / f"torch-{kind}.txt").read_text()
     major, minor = map(int, CUDA.search(lock).groups())
     oldest = ".".join(map(str, OLDEST_DRIVER.value[major]))
-    (stage,) = re.findall(rf"^FROM \S+ AS torch-{kind}\nLABEL (.*)$", dockerfile, re.MULTILINE)
-    labels = dict(re.findall(r'(\S+)="([^"]*)"', stage))
-    assert labels == {CUDA_LABEL.value: f"{major}.{minor}", DRIVER_LABEL.value: oldest}
+    for text in (dockerfile, template):
+        (stage,) = re.findall(rf"^FROM \S+ AS torch-{kind}\nLABEL (.*)$", text, re.MULTILINE)
+        labels = dict(re.findall(r'(\S+)="([^"]*)"', stage))
+        assert labels == {CUDA_LABEL.value: f"{major}.{minor}", DRIVER_LABEL.value: oldest}
+        assert re.findall(r"^FROM torch-\$\{TORCH\}", text, re.MULTILINE)
 
 
 def test_the_default_runs_on_default_hosts(dockerfile):
