@@ -124,8 +124,8 @@ def _lay_out(request: EndpointRequest) -> ContainerSpec:
         port=request.port,
         variables={
             **specs.platform(Account.from_environ(os.environ)),
-            **request.environment,
             **entry,
+            **request.environment,
         },
         labels=machine_label(),
     )
