@@ -33,7 +33,7 @@ class Pinned:
     """With its digest: a tag may mean another image tomorrow."""
     digest: str
     cuda: str | None = None
-    """That it was built for; empty if it states none, None if it can't be read."""
+    """The CUDA version of its build; empty if it states none, None if it can't be read."""
 
 
 def pin(shared: Shared, text: str, caller: Caller) -> Pinned:

@@ -20,7 +20,7 @@ from sagemaker_byoc.launch.errors import SettingsError
 
 KEY = "ami-version"
 _LATER_FAMILIES = 535
-"""What a family that AWS's page does not list has at least: it lists all that have an older one."""
+"""The oldest driver of a family that AWS's page does not list: it has all with an older one."""
 _BY_DEFAULT = f"the driver is what {{}} has by default; {KEY} names another"
 _UNREAD = (
     "the image's CUDA can't be read (ecr:BatchGetImage, ecr:GetDownloadUrlForLayer): " + _BY_DEFAULT
