@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import tarfile
+import urllib.request
 import uuid
 from pathlib import Path
 
@@ -100,6 +101,10 @@ def test_push_and_pull(ecr, docker, image, region):
             acceptedMediaTypes=[DOCKER],
         )
         assert found["images"][0]["imageId"]["imageDigest"] == detail["imageDigest"]
+        digest = json.loads(found["images"][0]["imageManifest"])["config"]["digest"]
+        layer = {"repositoryName": f"team/{image}", "layerDigest": digest}
+        with urllib.request.urlopen(ecr.get_download_url_for_layer(**layer)["downloadUrl"]) as file:
+            assert json.load(file)["architecture"] == config["Architecture"]
     finally:
         docker("rmi", "--force", uri, check=False)
 
