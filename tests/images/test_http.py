@@ -16,6 +16,7 @@ import pytest
 from tests.images.conftest import NAMES
 from tests.images.containers import wait_until
 from tests.images.http_targets import Reply, Target, ask, started, wait_for_ping
+from tests.support.arrays import npy
 from tests.unit.serving import wire_cases
 
 from sagemaker_byoc.serving.worker import named
@@ -71,12 +72,6 @@ def code_of(reply: Reply) -> str:
     assert set(error) == {"code", "message", "request_id"}
     assert b"Traceback" not in reply.body
     return str(error["code"])
-
-
-def npy(array: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
 
 
 ENCODED = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from botocore.validate import ParamValidator
 
@@ -63,3 +65,10 @@ def _without(shape, names):
     if names:
         shape.metadata["required"] = [n for n in shape.required_members if n not in names]
     return shape
+
+
+def peak_memory():
+    """Return the most bytes that this process has had in memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("VmHWM:"))
+    return int(line.split()[1]) << 10

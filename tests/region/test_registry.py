@@ -8,11 +8,13 @@ import json
 import os
 import subprocess
 import tarfile
+import urllib.request
 import uuid
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from tests.region.conftest import peak_memory
 
 DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -100,6 +102,10 @@ def test_push_and_pull(ecr, docker, image, region):
             acceptedMediaTypes=[DOCKER],
         )
         assert found["images"][0]["imageId"]["imageDigest"] == detail["imageDigest"]
+        digest = json.loads(found["images"][0]["imageManifest"])["config"]["digest"]
+        layer = {"repositoryName": f"team/{image}", "layerDigest": digest}
+        with urllib.request.urlopen(ecr.get_download_url_for_layer(**layer)["downloadUrl"]) as file:
+            assert json.load(file)["architecture"] == config["Architecture"]
     finally:
         docker("rmi", "--force", uri, check=False)
 
@@ -132,20 +138,13 @@ def test_blobs_are_shared_by_repositories_and_memory_does_not_grow(ecr, docker, 
     log_in(ecr, docker, host)
     uris = [f"{host}/{side}-{image}:v1" for side in ("a", "b")]
     try:
-        before = _resident()
+        before = peak_memory()
         for uri in uris:
             ecr.create_repository(repositoryName=uri.partition("/")[2].removesuffix(":v1"))
             docker("tag", image, uri)
             text = docker("push", uri)
         assert "Mounted from" in text
-        assert _resident() - before < 24 << 20
+        assert peak_memory() - before < 24 << 20
         assert len(list(Path(region.state, "registry/uploads").iterdir())) == 0
     finally:
         docker("rmi", "--force", *uris, check=False)
-
-
-def _resident():
-    """Bytes at most, so far."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("VmHWM:"))
-    return int(line.split()[1]) << 10

@@ -7,11 +7,10 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.region.conftest import CheckedRegion
+from tests.region.conftest import CheckedRegion, peak_memory
 
 from sagemaker_byoc.local.account import Account
 
@@ -233,17 +232,10 @@ def test_memory_does_not_grow_with_the_object(s3, bucket, tmp_path):
     source = tmp_path / "source"
     with open(source, "wb") as file:
         file.truncate(size)
-    before = _resident()
+    before = peak_memory()
     with open(source, "rb") as file:
         s3.put_object(Bucket=bucket, Key="k", Body=file)
     s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "k"})
     body = s3.get_object(Bucket=bucket, Key="copy")["Body"]
     assert sum(len(chunk) for chunk in body.iter_chunks(1 << 20)) == size
-    assert _resident() - before < 64 << 20
-
-
-def _resident():
-    """Bytes at most, so far."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("VmHWM:"))
-    return int(line.split()[1]) << 10
+    assert peak_memory() - before < 64 << 20

@@ -18,7 +18,7 @@ from sagemaker_byoc.launch.plan import Caller
 from sagemaker_byoc.launch.shared import Shared
 
 _MISSING = frozenset({"ImageNotFoundException", "RepositoryNotFoundException"})
-_GRAVITON = re.compile(r"ml\.[a-z]+\d+g[a-z]*\.")
+_ARM = re.compile(r"ml\.([a-z]+\d+g[a-z]*|p6e-gb\d+)\.")
 _MOST_CONFIG = 4 * 2**20
 _SECONDS = 30.0
 _CURE = (
@@ -33,7 +33,7 @@ class Pinned:
     """With its digest: a tag may mean another image tomorrow."""
     digest: str
     cuda: str | None = None
-    """That it was built for; empty if it states none, None if it can't be read."""
+    """The CUDA version of its build; empty if it states none, None if it can't be read."""
 
 
 def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
@@ -63,7 +63,7 @@ def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
     try:
         (detail,) = caller.call("ecr", "DescribeImages", asked)["imageDetails"]
         digest = str(detail["imageDigest"])
-        machine = "arm64" if _GRAVITON.match(shared.instance_type) else "amd64"
+        machine = "arm64" if _ARM.match(shared.instance_type) else "amd64"
         config = _configuration(asked, digest, caller)
         _check(f"{where}: {text}", detail, machine, str(config.get("architecture", "")))
     except (RefusedError, CloudError) as error:

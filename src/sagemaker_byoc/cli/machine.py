@@ -6,10 +6,9 @@ import json
 import os
 import re
 import shutil
-import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from sagemaker_byoc.contract import http
 from sagemaker_byoc.images.building import bare, builders
 from sagemaker_byoc.images.errors import ImageError
+from sagemaker_byoc.local.hosting.ports import is_free
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 _PYTHON = (3, 11, 4)
@@ -222,20 +222,10 @@ def ports() -> Iterator[Check]:
         ("DOC011", _REGION_PORT, "`byoc local up` elsewhere: --port 0"),
     )
     for name, number, fix in numbers:
-        if _is_free(number):
+        if is_free(number):
             yield Check(name, f"port {number}", OK, "free")
         else:
             yield Check(name, f"port {number}", WARNING, "somebody listens there", fix)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _object(text: str | None) -> dict[str, Any] | None:
@@ -244,9 +234,6 @@ def _object(text: str | None) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
-
-
-Examination = Callable[[Machine], Iterator[Check]]
 
 
 def this_machine(*, needs_docker: bool) -> Machine:

@@ -32,12 +32,6 @@ class Cloud:
             )
         return answer
 
-    def paged(self, call: Call) -> list[dict[str, Any]]:
-        """Every page of a list."""
-        with explained(call, self.region):
-            pages = self._client(call.service).get_paginator(call.method)
-            return list(pages.paginate(**call.parameters))
-
     def endpoint(self, service: str) -> str:
         """Where calls of a service go: AWS's, or what AWS_ENDPOINT_URL or a profile says."""
         with explained(Call(service, "Endpoint"), self.region):

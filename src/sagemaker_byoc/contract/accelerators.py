@@ -57,6 +57,13 @@ DEFAULT_DRIVERS = Fact(
     _DRIVERS_CHECKED,
     "470 for every family in a batch transform job; other families are not listed",
 )
+NEWEST_CUDA = Fact(
+    {"p2": 11, "p3": 12, "p3dn": 12},
+    "instance family to CUDA major version",
+    "NVIDIA: CUDA toolkit release notes, 12.0 and 13.0, deprecated architectures",
+    _DRIVERS_CHECKED,
+    "later ones have no code for Kepler (p2) and Volta (p3); every other family runs all",
+)
 SERVERLESS_IMAGE = Fact(
     10 * 10**9,
     "bytes",

@@ -14,12 +14,14 @@ from pathlib import Path
 from sagemaker_byoc.contract import accelerators
 from sagemaker_byoc.contract.accelerators import has_gpus, is_instance_type
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.machine import hides_gpus, visible_gpus
+from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gpus
 
 ALLOW_CPU = "BYOC_ALLOW_CPU"
 DRIVER = "proc/driver/nvidia/version"
 
 _ROOT = Path("/")
+_OTHER_DRIVERS = ("dev/dxg", "dev/nvgpu", "dev/nvhost-gpu", "dev/nvmap")
+"""Device files of WSL 2 and of Jetson, whose drivers have versions of their own."""
 _DRIVER_VERSION = re.compile(r"Kernel Module.*?\s(\d{3,})\.(\d+)")
 _TORCH_VERSION = re.compile(r"^__version__ = '([^']*)'", re.MULTILINE)
 _TORCH_CUDA = re.compile(r"^cuda\b[^=\n]*= '(\d+)\.(\d+)'", re.MULTILINE)
@@ -37,7 +39,7 @@ class Torch:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why GPUs stay unused; `is_fatal` if the program could only have wanted to use them."""
+    """Why GPUs stay unused; `is_fatal` if the container was given GPUs that torch can't use."""
 
     what: str
     cure: str
@@ -68,13 +70,17 @@ def find_trouble(
     root: Path = _ROOT,
     folders: Iterable[str] = sys.path,
 ) -> Trouble | None:
-    """`instance_type` is that of the job; hosting does not tell a container its own.
+    """Return None if there is nothing to use, or if the environment hides the GPUs on purpose.
 
-    None if there is nothing to use, or if the environment hides the GPUs on purpose.
+    `instance_type` is that of the job; hosting does not tell a container its own. Every container
+    on a host with a driver sees the driver's version, also one that asked for no GPU: a container
+    was given GPUs if it has their device files, or if its instance type has GPUs.
     """
     torch = find_torch(folders)
     is_paid = has_gpus(instance_type)
     if torch is None or hides_gpus(environ) or (is_instance_type(instance_type) and not is_paid):
+        return None
+    if any((root / name).exists() for name in _OTHER_DRIVERS):
         return None
     gpus = len(visible_gpus(environ, root / "proc/driver/nvidia/gpus", root / "dev"))
     driver = driver_version(root)
@@ -82,15 +88,11 @@ def find_trouble(
     if torch.cuda is None:
         return _cpu_build(who, torch) if gpus or is_paid else None
     wanted = accelerators.OLDEST_DRIVER.value.get(torch.cuda[0])
-    if driver and wanted and driver < wanted:
-        return _old_driver(who, driver, wanted, torch, root)
+    if driver and wanted and driver < wanted and (gpus or is_paid):
+        return _old_driver(who, torch, (driver, wanted), is_fatal=not _has_compat(environ, root))
     if gpus or not (driver or is_paid):
         return None
-    return Trouble(
-        f"{who} has NVIDIA GPUs, and none is visible in this container (no /dev/nvidia0)",
-        "Start it with --gpus all (Docker) or a limit of nvidia.com/gpu (Kubernetes)",
-        is_fatal=True,
-    )
+    return _none_visible(who, environ.get(CUDA_DEVICES))
 
 
 def _cpu_build(who: str, torch: Torch) -> Trouble:
@@ -102,20 +104,43 @@ def _cpu_build(who: str, torch: Torch) -> Trouble:
     )
 
 
-def _old_driver(who: str, driver: Version, wanted: Version, torch: Torch, root: Path) -> Trouble:
+def _none_visible(who: str, listed: str | None) -> Trouble:
+    """Not fatal: a container that needs no GPU may run on a host that has some."""
+    ignored = f", with {CUDA_DEVICES}={listed}" if listed is not None else ""
+    return Trouble(
+        f"{who} has NVIDIA GPUs, and none is visible in this container{ignored}",
+        "If the program is to use one, start it with --gpus all (Docker) or a limit of "
+        "nvidia.com/gpu (Kubernetes)",
+        is_fatal=False,
+    )
+
+
+def _old_driver(
+    who: str, torch: Torch, versions: tuple[Version, Version], *, is_fatal: bool
+) -> Trouble:
     assert torch.cuda is not None
+    driver, wanted = versions
     older = [
         major for major, oldest in accelerators.OLDEST_DRIVER.value.items() if driver >= oldest
     ]
     build = f"a build of torch for CUDA {max(older)}" if older else "a CPU build of torch"
-    # NVIDIA's forward compatibility package replaces the part of the driver that programs load.
-    has_compat = any((root / "usr/local").glob("cuda*/compat/libcuda.so*"))
     return Trouble(
         f"the NVIDIA driver of {who} is {shown(driver)}, and CUDA {shown(torch.cuda)} of torch "
         f"{torch.version} needs {shown(wanted)} or newer",
         f"Use a host with a newer driver (InferenceAmiVersion for an endpoint), {build}",
-        is_fatal=not has_compat,
+        is_fatal=is_fatal,
     )
+
+
+def _has_compat(environ: Mapping[str, str], root: Path) -> bool:
+    """Return whether there is a newer libcuda: NVIDIA's forward compatibility package.
+
+    It replaces the part of the driver that programs load, on the GPUs of data centers.
+    """
+    folders = [*(root / "usr/local").glob("cuda*/compat")]
+    listed = environ.get("LD_LIBRARY_PATH", "").split(":")
+    folders += [root / folder.lstrip("/") for folder in listed if "compat" in folder]
+    return any(any(folder.glob("libcuda.so*")) for folder in folders)
 
 
 def shown(version: Version) -> str:

@@ -18,6 +18,7 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 MEMINFO = Path("/proc/meminfo")
 NVIDIA_PROC = Path("/proc/driver/nvidia/gpus")
 DEVICES = Path("/dev")
+CUDA_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 _NO_GPUS = frozenset({"none", "NoDevFiles"})
 _UNSAID = frozenset({"", "void", "all"})
@@ -134,7 +135,7 @@ def visible_gpus(
 ) -> tuple[str, ...]:
     """Return the names, for CUDA_VISIBLE_DEVICES, of the GPUs that a CUDA program will see."""
     names = _handed_over(environ.get("NVIDIA_VISIBLE_DEVICES", ""), _present(proc, devices))
-    listed = environ.get("CUDA_VISIBLE_DEVICES")
+    listed = environ.get(CUDA_DEVICES)
     if listed is None or not names:
         return names
     return _listed(listed, len(names))
@@ -142,7 +143,7 @@ def visible_gpus(
 
 def hides_gpus(environ: Mapping[str, str]) -> bool:
     """Return whether the environment says that no GPU is to be used, however many there are."""
-    listed = environ.get("CUDA_VISIBLE_DEVICES")
+    listed = environ.get(CUDA_DEVICES)
     handed_over = environ.get("NVIDIA_VISIBLE_DEVICES", "").strip()
     return handed_over in _NO_GPUS or (listed is not None and not _listed(listed, _MANY))
 

@@ -36,6 +36,8 @@ KEYS: Mapping[str, str] = {
     "download-timeout": "seconds for the model's download (default: SageMaker's)",
 }
 _SERVERLESS_KEYS = ("memory-mb", "max-concurrency")
+_INSTANCE_KEYS = (KEY, "startup-timeout", "download-timeout")
+"""Members of a variant with instances."""
 VARIANT = "AllTraffic"
 """As the SageMaker SDK names the only variant."""
 _DEAD = {
@@ -69,6 +71,9 @@ def read(where: str, values: object, folder: Path) -> EndpointSettings:
             "MemorySizeInMB": own.number("memory-mb", 2048),
             "MaxConcurrency": own.number("max-concurrency", 5),
         }
+        for key in _INSTANCE_KEYS:
+            if key in table:
+                raise table.refuse(key, "A serverless endpoint has no instances: leave it out")
     timeouts = [
         table.duration(key, 1) if key in table else None
         for key in ("startup-timeout", "download-timeout")
@@ -191,6 +196,8 @@ def _host_image(settings: EndpointSettings, place: Place) -> Choice:
     shared = settings.shared
     if "ProductionVariants" in shared.request["CreateEndpointConfig"]:
         return Choice("", "")  # the user's own take the place of ours
+    if place.endpoint:
+        return Choice(settings.ami_version, "")  # the driver is this machine's
     return choose(shared.where, settings.ami_version, place.cuda, shared.instance_type)
 
 

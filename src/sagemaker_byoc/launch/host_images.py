@@ -11,6 +11,7 @@ from sagemaker_byoc.contract.accelerators import (
     CUDA_LABEL,
     DEFAULT_DRIVERS,
     HOST_IMAGES,
+    NEWEST_CUDA,
     HostImage,
     gpu_family,
     is_enough,
@@ -19,11 +20,12 @@ from sagemaker_byoc.launch.errors import SettingsError
 
 KEY = "ami-version"
 _LATER_FAMILIES = 535
-"""What a family that AWS's page does not list has at least: it lists all that have an older one."""
+"""The oldest driver of a family that AWS's page does not list: it has all with an older one."""
+_BY_DEFAULT = f"the driver is what {{}} has by default; {KEY} names another"
 _UNREAD = (
-    "the image's CUDA can't be read (ecr:BatchGetImage, ecr:GetDownloadUrlForLayer): the driver is "
-    f"what {{}} has by default; {KEY} names another"
+    "the image's CUDA can't be read (ecr:BatchGetImage, ecr:GetDownloadUrlForLayer): " + _BY_DEFAULT
 )
+_UNSTATED = f"the image doesn't state its CUDA (label {CUDA_LABEL.value}): " + _BY_DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,16 @@ def choose(where: str, chosen: str, cuda: str | None, instance_type: str) -> Cho
     """
     family = gpu_family(instance_type)
     if not cuda or not family:
-        is_open = family and cuda is None and not chosen
-        return Choice(chosen, _UNREAD.format(instance_type) if is_open else "")
+        note = _UNREAD if cuda is None else _UNSTATED
+        return Choice(chosen, "" if chosen or not family else note.format(instance_type))
     major = int(cuda.partition(".")[0])
+    newest = NEWEST_CUDA.value.get(family, major)
+    if major > newest:
+        raise SettingsError(
+            f"{where}: image was built for CUDA {cuda}, which has no code for the GPUs of "
+            f"{instance_type}",
+            cure=f"Use a build for CUDA {newest}, or another instance type",
+        )
     images = [host for host in HOST_IMAGES.value if "inference" in host.name]
     able = [host for host in images if is_enough(host.driver, major)]
     if chosen:
@@ -75,8 +84,8 @@ def choose(where: str, chosen: str, cuda: str | None, instance_type: str) -> Cho
     if is_enough(default or _LATER_FAMILIES, major):
         return Choice("", "")
     # Of the build's own CUDA the newest driver; a later major version only if there is no other.
-    newest = [host for host in able if not is_enough(host.driver, major + 1)] or able
-    best = max(newest, key=lambda host: host.driver)
+    closest = [host for host in able if not is_enough(host.driver, major + 1)] or able
+    best = max(closest, key=lambda host: host.driver)
     has = f"driver {default}" if default else "an older driver"
     return Choice(
         best.name,

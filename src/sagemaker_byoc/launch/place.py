@@ -25,7 +25,7 @@ class Place:
     bucket: str = ""
     """That the user chose; it is not made."""
     cuda: str | None = ""
-    """That the image was built for; empty if it states none, None if it can't be read."""
+    """The CUDA version of the image; empty if it states none, None if it can't be read."""
     endpoint: str = ""
     """The URL of a region that is not AWS's."""
 

@@ -19,7 +19,6 @@ from sagemaker_byoc.monitor.statistics import Feature, Statistics
 from sagemaker_byoc.monitor.streams import Unread
 
 FILE = "explanation.json"
-_MOST_FIGURES = 1000
 
 
 def document(

@@ -66,7 +66,7 @@ def _serve() -> int:
 
 
 def _check_gpus() -> None:
-    """Raise ContractError if the model would run on the CPU at a GPU's price."""
+    """Log why GPUs stay unused; raise ContractError if their driver is too old for torch."""
     warning = check_gpus(os.environ, allowed=Reader(os.environ).flag(ALLOW_CPU))
     if warning:
         log.say(warning)

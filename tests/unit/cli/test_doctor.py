@@ -97,9 +97,11 @@ def test_disk(free, state, monkeypatch):
     assert machine.disk({"DockerRootDir": "/nonexistent"}).state == state
 
 
-def test_a_port_that_is_taken():
+def test_a_port_that_is_taken(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert not machine._is_free(taken.getsockname()[1])
+        monkeypatch.setattr(machine, "_REGION_PORT", taken.getsockname()[1])
+        found = {check.id: check for check in machine.ports()}
+    assert found["DOC011"].state == WARNING
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,7 @@ OCI = "application/vnd.oci.image."
         ({"media_type": f"{OCI}index.v1+json"}, "index.v1.json, which SageMaker refuses"),
         ({"architecture": "arm64"}, "built for arm64, and the instances are amd64"),
         ({"instance": "ml.c7gd.large"}, "built for amd64, and the instances are arm64"),
+        ({"instance": "ml.p6e-gb200.36xlarge"}, "built for amd64, and the instances are arm64"),
     ],
 )
 def test_an_image_that_sagemaker_refuses_is_not_launched(folder, name, ecr, words):

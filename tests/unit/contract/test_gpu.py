@@ -26,7 +26,8 @@ class Host:
     devices: int = 0
     kind: str = ""
     wording: str = "x86_64 Kernel Module  {}.03  Tue Jul  4"
-    compat: bool = False
+    also: tuple[str, ...] = ()
+    """Other files of the machine or the image."""
 
     def write(self, root):
         (root / "dev").mkdir(parents=True)
@@ -36,12 +37,12 @@ class Host:
             path = root / gpu.DRIVER
             path.parent.mkdir(parents=True)
             path.write_text(f"NVRM version: NVIDIA UNIX {self.wording.format(self.driver)}\n")
-        if self.compat:
-            folder = root / "usr/local/cuda-12.8/compat"
-            folder.mkdir(parents=True)
-            (folder / "libcuda.so.1").touch()
+        for name in self.also:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
 
 
+TEGRA = "Open Kernel Module for aarch64  {}.0  Release Build  (buildbrain@mobile)"
 OPEN = "Open Kernel Module for x86_64  {}.05  Release Build"
 
 
@@ -81,9 +82,8 @@ def check(tmp_path):
         (Host("535.104", 1), CUDA_13, "a build of torch for CUDA 12"),
         (Host("580.60", 8, "local", OPEN), CUDA_13, "needs 580.65"),
         (Host("418.87", 1), CUDA_12, "a CPU build of torch"),
-        (Host("470.256"), CUDA_12, "470.256"),
-        (Host(kind="ml.p4d.24xlarge"), CUDA_12, "ml.p4d.24xlarge has NVIDIA GPUs, and none is"),
-        (Host("580.95", 0, "local"), CUDA_12, "this machine has NVIDIA GPUs, and none"),
+        (Host("470.256", 0, "ml.p4d.24xlarge"), CUDA_12, "the NVIDIA driver of ml.p4d.24xlarge"),
+        (Host("470.182", 1, wording="GRID x86_64 Kernel Module  {}"), CUDA_12, "is 470.182"),
     ],
 )
 def test_refused_with_both_versions_and_the_hint(check, host, torch, words):
@@ -93,11 +93,41 @@ def test_refused_with_both_versions_and_the_hint(check, host, torch, words):
     assert "BYOC_ALLOW_CPU=1" in str(caught.value)
 
 
-@pytest.mark.parametrize("compat", [False, True])
-def test_allowed_with_a_line(check, compat):
+COMPAT = ("usr/local/cuda-12.8/compat/libcuda.so.1", "opt/conda/cuda-compat/libcuda.so.570.86")
+
+
+@pytest.mark.parametrize(
+    ("also", "environ"),
+    [
+        ((), None),
+        (COMPAT[:1], {}),
+        (COMPAT[1:], {"LD_LIBRARY_PATH": "/usr/lib:/opt/conda/cuda-compat"}),
+    ],
+)
+def test_allowed_with_a_line(check, also, environ):
     """By the user, or because the image brings NVIDIA's forward compatibility package."""
-    line = check(Host("470.256", 1, compat=compat), CUDA_12, allowed=not compat)
+    host = Host("470.256", 1, also=also)
+    line = check(host, CUDA_12, allowed=environ is None, environ=environ or {})
     assert line.startswith("warning: GPU: the NVIDIA driver of this machine is 470.256")
+
+
+@pytest.mark.parametrize(
+    ("host", "environ", "words"),
+    [
+        (Host("580.95", 0), {}, "this machine has NVIDIA GPUs, and none is visible in this"),
+        (Host("470.256", 0, "local"), {}, "If the program is to use one, start it with --gpus all"),
+        (Host("470.256", 0), {"NVIDIA_VISIBLE_DEVICES": "all"}, "none is visible"),
+        (Host("470.256", 0), {"NVIDIA_VISIBLE_DEVICES": "void"}, "none is visible"),
+        (Host(kind="ml.p4d.24xlarge"), {}, "ml.p4d.24xlarge has NVIDIA GPUs, and none is"),
+        (Host("535.54", 1), {"CUDA_VISIBLE_DEVICES": "3"}, "with CUDA_VISIBLE_DEVICES=3"),
+        (Host("470.256", 1), {"CUDA_VISIBLE_DEVICES": "3"}, "with CUDA_VISIBLE_DEVICES=3"),
+    ],
+)
+def test_a_container_without_a_gpu_is_not_refused(check, host, environ, words):
+    """A pod that asked for none, `docker run` without --gpus: both see the host's driver."""
+    line = check(host, CUDA_12, environ=environ)
+    assert line.startswith("warning: GPU: ")
+    assert words in line
 
 
 @pytest.mark.parametrize("host", [Host(kind="ml.g5.xlarge"), Host("580.95", 2, wording=OPEN)])
@@ -128,6 +158,21 @@ OLD = Host("470.256", 1)
         (OLD, CUDA_12, {"CUDA_VISIBLE_DEVICES": "-1"}),
         (OLD, CUDA_12, {"NVIDIA_VISIBLE_DEVICES": "none"}),
         (Host("999.99", 1), CUDA_13.replace("13.0", "99.0"), {}),
+        (
+            Host("580.65", 1, "ml.p6-b200.48xlarge", "Open Kernel Module for x86_64  {}.06"),
+            CUDA_13,
+            {},
+        ),
+        (Host("570.86", 1, "ml.trn2.48xlarge"), CUDA_13, {}),
+        (Host("", 0, also=("dev/dxg",)), CUDA_12, {}),  # WSL 2
+        (Host("", 0, "ml.g5.xlarge", also=("dev/dxg",)), CUDA_12, {}),
+        (Host("540.4", 1, wording=TEGRA, also=("dev/nvgpu",)), CUDA_13, {}),  # Jetson
+        (Host("35.4", 1, wording=TEGRA), CUDA_12, {}),
+        (OLD, CUDA_12, {"CUDA_VISIBLE_DEVICES": "none"}),
+        (OLD, CUDA_12, {"CUDA_VISIBLE_DEVICES": "0,0"}),
+        (Host("535.54", 1), CUDA_12, {"NVIDIA_VISIBLE_DEVICES": "MIG-1,MIG-2"}),
+        (Host("535.54", 1), CUDA_12, {"CUDA_VISIBLE_DEVICES": "MIG-1"}),
+        (Host("535.161", 1, wording="GRID x86_64 Kernel Module  {}.07"), CUDA_12, {}),  # vGPU
     ],
 )
 def test_nothing_to_say(check, host, torch, environ):
@@ -144,11 +189,12 @@ import sys
 from sagemaker_byoc.contract import gpu
 gpu.find_torch = lambda folders: gpu.Torch("2.10.0+cu128", (12, 8))
 gpu.driver_version = lambda root: (470, 256)
+gpu.visible_gpus = lambda *looked_at: ("0",)
 from sagemaker_byoc.{room}.entry import main
 sys.argv[1:] = ["{argument}"]
 sys.exit(main())
 """
-"""A command of the images on a host whose driver is too old."""
+"""A command of the images in a container with a GPU whose driver is too old."""
 
 
 @pytest.fixture

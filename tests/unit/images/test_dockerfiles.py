@@ -16,7 +16,11 @@ from sagemaker_byoc.contract.accelerators import (
 )
 
 ROOT = Path(__file__).parents[3]
+KINDS = ("cpu", "cuda12", "cuda13")
 CUDA = re.compile(r"^nvidia-cuda-runtime(?:-cu12)?==(\d+)\.(\d+)\.", re.MULTILINE)
+
+
+TEMPLATES = ROOT / "src/sagemaker_byoc/images/project/template"
 
 
 @pytest.fixture(params=["train", "serve"])
@@ -24,15 +28,22 @@ def dockerfile(request):
     return (ROOT / f"Dockerfile.{request.param}").read_text()
 
 
+@pytest.fixture(params=["train", "serve"])
+def template(request):
+    return (TEMPLATES / f"Dockerfile.{request.param}.template").read_text()
+
+
 @pytest.mark.parametrize("kind", ["cuda12", "cuda13"])
-def test_the_labels_are_those_of_the_lock(dockerfile, kind):
+def test_the_labels_are_those_of_the_lock(dockerfile, template, kind):
     """CUDA as the locked runtime has it; the oldest driver as NVIDIA's table has it."""
     lock = (ROOT / "requirements" / f"torch-{kind}.txt").read_text()
     major, minor = map(int, CUDA.search(lock).groups())
     oldest = ".".join(map(str, OLDEST_DRIVER.value[major]))
-    (stage,) = re.findall(rf"^FROM \S+ AS torch-{kind}\nLABEL (.*)$", dockerfile, re.MULTILINE)
-    labels = dict(re.findall(r'(\S+)="([^"]*)"', stage))
-    assert labels == {CUDA_LABEL.value: f"{major}.{minor}", DRIVER_LABEL.value: oldest}
+    for text in (dockerfile, template):
+        (stage,) = re.findall(rf"^FROM \S+ AS torch-{kind}\nLABEL (.*)$", text, re.MULTILINE)
+        labels = dict(re.findall(r'(\S+)="([^"]*)"', stage))
+        assert labels == {CUDA_LABEL.value: f"{major}.{minor}", DRIVER_LABEL.value: oldest}
+        assert re.findall(r"^FROM torch-\$\{TORCH\}", text, re.MULTILINE)
 
 
 def test_the_default_runs_on_default_hosts(dockerfile):
@@ -44,7 +55,7 @@ def test_the_default_runs_on_default_hosts(dockerfile):
     assert not any(is_enough(driver, major + 1) for driver in drivers)
 
 
-@pytest.mark.parametrize("kind", ["cpu", "cuda12", "cuda13"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_each_torch_is_pinned_by_its_hash(kind):
     text = (ROOT / "requirements" / f"torch-{kind}.txt").read_text()
     assert re.search(r"^torch==\S+ \\\n {4}--hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
@@ -59,3 +70,26 @@ def test_the_locks_agree_beside_torch_and_nvidia():
             pins.setdefault(package, set()).add(version)
     ours = {"torch", "triton", "cuda-bindings", "cuda-pathfinder"}  # by CUDA's version
     assert {name for name, versions in pins.items() if len(versions) > 1} <= ours
+
+
+def test_another_kind_of_torch_rebuilds_nothing(dockerfile):
+    """The torch layer is gigabytes: it may depend on its own lock only."""
+    mounted = re.findall(r"source=requirements/torch\S*", dockerfile)
+    stages = dict(
+        re.findall(r"^FROM scratch AS (lock-\w+)\nCOPY (\S+) /torch.txt$", dockerfile, re.MULTILINE)
+    )
+    assert not mounted
+    assert stages == {f"lock-{kind}": f"requirements/torch-{kind}.txt" for kind in KINDS}
+
+
+def test_both_images_share_the_torch_layer():
+    """BuildKit shares a layer whose instructions, up to it, are the same."""
+    layers = {
+        (ROOT / f"Dockerfile.{name}")
+        .read_text()
+        .partition("# The lock of")[2]
+        .partition("# The rest")[0]
+        for name in ("train", "serve")
+    }
+    assert len(layers) == 1
+    assert "torch/test" in layers.pop()

@@ -259,7 +259,9 @@ def variant_of(plan):
         ("13.0", "ml.g6e.xlarge", "al2023-ami-sagemaker-inference-gpu-4-1"),
         ("13.0", "ml.m5.large", ""),
         ("13.0", "ml.inf2.xlarge", ""),
-        ("", "ml.g5.xlarge", ""),
+        ("12.8", "ml.p3.2xlarge", "al2-ami-sagemaker-inference-gpu-3-1"),
+        ("12.8", "ml.p6-b200.48xlarge", ""),
+        ("11.4", "ml.p2.xlarge", ""),
     ],
 )
 def test_the_host_image_fits_the_images_cuda(make_endpoint, cuda, instance_type, name):
@@ -276,14 +278,43 @@ def test_the_host_image_fits_the_images_cuda(make_endpoint, cuda, instance_type,
         assert not plan.notes
 
 
-def test_an_image_that_cannot_be_read_is_said_so(make_endpoint):
-    """Nothing is chosen for it, and the plan names the permissions and the key."""
-    place = replace(PLACE, cuda=None)
+@pytest.mark.parametrize(
+    ("cuda", "words"),
+    [(None, "ecr:GetDownloadUrlForLayer"), ("", "doesn't state its CUDA (label sagemaker-byoc")],
+)
+def test_an_image_of_an_unknown_cuda_is_said_so(make_endpoint, cuda, words):
+    """Nothing is chosen for it, and the plan names what is missing and the key."""
+    place = replace(PLACE, cuda=cuda)
     plan = make_endpoint(place=place, instance_type="ml.g5.xlarge")
     assert "InferenceAmiVersion" not in variant_of(plan)
-    assert "ecr:GetDownloadUrlForLayer" in plan.notes[0]
+    assert words in plan.notes[0]
     assert "what ml.g5.xlarge has by default; ami-version" in plan.notes[0]
     assert not make_endpoint(place=place).notes
+    local = replace(place, endpoint="http://127.0.0.1:5000")
+    assert not make_endpoint(place=local, instance_type="ml.g5.xlarge").notes
+    named = {"instance_type": "ml.g5.xlarge", "ami_version": "al2-ami-sagemaker-inference-gpu-2"}
+    assert not make_endpoint(place=place, **named).notes
+
+
+@pytest.mark.parametrize(
+    ("cuda", "instance_type"), [("12.8", "ml.p2.xlarge"), ("13.0", "ml.p3.2xlarge")]
+)
+def test_a_cuda_without_code_for_the_gpu_is_refused(make_endpoint, cuda, instance_type):
+    """The driver would run it, and the first kernel would fail."""
+    place = replace(PLACE, cuda=cuda)
+    with pytest.raises(SettingsError, match=f"CUDA {cuda}, which has no code for the GPUs of ml"):
+        make_endpoint(place=place, instance_type=instance_type)
+
+
+def test_the_variant_of_an_asynchronous_endpoint_has_its_host_image(make_endpoint):
+    output = {"OutputConfig": {"S3OutputPath": "s3://bucket/out"}}
+    plan = make_endpoint(
+        place=replace(PLACE, cuda="12.8"),
+        instance_type="ml.g5.xlarge",
+        request={"CreateEndpointConfig": {"AsyncInferenceConfig": output}},
+    )
+    validate(plan)
+    assert variant_of(plan)["InferenceAmiVersion"] == "al2-ami-sagemaker-inference-gpu-3-1"
 
 
 def test_a_cuda_that_no_host_runs_is_refused(make_endpoint):

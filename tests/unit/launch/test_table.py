@@ -92,6 +92,8 @@ def test_a_mistake_is_named_with_its_cure(table, what, cure, folder):
         ({"hyperparameters": {}}, "no key hyperparameters"),
         ({"serverless": {"memory": 1}}, "serverless: there is no key memory"),
         ({"serverless": {}, "instance-type": "ml.m5.large"}, "instance-type is 'ml.m5.large'"),
+        ({"serverless": {}, "ami-version": "al2-ami-x"}, "ami-version is 'al2-ami-x'"),
+        ({"serverless": {}, "startup-timeout": "10m"}, "startup-timeout is '10m'"),
     ],
 )
 def test_a_mistake_in_an_endpoint(table, what, folder):

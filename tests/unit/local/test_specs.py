@@ -57,16 +57,26 @@ def trained(request, tmp_path):
     house = House(tmp_path / "region", region)
     try:
         resources = {"InstanceType": "local", "InstanceCount": 1, "VolumeSizeInGB": 1}
-        house.run(ResourceConfig=resources, HyperParameters={"epochs": "3"}, Environment={"A": "1"})
+        house.store.create_bucket("data")
+        house.store.put_bytes("data", "rows/part.csv", b"1")
+        source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://data/rows/"}}
+        house.run(
+            ResourceConfig=resources,
+            HyperParameters={"epochs": "3"},
+            Environment={"A": "1", "SAGEMAKER_PROGRAM": "two.py"},
+            InputDataConfig=[{"ChannelName": "train", "DataSource": source}],
+        )
     finally:
         house.close()
+    (rows := tmp_path / "rows").mkdir()
     wanted = TrainingRequest(
         name="job-1",
         output=tmp_path / "out",
         image="byoc-train:latest",
-        channels={},
+        channels={"train": rows},
         hyperparameters={"epochs": "3"},
-        environment={"A": "1"},
+        entry_point="one.py",
+        environment={"A": "1", "SAGEMAKER_PROGRAM": "two.py"},
     )
     with pytest.raises(MachineError, match="recorded"):
         run_training_job(wanted, alone, lambda line: None, StopSwitch())
@@ -127,7 +137,8 @@ def served(room, tmp_path):
         model=tmp_path / "model.tar.gz",
         port=endpoint.free_port(),
         image=specs[0].image,
-        environment={},
+        entry_point="one.py",
+        environment={"SAGEMAKER_PROGRAM": "two.py"},
     )
     with (
         pytest.raises(MachineError, match="recorded"),
@@ -142,7 +153,7 @@ def test_serving_containers_are_alike(served):
     region, alone = served
     # The pretended images of the region have no Python of their own.
     assert members(replace(alone, interpreter=region.interpreter)) == members(region)
-    assert alone.environment == region.environment
+    assert alone.environment == {**region.environment, "SAGEMAKER_PROGRAM": "two.py"}
     assert alone.inputs.keys() == region.inputs.keys() == {"model"}
     assert alone.labels.items() <= region.labels.items()
 

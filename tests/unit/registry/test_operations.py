@@ -7,12 +7,14 @@ import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 import pytest
 from tests.support.members import unread_members
 from tests.unit.registry.conftest import DOCKER, OCI, Client, digest_of
 
 from sagemaker_byoc.contract import folders
+from sagemaker_byoc.local.registry.tokens import PATH_LIFETIME
 from sagemaker_byoc.local.wire.errors import AwsError
 
 NAME = {"repositoryName": "team/model"}
@@ -84,6 +86,43 @@ def test_batch_get_image(client):
         "MissingDigestAndTag",
         "ImageNotFound",
     ]
+
+
+def test_a_layer_has_a_url_of_its_own(client):
+    """One that opens this layer, for an hour, without a token."""
+    client.push("team/model", "v1")
+    layer = digest_of(b"layer")
+    found = client.api("GetDownloadUrlForLayer", layerDigest=layer, **NAME)
+    assert found["layerDigest"] == layer
+    url = urlsplit(found["downloadUrl"])
+    assert url.netloc == "127.0.0.1:5000"
+    config = url.path.replace(layer, digest_of(b"{}"))
+    late = url.query.replace("expires=", "expires=9")
+    gone = client.registry._tokens.signed(url.path, datetime.now(UTC) - PATH_LIFETIME)
+    for method, path, query, status in (
+        ("GET", url.path, url.query, 200),
+        ("HEAD", url.path, url.query, 401),
+        ("GET", config, url.query, 401),
+        ("GET", url.path, late, 401),
+        ("GET", url.path, gone.partition("?")[2], 401),
+        ("GET", url.path, "expires=x&signature=é", 401),
+        ("GET", url.path, "", 401),
+    ):
+        answer = client(method, path, query=query, authorization="")
+        assert (answer.status, answer.body == b"layer") == (status, status == 200)
+
+
+def test_a_layer_without_a_url(client):
+    loose = client.push_blob("team/model", b"loose")["digest"]
+    for digest, code in (
+        (loose, "LayerInaccessibleException"),
+        (digest_of(b"other"), "LayersNotFoundException"),
+        ("md5:00", "LayersNotFoundException"),
+    ):
+        with pytest.raises(AwsError, match=code):
+            client.api("GetDownloadUrlForLayer", layerDigest=digest, **NAME)
+    with pytest.raises(AwsError, match="RepositoryNotFoundException"):
+        client.api("GetDownloadUrlForLayer", layerDigest=loose, repositoryName="none")
 
 
 def test_put_image_gives_an_image_another_tag(client):

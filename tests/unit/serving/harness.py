@@ -122,6 +122,12 @@ class Server:
     def send_signal(self, number=signal.SIGTERM):
         self.process.send_signal(number)
 
+    def wait_both(self):
+        """Wait for the second of two workers too."""
+        self.wait_ready()
+        wait_until(lambda: "byoc_workers_ready 2" in self.request("GET", "/metrics").text)
+        return self
+
     def request(self, method, path, body=None, headers=None, *, timeout=30):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:

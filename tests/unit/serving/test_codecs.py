@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.support.arrays import npy
 
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
@@ -53,31 +53,26 @@ def test_only_the_typed_error(decode, body, charset):
 @given(hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(min_dims=0, max_dims=3, min_side=0)))
 def test_npy_round_trip(array):
     """What numpy saves of numbers, we read; all else is refused."""
-    stream = io.BytesIO()
-    np.save(stream, array)
+    body = npy(array)
     if array.dtype.kind in codecs.NUMBERS:
-        read = codecs.decode_npy(stream.getvalue(), PLAIN)
+        read = codecs.decode_npy(body, PLAIN)
         assert read.dtype == array.dtype
         np.testing.assert_array_equal(read, array)
     else:
         with pytest.raises(BadInput):
-            codecs.decode_npy(stream.getvalue(), PLAIN)
+            codecs.decode_npy(body, PLAIN)
 
 
 def test_npy_of_wrong_size():
     """A header that promises more than there is allocates nothing."""
-    stream = io.BytesIO()
-    np.save(stream, np.zeros(10))
-    forged = stream.getvalue().replace(b"(10,)", b"(99,)")
+    forged = npy(np.zeros(10)).replace(b"(10,)", b"(99,)")
     with pytest.raises(BadInput, match="another size"):
         codecs.decode_npy(forged, PLAIN)
 
 
 def test_npy_is_not_copied():
     """The array lies in the body itself."""
-    stream = io.BytesIO()
-    np.save(stream, np.zeros(10))
-    body = stream.getvalue()
+    body = npy(np.zeros(10))
     assert codecs.decode_npy(body, PLAIN).base is not None
 
 

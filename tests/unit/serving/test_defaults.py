@@ -14,6 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 import scipy.sparse
+from tests.support.arrays import npy
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
@@ -31,12 +32,6 @@ from sagemaker_byoc.serving.worker.rows import RowCheck
 
 torch = pytest.importorskip("torch")
 PLAIN = MediaType("x/y")
-
-
-def npy(array):
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
 
 
 class Worker:

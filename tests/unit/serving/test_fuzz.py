@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.fuzz import entry
+from tests.support import arrays
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
@@ -27,9 +28,7 @@ CONTEXT = Context("/m", "cpu", 0)
 
 
 def npy(array, header=None):
-    stream = io.BytesIO()
-    np.save(stream, array)
-    data = stream.getvalue()
+    data = arrays.npy(array)
     if header is None:
         return data
     text = header.ljust(118).encode() + b"\n"

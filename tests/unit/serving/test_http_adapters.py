@@ -31,11 +31,6 @@ class Adapted(Server):
         extra = {http.ADAPTER_ID.value: adapter} if adapter else {}
         return self.invoke(b"x", "text/plain", **extra)
 
-    def wait_both(self):
-        self.wait_ready()
-        wait_until(lambda: "byoc_workers_ready 2" in self.request("GET", "/metrics").text)
-        return self
-
 
 @pytest.fixture
 def server(tmp_path):

@@ -10,6 +10,7 @@ import pickle
 
 import numpy as np
 import pytest
+from tests.support.arrays import npy
 from tests.unit.serving.harness import JSON, Server, wait_until
 
 pytestmark = pytest.mark.slow  # real processes
@@ -41,12 +42,6 @@ def error_of(reply):
     assert set(error) == {"code", "message", "request_id"}
     assert "Traceback" not in error["message"]
     return error
-
-
-def npy(array, **options):
-    stream = io.BytesIO()
-    np.save(stream, array, **options)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])

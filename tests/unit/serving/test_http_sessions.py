@@ -30,11 +30,6 @@ class Stateful(Server):
             reply.text.split()[0]
         )
 
-    def wait_both(self):
-        self.wait_ready()
-        wait_until(lambda: "byoc_workers_ready 2" in self.request("GET", "/metrics").text)
-        return self
-
 
 @pytest.fixture
 def server(tmp_path):

@@ -18,6 +18,7 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse
+from tests.support.arrays import npy  # noqa: F401 - the page's cells use it
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.errors import Refusal
@@ -27,12 +28,6 @@ from sagemaker_byoc.serving.worker.defaults import Wanted
 
 torch = pytest.importorskip("torch")
 PAGE = pathlib.Path(__file__).parents[3] / "docs" / "reference" / "serving-data.md"
-
-
-def npy(array, **options):
-    stream = io.BytesIO()
-    np.save(stream, array, **options)
-    return stream.getvalue()
 
 
 def npz(**arrays):

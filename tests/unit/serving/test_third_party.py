@@ -16,6 +16,7 @@ import sys
 
 import numpy as np
 import pytest
+from tests.support.arrays import npy
 from tests.unit.serving.harness import JSON, Server
 
 from sagemaker_byoc.serving.worker import handlers
@@ -64,12 +65,6 @@ def script(folder):
     torch.jit.script(Sums()).save(str(folder / "model.pt"))
 
 
-def npy(values):
-    stream = io.BytesIO()
-    np.save(stream, np.array(values, dtype=np.float32))
-    return stream.getvalue()
-
-
 def test_pytorch_inference_toolkit(serve):
     """AWS's own service of the PyTorch images, with its default handler."""
     with serve(
@@ -80,7 +75,7 @@ def test_pytorch_inference_toolkit(serve):
         assert json.loads(server.invoke(json.dumps(ROWS).encode()).body) == wanted
         reply = server.invoke(b"0,1\n2,3\n", CSV, Accept=CSV)
         assert list(csv.reader(io.StringIO(reply.text))) == [["1.0", "2.0"], ["5.0", "10.0"]]
-        reply = server.invoke(npy(ROWS), NPY, Accept=NPY)
+        reply = server.invoke(npy(np.float32(ROWS)), NPY, Accept=NPY)
         assert np.load(io.BytesIO(reply.body)).tolist() == wanted
         assert reply.headers["Content-Type"] == NPY
         refused = server.invoke(b"x", "text/html")
@@ -147,12 +142,12 @@ TRANSFORM = (
 )
 
 
+def transform(folder):
+    (folder.parent / "program" / "transformscript.py").write_text(TRANSFORM)
+
+
 def test_multi_model_server_service(serve):
     """A service for multi-model-server: `handle` in the file, JSON as bytes."""
-
-    def transform(folder):
-        (folder.parent / "program" / "transformscript.py").write_text(TRANSFORM)
-
     program = "from ezsmdeploy.data import model_handler\nhandle = model_handler.handle\n"
     with serve(program=_data(program), before=transform) as server:
         server.wait_ready(timeout=120)
@@ -162,10 +157,6 @@ def test_multi_model_server_service(serve):
 
 def test_classic_flask_container(serve):
     """predictor.py behind wsgi.py, as in AWS's scikit example, whose /ping loads the model."""
-
-    def transform(folder):
-        (folder.parent / "program" / "transformscript.py").write_text(TRANSFORM)
-
     program = "from wsgi import app\n"
     with serve(program=_data(program), before=transform) as server:
         server.wait_ready(timeout=120)
@@ -176,7 +167,7 @@ def test_classic_flask_container(serve):
 def _data(program):
     """The package's templates, without the package's own imports."""
     data = pathlib.Path(FOLDER) / "ezsmdeploy" / "data"
-    plain = program.replace("from ezsmdeploy.data ", "").replace("import model", "import model")
+    plain = program.replace("from ezsmdeploy.data ", "")
     return f"sys.path.insert(1, {str(data)!r})\n{plain}"
 
 

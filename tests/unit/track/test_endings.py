@@ -22,15 +22,6 @@ from sagemaker_byoc.training.library.track.events import EventFile
 from sagemaker_byoc.training.library.track.parameters import plain_parameters
 from sagemaker_byoc.training.library.track.track import Track
 
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty job's output folder."""
-    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path / "output" / "data"
-
-
 ENDINGS = {
     "plain": ("with Track(): pass", "Completed"),
     "exit 0 within": ("with Track(): sys.exit(0)", "Completed"),

@@ -22,14 +22,6 @@ from sagemaker_byoc.training.library.track.provenance import code_commit
 from sagemaker_byoc.training.library.track.track import Track
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty job's output folder."""
-    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tmp_path / "output" / "data"
-
-
 class Server(http.server.ThreadingHTTPServer):
     """MLflow's answers as its REST documentation has them; `failing` of them are `code` first."""
 

@@ -79,24 +79,22 @@ def test_channel_that_is_a_fifo(container):
     ("version", "cuda", "level"),
     [
         ((580, 95), (13, 0), Level.OK),
-        ((550, 54), (13, 0), Level.FAIL),
         ((550, 54), (12, 8), Level.OK),
-        ((470, 0), (12, 8), Level.FAIL),
         (None, (12, 8), Level.WARN),
         ((999, 0), (99, 0), Level.WARN),
     ],
 )
 def test_driver(version, cuda, level):
-    """The driver is compared with what torch's CUDA needs."""
+    """What can't be compared with the needs of torch's CUDA is said."""
     assert checks.driver(version, cuda).level is level
 
 
 @pytest.mark.parametrize(
     ("gpus", "cuda", "level"),
-    [(8, (13, 0), Level.OK), (8, None, Level.FAIL), (0, (13, 0), Level.WARN), (0, None, Level.OK)],
+    [(8, (13, 0), Level.OK), (0, (13, 0), Level.WARN), (0, None, Level.OK)],
 )
 def test_gpu(gpus, cuda, level):
-    """GPUs and torch's flavour have to fit."""
+    """A build for CUDA without a GPU is worth a look."""
     assert checks.gpu(gpus, cuda).level is level
 
 
@@ -107,13 +105,24 @@ def test_disk_and_clock(tmp_path):
     assert checks.shared_memory(tmp_path / "absent", 1).level is Level.FAIL
 
 
-@pytest.mark.parametrize(("allowed", "level"), [("", "fail"), ("1", "warn")])
-def test_an_instance_type_whose_gpus_are_missing(container, monkeypatch, allowed, level):
-    """What the job pays for is compared with what is there."""
+OLD = (470, 256)
+
+
+@pytest.mark.parametrize(
+    ("driver", "allowed", "words"),
+    [
+        (OLD, "", "fail GPU: the NVIDIA driver of ml.g5.xlarge is 470.256, and CUDA 12.8"),
+        (OLD, "1", "warn GPU: the NVIDIA driver of ml.g5.xlarge is 470.256, and CUDA 12.8"),
+        (None, "", "warn GPU: ml.g5.xlarge has NVIDIA GPUs, and none is"),
+    ],
+)
+def test_gpus_that_the_job_can_not_use(container, monkeypatch, driver, allowed, words):
+    """What the job pays for is compared with what is there, as at its start."""
     build = Torch("2.10.0+cu128", (12, 8))
     monkeypatch.setattr("sagemaker_byoc.contract.gpu.find_torch", lambda folders: build)
+    monkeypatch.setattr("sagemaker_byoc.contract.gpu.driver_version", lambda root: driver)
     container.text("")
     container.config("resourceconfig", {"current_instance_type": "ml.g5.xlarge"})
     job = Job.read(container.tree)
-    (finding,) = checks_job.paid_gpus(job, {"BYOC_ALLOW_CPU": allowed})
-    assert str(finding).startswith(f"{level} GPU: ml.g5.xlarge has NVIDIA GPUs, and none is")
+    (finding,) = checks_job.unused_gpus(job, {"BYOC_ALLOW_CPU": allowed})
+    assert str(finding).startswith(words)

@@ -21,12 +21,13 @@ HOSTS = ("algo-1", "algo-2")
 _WARM = 5.0
 """Seconds that a program gets to say its first word before it is stopped."""
 _TERM_PATIENCE = 30.0
+_SLOWER = 3.0
 _BROKEN = b'{"epochs": '
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPlan:
-    """What the trial may use; `seconds` bounds each of its jobs."""
+    """What the trial may use; `seconds` bounds each of its jobs on one host."""
 
     image: str
     channels: Mapping[str, Path] = field(default_factory=dict)
@@ -80,7 +81,7 @@ def run(plan: TrainingPlan, say: Callable[[str], None]) -> TrainingTrial:
     hosts: Mapping[str, Job] = {}
     if tiny.exit_code == 0:
         say("a training job on two hosts")
-        hosts = _several(plan)
+        hosts = _several(plan, seconds_for_two(plan, tiny))
     return TrainingTrial(tiny=tiny, broken=broken, stop=stop, hosts=hosts)
 
 
@@ -107,7 +108,12 @@ def _stopped(plan: TrainingPlan) -> Stop:
         return Stop(running=True, catches=catches, exit_code=code, seconds=time.monotonic() - begun)
 
 
-def _several(plan: TrainingPlan) -> Mapping[str, Job]:
+def seconds_for_two(plan: TrainingPlan, alone: Job) -> float:
+    """Return the time for two hosts, which share this machine: a slow job is not a hanging one."""
+    return max(plan.seconds, _SLOWER * alone.seconds)
+
+
+def _several(plan: TrainingPlan, seconds: float) -> Mapping[str, Job]:
     with ExitStack() as stack:
         name = stack.enter_context(network())
         jobs = {
@@ -115,7 +121,7 @@ def _several(plan: TrainingPlan) -> Mapping[str, Job]:
         }
         for job in jobs.values():
             job.start()
-        deadline = time.monotonic() + plan.seconds
+        deadline = time.monotonic() + seconds
         return {
             host: _result(job, job.wait(max(0.0, deadline - time.monotonic())))
             for host, job in jobs.items()

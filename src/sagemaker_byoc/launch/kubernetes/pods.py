@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sagemaker_byoc.contract.files import Json
@@ -53,10 +53,6 @@ def environment(values: Mapping[str, str], pod: PodSettings) -> list[Json]:
         else {"name": name, "value": value}
         for name, value in values.items()
     ]
-
-
-def secret_names(values: Iterable[str]) -> list[str]:
-    return [name for name in values if is_secret(name)]
 
 
 def resources(pod: PodSettings) -> dict[str, Json]:

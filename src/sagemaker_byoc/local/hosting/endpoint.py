@@ -23,6 +23,7 @@ from sagemaker_byoc.local.hosting.health import (
     wait_until_healthy,
 )
 from sagemaker_byoc.local.hosting.plan import PRIMARY
+from sagemaker_byoc.local.hosting.ports import is_free
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.leftovers import machine_label
 from sagemaker_byoc.local.names import check_name
@@ -91,15 +92,9 @@ def open_endpoint(
 
 
 def require_free(port: int) -> None:
-    """Raise MachineError where something listens on `port` already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise MachineError(
-                f"port {port} is taken", cure="Choose another with --port, or 0 for any"
-            ) from error
+    """Raise MachineError if something listens on `port`."""
+    if not is_free(port):
+        raise MachineError(f"port {port} is taken", cure="Choose another with --port, or 0 for any")
 
 
 def free_port() -> int:
@@ -124,8 +119,8 @@ def _lay_out(request: EndpointRequest) -> ContainerSpec:
         port=request.port,
         variables={
             **specs.platform(Account.from_environ(os.environ)),
-            **request.environment,
             **entry,
+            **request.environment,
         },
         labels=machine_label(),
     )

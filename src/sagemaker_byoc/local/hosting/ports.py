@@ -27,7 +27,7 @@ class Ports:
             for _ in range(LAST - FIRST):
                 port = self._next
                 self._next = port + 1 if port + 1 < LAST else FIRST
-                if port not in self._taken and _is_free(port):
+                if port not in self._taken and is_free(port):
                     self._taken.add(port)
                     return port
         raise MachineError(
@@ -39,7 +39,8 @@ class Ports:
             self._taken.discard(port)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Return whether nothing listens on `port` of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

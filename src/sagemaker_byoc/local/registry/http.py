@@ -100,6 +100,9 @@ class RegistryHttp:
         )
 
     def _authorize(self, request: Request) -> None:
+        path, query = request.path, request.query
+        if request.method == "GET" and self._tokens.opens(path, query, datetime.now(UTC)):
+            return
         header = request.headers.get("authorization", "")
         expires = self._tokens.expiry(header) if header else None
         if expires is None:

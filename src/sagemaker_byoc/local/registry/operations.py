@@ -57,6 +57,7 @@ class EcrOperations:
             "GetLifecyclePolicy": self.get_lifecycle_policy,
             "DeleteLifecyclePolicy": self.delete_lifecycle_policy,
             "BatchCheckLayerAvailability": self.batch_check_layer_availability,
+            "GetDownloadUrlForLayer": self.get_download_url_for_layer,
             "TagResource": self.tag_resource,
             "UntagResource": self.untag_resource,
             "ListTagsForResource": self.list_tags_for_resource,
@@ -223,6 +224,17 @@ class EcrOperations:
                 layer["layerSize"] = self._repositories.blobs.path(digest).stat().st_size
             layers.append(layer)
         return {"layers": layers, "failures": failures}
+
+    def get_download_url_for_layer(self, parameters: Parameters) -> Parameters:
+        name, digest = parameters["repositoryName"], parameters["layerDigest"]
+        self._repositories.get(name)
+        where = f"'{digest}' in the repository with name '{name}' in registry '{self._account.id}'"
+        if not DIGEST.fullmatch(digest) or not self._repositories.linked(name, digest):
+            raise AwsError("LayersNotFoundException", f"There is no layer {where}")
+        if digest not in self._repositories.named(name):
+            raise AwsError("LayerInaccessibleException", f"No image names the layer {where}")
+        path = self._tokens.signed(f"/v2/{name}/blobs/{digest}", datetime.now(UTC))
+        return {"downloadUrl": f"{self._url}{path}", "layerDigest": digest}
 
     # Tags
 

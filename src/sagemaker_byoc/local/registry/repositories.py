@@ -174,7 +174,7 @@ class Repositories:
             self.blobs.drop_uploads(before)
             needed: set[str] = set()
             for repository in self.all():
-                named = set(self._named(repository.name))
+                named = set(self.named(repository.name))
                 needed |= named
                 for path in (self._path(repository.name) / "blobs").glob("*"):
                     digest = path.name.replace("-", ":", 1)
@@ -187,8 +187,8 @@ class Repositories:
                 if digest not in needed and path.stat().st_mtime < before:
                     self.blobs.remove(digest)
 
-    def _named(self, name: str) -> Iterator[str]:
-        """Manifests, and what they name."""
+    def named(self, name: str) -> Iterator[str]:
+        """Yield the digests of the repository's manifests, and of what they name."""
         for image in self.images(name):
             yield image.digest
             document = json.loads(self.blobs.read(image.digest))

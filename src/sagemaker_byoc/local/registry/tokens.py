@@ -1,4 +1,4 @@
-"""Authorization tokens: what `aws ecr get-login-password` prints, valid over a restart."""
+"""What opens the registry, valid over a restart: authorization tokens and signed paths."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sagemaker_byoc.contract.files import write_atomically
 USER = "AWS"
 LIFETIME = timedelta(hours=12)
 """As ECR's (GetAuthorizationToken's reference)."""
+PATH_LIFETIME = timedelta(hours=1)
 
 
 class Tokens:
@@ -49,6 +51,19 @@ class Tokens:
         if scheme.lower() != "basic" or user != USER or not signed:
             return None
         return datetime.fromtimestamp(json.loads(payload)["expiration"], UTC)
+
+    def signed(self, path: str, at: datetime) -> str:
+        """Return `path` with a query that opens it to anybody for an hour."""
+        expires = str(int((at + PATH_LIFETIME).timestamp()))
+        return f"{path}?expires={expires}&signature={self._sign(f'{path}?{expires}')}"
+
+    def opens(self, path: str, query: Mapping[str, str], at: datetime) -> bool:
+        """Return whether `query` is that of a signed `path` that has not expired."""
+        expires, signature = query.get("expires", ""), query.get("signature", "")
+        expected = self._sign(f"{path}?{expires}")
+        if not hmac.compare_digest(signature.encode(errors="replace"), expected.encode()):
+            return False
+        return at.timestamp() < int(expires)
 
     def _sign(self, payload: str) -> str:
         return hmac.new(self._key, payload.encode(), hashlib.sha256).hexdigest()

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from sagemaker_byoc.contract import http
-from sagemaker_byoc.serving import log, media
+from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.errors import (
     AdapterFailed,
     BadInput,
@@ -102,8 +102,8 @@ class Adapters:
     def _show(self, rest: Sequence[str]) -> Answer:
         if not rest:
             found = [{"name": name, "src": src} for name, src in sorted(self._folders.items())]
-            return _json({"adapters": found})
-        return _json({"name": rest[0], "src": self._known(rest[0])})
+            return replies.json_answer({"adapters": found})
+        return replies.json_answer({"name": rest[0], "src": self._known(rest[0])})
 
     # ── changes ──
 
@@ -221,7 +221,3 @@ def _document(status: int, code: str, message: str) -> Answer:
 
 def _text(text: str) -> Answer:
     return Answer(200, [(b"Content-Type", b"text/plain; charset=utf-8")], text.encode())
-
-
-def _json(value: object) -> Answer:
-    return Answer(200, [(b"Content-Type", media.JSON.encode())], orjson.dumps(value))

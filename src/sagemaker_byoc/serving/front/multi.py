@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from sagemaker_byoc.contract import http, serving
-from sagemaker_byoc.serving import limits, media
+from sagemaker_byoc.serving import limits
 from sagemaker_byoc.serving.control import Channel
 from sagemaker_byoc.serving.errors import BadInput, Refusal, UnknownModel
 from sagemaker_byoc.serving.front import replies
@@ -27,7 +27,7 @@ from sagemaker_byoc.serving.front.broker import Broker
 from sagemaker_byoc.serving.front.invocation import Invocations
 from sagemaker_byoc.serving.front.lanes import Lanes
 from sagemaker_byoc.serving.front.models import Model, Models
-from sagemaker_byoc.serving.front.replies import Answer, Send, send_answer
+from sagemaker_byoc.serving.front.replies import Send, send_answer
 from sagemaker_byoc.serving.front.tickets import Health
 from sagemaker_byoc.serving.settings import Settings
 
@@ -106,7 +106,8 @@ class ModelsFront(BaseFront):
             if len(rest) == 2:
                 await self._invoke(rest[0], scope, receive, send)
             else:
-                await send_answer(send, _json(await self._manage(method, rest, scope, receive)))
+                found = await self._manage(method, rest, scope, receive)
+                await send_answer(send, replies.json_answer(found))
         except Refusal as refusal:
             await self._refuse(send, refusal)
 
@@ -166,7 +167,3 @@ async def _load_request(receive: Receive) -> tuple[str, str]:
 
 def _entry(model: Model) -> dict[str, object]:
     return {"modelName": model.name, "modelUrl": model.url}
-
-
-def _json(value: dict[str, object]) -> Answer:
-    return Answer(200, [(b"Content-Type", media.JSON.encode())], orjson.dumps(value))

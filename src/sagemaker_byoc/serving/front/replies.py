@@ -45,6 +45,10 @@ class Answer:
     data: bytes = b""
 
 
+def json_answer(value: object) -> Answer:
+    return Answer(200, [(b"Content-Type", media.JSON.encode())], orjson.dumps(value))
+
+
 def answer_of(call: Call, outcome: Outcome) -> Answer:
     """The response for how the request ended."""
     if outcome.end is End.REPLIED or outcome.end is End.STREAM:

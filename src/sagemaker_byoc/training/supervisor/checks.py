@@ -64,10 +64,7 @@ def places(tree: Tree) -> Iterator[Finding]:
 
 def gpu(gpus: int, cuda: tuple[int, int] | None) -> Finding:
     if gpus:
-        if cuda:
-            return Finding(Level.OK, "GPU", f"{gpus} GPUs")
-        cure = "Build the image with TORCH=cuda12"
-        return Finding(Level.FAIL, "GPU", f"{gpus} GPUs, but torch was built without CUDA", cure)
+        return Finding(Level.OK, "GPU", f"{gpus} GPUs")
     if cuda:
         cure = "Start the container with --gpus all, on an instance that has some"
         return Finding(Level.WARN, "GPU", "none visible, and torch was built for CUDA", cure)
@@ -75,16 +72,10 @@ def gpu(gpus: int, cuda: tuple[int, int] | None) -> Finding:
 
 
 def driver(version: tuple[int, int] | None, cuda: tuple[int, int]) -> Finding:
-    wanted = OLDEST_DRIVER.value.get(cuda[0])
+    """Whether it is new enough is `checks_job.unused_gpus`'s finding."""
     found = f"{shown(version) if version else 'unknown'}, torch's CUDA is {shown(cuda)}"
-    if version is None or wanted is None:
+    if version is None or cuda[0] not in OLDEST_DRIVER.value:
         return Finding(Level.WARN, "driver", found, "Compare them with NVIDIA's table")
-    if version < wanted:
-        cure = (
-            f"CUDA {cuda[0]} needs driver {shown(wanted)}: use a newer instance image, a "
-            "torch built for an older CUDA, or NVIDIA's cuda-compat package"
-        )
-        return Finding(Level.FAIL, "driver", found, cure)
     return Finding(Level.OK, "driver", found)
 
 

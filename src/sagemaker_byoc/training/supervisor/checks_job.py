@@ -9,7 +9,6 @@ from sagemaker_byoc.contract.channels import Channel, InputMode
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.gpu import find_trouble
 from sagemaker_byoc.contract.job import Job
-from sagemaker_byoc.contract.machine import find_hardware
 from sagemaker_byoc.training.supervisor.checks import Finding, Level
 from sagemaker_byoc.training.supervisor.hosts import wait_for_hosts
 from sagemaker_byoc.training.supervisor.network import has_interface
@@ -31,10 +30,10 @@ def program(job: Job, environ: Mapping[str, str]) -> Finding:
     return Finding(Level.OK, "program", f"{plan.entry} from {plan.source.folder}")
 
 
-def paid_gpus(job: Job, environ: Mapping[str, str]) -> Iterator[Finding]:
-    """What the instance type promises and the machine's own findings can't know."""
+def unused_gpus(job: Job, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield what the job's log would say of GPUs at its start."""
     trouble = find_trouble(environ, job.cluster.current_instance_type)
-    if trouble is not None and not find_hardware(environ).gpus:
+    if trouble is not None:
         is_failure = trouble.is_fatal and not Settings(job.hyperparameters, environ).flag(ALLOW_CPU)
         level = Level.FAIL if is_failure else Level.WARN
         yield Finding(level, "GPU", trouble.what, trouble.cure)

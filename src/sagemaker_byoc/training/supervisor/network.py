@@ -28,7 +28,6 @@ PLUGIN_VERSION = re.compile(rb"aws-ofi-nccl (?:git-)?v?(\d+)\.(\d+)\.\d+")
 OLD_PLUGIN = {"FI_PROVIDER": "efa", "NCCL_PROTO": "simple"}
 NEW_PLUGIN = {"FI_EFA_USE_HUGE_PAGE": "0"}  # huge pages and os.fork exhaust memory together
 FIRST_NEW_PLUGIN = (1, 6)
-ANY_VERSION = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.supervisor.checks import Finding, Level, machine, places
-from sagemaker_byoc.training.supervisor.checks_job import channels, hosts, paid_gpus, program
+from sagemaker_byoc.training.supervisor.checks_job import channels, hosts, program, unused_gpus
 from sagemaker_byoc.training.supervisor.outside import read_job
 
 
@@ -29,7 +29,7 @@ def _findings(tree: Tree, environ: Mapping[str, str]) -> Iterable[Finding]:
     except ContractError as error:
         yield Finding(Level.FAIL, "configuration", f"{error.where}: {error.what}", error.cure)
         return
-    yield from paid_gpus(job, environ)
+    yield from unused_gpus(job, environ)
     yield program(job, environ)
     yield from channels(job)
     yield from hosts(job, environ)

@@ -64,7 +64,7 @@ class Course:
             self.writer.say(f"warning: {line}")
 
     def check_gpus(self) -> None:
-        """Raise ContractError if the program would run on the CPU at a GPU's price."""
+        """Log why GPUs stay unused; raise ContractError if their driver is too old for torch."""
         instance_type = self.job.cluster.current_instance_type
         allowed = self.plan.settings.flag(ALLOW_CPU)
         warning = check_gpus(os.environ, instance_type, allowed=allowed)

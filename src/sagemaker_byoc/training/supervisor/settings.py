@@ -15,7 +15,7 @@ from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 STOP_GRACE = "BYOC_STOP_GRACE"
 """Seconds from a stop signal until the program is killed, for where SageMaker's 120 don't hold."""
 NPROC = "BYOC_NPROC"
-"""Processes on each host: a number, or `gpu` for one a GPU. Without it one plain process."""
+"""Processes on each host: a number, or `gpu` for one per GPU. Without it one plain process."""
 TORCHRUN_ARGS = "BYOC_TORCHRUN_ARGS"
 """Options for torchrun, which then starts the processes instead of us."""
 CONTROL_PORT = "BYOC_CONTROL_PORT"

@@ -43,10 +43,6 @@ class Stats:
     is_resting: bool = False
     """A weight whose learning rate is zero now, or almost, by its schedule."""
 
-    @property
-    def is_gradient(self) -> bool:
-        return self.collection.startswith(GRADIENTS)
-
     @classmethod
     def of(cls, name: str, collection: str, values: npt.ArrayLike) -> Stats:
         """Of a whole tensor that is at hand."""
