@@ -14,7 +14,7 @@ from sagemaker_byoc.serving import processes
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import BadInput
 from sagemaker_byoc.serving.link import Frame, Kind, Link, LinkError
-from sagemaker_byoc.serving.worker import guard
+from sagemaker_byoc.serving.worker import apps, guard
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.jobs import Job
 
@@ -124,6 +124,21 @@ def test_failed_job(capfd):
     one.run("predict", lambda _: oddities.RAISES["own"]())
     assert one.reply.meta["error"]["message"] == "Own: own"
     assert capfd.readouterr().err.count("request r-1, inference id i-1 failed: Own: own\n") == 1
+
+
+def test_endless_application():
+    """One that sends on after its answer leaves room for the next request."""
+    waiting = [True]
+
+    async def endless(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        while waiting:
+            await send({"type": "http.response.body", "body": b"x"})
+
+    for _ in range(2):
+        reply = apps.App(endless, is_async=True).begin(apps.plain_request("GET", "/"), b"", None)
+        assert list(reply.pieces) == [b"x"]
+    waiting.clear()
 
 
 def test_link_refuses_what_is_no_json():

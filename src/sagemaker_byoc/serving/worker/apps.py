@@ -278,8 +278,9 @@ class _Exchange:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: dict[str, Any]) -> None:
-        if self._over.is_set():
-            return  # the client has gone
+        if self._over.is_set():  # nobody takes it; other tasks go on, even if it never ends
+            await asyncio.sleep(0)
+            return
         await self._room.acquire()
         is_body = message["type"] == "http.response.body"
         self._is_answered |= is_body and not message.get("more_body", False)

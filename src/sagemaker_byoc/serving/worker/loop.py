@@ -68,6 +68,7 @@ class Worker:
             failure = guard.attempt(self._serve, link, pipeline)
             if failure is not None:
                 log.say(f"between two requests: {failure.explained}")
+                self._faults += 1
             if self._faults >= FAULTS:
                 return ExitCode.INTERNAL
             guard.hold(None)
@@ -182,7 +183,6 @@ class Turn:
 
     def _send(self, replies: list[Frame]) -> None:
         """In one packet, or in several if they are too much for one."""
-        guard.restore()
         try:
             self._link.send(*replies, wait=True)
         except ClosedError:
