@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import sys
+import threading
 
 import pytest
 from tests.zoo.models.odd import oddities
@@ -124,6 +125,21 @@ def test_failed_job(capfd):
     one.run("predict", lambda _: oddities.RAISES["own"]())
     assert one.reply.meta["error"]["message"] == "Own: own"
     assert capfd.readouterr().err.count("request r-1, inference id i-1 failed: Own: own\n") == 1
+
+
+def test_threads():
+    """All of them may end a call at the same moment."""
+    failures = []
+
+    def look():
+        failures.extend(filter(None, (guard.attempt(guard.restore) for _ in range(2000))))
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
 
 
 def test_endless_application():
