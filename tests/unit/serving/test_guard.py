@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sys
@@ -11,7 +12,7 @@ import threading
 import pytest
 from tests.zoo.models.odd import oddities
 
-from sagemaker_byoc.serving import processes
+from sagemaker_byoc.serving import log, processes
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import BadInput
 from sagemaker_byoc.serving.link import Frame, Kind, Link, LinkError
@@ -127,8 +128,11 @@ def test_failed_job(capfd):
     assert capfd.readouterr().err.count("request r-1, inference id i-1 failed: Own: own\n") == 1
 
 
-def test_threads():
+def test_threads(monkeypatch):
     """All of them may end a call at the same moment."""
+    kept = {}
+    monkeypatch.setattr(log, "_kept", kept)
+    log.keep()
     failures = []
 
     def look():
@@ -139,6 +143,8 @@ def test_threads():
         thread.start()
     for thread in threads:
         thread.join()
+    for copy in kept.values():
+        os.close(copy)
     assert failures == []
 
 
