@@ -345,7 +345,7 @@ VALUES = {
     "array_masked": lambda: np.ma.masked_array([1.0, 2.0], [True, False]),
     "c_array": lambda: array.array("d", [1, 2]),
     "large": lambda: "x" * 5_000_000,
-    "large_array": lambda: np.zeros(1_000_000),
+    "large_array": lambda: np.zeros(200_000),
     "deep": lambda: deep(100_000),
     "deep_little": lambda: deep(200),
     "inside_itself": inside_itself,
