@@ -16,7 +16,7 @@ from sagemaker_byoc.serving import log, processes
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import BadInput
 from sagemaker_byoc.serving.link import Frame, Kind, Link, LinkError
-from sagemaker_byoc.serving.worker import apps, guard
+from sagemaker_byoc.serving.worker import apps, guard, raised, streams
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.jobs import Job
 
@@ -161,6 +161,20 @@ def test_endless_application():
         reply = apps.App(endless, is_async=True).begin(apps.plain_request("GET", "/"), b"", None)
         assert list(reply.pieces) == [b"x"]
     waiting.clear()
+
+
+def test_format_error_of_a_stream():
+    """The same as that of a whole reply."""
+    one = job()
+    one.run("predict", lambda _: None)
+
+    def items():
+        raise type(raised.FORMAT_ERROR, (Exception,), {})("text/x")
+        yield
+
+    one.stream = items()
+    (frame,) = streams.frames_of(one, lambda _: False)
+    assert (frame.meta["error"]["status"], frame.meta["error"]["code"]) == (406, "NotAcceptable")
 
 
 def test_link_refuses_what_is_no_json():

@@ -55,7 +55,7 @@ class Job:
         began = time.perf_counter()
         failure = guard.stage(function, self)
         if failure is not None:
-            self.fail(self._placed(failure))
+            self.fail(failure)
         self.times[stage] = time.perf_counter() - began
 
     def _placed(self, failure: Failure) -> Failure:
@@ -68,6 +68,7 @@ class Job:
 
     def fail(self, failure: Failure) -> None:
         """The log gets the traceback, the caller type and text."""
+        failure = self._placed(failure)
         self.complain(failure)
         self.reply = failed(self.frame, failure)
 
