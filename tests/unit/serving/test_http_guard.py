@@ -84,7 +84,7 @@ def test_raised_anywhere(server, place, name):
     assert still(server)
 
 
-@pytest.mark.parametrize("kind", ["transform", "batch", "default"])
+@pytest.mark.parametrize("kind", ["transform", "batch", "default", "async"])
 @pytest.mark.parametrize("name", ["str", "surrogate", "own", "generator_exit", "lying"])
 def test_raised_in_other_handlers(servers, kind, name):
     server = kept(servers(kind))
@@ -305,6 +305,20 @@ def test_done(server, place, name):
             answers.add((500, reply.body))  # raised in the handler itself
         assert (reply.status, reply.body) in answers
     assert judge(server.ask("predict", {"raise": "surrogate"}), fails=True) == ""
+    assert still(server)
+
+
+@pytest.mark.parametrize("name", sorted(set(ACTS) - LOST))
+@pytest.mark.parametrize("place", ["predict", "app"])
+def test_done_by_a_coroutine(servers, place, name):
+    """On another thread, which the next coroutines need."""
+    server = kept(servers("async"))
+    reply = server.ask(place, {"do": name})
+    assert judge(reply) == ""
+    if reply.status != 200:  # signals are the main thread's alone
+        assert name in {"late_signal", "term_ignored", "interrupt", "trace"}
+    assert judge(server.ask("predict", {"raise": "surrogate"}), fails=True) == ""
+    assert server.ask(place, {"plain": 5}).status == 200
     assert still(server)
 
 

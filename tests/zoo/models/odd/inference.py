@@ -107,7 +107,9 @@ if KIND == "async":
         async def handle(self, data, context):
             asked = oddities.read(data[0]["body"])
             await asyncio.sleep(0)
-            return at("results", asked, [_predict(asked, None, context)])
+            results = at("results", asked, [_predict(asked, None, context)])
+            await asyncio.sleep(0)
+            return results
 
 
 def chat_fn(request, model):
