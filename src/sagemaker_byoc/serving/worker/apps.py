@@ -220,6 +220,7 @@ class _Exchange:
         self._is_answered = False
 
     def reply(self) -> Reply:
+        guard.check()  # a copy of the process has no loop that runs
         self._task = asyncio.run_coroutine_threadsafe(self._run(), coroutines.loop())
         pieces = self._pieces()
         next(pieces)  # so that `close` ends the application

@@ -11,6 +11,7 @@ import functools
 import inspect
 import os
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
@@ -22,10 +23,16 @@ from sagemaker_byoc.serving.worker import guard
 def loop() -> asyncio.AbstractEventLoop:
     """The loop; its thread starts with the first use."""
     found = asyncio.new_event_loop()
-    # A copy of this thread would share the selector: it ends before it waits with it.
-    os.register_at_fork(after_in_child=lambda: found.call_soon(guard.check))
+    os.register_at_fork(after_in_child=functools.partial(_end_copy, found))
     threading.Thread(target=_run_forever, args=(found,), name="coroutines", daemon=True).start()
     return found
+
+
+def _end_copy(own: asyncio.AbstractEventLoop) -> None:
+    """End a copy of the loop's thread before it shares the selector, and before what else is
+    ready, which may be to take the bytes that wake the loop of the parent."""
+    own.call_soon(guard.check)
+    getattr(own, "_ready", deque[object]()).rotate(1)
 
 
 def _run_forever(own: asyncio.AbstractEventLoop) -> None:
@@ -41,6 +48,7 @@ def _run_forever(own: asyncio.AbstractEventLoop) -> None:
 
 def run(awaitable: Awaitable[Any]) -> Any:
     """Wait for the result; raise what it raises, SystemExit too."""
+    guard.check()  # a copy of the process has no loop that runs
     found = asyncio.run_coroutine_threadsafe(guard.outcome_of(lambda: awaitable), loop())
     try:
         value, error = found.result()

@@ -138,6 +138,8 @@ async def outcome_of(function: Callable[[], Awaitable[T]]) -> tuple[T | None, Ba
         raise
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
         return None, error
+    finally:
+        check()
 
 
 def value_of(function: Callable[[], T], default: T) -> T:
