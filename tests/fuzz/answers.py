@@ -24,12 +24,16 @@ from tests.unit.serving.websocket import CLOSE, Client, RefusedError
 from tests.zoo.models.odd.oddities import ACTS, RAISES, VALUES
 
 LOST = frozenset({"close_descriptors", "close_everything"})
-"""What a handler closes takes its own request with it."""
+"""What a handler closes ends its worker, and its own request with it."""
+PAUSE = 61
+"""Seconds between two ends of a worker: five in a minute end the server."""
 LATE = frozenset({"late_signal", "interrupt", "trace"})
 """What may fail the next request, as it may its own: it comes when it likes."""
 LONGEST = 8000
 """Bytes of an error document: 1,000 characters that JSON escapes, and their frame."""
-KINDS = ("stages", "transform", "batch", "default")
+KINDS = ("stages", "transform", "batch", "default", "async")
+ROUTE = frozenset({"app", "status", "pairs", "body", "messages"})
+"""Places inside of the application."""
 ACCEPTS = (JSON, "text/csv", "application/jsonlines", "application/x-npy", "text/event-stream")
 SESSION = "X-Amzn-SageMaker-Session-Id"
 
@@ -60,7 +64,7 @@ class Odd(Server):
             return self._talk(document)
         if place == "adapter":
             return self._adapt(document)
-        if place in {"app", "status", "pairs", "body"}:
+        if place in ROUTE:
             return self.request("POST", "/own/route", json.dumps(document))
         return self.invoke(json.dumps(document), **headers)
 
@@ -177,6 +181,8 @@ class Maker:
 
     def __init__(self, chance):
         self._chance = chance
+        self.may_end = True
+        """Whether a document may end its worker."""
 
     def spec(self, depth=0):
         kinds = ["raise", "value", "value", "plain", "do"]
@@ -196,7 +202,25 @@ class Maker:
         return {"plain": self._chance.choice(plains)}
 
     def _do(self, depth):
-        return {"do": self._chance.choice(list(ACTS)), "then": self.spec(depth + 1)}
+        acts = [name for name in ACTS if self.may_end or name not in LOST]
+        return {"do": self._chance.choice(acts), "then": self.spec(depth + 1)}
+
+    def _messages(self):
+        """What an ASGI application sends: in order, or not."""
+        start, body = "http.response.start", "http.response.body"
+        known = [{"type": start, "status": 200}, {"type": body, "body": ""}]
+        more = [
+            *({"type": start, "status": status} for status in (200, 204, 99, "x", None)),
+            {"type": start},
+            {"type": start, "status": 200, "headers": [["a", "b"]]},
+            *({"type": body, "body": entry} for entry in (5, [1], None)),
+            {"type": body, "more_body": True},
+            *({"type": body}, {"type": "http.odd"}, {"type": None}, {}, None, 5),
+        ]
+        found = known if self._chance.random() < 0.3 else []
+        chosen = [self._chance.choice(more) for _ in range(self._chance.randrange(4))]
+        parts = [{"plain": entry} for entry in [*found[:1], *chosen, *found[1:]]]
+        return {"list": [*parts, *([self.spec(2)] if self._chance.random() < 0.3 else [])]}
 
     def _list(self, depth):
         return {"list": [self.spec(depth + 1) for _ in range(self._chance.randrange(4))]}
@@ -214,10 +238,14 @@ class Maker:
 
     def document(self, kind):
         """A place and its document; oddities of the context in one of four."""
-        places = ["predict", "predict", "chat", "talk", "adapter", "app", "status", "pairs", "body"]
-        places += {"stages": ["input", "output", "output"], "batch": ["input"]}.get(kind, [])
+        own = {
+            "stages": ["talk", "input", "output", "output"],
+            "batch": ["talk", "input"],
+            "async": ["results", "messages", "messages"],
+        }.get(kind, ["talk"])
+        places = ["predict", "predict", "chat", "adapter", "app", "status", "pairs", "body", *own]
         place = self._chance.choice(places)
-        document = {place: self.spec()}
+        document = {place: self._messages() if place == "messages" else self.spec()}
         if place in {"predict", "output"} and self._chance.random() < 0.25:
             extra = self._chance.choice(["context", "headers", "session", "redact"])
             names = {
@@ -241,8 +269,9 @@ def one(server, place, document, chance):
     lost = bool(names_in(document) & LOST)
     if place == "talk":
         return "" if reply.status in {1000, 1011} else f"a conversation ended with {reply.status}"
-    if place not in {"predict", "output", "input", "chat", "adapter"}:
-        return judge(reply, lost=lost) if reply.status >= 500 else ""  # a route's own
+    if place in ROUTE:
+        is_ours = reply.status >= 500 or reply.status == 200
+        return judge(reply, fails=must_fail(spec), lost=lost) if is_ours else ""
     expected = [written(value, server.kind) for value in plain(spec) if is_default]
     is_json = place == "predict" and server.kind in {"default", "batch"}
     return judge(reply, fails=must_fail(spec), expected=expected, lost=lost, is_json=is_json)
@@ -252,18 +281,18 @@ def asked(server, place, document, chance):
     """The answer, and whether nothing but the value decides on it."""
     if place == "chat":
         return server.ask(place, document[place], stream=chance.random() < 0.5), False
-    if place not in {"predict", "output", "input"}:
+    if place not in {"predict", "output", "input", "results"}:
         return server.ask(place, document[place]), False
     headers = {"Accept": chance.choice(ACCEPTS)} if chance.random() < 0.3 else {}
     if "session" in document or chance.random() < 0.1:
         headers[SESSION] = "NEW_SESSION"
-    is_default = place != "input" and not headers and len(document) == 1
+    is_default = place in {"predict", "output"} and not headers and len(document) == 1
     return server.ask(document, None, **headers), is_default
 
 
 def written(value, kind):
     """Text is the body where a handler writes that; all else is JSON."""
-    if isinstance(value, str) and kind in {"stages", "transform"}:
+    if isinstance(value, str) and kind in {"stages", "transform", "async"}:
         return value.encode()
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -276,9 +305,11 @@ def fuzz(kind, seconds, seed, findings, reports):
     with tempfile.TemporaryDirectory() as folder, Odd(Path(folder), kind) as server:
         server.wait_ready()
         worker = server.worker()
-        count = 0
+        count, ended = 0, -PAUSE
         while time.monotonic() < until:
+            maker.may_end = time.monotonic() - ended >= PAUSE
             place, document = maker.document(kind)
+            may_end = bool(names_in(document) & LOST)
             problem = one(server, place, document, chance)
             count += 1
             found = worker
@@ -290,6 +321,8 @@ def fuzz(kind, seconds, seed, findings, reports):
                 with contextlib.suppress(AssertionError, OSError):
                     wait_until(lambda: server.ping().status == 200)
                     found = server.worker()
+            if found != worker and may_end:
+                worker, ended = found, time.monotonic()
             if found != worker:
                 problem = f"{problem}; another process answers".removeprefix("; ")
                 worker = found

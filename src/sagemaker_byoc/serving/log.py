@@ -12,7 +12,6 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 KEPT = 100
 """Where copies are kept: above what a program that closes its files goes through one by one."""
 _kept: dict[int, int] = {}
-_watched = select.poll()
 
 
 def say(message: str) -> None:
@@ -26,13 +25,14 @@ def keep() -> None:
     """Hold copies of the streams, since user code may close its own."""
     for descriptor in (STDIN, STDOUT, STDERR):
         _kept[descriptor] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, KEPT)
-    for descriptor in (STDOUT, STDERR):
-        _watched.register(descriptor, 0)  # for what can't be masked: closed, no reader left
 
 
 def restore() -> None:
     """Open again what user code has closed: another file would get its number, and our lines."""
-    if not _watched.poll(0):
+    watched = select.poll()  # for this call alone: two threads can't use one at once
+    for descriptor in (STDOUT, STDERR):
+        watched.register(descriptor, 0)
+    if not watched.poll(0):
         return
     for descriptor, copy in _kept.items():
         if not _is_open(descriptor):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -71,11 +71,11 @@ def environ_of(request: Request, body: bytes) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Reply:
-    """What an application answers. Close `pieces`, a generator, if they are not all read."""
+    """What an application answers. Close `pieces` if they are not all read."""
 
     status: int
     headers: list[tuple[str, str]]
-    pieces: Iterator[bytes]
+    pieces: Generator[bytes]
     is_whole: bool
     """The application has named the length, or has all of it."""
 
@@ -95,25 +95,34 @@ def begin(app: WSGIApplication, environ: dict[str, Any]) -> Reply:
         written += [piece for piece in [next(rest, b"")] if piece]
     if not started:
         raise RuntimeError("the application did not call start_response")
-    status, headers = started
+    status, headers = started[0], list(started[1])
     is_whole = isinstance(result, list | tuple) or "content-length" in {
         name.lower() for name, _ in headers
     }
 
-    def pieces() -> Iterator[bytes]:
+    def pieces() -> Generator[bytes]:
         try:
+            yield b""
             while written:
-                yield written.pop(0)
+                yield _checked(written.pop(0))
             for piece in rest:
-                yield from [*written, piece]
+                yield from map(_checked, [*written, piece])
                 written.clear()
-            yield from written
+            yield from map(_checked, written)
         finally:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
 
-    return Reply(status, headers, pieces(), is_whole)
+    found = pieces()
+    next(found)  # so that its `close` calls the application's
+    return Reply(status, headers, found, is_whole)
+
+
+def _checked(piece: object) -> bytes:
+    if not isinstance(piece, bytes):
+        raise TypeError(f"a WSGI application returns bytes, not {type(piece).__name__}")
+    return piece
 
 
 def call(app: WSGIApplication, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:

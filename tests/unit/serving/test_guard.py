@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sys
+import threading
 
 import pytest
 from tests.zoo.models.odd import oddities
 
-from sagemaker_byoc.serving import processes
+from sagemaker_byoc.serving import log, processes
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import BadInput
 from sagemaker_byoc.serving.link import Frame, Kind, Link, LinkError
-from sagemaker_byoc.serving.worker import guard
+from sagemaker_byoc.serving.worker import apps, guard, raised, streams
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.jobs import Job
 
@@ -36,7 +38,7 @@ def test_any_exception(name):
         assert 0 < len(text) <= most
         text.encode()
     assert len(failure.report) <= guard.REPORT_LENGTH + 10
-    assert failure.status in {400, 500, 507}
+    assert failure.status in {400, 404, 500, 507}
     assert json.loads(json.dumps(failure.message)) == failure.message
 
 
@@ -111,8 +113,10 @@ def test_bodies_are_plain_bytes(name):
 
 @pytest.mark.parametrize("status", [0, 100, 199, 600, 1e9, "200", True, None])
 def test_statuses(status):
+    found = job()
+    found.context.reply_status = status
     with pytest.raises(ValueError, match="status"):
-        job().succeed("application/json", b"", status)
+        found.succeed("application/json", b"")
 
 
 def test_failed_job(capfd):
@@ -122,6 +126,55 @@ def test_failed_job(capfd):
     one.run("predict", lambda _: oddities.RAISES["own"]())
     assert one.reply.meta["error"]["message"] == "Own: own"
     assert capfd.readouterr().err.count("request r-1, inference id i-1 failed: Own: own\n") == 1
+
+
+def test_threads(monkeypatch):
+    """All of them may end a call at the same moment."""
+    kept = {}
+    monkeypatch.setattr(log, "_kept", kept)
+    log.keep()
+    failures = []
+
+    def look():
+        failures.extend(filter(None, (guard.attempt(guard.restore) for _ in range(2000))))
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for copy in kept.values():
+        os.close(copy)
+    assert failures == []
+
+
+def test_endless_application():
+    """One that sends on after its answer leaves room for the next request."""
+    waiting = [True]
+
+    async def endless(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200})
+        while waiting:
+            await send({"type": "http.response.body", "body": b"x"})
+
+    for _ in range(2):
+        reply = apps.App(endless, is_async=True).begin(apps.plain_request("GET", "/"), b"", None)
+        assert list(reply.pieces) == [b"x"]
+    waiting.clear()
+
+
+def test_format_error_of_a_stream():
+    """The same as that of a whole reply."""
+    one = job()
+    one.run("predict", lambda _: None)
+
+    def items():
+        raise type(raised.FORMAT_ERROR, (Exception,), {})("text/x")
+        yield
+
+    one.stream = items()
+    (frame,) = streams.frames_of(one, lambda _: False)
+    assert (frame.meta["error"]["status"], frame.meta["error"]["code"]) == (406, "NotAcceptable")
 
 
 def test_link_refuses_what_is_no_json():

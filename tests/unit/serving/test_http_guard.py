@@ -63,12 +63,12 @@ def test_raised(server, name):
     before = len(server.log)
     reply = server.ask("predict", {"raise": name})
     assert judge(reply, fails=True) == ""
-    expected = {"memory": 507, "memory_real": 507, "refusal": 400}
+    expected = {"memory": 507, "memory_real": 507, "refusal": 400, "named": 404}
     assert reply.status == expected.get(name, 500)
     assert still(server)
     said = server.log[before:]
     assert len(said) < 40_000
-    assert said.count(" failed: ") == (0 if reply.status == 400 else 1)
+    assert said.count(" failed: ") == (0 if reply.status < 500 else 1)
 
 
 @pytest.mark.parametrize("name", ["str", "surrogate", "own", "keyboard", "str_huge", "metaclass"])
@@ -84,11 +84,63 @@ def test_raised_anywhere(server, place, name):
     assert still(server)
 
 
-@pytest.mark.parametrize("kind", ["transform", "batch", "default"])
+@pytest.mark.parametrize("kind", ["transform", "batch", "default", "async"])
 @pytest.mark.parametrize("name", ["str", "surrogate", "own", "generator_exit", "lying"])
 def test_raised_in_other_handlers(servers, kind, name):
     server = kept(servers(kind))
     assert judge(server.ask("predict", {"raise": name}), fails=True) == ""
+    assert still(server)
+
+
+START, BODY = "http.response.start", "http.response.body"
+GOOD = {"type": START, "status": 200}
+
+
+@pytest.mark.parametrize(
+    ("messages", "status"),
+    [
+        ([GOOD, {"type": BODY}], 200),
+        ([GOOD, {"type": BODY}, GOOD, {"type": BODY, "body": 5}], 200),  # after the answer
+        ([], 500),
+        ([{"type": BODY}], 500),
+        ([GOOD, GOOD], 500),
+        ([GOOD], 500),
+        ([GOOD, {"type": BODY, "body": 5}], 500),
+        ([GOOD, {"type": BODY, "body": "text"}], 500),
+        ([GOOD, {"type": "http.odd"}], 500),
+        ([{"type": START}], 500),
+        ([{"type": START, "status": 700}, {"type": BODY}], 500),
+        ([{"type": START, "status": "x"}, {"type": BODY}], 500),
+        ([GOOD | {"headers": [["a", "b"]]}, {"type": BODY}], 500),
+        ([{}], 500),
+        ([5], 500),
+    ],
+    ids=json.dumps,
+)
+def test_asgi_messages(servers, messages, status):
+    """What is not the protocol's is an error, and never a body."""
+    server = kept(servers("async"))
+    reply = server.ask("messages", {"plain": messages})
+    assert (reply.status, judge(reply)) == (status, "")
+    assert reply.body == b"" if status == 200 else error_of(reply)["code"] == "ModelError"
+    assert still(server)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [["a b", "x"], ["X-A\r\nX-Evil", "x"], ["X-A", "x\r\ny"], ["X-A", "x" * 20_000], [5, 5], 5],
+)
+def test_headers_of_an_application(server, pair):
+    """Only what HTTP can carry."""
+    reply = server.ask("pairs", {"plain": [pair]})
+    assert (reply.status, error_of(reply)["code"]) == (500, "ModelError")
+    assert still(server)
+
+
+def test_body_of_an_application(server):
+    """Bytes, also where it is a stream."""
+    for spec in ({"list": [{"plain": 5}]}, {"items": [{"plain": 5}]}, {"items": [{"plain": "a"}]}):
+        assert error_of(server.ask("body", spec))["message"].startswith("TypeError: ")
     assert still(server)
 
 
@@ -256,33 +308,47 @@ def test_done(server, place, name):
     assert still(server)
 
 
-@pytest.mark.parametrize("name", sorted(LOST))
-@pytest.mark.parametrize("place", ["predict", "talk", "app"])
-def test_closed_link(server, place, name):
-    """A handler that closes our descriptors loses its own request, at once, and no other."""
+@pytest.mark.parametrize("name", sorted(set(ACTS) - LOST))
+@pytest.mark.parametrize("place", ["predict", "app"])
+def test_done_by_a_coroutine(servers, place, name):
+    """On another thread, which the next coroutines need."""
+    server = kept(servers("async"))
     reply = server.ask(place, {"do": name})
-    assert reply.status in {500, 1011}
-    assert still(server)
-    server.ask("predict", {"raise": "value"})
+    assert judge(reply) == ""
+    if reply.status != 200:  # signals are the main thread's alone
+        assert name in {"late_signal", "term_ignored", "interrupt", "trace"}
+    assert judge(server.ask("predict", {"raise": "surrogate"}), fails=True) == ""
+    assert server.ask(place, {"plain": 5}).status == 200
     assert still(server)
 
 
-def test_closed_links_leave_nothing(tmp_path):
-    """Neither descriptors of the front's nor threads of the worker's."""
-    with Odd(tmp_path) as server:
+@pytest.mark.parametrize(
+    ("kind", "acts"),
+    [
+        ("default", {"predict": "close_descriptors", "talk": "close_everything"}),
+        ("async", {"predict": "close_everything", "app": "close_descriptors"}),
+    ],
+)
+def test_closed_link(tmp_path, kind, acts):
+    """A handler that closes our descriptors ends its worker; nothing of it is left."""
+    assert set(acts.values()) == LOST
+    with Odd(tmp_path, kind) as server:
         kept(server.wait_ready())
         front, (http,) = server.front()
         del front
 
         def count():
-            descriptors = len(list(Path(f"/proc/{http}/fd").iterdir()))
-            return descriptors, len(list(Path(f"/proc/{server.pid}/task").iterdir()))
+            names = [entry.readlink().name for entry in Path(f"/proc/{http}/fd").iterdir()]
+            return len([name for name in names if not name.endswith(".open")])  # of the capture
 
         before = count()
-        for _ in range(10):
-            server.ask("predict", {"do": "close_descriptors"})
-            assert still(server)
-        wait_until(lambda: all(now <= then for now, then in zip(count(), before, strict=True)))
+        for place, name in acts.items():
+            reply = server.ask(place, {"do": name})
+            assert reply.status == 1011 or error_of_death(reply) == "ModelWorkerDied"
+            wait_until(lambda: server.ping().status == 200)
+            assert not still(server)
+        assert "closed descriptors that are not its own" in server.log
+        wait_until(lambda: count() <= before)
 
 
 @pytest.mark.parametrize("name", DEATHS)

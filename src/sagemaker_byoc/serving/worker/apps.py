@@ -7,19 +7,20 @@ are called in one way.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import queue
 import sys
 import time
-import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 from sagemaker_byoc.contract import http, serving
 from sagemaker_byoc.serving import log, wsgi
-from sagemaker_byoc.serving.worker import coroutines
+from sagemaker_byoc.serving.worker import coroutines, guard
+from sagemaker_byoc.serving.worker.jobs import exact_bytes
 from sagemaker_byoc.serving.wsgi import Reply, Request
 
 NAMES = ("app", "application")
@@ -89,15 +90,18 @@ class App:
             time.sleep(PING_PAUSE)
 
     def _ping(self) -> int:
-        request = plain_request("GET", http.PING.value)
-        try:
-            reply = self.begin(request, b"", None)
+        statuses = [500]
+
+        def ask() -> None:
+            reply = self.begin(plain_request("GET", http.PING.value), b"", None)
             for _ in reply.pieces:
                 pass  # what is left of it
-        except Exception as error:  # noqa: BLE001 - user code may raise anything
-            log.say("".join(traceback.format_exception(error)))
-            return 500
-        return reply.status
+            statuses.append(reply.status)
+
+        failure = guard.attempt(ask)
+        if failure is not None:
+            log.say(failure.explained)
+        return statuses[-1]
 
 
 def plain_request(method: str, path: str, content_type: str = "") -> Request:
@@ -154,7 +158,7 @@ def response_of(value: object) -> App | None:
     """A response object, as an application; None for any other value."""
     for module, is_async in (("werkzeug.wrappers", False), ("starlette.responses", True)):
         found = getattr(sys.modules.get(module), "Response", None)
-        if found is not None and isinstance(value, found):
+        if found is not None and guard.isinstance_of(value, found):
             return App(value, is_async=is_async)
     return None
 
@@ -216,46 +220,56 @@ class _Exchange:
         self._is_answered = False
 
     def reply(self) -> Reply:
+        guard.check()  # a copy of the process has no loop that runs
         self._task = asyncio.run_coroutine_threadsafe(self._run(), coroutines.loop())
-        start = self._next()
-        if start is None or start.get("type") != "http.response.start":
-            raise RuntimeError("the application ended without an answer")
-        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in start.get("headers", ())]
-        is_whole = "content-length" in {name.lower() for name, _ in headers}
-        return Reply(int(start["status"]), headers, self._pieces(), is_whole)
+        pieces = self._pieces()
+        next(pieces)  # so that `close` ends the application
+        with contextlib.ExitStack() as failed:
+            failed.callback(pieces.close)
+            start = self._next("http.response.start")
+            status, headers = int(start["status"]), list(start.get("headers", ()))
+            headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in headers]
+            is_whole = "content-length" in {name.lower() for name, _ in headers}
+            failed.pop_all()
+        return Reply(status, headers, pieces, is_whole)
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _pieces(self) -> Generator[bytes]:
+        """Nothing at first, then the body."""
+        more = True
         try:
-            while (message := self._next()) is not None:
-                yield bytes(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
-            raise RuntimeError("the application ended in the middle of its answer")
+            yield b""
+            while more:
+                message = self._next("http.response.body")
+                yield exact_bytes(message.get("body", b""))
+                more = message.get("more_body", False)
         finally:
             coroutines.loop().call_soon_threadsafe(self._over.set)
             if not self._is_answered:
                 self._task.cancel()
 
-    def _next(self) -> Any:
-        """A message; None at the end. Raise what the application raised."""
+    def _next(self, kind: str) -> Any:
+        """The application's next message. Raise what it raised, or if it sent something else."""
         message = self._messages.get()
         coroutines.loop().call_soon_threadsafe(self._room.release)
         if isinstance(message, BaseException):
             raise message
+        if message is None:
+            raise RuntimeError(f"the application ended before it sent {kind}")
+        if message["type"] != kind:
+            raise RuntimeError(f"the application sent {str(message['type'])[:100]}, not {kind}")
         return message
 
     async def _run(self) -> None:
         try:
-            await self._app(self._scope, self._receive, self._send)
+            _, error = await guard.outcome_of(
+                lambda: self._app(self._scope, self._receive, self._send)
+            )
         except asyncio.CancelledError:
             self._messages.put(None)
             raise
-        except BaseException as error:  # noqa: BLE001 - it is raised again on the worker's thread
-            if self._is_answered:
-                log.say("".join(traceback.format_exception(error)))
-            self._messages.put(error)
-        else:
-            self._messages.put(None)
+        if error is not None and self._is_answered:
+            log.say(f"raised after the answer: {guard.failure_of(error).explained}")
+        self._messages.put(error)
 
     async def _receive(self) -> dict[str, Any]:
         body, self._body = self._body, None
@@ -265,8 +279,9 @@ class _Exchange:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: dict[str, Any]) -> None:
-        if self._over.is_set():
-            return  # the client has gone
+        if self._over.is_set():  # nobody takes it; other tasks go on, even if it never ends
+            await asyncio.sleep(0)
+            return
         await self._room.acquire()
         is_body = message["type"] == "http.response.body"
         self._is_answered |= is_body and not message.get("more_body", False)
@@ -291,13 +306,9 @@ class _Lifespan:
             raise AppError(f"its startup failed: {problem}")
 
     async def _run(self) -> None:
-        try:
-            await self._app(self._scope, self._receive, self._send)
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - the specification: it knows no lifespan
-            if self._is_asked and not self._outcome.done():
-                log.say("".join(traceback.format_exception(error)))
+        _, error = await guard.outcome_of(lambda: self._app(self._scope, self._receive, self._send))
+        if error is not None and self._is_asked and not self._outcome.done():
+            log.say(guard.failure_of(error).explained)  # the specification: it knows no lifespan
         if not self._outcome.done():
             self._outcome.set_result(None)
 

@@ -135,7 +135,7 @@ class Conversation:
         self._tell(Frame(Kind.TAKEN, self.id))
 
     def _tell(self, frame: Frame) -> None:
-        guard.end_copy()  # user code may call this, in a process that it has forked
+        guard.check()  # user code may call this, whatever it has done to the process
         try:
             self._link.send(frame, wait=True)
         except LinkError:

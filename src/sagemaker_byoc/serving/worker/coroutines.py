@@ -9,46 +9,54 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import os
 import threading
-import traceback
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
 from sagemaker_byoc.serving import log
+from sagemaker_byoc.serving.worker import guard
 
 
 @functools.cache
 def loop() -> asyncio.AbstractEventLoop:
     """The loop; its thread starts with the first use."""
     found = asyncio.new_event_loop()
+    os.register_at_fork(after_in_child=functools.partial(_end_copy, found))
     threading.Thread(target=_run_forever, args=(found,), name="coroutines", daemon=True).start()
     return found
 
 
+def _end_copy(own: asyncio.AbstractEventLoop) -> None:
+    """End a copy of the loop's thread before it shares the selector, and before what else is
+    ready, which may be to take the bytes that wake the loop of the parent."""
+    own.call_soon(guard.check)
+    getattr(own, "_ready", deque[object]()).rotate(1)
+
+
 def _run_forever(own: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(own)
-    while True:
+    while not own.is_closed():
         try:
             own.run_forever()
-        except BaseException as error:  # noqa: BLE001 - a task that calls sys.exit ends the loop
-            log.say("".join(traceback.format_exception(error)))
+        except (SystemExit, KeyboardInterrupt) as error:  # of a task, which has ended with it
+            log.say(f"raised by a task: {guard.failure_of(error).explained}")
+        except OSError:  # of its selector
+            guard.end_cut_off()
 
 
 def run(awaitable: Awaitable[Any]) -> Any:
     """Wait for the result; raise what it raises, SystemExit too."""
-    value, error = asyncio.run_coroutine_threadsafe(_outcome(awaitable), loop()).result()
+    guard.check()  # a copy of the process has no loop that runs
+    found = asyncio.run_coroutine_threadsafe(guard.outcome_of(lambda: awaitable), loop())
+    try:
+        value, error = found.result()
+    finally:
+        found.cancel()  # a signal handler may have raised here; nobody waits any longer
     if error is not None:
         raise error
     return value
-
-
-async def _outcome(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-    try:
-        return await awaitable, None
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - it is raised again on the caller's thread
-        return None, error
 
 
 def iterate(items: AsyncIterator[Any]) -> Iterator[Any]:

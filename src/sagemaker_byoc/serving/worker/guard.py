@@ -7,19 +7,20 @@ put a user's object into text.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import faulthandler
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, ParamSpec, TypeGuard, TypeVar
+from typing import Any, NoReturn, ParamSpec, Self, TypeGuard, TypeVar
 
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import log
@@ -63,6 +64,29 @@ class Failure:
         return f"{self.message}\n{self.report}"
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A descriptor of ours. User code may close it, and another file may then get its number."""
+
+    descriptor: int
+    file: tuple[int, int]
+
+    @classmethod
+    def of(cls, descriptor: int) -> Self:
+        return cls(descriptor, _file_at(descriptor))
+
+    def is_whole(self) -> bool:
+        try:
+            return _file_at(self.descriptor) == self.file
+        except OSError:
+            return False
+
+
+def _file_at(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
 class Stop(SystemExit):
     """Raised by SIGTERM, also inside user code; the one exception that no guard keeps."""
 
@@ -71,6 +95,7 @@ class Stop(SystemExit):
 class _Process:
     """What has become of this process since `run`."""
 
+    link: Held | None = None
     is_copy: bool = False
     is_stopping: bool = False
 
@@ -87,13 +112,34 @@ def stop(_number: int, _frame: object) -> NoReturn:
 
 def attempt(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Failure | None:
     """Call user code; return what it raised. The process is as before, however it left it."""
+    failure = stage(function, *args, **kwargs)
+    restore()
+    return failure
+
+
+def stage(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Failure | None:
+    """As `attempt`, for one of several calls in a row: what only the log and the link need is
+    restored if it failed, and else by the `restore` that precedes the reply."""
     failure = None
     try:
         function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything
         failure = failure_of(error)
-    _restore()
+    if failure or _own.is_copy or _own.is_stopping or sys.getrecursionlimit() < RECURSION:
+        restore()
     return failure
+
+
+async def outcome_of(function: Callable[[], Awaitable[T]]) -> tuple[T | None, BaseException | None]:
+    """What user code returns, or what it raises, once the loop has run it; for another thread."""
+    try:
+        return await function(), None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything
+        return None, error
+    finally:
+        check()
 
 
 def value_of(function: Callable[[], T], default: T) -> T:
@@ -270,9 +316,9 @@ def run(main: Callable[[list[str]], int], arguments: list[str]) -> NoReturn:
     end(codes[-1])
 
 
-def _restore() -> None:
+def restore() -> None:
     """Undo what would stop us from answering."""
-    end_copy()
+    check()
     if sys.getrecursionlimit() < RECURSION:
         sys.setrecursionlimit(RECURSION)
     log.restore()
@@ -280,11 +326,27 @@ def _restore() -> None:
         raise Stop(0)
 
 
-def end_copy() -> None:
-    """End a process that a handler has forked and that came back: two would answer on one link."""
+def hold(link: Held | None) -> None:
+    """From now on the process ends if this is closed; None while we close it ourselves."""
+    _own.link = link
+
+
+def check() -> None:
+    """End a process that a handler has forked and that came back, for two would answer on one
+    link, and one whose link a handler has closed, for another file may have its number."""
     if _own.is_copy:
         log.say("a process that a handler forked came back from it and is ended; use os._exit")
         os._exit(0)
+    link = _own.link
+    if link is not None and not link.is_whole():
+        end_cut_off()
+
+
+def end_cut_off() -> NoReturn:
+    """End a process whose descriptors a handler has closed; exit functions would need theirs."""
+    log.restore()
+    log.say("a handler closed descriptors that are not its own: this worker ends")
+    os._exit(ExitCode.MODEL_FAILED)
 
 
 def _become_copy() -> None:

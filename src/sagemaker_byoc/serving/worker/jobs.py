@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
@@ -53,9 +53,9 @@ class Job:
         if self.reply is not None:
             return
         began = time.perf_counter()
-        failure = guard.attempt(function, self)
+        failure = guard.stage(function, self)
         if failure is not None:
-            self.fail(self._placed(failure))
+            self.fail(failure)
         self.times[stage] = time.perf_counter() - began
 
     def _placed(self, failure: Failure) -> Failure:
@@ -68,6 +68,7 @@ class Job:
 
     def fail(self, failure: Failure) -> None:
         """The log gets the traceback, the caller type and text."""
+        failure = self._placed(failure)
         self.complain(failure)
         self.reply = failed(self.frame, failure)
 
@@ -121,13 +122,19 @@ def _headers_of(context: Context) -> list[tuple[str, str]]:
     """Pairs that HTTP can carry, although the dict is the handlers' to fill as they like."""
     if not context.reply_headers:
         return []
+    return exact_pairs(dict(context.reply_headers).items())
+
+
+def exact_pairs(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Names and values that HTTP can carry, as plain str; raise if they are something else."""
     pairs = []
     size = 0
-    for name, value in dict(context.reply_headers).items():
+    for name, value in headers:
         if not guard.isinstance_of(name, str) or not guard.isinstance_of(value, str):
             msg = f"a reply's header is text, not {log.kind_of(name)}: {log.kind_of(value)}"
             raise TypeError(msg)
-        pair = (exact_header(checked_name(name), name), exact_header(name, value))
+        exact = checked_name(str.__getitem__(name, slice(HEADERS_SIZE)))
+        pair = (exact, exact_header(exact, value))
         size += len(pair[0]) + len(pair[1])
         if size > HEADERS_SIZE:
             msg = f"the reply's headers exceed {HEADERS_SIZE} bytes"
@@ -145,7 +152,7 @@ def _exact_status(status: object) -> int:
 
 def exact_header(name: str, value: str, limit: int = HEADERS_SIZE) -> str:
     """A value that HTTP can carry, as a plain str; ValueError if it can't."""
-    exact = guard.clean(checked_header(name, value), limit + 1)
+    exact = checked_header(name, str.__getitem__(value, slice(limit + 1)))  # of any subclass
     if len(exact) > limit:
         msg = f"header {name} has more than {limit} characters"
         raise ValueError(msg)

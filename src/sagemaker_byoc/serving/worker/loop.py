@@ -53,8 +53,9 @@ class Worker:
     def run(self, report: int) -> int:
         """The exit code; return only if the model can't be loaded, or nothing can be answered."""
         link = self._connect()
+        held = [guard.Held.of(report), guard.Held.of(link.fileno())]
         loaded: list[Pipeline] = []
-        failure = guard.attempt(lambda: loaded.append(self._load(report)))
+        failure = guard.attempt(lambda: loaded.append(self._load(held)))
         if failure is not None:
             self._tell_failure(link, failure)
             return ExitCode.MODEL_FAILED
@@ -63,11 +64,14 @@ class Worker:
         os.write(report, LOADED)
         os.close(report)
         while True:
+            guard.hold(guard.Held.of(link.fileno()))
             failure = guard.attempt(self._serve, link, pipeline)
             if failure is not None:
                 log.say(f"between two requests: {failure.explained}")
+                self._faults += 1
             if self._faults >= FAULTS:
                 return ExitCode.INTERNAL
+            guard.hold(None)
             link.close()
             link = self._connect()
 
@@ -90,13 +94,11 @@ class Worker:
         model = {"model": self._settings.model_name} if self._settings.model_name else {}
         return {"slot": self._slot, "pid": os.getpid(), **model}
 
-    def _load(self, report: int) -> Pipeline:
+    def _load(self, held: list[guard.Held]) -> Pipeline:
         with plainly():
             pipeline = self._loaded()
-        try:
-            os.fstat(report)
-        except OSError:
-            raise LoadFailed("the handlers' file closed descriptors that are not its own") from None
+        if not all(entry.is_whole() for entry in held):
+            raise LoadFailed("the handlers' file closed descriptors that are not its own")
         return pipeline
 
     def _loaded(self) -> Pipeline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from sagemaker_byoc.serving.worker import (
 )
 from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.handlers import Handlers
-from sagemaker_byoc.serving.worker.jobs import Job, exact_header
+from sagemaker_byoc.serving.worker.jobs import Job, exact_header, exact_pairs
 from sagemaker_byoc.serving.worker.redaction import Redaction
 from sagemaker_byoc.serving.worker.rows import RowCheck
 from sagemaker_byoc.serving.worker.sessions import SessionStore
@@ -148,6 +149,7 @@ class Pipeline:
                 self._settle(job)
             if self.row_check is not None:
                 self.row_check.look(job)
+        guard.restore()
         whole = [job.reply for job in jobs if job.reply is not None]
         if whole:
             yield whole
@@ -342,19 +344,20 @@ class Pipeline:
 
 def _pass_on(job: Job, reply: wsgi.Reply) -> None:
     """What an application answers, as it is; a reply without a length as a stream."""
-    own: list[tuple[str, str]] = []
-    content_type = media.OCTETS
-    for name, value in reply.headers:
-        if name.lower() == "content-type":
-            content_type = exact_header(name, value)
-        elif name.lower() not in OWN_HEADERS:
-            own.append((name, exact_header(name, value)))
-    job.headers, job.context.reply_status = own, reply.status
-    job.context.reply_content_type = content_type
-    if reply.is_whole:
-        job.succeed(content_type, b"".join(reply.pieces))
-    else:
-        job.accept, job.stream = "", reply.pieces
+    with contextlib.ExitStack() as failed:
+        failed.callback(reply.pieces.close)
+        types = [value for name, value in reply.headers if name.lower() == "content-type"]
+        content_type = exact_header("Content-Type", types[-1]) if types else media.OCTETS
+        job.headers = exact_pairs(
+            (name, value) for name, value in reply.headers if name.lower() not in OWN_HEADERS
+        )
+        job.context.reply_status = reply.status
+        job.context.reply_content_type = content_type
+        if reply.is_whole:
+            job.succeed(content_type, b"".join(reply.pieces))
+        else:
+            job.accept, job.stream = "", reply.pieces
+        failed.pop_all()
 
 
 def _groups(jobs: list[Job], most: int) -> list[list[Job]]:

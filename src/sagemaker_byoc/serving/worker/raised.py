@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
+from typing import Any
 
 STATUSES = ("status_code", "error_code", "code")
 MESSAGES = ("message", "detail", "description")
@@ -32,9 +33,12 @@ def told_by(error: BaseException) -> tuple[int, str, str] | None:
 
 def _status_of(error: BaseException) -> int | None:
     for name in STATUSES:
-        status = getattr(error, name, None)
-        if isinstance(status, int) and not isinstance(status, bool) and 400 <= status <= 599:
-            return int(status)
+        status: Any = getattr(error, name, None)
+        if not issubclass(type(status), int) or type(status) is bool:
+            continue
+        exact = int.__index__(status)  # past what a subclass says
+        if 400 <= exact <= 599:
+            return exact
     return HTTPStatus.UNSUPPORTED_MEDIA_TYPE if _is_format_error(error) else None
 
 

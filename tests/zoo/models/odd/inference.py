@@ -1,9 +1,10 @@
 """Does at each place as the body says: {"input": SPEC, "predict": SPEC, "output": SPEC, …}.
 
-ODD chooses what the file defines: `stages`, `transform`, `batch`, or `default`, for predict_fn
-without output_fn.
+ODD chooses what the file defines: `stages`, `transform`, `batch`, `default`, for predict_fn
+without output_fn, or `async`: a service whose `handle` is a coroutine, beside an ASGI application.
 """
 
+import asyncio
 import os
 import pathlib
 
@@ -15,8 +16,10 @@ LOADED = {"plain": "model"}
 PLAIN = {"plain": "fine"}
 
 
-def model_fn(model_dir):
-    return made(oddities.read(os.environ.get("ODD_LOAD", "null")) or LOADED)
+if KIND != "async":
+
+    def model_fn(model_dir):
+        return made(oddities.read(os.environ.get("ODD_LOAD", "null")) or LOADED)
 
 
 def at(place, asked, otherwise=None):
@@ -95,15 +98,31 @@ if KIND == "batch":
         return data
 
 
+if KIND == "async":
+
+    class Service:
+        def initialize(self, context):
+            self.context = context
+
+        async def handle(self, data, context):
+            asked = oddities.read(data[0]["body"])
+            await asyncio.sleep(0)
+            results = at("results", asked, [_predict(asked, None, context)])
+            await asyncio.sleep(0)
+            return results
+
+
 def chat_fn(request, model):
     return at("chat", oddities.read(request["messages"][-1]["content"]), "said")
 
 
-def bidirectional_fn(messages, model, context):
-    asked = oddities.read(next(messages))
-    if "pid" in asked:
-        return iter([str(os.getpid())])
-    return at("talk", asked, iter(()))
+if KIND != "async":
+
+    def bidirectional_fn(messages, model, context):
+        asked = oddities.read(next(messages))
+        if "pid" in asked:
+            return iter([str(os.getpid())])
+        return at("talk", asked, iter(()))
 
 
 def load_adapter_fn(model, name, folder):
@@ -121,3 +140,24 @@ def app(environ, start_response):
         at("status", asked, "200 OK"), at("pairs", asked, [("Content-Type", "text/plain")])
     )
     return at("body", asked, [b"fine"])
+
+
+async def asgi(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    asked = oddities.read((await receive())["body"])
+    at("app", asked)
+    start = {
+        "type": "http.response.start",
+        "status": at("status", asked, 200),
+        "headers": at("pairs", asked, [(b"content-type", b"text/plain")]),
+    }
+    body = {"type": "http.response.body", "body": at("body", asked, b"fine")}
+    for message in at("messages", asked, [start, body]):
+        await send(message)
+
+
+if KIND == "async":
+    app = asgi

@@ -144,6 +144,27 @@ def refusal(**attributes):
     return error
 
 
+class Status(int):
+    """Says another number than it is."""
+
+    def __int__(self):
+        return 200
+
+    def __le__(self, other):
+        return True
+
+    __ge__ = __lt__ = __gt__ = __eq__ = __le__
+    __hash__ = int.__hash__
+
+
+def named(**attributes):
+    """An error that names the status of its reply, as those of toolkits do."""
+    error = Exception("named")
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    return error
+
+
 def recurse():
     return recurse()
 
@@ -198,6 +219,10 @@ RAISES = {
     "refusal_status": lambda: raised(refusal(status="x")),
     "refusal_low": lambda: raised(refusal(status=200)),
     "refusal_text": lambda: raised(refusal(message="\ud800" * 100_000, code=5)),
+    "named": lambda: raised(named(status_code=Status(404), message=Text("\ud800" * 5000))),
+    "named_low": lambda: raised(named(status_code=Status(200), message="fine")),
+    "named_deep": lambda: raised(named(code=404, description=deep(100_000))),
+    "named_odd": lambda: raised(named(error_code=404, detail=broken(object, "__bool__")())),
     "unicode": b"\xff".decode,
     "syntax": lambda: compile("a = (", "\ud800", "exec"),
     "syntax_odd": lambda: raised(SyntaxError("s", ("f", "line", [], object()))),
@@ -320,7 +345,7 @@ VALUES = {
     "array_masked": lambda: np.ma.masked_array([1.0, 2.0], [True, False]),
     "c_array": lambda: array.array("d", [1, 2]),
     "large": lambda: "x" * 5_000_000,
-    "large_array": lambda: np.zeros(1_000_000),
+    "large_array": lambda: np.zeros(200_000),
     "deep": lambda: deep(100_000),
     "deep_little": lambda: deep(200),
     "inside_itself": inside_itself,
