@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import decimal
 import gc
 import io
 import json
+import math
 import pickle
 import warnings
 import zipfile
@@ -286,6 +288,13 @@ def context():
     return Context("/m", "cpu", 0)
 
 
+@pytest.mark.parametrize("body", [b"1,?\n3,4\n", b"-,2\n3,4\n", b'"1","x"\n3,4\n'])
+def test_bad_cell_is_no_header(body):
+    """A first row with a number is one of data, whatever else it has: it is never left out."""
+    with pytest.raises(BadInput, match="row 1, column"):
+        codecs.decode_csv(body, PLAIN, header="auto")
+
+
 # ── S6: headers ──
 
 
@@ -495,18 +504,25 @@ def test_moments(unit):
     assert codecs.encode_json({"at": moments}) == b'{"at":["1970-01-01T00:00:00",null]}'
 
 
+class Columns(tuple):
+    """Names, each of which stands once."""
+
+    __slots__ = ()
+    is_unique = True
+
+
 class Frame_:  # noqa: N801 - a stand-in for pandas' DataFrame, which is not a dependency
     """What is asked of a data frame."""
 
     iloc = None
-    columns = ("a", "b")
+    columns = Columns(("a", "b"))
 
     def to_dict(self, orient):
+        rows = [[1, "x"], [2, float("nan")]]
+        if orient == "tight":
+            return {"columns": ["a", "b"], "data": rows}
         assert orient == "records"
-        return [{"a": 1, "b": "x"}, {"a": 2, "b": float("nan")}]
-
-    def to_numpy(self):
-        return np.array([[1, "x"], [2, float("nan")]], dtype=object)
+        return [dict(zip("ab", row, strict=True)) for row in rows]
 
     def __getitem__(self, name):
         return np.array([1, 2]) if name == "a" else np.array(["x", None], object)
@@ -539,6 +555,88 @@ class TestWithPandas:
         several = [pd.Series([1.5]), pd.Categorical(["u"]), pd.NA, pd.NaT, pd.Index([1])]
         assert codecs.encode_json(several) == b'[[1.5],["u"],null,null,[1]]'
         assert codecs.encode_json(pd.Timestamp("2020", tz="UTC")) == b'"2020-01-01T00:00:00+00:00"'
+
+    def test_cells(self):
+        """CSV has each cell in its column's own type: large integers, moments with their zone."""
+        pd = self.pandas
+        frame = pd.DataFrame(
+            {"a": [2**53 + 1], "b": [0.5], "c": pd.to_datetime(["2020-01-01T00:00:00+01:00"])}
+        )
+        assert codecs.encode_csv(frame) == b"9007199254740993,0.5,2020-01-01T00:00:00+01:00\n"
+        column = pd.Series([2**53 + 1, None], dtype="Int64")
+        assert codecs.encode_csv(column) == b'9007199254740993\n""\n'
+        assert codecs.encode_csv(pd.Timestamp("2020-01-01T00:00:00+01:00")).endswith(b"+01:00\n")
+
+    def test_equal_names(self):
+        """Of two columns of one name neither is left out."""
+        frame = self.pandas.DataFrame([[1, 2]], columns=["a", "a"])
+        assert codecs.encode_csv(frame) == b"1,2\n"
+        with pytest.raises(TypeError, match="two columns"):
+            codecs.encode_json(frame)
+
+
+class Listed:
+    """A stand-in for the tables and columns of pyarrow and polars."""
+
+    def __init__(self, name, value):
+        setattr(self, name, lambda: value)
+
+
+@pytest.mark.parametrize(
+    ("result", "json", "csv"),
+    [
+        (np.ma.array([1.5, 2.5], mask=[0, 1]), b"[1.5,null]", b'1.5\n""\n'),
+        (np.ma.array([1, 2], mask=[0, 1])[1], b"null", b'""\n'),
+        (np.matrix([[1, 2]]), b"[[1,2]]", b"1,2\n"),
+        (np.array(["a", "bb"], np.dtypes.StringDType()), b'["a","bb"]', b"a\nbb\n"),
+        (Listed("to_pylist", [{"a": 1, "b": None}]), b'[{"a":1,"b":null}]', b"1,\n"),
+        (
+            Listed("to_list", [2**53 + 1, None]),
+            b"[9007199254740993,null]",
+            b'9007199254740993\n""\n',
+        ),
+        (Listed("as_py", 5), b"5", b"5\n"),
+        ([decimal.Decimal(2**53 + 1)], b"[9007199254740993]", b"9007199254740993\n"),
+        (collections.UserString("ab"), b'"ab"', None),
+    ],
+)
+def test_result(result, json, csv):
+    """What is masked is not told, and no number changes on its way."""
+    assert codecs.encode_json(result) == json
+    if csv is not None:
+        assert codecs.encode_csv(result) == csv
+
+
+def test_masked_array():
+    """npy has no form for what is masked but NaN."""
+    masked = values.as_array(np.ma.array([1, 2], mask=[0, 1]))
+    np.testing.assert_array_equal(masked, [1, np.nan])
+    assert values.as_array(np.ma.array([1, 2])).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("body", "numbers", "dtype"),
+    [
+        (b"[18446744073709551615, 1]", [2**64 - 1, 1], np.uint64),
+        (b"[Infinity, -Infinity]", [math.inf, -math.inf], np.float64),
+        (b"[NaN, Infinity]", [math.nan, math.inf], np.float64),
+    ],
+)
+def test_largest(body, numbers, dtype):
+    """64 bits without a sign are used if they do; an infinity is not an integer."""
+    array, _ = codecs.decode_json(body, MediaType(media.JSON))
+    assert array.dtype == dtype
+    np.testing.assert_array_equal(array, np.array(numbers, dtype))
+    if dtype is np.uint64:
+        rows = codecs.decode_csv(body.strip(b"[]"), PLAIN, header="absent")
+        assert rows.tolist() == [numbers]
+
+
+@pytest.mark.parametrize("body", [b'"1\n2"', b'"1\n2",3', b'"1', b'1,"2'])
+def test_cell_across_lines(body):
+    """A quoted cell that goes on in the next line is not a number."""
+    with pytest.raises(BadInput):
+        codecs.decode_csv(body, PLAIN, header="absent")
 
 
 def test_sparse_too_large(monkeypatch):

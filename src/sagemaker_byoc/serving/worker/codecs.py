@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from codecs import BOM_UTF8
 from codecs import lookup as lookup_codec
@@ -192,10 +193,14 @@ def _exact(document: Any) -> Array | None:
     if array.dtype.kind in "biu":
         return array
     leaves = np.asarray(document, dtype=object).ravel().tolist()
-    is_whole = all(
-        leaf is not None and (isinstance(leaf, int) or abs(leaf) >= 2**63) for leaf in leaves
-    )
-    return None if leaves and is_whole else np.asarray(document, dtype=np.float64)
+    if not leaves or not all(map(_is_whole, leaves)):
+        return np.asarray(document, dtype=np.float64)
+    return values.unsigned(document, leaves)
+
+
+def _is_whole(leaf: object) -> bool:
+    """Return whether a number has no fraction; integers of over 64 bits are parsed as floats."""
+    return isinstance(leaf, int) or (isinstance(leaf, float) and 2**63 <= abs(leaf) < math.inf)
 
 
 def decode_csv(data: Data, media_type: MediaType, *, header: str) -> Array:
