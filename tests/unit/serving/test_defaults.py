@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import decimal
+import functools
 import gc
 import io
 import json
@@ -94,6 +95,56 @@ def test_evaluation_mode(worker):
     assert torch.equal(model[1].running_mean, mean)
 
 
+class Holder:
+    """A callable object of the user's that has a module."""
+
+    def __init__(self, module):
+        self.module = module
+
+    def __call__(self, data):
+        return self.module(data)
+
+
+class Ensemble(torch.nn.Module):
+    """A module that keeps others where its own eval() does not look."""
+
+    def __init__(self, modules):
+        super().__init__()
+        self.kept = {"all": modules}
+
+    def forward(self, data):
+        return sum(module(data) for module in self.kept["all"])
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        Holder,
+        lambda module: Holder(module).__call__,
+        lambda module: lambda data: module(data),  # noqa: PLW0108 - a function that holds it
+        functools.partial,
+        lambda module: Ensemble([module, module]),
+        lambda module: Holder(Ensemble((module,))),
+        torch.nn.DataParallel,
+    ],
+)
+def test_modules_that_are_held(worker, wrap):
+    """What can be called need not be a module: those that it holds are evaluated, too."""
+    module = network()
+    asked = worker(wrap(module))
+    assert not any(part.training for part in module.modules())
+    assert asked.ask(b"[[1, 2]]")[0] == media.JSON
+
+
+def test_modules_without_end():
+    """Objects that refer to each other are looked at once; what has no tensors is left alone."""
+    model = Holder(None)
+    model.module = [model, {"me": model}]
+    assert defaults.modules_in(torch, model) == []
+    module = network()
+    assert defaults.modules_in(torch, Holder([module, module[0]])) == [module]
+
+
 def test_own_predict_fn(worker):
     """A predict_fn of the user's gets the model as model_fn returned it, as in AWS's toolkits."""
     model = network().train()
@@ -138,22 +189,26 @@ def test_data_on_device():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "body", "content_type", "received"),
+    ("dtype", "body", "content_type", "digits"),
     [
-        (torch.float32, npy(np.array([[0.1, 2]])), media.NPY, torch.float32),
-        (torch.bfloat16, npy(np.array([[0.1, 2]])), media.NPY, torch.bfloat16),
-        (torch.float64, npy(np.array([[0.1, 2]])), media.NPY, torch.float64),
-        (torch.float64, b"[[0.1, 2]]", media.JSON, torch.float64),
+        (torch.float32, npy(np.array([[0.1, 2]])), media.NPY, 0.1),
+        (torch.bfloat16, npy(np.array([[0.1, 2]])), media.NPY, 0.1),
+        (torch.float64, npy(np.array([[0.1, 2]])), media.NPY, 0.1),
+        (torch.float64, b"[[0.1, 2]]", media.JSON, 0.1),
+        (torch.float64, npy(np.array([[0.5, 2]], np.float32)), media.NPY, 0.5),
+        (torch.bfloat16, b"[[0.1, 2]]", media.JSON, 0.1),
+        (torch.float16, b"0.1,2", media.CSV, 0.1),
+        (torch.float32, npy(np.array([[0.5, 2]], np.float16)), media.NPY, 0.5),
     ],
 )
-def test_doubles(worker, dtype, body, content_type, received):
-    """numpy's default type becomes the model's; a model of doubles gets all their digits."""
+def test_floats(worker, dtype, body, content_type, digits):
+    """Floats of another type become the model's; a model of doubles gets all their digits."""
     seen = []
     model = torch.nn.Linear(2, 1, dtype=dtype)
     model.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     assert worker(model).ask(body, content_type)[0] == media.JSON
-    assert seen[0].dtype is received
-    assert received is not torch.float64 or seen[0][0, 0].item() == 0.1
+    assert seen[0].dtype is dtype
+    assert seen[0][0, 0].item() == torch.tensor(digits, dtype=dtype).item()
 
 
 @pytest.mark.slow
@@ -195,11 +250,12 @@ def test_estimator(worker, body, content_type):
 
 
 def test_neither(worker):
-    """A model that can't be called is named, and what to define."""
-    status, message = worker({"encoder": network()}).ask(b"[1]")
-    assert status == 500
-    assert "a dict" in message
-    assert "define predict_fn" in message
+    """A model that can't be called is refused when it is loaded, unless it is for a chat."""
+    model = {"encoder": network()}
+    with pytest.raises(ModelError, match=r"a dict, .*define predict_fn"):
+        worker(model)
+    assert worker(model, chat_fn=lambda request, model: "").ask(b"[1]")[0] == 500
+    assert worker(model, predict_fn=lambda data, model: len(model)).ask(b"[1]")[1] == b"1"
     assert worker(lambda data: data * 2).ask(b"[1]")[1] == b"[2.0]"
 
 
