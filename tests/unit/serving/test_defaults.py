@@ -305,6 +305,11 @@ def test_pair_without_a_type(worker):
     """The second value is no media type: two values, or bytes that nobody can label."""
     asked = worker(lambda data: data, output_fn=lambda *arguments: ("positive", "sentiment"))
     assert asked.ask(b"[1]") == (media.JSON, b'["positive","sentiment"]')
+    asked = worker(lambda data: data, output_fn=lambda *arguments: ("{}", "*/*"))
+    assert asked.ask(b"[1]") == (media.JSON, b"{}")
+    latin = "text/plain; charset=latin-1"
+    asked = worker(lambda data: data, output_fn=lambda *arguments: ("é", latin))
+    assert asked.ask(b"[1]") == (latin, b"\xe9")
     asked = worker(lambda data: data, output_fn=lambda *arguments: (b"x", "sentiment"))
     assert "not a media type" in asked.ask(b"[1]")[1]
 

@@ -13,6 +13,7 @@ import re
 from codecs import BOM_UTF8
 from codecs import lookup as lookup_codec
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -282,6 +283,15 @@ def _codec(charset: str) -> str:
 
 
 # ── encoders ──
+
+
+def encode_text(text: str, media_type: MediaType | None) -> bytes:
+    """Return text in the charset that its media type names, in UTF-8 if that is not a known one."""
+    codec = "utf-8"
+    if media_type is not None:
+        with suppress(BadInput):
+            codec = _codec(media_type.charset)
+    return str.encode(text, codec)  # past what a subclass says
 
 
 def encode_json(document: object) -> bytes:
