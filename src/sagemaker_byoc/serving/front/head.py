@@ -15,7 +15,7 @@ HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 ABSOLUTE = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE)
 SLASHES = re.compile(r"//+")
 LENGTH_DIGITS = 18
-"""Of a Content-Length: enough for any body, and less than what overflows in one of the parsers."""
+"""Digits in a Content-Length: enough for any body, and too few to overflow one of the parsers."""
 TLS_HANDSHAKE = b"\x16"
 ROUTES = frozenset(
     {

@@ -31,7 +31,7 @@ CHARSETS = (
     *("utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252"),
     *("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"),
 )
-"""By Python's names; all other spellings of these are taken too."""
+"""Python's names of the charsets; all other spellings of these are taken too."""
 UTF8 = MediaType(media.CSV)
 TEXT = "USMm"
 """Kinds of array that hold no numbers and no objects either."""
@@ -312,7 +312,7 @@ def _dump(document: object, options: int) -> bytes:
 
 
 _EPOCH = b"1970-01-01T00:00:00"
-"""As what orjson writes some of numpy's moments that are none."""
+"""The text that orjson writes for some of numpy's missing moments (NaT)."""
 
 
 def encode_json_lines(rows: Iterable[object]) -> bytes:

@@ -26,7 +26,7 @@ from sagemaker_byoc.serving.worker.values import Array
 Rows: TypeAlias = "list[list[str]]"
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none"})
-"""What pandas takes for a missing value, in lower case."""
+"""Words that pandas takes for a missing value, in lower case."""
 _PLAIN = b"0123456789+-.eE,\n "
 _FEW = 8
 """Columns up to which one flat list is read faster than a list for each row."""
@@ -238,7 +238,7 @@ def _hint(number: int, row: list[str], cell: str, policy: str) -> str:
 
 
 def encode(value: object) -> bytes:
-    """Write a line for each row, ended by a newline; a vector is a column. There is no header."""
+    """Write a line for each row, ended by a newline, without a header; a vector is a column."""
     array = values.plain(value)
     if values.has_numbers(array):
         return _encode_numbers(np.asarray(array))

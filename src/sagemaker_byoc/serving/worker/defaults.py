@@ -35,7 +35,7 @@ SUPPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the function that gets the decoded body can take."""
+    """The kinds of data that the function that gets the decoded body can take."""
 
     tensors: bool = True
     """Tensors where torch is loaded; arrays elsewhere."""
@@ -297,7 +297,7 @@ class Predictor:
         return self._predict
 
     def _call_pipeline(self, data: Any) -> object:
-        """As AWS's Hugging Face toolkit does."""
+        """Call it as AWS's Hugging Face toolkit does."""
         if not isinstance(data, dict):
             return self._model(data)
         rest = dict(data)
@@ -307,7 +307,7 @@ class Predictor:
         return self._model(rest.get("inputs", rest), **parameters)
 
     def _predict(self, data: Any) -> object:
-        """A row alone is a table of one row, as for AWS's scikit-learn container."""
+        """Call `predict`, with a row alone as a table of one row, as AWS's scikit-learn container."""
         if self.problem:
             raise TypeError(self.problem)
         is_row = isinstance(data, np.ndarray) and data.ndim == 1
