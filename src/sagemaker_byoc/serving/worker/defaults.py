@@ -307,7 +307,7 @@ class Predictor:
         return self._model(rest.get("inputs", rest), **parameters)
 
     def _predict(self, data: Any) -> object:
-        """Call `predict`, with a row alone as a table of one row, as AWS's scikit-learn container."""
+        """Call `predict`; a row alone becomes a table, as in AWS's scikit-learn container."""
         if self.problem:
             raise TypeError(self.problem)
         is_row = isinstance(data, np.ndarray) and data.ndim == 1
