@@ -10,7 +10,7 @@ from contextlib import suppress
 PREFIX = "byoc: "
 STDIN, STDOUT, STDERR = 0, 1, 2
 KEPT = 100
-"""The first descriptor for copies, above those that a program closes one by one."""
+"""Where copies are kept: above what a program that closes its files goes through one by one."""
 _kept: dict[int, int] = {}
 _watched = select.poll()
 
