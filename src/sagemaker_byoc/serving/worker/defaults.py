@@ -21,6 +21,7 @@ from sagemaker_byoc.serving.errors import BadInput, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import codecs, csv_format, named, tables, values
 from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.model_files import ModelError
 from sagemaker_byoc.serving.worker.values import Array, as_array, plain, torch_if_loaded
 
 __all__ = ["Predictor", "Wanted", "as_array", "default_input", "default_output", "on_device"]
@@ -296,6 +297,11 @@ class Predictor:
             )
         return self._predict
 
+    def check(self) -> None:
+        """Raise ModelError if the model can't be called."""
+        if self.problem:
+            raise ModelError(self.problem)
+
     def _call_pipeline(self, data: Any) -> object:
         """Call it as AWS's Hugging Face toolkit does."""
         if not isinstance(data, dict):
@@ -308,8 +314,7 @@ class Predictor:
 
     def _predict(self, data: Any) -> object:
         """Call `predict`; a row alone becomes a table, as in AWS's scikit-learn container."""
-        if self.problem:
-            raise TypeError(self.problem)
+        self.check()
         is_row = isinstance(data, np.ndarray) and data.ndim == 1
         return self._model.predict(data.reshape(1, -1) if is_row else data)
 

@@ -30,7 +30,6 @@ from sagemaker_byoc.serving.worker import (
 from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.handlers import Handlers
 from sagemaker_byoc.serving.worker.jobs import Job, exact_header
-from sagemaker_byoc.serving.worker.model_files import ModelError
 from sagemaker_byoc.serving.worker.redaction import Redaction
 from sagemaker_byoc.serving.worker.rows import RowCheck
 from sagemaker_byoc.serving.worker.sessions import SessionStore
@@ -99,9 +98,8 @@ class Pipeline:
         if self.handlers.get("predict_fn") is None:
             self.predictor = defaults.Predictor(self.model, self.device)
             self.wanted = self.predictor.wanted
-            has_more = self.handlers.app is not None or any(map(self.handlers.get, TALKS))
-            if self.predictor.problem and not has_more:
-                raise ModelError(self.predictor.problem)
+            if self.handlers.app is None and not any(map(self.handlers.get, TALKS)):
+                self.predictor.check()
         else:
             self.wanted = defaults.Wanted(
                 tensors=not defaults.is_estimator(self.model),
