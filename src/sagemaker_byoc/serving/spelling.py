@@ -38,7 +38,7 @@ OURS = {
     "MAX_BATCH_DELAY": "a batch never waits for more requests",
     "CMD_ARGS": "gunicorn's settings are fixed",
 }
-"""What to say of such a variable, by the end of its name; the longest end counts."""
+"""Text of the warning by the end of the variable's name; the longest end counts."""
 
 
 def without_effect(environ: Mapping[str, str]) -> list[str]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import decimal
+import functools
 import gc
 import io
 import json
+import math
 import pickle
 import warnings
 import zipfile
@@ -87,6 +90,56 @@ def test_evaluation_mode(worker):
     assert torch.equal(model[1].running_mean, mean)
 
 
+class Holder:
+    """A callable object of the user's that has a module."""
+
+    def __init__(self, module):
+        self.module = module
+
+    def __call__(self, data):
+        return self.module(data)
+
+
+class Ensemble(torch.nn.Module):
+    """A module that keeps others where its own eval() does not look."""
+
+    def __init__(self, modules):
+        super().__init__()
+        self.kept = {"all": modules}
+
+    def forward(self, data):
+        return sum(module(data) for module in self.kept["all"])
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        Holder,
+        lambda module: Holder(module).__call__,
+        lambda module: lambda data: module(data),  # noqa: PLW0108 - a function that holds it
+        functools.partial,
+        lambda module: Ensemble([module, module]),
+        lambda module: Holder(Ensemble((module,))),
+        torch.nn.DataParallel,
+    ],
+)
+def test_modules_that_are_held(worker, wrap):
+    """What can be called need not be a module: those that it holds are evaluated, too."""
+    module = network()
+    asked = worker(wrap(module))
+    assert not any(part.training for part in module.modules())
+    assert asked.ask(b"[[1, 2]]")[0] == media.JSON
+
+
+def test_modules_without_end():
+    """Objects that refer to each other are looked at once; what has no tensors is left alone."""
+    model = Holder(None)
+    model.module = [model, {"me": model}]
+    assert defaults.modules_in(torch, model) == []
+    module = network()
+    assert defaults.modules_in(torch, Holder([module, module[0]])) == [module]
+
+
 def test_own_predict_fn(worker):
     """A predict_fn of the user's gets the model as model_fn returned it, as in AWS's toolkits."""
     model = network().train()
@@ -131,22 +184,26 @@ def test_data_on_device():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "body", "content_type", "received"),
+    ("dtype", "body", "content_type", "digits"),
     [
-        (torch.float32, npy(np.array([[0.1, 2]])), media.NPY, torch.float32),
-        (torch.bfloat16, npy(np.array([[0.1, 2]])), media.NPY, torch.bfloat16),
-        (torch.float64, npy(np.array([[0.1, 2]])), media.NPY, torch.float64),
-        (torch.float64, b"[[0.1, 2]]", media.JSON, torch.float64),
+        (torch.float32, npy(np.array([[0.1, 2]])), media.NPY, 0.1),
+        (torch.bfloat16, npy(np.array([[0.1, 2]])), media.NPY, 0.1),
+        (torch.float64, npy(np.array([[0.1, 2]])), media.NPY, 0.1),
+        (torch.float64, b"[[0.1, 2]]", media.JSON, 0.1),
+        (torch.float64, npy(np.array([[0.5, 2]], np.float32)), media.NPY, 0.5),
+        (torch.bfloat16, b"[[0.1, 2]]", media.JSON, 0.1),
+        (torch.float16, b"0.1,2", media.CSV, 0.1),
+        (torch.float32, npy(np.array([[0.5, 2]], np.float16)), media.NPY, 0.5),
     ],
 )
-def test_doubles(worker, dtype, body, content_type, received):
-    """numpy's default type becomes the model's; a model of doubles gets all their digits."""
+def test_floats(worker, dtype, body, content_type, digits):
+    """Floats of another type become the model's; a model of doubles gets all their digits."""
     seen = []
     model = torch.nn.Linear(2, 1, dtype=dtype)
     model.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     assert worker(model).ask(body, content_type)[0] == media.JSON
-    assert seen[0].dtype is received
-    assert received is not torch.float64 or seen[0][0, 0].item() == 0.1
+    assert seen[0].dtype is dtype
+    assert seen[0][0, 0].item() == torch.tensor(digits, dtype=dtype).item()
 
 
 @pytest.mark.slow
@@ -188,11 +245,12 @@ def test_estimator(worker, body, content_type):
 
 
 def test_neither(worker):
-    """A model that can't be called is named, and what to define."""
-    status, message = worker({"encoder": network()}).ask(b"[1]")
-    assert status == 500
-    assert "a dict" in message
-    assert "define predict_fn" in message
+    """A model that can't be called is refused when it is loaded, unless it is for a chat."""
+    model = {"encoder": network()}
+    with pytest.raises(ModelError, match=r"a dict, .*define predict_fn"):
+        worker(model)
+    assert worker(model, chat_fn=lambda request, model: "").ask(b"[1]")[0] == 500
+    assert worker(model, predict_fn=lambda data, model: len(model)).ask(b"[1]")[1] == b"1"
     assert worker(lambda data: data * 2).ask(b"[1]")[1] == b"[2.0]"
 
 
@@ -242,6 +300,11 @@ def test_pair_without_a_type(worker):
     """The second value is no media type: two values, or bytes that nobody can label."""
     asked = worker(lambda data: data, output_fn=lambda *arguments: ("positive", "sentiment"))
     assert asked.ask(b"[1]") == (media.JSON, b'["positive","sentiment"]')
+    asked = worker(lambda data: data, output_fn=lambda *arguments: ("{}", "*/*"))
+    assert asked.ask(b"[1]") == (media.JSON, b"{}")
+    latin = "text/plain; charset=latin-1"
+    asked = worker(lambda data: data, output_fn=lambda *arguments: ("é", latin))
+    assert asked.ask(b"[1]") == (latin, b"\xe9")
     asked = worker(lambda data: data, output_fn=lambda *arguments: (b"x", "sentiment"))
     assert "not a media type" in asked.ask(b"[1]")[1]
 
@@ -279,6 +342,13 @@ def test_long_text():
 
 def context():
     return Context("/m", "cpu", 0)
+
+
+@pytest.mark.parametrize("body", [b"1,?\n3,4\n", b"-,2\n3,4\n", b'"1","x"\n3,4\n'])
+def test_bad_cell_is_no_header(body):
+    """A first row with a number is one of data, whatever else it has: it is never left out."""
+    with pytest.raises(BadInput, match="row 1, column"):
+        codecs.decode_csv(body, PLAIN, header="auto")
 
 
 # ── S6: headers ──
@@ -490,18 +560,25 @@ def test_moments(unit):
     assert codecs.encode_json({"at": moments}) == b'{"at":["1970-01-01T00:00:00",null]}'
 
 
+class Columns(tuple):
+    """Names, each of which stands once."""
+
+    __slots__ = ()
+    is_unique = True
+
+
 class Frame_:  # noqa: N801 - a stand-in for pandas' DataFrame, which is not a dependency
     """What is asked of a data frame."""
 
     iloc = None
-    columns = ("a", "b")
+    columns = Columns(("a", "b"))
 
     def to_dict(self, orient):
+        rows = [[1, "x"], [2, float("nan")]]
+        if orient == "tight":
+            return {"columns": ["a", "b"], "data": rows}
         assert orient == "records"
-        return [{"a": 1, "b": "x"}, {"a": 2, "b": float("nan")}]
-
-    def to_numpy(self):
-        return np.array([[1, "x"], [2, float("nan")]], dtype=object)
+        return [dict(zip("ab", row, strict=True)) for row in rows]
 
     def __getitem__(self, name):
         return np.array([1, 2]) if name == "a" else np.array(["x", None], object)
@@ -534,6 +611,88 @@ class TestWithPandas:
         several = [pd.Series([1.5]), pd.Categorical(["u"]), pd.NA, pd.NaT, pd.Index([1])]
         assert codecs.encode_json(several) == b'[[1.5],["u"],null,null,[1]]'
         assert codecs.encode_json(pd.Timestamp("2020", tz="UTC")) == b'"2020-01-01T00:00:00+00:00"'
+
+    def test_cells(self):
+        """CSV has each cell in its column's own type: large integers, moments with their zone."""
+        pd = self.pandas
+        frame = pd.DataFrame(
+            {"a": [2**53 + 1], "b": [0.5], "c": pd.to_datetime(["2020-01-01T00:00:00+01:00"])}
+        )
+        assert codecs.encode_csv(frame) == b"9007199254740993,0.5,2020-01-01T00:00:00+01:00\n"
+        column = pd.Series([2**53 + 1, None], dtype="Int64")
+        assert codecs.encode_csv(column) == b'9007199254740993\n""\n'
+        assert codecs.encode_csv(pd.Timestamp("2020-01-01T00:00:00+01:00")).endswith(b"+01:00\n")
+
+    def test_equal_names(self):
+        """Of two columns of one name neither is left out."""
+        frame = self.pandas.DataFrame([[1, 2]], columns=["a", "a"])
+        assert codecs.encode_csv(frame) == b"1,2\n"
+        with pytest.raises(TypeError, match="two columns"):
+            codecs.encode_json(frame)
+
+
+class Listed:
+    """A stand-in for the tables and columns of pyarrow and polars."""
+
+    def __init__(self, name, value):
+        setattr(self, name, lambda: value)
+
+
+@pytest.mark.parametrize(
+    ("result", "json", "csv"),
+    [
+        (np.ma.array([1.5, 2.5], mask=[0, 1]), b"[1.5,null]", b'1.5\n""\n'),
+        (np.ma.array([1, 2], mask=[0, 1])[1], b"null", b'""\n'),
+        (np.matrix([[1, 2]]), b"[[1,2]]", b"1,2\n"),
+        (np.array(["a", "bb"], np.dtypes.StringDType()), b'["a","bb"]', b"a\nbb\n"),
+        (Listed("to_pylist", [{"a": 1, "b": None}]), b'[{"a":1,"b":null}]', b"1,\n"),
+        (
+            Listed("to_list", [2**53 + 1, None]),
+            b"[9007199254740993,null]",
+            b'9007199254740993\n""\n',
+        ),
+        (Listed("as_py", 5), b"5", b"5\n"),
+        ([decimal.Decimal(2**53 + 1)], b"[9007199254740993]", b"9007199254740993\n"),
+        (collections.UserString("ab"), b'"ab"', None),
+    ],
+)
+def test_result(result, json, csv):
+    """What is masked is not told, and no number changes on its way."""
+    assert codecs.encode_json(result) == json
+    if csv is not None:
+        assert codecs.encode_csv(result) == csv
+
+
+def test_masked_array():
+    """npy has no form for what is masked but NaN."""
+    masked = values.as_array(np.ma.array([1, 2], mask=[0, 1]))
+    np.testing.assert_array_equal(masked, [1, np.nan])
+    assert values.as_array(np.ma.array([1, 2])).dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("body", "numbers", "dtype"),
+    [
+        (b"[18446744073709551615, 1]", [2**64 - 1, 1], np.uint64),
+        (b"[Infinity, -Infinity]", [math.inf, -math.inf], np.float64),
+        (b"[NaN, Infinity]", [math.nan, math.inf], np.float64),
+    ],
+)
+def test_largest(body, numbers, dtype):
+    """64 bits without a sign are used if they do; an infinity is not an integer."""
+    array, _ = codecs.decode_json(body, MediaType(media.JSON))
+    assert array.dtype == dtype
+    np.testing.assert_array_equal(array, np.array(numbers, dtype))
+    if dtype is np.uint64:
+        rows = codecs.decode_csv(body.strip(b"[]"), PLAIN, header="absent")
+        assert rows.tolist() == [numbers]
+
+
+@pytest.mark.parametrize("body", [b'"1\n2"', b'"1\n2",3', b'"1', b'1,"2'])
+def test_cell_across_lines(body):
+    """A quoted cell that goes on in the next line is not a number."""
+    with pytest.raises(BadInput):
+        codecs.decode_csv(body, PLAIN, header="absent")
 
 
 def test_sparse_too_large(monkeypatch):

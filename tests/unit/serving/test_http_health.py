@@ -63,7 +63,8 @@ def test_long_restart(tmp_path):
         server.wait_ready()
         kill_worker(server)
         reply = wait_until(lambda: (found := server.ping()).status == 503 and found)
-        assert json.loads(reply.body)["status"] == "restarting"
+        # The latter once the new process has connected, which may be sooner than the deadline.
+        assert json.loads(reply.body)["status"] in {"restarting", "loading"}
         server.let_go("load")
         wait_until(lambda: server.ping().status == 200)
 

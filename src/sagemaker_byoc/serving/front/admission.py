@@ -25,9 +25,9 @@ class Room:
         self.most = most
         self.held = 0
         self.arriving = 0
-        """Those of `held` whose bodies are not whole yet."""
+        """The part of `held` whose bodies are not whole yet."""
         self.leaving = 0
-        """Of replies that are being sent, beside those of `held`."""
+        """Bytes of replies that are being sent; `held` does not include them."""
         self.senders: dict[Permit, Callable[[], object]] = {}
         """How to cut off each of them, in the order in which they began."""
 

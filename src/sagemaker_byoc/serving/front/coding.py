@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from sagemaker_byoc.serving.errors import BadInput, PayloadTooLarge, UnsupportedCoding
 
 ACCEPTED = "gzip, deflate, identity"
-"""What the Accept-Encoding of a refusal lists."""
+"""The codings that the Accept-Encoding header of a refusal lists."""
 CODINGS = 3
 """Codings that may be applied to one body."""
 PIECE = 256 * 1024

@@ -33,7 +33,7 @@ PROBE_AFTER = 0.2
 FIRST_LOOK, LAST_LOOK = 0.02, 10.0
 """Seconds until the socket is looked at after the probe; the time doubles from look to look."""
 UNKNOWN_CODING = "Unsupported Transfer-Encoding"
-"""What gunicorn's parser in C says of a coding, and answers with 400."""
+"""Text of gunicorn's parser in C for an unknown coding, which it would answer with 400."""
 
 
 class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
@@ -132,12 +132,12 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is under way; a head that is still arriving is none."""
+        """Return whether no request is under way; a head that is still arriving does not count."""
         return self._awaiting_request and self._current_request is None
 
     @property
     def is_spare(self) -> bool:
-        """Whether it is idle, and not only because its first request is on its way."""
+        """Return whether it is idle, and not only because its first request is on its way."""
         age = self.worker.loop.time() - self._last_used
         return self.is_idle and (self._has_answered or age > FIRST_REQUEST)
 
@@ -185,7 +185,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             super()._resume_reading()
 
     def _close_transport(self) -> None:
-        """What is unsent goes out first, if the client takes it."""
+        """Close after sending what is unsent, if the client takes it."""
         if self.transport and not self._closed:
             self._set_stall_timer(is_needed=True)
         super()._close_transport()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -14,7 +15,7 @@ HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 ABSOLUTE = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE)
 SLASHES = re.compile(r"//+")
 LENGTH_DIGITS = 18
-"""Of a Content-Length: enough for any body, and less than what overflows in one of the parsers."""
+"""Digits in a Content-Length: enough for any body, and too few to overflow one of the parsers."""
 TLS_HANDSHAKE = b"\x16"
 ROUTES = frozenset(
     {
@@ -23,6 +24,7 @@ ROUTES = frozenset(
         *(serving.METRICS.value, serving.EXECUTION_PARAMETERS.value, serving.CHAT.value),
     }
 )
+_PLAIN_ROUTES = frozenset(route.encode() for route in ROUTES)
 
 
 class HeadError(ParseError):  # type: ignore[misc]  # gunicorn has no types
@@ -41,24 +43,26 @@ def check(request: Any) -> bool:
     host: bytes | None = None
     is_plain = True
     for name, value in request.headers_bytes:
-        if name == b"host":
+        rule = _RULES.get(name)
+        if rule is not None:
+            rule(request, value)
+        elif name == b"host":
             host = value
         elif name == b"content-encoding":
             is_plain = False
-        elif name in _CHECKS:
-            _CHECKS[name](request, value)
-    _check_host(request, host)
-    _set_path(request)
+    if host is None:
+        if request.version >= (1, 1):  # RFC 9112, 3.2
+            raise HeadError(400, "An HTTP/1.1 request must have a Host header")
+    elif not _is_host(host):
+        raise HeadError(400, "The Host header does not hold a host")
+    if request.raw_path not in _PLAIN_ROUTES or request.method == "CONNECT":
+        _set_path(request)
     return is_plain
 
 
-def _check_host(request: Any, host: bytes | None) -> None:
-    """RFC 9112, 3.2."""
-    if host is None:
-        if request.version >= (1, 1):
-            raise HeadError(400, "An HTTP/1.1 request must have a Host header")
-    elif not HOST.fullmatch(host):
-        raise HeadError(400, "The Host header does not hold a host")
+@lru_cache(64)
+def _is_host(text: bytes) -> bool:
+    return HOST.fullmatch(text) is not None
 
 
 def _check_length(_: Any, value: bytes) -> None:
@@ -79,7 +83,7 @@ def _check_expectation(request: Any, value: bytes) -> None:
         raise HeadError(417, "Of the expectations only 100-continue is understood")
 
 
-_CHECKS = {
+_RULES = {
     b"content-length": _check_length,
     b"transfer-encoding": _check_transfer_encoding,
     b"expect": _check_expectation,
@@ -94,7 +98,7 @@ def _set_path(request: Any) -> None:
     if not raw.startswith(b"/"):
         match = ABSOLUTE.fullmatch(raw)
         if match:
-            if not match[1] or not HOST.fullmatch(match[1]):
+            if not match[1] or not _is_host(match[1]):
                 raise HeadError(400, "The request's target does not name a host")
             raw = match[2] or b"/"
         elif raw == b"*" and request.method == "OPTIONS":

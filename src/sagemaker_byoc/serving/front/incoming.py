@@ -25,7 +25,7 @@ class Incoming:
     expects: bool
     """The client waits for a 100 (Continue) before it sends the body."""
     codings: list[str]
-    """Of its Content-Encoding."""
+    """Names in its Content-Encoding, in their order."""
 
 
 def read(headers: Iterable[tuple[bytes, bytes]], call: Call) -> Incoming:

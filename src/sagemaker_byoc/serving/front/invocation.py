@@ -108,10 +108,6 @@ class Invocations:
             self.adapters.check(meta)
         return self.sessions.pin(meta) if self.sessions is not None else None
 
-    def _pin_by_body(self, meta: dict[str, Any], body: Body) -> int | None:
-        """Return where a session opens that is asked for by the body, without the header."""
-        return self.sessions.pin_new(meta, body) if self.sessions is not None else None
-
     def _answer(self, unsent: Unsent) -> Answer:
         answer = replies.answer_of(unsent.call, unsent.outcome)
         if self.sessions is not None:
@@ -129,8 +125,8 @@ class Invocations:
         permit: Permit | None = None
         try:
             slot = self._pin(meta)
-            if slot is None:
-                slot = self._pin_by_body(meta, Body(data))
+            if slot is None and self.sessions is not None:
+                slot = self.sessions.pin_new(meta, Body(data))
             permit = self.broker.admit()
             permit.hold(len(data))
         except Refusal as refusal:
@@ -240,8 +236,8 @@ class Invocations:
                 permit=permit,
                 codings=() if "route" in request.meta else request.codings,
             )
-            if slot is None:
-                slot = self._pin_by_body(request.meta, body)
+            if slot is None and self.sessions is not None:
+                slot = self.sessions.pin_new(request.meta, body)
             self.broker.enter(permit)
         except Refusal as refusal:
             permit.release()

@@ -33,7 +33,7 @@ class Lanes:
         self._listener = listener
         self._find = find
         self._lanes: dict[int, WorkerLane] = {}
-        """By pid; some may have closed since."""
+        """Lanes by pid; some may have closed since."""
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

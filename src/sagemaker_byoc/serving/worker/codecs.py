@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 from codecs import BOM_UTF8
 from codecs import lookup as lookup_codec
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -29,7 +31,7 @@ CHARSETS = (
     *("utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252"),
     *("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"),
 )
-"""By Python's names; all other spellings of these are taken too."""
+"""Python's names of the charsets; all other spellings of these are taken too."""
 UTF8 = MediaType(media.CSV)
 TEXT = "USMm"
 """Kinds of array that hold no numbers and no objects either."""
@@ -192,10 +194,14 @@ def _exact(document: Any) -> Array | None:
     if array.dtype.kind in "biu":
         return array
     leaves = np.asarray(document, dtype=object).ravel().tolist()
-    is_whole = all(
-        leaf is not None and (isinstance(leaf, int) or abs(leaf) >= 2**63) for leaf in leaves
-    )
-    return None if leaves and is_whole else np.asarray(document, dtype=np.float64)
+    if not leaves or not all(map(_is_whole, leaves)):
+        return np.asarray(document, dtype=np.float64)
+    return values.unsigned(document, leaves)
+
+
+def _is_whole(leaf: object) -> bool:
+    """Return whether a number has no fraction; integers of over 64 bits are parsed as floats."""
+    return isinstance(leaf, int) or (isinstance(leaf, float) and 2**63 <= abs(leaf) < math.inf)
 
 
 def decode_csv(data: Data, media_type: MediaType, *, header: str) -> Array:
@@ -279,6 +285,15 @@ def _codec(charset: str) -> str:
 # ── encoders ──
 
 
+def encode_text(text: str, media_type: MediaType | None) -> bytes:
+    """Return text in the charset that its media type names, in UTF-8 if that is not a known one."""
+    codec = "utf-8"
+    if media_type is not None:
+        with suppress(BadInput):
+            codec = _codec(media_type.charset)
+    return str.encode(text, codec)  # past what a subclass says
+
+
 def encode_json(document: object) -> bytes:
     """Write what has a form in JSON, however far from it; TypeError for what has none."""
     return _dump(document, _OPTIONS)
@@ -297,7 +312,7 @@ def _dump(document: object, options: int) -> bytes:
 
 
 _EPOCH = b"1970-01-01T00:00:00"
-"""As what orjson writes some of numpy's moments that are none."""
+"""The text that orjson writes for some of numpy's missing moments (NaT)."""
 
 
 def encode_json_lines(rows: Iterable[object]) -> bytes:

@@ -86,7 +86,7 @@ class Context:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What a model archive says of itself, or the name and the model's file."""
+        """The manifest of a model archive, or one made of the model's name and file."""
         return manifest_of(Path(self.model_dir), self.model_name)
 
     @property

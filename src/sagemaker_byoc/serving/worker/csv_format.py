@@ -26,7 +26,7 @@ from sagemaker_byoc.serving.worker.values import Array
 Rows: TypeAlias = "list[list[str]]"
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none"})
-"""What pandas takes for a missing value, in lower case."""
+"""Words that pandas takes for a missing value, in lower case."""
 _PLAIN = b"0123456789+-.eE,\n "
 _FEW = 8
 """Columns up to which one flat list is read faster than a list for each row."""
@@ -94,7 +94,7 @@ def _parsed(raw: bytes) -> Array:
 
 def _is_header(line: str, array: Array) -> bool:
     cells = line.split(",")
-    return len(cells) == array.shape[1] and any(map(_is_text, cells))
+    return len(cells) == array.shape[1] and _are_names(cells)
 
 
 # ── any rows ──
@@ -118,7 +118,7 @@ def _read_by_numpy(text: str, *, skip: bool) -> Array | None:
     """Return numbers that are quoted or spelled as JSON has none; None for all others."""
     every = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     lines = [line for line in every if line.strip()][int(skip) :]
-    if not lines or not _has_whole_quotes(text):
+    if not lines or not _has_whole_quotes(text, lines):
         return None
     dtype = np.float64 if any(sign in text for sign in ".eEnN") else np.int64
     try:
@@ -127,10 +127,13 @@ def _read_by_numpy(text: str, *, skip: bool) -> Array | None:
         return None
 
 
-def _has_whole_quotes(text: str) -> bool:
-    """Return whether quotes stand at the edges of cells only: numpy reads `"1"2` as 12."""
+def _has_whole_quotes(text: str, lines: list[str]) -> bool:
+    """Return whether quotes stand at the edges of cells only, and no cell goes on in the next line:
+    numpy reads `"1"2` as 12, and "1 above 2" too."""
     if '"' not in text:
         return True
+    if any(line.count('"') % 2 for line in lines):
+        return False
     signs = np.frombuffer(f"\n{text}\n".encode(), np.uint8)
     is_edge = (signs == ord(",")) | (signs == ord("\n")) | (signs == ord("\r"))
     quotes = np.flatnonzero(signs == ord('"'))
@@ -147,9 +150,12 @@ def _array(rows: Rows, text: str, policy: str) -> Array:
         flat = _numbers(list(chain.from_iterable(rows)), text)
     except ValueError:
         raise NotNumbersError(_first_text(rows, policy), rows) from None
-    array = np.asarray(flat)
+    array: Array = np.asarray(flat)
     if array.dtype.kind not in "iu" and all(isinstance(number, int) for number in flat):
-        raise NotNumbersError("they hold integers that 64 bits can't hold", rows)
+        unsigned = values.unsigned(flat, flat)
+        if unsigned is None:
+            raise NotNumbersError("they hold integers that 64 bits can't hold", rows)
+        array = unsigned
     return array.reshape(len(rows), width)
 
 
@@ -164,13 +170,18 @@ def rows_of(text: str) -> Rows:
 
 
 def _starts_with_header(rows: Rows) -> bool:
-    """Return whether a column has text in the first row and a number in the second.
+    """Return whether the first row has text above a number, and no number itself.
 
-    A cell without a value says nothing: it may be the first of the data.
+    A cell without a value says nothing: it may be the first of the data. A number beside text may
+    be of a first row of data with one bad cell, which must not be left out in silence.
     """
-    if len(rows) == 1:
+    if len(rows) == 1 or not _are_names(rows[0]):
         return False
     return any(_is_text(above) and _is_number(below) for above, below in zip(*rows[:2]))  # noqa: B905
+
+
+def _are_names(cells: list[str]) -> bool:
+    return any(map(_is_text, cells)) and not any(map(_is_number, cells))
 
 
 def _is_number(cell: str) -> bool:
@@ -227,10 +238,10 @@ def _hint(number: int, row: list[str], cell: str, policy: str) -> str:
 
 
 def encode(value: object) -> bytes:
-    """Write a line for each row, ended by a newline; a vector is a column. There is no header."""
+    """Write a line for each row, ended by a newline, without a header; a vector is a column."""
     array = values.plain(value)
-    if isinstance(array, np.ndarray) and array.dtype.kind in values.NUMBERS:
-        return _encode_numbers(array)
+    if values.has_numbers(array):
+        return _encode_numbers(np.asarray(array))
     return "".join(map(_line, values.rows_of(array))).encode()
 
 

@@ -5,10 +5,12 @@ torch is used if it is there already: loaded by the default model, or imported b
 
 from __future__ import annotations
 
+import functools
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import CellType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from sagemaker_byoc.serving.errors import BadInput, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import codecs, csv_format, named, tables, values
 from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.model_files import ModelError
 from sagemaker_byoc.serving.worker.values import Array, as_array, plain, torch_if_loaded
 
 __all__ = ["Predictor", "Wanted", "as_array", "default_input", "default_output", "on_device"]
@@ -33,7 +36,7 @@ SUPPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the function that gets the decoded body can take."""
+    """The kinds of data that the function that gets the decoded body can take."""
 
     tensors: bool = True
     """Tensors where torch is loaded; arrays elsewhere."""
@@ -176,20 +179,19 @@ def _tensor(torch: Any, array: Array, device: str, wanted: Wanted) -> Any:
         raise BadInput(f"No tensor can hold {array.dtype}: {error}") from None
 
 
-def on_device(value: Any, device: Any, doubles_as: Any = None) -> Any:
+def on_device(value: Any, device: Any, types: Mapping[Any, Any] = MappingProxyType({})) -> Any:
     """Return `value` with its tensors moved, also inside lists, tuples and dicts.
 
-    Doubles, which are numpy's default and few models', become `doubles_as`.
+    `types` says which types of tensors become another one.
     """
     torch = torch_if_loaded()
     if torch is not None and isinstance(value, torch.Tensor):
-        dtype = doubles_as if value.dtype is torch.float64 else None
-        return value.to(device) if dtype is None else value.to(device, dtype)
+        return value.to(device, types.get(value.dtype, value.dtype))
     if isinstance(value, dict):
-        return {name: on_device(entry, device, doubles_as) for name, entry in value.items()}
+        return {name: on_device(entry, device, types) for name, entry in value.items()}
     if not isinstance(value, list | tuple):
         return value
-    moved = [on_device(entry, device, doubles_as) for entry in value]
+    moved = [on_device(entry, device, types) for entry in value]
     if isinstance(value, list):
         return moved
     return type(value)(*moved) if hasattr(value, "_fields") else tuple(moved)
@@ -209,25 +211,77 @@ def is_pipeline(model: object) -> bool:
     return any(module.startswith("transformers.pipelines") for module in modules)
 
 
+def modules_in(torch: Any, model: object) -> list[Any]:
+    """Return the modules that a model is or holds, without those that are parts of others.
+
+    A module's `eval()` does not reach what it keeps in a list, a dict or a plain attribute, nor is
+    a module all that can be called: also an object of the user's, a method, a function in another.
+    """
+    found: list[Any] = []
+    seen: dict[int, object] = {}
+    waiting: list[tuple[object, int]] = [(model, 0)]
+    while waiting and len(seen) < HELD:
+        value, depth = waiting.pop(0)
+        if id(value) in seen or isinstance(value, _NEVER_HOLDS):
+            continue
+        seen[id(value)] = value
+        if isinstance(value, torch.nn.Module):
+            found.append(value)
+            parts = list(value.modules())
+            seen |= {id(part): part for part in parts}
+            waiting += [(entry, depth + 1) for part in parts for entry in vars(part).values()]
+        elif depth < DEPTH:
+            waiting += [(entry, depth + 1) for entry in _entries(value)]
+    return found
+
+
+HELD, DEPTH = 10_000, 4
+"""Objects that are looked at, and how far from the model, in search of modules."""
+_NEVER_HOLDS = (str, bytes, int, float, type, ModuleType, np.ndarray)
+
+
+def _entries(value: Any) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, list | tuple | set):
+        return value
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, FunctionType):
+        cells = value.__closure__ or ()
+        return [cell.cell_contents for cell in cells if cell != CellType()]  # but empty ones
+    if isinstance(value, MethodType):
+        return [value.__self__]
+    return list(getattr(value, "__dict__", {}).values())
+
+
+def _held(modules: list[Any]) -> list[Any]:
+    return [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+
+
 class Predictor:
     """The default predict_fn of one model, made once it is loaded.
 
-    It does what AWS's defaults for PyTorch and scikit-learn do: a module is put into evaluation
-    mode and onto the GPU, its data are moved to where it is, and no gradients are kept; what can't
-    be called has its `predict` called.
+    It does what AWS's defaults for PyTorch and scikit-learn do: modules are put into evaluation
+    mode and onto the GPU, their data are moved to where they are, and no gradients are kept; what
+    can't be called has its `predict` called.
     """
 
     def __init__(self, model: Any, device: str) -> None:
         self.device: Any = device
         self.wanted = Wanted()
-        self._doubles_as: Any = None
+        self._types: dict[Any, Any] = {}
+        """Types of tensors that the model can't take, with those that it can."""
         self._model = model
+        self.problem = ""
+        """Why it can't be called, if it can't."""
         self._call: Callable[[Any], object] = self._called_by(model)
         torch = torch_if_loaded()
-        if torch is not None and isinstance(model, torch.nn.Module):
-            self._prepare(torch, model)
+        modules = [] if torch is None else modules_in(torch, model)
+        if modules:
+            self._prepare(torch, modules)
         elif type(model).__module__.startswith("torch._inductor"):
-            self._doubles_as = torch.float32  # it has no parameters to ask
+            self._types = {torch.float64: torch.float32}  # it has no parameters to ask
 
     def _called_by(self, model: Any) -> Callable[[Any], object]:
         if is_pipeline(model):
@@ -236,10 +290,20 @@ class Predictor:
         if callable(model):
             return model  # type: ignore[no-any-return]
         self.wanted = Wanted(tensors=False)
+        if not callable(getattr(model, "predict", None)):
+            self.problem = (
+                f"the model is a {type(model).__name__}, which can't be called and has no "
+                "predict: define predict_fn"
+            )
         return self._predict
 
+    def check(self) -> None:
+        """Raise ModelError if the model can't be called."""
+        if self.problem:
+            raise ModelError(self.problem)
+
     def _call_pipeline(self, data: Any) -> object:
-        """As AWS's Hugging Face toolkit does."""
+        """Call it as AWS's Hugging Face toolkit does."""
         if not isinstance(data, dict):
             return self._model(data)
         rest = dict(data)
@@ -249,37 +313,40 @@ class Predictor:
         return self._model(rest.get("inputs", rest), **parameters)
 
     def _predict(self, data: Any) -> object:
-        """A row alone is a table of one row, as for AWS's scikit-learn container."""
-        predict = getattr(self._model, "predict", None)
-        if not callable(predict):
-            raise TypeError(
-                f"the model is a {type(self._model).__name__}, which can't be called and has no "
-                "predict: define predict_fn"
-            )
+        """Call `predict`; a row alone becomes a table, as in AWS's scikit-learn container."""
+        self.check()
         is_row = isinstance(data, np.ndarray) and data.ndim == 1
-        return predict(data.reshape(1, -1) if is_row else data)
+        return self._model.predict(data.reshape(1, -1) if is_row else data)
 
-    def _prepare(self, torch: Any, module: Any) -> None:
-        with suppress(NotImplementedError):  # an exported program stays as it was exported
-            module.eval()
-        held = [*module.parameters(), *module.buffers()]
-        if self.device != "cpu" and all(tensor.device.type == "cpu" for tensor in held):
-            module.to(self.device)
-            held = [*module.parameters(), *module.buffers()]
+    def _prepare(self, torch: Any, modules: list[Any]) -> None:
+        for module in modules:
+            with suppress(NotImplementedError):  # an exported program stays as it was exported
+                module.eval()
+        held = _held(modules)
+        is_on_cpu = all(tensor.device.type == "cpu" for tensor in held)
+        if self.device != "cpu" and is_on_cpu and self.wanted.tensors:
+            for module in modules:
+                module.to(self.device)
+            held = _held(modules)
         if held:
             self.device = held[0].device
-        dtype = next((tensor.dtype for tensor in held if tensor.is_floating_point()), None)
-        if dtype in {torch.float32, torch.float16, torch.bfloat16}:
-            self._doubles_as = dtype
-        elif dtype is torch.float64:
-            self.wanted = Wanted(floats="float64")
+        dtypes = [tensor.dtype for tensor in held if tensor.is_floating_point()]
+        if not dtypes:
+            return
+        if dtypes[0] is torch.float64:
+            self.wanted = replace(self.wanted, floats="float64")
+        else:
+            self._types[torch.float64] = dtypes[0]
+        if len(set(dtypes)) == 1:  # else the module has a type for each of its parts
+            others = {torch.float16, torch.float32} - set(dtypes)
+            self._types |= dict.fromkeys(others, dtypes[0])
 
     def __call__(self, data: object) -> object:
         torch = torch_if_loaded()
         if torch is None:
             return self._call(data)
         with torch.no_grad():
-            return self._call(on_device(data, self.device, self._doubles_as))
+            return self._call(on_device(data, self.device, self._types))
 
 
 # ── replies ──

@@ -39,19 +39,19 @@ def raw(data: Data, media_type: MediaType) -> str | bytes | None:
 def reply(result: object, job: Job, *, is_default: bool) -> tuple[str, bytes]:
     """Content type and bytes from what output_fn, or predict_fn without one, may return."""
     content_type = checked_header("Content-Type", job.context.reply_content_type or job.accept)
+    parsed = media.parse(content_type)
     if not is_default or job.context.reply_content_type:
         if isinstance(result, str):
-            return content_type, str.encode(result)  # past what a subclass says
+            return content_type, codecs.encode_text(result, parsed)
         if isinstance(result, bytes | bytearray | memoryview):
             return content_type, exact_bytes(result)
-    parsed = media.parse(content_type)
     if parsed is not None and parsed.canonical in defaults.SUPPORTED:
         return content_type, defaults.default_output(result, parsed.canonical, job.context)
     raise TypeError(f"the output is {type(result).__name__}; return bytes, str, or (body, type)")
 
 
 def pair(result: object, *, is_default: bool) -> tuple[object, str] | None:
-    """Return body and content type, if a function returned both.
+    """Return body and content type, if a function returned both; an empty type is the default.
 
     output_fn and transform_fn may, as for AWS's toolkits. What predict_fn returns is data, and two
     texts of it are two; only bytes, which no other type has a form for, are a body there too.
@@ -60,7 +60,10 @@ def pair(result: object, *, is_default: bool) -> tuple[object, str] | None:
         return None
     body, content_type = result
     is_bytes = isinstance(body, bytes | bytearray | memoryview)
-    if media.parse(content_type) is not None:
+    parsed = media.parse(content_type)
+    if parsed is not None:
+        if "*" in parsed.essence:  # an Accept header, and of no one type
+            content_type = ""
         is_pair = is_bytes or not is_default
         return (body, checked_header("Content-Type", content_type)) if is_pair else None
     if is_bytes:

@@ -93,7 +93,7 @@ class Handlers:
     app: App | None = None
     """An application of the user's, for routes of its own."""
     is_app: bool = False
-    """Whether the application also answers /invocations, in the place of the functions."""
+    """True if the application also answers /invocations, instead of the functions."""
     make_model: Callable[[], Any] | None = None
     """What weights without model_fn are filled into."""
     buckets: tuple[int, ...] = ()
@@ -133,7 +133,7 @@ class Handlers:
         return "; ".join(dict.fromkeys([*sources, *extra]))
 
     def _passed_over(self) -> str:
-        """What of the user's is not asked."""
+        """Name the parts of the user's file that are not called."""
         assert self.app is not None
         routes = [path for path in SHADOWED if self.app.serves("GET", path)]
         said = f"; its {', '.join(routes)}: the server answers" if routes else ""
@@ -156,7 +156,7 @@ def load(file: HandlerFile) -> Handlers:
 
 
 def of_module(module: ModuleType, file: HandlerFile) -> Handlers:
-    """What an imported file defines."""
+    """Return the handlers that an imported file defines."""
     defined = {
         name: _handler(name, getattr(module, name))
         for name in ARGUMENTS

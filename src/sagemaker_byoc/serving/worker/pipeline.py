@@ -35,6 +35,9 @@ from sagemaker_byoc.serving.worker.redaction import Redaction
 from sagemaker_byoc.serving.worker.rows import RowCheck
 from sagemaker_byoc.serving.worker.sessions import SessionStore
 
+TALKS = ("chat_fn", "bidirectional_fn")
+"""Functions beside predict_fn that get the model."""
+
 
 @dataclass(slots=True)
 class Pipeline:
@@ -96,6 +99,8 @@ class Pipeline:
         if self.handlers.get("predict_fn") is None:
             self.predictor = defaults.Predictor(self.model, self.device)
             self.wanted = self.predictor.wanted
+            if self.handlers.app is None and not any(map(self.handlers.get, TALKS)):
+                self.predictor.check()
         else:
             self.wanted = defaults.Wanted(
                 tensors=not defaults.is_estimator(self.model),

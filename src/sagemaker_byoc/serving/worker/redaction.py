@@ -110,7 +110,7 @@ def _bytes(body: Body) -> bytes:
 
 
 def _captured(job: Job, reply_type: str, found: object) -> Frame:
-    """From what redact_fn has returned."""
+    """Read what redact_fn has returned."""
     if found is None:
         return Frame(Kind.CAPTURED, job.frame.id, {"outcome": "skipped"})
     request, reply = _checked(found)

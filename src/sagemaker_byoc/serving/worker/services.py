@@ -40,13 +40,13 @@ class Service:
     make: Callable[[Context], Callable[[Any, Context], Any]]
 
     def load(self, _model_dir: str, context: Context) -> Any:
-        """As model_fn: the model is the entry point."""
+        """Act as model_fn: the model is the entry point."""
         return self.make(context)
 
     def transform(
         self, handle: Any, body: str | bytes, content_type: str, _accept: str, context: Context
     ) -> Any:
-        """As transform_fn."""
+        """Act as transform_fn."""
         data = body.encode() if isinstance(body, str) else body
         value = _decoded(data) if content_type == media.JSON and _decodes() else data
         results = coroutines.settled(handle([{"body": value}], context))

@@ -7,6 +7,7 @@ have.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime as dt
 import decimal
@@ -16,9 +17,9 @@ import math
 import os
 import sys
 import uuid
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +114,8 @@ def _tensor(value: object) -> object:
 def _numpy(value: object) -> object:
     if not isinstance(value, np.ndarray | np.generic):
         return _MISSING
+    if isinstance(value, np.ma.MaskedArray):
+        return value.tolist()  # None for what is masked
     kind = value.dtype.kind
     if kind in _UNWRITTEN:
         return _refused(_UNWRITTEN[kind])
@@ -153,16 +156,27 @@ def _datetimes(array: Array) -> object:
 
 
 def _table(value: object) -> object:
-    """Return a data frame as records, a sparse matrix as a dense one."""
+    """Return a data frame as records, a column as a list, a sparse matrix as a dense one."""
     if isinstance(value, type):
         return _MISSING
     if is_frame(value):
-        return value.to_dict(orient="records")  # type: ignore[attr-defined]
-    if hasattr(value, "to_dicts"):  # polars
-        return value.to_dicts()
+        return _records(value)
+    for name in _LISTED:
+        if hasattr(value, name):
+            return getattr(value, name)()
     if _is_sparse(value):
         return _dense(value)
     return _MISSING
+
+
+_LISTED = ("to_dicts", "to_pylist", "as_py", "to_list")
+"""Methods of polars' tables, of pyarrow's tables, columns and scalars, and of polars' columns."""
+
+
+def _records(frame: Any) -> object:
+    if not frame.columns.is_unique:
+        raise TypeError("the data frame has two columns of one name, so it has no form in JSON")
+    return frame.to_dict(orient="records")
 
 
 def is_frame(value: object) -> bool:
@@ -189,13 +203,15 @@ def _scalar(value: object) -> object:
         return value.value
     if isinstance(value, dt.date | dt.time):
         return value.isoformat()
-    if isinstance(value, decimal.Decimal | fractions.Fraction):
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value.as_tuple().exponent == 0 else float(value)
+    if isinstance(value, fractions.Fraction):
         return float(value)
     return os.fspath(value) if isinstance(value, os.PathLike) else _as_text(value)
 
 
 def _as_text(value: object) -> object:
-    return str(value) if isinstance(value, uuid.UUID) else _MISSING
+    return str(value) if isinstance(value, uuid.UUID | collections.UserString) else _MISSING
 
 
 def _container(value: object) -> object:
@@ -216,8 +232,9 @@ def _converted(value: object) -> object:
     """Return what the object itself says that it is; AWS's encoder asks for `tolist` alone."""
     if isinstance(value, type):
         return _MISSING
-    if hasattr(value, "tolist"):
-        return value.tolist()
+    for name in ("tolist", "model_dump"):  # the latter is pydantic's
+        if hasattr(value, name):
+            return getattr(value, name)()
     if hasattr(value, "__array__"):
         return np.asarray(value)
     if isinstance(value, Collection):
@@ -296,7 +313,7 @@ def as_array(value: object) -> Array:
     NotAcceptable for what only JSON has a form for; TypeError for what nothing has.
     """
     try:
-        array = np.asarray(_dense(value) if _is_sparse(value) else plain(value))
+        array = np.asarray(_dense(value) if _is_sparse(value) else _unmasked(plain(value)))
     except ValueError as error:
         raise NotAcceptable(f"The result is not an array: {error}; accept {media.JSON}") from None
     if not array.dtype.hasobject:
@@ -307,14 +324,36 @@ def as_array(value: object) -> Array:
     return _of_one_kind(array, name)
 
 
+def _unmasked(value: Any) -> Any:
+    """Return an array with None for what is masked."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        return np.array(value.tolist(), dtype=object)
+    return value
+
+
 def _of_one_kind(array: Array, name: str) -> Array:
     cells = array.ravel().tolist()
     if array.ndim and all(isinstance(cell, str) for cell in cells):
-        return array.astype(np.str_)
+        return np.array(cells, dtype=np.str_).reshape(array.shape)
     if array.ndim and all(is_missing(cell) or isinstance(cell, int | float) for cell in cells):
         numbers = [math.nan if is_missing(cell) else float(cell) for cell in cells]
         return np.asarray(numbers).reshape(array.shape)
     raise NotAcceptable(f"The result is a {name}, and not an array; accept {media.JSON}")
+
+
+def unsigned(document: Any, leaves: Sequence[object]) -> Array | None:
+    """Return integers of which the largest need 64 bits without a sign; None if those do not do."""
+    is_enough = all(isinstance(leaf, int) and 0 <= leaf < 2**64 for leaf in leaves)
+    return np.asarray(document, dtype=np.uint64) if is_enough else None
+
+
+def has_numbers(value: object) -> TypeGuard[Array]:
+    """Return whether `value` is an array of numbers, none of which is masked."""
+    return (
+        isinstance(value, np.ndarray)
+        and not isinstance(value, np.ma.MaskedArray)
+        and value.dtype.kind in NUMBERS
+    )
 
 
 def is_missing(value: object) -> bool:
@@ -341,16 +380,20 @@ def _are_records(value: Collection[object]) -> bool:
 
 
 def _as_entries(value: Any) -> Any:
-    if _is_sparse(value):
-        value = _dense(value)
-    elif hasattr(value, "to_numpy"):
-        value = value.to_numpy()
-        if value.dtype.hasobject:  # pandas has NaN for the text that is missing
-            return _without_nan(value.tolist())
     if isinstance(value, np.ndarray):
         return simpler(value) if value.dtype.kind in "mM" else value.tolist()
-    is_number = isinstance(value, np.generic) and value.dtype.kind in NUMBERS
-    return simpler(value) if isinstance(value, np.generic) and not is_number else value
+    if isinstance(value, np.generic):
+        return value if value.dtype.kind in NUMBERS else simpler(value)
+    if is_frame(value):
+        return _without_nan(value.to_dict(orient="tight")["data"])  # each column in its own type
+    if _is_sparse(value):
+        return _dense(value).tolist()
+    if hasattr(value, "to_numpy") and hasattr(value, "tolist"):
+        # pandas has NaN for the text that is missing.
+        cells = value.tolist()
+        kind = getattr(getattr(value, "dtype", None), "kind", "")
+        return _without_nan(cells) if kind == "O" else cells
+    return simpler(value) if any(hasattr(value, name) for name in _LISTED) else value
 
 
 def _without_nan(cells: list[Any]) -> list[Any]:
@@ -369,7 +412,7 @@ def _row(entry: object, names: list[object]) -> list[object]:
         if entry.keys() != set(names):
             raise NotAcceptable(f"The result's records differ in their keys; accept {media.JSON}")
         return [entry[name] for name in names]
-    if isinstance(entry, np.ndarray) and entry.dtype.kind in NUMBERS:
+    if has_numbers(entry):
         return entry.astype(np.str_).tolist() if entry.ndim else [entry[()]]
     entry = _as_entries(entry)
     return list(entry) if isinstance(entry, list | tuple) else [entry]
