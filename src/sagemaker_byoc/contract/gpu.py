@@ -20,9 +20,10 @@ ALLOW_CPU = "BYOC_ALLOW_CPU"
 DRIVER = "proc/driver/nvidia/version"
 
 _ROOT = Path("/")
-_DRIVER_VERSION = re.compile(r"Kernel Module.*?\s(\d{3,})\.(\d+)")
-_TORCH_VERSION = re.compile(r"^__version__ = '([^']*)'", re.MULTILINE)
-_TORCH_CUDA = re.compile(r"^cuda\b[^=\n]*= '(\d+)\.(\d+)'", re.MULTILINE)
+# Compiled when they are needed: this module is imported on the way to a program's first line.
+_DRIVER_VERSION = r"Kernel Module.*?\s(\d{3,})\.(\d+)"
+_TORCH_VERSION = r"(?m)^__version__ = '([^']*)'"
+_TORCH_CUDA = r"(?m)^cuda\b[^=\n]*= '(\d+)\.(\d+)'"
 _ON_CPU = f"or set {ALLOW_CPU}=1 to run on the CPU"
 
 Version = tuple[int, int]
@@ -72,12 +73,14 @@ def find_trouble(
 
     None if there is nothing to use, or if the environment hides the GPUs on purpose.
     """
-    torch = find_torch(folders)
     is_paid = has_gpus(instance_type)
-    if torch is None or hides_gpus(environ) or (is_instance_type(instance_type) and not is_paid):
+    if hides_gpus(environ) or (is_instance_type(instance_type) and not is_paid):
         return None
     gpus = len(visible_gpus(environ, root / "proc/driver/nvidia/gpus", root / "dev"))
     driver = driver_version(root)
+    torch = find_torch(folders) if gpus or driver or is_paid else None
+    if torch is None:
+        return None
     who = instance_type if is_paid else "this machine"
     if torch.cuda is None:
         return _cpu_build(who, torch) if gpus or is_paid else None
@@ -125,7 +128,7 @@ def shown(version: Version) -> str:
 def driver_version(root: Path = _ROOT) -> Version | None:
     """Return the version of the kernel's NVIDIA driver, which every container sees."""
     try:
-        found = _DRIVER_VERSION.search((root / DRIVER).read_text())
+        found = re.search(_DRIVER_VERSION, (root / DRIVER).read_text())
     except (OSError, UnicodeDecodeError):
         return None
     return (int(found[1]), int(found[2])) if found else None
@@ -138,6 +141,6 @@ def find_torch(folders: Iterable[str] = sys.path) -> Torch | None:
             text = (Path(folder) / "torch" / "version.py").read_text()
         except (OSError, UnicodeDecodeError):
             continue
-        version, cuda = _TORCH_VERSION.search(text), _TORCH_CUDA.search(text)
+        version, cuda = re.search(_TORCH_VERSION, text), re.search(_TORCH_CUDA, text)
         return Torch(version[1] if version else "", (int(cuda[1]), int(cuda[2])) if cuda else None)
     return None

@@ -54,7 +54,7 @@ PYTHON_RAISED = 1
 SIGNAL_NUMBERS = frozenset(map(int, Signals))
 """With names: the realtime signals have none."""
 BEFORE = 3
-"""Lines above the last words: a message may have several."""
+"""Lines above the last words, or below an error: a message may have several."""
 RECENT = 20
 """Lines among which an error message is looked for."""
 ERROR_LINE = re.compile(
@@ -269,6 +269,10 @@ def _causes(outcome: Outcome, finding: _Finding, circumstances: Circumstances) -
 
 def _without_words(outcome: Outcome, *, is_explained: bool) -> Iterator[str]:
     """Where stderr has nothing of weight."""
+    printed, _ = said_last(read_log(outcome.out).words)
+    if ERROR_LINE.match(printed) and not is_explained:
+        yield printed
+        return
     if not is_explained:
         yield f"exited with code {outcome.returncode}"
     last = _last_line(outcome.err) or _last_line(outcome.out)
@@ -327,11 +331,13 @@ def _place(frame: Frame, folder: Path) -> str:
 def said_last(words: Sequence[str]) -> tuple[str, str]:
     """Return the last message on stderr, and what came right before it.
 
-    It is an error as argparse, click, fire or a log write it, or else the last line.
+    It is an error as argparse, click, fire or a log write it, with the lines below it, or else the
+    last line.
     """
     recent = list(words[-RECENT:])
     errors = [number for number, line in enumerate(recent) if ERROR_LINE.match(line)]
-    if errors and all(map(_belongs_to_an_error, recent[errors[-1] + 1 :])):
+    below = recent[errors[-1] + 1 :] if errors else []
+    if errors and (len(below) <= BEFORE or all(map(_belongs_to_an_error, below))):
         start = errors[-1]
     else:
         start = max(0, len(recent) - 1)
