@@ -103,10 +103,13 @@ class OptimizerLoss:
         loss = passes[0].loss
         for one in passes[1:]:
             loss = loss + one.loss.to(loss.device)
-        if scale is not None:
-            loss = loss / scale.to(loss.device)
         if found_inf is not None:
             found_inf = found_inf.detach().to(loss.device, torch.float32, copy=True).reshape(())
+        if scale is not None:
+            # The scaled loss may be infinite where no gradient is; a NaN is found in the gradients.
+            overflow = (~torch.isfinite(loss)).float()
+            found_inf = overflow if found_inf is None else found_inf + overflow
+            loss = loss / scale.to(loss.device)
         self._kept.append(Step(loss, len(passes), found_inf))
 
     def take(self, step: int, name: str) -> Loss | None:

@@ -321,12 +321,12 @@ class Watch:
                     os.kill(os.getpid(), 15)
 
     def _add(self, findings: Iterable[Finding]) -> list[Finding]:
-        new = self.journal.add(findings)
-        if new and self.settings.action == STOP and self._stop is None:
-            # The system's rules advise; a training that is slow is still a training.
+        found = list(findings)
+        new = self.journal.add(found)
+        if found and self.settings.action == STOP and self._stop is None:
             several = len(self._own_losses()) > 1
             self._stop = next(
-                (one for one in new if self.panel.may_stop(one.rule, has_several_losses=several)),
+                (one for one in found if self.panel.may_stop(one, has_several_losses=several)),
                 None,
             )
         if new and global_rank() == 0:
