@@ -162,6 +162,11 @@ def test_stopped(text):
         ("MemoryError", "host out of memory: "),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried", "CUDA out of memory: use smaller"),
         ("ModuleNotFoundError: No module named 'x'", "import error: the image lacks it"),
+        (
+            "ImportError: attempted relative import with no known parent package",
+            "hint: run it as a module",
+        ),
+        ("OSError: env: 'bash\\r': No such file or directory", "hint: the first line (#!)"),
         ("pkg.HyperparameterError: 2 hyperparameters do not fit", "bad hyperparameter: "),
         (
             (

@@ -154,6 +154,16 @@ TEXTS = (
         'hint: put what starts the program below `if __name__ == "__main__":`',
     ),
     (
+        r"attempted relative import",
+        "hint: run it as a module: put it into a package folder and set sagemaker_program to "
+        "'-m package.module'; or import without the dot",
+    ),
+    (
+        r"(?:cannot execute: required file not found|bad interpreter|env: .*\\r)",
+        "hint: the first line (#!) of that script names an interpreter that is not here, or ends "
+        "with a carriage return",
+    ),
+    (
         r"\b(?:ModuleNotFoundError|ImportError)\b",
         "import error: the image lacks it; install it when the image is built",
     ),

@@ -162,12 +162,14 @@ def _meant(folder: Path, path: Path) -> str:
 def _programs(folder: Path) -> list[str]:
     """What could be the program: Python files, and packages with a __main__.py as modules.
 
-    Hidden files are not: a tar made on macOS has `._train.py` beside `train.py`.
+    Tests are not, and neither are hidden files: a tar made on macOS has `._train.py` beside
+    `train.py`.
     """
     scripts = [
         path.name
         for path in folder.glob("*.py")
-        if not path.name.startswith(".") and path.name not in NO_PROGRAMS and path.is_file()
+        if not path.name.startswith((".", "test_")) and not path.name.endswith("_test.py")
+        if path.name not in NO_PROGRAMS and path.is_file()
     ]
     return sorted(scripts) or sorted(_packages(folder))
 
