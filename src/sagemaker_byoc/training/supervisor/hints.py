@@ -155,13 +155,17 @@ TEXTS = (
     ),
     (
         r"attempted relative import",
-        "hint: run it as a module: put it into a package folder and set sagemaker_program to "
-        "'-m package.module'; or import without the dot",
+        (
+            "hint: run it as a module: put it into a package folder and set sagemaker_program to "
+            "'-m package.module'; or import without the dot"
+        ),
     ),
     (
         r"(?:cannot execute: required file not found|bad interpreter|env: .*\\r)",
-        "hint: the first line (#!) of that script names an interpreter that is not here, or ends "
-        "with a carriage return",
+        (
+            "hint: the first line (#!) of that script names an interpreter that is not here, or ends "
+            "with a carriage return"
+        ),
     ),
     (
         r"\b(?:ModuleNotFoundError|ImportError)\b",
