@@ -163,8 +163,8 @@ TEXTS = (
     (
         r"(?:cannot execute: required file not found|bad interpreter|env: .*\\r)",
         (
-            "hint: the first line (#!) of that script names an interpreter that is not here, or ends "
-            "with a carriage return"
+            "hint: the first line (#!) of that script names an interpreter that is not here, or "
+            "ends with a carriage return"
         ),
     ),
     (
