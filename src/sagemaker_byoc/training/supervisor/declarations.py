@@ -31,7 +31,7 @@ MOST_BYTES = 1024 * 1024
 MOST_FILES = 20
 """That a program imports, and that are read with it."""
 WORDS_OF_BOOLEANS = {"bool": ("True", ""), "int": ("1", "0")}
-"""By the `type` of an option, which reads no other word as a boolean: bool("False") is True."""
+"""Words for true and false by the `type` of an option; bool("False") is True."""
 NOTHING = Declared({})
 RELATIVE_IMPORT = re.compile(rb"\bfrom\s*\.")
 BY_TYPE = {

@@ -46,13 +46,13 @@ LEAST = 24
 """Bytes below which a cut line says nothing."""
 FRAMES = 5
 CERTAIN_PLACES = 2
-"""As many of the innermost lines stay, however long the cause is."""
+"""Number of innermost lines that stay, however long the cause is."""
 LAST_WORDS = 4096
 """Characters of a crashed program's output that are searched; it has no traceback of Python's."""
 PYTHON_RAISED = 1
 """Python's exit code after an exception that nothing caught."""
 SIGNAL_NUMBERS = frozenset(map(int, Signals))
-"""With names: the realtime signals have none."""
+"""Signals with names: the realtime signals have none."""
 BEFORE = 3
 """Lines above the last words, or below an error: a message may have several."""
 RECENT = 20
@@ -136,7 +136,7 @@ def _fitted(causes: Sequence[str], room: int) -> list[str]:
 
 
 def _masked(outcome: Outcome, mask: Callable[[str], str]) -> Outcome:
-    """Before anything is cut: half a secret is not recognised."""
+    """Mask secrets before anything is cut: half a secret is not recognised."""
     return replace(outcome, out=mask(outcome.out), err=mask(outcome.err))
 
 
@@ -192,7 +192,7 @@ class _Finding:
     is_first: bool = False
     """The traceback ended the program; else it was logged before, and `said` comes first."""
     said: str = ""
-    """The last words on stderr that are no traceback."""
+    """The last words on stderr outside of tracebacks."""
     before: str = ""
     """The lines above them."""
     launched: str = ""
@@ -220,7 +220,7 @@ def _finding(outcome: Outcome) -> _Finding:
 
 
 def _first_cause(found: Sequence[Traceback]) -> Traceback:
-    """Of ranks whose output is in one log: the one that is no echo of another's end."""
+    """Return the traceback that is not an echo of another rank's end."""
     causes = [one for one in found if not is_echo(one.root or one.exception)]
     return next(iter(causes), found[-1])
 
@@ -234,7 +234,7 @@ def _is_the_end(found: Traceback, outcome: Outcome, log: Log, said: str) -> bool
 
 
 def _said(outcome: Outcome, log: Log) -> tuple[str, str]:
-    """The last words on stderr that are no traceback, and those before them."""
+    """Return the last words on stderr outside of tracebacks, and those before them."""
     if _signal_of(outcome) == signal.SIGABRT:
         starts = [number for number, line in enumerate(log.words) if ABORT.match(line)]
         if starts:
@@ -268,7 +268,7 @@ def _causes(outcome: Outcome, finding: _Finding, circumstances: Circumstances) -
 
 
 def _without_words(outcome: Outcome, *, is_explained: bool) -> Iterator[str]:
-    """Where stderr has nothing of weight."""
+    """Yield the cause if stderr has nothing of weight."""
     printed, _ = said_last(read_log(outcome.out).words)
     if ERROR_LINE.match(printed) and not is_explained:
         yield printed

@@ -208,6 +208,6 @@ def hint_for_text(text: str) -> str | None:
 
 
 def hint_for_end(returncode: int) -> str | None:
-    """By the signal, of the program or of a command of a shell program, or by the exit code."""
+    """Return the hint for a signal, of the program or of a command in it, or for an exit code."""
     number = -returncode if returncode < 0 else returncode - SIGNAL_BASE
     return EXITS.get(returncode) or SIGNALS.get(number)

@@ -13,11 +13,11 @@ class Several(Enum):
     """How a declared option takes a list."""
 
     JSON = auto()
-    """As one JSON text."""
+    """One JSON text."""
     ONLY_JSON = auto()
     """Likewise, and every other value too: `type=json.loads`."""
     PYTHON = auto()
-    """As one literal of Python's: `type=ast.literal_eval`."""
+    """One literal of Python's: `type=ast.literal_eval`."""
     WORDS = auto()
     """--name a b"""
     REPEATED = auto()
@@ -87,7 +87,7 @@ class Declared:
     """What a program declares."""
 
     options: Mapping[str, Option]
-    """By every spelling, and by the name of its destination, which has no dashes."""
+    """Options by every spelling, and by the name of the destination, which has no dashes."""
     takes_overrides: bool = False
     """`name=value`, as hydra reads them."""
 

@@ -49,7 +49,7 @@ class Step(NamedTuple):
     loss: Tensor
     passes: int
     found_inf: Tensor | None
-    """Of a fused optimizer under a gradient scaler: not zero if the step changed nothing."""
+    """Not zero if a fused optimizer under a gradient scaler has skipped the step."""
 
 
 class OptimizerLoss:
@@ -86,7 +86,7 @@ class OptimizerLoss:
             self._remember(self._mark[0])
 
     def add(self, one: Pass, fed: Tensor | None = None) -> None:
-        """Of a tensor that goes backward twice, as with retain_graph, the loss counts once."""
+        """Add a pass; the loss of a tensor that goes backward twice (retain_graph) counts once."""
         if not self._passes and fed is not None:
             self._remember(fed)
         source = one.source()

@@ -32,7 +32,7 @@ MOST_SKIPS = 32
 """Skipped steps on end that are waited for: a scale of 65,536 is below 0.0001 then, and what is
 still not finite is no matter of the scale."""
 RESTING = 0.01
-"""Of the highest learning rate of a group: weights below it hardly change, by their schedule."""
+"""Share of a group's highest learning rate below which its weights hardly change."""
 WARM_UP = 3
 """Steps whose duration says nothing: caches, compilation, allocation."""
 

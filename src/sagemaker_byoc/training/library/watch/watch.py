@@ -72,7 +72,7 @@ class Watch:
         self._followed: weakref.WeakKeyDictionary[Optimizer, Followed] = weakref.WeakKeyDictionary()
         self._ignored: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._every: list[Followed] = []
-        """By their number; also those whose optimizer is gone."""
+        """All by their number, also those whose optimizer is gone."""
         self._roots: list[weakref.ref[nn.Module]] = []
         self._step = 0
         self._said: set[str] = set()

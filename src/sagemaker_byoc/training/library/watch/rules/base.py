@@ -111,9 +111,9 @@ class Rule:
     judged: int = field(default=0, init=False, repr=False)
     """How often it had enough to compare."""
     stops_after: ClassVar[int] = 1
-    """Looks on end at which it must find the same tensor before a training is stopped for it."""
+    """Consecutive looks at which it must find a tensor before a training is stopped for it."""
     on_end: dict[str, int] = field(default_factory=dict, init=False, repr=False)
-    """At how many looks on end it has found each tensor."""
+    """The number of consecutive looks at which it has found each tensor."""
 
     @property
     def name(self) -> str:

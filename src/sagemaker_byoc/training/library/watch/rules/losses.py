@@ -20,13 +20,13 @@ CHANCE = 2.0
 """Standard errors within which a difference may be chance."""
 DOUBTS = 3
 CERTAIN = 4.0
-"""Standard errors above which a difference is not chance: few steps give a rough estimate."""
+"""Standard errors above which a difference is certain: few steps give a rough estimate."""
 RISES = 3
-"""Certain rises on end for which a training may be stopped."""
+"""Consecutive certain rises for which a training may be stopped."""
 EQUAL = 1e-3
-"""Of a loss: two that are closer are the same."""
+"""Relative difference below which two losses are the same."""
 NO_GAIN = 20
-"""Losses on end, none the lowest so far, after which a training may be stopped."""
+"""Consecutive losses without a new lowest one, after which a training may be stopped."""
 
 
 @dataclass

@@ -23,10 +23,10 @@ from sagemaker_byoc.training.library.watch.rules.base import (
 )
 
 LASTING = 3
-"""Looks on end after which a small gradient or change is no passing one."""
+"""Consecutive looks after which a small gradient or change is not a passing one."""
 VANISHING = 1e-7
 CERTAINLY = 1e-3
-"""Of VANISHING: a transformer's queries and keys begin below it, and a large model comes there."""
+"""Share of VANISHING for a stop: queries and keys of a healthy transformer may be below it."""
 SAME = 1e-7
 """Two float32 sums of the same numbers are closer than this."""
 
