@@ -180,7 +180,7 @@ def _who(outcome: Outcome, circumstances: Circumstances) -> str:
 
 
 def _last_words(outcome: Outcome) -> str:
-    """Of a program that aborted, as compiled code does. Not of one that was killed."""
+    """Return the end of the output of a program that aborted; nothing for one that was killed."""
     return outcome.err[-LAST_WORDS:] if _signal_of(outcome) == signal.SIGABRT else ""
 
 

@@ -216,7 +216,7 @@ class Followed:
         return [one for one in self._parameters if re.search(regex, one.name)]
 
     def _live_roots(self, optimizer: Optimizer) -> list[nn.Module]:
-        """Of all optimizers; those of this one are looked for if no one named them."""
+        """Return the models of all optimizers; look for this one's if the program named none."""
         roots = [root for one in self._roots if (root := one()) is not None]
         if not self._has_searched:
             self._has_searched = True

@@ -49,7 +49,7 @@ class Stats:
 
     @classmethod
     def of(cls, name: str, collection: str, values: npt.ArrayLike) -> Stats:
-        """Of a whole tensor that is at hand."""
+        """Return the numbers of a whole tensor."""
         array = np.asarray(values, dtype=np.float64).reshape(-1)
         return cls(
             name=name,
