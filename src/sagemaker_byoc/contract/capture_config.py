@@ -45,7 +45,7 @@ class Selection:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Selection:
-        """Of a DataCaptureConfig that the service model has found valid."""
+        """Read a DataCaptureConfig that the service model has found valid."""
         modes: set[Mode] = set()
         for option in config["CaptureOptions"]:
             mode = option["CaptureMode"]

@@ -184,7 +184,7 @@ def _encode(value: Json) -> str:
 
 
 def _set_both(environment: dict[str, str], name: str, value: str) -> None:
-    """Under the toolkit's own name and, where a shell can't set that, under a legal one too."""
+    """Set a variable under the toolkit's name and, if a shell can't set that, a legal one too."""
     environment[name] = value
     environment.setdefault(legal_name(name), value)
 

@@ -22,9 +22,10 @@ DRIVER = "proc/driver/nvidia/version"
 _ROOT = Path("/")
 _OTHER_DRIVERS = ("dev/dxg", "dev/nvgpu", "dev/nvhost-gpu", "dev/nvmap")
 """Device files of WSL 2 and of Jetson, whose drivers have versions of their own."""
-_DRIVER_VERSION = re.compile(r"Kernel Module.*?\s(\d{3,})\.(\d+)")
-_TORCH_VERSION = re.compile(r"^__version__ = '([^']*)'", re.MULTILINE)
-_TORCH_CUDA = re.compile(r"^cuda\b[^=\n]*= '(\d+)\.(\d+)'", re.MULTILINE)
+# Compiled when they are needed: this module is imported on the way to a program's first line.
+_DRIVER_VERSION = r"Kernel Module.*?\s(\d{3,})\.(\d+)"
+_TORCH_VERSION = r"(?m)^__version__ = '([^']*)'"
+_TORCH_CUDA = r"(?m)^cuda\b[^=\n]*= '(\d+)\.(\d+)'"
 _ON_CPU = f"or set {ALLOW_CPU}=1 to run on the CPU"
 
 Version = tuple[int, int]
@@ -76,14 +77,16 @@ def find_trouble(
     on a host with a driver sees the driver's version, also one that asked for no GPU: a container
     was given GPUs if it has their device files, or if its instance type has GPUs.
     """
-    torch = find_torch(folders)
     is_paid = has_gpus(instance_type)
-    if torch is None or hides_gpus(environ) or (is_instance_type(instance_type) and not is_paid):
-        return None
-    if any((root / name).exists() for name in _OTHER_DRIVERS):
+    has_none = is_instance_type(instance_type) and not is_paid
+    is_other = any((root / name).exists() for name in _OTHER_DRIVERS)
+    if has_none or is_other or hides_gpus(environ):
         return None
     gpus = len(visible_gpus(environ, root / "proc/driver/nvidia/gpus", root / "dev"))
     driver = driver_version(root)
+    torch = find_torch(folders) if gpus or driver or is_paid else None
+    if torch is None:
+        return None
     who = instance_type if is_paid else "this machine"
     if torch.cuda is None:
         return _cpu_build(who, torch) if gpus or is_paid else None
@@ -150,7 +153,7 @@ def shown(version: Version) -> str:
 def driver_version(root: Path = _ROOT) -> Version | None:
     """Return the version of the kernel's NVIDIA driver, which every container sees."""
     try:
-        found = _DRIVER_VERSION.search((root / DRIVER).read_text())
+        found = re.search(_DRIVER_VERSION, (root / DRIVER).read_text())
     except (OSError, UnicodeDecodeError):
         return None
     return (int(found[1]), int(found[2])) if found else None
@@ -163,6 +166,6 @@ def find_torch(folders: Iterable[str] = sys.path) -> Torch | None:
             text = (Path(folder) / "torch" / "version.py").read_text()
         except (OSError, UnicodeDecodeError):
             continue
-        version, cuda = _TORCH_VERSION.search(text), _TORCH_CUDA.search(text)
+        version, cuda = re.search(_TORCH_VERSION, text), re.search(_TORCH_CUDA, text)
         return Torch(version[1] if version else "", (int(cuda[1]), int(cuda[2])) if cuda else None)
     return None

@@ -76,7 +76,7 @@ class Hyperparameters:
         return cls(strings, tuple(k for k, v in document.items() if not isinstance(v, str)))
 
     def write(self, tree: Tree) -> None:
-        """Into the tree, if SageMaker would accept them."""
+        """Write them into the tree, if SageMaker would accept them."""
         self.check()
         write_json(tree.hyperparameters_file, dict(self.raw))
 

@@ -27,11 +27,16 @@ def keep() -> None:
         _kept[descriptor] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, KEPT)
 
 
+def watch(poll: select.poll) -> None:
+    """Have `poll` return as soon as one of the two streams is closed."""
+    for descriptor in (STDOUT, STDERR):
+        poll.register(descriptor, 0)
+
+
 def restore() -> None:
     """Open again what user code has closed: another file would get its number, and our lines."""
     watched = select.poll()  # for this call alone: two threads can't use one at once
-    for descriptor in (STDOUT, STDERR):
-        watched.register(descriptor, 0)
+    watch(watched)
     if not watched.poll(0):
         return
     for descriptor, copy in _kept.items():

@@ -82,6 +82,7 @@ parser.add_argument("--no-fast", dest="fast", action="store_false")
 parser.set_defaults(fast=True)
 parser.add_argument("--compile", action=argparse.BooleanOptionalAction)
 parser.add_argument("--pin", type=bool)
+parser.add_argument("--gate", type=int)
 parser.add_argument("--text")
 parser.add_argument("-q", action="store_true")
 parser.add_argument("--const", action="store_const", const=7, default=0)
@@ -121,6 +122,9 @@ def parser():
         ({"amp": '"False"'}, {"amp": False}),
         ({"amp": "1"}, {"amp": True}),
         ({"amp": "no"}, {"amp": False}),
+        ({"gate": "true"}, {"gate": 1}),
+        ({"gate": '"False"'}, {"gate": 0}),
+        ({"gate": "-12"}, {"gate": -12}),
         ({"amp": "null"}, {"amp": False}),
         ({"amp": ""}, {"amp": False}),
         ({"q": "True"}, {"q": True}),
@@ -289,6 +293,11 @@ import hydra
 @hydra.main(version_base=None, config_path="conf")
 def main(config): ...
 """
+HYDRA_BY_NAME = """
+from hydra import main as configured
+@configured(version_base=None)
+def main(config): ...
+"""
 
 
 @pytest.mark.parametrize(
@@ -324,6 +333,7 @@ def main(config): ...
         (ABSL, "name", "x", "--name x"),
         (HYDRA, "lr", "1e-3", "lr=1e-3"),
         (HYDRA, "flag", "true", "flag=true"),
+        (HYDRA_BY_NAME, "flag", "true", "flag=true"),
         (HYDRA, "none", "null", "none=null"),
         (HYDRA, "model.name", "resnet-50", "model.name=resnet-50"),
         (HYDRA, "version", '"1.10"', "version='1.10'"),

@@ -162,6 +162,11 @@ def test_stopped(text):
         ("MemoryError", "host out of memory: "),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried", "CUDA out of memory: use smaller"),
         ("ModuleNotFoundError: No module named 'x'", "import error: the image lacks it"),
+        (
+            "ImportError: attempted relative import with no known parent package",
+            "hint: run it as a module",
+        ),
+        ("OSError: env: 'bash\\r': No such file or directory", "hint: the first line (#!)"),
         ("pkg.HyperparameterError: 2 hyperparameters do not fit", "bad hyperparameter: "),
         (
             (
@@ -264,6 +269,20 @@ def test_class_without_traceback(text, code, err, words):
     """argparse and NCCL raise nothing, and are understood all the same."""
     absent = ("channel 'a' has no data",) if not code else ()
     assert f"\n{words}" in text(err=err, code=code or 1, absent=absent)
+
+
+@pytest.mark.parametrize(
+    ("out", "err", "said"),
+    [
+        ("Error: bad config\n", "", "Error: bad config"),
+        ("ERROR:root:no data\n", "step 1\n", "ERROR:root:no data"),
+        ("fine\n", "Error: no data\nin channel\n", "Error: no data in channel"),
+        ("fine\n", "Error: a\nb\nc\nd\ne\n", "e"),
+    ],
+)
+def test_error_message_is_the_cause(text, out, err, said):
+    """On stdout if stderr says nothing, and with the few lines below it."""
+    assert text(out=out, err=err, code=2).startswith(f"{said}\n")
 
 
 def test_torch_label():
@@ -421,7 +440,8 @@ def test_drawn_tracebacks(text):
     for edge in "╭╮╰╯":
         plain = plain.replace(edge, "+")
     plain = plain.replace("─", "-").replace("│", "|")
-    for drawn in (TYPER, plain):
+    logged = "".join(f"{' ' * 29}{line}\n" for line in TYPER.splitlines())
+    for drawn in (TYPER, plain, f"[11/29/26 10:16:17] ERROR    it failed\n{logged}"):
         shown = text(err=drawn)
         assert shown.startswith("ValueError: loss is not finite last batch: 7\n[algo-1 exit 1]\n")
         assert "/box/typer_app.py:14 in main: come(step)" in shown

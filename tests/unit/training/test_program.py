@@ -145,6 +145,7 @@ def test_archive_with_a_leading_dot(container, environ):
         (["only.py", "README.md"], "only.py"),
         (["main.py", "._main.py"], "main.py"),
         (["main.py", "__init__.py", "setup.py", "conftest.py"], "main.py"),
+        (["main.py", "test_main.py", "main_test.py"], "main.py"),
         (["__main__.py", "other.py", "third.py"], "__main__.py"),
         (["setup.py", "pkg/__init__.py", "pkg/__main__.py"], "-m pkg"),
         (["pyproject.toml", "src/pkg/__main__.py", "src/pkg/train.py"], "-m pkg"),
@@ -276,6 +277,7 @@ def test_shell_commands(container, content):
     [
         ("a.sh", b"set -e\r\nfalse\r\n", "end with a carriage return.*sed -i"),
         ("a.sh", b"set -e\nfalse\r\n", "end with a carriage return"),
+        ("a.sh", b"set -e\rfalse\r", "end with a carriage return"),
         ("a.sh", b"cat <<X\r\na\r\nX\r\n", "end with a carriage return"),
         ("a.sh", b"\xef\xbb\xbf#!/bin/sh\n", "byte order mark"),
         ("a.sh", "echo".encode("utf-16"), "byte order mark"),

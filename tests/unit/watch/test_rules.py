@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.training.library.watch.panel import Panel
 from sagemaker_byoc.training.library.watch.rules import (
     activations,
     labels,
@@ -46,6 +47,64 @@ def shown(rule, *steps, collection=WEIGHTS):
         list(rule.tensors(step, [Stats.of("layer.weight", collection, values)]))
         for step, values in enumerate(steps)
     ]
+
+
+def lasting(points, rule, error=0.0):
+    """The first step at which a training may be stopped for its loss; None if there is none."""
+    panel = Panel([rule])
+    for step, value in points:
+        found = panel.loss(Loss(step, value, error=error))
+        if any(map(panel.may_stop, found)):
+            return step
+    return None
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "stop"),
+    [
+        ([1.0 + 0.1 * n for n in range(40)], 0.0, 30),
+        ([1.0 + 0.02 * n for n in range(40)], 0.02, 200),  # within chance from look to look
+        ([1.0] * 40, 0.0, 200),  # it never fell
+        ([1.0 + 0.1 * (-1) ** n for n in range(40)], 0.1, 220),
+        ([*[1 - 0.1 * n for n in range(9)], *[0.2] * 40], 0.0, None),  # converged
+        ([*[1 - 0.1 * n for n in range(9)], *[0.2, 0.24] * 20], 0.02, None),
+        ([1.0, 0.9, 1.4, 1.5, 0.8, 0.7, 0.9, 0.6], 0.0, None),  # spikes
+        ([1.0 - 0.001 * n for n in range(99)], 0.1, None),  # slow
+    ],
+)
+def test_losses_that_stop(values, error, stop):
+    """A plateau, a spike and a slow fall are of a healthy training."""
+    points = [(10 * number, value) for number, value in enumerate(values)]
+    assert lasting(points, losses.LossNotDecreasing(), error) == stop
+
+
+@pytest.mark.parametrize(
+    ("rule", "values", "stop"),
+    [
+        (tensors.VanishingGradient(), [0, 0, 1, 0, 0], False),  # LoRA's A, an idle expert
+        (tensors.VanishingGradient(), [1e-8, 1e-9, 1e-8, 1e-9], False),  # queries and keys
+        (tensors.VanishingGradient(threshold=1e-6), [1e-7] * 3, True),
+        (tensors.VanishingGradient(), [1e-12] * 3, True),
+        (tensors.AllZero(), [0, 0, 0], False),  # the first look is not judged
+        (tensors.AllZero(), [0, 0, 0, 0], True),
+        (tensors.ExplodingTensor(), [math.nan], True),
+    ],
+)
+def test_tensors_that_stop(rule, values, stop):
+    """Only what lasts."""
+    panel = Panel([rule])
+    for step, value in enumerate(values):
+        found = panel.tensors(step, [Stats.of("gradient/weight", GRADIENTS, [value])])
+    assert any(map(panel.may_stop, found)) == stop
+
+
+def test_labels_stop_nothing():
+    """A classifier's first predictions are wrong."""
+    panel = Panel([labels.Confusion()])
+    for step in range(9):
+        found = panel.predictions(step, np.array([0, 1] * 99), np.array([1, 0] * 99))
+        assert found
+        assert not any(map(panel.may_stop, found))
 
 
 def test_the_count_of_rules():

@@ -189,6 +189,7 @@ class Exchange:
 
     def wait(self) -> None:
         """Until there is something to receive."""
+        log.restore()
         while not self._requests:
             self._wakeups.get()
 

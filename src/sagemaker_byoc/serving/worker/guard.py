@@ -119,7 +119,7 @@ def attempt(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) ->
 
 def stage(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Failure | None:
     """As `attempt`, for one of several calls in a row: what only the log and the link need is
-    restored if it failed, and else by the `restore` that precedes the reply."""
+    restored if it failed, and else by the `check` that precedes the reply and the next wait."""
     failure = None
     try:
         function(*args, **kwargs)

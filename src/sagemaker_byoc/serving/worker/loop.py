@@ -138,7 +138,7 @@ class Worker:
             source = Exchange(link, talks, pipeline.model, pipeline.context_of)
         while self._faults < FAULTS:
             turn = Turn(link, pipeline)
-            failure = guard.attempt(turn.take, source)
+            failure = guard.stage(turn.take, source)
             if turn.lost is not None:
                 raise turn.lost
             self._faults = 0 if failure is None else self._faults + 1
@@ -210,10 +210,16 @@ class Requests:
         self._link = link
         self._poll = select.poll()
         self._poll.register(link.fileno(), select.POLLIN)
+        self._all = select.poll()  # one call for both questions: there is one for each request
+        self._all.register(link.fileno(), select.POLLIN)
+        log.watch(self._all)
+        self._request = [(link.fileno(), select.POLLIN)]
 
     def wait(self) -> None:
         """Until there is something to receive."""
-        self._poll.poll()
+        if self._all.poll() != self._request:
+            log.restore()  # a handler has closed one of the standard streams
+            self._poll.poll()
 
     def receive(self) -> list[Frame]:
         frames = self._link.receive()

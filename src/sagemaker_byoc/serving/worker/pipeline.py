@@ -154,7 +154,7 @@ class Pipeline:
                 self._settle(job)
             if self.row_check is not None:
                 self.row_check.look(job)
-        guard.restore()
+        guard.check()
         whole = [job.reply for job in jobs if job.reply is not None]
         if whole:
             yield whole

@@ -62,7 +62,7 @@ def export_model(
 
 
 def _without_wrappers(model: nn.Module, weights: dict[str, Any]) -> dict[str, Any]:
-    """By the names that they have without DataParallel, at any depth; torch has taken out the names
+    """Return tensors by their names without DataParallel, at any depth; torch has taken out those
     of all other wrappers, and a module of the user's may be called `module` as well."""
     names = zip(_names(model, through=True), _names(model, through=False), strict=True)
     plain = {long: short for short, long in names}
@@ -70,7 +70,7 @@ def _without_wrappers(model: nn.Module, weights: dict[str, Any]) -> dict[str, An
 
 
 def _names(module: nn.Module, prefix: str = "", *, through: bool) -> Iterator[str]:
-    """Of each parameter and buffer, without the names of wrappers; of DataParallel only if it is
+    """Name each parameter and buffer without the names of wrappers; of DataParallel only if it is
     gone `through`."""
     wrapper = _wrapped_name(module)
     for name in (*module._parameters, *module._buffers):  # noqa: SLF001 - in their order

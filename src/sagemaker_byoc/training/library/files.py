@@ -74,8 +74,8 @@ def split_by_content(paths: list[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _say_left_out(folder: Path, names: list[str]) -> None:
-    """Once a folder, by the first process of each host; not on stderr, whose last line is taken
-    for the reason of a failure."""
+    """Say it once per folder, in the first process of each host; not on stderr, whose last line is
+    taken for the reason of a failure."""
     is_first = os.environ.get("LOCAL_RANK", "0") == "0" and parent_process() is None
     if names and is_first and folder not in _said:
         _said.add(folder)

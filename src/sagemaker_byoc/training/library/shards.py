@@ -105,13 +105,13 @@ class Place:
         )
 
     def share(self, distribution: Distribution) -> Share:
-        """Of the files of a channel: one host's are all there are, or already its own part."""
+        """Return the unit for files: one host's are all there are, or already its own part."""
         if distribution is Distribution.SHARDED:
             return Share(self.local_rank, self.local_world_size)
         return Share(self.rank, self.world_size)
 
     def pipe_share(self, distribution: Distribution) -> Share:
-        """Of a FIFO, which one process reads for its whole host."""
+        """Return the unit for a FIFO, which one process reads for its whole host."""
         if distribution is Distribution.SHARDED:
             return ALL
         return Share(self.host, self.hosts)

@@ -26,9 +26,9 @@ HYDRA_PLAIN = re.compile(r"[\w./:+@%-]+")
 
 
 def arguments_for(hyperparameters: Hyperparameters, program: Path) -> list[str]:
-    """The arguments for `program`."""
+    """Return the arguments for `program`."""
     pairs = sorted(pair for pair in hyperparameters.for_program() if pair[0])
-    declared = declared_options(program)
+    declared = declared_options(program, [key for key, _ in pairs])
     if declared.takes_overrides:
         return [_override(key, raw) for key, raw in pairs]
     return [word for key, raw in pairs for word in _words(declared.find(key), raw)]

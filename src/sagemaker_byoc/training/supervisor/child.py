@@ -26,7 +26,7 @@ class Program:
     folder: Path
     environment: Mapping[str, str]
     rank: int | None = None
-    """Of all ranks on all hosts; None for a plain program."""
+    """Its number among all ranks on all hosts; None for a plain program."""
     label: str = ""
     """Before each of its lines. Rank 0 has none, so that its metric lines stay as they are."""
     error_file: Path | None = None

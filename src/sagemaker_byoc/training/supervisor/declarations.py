@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -17,17 +18,22 @@ from sagemaker_byoc.training.supervisor.fields import field_options
 from sagemaker_byoc.training.supervisor.options import (
     Declared,
     Named,
+    Nodes,
     Option,
     Several,
     is_true,
     last_name,
+    nodes_of,
 )
 
 MOST_BYTES = 1024 * 1024
 """A larger source is not read."""
 MOST_FILES = 20
 """That a program imports, and that are read with it."""
+WORDS_OF_BOOLEANS = {"bool": ("True", ""), "int": ("1", "0")}
+"""Words for true and false by the `type` of an option; bool("False") is True."""
 NOTHING = Declared({})
+RELATIVE_IMPORT = re.compile(rb"\bfrom\s*\.")
 BY_TYPE = {
     "literal_eval": Several.PYTHON,
     "eval": Several.PYTHON,
@@ -36,30 +42,40 @@ BY_TYPE = {
 """How a list is written for a `type` that reads one text."""
 
 
-def declared_options(path: Path) -> Declared:
-    """What the source in `path` declares; nothing if it can't be parsed."""
-    tree = _parse(path)
-    if tree is None:
+def declared_options(path: Path, keys: Collection[str]) -> Declared:
+    """Return what the source in `path` declares; nothing if it can't be parsed.
+
+    The files that it imports are read only if it does not declare all of `keys` itself.
+    """
+    own = _read(path) if keys else None
+    if own is None:
         return NOTHING  # Python itself will say what is wrong when it runs the file
-    # What the file itself declares comes last, and wins.
-    trees = [*filter(None, map(_parse, _imported_files(tree, path.parent))), tree]
-    calls = [n for member in trees for n in ast.walk(member) if isinstance(n, ast.Call)]
+    declared = Declared(_options([own]), takes_overrides=_is_hydra(own))
+    if declared.takes_overrides or all(map(declared.has, keys)):
+        return declared
+    imported = filter(None, map(_read, _imported_files(own, path.parent)))
+    return Declared(_options([*imported, own]))
+
+
+def _options(files: Sequence[Nodes]) -> dict[str, Option]:
+    """Return what the files declare; the last one is the program, and wins."""
+    calls = [node for nodes in files for node in nodes if isinstance(node, ast.Call)]
     options: dict[str, Option] = {}
     for key, option in (
-        *field_options(trees),
+        *field_options(files),
         *(named for call in calls for named in _named(call)),
     ):
         # Of several options that store into one name, the one that switches it off is missing.
         if key.startswith("-") or option.is_inverse:
             options[key] = option
         options.setdefault(key, option)
-    return Declared(options, takes_overrides=_is_hydra(tree))
+    return options
 
 
-def _imported_files(tree: ast.Module, folder: Path) -> Iterator[Path]:
-    """The files beside the program, or beside its package, that it imports."""
+def _imported_files(nodes: Nodes, folder: Path) -> Iterator[Path]:
+    """Yield the files beside the program, or beside its package, that it imports."""
     names: dict[str, None] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= dict.fromkeys(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level <= 1:
@@ -70,30 +86,40 @@ def _imported_files(tree: ast.Module, folder: Path) -> Iterator[Path]:
 
 
 def imports_its_own_package(path: Path) -> bool:
-    """Whether a module imports with a leading dot, unguarded: it can run as a module only."""
-    tree = _parse(path)
+    """Return whether a module imports with a leading dot, unguarded: it can't run as a file."""
+    tree = _parse(path, RELATIVE_IMPORT)
     return tree is not None and any(
         isinstance(node, ast.ImportFrom) and node.level for node in tree.body
     )
 
 
-def _parse(path: Path) -> ast.Module | None:
+def _read(path: Path) -> Nodes | None:
+    tree = _parse(path)
+    return None if tree is None else nodes_of(tree)
+
+
+def _parse(path: Path, wanted: re.Pattern[bytes] | None = None) -> ast.Module | None:
+    """Return the tree of a Python file, if `wanted` is in its text; None if it can't be parsed."""
     try:
         if path.suffix.lower() != ".py" or path.stat().st_size > MOST_BYTES:
             return None
-        return ast.parse(path.read_bytes())
+        text = path.read_bytes()
+        return ast.parse(text) if wanted is None or wanted.search(text) else None
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
-def _is_hydra(tree: ast.Module) -> bool:
+def _is_hydra(nodes: Nodes) -> bool:
+    """Return whether `hydra.main` decorates a function, under that name or imported as `main`."""
+    names = {"hydra.main"}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module == "hydra":
+            names |= {alias.asname or alias.name for alias in node.names if alias.name == "main"}
     return any(
-        isinstance(node, ast.FunctionDef)
-        and any(
-            isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "hydra.main"
-            for decorator in node.decorator_list
-        )
-        for node in tree.body
+        isinstance(decorator, ast.Call) and ast.unparse(decorator.func) in names
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+        for decorator in node.decorator_list
     )
 
 
@@ -120,12 +146,10 @@ def _named(call: ast.Call) -> Iterator[Named]:
 def _of_argparse(spelling: str, keywords: Mapping[str, ast.expr]) -> Iterator[Named]:
     action, kind = last_name(keywords.get("action")), last_name(keywords.get("type"))
     option = _by_action(action, spelling)
-    if option is None and kind == "bool":
-        option = Option.with_words(spelling, "True", "")
     if option is None and _offers(keywords.get("choices"), "true", "false"):
         option = Option.with_words(spelling, "true", "false")
     if option is None:
-        option = Option.with_value(spelling, _several(action, kind, keywords))
+        option = _with_value(spelling, kind, _several(action, kind, keywords))
     destination = last_name(keywords.get("dest"))
     if option.is_inverse and destination not in {None, spelling.lstrip("-").replace("-", "_")}:
         # `--no-shuffle` that stores into `shuffle` is asked for by either name.
@@ -136,6 +160,12 @@ def _of_argparse(spelling: str, keywords: Mapping[str, ast.expr]) -> Iterator[Na
         yield destination, option
     if action == "BooleanOptionalAction" and spelling.startswith("--"):
         yield f"--no-{spelling[2:]}", Option.flag(f"--no-{spelling[2:]}", spelling)
+
+
+def _with_value(spelling: str, kind: str | None, several: Several) -> Option:
+    if kind in WORDS_OF_BOOLEANS and several is Several.JSON:
+        return Option.with_words(spelling, *WORDS_OF_BOOLEANS[kind])
+    return Option.with_value(spelling, several)
 
 
 def _by_action(action: str | None, spelling: str) -> Option | None:

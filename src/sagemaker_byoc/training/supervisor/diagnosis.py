@@ -46,15 +46,15 @@ LEAST = 24
 """Bytes below which a cut line says nothing."""
 FRAMES = 5
 CERTAIN_PLACES = 2
-"""As many of the innermost lines stay, however long the cause is."""
+"""Number of innermost lines that stay, however long the cause is."""
 LAST_WORDS = 4096
 """Characters of a crashed program's output that are searched; it has no traceback of Python's."""
 PYTHON_RAISED = 1
 """Python's exit code after an exception that nothing caught."""
 SIGNAL_NUMBERS = frozenset(map(int, Signals))
-"""With names: the realtime signals have none."""
+"""Signals with names: the realtime signals have none."""
 BEFORE = 3
-"""Lines above the last words: a message may have several."""
+"""Lines above the last words, or below an error: a message may have several."""
 RECENT = 20
 """Lines among which an error message is looked for."""
 ERROR_LINE = re.compile(
@@ -136,7 +136,7 @@ def _fitted(causes: Sequence[str], room: int) -> list[str]:
 
 
 def _masked(outcome: Outcome, mask: Callable[[str], str]) -> Outcome:
-    """Before anything is cut: half a secret is not recognised."""
+    """Mask secrets before anything is cut: half a secret is not recognised."""
     return replace(outcome, out=mask(outcome.out), err=mask(outcome.err))
 
 
@@ -180,7 +180,7 @@ def _who(outcome: Outcome, circumstances: Circumstances) -> str:
 
 
 def _last_words(outcome: Outcome) -> str:
-    """Of a program that aborted, as compiled code does. Not of one that was killed."""
+    """Return the end of the output of a program that aborted; nothing for one that was killed."""
     return outcome.err[-LAST_WORDS:] if _signal_of(outcome) == signal.SIGABRT else ""
 
 
@@ -192,7 +192,7 @@ class _Finding:
     is_first: bool = False
     """The traceback ended the program; else it was logged before, and `said` comes first."""
     said: str = ""
-    """The last words on stderr that are no traceback."""
+    """The last words on stderr outside of tracebacks."""
     before: str = ""
     """The lines above them."""
     launched: str = ""
@@ -220,7 +220,7 @@ def _finding(outcome: Outcome) -> _Finding:
 
 
 def _first_cause(found: Sequence[Traceback]) -> Traceback:
-    """Of ranks whose output is in one log: the one that is no echo of another's end."""
+    """Return the traceback that is not an echo of another rank's end."""
     causes = [one for one in found if not is_echo(one.root or one.exception)]
     return next(iter(causes), found[-1])
 
@@ -234,7 +234,7 @@ def _is_the_end(found: Traceback, outcome: Outcome, log: Log, said: str) -> bool
 
 
 def _said(outcome: Outcome, log: Log) -> tuple[str, str]:
-    """The last words on stderr that are no traceback, and those before them."""
+    """Return the last words on stderr outside of tracebacks, and those before them."""
     if _signal_of(outcome) == signal.SIGABRT:
         starts = [number for number, line in enumerate(log.words) if ABORT.match(line)]
         if starts:
@@ -268,7 +268,11 @@ def _causes(outcome: Outcome, finding: _Finding, circumstances: Circumstances) -
 
 
 def _without_words(outcome: Outcome, *, is_explained: bool) -> Iterator[str]:
-    """Where stderr has nothing of weight."""
+    """Yield the cause if stderr has nothing of weight."""
+    printed, _ = said_last(read_log(outcome.out).words)
+    if ERROR_LINE.match(printed) and not is_explained:
+        yield printed
+        return
     if not is_explained:
         yield f"exited with code {outcome.returncode}"
     last = _last_line(outcome.err) or _last_line(outcome.out)
@@ -327,11 +331,13 @@ def _place(frame: Frame, folder: Path) -> str:
 def said_last(words: Sequence[str]) -> tuple[str, str]:
     """Return the last message on stderr, and what came right before it.
 
-    It is an error as argparse, click, fire or a log write it, or else the last line.
+    It is an error as argparse, click, fire or a log write it, with the lines below it, or else the
+    last line.
     """
     recent = list(words[-RECENT:])
     errors = [number for number, line in enumerate(recent) if ERROR_LINE.match(line)]
-    if errors and all(map(_belongs_to_an_error, recent[errors[-1] + 1 :])):
+    below = recent[errors[-1] + 1 :] if errors else []
+    if errors and (len(below) <= BEFORE or all(map(_belongs_to_an_error, below))):
         start = errors[-1]
     else:
         start = max(0, len(recent) - 1)

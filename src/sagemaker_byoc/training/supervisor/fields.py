@@ -10,7 +10,14 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sagemaker_byoc.training.supervisor.options import Named, Option, Several, is_true, last_name
+from sagemaker_byoc.training.supervisor.options import (
+    Named,
+    Nodes,
+    Option,
+    Several,
+    is_true,
+    last_name,
+)
 
 LISTS = frozenset({"list", "List", "Sequence", "Iterable", "set", "Set"})
 TUPLES = frozenset({"tuple", "Tuple"})
@@ -34,25 +41,25 @@ class Field:
         return self.kind in LISTS | TUPLES
 
 
-def field_options(trees: Sequence[ast.Module]) -> Iterator[Named]:
-    """Options of the dataclasses and functions that one of the four libraries reads.
+def field_options(files: Sequence[Nodes]) -> Iterator[Named]:
+    """Yield the options of the dataclasses and functions that one of the four libraries reads.
 
-    The last tree is the program's own: it uses the library.
+    The last file is the program's own: it uses the library.
     """
-    used = set(_used(trees[-1]))
+    used = set(_used(files[-1]))
     if "tyro" in used:
-        given = set(_arguments_of(trees, "cli"))
-        functions = (f for f in _functions(trees) if f.name in given)
-        for field in (*_dataclass_fields(trees), *(p for f in functions for p in _parameters(f))):
+        given = set(_arguments_of(files, "cli"))
+        functions = (f for f in _functions(files) if f.name in given)
+        for field in (*_dataclass_fields(files), *(p for f in functions for p in _parameters(f))):
             yield from _of_tyro(field)
     elif used & {"HfArgumentParser", "simple_parsing"}:
-        for field in _dataclass_fields(trees):
+        for field in _dataclass_fields(files):
             if field.takes_words:
                 option = Option.with_value(f"--{field.name}", Several.WORDS)
                 yield option.spelling, option
     if "typer" in used:
-        given = set(_arguments_of(trees, "run"))
-        for function in _functions(trees):
+        given = set(_arguments_of(files, "run"))
+        for function in _functions(files):
             if _is_command(function) or function.name in given:
                 for field in _parameters(function):
                     yield from _of_typer(field)
@@ -100,12 +107,12 @@ def _declaration(field: Field) -> ast.Call | None:
     return None
 
 
-def _nodes(trees: Sequence[ast.Module]) -> Iterator[ast.AST]:
-    return (node for tree in trees for node in ast.walk(tree))
+def _nodes(files: Sequence[Nodes]) -> Iterator[ast.AST]:
+    return (node for nodes in files for node in nodes)
 
 
-def _dataclass_fields(trees: Sequence[ast.Module]) -> Iterator[Field]:
-    for node in _nodes(trees):
+def _dataclass_fields(files: Sequence[Nodes]) -> Iterator[Field]:
+    for node in _nodes(files):
         if isinstance(node, ast.ClassDef) and any(
             last_name(d.func if isinstance(d, ast.Call) else d) == "dataclass"
             for d in node.decorator_list
@@ -126,8 +133,8 @@ def _parameters(function: ast.FunctionDef) -> Iterator[Field]:
         yield Field(argument.arg, argument.annotation, default)
 
 
-def _functions(trees: Sequence[ast.Module]) -> Iterator[ast.FunctionDef]:
-    return (node for node in _nodes(trees) if isinstance(node, ast.FunctionDef))
+def _functions(files: Sequence[Nodes]) -> Iterator[ast.FunctionDef]:
+    return (node for node in _nodes(files) if isinstance(node, ast.FunctionDef))
 
 
 def _is_command(function: ast.FunctionDef) -> bool:
@@ -137,16 +144,16 @@ def _is_command(function: ast.FunctionDef) -> bool:
     )
 
 
-def _arguments_of(trees: Sequence[ast.Module], called: str) -> Iterator[str]:
-    """The names that are given to calls of `called`, as in tyro.cli(main)."""
-    for node in _nodes(trees):
+def _arguments_of(files: Sequence[Nodes], called: str) -> Iterator[str]:
+    """Yield the names that are given to calls of `called`, as in tyro.cli(main)."""
+    for node in _nodes(files):
         if isinstance(node, ast.Call) and last_name(node.func) == called:
             yield from (name for name in map(last_name, node.args) if name)
 
 
-def _used(tree: ast.Module) -> Iterator[str]:
-    """The names that a module imports and uses, with the first parts of the modules' names."""
-    for node in ast.walk(tree):
+def _used(nodes: Nodes) -> Iterator[str]:
+    """Yield the names that a module imports and uses, with the first parts of modules' names."""
+    for node in nodes:
         match node:
             case ast.ImportFrom(module=str(module), names=aliases):
                 yield from (module.partition(".")[0], *(alias.name for alias in aliases))
@@ -157,7 +164,7 @@ def _used(tree: ast.Module) -> Iterator[str]:
 
 
 def _bare(node: ast.expr | None) -> ast.expr | None:
-    """A type without what is around it: its quotes, Annotated, Optional, None, its own members."""
+    """Return a type without its quotes, Annotated, Optional, None and members."""
     match node:
         case ast.Constant(value=str(text)):
             return _bare(_parsed(text))
@@ -179,6 +186,6 @@ def _parsed(text: str) -> ast.expr | None:
 
 
 def _alone(members: list[ast.expr]) -> ast.expr | None:
-    """The only one of them that is not None; None if there are several."""
+    """Return the only one of them that is not None; None if there are several."""
     types = [m for m in members if not (isinstance(m, ast.Constant) and m.value is None)]
     return _bare(types[0]) if len(types) == 1 else None

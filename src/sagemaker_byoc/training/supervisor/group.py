@@ -220,5 +220,5 @@ def _address(host: str) -> str:
 
 
 def _stacks(ending: Ending) -> list[str]:
-    """Of the first rank that left one."""
+    """Return the stacks of the first rank that left any."""
     return next((frames for o in ending.outcomes if (frames := innermost_frames(o.err))), [])

@@ -154,6 +154,20 @@ TEXTS = (
         'hint: put what starts the program below `if __name__ == "__main__":`',
     ),
     (
+        r"attempted relative import",
+        (
+            "hint: run it as a module: put it into a package folder and set sagemaker_program to "
+            "'-m package.module'; or import without the dot"
+        ),
+    ),
+    (
+        r"(?:cannot execute: required file not found|bad interpreter|env: .*\\r)",
+        (
+            "hint: the first line (#!) of that script names an interpreter that is not here, or "
+            "ends with a carriage return"
+        ),
+    ),
+    (
         r"\b(?:ModuleNotFoundError|ImportError)\b",
         "import error: the image lacks it; install it when the image is built",
     ),
@@ -194,6 +208,6 @@ def hint_for_text(text: str) -> str | None:
 
 
 def hint_for_end(returncode: int) -> str | None:
-    """By the signal, of the program or of a command of a shell program, or by the exit code."""
+    """Return the hint for a signal, of the program or of a command in it, or for an exit code."""
     number = -returncode if returncode < 0 else returncode - SIGNAL_BASE
     return EXITS.get(returncode) or SIGNALS.get(number)

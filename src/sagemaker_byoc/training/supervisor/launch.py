@@ -40,7 +40,7 @@ MOST_PROCESSES = 1024
 @dataclass(frozen=True, slots=True)
 class Launch:
     hosts: tuple[str, ...]
-    """Of the distribution, in the order of their ranks; the first is the master."""
+    """Hosts of the distribution, in the order of their ranks; the first is the master."""
     place: int
     """This host's index among them."""
     processes: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeAlias
@@ -13,11 +13,11 @@ class Several(Enum):
     """How a declared option takes a list."""
 
     JSON = auto()
-    """As one JSON text."""
+    """One JSON text."""
     ONLY_JSON = auto()
     """Likewise, and every other value too: `type=json.loads`."""
     PYTHON = auto()
-    """As one literal of Python's: `type=ast.literal_eval`."""
+    """One literal of Python's: `type=ast.literal_eval`."""
     WORDS = auto()
     """--name a b"""
     REPEATED = auto()
@@ -76,6 +76,8 @@ class Option:
         return self.is_flag and not self.true
 
 
+Nodes: TypeAlias = Sequence[ast.AST]
+"""All nodes of one file, the outer ones first."""
 Named: TypeAlias = tuple[str, Option]
 """What it is looked up by: a spelling, or a destination."""
 
@@ -85,21 +87,39 @@ class Declared:
     """What a program declares."""
 
     options: Mapping[str, Option]
-    """By every spelling, and by the name of its destination, which has no dashes."""
+    """Options by every spelling, and by the name of the destination, which has no dashes."""
     takes_overrides: bool = False
     """`name=value`, as hydra reads them."""
 
     def find(self, key: str) -> Option:
         """Return the option for `key`, spelled with - or _; an undeclared one as it is written."""
+        undeclared = Option.with_value(f"--{key}" if len(key) > 1 else f"-{key}")
+        return next(self._found(key), undeclared)
+
+    def has(self, key: str) -> bool:
+        return next(self._found(key), None) is not None
+
+    def _found(self, key: str) -> Iterator[Option]:
         for name in (key, key.replace("_", "-"), key.replace("-", "_")):
             option = self.options.get(f"--{name}") or self.options.get(f"-{name}")
             stored = self.options.get(name)
             if option and stored and option.is_switch and stored.is_inverse:
-                return Option.flag(option.spelling, *stored.false)
+                yield Option.flag(option.spelling, *stored.false)
             found = option or stored
             if found:
-                return found
-        return Option.with_value(f"--{key}" if len(key) > 1 else f"-{key}")
+                yield found
+
+
+def nodes_of(tree: ast.Module) -> Nodes:
+    """All nodes of a file but Load, Store and Del: half of what ast.walk has, in half its time."""
+    nodes: list[ast.AST] = [tree]
+    for node in nodes:  # which grows
+        for value in vars(node).values():
+            if isinstance(value, list):
+                nodes += (member for member in value if isinstance(member, ast.AST))
+            elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context):
+                nodes.append(value)
+    return nodes
 
 
 def is_true(node: ast.expr | None) -> bool:

@@ -58,10 +58,14 @@ def _shortened(line: str) -> str:
 
 
 def _plain(lines: list[str]) -> Iterator[str]:
-    """The lines with every drawing replaced by its plain form."""
+    """Yield the lines with every drawing replaced by its plain form."""
     rest = iter(lines)
-    for line in rest:
+    margin = ""
+    for whole in rest:
+        margin = margin if whole.startswith(margin) else ""
+        line = whole.removeprefix(margin)
         if top := BOX_TOP.match(line):
+            margin += line[: len(line) - len(line.lstrip())]  # rich's log handler has one
             yield from _unboxed(top["title"], rest)
         elif GROUP_HEADER.match(line):
             yield from _group(rest)

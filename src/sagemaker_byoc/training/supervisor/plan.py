@@ -36,7 +36,7 @@ DEFAULT_GRACE = float(TRAIN_STOP_GRACE.value - TRAIN_STOP_RESERVE.value)
 BANNER_LIMIT = 2000
 SHOWN, NAME = 10, 60
 MOST_BYTES = 6 * 1024 * 1024
-"""Of arguments and variables, however large the stack may be (Linux: 3/4 of _STK_LIM)."""
+"""Most bytes of arguments and variables, however large the stack is (Linux: 3/4 of _STK_LIM)."""
 SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 """Seconds from SIGTERM until torchrun kills its ranks; 30 without it (torch 2.12 and later)."""
 SITE = Path(__file__).parents[1] / "site"
@@ -56,7 +56,7 @@ class Plan:
 
 
 def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
-    """Raises ContractError for whatever keeps the program from being started."""
+    """Raise ContractError for whatever keeps the program from being started."""
     settings = Settings(job.hyperparameters, environ)
     stop_grace = settings.seconds(STOP_GRACE, DEFAULT_GRACE)
     try:
@@ -125,7 +125,7 @@ def _named(names: Sequence[str]) -> str:
 
 
 def banner(plan: Plan) -> str:
-    """The facts of the start, in one line, without secrets."""
+    """Return the facts of the start in one line, without secrets."""
     cluster, hardware = plan.job.cluster, plan.hardware
     own = dict(plan.job.hyperparameters.for_program())
     shown = json.dumps(shown_values(own), ensure_ascii=False, separators=(",", ":"))
@@ -138,7 +138,7 @@ def banner(plan: Plan) -> str:
 
 
 def make_folders(tree: Tree) -> None:
-    """The folders that a program writes to; an error that says what to do where that fails."""
+    """Make the folders that a program writes to; raise ContractError if that fails."""
     for folder in tree.written_by_training:
         problem = why_not_writable(folder)
         if problem:
@@ -150,7 +150,7 @@ def make_folders(tree: Tree) -> None:
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """Makes the folder where it is missing."""
+    """Make the folder if it is missing, and return what keeps it from being written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -164,7 +164,7 @@ def _surround(
     defaults: Mapping[str, str],
     folders: tuple[Path, ...],
 ) -> dict[str, str]:
-    """The program's whole environment. What a user set outside the contract's names stays."""
+    """Return the program's whole environment; what a user set under other names stays."""
     inherited = environ.get("PYTHONPATH")
     places = [str(SITE), *map(str, folders), *([inherited] if inherited else [])]
     return {

@@ -30,7 +30,7 @@ SEARCHED = 2000
 
 
 def find_entry(job: Job, environ: Mapping[str, str], folder: Path) -> str:
-    """The entry file, relative to `folder`; or a module, as `-m package.module`."""
+    """Return the entry file, relative to `folder`; or a module, as `-m package.module`."""
     name = (job.hyperparameters.text(PROGRAM_KEY) or environ.get(PROGRAM) or "").strip()
     if name:
         return _named(name, folder)
@@ -50,7 +50,7 @@ def find_entry(job: Job, environ: Mapping[str, str], folder: Path) -> str:
 
 
 def command(folder: Path, entry: str) -> tuple[str, ...]:
-    """What is executed for `entry`, without its arguments; no shell ever sees those.
+    """Return what is executed for `entry`, without its arguments; no shell ever sees those.
 
     Raises ContractError for a file that can't be a program.
     """
@@ -76,7 +76,7 @@ def command(folder: Path, entry: str) -> tuple[str, ...]:
 
 
 def source_file(folder: Path, entry: str) -> Path:
-    """Where the program's options are declared, as far as a file name tells."""
+    """Return the file that declares the program's options, as far as a name tells."""
     if not entry.startswith(MODULE):
         return folder / entry
     name = entry.removeprefix(MODULE)
@@ -84,7 +84,7 @@ def source_file(folder: Path, entry: str) -> Path:
 
 
 def import_folders(folder: Path) -> tuple[Path, ...]:
-    """What the program can import from: the folder, and src in it where that is the layout."""
+    """Return the folders that the program can import from: the folder, and src if it has one."""
     return (folder, folder / "src") if (folder / "src").is_dir() else (folder,)
 
 
@@ -98,7 +98,7 @@ def _module_file(folder: Path, name: str) -> Path | None:
 
 
 def _module(name: str, folder: Path) -> str | None:
-    """`name` as a module to run: what is said to be one, or is one in the folder."""
+    """Return `name` as a module to run: what is said to be one, or is one in the folder."""
     if name.startswith(MODULE):
         dotted = name.removeprefix(MODULE).strip()
         return f"{MODULE}{dotted}" if DOTTED.fullmatch(dotted) else None
@@ -134,7 +134,7 @@ def _named(name: str, folder: Path) -> str:
 
 
 def _as_module(folder: Path, path: Path) -> str | None:
-    """A file of a package that imports its siblings by a dot, as a module: else it can't."""
+    """Return a file of a package as a module if it imports its siblings by a dot."""
     root = next((r for r in reversed(import_folders(folder)) if r in (folder / path).parents), None)
     if root is None or path.suffix != ".py" or not imports_its_own_package(folder / path):
         return None
@@ -143,14 +143,14 @@ def _as_module(folder: Path, path: Path) -> str | None:
 
 
 def _problem(folder: Path, path: Path) -> str:
-    """What keeps `path` from being a file of the folder."""
+    """Return what keeps `path` from being a file of the folder."""
     if (folder / path).is_dir():
         return "is a folder without __main__.py in"
     return "is a link that leads nowhere in" if (folder / path).is_symlink() else "is not in"
 
 
 def _meant(folder: Path, path: Path) -> str:
-    """The question whether a file of that name elsewhere in the folder was meant, or nothing."""
+    """Return the question whether a file of that name elsewhere was meant, or nothing."""
     for number, found in enumerate(folder.rglob("*")):
         if number == SEARCHED:
             break
@@ -160,14 +160,16 @@ def _meant(folder: Path, path: Path) -> str:
 
 
 def _programs(folder: Path) -> list[str]:
-    """What could be the program: Python files, and packages with a __main__.py as modules.
+    """Return what could be the program: Python files, and packages with a __main__.py as modules.
 
-    Hidden files are not: a tar made on macOS has `._train.py` beside `train.py`.
+    Tests are not, and neither are hidden files: a tar made on macOS has `._train.py` beside
+    `train.py`.
     """
     scripts = [
         path.name
         for path in folder.glob("*.py")
-        if not path.name.startswith(".") and path.name not in NO_PROGRAMS and path.is_file()
+        if not path.name.startswith((".", "test_")) and not path.name.endswith("_test.py")
+        if path.name not in NO_PROGRAMS and path.is_file()
     ]
     return sorted(scripts) or sorted(_packages(folder))
 

@@ -166,7 +166,7 @@ class Course:
 
 
 def run_job(tree: Tree, signals: SignalQueue, writer: Writer) -> Verdict:
-    """Raises ContractError for whatever keeps the program from being started."""
+    """Raise ContractError for whatever keeps the program from being started."""
     course = Course(tree, signals, writer)
     course.announce()
     course.check_gpus()

@@ -29,7 +29,7 @@ def check_shell(path: Path) -> None:
     _check_mark(path, text)
     # A here-document may hold carriage returns on purpose, but not the first line.
     looked_at = text.partition(b"\n")[0] + b"\n" if HEREDOC in text else text
-    if b"\r\n" in looked_at:
+    if b"\r\n" in looked_at or (b"\r" in text and b"\n" not in text):
         raise _windows_lines(path, "lines that end with a carriage return")
 
 

@@ -12,7 +12,6 @@ from sagemaker_byoc.contract.environment import SUBMIT_DIRECTORY
 from sagemaker_byoc.contract.errors import ArchiveError, ContractError
 from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.paths import baked_program_dir
-from sagemaker_byoc.training.supervisor.bridge import fetch
 
 CODE_CHANNEL = "code"
 NO_CODE = frozenset({"__pycache__", "lost+found"})
@@ -87,6 +86,8 @@ def _submitted(origin: str, place: str) -> Candidate:
 
 def _make_ready(origin: str, place: str) -> Path:
     if place.startswith("s3://"):
+        from sagemaker_byoc.training.supervisor.bridge import fetch  # noqa: PLC0415 - few jobs need it
+
         folder = _fresh_folder()
         fetch(place, folder)
         return folder

@@ -166,7 +166,7 @@ def _chained(
 
 
 def _goes_on(lines: list[str]) -> bool:
-    """Whether a training goes on after a traceback: it tells its steps, or logs a good deal."""
+    """Return whether a training continues after a traceback: it logs steps, or many records."""
     records = [line for line in lines if RECORD.search(line)]
     return len(records) >= MANY_RECORDS or any(map(PROGRESS.match, lines))
 

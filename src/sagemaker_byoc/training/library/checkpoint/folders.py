@@ -45,7 +45,7 @@ class Marker:
 
     step: int
     id: str
-    """Of the one attempt that wrote it: two hosts may have restored two runs' step N."""
+    """The attempt that wrote it: two hosts may have restored two runs' step N."""
     world_size: int
     files: Mapping[str, Written]
 

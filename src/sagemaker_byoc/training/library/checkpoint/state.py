@@ -94,7 +94,7 @@ def as_tuple(optimizer: Optimizer | Iterable[Optimizer] | None) -> tuple[Optimiz
 
 
 def random_state() -> dict[str, Any]:
-    """Of Python, numpy if it was imported, torch, and this rank's GPU if it is in use."""
+    """Return that of Python, numpy if imported, torch, and this rank's GPU if it is in use."""
     state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
     if "numpy" in sys.modules:
         name, keys, *rest = sys.modules["numpy"].random.get_state()

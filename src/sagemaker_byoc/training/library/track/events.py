@@ -53,7 +53,7 @@ def _shares(size: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.intp]]:
 
 
 def _crcs(data: bytes, size: int) -> npt.NDArray[np.uint32]:
-    """Of messages of `size` bytes, from 4, one after the other."""
+    """Return the checksums of messages of `size` bytes, from 4, one after the other."""
     shares, places = _shares(size)
     messages = np.frombuffer(data, dtype=np.uint8).reshape(-1, size).copy()
     messages[:, :4] ^= 0xFF  # the same as starting with all ones

@@ -46,7 +46,7 @@ class Metric(NamedTuple):
 
 
 class Server(Protocol):
-    """OSError or ValueError if there is no answer, Refused if it is no."""
+    """Raise OSError or ValueError if there is no answer, Refused if the server refuses."""
 
     def experiment(self, name: str) -> str:
         """Return the ID of the experiment, which is made if it does not exist."""
@@ -80,7 +80,7 @@ def server_at(address: str, environ: Mapping[str, str]) -> Server:
 
 @functools.lru_cache(4096)
 def legal_key(name: str) -> str:
-    """As every version of MLflow takes it."""
+    """Return the form that every version of MLflow takes."""
     return re.sub(r"[^\w.\- /]", "_", name.replace(":", "/")).strip("/")[:KEY_LENGTH]
 
 
@@ -162,7 +162,7 @@ class RestServer:
 
 
 class ClientServer:
-    """By MLflow's public client; its exceptions are turned into ours."""
+    """MLflow's public client, with its exceptions turned into ours."""
 
     def __init__(self, address: str) -> None:
         self._mlflow: Any = importlib.import_module("mlflow")  # only if the address needs it

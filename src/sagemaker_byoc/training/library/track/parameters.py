@@ -18,7 +18,7 @@ MOST = 1000
 """Entries of a list or mapping."""
 DEEPEST = 6
 MOST_ELEMENTS = 100
-"""Of an array or tensor that is written with its values."""
+"""Elements of an array or tensor up to which its values are written."""
 
 
 def plain_parameters(given: object) -> dict[str, Json]:

@@ -97,7 +97,7 @@ class Track(Metrics):
         self, step: int, values: Mapping[str, Value], *, tokens: int = 0, samples: int = 0
     ) -> None:
         self._is_busy = True
-        _exits.clear()  # what goes on has caught its SystemExit
+        _exits.clear()  # a program that continues has caught its SystemExit
         if self._ending is not None:
             self._ending.join()  # this process is about to end
         try:
@@ -307,7 +307,7 @@ def _status_of(kind: type[BaseException] | None, error: BaseException | None) ->
 
 
 def _status_at_exit() -> str:
-    """By the exception that nothing caught, or by what sys.exit was called with."""
+    """Return the status by the uncaught exception, or by the argument of sys.exit."""
     if hasattr(sys, "ps1"):  # a person's session, whose errors were seen and are past
         return COMPLETED
     error = getattr(sys, "last_value", None)

@@ -49,7 +49,7 @@ class Step(NamedTuple):
     loss: Tensor
     passes: int
     found_inf: Tensor | None
-    """Of a fused optimizer under a gradient scaler: not zero if the step changed nothing."""
+    """Not zero if a fused optimizer under a gradient scaler has skipped the step."""
 
 
 class OptimizerLoss:
@@ -86,7 +86,7 @@ class OptimizerLoss:
             self._remember(self._mark[0])
 
     def add(self, one: Pass, fed: Tensor | None = None) -> None:
-        """Of a tensor that goes backward twice, as with retain_graph, the loss counts once."""
+        """Add a pass; the loss of a tensor that goes backward twice (retain_graph) counts once."""
         if not self._passes and fed is not None:
             self._remember(fed)
         source = one.source()
@@ -103,10 +103,13 @@ class OptimizerLoss:
         loss = passes[0].loss
         for one in passes[1:]:
             loss = loss + one.loss.to(loss.device)
-        if scale is not None:
-            loss = loss / scale.to(loss.device)
         if found_inf is not None:
             found_inf = found_inf.detach().to(loss.device, torch.float32, copy=True).reshape(())
+        if scale is not None:
+            # The scaled loss may be infinite where no gradient is; a NaN is found in the gradients.
+            overflow = (~torch.isfinite(loss)).float()
+            found_inf = overflow if found_inf is None else found_inf + overflow
+            loss = loss / scale.to(loss.device)
         self._kept.append(Step(loss, len(passes), found_inf))
 
     def take(self, step: int, name: str) -> Loss | None:

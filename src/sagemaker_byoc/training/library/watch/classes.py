@@ -16,9 +16,9 @@ from sagemaker_byoc.training.library.watch.rules.base import Integers
 
 Array: TypeAlias = npt.NDArray[Any]
 LIKELY = 0.5
-"""From this probability on a binary prediction is class 1; a logit from 0 on."""
+"""The probability from which a binary prediction is class 1; for a logit it is 0."""
 SUM_TOLERANCE = 1e-2
-"""By which the probabilities of one example may miss 1, as in float16."""
+"""How far the sum of an example's probabilities may be from 1, as in float16."""
 
 
 def read_classes(

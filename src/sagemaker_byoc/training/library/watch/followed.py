@@ -32,7 +32,7 @@ MOST_SKIPS = 32
 """Skipped steps on end that are waited for: a scale of 65,536 is below 0.0001 then, and what is
 still not finite is no matter of the scale."""
 RESTING = 0.01
-"""Of the highest learning rate of a group: weights below it hardly change, by their schedule."""
+"""Share of a group's highest learning rate below which its weights hardly change."""
 WARM_UP = 3
 """Steps whose duration says nothing: caches, compilation, allocation."""
 
@@ -216,7 +216,7 @@ class Followed:
         return [one for one in self._parameters if re.search(regex, one.name)]
 
     def _live_roots(self, optimizer: Optimizer) -> list[nn.Module]:
-        """Of all optimizers; those of this one are looked for if no one named them."""
+        """Return the models of all optimizers; look for this one's if the program named none."""
         roots = [root for one in self._roots if (root := one()) is not None]
         if not self._has_searched:
             self._has_searched = True

@@ -32,7 +32,7 @@ class Series(Generic[T]):
 @dataclass
 class History:
     losses: dict[str, Series[tuple[int, float]]] = field(default_factory=dict)
-    """By mode; of further optimizers with their numbers."""
+    """Losses by mode; those of further optimizers have their numbers."""
     gradients: dict[int, Series[tuple[int, dict[str, float]]]] = field(
         default_factory=lambda: defaultdict(Series)
     )

@@ -32,7 +32,10 @@ from sagemaker_byoc.training.library.watch.rules.tensors import (
     WeightUpdateRatio,
 )
 
-ADVISORY = frozenset(rule.__name__ for rule in SYSTEM_RULES)
+ADVISORY = frozenset(
+    {*(rule.__name__ for rule in SYSTEM_RULES), "ClassImbalance", "Confusion"},
+)
+"""Rules that stop no training: a classifier's first predictions are wrong."""
 LOSS_RULES = frozenset({"LossNotDecreasing", "Overfit", "Overtraining"})
 VALIDATION = -1
 """The number of the rules for validation losses that belong to no one optimizer."""
@@ -48,6 +51,8 @@ class Panel:
         self.looked: dict[str, int] = {}
         """How often each rule was shown something to judge."""
         self.broken: set[str] = set()
+        self._lasting: set[tuple[str, str]] = set()
+        """Rules and tensors whose finding was more than a passing one at their last look."""
 
     def judged(self, name: str) -> int:
         """How often a rule had enough to compare."""
@@ -102,10 +107,14 @@ class Panel:
             for rule in self.rules
         )
 
-    def may_stop(self, rule: str, *, has_several_losses: bool = False) -> bool:
-        """The system's rules only advise, and so do those about losses if several are trained
-        against each other: there a loss that rises may be a good sign."""
-        return rule not in ADVISORY and not (has_several_losses and rule in LOSS_RULES)
+    def may_stop(self, found: Finding, *, has_several_losses: bool = False) -> bool:
+        """Return whether a training may be stopped for a finding.
+
+        Rules about the system and about labels only advise, and so do those about losses if several
+        are trained against each other: there a loss that rises may be a good sign.
+        """
+        is_advice = found.rule in ADVISORY or (has_several_losses and found.rule in LOSS_RULES)
+        return not is_advice and (found.rule, found.tensor) in self._lasting
 
     def tensors(self, step: int, found: Sequence[Stats], number: int = 0) -> list[Finding]:
         return self._ask("tensors", lambda rule: rule.tensors(step, found), number) if found else []
@@ -177,9 +186,19 @@ class Panel:
         if rule.name in self.broken:
             return []
         self.looked[rule.name] = self.looked.get(rule.name, 0) + 1
+        before = rule.judged
         try:
-            return list(ask(rule))
+            found = list(ask(rule))
         except Exception as error:  # noqa: BLE001 - see above
             self.broken.add(rule.name)
             say_to_log(f"{rule.name} is off: {type(error).__name__}: {error}")
             return []
+        if rule.judged > before:
+            self._count(rule, found)
+        return found
+
+    def _count(self, rule: Rule, found: Sequence[Finding]) -> None:
+        rule.count(found)
+        for one in found:
+            key = (rule.name, one.tensor)
+            (self._lasting.add if rule.lasts(one.tensor) else self._lasting.discard)(key)

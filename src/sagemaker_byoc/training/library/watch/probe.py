@@ -162,7 +162,7 @@ class _Joined:
         return [numbers[start:end] for start, end in pairwise(self._ends.tolist())]
 
     def means(self, numbers: Floats) -> list[float]:
-        """Of the absolute values of each."""
+        """Return the mean of the absolute values of each."""
         sums = np.add.reduceat(np.abs(numbers), self._ends[:-1])
         found: list[float] = (sums / np.diff(self._ends)).tolist()
         return found

@@ -50,7 +50,7 @@ class WatchSettings:
     failure: Tree | None = None
     """Where `stop` leaves its reason."""
     name: str = ""
-    """Of the job."""
+    """The job's name."""
     node: str = "algo-1"
     profiler: ProfilerConfig = field(default_factory=ProfilerConfig)
     system_folder: Path | None = None

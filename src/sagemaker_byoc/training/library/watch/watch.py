@@ -72,7 +72,7 @@ class Watch:
         self._followed: weakref.WeakKeyDictionary[Optimizer, Followed] = weakref.WeakKeyDictionary()
         self._ignored: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._every: list[Followed] = []
-        """By their number; also those whose optimizer is gone."""
+        """All by their number, also those whose optimizer is gone."""
         self._roots: list[weakref.ref[nn.Module]] = []
         self._step = 0
         self._said: set[str] = set()
@@ -321,12 +321,12 @@ class Watch:
                     os.kill(os.getpid(), 15)
 
     def _add(self, findings: Iterable[Finding]) -> list[Finding]:
-        new = self.journal.add(findings)
-        if new and self.settings.action == STOP and self._stop is None:
-            # The system's rules advise; a training that is slow is still a training.
+        found = list(findings)
+        new = self.journal.add(found)
+        if found and self.settings.action == STOP and self._stop is None:
             several = len(self._own_losses()) > 1
             self._stop = next(
-                (one for one in new if self.panel.may_stop(one.rule, has_several_losses=several)),
+                (one for one in found if self.panel.may_stop(one, has_several_losses=several)),
                 None,
             )
         if new and global_rank() == 0:

@@ -45,7 +45,7 @@ class Stats:
 
     @classmethod
     def of(cls, name: str, collection: str, values: npt.ArrayLike) -> Stats:
-        """Of a whole tensor that is at hand."""
+        """Return the numbers of a whole tensor."""
         array = np.asarray(values, dtype=np.float64).reshape(-1)
         return cls(
             name=name,
@@ -106,6 +106,10 @@ class Rule:
     advice: ClassVar[str] = ""
     judged: int = field(default=0, init=False, repr=False)
     """How often it had enough to compare."""
+    stops_after: ClassVar[int] = 1
+    """Consecutive looks at which it must find a tensor before a training is stopped for it."""
+    on_end: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+    """The number of consecutive looks at which it has found each tensor."""
 
     @property
     def name(self) -> str:
@@ -115,6 +119,18 @@ class Rule:
     def needs(self) -> str:
         """What it lacks by its own parameters; then it is asked nothing."""
         return ""
+
+    def count(self, found: Sequence[Finding]) -> None:
+        """Remember what one look has found."""
+        names = {one.tensor for one in found}
+        self.on_end = {name: self.on_end.get(name, 0) + 1 for name in names}
+
+    def lasts(self, tensor: str) -> bool:
+        """Return whether a finding is more than a passing one, so that a training may be stopped.
+
+        Healthy trainings have passing ones: layers that start at zero, experts without an input.
+        """
+        return self.on_end.get(tensor, 0) >= self.stops_after
 
     def sees(self, reading: Reading) -> bool:  # noqa: ARG002
         """Whether a reading holds what it is about."""

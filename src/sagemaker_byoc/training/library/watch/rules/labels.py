@@ -16,7 +16,7 @@ from sagemaker_byoc.training.library.watch.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.base import Integers, Rule
 
 MOST_CLASSES = 1000
-"""Of a matrix of classes; those of a vocabulary are not told apart by it."""
+"""The largest matrix of classes; a vocabulary has more."""
 
 
 @dataclass

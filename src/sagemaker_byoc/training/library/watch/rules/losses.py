@@ -19,6 +19,14 @@ KEPT = 1000
 CHANCE = 2.0
 """Standard errors within which a difference may be chance."""
 DOUBTS = 3
+CERTAIN = 4.0
+"""Standard errors above which a difference is certain: few steps give a rough estimate."""
+RISES = 3
+"""Consecutive certain rises for which a training may be stopped."""
+EQUAL = 1e-3
+"""Relative difference below which two losses are the same."""
+NO_GAIN = 20
+"""Consecutive losses without a new lowest one, after which a training may be stopped."""
 
 
 @dataclass
@@ -46,12 +54,29 @@ class LossNotDecreasing(Rule):
     _judged: int | None = field(default=None, init=False)
     _doubted: list[Loss] = field(default_factory=list, init=False)
     """What was compared with since the differences are within chance."""
+    _rises: int = field(default=0, init=False)
+    """Certain ones, on end."""
+    _first: Loss | None = field(default=None, init=False)
+    _best: Loss | None = field(default=None, init=False)
+    _since_best: int = field(default=0, init=False)
+
+    def lasts(self, tensor: str) -> bool:  # noqa: ARG002 - it judges one loss
+        """Return whether the loss keeps rising, is far above its best, or never fell.
+
+        One rise is common in a healthy training, and so is a plateau.
+        """
+        if self._rises >= RISES or self._first is None or self._best is None:
+            return self._rises >= RISES
+        now = self._seen[-1]
+        is_worse = _is_above(now, self._best, CERTAIN) or not _is_above(self._first, now, CHANCE)
+        return self._since_best >= NO_GAIN and is_worse
 
     def loss(self, seen: Loss) -> Iterator[Finding]:
         wanted = EVAL if (self.mode or "").lower() == EVAL else TRAIN
         is_wanted = seen.mode == wanted and seen.step >= self.start_step
         if not is_wanted or not math.isfinite(seen.value):
             return
+        self._remember_best(seen)
         if self._judged is None or seen.step - self._judged >= self.num_steps:
             old = [one for one in self._seen if seen.step - one.step >= self.num_steps]
             if old:
@@ -60,8 +85,15 @@ class LossNotDecreasing(Rule):
         self._seen.append(seen)
         del self._seen[:-KEPT]
 
+    def _remember_best(self, seen: Loss) -> None:
+        self._first = self._first or seen
+        is_best = self._best is None or seen.value < self._best.value
+        self._best = seen if is_best else self._best
+        self._since_best = 0 if is_best else self._since_best + 1
+
     def _judge(self, old: Loss, now: Loss) -> Iterator[Finding]:
         self.judged += 1
+        self._rises = self._rises + 1 if _is_above(now, old, CERTAIN) else 0
         if abs(now.value - old.value) >= CHANCE * math.hypot(old.error, now.error):
             self._doubted.clear()
         else:
@@ -75,6 +107,12 @@ class LossNotDecreasing(Rule):
         how = "rose" if -fall > self.increase_threshold_percent else "did not decrease"
         verdict = f"it {how}: {old.value:.5g} before, {now.value:.5g} now ({-fall:+.2f} %)"
         yield self.finding(now.step, now.name, fall, self.diff_percent, verdict)
+
+
+def _is_above(one: Loss, other: Loss, errors: float) -> bool:
+    """Return whether a loss is higher than another by more than so many standard errors."""
+    chance = errors * math.hypot(one.error, other.error)
+    return one.value - other.value > max(chance, EQUAL * abs(other.value))
 
 
 @dataclass

@@ -59,7 +59,7 @@ class _Windowed(Rule):
 
 @dataclass
 class LowGPUUtilization(_Windowed):
-    """Of each GPU: the 95th percentile is low, or it is high and the 5th is low."""
+    """A GPU whose 95th percentile is low, or is high while the 5th is low."""
 
     advice: ClassVar[str] = "Use larger batches, more loader workers, or a smaller instance"
     threshold_p95: float = 70.0

@@ -22,6 +22,11 @@ from sagemaker_byoc.training.library.watch.rules.base import (
     Stats,
 )
 
+LASTING = 3
+"""Consecutive looks after which a small gradient or change is not a passing one."""
+VANISHING = 1e-7
+CERTAINLY = 1e-3
+"""Share of VANISHING for a stop: queries and keys of a healthy transformer may be below it."""
 SAME = 1e-7
 """Two float32 sums of the same numbers are closer than this."""
 
@@ -46,7 +51,13 @@ class VanishingGradient(Rule):
     advice: ClassVar[str] = (
         "Use residual connections, normalisation or ReLU, a better initialisation, or fewer layers"
     )
-    threshold: float = 1e-7
+    stops_after: ClassVar[int] = LASTING
+    threshold: float = VANISHING
+
+    def count(self, found: Sequence[Finding]) -> None:
+        """A threshold that the job gives is taken as it is."""
+        limit = VANISHING * CERTAINLY if self.threshold == VANISHING else self.threshold
+        super().count([one for one in found if one.value < limit])
 
     def tensors(self, step: int, found: Sequence[Stats]) -> Iterator[Finding]:
         for stats in found:
@@ -94,6 +105,7 @@ class AllZero(Rule):
     """
 
     advice: ClassVar[str] = "Look at the initialisation, and whether this layer is used at all"
+    stops_after: ClassVar[int] = LASTING
     collection_names: str | None = None
     tensor_regex: str | None = None
     threshold: float = 100.0
@@ -196,6 +208,7 @@ class WeightUpdateRatio(Rule):
     """
 
     advice: ClassVar[str] = "Around 0.001 is usual: change the learning rate accordingly"
+    stops_after: ClassVar[int] = LASTING
     num_steps: int | None = None
     large_threshold: float = 10.0
     small_threshold: float = 1e-8
