@@ -119,6 +119,19 @@ def test_statuses(status):
         found.succeed("application/json", b"")
 
 
+def test_link_given_up_during_the_look(monkeypatch):
+    """The main thread closes a lost link while another thread looks whether it is still there."""
+
+    class GivenUp:
+        def is_whole(self):
+            guard.hold(None)
+            return False
+
+    monkeypatch.setattr(guard.os, "_exit", lambda _: pytest.fail("the worker was ended"))
+    guard.hold(GivenUp())
+    guard.check()
+
+
 def test_failed_job(capfd):
     """One error for the caller, one report, with the ids that the handlers can't change."""
     one = job()

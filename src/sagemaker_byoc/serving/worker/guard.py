@@ -338,7 +338,9 @@ def check() -> None:
         log.say("a process that a handler forked came back from it and is ended; use os._exit")
         os._exit(0)
     link = _own.link
-    if link is not None and not link.is_whole():
+    if link is None or link.is_whole():
+        return
+    if _own.link is link:  # else the main thread has given it up meanwhile, and closed it
         end_cut_off()
 
 
