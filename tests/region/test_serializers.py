@@ -55,7 +55,10 @@ def test_defaults(answers):
     for name in ("CSV", "JSON", "JSONLines", "Numpy"):
         assert found[f"{name}Serializer"] == ROWS
     assert found["IdentitySerializer"] == [0, 1]
-    for name in ("LibSVM", "Data", "Record", "TorchTensor"):
+    assert found["LibSVMSerializer"] == list("1 0:1.5 1:2.0")
+    assert found["StringSerializer"] == list("a text")
+    assert found.get("SparseMatrixSerializer", [[row] for row in ROWS]) == [[row] for row in ROWS]
+    for name in ("Data", "Record", "TorchTensor"):
         assert found.get(f"{name}Serializer", "415 UnsupportedMediaType").startswith("415")
     assert found["CSVDeserializer"] == [["1.5", "2.0"], ["3.0", "4.0"]]
     assert found["NumpyDeserializer"][1] == ROWS
