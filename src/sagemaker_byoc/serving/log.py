@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import select
 from contextlib import suppress
 
@@ -23,8 +24,10 @@ def say(message: str) -> None:
 
 def keep() -> None:
     """Hold copies of the streams, since user code may close its own."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = KEPT if limit == resource.RLIM_INFINITY else min(KEPT, limit // 2)
     for descriptor in (STDIN, STDOUT, STDERR):
-        _kept[descriptor] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, KEPT)
+        _kept[descriptor] = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)
 
 
 def watch(poll: select.poll) -> None:
