@@ -165,7 +165,7 @@ def _judge_error(reply, *, lost):
         error = json.loads(reply.body.decode())["error"]
         code, message, _ = error["code"], error["message"], error["request_id"]
     except (ValueError, LookupError, TypeError) as problem:
-        return f"{reply.status} that is no error document ({problem!r}): {reply.body[:200]!r}"
+        return f"{reply.status} that is not an error document ({problem!r}): {reply.body[:200]!r}"
     if len(reply.body) > LONGEST or len(message) > 1000:
         return f"an error document of {len(reply.body)} bytes"
     if code == "ModelWorkerDied" and not lost:

@@ -83,7 +83,7 @@ def choose(where: str, chosen: str, cuda: str | None, instance_type: str) -> Cho
     default = DEFAULT_DRIVERS.value.get(family)
     if is_enough(default or _LATER_FAMILIES, major):
         return Choice("", "")
-    # Of the build's own CUDA the newest driver; a later major version only if there is no other.
+    # The newest driver for the build's own CUDA; a later major version if there is no other.
     closest = [host for host in able if not is_enough(host.driver, major + 1)] or able
     best = max(closest, key=lambda host: host.driver)
     has = f"driver {default}" if default else "an older driver"

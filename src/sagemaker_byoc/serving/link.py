@@ -96,9 +96,8 @@ class Link:
         if descriptors:
             rights = struct.pack(f"{len(descriptors)}i", *descriptors)
             ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, rights))
-        flags = socket.MSG_NOSIGNAL | (0 if wait else socket.MSG_DONTWAIT)
         try:
-            self._socket.sendmsg(packet, ancillary, flags)
+            self._socket.sendmsg(packet, ancillary, _WAIT if wait else _DO_NOT_WAIT)
         except BlockingIOError as error:
             raise FullError("the peer takes nothing") from error
         except OSError as error:
@@ -113,7 +112,7 @@ class Link:
         """
         try:
             size, ancillary, flags, _ = self._socket.recvmsg_into(
-                [self._buffer], _CONTROL, socket.MSG_CMSG_CLOEXEC
+                [self._buffer], _CONTROL, _CLOEXEC
             )
         except BlockingIOError:
             raise
@@ -134,6 +133,11 @@ class Link:
 
 
 _CONTROL = socket.CMSG_SPACE(4 * (FRAMES + 1))
+# As plain integers: each operation on socket's own flags makes a new one, several for each packet.
+_WAIT = int(socket.MSG_NOSIGNAL)
+_DO_NOT_WAIT = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+_CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 
 
 def _packed(frames: Sequence[Frame]) -> tuple[list[bytes], list[int], Body]:
@@ -180,7 +184,7 @@ def _parse(packet: memoryview, flags: int, files: list[Body]) -> list[Frame]:
     """The frames in `packet`; of `files` those that frames take are removed."""
     if not packet:
         raise ClosedError("the peer closed the link")
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    if flags & _CUT:
         raise LinkError("packet exceeds the limits")
     if len(packet) < _HEADER.size:
         raise LinkError("shorter than a header")

@@ -155,7 +155,7 @@ def test_ambiguous(folder, model):
 
 @pytest.mark.parametrize("name", ["._m.safetensors", ".DS_Store", "._.DS_Store", "Thumbs.db"])
 def test_litter(folder, model, name):
-    """What a Mac's archive has beside the model is not one; alone it is no file at all."""
+    """What a Mac's archive has beside the model is not one; alone it is not a model at all."""
     (folder / name).write_bytes(b"\x00\x05\x16\x07")
     (folder / "__MACOSX").mkdir()
     (folder / "__MACOSX" / "._m.safetensors").touch()

@@ -297,7 +297,7 @@ def test_pair_of_output_fn(worker, name, returned, reply):
 
 
 def test_pair_without_a_type(worker):
-    """The second value is no media type: two values, or bytes that nobody can label."""
+    """The second value is not a media type: two values, or bytes that nobody can label."""
     asked = worker(lambda data: data, output_fn=lambda *arguments: ("positive", "sentiment"))
     assert asked.ask(b"[1]") == (media.JSON, b'["positive","sentiment"]')
     asked = worker(lambda data: data, output_fn=lambda *arguments: ("{}", "*/*"))
@@ -624,7 +624,7 @@ class TestWithPandas:
         assert codecs.encode_csv(pd.Timestamp("2020-01-01T00:00:00+01:00")).endswith(b"+01:00\n")
 
     def test_equal_names(self):
-        """Of two columns of one name neither is left out."""
+        """Neither of two columns of one name is left out."""
         frame = self.pandas.DataFrame([[1, 2]], columns=["a", "a"])
         assert codecs.encode_csv(frame) == b"1,2\n"
         with pytest.raises(TypeError, match="two columns"):

@@ -20,7 +20,7 @@ from sagemaker_byoc.serving.worker import apps, guard, raised, streams
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.jobs import Job
 
-# Of errors whose __del__ raises.
+# From errors whose __del__ raises.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 META = {"request_id": "r-1", "headers": {"x-amzn-sagemaker-inference-id": "i-1"}}
 

@@ -379,7 +379,7 @@ def test_handler_services(tree, more):
 
 
 def test_service_with_wrong_result(tree):
-    """What is no list of one reply is said."""
+    """A result other than a list of one reply is named."""
     text = (
         "class S:\n"
         "    def initialize(self, context): pass\n"

@@ -102,14 +102,14 @@ application/xml | <a/> | 415 | 415 | 415 | error | error | error | error
 
 
 class Color(enum.Enum):
-    """Of an output that is an enumeration's member."""
+    """An output that is a member of an enumeration."""
 
     RED = "red"
 
 
 @dataclasses.dataclass
 class Point:
-    """Of an output that is an object."""
+    """An output that is an object."""
 
     x: int
 

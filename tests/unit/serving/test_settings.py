@@ -122,7 +122,7 @@ def test_without_effect(name, words):
 
 
 def test_seconds_in_the_name_come_first():
-    """Of two timeouts the one that says its unit counts."""
+    """The timeout that says its unit counts, if there are two."""
     both = {
         "SAGEMAKER_MODEL_SERVER_TIMEOUT": "5",
         "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "7",

@@ -81,8 +81,8 @@ SPARK = {
 
 
 def test_what_is_no_data(reader, capsys):
-    """What Spark, macOS, notebooks and SageMaker leave beside the data is no rank's share; it is
-    said once, by one process."""
+    """What Spark, macOS, notebooks and SageMaker leave beside the data belongs to no rank's share;
+    one process says it once."""
     train = reader(SPARK)
     shares = [train.shard(Place(rank, 4, rank, 4)).files() for rank in range(4)]
     assert [[path.name for path in own] for own in shares] == [[f"part-{n}"] for n in range(4)]

@@ -208,7 +208,7 @@ def llm_c(path, tokens, magic=20240520, count=None):
 @pytest.mark.parametrize(("magic", "kind"), [(20240520, np.uint16), (20240801, np.uint32)])
 @pytest.mark.parametrize("raw", [tokens.UINT16, UINT32, Raw(np.uint16, 1024)])
 def test_llm_c(tmp_path, magic, kind, raw):
-    """Its header says how to read it, and is no text."""
+    """Its header says how to read it, and is not text."""
     data = TokenDataset(
         [llm_c(tmp_path / "a.bin", np.arange(9, dtype=kind), magic)], 8, shuffle=False, raw=raw
     )

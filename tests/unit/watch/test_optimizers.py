@@ -41,7 +41,7 @@ def optimizers():
 @pytest.mark.parametrize("clips", [False, True], ids=["", "clipped"])
 @pytest.mark.parametrize(("kind", "options"), optimizers())
 def test_scaler(watched, kind, options, clips):
-    """Loss and gradients are the unscaled ones; a step that overflowed is no finding, though
+    """Loss and gradients are the unscaled ones; a step that overflowed is not a finding, though
     `action: stop` would end the training for one."""
     found = watched(rules=RULES, action="stop")
     weight = torch.full((2, 2), 1.0, requires_grad=True)
@@ -86,7 +86,7 @@ def test_scaled_gradients_are_divided(watched):
 
 
 def test_gradients_that_never_are_finite(watched):
-    """After so many skipped steps it is no matter of the scale."""
+    """After so many skipped steps it is not a matter of the scale."""
     found = watched(rules=["ExplodingTensor"])
     weight = torch.ones(1, 1, requires_grad=True)
     optimizer = torch.optim.SGD([weight], fused=True)
@@ -243,7 +243,7 @@ def test_uneven_accumulation(watched):
 
 
 def test_a_pass_within_a_pass(watched):
-    """A checkpointed block goes backward again, with one number even: it is no loss."""
+    """A checkpointed block goes backward again, with one number even: it is not a loss."""
     found = watched(rules=["Overfit"])
 
     def block(x):
@@ -269,7 +269,7 @@ def test_one_loss_twice(watched):
 
 
 def test_several_losses_and_weights(watched):
-    """Of one step: two passes, a list of losses, a gradient that weighs one."""
+    """One step: two passes, a list of losses, a gradient that weighs one."""
     found = watched(rules=["Overfit"])
 
     def backward(loss):

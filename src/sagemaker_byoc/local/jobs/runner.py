@@ -111,8 +111,8 @@ class JobRun(threading.Thread):
             ends.callback(self._log.close)
             ends.callback(self._record.flush)
             ends.callback(self._outcome())
-            # Before the end is written and announced: the disk may be full, and whoever waits for
-            # this job may start the next one at once.
+            # Before the end is written and announced: the disk may be full, and a client that waits
+            # for this job may start the next one at once.
             ends.callback(folders.remove, self._work)
             ends.callback(self._held.close)
 

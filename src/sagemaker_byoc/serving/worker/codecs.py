@@ -13,7 +13,6 @@ import re
 from codecs import BOM_UTF8
 from codecs import lookup as lookup_codec
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -287,10 +286,10 @@ def _codec(charset: str) -> str:
 
 def encode_text(text: str, media_type: MediaType | None) -> bytes:
     """Return text in the charset that its media type names, in UTF-8 if that is not a known one."""
-    codec = "utf-8"
-    if media_type is not None:
-        with suppress(BadInput):
-            codec = _codec(media_type.charset)
+    try:
+        codec = "utf-8" if media_type is None else _codec(media_type.charset)
+    except BadInput:
+        codec = "utf-8"
     return str.encode(text, codec)  # past what a subclass says
 
 

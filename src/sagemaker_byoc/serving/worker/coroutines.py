@@ -75,6 +75,12 @@ def iterate(items: AsyncIterator[Any]) -> Iterator[Any]:
 
 def settled(result: object) -> object:
     """What a handler returned, once it is there: it may have been written with `async def`."""
+    if type(result) in _PLAIN:
+        return result
     if inspect.isawaitable(result):
         return run(result)
     return iterate(result) if isinstance(result, AsyncIterator) else result
+
+
+_PLAIN = frozenset({bytes, str, list, dict, tuple, int, float, bool, type(None)})
+"""Types of most results, which need not be asked whether they can be awaited."""

@@ -52,7 +52,7 @@ def load(
         with nullcontext() if allow_pickle else unpickling.forbidden(), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, which is in use
             warnings.simplefilter("ignore", FutureWarning)
-            # Of torch 2.10's own reader of a .pt2.
+            # A warning from torch 2.10's own reader of a .pt2.
             warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
             return _LOADERS[found.kind](found)
     except unpickling.PickleError as error:

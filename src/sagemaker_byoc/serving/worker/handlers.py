@@ -77,9 +77,12 @@ class Handler:
 
     def __call__(self, *arguments: object, context: Context) -> object:
         if self.by_keyword:
-            return coroutines.settled(self.function(*arguments, context=context))
-        more = [context] if self.takes_context else []
-        return coroutines.settled(self.function(*arguments, *more))
+            result = self.function(*arguments, context=context)
+        elif self.takes_context:
+            result = self.function(*arguments, context)
+        else:
+            result = self.function(*arguments)
+        return coroutines.settled(result)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ class Job:
     reply: Frame | None = None
     stream: Iterator[object] | None = None
     headers: Sequence[tuple[str, str]] = ()
-    """Of an application's reply, which may have several of one name."""
+    """The headers of an application's reply, which may repeat a name."""
     session: Session | None = None
 
     def run(self, stage: str, function: Callable[[Job], None]) -> None:

@@ -253,8 +253,7 @@ class Pipeline:
 
     def _predict_all(self, jobs: list[Job]) -> None:
         """Together what can run together, at most `batch` rows at once; all else alone."""
-        most = self.batch
-        if most == 1 or len(jobs) == 1:
+        if len(jobs) == 1 or (most := self.batch) == 1:
             for job in jobs:
                 job.run("predict", self._predict)
             return

@@ -34,7 +34,7 @@ class DataError(ContractError):
 def list_files(folder: Path, pattern: str = "*") -> list[Path]:
     """Every data file under `folder` whose name matches, in natural order, the same on all hosts.
 
-    As Hadoop, Spark and Arrow read a folder: names that begin with `.` or `_` are no data, such as
+    As Hadoop, Spark and Arrow read a folder: names that begin with `.` or `_` are not data, such as
     `_SUCCESS`, `._part-0` and all of `_temporary/`, unless the pattern begins so too; a folder
     `_key=value` is a partition. Nor is the manifest that SageMaker may leave beside the data. What
     is left out is said once.

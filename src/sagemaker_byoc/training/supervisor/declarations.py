@@ -65,7 +65,7 @@ def _options(files: Sequence[Nodes]) -> dict[str, Option]:
         *field_options(files),
         *(named for call in calls for named in _named(call)),
     ):
-        # Of several options that store into one name, the one that switches it off is missing.
+        # A name that several options store into stands for the one that switches it off.
         if key.startswith("-") or option.is_inverse:
             options[key] = option
         options.setdefault(key, option)

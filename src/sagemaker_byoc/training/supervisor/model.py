@@ -14,7 +14,7 @@ SHOWN = 3
 
 
 def odd_things(tree: Tree) -> str:
-    """Return one line about links and what is no file in the model folder; "" if there are none."""
+    """Return one line about links and other non-files in the model folder; "" if there are none."""
     left: list[str] = []
     try:
         links = _links(tree, left)

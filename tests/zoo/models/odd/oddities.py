@@ -28,7 +28,7 @@ import numpy as np
 
 
 class Own(BaseException):
-    """Of the user's, and no Exception."""
+    """The user's, and not an Exception."""
 
 
 class Text(str):

@@ -30,7 +30,7 @@ OFTEN = 429
 """Too many requests: to be tried again, as server errors are."""
 
 
-class Refused(Exception):  # noqa: N818 - an answer, which is no failure of ours
+class Refused(Exception):  # noqa: N818 - an answer, not a failure of ours
     """The server understood, and does not want it: trying again would not help."""
 
     def __init__(self, text: str, code: int = 0) -> None:

@@ -30,7 +30,7 @@ Looked: TypeAlias = tuple[list[Stats], dict[str, float], list[Activation]]
 MOST_TIMES = 4096
 MOST_SKIPS = 32
 """Skipped steps on end that are waited for: a scale of 65,536 is below 0.0001 then, and what is
-still not finite is no matter of the scale."""
+still not finite is not a matter of the scale."""
 RESTING = 0.01
 """Share of a group's highest learning rate below which its weights hardly change."""
 WARM_UP = 3
