@@ -307,3 +307,22 @@ def test_stand_in_writes_what_the_package_writes():
     )
     assert json.loads(stand_in) == json.loads(real)
     assert len(json.loads(real)) > 30
+
+
+def test_what_skips_without_the_packages():
+    """The comparisons with sagemaker-inference and pandas, in a process that can import them."""
+    here = pathlib.Path(__file__).parent
+    cases = [
+        f"{here / 'test_serving_data.py'}::TestBesideAws",
+        f"{here / 'test_defaults.py'}::TestWithPandas",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *cases],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": FOLDER},
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "skipped" not in done.stdout
