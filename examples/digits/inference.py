@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sagemaker_inference.errors import UnsupportedFormatError
 
 from network import DigitNet
 
@@ -26,7 +27,7 @@ def input_fn(body, content_type):
     elif content_type == "application/x-npy":
         scans = np.load(BytesIO(body), allow_pickle=False).astype(np.float32)
     else:
-        raise ValueError(f"unsupported content type {content_type}")
+        raise UnsupportedFormatError(content_type)  # the caller gets a 415
     return torch.from_numpy(scans.reshape(-1, 1, 8, 8))
 
 

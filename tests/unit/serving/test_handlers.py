@@ -425,6 +425,13 @@ def test_stand_in_reads_no_pickle(tree):
 
 FLASK = "import flask\napp = flask.Flask('x')\n"
 INVOKES = "@app.post('/invocations')\ndef f(): return 'own'\n"
+FACTORY = (
+    "import flask\n"
+    "def create_app({}):\n"
+    "    app = flask.Flask('x')\n"
+    "    app.post('/invocations')(lambda: 'own')\n"
+    "    return app\n"
+)
 OPAQUE = (
     "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'own']\n"
 )
@@ -445,6 +452,9 @@ PREDICT = "def model_fn(d): return 2\ndef predict_fn(d, m): return m\n"
             "import flask\napp = flask.Blueprint('b', __name__)\n" + INVOKES,
             True,
         ),
+        (FACTORY.format("config=None, **more"), True),
+        (FACTORY.format("config"), False),
+        (FACTORY.format("") + PREDICT, False),
         (OPAQUE, True),
         (OPAQUE + PREDICT, False),
         (OPAQUE + "make_model = dict\n", False),

@@ -103,9 +103,13 @@ def test_front_dies(tmp_path):
         wait_until(lambda: not is_alive(http_process))
 
 
-def test_supervisor_is_killed(tmp_path):
-    """Outside of a container too, nothing outlives it."""
-    with Server(tmp_path, "echo") as server:
+@pytest.mark.parametrize("handler", ["", "import signal; signal.signal(signal.SIGTERM, print)\n"])
+def test_supervisor_is_killed(tmp_path, handler):
+    """Outside of a container too, nothing outlives it, not even what takes SIGTERM for itself."""
+    server = Server(tmp_path, "echo")
+    file = tmp_path / "model" / "code" / "inference.py"
+    file.write_text(file.read_text() + handler)
+    with server:
         server.wait_ready()
         pids = [*children(server.process.pid), *server.front()[1]]
         server.process.kill()

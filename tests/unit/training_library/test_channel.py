@@ -92,6 +92,23 @@ def test_what_is_no_data(reader, capsys):
     assert line.endswith("and 1 more")
 
 
+@pytest.mark.parametrize(
+    ("data", "descriptions"),
+    [
+        ("data-00000-of-00001.arrow", ["dataset_dict.json", "dataset_info.json", "state.json"]),
+        ("shard.00000.mds.zstd", ["index.json"]),
+        ("chunk-0-0.bin", ["index.json"]),
+        ("0.jpg", []),
+    ],
+)
+def test_descriptions_of_data(reader, data, descriptions):
+    """What libraries write beside their shards; only there, and not if it is asked for."""
+    every = ["dataset_dict.json", "dataset_info.json", "index.json", "state.json"]
+    train = reader(dict.fromkeys([data, *every], b"x"))
+    assert {path.name for path in train.files()} == {data, *every} - set(descriptions)
+    assert [path.name for path in train.files("*.json")] == every
+
+
 def test_what_is_asked_for_by_name(reader):
     """A pattern that begins with `_`; partitions are folders of data, whatever they begin with."""
     content = {"_meta.json": b"x", ".hidden.json": b"x", "_day=1/part-0.json": b"x"}

@@ -25,11 +25,14 @@ from sagemaker_byoc.serving.wsgi import Reply, Request
 
 NAMES = ("app", "application")
 """What the application is called in the user's file; the second is WSGI's own word."""
+FACTORIES = ("create_app", "make_app")
+"""Functions that make it, by the names that `flask run` looks for."""
 SHADOWED = (http.PING.value, serving.METRICS.value)
 """Routes that the server answers, whatever the application has."""
 STARTUP_TIME = 480.0
 """Seconds that the platform gives a container until its first good answer to a ping."""
 PING_PAUSE = 0.25
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 NO_ROUTE = (404, 405)
 """How an application answers whose routes can't be known, if it has no /ping."""
 ROOM = 16
@@ -121,10 +124,15 @@ def plain_request(method: str, path: str, content_type: str = "") -> Request:
 # ── which objects are applications ──
 
 
-def find(module: ModuleType) -> App | None:
-    """A Flask application or Blueprint, one of FastAPI's or Starlette's, any of WSGI or ASGI."""
-    named = {name: getattr(module, name, None) for name in NAMES}
-    app = next((value for value in named.values() if _is_meant(value)), None)
+def find(module: ModuleType, *, may_make: bool = False) -> App | None:
+    """A Flask application or Blueprint, one of FastAPI's or Starlette's, any of WSGI or ASGI.
+
+    `may_make`: without one, call the module's function that makes it, if it needs no argument.
+    """
+    named = [getattr(module, name, None) for name in NAMES]
+    app = next((value for value in named if _is_meant(value)), None)
+    if app is None and may_make:
+        app = _made(module)
     flask = sys.modules.get("flask")
     if flask is not None and isinstance(app, flask.Blueprint):
         blueprint, app = app, flask.Flask(module.__name__)
@@ -134,6 +142,16 @@ def find(module: ModuleType) -> App | None:
     if not callable(app):
         raise AppError(f"it is {type(app).__name__}: give a WSGI or ASGI application")
     return App(app, is_async=_is_async(app))
+
+
+def _made(module: ModuleType) -> Any:
+    for name in FACTORIES:
+        factory = getattr(module, name, None)
+        if inspect.isroutine(factory):
+            parameters = inspect.signature(factory).parameters.values()
+            if all(entry.default is not entry.empty or entry.kind in _REST for entry in parameters):
+                return factory()
+    return None
 
 
 def _is_meant(value: object) -> bool:

@@ -165,7 +165,7 @@ def of_module(module: ModuleType, file: HandlerFile) -> Handlers:
         for name in ARGUMENTS
         if callable(getattr(module, name, None))
     }
-    app = _app(module)
+    app = _app(module, may_make=not any(name in defined for name in FUNCTIONS))
     is_app = app is not None and _is_handler(app, module, defined)
     if not is_app and not any(name in defined for name in FUNCTIONS):
         defined |= _service(module)
@@ -242,9 +242,9 @@ def _buckets(module: ModuleType) -> tuple[int, ...]:
     return tuple(sorted(set(buckets)))
 
 
-def _app(module: ModuleType) -> App | None:
+def _app(module: ModuleType, *, may_make: bool) -> App | None:
     try:
-        return apps.find(module)
+        return apps.find(module, may_make=may_make)
     except AppError as error:
         raise HandlerError(f"app can't be served: {error}") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ class Worker:
         self._speaks = slot == 0 or bool(settings.model_name)
         """Once for all slots of a model."""
         self._faults = 0
+        self._supervisor = os.getppid()
 
     def run(self, report: int) -> int:
         """The exit code; return only if the model can't be loaded, or nothing can be answered."""
@@ -86,6 +88,8 @@ class Worker:
                 link.send(Frame(Kind.HELLO, meta=self._greeting()))
             except (OSError, ClosedError):
                 connection.close()
+                if os.getppid() != self._supervisor:  # a handler may have taken SIGTERM for itself
+                    guard.stop(signal.SIGTERM, None)
                 time.sleep(PAUSE)
                 continue
             return link

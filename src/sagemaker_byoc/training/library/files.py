@@ -22,6 +22,13 @@ CHUNK = 256 << 10
 MOST_LOOKED_AT = 10_000
 """Files of which the sizes are asked for, which takes a moment each on a mounted channel."""
 MOST_NAMED = 8
+DESCRIPTIONS = {
+    "dataset_dict.json": {".arrow"},
+    "dataset_info.json": {".arrow"},
+    "state.json": {".arrow"},
+    "index.json": {".mds", ".bin"},
+}
+"""What Hugging Face's `save_to_disk`, MosaicML's MDSWriter and LitData write beside such files."""
 _said: set[Path] = set()
 
 GZIP = b"\x1f\x8b\x08"
@@ -36,16 +43,18 @@ def list_files(folder: Path, pattern: str = "*") -> list[Path]:
 
     As Hadoop, Spark and Arrow read a folder: names that begin with `.` or `_` are not data, such as
     `_SUCCESS`, `._part-0` and all of `_temporary/`, unless the pattern begins so too; a folder
-    `_key=value` is a partition. Nor is the manifest that SageMaker may leave beside the data. What
-    is left out is said once.
+    `_key=value` is a partition. Nor are the manifest that SageMaker may leave beside the data, and
+    descriptions of the files beside them. What is left out is said once.
     """
-    manifest = folder.name + MANIFEST_SUFFIX
     left_out: list[str] = []
     found = [path for path in _walk(folder, left_out, pattern) if path.match(pattern)]
-    left_out += [path.name for path in found if path.name == manifest]
+    kinds = {suffix for path in found for suffix in path.suffixes}
+    known = {name for name, described in DESCRIPTIONS.items() if described & kinds}
+    known.add(folder.name + MANIFEST_SUFFIX)
+    left_out += [path.name for path in found if path.name in known]
     _say_left_out(folder, left_out)
     return sorted(
-        (path for path in found if path.name != manifest),
+        (path for path in found if path.name not in known),
         key=lambda path: _order(path.relative_to(folder)),
     )
 
