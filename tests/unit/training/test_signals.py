@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,42 @@ def test_unhandled_sigterm(container, prefix):
     result = running.result()
     assert result.code == 143
     assert result.failure.startswith("stopped by SIGTERM")
+
+
+SAVES_LATER = """\
+import os, pathlib, signal, sys
+shell, stops = os.getppid(), []
+def save(*_):
+    pathlib.Path(os.environ["SM_MODEL_DIR"], "stops").write_text(str(len(stops)))
+    os._exit(0)
+signal.signal(signal.SIGTERM, lambda *_: stops.append(1))
+signal.signal(signal.SIGUSR1, save)
+print("ready", flush=True)
+while not stops:
+    signal.pause()
+while pathlib.Path(f"/proc/{shell}").exists():
+    pass
+os.kill(os.getppid(), signal.SIGUSR1)  # passed on by the supervisor, after all else it sends
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_a_shell_started_has_the_whole_grace(container, prefix, ends):
+    """The signal ends a shell at once; the program in it is signalled once, and saves its work."""
+    source = SAVES_LATER if ends else SAVES_LATER.replace("save)", "signal.SIG_IGN)")
+    container.text(source, sagemaker_program="train.sh")
+    (container.tree.code / "train.sh").write_text(f"{sys.executable} train.py\n:\n")
+    if not ends:
+        container.environ["BYOC_STOP_GRACE"] = "0.2"
+    running = container.start(prefix=prefix)
+    stop(running, prefix)
+    result = running.result()
+    saved = container.tree.model / "stops"
+    assert saved.read_text() == "1" if ends else not saved.exists()
+    words = "stopped by SIGTERM" if ends else "did not end in time after SIGTERM, and was killed"
+    assert (result.code, result.failure.startswith(words)) == (143, True)
 
 
 def test_stop_before_the_start(container):

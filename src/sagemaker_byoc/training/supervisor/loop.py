@@ -5,6 +5,7 @@ One thread, which waits for whatever comes first. Needs a SignalQueue, and a Wri
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
 from collections.abc import Callable, Sequence
@@ -172,14 +173,32 @@ class Supervisor:
         """Ask what the programs left running to end, then make it end."""
         if not self._offspring.remain():
             return
-        self._offspring.signal_all(signal.SIGTERM)
-        limit = END_SECONDS if self._is_failing() else LEFTOVER_SECONDS
-        kill_at = monotonic() + min(limit, self._grace)
+        kill_at, has_grace = self._ask_leftovers(), self._is_cut_short()
         while self._offspring.remain() and (now := monotonic()) < kill_at + KILL_SECONDS:
+            if has_grace:
+                kill_at = min(kill_at, self._deadline)  # a second Ctrl-C
+                self._is_overrun = now >= kill_at
             if now >= kill_at:
                 self._offspring.signal_all(signal.SIGKILL)
             self._turn(now + POLL_SECONDS)
             self._reap()
+
+    def _ask_leftovers(self) -> float:
+        """Send the signal to those that have not got it; return when they are to be killed."""
+        if self._is_cut_short():
+            self._offspring.signal_strays(signal.SIGTERM)
+            return self._deadline
+        self._offspring.signal_all(signal.SIGTERM)
+        limit = END_SECONDS if self._is_failing() else LEFTOVER_SECONDS
+        return monotonic() + min(limit, self._grace)
+
+    def _is_cut_short(self) -> bool:
+        """Whether the signal itself ended a program, which thus had no handler, as a shell has none.
+
+        What it started, such as torchrun or python, may have one, and saves its work meanwhile.
+        """
+        ends = {os.waitstatus_to_exitcode(child.status or 0) for child in self._children}
+        return any(-number in ends for number in self._sent)
 
     def _is_failing(self) -> bool:
         return self._link is not None and self._link.verdict is not None

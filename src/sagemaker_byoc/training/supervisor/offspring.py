@@ -58,6 +58,13 @@ class Offspring:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 
+    def signal_strays(self, number: signal.Signals) -> None:
+        """Signal our children outside of the groups, which a signal to the groups does not reach."""
+        for pid in _children():
+            with suppress(ProcessLookupError, PermissionError):
+                if os.getpgid(pid) not in self.groups:
+                    os.kill(pid, number)
+
     def remain(self) -> bool:
         """Whether any process is left."""
         return bool(_children()) or any(map(_is_alive, self.groups))
