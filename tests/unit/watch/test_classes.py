@@ -68,6 +68,12 @@ PERFECT = {
     "which axis": (MANY[:4].repeat(4, 1), scores(MANY[:4].repeat(4, 1)), {"class_axis": -1}),
     "several labels": (torch.eye(3) + 0 == 1, torch.eye(3) * 4 - 2.5, {"threshold": 0.0}),
     "a threshold": (BINARY, CHANCES * 0.1, {"threshold": 0.05}),
+    "whole logits and one-hot": (hot(MANY), hot(MANY) * 9, {}),
+    "whole logits and smoothed": (hot(MANY) * 0.9 + 0.025, hot(MANY) * 9, {}),
+    "one example of one class": (BINARY[1].reshape(1, 1), CHANCES[1].reshape(1, 1, 1), {}),
+    "negative view": (BINARY, torch._neg_view(-LOGITS), {}),
+    "sparse": (BINARY, LOGITS.to_sparse(), {}),
+    "too large": ([0.0, 1.0, 1e30], [0.0, 1.0, 1e30], {}),
     "nothing": ([], [], {}),
 }
 
@@ -78,6 +84,8 @@ COUNTS = {
     "ignored binary": 2,
     "which axis": 16,
     "several labels": 9,
+    "one example of one class": 1,
+    "too large": 2,
     "nothing": 0,
 }
 
@@ -89,7 +97,7 @@ def test_perfect(name):
     truth, guess = read_classes(labels, predictions, **options)
     assert truth.tolist() == guess.tolist()
     assert len(truth) == COUNTS.get(name, 12 if "images" in name else 6)
-    assert len(set(truth.tolist())) > 1 or name == "nothing"
+    assert len(set(truth.tolist())) > 1 or name in {"nothing", "one example of one class"}
 
 
 def test_mistakes_are_mistakes():
@@ -121,6 +129,7 @@ def test_scores_of_class_1():
         ([[0], [1, 2]], [0, 1], "labels: are not numbers in a regular shape"),
         (np.zeros((4, 4)), np.zeros((4, 4, 4)), "in axis 1 or in the last one"),
         (None, None, "labels: are not numbers"),
+        ([1], torch.empty(1, device="meta"), "predictions: are not numbers"),
     ],
 )
 def test_what_cannot_be_told_apart(labels, predictions, what):
@@ -135,11 +144,14 @@ def test_in_a_training(watched, capsys):
     found = watched(rules=["ClassImbalance", "Confusion"])
     for _ in range(2):
         found.predictions([0.5, 1.5], [0.4, 1.4])
+    found.predictions(torch.zeros(3).long(), torch.zeros(3, 0))
+    found.predictions(BINARY, LOGITS, threshold="high")
     found.predictions(BINARY, LOGITS)
     found.loss([1.0, 2.0])
     found.close()
     said = capsys.readouterr().err
     assert said.count("predictions are not judged: labels and predictions of shapes") == 1
+    assert said.count("predictions are not judged: ") == 3
     assert said.count("a loss must be one number") == 1
     page = found.page.read_text()
     assert "Predictions are not judged" in page

@@ -193,7 +193,7 @@ class Supervisor:
         return monotonic() + min(limit, self._grace)
 
     def _is_cut_short(self) -> bool:
-        """Whether the signal itself ended a program, which thus had no handler, as a shell has none.
+        """Whether the signal itself ended a program: it had no handler, as a shell has none.
 
         What it started, such as torchrun or python, may have one, and saves its work meanwhile.
         """

@@ -59,7 +59,7 @@ class Offspring:
                 os.kill(pid, number)
 
     def signal_strays(self, number: signal.Signals) -> None:
-        """Signal our children outside of the groups, which a signal to the groups does not reach."""
+        """Signal our children outside of the groups."""
         for pid in _children():
             with suppress(ProcessLookupError, PermissionError):
                 if os.getpgid(pid) not in self.groups:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from sagemaker_byoc.contract.errors import ContractError
@@ -19,6 +20,9 @@ LIKELY = 0.5
 """The probability from which a binary prediction is class 1; for a logit it is 0."""
 SUM_TOLERANCE = 1e-2
 """How far the sum of an example's probabilities may be from 1, as in float16."""
+
+LARGEST = 2**53
+"""A class from here on is a fault: a float may not be its number any more."""
 
 
 def read_classes(
@@ -42,7 +46,7 @@ def read_classes(
         raise _unclear(truth, guess, "hold labels that are not whole numbers")
     if size is None and (threshold is not None or not _are_classes(guess)):
         truth, guess = _binary(truth, guess, threshold)
-    is_class = (truth >= 0) & (guess >= 0)
+    is_class = (truth >= 0) & (guess >= 0) & (truth < LARGEST) & (guess < LARGEST)
     if size is not None:
         is_class &= truth < size
     return truth[is_class].astype(np.int64), guess[is_class].astype(np.int64)
@@ -83,7 +87,8 @@ def _without_class_axis(
 
 def _of_one_shape(truth: Array, guess: Array, axis: int | None) -> tuple[Array, Array, int | None]:
     """A label and a score for each class; or for each element, where scores are binary."""
-    if axis is None and _are_classes(guess) and (guess >= 0).all() and not _is_one_hot(guess, 1):
+    may_be_classes = axis is None and _is_whole(truth) and _are_classes_per_element(guess)
+    if may_be_classes and not _is_one_hot(guess, 1):
         return truth, guess, None
     for one in (1, -1) if axis is None else (axis,):
         if truth.shape[one] > 1 and _is_one_hot(truth, one):
@@ -102,7 +107,7 @@ def _array(values: object, what: str) -> Array:
             raise TypeError("None")  # noqa: TRY301 - which numpy takes for NaN
         array = np.asarray(_host(values) if isinstance(values, Tensor) else values)
         return array if array.dtype.kind in "iuf" else array.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise ContractError(
             where=what,
             what=f"are not numbers in a regular shape ({error})",
@@ -111,7 +116,9 @@ def _array(values: object, what: str) -> Array:
 
 
 def _host(tensor: Tensor) -> Array:
-    tensor = tensor.detach()
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    tensor = tensor.dequantize() if tensor.is_quantized else tensor
+    tensor = tensor.to_dense() if tensor.layout is not torch.strided else tensor
     tensor = tensor.float() if tensor.is_floating_point() else tensor
     found: Array = tensor.cpu().numpy()
     return found
@@ -137,7 +144,7 @@ def _axis(wide: Array, narrow: Array, given: int | None) -> int:
         for axis in candidates
         if axis < wide.ndim and (*wide.shape[:axis], *wide.shape[axis + 1 :]) == narrow.shape
     }
-    if len(fitting) > 1:
+    if len(fitting) > 1 and any(wide.shape[axis] > 1 for axis in fitting):
         raise _unclear(wide, narrow, "may have an entry per class in axis 1 or in the last one")
     if not fitting:
         raise _unclear(wide, narrow, "do not belong together")
@@ -154,6 +161,13 @@ def _are_classes(values: Array) -> bool:
     return values.dtype.kind in "iu" or bool(
         (values == np.floor(values)).all() and (values >= 0).all() and np.isfinite(values).all()
     )
+
+
+def _are_classes_per_element(values: Array) -> bool:
+    """Whole numbers as floats are classes only if they are 0 and 1: logits may be whole too."""
+    if values.dtype.kind in "iu":
+        return bool((values >= 0).all())
+    return _is_binary(values)
 
 
 def _is_whole(values: Array) -> bool:
