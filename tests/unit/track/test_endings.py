@@ -33,6 +33,8 @@ ENDINGS = {
     "exit 0 after": ("with Track(): pass\nsys.exit(0)", "Completed"),
     "exit 3 without with": ("track = Track()\nsys.exit(3)", "Failed"),
     "exit 0 without with": ("track = Track()\nsys.exit(0)", "Completed"),
+    "builtin exit after": ("with Track(): pass\nexit(3)", "Failed"),
+    "builtin quit after": ("with Track(): pass\nquit('no data')", "Failed"),
     "error after": ("with Track(): pass\n1 / 0", "Failed"),
     "error without with": ("track = Track()\n1 / 0", "Failed"),
     "interrupted": ("with Track(): raise KeyboardInterrupt", "Stopped"),
@@ -228,6 +230,10 @@ def test_parameters_that_are_no_mapping(given):
     """A dataclass, or what argparse returns."""
     assert plain_parameters(given) == {"rate": 0.1, "api_key": "***", "where": "/data"}
     assert plain_parameters(3) == {"parameters": 3}
+    assert plain_parameters({"seed": 10**400, "huge": 10**9000}) == {
+        "seed": str(10**400),
+        "huge": "<int>",
+    }
 
 
 class Broken(io.StringIO):

@@ -1,6 +1,7 @@
 import functools
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -118,12 +119,58 @@ def test_the_copy_is_what_json_makes_of_it(make, file):
 
 @pytest.mark.parametrize(
     ("value", "what"),
-    [(torch.ones(3), "a tensor of 3 elements"), ("high", "'high'"), (None, "None")],
+    [
+        (torch.ones(3), "a tensor of 3 elements of torch.float32"),
+        (torch.ones((), device="meta"), "a meta tensor of 1 elements of torch.float32"),
+        (torch.tensor(1j), "a tensor of 1 elements of torch.complex64"),
+        ("high", "'high'"),
+        (None, "None"),
+        pytest.param(10**400, "1000000", id="no float"),
+        pytest.param(10**9000, "a int that can't be shown", id="more digits than are shown"),
+    ],
 )
 def test_what_is_not_one_number_is_refused(make, value, what):
     """At the call, and not a line later."""
-    with pytest.raises(ContractError, match=f"metric 'loss': is {what}. Log one number"):
+    with pytest.raises(
+        ContractError, match=f"metric 'loss': is {re.escape(what)}.*. Log one number"
+    ):
         make(every=10).log(1, {"loss": value})
+
+
+def test_step_of_too_many_bits_is_refused(make):
+    """TensorBoard would show another one, and MLflow refuse it."""
+    for step in (2**63, -(2**64), 1e300, "x"):
+        with pytest.raises(ContractError, match="the step of log"):
+            make(every=10).log(step, {"loss": 1.0})
+
+
+def test_amounts_may_be_tensors(make, stream):
+    """Such as the sum of an attention mask."""
+    make(every=1).log(1, {"loss": 1.0}, tokens=torch.tensor([5]), samples=np.int64(2))
+    line = parse_line(stream.getvalue())
+    assert line["tokens_per_s"] == pytest.approx(line["samples_per_s"] * 2.5)
+    with pytest.raises(ContractError, match="metric 'tokens': is 'many'"):
+        make(every=10).log(2, {"loss": 1.0}, tokens="many")
+
+
+@pytest.mark.parametrize(
+    "counters", [{"a b": lambda: 1}, {"none": lambda: None}, {"text": lambda: "high"}]
+)
+def test_counter_that_no_line_can_hold_is_refused_at_the_start(make, counters):
+    """Not at the end of an interval, whose steps would be lost."""
+    with pytest.raises(ContractError, match="metric '"):
+        make(every=2, counters=counters)
+
+
+def test_counter_that_fails_costs_nothing_else(make, file, capsys):
+    """It is left out from then on, which is said once."""
+    values = iter([1, 2])
+    metrics = make(every=1, counters={"count": lambda: next(values)})
+    for step in range(3):
+        metrics.log(step, {"loss": 1.0})
+    metrics.close()
+    assert [row.get("count") for row in rows(file)] == [1.0, None, None]
+    assert capsys.readouterr().err.count("counter count is left out: StopIteration") == 1
 
 
 def test_definitions_name_every_metric_of_the_lines(make):

@@ -32,6 +32,10 @@ from sagemaker_byoc.training.library.watch.losses import show_losses
 
 T = TypeVar("T")
 Value: TypeAlias = "float | torch.Tensor"
+LARGEST = 10**308
+"""An int beyond it is not a float, which every reader of metrics expects."""
+LARGEST_STEP = 2**63
+"""TensorBoard and MLflow keep a step in 64 bits."""
 
 
 class Metrics:
@@ -53,7 +57,7 @@ class Metrics:
         stream: TextIO | None = None,
         device: torch.device | None = None,
     ) -> None:
-        self._every = every
+        self._every = int(every)
         self._is_writer = global_rank() == 0
         self._progress = Progress()
         default = Tree.from_environ(os.environ).output_data / "metrics.jsonl"
@@ -65,15 +69,17 @@ class Metrics:
         self._peak = peak_flops(self._device)
         self._flops_per_token = flops_per_token
         self._counters = dict(counters or {})
-        self._counted = {name: count() for name, count in self._counters.items()}
+        self._counted = {
+            checked_name(name): _taken(name, count()) for name, count in self._counters.items()
+        }
         self._kept: list[tuple[int, dict[str, Value]]] = []
-        self._amounts = {"tokens": 0, "samples": 0}
+        self._amounts: dict[str, Value] = {"tokens": 0, "samples": 0}
         self._waited_seconds: float | None = None
         self._start = time.perf_counter()
         self._names: dict[str, None] = {}
 
     def log(
-        self, step: int, values: Mapping[str, Value], *, tokens: int = 0, samples: int = 0
+        self, step: int, values: Mapping[str, Value], *, tokens: Value = 0, samples: Value = 0
     ) -> None:
         """Keep `values` of `step`; tensors of one element may be on any device, and are copied.
         ContractError for what is not one number, for a name that no line can hold, and for a step
@@ -83,12 +89,14 @@ class Metrics:
         all ranks together.
         """
         self._progress.report()
-        step = step if type(step) is int else _whole(step)
+        is_plain = type(step) is int and -LARGEST_STEP < step < LARGEST_STEP
+        step = step if is_plain else _whole(step)
         for name in values:
             checked_name(name)
         if not self._is_writer:
             return
         row = {name: _taken(name, value) for name, value in values.items()}
+        tokens, samples = _taken("tokens", tokens), _taken("samples", samples)
         self._amounts["tokens"] += tokens
         self._amounts["samples"] += samples
         self._kept.append((step, row))
@@ -160,21 +168,31 @@ class Metrics:
     def _about_interval(self, steps: int) -> dict[str, float]:
         seconds = time.perf_counter() - self._start
         about = {"step_ms": seconds / steps * 1e3}
-        for name, amount in self._amounts.items():
+        amounts = {name: float(amount) for name, amount in self._amounts.items()}
+        for name, amount in amounts.items():
             if amount:
                 about[f"{name}_per_s"] = amount * global_count() / seconds
-        amount = self._amounts["tokens"] or self._amounts["samples"]
+        amount = amounts["tokens"] or amounts["samples"]
         if self._flops_per_token and self._peak and amount:
             about["mfu"] = amount * self._flops_per_token / seconds / self._peak
         about["memory_gb"] = _memory_gb(self._device)
         if self._waited_seconds is not None:
             about["data_wait_ms"] = self._waited_seconds / steps * 1e3
             self._waited_seconds = 0.0
-        for name, count in self._counters.items():
-            now = count()
-            about[name] = float(now - self._counted[name])
-            self._counted[name] = now
-        return about
+        return about | self._grown()
+
+    def _grown(self) -> dict[str, float]:
+        """What the counters grew by; one that fails is left out, which is said once."""
+        grown: dict[str, float] = {}
+        for name, count in [*self._counters.items()]:
+            try:
+                now = _taken(name, count())
+                grown[name] = float(now - self._counted[name])
+                self._counted[name] = now
+            except Exception as error:  # noqa: BLE001 - the interval's metrics are worth more
+                say(f"byoc metrics: counter {name} is left out: {type(error).__name__}: {error}")
+                del self._counters[name]
+        return grown
 
     def _print(self, line: str) -> None:
         """A log that is closed, or on a full disk, ends no training."""
@@ -205,28 +223,30 @@ def _whole(step: object) -> int:
     """A step that is a number of numpy's, a tensor, or a float without a fraction."""
     try:
         number = float(step)  # type: ignore[arg-type]
-        if number.is_integer():
+        if number.is_integer() and abs(number) < LARGEST_STEP:
             return int(step) if hasattr(step, "__index__") else int(number)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
+    except Exception:  # noqa: BLE001, S110 - whatever it is, it is not a number
         pass
     raise ContractError(
-        where="the step of log()", what=f"is {step!r:.80}", cure="Give a whole number"
+        where="the step of log()",
+        what=f"is {_described(step)}",
+        cure="Give a whole number of at most 63 bits",
     )
 
 
 def _taken(name: str, value: Value) -> Value:
     """A number of Python's own, or a copy of the tensor: under CUDA graphs the next step writes its
     loss into the same memory."""
-    if type(value) is float or type(value) is int:
+    if type(value) is float or (type(value) is int and -LARGEST < value < LARGEST):
         return value
     try:
         if not isinstance(value, torch.Tensor):
             return float(value)  # of numpy
-        if value.numel() == 1:
+        if value.numel() == 1 and not (value.is_meta or value.is_complex()):
             kept = value.detach()
             kept = kept.clone() if kept.dtype is torch.float32 else kept.to(torch.float32)
             return kept.reshape(()) if kept.dim() else kept
-    except (TypeError, ValueError, RuntimeError):
+    except Exception:  # noqa: BLE001, S110 - whatever it is, it is not one number
         pass
     raise ContractError(
         where=f"metric {name!r}",
@@ -237,8 +257,12 @@ def _taken(name: str, value: Value) -> Value:
 
 def _described(value: object) -> str:
     if isinstance(value, torch.Tensor):
-        return f"a tensor of {value.numel()} elements"
-    return f"{value!r:.80}"
+        kind = f"{value.device.type} tensor" if value.is_meta else "tensor"
+        return f"a {kind} of {value.numel()} elements of {value.dtype}"
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # noqa: BLE001 - such as an int of too many digits
+        return f"a {type(value).__name__} that can't be shown"
 
 
 def _on_host(kept: list[tuple[int, dict[str, Value]]]) -> list[tuple[int, dict[str, float]]]:

@@ -17,6 +17,8 @@ LONGEST = 6000
 MOST = 1000
 """Entries of a list or mapping."""
 DEEPEST = 6
+LARGEST_INT = 1023
+"""Bits of a number that all readers of JSON can take."""
 MOST_ELEMENTS = 100
 """Elements of an array or tensor up to which its values are written."""
 
@@ -38,8 +40,10 @@ def plain(value: object, depth: int = 0, *, top: bool = False) -> Json:
 def _plain(value: Any, depth: int, *, top: bool) -> Json:
     if isinstance(value, enum.Enum):
         return plain(value.value, depth + 1)
-    if value is None or type(value) in {bool, int}:
-        return value  # type: ignore[no-any-return]
+    if value is None or type(value) is bool:
+        return value
+    if type(value) is int and value.bit_length() <= LARGEST_INT:
+        return value
     if type(value) is float and math.isfinite(value):
         return value
     if depth < DEEPEST and not isinstance(value, str | os.PathLike):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import builtins
 import functools
 import json
 import os
@@ -10,11 +11,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from sagemaker_byoc.contract.debugger import tensorboard_folder
 from sagemaker_byoc.contract.errors import ContractError
@@ -94,7 +95,7 @@ class Track(Metrics):
         self._catch_sigterm()
 
     def log(
-        self, step: int, values: Mapping[str, Value], *, tokens: int = 0, samples: int = 0
+        self, step: int, values: Mapping[str, Value], *, tokens: Value = 0, samples: Value = 0
     ) -> None:
         self._is_busy = True
         _exits.clear()  # a program that continues has caught its SystemExit
@@ -280,21 +281,25 @@ class Track(Metrics):
 
 
 _exits: list[object] = []
-"""What sys.exit was called with last, on the main thread; nothing is known of other ways."""
+"""What sys.exit, exit or quit was called with last, on the main thread. Of `raise SystemExit(3)`
+and os._exit nothing is known."""
 
 
 def _notice_exits() -> None:
-    original = sys.exit
-    if hasattr(original, "__wrapped__"):
-        return
+    for module, name in ((sys, "exit"), (builtins, "exit"), (builtins, "quit")):
+        original = getattr(module, name, None)  # `python -S` lacks the two of builtins
+        if original is not None and not hasattr(original, "__wrapped__"):
+            setattr(module, name, _noticed(original))
 
+
+def _noticed(original: Callable[[Any], object]) -> Callable[[Any], object]:
     @functools.wraps(original)
-    def exit(status: Any = None, /) -> NoReturn:  # noqa: A001 - its name
+    def exit(status: Any = None, /) -> object:  # noqa: A001 - its name
         if threading.current_thread() is threading.main_thread():
             _exits[:] = [status]
-        original(status)
+        return original(status)
 
-    sys.exit = exit
+    return exit
 
 
 def _status_of(kind: type[BaseException] | None, error: BaseException | None) -> str:
