@@ -212,6 +212,7 @@ import click
 @click.option("--two", nargs=2, type=int)
 @click.option("-v", "--verbose", count=True)
 @click.option("--plain", type=bool)
+@click.option("--quick", "speed", flag_value="quick")
 def main(**given):
     return given
 """
@@ -230,6 +231,7 @@ def main(**given):
         ({"two": "[1, 2]"}, {"two": (1, 2)}),
         ({"verbose": "2"}, {"verbose": 2}),
         ({"plain": "false"}, {"plain": False}),
+        ({"quick": "true"}, {"speed": "quick"}),
     ],
 )
 def test_click_gets_what_was_meant(words, raw, parsed):
@@ -269,6 +271,8 @@ class Settings:
     xs: tuple[int, ...] = ()
     y_s: "list[float] | None" = None
     either: int | str = 1
+    k: int = 1
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
     broken: "list[" = None
 def main(keep_all: bool = True, *, zs: list[int] = ()): ...
 tyro.cli(main)
@@ -280,6 +284,14 @@ from transformers import HfArgumentParser
 class Settings:
     amp: bool = False
     xs: list[int] = field(default_factory=list)
+    k: int = 1
+"""
+RENAMED = """
+import configargparse
+parser = configargparse.ArgParser()
+add = parser.add_argument
+add("--amp", action="store_true")
+parser.add("--xs", nargs="*", type=int)
 """
 ABSL = """
 from absl import flags
@@ -322,6 +334,13 @@ def main(config): ...
         (TYRO, "xs", "[1, 2]", "--xs 1 2"),
         (TYRO, "y_s", "[-1e-3]", "--y-s -0.001"),
         (TYRO, "zs", "[1]", "--zs 1"),
+        (TYRO, "k", "3", "--k 3"),
+        (TYRO, "weights", '{"a": 1e-3, "b": 2}', "--weights a 1e-3 b 2"),
+        (TYRO, "weights", "3", "--weights 3"),
+        (HUGGING_FACE, "k", "3", "--k 3"),
+        (RENAMED, "amp", "False", ""),
+        (RENAMED, "amp", "True", "--amp"),
+        (RENAMED, "xs", "[1, 2]", "--xs 1 2"),
         (TYRO, "either", "[1]", "--either [1]"),
         (TYRO, "broken", "[1]", "--broken [1]"),
         (HUGGING_FACE, "amp", "false", "--amp False"),

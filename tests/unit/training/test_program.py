@@ -264,7 +264,15 @@ def test_commands(container, name, content, begins):
     assert os.access(code / name, os.X_OK) == (not begins)
 
 
-@pytest.mark.parametrize("content", ["", "echo a\n", "cat <<X\na\r\nX\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "echo a\n",
+        "cat <<X\na\r\nX\n",
+        "cat <<-'X' <<\"Y\"\na\r\n\tX\nb\r\nY\necho c\n",
+    ],
+)
 def test_shell_commands(container, content):
     """A shell for .sh; a here-document may hold carriage returns."""
     code = fill(container.tree.code)
@@ -278,6 +286,9 @@ def test_shell_commands(container, content):
         ("a.sh", b"set -e\r\nfalse\r\n", "end with a carriage return.*sed -i"),
         ("a.sh", b"set -e\nfalse\r\n", "end with a carriage return"),
         ("a.sh", b"set -e\rfalse\r", "end with a carriage return"),
+        ("a.sh", b"cat <<X\na\r\nX\nfalse\r\n", "end with a carriage return"),
+        ("a.sh", b"echo $((1 << x))\nfalse\r\n", "end with a carriage return"),
+        ("a.sh", b"cat <<< x\nfalse\r\nx\n", "end with a carriage return"),
         ("a.sh", b"cat <<X\r\na\r\nX\r\n", "end with a carriage return"),
         ("a.sh", b"\xef\xbb\xbf#!/bin/sh\n", "byte order mark"),
         ("a.sh", "echo".encode("utf-16"), "byte order mark"),

@@ -47,6 +47,10 @@ def _words(option: Option, raw: str) -> Iterator[str]:
         return
     elif isinstance(value, list):
         yield from _several(option, value, raw)
+    elif option.several is Several.PAIRS and isinstance(value, dict):
+        kept = json.loads(raw, parse_float=str, parse_int=str)
+        pairs = ((key, _text(member, kept[key])) for key, member in value.items())
+        yield from (option.spelling, *(word for pair in pairs for word in pair))
     elif option.several is Several.PYTHON and (value is None or isinstance(value, dict)):
         yield from _pair(option.spelling, repr(value))
     else:

@@ -34,6 +34,8 @@ WORDS_OF_BOOLEANS = {"bool": ("True", ""), "int": ("1", "0")}
 """Words for true and false by the `type` of an option; bool("False") is True."""
 NOTHING = Declared({})
 RELATIVE_IMPORT = re.compile(rb"\bfrom\s*\.")
+ARGPARSE = frozenset({"action", "nargs", "type", "choices"})
+"""Keywords by which a call is known that has another name: `add = parser.add_argument`."""
 BY_TYPE = {
     "literal_eval": Several.PYTHON,
     "eval": Several.PYTHON,
@@ -132,12 +134,12 @@ def _named(call: ast.Call) -> Iterator[Named]:
         if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
     ]
     spellings = [text for text in texts if text.startswith("-")]
-    if name == "add_argument":
-        for spelling in spellings:
-            yield from _of_argparse(spelling, keywords)
-    elif name == "option":
+    if name == "option":
         for spelling in spellings:
             yield from _of_click(spelling, keywords)
+    elif name == "add_argument" or not ARGPARSE.isdisjoint(keywords):
+        for spelling in spellings:
+            yield from _of_argparse(spelling, keywords)
     elif name.startswith("DEFINE_") and texts:
         option = _of_absl(name.removeprefix("DEFINE_"), f"--{texts[0]}")
         yield option.spelling, option
@@ -203,7 +205,7 @@ def _of_click(declared: str, keywords: Mapping[str, ast.expr]) -> Iterator[Named
     on, _, off = (part.strip() for part in declared.partition("/"))
     if is_true(keywords.get("count")):
         option = Option.count(on)
-    elif off or is_true(keywords.get("is_flag")):
+    elif off or is_true(keywords.get("is_flag")) or "flag_value" in keywords:
         option = Option.flag(on, off or None)
     elif is_true(keywords.get("multiple")):
         option = Option.with_value(on, Several.REPEATED)

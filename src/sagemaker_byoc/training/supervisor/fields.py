@@ -21,6 +21,7 @@ from sagemaker_byoc.training.supervisor.options import (
 
 LISTS = frozenset({"list", "List", "Sequence", "Iterable", "set", "Set"})
 TUPLES = frozenset({"tuple", "Tuple"})
+DICTS = frozenset({"dict", "Dict", "Mapping"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,9 @@ def field_options(files: Sequence[Nodes]) -> Iterator[Named]:
             yield from _of_tyro(field)
     elif used & {"HfArgumentParser", "simple_parsing"}:
         for field in _dataclass_fields(files):
-            if field.takes_words:
-                option = Option.with_value(f"--{field.name}", Several.WORDS)
-                yield option.spelling, option
+            if field.takes_words or len(field.name) == 1:
+                several = Several.WORDS if field.takes_words else Several.JSON
+                yield f"--{field.name}", Option.with_value(f"--{field.name}", several)
     if "typer" in used:
         given = set(_arguments_of(files, "run"))
         for function in _functions(files):
@@ -71,6 +72,9 @@ def _of_tyro(field: Field) -> Iterator[Named]:
         yield f"--{name}", Option.flag(f"--{name}", f"--no-{name}")
     elif field.takes_words:
         yield f"--{name}", Option.with_value(f"--{name}", Several.WORDS)
+    elif field.kind in DICTS or len(name) == 1:  # undeclared, it would become -l
+        several = Several.PAIRS if field.kind in DICTS else Several.JSON
+        yield f"--{name}", Option.with_value(f"--{name}", several)
 
 
 def _of_typer(field: Field) -> Iterator[Named]:

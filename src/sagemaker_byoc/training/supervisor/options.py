@@ -24,6 +24,8 @@ class Several(Enum):
     """--name a --name b"""
     COMMAS = auto()
     """--name=a,b"""
+    PAIRS = auto()
+    """--name key value, for an object."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,8 @@ def _unboxed(title: str, rest: Iterable[str]) -> Iterator[str]:
         found = BOX_LINE.match(line)
         if BOX_BOTTOM.match(line) or not found:
             break
-        contents.append(found["content"].removeprefix(" ").rstrip())
+        content = found["content"].removeprefix(" ").rstrip()
+        contents.append(content if content.strip(EDGES + " ") else "")  # a rule within the box
     if HEADER.removesuffix(":") in title:
         yield from _box_frames(contents)
     else:

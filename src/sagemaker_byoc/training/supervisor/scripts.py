@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
@@ -14,7 +16,8 @@ MOST = 1024 * 1024
 """Bytes of a script that are looked through for carriage returns."""
 MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 """Byte order marks of UTF-8 and UTF-16."""
-HEREDOC = b"<<"
+HEREDOC = re.compile(rb"(?<!<)<<-?[ \t]*['\"\\]?([A-Za-z_]\w*)")
+"""What begins a here-document, and its last line."""
 BINARY = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 """ELF and, for a job without a container on macOS, Mach-O."""
 
@@ -27,10 +30,23 @@ def check_shell(path: Path) -> None:
     """
     text = _read(path, MOST)
     _check_mark(path, text)
-    # A here-document may hold carriage returns on purpose, but not the first line.
-    looked_at = text.partition(b"\n")[0] + b"\n" if HEREDOC in text else text
-    if b"\r\n" in looked_at or (b"\r" in text and b"\n" not in text):
+    is_windows = b"\r\n" in text and any(line.endswith(b"\r") for line in _commands(text))
+    if is_windows or (b"\r" in text and b"\n" not in text):
         raise _windows_lines(path, "lines that end with a carriage return")
+
+
+def _commands(text: bytes) -> Iterator[bytes]:
+    """Yield the lines outside of here-documents, which may hold carriage returns on purpose."""
+    lines = text.split(b"\n")
+    last = {line.lstrip(b"\t"): number for number, line in enumerate(lines)}
+    ends: list[bytes] = []
+    for number, line in enumerate(lines):
+        if ends:
+            ends = ends[1:] if line.lstrip(b"\t") == ends[0] else ends
+            continue
+        yield line
+        # a << b is also a shift of bits: no line ends it.
+        ends = [end for end in HEREDOC.findall(line) if last.get(end, 0) > number]
 
 
 def interpreter_of(path: Path) -> tuple[str, ...]:
