@@ -63,9 +63,15 @@ __all__ = [
     "watch",
 ]
 
+_WITHOUT_TORCH = frozenset({"Choices", "Range", "channel", "job"})
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
+    if name not in _WITHOUT_TORCH:
+        # First: the watch that a job asks for begins with torch's import (site/sitecustomize.py),
+        # and needs modules of the library whole that would be half imported then.
+        import_module("torch")
     return getattr(import_module(f"{__name__}.library.{_HOMES[name]}"), name)

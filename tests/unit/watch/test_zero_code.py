@@ -91,6 +91,27 @@ def test_debugger_config_is_enough(container):  # noqa: F811
     assert "byoc watch: ExplodingTensor" in result.err
 
 
+@pytest.mark.slow
+def test_program_that_imports_the_library_before_torch(container):  # noqa: F811
+    """As sorted imports do: the watch is on all the same."""
+    names = ("StopFlag", "NonFiniteGuard", "Profile", "watch")
+    container.text(
+        "import importlib, os, sys\n"
+        f"for name in {names}:\n"
+        "    if os.fork() == 0:\n"
+        "        getattr(importlib.import_module('sagemaker_byoc.training'), name)\n"
+        "        attach = importlib.import_module(\n"
+        "            'sagemaker_byoc.training.library.watch.attach')\n"
+        "        print(name, attach.current_watch() is not None, flush=True)\n"
+        "        os._exit(0)\n"
+        "    os.wait()",
+        sagemaker_byoc_watch="1",
+    )
+    result = container.run()
+    assert result.out.splitlines() == [f"{name} True" for name in names]
+    assert "byoc watch: off" not in result.err
+
+
 def test_not_asked(container):  # noqa: F811
     """Nothing of it is in the program."""
     container.text(f"import os, sys, torch; print(os.environ.get('BYOC_WATCH'), {LOADED})")

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.optim.swa_utils import AveragedModel
 
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.paths import Tree
@@ -30,6 +31,10 @@ CARD = "card.json"
 FORMAT = 1
 WRAPPED = ("module", "_orig_mod")
 """What torch's wrappers call what they wrap."""
+WRAPPING = ("torch.nn.parallel", "torch._dynamo", "torch.optim.swa_utils")
+"""Where torch has them."""
+KEPT_BY_TORCH = (nn.DataParallel, AveragedModel)
+"""Wrappers whose names get_model_state_dict leaves in."""
 
 
 def export_model(
@@ -62,28 +67,30 @@ def export_model(
 
 
 def _without_wrappers(model: nn.Module, weights: dict[str, Any]) -> dict[str, Any]:
-    """Return tensors by their names without DataParallel, at any depth; torch has taken out those
-    of all other wrappers, and a module of the user's may be called `module` as well."""
+    """Return tensors by their names without DataParallel and AveragedModel, at any depth; torch has
+    taken out those of all other wrappers, and a module of the user's may be called `module` too."""
+    if isinstance(model, AveragedModel):
+        weights.pop("n_averaged", None)  # not the model's own
     names = zip(_names(model, through=True), _names(model, through=False), strict=True)
     plain = {long: short for short, long in names}
     return {plain.get(name, name): tensor for name, tensor in weights.items()}
 
 
 def _names(module: nn.Module, prefix: str = "", *, through: bool) -> Iterator[str]:
-    """Name each parameter and buffer without the names of wrappers; of DataParallel only if it is
-    gone `through`."""
+    """Name each parameter and buffer without the names of wrappers; of those whose names torch
+    keeps, only if they are gone `through`."""
     wrapper = _wrapped_name(module)
     for name in (*module._parameters, *module._buffers):  # noqa: SLF001 - in their order
         yield prefix + name
     for name, child in module._modules.items():  # noqa: SLF001
         if child is not None:
-            is_left_out = name == wrapper and (through or not isinstance(module, nn.DataParallel))
+            is_left_out = name == wrapper and (through or not isinstance(module, KEPT_BY_TORCH))
             yield from _names(child, prefix if is_left_out else f"{prefix}{name}.", through=through)
 
 
 def _wrapped_name(module: nn.Module) -> str:
     """The name of the user's own module in its wrapper; empty for any other module."""
-    if not type(module).__module__.startswith(("torch.nn.parallel", "torch._dynamo")):
+    if not type(module).__module__.startswith(WRAPPING):
         return ""
     # Not getattr, which a compiled module hands on to the user's own.
     children = module._modules  # noqa: SLF001
@@ -91,7 +98,7 @@ def _wrapped_name(module: nn.Module) -> str:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The user's own module inside DDP, DataParallel and torch.compile."""
+    """The user's own module inside DDP, DataParallel, AveragedModel and torch.compile."""
     name = _wrapped_name(model)
     return unwrapped(model.get_submodule(name)) if name else model
 
