@@ -108,12 +108,8 @@ class Hyperparameters:
         return ((key, value) for key, value in self.raw.items() if not is_reserved(key))
 
     def text(self, key: str) -> str | None:
-        """A reserved key's value as text, JSON quotes removed; None where absent or empty."""
-        raw = self.raw.get(key)
-        if raw is None:
-            return None
-        value = decode(raw)
-        return (value if isinstance(value, str) else raw) or None
+        """A reserved key's value as text, JSON quotes removed; None if absent, empty or null."""
+        return as_text(self.raw.get(key, "")) or None
 
 
 def is_reserved(key: str) -> bool:

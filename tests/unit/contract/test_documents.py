@@ -80,6 +80,8 @@ def test_reserved_hyperparameters_are_not_the_programs(tree):
     assert dict(hyperparameters.for_program()) == {"lr": "1"}
     assert hyperparameters.text("sagemaker_program") == "train.py"
     assert hyperparameters.text("sagemaker_region") is None
+    empty = Hyperparameters({"sagemaker_program": "null", "sagemaker_region": '""'})
+    assert (empty.text("sagemaker_program"), empty.text("sagemaker_region")) == (None, None)
 
 
 def test_other_values_than_strings(tree):

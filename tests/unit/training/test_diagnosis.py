@@ -271,6 +271,9 @@ def test_class_without_traceback(text, code, err, words):
     assert f"\n{words}" in text(err=err, code=code or 1, absent=absent)
 
 
+BAR = "9%|#  | 1.2k/13k [00:01<00:09, 3.2it/s, loss=1]"
+
+
 @pytest.mark.parametrize(
     ("out", "err", "said"),
     [
@@ -278,6 +281,9 @@ def test_class_without_traceback(text, code, err, words):
         ("ERROR:root:no data\n", "step 1\n", "ERROR:root:no data"),
         ("fine\n", "Error: no data\nin channel\n", "Error: no data in channel"),
         ("fine\n", "Error: a\nb\nc\nd\ne\n", "e"),
+        ("", f"{BAR}no data\n", "no data"),
+        ("", f"step 1\nEpoch 2: {BAR}Error: no data\n", "Error: no data"),
+        ("", f"{BAR}\n", f"exited with code 2\nlast line: {BAR}"),
     ],
 )
 def test_error_message_is_the_cause(text, out, err, said):

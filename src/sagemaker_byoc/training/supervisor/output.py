@@ -18,6 +18,8 @@ CONTROL = re.compile(
 )
 LABEL = re.compile(r"^\[(?:rank|default)(?P<rank>\d+)\]: ?")
 """Torch's and torchrun's, before each line of a rank."""
+BAR = re.compile(r"^[^'\"]{0,200}?\d%\|[^|]{0,300}\| [^ ]{1,40}/[^ ]{1,40} \[[^\]]{0,300}\](?=\S)")
+"""A progress bar of tqdm's that was not ended: what a program says next is in its line."""
 
 EDGES = "╭╮╰╯┌┐└┘├┤┏┓┗┛╔╗╚╝─━═│┃║╷╵╶╴┬┴┼"
 BOX_TOP = re.compile(r"^\s*[╭┌┏╔+][─━═-]+ (?P<title>.*?) [─━═-]+[╮┐┓╗+]$")
@@ -46,7 +48,7 @@ def lines_of(text: str) -> dict[str, list[str]]:
     """Return the lines of each labelled rank, and those without a label under ""."""
     streams: dict[str, list[str]] = {}
     for line in text.splitlines():
-        plain = CONTROL.sub("", _shortened(line)).rstrip()
+        plain = BAR.sub("", CONTROL.sub("", _shortened(line)).rstrip())
         found = LABEL.match(plain)
         label = found["rank"] if found else ""
         streams.setdefault(label, []).append(plain[found.end() :] if found else plain)
