@@ -79,6 +79,16 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
     return values
 
 
+def image_of(arguments: argparse.Namespace, default_image: str) -> str:
+    """Return the image that is asked for; RequestError if the engine has no use for it."""
+    if arguments.image and arguments.engine != "docker":
+        raise RequestError(
+            "--image needs --engine docker", cure="Add --engine docker, or leave --image out"
+        )
+    image: str = arguments.image or default_image
+    return image
+
+
 def add_engine(parser: argparse.ArgumentParser, default_image: str) -> None:
     parser.add_argument(
         "--engine",
@@ -86,9 +96,7 @@ def add_engine(parser: argparse.ArgumentParser, default_image: str) -> None:
         default="process",
         help="process: this Python, no Docker needed (default); docker: a real container",
     )
-    parser.add_argument(
-        "--image", default=default_image, help=f"for --engine docker (default: {default_image})"
-    )
+    parser.add_argument("--image", help=f"for --engine docker (default: {default_image})")
     parser.add_argument(
         "--env",
         action="append",

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             port=port,
             program=None if program is None else program.folder.resolve(),
             entry_point=None if program is None else program.entry_point,
-            image=arguments.image,
+            image=options.image_of(arguments, DEFAULT_IMAGE),
             environment=options.parse_pairs("--env", arguments.env),
             startup_timeout=arguments.startup_timeout,
         )

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         output=output.resolve(),
         program=program.folder.resolve(),
         entry_point=program.entry_point,
-        image=arguments.image,
+        image=options.image_of(arguments, DEFAULT_IMAGE),
         channels={
             **project.channels,
             **{

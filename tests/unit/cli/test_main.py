@@ -32,6 +32,8 @@ def program(tmp_path):
         (["train", ".", "--channel", "train=/nonexistent"], "no folder /nonexistent"),
         (["train", ".", "--channel", "a/b=."], "not a legal channel name"),
         (["train", ".", "--mount"], "--mount needs --engine docker"),
+        (["train", ".", "--image", "mine"], "--image needs --engine docker"),
+        (["serve", "--model", ".", "--image", "mine"], "--image needs --engine docker"),
         (["train", ".", "--name", "a_b"], "not a legal job name"),
         (["serve", "--model", "/nonexistent"], "no model /nonexistent"),
     ],
