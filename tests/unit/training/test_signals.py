@@ -101,6 +101,26 @@ def test_what_a_shell_started_has_the_whole_grace(container, prefix, ends):
     assert (result.code, result.failure.startswith(words)) == (143, True)
 
 
+def test_interrupted_python_leaves_nothing(container):
+    """It has run its handlers: what it started and did not end is told to end, at once."""
+    container.text(
+        "import os, pathlib, signal\n"
+        "def end(*_):\n"
+        "    pathlib.Path(os.environ['SM_MODEL_DIR'], 'ended').touch()\n"
+        "    os._exit(0)\n"
+        "if os.fork() == 0:\n"
+        "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "    signal.signal(signal.SIGTERM, end)\n"
+        "    print('ready', flush=True)\n"
+        "while True: signal.pause()"
+    )
+    container.environ["BYOC_STOP_GRACE"] = "10"
+    running = container.start()
+    stop(running, [], signal.SIGINT)
+    assert running.result().code == 130
+    assert (container.tree.model / "ended").exists()
+
+
 def test_stop_before_the_start(container):
     """A signal that comes while the job is still being read is not lost: nothing is started."""
     container.text("print('ran')")

@@ -196,9 +196,10 @@ class Supervisor:
         """Whether the signal itself ended a program: it had no handler, as a shell has none.
 
         What it started, such as torchrun or python, may have one, and saves its work meanwhile.
+        By SIGINT Python ends itself, after its handlers; and a shell waits for what it started.
         """
         ends = {os.waitstatus_to_exitcode(child.status or 0) for child in self._children}
-        return any(-number in ends for number in self._sent)
+        return any(-number in ends for number in self._sent if number != signal.SIGINT)
 
     def _is_failing(self) -> bool:
         return self._link is not None and self._link.verdict is not None
