@@ -77,6 +77,9 @@ SPARK = {
     ".ipynb_checkpoints/part-0": b"x",
     "__MACOSX/part-0": b"x",
     "train-manifest": b"x",
+    "Thumbs.db": b"x",
+    "desktop.ini": b"x",
+    "a_$folder$": b"",
 }
 
 
@@ -89,7 +92,15 @@ def test_what_is_no_data(reader, capsys):
     assert [*train.records()] == [b"a\n", b"b\n", b"c\n", b"d\n"]
     [line] = capsys.readouterr().out.splitlines()
     assert "left out, as no data: .DS_Store, ._part-0" in line
-    assert line.endswith("and 1 more")
+    assert line.endswith("and 4 more")
+
+
+def test_folder_behind_a_link_is_named(reader, tmp_path, capsys):
+    """Its files are not read, as none is in a job's channel; that is said."""
+    train = reader({"part-0": b"a\n"})
+    (train.files()[0].parent / "more").symlink_to(tmp_path)
+    assert [path.name for path in train.files()] == ["part-0"]
+    assert capsys.readouterr().out.endswith("left out, as no data: more/ (a link)\n")
 
 
 @pytest.mark.parametrize(

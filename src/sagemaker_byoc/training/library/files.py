@@ -29,6 +29,9 @@ DESCRIPTIONS = {
     "index.json": {".mds", ".bin"},
 }
 """What Hugging Face's `save_to_disk`, MosaicML's MDSWriter and LitData write beside such files."""
+OF_WINDOWS = frozenset({"Thumbs.db", "desktop.ini"})
+FOLDER_MARKER = "_$folder$"
+"""Ends the empty object that Hadoop on EMR leaves for a folder."""
 _said: set[Path] = set()
 
 GZIP = b"\x1f\x8b\x08"
@@ -43,8 +46,9 @@ def list_files(folder: Path, pattern: str = "*") -> list[Path]:
 
     As Hadoop, Spark and Arrow read a folder: names that begin with `.` or `_` are not data, such as
     `_SUCCESS`, `._part-0` and all of `_temporary/`, unless the pattern begins so too; a folder
-    `_key=value` is a partition. Nor are the manifest that SageMaker may leave beside the data, and
-    descriptions of the files beside them. What is left out is said once.
+    `_key=value` is a partition. Nor are the manifest that SageMaker may leave beside the data,
+    descriptions of the files beside them, what Windows and Hadoop leave, and folders behind a link.
+    What is left out is said once.
     """
     left_out: list[str] = []
     found = [path for path in _walk(folder, left_out, pattern) if path.match(pattern)]
@@ -96,6 +100,8 @@ def _say_left_out(folder: Path, names: list[str]) -> None:
 
 
 def _is_data(name: str, pattern: str = "") -> bool:
+    if name in OF_WINDOWS or name.endswith(FOLDER_MARKER):
+        return False
     return not name.startswith((".", "_")) or (pattern[:1] in {".", "_"} and name[0] == pattern[0])
 
 
@@ -110,6 +116,10 @@ def _walk(folder: Path, left_out: list[str], pattern: str) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=refuse):
         kept = [name for name in folders if _is_data(name) or (name[0] == "_" and "=" in name)]
         left_out += [f"{name}/" for name in folders if name not in kept]
+        links = [
+            name for name in kept if Path(parent, name).is_symlink()
+        ]  # none in a job's channel
+        left_out += [f"{name}/ (a link)" for name in links]
         left_out += [name for name in names if not _is_data(name, pattern)]
         folders[:] = kept
         yield from (Path(parent, name) for name in names if _is_data(name, pattern))
