@@ -355,6 +355,21 @@ def test_a_server_that_refuses_later(folder, monkeypatch, capsys):
     assert "MLflow did not get" in capsys.readouterr().err
 
 
+def test_metric_after_the_end(folder, monkeypatch, capsys):
+    """That of a last test, after `with`: it is kept, and what does not get it is named once."""
+    with mlflow(monkeypatch) as server:
+        with Track(every=10, stream=io.StringIO()) as track:
+            track.log(1, {"loss": 2.0})
+        track.log(1, {"test_loss": 3.0})
+        track.log(1, {"test_accuracy": 0.5})
+    run = RunRecord.read(folder / "run.json")
+    assert run.status == "Completed"
+    assert [run.metrics[name] for name in ("loss", "test_loss", "test_accuracy")] == [2.0, 3.0, 0.5]
+    assert "test_accuracy" in (folder / "metrics.jsonl").read_text()
+    assert "test_loss" not in {point[0] for point in server.points()}
+    assert capsys.readouterr().err.count("log() came after close(): MLflow does not get it") == 1
+
+
 def test_failed(folder):
     """An exception makes a failed run, with what was logged until then."""
 

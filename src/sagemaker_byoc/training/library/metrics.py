@@ -146,7 +146,9 @@ class Metrics:
         return self._is_writer
 
     def close(self) -> None:
-        """Write what is left of an interval."""
+        """Write what is left of an interval. What is logged later, as of a last test, is written at
+        once."""
+        self._every = 1
         self.flush()
         self._copy.close()
 

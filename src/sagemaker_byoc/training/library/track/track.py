@@ -28,6 +28,7 @@ from sagemaker_byoc.contract.runs import (
     COMPLETED,
     DEFINITIONS_FILE,
     FAILED,
+    IN_PROGRESS,
     RUN_FILE,
     STOPPED,
     RunRecord,
@@ -83,7 +84,7 @@ class Track(Metrics):
         self._undefined: set[str] = set()
         self._folder = self.file.parent
         self._is_closed = False
-        self._is_busy = False
+        self._is_late = self._is_busy = False
         self._signal: int | None = None
         self._ending: threading.Thread | None = None
         self._mlflow: MlflowSink | None = None
@@ -162,6 +163,16 @@ class Track(Metrics):
                 self._say_failed(sink, "lacks steps", error)
         if is_new:
             self._define(rows[-1][1])
+        if self.record.status != IN_PROGRESS:
+            self._add_to_record()
+
+    def _add_to_record(self) -> None:
+        """What is logged after `close`, which a server is not told any more."""
+        self.record = replace(self.record, ended=time.time(), metrics=dict(self._last))
+        self._keep_record()
+        if self._mlflow and not self._is_late:
+            self._is_late = True
+            _say("log() came after close(): MLflow does not get it, run.json and metrics.jsonl do")
 
     def _finish(self, status: str, seconds: float) -> None:
         self.record = replace(
