@@ -167,6 +167,7 @@ def parser():
         ({"append": "[]"}, {"append": None}),
         ({"extend": '["a", "b"]'}, {"extend": ["a", "b"]}),
         ({"pairs": "[[1, 2], [3, 4]]"}, {"pairs": [[1, 2], [3, 4]]}),
+        ({"pairs": "[1, 2]"}, {"pairs": [[1, 2]]}),
         ({"json": '[1, {"a": null}]'}, {"json": [1, {"a": None}]}),
         ({"json": "[-1]"}, {"json": [-1]}),
         ({"json": "true"}, {"json": True}),
@@ -292,6 +293,22 @@ parser = configargparse.ArgParser()
 add = parser.add_argument
 add("--amp", action="store_true")
 parser.add("--xs", nargs="*", type=int)
+parser.add("--ys", nargs="*", action="append")
+"""
+TYPES_OF_FIELDS = """
+import argparse, dataclasses
+@dataclasses.dataclass
+class Settings:
+    amp: bool = False
+    rate: float = 1.0
+for field in dataclasses.fields(Settings):
+    parser.add_argument(f"--{field.name}", type=field.type, default=field.default)
+"""
+TYPES_CHECKED = TYPES_OF_FIELDS.replace("type=field.type", "type=boolean if bool else field.type")
+PAIRS_OF_CLICK = """
+import click
+@click.option("--pair", nargs=2, multiple=True, type=(str, int))
+def main(**given): ...
 """
 ABSL = """
 from absl import flags
@@ -338,6 +355,13 @@ def main(config): ...
         (TYRO, "weights", '{"a": 1e-3, "b": 2}', "--weights a 1e-3 b 2"),
         (TYRO, "weights", "3", "--weights 3"),
         (HUGGING_FACE, "k", "3", "--k 3"),
+        (RENAMED, "xs", "[[1, 2], [3]]", "--xs [1, 2] [3]"),
+        (RENAMED, "ys", "[[1.10, 2], [3]]", "--ys 1.10 2 --ys 3"),
+        (TYPES_OF_FIELDS, "amp", "False", "--amp "),
+        (TYPES_OF_FIELDS, "amp", "true", "--amp True"),
+        (TYPES_OF_FIELDS, "rate", "1e-3", "--rate 1e-3"),
+        (TYPES_CHECKED, "amp", "False", "--amp False"),
+        (PAIRS_OF_CLICK, "pair", '[["a", 1], ["b", 2]]', "--pair a 1 --pair b 2"),
         (RENAMED, "amp", "False", ""),
         (RENAMED, "amp", "True", "--amp"),
         (RENAMED, "xs", "[1, 2]", "--xs 1 2"),

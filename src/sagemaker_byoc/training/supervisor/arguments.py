@@ -74,9 +74,11 @@ def _several(option: Option, values: list[Json], raw: str) -> Iterator[str]:
         case Several.REPEATED:
             for text in _texts(raw):
                 yield from _pair(option.spelling, text)
-        case Several.WORDS if values and all(isinstance(value, list) for value in values):
-            for value in values:
-                yield from (option.spelling, *map(_unlike_an_option, _texts(json.dumps(value))))
+        case Several.REPEATED_WORDS if values:
+            are_lists = all(isinstance(value, list) for value in values)
+            kept = json.loads(raw, parse_float=str, parse_int=str) if are_lists else []
+            for text in map(json.dumps, kept) if are_lists else [raw]:
+                yield from (option.spelling, *map(_unlike_an_option, _texts(text)))
         case Several.WORDS if values:
             yield from (option.spelling, *map(_unlike_an_option, _texts(raw)))
 

@@ -185,10 +185,9 @@ def _by_action(action: str | None, spelling: str) -> Option | None:
 
 def _several(action: str | None, kind: str | None, keywords: Mapping[str, ast.expr]) -> Several:
     match keywords.get("nargs"):
-        case ast.Constant(value="+" | "*") | ast.Attribute(attr="REMAINDER"):
-            return Several.WORDS
-        case ast.Constant(value=int()):
-            return Several.WORDS
+        case ast.Constant(value="+" | "*" | int()) | ast.Attribute(attr="REMAINDER"):
+            is_repeated = action in {"append", "extend"}
+            return Several.REPEATED_WORDS if is_repeated else Several.WORDS
     if action in {"append", "extend"}:
         return Several.REPEATED
     return BY_TYPE.get(kind or "", Several.JSON)
@@ -208,7 +207,7 @@ def _of_click(declared: str, keywords: Mapping[str, ast.expr]) -> Iterator[Named
     elif off or is_true(keywords.get("is_flag")) or "flag_value" in keywords:
         option = Option.flag(on, off or None)
     elif is_true(keywords.get("multiple")):
-        option = Option.with_value(on, Several.REPEATED)
+        option = Option.with_value(on, _several("append", None, keywords))
     else:
         option = Option.with_value(on, _several(None, None, keywords))
     yield on, option

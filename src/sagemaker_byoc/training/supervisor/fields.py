@@ -43,7 +43,8 @@ class Field:
 
 
 def field_options(files: Sequence[Nodes]) -> Iterator[Named]:
-    """Yield the options of the dataclasses and functions that one of the four libraries reads.
+    """Yield the options of the dataclasses and functions that one of the four libraries reads, or
+    that the program adds to argparse by their types.
 
     The last file is the program's own: it uses the library.
     """
@@ -55,15 +56,46 @@ def field_options(files: Sequence[Nodes]) -> Iterator[Named]:
             yield from _of_tyro(field)
     elif used & {"HfArgumentParser", "simple_parsing"}:
         for field in _dataclass_fields(files):
-            if field.takes_words or len(field.name) == 1:
-                several = Several.WORDS if field.takes_words else Several.JSON
-                yield f"--{field.name}", Option.with_value(f"--{field.name}", several)
+            yield from _of_hugging_face(field)
+    elif any(map(_takes_types_of_fields, _nodes(files))):
+        for field in _dataclass_fields(files):
+            yield from _of_plain_argparse(field)
     if "typer" in used:
-        given = set(_arguments_of(files, "run"))
-        for function in _functions(files):
-            if _is_command(function) or function.name in given:
-                for field in _parameters(function):
-                    yield from _of_typer(field)
+        yield from _of_commands(files)
+
+
+def _of_commands(files: Sequence[Nodes]) -> Iterator[Named]:
+    given = set(_arguments_of(files, "run"))
+    for function in _functions(files):
+        if _is_command(function) or function.name in given:
+            for field in _parameters(function):
+                yield from _of_typer(field)
+
+
+def _of_plain_argparse(field: Field) -> Iterator[Named]:
+    if field.kind == "bool":  # bool("False") is True
+        yield f"--{field.name}", Option.with_words(f"--{field.name}", "True", "")
+
+
+def _of_hugging_face(field: Field) -> Iterator[Named]:
+    if field.takes_words or len(field.name) == 1:  # undeclared, it would become -k
+        several = Several.WORDS if field.takes_words else Several.JSON
+        yield f"--{field.name}", Option.with_value(f"--{field.name}", several)
+
+
+def _takes_types_of_fields(node: ast.AST) -> bool:
+    """Return whether it is `add_argument(f"--{field.name}", type=field.type)`."""
+    return (
+        isinstance(node, ast.Call)
+        and last_name(node.func) == "add_argument"
+        and not any(isinstance(argument, ast.Constant) for argument in node.args)
+        and any(
+            keyword.arg == "type"
+            and isinstance(keyword.value, ast.Attribute)
+            and keyword.value.attr == "type"
+            for keyword in node.keywords
+        )
+    )
 
 
 def _of_tyro(field: Field) -> Iterator[Named]:

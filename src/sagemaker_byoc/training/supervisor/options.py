@@ -22,6 +22,8 @@ class Several(Enum):
     """--name a b"""
     REPEATED = auto()
     """--name a --name b"""
+    REPEATED_WORDS = auto()
+    """--name a b --name c d, for a list of lists; --name a b for one list."""
     COMMAS = auto()
     """--name=a,b"""
     PAIRS = auto()
