@@ -235,6 +235,12 @@ def test_stopped(text):
             ),
             "no access: give HF_TOKEN",
         ),
+        ("OSError: CUDA_HOME environment variable is not set.", "CUDA's compiler is missing"),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'nvcc'", "CUDA's compiler is"),
+        (
+            "OSError: HTTPSConnectionPool(host='x'): Max retries exceeded with url: /",
+            "no network: ",
+        ),
         ("socket.gaierror: [Errno -3] Temporary failure in name resolution", "no network: the job"),
         ("OSError: [Errno 24] Too many open files", "hint: too many open files"),
         ("PermissionError: [Errno 13] Permission denied: '/x'", "hint: write to /opt/ml/model"),

@@ -47,13 +47,20 @@ TEXTS = (
         (
             r"(?i)no working C\+\+ compiler|failed to find C(?:\+\+)? compiler"
             r"|command '?\S*(?:gcc|g\+\+|cc)'?"
-            r" failed|No such file or directory: '\S*(?:gcc|g\+\+|cc|nvcc)'|InvalidCxxCompiler"
+            r" failed|No such file or directory: '(?:\S*[/-])?(?:gcc|g\+\+|cc)'|InvalidCxxCompiler"
             r"|(?:gcc|g\+\+|cc): (?:command )?not found|unable to find .*compiler"
         ),
         (
             "compiler missing: build the image with PACKAGES=g++ (docker build --build-arg), or do "
             "without torch.compile"
         ),
+    ),
+    (
+        (
+            r"CUDA_HOME environment variable is not set|nvcc: (?:command )?not found"
+            r"|No such file or directory: '\S*nvcc'"
+        ),
+        "CUDA's compiler is missing: install a wheel that is built, or build it where nvcc is",
     ),
     (
         r"fatal error: Python\.h|Python\.h: No such file",
@@ -133,7 +140,7 @@ TEXTS = (
             r"(?i)temporary failure in name resolution|name or service not known"
             r"|network is unreachable"
             r"|failed to establish a new connection|NameResolutionError"
-            r"|Could not connect to the endpoint"
+            r"|Could not connect to the endpoint|max retries exceeded with url"
         ),
         (
             "no network: the job is isolated, or its subnet has no NAT gateway or endpoint; "
