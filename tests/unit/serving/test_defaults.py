@@ -111,6 +111,35 @@ class Ensemble(torch.nn.Module):
         return sum(module(data) for module in self.kept["all"])
 
 
+class Slots:
+    __slots__ = ("empty", "module")
+
+    def __init__(self, module):
+        self.module = module
+
+    def __call__(self, data):
+        return self.module(data)
+
+
+def keyword_only(module):
+    def call(data, *, kept=module):
+        return kept(data)
+
+    return call
+
+
+def of_globals(module, source):
+    """A function of a file that has the module among its globals."""
+    return eval(source, {"MODEL": module, "__file__": "/opt/ml/model/code/inference.py"})
+
+
+def calls_first(kept, data):
+    """Call what stands at the bottom of these containers."""
+    while isinstance(kept, list | tuple | dict):
+        (kept,) = kept.values() if isinstance(kept, dict) else kept
+    return kept(data)
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -121,6 +150,16 @@ class Ensemble(torch.nn.Module):
         lambda module: Ensemble([module, module]),
         lambda module: Holder(Ensemble((module,))),
         torch.nn.DataParallel,
+        lambda module: Slots(module),  # noqa: PLW0108 - defined below
+        lambda module: lambda data, kept=module: kept(data),
+        lambda module: keyword_only(module),  # noqa: PLW0108
+        lambda module: Holder(
+            type("Own", (Holder,), {"__init__": lambda _: None, "module": module})().__call__
+        ),
+        lambda module: functools.partial(calls_first, [[[{"a": ({"b": [module]},)}]]]),
+        lambda module: of_globals(module, "lambda data: MODEL(data)"),
+        lambda module: of_globals(module, "lambda data: (lambda: MODEL(data))()"),
+        lambda module: type("Own", (), {"__call__": of_globals(module, "lambda _, x: MODEL(x)")})(),
     ],
 )
 def test_modules_that_are_held(worker, wrap):
@@ -138,6 +177,28 @@ def test_modules_without_end():
     assert defaults.modules_in(torch, model) == []
     module = network()
     assert defaults.modules_in(torch, Holder([module, module[0]])) == [module]
+
+
+def test_modules_among_much_else(worker):
+    """A vocabulary takes no time, and a proxy that can't be looked at ends nothing."""
+
+    class Proxy:
+        @property
+        def __class__(self):
+            raise RuntimeError("outside of a request")
+
+    model = Holder(network())
+    model.vocabulary = dict.fromkeys(range(1_000_000), 1)
+    model.proxies = [Proxy(), model.vocabulary]
+    assert defaults.modules_in(torch, model) == [model.module]
+    assert worker(model).ask(b"[[1, 2]]")[0] == media.JSON
+
+
+@pytest.mark.slow
+def test_exported_program(worker):
+    """What torch.export.load returns can't be called itself."""
+    program = torch.export.export(network().eval(), (torch.zeros(1, 2),))
+    assert worker(program).ask(b"[[1, 2]]")[0] == media.JSON
 
 
 def test_own_predict_fn(worker):
