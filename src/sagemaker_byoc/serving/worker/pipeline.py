@@ -31,6 +31,7 @@ from sagemaker_byoc.serving.worker import (
 from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.handlers import Handlers
 from sagemaker_byoc.serving.worker.jobs import Job, exact_header, exact_pairs
+from sagemaker_byoc.serving.worker.model_files import ModelError
 from sagemaker_byoc.serving.worker.redaction import Redaction
 from sagemaker_byoc.serving.worker.rows import RowCheck
 from sagemaker_byoc.serving.worker.sessions import SessionStore
@@ -77,11 +78,7 @@ class Pipeline:
             return
         self._call("pre_model_fn", model_dir)
         if self.handlers.get("model_fn") is None:
-            loaded = default_model.load(
-                Path(model_dir),
-                make_model=self.handlers.make_model,
-                allow_pickle=self.settings.allow_pickle,
-            )
+            loaded = self._load_default()
             self.model, self.device, self.source = loaded.model, loaded.device, loaded.source
         else:
             self.device = _device()
@@ -91,6 +88,16 @@ class Pipeline:
         self._call("model_warmup_fn", model_dir, self.model)
         if self.handlers.buckets:
             self._warm_buckets()
+
+    def _load_default(self) -> default_model.Loaded:
+        try:
+            return default_model.load(
+                Path(self.model_dir),
+                make_model=self.handlers.make_model,
+                allow_pickle=self.settings.allow_pickle,
+            )
+        except ModelError as error:
+            raise ModelError(f"{error}{self.handlers.lack()}") from None
 
     def _prepare(self) -> None:
         """Ready the model for the default predict_fn; functions of the user's do it themselves."""
