@@ -15,7 +15,7 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import apps, forms, handlers, pipeline
+from sagemaker_byoc.serving.worker import apps, forms, guard, handlers, pipeline
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.handlers import HandlerError
 from sagemaker_byoc.serving.worker.model_files import ModelError
@@ -507,6 +507,24 @@ def test_file_without_handlers(tree, text, reason):
     """An empty model folder is not all that there is to say of a file that defines nothing."""
     with pytest.raises(ModelError, match=reason):
         load(tree, text)
+
+
+def test_handlers_at_the_top(tree):
+    """Handlers beside the model instead of in code/ are named when they are missed."""
+    settings, write = tree
+    write("model", PREDICT)
+    chosen = settings()
+    found = pipeline.Pipeline(chosen, handlers.load(handler_file.find(chosen)), 0)
+    with pytest.raises(ModelError, match=r"inference\.py at the top of the archive is not read"):
+        found.load()
+
+
+def test_pickle_of_main_in_model_fn(tree):
+    """The hint is in the log, also if the user's own model_fn unpickles."""
+    text = "import pickle\ndef model_fn(d): return pickle.loads(b'c__main__\\nAbsent\\n.')\n"
+    with pytest.raises(AttributeError) as caught:
+        load(tree, text)
+    assert "Move it to a file of its own" in guard.report_of(caught.value)
 
 
 def test_ping_that_fails(tree, monkeypatch, capfd):

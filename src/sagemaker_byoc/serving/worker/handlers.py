@@ -138,7 +138,7 @@ class Handlers:
     def lack(self) -> str:
         """Say that the user's file has nothing that answers a request; empty if it has."""
         if self.file.chosen is None or self.make_model or set(FUNCTIONS) & self.defined.keys():
-            return ""
+            return ""  # a file is not needed, nor is any one of the functions
         if self.app is not None:
             return f"; app from {self.file.chosen} has no route for POST {http.INVOCATIONS.value}"
         return f"; {self.file.chosen} defines none of {', '.join(FUNCTIONS)}, handle, app"
