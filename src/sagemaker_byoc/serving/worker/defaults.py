@@ -440,8 +440,9 @@ def _written(prediction: object, essence: str, context: Context) -> bytes:
 
 
 def _named(prediction: Any) -> Iterable[tuple[object, object]]:
-    if values.is_frame(prediction):
-        return ((name, prediction[name]) for name in prediction.columns)
+    names = values.columns_of(prediction)
+    if names is not None:
+        return [(name, prediction[name]) for name in names]
     return prediction.items() if isinstance(prediction, dict) else [("output", prediction)]
 
 
