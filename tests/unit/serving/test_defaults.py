@@ -161,6 +161,9 @@ def calls_first(kept, data):
         ),
         lambda module: functools.partial(calls_first, [[[{"a": ({"b": [module]},)}]]]),
         lambda module: of_globals(module, "lambda data: MODEL(data)"),
+        lambda module: type(
+            "Own", (torch.nn.Module,), {"forward": of_globals(module, "lambda _, x: MODEL(x)")}
+        )(),
         lambda module: of_globals(module, "lambda data: (lambda: MODEL(data))()"),
         lambda module: type("Own", (), {"__call__": of_globals(module, "lambda _, x: MODEL(x)")})(),
     ],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
 import sysconfig
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +19,6 @@ from types import (
     CodeType,
     FunctionType,
     MappingProxyType,
-    MemberDescriptorType,
     MethodType,
     ModuleType,
 )
@@ -232,6 +232,7 @@ def modules_in(torch: Any, model: object) -> list[Any]:
     found: list[Any] = []
     seen: dict[int, object] = {}
     waiting: deque[tuple[object, int]] = deque([(model, 0)])
+    never = (*_NEVER_HOLDS, torch.Tensor)
     while waiting and len(seen) < HELD:
         value, depth = waiting.popleft()
         if id(value) in seen:
@@ -242,17 +243,18 @@ def modules_in(torch: Any, model: object) -> list[Any]:
             found.append(module)
             parts = list(module.modules())
             seen |= {id(part): part for part in parts}
-            entries: Iterable[object] = chain.from_iterable(vars(part).values() for part in parts)
+            attributes = chain.from_iterable(vars(part).values() for part in parts)
+            entries: Iterable[object] = chain(attributes, map(type, parts))
         else:
             entries = _entries(value) if depth < DEPTH else ()
-        may_hold = (entry for entry in entries if not _is(entry, _NEVER_HOLDS))
+        may_hold = (entry for entry in entries if not _is(entry, never))
         waiting += [(entry, depth + 1) for entry in islice(may_hold, HELD)]
     return found
 
 
 HELD, DEPTH = 10_000, 8
 """Objects that are looked at, and how far from the model, in search of modules."""
-_NEVER_HOLDS = (str, bytes, int, float, type, ModuleType, np.ndarray)
+_NEVER_HOLDS = (str, bytes, int, float, ModuleType, np.ndarray, type(None))
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 
 
@@ -273,6 +275,8 @@ def _entries(value: Any) -> Iterable[object]:
             return [value.func, *value.args, *value.keywords.values()]
         if isinstance(value, MethodType):
             return [value.__self__, value.__func__]
+        if isinstance(value, type):
+            return [*vars(value).values(), *value.__bases__] if _is_own(value.__module__) else []
         return [*_items(value), *_attributes(value)]
     except Exception:  # noqa: BLE001 - a property or a proxy of the user's
         return []
@@ -285,14 +289,17 @@ def _items(value: Any) -> Iterable[object]:
 
 
 def _attributes(value: Any) -> Iterable[object]:
-    """Return the attributes of an object and of its class, with those in slots."""
-    found = list(getattr(value, "__dict__", {}).values())
-    for kind in type(value).__mro__[:-1]:
-        for attribute in vars(kind).values():
-            is_slot = isinstance(attribute, MemberDescriptorType)
-            with suppress(AttributeError):  # an empty slot
-                found.append(attribute.__get__(value) if is_slot else attribute)
-    return found
+    """Return the attributes of an object, those in slots too, and its class."""
+    slots = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
+    names = chain.from_iterable([each] if isinstance(each, str) else each for each in slots)
+    found = [getattr(value, name, None) for name in names]
+    return [*getattr(value, "__dict__", {}).values(), *found, type(value)]
+
+
+def _is_own(module: str | None) -> bool:
+    """Return whether a module is the user's own, and not of a library."""
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    return file is not None and not file.startswith(_LIBRARIES)
 
 
 def _entries_of_function(function: FunctionType) -> Iterable[object]:
