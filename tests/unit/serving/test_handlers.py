@@ -462,6 +462,7 @@ PREDICT = "def model_fn(d): return 2\ndef predict_fn(d, m): return m\n"
         (FACTORY.format("config"), False),
         (FACTORY.format("") + PREDICT, False),
         (OPAQUE, True),
+        ("import werkzeug\n@werkzeug.Request.application\ndef app(request): pass\n", True),
         (OPAQUE + PREDICT, False),
         (OPAQUE + "make_model = dict\n", False),
         ("async def app(scope, receive, send): pass\n", True),

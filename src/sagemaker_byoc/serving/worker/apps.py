@@ -191,7 +191,7 @@ def _problem(app: Any) -> str:
     if _is_async(app):
         return ""
     try:
-        inspect.signature(app).bind(None, None)
+        inspect.signature(app, follow_wrapped=False).bind(None, None)
     except ValueError:
         return ""  # something built in, which has no signature
     except TypeError as error:
