@@ -16,10 +16,10 @@ MARKERS = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Without --run-slow a property is tried on fewer examples."""
-    settings.register_profile("quick", max_examples=25)
-    if not config.getoption("--run-slow"):
-        settings.load_profile("quick")
+    """Without --run-slow a property is tried on fewer examples. None of them is timed."""
+    settings.register_profile("quick", max_examples=25, deadline=None)
+    settings.register_profile("whole", deadline=None)
+    settings.load_profile("whole" if config.getoption("--run-slow") else "quick")
     # In the background of a shell SIGINT is ignored, and would be in all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

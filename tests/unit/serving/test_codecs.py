@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 
 import numpy as np
 import pytest
@@ -172,3 +173,29 @@ def test_csv_has_two_dimensions():
     """More do not fit, and the caller is told what does."""
     with pytest.raises(NotAcceptable, match="application/json"):
         codecs.encode_csv(np.zeros((1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        (b"NaN\n[1]", None),
+        (b"[NaN, 1]\n[-Infinity, NaN]", [[math.nan, 1], [-math.inf, math.nan]]),
+        (b'{"features": [NaN]}\n\n \t\r\n{"features": [2]}\n', [[math.nan], [2]]),
+        (b"\n\n \n1\n\t2\n", [1, 2]),
+    ],
+)
+def test_lines_that_json_has_not(body, rows):
+    """NaN with text and without it, and blank lines, are read as Python's json and editors do."""
+    if rows is None:
+        with pytest.raises(BadInput):
+            codecs.decode_json_lines(body, PLAIN)
+    else:
+        np.testing.assert_array_equal(codecs.decode_json_lines(body, PLAIN), rows)
+
+
+@pytest.mark.parametrize("line", [b"\n", b" \n", b"NaN\n"])
+def test_lines_without_exceptions(line, monkeypatch):
+    """An exception for each line would take half a minute for 24 MB."""
+    monkeypatch.setattr(codecs, "_line", None)
+    count = line.count(b"N") // 2
+    assert codecs.decode_json_lines(line * 9, PLAIN).size == 9 * count

@@ -36,6 +36,9 @@ class Transport(asyncio.Transport):
     def abort(self):
         self.notes.append("abort")
 
+    def is_closing(self):
+        return "close" in self.notes
+
 
 @pytest.fixture
 def opened(monkeypatch):
@@ -105,5 +108,30 @@ def test_close_that_is_not_taken(opened):
         protocol._close_now()
         assert transport.notes == ["close"]
         await noted(transport, "abort")
+
+    opened(scenario)
+
+
+def test_chunks_of_a_byte(opened, monkeypatch):
+    """They are joined, and parsed a few at a time: the parser in C moves the rest for each."""
+    sizes = []
+    feed = connection.FrontProtocol._feed_callback_parser
+
+    def noting(protocol, data):
+        sizes.append(len(data))
+        return feed(protocol, data)
+
+    monkeypatch.setattr(connection.FrontProtocol, "_feed_callback_parser", noting)
+
+    async def scenario(protocol, _transport):
+        head = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        protocol.data_received(head + b"1\r\na\r\n")
+        protocol.data_received(b"1\r\nb\r\n" * 20_000)
+        protocol.data_received(b"2000\r\n" + b"c" * 8192 + b"\r\n0\r\n\r\n")
+        received = protocol._body_receiver
+        assert b"".join(received._chunks) == b"a" + b"b" * 20_000 + b"c" * 8192
+        assert received.buffered == 1 + 20_000 + 8192
+        assert len(received._chunks) < 10
+        assert max(sizes) <= connection.SLICE
 
     opened(scenario)

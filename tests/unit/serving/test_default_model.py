@@ -153,7 +153,13 @@ def test_ambiguous(folder, model):
         model_files.find(folder)
 
 
-@pytest.mark.parametrize("name", ["._m.safetensors", ".DS_Store", "._.DS_Store", "Thumbs.db"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("._m.safetensors", ".DS_Store", "._.DS_Store", "Thumbs.db"),
+        *(".m.safetensors.x1Y2z3", ".m.safetensors", "~$m.safetensors"),
+    ],
+)
 def test_litter(folder, model, name):
     """What a Mac's archive has beside the model is not one; alone it is not a model at all."""
     (folder / name).write_bytes(b"\x00\x05\x16\x07")
@@ -166,13 +172,57 @@ def test_litter(folder, model, name):
     assert loaded.source == "safetensors weights m.safetensors in Linear"
 
 
-@pytest.mark.parametrize(("names", "part"), [([], "no file"), (["a.onnx"], "a.onnx")])
+@pytest.mark.parametrize(
+    ("names", "part"),
+    [
+        ([], "no file: is ModelDataUrl set"),
+        (["a.onnx"], "a.onnx"),
+        (["training_args.bin"], "training_args.bin, none of which is a model"),
+        (["export/m.pt2", "._export", "code/inference.py"], "only the folder export: .*-C export"),
+        (["a/m.pt2", "b/m.pt2"], "at the top of the archive"),
+    ],
+)
 def test_nothing_to_load(tmp_path, names, part):
     """What is there, is named."""
     for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(ModelError, match=part):
         model_files.find(tmp_path)
+
+
+def test_beside_the_weights(folder, model):
+    """What trainers write beside the weights is no second model, and shards are one."""
+    first, second = ({name: value} for name, value in model.state_dict().items())
+    torch.save(first, folder / "pytorch_model-00001-of-00002.bin")
+    torch.save(second, folder / "pytorch_model-00002-of-00002.bin")
+    for name in ("training_args.bin", "optimizer.pt", "rng_state.pth"):
+        (folder / name).touch()
+    loaded = default_model.load(folder, make_model=make_model)
+    assert torch.equal(loaded.model.weight, model.weight)
+    assert torch.equal(loaded.model.bias, model.bias)
+
+
+def test_suffix_in_upper_case(folder, model):
+    safetensors_torch.save_file(model.state_dict(), folder / "MODEL.SAFETENSORS")
+    assert default_model.load(folder, make_model=make_model).source.endswith("Linear")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("m.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("m.pt", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("m.pt2", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        ("m.pt2", b"PK\x03\x04 and no end", "not a torch.export program, or is cut off"),
+        ("m.pt", b"<html>Not found</html>", "Unpickler error"),
+    ],
+)
+def test_not_what_the_name_says(folder, name, content, part):
+    """The reason is about the file, not about torch's documentation."""
+    (folder / name).write_bytes(content)
+    with pytest.raises(ModelError, match=part):
+        default_model.load(folder, make_model=make_model)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import ctypes
+import dataclasses
 import decimal
 import functools
 import gc
@@ -11,6 +13,7 @@ import io
 import json
 import math
 import pickle
+import types
 import warnings
 import zipfile
 
@@ -111,6 +114,35 @@ class Ensemble(torch.nn.Module):
         return sum(module(data) for module in self.kept["all"])
 
 
+class Slots:
+    __slots__ = ("empty", "module")
+
+    def __init__(self, module):
+        self.module = module
+
+    def __call__(self, data):
+        return self.module(data)
+
+
+def keyword_only(module):
+    def call(data, *, kept=module):
+        return kept(data)
+
+    return call
+
+
+def of_globals(module, source):
+    """A function of a file that has the module among its globals."""
+    return eval(source, {"MODEL": module, "__file__": "/opt/ml/model/code/inference.py"})
+
+
+def calls_first(kept, data):
+    """Call what stands at the bottom of these containers."""
+    while isinstance(kept, list | tuple | dict):
+        (kept,) = kept.values() if isinstance(kept, dict) else kept
+    return kept(data)
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -121,6 +153,19 @@ class Ensemble(torch.nn.Module):
         lambda module: Ensemble([module, module]),
         lambda module: Holder(Ensemble((module,))),
         torch.nn.DataParallel,
+        lambda module: Slots(module),  # noqa: PLW0108 - defined below
+        lambda module: lambda data, kept=module: kept(data),
+        lambda module: keyword_only(module),  # noqa: PLW0108
+        lambda module: Holder(
+            type("Own", (Holder,), {"__init__": lambda _: None, "module": module})().__call__
+        ),
+        lambda module: functools.partial(calls_first, [[[{"a": ({"b": [module]},)}]]]),
+        lambda module: of_globals(module, "lambda data: MODEL(data)"),
+        lambda module: type(
+            "Own", (torch.nn.Module,), {"forward": of_globals(module, "lambda _, x: MODEL(x)")}
+        )(),
+        lambda module: of_globals(module, "lambda data: (lambda: MODEL(data))()"),
+        lambda module: type("Own", (), {"__call__": of_globals(module, "lambda _, x: MODEL(x)")})(),
     ],
 )
 def test_modules_that_are_held(worker, wrap):
@@ -138,6 +183,28 @@ def test_modules_without_end():
     assert defaults.modules_in(torch, model) == []
     module = network()
     assert defaults.modules_in(torch, Holder([module, module[0]])) == [module]
+
+
+def test_modules_among_much_else(worker):
+    """A vocabulary takes no time, and a proxy that can't be looked at ends nothing."""
+
+    class Proxy:
+        @property
+        def __class__(self):
+            raise RuntimeError("outside of a request")
+
+    model = Holder(network())
+    model.vocabulary = dict.fromkeys(range(1_000_000), 1)
+    model.proxies = [Proxy(), model.vocabulary]
+    assert defaults.modules_in(torch, model) == [model.module]
+    assert worker(model).ask(b"[[1, 2]]")[0] == media.JSON
+
+
+@pytest.mark.slow
+def test_exported_program(worker):
+    """What torch.export.load returns can't be called itself."""
+    program = torch.export.export(network().eval(), (torch.zeros(1, 2),))
+    assert worker(program).ask(b"[[1, 2]]")[0] == media.JSON
 
 
 def test_own_predict_fn(worker):
@@ -594,6 +661,67 @@ def test_frame():
         defaults.default_output(Frame_(), media.NPZ, context())
 
 
+class Foreign:
+    """An array of another library's."""
+
+    def __init__(self, value):
+        self.value = np.asarray(value)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.value
+
+    def __len__(self):
+        return len(self.value)
+
+    def __iter__(self):
+        return map(Foreign, self.value)
+
+    def __contains__(self, value):
+        return value in self.value
+
+
+def test_foreign_array():
+    """What says how it becomes an array is written as that one."""
+    assert codecs.encode_csv(Foreign([[0.5, 1], [2, 3]])) == b"0.5,1.0\n2.0,3.0\n"
+    assert codecs.encode_csv(Foreign([1, 2])) == b"1\n2\n"
+    assert codecs.encode_csv(Foreign(0.5)) == b"0.5\n"
+    assert codecs.encode_json({"a": Foreign([1, 2])}) == b'{"a":[1,2]}'
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    y: object
+
+
+class Attrs:
+    """As attrs makes a class, and pydantic 1: fields with or without names of their own."""
+
+    __attrs_attrs__ = (types.SimpleNamespace(name="x"), types.SimpleNamespace(name="y"))
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+
+class Pydantic1:
+    __fields__ = {"x": None, "y": None}  # noqa: RUF012 - as pydantic has it
+    __init__ = Attrs.__init__
+
+
+@pytest.mark.parametrize("kind", [Point, Attrs, Pydantic1])
+def test_objects_with_fields(kind):
+    """They are objects in JSON, and rows of CSV."""
+    result = [kind(0.5, "a"), kind(np.float32(2), None)]
+    assert codecs.encode_json(result) == b'[{"x":0.5,"y":"a"},{"x":2.0,"y":null}]'
+    assert codecs.encode_csv(result) == b"0.5,a\n2.0,\n"
+
+
+def test_type_without_module():
+    """The name of a type is asked for when something is wrong already."""
+    with pytest.raises(TypeError, match="c_double_Array_2 has no form in JSON"):
+        values.simpler((ctypes.c_double * 2)(1, 2))
+
+
 class TestWithPandas:
     """pandas is the user's to install; these run where it is."""
 
@@ -623,12 +751,52 @@ class TestWithPandas:
         assert codecs.encode_csv(column) == b'9007199254740993\n""\n'
         assert codecs.encode_csv(pd.Timestamp("2020-01-01T00:00:00+01:00")).endswith(b"+01:00\n")
 
+    def test_columns_by_name(self):
+        """Also of the tables of other libraries."""
+        frame = self.pandas.DataFrame({"a": [1, 2], "b": [0.5, 1]})
+        written = defaults.default_output(frame, media.NPZ, context())
+        assert sorted(np.load(io.BytesIO(written))) == ["a", "b"]
+
     def test_equal_names(self):
         """Neither of two columns of one name is left out."""
         frame = self.pandas.DataFrame([[1, 2]], columns=["a", "a"])
         assert codecs.encode_csv(frame) == b"1,2\n"
         with pytest.raises(TypeError, match="two columns"):
             codecs.encode_json(frame)
+
+
+class Polars:
+    """A stand-in for polars' data frame."""
+
+    columns = ("a", "b")
+
+    def to_dicts(self):
+        return [{"a": 1, "b": 0.5}]
+
+    def __getitem__(self, name):
+        return np.array([self.to_dicts()[0][name]])
+
+
+class Arrow(Polars):
+    """A stand-in for pyarrow's table."""
+
+    schema, column_names = None, Polars.columns
+    to_dicts = columns = property()
+    to_pylist = Polars.to_dicts
+
+    def __getitem__(self, name):
+        return np.array([self.to_pylist()[0][name]])
+
+
+@pytest.mark.parametrize("table", [Polars(), Arrow()])
+def test_tables_by_name(table):
+    """Arrays by name are a table's columns, whichever library it is of."""
+    written = defaults.default_output(table, media.NPZ, context())
+    assert {name: array.tolist() for name, array in np.load(io.BytesIO(written)).items()} == {
+        "a": [1],
+        "b": [0.5],
+    }
+    assert codecs.encode_csv(table) == b"1,0.5\n"
 
 
 class Listed:

@@ -15,9 +15,10 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import apps, forms, handlers, pipeline
+from sagemaker_byoc.serving.worker import apps, forms, guard, handlers, pipeline
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.handlers import HandlerError
+from sagemaker_byoc.serving.worker.model_files import ModelError
 
 pytest.importorskip("flask")  # here, since `tree` replaces sys.modules
 
@@ -452,10 +453,16 @@ PREDICT = "def model_fn(d): return 2\ndef predict_fn(d, m): return m\n"
             "import flask\napp = flask.Blueprint('b', __name__)\n" + INVOKES,
             True,
         ),
+        (FLASK.replace("app =", "server =") + INVOKES.replace("app.", "server."), True),
+        (FLASK.replace("app =", "server =") + INVOKES.replace("app.", "server.") + PREDICT, False),
+        ("import flask\nfirst, second = flask.Flask('a'), flask.Flask('b')\n", False),
+        ("app = 3\n" + PREDICT, False),
+        ("class A:\n    def __call__(self): pass\napp = A()\n" + PREDICT, False),
         (FACTORY.format("config=None, **more"), True),
         (FACTORY.format("config"), False),
         (FACTORY.format("") + PREDICT, False),
         (OPAQUE, True),
+        ("import werkzeug\n@werkzeug.Request.application\ndef app(request): pass\n", True),
         (OPAQUE + PREDICT, False),
         (OPAQUE + "make_model = dict\n", False),
         ("async def app(scope, receive, send): pass\n", True),
@@ -473,11 +480,64 @@ def test_which_is_the_handler(tree, text, is_app):
     assert ("answers /invocations" in found.table()) is is_app
 
 
-def test_app_that_is_none(tree):
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("app = 3", "it is int: give a WSGI or ASGI application"),
+        ("class A:\n    def __call__(self): pass\napp = A()\n", "it is .*A, neither WSGI nor ASGI"),
+        ("class app:\n    def __init__(self, scope): pass\n", "neither WSGI nor ASGI"),
+    ],
+)
+def test_app_that_is_none(tree, text, reason):
+    """It ends the start at once if there is nothing else that could answer."""
     settings, write = tree
-    write("model/code", "app = 3")
-    with pytest.raises(HandlerError, match="it is int: give a WSGI or ASGI application"):
+    write("model/code", text)
+    with pytest.raises(HandlerError, match=reason):
         handlers.load(handler_file.find(settings()))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def main():\n    app = 1\n", r"inference\.py defines none of .*predict_fn.*, app$"),
+        (FLASK, r"app from .*inference\.py has no route for POST /invocations$"),
+        ("def input_fn(body, content_type): pass\n", r"top of the archive\?$"),
+    ],
+)
+def test_file_without_handlers(tree, text, reason):
+    """An empty model folder is not all that there is to say of a file that defines nothing."""
+    with pytest.raises(ModelError, match=reason):
+        load(tree, text)
+
+
+def test_handlers_at_the_top(tree):
+    """Handlers beside the model instead of in code/ are named when they are missed."""
+    settings, write = tree
+    write("model", PREDICT)
+    chosen = settings()
+    found = pipeline.Pipeline(chosen, handlers.load(handler_file.find(chosen)), 0)
+    with pytest.raises(ModelError, match=r"inference\.py at the top of the archive is not read"):
+        found.load()
+
+
+def test_pickle_of_main_in_model_fn(tree):
+    """The hint is in the log, also if the user's own model_fn unpickles."""
+    text = "import pickle\ndef model_fn(d): return pickle.loads(b'c__main__\\nAbsent\\n.')\n"
+    with pytest.raises(AttributeError) as caught:
+        load(tree, text)
+    assert "Move it to a file of its own" in guard.report_of(caught.value)
+
+
+def test_ping_that_fails(tree, monkeypatch, capfd):
+    """The traceback of the application's /ping is in the log once, however often it is asked."""
+    monkeypatch.setattr(apps, "PING_PAUSE", 0)
+    pings = (
+        "asked = []\n@app.get('/ping')\ndef ping():\n    asked.append(1)\n"
+        "    if len(asked) < 9: raise KeyError('weights')\n    return ''\n"
+        "app.config['PROPAGATE_EXCEPTIONS'] = True\n"
+    )
+    load(tree, FLASK + INVOKES + pings)
+    assert capfd.readouterr().err.count("Traceback (most recent call last)") == 1
 
 
 def test_application_files(tree):

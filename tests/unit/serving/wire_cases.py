@@ -256,6 +256,7 @@ CODINGS_OF_CONTENT = [
     Case("cut gzip", coded(gzip.compress(MANY)[:-9], "gzip"), 400),
     Case("wrong checksum", coded(gzip.compress(SMALL)[:-8] + bytes(8), "gzip"), 400),
     Case("junk behind", coded(gzip.compress(SMALL) + b"junk", "gzip"), 400),
+    Case("empty members", coded(gzip.compress(b"") * 10_001, "gzip"), 400),
     Case("bomb", coded(gzip.compress(bytes(300 * LIMIT)), "gzip"), 413),
     Case("bomb in a bomb", coded(gzip.compress(gzip.compress(bytes(2**30))), "gzip, gzip"), 413),
     Case("br", coded(SMALL, "br"), 415, headers=ACCEPT),

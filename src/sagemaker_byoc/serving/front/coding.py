@@ -13,6 +13,8 @@ CODINGS = 3
 """Codings that may be applied to one body."""
 PIECE = 256 * 1024
 """Bytes that one step gives; the event loop has its turn between two."""
+MEMBERS = 10_000
+"""Parts of one gzip body: empty ones cost time and are no bytes. bgzip makes one for 64 KB."""
 GZIP, ZLIB, RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _WINDOWS = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 
@@ -33,6 +35,7 @@ class Decoder:
         self._size = 0
         self._inflate = zlib.decompressobj(self._window)
         self._is_new = True
+        self._members = 1
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what `data` decodes to, at most PIECE bytes at a time; also empty pieces."""
@@ -68,6 +71,9 @@ class Decoder:
             return False
         if self._window != GZIP:
             raise BadInput(f"Bytes follow the end of the body's {self._name}")
+        self._members += 1
+        if self._members > MEMBERS:
+            raise BadInput(f"The body's {self._name} has more than {MEMBERS} members")
         self._inflate = zlib.decompressobj(GZIP)
         return True
 

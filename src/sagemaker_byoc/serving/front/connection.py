@@ -32,6 +32,10 @@ STALL = 30.0
 PROBE_AFTER = 0.2
 FIRST_LOOK, LAST_LOOK = 0.02, 10.0
 """Seconds until the socket is looked at after the probe; the time doubles from look to look."""
+SMALL = 4096
+"""Bytes up to which the chunks of a body are joined; one of a byte costs as much as a large one."""
+SLICE = 16 * 1024
+"""Bytes of a chunked body that the parser in C gets at once: for each chunk it moves the rest."""
 UNKNOWN_CODING = "Unsupported Transfer-Encoding"
 """Text of gunicorn's parser in C for an unknown coding, which it would answer with 400."""
 
@@ -222,7 +226,22 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
                 self._send_error_response(400, "TLS, on a port for plain HTTP")
                 self._close_now()
                 return
-        super().data_received(data)
+        request = self._current_request
+        if len(data) <= SLICE or request is None or not request.chunked:
+            super().data_received(data)
+            return
+        for start in range(0, len(data), SLICE):
+            if not self.transport.is_closing():
+                super().data_received(data[start : start + SLICE])
+
+    def _on_body(self, chunk: bytes) -> None:
+        receiver = self._body_receiver
+        chunks = None if receiver is None else receiver._chunks  # noqa: SLF001
+        if chunks and len(chunks[-1]) + len(chunk) <= SMALL:
+            chunks[-1] += chunk
+            receiver._buffered += len(chunk)  # noqa: SLF001
+        else:
+            super()._on_body(chunk)
 
     def _feed_callback_parser(self, data: bytes) -> bool:
         try:

@@ -27,6 +27,13 @@ NAMES = ("app", "application")
 """What the application is called in the user's file; the second is WSGI's own word."""
 FACTORIES = ("create_app", "make_app")
 """Functions that make it, by the names that `flask run` looks for."""
+FRAMEWORKS = frozenset(
+    {
+        *(("flask", "Flask"), ("quart", "Quart"), ("starlette", "Starlette")),
+        *(("bottle", "Bottle"), ("falcon", "App"), ("litestar", "Litestar")),
+    }
+)
+"""Packages and classes of applications, which are served under whatever name the file has them."""
 SHADOWED = (http.PING.value, serving.METRICS.value)
 """Routes that the server answers, whatever the application has."""
 STARTUP_TIME = 480.0
@@ -82,17 +89,21 @@ class App:
         """Ask its own /ping, which may load the model, until it answers 200."""
         if self.serves("GET", http.PING.value) is False:
             return
-        until, said = time.monotonic() + STARTUP_TIME, None
+        until, said = time.monotonic() + STARTUP_TIME, (0, "")
         good = {200} if self.serves("GET", http.PING.value) else {200, *NO_ROUTE}
-        while (status := self._ping()) not in good:
-            if status != said:
-                said = status
+        while (found := self._ping())[0] not in good:
+            status, failure = found
+            told = status, "" if failure is None else failure.place
+            if told != said:
+                said = told
+                if failure is not None:
+                    log.say(failure.explained)
                 log.say(f"app: its /ping answers {status}; it is asked again until it answers 200")
             if time.monotonic() > until:
                 raise AppError(f"its /ping answers {status} after {STARTUP_TIME:g} s")
             time.sleep(PING_PAUSE)
 
-    def _ping(self) -> int:
+    def _ping(self) -> tuple[int, guard.Failure | None]:
         statuses = [500]
 
         def ask() -> None:
@@ -102,9 +113,7 @@ class App:
             statuses.append(reply.status)
 
         failure = guard.attempt(ask)
-        if failure is not None:
-            log.say(failure.explained)
-        return statuses[-1]
+        return statuses[-1], failure
 
 
 def plain_request(method: str, path: str, content_type: str = "") -> Request:
@@ -127,21 +136,67 @@ def plain_request(method: str, path: str, content_type: str = "") -> Request:
 def find(module: ModuleType, *, may_make: bool = False) -> App | None:
     """A Flask application or Blueprint, one of FastAPI's or Starlette's, any of WSGI or ASGI.
 
-    `may_make`: without one, call the module's function that makes it, if it needs no argument.
+    `may_make`: the file has nothing else to serve. Without an application of the usual name, take
+    the only one of a known framework, or call the function that makes it if it needs no argument.
     """
     named = [getattr(module, name, None) for name in NAMES]
     app = next((value for value in named if _is_meant(value)), None)
     if app is None and may_make:
+        app = _only(module)
+    if app is None and may_make:
         app = _made(module)
-    flask = sys.modules.get("flask")
-    if flask is not None and isinstance(app, flask.Blueprint):
-        blueprint, app = app, flask.Flask(module.__name__)
-        app.register_blueprint(blueprint)
     if app is None:
         return None
-    if not callable(app):
-        raise AppError(f"it is {type(app).__name__}: give a WSGI or ASGI application")
+    app = _mounted(app, module)
+    problem = _problem(app)
+    if problem and may_make:
+        raise AppError(problem)
+    if problem:
+        log.say(f"handlers: app is passed over: {problem}")
+        return None
     return App(app, is_async=_is_async(app))
+
+
+def _only(module: ModuleType) -> Any:
+    """Return the application that the file has under a name of its own, if it is the only one."""
+    found = {id(value): value for value in vars(module).values() if _is_framework(value)}
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _is_framework(value: object) -> bool:
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(value).__mro__}
+    return not kinds.isdisjoint(FRAMEWORKS)
+
+
+def _mounted(app: Any, module: ModuleType) -> Any:
+    """Return an application that has the routes of a Blueprint or an APIRouter."""
+    flask, fastapi = sys.modules.get("flask"), sys.modules.get("fastapi")
+    if flask is not None and isinstance(app, flask.Blueprint):
+        whole = flask.Flask(module.__name__)
+        whole.register_blueprint(app)
+        return whole
+    if fastapi is not None and isinstance(app, fastapi.APIRouter):
+        whole = fastapi.FastAPI()
+        whole.include_router(app)
+        return whole
+    return app
+
+
+def _problem(app: Any) -> str:
+    """Return why it can't be served, or an empty text."""
+    package, name = type(app).__module__.partition(".")[0], type(app).__name__
+    kind = name if package == "builtins" else f"{package}'s {name}"
+    if not callable(app):
+        return f"it is {kind}: give a WSGI or ASGI application"
+    if _is_async(app):
+        return ""
+    try:
+        inspect.signature(app, follow_wrapped=False).bind(None, None)
+    except ValueError:
+        return ""  # something built in, which has no signature
+    except TypeError as error:
+        return f"it is {kind}, neither WSGI nor ASGI: called with two arguments, {error}"
+    return ""
 
 
 def _made(module: ModuleType) -> Any:

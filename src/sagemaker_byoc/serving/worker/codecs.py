@@ -103,12 +103,14 @@ def decode_json_lines(data: Data, media_type: MediaType, *, floats: Any = None) 
     rows, has_text = [], False
     raw = bytes(_utf8(data, media_type))
     may_have_text = b'"' in raw
+    if not may_have_text:  # then it is no part of a text, and null reads as NaN
+        raw = raw.replace(b"NaN", b"null")
     for number, line in enumerate(raw.splitlines(), start=1):
+        if line < b"!" and not line.strip():  # no JSON begins below it: only these may be blank
+            continue
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
-            if not line.strip():
-                continue
             row = _line(line, number)
         quotes = 0
         if isinstance(row, dict) and "features" in row:

@@ -197,15 +197,21 @@ def _read_safetensors(found: Found) -> dict[str, Any]:
 
 def _read_saved(found: Found) -> dict[str, Any]:
     """What torch.save wrote of a state_dict, or of a checkpoint with one inside."""
+    weights: dict[str, Any] = {}
+    for path in found.paths:
+        weights |= _read_one(path)
+    return weights
+
+
+def _read_one(path: Path) -> dict[str, Any]:
     import torch  # noqa: PLC0415 - as above
 
-    path = found.paths[0]
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[-1]
         raise ModelError(
-            f"{path.name} holds more than weights, which would have to be unpickled ({reason}). "
+            f"{path.name} holds more than weights, which would have to be unpickled "
+            f"({_reason(error)}). "
             "Save model.state_dict() instead, or the whole model with torch.export.save; "
             f"{serving.ALLOW_PICKLE.value}=1 loads it without make_model, if you trust the archive"
         ) from None
@@ -216,3 +222,9 @@ def _read_saved(found: Found) -> dict[str, Any]:
     if not isinstance(saved, Mapping) or not all(isinstance(name, str) for name in saved):
         raise ModelError(f"{path.name} holds a {type(saved).__name__}, and no weights by name")
     return dict(saved)
+
+
+def _reason(error: Exception) -> str:
+    """Return the one line of torch's advice that is about this file."""
+    lines = str(error).strip().splitlines()
+    return next((line.strip() for line in lines if "Unpickler error" in line), lines[-1])

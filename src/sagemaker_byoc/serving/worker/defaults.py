@@ -7,10 +7,21 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
+import sysconfig
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from types import CellType, FunctionType, MappingProxyType, MethodType, ModuleType
+from itertools import chain, islice
+from types import (
+    CellType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import numpy as np
@@ -215,44 +226,99 @@ def modules_in(torch: Any, model: object) -> list[Any]:
     """Return the modules that a model is or holds, without those that are parts of others.
 
     A module's `eval()` does not reach what it keeps in a list, a dict or a plain attribute, nor is
-    a module all that can be called: also an object of the user's, a method, a function in another.
+    a module all that can be called: also an object of the user's, a method, a function in another,
+    one with a module among its defaults or its file's globals.
     """
     found: list[Any] = []
     seen: dict[int, object] = {}
-    waiting: list[tuple[object, int]] = [(model, 0)]
+    waiting: deque[tuple[object, int]] = deque([(model, 0)])
+    never = (*_NEVER_HOLDS, torch.Tensor)
     while waiting and len(seen) < HELD:
-        value, depth = waiting.pop(0)
-        if id(value) in seen or isinstance(value, _NEVER_HOLDS):
+        value, depth = waiting.popleft()
+        if id(value) in seen:
             continue
         seen[id(value)] = value
-        if isinstance(value, torch.nn.Module):
-            found.append(value)
-            parts = list(value.modules())
+        if _is(value, torch.nn.Module):
+            module: Any = value
+            found.append(module)
+            parts = list(module.modules())
             seen |= {id(part): part for part in parts}
-            waiting += [(entry, depth + 1) for part in parts for entry in vars(part).values()]
-        elif depth < DEPTH:
-            waiting += [(entry, depth + 1) for entry in _entries(value)]
+            attributes = chain.from_iterable(vars(part).values() for part in parts)
+            entries: Iterable[object] = chain(attributes, map(type, parts))
+        else:
+            entries = _entries(value) if depth < DEPTH else ()
+        may_hold = (entry for entry in entries if not _is(entry, never))
+        waiting += [(entry, depth + 1) for entry in islice(may_hold, HELD)]
     return found
 
 
-HELD, DEPTH = 10_000, 4
+HELD, DEPTH = 10_000, 8
 """Objects that are looked at, and how far from the model, in search of modules."""
-_NEVER_HOLDS = (str, bytes, int, float, type, ModuleType, np.ndarray)
+_NEVER_HOLDS = (str, bytes, int, float, ModuleType, np.ndarray, type(None))
+_LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+
+
+def _is(value: object, kinds: Any) -> bool:
+    """As isinstance does; False for a proxy that can't say what it stands for."""
+    try:
+        return isinstance(value, kinds)
+    except Exception:  # noqa: BLE001 - `__class__` is user code
+        return False
 
 
 def _entries(value: Any) -> Iterable[object]:
+    """Return what an object holds; nothing if it can't be looked into."""
+    try:
+        if isinstance(value, FunctionType):
+            return _entries_of_function(value)
+        if isinstance(value, functools.partial):
+            return [value.func, *value.args, *value.keywords.values()]
+        if isinstance(value, MethodType):
+            return [value.__self__, value.__func__]
+        if isinstance(value, type):
+            return [*vars(value).values(), *value.__bases__] if _is_own(value.__module__) else []
+        return [*_items(value), *_attributes(value)]
+    except Exception:  # noqa: BLE001 - a property or a proxy of the user's
+        return []
+
+
+def _items(value: Any) -> Iterable[object]:
     if isinstance(value, dict):
-        return value.values()
-    if isinstance(value, list | tuple | set):
-        return value
-    if isinstance(value, functools.partial):
-        return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, FunctionType):
-        cells = value.__closure__ or ()
-        return [cell.cell_contents for cell in cells if cell != CellType()]  # but empty ones
-    if isinstance(value, MethodType):
-        return [value.__self__]
-    return list(getattr(value, "__dict__", {}).values())
+        return islice(value.values(), HELD)
+    return islice(value, HELD) if isinstance(value, list | tuple | set | frozenset | deque) else ()
+
+
+def _attributes(value: Any) -> Iterable[object]:
+    """Return the attributes of an object, those in slots too, and its class."""
+    slots = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
+    names = chain.from_iterable([each] if isinstance(each, str) else each for each in slots)
+    found = [getattr(value, name, None) for name in names]
+    return [*getattr(value, "__dict__", {}).values(), *found, type(value)]
+
+
+def _is_own(module: str | None) -> bool:
+    """Return whether a module is the user's own, and not of a library."""
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    return file is not None and not file.startswith(_LIBRARIES)
+
+
+def _entries_of_function(function: FunctionType) -> Iterable[object]:
+    """Return what a function refers to; only one of the user's own refers to globals."""
+    cells = [cell for cell in function.__closure__ or () if cell != CellType()]  # but empty ones
+    found = [cell.cell_contents for cell in cells]
+    found += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    found += [getattr(function, "__wrapped__", None)]
+    if not str(function.__globals__.get("__file__", "")).startswith(_LIBRARIES):
+        found += [function.__globals__.get(name) for name in _names(function.__code__)]
+    return found
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """Return the names that a function, and those defined inside it, look up."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
 
 
 def _held(modules: list[Any]) -> list[Any]:
@@ -272,6 +338,8 @@ class Predictor:
         self.wanted = Wanted()
         self._types: dict[Any, Any] = {}
         """Types of tensors that the model can't take, with those that it can."""
+        if type(model).__name__ == "ExportedProgram":
+            model = model.module()  # it can't be called itself, and says so at each request
         self._model = model
         self.problem = ""
         """Why it can't be called, if it can't."""
@@ -379,8 +447,9 @@ def _written(prediction: object, essence: str, context: Context) -> bytes:
 
 
 def _named(prediction: Any) -> Iterable[tuple[object, object]]:
-    if values.is_frame(prediction):
-        return ((name, prediction[name]) for name in prediction.columns)
+    names = values.columns_of(prediction)
+    if names is not None:
+        return [(name, prediction[name]) for name in names]
     return prediction.items() if isinstance(prediction, dict) else [("output", prediction)]
 
 

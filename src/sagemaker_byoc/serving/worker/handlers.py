@@ -135,6 +135,14 @@ class Handlers:
         extra += [f"routes of app from {where}"] if self.app is not None else []
         return "; ".join(dict.fromkeys([*sources, *extra]))
 
+    def lack(self) -> str:
+        """Say that the user's file has nothing that answers a request; empty if it has."""
+        if self.file.chosen is None or self.make_model or set(FUNCTIONS) & self.defined.keys():
+            return ""  # a file is not needed, nor is any one of the functions
+        if self.app is not None:
+            return f"; app from {self.file.chosen} has no route for POST {http.INVOCATIONS.value}"
+        return f"; {self.file.chosen} defines none of {', '.join(FUNCTIONS)}, handle, app"
+
     def _passed_over(self) -> str:
         """Name the parts of the user's file that are not called."""
         assert self.app is not None

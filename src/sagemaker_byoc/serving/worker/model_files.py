@@ -16,14 +16,25 @@ PICKLED = frozenset({".pkl", ".pickle", ".joblib"})
 TORCHSCRIPT_PART = "constants.pkl"
 """In the archive of every TorchScript module, and of no state_dict."""
 COMPILED_PART = "/data/aotinductor/"
-SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}\.safetensors")
+SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}\.(?:safetensors|bin)")
 """How large models are cut into files."""
-
-LITTER = frozenset({"__MACOSX", ".DS_Store", ".AppleDouble", "Thumbs.db", "desktop.ini"})
+LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+TRAINERS = frozenset(
+    {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scheduler.bin"}
+    | {"scaler.pt", "rng_state.pth"}
+)
+"""Files that transformers' Trainer and accelerate write beside the weights."""
+CODE = "code"
+"""The folder of the handlers beside the model."""
+LFS = b"version https://git-lfs"
 
 
 class ModelError(Exception):
     """No model can be loaded without code of the user's; says what was found."""
+
+
+class NoModelError(ModelError):
+    """There is no file that could be a model."""
 
 
 class Kind(StrEnum):
@@ -55,10 +66,7 @@ def find(model_dir: Path, *, allow_pickle: bool = False) -> Found:
     """The one model at the top of `model_dir`."""
     files = files_of(model_dir)
     if not files:
-        raise ModelError(
-            f"{model_dir} holds no file: is ModelDataUrl set, and are the files at the top of the "
-            "archive?"
-        )
+        raise NoModelError(f"{model_dir} holds no file{_hint(model_dir)}")
     by_kind: dict[Kind, list[Path]] = {}
     for path in files:
         kind = _kind_of(path)
@@ -66,7 +74,7 @@ def find(model_dir: Path, *, allow_pickle: bool = False) -> Found:
             by_kind.setdefault(kind, []).append(path)
     best = next((kind for kind in Kind if kind in by_kind), None)
     if best is None:
-        raise ModelError(
+        raise NoModelError(
             f"{model_dir} holds {names(files)}, none of which is a model that loads without "
             "model_fn"
         )
@@ -80,7 +88,34 @@ def find(model_dir: Path, *, allow_pickle: bool = False) -> Found:
         raise ModelError(
             f"{model_dir} holds several models, {names(paths)}: leave one, or define model_fn"
         )
+    for path in paths:
+        _check(path, best)
     return Found(best, paths)
+
+
+def _hint(model_dir: Path) -> str:
+    """Say what to do about a model folder without files."""
+    folders = [path for path in model_dir.iterdir() if path.is_dir() and not is_litter(path)]
+    inside = [path for path in folders if path.name != CODE]
+    if len(inside) == 1:
+        return (
+            f", only the folder {inside[0].name}: pack what is in it, as in "
+            f"tar -C {inside[0].name} -czf model.tar.gz ."
+        )
+    return ": is ModelDataUrl set, and are the files at the top of the archive?"
+
+
+def _check(path: Path, kind: Kind) -> None:
+    """Raise ModelError for a file that is not what its name says."""
+    with path.open("rb") as file:
+        start = file.read(len(LFS))
+    if start == LFS:
+        raise ModelError(
+            f"{path.name} is Git LFS's pointer to a file, not the file: run git lfs pull before "
+            "you pack it"
+        )
+    if kind is Kind.EXPORTED and not zipfile.is_zipfile(path):
+        raise ModelError(f"{path.name} is not a torch.export program, or is cut off")
 
 
 def files_of(model_dir: Path) -> list[Path]:
@@ -93,19 +128,22 @@ def files_of(model_dir: Path) -> list[Path]:
 
 
 def is_litter(path: Path) -> bool:
-    """Whether an archive that was made on a Mac, or in a shared folder, has it beside the model:
+    """Whether a file manager, an editor or a transfer has left it beside the model: on a Mac
     `._model.pt` holds the attributes of model.pt."""
-    return path.name.startswith("._") or path.name in LITTER
+    return path.name.startswith((".", "~$")) or path.name in LITTER
 
 
 def _kind_of(path: Path) -> Kind | None:
-    if path.suffix == ".pt2":
+    suffix = path.suffix.lower()
+    if path.name in TRAINERS:
+        return None
+    if suffix == ".pt2":
         return Kind.COMPILED if _has(path, COMPILED_PART) else Kind.EXPORTED
-    if path.suffix in TORCH_SAVED:
+    if suffix in TORCH_SAVED:
         return Kind.SCRIPT if _has(path, f"/{TORCHSCRIPT_PART}") else Kind.WEIGHTS
-    if path.suffix == SAFETENSORS:
+    if suffix == SAFETENSORS:
         return Kind.SAFE_WEIGHTS
-    return Kind.PICKLE if path.suffix in PICKLED else None
+    return Kind.PICKLE if suffix in PICKLED else None
 
 
 def _has(path: Path, part: str) -> bool:
@@ -118,6 +156,7 @@ def _has(path: Path, part: str) -> bool:
 
 
 def _are_shards(paths: tuple[Path, ...]) -> bool:
+    """Whether they are the parts of one model."""
     return len({SHARD.sub(r"\1", path.name) for path in paths}) == 1
 
 

@@ -27,10 +27,12 @@ from sagemaker_byoc.serving.worker import (
     guard,
     managing,
     streams,
+    unpickling,
 )
 from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.handlers import Handlers
 from sagemaker_byoc.serving.worker.jobs import Job, exact_header, exact_pairs
+from sagemaker_byoc.serving.worker.model_files import ModelError, NoModelError
 from sagemaker_byoc.serving.worker.redaction import Redaction
 from sagemaker_byoc.serving.worker.rows import RowCheck
 from sagemaker_byoc.serving.worker.sessions import SessionStore
@@ -77,20 +79,43 @@ class Pipeline:
             return
         self._call("pre_model_fn", model_dir)
         if self.handlers.get("model_fn") is None:
-            loaded = default_model.load(
-                Path(model_dir),
-                make_model=self.handlers.make_model,
-                allow_pickle=self.settings.allow_pickle,
-            )
+            loaded = self._load_default()
             self.model, self.device, self.source = loaded.model, loaded.device, loaded.source
         else:
             self.device = _device()
-            self.model = self._call("model_fn", model_dir)
+            self.model = self._load_by_user()
             self.device = _device()
         self._prepare()
         self._call("model_warmup_fn", model_dir, self.model)
         if self.handlers.buckets:
             self._warm_buckets()
+
+    def _load_by_user(self) -> object:
+        try:
+            return self._call("model_fn", self.model_dir)
+        except AttributeError as error:
+            if unpickling.is_about_main(error):
+                error.add_note(unpickling.hint_of(error))
+            raise
+
+    def _load_default(self) -> default_model.Loaded:
+        try:
+            return default_model.load(
+                Path(self.model_dir),
+                make_model=self.handlers.make_model,
+                allow_pickle=self.settings.allow_pickle,
+            )
+        except NoModelError as error:
+            raise NoModelError(f"{error}{self.handlers.lack()}{self._misplaced()}") from None
+        except ModelError as error:
+            raise ModelError(f"{error}{self._misplaced()}") from None
+
+    def _misplaced(self) -> str:
+        """Name handlers that are in the archive and where nothing looks for them."""
+        path = Path(self.model_dir) / self.settings.program
+        if self.handlers.file.chosen is not None or not path.is_file():
+            return ""
+        return f"; {path.name} at the top of the archive is not read: put it into the folder code"
 
     def _prepare(self) -> None:
         """Ready the model for the default predict_fn; functions of the user's do it themselves."""

@@ -57,10 +57,15 @@ def hint_of(error: Exception) -> str:
     """Return what to do about a name that an allowed pickle asks for in vain."""
     if isinstance(error, ImportError):
         return "Add the package to the image, or the file to code/ beside the model"
-    if "__main__" in str(error):
+    if is_about_main(error):
         return (
             "The class was defined in the script that saved the model. Move it to a file of its "
             "own, which that script imports, save the model again, and put that file into code/ "
             "beside the model"
         )
     return "The package that defines it has another version here than where the model was saved"
+
+
+def is_about_main(error: Exception) -> bool:
+    """Return whether a pickle asks for what the script that wrote it had defined."""
+    return "__main__" in str(error) and "get attribute" in str(error)

@@ -88,7 +88,8 @@ def simpler(value: object) -> object:
 
 def _type_name(value: object) -> str:
     kind = type(value)
-    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    where = getattr(kind, "__module__", "builtins")  # a ctypes array's type has none
+    module = "" if where == "builtins" else f"{where}."
     return f"an object of type {module}{kind.__qualname__}"
 
 
@@ -184,6 +185,13 @@ def is_frame(value: object) -> bool:
     return all(hasattr(value, name) for name in ("to_dict", "columns", "iloc"))
 
 
+def columns_of(value: Any) -> Sequence[object] | None:
+    """Return the names of a table's columns (pandas, polars, pyarrow); None for what is none."""
+    if is_frame(value) or hasattr(value, "to_dicts"):
+        return value.columns  # type: ignore[no-any-return]
+    return value.column_names if hasattr(value, "to_pylist") and hasattr(value, "schema") else None
+
+
 def _is_sparse(value: object) -> bool:
     return all(hasattr(value, name) for name in ("toarray", "nnz", "shape"))
 
@@ -235,6 +243,10 @@ def _converted(value: object) -> object:
     for name in ("tolist", "model_dump"):  # the latter is pydantic's
         if hasattr(value, name):
             return getattr(value, name)()
+    for name in _FIELDS:
+        if hasattr(type(value), name):
+            names = [getattr(entry, "name", entry) for entry in getattr(type(value), name)]
+            return {entry: getattr(value, entry) for entry in names}
     if hasattr(value, "__array__"):
         return np.asarray(value)
     if isinstance(value, Collection):
@@ -242,6 +254,8 @@ def _converted(value: object) -> object:
     return _MISSING
 
 
+_FIELDS = ("__attrs_attrs__", "__struct_fields__", "__fields__")
+"""Where the classes of attrs, msgspec and pydantic 1 list their fields."""
 _STEPS: tuple[Callable[[object], object], ...] = (
     *(_refused, _tensor, _numpy, _scalar),
     *(_table, _container, _converted),
@@ -368,8 +382,16 @@ def rows_of(value: object) -> list[list[object]]:
         raise NotAcceptable(f"The result is a {type(value).__name__}; accept {media.JSON}")
     if isinstance(value, _WHOLE) or not isinstance(value, Collection):
         return [[value]]
+    if _has_fields(next(iter(value), None)):
+        value = [simpler(entry) for entry in value]
     names = list(next(iter(value), ())) if _are_records(value) else []
     return [_row(entry, names) for entry in value]
+
+
+def _has_fields(value: object) -> bool:
+    """Return whether `value` is an object that is written as a JSON object."""
+    names = ("__dataclass_fields__", "model_dump", *_FIELDS)
+    return any(hasattr(type(value), name) for name in names)
 
 
 _WHOLE = (str, bytes, bytearray, memoryview)
@@ -380,6 +402,8 @@ def _are_records(value: Collection[object]) -> bool:
 
 
 def _as_entries(value: Any) -> Any:
+    if _is_foreign_array(value):
+        value = np.asarray(value)
     if isinstance(value, np.ndarray):
         return simpler(value) if value.dtype.kind in "mM" else value.tolist()
     if isinstance(value, np.generic):
@@ -394,6 +418,13 @@ def _as_entries(value: Any) -> Any:
         kind = getattr(getattr(value, "dtype", None), "kind", "")
         return _without_nan(cells) if kind == "O" else cells
     return simpler(value) if any(hasattr(value, name) for name in _LISTED) else value
+
+
+def _is_foreign_array(value: object) -> bool:
+    """Return whether `value` is an array of another library's, such as JAX's or xarray's."""
+    if isinstance(value, np.ndarray | np.generic) or not hasattr(type(value), "__array__"):
+        return False
+    return not any(hasattr(value, name) for name in (*_LISTED, "toarray", "iloc", "tolist"))
 
 
 def _without_nan(cells: list[Any]) -> list[Any]:
