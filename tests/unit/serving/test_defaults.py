@@ -332,6 +332,7 @@ def test_pipeline_of_transformers(worker):
 
     asked = worker(type("Classifier", (Base,), {})())
     assert asked.ask(b'{"inputs": "a", "parameters": {"k": 2}}')[1] == b'["a",{"k":2}]'
+    assert asked.ask(b'{"inputs": [[1, 2.5]]}')[1] == b"[[[1,2.5]],{}]"
     assert asked.ask(b'{"question": "a"}')[1] == b'[{"question":"a"},{}]'
     assert asked.ask(b'["a", "b"]')[1] == b'[["a","b"],{}]'
     assert asked.ask(b'{"inputs": "a", "parameters": 3}')[0] == 400
@@ -372,6 +373,8 @@ def test_pair_without_a_type(worker):
     latin = "text/plain; charset=latin-1"
     asked = worker(lambda data: data, output_fn=lambda *arguments: ("é", latin))
     assert asked.ask(b"[1]") == (latin, b"\xe9")
+    asked = worker(lambda data: data, output_fn=lambda *arguments: ("a", "text/b", 200))
+    assert asked.ask(b"[1]") == ("text/b", b"a")  # AWS's toolkits, too, ignore what follows
     asked = worker(lambda data: data, output_fn=lambda *arguments: (b"x", "sentiment"))
     assert "not a media type" in asked.ask(b"[1]")[1]
 

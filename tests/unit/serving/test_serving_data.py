@@ -64,7 +64,7 @@ application/json | [[1, 2], [3]] | 400 | 400 | [[1, 2], [3]] | error | error | e
 application/json | ["1", "b"] | 400 | 400 | ['1', 'b'] | <U1 ['1', 'b'] | error | error | ['1', 'b']
 application/json | "text" | 400 | 400 | 'text' | <U4 'text' | error | error | 'text'
 application/json | {"instances": [[1, 2]]} | int64 [[1, 2]] | float32 tensor [[1.0, 2.0]] | int64 [[1, 2]] | object {'instances': [[1, 2]]} | error | error | {'instances': [[1, 2]]}
-application/json | {"inputs": [[1, 2]]} | int64 [[1, 2]] | float32 tensor [[1.0, 2.0]] | int64 [[1, 2]] | object {'inputs': [[1, 2]]} | error | error | {'inputs': [[1, 2]]}
+application/json | {"inputs": [[1, 2]]} | int64 [[1, 2]] | float32 tensor [[1.0, 2.0]] | {'inputs': [[1, 2]]} | object {'inputs': [[1, 2]]} | error | error | {'inputs': [[1, 2]]}
 application/json | {"inputs": [[1, 2]], "parameters": {}} | int64 [[1, 2]] | float32 tensor [[1.0, 2.0]] | {'inputs': [[1, 2]], 'parameters': {}} | object {'inputs': [[1, 2]], 'parameters': {}} | error | error | {'inputs': [[1, 2]], 'parameters': {}}
 application/json | {"inputs": "a text"} | 400 | 400 | {'inputs': 'a text'} | object {'inputs': 'a text'} | error | error | {'inputs': 'a text'}
 application/json | {"a": 1} | 400 | 400 | {'a': 1} | object {'a': 1} | error | error | {'a': 1}

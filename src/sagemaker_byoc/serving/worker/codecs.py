@@ -45,7 +45,8 @@ def decode_json(
     """Return the numbers, and the name of the object's key that they stood under.
 
     `floats` is the type of the array; without it, integers are int64 (uint64), all else float64.
-    With `alone`, an object with other keys beside that one is not numbers.
+    With `alone`, an object is numbers only under `instances`, and if it has no other key: the
+    `predict_fn` of a Hugging Face model gets what has `inputs` as it is.
     """
     raw = _utf8(data, media_type)
     document, key = _unwrapped(_loads(raw), alone=alone)
@@ -58,7 +59,7 @@ def _unwrapped(document: Any, *, alone: bool) -> tuple[Any, str | None]:
     if not isinstance(document, dict):
         return document, None
     key = next((name for name in WRAPPERS if name in document), None)
-    if key is None or (alone and len(document) > 1):
+    if key is None or (alone and [*document] != ["instances"]):
         raise BadInput(
             "The JSON object has neither of the keys 'instances' and 'inputs'; without an "
             "input_fn, the body is a list of numbers or an object that holds one"

@@ -53,12 +53,15 @@ def reply(result: object, job: Job, *, is_default: bool) -> tuple[str, bytes]:
 def pair(result: object, *, is_default: bool) -> tuple[object, str] | None:
     """Return body and content type, if a function returned both; an empty type is the default.
 
-    output_fn and transform_fn may, as for AWS's toolkits. What predict_fn returns is data, and two
-    texts of it are two; only bytes, which no other type has a form for, are a body there too.
+    output_fn and transform_fn may, as for AWS's toolkits, which ignore what follows. What
+    predict_fn returns is data, and two texts of it are two; only bytes, which no other type has a
+    form for, are a body there too.
     """
-    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], str)):
+    if not isinstance(result, tuple) or len(result) < 2 or (is_default and len(result) > 2):
         return None
-    body, content_type = result
+    body, content_type = result[:2]
+    if not isinstance(content_type, str):
+        return None
     is_bytes = isinstance(body, bytes | bytearray | memoryview)
     parsed = media.parse(content_type)
     if parsed is not None:
