@@ -116,9 +116,8 @@ def _walk(folder: Path, left_out: list[str], pattern: str) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=refuse):
         kept = [name for name in folders if _is_data(name) or (name[0] == "_" and "=" in name)]
         left_out += [f"{name}/" for name in folders if name not in kept]
-        links = [
-            name for name in kept if Path(parent, name).is_symlink()
-        ]  # none in a job's channel
+        # SageMaker's own channels hold none, and os.walk does not follow them.
+        links = [name for name in kept if Path(parent, name).is_symlink()]
         left_out += [f"{name}/ (a link)" for name in links]
         left_out += [name for name in names if not _is_data(name, pattern)]
         folders[:] = kept
