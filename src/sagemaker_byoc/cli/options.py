@@ -79,12 +79,15 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
     return values
 
 
+def check_engine(arguments: argparse.Namespace, option: str, cure: str) -> None:
+    """Raise RequestError for an option that only the Docker engine has a use for."""
+    if getattr(arguments, option) and arguments.engine != "docker":
+        raise RequestError(f"--{option} needs --engine docker", cure=cure)
+
+
 def image_of(arguments: argparse.Namespace, default_image: str) -> str:
     """Return the image that is asked for; RequestError if the engine has no use for it."""
-    if arguments.image and arguments.engine != "docker":
-        raise RequestError(
-            "--image needs --engine docker", cure="Add --engine docker, or leave --image out"
-        )
+    check_engine(arguments, "image", cure="Add --engine docker, or leave --image out")
     image: str = arguments.image or default_image
     return image
 

@@ -14,7 +14,6 @@ from sagemaker_byoc.cli import console, options, settings
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
 from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.building import commit as commits
-from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.jobs.training import (
     DEFAULT_IMAGE,
     Status,
@@ -64,8 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     program = options.parse_program(options.required(project.program, "train"))
     name = arguments.name or options.unique_name(program.name)
     output = arguments.output or Path("byoc-jobs") / name
-    if arguments.mount and arguments.engine != "docker":
-        raise RequestError("--mount needs --engine docker", cure="Leave it out: nothing is copied")
+    options.check_engine(arguments, "mount", cure="Leave it out: nothing is copied")
     request = TrainingRequest(
         name=name,
         output=output.resolve(),

@@ -173,9 +173,10 @@ def of_module(module: ModuleType, file: HandlerFile) -> Handlers:
         for name in ARGUMENTS
         if callable(getattr(module, name, None))
     }
-    app = _app(module, may_make=not any(name in defined for name in FUNCTIONS))
+    has_functions = any(name in defined for name in FUNCTIONS)
+    app = _app(module, may_make=not has_functions)
     is_app = app is not None and _is_handler(app, module, defined)
-    if not is_app and not any(name in defined for name in FUNCTIONS):
+    if not is_app and not has_functions:
         defined |= _service(module)
     clash = [name for name in WITHOUT_TRANSFORM if name in defined]
     if "transform_fn" in defined and clash and not is_app:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters, as_text, decode
@@ -48,7 +49,7 @@ def _words(option: Option, raw: str) -> Iterator[str]:
     elif isinstance(value, list):
         yield from _several(option, value, raw)
     elif option.several is Several.PAIRS and isinstance(value, dict):
-        kept = json.loads(raw, parse_float=str, parse_int=str)
+        kept = _kept(raw)
         pairs = ((key, _text(member, kept[key])) for key, member in value.items())
         yield from (option.spelling, *(word for pair in pairs for word in pair))
     elif option.several is Several.PYTHON and (value is None or isinstance(value, dict)):
@@ -76,8 +77,7 @@ def _several(option: Option, values: list[Json], raw: str) -> Iterator[str]:
                 yield from _pair(option.spelling, text)
         case Several.REPEATED_WORDS if values:
             are_lists = all(isinstance(value, list) for value in values)
-            kept = json.loads(raw, parse_float=str, parse_int=str) if are_lists else []
-            for text in map(json.dumps, kept) if are_lists else [raw]:
+            for text in map(json.dumps, _kept(raw)) if are_lists else [raw]:
                 yield from (option.spelling, *map(_unlike_an_option, _texts(text)))
         case Several.WORDS if values:
             yield from (option.spelling, *map(_unlike_an_option, _texts(raw)))
@@ -85,8 +85,12 @@ def _several(option: Option, values: list[Json], raw: str) -> Iterator[str]:
 
 def _texts(raw: str) -> Sequence[str]:
     """The members of a JSON list, each as the text that it would have by itself."""
-    kept = json.loads(raw, parse_float=str, parse_int=str)
-    return [_text(member, text) for member, text in zip(json.loads(raw), kept, strict=True)]
+    return [_text(member, text) for member, text in zip(json.loads(raw), _kept(raw), strict=True)]
+
+
+def _kept(raw: str) -> Any:
+    """Return the document with its numbers as they are written."""
+    return json.loads(raw, parse_float=str, parse_int=str)
 
 
 def _text(member: Json, text: Json) -> str:

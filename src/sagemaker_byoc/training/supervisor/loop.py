@@ -173,7 +173,8 @@ class Supervisor:
         """Ask what the programs left running to end, then make it end."""
         if not self._offspring.remain():
             return
-        kill_at, has_grace = self._ask_leftovers(), self._is_cut_short()
+        has_grace = self._is_cut_short()
+        kill_at = self._ask_leftovers(has_grace=has_grace)
         while self._offspring.remain() and (now := monotonic()) < kill_at + KILL_SECONDS:
             if has_grace:
                 kill_at = min(kill_at, self._deadline)  # a second Ctrl-C
@@ -183,9 +184,9 @@ class Supervisor:
             self._turn(now + POLL_SECONDS)
             self._reap()
 
-    def _ask_leftovers(self) -> float:
+    def _ask_leftovers(self, *, has_grace: bool) -> float:
         """Send the signal to those that have not got it; return when they are to be killed."""
-        if self._is_cut_short():
+        if has_grace:
             self._offspring.signal_strays(signal.SIGTERM)
             return self._deadline
         self._offspring.signal_all(signal.SIGTERM)

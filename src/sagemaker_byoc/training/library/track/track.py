@@ -84,7 +84,8 @@ class Track(Metrics):
         self._undefined: set[str] = set()
         self._folder = self.file.parent
         self._is_closed = False
-        self._is_late = self._is_busy = False
+        self._is_late = False
+        self._is_busy = False
         self._signal: int | None = None
         self._ending: threading.Thread | None = None
         self._mlflow: MlflowSink | None = None
