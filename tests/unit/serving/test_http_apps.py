@@ -18,8 +18,7 @@ def flask_app(tmp_path_factory):
     root = tmp_path_factory.mktemp("flask")
     shutil.copytree(ZOO / "flask_app", root / "program")
     capture = root / "capture"
-    environ = {"BYOC_CAPTURE_SECONDS": "1", "BYOC_CAPTURE_FREE_PERCENT": "0"}
-    with Server(root, BYOC_CAPTURE=str(capture), **environ) as server:
+    with Server(root, BYOC_CAPTURE=str(capture), BYOC_CAPTURE_SECONDS="1") as server:
         wait_until(lambda: "its /ping answers 404" in server.log or server.has_ended())
         assert server.ping().status == 503
         (root / "model" / "factor").write_text("2")
