@@ -413,7 +413,7 @@ def test_what_python_prints(text, tmp_path, source):
 
 TYPER = """\
 ╭───────────────────── Traceback (most recent call last) ──────────────────────╮
-│ /code/a/very/long/path/that/does/not/fit/in/one/line/of/the/box/typer_       │
+│ /code/a/very/long/path/that/does/not/fit/in/one/line/of/the/inner/box/typer_ │
 │ app.py:14 in main                                                            │
 │                                                                              │
 │   13 │   for step in range(3):                                               │
@@ -434,6 +434,26 @@ Try 'train.py --help' for help.
 │ string as a number                                                           │
 │ ──────────────────────────────────────────────────────────────────────────── │
 ╰──────────────────────────────────────────────────────────────────────────────╯
+"""
+RICH = f"""\
+╭─ Traceback (most recent call last) ─╮
+│ {"/code/my data/train.py:7 in":35} │
+│ {"<module>":35} │
+│ {"":35} │
+│ {"❱ 7 main()":35} │
+│ {"":35} │
+│ {"/code/my":35} │
+│ {"data/a/path/as/long/as/the/box/loss":35} │
+│ {"es.py:10 in main":35} │
+│ {"":35} │
+│ {"❱ 10 │   raise ValueError('bad')":35} │
+│ {"":35} │
+│ {"/code/my data/and/its/losses.py:28":35} │
+│ {"in loss":35} │
+│ {"":35} │
+│ {"❱ 28 │   raise ValueError('bad')":35} │
+╰─────────────────────────────────────╯
+ValueError: bad
 """
 NOTEBOOK = """\
 \x1b[0;31m-----------------------------------------------------------------------\x1b[0m
@@ -458,6 +478,12 @@ def test_drawn_tracebacks(text):
         shown = text(err=drawn)
         assert shown.startswith("ValueError: loss is not finite last batch: 7\n[algo-1 exit 1]\n")
         assert "/box/typer_app.py:14 in main: come(step)" in shown
+    assert text(err=RICH) == (
+        "ValueError: bad\n[algo-1 exit 1]\n"
+        "  my data/and/its/losses.py:28 in loss: raise ValueError('bad')\n"
+        "  my data/a/path/as/long/as/the/box/losses.py:10 in main: raise ValueError('bad')\n"
+        "  my data/train.py:7 in <module>: main()"
+    )
     assert text(err=NOTEBOOK) == (
         'ValueError: bad thing\n[algo-1 exit 1]\n  train.py:3 in f: raise ValueError("bad")'
     )

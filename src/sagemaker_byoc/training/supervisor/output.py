@@ -83,7 +83,7 @@ def _unboxed(title: str, rest: Iterable[str]) -> Iterator[str]:
         found = BOX_LINE.match(line)
         if BOX_BOTTOM.match(line) or not found:
             break
-        content = found["content"].removeprefix(" ").rstrip()
+        content = found["content"].removeprefix(" ")
         contents.append(content if content.strip(EDGES + " ") else "")  # a rule within the box
     if HEADER.removesuffix(":") in title:
         yield from _box_frames(contents)
@@ -93,15 +93,17 @@ def _unboxed(title: str, rest: Iterable[str]) -> Iterator[str]:
 
 def _box_frames(contents: list[str]) -> Iterator[str]:
     yield HEADER
-    path = ""
-    """The beginning of a path that is too long for one line of the box."""
-    for content in contents:
-        if found := BOX_FRAME.match(path + content):
+    begun = ""
+    """The beginning of a frame that is too long for one line of the box."""
+    for padded in contents:
+        content = padded.rstrip()
+        if found := BOX_FRAME.match(begun + content) or BOX_FRAME.match(f"{begun} {content}"):
             yield f'  File "{found["file"]}", line {found["line"]}, in {found["function"]}'
         elif code := BOX_CODE.match(content):
             yield f"    {code['code'].strip(EDGES + '| ')}"
-        is_path = bool(content) and not found and content[0] not in EDGES + " "
-        path = path + content if is_path else ""
+        goes_on = bool(content) and not found and content[0] not in EDGES + " "
+        # rich breaks a line at a space, or else, after a full line, within a word.
+        begun = f"{begun}{content}{' ' if padded.endswith('  ') else ''}" if goes_on else ""
 
 
 def _group(rest: Iterator[str]) -> Iterator[str]:
