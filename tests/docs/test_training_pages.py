@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import types
 from pathlib import Path
 
@@ -25,7 +26,7 @@ PAGES = {
     "track-a-training": 1,
     "watch-a-training": 1,
     "pipe-and-fastfile": 4,
-    "spot-safe-training": 3,
+    "spot-safe-training": 4,
     "several-gpus-and-hosts": 0,
 }
 
@@ -71,7 +72,9 @@ def names():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return {
         "__name__": "page",
+        "signal": signal,
         "torch": torch,
+        "TrainerCallback": object,  # transformers is not installed here; tests/zoo trains with it
         "model": model,
         "optimizer": optimizer,
         "scheduler": torch.optim.lr_scheduler.ConstantLR(optimizer),

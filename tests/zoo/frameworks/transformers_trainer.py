@@ -15,6 +15,8 @@ from transformers import (
 
 
 class Ending(TrainerCallback):
+    """Leave the loop after SIGTERM: every rank after the same step."""
+
     stopped = False
 
     def on_train_begin(self, args, state, control, **_):
@@ -22,7 +24,10 @@ class Ending(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_):
         come(state.global_step - 1)
-        control.should_save = control.should_training_stop = Ending.stopped
+        stop = torch.tensor(Ending.stopped)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(stop, torch.distributed.ReduceOp.MAX)
+        control.should_save = control.should_training_stop = bool(stop)
 
 
 config = BertConfig(
