@@ -140,3 +140,21 @@ def test_blocks(page, job):
         watched = current_watch()
         if watched is not None:
             watched.close()
+
+
+def test_save_on_stop_keeps_the_decisions_of_the_trainer(tmp_path):
+    """The callback of the page adds a save at a stop, and takes none of the Trainer's own away."""
+    block = next(block for block in runnable("spot-safe-training", tmp_path) if "OnStop" in block)
+    scope = names()
+    exec(compile(block, "spot-safe-training.md", "exec"), scope)
+    arguments = argparse.Namespace(device="cpu")
+
+    def after_step(*, due):
+        control = argparse.Namespace(should_save=due, should_training_stop=due)
+        scope["SaveOnStop"]().on_step_end(arguments, None, control)
+        return control.should_save, control.should_training_stop
+
+    assert after_step(due=True) == (True, True)
+    assert after_step(due=False) == (False, False)
+    scope["SaveOnStop"].stopped = True
+    assert after_step(due=False) == (True, True)

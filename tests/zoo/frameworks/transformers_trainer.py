@@ -27,7 +27,8 @@ class Ending(TrainerCallback):
         stop = torch.tensor(Ending.stopped)
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(stop, torch.distributed.ReduceOp.MAX)
-        control.should_save = control.should_training_stop = bool(stop)
+        if stop:  # or what the Trainer itself decided for this step stands
+            control.should_save = control.should_training_stop = True
 
 
 config = BertConfig(
