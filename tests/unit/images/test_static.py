@@ -12,9 +12,9 @@ from sagemaker_byoc.images.report import as_json, as_junit, as_text
 
 SOUND = {
     "usr": None,
-    "usr/bin/python3": b"\x7fELF",
+    "usr/bin/python3": made.elf(),
     "bin": b"-> usr/bin",
-    "usr/bin/sh": b"\x7fELF",
+    "usr/bin/sh": made.elf(),
     "opt/train.py": b"print(1)",
 }
 RUNS = {"Entrypoint": ["/bin/python3", "/opt/train.py"], "Cmd": ["train"]}
@@ -103,7 +103,7 @@ def test_a_program_on_path(tmp_path, files, mode, expected):
 
 
 def test_a_secret_that_a_later_layer_removes_is_found(tmp_path):
-    first = made.layer({**SOUND, "app/.env": b"DB_PASSWORD=hunter2\n"})
+    first = made.layer({**SOUND, "app/.env": b"DB_PASSWORD=hunter2\n"}, mode=0o755)
     second = made.layer({"app/.wh..env": b""})
     path = made.saved(tmp_path / "image.tar", made.config(**RUNS), first, second)
     (finding,) = check(CheckRequest(image=str(path)), lambda _: None).findings

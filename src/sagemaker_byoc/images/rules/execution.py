@@ -21,8 +21,8 @@ _WRAPPERS_LIMIT = 8
 """Wrappers in one command that are looked through."""
 _SCRIPTS_LIMIT = 5
 """Scripts that may be each other's interpreters: exec_binprm in fs/exec.c ends with ELOOP."""
-_MACHINES = {"amd64": {(62, 64), (3, 32)}, "arm64": {(183, 64), (40, 32)}}
-"""e_machine and bits that hosts run; those with x86-64 run i386 too (CONFIG_IA32_EMULATION)."""
+_MACHINES = frozenset({(62, 64), (3, 32)})
+"""e_machine and bits that hosts of linux/amd64 run: with CONFIG_IA32_EMULATION i386 too."""
 _MACHINE_NAMES = {3: "i386", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "RISC-V", 21: "ppc64"}
 _MOUNTED = "/opt/ml"
 _FOREIGN = {
@@ -263,11 +263,11 @@ def _by_env(root: _Root, file: File, words: Words) -> Failure | None:
 
 def _elf(root: _Root, file: File, elf: Elf) -> Failure | None:
     """Follow load_elf_binary: header, machine, segments, then the loader."""
-    known = _MACHINES.get(root.architecture)
-    if elf.machine and known is not None and (elf.machine, elf.bits) not in known:
+    foreign = elf.machine and (elf.machine, elf.bits) not in _MACHINES
+    if foreign and root.architecture == "amd64":  # of an image for another one IMG003 says it all
         machine = _MACHINE_NAMES.get(elf.machine, f"the ELF machine {elf.machine}")
-        what = f"it is a program for {machine}, and the image is for {root.architecture}"
-        fix = f"Install the build for {root.architecture}: docker build --platform linux/{root.architecture}"
+        what = f"it is a program for {machine}, and the image is for amd64: exec format error"
+        fix = "Install the build for amd64: docker build --platform linux/amd64"
         return Failure(what, file.path, fix)
     if elf.damage:
         return Failure(f"it is damaged: {elf.damage}", file.path, "Copy or download it again")

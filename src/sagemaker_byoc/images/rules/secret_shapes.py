@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +150,19 @@ _URL = re.compile(
     re.IGNORECASE,
 )
 URL = Shape("url-password", "a password in a URL", (b"://",), _URL)
-_EXAMPLE_HOST = re.compile(r"^(host(name)?|server|localhost|127\..*|.*example\.?(com|org|net)?)$")
-_SHORT = 3
+_EXAMPLE_HOST = re.compile(r"^(localhost|127\..*|.*example\.?(com|org|net)?)$")
 _PLACEHOLDER = re.compile(
     r"""^(
-        | [$%<{\[(*.#].* | .*\$\{?\w.* | .*\{\{?.*\}?\}.* | .*<[\w\s|/-]+>.* |
-        (.)\2* | x+[-_]?x+.* | .*(change|replace|fill|insert|set)[-_ ]?(me|this|it|in|your|here).* |
-        .*\b(your|my|the|some|an?)[-_ ].* | .*(example|placeholder|dummy|redacted|sample|fixme|todo).* |
+        | [$%<{\[].* | .*\$[{(].* | .*\{\{.*\}\}.* | .*<[\w\s|/-]+>.* | \*+ | \.{2,}.* | .*\.{3} |
+        (.)\2{2,} | x+[-_]?x+.* |
+        .*(change|replace|fill|insert|set)[-_ ]?(me|this|it|in|your|here).* |
+        .*\b(your|my|the)[-_ ].* | (my|your|the)(pass(word)?|secret|token|key)s? |
+        .*(example|placeholder|dummy|redacted|sample|fixme|todo).* |
         (not|to)[-_ ]?be?[-_ ]?(set|used|needed|defined|provided|filled|changed)? |
         (un|not[-_ ])?(set|known|defined|used)(now)? | none | null | nil | n/?a | default | empty |
         true | false | yes | no | on | off | enabled? | disabled? | auto | required | optional |
         pass(word)? | passwd | pwd | secret(s|[-_]?key)? | token | (api[-_]?)?key | credentials? |
-        user(name)? | test(ing)? | foo | bar | baz | abc | fake.* | hidden | never | always
+        user(name)? | test(ing)? | foo | bar | baz | fake.* | hidden | never | always
     )$""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
@@ -170,10 +172,12 @@ _REFERENCE = re.compile(
 )
 """Where a secret is, or what is public; not the secret itself."""
 _STRONG_NAME = re.compile(
-    r"(^|_)(PASS(WORD|WD|PHRASE|CODE)?|PWD|SECRET|(SECRET|PRIVATE|ENCRYPTION|SIGNING|MASTER|"
-    r"SECRET_ACCESS|ACCOUNT|LICENSE)_?KEY)$"
+    r"(PASSWORD|PASSWD|PASSPHRASE|PASSCODE)$|(^|_)(PASS|PWD|SECRET)$"
+    r"|(SECRET|PRIVATE|ENCRYPTION|SIGNING|MASTER|SECRET_ACCESS|ACCOUNT)_?KEY$"
 )
-_WEAK_NAME = re.compile(r"(^|_)(API_?|ACCESS_?|AUTH_?)?(KEY|TOKEN|PAT|CREDENTIALS?|CREDS?|AUTH)$")
+_WEAK_NAME = re.compile(
+    r"(^|_)(KEY|TOKEN|PAT|CREDENTIALS?|CREDS?|AUTH)$|(API|ACCESS|AUTH|LICENSE)_?(KEY|TOKEN)$"
+)
 _PUBLIC_NAME = re.compile(
     r"(^|_)(GPG|PGP|PUBLIC|PUB|HOST|PRIMARY|FOREIGN|PARTITION|SORT|CACHE|OBJECT|S3|FINGERPRINT)_KEY$"
     r"|^(OLD)?PWD$|^(PAD|BOS|EOS|UNK|CLS|SEP|MASK|STOP|START|END|SPECIAL|IMAGE|SYSTEM)_TOKEN$"
@@ -200,7 +204,7 @@ _LOGIN = re.compile(
 
 
 def in_data(data: bytes, *, strict: bool = True) -> list[Shape]:
-    """Return the shapes of the secrets in `data`; strictly, an example's passwords are none."""
+    """Return the shapes of the secrets in `data`; strict for code and prose, with its examples."""
     lower = data.lower()
     found = [
         shape
@@ -213,13 +217,14 @@ def in_data(data: bytes, *, strict: bool = True) -> list[Shape]:
 
 
 def _is_login(match: re.Match[bytes], *, strict: bool) -> bool:
-    password = match["password"].decode(errors="replace")
+    password = unquote(match["password"].decode(errors="replace"))
     if is_placeholder(password):
         return False
     if not strict:
         return True
     host = match["host"].decode(errors="replace").lower()
-    return len(password) >= _SHORT and not _EXAMPLE_HOST.match(host)
+    usual = len(password) >= _STRONG_LENGTH and not re.search(r"[\s,:]|^[A-Za-z]+$", password)
+    return usual and not _EXAMPLE_HOST.match(host)
 
 
 def is_placeholder(value: str) -> bool:
@@ -318,12 +323,16 @@ STORES = (
     ),
 )
 _ENVIRONMENT_FILE = re.compile(r"(^|/)(\.env(\.[\w-]+)?|[\w-]+\.env|[^/]+\.tfvars|secrets\.toml)$")
+_SETTINGS = re.compile(
+    r"(^|/)(\.[^/.]+|[^/.]+|[^/]+\.(env|conf|cfg|config|ini|toml|ya?ml|json|"
+    r"properties|tfvars|xml))$"
+)
 _SAMPLE = re.compile(r"(\.|-|_|/)(example|sample|template|dist|tmpl|default)s?(\.\w+)?$")
 
 
 def in_file(path: str, data: bytes) -> list[str]:
     """Return the kinds of secrets in a file."""
-    found = [shape.what for shape in in_data(data)]
+    found = [shape.what for shape in in_data(data, strict=not _SETTINGS.search(path))]
     if found or _SAMPLE.search(path):
         return found
     if any(store.path.search(path) and _holds(store, data) for store in STORES):
