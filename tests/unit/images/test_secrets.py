@@ -7,6 +7,8 @@ import io
 import pytest
 from tests.unit.images import made
 
+from sagemaker_byoc.cli.check import read_ignored
+from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.images.findings import Finding, apply
 from sagemaker_byoc.images.model import Config, Image
 from sagemaker_byoc.images.rules import secrets
@@ -309,3 +311,14 @@ def test_one_finding_is_ignored_and_the_others_stay():
     assert left({"SEC001:*_PASSWORD": "for tests"}) == []
     assert left({"SEC001": "for tests"}) == []
     assert left({"SEC002:A_PASSWORD": "x", "SEC001:A": "x"}) == ["A_PASSWORD", "B_PASSWORD"]
+
+
+def test_the_project_file_names_one_finding_or_a_rule(tmp_path):
+    path = tmp_path / "pyproject.toml"
+    keys = {"SEC001:A_PASSWORD": "for tests", "IMG003": "Graviton"}
+    lines = [f'"{key}" = "{reason}"' for key, reason in keys.items()]
+    path.write_text("\n".join(["[tool.byoc.check.ignore]", *lines]))
+    assert read_ignored(path) == keys
+    path.write_text('[tool.byoc.check.ignore]\n"SEC999:A" = "x"\n')
+    with pytest.raises(RequestError, match="there is no rule SEC999"):
+        read_ignored(path)
