@@ -151,7 +151,7 @@ MAYBE_DATA = {
 def of_training(log: str, code: int | None, failure: bytes | None = None) -> list[Finding]:
     job = Job(exit_code=code, log=log, failure=failure)
     found = apply(table.TRAINING, TrainingTrial(tiny=job), {})
-    return [finding for finding in found if finding.id in {"TRN001", "TRN002", "TRN010"}]
+    return [finding for finding in found if failure is not None or finding.id != "TRN003"]
 
 
 def of_serving(log: str, code: int | None, *, model: bool = False) -> list[Finding]:
@@ -189,6 +189,12 @@ def test_what_may_be_for_want_of_data_or_a_model_is_a_warning(name):
         assert (finding.id, finding.severity) == (rule, "warning")
 
 
+def test_a_program_that_never_ran_is_not_asked_for_a_failure_file():
+    log = NOT_STARTED["exec format"][0]
+    assert [finding.id for finding in of_training(log, 1, b"")] == ["TRN001"]
+    assert [finding.id for finding in of_training("", 1, b"")] == ["TRN002", "TRN003"]
+
+
 def test_a_server_that_runs_on_without_its_module_is_an_error():
     (finding,) = of_serving(BROKEN["no module"][0], None)
     assert (finding.id, "No module named 'yaml'" in finding.what) == ("SRV023", True)
@@ -201,4 +207,5 @@ def test_the_failure_file_counts_if_the_log_says_nothing():
 
 def test_a_job_that_works_or_runs_on_has_no_cause():
     log = BROKEN["no module"][0]
-    assert of_training(log, 0) == of_training(log, None) == []
+    assert [finding.id for finding in of_training(log, 0)] == ["TRN005"]
+    assert of_training(log, None) == []

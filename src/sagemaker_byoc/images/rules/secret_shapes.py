@@ -49,7 +49,14 @@ SHAPES = (
         "a private key",
         "private",
         rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:\\r|\\n|\s)+"
-        rb"(?:[A-Za-z-]+: [^\n]*\n\s*)*[A-Za-z0-9+/=]{4,}",
+        rb"(?:[A-Za-z-]+: [^\n]*\n\s*)*(?!(?i:your|replace|insert|key|xxx))[A-Za-z0-9+/=]{3,}",
+    ),
+    _shape(  # docs.docker.com/reference/cli/docker/login
+        "docker-login",
+        "a login of Docker",
+        "auths",
+        rb"['\"]auths['\"]\s*:.{0,500}?['\"]auth['\"]\s*:\s*['\"][A-Za-z0-9+/=]{8,}",
+        re.DOTALL,
     ),
     _shape("putty-key", "a private key of PuTTY", "putty", rb"PuTTY-User-Key-File-\d:"),
     _shape("age-key", "a private key of age", "age-secret", rb"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
@@ -57,7 +64,7 @@ SHAPES = (
         "github-token",
         "a GitHub token",
         "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
-        rb"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,})",
+        rb"\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{22,})",
     ),
     _shape(  # docs.gitlab.com/security/tokens: prefixes
         "gitlab-token",
@@ -69,15 +76,17 @@ SHAPES = (
         "hugging-face-token",
         "a Hugging Face token",
         "hf_ api_org_",
-        rb"\b(?:hf_|api_org_)[A-Za-z0-9]{30,}",
+        rb"\b(?:hf_|api_org_)[A-Za-z0-9]{20,}",
     ),
     _shape(
         "openai-key",
         "an OpenAI API key",
         "sk-",
-        rb"\bsk-(?:(?:proj|svcacct|admin|None)-[\w-]{20,}|(?=[A-Za-z0-9]{0,99}\d)[A-Za-z0-9]{40,})",
+        rb"\bsk-(?:(?:proj|svcacct|admin|None)-(?=[\w-]{0,99}\d)[\w-]{8,}|(?=[A-Za-z0-9]{0,99}\d)[A-Za-z0-9]{40,})",
     ),
-    _shape("anthropic-key", "an Anthropic API key", "sk-ant-", rb"\bsk-ant-[a-z0-9]+-[\w-]{16,}"),
+    _shape(
+        "anthropic-key", "an Anthropic API key", "sk-ant-", rb"\bsk-ant-[a-z0-9]{1,20}-[\w-]{8,}"
+    ),
     _shape("openrouter-key", "an OpenRouter API key", "sk-or-", rb"\bsk-or-v1-[a-f0-9]{32,}"),
     _shape("groq-key", "a Groq API key", "gsk_", rb"\bgsk_[A-Za-z0-9]{40,}"),
     _shape("perplexity-key", "a Perplexity API key", "pplx-", rb"\bpplx-[A-Za-z0-9]{40,}"),
@@ -124,7 +133,7 @@ SHAPES = (
         "azure-signature",
         "an Azure access signature",
         "sig=",
-        rb"[?&;]s[vkretp]=[^\s'\"]{1,300}?&sig=[A-Za-z0-9%+/]{30,}",
+        rb"(?<![A-Za-z])s[vkretp]=[^\s'\"]{1,300}?&sig=[A-Za-z0-9%+/]{30,}",
     ),
     _shape(
         "azure-secret", "an Azure client secret", "q~", rb"(?<![\w~.-])[\w~.]{3}\dQ~[\w~.-]{31,34}"
@@ -161,22 +170,29 @@ _PLACEHOLDER = re.compile(
         (not|to)[-_ ]?be?[-_ ]?(set|used|needed|defined|provided|filled|changed)? |
         (un|not[-_ ])?(set|known|defined|used)(now)? | none | null | nil | n/?a | default | empty |
         true | false | yes | no | on | off | enabled? | disabled? | auto | required | optional |
-        pass(word)? | passwd | pwd | secret(s|[-_]?key)? | token | (api[-_]?)?key | credentials? |
-        user(name)? | test(ing)? | foo | bar | baz | fake.* | hidden | never | always
+        test(ing)? | foo | bar | baz | fake.* | hidden | never | always
     )$""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
+_WORD = re.compile(
+    r"^(pass(word)?|passwd|pwd|secret(s|[-_]?key)?|token|(api[-_]?)?key|credentials?|user(name)?)$",
+    re.IGNORECASE,
+)
+"""What examples have in the place of a secret; in a configuration it may be a poor one."""
+_USER = re.compile(r"^(user(name)?)?$", re.IGNORECASE)
 _REFERENCE = re.compile(
     r"^(/|\./|\.\./|~|file:|arn:|s3:|gs:|https?:|ssm:|vault:|secret(smanager)?:|projects/|op://|"
     r"env:|ssh-(rsa|ed25519|dss)\s|ecdsa-sha2|-----BEGIN (CERTIFICATE|(RSA )?PUBLIC))|^[a-zA-Z]:\\"
 )
 """Where a secret is, or what is public; not the secret itself."""
+_NAME_END = r"(_(BASE|VALUE|B64|BASE64))?(_?\d+)?$"
 _STRONG_NAME = re.compile(
-    r"(PASSWORD|PASSWD|PASSPHRASE|PASSCODE)$|(^|_)(PASS|PWD|SECRET)$"
-    r"|(SECRET|PRIVATE|ENCRYPTION|SIGNING|MASTER|SECRET_ACCESS|ACCOUNT)_?KEY$"
+    r"((PASSWORD|PASSWD|PASSPHRASE|PASSCODE)|(^|_)(PASS|PWD|SECRET)"
+    r"|(SECRET|PRIVATE|ENCRYPTION|SIGNING|MASTER|SECRET_ACCESS|ACCOUNT)_?KEY)" + _NAME_END
 )
 _WEAK_NAME = re.compile(
-    r"(^|_)(KEY|TOKEN|PAT|CREDENTIALS?|CREDS?|AUTH)$|(API|ACCESS|AUTH|LICENSE)_?(KEY|TOKEN)$"
+    r"((^|_)(KEY|TOKEN|PAT|CREDENTIALS?|CREDS?|AUTH)|(API|ACCESS|AUTH|LICENSE)_?(KEY|TOKEN))"
+    + _NAME_END
 )
 _PUBLIC_NAME = re.compile(
     r"(^|_)(GPG|PGP|PUBLIC|PUB|HOST|PRIMARY|FOREIGN|PARTITION|SORT|CACHE|OBJECT|S3|FINGERPRINT)_KEY$"
@@ -191,16 +207,24 @@ _TEXT_LIMIT = 2**18
 _SWITCHES = 2
 """Changes between letters and digits in a word, from which on it is not a word with a number."""
 _ASSIGNMENT = re.compile(
-    r"""(?:^|[\s;&|'"(,{])(?:-{1,2}|-D)?(?P<name>[A-Za-z_][\w.-]*)["']?(?:=|\s*:\s+|\s+=\s*)
+    r"""(?:^|[\s;&|'"(,{:])(?:-{1,2}|-D)?(?P<name>[A-Za-z_][\w.-]*)["']?(?:=|\s*:\s+|\s+=\s*)
     (?P<value>"[^"\n]*"|'[^'\n]*'|[^\s;&|'"]+)""",
     re.VERBOSE | re.MULTILINE,
 )
 _OPTION = re.compile(
     r"\s--?(?P<name>[a-z][\w-]*)[ ](?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s;&|'\"-][^\s;&|'\"]*)"
 )
-_LOGIN = re.compile(
-    r"\bcurl\b[^|;&\n]{0,500}\s(?:-u|--user)[ =]?['\"]?[^\s:'\"$]+:(?P<value>[^\s'\"]+)"
-)
+_LOGINS = {
+    "curl --user": re.compile(
+        r"\bcurl\b[^|;&\n]{0,500}?\s(?:-u|--user)[ =]?['\"]?[^\s:'\"$]+:(?P<value>[^\s'\"]+)"
+    ),
+    "login -p": re.compile(
+        r"\b(?:login|sshpass)\b[^|;&\n]{0,500}?\s-p[ =]?['\"]?(?P<value>[^\s'\"]+)"
+    ),
+    "netrc": re.compile(
+        r"\blogin\s{1,9}[^\s'\"]{1,99}\s{1,9}password\s{1,9}['\"]?(?P<value>[^\s'\"\\]+)"
+    ),
+}
 
 
 def in_data(data: bytes, *, strict: bool = True) -> list[Shape]:
@@ -217,14 +241,15 @@ def in_data(data: bytes, *, strict: bool = True) -> list[Shape]:
 
 
 def _is_login(match: re.Match[bytes], *, strict: bool) -> bool:
+    user = match["user"].decode(errors="replace")
     password = unquote(match["password"].decode(errors="replace"))
-    if is_placeholder(password):
+    if is_placeholder(password) or (_WORD.match(password) and (strict or _USER.match(user))):
         return False
     if not strict:
         return True
     host = match["host"].decode(errors="replace").lower()
-    usual = len(password) >= _STRONG_LENGTH and not re.search(r"[\s,:]|^[A-Za-z]+$", password)
-    return usual and not _EXAMPLE_HOST.match(host)
+    usual = re.search(r"\d", password) and not re.search(r"[\s,:]", password)
+    return bool(usual) and not _EXAMPLE_HOST.match(host)
 
 
 def is_placeholder(value: str) -> bool:
@@ -256,7 +281,8 @@ def _is_token(value: str) -> bool:
     pieces = [piece for piece in re.split(r"[^A-Za-z0-9]+", value) if piece]
     if len(pieces) == 1 and pieces[0] == value:
         return re.search(r"\d", value) is not None and re.search(r"[A-Za-z]", value) is not None
-    return any(_is_random(piece) for piece in pieces)
+    mixed = len(re.findall(r"\d[A-Za-z]", value)) > _SWITCHES
+    return mixed or any(_is_random(piece) for piece in pieces)
 
 
 def _is_random(piece: str) -> bool:
@@ -271,9 +297,14 @@ def assigned(text: str) -> Iterator[str]:
         for match in pattern.finditer(text):
             if is_secret(match["name"], match["value"].strip("'\"")):
                 yield match["name"]
-    for match in _LOGIN.finditer(text):
-        if not is_placeholder(match["value"]):
-            yield "curl --user"
+    for name, pattern in _LOGINS.items():
+        if any(not _is_given(match["value"]) for match in pattern.finditer(text)):
+            yield name
+
+
+def _is_given(value: str) -> bool:
+    """Tell whether a value comes from elsewhere: a placeholder, a variable, a path."""
+    return is_placeholder(value) or value.startswith("$") or _REFERENCE.match(value) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +330,7 @@ STORES = (
     _store(r"\.yarnrc(\.yml)?", rb"npmAuth(?:Token|Ident):\s*" + _VALUE),
     _store(r"\.git-credentials|\.config/git/credentials", rb"://[^:\s]*:(?P<value>[^@\s]+)@"),
     _store(r"\.git/config|\.gitconfig", rb"://[^/\s:@]*:(?P<value>[^@\s/]+)@"),
+    _store(r"\.git/config|\.gitconfig", rb"://(?P<value>[0-9a-f]{40}|[A-Za-z0-9]{36,200})@"),
     _store(r"\.git/config|\.gitconfig", rb"extraheader\s*=\s*authorization:\s*\w+\s+" + _VALUE),
     _store(
         r"(\.docker/config\.json|\.dockercfg|containers/auth\.json)",
@@ -324,15 +356,20 @@ STORES = (
 )
 _ENVIRONMENT_FILE = re.compile(r"(^|/)(\.env(\.[\w-]+)?|[\w-]+\.env|[^/]+\.tfvars|secrets\.toml)$")
 _SETTINGS = re.compile(
-    r"(^|/)(\.[^/.]+|[^/.]+|[^/]+\.(env|conf|cfg|config|ini|toml|ya?ml|json|"
+    r"(^|/)(\.[^/.]+|[^/]+\.(env|conf|cfg|config|ini|toml|ya?ml|json|"
     r"properties|tfvars|xml))$"
 )
+_PROSE = re.compile(r"\.(md|rst|txt|html?)$")
+_IN_PROSE = frozenset({"json-web-token", "authorization"})
+"""Shapes that explanations show, with values that open nothing."""
 _SAMPLE = re.compile(r"(\.|-|_|/)(example|sample|template|dist|tmpl|default)s?(\.\w+)?$")
 
 
 def in_file(path: str, data: bytes) -> list[str]:
     """Return the kinds of secrets in a file."""
-    found = [shape.what for shape in in_data(data, strict=not _SETTINGS.search(path))]
+    shapes = in_data(data, strict=not _SETTINGS.search(path))
+    prose = _PROSE.search(path) is not None
+    found = [shape.what for shape in shapes if not (prose and shape.name in _IN_PROSE)]
     if found or _SAMPLE.search(path):
         return found
     if any(store.path.search(path) and _holds(store, data) for store in STORES):

@@ -42,7 +42,8 @@ _TELLING = re.compile(
 _SYSTEM = re.compile(
     r"""^(
         usr/(lib|lib32|lib64|libx32|share|include|libexec) | lib | lib32 | lib64 | libx32 | bin |
-        sbin | etc/(ssl|ssh|ca-certificates|pki|java|fonts|X11|alternatives) | proc | sys | dev |
+        sbin | proc | sys | dev |
+        etc/(ssl|ssh|ca-certificates|pki|java|fonts|X11|chromium[^/]*|alternatives) |
         usr/(s?bin|games) | var/(cache|lib/(dpkg|apt|gems|python|rpm|dnf|yum|systemd|pam)) |
         usr/local/(go|share|include|cuda[^/]*|rustup|nvidia) | opt/(nvidia|java|amazon) |
         usr/src/linux[^/]*
