@@ -103,6 +103,10 @@ IMG003 = "only for Graviton hosting"
 What follows the colon is the finding's `subject` in the report of `--json`: the variable, the build
 argument, the file. `*` stands for any text.
 
+Secrets are searched for in variables, labels, the history, and the first 64 KiB of text files of
+every layer (up to 20,000 files each), not in what package managers install: `site-packages`,
+`node_modules`, `/usr/lib` and the like.
+
 `IMG`, `CUD` and `SEC` look at the image as it is stored. `TRN` and `SRV` come from containers that
 are started, used and stopped in the engine; nothing of the machine is mounted into them.
 """

@@ -9,6 +9,8 @@ import io
 import tarfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.images import made
 
 from sagemaker_byoc.images.findings import Finding, apply
@@ -16,6 +18,7 @@ from sagemaker_byoc.images.model import Config, Image
 from sagemaker_byoc.images.rules import entry
 from sagemaker_byoc.images.rules.subject import Subject, roles_of
 from sagemaker_byoc.images.sources.layers import merge, read_layer
+from sagemaker_byoc.images.sources.programs import read_program
 
 GLIBC = "/lib64/ld-linux-x86-64.so.2"
 MUSL = "/lib/ld-musl-x86_64.so.1"
@@ -385,3 +388,22 @@ def test_a_link_in_place_of_a_folder_hides_what_was_in_it():
     )
     assert [file.path for file in files.below("/opt")] == ["/opt/a", "/opt/ab"]
     assert files.find("/opt/a/x") is None
+
+
+@given(st.binary(max_size=300), st.integers(0, 63), st.binary(max_size=8))
+def test_no_program_leads_to_anything_but_a_finding(tail, place, damage):
+    data = made.elf(loader=GLIBC)
+    data = data[:place] + damage + data[place + len(damage) :] + tail
+    for content in (data, tail, b"\x7fELF" + tail, b"#!" + tail):
+        assert read_program(io.BytesIO(content), len(content)).start == content[:256]
+        found(image({"opt/run": content}))
+
+
+@given(st.lists(st.sampled_from(["a", "..", ".", "", "b", "/c"]), max_size=6), st.data())
+def test_no_links_lead_out_of_the_image_or_on_for_ever(parts, data):
+    targets = st.lists(st.sampled_from(["a", "..", "b", "c", ""]), min_size=1, max_size=4)
+    links = {name: f"-> {'/'.join(data.draw(targets)) or '/'}".encode() for name in "abc"}
+    layer = made.layer({**links, "a.d/a": b"x"}, mode=0o755)
+    found_ = merge([read_layer(io.BytesIO(layer))]).resolve("/".join(parts) or "/")
+    assert found_.path.startswith("/")
+    assert found_.error or ".." not in found_.path.split("/")

@@ -72,11 +72,11 @@ SHAPES = (
         "glpat- gldt- glrt- glptt- glft- glimt- glagent- gloas- glsoat- glcbt- gr1348941",
         rb"\b(?:gl(?:pat|dt|rt|rtr|ptt|ft|imt|agent|oas|soat|cbt)-|GR1348941)[\w-]{20,}",
     ),
-    _shape(
+    _shape(  # the one left out is published: transformers tests with it
         "hugging-face-token",
         "a Hugging Face token",
         "hf_ api_org_",
-        rb"\b(?:hf_|api_org_)[A-Za-z0-9]{20,}",
+        rb"\b(?:hf_|api_org_)(?!94wBhPGp6KrrTH)[A-Za-z0-9]{20,}",
     ),
     _shape(
         "openai-key",
@@ -194,6 +194,8 @@ _WEAK_NAME = re.compile(
     r"((^|_)(KEY|TOKEN|PAT|CREDENTIALS?|CREDS?|AUTH)|(API|ACCESS|AUTH|LICENSE)_?(KEY|TOKEN))"
     + _NAME_END
 )
+_EXPLICIT_NAME = re.compile(r"(API|ACCESS|AUTH|BEARER|REFRESH|SESSION)_?(KEY|TOKEN)" + _NAME_END)
+"""Names of nothing but secrets: words will do."""
 _PUBLIC_NAME = re.compile(
     r"(^|_)(GPG|PGP|PUBLIC|PUB|HOST|PRIMARY|FOREIGN|PARTITION|SORT|CACHE|OBJECT|S3|FINGERPRINT)_KEY$"
     r"|^(OLD)?PWD$|^(PAD|BOS|EOS|UNK|CLS|SEP|MASK|STOP|START|END|SPECIAL|IMAGE|SYSTEM)_TOKEN$"
@@ -264,6 +266,8 @@ def is_secret(name: str, value: str) -> bool:
         return False
     if _STRONG_NAME.search(name):
         return _is_password(name, value)
+    if _EXPLICIT_NAME.search(name) and re.fullmatch(r"[^<>\[\]{}|\s]{8,}", value):
+        return True
     return _WEAK_NAME.search(name) is not None and _is_token(value)
 
 
