@@ -312,7 +312,20 @@ WRAP = b'#!/bin/sh\n# comment\nset -e\nexec "$@"\n'
         (("python3", "-u", "/opt/train.py"), {}, ["IMG009"]),
         (("python3", "/opt/ml/code/train.py"), {}, []),  # comes with the job
         (("python3", "-m", "train"), {}, []),
+        (("python3", "train.py"), {"train.py": b""}, []),
+        (("python3", "train.py"), {"opt/train.py": b""}, ["IMG009"]),  # WORKDIR is /
         (("bash", "/opt/start.sh"), {}, ["IMG009"]),
+        (("bash", "start.sh"), {"usr/bin/start.sh": RUN}, []),
+        (
+            ("dumb-init", "--single-child", "/opt/run"),
+            {"usr/bin/dumb-init": made.elf()},
+            ["IMG009"],
+        ),
+        (("timeout", "-k", "5", "60", "/opt/run"), {"usr/bin/timeout": made.elf()}, ["IMG009"]),
+        (("taskset", "-c", "0", "/opt/run"), {"usr/bin/taskset": made.elf()}, ["IMG009"]),
+        (("stdbuf", "-oL", "/opt/run"), {"usr/bin/stdbuf": made.elf()}, ["IMG009"]),
+        (("gosu", "app", "/opt/run"), {"usr/bin/gosu": made.elf()}, ["IMG009"]),
+        (("nice", "-10", "/opt/run"), {}, []),  # an option that is not in the table
         (("unknown-wrapper", "x"), {"usr/bin/unknown-wrapper": RUN}, []),
     ],
 )
@@ -390,6 +403,7 @@ def test_a_link_in_place_of_a_folder_hides_what_was_in_it():
     assert files.find("/opt/a/x") is None
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=300), st.integers(0, 63), st.binary(max_size=8))
 def test_no_program_leads_to_anything_but_a_finding(tail, place, damage):
     data = made.elf(loader=GLIBC)
@@ -399,6 +413,7 @@ def test_no_program_leads_to_anything_but_a_finding(tail, place, damage):
         found(image({"opt/run": content}))
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(["a", "..", ".", "", "b", "/c"]), max_size=6), st.data())
 def test_no_links_lead_out_of_the_image_or_on_for_ever(parts, data):
     targets = st.lists(st.sampled_from(["a", "..", "b", "c", ""]), min_size=1, max_size=4)

@@ -208,6 +208,8 @@ def test_a_command_of_the_build(command, subject):
         'RUN /bin/sh -c docker login -u "$USER" -p "$PASSWORD" x.io',
         "RUN /bin/sh -c cat /run/secrets/p | docker login --password-stdin x.io",
         "RUN mkdir -p /x && login -p /y",
+        "RUN key='859BE8D7C586F538430B19C2467B942D3A79BD29'; gpg --recv-keys \"$key\"",
+        "RUN --mount=type=secret,id=TOKEN,target=/root/.netrc pip install x",
         "RUN /bin/sh -c apt-get install -y passwd --no-install-recommends",
         "/bin/sh -c #(nop)  ENV DB_PASSWORD=hunter2",
         "ENV DB_PASSWORD=hunter2",
@@ -241,6 +243,7 @@ STORES = {
     "app/deploy_key": KEY.format("OPENSSH ", "\n").encode(),
     "root/.ssh/anything": KEY.format("EC ", "\r\n").encode(),
     "app/key.pem": KEY.format("ENCRYPTED ", "\n").encode(),
+    "etc/ssl/private/server.key": KEY.format("", "\n").encode(),
     "app/rsa.key": b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"
     b"DEK-Info: AES-128-CBC,0A\n\nMIIEow",
     "etc/pip.conf": b"[global]\nindex-url = https://me:hunter@host/simple\n",
@@ -282,6 +285,7 @@ def test_a_file_that_keeps_a_secret(path):
         ("opt/conda/pkgs/x/a.key", KEY.format("", "\n").encode()),
         ("usr/local/go/src/crypto/tls/testdata/a.key", KEY.format("", "\n").encode()),
         ("app/node_modules/x/test/a.pem", KEY.format("", "\n").encode()),
+        ("etc/ssl/certs/x.pem", KEY.format("", "\n").encode()),
         ("etc/ssl/private/ssl-cert-snakeoil.key", KEY.format("", "\n").encode()),
         ("etc/ssh/ssh_host_rsa_key", KEY.format("OPENSSH ", "\n").encode()),
     ],
@@ -298,6 +302,7 @@ def test_what_a_later_layer_removes_or_replaces_is_still_in_the_image():
     assert "a later layer removes it" in found[0].what
 
 
+@pytest.mark.slow
 def test_data_that_would_keep_a_careless_pattern_busy_is_judged_at_once():
     """Each would take minutes with a pattern that tries every start again to the file's end."""
     size = 2**16

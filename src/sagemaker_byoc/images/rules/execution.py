@@ -316,12 +316,14 @@ def _no_format(file: File, start: bytes) -> Failure:
 
 
 def _interpreted(root: _Root, interpreter: str, script: str) -> Failure | None:
-    """Return why an interpreter can't open its script; a name without a slash may be anywhere."""
+    """Return why an interpreter can't open its script, which a job may bring under /opt/ml."""
     whole = posixpath.normpath(posixpath.join("/", root.folder, script))
-    if "/" not in script or whole == _MOUNTED or whole.startswith(_MOUNTED + "/"):
+    if whole == _MOUNTED or whole.startswith(_MOUNTED + "/"):
         return None
     found = root.files.resolve(script, root.folder, root.uid)
     if not found.error:
         return None
-    what = f"{posixpath.basename(interpreter)} can't open {script}: {found.error}"
+    if "/" not in script and (not root.direct or isinstance(_look_up(root, script), File)):
+        return None  # after `cd`, or shells that search PATH too
+    what = f"{posixpath.basename(interpreter)} can't open {script}: {found.error} at {whole}"
     return Failure(what, whole, "Correct the path, or copy the file into the image", missing=True)

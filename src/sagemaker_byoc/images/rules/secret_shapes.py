@@ -216,6 +216,9 @@ _ASSIGNMENT = re.compile(
 _OPTION = re.compile(
     r"\s--?(?P<name>[a-z][\w-]*)[ ](?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s;&|'\"-][^\s;&|'\"]*)"
 )
+_KEYRING = re.compile(r"\b(gpg|apt-key|rpm --import|keyserver)\b")
+_FINGERPRINT = re.compile(r"^(0x)?([0-9A-Fa-f]{4}\s?){2,10}$")
+"""Of a public key, which commands that install packages fetch by it."""
 _LOGINS = {
     "curl --user": re.compile(
         r"\bcurl\b[^|;&\n]{0,500}?\s(?:-u|--user)[ =]?['\"]?[^\s:'\"$]+:(?P<value>[^\s'\"]+)"
@@ -297,9 +300,12 @@ def _is_random(piece: str) -> bool:
 def assigned(text: str) -> Iterator[str]:
     """Yield the names of variables and options in `text` that get a secret."""
     text = text[:_TEXT_LIMIT]
+    imports_keys = _KEYRING.search(text) is not None
     for pattern in (_ASSIGNMENT, _OPTION):
         for match in pattern.finditer(text):
-            if is_secret(match["name"], match["value"].strip("'\"")):
+            value = match["value"].strip("'\"")
+            public = imports_keys and _FINGERPRINT.match(value)
+            if not public and is_secret(match["name"], value):
                 yield match["name"]
     for name, pattern in _LOGINS.items():
         if any(not _is_given(match["value"]) for match in pattern.finditer(text)):

@@ -10,7 +10,7 @@ from sagemaker_byoc.images.rules import secret_shapes
 from sagemaker_byoc.images.rules.subject import Subject
 
 # Made when a package is installed; they open nothing outside of the image.
-_GENERATED = ("/etc/ssl/private/ssl-cert-snakeoil.key",)
+_GENERATED = ("/etc/ssl/private/ssl-cert-snakeoil.key", "/etc/pki/tls/private/localhost.key")
 _CONFIGURED = re.compile(r"(/bin/sh -c #\(nop\)\s+)?(ENV|LABEL)\s")
 """Steps that SEC001 judges by what came of them."""
 

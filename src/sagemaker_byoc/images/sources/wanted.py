@@ -41,16 +41,18 @@ _TELLING = re.compile(
 )
 _SYSTEM = re.compile(
     r"""^(
-        usr/(lib|lib32|lib64|libx32|share|include|libexec) | lib | lib32 | lib64 | libx32 | bin |
-        sbin | proc | sys | dev |
-        etc/(ssl|ssh|ca-certificates|pki|java|fonts|X11|chromium[^/]*|alternatives) |
-        usr/(s?bin|games) | var/(cache|lib/(dpkg|apt|gems|python|rpm|dnf|yum|systemd|pam)) |
-        usr/local/(go|share|include|cuda[^/]*|rustup|nvidia) | opt/(nvidia|java|amazon) |
-        usr/src/linux[^/]*
+        usr/(lib|lib32|lib64|libx32|share|include|libexec|s?bin|games) |
+        lib | lib32 | lib64 | libx32 | bin | sbin | proc | sys | dev |
+        etc/(ssl/certs|ssh|ca-certificates|pki/(?!tls/private)[^/]+) |
+        etc/(java|fonts|X11|chromium[^/]*|alternatives) |
+        var/(cache|lib/(dpkg|apt|gems|python|rpm|dnf|yum|systemd|pam)) |
+        usr/local/(go|lib|lib64|libexec|share|include|cuda[^/]*|rustup|nvidia) |
+        opt/(nvidia|java|amazon) | usr/src/linux[^/]*
     )/
     | (^|/)(
         (site|dist)-packages | node_modules | lib(64)?/(python|pypy|R|ruby|node)[^/]* |
-        (ana|mini|micro|mamba)?(conda|forge|mamba)\d*/(pkgs|lib|share|include|ssl|conda-meta) |
+        (ana|mini|micro|mamba)?(conda|forge|mamba)\d*/(envs/[^/]+/)?
+            (pkgs|lib|share|include|ssl|conda-meta) |
         pkg/mod | registry/src | gems | \.rustup | \.nuget
     )/""",
     re.VERBOSE,
