@@ -11,7 +11,7 @@ from sagemaker_byoc.cli.check import read_ignored
 from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.images.findings import Finding, apply
 from sagemaker_byoc.images.model import Config, Image
-from sagemaker_byoc.images.rules import secrets
+from sagemaker_byoc.images.rules import entry, secrets
 from sagemaker_byoc.images.rules.subject import Subject
 from sagemaker_byoc.images.sources.layers import merge, read_layer
 
@@ -71,6 +71,24 @@ def test_a_shape_is_found_wherever_it_is(kind):
     assert [finding.id for finding in found] == ["SEC001", "SEC001", "SEC002", "SEC001"]
     assert found[2].subject == kind
     assert not any(value in str(finding) for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("command", "secret"),
+    [
+        (f"serve --token {VALUES['github-token']}", VALUES["github-token"]),
+        ("serve --password hunter2", "hunter2"),
+        ("DB_PASSWORD='hunter2' serve", "hunter2"),
+        ("serve --db postgres://me:hunter2@db/x", "hunter2"),
+    ],
+)
+def test_no_finding_shows_a_secret_of_the_command_itself(command, secret):
+    config = Config(entrypoint=("/bin/sh", "-c", command))
+    image = Image(reference="x", source="archive", config=config)
+    subject = Subject(image, frozenset({"serve"}))
+    found = [*apply(entry.RULES, subject, {}), *apply(secrets.RULES, subject, {})]
+    assert [finding.id for finding in found] == ["IMG006", "SEC001"]
+    assert secret not in str(found)
 
 
 @pytest.mark.parametrize("kind", VALUES)

@@ -312,6 +312,22 @@ def assigned(text: str) -> Iterator[str]:
             yield name
 
 
+def redacted(text: str) -> str:
+    """Return a command line with three stars in the place of its secrets."""
+    data = text.encode()
+    for shape in in_data(data, strict=False):
+        data = shape.pattern.sub(b"***", data)
+    text = data.decode(errors="replace")
+    for pattern in (_ASSIGNMENT, _OPTION):
+        text = pattern.sub(_without_value, text)
+    return text
+
+
+def _without_value(match: re.Match[str]) -> str:
+    secret = is_secret(match["name"], match["value"].strip("'\""))
+    return match[0].replace(match["value"], "***") if secret else match[0]
+
+
 def _is_given(value: str) -> bool:
     """Tell whether a value comes from elsewhere: a placeholder, a variable, a path."""
     return is_placeholder(value) or value.startswith("$") or _REFERENCE.match(value) is not None
