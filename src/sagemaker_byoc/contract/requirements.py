@@ -42,6 +42,9 @@ _MAJOR = ("numpy",)
 HELD = (*_TORCH, *_EXACT, *_MAJOR)
 """What the images promise: torch and what belongs to its CUDA, the server, the toolkits."""
 
+_BINARY = ("torchvision", "torchaudio")
+"""Compiled against one torch, which their version does not tell: they are imported once."""
+_CPU_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
 _LINES = 2000
 """Lines of pip's output that are searched for a cause."""
 _DEPTH = 8
@@ -138,9 +141,9 @@ def require_no_archives(file: Path, packages: Mapping[str, str]) -> None:
 def install(
     arguments: Sequence[str], pip: Sequence[str], packages: Mapping[str, str], file: Path
 ) -> None:
-    """Raise ConflictError with the cause if pip fails, or if `pip check` finds a new problem."""
+    """Raise ConflictError with the cause if pip fails, or if what it installed does not fit."""
     require_no_archives(file, packages)
-    before = set(_check(pip))
+    there, before = installed(), set(_check(pip))
     code, said = _run([*pip, "install", *arguments])
     if code:
         raise ConflictError(cause(said, packages))
@@ -149,6 +152,9 @@ def install(
         raise ConflictError(
             f"what {FILE} asks for does not fit the other packages: {'; '.join(new)}"
         )
+    for name, version in installed().items():
+        if name in _BINARY and there.get(name) != version:
+            _import(name, version)
 
 
 def main(words: Sequence[str]) -> int:
@@ -234,6 +240,24 @@ def _check(pip: Sequence[str]) -> list[str]:
         check=False,
     )
     return done.stdout.splitlines() if done.returncode else []
+
+
+def _import(name: str, version: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import {name}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise ConflictError(
+            f"{name} {version} can't be imported: {last}. If it was built for another torch than "
+            f"{installed().get(_TORCH[0], '')}: for one of the CPU add the line `{_CPU_INDEX}` to "
+            f"{FILE}"
+        )
 
 
 def _run(command: Sequence[str]) -> tuple[int, str]:

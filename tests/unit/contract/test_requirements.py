@@ -127,10 +127,10 @@ def _distribution(folder, name, version, needs=()):
     (info / "RECORD").write_text(f"{info.name}/METADATA,,\n{info.name}/RECORD,,\n")
 
 
-def _wheel(folder, name, version, *needs):
+def _wheel(folder, name, version, *needs, text=""):
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
         info = f"{name}-{version}.dist-info"
-        file.writestr(f"{name}.py", "")
+        file.writestr(f"{name}.py", text)
         lines = "".join(f"Requires-Dist: {one}\n" for one in needs)
         file.writestr(
             f"{info}/METADATA",
@@ -165,6 +165,8 @@ def image(tmp_path_factory):
         ("mine", "1.0"),
     ):
         _wheel(wheels, name, version, *needs)
+    unfit = "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    _wheel(wheels, "torchvision", "0.28.0", "torch==2.13.0", text=unfit)
     return folder
 
 
@@ -200,6 +202,11 @@ def install(image, folder, text, *words):
         ("-r more.txt\n", "requirements.txt asks for torch==2.1.0, and this image holds torch"),
         ("-c mine.txt\nnumpy\n", "this image holds numpy 2.4.6"),
         ("absent==1\n", "absent==1"),
+        (
+            "torchvision\n",
+            "torchvision 0.28.0 can't be imported: RuntimeError: operator torchvision::nms does not "
+            "exist. If it was built for another torch than 2.13.0+cpu: for one of the CPU add",
+        ),
         ("numpy==2.0.1\n", "scipy 1.17.0 has requirement numpy>=2.1, but you have numpy 2.0.1"),
     ],
 )
