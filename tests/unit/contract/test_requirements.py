@@ -204,7 +204,7 @@ def install(image, folder, text, *words):
         ("absent==1\n", "absent==1"),
         (
             "torchvision\n",
-            "torchvision 0.28.0 can't be imported: RuntimeError: operator torchvision::nms does not",
+            "torchvision 0.28.0 can't be imported: RuntimeError: operator torchvision::nms",
         ),
         ("numpy==2.0.1\n", "scipy 1.17.0 has requirement numpy>=2.1, but you have numpy 2.0.1"),
     ],
