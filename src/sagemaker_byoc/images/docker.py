@@ -158,6 +158,10 @@ def explain(command: Sequence[str]) -> MachineError:
 
 
 _WHERE = "set DOCKER_HOST to where it listens"
+_SILENT = (
+    r"Cannot connect to the Docker daemon at (?P<a>\S+?)\.? Is the|daemon is not running"
+    r"|error during connect: "
+)
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         r'context "(?P<a>[^"]*)"(?:: context not found| does not exist)',
@@ -210,8 +214,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
         "Start it: podman machine start",
     ),
     (
-        r"Cannot connect to the Docker daemon at (?P<a>\S+?)\.? Is the|daemon is not running"
-        r"|error during connect: ",
+        _SILENT,
         "no Docker engine answers{a}",
         f"Start it (systemctl start docker), or {_WHERE}; `byoc doctor` looks closer",
     ),

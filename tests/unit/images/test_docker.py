@@ -44,8 +44,10 @@ SAID = [
     ),
     (f"{RESOLVE}something new", "can't tell where its engine is: something new", "DOCKER_HOST"),
     (
-        "permission denied while trying to connect to the Docker daemon socket at unix:///d.sock: "
-        'Get "http://%2Fvar/version": dial unix /d.sock: connect: permission denied',
+        (
+            "permission denied while trying to connect to the Docker daemon socket at "
+            'unix:///d.sock: Get "http://%2Fvar/version": dial unix /d.sock: connect: permission denied'
+        ),
         "no permission to use the Docker engine at unix:///d.sock",
         "group docker",
     ),
@@ -55,8 +57,10 @@ SAID = [
         "Correct the name",
     ),
     (
-        f"{CONNECT}command [ssh -- h docker system dial-stdio] has exited with exit status 255, "
-        "make sure the URL is valid: stderr=Host key verification failed.",
+        (
+            f"{CONNECT}command [ssh -- h docker system dial-stdio] has exited with exit status "
+            "255, make sure the URL is valid: stderr=Host key verification failed."
+        ),
         "over ssh: Host key verification failed.",
         "ssh HOST docker version",
     ),

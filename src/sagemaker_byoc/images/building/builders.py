@@ -113,7 +113,7 @@ def choose(
     engine = ask([client, *_ENGINE])
     if engine is None:
         raise explain([client, *_ENGINE])
-    return _docker(client, wanted, environment, ask, _version(said), engine)
+    return _docker(_Client(client, _version(said), engine.strip()), wanted, environment, ask)
 
 
 def _without_daemon(program: str, ask: Ask) -> Builder:
@@ -129,34 +129,40 @@ def _without_daemon(program: str, ask: Ask) -> Builder:
     return Builder(name=name, version=_version(said), command=command, note=note)
 
 
+@dataclass(frozen=True, slots=True)
+class _Client:
+    program: str
+    version: str
+    engine: str
+    """The engine's version."""
+
+
 def _docker(
-    client: str,
-    wanted: str | None,
-    environment: Mapping[str, str],
-    ask: Ask,
-    version: str,
-    engine: str,
+    client: _Client, wanted: str | None, environment: Mapping[str, str], ask: Ask
 ) -> Builder:
     legacy = Builder(
         name=LEGACY,
-        version=f"{version}, engine {engine.strip()}",
-        command=(client, "build"),
+        version=f"{client.version}, engine {client.engine}",
+        command=(client.program, "build"),
         environment={"DOCKER_BUILDKIT": "0"},
     )
     if wanted == LEGACY or (wanted is None and environment.get("DOCKER_BUILDKIT") == "0"):
         return legacy
-    if wanted in {None, BUILDX} and (plugin := ask([client, "buildx", "version"])) is not None:
-        return _buildx(client, plugin, ask)
-    if wanted in {None, BUILDKIT} and _has_buildkit(version, engine):
+    if (
+        wanted in {None, BUILDX}
+        and (plugin := ask([client.program, "buildx", "version"])) is not None
+    ):
+        return _buildx(client.program, plugin, ask)
+    if wanted in {None, BUILDKIT} and _has_buildkit(client.version, client.engine):
         return Builder(
             name=BUILDKIT,
-            version=engine.strip(),
-            command=(client, "build"),
+            version=client.engine,
+            command=(client.program, "build"),
             environment={"DOCKER_BUILDKIT": "1"},
         )
     if wanted is not None:
         raise MachineError(
-            f"docker {version} here can't build with {wanted}",
+            f"docker {client.version} here can't build with {wanted}",
             cure="Install its plug-in: apt-get install docker-buildx; or leave --builder out",
         )
     return Builder(
@@ -164,7 +170,7 @@ def _docker(
         version=legacy.version,
         command=legacy.command,
         environment=legacy.environment,
-        note=f"docker {version} finds no buildx, so RUN --mount is not to be had; "
+        note=f"docker {client.version} finds no buildx, so RUN --mount is not to be had; "
         "`apt-get install docker-buildx` brings it",
     )
 

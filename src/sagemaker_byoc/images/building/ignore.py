@@ -19,9 +19,10 @@ SECRETS = (
     "**/.env",
     "**/.env.*",
     "**/*.env",
-    "!**/*.example",
-    "!**/*.sample",
-    "!**/*.template",
+    "!**/.env.example",
+    "!**/.env.sample",
+    "!**/.env.template",
+    "!**/.env.dist",
     "**/.aws",
     "**/.ssh",
     "**/.netrc",
@@ -57,6 +58,7 @@ SECRETS = (
 )
 """Files that hold credentials more often than not, by their names."""
 DEFAULTS = (
+    *SECRETS,
     "**/.git",
     "**/.hg",
     "**/.svn",
@@ -71,7 +73,6 @@ DEFAULTS = (
     "**/._*",
     "byoc-jobs",
     "opt-ml",
-    *SECRETS,
 )
 """What a program does not need in an image, with Docker's own patterns."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sagemaker_byoc.contract.requirements import MARK
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.building import base, builders, commit, context, secrets, stamp
 from sagemaker_byoc.images.building.builders import Builder
@@ -221,10 +223,12 @@ def _run(command: list[str], builder: Builder, request: BuildRequest, warn: Say)
     if process.returncode != 0:
         for line in deque((said or "").splitlines(), _LAST_LINES):
             warn(line)
+        cause = re.search(rf"\b{MARK}(.+)$", said or "", re.MULTILINE)
+        why = f": {cause[1]}" if cause else ""
         raise BuildError(
             f"{builder.title} ended with exit code {process.returncode} "
-            f"at a line of {request.dockerfile}",
-            cure="Mend what it printed above, and build again: what went well is cached",
+            f"at a line of {request.dockerfile}{why}",
+            cure="Correct what it printed above, and build again: what succeeded is cached",
         )
 
 

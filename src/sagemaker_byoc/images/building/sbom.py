@@ -42,6 +42,10 @@ class Package:
     license: str = ""
     """An SPDX expression, if the package says one."""
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        return (self.kind, self.name, self.version, self.architecture)
+
 
 @dataclass(frozen=True, slots=True)
 class Contents:
@@ -80,7 +84,7 @@ def write(image: str, identity: str, file: Path) -> Contents:
 
 def read(stream: IO[bytes]) -> Contents:
     """Read the packages of a file system as `docker export` writes it."""
-    packages: set[Package] = set()
+    packages: dict[tuple[str, ...], Package] = {}
     system: dict[str, str] = {}
     has_rpm = False
     try:
@@ -95,12 +99,12 @@ def read(stream: IO[bytes]) -> Contents:
                 if name in _SYSTEMS:
                     system |= _system(text)
                 else:
-                    packages.update(_packages(name, text))
+                    packages |= {package.key: package for package in _packages(name, text)}
     except tarfile.TarError as error:
         raise ImageError(
             f"the engine's export is not an archive: {error}", cure="Check it with: docker info"
         ) from error
-    return Contents(tuple(sorted(packages)), system, has_rpm)
+    return Contents(tuple(sorted(packages.values())), system, has_rpm)
 
 
 def document(
