@@ -46,7 +46,7 @@ SAID = [
     (
         (
             "permission denied while trying to connect to the Docker daemon socket at "
-            'unix:///d.sock: Get "http://%2Fvar/version": dial unix /d.sock: connect: permission denied'
+            'unix:///d.sock: Get "http://%2Fvar/version": dial unix /d.sock: connect: denied'
         ),
         "no permission to use the Docker engine at unix:///d.sock",
         "group docker",

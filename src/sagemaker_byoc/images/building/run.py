@@ -223,8 +223,8 @@ def _run(command: list[str], builder: Builder, request: BuildRequest, warn: Say)
     if process.returncode != 0:
         for line in deque((said or "").splitlines(), _LAST_LINES):
             warn(line)
-        cause = re.search(rf"\b{MARK}(.+)$", said or "", re.MULTILINE)
-        why = f": {cause[1]}" if cause else ""
+        causes = re.findall(rf"{MARK}(.+?)(?:\x1b\[0m)?$", said or "", re.MULTILINE)
+        why = f": {causes[-1]}" if causes else ""
         raise BuildError(
             f"{builder.title} ended with exit code {process.returncode} "
             f"at a line of {request.dockerfile}{why}",
