@@ -155,6 +155,7 @@ def install(
     for name, version in installed().items():
         if name in _BINARY and there.get(name) != version:
             _import(name, version)
+    _warn_of_idle(there)
 
 
 def main(words: Sequence[str]) -> int:
@@ -174,7 +175,7 @@ def main(words: Sequence[str]) -> int:
             wanted = wanted or (["--requirement", FILE] if Path(FILE).is_file() else [])
             if wanted:
                 install(["--constraint", str(path), *wanted], pip, packages, Path(FILE))
-    except ConflictError as error:
+    except (ConflictError, OSError) as error:
         print(f"{MARK}{hide_passwords(str(error))}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
@@ -218,7 +219,7 @@ def _group(name: str) -> str:
 def _lines_of(file: Path, depth: int) -> Iterator[str]:
     """Yield the requirements in `file` and in the files that it names."""
     try:
-        with file.open(encoding="utf-8", errors="replace") as stream:
+        with file.open(encoding="utf-8-sig", errors="replace") as stream:
             lines = stream.read(_LONGEST).replace("\\\n", " ").splitlines()
     except OSError:
         return  # pip says it better
@@ -240,6 +241,16 @@ def _check(pip: Sequence[str]) -> list[str]:
         check=False,
     )
     return done.stdout.splitlines() if done.returncode else []
+
+
+def _warn_of_idle(there: Mapping[str, str]) -> None:
+    """Say it if NVIDIA's libraries came to a torch for the CPU, as those of a `pip freeze` do."""
+    new = [name for name in installed() if name.startswith("nvidia-") and name not in there]
+    if new and there.get(_TORCH[0], "").endswith("+cpu"):
+        print(  # noqa: T201
+            f"warning: {', '.join(new)}: this image's torch is for the CPU and does not use them; "
+            f"unless another package does, take them out of {FILE}"
+        )
 
 
 def _import(name: str, version: str) -> None:

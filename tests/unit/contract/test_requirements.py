@@ -19,6 +19,7 @@ from sagemaker_byoc.contract.requirements import (
     require_no_archives,
 )
 
+PIP = Path(sys.executable).with_name("pip")
 SOURCES = Path(requirements.__file__).parents[2]
 IMAGE = {
     "torch": "2.13.0+cpu",
@@ -84,6 +85,17 @@ ERROR: ResolutionImpossible: for help visit x
         (NO_COMPILER, "Failed building wheel for needsc"),
         (TWO, "conflict: requirements.txt asks for pandas==2; jaxy 0.9 asks for pandas>=3"),
         ("", "pip said nothing"),
+        (
+            "    The user requested torch<2.5\n    The user requested (constraint) torch==2.13.0\n",
+            (
+                "requirements.txt asks for torch<2.5, and this image holds torch 2.13.0+cpu: take that "
+                "line out; choose the image's torch with --build-arg TORCH=…; or allow it with"
+            ),
+        ),
+        (
+            "    The user requested flask<2\n    The user requested (constraint) flask==3.1.3\n",
+            "asks for flask<2, and this image holds flask 3.1.3: take that line out; or allow it",
+        ),
         ("ERROR: No matching distribution found for torch==9\n", "this image holds torch 2.13.0"),
     ],
 )
@@ -163,6 +175,7 @@ def image(tmp_path):
         ("vision", "0.28", "torch==2.13.0"),
         ("webby", "1.0", "Flask<2"),
         ("mine", "1.0"),
+        ("nvidia_nccl_cu12", "2.27"),
     ):
         _wheel(wheels, name, version, *needs)
     unfit = "raise RuntimeError('operator torchvision::nms does not exist')\n"
@@ -170,10 +183,9 @@ def image(tmp_path):
     return folder
 
 
-def install(image, folder, text, *words):
+def install(image, folder, text, *words, pip=PIP):
     (folder / "requirements.txt").write_text(text)
     command = [image / "venv/bin/python", "-I", "-m", "sagemaker_byoc.contract.requirements"]
-    pip = Path(sys.executable).with_name("pip")
     return subprocess.run(
         [*command, "--pip", pip, "--constraints", folder / "constraints.txt", *words],
         cwd=folder,
@@ -193,12 +205,9 @@ def install(image, folder, text, *words):
             "torch==2.1.0\n",
             "requirements.txt asks for torch==2.1.0, and this image holds torch 2.13",
         ),
-        ("torch<2.5\n", "requirements.txt asks for torch<2.5, and this image holds torch 2.13"),
         ("vision==0.16\n", "vision 0.16 asks for torch==2.1.0, and this image holds torch 2.13"),
-        ("flask<2\n", "asks for flask<2, and this image holds flask 3.1.3: take that line out"),
         ("webby\n", "webby 1.0 asks for Flask<2, and this image holds flask 3.1.3"),
         ("numpy<2\n", "requirements.txt asks for numpy<2, and this image holds numpy 2.4.6"),
-        ("torch==9\n", "requirements.txt asks for torch==9, and this image holds torch 2.13"),
         ("-r more.txt\n", "requirements.txt asks for torch==2.1.0, and this image holds torch"),
         ("-c mine.txt\nnumpy\n", "this image holds numpy 2.4.6"),
         ("absent==1\n", "absent==1"),
@@ -229,6 +238,20 @@ def test_what_fits_is_installed_and_nothing_else(image, tmp_path):
     assert "Requirement already satisfied: torch" in done.stdout
     assert install(image, tmp_path, hashed).returncode == 0
     assert (tmp_path / "constraints.txt").read_text().splitlines() == constraints(held(IMAGE))
+
+
+@pytest.mark.slow
+def test_cuda_beside_a_torch_for_the_cpu_is_said(image, tmp_path):
+    """The gigabytes of another machine's `pip freeze`."""
+    done = install(image, tmp_path, "torch==2.13.0\nnvidia-nccl-cu12==2.27\n")
+    assert done.returncode == 0
+    assert "warning: nvidia-nccl-cu12: this image's torch is for the CPU" in done.stdout
+
+
+def test_no_pip_is_one_line(image, tmp_path):
+    done = install(image, tmp_path, "mine\n", pip=tmp_path / "absent")
+    assert done.returncode == 1
+    assert done.stderr.startswith("requirements: [Errno 2] No such file or directory")
 
 
 @pytest.mark.slow

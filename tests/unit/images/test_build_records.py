@@ -52,6 +52,12 @@ def test_the_base_is_the_last_stages(dockerfile, arguments, base):
         (f"a@{DIGEST}", None, {NAME_LABEL: f"a@{DIGEST}", DIGEST_LABEL: DIGEST}),
         ("h:5000/a:1", f'["h:5000/a@{DIGEST}"]', {NAME_LABEL: "h:5000/a:1", DIGEST_LABEL: DIGEST}),
         ("a:1", f'["other@{DIGEST}"]', {NAME_LABEL: "a:1"}),
+        ("a:1", f'["not-a@{DIGEST}"]', {NAME_LABEL: "a:1"}),
+        (
+            "docker.io/library/a:1",
+            f'["h:5000/a@sha256:{"1" * 64}", "a@{DIGEST}"]',
+            {NAME_LABEL: "docker.io/library/a:1", DIGEST_LABEL: DIGEST},
+        ),
         ("a:1", "not json", {NAME_LABEL: "a:1"}),
         ("a:1", None, {NAME_LABEL: "a:1"}),
         ("Not A Name", None, {}),
@@ -84,8 +90,8 @@ def test_the_digest_is_the_names_or_the_engines(base, said, expected):
             "cuda = None",
             {"sagemaker-byoc.torch": "cpu", "sagemaker-byoc.cuda": ""},
         ),
-        ('{"sagemaker-byoc.torch": "other"}', None, {}),
-        ('{"sagemaker-byoc.torch": "other"}', "nothing", {}),
+        ('{"sagemaker-byoc.torch": "other"}', None, None),
+        ('{"sagemaker-byoc.torch": "other"}', "nothing", None),
     ],
 )
 def test_labels_that_differ_from_the_installed_torch(found, version, wrong):

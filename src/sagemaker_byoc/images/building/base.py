@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from sagemaker_byoc.images.building.builders import BUILDAH, Ask, Builder
 from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.images.reference import parse
+from sagemaker_byoc.images.reference import Reference, parse
 
 NAME_LABEL = "org.opencontainers.image.base.name"
 DIGEST_LABEL = "org.opencontainers.image.base.digest"
@@ -56,12 +56,15 @@ def labels(base: str, builder: Builder, ask: Ask) -> dict[str, str]:
         digests = json.loads(said or "null") or []
     except ValueError:
         digests = []
-    own = [text.partition("@")[2] for text in digests if _is_of(text, name.repository)]
+    own = [there.digest for there in map(parse, digests) if _place(there) == _place(name)]
     return found | ({DIGEST_LABEL: own[0]} if own else {})
 
 
-def _is_of(text: str, repository: str) -> bool:
-    return text.partition("@")[0].endswith(repository.removeprefix("library/"))
+def _place(name: Reference) -> tuple[str, str]:
+    """Return registry and repository, without those that stand for Docker Hub."""
+    if name.registry in {"", "docker.io", "index.docker.io"}:
+        return "", name.repository.removeprefix("library/")
+    return name.registry, name.repository
 
 
 def _instructions(dockerfile: str) -> Iterator[str]:

@@ -141,6 +141,8 @@ def _named(image: str, identity: str, at: commit.Commit, builder: Builder) -> li
 def _stamp(image: str, builder: Builder, warn: Say) -> None:
     """Correct what the labels say of torch, if it is not what the Dockerfile's argument asked."""
     wrong = stamp.wrong_labels(image, builder, builders.ask)
+    if wrong is None:
+        warn(f"no torch was found in {image}, so its labels are as the Dockerfile sets them")
     if not wrong:
         return
     text = ", ".join(f"{name}={value}" for name, value in wrong.items())

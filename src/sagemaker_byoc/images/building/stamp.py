@@ -39,11 +39,11 @@ class Torch:
         }
 
 
-def wrong_labels(image: str, builder: Builder, ask: Ask) -> dict[str, str]:
+def wrong_labels(image: str, builder: Builder, ask: Ask) -> dict[str, str] | None:
     """Return the labels of `image` that differ from its torch, with their right values.
 
-    Empty for an image without such labels, for one that can't be looked into, and for buildah,
-    which runs no image.
+    Empty for an image without such labels, and for buildah, which runs no image; None for one
+    that can't be looked into.
     """
     if builder.name == BUILDAH:
         return {}
@@ -56,7 +56,7 @@ def wrong_labels(image: str, builder: Builder, ask: Ask) -> dict[str, str]:
     text = ask([*run, image, "-I", "-c", _LOOK])
     match = _CUDA.search(text or "")
     if match is None:
-        return {}
+        return None
     right = Torch(match["cuda"] or "").labels
     return {name: value for name, value in right.items() if found.get(name, "") != value}
 
