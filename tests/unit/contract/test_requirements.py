@@ -88,8 +88,8 @@ ERROR: ResolutionImpossible: for help visit x
         (
             "    The user requested torch<2.5\n    The user requested (constraint) torch==2.13.0\n",
             (
-                "requirements.txt asks for torch<2.5, and this image holds torch 2.13.0+cpu: take that "
-                "line out; choose the image's torch with --build-arg TORCH=…; or allow it with"
+                "requirements.txt asks for torch<2.5, and this image holds torch 2.13.0+cpu: take "
+                "that line out; choose the image's torch with --build-arg TORCH=…; or allow it with"
             ),
         ),
         (

@@ -58,6 +58,7 @@ def test_the_legacy_builder_by_choice(said):
     wanted = None if said else "legacy"
     found = choose(wanted, {"DOCKER": "d", **said}, machine(plugin=PLUGIN))
     assert (found.name, found.note) == ("legacy", "")
+    assert found.command == ("d", "build", "--force-rm")  # a failed step leaves no container
 
 
 @pytest.mark.parametrize(

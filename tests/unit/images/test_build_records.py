@@ -26,10 +26,10 @@ DOCKER = Builder(name="buildkit", version="1", command=("docker", "build"))
             f"c@{DIGEST}",
         ),
         ("from --platform=linux/amd64 a:1", {}, "a:1"),
-        ("ARG T=cpu R=\nARG B=${R:+other}\nARG B=${B:-$T}\nFROM a AS t-cpu\nFROM t-${B}", {}, "a"),
+        ("ARG T=cpu R=\nARG O=${R:+other}\nARG B=${O:-$T}\nFROM a AS t-cpu\nFROM t-${B}", {}, "a"),
         (
             (
-                "ARG T=cpu R=\nARG B=${R:+other}\nARG B=${B:-$T}\nFROM a AS t-cpu\n"
+                "ARG T=cpu R=\nARG O=${R:+other}\nARG B=${O:-$T}\nFROM a AS t-cpu\n"
                 "FROM b AS t-other\nFROM t-${B}"
             ),
             {"R": "torch"},

@@ -53,7 +53,7 @@ def test_every_requirements_file_is_installed_with_the_constraints(dockerfile, t
         assert '--replace "$REPLACE"' in last
         assert "--constraints /opt/venv/constraints.txt" in last
         assert not re.findall(r"pip\S* install[^\n]* (?:-r|--requirement) requirements.txt", text)
-        assert "ARG BUILT_FOR=${REPLACE:+other}\nARG BUILT_FOR=${BUILT_FOR:-$TORCH}\n" in text
+        assert "ARG OTHER=${REPLACE:+other}\nARG BUILT_FOR=${OTHER:-$TORCH}\n" in text
         assert 'sagemaker-byoc.torch="$BUILT_FOR"' in text
 
 

@@ -143,7 +143,8 @@ def _docker(
     legacy = Builder(
         name=LEGACY,
         version=f"{client.version}, engine {client.engine}",
-        command=(client.program, "build"),
+        # Without the flag a step that fails leaves its container behind.
+        command=(client.program, "build", "--force-rm"),
         environment={"DOCKER_BUILDKIT": "0"},
     )
     if wanted == LEGACY or (wanted is None and environment.get("DOCKER_BUILDKIT") == "0"):
