@@ -20,7 +20,7 @@ from sagemaker_byoc.images.project import name_of
 from sagemaker_byoc.local.build import Recording, record
 from sagemaker_byoc.local.errors import RequestError
 
-HELP = "Make an image of a program: linux/amd64, Docker's media types, named by its content."
+HELP = "Make an image of a program: linux/amd64, Docker's media types, a tag that means it alone."
 _LIKE = re.compile(r"(docker|container)file", re.IGNORECASE)
 _IMAGE_ONLY = ("file", "build_arg", "builder", "label", "no_cache", "pull", "secret", "sbom")
 
