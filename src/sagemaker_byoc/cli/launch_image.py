@@ -11,6 +11,7 @@ from typing import Any
 
 from sagemaker_byoc.cloud.errors import CloudError
 from sagemaker_byoc.images import reference
+from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.host_images import cuda_of
@@ -36,24 +37,37 @@ class Pinned:
     """The CUDA version of its build; empty if it states none, None if it can't be read."""
 
 
-def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
-    """Return the image that `text` names now.
+def in_ecr(shared: Shared, text: str, region: str) -> tuple[reference.Reference, reference.EcrHost]:
+    """Return what `text` names. Raise SettingsError if SageMaker can't pull it in `region`.
 
-    Raises SettingsError if SageMaker can't pull it or can't run it.
+    An empty `region` is not known yet.
     """
     where = f"{shared.where}: image"
-    parsed = reference.parse(text)
+    try:
+        parsed = reference.parse(text)
+    except RequestError as error:
+        raise SettingsError(f"{where}: {error.what}", cure=error.cure) from error
     host = reference.ecr_host(parsed.registry)
     if host is None:
         raise SettingsError(
             f"{where} is {text!r}, which SageMaker can't pull: it is in no ECR registry",
             cure=f"byoc push {text}, and take the name that it prints",
         )
-    if host.region != caller.region:
+    if region and host.region != region:
         raise SettingsError(
-            f"{where} is in {host.region}, and the launch in {caller.region}",
+            f"{where} is in {host.region}, and the launch in {region}",
             cure="SageMaker pulls from its own region only: push it there, or set region",
         )
+    return parsed, host
+
+
+def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
+    """Return the image that `text` names now.
+
+    Raises SettingsError if SageMaker can't pull it or can't run it.
+    """
+    where = f"{shared.where}: image"
+    parsed, host = in_ecr(shared, text, caller.region)
     wanted = {"imageDigest": parsed.digest} if parsed.digest else {"imageTag": parsed.target}
     asked = {
         "registryId": host.account,

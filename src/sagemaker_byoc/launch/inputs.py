@@ -61,12 +61,17 @@ def _upload(source: Path, to: Place, prefix: str, files: Sequence[File]) -> Uplo
     )
 
 
-def _listed(where: str, folder: Path) -> list[tuple[str, Path]]:
-    if not folder.is_dir():
+def require(where: str, path: Path) -> None:
+    """Raise SettingsError unless there is a file or a folder `path`."""
+    if not path.is_file() and not path.is_dir():
         raise SettingsError(
-            f"{where}: there is no file or folder {folder}",
+            f"{where}: there is no file or folder {path}",
             cure="Write a path relative to the configuration file, or s3://BUCKET/PREFIX",
         )
+
+
+def _listed(where: str, folder: Path) -> list[tuple[str, Path]]:
+    require(where, folder)
     found: list[tuple[str, Path]] = []
     for place, _, files in os.walk(folder):
         paths = [Path(place) / name for name in files]

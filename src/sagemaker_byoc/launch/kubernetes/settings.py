@@ -65,7 +65,7 @@ def read_pod(table: Table, shared: Shared, *, user: int | None) -> PodSettings:
         value = table.value(key)
         if value is not None:
             if isinstance(value, bool) or not isinstance(value, str | int):
-                raise table.refuse(key, f'Write {key} = "2", as Kubernetes counts it')
+                table.wrong(key, f'Write {key} = "2", as Kubernetes counts it')
             resources[name] = str(value)
     gpus = table.number("gpus", 0, least=0)
     if gpus:
