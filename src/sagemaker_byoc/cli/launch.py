@@ -25,7 +25,10 @@ from sagemaker_byoc.launch.table import overlaid, parse_toml
 HELP = "Start a training job or an endpoint, in AWS or in the region of this machine."
 TRAIN, ENDPOINT = "train", "endpoint"
 PYTORCHJOB = "pytorchjob"
-_FLAVOURS = {TRAIN: (PYTORCHJOB,), ENDPOINT: (serving.DEPLOYMENT, serving.KSERVE)}
+_FLAVOURS = {
+    TRAIN: (PYTORCHJOB,),
+    ENDPOINT: (serving.DEPLOYMENT, serving.KSERVE, serving.SERVERLESS),
+}
 _CONFIG = Path("pyproject.toml")
 _MOST_SECONDS = 30 * 86400.0
 _QUEUE_SECONDS = 3600.0
@@ -59,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="FLAVOUR",
-        help="with --print: manifests; pytorchjob; to serve deployment (default) or kserve",
+        help="with --print: manifests; pytorchjob; to serve deployment (default), kserve or "
+        "kserve-serverless",
     )
     parser.add_argument("--new", action="store_true", help="train: also where such a job was")
     parser.add_argument(
@@ -246,11 +250,14 @@ def _undo(plan: Plan) -> str:
 def _print_manifests(arguments: argparse.Namespace, settings: Settings, problems: Problems) -> int:
     found: list[dict[str, Json]]
     if isinstance(settings, train.TrainSettings):
-        found = training.manifests(settings)
-    elif arguments.kubernetes == serving.KSERVE:
-        found = serving.inference_service(settings)
+        found = training.manifests(settings, problems)
+    elif arguments.kubernetes in (serving.KSERVE, serving.SERVERLESS):
+        serverless = arguments.kubernetes == serving.SERVERLESS
+        found = serving.inference_service(settings, problems, serverless=serverless)
     else:
-        found = serving.deployment(settings)
+        found = serving.deployment(settings, problems)
+    for warning in problems.warnings:
+        console.detail(warning)
     if arguments.json:
         console.line({"apiVersion": "v1", "kind": "List", "items": found})
     else:

@@ -51,6 +51,8 @@ class Shared:
     instance_type: str
     """Empty for a serverless endpoint."""
     instance_count: int
+    is_counted: bool
+    """Whether the settings name the count, which is 1 by default."""
     environment: Mapping[str, str]
     tags: Mapping[str, str]
     subnets: tuple[str, ...]
@@ -84,6 +86,7 @@ def read_shared(
         bucket=table.text("bucket"),
         instance_type=table.text("instance-type"),
         instance_count=table.number("instance-count", 1),
+        is_counted="instance-count" in table,
         environment=table.pairs("environment"),
         tags=table.pairs("tags"),
         subnets=table.texts("subnets"),

@@ -119,6 +119,11 @@ class Table:
         error = SettingsError(f"{self._where}: {key} {shown}", cure=cure)
         self._tell(f"{self._where}: {key}", error)
 
+    def wrong_value(self, key: str, value: str, cure: str) -> None:
+        """Report a value inside of `key`, which may be dotted."""
+        error = SettingsError(f"{self._where}: {key} is {_show(value)}", cure=cure)
+        self._tell(f"{self._where}: {key}", error)
+
     def _tell(self, place: str, error: SettingsError) -> None:
         if self._problems is None:
             raise error
@@ -162,6 +167,14 @@ class Table:
             return value
         self.wrong(key, f'Write seconds, or {key} = "2h30m"')
         return default
+
+    def plain(self, key: str) -> str | None:
+        """A number or a text, as it was written; None if the key is absent."""
+        value = self._values.get(key)
+        if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
+            return None if value is None else as_text(value)
+        self.wrong(key, f'Write {key} = "TEXT"')
+        return None
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self._values.get(key, [])
