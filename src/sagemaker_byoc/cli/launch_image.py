@@ -101,14 +101,16 @@ def _check(image: str, stored: _Stored, instance_type: str, repository: str) -> 
     """Raise SettingsError if SageMaker refuses the image, or the instances can't run it."""
     machine = stored_image.machine_of(instance_type)
     found = str(stored.config.get("architecture", ""))
-    fault = stored.kind and stored_image.storage_fault(stored.kind, stored.manifest)
+    fault = None
+    if stored.kind:
+        fault = stored_image.storage_fault(stored.kind, stored.manifest, machine)
     fault = fault or stored_image.machine_fault(found, [instance_type])
-    if not fault:
+    if fault is None:
         return
-    cure = stored_image.hint(machine)
+    cure = fault.cure
     if member := stored_image.member_for(stored.manifest, machine):
         cure += f'. Or name its image for {machine}: image = "{repository}@{member}"'
-    raise SettingsError(f"{image} {fault}", cure=cure)
+    raise SettingsError(f"{image} {fault.what}", cure=cure)
 
 
 def _described(asked: dict[str, Any], caller: Caller) -> tuple[str, str, str]:

@@ -122,7 +122,8 @@ def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -
         return make_images(status["engine"], state, pushed).digest_of(shared.image)
     except AwsError as error:
         raise SettingsError(
-            f"{shared.where}: image: {error.message}", cure="Record it with byoc build, or push it"
+            f"{shared.where}: image: {error.message}",
+            cure="Or name an image that the region has: --image",
         ) from error
 
 

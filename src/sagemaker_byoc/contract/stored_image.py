@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_byoc.contract.facts import Fact
@@ -39,27 +40,38 @@ def machine_of(instance_type: str) -> str:
     return ARM64 if _GRAVITON.match(instance_type) else AMD64
 
 
-def storage_fault(media_type: str, manifest: Mapping[str, Any]) -> str:
-    """Return what SageMaker does not take of an image's form, "" if it takes it.
+@dataclass(frozen=True, slots=True)
+class Fault:
+    what: str
+    """Continues the sentence "The image …"."""
+    cure: str
 
-    The sentence continues "The image …". `manifest` is empty if it can't be read.
-    """
+
+def storage_fault(media_type: str, manifest: Mapping[str, Any], machine: str = "") -> Fault | None:
+    """Return what SageMaker does not take of an image's form; `manifest` may be empty."""
+    cure = (
+        "`byoc push` stores it as SageMaker takes it; so do docker buildx build --platform "
+        f"linux/{machine or AMD64} --provenance=false --output type=registry,oci-mediatypes=false, "
+        "and skopeo copy --format v2s2"
+    )
     if media_type in _INDEXES:
-        return f"is stored as {media_type}, an index{_members(manifest)}, which SageMaker refuses"
+        what = f"is stored as {media_type}, an index{_members(manifest)}, which SageMaker refuses"
+        return Fault(what, cure)
     config = _text(manifest.get("config"), "mediaType")
     if config and config not in _CONFIGS:
-        return f"is not an image: what is stored there is {config}"
+        what = f"is not an image: what is stored there is {config}"
+        return Fault(what, "Name an image; its repository holds other things too")
     if media_type != DOCKER_MANIFEST.value:
-        return f"is stored as {media_type}, which SageMaker refuses"
+        return Fault(f"is stored as {media_type}, which SageMaker refuses", cure)
     layers = manifest.get("layers")
-    for layer in layers if isinstance(layers, list) else ():
-        if "zstd" in _text(layer, "mediaType"):
-            return "has layers packed with zstd, which Docker's media types don't have"
-    return ""
+    if any("zstd" in _text(layer, "mediaType") for layer in _list(layers)):
+        what = "has layers packed with zstd, which Docker's media types don't have"
+        return Fault(what, "Build it with compression=gzip,force-compression=true in --output")
+    return None
 
 
-def machine_fault(found: str, instance_types: Iterable[str]) -> str:
-    """Return why instances can't run an image for the architecture `found`, "" if they can.
+def machine_fault(found: str, instance_types: Iterable[str]) -> Fault | None:
+    """Return why instances can't run an image for the architecture `found`.
 
     A type is empty for a serverless endpoint; `local` and the like are this machine.
     """
@@ -67,17 +79,12 @@ def machine_fault(found: str, instance_types: Iterable[str]) -> str:
         wanted = machine_of(instance_type)
         if found and found != wanted and not instance_type.startswith("local"):
             kind = instance_type or "serverless"
-            return f"is built for {found}, and the instances are {wanted} ({kind})"
-    return ""
-
-
-def hint(machine: str = AMD64) -> str:
-    """Return how to store an image as SageMaker takes it."""
-    return (
-        f"`byoc push` stores it as SageMaker takes it; so do docker buildx build --platform "
-        f"linux/{machine} --provenance=false --output type=registry,oci-mediatypes=false, and "
-        "skopeo copy --format v2s2"
-    )
+            return Fault(
+                f"is built for {found}, and the instances are {wanted} ({kind})",
+                f"Build it with docker buildx build --platform linux/{wanted}, or choose instances "
+                f"for {found}",
+            )
+    return None
 
 
 def member_for(manifest: Mapping[str, Any], machine: str) -> str:
@@ -107,8 +114,11 @@ def _members(manifest: Mapping[str, Any]) -> str:
 
 
 def _entries(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    entries = manifest.get("manifests")
-    return [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
+    return [each for each in _list(manifest.get("manifests")) if isinstance(each, dict)]
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _text(value: object, key: str) -> str:

@@ -89,12 +89,9 @@ class Image:
     def machine_warning(self, instance_types: Iterable[str]) -> str:
         """Return a sentence for the log if SageMaker's instances could not run the image."""
         fault = stored_image.machine_fault(self.architecture, instance_types)
-        if not fault:
+        if fault is None:
             return ""
-        return (
-            f"warning: the image {fault}: SageMaker could not run it. Build it with docker "
-            "buildx build --platform for these instances"
-        )
+        return f"warning: the image {fault.what}: SageMaker could not run it. {fault.cure}"
 
 
 class Images(Protocol):
@@ -246,14 +243,12 @@ class DockerImages:
                     name=name,
                     architecture=architecture,
                 )
-        where = "neither the region's registry nor the Docker engine" if reference.is_ours else ""
-        build = f"Build it with: docker build -t {reference.repository} . (or byoc build), or "
-        raise _unknown(
-            uri,
-            f"{where or 'the Docker engine'} has no image of that name",
-            f"{'' if reference.digest else build}push it to the region's registry"
-            f"{'; its digest is what the push printed' if reference.digest else ''}",
-        )
+        engine = "the Docker engine has no image of that name"
+        known = f"{engine}, nor has the region's registry" if reference.is_ours else engine
+        build = f"Build it with: docker build -t {reference.local_name} . (or byoc build), or push"
+        if reference.digest:
+            build = "Name the digest that its push printed, or push"
+        raise _unknown(uri, known, f"{build} it to the region's registry")
 
 
 def _inspect(name: str) -> tuple[str, str] | None:
@@ -271,7 +266,7 @@ def _inspect(name: str) -> tuple[str, str] | None:
 def _check_form(uri: str, pushed: PushedImage) -> None:
     """Refuse what SageMaker does not run, though ECR takes it; media types in AWS's words."""
     fault = stored_image.storage_fault(pushed.media_type, pushed.manifest)
-    if not fault:
+    if fault is None:
         return
     words = f"Cannot run image {uri}."
     if pushed.media_type != stored_image.DOCKER_MANIFEST.value:
@@ -279,7 +274,7 @@ def _check_form(uri: str, pushed: PushedImage) -> None:
             f"Unsupported manifest media type {pushed.media_type} for image {uri}. Ensure that "
             "valid manifest media type is used for specified image."
         )
-    raise AwsError("ValidationException", f"{words} It {fault}. {stored_image.hint()}")
+    raise AwsError("ValidationException", f"{words} It {fault.what}. {fault.cure}")
 
 
 def _pull(name: str, pushed: PushedImage) -> None:
@@ -306,6 +301,7 @@ _PULL_CURES = (
     ("no matching manifest", "Build it for the engine's platform: --platform linux/amd64"),
     ("does not match the specified platform", "Build it with --platform linux/amd64"),
     ("manifest unknown", "Push it again: the registry has lost its manifest"),
+    ("unknown blob", "Push it again: the registry has lost a part of it"),
     ("not found", "Push it again: the registry has lost a part of it"),
     ("unauthorized", "Push it again; if that does not help, start the region again"),
     ("no basic auth", "Push it again; if that does not help, start the region again"),
