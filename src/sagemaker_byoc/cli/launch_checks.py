@@ -24,7 +24,7 @@ from sagemaker_byoc.launch.rules import Finding
 from sagemaker_byoc.launch.shared import Shared, missing
 
 if TYPE_CHECKING:
-    from botocore.model import Shape
+    from botocore.model import Shape, StructureShape
 
 Settings = train.TrainSettings | endpoint.EndpointSettings
 _ACCOUNT, _REGION, _TYPE = "123456789012", "us-east-1", "ml.m5.large"
@@ -35,6 +35,7 @@ _NAMING = ("Name", "Key", "ChannelName")
 _SHOWN = 60
 _FEW = 12
 _UPGRADE = "a newer botocore may know it: pip install --upgrade botocore"
+_WRONG_TYPE = "Invalid type for"
 _RANGES = ("Invalid value for", "Invalid length for")
 """Botocore's words for some of what `_constraints` finds too."""
 _UNKNOWN = re.compile(r'Unknown parameter in ([^:]+): "([^"]*)", must be one of: (.*)')
@@ -62,6 +63,8 @@ def check(settings: Settings, problems: Problems, *, local: bool) -> None:
         commit="0" * 40,
         bucket=bucket,
     )
+    if not _check_types(shared, problems):
+        return  # no plan can be made of them
     with _into(problems, shared, "plan"):
         check_plan(_draft(settings, place, problems), shared, problems)
 
@@ -77,6 +80,21 @@ def check_plan(plan: Plan, shared: Shared, problems: Problems) -> None:
                 problems.warn(f"warning: {key} {finding.what}. {finding.hint}")
             else:
                 _add(problems, shared, key, SettingsError(what, cure=finding.hint))
+
+
+def _check_types(shared: Shared, problems: Problems) -> bool:
+    """Whether the raw members have the types that the API gives them; what has not is added."""
+    are_right = True
+    for operation, raw in shared.request.items():
+        shape = _shape_of("sagemaker", operation)
+        for line in _report(raw, shape) if shape is not None else ():
+            if line.startswith(_WRONG_TYPE):
+                are_right = False
+                finding = _of_type(line)
+                key = rules.key_of(operation, finding, raw)
+                error = SettingsError(f"{shared.where}: {key} {finding.what}", cure=finding.hint)
+                _add(problems, shared, f"{key} {line}", error)
+    return are_right
 
 
 def _draft(settings: Settings, place: Place, problems: Problems) -> Plan:
@@ -168,15 +186,10 @@ def _into(problems: Problems, shared: Shared, key: str) -> Iterator[None]:
 
 
 def _findings(service: str, operation: str, request: Mapping[str, Any]) -> Iterator[Finding]:
-    with target.explained_imports():
-        from botocore.validate import ParamValidator  # noqa: PLC0415 - takes long
-
-        from sagemaker_byoc.local.wire import models  # noqa: PLC0415 - needs botocore
-    shape = models.service_model(service).operation_model(operation).input_shape
+    shape = _shape_of(service, operation)
     if shape is None:
         return
-    report = ParamValidator().validate(dict(request), shape)
-    lines = [line for line in report.generate_report().splitlines() if not line.startswith(_RANGES)]
+    lines = [line for line in _report(request, shape) if not line.startswith(_RANGES)]
     unknown = [_UNKNOWN.fullmatch(line) for line in lines]
     for line, match in zip(lines, unknown, strict=True):
         yield _of_member(match) if match else _of_type(line)
@@ -184,6 +197,19 @@ def _findings(service: str, operation: str, request: Mapping[str, Any]) -> Itera
         return  # the rest would stumble over wrong types
     yield from _broken(shape, dict(request), (), "")
     yield from rules.check(operation, request)
+
+
+def _shape_of(service: str, operation: str) -> StructureShape | None:
+    with target.explained_imports():
+        from sagemaker_byoc.local.wire import models  # noqa: PLC0415 - needs botocore
+    return models.service_model(service).operation_model(operation).input_shape
+
+
+def _report(request: Mapping[str, Any], shape: StructureShape) -> list[str]:
+    """Return botocore's own sentences about types and members."""
+    from botocore.validate import ParamValidator  # noqa: PLC0415 - takes long
+
+    return list(ParamValidator().validate(dict(request), shape).generate_report().splitlines())
 
 
 def _of_member(unknown: re.Match[str]) -> Finding:

@@ -109,6 +109,26 @@ def test_settings_are_checked_before_anything_is_asked(folder, capsys, monkeypat
     assert "no region is set" not in err
 
 
+@pytest.mark.parametrize(
+    ("kind", "member"),
+    [
+        ("train", "CreateTrainingJob.ResourceConfig=3"),
+        ("train", "CreateTrainingJob.StoppingCondition=3"),
+        ("train", 'CreateTrainingJob.StoppingCondition.MaxRuntimeInSeconds="x"'),
+        ("train", "CreateTrainingJob.ResourceConfig.InstanceGroups=[3]"),
+        ("train", "CreateTrainingJob.Tags=3"),
+        ("endpoint", "CreateEndpointConfig.ProductionVariants=3"),
+        ("endpoint", "CreateEndpointConfig.ProductionVariants=[3]"),
+        ("endpoint", "CreateModel.PrimaryContainer=3"),
+    ],
+)
+def test_a_raw_member_of_another_type(kind, member, capsys):
+    assert main(["launch", kind, "--print", "--set", f"request.{member}"]) == 2
+    err = capsys.readouterr().err
+    assert "Invalid type for parameter" in err
+    assert "role is missing" in err
+
+
 def test_a_tag_is_asked_for_after_the_settings(folder, capsys, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     words = ["launch", "train", "--print", "--image", f"{HOST}/digits:v1", "--set", "role=R"]
