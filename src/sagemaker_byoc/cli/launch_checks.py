@@ -35,6 +35,8 @@ _NAMING = ("Name", "Key", "ChannelName")
 _SHOWN = 60
 _FEW = 12
 _UPGRADE = "a newer botocore may know it: pip install --upgrade botocore"
+_MOST = {"integer": 2**31 - 1, "long": 2**63 - 1}
+"""What the types of the service's own language hold."""
 _WRONG_TYPE = "Invalid type for"
 _RANGES = ("Invalid value for", "Invalid length for")
 """Botocore's words for some of what `_constraints` finds too."""
@@ -134,7 +136,8 @@ def _remote(key: str, source: str, shared: Shared, problems: Problems) -> str:
         return source
     if source:
         with _into(problems, shared, key):
-            inputs.require(f"{shared.where}: {key}", shared.folder / source)
+            check = inputs.require_model if key == "model" else inputs.require
+            check(f"{shared.where}: {key}", shared.folder / source)
     return _STAND_IN
 
 
@@ -256,7 +259,7 @@ def _constraints(
 
     facts = shape.metadata
     size, unit = _size(shape, value)
-    least, most = facts.get("min"), facts.get("max")
+    least, most = facts.get("min"), facts.get("max", _MOST.get(shape.type_name))
     if size is not None and most is not None and size > most:
         yield f"is {size} {unit}".rstrip() + f"; SageMaker takes {most} at most", "Make it smaller"
     if size is not None and least is not None and size < least:

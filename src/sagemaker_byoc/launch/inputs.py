@@ -14,6 +14,7 @@ from sagemaker_byoc.launch.names import DIGITS, file_digest
 from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.plan import File, Upload
 
+_GZIP = b"\x1f\x8b"
 MOST_FILES = 100_000
 """Of one channel; more belong into archives, and S3 lists a thousand at a time."""
 
@@ -37,6 +38,7 @@ def upload(where: str, path: Path, to: Place, prefix: str) -> Upload:
 
 def upload_model(where: str, path: Path, to: Place, prefix: str) -> Upload:
     """One model archive: `path` itself, or what is in the folder `path`."""
+    require_model(where, path)
     if path.is_file():
         digest, size = file_digest(path)[:DIGITS], path.stat().st_size
     else:
@@ -49,6 +51,19 @@ def upload_model(where: str, path: Path, to: Place, prefix: str) -> Upload:
         size = sum(file.stat().st_size for _, file in listed)
     place = f"{prefix}/{digest}/"
     return _upload(path, to, place, [File(path, place + MODEL_ARCHIVE, size)])
+
+
+def require_model(where: str, path: Path) -> None:
+    """Raise SettingsError unless `path` is a folder or a packed archive."""
+    require(where, path)
+    if path.is_file():
+        with path.open("rb") as file:
+            is_packed = file.read(len(_GZIP)) == _GZIP
+        if not is_packed:
+            raise SettingsError(
+                f"{where}: {path} is not a .tar.gz archive",
+                cure="Name the archive, or the folder with the model's files, which is packed",
+            )
 
 
 def _upload(source: Path, to: Place, prefix: str, files: Sequence[File]) -> Upload:

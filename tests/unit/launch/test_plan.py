@@ -212,6 +212,7 @@ MANY = {f"h{number}": "1" for number in range(101)}
         ({"metrics": {"loss": f"({LONG})"}}, "metrics.loss is 2503 characters long", "smaller"),
         ({**SPOT, "max_runtime": "2h", "max_wait": "1h"}, "max-wait is 1 h, less than", "as long"),
         ({"max_runtime": "29d"}, "max-runtime is 29 d; SageMaker takes 28 d at most", "Shorten"),
+        ({"instance_count": 2**31}, "instance-count is 2147483648; SageMaker takes", "smaller"),
         ({"volume_gb": 20000}, "volume-gb is 20000; the largest", "FastFile"),
         ({"subnets": ["net"], "security_groups": ["sg-1"]}, "subnets has 'net'", "subnet-01"),
         ({"subnets": ["subnet-1"], "security_groups": ["default"]},
@@ -259,6 +260,13 @@ def test_what_aws_would_refuse_of_an_endpoint(folder, keys, what):
         validate(endpoint.plan(endpoint.read(WHERE, table, folder), PLACE))
     assert what in caught.value.what
     assert caught.value.cure
+
+
+def test_a_model_that_is_not_an_archive(make_endpoint, folder):
+    """It would be sent as model.tar.gz, and fail on the instances."""
+    (folder / "weights.bin").write_bytes(b"weights")
+    with pytest.raises(SettingsError, match=r"weights\.bin is not a \.tar\.gz archive"):
+        make_endpoint(model="weights.bin")
 
 
 def test_what_is_likely_a_mistake_is_a_warning(make_train, make_endpoint):
