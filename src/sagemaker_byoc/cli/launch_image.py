@@ -72,14 +72,14 @@ def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
     try:
         digest, kind, artifact = _described(asked, caller)
     except (RefusedError, CloudError) as error:
-        if isinstance(error, RefusedError) and error.code in _MISSING:
-            raise SettingsError(
-                f"{where}: {text} is not in ECR", cure="Push it: byoc push IMAGE"
-            ) from error
+        missing = isinstance(error, RefusedError) and error.code in _MISSING
+        if parsed.digest and (missing or isinstance(error, CloudError)):
+            return Pinned(f"{repository}@{parsed.digest}", parsed.digest)  # SageMaker may know it
+        if missing:
+            what = f"{where}: {text} is not in ECR"
+            raise SettingsError(what, cure="Push it: byoc push IMAGE") from error
         if not parsed.digest:
             raise
-        if isinstance(error, CloudError):
-            return Pinned(f"{repository}@{parsed.digest}", parsed.digest)
         digest, kind, artifact = parsed.digest, "", ""  # who pulls it may not describe it
     stored_kind, manifest = _manifest(asked, digest, caller)
     config = _configuration(asked, manifest, caller)

@@ -67,7 +67,7 @@ def test_it_is_pulled_by_its_digest_with_the_registrys_own_token(client, uri):
     assert json.loads((client / "configs").read_text())["auths"] == {HOST: {"auth": "dG9rZW4="}}
 
 
-def test_a_digest_is_told_without_a_pull(client):
+def test_a_digest_is_known_without_a_pull(client):
     """`byoc launch --local --print` changes nothing."""
     assert images().digest_of(f"{AWS}/mine:1") == DIGEST
     assert not (client / "asked").exists()
@@ -88,7 +88,7 @@ def test_a_digest_is_told_without_a_pull(client):
         ("something else", "docker info"),
     ],
 )
-def test_a_pull_that_fails_is_told_in_dockers_words(client, words, cure):
+def test_a_pull_that_fails_keeps_dockers_words(client, words, cure):
     (client / "failure").write_text(words)
     with pytest.raises(AwsError) as caught:
         images().resolve(f"{AWS}/mine:1")

@@ -156,7 +156,7 @@ def label(shared: Shared, problems: Problems) -> str:
 
 
 def claim(table: Table, key: str, text: str) -> Claim:
-    """`pvc:CLAIM/FOLDER`; what is none is reported."""
+    """Read `pvc:CLAIM/FOLDER`; report a text that is not one."""
     found = _CLAIM.fullmatch(text)
     folder = (found["folder"] or "") if found else ""
     name = found["claim"] if found else ""
@@ -186,7 +186,7 @@ def check_common(shared: Shared, problems: Problems) -> None:
         if not _VARIABLE.fullmatch(name):
             cure = "Use letters, digits and _, not beginning with a digit"
             problems.add(
-                place, SettingsError(f"{place}: {name!r} is no variable's name", cure=cure)
+                place, SettingsError(f"{place}: {name!r} is not a variable's name", cure=cure)
             )
         elif "\0" in value:
             cure = "Leave the NUL character out"
