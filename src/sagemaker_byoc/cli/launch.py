@@ -158,6 +158,7 @@ def _table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         if path != _CONFIG:
             raise SettingsError(f"there is no file {path}", cure="Correct --config") from None
         document = {}
+        where = f"[tool.byoc.{arguments.kind}] (there is no {path} here)"
     except OSError as error:
         raise SettingsError(
             f"{path}: {error.strerror}", cure="Name a file that can be read"

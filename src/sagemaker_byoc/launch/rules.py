@@ -223,6 +223,13 @@ def _volume(request: Request) -> Iterator[Finding]:
         )
 
 
+def _channels(request: Request) -> Iterator[Finding]:
+    for channel in request.get("InputDataConfig") or ():
+        name = str(channel.get("ChannelName"))
+        if name in {".", ".."}:
+            yield Finding(_CHANNEL, "names another folder", "Use a name of letters", name)
+
+
 def _metrics(request: Request) -> Iterator[Finding]:
     path = (*_ALGORITHM, "MetricDefinitions")
     for definition in (request.get(path[0]) or {}).get(path[1]) or ():
@@ -278,7 +285,7 @@ def _model(request: Request) -> Iterator[Finding]:
 
 
 _RULES: Mapping[str, Sequence[Callable[[Request], Iterator[Finding]]]] = {
-    "CreateTrainingJob": (_times, _spot, _volume, _metrics),
+    "CreateTrainingJob": (_times, _spot, _volume, _channels, _metrics),
     "CreateModel": (_model,),
     "CreateEndpointConfig": (_serverless,),
 }

@@ -322,6 +322,7 @@ def test_all_that_is_wrong_is_reported_at_once(job):
         ({"name": "a.b"}, "Kubernetes would not take"),
         ({"image": ""}, "image is missing"),
         ({"channels": {"train": "data/train"}}, "channels.train is missing"),
+        ({"kubernetes": {"channels": {"..": "pvc:a"}}}, "channels... is not a channel's name"),
         ({"hyperparameters": {"api_token": "x"}}, "would stand in a ConfigMap"),
         ({"kubernetes": {"model": "s3://b/p"}}, "model is 's3://b/p'"),
         ({"kubernetes": {"model": "pvc:a/../../b"}}, "model is 'pvc:a/../../b'"),
@@ -341,6 +342,7 @@ def test_what_no_job_is_made_of(job, keys, words):
     ("keys", "words"),
     [
         ({"model": "job:digits"}, "model is missing"),
+        ({"startup_timeout": "2d"}, "startup-timeout is 172800 seconds"),
         ({"kubernetes": {"model": "s3://b/p"}}, "model is 's3://b/p'"),
         ({"kubernetes": {"model": "/data"}}, "model is '/data'"),
         ({"kubernetes": {"channels": {}}}, "there is no key channels"),

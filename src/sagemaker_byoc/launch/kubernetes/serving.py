@@ -40,6 +40,7 @@ USER = 10001
 """No root: no cluster that is careful would let it in."""
 LEAVE_SECONDS = 5
 """Between a pod's end being decided and SIGTERM, for those that still route requests to it."""
+LONGEST_STARTUP = 86400
 _PROBE_SECONDS = 5
 _HTTP_PORT = 80
 _TREE = Tree()
@@ -141,6 +142,10 @@ def inference_service(
 
 def _read(settings: EndpointSettings, name: str, problems: Problems) -> tuple[Table, PodSettings]:
     check_common(settings.shared, problems)
+    if _startup(settings) > LONGEST_STARTUP:
+        place = f"{settings.shared.where}: startup-timeout"
+        what = f"{place} is {settings.startup_timeout} seconds"
+        problems.add(place, SettingsError(what, cure="Use a day at most"))
     table = pod_table(settings.shared, POD_KEYS, problems)
     return table, read_pod(table, settings.shared, name, user=USER)
 

@@ -95,7 +95,7 @@ def _read(settings: TrainSettings, stem: str, problems: Problems) -> _Job:
     }
     for name in [*settings.channels, *claims]:
         place = f"{pod.where}: channels.{name}"
-        if not re.fullmatch(limits.CHANNEL_NAME.value, name):
+        if not re.fullmatch(limits.CHANNEL_NAME.value, name) or name in {".", ".."}:
             cure = f"The pattern is {limits.CHANNEL_NAME.value}"
             problems.add(place, SettingsError(f"{place} is not a channel's name", cure=cure))
         elif name not in claims:
