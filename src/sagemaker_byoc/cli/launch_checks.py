@@ -170,7 +170,8 @@ def _check_image(shared: Shared, region: str, problems: Problems, *, local: bool
     elif not local:
         known = f"{shared.where}: region" not in problems.errors
         with _into(problems, shared, "image"):
-            launch_image.in_ecr(shared, shared.image, region if known else "")
+            if not launch_image.is_private(shared):
+                launch_image.in_ecr(shared, shared.image, region if known else "")
 
 
 def _add(problems: Problems, shared: Shared, key: str, error: SettingsError) -> None:

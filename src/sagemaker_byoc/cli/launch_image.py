@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -55,11 +56,33 @@ def in_ecr(shared: Shared, text: str, region: str) -> tuple[reference.Reference,
     return parsed, host
 
 
+def is_private(shared: Shared) -> bool:
+    """Whether the image is in a private registry of the user's VPC, which SageMaker pulls from.
+
+    Source: SageMaker developer guide, your-algorithms-containers-inference-private and
+    docker-containers-adapt-your-own-private-registry.
+    """
+    container = _inner(shared.request.get("CreateModel"), "PrimaryContainer")
+    training = _inner(shared.request.get("CreateTrainingJob"), "AlgorithmSpecification")
+    modes = (
+        _inner(container, "ImageConfig").get("RepositoryAccessMode"),
+        _inner(training, "TrainingImageConfig").get("TrainingRepositoryAccessMode"),
+    )
+    return "Vpc" in modes
+
+
+def _inner(value: object, key: str) -> Mapping[str, Any]:
+    found = value.get(key) if isinstance(value, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
 def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
     """Return the image that `text` names now.
 
     Raises SettingsError if SageMaker can't pull it or can't run it.
     """
+    if is_private(shared):
+        return Pinned(text, reference.parse(text).digest)
     where = f"{shared.where}: image"
     parsed, host = in_ecr(shared, text, caller.region)
     wanted = {"imageDigest": parsed.digest} if parsed.digest else {"imageTag": parsed.target}

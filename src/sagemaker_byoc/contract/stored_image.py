@@ -15,7 +15,8 @@ DOCKER_MANIFEST = Fact(
     "the service's refusals in github.com/aws/amazon-sagemaker-feedback/issues/180 (2025-04, open) "
     "and github.com/mlflow/mlflow/issues/13834",
     "2026-11-29",
-    "OCI manifests and every index are refused by CreateModel and CreateTrainingJob",
+    "reported of CreateModel, for OCI manifests and indexes; nobody says so of CreateTrainingJob, "
+    "nor that it takes them: we refuse them there too",
 )
 AMD64, ARM64 = "amd64", "arm64"
 _INDEXES = frozenset(

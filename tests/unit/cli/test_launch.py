@@ -20,6 +20,7 @@ from sagemaker_byoc.launch.train import read
 
 DIGEST = "sha256:" + "ab" * 32
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+TRAINING_IMAGE = "AlgorithmSpecification.TrainingImageConfig"
 KUBERNETES = ["--kubernetes", "--print"]
 
 
@@ -134,6 +135,27 @@ def test_a_tag_is_asked_for_after_the_settings(folder, capsys, monkeypatch):
     words = ["launch", "train", "--print", "--image", f"{HOST}/digits:v1", "--set", "role=R"]
     assert main([*words, "--set", "instance-type=ml.m5.larg"]) == 2
     assert "Did you mean ml.m5.large?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "member"),
+    [
+        ("train", f"CreateTrainingJob.{TRAINING_IMAGE}.TrainingRepositoryAccessMode=Vpc"),
+        ("endpoint", "CreateModel.PrimaryContainer.ImageConfig.RepositoryAccessMode=Vpc"),
+    ],
+)
+def test_an_image_of_a_private_registry_is_launched_as_it_is_named(
+    folder, capsys, monkeypatch, kind, member
+):
+    """SageMaker pulls it through the VPC; nobody else has to be able to."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    (folder / "pyproject.toml").write_text(
+        f'[tool.byoc.{kind}]\nname = "digits"\nimage = "registry.corp:5000/digits:1"\n'
+        'bucket = "mine"\nrole = "arn:aws:iam::123456789012:role/R"\n'
+        'instance-type = "ml.m5.large"\nsubnets = ["subnet-1"]\nsecurity-groups = ["sg-1"]\n'
+    )
+    assert main(["launch", kind, "--print", "--set", f"request.{member}"]) == 0
+    assert '"registry.corp:5000/digits:1"' in capsys.readouterr().out
 
 
 def test_warnings_stand_in_the_plan(folder, capsys, monkeypatch):
