@@ -37,6 +37,8 @@ _FEW = 12
 _UPGRADE = "a newer botocore may know it: pip install --upgrade botocore"
 _MOST = {"integer": 2**31 - 1, "long": 2**63 - 1}
 """What the types of the service's own language hold."""
+_UNSHOWN = frozenset({"HyperParameters", "Environment"})
+"""Members in whose values secrets may be."""
 _WRONG_TYPE = "Invalid type for"
 _RANGES = ("Invalid value for", "Invalid length for")
 """Botocore's words for some of what `_constraints` finds too."""
@@ -248,7 +250,7 @@ def _broken(shape: Shape, value: Any, path: tuple[str, ...], label: str) -> Iter
             yield from _broken(shape.member, item, path, below or label)
     elif shape.type_name == "map":
         for key, item in value.items():
-            for what, hint in _constraints(shape.key, key, path, ""):
+            for what, hint in _constraints(shape.key, key, (), ""):
                 yield Finding(path, f"has a name that {what}", hint, key)
             yield from _broken(shape.value, item, path, key)
 
@@ -265,12 +267,15 @@ def _constraints(
         yield f"is {size} {unit}".rstrip() + f"; SageMaker takes {most} at most", "Make it smaller"
     if size is not None and least is not None and size < least:
         yield f"is {size} {unit}".rstrip() + f"; SageMaker takes {least} at least", "Make it larger"
-    secret = is_secret(label) or is_secret(path[-1] if path else "")
+    secret = is_secret(label) or not _UNSHOWN.isdisjoint(path) or is_secret("".join(path[-1:]))
     shown = MASK if secret else _show(value)
     if facts.get("enum") and value not in facts["enum"]:
         yield f"is {shown}, which SageMaker does not know", _nearest(str(value), facts["enum"])
     elif facts.get("pattern") and not validation.matches(facts["pattern"], value):
-        yield f"is {shown}, which SageMaker does not take", f"The pattern is {facts['pattern']}"
+        hint = f"The pattern is {facts['pattern']}"
+        if "\n" in str(value):
+            hint += ", which a line break does not fit"
+        yield f"is {shown}, which SageMaker does not take", hint
 
 
 def _size(shape: Shape, value: Any) -> tuple[int | float | None, str]:

@@ -202,6 +202,7 @@ MANY = {f"h{number}": "1" for number in range(101)}
         ({"channels": {"..": "s3://bucket/p"}}, "channels... names another folder", ""),
         ({"output": "s3://UPPER/p"}, "output is 's3://UPPER/p'", "3 to 63"),
         ({"environment": {"1A": "x"}}, "environment.1A has a name that is '1A'", "The pattern"),
+        ({"hyperparameters": {"x": "a\nb"}}, "hyperparameters.x is ***, which", "line break"),
         ({"environment": {"A": LONG}}, "environment.A is 2501 characters long", "smaller"),
         ({"tags": {"aws:x": "1"}}, "tags.aws:x has a name that AWS keeps", "another name"),
         ({"tags": {"AWS:x": "1"}}, "tags.AWS:x has a name that AWS keeps", "another name"),
@@ -296,9 +297,19 @@ def test_a_refusal_of_the_model_hides_secrets(make_train):
         validate(make_train(environment={"1A": "x", "MY_TOKEN": "topsecret", "PASSWORD": "ab"}))
     assert "topsecret" not in str(caught.value)
     assert "1A" in str(caught.value)
-    with pytest.raises(SettingsError) as caught:
-        validate(make_train(environment={"MY_TOKEN": "topsecret" * 100}))
-    assert "topsecret" not in str(caught.value)
+    for keys in (
+        {"environment": {"MY_TOKEN": "topsecret" * 100}},
+        {"hyperparameters": {"config": '{"token":\n"topsecret"}'}},
+        {"tags": {"password": "topsecret?"}},
+        {
+            "request": {
+                "CreateTrainingJob": {"StoppingCondition": {"MaxRuntimeInSeconds": "topsecret"}}
+            }
+        },
+    ):
+        with pytest.raises(SettingsError) as caught:
+            validate(make_train(**keys), keys.get("request"))
+        assert "topsecret" not in str(caught.value)
 
 
 def test_us_east_1_has_no_location(make_train):
