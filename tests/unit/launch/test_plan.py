@@ -301,11 +301,7 @@ def test_a_refusal_of_the_model_hides_secrets(make_train):
         {"environment": {"MY_TOKEN": "topsecret" * 100}},
         {"hyperparameters": {"config": '{"token":\n"topsecret"}'}},
         {"tags": {"password": "topsecret?"}},
-        {
-            "request": {
-                "CreateTrainingJob": {"StoppingCondition": {"MaxRuntimeInSeconds": "topsecret"}}
-            }
-        },
+        {"request": {"CreateTrainingJob": {"Environment": {"X": ["topsecret"]}}}},
     ):
         with pytest.raises(SettingsError) as caught:
             validate(make_train(**keys), keys.get("request"))
