@@ -519,3 +519,20 @@ def test_an_image_for_another_machine_is_warned_about(room):
         assert "built for arm64, and the instances are amd64 (ml.m5.large)" in lines[0]
 
     room(scene)
+
+
+def test_a_tag_of_awss_own_is_refused(room):
+    """And nothing is made."""
+
+    async def scene(room):
+        container = {"Image": "serve:1"}
+        for key in ("aws:team", "AWS:team"):
+            tags = [{"Key": key, "Value": "a"}]
+            said = await room.refused(
+                "CreateModel", ModelName="m", PrimaryContainer=container, Tags=tags
+            )
+            assert key in said
+        await room.call("CreateModel", ModelName="m", PrimaryContainer=container)
+        assert Tags(room.state).get(f"{ARN}:model/m") == {}
+
+    room(scene)
