@@ -24,12 +24,21 @@ class Unread:
     lines: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    outside: int = 0
+    """Lines of another time than the window's."""
+    notices: Counter[str] = field(default_factory=Counter)
+    """What was read otherwise than it stands there, counted by what was done."""
 
-    def add(self, reason: str, place: str) -> None:
+    def add(self, reason: str, place: str, detail: str = "") -> None:
+        """`detail` differs from line to line: that of the first line of a reason is kept."""
         if len(self.reasons) >= 100 and reason not in self.reasons:
             reason = "other reasons"
         self.reasons[reason] += 1
-        self.first.setdefault(reason, place)
+        self.first.setdefault(reason, f"{place}: {detail}" if detail else place)
+
+    def notice(self, what: str, count: int = 1) -> None:
+        if len(self.notices) < 100 or what in self.notices:
+            self.notices[what] += count
 
     @property
     def count(self) -> int:

@@ -16,9 +16,9 @@ from typing import BinaryIO
 from sagemaker_byoc.contract.capture import SUFFIX
 from sagemaker_byoc.monitor.captures import ROWS
 from sagemaker_byoc.monitor.columns import is_number
+from sagemaker_byoc.monitor.documents import Row, document_rows, folded, may_fold
 from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.layout import Block, Layout
-from sagemaker_byoc.monitor.payloads import Row, document_rows
 from sagemaker_byoc.monitor.streams import Opener, Unread, lines
 
 _LOOKED_AT = 20
@@ -140,9 +140,11 @@ class TableReader:
             cells = joined.replace("\n", ",").split(",")
             if " " in joined or "\t" in joined:
                 cells = [cell.strip() for cell in cells]
+            if may_fold(joined):
+                cells = folded(cells)
             yield Block(names, [cells[place::width] for place in range(width)])
             return
-        rows = [[cell.strip() for cell in row] for row in _parse(texts) if row]
+        rows = [folded([cell.strip() for cell in row]) for row in _parse(texts) if row]
         fit = [row for row in rows if len(row) == width]
         for row in rows:
             if len(row) != width:

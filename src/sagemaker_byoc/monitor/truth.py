@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from sagemaker_byoc.contract.capture import CaptureError, GroundTruth, Record
+from sagemaker_byoc.monitor.documents import Row, UnreadableError, cell
 from sagemaker_byoc.monitor.errors import DataError, RequestError
-from sagemaker_byoc.monitor.payloads import Row, UnreadableError, cell, rows
+from sagemaker_byoc.monitor.payloads import rows
 from sagemaker_byoc.monitor.scores import Predictions, Problem
 from sagemaker_byoc.monitor.streams import Opener, Unread, Window, lines
 from sagemaker_byoc.monitor.tables import TableReader

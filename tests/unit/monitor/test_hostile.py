@@ -31,7 +31,7 @@ GOOD = captured([[number, number / 7] for number in range(300)])
         (b'{"a":1} x\n', "text after the record"),
         (b'{"a":' * 20_000 + b"\n", "no JSON, or cut off"),
         (record("{", kind=Encoding.JSON), "a body that is no JSON"),
-        (record("1,2\n3,4\n5,6", "1\n2"), "3 rows in, 2 rows out"),
+        (record("1\n3\n5", "1\n2"), "differ in their number of rows"),
         (record("/w==", kind=Encoding.BASE64), "BASE64 of text/html that is no text"),
         (record('"' + "x" * 200_000, kind=Encoding.CSV), "CSV: field larger than"),
         (b'{"captureData":{"endpointInput":{"data":7}},"eventMetadata":{}}\n', "is not a string"),
@@ -44,7 +44,7 @@ def test_a_bad_line_among_good_ones(case, line, reason):
     ((told, count),) = outcome.unread.reasons.items()
     assert reason in told
     assert count == 1
-    assert outcome.unread.first[told].endswith("live.jsonl:301")
+    assert "live.jsonl:301" in outcome.unread.first[told]
     assert reason in (case.folder / "out" / "explanation.json").read_text()
 
 
