@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from sagemaker_byoc.contract.capture import CaptureError, Record
-from sagemaker_byoc.monitor import streams
+from sagemaker_byoc.monitor import files, streams
 from sagemaker_byoc.monitor.cells import at, columns, csv_rows, is_special, shapes, trimmed
 from sagemaker_byoc.monitor.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.hooks import Preprocess
@@ -68,7 +68,7 @@ class CaptureReader:
         for name in names:
             if self._window is not None and not self._window.has_file(name):
                 continue
-            with opener(name) as stream:
+            with files.text(opener, name, self.unread) as stream:
                 yield from self._file(name, stream)
         yield from self._flush()
 

@@ -1,36 +1,46 @@
 """Predictions and the labels that came for them: from a table, or captures joined with labels.
 
 Labels are joined by inferenceId where the caller sent one, else by eventId (developer guide:
-model-monitor-model-quality-merge). Lines that a merge job has joined already are read too.
+model-monitor-model-quality-merge). Lines that a merge job has joined already are read too. A row
+that can't be judged is counted with its reason and left out; see jobs.refuse_most for the share of
+them that ends a run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from sagemaker_byoc.contract.capture import CaptureError, GroundTruth, Record
-from sagemaker_byoc.monitor.documents import Row, UnreadableError, cell
-from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.contract.capture import CaptureError, GroundTruth, Payload, Record
+from sagemaker_byoc.monitor import answers, files
+from sagemaker_byoc.monitor.documents import Row, UnreadableError
+from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
+from sagemaker_byoc.monitor.hooks import preprocessor
+from sagemaker_byoc.monitor.jobs import Input
+from sagemaker_byoc.monitor.layout import Block
 from sagemaker_byoc.monitor.payloads import rows
 from sagemaker_byoc.monitor.scores import Predictions, Problem
-from sagemaker_byoc.monitor.streams import Opener, Unread, Window, lines
-from sagemaker_byoc.monitor.tables import TableReader
+from sagemaker_byoc.monitor.streams import Opener, Unread, lines
+from sagemaker_byoc.monitor.tables import INFERENCE_ID, TableReader
 
 MOST_LABELS = 5_000_000
 """They are in memory, at some 200 bytes each."""
 MOST_CLASSES = 1000
 
+Labels = dict[str, "str | tuple[str, ...]"]
+"""By join key; several where one record has several predictions."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attributes:
-    """Where the three lie: a column's name, or the number of an output's cell.
+    """Where the three are: a column's name, the number of a cell of the output, or a path.
 
-    A prediction or a probability is needed; from a probability alone, `threshold` decides.
+    From a probability alone, `threshold` decides between two classes, and the largest of several
+    between several. With neither, the output itself is the prediction, or the probabilities.
     """
 
     problem: Problem
@@ -44,71 +54,197 @@ class Attributes:
 
 @dataclass(slots=True)
 class Gathered:
-    """Cells as text, row by row."""
+    """Rows that can be judged: numbers, or names of classes."""
 
-    labels: list[str] = field(default_factory=list)
-    predicted: list[str] = field(default_factory=list)
-    probabilities: list[str] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
+    predicted: list[Any] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
     unlabelled: int = 0
     unread: Unread = field(default_factory=Unread)
+    by_position: bool = False
+    """Whether a class is the position of its probability."""
 
-    def add(self, attributes: Attributes, label: str, row: Row) -> None:
-        """Raises UnreadableError where the row has no such cell."""
-        wanted = (
-            (self.predicted, attributes.prediction),
-            (self.probabilities, attributes.probability),
+    def add(self, wanted: Attributes, label: str, row: Row) -> None:
+        """Raise UnreadableError for a row that can't be judged."""
+        if wanted.problem is Problem.REGRESSION:
+            truth: Any = answers.number(label, "label")
+            guess: Any = answers.number(answers.pick(row, wanted.prediction or "0"), "prediction")
+        elif wanted.problem is Problem.MULTICLASS:
+            truth, guess = answers.class_of(label, "label"), self._class(wanted, row)
+        else:
+            truth = answers.binary(label, "label")
+            guess, chance = _binary(wanted, row)
+            if chance is not None:
+                self.probabilities.append(chance)
+        self.labels.append(truth)
+        self.predicted.append(guess)
+
+    def _class(self, wanted: Attributes, row: Row) -> str:
+        if wanted.prediction is not None:
+            return answers.class_of(answers.pick(row, wanted.prediction), "prediction")
+        cells = row if isinstance(row, list) else [*row.values()]
+        if wanted.probability is None and not _holds_chances(cells):
+            _refuse_several(cells)
+            return answers.class_of(cells[0], "prediction")
+        found = answers.chances(row, wanted.probability)
+        if len(found) < 2:
+            raise UnreadableError("there is one probability, and the problem has several classes")
+        best = max(found, key=lambda each: each[1])[0]
+        self.by_position |= all(name == str(place) for place, (name, _) in enumerate(found))
+        return best
+
+
+def _binary(wanted: Attributes, row: Row) -> tuple[float, float | None]:
+    """The prediction, and the probability of class 1 if there is one."""
+    chance = None
+    cells = row if isinstance(row, list) else [*row.values()]
+    is_plain = wanted.prediction is None and wanted.probability is None
+    if wanted.probability is not None or (is_plain and (len(cells) == 1 or _holds_chances(cells))):
+        found = answers.chances(row, wanted.probability)
+        if len(found) > 2:
+            raise UnreadableError("there are several probabilities, and the problem has 2 classes")
+        chance = next((each for name, each in found if name == "1"), found[-1][1])
+    elif is_plain:
+        _refuse_several(cells)
+    if wanted.prediction is not None or chance is None:
+        text = answers.pick(row, wanted.prediction or "0")
+        return answers.binary(text, "prediction"), chance
+    return float(chance >= wanted.threshold), chance
+
+
+def _holds_chances(cells: list[str]) -> bool:
+    return answers.are_chances(cells) or (len(cells) == 1 and cells[0][:1] == "[")
+
+
+def _refuse_several(cells: list[str]) -> None:
+    """The first of several cells is the prediction only if it can be a class."""
+    if not cells:
+        raise UnreadableError("a prediction is missing")
+    if len(cells) > 1 and "." in cells[0].removesuffix(".0"):
+        raise UnreadableError(
+            "which cell of the output is the prediction is not said: give --prediction or "
+            "--probability",
+            f"{len(cells)} cells",
         )
-        cells = [(found, _pick(row, place)) for found, place in wanted if place is not None]
-        if not cells:
-            cells = [(self.predicted, _pick(row, "0"))]
-        self.labels.append(label)
-        for found, value in cells:
-            found.append(value)
+
+
+# ── a table ──
+
+
+def check(wanted: Attributes) -> None:
+    """Raise RequestError for attributes that contradict the problem."""
+    if wanted.problem is Problem.REGRESSION and wanted.probability and not wanted.prediction:
+        raise RequestError("a regression has no probability", cure="Give --prediction")
 
 
 def from_table(
-    reader: TableReader, names: Iterable[str], opener: Opener, wanted: Attributes
+    reader: TableReader,
+    names: Iterable[str],
+    opener: Opener,
+    wanted: Attributes,
+    known: Labels | None = None,
 ) -> Gathered:
-    """A dataset with a column for each. Raises RequestError for one that is not there."""
+    """A dataset with a column for each, or outputs of a transform job joined with `known` labels by
+    inference id. Raise RequestError for a column that is not there."""
+    gathered = Gathered(unread=reader.unread)
+    number = 0
+    turn: dict[str, int] = {}
+    for block in reader.blocks(names, opener):
+        truths = _table_labels(block, wanted, known, turn)
+        kept, there = _kept(block, wanted)
+        found = [block.names[place] for place in kept]
+        columns = (block.columns[place] for place in kept)
+        for label, *cells in zip(truths, *columns, strict=True):
+            number += 1
+            if label is None:
+                gathered.unlabelled += 1
+                continue
+            try:
+                gathered.add(there, label, dict(zip(found, cells, strict=True)))
+            except UnreadableError as error:
+                gathered.unread.add(error.what, f"row {number}", error.detail)
+    _note_unused(gathered.unread, known, turn)
+    return gathered
+
+
+def _table_labels(
+    block: Block, wanted: Attributes, known: Labels | None, turn: dict[str, int]
+) -> Iterable[str | None]:
+    if known is not None:
+        ids = block.columns[_place(block, INFERENCE_ID)]
+        return (_next_label(known, each, turn) for each in ids)
     if wanted.label is None:
         raise RequestError(
             "which column holds the labels?", cure="Give --label COLUMN, and --prediction COLUMN"
         )
-    gathered = Gathered(unread=reader.unread)
-    for block in reader.blocks(names, opener):
-        columns = dict(zip(block.names, block.columns, strict=True))
-        for found, place in (
-            (gathered.labels, wanted.label),
-            (gathered.predicted, wanted.prediction),
-            (gathered.probabilities, wanted.probability),
-        ):
-            if place is None:
-                continue
-            column = columns.get(place, columns.get(f"_c{place}"))
-            if column is None:
-                raise RequestError(
-                    f"there is no column {place!r}",
-                    cure=f"Name one of {', '.join(list(columns)[:20])}",
-                )
-            found.extend(column)
-    if not gathered.predicted and not gathered.probabilities:
+    return block.columns[_place(block, wanted.label)]
+
+
+def _next_label(known: Labels, key: str, turn: dict[str, int]) -> str | None:
+    """The label of the next row that has this id: an id may stand for several rows."""
+    found = known.get(key)
+    if found is None:
+        return None
+    each = (found,) if isinstance(found, str) else found
+    place = turn[key] = turn.get(key, -1) + 1
+    return each[place] if place < len(each) else None
+
+
+def _kept(block: Block, wanted: Attributes) -> tuple[list[int], Attributes]:
+    """Where the columns are that an answer may be in, and `wanted` with these columns' names."""
+    if wanted.prediction is None and wanted.probability is None:
         raise RequestError(
             "which column holds the predictions?", cure="Give --prediction or --probability"
         )
-    return gathered
+    paths = (wanted.prediction, wanted.probability)
+    prediction, probability = ([] if path is None else _places(block, path) for path in paths)
+    if len(prediction) == 1:
+        wanted = replace(wanted, prediction=block.names[prediction[0]])
+    if len(probability) == 1:
+        wanted = replace(wanted, probability=block.names[probability[0]])
+    return [*dict.fromkeys(prediction + probability)], wanted
 
 
-def labels(names: Iterable[str], opener: Opener) -> tuple[dict[str, str], Unread]:
-    """By join key; of two labels for one key, the later counts."""
-    found: dict[str, str] = {}
+def _place(block: Block, path: str) -> int:
+    return _places(block, path)[0]
+
+
+def _places(block: Block, path: str) -> list[int]:
+    """The column that a path means, or the several columns of a list of probabilities."""
+    for name in (*answers.spellings(path), f"_c{path}"):
+        if name in block.names:
+            return [block.names.index(name)]
+        stems = (f"{name}.", f"{name}_")
+        found = [place for place, each in enumerate(block.names) if each.startswith(stems)]
+        if found:
+            return found
+    raise RequestError(
+        f"there is no column {path!r}", cure=f"Name one of {', '.join(block.names[:20])}"
+    )
+
+
+# ── captures ──
+
+
+def labels(names: Iterable[str], opener: Opener, label: str | None = None) -> tuple[Labels, Unread]:
+    """By join key; of two labels for one key, the later counts. `label` is the key of one that is a
+    JSON object of several."""
+    found: Labels = {}
     unread = Unread()
-    for place, line in _lines(names, opener):
+    for place, line in _lines(names, opener, unread):
         unread.lines += 1
         try:
-            truth = GroundTruth.from_line(line)
-            found[truth.key] = truth.data.strip()
-        except (CaptureError, ValueError, RecursionError):
-            unread.add("no ground truth record", place)
+            for document in _ground_truths(line):
+                truth = GroundTruth.from_document(document)
+                if truth.key in found:
+                    unread.notice("labels took the place of an earlier one of the same id")
+                found[truth.key] = _cells_of(truth, label)
+        except UnreadableError as error:
+            unread.add(f"ground truth: {error.what}", place, error.detail)
+        except CaptureError as error:
+            unread.add(f"ground truth: {error.where} {error.what}", place)
+        except (ValueError, RecursionError):
+            unread.add("ground truth: no JSON, or cut off", place)
         if len(found) > MOST_LABELS:
             raise DataError(
                 f"there are more than {MOST_LABELS:,} labels",
@@ -117,133 +253,158 @@ def labels(names: Iterable[str], opener: Opener) -> tuple[dict[str, str], Unread
     return found, unread
 
 
+def _ground_truths(line: bytes) -> list[Any]:
+    """One record, or a JSON array of them: on one line, or with one record per line."""
+    text = line.strip()
+    if text in (b"[", b"]"):
+        return []
+    found = json.loads(text.removesuffix(b","))
+    return found if isinstance(found, list) else [found]
+
+
+def _cells_of(truth: GroundTruth, label: str | None) -> str | tuple[str, ...]:
+    """`1`, `"yes"`, `{"label": 1}`, or several: a CSV row or JSON list with one for each row."""
+    found: list[str] = []
+    for row in rows(Payload("", truth.data, truth.encoding)):
+        if isinstance(row, dict) and len(row) > 1:
+            found.append(answers.pick(row, label or "label"))
+        else:
+            found += row if isinstance(row, list) else row.values()
+    if not found:
+        raise UnreadableError("groundTruthData holds no label")
+    return found[0] if len(found) == 1 else tuple(found)
+
+
 def from_captures(
     names: Iterable[str],
     opener: Opener,
     wanted: Attributes,
-    known: dict[str, str],
-    window: Window | None = None,
+    known: Labels,
+    data: Input,
 ) -> Gathered:
+    """Of `data`, its window and its script are used: the rows that it makes are what the model
+    said."""
     gathered = Gathered()
-    for place, line in _lines(names, opener):
+    used: set[str] = set()
+    read: Callable[[Record], list[Row]] = lambda record: rows(record.output)  # noqa: E731
+    if data.preprocess is not None:
+        read = preprocessor(data.preprocess)
+    for place, line in _lines(names, opener, gathered.unread):
         gathered.unread.lines += 1
         try:
             record = Record.from_line(line)
-            if window is not None and not window.has(record.time.isoformat()):
+            if data.window is not None and not data.window.has(record.time.isoformat()):
+                gathered.unread.outside += 1
                 continue
-            label = known.get(record.join_key)
-            if label is None:
-                label = _merged(line)
-            if label is None:
+            found = _label(record, line, known, used, wanted.label)
+            if found is None:
                 gathered.unlabelled += 1
                 continue
-            answer = rows(record.output)
-            if len(answer) != 1:
-                raise UnreadableError(f"{len(answer)} predictions in one record")  # noqa: TRY301
-            gathered.add(wanted, label, answer[0])
+            _add_all(gathered, wanted, found, read(record), place)
         except CaptureError as error:
             gathered.unread.add(f"{error.where} {error.what}", place)
         except UnreadableError as error:
-            gathered.unread.add(str(error), place)
+            gathered.unread.add(error.what, place, error.detail)
         except (ValueError, RecursionError):
             gathered.unread.add("no JSON, or cut off", place)
+    _note_unused(gathered.unread, known, used)
     return gathered
 
 
-def _lines(names: Iterable[str], opener: Opener) -> Iterator[tuple[str, bytes]]:
+def _label(
+    record: Record, line: bytes, known: Labels, used: set[str], label: str | None
+) -> str | tuple[str, ...] | None:
+    """Its own first, which a merge job wrote into the line."""
+    if b'"groundTruthData"' in line:
+        merged = json.loads(line)
+        if isinstance(merged, dict) and "groundTruthData" in merged:
+            merged["eventMetadata"] = {"eventId": "merged"}
+            return _cells_of(GroundTruth.from_document(merged), label)
+    for key in (record.join_key, record.event_id):
+        if key in known:
+            used.add(key)
+            return known[key]
+    return None
+
+
+def _add_all(
+    gathered: Gathered,
+    wanted: Attributes,
+    found: str | tuple[str, ...],
+    said: list[Row],
+    place: str,
+) -> None:
+    """Every prediction of a record with its label; one that can't be judged costs itself alone."""
+    truths = (found,) if isinstance(found, str) else found
+    if len(said) == 1 and len(truths) > 1 and len(said[0]) == len(truths):
+        said = [[each] for each in (said[0] if isinstance(said[0], list) else said[0].values())]
+    elif len(truths) == 1 and len(said) > 1 and all(len(row) == 1 for row in said):
+        said = [[text for row in said for text in (row if isinstance(row, list) else row.values())]]
+    if len(said) != len(truths):
+        detail = f"{len(said)} predictions, {len(truths)} labels"
+        raise UnreadableError("predictions and labels of a record differ in number", detail)
+    for truth, row in zip(truths, said, strict=True):
+        try:
+            gathered.add(wanted, truth, row)
+        except UnreadableError as error:
+            gathered.unread.add(error.what, place, error.detail)
+
+
+def _note_unused(unread: Unread, known: Labels | None, used: Iterable[str]) -> None:
+    unused = len(known or ()) - len(set(used))
+    if unused:
+        unread.notice("labels belong to no record that was read", unused)
+
+
+def _lines(names: Iterable[str], opener: Opener, unread: Unread) -> Iterator[tuple[str, bytes]]:
     for name in names:
-        with opener(name) as stream:
+        with files.text(opener, name, unread) as stream:
             for number, line in enumerate(lines(stream), start=1):
                 if line is None or line.strip():
                     yield f"{name}:{number}", line or b""
 
 
-def _merged(line: bytes) -> str | None:
-    """The label in a line that a merge job wrote."""
-    if b'"groundTruthData"' not in line:
-        return None
-    found: Any = json.loads(line)
-    truth = found.get("groundTruthData")
-    return cell(truth.get("data")) if isinstance(truth, dict) else None
-
-
-def _pick(row: Row, place: str) -> str:
-    if isinstance(row, dict):
-        if place in row:
-            return row[place]
-        row = list(row.values()) if place.isdigit() else []
-    if place.isdigit() and int(place) < len(row):
-        return row[int(place)]
-    raise UnreadableError(f"the output has no {place!r}")
-
-
-# ── text to numbers ──
+# ── rows to arrays ──
 
 
 def predictions(gathered: Gathered, wanted: Attributes) -> Predictions:
-    """Raises DataError for text where a number is needed."""
-    kept = [place for place, label in enumerate(gathered.labels) if label]
-    if not kept:
-        unread = gathered.unread
-        told = "".join(f"; {count} times: {why}" for why, count in unread.reasons.most_common(1))
-        raise DataError(
-            f"no prediction has a label ({gathered.unlabelled} have none{told})",
-            cure="Check that labels carry the captures' eventId or inferenceId, and --prediction",
+    """Raise EmptyError if there is nothing to judge, and DataError if most of it is of no use."""
+    unread = gathered.unread
+    if not gathered.labels and not unread.count:
+        raise EmptyError(
+            f"none of {gathered.unlabelled:,} predictions has a label",
+            cure="Nothing was judged, which is neither a violation nor a pass: labels may come "
+            "later, and carry the captures' inferenceId or eventId",
         )
-    label_cells = [gathered.labels[place] for place in kept]
-    predicted = [gathered.predicted[place] for place in kept] if gathered.predicted else None
-    chances = None
-    if gathered.probabilities:
-        chances = _numbers([gathered.probabilities[place] for place in kept], "probability")
-    if wanted.problem is Problem.REGRESSION:
-        if predicted is None:
-            raise RequestError("a regression needs a prediction", cure="Give --prediction")
-        return Predictions(_numbers(label_cells, "label"), _numbers(predicted, "prediction"))
+    unread.refuse_most(len(gathered.labels), "rows can't be judged", _CURE)
     if wanted.problem is Problem.MULTICLASS:
-        if predicted is None:
-            raise RequestError("several classes need a prediction", cure="Give --prediction")
-        classes = tuple(sorted({*map(_class, label_cells), *map(_class, predicted)}))
-        if len(classes) > MOST_CLASSES:
-            raise DataError(
-                f"there are {len(classes)} classes", cure="Is this a Regression? Give --problem"
-            )
-        order = {name: float(number) for number, name in enumerate(classes)}
-        return Predictions(
-            np.array([order[_class(each)] for each in label_cells]),
-            np.array([order[_class(each)] for each in predicted]),
-            classes=classes,
-        )
-    if predicted is not None:
-        guesses = _binary(predicted, "prediction")
-    else:
-        guesses = (np.asarray(chances) >= wanted.threshold).astype(np.float64)
-    return Predictions(_binary(label_cells, "label"), guesses, chances, ("0", "1"))
+        return _classes(gathered)
+    labels, guesses = np.array(gathered.labels, float), np.array(gathered.predicted, float)
+    if wanted.problem is Problem.REGRESSION:
+        return Predictions(labels, guesses)
+    chances = np.array(gathered.probabilities) if gathered.probabilities else None
+    if chances is not None and wanted.probability is None and np.isin(chances, (0, 1)).all():
+        chances = None  # the output was the prediction
+    return Predictions(labels, guesses, chances, ("0", "1"))
 
 
-_BINARY = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
+_CURE = "Check --problem, --prediction, --probability and the labels, or remove those rows"
 
 
-def _class(text: str) -> str:
-    """`1.0` and `1` are one class."""
-    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
-
-
-def _binary(cells: list[str], what: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    try:
-        return np.array([_BINARY[_class(each).lower()] for each in cells])
-    except KeyError as error:
+def _classes(gathered: Gathered) -> Predictions:
+    classes = tuple(sorted({*gathered.labels, *gathered.predicted}))
+    if len(classes) > MOST_CLASSES:
         raise DataError(
-            f"a {what} is {error.args[0]!r}, not 0 or 1",
-            cure="Give 0 and 1, or --problem MulticlassClassification",
-        ) from error
-
-
-def _numbers(cells: list[str], what: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    for each in cells:
-        try:
-            number = float(each)
-        except ValueError:
-            number = np.nan
-        if not np.isfinite(number):
-            raise DataError(f"a {what} is {each!r}, no number", cure="Mend or remove that row")
-    return np.array([float(each) for each in cells])
+            f"there are {len(classes)} classes", cure="Is this a Regression? Give --problem"
+        )
+    if gathered.by_position and not any(each.isdecimal() for each in gathered.labels):
+        raise DataError(
+            f"the labels are names ({gathered.labels[0][:40]!r}), and the probabilities have none",
+            cure='Let the model return {"NAME": probability, …} or the class, or give --prediction',
+        )
+    order = {name: float(number) for number, name in enumerate(classes)}
+    return Predictions(
+        np.array([order[each] for each in gathered.labels]),
+        np.array([order[each] for each in gathered.predicted]),
+        classes=classes,
+    )

@@ -8,7 +8,7 @@ import json
 import pytest
 from tests.unit.monitor.data import captured, csv_text
 
-from sagemaker_byoc.cli import monitor_s3
+from sagemaker_byoc.cli import failures, monitor_s3
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.monitor_s3 import S3
 from sagemaker_byoc.contract.capture import GroundTruth
@@ -67,8 +67,11 @@ def test_since(folder, capsys):
     words = ("--baseline", "base", "--output", "out")
     assert byoc("run", "same.jsonl", *words, "--since", "2026-11-23T14:00:00Z") == 0
     capsys.readouterr()
-    assert byoc("run", "same.jsonl", *words, "--since", "2026-11-23T15:00:00Z") == 1
-    assert "holds no row" in capsys.readouterr().err
+    late = ("--since", "2026-11-23T15:00:00Z")
+    assert byoc("run", "same.jsonl", *words, *late, "--fail-on-violation") == failures.EMPTY
+    told = capsys.readouterr().err
+    assert "same.jsonl holds no record since 2026-11-23T15:00:00+00:00, and 400 of another" in told
+    assert "neither a violation nor a pass" in told
 
 
 def test_model_quality(folder, capsys):

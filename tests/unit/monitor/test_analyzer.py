@@ -161,7 +161,7 @@ def test_model_quality(container):
     [
         ({"dataset_source": ""}, "the variable dataset_source is not set"),
         ({"dataset_format": "{"}, "dataset_format"),
-        ({"dataset_format": '{"parquet": {}}'}, "'parquet' can't be read here"),
+        ({"dataset_format": '{"avro": {}}'}, "'avro' can't be read here"),
         ({"start_time": "yesterday"}, "start_time is 'yesterday'"),
         ({"baseline_constraints": "/nowhere.json"}, "/nowhere.json does not exist"),
         ({"categorical_drift_method": "Best"}, "categorical_drift_method is 'Best'"),

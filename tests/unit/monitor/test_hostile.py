@@ -9,7 +9,7 @@ from tests.unit.monitor.data import Case, captured, record
 
 from sagemaker_byoc.contract.capture import Encoding
 from sagemaker_byoc.monitor import streams
-from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
 
 
 @pytest.fixture
@@ -57,19 +57,25 @@ def test_a_giant_line(case, monkeypatch):
     assert dict(outcome.unread.reasons) == {"longer than 2 MiB": 1}
 
 
-@pytest.mark.parametrize("data", [b"", b"\n\n", GOOD[:50]])
-def test_nothing_to_use(case, data):
-    with pytest.raises(DataError) as error:
+@pytest.mark.parametrize(
+    ("data", "kind", "code"),
+    [(b"", EmptyError, 4), (b"\n\n", EmptyError, 4), (GOOD[:50], DataError, 1)],
+)
+def test_nothing_to_use(case, data, kind, code):
+    """An hour without traffic is not a violation, and not a fault of the data."""
+    with pytest.raises(kind) as error:
         case.run(data)
+    assert error.value.exit_code == code
     assert error.value.cure
     assert not (case.folder / "out").exists()
 
 
 def test_no_such_place(case, tmp_path):
+    with pytest.raises(RequestError, match="holds no file"):
+        case.run_place(str(tmp_path / "nowhere.jsonl"))
     (tmp_path / "empty").mkdir()
-    for place in ("nowhere.jsonl", "empty"):
-        with pytest.raises(RequestError, match="holds no file"):
-            case.run_place(str(tmp_path / place))
+    with pytest.raises(EmptyError, match="holds no record"):
+        case.run_place(str(tmp_path / "empty"))
 
 
 def test_not_a_number(case):
