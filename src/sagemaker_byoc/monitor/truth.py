@@ -336,6 +336,8 @@ def _add_all(
 ) -> None:
     """Every prediction of a record with its label; one that can't be judged costs itself alone."""
     truths = (found,) if isinstance(found, str) else found
+    if not said:
+        raise UnreadableError("a prediction is missing")
     if len(said) == 1 and len(truths) > 1 and len(said[0]) == len(truths):
         said = [[each] for each in (said[0] if isinstance(said[0], list) else said[0].values())]
     elif len(truths) == 1 and len(said) > 1 and all(len(row) == 1 for row in said):
