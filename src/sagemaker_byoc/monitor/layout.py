@@ -49,7 +49,7 @@ class Layout:
     misfits: Counter[int] = field(default_factory=Counter)
     """Rows that have another number of columns than the baseline, by that number."""
     by_position: Counter[str] = field(default_factory=Counter)
-    """Rows whose numbered names are not the baseline's, by the first of these names."""
+    """Rows read by the numbers in their names, by the first of these names."""
     known: set[str] = field(default_factory=set)
     _groups: dict[tuple[str, ...], Groups | None] = field(default_factory=dict)
 
@@ -100,9 +100,14 @@ class Layout:
     def _unnumbered(self, inputs: Row, outputs: Row) -> tuple[Row, Row]:
         """Numbered names that the baseline does not have (`feature0000000012`) say a position. Of
         two series in one row, as the samples' preprocessors return them, the second is outputs."""
-        inputs, more = self._positional(inputs)
-        outputs, _ = self._positional(outputs)
-        return inputs, more if more and not outputs else outputs
+        listed, more = self._positional(inputs)
+        said, _ = self._positional(outputs)
+        said = more if more and not outputs else said
+        if isinstance(listed, list) and isinstance(said, list) and listed is not inputs:
+            if self.order(len(listed), len(said)) is None:
+                return inputs, outputs
+            self.by_position[next(iter(inputs))] += 1
+        return listed, said
 
     def _positional(self, row: Row) -> tuple[Row, list[str]]:
         if isinstance(row, list) or row.keys() <= self.known:
@@ -115,7 +120,6 @@ class Layout:
             return row, []
         first, *rest = ([row[name] for name in names] for names in groups)
         if len(new) == len(row):
-            self.by_position[new[0]] += 1
             return first, rest[0] if rest else []
         left = [name for name in self.names or () if name not in row]
         if rest or len(left) != len(new):
