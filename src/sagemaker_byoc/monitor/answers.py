@@ -48,6 +48,7 @@ def spellings(path: str) -> Iterator[str]:
     while text:
         yield text
         text = text.partition(".")[2]
+    yield f"endpointOutput_{path}"  # the analyzer's own column, which scripts return
 
 
 def chances(row: Row, path: str | None) -> Chances:

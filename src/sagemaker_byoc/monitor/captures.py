@@ -179,7 +179,7 @@ class CaptureReader:
     def _take(self, text: str) -> None:
         record = Record.from_line(text)
         if self._preprocess is not None:
-            for row in self._preprocess(record):
+            for row in self._preprocess(record, None):
                 self._place(row, [])
         else:
             self._take_rows(rows(record.input), lambda: rows(record.output))

@@ -269,7 +269,8 @@ def named(document: Mapping[str, Any]) -> dict[str, str]:
 def _flatten(name: str, value: Any, found: dict[str, str], depth: int) -> None:
     if depth and isinstance(value, Mapping) and value:
         for key, inner in value.items():
-            _flatten(f"{name}.{key}" if name else str(key), inner, found, depth - 1)
+            inner_name = clean(str(key))
+            _flatten(f"{name}.{inner_name}" if name else inner_name, inner, found, depth - 1)
     elif depth and isinstance(value, list) and value:
         for place, inner in enumerate(value):
             _flatten(f"{name}_{place}", inner, found, depth - 1)
@@ -280,7 +281,7 @@ def _flatten(name: str, value: Any, found: dict[str, str], depth: int) -> None:
 def cell(value: Any) -> str:
     """Return a JSON value as a CSV file would have it; null and NaN are missing."""
     if isinstance(value, str):
-        text = value.strip()
+        text = clean(value).strip()
         return _FOLDED.get(text, text)
     if value is None:
         return ""
@@ -289,6 +290,17 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else float.__repr__(value)
     return json.dumps(value) if isinstance(value, list | dict) else str(value)
+
+
+def clean(text: str) -> str:
+    """Return `text` as any file may hold it: JSON may escape half of a surrogate pair."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
 def folded(cells: list[str]) -> list[str]:

@@ -7,14 +7,14 @@ end. Source: developer guide, model-monitor-pre-and-post-processing.
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import runpy
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from sagemaker_byoc.contract.capture import Payload, Record
+from sagemaker_byoc.contract.capture import GroundTruth, Payload, Record
 from sagemaker_byoc.monitor.documents import Row, UnreadableError, cell, document_rows, plain
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.payloads import text_rows
@@ -48,25 +48,28 @@ class EventData:
 
 
 class InferenceRecord:
-    """The argument of a script: the attributes that the guide names, and those of AWS's samples."""
+    """The argument of a script: the attributes that the guide names, and those that AWS's samples
+    read.
 
-    def __init__(self, record: Record) -> None:
+    `ground_truth` is only there if there is a label: scripts ask with hasattr. `event_data` is the
+    older form, with the names of the file.
+    """
+
+    def __init__(self, record: Record, truth: GroundTruth | None = None) -> None:
         self.event_metadata = EventMetadata(record)
         self.endpoint_input = record.input and EventData(record.input, "INPUT")
         self.endpoint_output = record.output and EventData(record.output, "OUTPUT")
         self.event_version = "0"
         self.event_id = record.event_id
         self.inference_id = record.inference_id or None
-        self._record = record
-
-    @property
-    def event_data(self) -> dict[str, Any]:
-        """The captured line, parsed: AWS's first sample reads it, and leaves it unused."""
-        found: dict[str, Any] = json.loads(self._record.to_line())
-        return found
+        self.event_data = SimpleNamespace(
+            endpointInput=self.endpoint_input, endpointOutput=self.endpoint_output
+        )
+        if truth is not None:
+            self.ground_truth = EventData(Payload("", truth.data, truth.encoding), "GROUND_TRUTH")
 
 
-Preprocess = Callable[[Record], list[Row]]
+Preprocess = Callable[[Record, "GroundTruth | None"], list[Row]]
 
 
 def preprocessor(script: Path) -> Preprocess:
@@ -80,9 +83,9 @@ def preprocessor(script: Path) -> Preprocess:
     more: tuple[Any, ...] = (_LOGGER,) if takes_logger else ()
     named = {"logger": _LOGGER} if takes_keyword else {}
 
-    def preprocess(record: Record) -> list[Row]:
+    def preprocess(record: Record, truth: GroundTruth | None = None) -> list[Row]:
         try:
-            made = plain(handler(InferenceRecord(record), *more, **named))
+            made = plain(handler(InferenceRecord(record, truth), *more, **named))
             return [_by_position(row) for row in _rows(made)]
         except UnreadableError as error:
             raise UnreadableError(f"preprocess_handler: {error.what}", error.detail) from error

@@ -20,6 +20,7 @@ from sagemaker_byoc.contract.capture import Encoding, Payload
 from sagemaker_byoc.monitor.documents import (
     Row,
     UnreadableError,
+    clean,
     document_rows,
     folded,
     may_fold,
@@ -47,7 +48,7 @@ def rows(payload: Payload | None) -> list[Row]:
 
 def text_rows(text: str, *, is_json: bool = False) -> list[Row]:
     """Return the rows of JSON, JSON Lines or CSV. Raise UnreadableError."""
-    text = text.removeprefix("\ufeff")
+    text = clean(text.removeprefix("\ufeff"))
     return _json_rows(text) if is_json or text.lstrip()[:1] in ("{", "[") else _csv_rows(text)
 
 

@@ -149,7 +149,7 @@ def _gather(places: Places, data: Input, wanted: Attributes) -> Gathered:
     form = data.form or detect_all(places, names)
     known, unread = None, Unread()
     if wanted.labels is not None:
-        known, unread = _labels(places, wanted.labels, wanted.label)
+        known, unread = _labels(places, wanted.labels)
     if form is not Format.CAPTURE:
         reader = TableReader(form, Layout(), keeps_ids=True)
         gathered = truth.from_table(reader, names, places.open, wanted, known)
@@ -159,9 +159,9 @@ def _gather(places: Places, data: Input, wanted: Attributes) -> Gathered:
     return gathered
 
 
-def _labels(places: Places, place: str, label: str | None) -> tuple[truth.Labels, Unread]:
+def _labels(places: Places, place: str) -> tuple[truth.Labels, Unread]:
     try:
-        known, unread = truth.labels(places.files(place), places.open, label)
+        known, unread = truth.labels(places.files(place), places.open)
     except NoFileError as error:
         raise EmptyError(error.what, cure="Labels may come later; run it again then") from error
     if not known and unread.count:

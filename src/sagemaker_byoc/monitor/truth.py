@@ -9,7 +9,7 @@ them that ends a run.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,8 +31,10 @@ MOST_LABELS = 5_000_000
 """They are in memory, at some 200 bytes each."""
 MOST_CLASSES = 1000
 
-Labels = dict[str, "str | tuple[str, ...]"]
-"""By join key; several where one record has several predictions."""
+Labels = dict[str, GroundTruth]
+"""By join key."""
+_SCRIPT_LABEL = "groundTruthData_0"
+"""A label that a script returns, by the name of the analyzer's own column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +150,7 @@ def from_table(
     inference id. Raise RequestError for a column that is not there."""
     gathered = Gathered(unread=reader.unread)
     number = 0
-    turn: dict[str, int] = {}
+    turn: dict[str, Iterator[str]] = {}
     for block in reader.blocks(names, opener):
         truths = _table_labels(block, wanted, known, turn)
         kept, there = _kept(block, wanted)
@@ -168,11 +170,11 @@ def from_table(
 
 
 def _table_labels(
-    block: Block, wanted: Attributes, known: Labels | None, turn: dict[str, int]
+    block: Block, wanted: Attributes, known: Labels | None, turn: dict[str, Iterator[str]]
 ) -> Iterable[str | None]:
     if known is not None:
         ids = block.columns[_place(block, INFERENCE_ID)]
-        return (_next_label(known, each, turn) for each in ids)
+        return (_next_label(known, each, turn, wanted.label) for each in ids)
     if wanted.label is None:
         raise RequestError(
             "which column holds the labels?", cure="Give --label COLUMN, and --prediction COLUMN"
@@ -180,14 +182,18 @@ def _table_labels(
     return block.columns[_place(block, wanted.label)]
 
 
-def _next_label(known: Labels, key: str, turn: dict[str, int]) -> str | None:
+def _next_label(
+    known: Labels, key: str, turn: dict[str, Iterator[str]], label: str | None
+) -> str | None:
     """The label of the next row that has this id: an id may stand for several rows."""
-    found = known.get(key)
-    if found is None:
+    if key not in known:
         return None
-    each = (found,) if isinstance(found, str) else found
-    place = turn[key] = turn.get(key, -1) + 1
-    return each[place] if place < len(each) else None
+    if key not in turn:
+        try:
+            turn[key] = iter(_cells_of(known[key], label))
+        except UnreadableError:
+            turn[key] = iter(())
+    return next(turn[key], None)
 
 
 def _kept(block: Block, wanted: Attributes) -> tuple[list[int], Attributes]:
@@ -226,9 +232,8 @@ def _places(block: Block, path: str) -> list[int]:
 # ── captures ──
 
 
-def labels(names: Iterable[str], opener: Opener, label: str | None = None) -> tuple[Labels, Unread]:
-    """By join key; of two labels for one key, the later counts. `label` is the key of one that is a
-    JSON object of several."""
+def labels(names: Iterable[str], opener: Opener) -> tuple[Labels, Unread]:
+    """By join key; of two labels for one key, the later counts."""
     found: Labels = {}
     unread = Unread()
     for place, line in _lines(names, opener, unread):
@@ -238,9 +243,7 @@ def labels(names: Iterable[str], opener: Opener, label: str | None = None) -> tu
                 truth = GroundTruth.from_document(document)
                 if truth.key in found:
                     unread.notice("labels took the place of an earlier one of the same id")
-                found[truth.key] = _cells_of(truth, label)
-        except UnreadableError as error:
-            unread.add(f"ground truth: {error.what}", place, error.detail)
+                found[truth.key] = truth
         except CaptureError as error:
             unread.add(f"ground truth: {error.where} {error.what}", place)
         except (ValueError, RecursionError):
@@ -262,17 +265,21 @@ def _ground_truths(line: bytes) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-def _cells_of(truth: GroundTruth, label: str | None) -> str | tuple[str, ...]:
-    """`1`, `"yes"`, `{"label": 1}`, or several: a CSV row or JSON list with one for each row."""
+def _cells_of(truth: GroundTruth, label: str | None) -> list[str]:
+    """`1`, `"yes"`, `{"label": 1}`, or several: a CSV row or JSON list with one for each row.
+    `label` is the key of one that is a JSON object of several."""
     found: list[str] = []
-    for row in rows(Payload("", truth.data, truth.encoding)):
-        if isinstance(row, dict) and len(row) > 1:
-            found.append(answers.pick(row, label or "label"))
-        else:
-            found += row if isinstance(row, list) else row.values()
+    try:
+        for row in rows(Payload("", truth.data, truth.encoding)):
+            if isinstance(row, dict) and len(row) > 1:
+                found.append(answers.pick(row, label or "label"))
+            else:
+                found += row if isinstance(row, list) else row.values()
+    except UnreadableError as error:
+        raise UnreadableError(f"ground truth: {error.what}", error.detail) from error
     if not found:
-        raise UnreadableError("groundTruthData holds no label")
-    return found[0] if len(found) == 1 else tuple(found)
+        raise UnreadableError("ground truth: groundTruthData holds no label")
+    return found
 
 
 def from_captures(
@@ -283,12 +290,10 @@ def from_captures(
     data: Input,
 ) -> Gathered:
     """Of `data`, its window and its script are used: the rows that it makes are what the model
-    said."""
+    said, and may hold the label too."""
     gathered = Gathered()
     used: set[str] = set()
-    read: Callable[[Record], list[Row]] = lambda record: rows(record.output)  # noqa: E731
-    if data.preprocess is not None:
-        read = preprocessor(data.preprocess)
+    script = preprocessor(data.preprocess) if data.preprocess else None
     for place, line in _lines(names, opener, gathered.unread):
         gathered.unread.lines += 1
         try:
@@ -296,11 +301,14 @@ def from_captures(
             if data.window is not None and not data.window.has(record.time.isoformat()):
                 gathered.unread.outside += 1
                 continue
-            found = _label(record, line, known, used, wanted.label)
-            if found is None:
+            found = _label(record, line, known, used)
+            said = script(record, found) if script else None
+            truths = _script_labels(said) or (_cells_of(found, wanted.label) if found else [])
+            if truths:
+                said = rows(record.output) if said is None else said
+                _add_all(gathered, wanted, truths, said, place)
+            else:
                 gathered.unlabelled += 1
-                continue
-            _add_all(gathered, wanted, found, read(record), place)
         except CaptureError as error:
             gathered.unread.add(f"{error.where} {error.what}", place)
         except UnreadableError as error:
@@ -311,15 +319,12 @@ def from_captures(
     return gathered
 
 
-def _label(
-    record: Record, line: bytes, known: Labels, used: set[str], label: str | None
-) -> str | tuple[str, ...] | None:
+def _label(record: Record, line: bytes, known: Labels, used: set[str]) -> GroundTruth | None:
     """Its own first, which a merge job wrote into the line."""
     if b'"groundTruthData"' in line:
         merged = json.loads(line)
         if isinstance(merged, dict) and "groundTruthData" in merged:
-            merged["eventMetadata"] = {"eventId": "merged"}
-            return _cells_of(GroundTruth.from_document(merged), label)
+            return GroundTruth.from_document(merged | {"eventMetadata": {"eventId": "merged"}})
     for key in (record.join_key, record.event_id):
         if key in known:
             used.add(key)
@@ -327,21 +332,25 @@ def _label(
     return None
 
 
+def _script_labels(said: list[Row] | None) -> list[str]:
+    """Take the labels out of the rows that a script made, if each has one."""
+    found = [row for row in said or () if isinstance(row, dict) and _SCRIPT_LABEL in row]
+    if len(found) != len(said or ()):
+        return []
+    return [row.pop(_SCRIPT_LABEL) for row in found]
+
+
 def _add_all(
-    gathered: Gathered,
-    wanted: Attributes,
-    found: str | tuple[str, ...],
-    said: list[Row],
-    place: str,
+    gathered: Gathered, wanted: Attributes, truths: list[str], said: list[Row], place: str
 ) -> None:
     """Every prediction of a record with its label; one that can't be judged costs itself alone."""
-    truths = (found,) if isinstance(found, str) else found
     if not said:
         raise UnreadableError("a prediction is missing")
-    if len(said) == 1 and len(truths) > 1 and len(said[0]) == len(truths):
-        said = [[each] for each in (said[0] if isinstance(said[0], list) else said[0].values())]
+    cells = [text for row in said for text in (row if isinstance(row, list) else row.values())]
+    if len(said) == 1 and len(truths) > 1 and len(cells) == len(truths):
+        said = [[each] for each in cells]
     elif len(truths) == 1 and len(said) > 1 and all(len(row) == 1 for row in said):
-        said = [[text for row in said for text in (row if isinstance(row, list) else row.values())]]
+        said = [cells]
     if len(said) != len(truths):
         detail = f"{len(said)} predictions, {len(truths)} labels"
         raise UnreadableError("predictions and labels of a record differ in number", detail)

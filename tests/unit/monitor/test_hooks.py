@@ -87,8 +87,9 @@ def test_what_a_record_has(through):
     """The guide's attributes, and `event_data`, which AWS's first sample reads."""
     text = """
 def preprocess_handler(inference_record):
-    assert inference_record.event_data["captureData"]["endpointInput"]["data"] == "1,0.5\\n"
-    assert inference_record.event_data["eventMetadata"]["eventId"] == "event-0"
+    assert inference_record.event_data.endpointInput.data == "1,0.5\\n"
+    assert inference_record.event_data.endpointOutput.encoding == "CSV"
+    assert not hasattr(inference_record, "ground_truth")
     assert inference_record.event_id == inference_record.event_metadata.event_id == "event-0"
     assert inference_record.event_metadata.event_time == "2026-11-23T14:30:00Z"
     assert inference_record.endpoint_input.mode == "INPUT"

@@ -163,7 +163,7 @@ def test_a_json_array_of_labels(tmp_path, text):
     some = [GroundTruth(f"event-{n}", "1").to_line().decode().strip() for n in range(2)]
     (tmp_path / "t.jsonl").write_text(text.replace("{}", "%s") % tuple(some))
     known, unread = truth.labels([str(tmp_path / "t.jsonl")], PLACES.open)
-    assert known == {"event-0": "1", "event-1": "1"}
+    assert {key: each.data for key, each in known.items()} == {"event-0": "1", "event-1": "1"}
     assert unread.count == 0
 
 
@@ -288,6 +288,35 @@ def test_a_script_makes_what_is_judged(judged, tmp_path):
     wanted = Attributes(problem=BINARY, probability="score", labels=str(tmp_path / "t.jsonl"))
     data = Input(place=str(tmp_path / "live.jsonl"), preprocess=script)
     assert quality._gather(PLACES, data, wanted).labels == [1.0]
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_a_script_that_returns_the_label(judged, tmp_path, is_merged):
+    """`ground_truth` of a record, and the names of the analyzer's columns, as scripts use them."""
+    script = tmp_path / "script.py"
+    script.write_text("""
+import json
+def preprocess_handler(inference_record):
+    flat = {}
+    said = json.loads(inference_record.endpoint_output.data)
+    for i, each in enumerate(said["prediction"]):
+        flat[f"endpointOutput_prediction{i}"] = each
+    if hasattr(inference_record, "ground_truth"):
+        for i, each in enumerate(json.loads(inference_record.ground_truth.data)):
+            flat[f"groundTruthData_{i}"] = each
+    return flat
+""")
+    label = GroundTruth("event-0", "[2.5]", Encoding.JSON)
+    line = json.loads(record("1", '{"prediction": [3.0]}', out=Encoding.JSON))
+    if is_merged:
+        line["groundTruthData"] = {"data": label.data, "encoding": "JSON"}
+    (tmp_path / "live.jsonl").write_text(json.dumps(line))
+    (tmp_path / "t.jsonl").write_bytes(label.to_line())
+    labels = None if is_merged else str(tmp_path / "t.jsonl")
+    wanted = Attributes(problem=NUMBER, prediction="prediction0", labels=labels)
+    data = Input(place=str(tmp_path / "live.jsonl"), preprocess=script)
+    gathered = quality._gather(PLACES, data, wanted)
+    assert (gathered.labels, gathered.predicted) == ([2.5], [3.0])
 
 
 def test_a_regression_has_no_probability():
