@@ -147,10 +147,16 @@ class CaptureReader:
         document, end = _SCAN(text)
         if end != len(text) and not text[end:].isspace():
             raise UnreadableError("text after the record")
+        if isinstance(document, list):  # an array of records
+            for each in document:
+                self._document(each, json.dumps(each), origin)
+        else:
+            self._document(document, text, origin)
+
+    def _document(self, document: Any, text: str, origin: Origin) -> None:
         if self._window is not None and not self._window.has(_time(document)):
             self.unread.outside += 1
-            return
-        if self._preprocess is not None or not self._take_plain(document, origin):
+        elif self._preprocess is not None or not self._take_plain(document, origin):
             self._take(text)
 
     def _take_plain(self, document: Any, origin: Origin) -> bool:

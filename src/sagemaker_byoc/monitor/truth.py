@@ -382,8 +382,9 @@ def predictions(gathered: Gathered, wanted: Attributes) -> Predictions:
     """Raise EmptyError if there is nothing to judge, and DataError if most of it is of no use."""
     unread = gathered.unread
     if not gathered.labels and not unread.count:
+        what = f"none of {gathered.unlabelled:,} predictions has a label"
         raise EmptyError(
-            f"none of {gathered.unlabelled:,} predictions has a label",
+            what if gathered.unlabelled else "there is no prediction, or none of that time",
             cure="Nothing was judged, which is neither a violation nor a pass: labels may come "
             "later, and carry the captures' inferenceId or eventId",
         )

@@ -201,6 +201,12 @@ def test_pandas_spelling_of_booleans(tmp_path):
     assert outcome.profile.columns["a"].categories.counts == {"true": 100, "false": 100}
 
 
+def test_an_array_of_records(case):
+    lines = [json.loads(record("30,1.5,pro", number=n)) for n in range(3)]
+    outcome = case.run(json.dumps(lines).encode())
+    assert (outcome.profile.rows, outcome.unread.count) == (3, 0)
+
+
 def test_window(case):
     times = TIME, TIME + timedelta(hours=1)
     early, late = (record("30,3000.5,pro", number=n, time=t) for n, t in enumerate(times))
