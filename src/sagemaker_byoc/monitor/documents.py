@@ -15,7 +15,7 @@ import json
 import math
 import numbers
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from datetime import date, time, timedelta
 from decimal import Decimal
 from itertools import islice
@@ -368,20 +368,23 @@ def _container(value: Any, where: str) -> Any:
             return bytes(value).decode()
         except UnicodeDecodeError as error:
             raise _no_data(value, where, ", as they are not UTF-8") from error
-    if type(value).__name__ == "DataFrame" and hasattr(value, "to_dict"):
-        return value.to_dict(orient="records")
-    if type(value).__name__ == "Series" and hasattr(value, "to_dict"):
-        found = value.to_dict()
-        return found if all(isinstance(key, str) for key in found) else [*found.values()]
-    if hasattr(value, "tolist"):  # arrays, tensors
-        return _listed(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, Iterator) or (isinstance(value, Iterable) and hasattr(value, "__len__")):
-        if isinstance(value, set | frozenset):
-            raise _no_data(value, where, ", as it has no order")
+    way = next((way for name, way in _WAYS if hasattr(value, name)), None)
+    if way is not None and not isinstance(value, type):
+        return way(value)
+    is_sized = isinstance(value, Iterable) and hasattr(value, "__len__")
+    if isinstance(value, set | frozenset):
+        raise _no_data(value, where, ", as it has no order")
+    if isinstance(value, Iterator) or is_sized:
         return _drained(value, where)
     raise _no_data(value, where)
+
+
+def _framed(value: Any) -> Any:
+    """pandas: a frame as its rows; a series as a row, or as a list if its index has no names."""
+    if hasattr(value, "columns"):
+        return value.to_dict(orient="records")
+    found = value.to_dict()
+    return found if all(isinstance(key, str) for key in found) else [*found.values()]
 
 
 def _listed(value: Any) -> Any:
@@ -392,6 +395,19 @@ def _listed(value: Any) -> Any:
         return [dict(zip(value.dtype.names, row, strict=True)) for row in value.ravel().tolist()]
     is_short = value.dtype in (np.float16, np.float32)
     return value.astype(str).astype(np.float64).tolist() if is_short else value.tolist()
+
+
+_WAYS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("iloc", _framed),
+    ("tolist", _listed),  # arrays, tensors
+    ("to_dicts", lambda value: value.to_dicts()),  # polars
+    ("to_pylist", lambda value: value.to_pylist()),  # tables of pyarrow
+    ("as_py", lambda value: value.as_py()),  # its scalars
+    ("model_dump", lambda value: value.model_dump()),  # pydantic
+    ("toarray", lambda value: value.toarray()),  # sparse matrices of scipy
+    ("__dataclass_fields__", asdict),
+)
+"""How things of other libraries become Python's, by what only these have."""
 
 
 def _drained(value: Iterable[Any], where: str) -> list[Any]:

@@ -75,6 +75,7 @@ class _Text(io.RawIOBase, BinaryIO):
         self._unread = unread
         self._source: Any = stream
         self._decoder: codecs.IncrementalDecoder | None = None
+        self._has_old_ends = False
         head = self._look()
         for mark, unpack in _PACKED:
             if head.startswith(mark):
@@ -111,16 +112,17 @@ class _Text(io.RawIOBase, BinaryIO):
             self._source.read(len(mark))
         elif encoding:
             self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+        self._has_old_ends = b"\r" in head[:-2] and b"\n" not in head
 
     def read(self, size: int = -1) -> bytes:
         """At least one byte, or b"" at the end."""
         while True:
             data = self._raw(size if size >= 0 else READ_BYTES)
-            if self._decoder is None:
-                return data
-            found = self._decoder.decode(data, final=not data).encode()
+            found = data
+            if self._decoder is not None:
+                found = self._decoder.decode(data, final=not data).encode()
             if found or not data:
-                return found
+                return found.replace(b"\r", b"\n") if self._has_old_ends else found
 
     def close(self) -> None:
         self._stream.close()

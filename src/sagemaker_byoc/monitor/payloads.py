@@ -37,8 +37,10 @@ def rows(payload: Payload | None) -> list[Row]:
     """Raise UnreadableError."""
     if payload is None:
         return []
-    if payload.encoding is not Encoding.BASE64:
-        return text_rows(payload.data, is_json=payload.encoding is Encoding.JSON)
+    if payload.encoding is Encoding.CSV:
+        return _csv_rows(clean(payload.data))
+    if payload.encoding is Encoding.JSON:
+        return text_rows(payload.data, is_json=True)
     kind = payload.content_type.lower()
     data = _unpacked(_decoded(payload), kind)
     if data.startswith(_NUMPY):

@@ -41,6 +41,8 @@ _LONGEST_ROW = 1 << 20
 _LARGEST_DOCUMENT = 256 << 20
 """Bytes of JSON that is one document, and so has to be in memory."""
 _SEPARATORS = ",;\t|"
+_SAID = re.compile(r"sep=[,;\t|]", re.IGNORECASE)
+"""A first line for Excel."""
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
@@ -71,6 +73,7 @@ def detect(name: str, stream: BinaryIO, known: Sequence[str] = ()) -> Format | N
         found = _json_format(some, is_named=name.endswith(SUFFIX.value))
         if found is not None:
             return found
+    some = some[1:] if _SAID.fullmatch(some[0].strip()) and len(some) > 1 else some
     cells = _split(some[0], separator_of(some))
     if known and cells == [*known]:
         return Format.CSV
@@ -225,6 +228,8 @@ class TableReader:
         """Rows without quotes are split a block at a time; the csv module has the others."""
         raw = self._decoded(name, stream)
         some = [*itertools.islice(raw, _LOOKED_AT)]
+        said = _SAID.fullmatch(some[0][1].strip()) if some else None
+        some = some[1:] if said else some
         self._separator = separator_of([text for _, text in some if text.strip()] or [""])
         if self._separator != ",":
             self.unread.notice(f"files are separated by {self._separator!r}")

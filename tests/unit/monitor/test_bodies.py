@@ -271,6 +271,8 @@ LINES = {
     "escaped": record('3,"x, y"'),
     "beyond ASCII": record("4,é"),
     "another width": record("5,x,7"),
+    "brackets": record("[13,x]"),
+    "half a pair": record('14,"\\ud800"').replace(b"\\\\ud800", b"\\ud800"),
     "several rows": record("6,x\n7,z\n", "1\n2\n"),
     "carriage returns": record("8,x\r\n", "1\r\n"),
     "input alone": record("9,x", None),

@@ -173,6 +173,13 @@ def test_what_is_not_data(value, told):
         plain(value)
 
 
+@pytest.mark.parametrize("way", ["to_dicts", "to_pylist", "as_py", "model_dump", "toarray"])
+def test_other_libraries_by_their_own_way_out(way):
+    """polars, pyarrow, pydantic and scipy, without any of them."""
+    thing = type("Thing", (), {way: lambda _: OBJECTS})()
+    assert [*document_rows(plain(thing))] == NAMED
+
+
 class TestWithPandas:
     @pytest.fixture
     def frame(self):

@@ -140,6 +140,8 @@ def workbook():
         ROWS.encode("utf-16-be"),
         ROWS.encode("utf-32"),
         codecs.BOM_UTF8 + ROWS.encode(),
+        b"sep=;\r\n" + ROWS.replace("\n", "\r\n").encode(),
+        ROWS.replace("\n", "\r").encode(),
         gzip.compress(ROWS.encode()),
         gzip.compress(ROWS.encode("utf-16")),
         bz2.compress(ROWS.encode()),
