@@ -29,8 +29,9 @@ def pick(row: Row, path: str) -> str:
     a key (`predictions[*].score`)."""
     if isinstance(row, dict):
         for name in spellings(path):
-            if name in row:
-                return row[name]
+            for each in (name, f"{name}_0"):  # the second is of `{"score": [0.9]}`
+                if each in row and (each == name or f"{name}_1" not in row):
+                    return row[each]
         row = [*row.values()] if path.isdecimal() else []
     elif len(row) == 1 and not path.isdecimal():
         return row[0]  # `predictions` of {"predictions": [0.5]}

@@ -192,6 +192,7 @@ class CaptureReader:
 
     def _take_rows(self, inputs: list[Row], outputs: Callable[[], list[Row]]) -> None:
         """`outputs` are read only if columns are left for them: many are images, or prose."""
+        inputs = self.layout.headed(inputs)
         is_enough = bool(inputs) and all(map(self.layout.ignores_outputs, inputs))
         for row, answer in [*paired(inputs, [] if is_enough else outputs())]:
             self._place(row, answer)

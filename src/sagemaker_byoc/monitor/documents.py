@@ -35,7 +35,10 @@ _OUTPUTS = ("predictions", "outputs")
 not data. Outputs may come as columns, one of which is called `predictions`."""
 _VAGUE = ("data", "results")
 """Keys of a table if it holds lists or objects; else they may be columns like any other."""
-_PANDAS = {"columns", "index", "data", "index_names", "column_names"}
+_SPLITS = (
+    ("columns", "data", ("index", "index_names", "column_names")),
+    ("names", "ndarray", ()),
+)
 _FOLDED = {"True": "true", "False": "false", "TRUE": "true", "FALSE": "false"}
 
 
@@ -62,9 +65,9 @@ def document_rows(document: Any) -> Iterator[Row]:
 
 
 def _object_rows(document: dict[str, Any]) -> Iterator[Row]:
-    values = document.values()
-    if _is_split(document):
-        yield from _split_rows(document["columns"], document["data"])
+    split = _split(document)
+    if split is not None:
+        yield from _split_rows(*split)
     elif _is_schema_table(document):
         yield from _schema_rows(document["schema"], document["data"])
     elif (key := _table_key(document)) is not None:
@@ -73,7 +76,7 @@ def _object_rows(document: dict[str, Any]) -> Iterator[Row]:
         yield from _column_rows(columns)
     elif rows := _indexed_rows(document):
         yield from _each(rows)
-    elif len(document) > 1 and _are_columns(values):
+    elif len(document) > 1 and _are_columns(document.values()):
         yield from _column_rows(document)
     elif document:
         yield named(document)
@@ -81,21 +84,31 @@ def _object_rows(document: dict[str, Any]) -> Iterator[Row]:
 
 def _table_key(document: Mapping[str, Any]) -> str | None:
     """The key whose value is the table, and all others beside it are not data; or None."""
-    for key in (*_INPUTS, *_OUTPUTS):
-        value = document.get(key)
-        if isinstance(value, dict) and (_is_split(value) or _are_columns(value.values())):
-            return key
-        if isinstance(value, list) and not _is_column(key, value, document):
-            return key
-    for key in _VAGUE:
-        value = document.get(key)
-        if isinstance(value, list) and _is_structured(value):
-            return key
-    if len(document) == 1:
+    found = _known_key(document)
+    if found is None and len(document) == 1:
         ((key, value),) = document.items()
         if isinstance(value, list) and (key != "features" or _is_structured(value)):
             return key  # `{"features": [1, 2]}` is one row, where `{"scores": [1, 2]}` is two
+    return found
+
+
+def _known_key(document: Mapping[str, Any]) -> str | None:
+    for key in (*_INPUTS, *_OUTPUTS):
+        value = document.get(key)
+        if _is_table(value) or (isinstance(value, list) and not _is_column(key, value, document)):
+            return key
+    for key in _VAGUE:
+        value = document.get(key)
+        if _is_table(value) or (isinstance(value, list) and _is_structured(value)):
+            return key
     return None
+
+
+def _is_table(value: Any) -> bool:
+    """Whether an object is columns, or holds a table in turn: `{"inputs": {"instances": […]}}`."""
+    return isinstance(value, dict) and (
+        _split(value) is not None or _are_columns(value.values()) or _known_key(value) is not None
+    )
 
 
 def _is_column(key: str, value: list[Any], document: Mapping[str, Any]) -> bool:
@@ -117,11 +130,8 @@ def _are_columns(values: Collection[Any]) -> bool:
 
 def _table_rows(table: Any) -> Iterator[Row]:
     if isinstance(table, dict):
-        yield from (
-            _split_rows(table["columns"], table["data"])
-            if _is_split(table)
-            else _column_rows(table)
-        )
+        is_nested = _split(table) is not None or _known_key(table) is not None
+        yield from _object_rows(table) if is_nested else _column_rows(table)
     elif table and all(_is_tensor(each) for each in table):
         yield from _tensor_rows(table)
     else:
@@ -153,13 +163,14 @@ def _column_rows(columns: Mapping[str, list[Any]]) -> Iterator[Row]:
 # ── pandas ──
 
 
-def _is_split(document: Mapping[str, Any]) -> bool:
-    """`to_json(orient="split")` and `to_dict("tight")`."""
-    return (
-        document.keys() <= _PANDAS
-        and isinstance(document.get("columns"), list)
-        and isinstance(document.get("data"), list)
-    )
+def _split(document: Mapping[str, Any]) -> tuple[list[Any], list[Any]] | None:
+    """Names and rows of `to_json(orient="split")` and `to_dict("tight")`, and of Seldon's
+    `{"names": […], "ndarray": […]}`; None for other objects."""
+    for names, data, more in _SPLITS:
+        found: tuple[Any, Any] = document.get(names), document.get(data)
+        if isinstance(found[0], list) and isinstance(found[1], list):
+            return found if document.keys() <= {names, data, *more} else None
+    return None
 
 
 def _split_rows(columns: list[Any], data: list[Any]) -> Iterator[Row]:

@@ -82,8 +82,22 @@ class Layout:
             return self.outputs is Outputs.NONE
         if self.outputs is not Outputs.AUTO:
             return False
-        is_full = len(inputs) == len(self.names) if isinstance(inputs, list) else False
-        return is_full or (isinstance(inputs, dict) and self.known <= inputs.keys())
+        inputs, _ = self._positional(inputs)
+        if isinstance(inputs, dict):
+            return self.known <= inputs.keys()
+        return len(inputs) == len(self.names)
+
+    def headed(self, rows: list[Row]) -> list[Row]:
+        """Rows by name if the first of several is the baseline's names, as pandas writes them."""
+        first = rows[0] if len(rows) > 1 else None
+        if not isinstance(first, list) or not self.known or not self.known.issuperset(first):
+            return rows
+        return [
+            dict(zip(first, row, strict=True))
+            if isinstance(row, list) and len(row) == len(first)
+            else row
+            for row in rows[1:]
+        ]
 
     def place(self, inputs: Row, outputs: Row) -> dict[str, str] | None:
         """One row as cells by name; None, and counted, if it does not fit."""
@@ -112,6 +126,7 @@ class Layout:
     def _positional(self, row: Row) -> tuple[Row, list[str]]:
         if isinstance(row, list) or row.keys() <= self.known:
             return row, []
+        row = {self._unlisted(name, row): text for name, text in row.items()}
         new = tuple(name for name in row if name not in self.known)
         if new not in self._groups and len(self._groups) < _MOST_GROUPS:
             self._groups[new] = numbered(new)
@@ -128,6 +143,12 @@ class Layout:
         return {name: row[name] for name in row if name in self.known} | dict(
             zip(left, first, strict=True)
         ), []
+
+    def _unlisted(self, name: str, row: Mapping[str, str]) -> str:
+        """`{"age": [30]}`, as TensorFlow takes a feature of one value, is the column `age`."""
+        stem = name.removesuffix("_0")
+        is_alone = f"{stem}_1" not in row and stem not in row
+        return stem if name not in self.known and stem in self.known and is_alone else name
 
     def _mixed(self, inputs: Row, outputs: Row) -> dict[str, str] | None:
         """What has no name takes the names that are left, in their order."""

@@ -94,6 +94,9 @@ def tensors(rows):
         [{f"feature{n:010}": value for n, value in enumerate(row)} for row in IN],
         [{str(n).zfill(20): value for n, value in enumerate(row)} for row in IN],
         [{f"x{n}": row[n - 1] for n in (3, 1, 2)} for row in IN],
+        {"instances": [{"data": {"features": {"values": row}}} for row in IN]},
+        {"instances": [{name: [value] for name, value in row.items()} for row in NAMES_IN]},
+        {"inputs": {"dataframe_split": {"columns": NAMES, "data": IN}}},
         "lines",
         "lines in base64",
         "twice",
@@ -205,6 +208,14 @@ def test_an_array_of_records(case):
     lines = [json.loads(record("30,1.5,pro", number=n)) for n in range(3)]
     outcome = case.run(json.dumps(lines).encode())
     assert (outcome.profile.rows, outcome.unread.count) == (3, 0)
+
+
+def test_csv_with_a_header_in_each_body(case):
+    """`df.to_csv(index=False)`: the names of the body count, in its order."""
+    body = csv_text([NAMES[::-1], *(row[::-1] for row in IN)])
+    outcome = case.run(record(body, "0.5\n0.5") + record(csv_text(IN), "0.5\n0.5"))
+    assert (outcome.profile.rows, outcome.unread.count) == (4, 0)
+    assert outcome.profile.columns["age"].moments.total == 140
 
 
 def test_window(case):

@@ -238,6 +238,8 @@ def test_probabilities_without_names_for_labels_with_names(judged):
          {"prediction": "predicted_label", "probability": "score"}, True),
         ('{"predictions": [{"score": 0.7}]}', Encoding.JSON,
          {"probability": "predictions[0].score"}, True),
+        ('{"predictions": [{"label": [1], "score": [0.7]}]}', Encoding.JSON,
+         {"prediction": "label", "probability": "score"}, True),
     ],
 )  # fmt: skip
 def test_two_classes(judged, answer, out, options, has_chances):
