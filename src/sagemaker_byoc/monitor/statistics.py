@@ -189,10 +189,15 @@ def _parse_feature(found: Mapping[str, Any]) -> Feature:
             most=float(numbers.get("max", math.nan)),
         )
     buckets = ((strings or {}).get("distribution") or {}).get("categorical") or {}
-    categories: Counter[str] = Counter()
-    for each in buckets.get("buckets") or ():
-        categories[cell(str(each["value"]))] += int(each["count"])
-    return Feature(name, kind, present, missing, categories=categories)
+    return Feature(name, kind, present, missing, categories=_parse_counts(buckets))
+
+
+def _parse_counts(categorical: Mapping[str, Any]) -> Counter[str]:
+    """By category, as live traffic spells it: pandas' True is true."""
+    found: Counter[str] = Counter()
+    for each in categorical.get("buckets") or ():
+        found[cell(str(each["value"]))] += int(each["count"])
+    return found
 
 
 def _parse_sample(numbers: Mapping[str, Any]) -> Sample | None:
