@@ -78,6 +78,7 @@ class CaptureReader:
         size = 0
         for number, line in enumerate(lines(stream), start=1):
             if line is None:
+                self.unread.lines += 1
                 self.unread.add(f"longer than {streams.LONGEST_LINE >> 20} MiB", f"{name}:{number}")
             elif line and not line.isspace():
                 some.append(line)

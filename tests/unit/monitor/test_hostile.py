@@ -55,6 +55,7 @@ def test_a_giant_line(case, monkeypatch):
     outcome = case.run(GOOD[: GOOD.index(b"\n") + 1] + giant + GOOD)
     assert outcome.profile.rows == 301
     assert dict(outcome.unread.reasons) == {"longer than 2 MiB": 1}
+    assert outcome.unread.lines == 302
 
 
 @pytest.mark.parametrize(
