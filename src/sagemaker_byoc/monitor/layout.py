@@ -103,6 +103,7 @@ class Layout:
         """One row as cells by name; None, and counted, if it does not fit."""
         if self.names is not None:
             inputs, outputs = self._unnumbered(inputs, outputs)
+            outputs = self._unnamed(inputs, outputs)
         if isinstance(inputs, list) and isinstance(outputs, list):
             fit = self.order(len(inputs), len(outputs))
             if fit is None:
@@ -122,6 +123,17 @@ class Layout:
                 return inputs, outputs
             self.by_position[next(iter(inputs))] += 1
         return listed, said
+
+    def _unnamed(self, inputs: Row, outputs: Row) -> Row:
+        """Where the outputs' columns are known, an answer's own names (`score`, `output-0`) that
+        the baseline does not have say nothing, and their order does."""
+        is_known = self.outputs in (Outputs.START, Outputs.END) and self.names is not None
+        if not is_known or isinstance(outputs, list) or not self.known.isdisjoint(outputs):
+            return outputs
+        if not outputs or len(inputs) + len(outputs) != len(self.names or ()):
+            return outputs
+        self.by_position[next(iter(outputs))] += 1
+        return [*outputs.values()]
 
     def _positional(self, row: Row) -> tuple[Row, list[str]]:
         if isinstance(row, list) or row.keys() <= self.known:

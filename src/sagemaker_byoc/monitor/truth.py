@@ -381,6 +381,11 @@ def _lines(names: Iterable[str], opener: Opener, unread: Unread) -> Iterator[tup
 def predictions(gathered: Gathered, wanted: Attributes) -> Predictions:
     """Raise EmptyError if there is nothing to judge, and DataError if most of it is of no use."""
     unread = gathered.unread
+    if not gathered.labels and gathered.unlabelled and wanted.labels is None:
+        raise RequestError(
+            f"none of {gathered.unlabelled:,} predictions has a label, and no labels are given",
+            cure="Give --ground-truth PLACE",
+        )
     if not gathered.labels and not unread.count:
         what = f"none of {gathered.unlabelled:,} predictions has a label"
         raise EmptyError(

@@ -179,6 +179,36 @@ def test_inputs_and_outputs_that_differ_in_number(tmp_path):
     assert outcome.unread.first[reason].endswith("live.jsonl:1: 3 rows in, 2 rows out")
 
 
+@pytest.mark.parametrize("place", [Outputs.START, Outputs.END])
+@pytest.mark.parametrize("names_inputs", [False, True])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"predictions": [0.5, 0.25], "model_version": "3"},
+        {"predictions": [[0.5], [0.25]]},
+        {"predictions": [{"score": 0.5}, {"score": 0.25}], "model": "m"},
+        [0.5, 0.25],
+        {"outputs": [{"name": "output-0", "shape": [2], "datatype": "FP32", "data": [0.5, 0.25]}]},
+        {"label": [0.5, 0.25]},
+        "0.5\n0.25\n",
+    ],
+)
+def test_answers_beside_inputs(tmp_path, place, names_inputs, answer):
+    """Of whatever shape an answer is, its cells go into the baseline's column for them."""
+    rows = [[1, 2], [3, 4]]
+    names, data = ["label", "a", "b"], [[0.5, 1, 2], [0.25, 3, 4]]
+    if place is Outputs.END:
+        names, data = [*names[1:], names[0]], [[*row[1:], row[0]] for row in data]
+    case = Case(tmp_path, names, data * 9, outputs=place)
+    body = [{"a": a, "b": b} for a, b in rows] if names_inputs else rows
+    out = Encoding.CSV if isinstance(answer, str) else Encoding.JSON
+    said = answer if isinstance(answer, str) else json.dumps(answer)
+    outcome = case.run(record(json.dumps({"instances": body}), said, kind=Encoding.JSON, out=out))
+    assert outcome.unread.count == 0
+    totals = {name: each.moments.total for name, each in outcome.profile.columns.items()}
+    assert totals == {"label": 0.75, "a": 4, "b": 6}
+
+
 def test_numbered_names_of_inputs_and_outputs(tmp_path):
     """`{**input_data, **output_data}`, as AWS's samples return them: outputs come second."""
     case = Case(tmp_path, ["score", "a", "b"], [[0.5, 1, 2]] * 9, outputs=Outputs.START)

@@ -321,6 +321,14 @@ def preprocess_handler(inference_record):
     assert (gathered.labels, gathered.predicted) == ([2.5], [3.0])
 
 
+def test_no_place_of_labels(tmp_path):
+    (tmp_path / "live.jsonl").write_bytes(record("1", "0.5"))
+    wanted = Attributes(problem=BINARY)
+    gathered = quality._gather(PLACES, Input(place=str(tmp_path / "live.jsonl")), wanted)
+    with pytest.raises(RequestError, match=r"no labels are given\. Give --ground-truth"):
+        truth.predictions(gathered, wanted)
+
+
 def test_a_regression_has_no_probability():
     with pytest.raises(RequestError, match="a regression has no probability"):
         truth.check(Attributes(problem=NUMBER, probability="0"))
