@@ -116,7 +116,7 @@ def chance(text: str) -> float:
 def number(text: str, what: str) -> float:
     value = _float(text)
     if not math.isfinite(value):
-        raise UnreadableError(f"a {what} is no number", repr(text[:40]))
+        raise UnreadableError(f"a {what} is not a number", repr(text[:40]))
     return value
 
 

@@ -265,7 +265,7 @@ def _reason(error: Exception) -> str:
         return f"{error.where} {error.what}"
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8"
-    return "no JSON, or cut off"
+    return "not JSON, or cut off"
 
 
 def _time(document: Any) -> object:

@@ -144,9 +144,9 @@ def _document(places: Places, folder: str, file: str) -> dict[str, Any] | None:
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{folder}/{file} is not JSON ({error})", cure="Make it anew") from error
+        raise DataError(f"{folder}/{file} is not JSON ({error})", cure="Make it again") from error
     if not isinstance(found, dict):
-        raise DataError(f"{folder}/{file} holds no JSON object", cure="Make it anew")
+        raise DataError(f"{folder}/{file} holds no JSON object", cure="Make it again")
     return found
 
 

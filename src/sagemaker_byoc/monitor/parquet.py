@@ -6,9 +6,10 @@ import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from sagemaker_byoc.monitor.documents import UnreadableError, cell, named, plain
+from sagemaker_byoc.monitor.documents import UnreadableError, cell, named
 from sagemaker_byoc.monitor.errors import RequestError
 from sagemaker_byoc.monitor.layout import Block
+from sagemaker_byoc.monitor.plain import plain
 from sagemaker_byoc.monitor.streams import Unread
 
 _ROWS = 8192

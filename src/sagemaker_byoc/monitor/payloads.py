@@ -24,8 +24,8 @@ from sagemaker_byoc.monitor.documents import (
     document_rows,
     folded,
     may_fold,
-    plain,
 )
+from sagemaker_byoc.monitor.plain import plain
 
 _LARGEST_BODY = 64 << 20
 """Bytes of a compressed body once it is unpacked: twice what an endpoint takes and returns."""
@@ -85,7 +85,7 @@ def _text(data: bytes, kind: str) -> str:
 
 
 def _no_text(kind: str) -> UnreadableError:
-    return UnreadableError(f"BASE64 of {kind or 'no content type'} that is no text")
+    return UnreadableError(f"BASE64 of {kind or 'no content type'} that is not text")
 
 
 def _array_rows(data: bytes) -> list[Row]:
@@ -118,7 +118,7 @@ def _documents(text: str) -> list[Any]:
         try:
             return [json.loads(line) for line in text.split("\n") if line.strip()]
         except (ValueError, RecursionError) as error:
-            raise UnreadableError("a body that is no JSON") from error
+            raise UnreadableError("a body that is not JSON") from error
     except RecursionError as error:
         raise UnreadableError("JSON too deep") from error
     if isinstance(found, str) and found.lstrip()[:1] in ("{", "["):

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor import page, truth
+from sagemaker_byoc.monitor import joining, page, truth
 from sagemaker_byoc.monitor.checks import FILE as VIOLATIONS
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.errors import DataError, EmptyError, NoFileError, RequestError
@@ -152,16 +152,16 @@ def _gather(places: Places, data: Input, wanted: Attributes) -> Gathered:
         known, unread = _labels(places, wanted.labels)
     if form is not Format.CAPTURE:
         reader = TableReader(form, Layout(), keeps_ids=True)
-        gathered = truth.from_table(reader, names, places.open, wanted, known)
+        gathered = joining.from_table(reader, names, places.open, wanted, known)
     else:
-        gathered = truth.from_captures(names, places.open, wanted, known or {}, data)
+        gathered = joining.from_captures(names, places.open, wanted, known or {}, data)
     gathered.unread.join(unread)
     return gathered
 
 
-def _labels(places: Places, place: str) -> tuple[truth.Labels, Unread]:
+def _labels(places: Places, place: str) -> tuple[joining.Labels, Unread]:
     try:
-        known, unread = truth.labels(places.files(place), places.open)
+        known, unread = joining.labels(places.files(place), places.open)
     except NoFileError as error:
         raise EmptyError(error.what, cure="Labels may come later; run it again then") from error
     if not known and unread.count:

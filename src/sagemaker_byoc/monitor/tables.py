@@ -19,6 +19,7 @@ from sagemaker_byoc.contract.capture import SUFFIX
 from sagemaker_byoc.monitor import files, parquet
 from sagemaker_byoc.monitor.captures import ROWS
 from sagemaker_byoc.monitor.columns import is_number
+from sagemaker_byoc.monitor.delimited import LOOKED_AT, RowTexts, separator_of, split, without_hint
 from sagemaker_byoc.monitor.documents import (
     UnreadableError,
     document_rows,
@@ -34,15 +35,8 @@ INFERENCE_ID, INFERENCE_TIME = "SageMakerInferenceId", "SageMakerInferenceTime"
 OUTPUT = "SageMakerOutput"
 """Keys of a transform job's output; in CSV, id and time are the last two cells. Sources: developer
 guide, batch-transform-data-processing, and the outputs of AWS's monitoring notebooks."""
-_LOOKED_AT = 20
-"""Lines, to tell what a file holds."""
-_LONGEST_ROW = 1 << 20
-"""Characters of a row that goes over several lines."""
 _LARGEST_DOCUMENT = 256 << 20
 """Bytes of JSON that is one document, and so has to be in memory."""
-_SEPARATORS = ",;\t|"
-_SAID = re.compile(r"sep=[,;\t|]", re.IGNORECASE)
-"""A first line for Excel."""
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
@@ -66,15 +60,15 @@ def detect(name: str, stream: BinaryIO, known: Sequence[str] = ()) -> Format | N
     data; None for an empty file. What is named .jsonl is never CSV. `known` are a baseline's names,
     which may be numbers."""
     texts = ((line or b"").decode(errors="replace").lstrip("\ufeff \t") for line in lines(stream))
-    some = [text for text in itertools.islice(texts, _LOOKED_AT) if text.strip()]
+    some = [text for text in itertools.islice(texts, LOOKED_AT) if text.strip()]
     if not some:
         return None
     if some[0][:1] in ("{", "[") or name.endswith(SUFFIX.value):
         found = _json_format(some, is_named=name.endswith(SUFFIX.value))
         if found is not None:
             return found
-    some = some[1:] if _SAID.fullmatch(some[0].strip()) and len(some) > 1 else some
-    cells = _split(some[0], separator_of(some))
+    some = without_hint(some)
+    cells = split(some[0], separator_of(some))
     if known and cells == [*known]:
         return Format.CSV
     return Format.BARE_CSV if any(map(is_number, cells)) else Format.CSV
@@ -97,27 +91,6 @@ def _is_json(text: str) -> bool:
         return isinstance(json.loads(text), dict | list)
     except (ValueError, RecursionError):
         return False
-
-
-def separator_of(some: list[str]) -> str:
-    """Return what separates cells: a comma, unless every line has as many of another one and the
-    commas are within the cells: in the header there is none, or all are decimal."""
-    found = {each: {len(_split(text, each)) for text in some} for each in _SEPARATORS}
-    fitting = [each for each in _SEPARATORS[1:] if len(found[each]) == 1 and found[each] != {1}]
-    if not fitting:
-        return ","
-    best = max(fitting, key=lambda each: max(found[each]))
-    has_commas = "," in some[0]
-    is_decimal = all(re.search(r"(?<!\d),|,(?!\d)", text) is None for text in some)
-    is_ragged = len(found[","]) > 1
-    return best if not has_commas or is_decimal or is_ragged else ","
-
-
-def _split(text: str, separator: str) -> list[str]:
-    try:
-        return [cell.strip() for cell in next(csv.reader([text], delimiter=separator), [])]
-    except csv.Error:
-        return []
 
 
 # ── rows ──
@@ -195,7 +168,7 @@ class TableReader:
         try:
             document = json.loads(text)
         except (ValueError, RecursionError):
-            self.unread.add("not UTF-8, no JSON, or cut off", place)
+            self.unread.add("not UTF-8, not JSON, or cut off", place)
             return []
         try:
             return [*self._rows(document)]
@@ -226,33 +199,13 @@ class TableReader:
 
     def _csv(self, name: str, stream: BinaryIO) -> Iterator[Block]:
         """Rows without quotes are split a block at a time; the csv module has the others."""
-        raw = self._decoded(name, stream)
-        some = [*itertools.islice(raw, _LOOKED_AT)]
-        said = _SAID.fullmatch(some[0][1].strip()) if some else None
-        some = some[1:] if said else some
-        self._separator = separator_of([text for _, text in some if text.strip()] or [""])
-        if self._separator != ",":
-            self.unread.notice(f"files are separated by {self._separator!r}")
-        texts = self._joined(name, itertools.chain(some, raw))
+        found = RowTexts(name, stream, self.unread)
+        self._separator, texts = found.separator, iter(found)
         names = self._names(name, texts) if self.form is Format.CSV else None
         while block := [*itertools.islice(texts, ROWS)]:
             if names is None:
-                names = self._numbered(_split(block[0], self._separator))
+                names = self._numbered(split(block[0], self._separator))
             yield from self._block(name, names, block)
-
-    def _decoded(self, name: str, stream: BinaryIO) -> Iterator[tuple[int, str]]:
-        """Lines with their numbers. What is not UTF-8 is Windows-1252 in nearly all files."""
-        for number, line in enumerate(lines(stream), start=1):
-            if line is None:
-                self.unread.lines += 1
-                self.unread.add("a line that is too long", f"{name}:{number}")
-                continue
-            try:
-                text = line.decode()
-            except UnicodeDecodeError:
-                self.unread.notice("lines are not UTF-8, and were read as Windows-1252")
-                text = line.decode("cp1252", errors="replace")
-            yield number, text.rstrip("\r")
 
     def _names(self, name: str, texts: Iterator[str]) -> tuple[str, ...] | None:
         """The header. A column without a name, as of pandas' index, gets Spark's for it."""
@@ -260,7 +213,7 @@ class TableReader:
         if first is None:
             return None
         self.unread.lines -= 1
-        cells = _split(first.replace("\n", " "), self._separator)
+        cells = split(first.replace("\n", " "), self._separator)
         names = tuple(cell or f"_c{place}" for place, cell in enumerate(cells))
         twice = next((each for each in names if names.count(each) > 1), None)
         if twice is not None:
@@ -278,45 +231,6 @@ class TableReader:
         width = len(first) - 2 if is_transform else len(first)
         names = self.layout.names or tuple(f"_c{place}" for place in range(width))
         return (*names, INFERENCE_ID, INFERENCE_TIME) if is_transform else names
-
-    def _joined(self, name: str, raw: Iterator[tuple[int, str]]) -> Iterator[str]:
-        """Rows as text; a quoted cell may hold line ends."""
-        parts: list[str] = []
-        size, start = 0, 0
-        for number, text in raw:
-            has_odd_quotes = text.count('"') % 2 == 1
-            if not parts and not (has_odd_quotes and self._opens(text)):
-                yield from self._row(text)
-                continue
-            start = start if parts else number
-            parts.append(text)
-            size += len(text)
-            if len(parts) > 1 and has_odd_quotes:
-                yield from self._row("\n".join(parts))
-                parts, size = [], 0
-            elif size > _LONGEST_ROW:
-                yield from self._unclosed(f"{name}:{start}", parts)
-                parts, size = [], 0
-        if parts:
-            yield from self._unclosed(f"{name}:{start}", parts)
-
-    def _opens(self, text: str) -> bool:
-        """Whether a quote is left open. One within a cell (`5" pipe`) is only a character."""
-        comma = re.escape(self._separator)
-        rest = re.sub(rf'(^|{comma})"(?:[^"]|"")*"(?={comma}|\s*$)', r"\1", text)
-        return re.search(rf'(?:^|{comma})"', rest) is not None
-
-    def _row(self, text: str) -> Iterator[str]:
-        if text.strip():
-            self.unread.lines += 1
-            yield text
-
-    def _unclosed(self, place: str, parts: list[str]) -> Iterator[str]:
-        """The line with the quote is lost, and not those after it."""
-        self.unread.lines += 1
-        self.unread.add("a quote that is never closed", place)
-        for text in parts[1:]:
-            yield from self._row(text)
 
     def _block(self, name: str, names: tuple[str, ...], texts: list[str]) -> Iterator[Block]:
         width, comma = len(names), self._separator

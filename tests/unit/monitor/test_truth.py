@@ -9,7 +9,7 @@ import pytest
 from tests.unit.monitor.data import PLACES, csv_text, record
 
 from sagemaker_byoc.contract.capture import Encoding, GroundTruth
-from sagemaker_byoc.monitor import quality, truth
+from sagemaker_byoc.monitor import joining, quality, truth
 from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
 from sagemaker_byoc.monitor.jobs import Input
 from sagemaker_byoc.monitor.scores import Problem, judge
@@ -67,10 +67,10 @@ def test_a_bad_row_costs_itself(judged, label, answer, reason):
 @pytest.mark.parametrize(
     ("label", "answer", "reason"),
     [
-        ("abc", "2", "a label is no number"),
-        ("inf", "2", "a label is no number"),
-        ("2", "nan", "a prediction is no number"),
-        ("2", "true", "a prediction is no number"),
+        ("abc", "2", "a label is not a number"),
+        ("inf", "2", "a label is not a number"),
+        ("2", "nan", "a prediction is not a number"),
+        ("2", "true", "a prediction is not a number"),
     ],
 )
 def test_a_bad_row_of_a_regression(judged, label, answer, reason):
@@ -129,7 +129,7 @@ def test_forms_of_a_label(judged, data, encoding):
         ({"groundTruthData": {"data": "1", "encoding": "CSV"}, "eventMetadata": {}}, "eventId is"),
         ({"groundTruthData": {"data": [], "encoding": "CSV"}}, "holds no label"),
         ({"groundTruthData": {"data": '{"a": 1, "b": 2}', "encoding": "JSON"}}, "no 'label'"),
-        ({"groundTruthData": {"data": "{", "encoding": "JSON"}}, "a body that is no JSON"),
+        ({"groundTruthData": {"data": "{", "encoding": "JSON"}}, "a body that is not JSON"),
         (["x"], "groundTruthData is missing"),
     ],
 )
@@ -162,7 +162,7 @@ def test_a_json_array_of_labels(tmp_path, text):
     """As AWS's notebook for batch transform in JSON uploads them, in a file named .jsonl."""
     some = [GroundTruth(f"event-{n}", "1").to_line().decode().strip() for n in range(2)]
     (tmp_path / "t.jsonl").write_text(text.replace("{}", "%s") % tuple(some))
-    known, unread = truth.labels([str(tmp_path / "t.jsonl")], PLACES.open)
+    known, unread = joining.labels([str(tmp_path / "t.jsonl")], PLACES.open)
     assert {key: each.data for key, each in known.items()} == {"event-0": "1", "event-1": "1"}
     assert unread.count == 0
 
