@@ -90,7 +90,7 @@ def preprocessor(script: Path) -> Preprocess:
             return [_by_position(row) for row in _rows(made)]
         except UnreadableError as error:
             raise UnreadableError(f"preprocess_handler: {error.what}", error.detail) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DataError(
                 f"{script}: preprocess_handler failed on the record {record.event_id}: "
                 f"{type(error).__name__}: {error}",
@@ -123,7 +123,7 @@ def run_postprocessor(script: Path) -> None:
     handler = _function(script, "postprocess_handler")
     try:
         handler()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"{script}: postprocess_handler failed: {type(error).__name__}: {error}",
             cure="Correct the script; the results are written",

@@ -14,6 +14,8 @@ from sagemaker_byoc.monitor.errors import DataError
 READ_BYTES = 1 << 20
 LONGEST_LINE = 80 << 20
 """Bytes. A payload of 25 MB in and out, as base64, fits."""
+_LONGEST_REASON = 200
+"""Characters: some reasons quote what was read."""
 MOST_UNREAD = 0.5
 """Share of lines, or of rows to be judged."""
 
@@ -36,10 +38,12 @@ class Unread:
 
     def add(self, reason: str, place: str, detail: str = "") -> None:
         """`detail` differs from line to line: that of the first line of a reason is kept."""
+        reason = reason[:_LONGEST_REASON]
         if len(self.reasons) >= 100 and reason not in self.reasons:
             reason = "other reasons"
         self.reasons[reason] += 1
-        self.first.setdefault(reason, f"{place}: {detail}" if detail else place)
+        where = f"{place}: {detail[:_LONGEST_REASON]}" if detail else place
+        self.first.setdefault(reason, where)
 
     def join(self, other: Unread) -> None:
         """Take over the reasons and notices of other files, such as those of labels."""

@@ -106,6 +106,11 @@ def test_a_generator_that_fails(through):
         through(text)
 
 
+def test_a_handler_that_exits(through):
+    with pytest.raises(DataError, match="failed on the record event-0: SystemExit: 3"):
+        through("def preprocess_handler(record):\n    raise SystemExit(3)\n")
+
+
 def test_a_script_that_exits(through):
     with pytest.raises(RequestError, match="can't be loaded: SystemExit"):
         through("raise SystemExit(3)\n")

@@ -48,6 +48,15 @@ def test_a_bad_line_among_good_ones(case, line, reason):
     assert reason in (case.folder / "out" / "explanation.json").read_text()
 
 
+def test_a_giant_value_is_not_quoted_in_full(case):
+    line = json.loads(captured([[1, 2]]))
+    line["captureData"]["endpointInput"]["encoding"] = "x" * 1_000_000
+    outcome = case.run(GOOD + json.dumps(line).encode())
+    ((reason, _),) = outcome.unread.reasons.items()
+    assert reason.startswith("endpointInput.encoding is 'XXX")
+    assert len(reason) == 200
+
+
 def test_a_giant_line(case, monkeypatch):
     """Not kept in memory; what comes after it is read."""
     monkeypatch.setattr(streams, "LONGEST_LINE", 1 << 21)
