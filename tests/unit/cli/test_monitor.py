@@ -162,3 +162,10 @@ def test_s3(folder, monkeypatch, capsys):
         "out/statistics.json",
     }
     assert byoc("explain", "s3://bucket/out") == 0
+    capsys.readouterr()
+    assert byoc("run", "s3://bucket/cap/e/AllTraffic/2026/11/23/15", *words) == failures.EMPTY
+    assert "holds no record" in capsys.readouterr().err
+    manifest = [{"prefix": "s3://bucket/cap/e/AllTraffic/2026/11/23/14/"}, "0.jsonl", "1.jsonl"]
+    bucket.objects["batch/input/2026/11/23/14/x.json"] = json.dumps(manifest).encode()
+    assert byoc("run", "s3://bucket/batch", *words) == 0
+    assert "800 rows" in capsys.readouterr().out
