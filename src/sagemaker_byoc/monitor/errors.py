@@ -2,7 +2,6 @@
 
 MonitorError            with `exit_code`, what to tell the user and the cure
 ├── RequestError        an option that contradicts another, a place that can't be read   exit code 2
-│   └── NoFileError     a place that holds nothing
 ├── DataError           data that can't be monitored as it is                            exit code 1
 └── EmptyError          no data: neither a violation nor a pass                          exit code 4
 """
@@ -23,10 +22,6 @@ class MonitorError(Exception):
 
 class RequestError(MonitorError):
     exit_code = 2
-
-
-class NoFileError(RequestError):
-    """A place without any file."""
 
 
 class DataError(MonitorError):

@@ -14,10 +14,10 @@ from sagemaker_byoc.monitor import checks, constraints, explanation, hooks, page
 from sagemaker_byoc.monitor.captures import CaptureReader
 from sagemaker_byoc.monitor.checks import Findings
 from sagemaker_byoc.monitor.constraints import Constraints
-from sagemaker_byoc.monitor.errors import DataError, EmptyError, NoFileError, RequestError
+from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
 from sagemaker_byoc.monitor.files import is_parquet, text
 from sagemaker_byoc.monitor.layout import Block, Layout, Outputs
-from sagemaker_byoc.monitor.places import S3, Places, json_bytes
+from sagemaker_byoc.monitor.places import NOTHING, Places, json_bytes
 from sagemaker_byoc.monitor.profile import Profile
 from sagemaker_byoc.monitor.statistics import Statistics
 from sagemaker_byoc.monitor.streams import Unread, Window
@@ -182,12 +182,7 @@ def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unre
 def files_of(places: Places, data: Input) -> list[str]:
     """The files to read; those that a manifest names in its place. Raise EmptyError if there are
     none, as in an hour without traffic."""
-    try:
-        found = places.files(data.place)
-    except NoFileError as error:
-        if not data.place.startswith(S3) and not Path(data.place).exists():
-            raise
-        raise _nothing(data) from error
+    found = places.files(data.place)
     if data.window is not None:
         found = [name for name in found if data.window.has_file(name)]
     if not found:
@@ -203,9 +198,7 @@ def _nothing(data: Input, unread: Unread | None = None) -> EmptyError:
         what += f" until {data.window.end.isoformat()}"
     if unread is not None and unread.outside:
         what += f", and {unread.outside:,} of another time"
-    return EmptyError(
-        what, cure="Nothing was compared: neither a violation nor a pass; check the place and time"
-    )
+    return EmptyError(what, cure=NOTHING)
 
 
 def detect_all(places: Places, files: list[str], names: Sequence[str] = ()) -> Format:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from sagemaker_byoc.contract.files import Json, write_atomically
-from sagemaker_byoc.monitor.errors import DataError, NoFileError, RequestError
+from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
 
 S3 = "s3://"
+NOTHING = "Nothing was compared: neither a violation nor a pass; check the place and the time"
 _LARGEST_MANIFEST = 16 << 20
 _MOST_FILES = 1_000_000
 
@@ -38,14 +39,17 @@ class Places:
     store: Store | None = None
 
     def files(self, place: str) -> list[str]:
-        """The file itself, or every file below a folder. Raises RequestError if there is none."""
+        """The file itself, or every file below a folder. Raise EmptyError if there is none, and
+        RequestError if the place itself does not exist; S3 has no places, only files."""
         if place.startswith(S3):
             found = list(self._store(place).names(place))
         else:
             path = Path(place)
             found = [place] if path.is_file() else [str(each) for each in _below(path)]
         if not found:
-            raise NoFileError(f"{place} holds no file", cure="Name a file, or a folder of files")
+            if not place.startswith(S3) and not Path(place).exists():
+                raise RequestError(f"{place} does not exist", cure="Name a file, or a folder")
+            raise EmptyError(f"{place} holds no file", cure=NOTHING)
         return found
 
     def expanded(self, names: list[str]) -> list[str]:

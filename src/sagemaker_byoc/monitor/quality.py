@@ -12,7 +12,7 @@ from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor import joining, page, truth
 from sagemaker_byoc.monitor.checks import FILE as VIOLATIONS
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
-from sagemaker_byoc.monitor.errors import DataError, EmptyError, NoFileError, RequestError
+from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.explanation import FILE as EXPLANATION
 from sagemaker_byoc.monitor.explanation import unread_document, unread_words
 from sagemaker_byoc.monitor.jobs import Input, detect_all, files_of
@@ -160,10 +160,7 @@ def _gather(places: Places, data: Input, wanted: Attributes) -> Gathered:
 
 
 def _labels(places: Places, place: str) -> tuple[joining.Labels, Unread]:
-    try:
-        known, unread = joining.labels(places.files(place), places.open)
-    except NoFileError as error:
-        raise EmptyError(error.what, cure="Labels may come later; run it again then") from error
+    known, unread = joining.labels(places.files(place), places.open)
     if not known and unread.count:
         raise DataError(
             f"{place} holds no label ({unread.count} of {unread.lines} lines are none)",

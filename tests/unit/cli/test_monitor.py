@@ -95,7 +95,7 @@ def test_model_quality(folder, capsys):
     ("words", "told"),
     [
         (("run", "same.jsonl", "--baseline", "nowhere", "--output", "o"), "no constraints.json"),
-        (("run", "nowhere", "--baseline", "base", "--output", "o"), "holds no file"),
+        (("run", "nowhere", "--baseline", "base", "--output", "o"), "nowhere does not exist"),
         (("explain", "nowhere"), "holds no explanation.json"),
         (("baseline", "data.csv", "--output", "data.csv/x"), "can't be written"),
         (("baseline", "data.csv", "--output", "o", "--label", "a"), "--problem"),
@@ -164,7 +164,7 @@ def test_s3(folder, monkeypatch, capsys):
     assert byoc("explain", "s3://bucket/out") == 0
     capsys.readouterr()
     assert byoc("run", "s3://bucket/cap/e/AllTraffic/2026/11/23/15", *words) == failures.EMPTY
-    assert "holds no record" in capsys.readouterr().err
+    assert "holds no file" in capsys.readouterr().err
     manifest = [{"prefix": "s3://bucket/cap/e/AllTraffic/2026/11/23/14/"}, "0.jsonl", "1.jsonl"]
     bucket.objects["batch/input/2026/11/23/14/x.json"] = json.dumps(manifest).encode()
     assert byoc("run", "s3://bucket/batch", *words) == 0

@@ -81,10 +81,10 @@ def test_nothing_to_use(case, data, kind, code):
 
 
 def test_no_such_place(case, tmp_path):
-    with pytest.raises(RequestError, match="holds no file"):
+    with pytest.raises(RequestError, match="does not exist"):
         case.run_place(str(tmp_path / "nowhere.jsonl"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(EmptyError, match="holds no record"):
+    with pytest.raises(EmptyError, match="holds no file"):
         case.run_place(str(tmp_path / "empty"))
 
 
