@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sagemaker_byoc.monitor.truth import Attributes
 
 HELP = "Drift of captured traffic from a baseline: baseline, run, explain."
-FORMATS = ("csv", "csv-without-header", "jsonlines", "capture")
+FORMATS = ("csv", "csv-without-header", "json", "jsonlines", "parquet", "capture")
 PROBLEMS = ("Regression", "BinaryClassification", "MulticlassClassification")
 
 

@@ -19,7 +19,7 @@ from sagemaker_byoc.contract.files import read_object, write_atomically
 from sagemaker_byoc.monitor import cloudwatch, hooks, kinds
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.constraints import CategoryMethod
-from sagemaker_byoc.monitor.errors import MonitorError, RequestError
+from sagemaker_byoc.monitor.errors import EmptyError, MonitorError, RequestError
 from sagemaker_byoc.monitor.jobs import Documents, Input
 from sagemaker_byoc.monitor.layout import Outputs
 from sagemaker_byoc.monitor.places import Places
@@ -32,7 +32,7 @@ from sagemaker_byoc.monitor.truth import Attributes
 ROOT = Path("/opt/ml")
 LONGEST_MESSAGE = 1024
 """Characters of ExitMessage, in the service model."""
-_FORMATS = "sagemakerCaptureJson, csv, json"
+_FORMATS = "sagemakerCaptureJson, csv, json, parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,14 @@ class Request:
 
 
 def main(environment: Mapping[str, str] | None = None, root: Path | None = None) -> int:
-    """The exit code: 0 with or without violations, 1 where the job itself failed. Never raises."""
+    """Return the exit code: 0 with or without violations, 4 without any data, 1 if the job itself
+    failed. Never raises."""
     given = os.environ if environment is None else environment
     root = root or Path(given.get("SAGEMAKER_BASE_DIR") or ROOT)
     try:
         violations = _run(parse(_environment(given, root)), root)
+    except EmptyError as error:
+        return _end(root, f"Failed: {error}", error.exit_code)
     except (MonitorError, ContractError) as error:
         return _end(root, f"Failed: {error}", 1)
     except Exception as error:  # noqa: BLE001 - the message is all that the platform shows
@@ -131,7 +134,10 @@ def _format(given: Mapping[str, str]) -> tuple[Format | None, Outputs]:
     if kind == "sagemakerCaptureJson":
         return Format.CAPTURE, position
     if kind == "json":
-        return Format.JSON_LINES, position
+        is_lines = str(options.get("line", options.get("lines", True))).lower() == "true"
+        return Format.JSON_LINES if is_lines else Format.JSON, position
+    if kind == "parquet":
+        return Format.PARQUET, position
     if kind == "csv":
         has_header = str(options.get("header", True)).lower() == "true"
         return Format.CSV if has_header else Format.BARE_CSV, position

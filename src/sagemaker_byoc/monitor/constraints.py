@@ -13,6 +13,7 @@ from typing import Any
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.columns import Column, Kind
+from sagemaker_byoc.monitor.documents import folded
 from sagemaker_byoc.monitor.errors import DataError
 
 FILE = "constraints.json"
@@ -136,7 +137,7 @@ def _constraint(found: Mapping[str, Any], config: Config) -> Constraint:
         kind=Kind(found["inferred_type"]),
         completeness=None if completeness is None else float(completeness),
         is_non_negative=bool((found.get("num_constraints") or {}).get("is_non_negative")),
-        domain=frozenset(map(str, strings.get("domains") or ())),
+        domain=frozenset(folded([*map(str, strings.get("domains") or ())])),
         config=config,
     )
 

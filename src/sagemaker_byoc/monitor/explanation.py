@@ -64,6 +64,8 @@ def unread_document(unread: Unread) -> dict[str, Json]:
             {"reason": reason, "lines": count, "first": unread.first[reason]}
             for reason, count in unread.reasons.most_common()
         ],
+        "outside": unread.outside,
+        "notices": [{"what": what, "count": count} for what, count in unread.notices.most_common()],
     }
 
 
@@ -126,16 +128,18 @@ def words(found: Mapping[str, Any]) -> list[str]:
     head = f"{found['rows']:,} rows against a baseline of {found['baseline_rows']:,}: "
     head += f"violations: {len(violations)}" if violations else "no violation"
     lines = [head]
-    lines += _unread_words(found["unread"])
+    lines += unread_words(found["unread"])
     lines += _feature_words(found)
     lines += [line for each in found["power"] for line in power_words(each)]
     return lines
 
 
-def _unread_words(unread: Mapping[str, Any]) -> list[str]:
+def unread_words(unread: Mapping[str, Any]) -> list[str]:
+    """How many lines were lost and why, and what was read otherwise than it stands there."""
+    notices = [f"{each['count']:,} {each['what']}" for each in unread.get("notices", ())]
     if not unread["unread"]:
-        return []
-    lines = [f"{unread['unread']:,} of {unread['lines']:,} lines could not be used:"]
+        return notices
+    lines = [*notices, f"{unread['unread']:,} of {unread['lines']:,} lines could not be used:"]
     return lines + [
         f"  {each['lines']:,} {each['reason']} (first: {each['first']})"
         for each in unread["reasons"]

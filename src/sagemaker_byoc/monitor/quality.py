@@ -9,17 +9,18 @@ from html import escape
 from typing import Any
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor import page, truth
+from sagemaker_byoc.monitor import joining, page, truth
 from sagemaker_byoc.monitor.checks import FILE as VIOLATIONS
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.explanation import FILE as EXPLANATION
-from sagemaker_byoc.monitor.explanation import unread_document
-from sagemaker_byoc.monitor.jobs import Input, detect_all
+from sagemaker_byoc.monitor.explanation import unread_document, unread_words
+from sagemaker_byoc.monitor.jobs import Input, detect_all, files_of
 from sagemaker_byoc.monitor.layout import Layout
 from sagemaker_byoc.monitor.places import Places, json_bytes
 from sagemaker_byoc.monitor.scores import Judged, Problem, Score, judge
 from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
+from sagemaker_byoc.monitor.streams import Unread
 from sagemaker_byoc.monitor.tables import Format, TableReader
 from sagemaker_byoc.monitor.truth import Attributes, Gathered
 
@@ -143,21 +144,30 @@ def _statistics(judged: Judged, problem: Problem) -> dict[str, Json]:
 
 
 def _gather(places: Places, data: Input, wanted: Attributes) -> Gathered:
-    names = places.files(data.place)
+    truth.check(wanted)
+    names = files_of(places, data)
     form = data.form or detect_all(places, names)
+    known, unread = None, Unread()
+    if wanted.labels is not None:
+        known, unread = _labels(places, wanted.labels)
     if form is not Format.CAPTURE:
-        return truth.from_table(TableReader(form, Layout()), names, places.open, wanted)
-    known: dict[str, str] = {}
-    labels = wanted.labels
-    if labels is not None:
-        known, unread = truth.labels(places.files(labels), places.open)
-        if not known:
-            raise DataError(
-                f"{labels} holds no label ({unread.count} of {unread.lines} lines are none)",
-                cure='Give lines as {"groundTruthData": {"data": "1", "encoding": "CSV"}, '
-                '"eventMetadata": {"eventId": "…"}, "eventVersion": "0"}',
-            )
-    return truth.from_captures(names, places.open, wanted, known, data.window)
+        reader = TableReader(form, Layout(), keeps_ids=True)
+        gathered = joining.from_table(reader, names, places.open, wanted, known)
+    else:
+        gathered = joining.from_captures(names, places.open, wanted, known or {}, data)
+    gathered.unread.join(unread)
+    return gathered
+
+
+def _labels(places: Places, place: str) -> tuple[joining.Labels, Unread]:
+    known, unread = joining.labels(places.files(place), places.open)
+    if not known and unread.count:
+        raise DataError(
+            f"{place} holds no label ({unread.count} of {unread.lines} lines are none)",
+            cure='Give lines as {"groundTruthData": {"data": "1", "encoding": "CSV"}, '
+            '"eventMetadata": {"eventId": "…"}, "eventVersion": "0"}',
+        )
+    return known, unread
 
 
 # ── why ──
@@ -207,9 +217,7 @@ def words(why: Mapping[str, Any]) -> list[str]:
         f"{why['rows']:,} predictions with a label, {why['unlabelled']:,} without: "
         + (f"violations: {len(found)}" if found else "no violation")
     ]
-    unread = why["unread"]
-    if unread["unread"]:
-        lines.append(f"{unread['unread']:,} of {unread['lines']:,} lines could not be used")
+    lines += unread_words(why["unread"])
     by_name = {each["name"]: each for each in why["metrics"]}
     for each in found:
         lines += ["", each["description"], *_chance(by_name[each["metric_name"]])]

@@ -6,6 +6,7 @@ Schema: SageMaker developer guide, model-monitor-byoc-statistics.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.columns import Column, Kind
+from sagemaker_byoc.monitor.documents import cell
 from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.sketch import C, K, Sample, Sketch
 
@@ -187,8 +189,15 @@ def _parse_feature(found: Mapping[str, Any]) -> Feature:
             most=float(numbers.get("max", math.nan)),
         )
     buckets = ((strings or {}).get("distribution") or {}).get("categorical") or {}
-    categories = {str(each["value"]): int(each["count"]) for each in buckets.get("buckets") or ()}
-    return Feature(name, kind, present, missing, categories=categories)
+    return Feature(name, kind, present, missing, categories=_parse_counts(buckets))
+
+
+def _parse_counts(categorical: Mapping[str, Any]) -> Counter[str]:
+    """By category, as live traffic spells it: pandas' True is true."""
+    found: Counter[str] = Counter()
+    for each in categorical.get("buckets") or ():
+        found[cell(str(each["value"]))] += int(each["count"])
+    return found
 
 
 def _parse_sample(numbers: Mapping[str, Any]) -> Sample | None:

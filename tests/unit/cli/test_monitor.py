@@ -8,7 +8,7 @@ import json
 import pytest
 from tests.unit.monitor.data import captured, csv_text
 
-from sagemaker_byoc.cli import monitor_s3
+from sagemaker_byoc.cli import failures, monitor_s3
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.monitor_s3 import S3
 from sagemaker_byoc.contract.capture import GroundTruth
@@ -67,8 +67,11 @@ def test_since(folder, capsys):
     words = ("--baseline", "base", "--output", "out")
     assert byoc("run", "same.jsonl", *words, "--since", "2026-11-23T14:00:00Z") == 0
     capsys.readouterr()
-    assert byoc("run", "same.jsonl", *words, "--since", "2026-11-23T15:00:00Z") == 1
-    assert "holds no row" in capsys.readouterr().err
+    late = ("--since", "2026-11-23T15:00:00Z")
+    assert byoc("run", "same.jsonl", *words, *late, "--fail-on-violation") == failures.EMPTY
+    told = capsys.readouterr().err
+    assert "same.jsonl holds no record since 2026-11-23T15:00:00+00:00, and 400 of another" in told
+    assert "neither a violation nor a pass" in told
 
 
 def test_model_quality(folder, capsys):
@@ -92,7 +95,7 @@ def test_model_quality(folder, capsys):
     ("words", "told"),
     [
         (("run", "same.jsonl", "--baseline", "nowhere", "--output", "o"), "no constraints.json"),
-        (("run", "nowhere", "--baseline", "base", "--output", "o"), "holds no file"),
+        (("run", "nowhere", "--baseline", "base", "--output", "o"), "nowhere does not exist"),
         (("explain", "nowhere"), "holds no explanation.json"),
         (("baseline", "data.csv", "--output", "data.csv/x"), "can't be written"),
         (("baseline", "data.csv", "--output", "o", "--label", "a"), "--problem"),
@@ -159,3 +162,10 @@ def test_s3(folder, monkeypatch, capsys):
         "out/statistics.json",
     }
     assert byoc("explain", "s3://bucket/out") == 0
+    capsys.readouterr()
+    assert byoc("run", "s3://bucket/cap/e/AllTraffic/2026/11/23/15", *words) == failures.EMPTY
+    assert "holds no file" in capsys.readouterr().err
+    manifest = [{"prefix": "s3://bucket/cap/e/AllTraffic/2026/11/23/14/"}, "0.jsonl", "1.jsonl"]
+    bucket.objects["batch/input/2026/11/23/14/x.json"] = json.dumps(manifest).encode()
+    assert byoc("run", "s3://bucket/batch", *words) == 0
+    assert "800 rows" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from tests.unit.monitor.data import PLACES, csv_text, record
 
 from sagemaker_byoc.contract.capture import GroundTruth
 from sagemaker_byoc.monitor import kinds
-from sagemaker_byoc.monitor.errors import DataError, MonitorError, RequestError
+from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.jobs import Input, documents
 from sagemaker_byoc.monitor.scores import Predictions, Problem, area, judge
 from sagemaker_byoc.monitor.truth import Attributes
@@ -190,7 +190,7 @@ def test_no_label_fits(case):
 
 
 def test_an_output_that_is_not_there(case):
-    with pytest.raises(MonitorError, match="no prediction has a label"):
+    with pytest.raises(DataError, match=r"400 of 400 rows can't be judged.* no '7'"):
         case.run(10, probability="7")
 
 
