@@ -133,6 +133,7 @@ def _input(arguments: argparse.Namespace) -> Input:
         outputs=Outputs((arguments.outputs or "auto").upper()),
         window=window,
         preprocess=arguments.preprocess,
+        about={"baseline": getattr(arguments, "baseline", "")},
     )
 
 
@@ -146,14 +147,23 @@ def _baseline(arguments: argparse.Namespace) -> int:
         console.document({**made, "output": arguments.output})
         return failures.DONE
     if made.get("unread"):
-        console.detail(f"{made['unread']} lines could not be used")
+        console.detail(f"{made['unread']:,} lines could not be used")
+    _warn(made.get("warnings") or {})
     counted = [
         f"{len(each):,} {name}" if isinstance(each, dict) else f"{each:,} {name}"
         for name, each in made.items()
-        if name != "unread"
+        if name not in {"unread", "warnings"}
     ]
     console.result(f"{', '.join(counted)}: {arguments.output}/constraints.json")
     return failures.DONE
+
+
+def _warn(warnings: Mapping[str, str]) -> None:
+    """What no run against this baseline will compare; columns with one reason in one line."""
+    from sagemaker_byoc.monitor.explanation import by_reason, listed  # noqa: PLC0415 - needs numpy
+
+    for reason, names in by_reason(warnings).items():
+        console.detail(f"{listed(names)}: {reason}")
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -17,7 +17,8 @@ from sagemaker_byoc.monitor.errors import DataError
 
 FILE = "constraints.json"
 SMALL_DOMAIN = 100
-"""Distinct values up to which a column of text gets a domain; AWS says "for small cardinality"."""
+"""Distinct values up to which a column of text gets a domain; AWS says "for small cardinality".
+Numbers with some text among them are not categories, and get none."""
 _OVERRIDES = ("monitoringConfigOverrides", "monitoring_config_overrides")
 
 
@@ -104,7 +105,8 @@ def _suggest(column: Column) -> dict[str, Json]:
     }
     if kind.is_numeric:
         feature["num_constraints"] = {"is_non_negative": column.moments.least >= 0}
-    if kind is Kind.STRING and categories.are_counted and len(categories.counts) <= SMALL_DOMAIN:
+    is_small = categories.are_counted and len(categories.counts) <= SMALL_DOMAIN
+    if kind is Kind.STRING and is_small and not column.is_mostly_numbers:
         feature["string_constraints"] = {"domains": [*categories.counts]}
     return feature
 
