@@ -49,7 +49,8 @@ def numeric(
                 f"{_LEFT + (place + 1) * width:.1f},{y:.1f}",
             ]
         parts.append(f'<polyline class="now" points="{" ".join(points)}"/>')
-    first, last = shown(float(edges[0])), shown(float(edges[-1]))
+    half = 0.5 if is_whole and not float(edges[0]).is_integer() else 0.0
+    first, last = shown(float(edges[0]) + half), shown(float(edges[-1]) - half)
     parts.append(
         f'<text x="{_LEFT}" y="{HEIGHT - 6}">{first}</text>'
         f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{last}</text>'

@@ -248,7 +248,7 @@ def verdict(found: Mapping[str, Any]) -> str:
         return head if violations else f"{head} in {count(columns, 'column')}"
     if not violations and compared:
         return f"{head} in {compared:,} of {columns:,} columns; {columns - compared:,} not compared"
-    return f"{head}; {columns - compared:,} of {columns:,} columns were not compared"
+    return f"{head}; not compared: {columns - compared:,} of {count(columns, 'column')}"
 
 
 def not_compared_words(found: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from sagemaker_byoc.monitor import charts
 from sagemaker_byoc.monitor.checks import DRIFT
-from sagemaker_byoc.monitor.columns import Kind
 from sagemaker_byoc.monitor.explanation import (
     Told,
     about_words,
@@ -192,7 +191,8 @@ def _card(
 ) -> str:
     name = feature["name"]
     before = baseline.features.get(name) if baseline is not None else None
-    now = Feature.of(profile.columns[name], profile.columns[name].kind)
+    column = profile.columns[name]
+    now = Feature.of(column, column.kind)
     current = feature["current"]
     facts = [f"{current['present']:,} values, {current['missing']:,} missing"]
     facts += drift_words(feature)
@@ -203,15 +203,16 @@ def _card(
         f'<div class="card {kind}"><h3>{escape(name)}</h3>'
         f"{f'<p class=bad>{escape(fired)}</p>' if fired else ''}"
         f"{f'<p class=neutral>not compared: {escape(reason)}</p>' if reason else ''}"
-        f"{_picture(before, now)}{''.join(_soft(text) for text in facts)}</div>"
+        f"{_picture(before, now, is_whole=not column.fractional)}"
+        f"{''.join(_soft(text) for text in facts)}</div>"
     )
 
 
-def _picture(before: Feature | None, now: Feature) -> str:
+def _picture(before: Feature | None, now: Feature, *, is_whole: bool) -> str:
     """Numbers over numbers, else categories, else the lengths of texts."""
     if now.kind.is_numeric or (before is not None and before.is_mixed):
         first = before.sample if before else None
-        return charts.numeric(first, now.sample, now.name, is_whole=now.kind is Kind.INTEGRAL)
+        return charts.numeric(first, now.sample, now.name, is_whole=is_whole)
     categories = before.categories if before else {}
     if before is not None and before.lengths is not None and now.lengths is not None:
         return charts.numeric(before.lengths, now.lengths, f"{now.name}: lengths", is_whole=True)
