@@ -14,7 +14,15 @@ from operator import attrgetter
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor import distance
-from sagemaker_byoc.monitor.columns import MOST_CATEGORIES, Column, Kind, percent, shown
+from sagemaker_byoc.monitor.columns import (
+    MOST_CATEGORIES,
+    MOSTLY,
+    Column,
+    Kind,
+    percent,
+    shown,
+    singles_share,
+)
 from sagemaker_byoc.monitor.constraints import (
     CategoryMethod,
     Config,
@@ -229,11 +237,13 @@ def _reason(before: Feature | None, drifts: Sequence[Drift], possible: Sequence[
         return f"the baseline counts no values (more than {MOST_CATEGORIES:,} different ones)"
     if not possible:
         return _too_weak(drifts[0])
-    if before.kind is Kind.STRING and not before.is_mixed:
-        if all(each.of is Of.LENGTHS for each in possible):
-            return f"more than {MOST_CATEGORIES:,} different values: only lengths were compared"
-        if _singles_share(before) > 0.5:
-            return "most values of the baseline came once: their shares say nothing"
+    if before.kind is not Kind.STRING or before.is_mixed:
+        return ""
+    if all(each.of is not Of.CATEGORIES for each in possible):
+        also = " and new values" if any(each.of is Of.UNSEEN for each in possible) else ""
+        return f"more than {MOST_CATEGORIES:,} different values: only lengths{also} were compared"
+    if singles_share(before.categories.values()) > MOSTLY:
+        return "most values of the baseline came once: their shares say nothing"
     return ""
 
 
@@ -253,10 +263,12 @@ def forecast(column: Column) -> str:
     if not column.present:
         return "every cell is empty: there is nothing to compare"
     if column.inferred is Kind.STRING and not column.is_mostly_numbers:
+        also = " and new values" if column.categories.singles_share <= MOSTLY else ""
         if not column.categories.are_counted:
-            return f"more than {MOST_CATEGORIES:,} different values: only lengths can be compared"
+            many = f"more than {MOST_CATEGORIES:,} different values"
+            return f"{many}: only lengths{also} can be compared"
         if column.is_mostly_unique:
-            return "most values came once: only lengths and unseen values can be compared"
+            return "most values came once: only lengths can be compared"
     if Config().threshold + distance.allowance(column.present, _MANY) >= 1:
         return f"too few values ({column.present:,}): no difference would count as drift"
     if column.is_mostly_numbers:
@@ -393,7 +405,7 @@ def _drifts(column: Column, before: Feature, constraint: Constraint) -> list[Dri
         now = column.categories.counts
         found = [_category_drift(now, before.categories, constraint)]
         if not constraint.domain:
-            found.append(_unseen_drift(now, before, constraint))
+            found.append(_unseen_drift(column, before, constraint))
         lengths = column.lengths.sample() if column.lengths.count else None
         found.append(_numeric_drift(Of.LENGTHS, before.lengths, lengths, constraint))
     return [each for each in found if each is not None]
@@ -434,38 +446,53 @@ def _number_share_drift(column: Column, before: Feature, constraint: Constraint)
     """The share of the values that are numbers: what a flood of `nan` moves."""
     share, now = before.numbers / before.present, column.numbers / column.present
     examples = ", ".join(map(repr, column.examples))
-    drift = _share_drift(Of.NUMBER_SHARE, (share, now), before, column.present, constraint)
+    rows = before.present, column.present
+    drift = _share_drift(Of.NUMBER_SHARE, (share, now), rows, constraint)
     return replace(drift, where=examples and f"others: {examples}")
 
 
-def _singles_share(before: Feature) -> float:
-    """The chance that one more value of the baseline's distribution is a new one (Good, Turing)."""
-    return sum(count == 1 for count in before.categories.values()) / before.present
+def _unseen_drift(column: Column, before: Feature, constraint: Constraint) -> Drift | None:
+    """The share of values that the baseline lacks, beside the share to be expected.
 
-
-def _unseen_drift(now: Mapping[str, int], before: Feature, constraint: Constraint) -> Drift | None:
-    """The share of values that the baseline lacks, beside the share to be expected."""
-    config, total = constraint.config, sum(now.values())
-    if not total or not before.categories or config.category_method is CategoryMethod.CHI_SQUARED:
+    Of too many values those are taken whose hashes both sides have kept: whether a value is among
+    them does not depend on how often it comes.
+    """
+    if constraint.config.category_method is CategoryMethod.CHI_SQUARED:
         return None
-    new = {name: count for name, count in now.items() if name not in before.categories}
-    expected, share = _singles_share(before), sum(new.values()) / total
-    drift = _share_drift(Of.UNSEEN, (expected, share), before, total, constraint)
+    then, now = _counts(column, before)
+    n, total, expected = sum(then.values()), sum(now.values()), singles_share(then.values())
+    if not n or not total or expected > MOSTLY:
+        return None
+    new = {name: count for name, count in now.items() if name not in then}
+    share = sum(new.values()) / total
+    drift = _share_drift(Of.UNSEEN, (expected, share), (n, total), constraint)
     gap = max(0.0, share - expected)
     return replace(
         drift,
-        threshold=config.category_threshold,
+        threshold=constraint.config.category_threshold,
         gap=gap,
         distance=max(0.0, gap - drift.allowance),
-        where=max(new, key=new.__getitem__, default=""),
+        where=max(new, key=new.__getitem__, default="") if before.categories else "",
     )
 
 
+def _counts(column: Column, before: Feature) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Return the counts of both sides, by value or by hash, of the same choice of values."""
+    if before.categories or not before.hashes:
+        return before.categories, column.categories.counts
+    now = column.categories.sample()
+    limit = max(before.hashes)
+    if not column.categories.are_counted:
+        limit = min(limit, max(now))
+    then = {str(each): count for each, count in before.hashes.items() if each <= limit}
+    return then, {str(each): count for each, count in now.items() if each <= limit}
+
+
 def _share_drift(
-    of: Of, shares: tuple[float, float], before: Feature, rows: int, constraint: Constraint
+    of: Of, shares: tuple[float, float], rows: tuple[int, int], constraint: Constraint
 ) -> Drift:
-    share, now = shares
-    allowed, gap = _allowance(before.present, rows, constraint), abs(share - now)
+    """`shares` and `rows` of the baseline, and of now."""
+    allowed, gap = _allowance(*rows, constraint), abs(shares[0] - shares[1])
     return Drift(
         of=of,
         method=constraint.config.method.value,
@@ -473,10 +500,10 @@ def _share_drift(
         threshold=constraint.config.threshold,
         gap=gap,
         allowance=allowed,
-        baseline_rows=before.present,
-        rows=rows,
-        baseline_share=share,
-        share=now,
+        baseline_rows=rows[0],
+        rows=rows[1],
+        baseline_share=shares[0],
+        share=shares[1],
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from zlib import crc32
@@ -23,6 +23,8 @@ MOST_CATEGORIES = 1000
 """Deequ's histograms have as many bins."""
 LONGEST_CATEGORY = 256
 """Characters of a value that is kept as a category; the rest is cut off."""
+MOSTLY = 0.5
+"""Above this share of values that came once, the shares of single values say nothing."""
 OTHERS = "(other values)"
 _EXAMPLES = 5
 _FEW_CODES = 20
@@ -85,28 +87,43 @@ class Categories:
     known: frozenset[str] = frozenset()
     """The baseline's: these are always counted, and what is too many besides is one category."""
     counts: Counter[str] = field(default_factory=Counter)
-    hashes: list[int] | None = None
-    """The smallest hashes of the values, once there are too many to count."""
+    hashes: dict[int, int] | None = None
+    """The values with the smallest hashes, and their counts, once there are too many values."""
+    _limit: int = 1 << 32
+    """Above the hashes that are kept."""
 
     def add(self, cells: Sequence[str]) -> None:
         if self.hashes is not None:
-            self._hash(cells)
+            self._hash(Counter(cells))
             return
         for value, count in Counter(cells).items():
             self.counts[self._category(value)] += count
         if not self.known and len(self.counts) > MOST_CATEGORIES:
-            self.hashes = []
+            self.hashes = {}
             self._hash(self.counts)
             self.counts = Counter()
 
-    def _hash(self, cells: Iterable[str]) -> None:
-        """Once there are enough, few of the others are small enough to be looked at again."""
-        kept = self.hashes or []
-        limit = kept[-1] if len(kept) == _SMALLEST_HASHES else 1 << 32
-        found = {crc32(cell[:LONGEST_CATEGORY].encode("utf-8", "surrogatepass")) for cell in cells}
-        smaller = {each for each in found if each < limit}
-        if smaller:
-            self.hashes = sorted(smaller.union(kept))[:_SMALLEST_HASHES]
+    def _hash(self, counts: Mapping[str, int]) -> None:
+        """Once there are enough, few of the others are small enough to be looked at again.
+
+        The limit only falls, so the count of each hash that is kept is exact.
+        """
+        kept = self.hashes or {}
+        for value, count in counts.items():
+            found = hash_of(value)
+            if found < self._limit:
+                kept[found] = kept.get(found, 0) + count
+        if len(kept) >= _SMALLEST_HASHES:
+            smallest = sorted(kept)[:_SMALLEST_HASHES]
+            self._limit = smallest[-1] + 1
+            kept = {each: kept[each] for each in smallest}
+        self.hashes = kept
+
+    def sample(self) -> dict[int, int]:
+        """Counts by hash: of all values, or of those with the smallest hashes."""
+        if self.hashes is not None:
+            return self.hashes
+        return {hash_of(value): count for value, count in self.counts.items()}
 
     def _category(self, value: str) -> str:
         value = value[:LONGEST_CATEGORY]
@@ -120,9 +137,10 @@ class Categories:
         return self.hashes is None
 
     @property
-    def singles(self) -> int:
-        """How many values came exactly once; 0 where values are not counted."""
-        return sum(count == 1 for count in self.counts.values())
+    def singles_share(self) -> float:
+        """The share of the cells whose value came exactly once; of a sample if there are many."""
+        counts = self.counts if self.hashes is None else self.hashes
+        return singles_share(counts.values())
 
     @property
     def distinct(self) -> float:
@@ -131,7 +149,7 @@ class Categories:
             return float(len(self.counts))
         if len(self.hashes) < _SMALLEST_HASHES:
             return float(len(self.hashes))
-        return round((_SMALLEST_HASHES - 1) / ((self.hashes[-1] + 1) / 2**32))
+        return round((_SMALLEST_HASHES - 1) / (self._limit / 2**32))
 
 
 @dataclass(slots=True)
@@ -174,7 +192,7 @@ class Column:
     @property
     def is_mostly_unique(self) -> bool:
         """Whether the shares of single values say nothing, because most came once or too many."""
-        return not self.categories.are_counted or 2 * self.categories.singles > self.present
+        return not self.categories.are_counted or self.categories.singles_share > MOSTLY
 
     @property
     def present(self) -> int:
@@ -270,6 +288,16 @@ class Column:
     def _add_values(self, values: Values) -> None:
         self.moments.add(values)
         self.sketch.add(values)
+
+
+def hash_of(value: str) -> int:
+    return crc32(value[:LONGEST_CATEGORY].encode("utf-8", "surrogatepass"))
+
+
+def singles_share(counts: Collection[int]) -> float:
+    """Return the chance that one more value is a new one, as Good and Turing estimate it."""
+    whole = sum(counts)
+    return sum(count == 1 for count in counts) / whole if whole else 0.0
 
 
 def shown(value: float | None) -> str:

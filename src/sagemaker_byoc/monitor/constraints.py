@@ -136,7 +136,7 @@ def _constraint(found: Mapping[str, Any], config: Config) -> Constraint:
     return Constraint(
         name=str(found["name"]),
         kind=Kind(found["inferred_type"]),
-        completeness=None if completeness is None else float(completeness),
+        completeness=None if completeness is None else _number(found, "completeness", 1.0),
         is_non_negative=bool((found.get("num_constraints") or {}).get("is_non_negative")),
         domain=frozenset(map(str, strings.get("domains") or ())),
         config=config,

@@ -336,7 +336,7 @@ _AT = {
     Of.NUMBERS: "at or below {}",
     Of.CATEGORIES: "{!r}",
     Of.NUMBER_SHARE: "numbers ({})",
-    Of.UNSEEN: "values that the baseline lacks, such as {!r}",
+    Of.UNSEEN: "values that the baseline lacks",
     Of.LENGTHS: "at most {} characters long",
 }
 
@@ -357,7 +357,8 @@ def _comparison_words(drift: Mapping[str, Any]) -> list[str]:
     of = Of(drift["of"])
     before, now = percent(drift["baseline_share"]), percent(drift["share"])
     if of is Of.UNSEEN:
-        lines = [f"{now} are {_AT[of].format(drift['where'])}; {before} were to be expected"]
+        such = f", such as {drift['where']!r}" if drift["where"] else ""
+        lines = [f"{now} are {_AT[of]}{such}; {before} were to be expected"]
     else:
         head = "" if of is Of.NUMBER_SHARE else "widest gap: "
         at = _AT[of].format(drift["where"])

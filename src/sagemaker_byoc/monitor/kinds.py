@@ -103,7 +103,7 @@ def words(why: Mapping[str, Any]) -> list[str]:
     }
     try:
         return makers[why.get("kind")](why)
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise DataError(
             f"explanation.json is not as `byoc monitor run` writes it: "
             f"{type(error).__name__} {error}",

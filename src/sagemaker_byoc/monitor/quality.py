@@ -134,7 +134,9 @@ def _limits(baseline: Mapping[str, Any], problem: Problem) -> dict[str, tuple[fl
     for name, each in found.items():
         try:
             limit, operator = float(each["threshold"]), str(each["comparison_operator"])
-        except (KeyError, TypeError, ValueError) as error:
+            if not math.isfinite(limit):
+                raise ValueError(f"a threshold of {limit}")  # noqa: TRY301 - told below
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(
                 f"the constraint {name} has no threshold or no comparison_operator",
                 cure='Write {"threshold": 0.9, "comparison_operator": "LessThanThreshold"}',

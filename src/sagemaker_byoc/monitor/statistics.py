@@ -42,6 +42,8 @@ class Feature:
     """Empty also if there were too many to count."""
     lengths: Sample | None = None
     """Characters of the values, if most values are different."""
+    hashes: Mapping[int, int] = field(default_factory=dict)
+    """Counts of the values with the smallest hashes, if there are too many to count all."""
     mean: float = math.nan
     deviation: float = math.nan
     least: float = math.nan
@@ -73,6 +75,7 @@ class Feature:
             numbers=column.numbers if has_values else 0,
             categories=dict(column.categories.counts) if is_text else {},
             lengths=_lengths(column) if is_text else None,
+            hashes={**(column.categories.hashes or {})} if is_text else {},
             mean=moments.mean if has_values else math.nan,
             deviation=moments.deviation if has_values else math.nan,
             least=moments.least if has_values else math.nan,
@@ -189,6 +192,8 @@ def _strings(column: Column) -> dict[str, Json]:
             {"value": value, "count": count} for value, count in categories.counts.most_common()
         ]
         found["distribution"] = {"categorical": {"buckets": buckets}}
+    if categories.hashes:
+        found["hashes"] = {str(each): count for each, count in categories.hashes.items()}
     if (lengths := _lengths(column)) is not None:
         least, most = float(lengths.values[0]), float(lengths.values[-1])
         found["lengths"] = {"distribution": _distribution(column.lengths, least, most)}
@@ -233,6 +238,7 @@ def _parse_feature(found: Mapping[str, Any]) -> Feature:
             str(each["value"]): int(each["count"]) for each in buckets.get("buckets") or ()
         },
         lengths=_parse_sample(strings.get("lengths") or {}),
+        hashes={int(each): int(count) for each, count in (strings.get("hashes") or {}).items()},
         mean=float(numbers.get("mean", math.nan)),
         deviation=float(numbers.get("std_dev", math.nan)),
         least=float(numbers.get("min", math.nan)),

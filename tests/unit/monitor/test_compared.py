@@ -96,6 +96,27 @@ def test_lengths_of_texts_that_are_too_many(tmp_path):
     assert [each.check for each in longer.findings.violations] == ["baseline_drift_check"]
 
 
+def test_new_values_among_too_many_to_count(tmp_path):
+    """Two thousand products, each sold some times: other products are drift, the same are not."""
+    random = np.random.default_rng(0)
+
+    def sold(catalog, count=8000):
+        return [f"{catalog}-{each:05}" for each in random.integers(0, 2000, count)]
+
+    case = one_column(tmp_path, sold("old"))
+    quiet = run(case, sold("old"))
+    assert quiet.findings.violations == []
+    assert "only lengths and new values" in quiet.explanation["not_compared"]["x"]
+    mixed = run(case, [*sold("old", 3000), *sold("new", 1000)])
+    assert [each.check for each in mixed.findings.violations] == ["baseline_drift_check"]
+    drift = mixed.findings.drifts["x"]
+    assert drift.of is Of.UNSEEN
+    assert drift.share == pytest.approx(0.25, abs=0.05)
+    assert 2000 < drift.baseline_rows < 8000
+    few = run(case, sold("new", 40))
+    assert [each.check for each in few.findings.violations] == ["baseline_drift_check"]
+
+
 def without_statistics(case):
     (case.folder / "baseline" / "statistics.json").unlink()
 

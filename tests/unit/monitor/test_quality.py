@@ -194,6 +194,17 @@ def test_an_output_that_is_not_there(case):
         case.run(10, probability="7")
 
 
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), 10**400, None, "high"])
+def test_a_threshold_that_nothing_is_above_or_below(case, threshold):
+    """Not a limit that never fires, and not a failure of ours."""
+    path = case.folder / "baseline" / "constraints.json"
+    document = json.loads(path.read_text())
+    document["binary_classification_constraints"]["accuracy"]["threshold"] = threshold
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match="the constraint accuracy has no threshold"):
+        case.run(10)
+
+
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
