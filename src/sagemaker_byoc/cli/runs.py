@@ -153,7 +153,7 @@ def _list(runs: Sequence[Run]) -> list[list[str]]:
         record = one.record
         rows.append(
             [
-                _shown(record.name),
+                _shown(record.name or one.place.name),
                 _shown(record.status) or "-",
                 _started(record.started),
                 _took(one),

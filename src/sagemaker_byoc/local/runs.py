@@ -65,7 +65,12 @@ def find_runs(folder: Path) -> Found:
         )
     found = Found()
     jobs: dict[Path, Run] = {}
-    for path in _files(folder):
+    for number, path in enumerate(_files(folder)):
+        if number >= MOST_FILES:
+            what = f"holds more than {MOST_FILES:,} files, and the others were not looked at"
+            cure = "Name a folder below it"
+            found.broken.append(DocumentError(where=str(folder), what=what, cure=cure))
+            break
         try:
             run = _run(path)
         except ContractError as error:
@@ -96,14 +101,10 @@ def of_job(job: RunRecord, told: Run) -> Run:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    count = 0
     for parent, folders, names in os.walk(folder):
         folders.sort()
         # run.json before output.tar.gz: a job is known before what it tracked
         for name in sorted(names, key=lambda one: (one != RUN_FILE, one)):
-            count += 1
-            if count > MOST_FILES:
-                return
             yield Path(parent, name)
 
 

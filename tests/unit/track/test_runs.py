@@ -132,6 +132,15 @@ def test_a_broken_file_hides_no_run(folder, capsys, name, data):
     assert f"{broken}" in capsys.readouterr().err
 
 
+def test_too_many_files(folder, capsys, monkeypatch):
+    """What was not looked at is said."""
+    monkeypatch.setattr("sagemaker_byoc.local.runs.MOST_FILES", 2)
+    assert main(["runs", str(folder)]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2
+    assert f"left out: {folder} holds more than 2 files" in said.err
+
+
 def test_a_pipe_is_not_waited_for(folder, capsys):
     os.mkfifo(folder / "run.json")
     assert main(["runs", str(folder)]) == 0
