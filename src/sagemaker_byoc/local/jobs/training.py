@@ -37,6 +37,7 @@ __all__ = [
     "TrainingRequest",
     "TrainingResult",
     "run_training_job",
+    "write_record",
 ]
 
 DEFAULT_IMAGE = "byoc-train"
@@ -185,7 +186,7 @@ def _verdict(
 ) -> TrainingResult:
     code = outcome.codes[DEFAULT_HOST]
     ended = Status.FAILED if code else Status.COMPLETED
-    result = TrainingResult(
+    return TrainingResult(
         status=Status.STOPPED if outcome.stopped else ended,
         exit_code=code,
         failure_reason=failure_reason(tree, code, on_left) if code else None,
@@ -193,14 +194,12 @@ def _verdict(
         output=_pack(tree, "output/data", request.output / archives.OUTPUT_ARCHIVE, on_left),
         seconds=outcome.seconds,
     )
-    _record(request, result).write(request.output / RUN_FILE)
-    return result
 
 
-def _record(request: TrainingRequest, result: TrainingResult) -> RunRecord:
-    """What `byoc runs` shows of a program that tracks nothing."""
+def write_record(request: TrainingRequest, result: TrainingResult) -> None:
+    """Write beside the artifacts what `byoc runs` shows of a program that tracks nothing."""
     given, ended = Hyperparameters(request.hyperparameters).for_program(), time.time()
-    return RunRecord(
+    record = RunRecord(
         name=request.name,
         status=result.status.value,
         started=ended - result.seconds,
@@ -209,6 +208,7 @@ def _record(request: TrainingRequest, result: TrainingResult) -> RunRecord:
         commit=request.environment.get(CODE_COMMIT, ""),
         repository=request.environment.get(CODE_REPOSITORY, ""),
     )
+    record.write(request.output / RUN_FILE)
 
 
 def _pack(tree: Tree, folder: str, archive: Path, on_left: OnLeft) -> Path | None:
