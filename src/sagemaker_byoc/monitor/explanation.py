@@ -38,18 +38,24 @@ def document(
 ) -> dict[str, Json]:
     """The caller adds what the report is about (`subject`)."""
     names = dict.fromkeys((*constraints.features, *profile.columns))
+    left_out = findings.not_compared
+    fired: dict[str, list[Json]] = {}
+    for each in findings.violations:
+        fired.setdefault(each.feature, []).append(each.check)
     return {
         "version": VERSION,
         "rows": profile.rows,
         "baseline_rows": baseline.rows if baseline else 0,
         "unread": unread_document(unread),
         "columns": len(names),
-        "compared": len(names) - len(findings.not_compared),
-        "not_compared": {**findings.not_compared},
+        "compared": len(names) - len(left_out),
+        "not_compared": {**left_out},
         "violations": [each.document() | {"detail": each.detail} for each in findings.violations],
         "notes": {name: [*texts] for name, texts in findings.notes.items()},
         "features": [
-            _feature(column, constraints, baseline, findings) for column in profile.columns.values()
+            _feature(column, constraints, baseline, findings)
+            | {"violations": fired.get(column.name, [])}
+            for column in profile.columns.values()
         ],
         "power": [_power(*key, columns=columns) for key, columns in _tests(findings).items()],
     }
@@ -65,7 +71,6 @@ def _feature(
     return {
         "name": name,
         "inferred_type": (constraint.kind if constraint else column.inferred).value,
-        "violations": [each.check for each in findings.violations if each.feature == name],
         "notes": [*findings.notes.get(name, ())],
         "checks": [_check(each) for each in findings.checks.get(name, ())],
         "drift": _drift(drift) if drift else None,
@@ -152,9 +157,10 @@ def _tests(findings: Findings) -> dict[tuple[int, int, Method, float], int]:
     are, and is not told.
     """
     found: dict[tuple[str, float], list[tuple[int, int]]] = {}
+    left_out = findings.not_compared
     for name, drift in findings.drifts.items():
         for each in (drift, *findings.others.get(name, ())):
-            if each.of is Of.NUMBERS and name not in findings.not_compared:
+            if each.of is Of.NUMBERS and name not in left_out:
                 key = each.method, each.threshold
                 found.setdefault(key, []).append((each.rows, each.baseline_rows))
     return {

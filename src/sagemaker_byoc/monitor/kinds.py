@@ -103,12 +103,15 @@ def words(why: Mapping[str, Any]) -> list[str]:
     }
     try:
         return makers[why.get("kind")](why)
-    except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
+    except _UNFIT as error:
         raise DataError(
             f"explanation.json is not as `byoc monitor run` writes it: "
             f"{type(error).__name__} {error}",
             cure="Run it again",
         ) from error
+
+
+_UNFIT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, StopIteration)
 
 
 def _analysis(places: Places, place: str) -> dict[str, Any] | None:
