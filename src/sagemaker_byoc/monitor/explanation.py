@@ -17,7 +17,6 @@ from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.checks import Check, Drift, Findings, Of
 from sagemaker_byoc.monitor.columns import Column, percent, shown
 from sagemaker_byoc.monitor.constraints import Constraints, Method
-from sagemaker_byoc.monitor.places import Places
 from sagemaker_byoc.monitor.power import Power, power
 from sagemaker_byoc.monitor.profile import Profile
 from sagemaker_byoc.monitor.statistics import LONGEST_ORIGIN, ORIGIN, Feature, Statistics
@@ -92,8 +91,8 @@ def _check(check: Check) -> dict[str, Json]:
 
 
 def subject(
-    places: Places,
     source: str,
+    files: Sequence[str],
     window: Window | None,
     baseline: Mapping[str, Any] | None,
     known: Mapping[str, Json],
@@ -101,7 +100,7 @@ def subject(
     """Return what a report is about. `baseline` is statistics.json; `known` what the caller knows:
     the baseline's place, the endpoint, the schedule.
     """
-    files = [name for name in places.files(source) if window is None or window.has_file(name)]
+    files = [name for name in files if window is None or window.has_file(name)]
     hours = sorted({hour for hour in map(hour_of, files) if hour is not None})
     endpoints = dict.fromkeys(found for name in files if (found := _endpoint(name)))
     about: dict[str, Json] = {

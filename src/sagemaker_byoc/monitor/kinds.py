@@ -73,8 +73,9 @@ def run(
 ) -> Found:
     """`baseline` as `jobs.documents` reads it. Raises MonitorError."""
     constraints = baseline.get(CONSTRAINTS) or {}
+    files = places.files(data.place)
     about = explanation.subject(
-        places, data.place, data.window, baseline.get(STATISTICS), data.about
+        data.place, files, data.window, baseline.get(STATISTICS), data.about
     )
     data = replace(data, about=about)
     if attribution.KEY in constraints:
