@@ -27,7 +27,7 @@ from sagemaker_byoc.monitor.explanation import (
 from sagemaker_byoc.monitor.jobs import Input, detect_all
 from sagemaker_byoc.monitor.layout import Layout
 from sagemaker_byoc.monitor.places import Places, json_bytes
-from sagemaker_byoc.monitor.scores import Judged, Problem, Score, judge
+from sagemaker_byoc.monitor.scores import FEWEST_FOR_DEVIATION, Judged, Problem, Score, judge
 from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.statistics import ORIGIN, origin
 from sagemaker_byoc.monitor.tables import Format, TableReader
@@ -281,6 +281,9 @@ def _violation_words(why: Mapping[str, Any]) -> list[str]:
         told.setdefault("\n".join(_metric_words(metric)), []).append(metric["name"])
     for text, names in told.items():
         lines += ["", *f"{listed(names)}: {text}".splitlines()]
+    if told and why["rows"] < FEWEST_FOR_DEVIATION:
+        few = f"with fewer than {FEWEST_FOR_DEVIATION} labels, how far chance goes is not known"
+        lines += ["", few]
     return lines
 
 
@@ -293,7 +296,7 @@ def _metric_words(metric: Mapping[str, Any]) -> list[str]:
 def _chance(metric: Mapping[str, Any]) -> list[str]:
     error = metric["standard_error"]
     if not error:
-        return ["  with fewer than 200 labels, how far chance goes is not known"]
+        return []
     apart = abs(metric["value"] - metric["threshold"]) / error
     verdict = "chance alone does that" if apart < 2 else "more than chance does"
     told = f"{apart:.1f} standard errors ({shown(error)}) from the threshold: {verdict}"
