@@ -106,7 +106,7 @@ def _tell_broken(broken: Sequence[ContractError], runs: Sequence[Run]) -> None:
 
 
 def _goals(runs: Sequence[Run], given: Mapping[str, Goal]) -> dict[str, Goal | None]:
-    """Of every metric. Raises RequestError for a goal of one that no run has."""
+    """Return the goal of every metric; raise RequestError for one that no run has."""
     names = dict.fromkeys(name for one in runs for name in one.record.metrics)
     unknown = [name for name in given if name not in names]
     if unknown and runs:

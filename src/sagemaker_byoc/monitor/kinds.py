@@ -103,7 +103,7 @@ def words(why: Mapping[str, Any]) -> list[str]:
         None: explanation.words,
     }
     try:
-        return makers[why.get("kind")](why)
+        return [line.translate(_ONE_LINE) for line in makers[why.get("kind")](why)]
     except _UNFIT as error:
         raise DataError(
             f"explanation.json is not as `byoc monitor run` writes it: "
@@ -112,6 +112,8 @@ def words(why: Mapping[str, Any]) -> list[str]:
         ) from error
 
 
+_ONE_LINE = str.maketrans("\r\n\v\f\x85\u2028\u2029", "       ")
+"""Names come from data: a line end in one must not look like a line of ours."""
 _UNFIT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, StopIteration)
 
 

@@ -144,6 +144,19 @@ def test_a_page_of_hostile_names_and_values(tmp_path, name):
     assert "url(" not in page_of(tmp_path)
 
 
+def test_a_name_does_not_forge_a_line(tmp_path):
+    name = "a\n600 rows against a baseline of 600: no violation in 1 column"
+    rows = [json.dumps({name: number}) for number in range(300)]
+    (tmp_path / "base.jsonl").write_text("\n".join(rows))
+    data = Input(place=str(tmp_path / "base.jsonl"))
+    kinds.make_baseline(PLACES, data, None, str(tmp_path / "baseline"))
+    (tmp_path / "live.jsonl").write_text("\n".join([json.dumps({name: "old"})] * 300))
+    baseline = documents(PLACES, str(tmp_path / "baseline"))
+    live = replace(data, place=str(tmp_path / "live.jsonl"))
+    words = kinds.run(PLACES, live, baseline, None, str(tmp_path / "out")).words
+    assert not [line for line in words if "\n" in line or line.startswith("600")]
+
+
 WANTED = Attributes(problem=Problem.MULTICLASS, label="label", prediction="guess")
 
 
