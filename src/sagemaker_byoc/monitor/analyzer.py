@@ -20,6 +20,7 @@ from sagemaker_byoc.monitor import cloudwatch, hooks, kinds
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.constraints import CategoryMethod
 from sagemaker_byoc.monitor.errors import MonitorError, RequestError
+from sagemaker_byoc.monitor.explanation import listed
 from sagemaker_byoc.monitor.jobs import Documents, Input
 from sagemaker_byoc.monitor.layout import Outputs
 from sagemaker_byoc.monitor.places import Places
@@ -215,7 +216,7 @@ def _run(request: Request, root: Path) -> kinds.Found | None:
     if request.baseline is None:
         made = kinds.make_baseline(places, request.data, request.quality, output)
         for name, text in (made.get("warnings") or {}).items():
-            print(f"{name}: {text}", flush=True)  # noqa: T201 - the job's log
+            print(f"{listed([name])}: {text}", flush=True)  # noqa: T201 - the job's log
     else:
         found = kinds.run(places, request.data, request.baseline, request.quality, output)
         if request.emits_metrics and found.outcome is not None:
