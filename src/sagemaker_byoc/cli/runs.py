@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_goal,
         metavar="METRIC=max|min",
-        help="which values are better (default: by the metric's name, if that says it); may be "
-        "repeated",
+        help="which values are better (default: as the program declared it, or by the metric's "
+        "name); may be repeated",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
 
@@ -106,12 +106,17 @@ def _tell_broken(broken: Sequence[ContractError], runs: Sequence[Run]) -> None:
 
 
 def _goals(runs: Sequence[Run], given: Mapping[str, Goal]) -> dict[str, Goal | None]:
-    """Return the goal of every metric; raise RequestError for one that no run has."""
+    """Return each metric's goal: as given here, as a run declares it, or as the name tells it.
+
+    Raises RequestError for a goal of a metric that no run has.
+    """
     names = dict.fromkeys(name for one in runs for name in one.record.metrics)
     unknown = [name for name in given if name not in names]
     if unknown and runs:
         raise _no_metric(unknown[0], names)
-    return {name: given.get(name) or goal_of(name) for name in names}
+    declared = {name: Goal(goal) for one in runs for name, goal in one.record.goals.items()}
+    known = {**declared, **given}
+    return {name: known.get(name) or goal_of(name) for name in names}
 
 
 def _no_metric(metric: str, names: Iterable[str]) -> RequestError:

@@ -25,6 +25,7 @@ CODE_REPOSITORY = "BYOC_CODE_REPOSITORY"
 IMAGE_DIGEST = "BYOC_IMAGE_DIGEST"
 """What builds or starts a container may say so; no container can know its own digest."""
 
+GOALS = ("max", "min")
 IN_PROGRESS, COMPLETED, FAILED, STOPPED = "InProgress", "Completed", "Failed", "Stopped"
 
 
@@ -64,6 +65,8 @@ class RunRecord:
     processes: int = 1
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The last value of each."""
+    goals: Mapping[str, str] = field(default_factory=dict)
+    """`max` or `min` of the metrics of which the program says which values are better."""
 
     def write(self, path: Path) -> None:
         write_json(
@@ -85,6 +88,7 @@ class RunRecord:
                     name: value if abs(value) < float("inf") else str(value)
                     for name, value in self.metrics.items()
                 },
+                "goals": dict(self.goals),
             },
         )
 
@@ -125,6 +129,11 @@ class RunRecord:
             processes=_whole(document.get("processes")),
             metrics={
                 name: _number(value) for name, value in _object(document.get("metrics")).items()
+            },
+            goals={
+                name: value
+                for name, value in _object(document.get("goals")).items()
+                if isinstance(value, str) and value in GOALS
             },
         )
 

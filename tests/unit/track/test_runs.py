@@ -273,6 +273,21 @@ def test_a_goal_that_is_given(three, capsys):
     assert first["goals"] == {"bleu": "min", "grad_norm": "max"}
 
 
+def test_a_goal_that_the_program_declares(three, capsys):
+    """It wins over the name, and the command line over it; what is not a goal is none."""
+    goals = {"bleu": "min", "grad_norm": "max"}
+    RunRecord(name="b", status="Completed", goals=goals).write(three / "b" / "run.json")
+    for words, first in (
+        (["--sort", "bleu"], "b"),
+        (["--sort", "grad_norm"], "a"),
+        (["--sort", "grad_norm", "--goal", "grad_norm=min"], "b"),
+    ):
+        assert main(["runs", str(three), *words]) == 0
+        assert lines(capsys)[1].split()[0] == first
+    document = {"format": 1, "goals": {"a": "max", "b": "up", "c": 7}}
+    assert RunRecord.parse(document, "run.json").goals == {"a": "max"}
+
+
 @pytest.mark.parametrize("goal", ["bleu", "bleu=more", "=max", "nothing=max"])
 def test_a_goal_that_is_none(three, capsys, goal):
     try:
