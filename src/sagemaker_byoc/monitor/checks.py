@@ -237,11 +237,17 @@ def _reason(before: Feature | None, drifts: Sequence[Drift], possible: Sequence[
         return f"the baseline counts no values (more than {MOST_CATEGORIES:,} different ones)"
     if not possible:
         return _too_weak(drifts[0])
-    if before.kind is not Kind.STRING or before.is_mixed:
-        return ""
-    if all(each.of is not Of.CATEGORIES for each in possible):
+    is_text = before.kind is Kind.STRING and not before.is_mixed
+    return _text_reason(before, drifts, possible) if is_text else ""
+
+
+def _text_reason(before: Feature, drifts: Sequence[Drift], possible: Sequence[Drift]) -> str:
+    shares = next((each for each in drifts if each.of is Of.CATEGORIES), None)
+    if shares is None:
         also = " and new values" if any(each.of is Of.UNSEEN for each in possible) else ""
         return f"more than {MOST_CATEGORIES:,} different values: only lengths{also} were compared"
+    if not shares.can_fire:
+        return _too_weak(shares)
     if singles_share(before.categories.values()) > MOSTLY:
         return "most values of the baseline came once: their shares say nothing"
     return ""

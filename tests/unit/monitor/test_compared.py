@@ -195,6 +195,15 @@ def test_a_chi_squared_test_with_one_category(tmp_path):
     assert found["not_compared"] == {"x": "fewer than two categories are left for a χ² test"}
 
 
+def test_a_chi_squared_test_of_values_that_came_once(tmp_path):
+    """Lengths are compared, shares are not: the reason is that of the test."""
+    case = one_column(tmp_path, [f"user-{number}" for number in range(500)])
+    drift_config(categorical_drift_method="ChiSquared")(case)
+    found = run(case, [f"other-{number}" for number in range(500)])
+    assert found.findings.drifts["x"].of is Of.LENGTHS
+    assert "χ² test" in found.explanation["not_compared"]["x"]
+
+
 def test_every_check_has_a_state(tmp_path):
     """Made, with what was held against which threshold; or not, with the reason."""
     case = Case(tmp_path, ["age", "income", "plan"], people(600))
