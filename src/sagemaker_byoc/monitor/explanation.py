@@ -273,12 +273,13 @@ def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:
-    """Return the first `most` names, cut to a length that a line has room for."""
+    """Return the first `most` names in one line, each cut to a length that it has room for."""
     more = len(names) - most
-    cut = (
-        each if len(each) <= LONGEST_NAME else f"{each[:LONGEST_NAME]}…" for each in names[:most]
+    kept = (
+        " ".join(each[:LONGEST_NAME].split()) + "…" * (len(each) > LONGEST_NAME)
+        for each in names[:most]
     )
-    return ", ".join(cut) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(kept) + (f" and {more:,} more" if more > 0 else "")
 
 
 def count(number: int, noun: str) -> str:

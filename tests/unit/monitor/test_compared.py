@@ -10,6 +10,7 @@ from tests.unit.monitor.data import Case, captured, csv_text, people
 
 from sagemaker_byoc.monitor.checks import Of, forecast
 from sagemaker_byoc.monitor.columns import Column, Kind, shown
+from sagemaker_byoc.monitor.explanation import listed
 from sagemaker_byoc.monitor.layout import Outputs
 
 
@@ -268,6 +269,12 @@ def test_no_power_without_numbers(tmp_path):
 )
 def test_digits(value, text):
     assert shown(value) == text
+
+
+def test_names_in_a_list():
+    """In one line, of a length that has room, and not all of thousands."""
+    assert listed(["a\n b", "x" * 90, "c", "d"], 3) == f"a b, {'x' * 60}…, c and 1 more"
+    assert listed(["a"]) == "a"
 
 
 def test_the_kind_of_a_mixed_column_is_that_of_the_baseline():
