@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run_.add_argument("data", metavar="CAPTURES", help="a file or folder, or s3://…")
     run_.add_argument("--baseline", required=True, metavar="DIR", help="or s3://…")
     run_.add_argument(
-        "--fail-on-violation", action="store_true", help=f"exit with {failures.FAILED} on any"
+        "--fail-on-violation",
+        action="store_true",
+        help=f"exit with {failures.FAILED} on any, with {failures.EMPTY} if nothing was checked",
     )
     run_.add_argument("--since", type=_time, metavar="TIME", help="UTC, as 2026-11-23T15:00:00Z")
     run_.add_argument("--until", type=_time, metavar="TIME", help="the first moment left out")
@@ -176,8 +178,12 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.postprocess:
         hooks.run_postprocessor(arguments.postprocess)
     _show(arguments, found.why, found.words)
-    fails = found.violations > 0 and arguments.fail_on_violation
-    return failures.FAILED if fails else failures.DONE
+    if not arguments.fail_on_violation:
+        return failures.DONE
+    if not found.violations and not found.has_checked:
+        console.detail("nothing was checked: neither a violation nor a pass")
+        return failures.EMPTY
+    return failures.FAILED if found.violations else failures.DONE
 
 
 def _attributes(arguments: argparse.Namespace, problem: str | None = None) -> Attributes | None:

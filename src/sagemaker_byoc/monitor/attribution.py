@@ -103,6 +103,7 @@ def run(
         "version": VERSION,
         "kind": "feature_attribution",
         "about": {**subject},
+        "checks": len(scores),
         "violations": violations,
         "labels": [
             {"label": label, "ndcg": score, "before": {**before[label]}, "now": {**now[label]}}

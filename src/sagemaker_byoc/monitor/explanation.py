@@ -49,6 +49,7 @@ def document(
         "columns": len(names),
         "compared": len(names) - len(left_out),
         "not_compared": {**left_out},
+        "checks": sum(not each.reason for found in findings.checks.values() for each in found),
         "violations": [each.document() | {"detail": each.detail} for each in findings.violations],
         "notes": {name: [*texts] for name, texts in findings.notes.items()},
         "features": [

@@ -37,6 +37,11 @@ class Found:
         return len(self.why.get("not_compared") or ())
 
     @property
+    def has_checked(self) -> bool:
+        """Whether any check was made; else "no violation" says nothing."""
+        return bool(self.why["checks"])
+
+    @property
     def words(self) -> list[str]:
         return words(self.why)
 

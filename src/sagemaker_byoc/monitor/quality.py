@@ -204,7 +204,7 @@ def _explanation(
         "rows": judged.rows,
         "unlabelled": gathered.unlabelled,
         "unread": unread_document(gathered.unread),
-        "metrics_compared": len(limits) - len(left_out),
+        "checks": len(limits) - len(left_out),
         "not_compared": left_out,
         "violations": [*violations],
         "metrics": [
@@ -248,7 +248,7 @@ def _finite(value: float) -> float | None:
 
 
 def _verdict(why: Mapping[str, Any]) -> str:
-    fired, compared = len(why["violations"]), why["metrics_compared"]
+    fired, compared = len(why["violations"]), why["checks"]
     left_out = len(why["not_compared"])
     head = f"violations: {fired}" if fired else f"no violation in {count(compared, 'metric')}"
     return head + (f"; {left_out:,} not compared" if left_out else "")
@@ -321,7 +321,7 @@ def _matrix_words(matrix: Mapping[str, Any] | None) -> list[str]:
 
 
 def _page(why: Mapping[str, Any]) -> bytes:
-    kind = "neutral" if why["not_compared"] or not why["metrics_compared"] else "good"
+    kind = "neutral" if why["not_compared"] or not why["checks"] else "good"
     kind = "bad" if why["violations"] else kind
     return page.whole(
         "Monitor: model quality",

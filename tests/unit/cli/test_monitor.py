@@ -74,6 +74,22 @@ def test_fail_on_violation(folder):
     assert byoc("run", "moved.jsonl", *words) == 1
 
 
+def test_nothing_checked_is_not_a_pass(folder, capsys):
+    """For a cron job: neither 0 nor the code of a violation. Checks of types count too."""
+    byoc("baseline", "data.csv", "--output", "base")
+    (folder / "base" / "statistics.json").unlink()
+    words = ("run", "same.jsonl", "--baseline", "base", "--output", "out")
+    assert byoc(*words, "--fail-on-violation") == 0
+    assert "no violation; not compared: 2 of 2 columns" in capsys.readouterr().out
+    path = folder / "base" / "constraints.json"
+    document = json.loads(path.read_text())
+    document["monitoring_config"]["evaluate_constraints"] = "Disabled"
+    path.write_text(json.dumps(document))
+    assert byoc(*words) == 0
+    assert byoc(*words, "--fail-on-violation") == 4
+    assert "nothing was checked" in capsys.readouterr().err
+
+
 def test_json(folder, capsys):
     byoc("baseline", "data.csv", "--output", "base", "--json")
     made = json.loads(capsys.readouterr().out)
