@@ -38,8 +38,8 @@ _GAINS = frozenset(
     hits recall precision sensitivity specificity tpr tnr ppv npv iou miou jaccard dice psnr ssim
     snr sdr sisdr stoi pesq mos vmaf r2 mcc matthews kappa qwk spearman pearson kendall corr
     correlation reward rewards return returns score scores win wins success pass em likelihood
-    loglik loglikelihood elbo throughput tps fps qps rps speed speedup mfu hfu lift profit gain
-    revenue sharpe silhouette purity nmi ari concordance cindex coverage
+    loglik loglikelihood elbo throughput tflops tps fps qps rps speed speedup mfu hfu lift profit
+    gain revenue sharpe silhouette purity nmi ari concordance cindex coverage
     """.split()  # noqa: SIM905 - a hundred words read better as text
 )
 _RATES = (
@@ -47,9 +47,12 @@ _RATES = (
 )
 _PHRASES: tuple[tuple[str, Goal | None], ...] = (
     (r"loss (scale|weight|coef\w*)", None),
-    (rf"per (s|secs?|seconds?|min|minute|hour|day)\b|({_RATES}) s\b|ms ssim", Goal.MAX),
+    (
+        rf"per (s|secs?|seconds?|min|minute|hour|day)\b|({_RATES}) (s|secs?|seconds?)\b|ms ssim",
+        Goal.MAX,
+    ),
     (r"false (positive|negative|alarm|discovery|omission)|cross entropy", Goal.MIN),
-    (r"hamming(?! score)|log cosh|bits per", Goal.MIN),
+    (r"hamming(?! score)|log cosh|bits per|[fk]id\d+k?\b", Goal.MIN),
     (r"true (positive|negative)|r squared|r 2\b|explained variance|exact match", Goal.MAX),
     (r"log likelihood|inception score|average precision|c index", Goal.MAX),
 )
@@ -58,7 +61,19 @@ _TURNED = re.compile(r"\bneg(?:ative)? |\bone minus |^1 (?=[a-z])")
 """scikit-learn's `neg_mean_squared_error`; `1-accuracy`."""
 _LOSS_ENDS = ("loss", "error", "rmse", "nloglik", "deviance", "perplexity")
 """As in `mlogloss`, `valloss`, `trainerror`."""
-_GAIN_STARTS = ("rouge", "bleu", "accuracy", "precision", "recall", "ndcg", "auroc", "f1", "r2")
+_GAIN_STARTS = (
+    "rouge",
+    "bleu",
+    "accuracy",
+    "precision",
+    "recall",
+    "ndcg",
+    "auroc",
+    "f1",
+    "r2",
+    "pearson",
+    "spearman",
+)
 """As in `rougelsum`, `f1score`, `recallat10`."""
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 

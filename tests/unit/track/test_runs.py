@@ -208,7 +208,8 @@ METRICS = {
         tokens_per_s tokens/s samples_per_second train_steps_per_second it/s images_per_sec fps
         neg_mean_squared_error neg_log_loss log_likelihood elbo mcc cohen_kappa spearmanr_corr
         true_positive_rate true_negative_rate specificity clip_score hamming_score jaccard snr mfu
-        balanced_accuracy MulticlassAccuracy
+        balanced_accuracy MulticlassAccuracy steps/sec tokens/second pearsonr meanIoU mIOU
+        AP50 tflops
     """,
     Goal.MIN: """
         loss val_loss eval_loss valLoss train/loss test-loss loss_epoch dice_loss iou_loss error
@@ -219,9 +220,9 @@ METRICS = {
         peak_memory memory_gb brier brier_score ece hamming_loss deviance gamma-deviance
         cross_entropy hinge_loss zero_one_loss 1-accuracy one_minus_auc false_positive_rate fpr
         false_negative_rate MeanSquaredError kl_divergence validation:loss hausdorff_distance
-        top_1_error time_to_first_token
+        top_1_error time_to_first_token sec/step fid50k KID word_error_rate
     """,
-    None: "lr learning_rate epoch step grad_norm loss_scale temperature beta tau entropy x l2 rank",
+    None: "lr learning_rate epoch step grad_norm loss_scale temperature entropy x l2 rank fidelity",
 }
 
 
