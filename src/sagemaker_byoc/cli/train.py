@@ -21,6 +21,7 @@ from sagemaker_byoc.local.jobs.training import (
     TrainingRequest,
     TrainingResult,
     run_training_job,
+    write_record,
 )
 
 HELP = "Run a training program as SageMaker would, on this machine."
@@ -92,6 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
         result = run_training_job(
             request, engine, lambda line: console.log_line("algo-1", line), stop
         )
+    try:
+        write_record(request, result)
+    except OSError as error:
+        console.detail(f"`byoc runs` won't list it: {error.filename}: {error.strerror}")
     _report(result, name, as_json=arguments.json)
     if received:
         return SIGNAL_BASE + received[0]

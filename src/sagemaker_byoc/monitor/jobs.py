@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import MAXYEAR, MINYEAR
 from pathlib import Path
@@ -33,6 +33,8 @@ class Input:
     outputs: Outputs = Outputs.AUTO
     window: Window | None = None
     preprocess: Path | None = None
+    about: Mapping[str, Json] = field(default_factory=dict)
+    """What the caller knows for the report, as `explanation.subject` takes it, and returns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,10 @@ def make_baseline(places: Places, data: Input, output: str) -> Outcome:
     places.write(
         output,
         {
-            statistics.FILE: json_bytes(statistics.document(profile.rows, columns, position)),
+            statistics.FILE: json_bytes(
+                statistics.document(profile.rows, columns, position)
+                | {statistics.ORIGIN: statistics.origin(data.place)}
+            ),
             constraints.FILE: json_bytes(constraints.suggest(columns)),
         },
     )
@@ -109,10 +114,15 @@ def run(places: Places, data: Input, baseline: Baseline, output: str) -> Outcome
         outputs = Outputs(before.outputs)
     layout = Layout(tuple(wanted.features), outputs)
     categories = before.features.items() if before is not None else ()
-    profile = Profile(wanted.kinds, {name: frozenset(each.categories) for name, each in categories})
+    profile = Profile(
+        wanted.kinds,
+        {name: frozenset(each.categories) for name, each in categories},
+        before.mixed if before is not None else (),
+    )
     unread = _read(places, data, layout, profile)
     findings = checks.check(profile, layout, wanted, before)
     why = explanation.document(profile, wanted, before, findings, unread)
+    why["about"] = {**data.about}
     columns = [*profile.columns.values()]
     places.write(
         output,
@@ -121,7 +131,7 @@ def run(places: Places, data: Input, baseline: Baseline, output: str) -> Outcome
             constraints.FILE: json_bytes(constraints.suggest(columns)),
             checks.FILE: json_bytes(findings.document()),
             explanation.FILE: json_bytes(why),
-            page.FILE: page.page(profile, before, why).encode(),
+            page.FILE: page.page(profile, before, why),
         },
     )
     return Outcome(profile, unread, wanted, findings, why)

@@ -73,6 +73,18 @@ def test_violations(container):
     assert container.message.startswith("CompletedWithViolations: Job completed successfully with ")
 
 
+def test_the_message_says_what_was_not_compared(container):
+    """The status is told by how the message begins; no explanation is needed to doubt it."""
+    (container.case.folder / "baseline" / "statistics.json").write_text('{"features": []}')
+    assert container.run() == 0
+    assert container.message == (
+        "Completed: Job completed successfully with no violations. "
+        "Not compared: 2 (explanation.json says why)."
+    )
+    about = json.loads((container.out / "explanation.json").read_text())["about"]
+    assert (about["endpoint"], about["schedule"]) == ("endpoint-name", "schedule-name")
+
+
 def test_only_the_window(container):
     """More than the window may lie there; an hour's folder outside is not opened."""
     other = container.hour.parent / "12"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -13,8 +14,10 @@ from sagemaker_byoc.contract import archives, environment, folders, lifecycle
 from sagemaker_byoc.contract.channels import Channel, check_channels
 from sagemaker_byoc.contract.cluster import DEFAULT_HOST, Cluster
 from sagemaker_byoc.contract.folders import OnLeft
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.hyperparameters import Hyperparameters, as_text
+from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY, RUN_FILE, RunRecord
 from sagemaker_byoc.local import instances, specs
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network
@@ -34,6 +37,7 @@ __all__ = [
     "TrainingRequest",
     "TrainingResult",
     "run_training_job",
+    "write_record",
 ]
 
 DEFAULT_IMAGE = "byoc-train"
@@ -190,6 +194,21 @@ def _verdict(
         output=_pack(tree, "output/data", request.output / archives.OUTPUT_ARCHIVE, on_left),
         seconds=outcome.seconds,
     )
+
+
+def write_record(request: TrainingRequest, result: TrainingResult) -> None:
+    """Write beside the artifacts what `byoc runs` shows of a program that tracks nothing."""
+    given, ended = Hyperparameters(request.hyperparameters).for_program(), time.time()
+    record = RunRecord(
+        name=request.name,
+        status=result.status.value,
+        started=ended - result.seconds,
+        ended=ended,
+        parameters={key: MASK if is_secret(key) else as_text(raw) for key, raw in given},
+        commit=request.environment.get(CODE_COMMIT, ""),
+        repository=request.environment.get(CODE_REPOSITORY, ""),
+    )
+    record.write(request.output / RUN_FILE)
 
 
 def _pack(tree: Tree, folder: str, archive: Path, on_left: OnLeft) -> Path | None:
