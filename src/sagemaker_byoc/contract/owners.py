@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 LABEL = "sagemaker-byoc.owner"
-"""Label of a container or network, variable of a process: the identity of the command that made it."""
+"""Label of a container or network: the identity of the command that made it."""
 
 _PROC = Path("/proc")
 _PARTS = 4
@@ -45,7 +45,7 @@ def is_dead(identity: str) -> bool:
 
 
 def _start_time(pid: int) -> str:
-    """Return the start of a process in ticks since boot. Raise FileNotFoundError if it has ended."""
+    """Return the start of a process, in ticks since boot. Raise OSError if it has ended."""
     try:
         status = (_PROC / str(pid) / "stat").read_bytes()
     except ProcessLookupError as error:  # it ended while the file was open
