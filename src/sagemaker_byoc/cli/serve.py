@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
-from sagemaker_byoc.cli import console, failures, options, settings, signals
+from sagemaker_byoc.cli import causes, console, failures, options, settings, signals
 from sagemaker_byoc.contract import folders, http
 from sagemaker_byoc.local import leftovers
 from sagemaker_byoc.local.engines.container import Engine
@@ -75,9 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
         console.step(f"endpoint {request.name} ({engine.name})")
         return _serve(request, engine, as_json=arguments.json)
-    except (EndpointError, GivenUpError):
+    except (EndpointError, GivenUpError) as error:
         if signals.received().number:
             return signals.received().exit_code
+        if isinstance(error, EndpointError):
+            raise explained(error, program) from error
         raise
     finally:
         folders.remove(folder)
@@ -109,6 +111,16 @@ def _serve(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:
         return failures.FAILED
     is_orderly = received.number == signal.SIGTERM and not hurried.is_set()
     return failures.DONE if is_orderly else received.exit_code
+
+
+def explained(error: EndpointError, program: options.Program | None) -> EndpointError:
+    """Return the error with its cause in place of the log, which is on the terminal already."""
+    cause = causes.of_log(error.last_lines)
+    folder = None if program is None else program.folder
+    return EndpointError(
+        f"{error.event}: {cause}" if cause else error.event,
+        cure=causes.hint("serve", folder, cause) or error.cure,
+    )
 
 
 def _show(line: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO
 
+from sagemaker_byoc.contract.asked import note_command
 from sagemaker_byoc.images.errors import ImageError, MachineError
 from sagemaker_byoc.images.sources.documents import Json
 
@@ -44,6 +45,7 @@ def run(
 
     Raises DockerError where the engine refuses, MachineError where there is none.
     """
+    note_command([client(), *arguments])
     try:
         result = subprocess.run(
             [client(), *arguments],
@@ -91,6 +93,7 @@ def saved(name: str, image_id: str) -> AbstractContextManager[IO[bytes]]:
 @contextmanager
 def output_of(*arguments: str) -> Iterator[IO[bytes]]:
     """A command whose output is read as it comes; it is ended where the reader stops early."""
+    note_command([client(), *arguments])
     try:
         process = subprocess.Popen(
             [client(), *arguments],

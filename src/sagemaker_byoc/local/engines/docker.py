@@ -20,6 +20,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from sagemaker_byoc.contract import environment, http
+from sagemaker_byoc.contract.asked import note_command
 from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
@@ -58,11 +59,13 @@ def client() -> str:
 
 def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -> str:
     """One docker command's stdout; MachineError with docker's own words where it fails."""
+    note_command([client(), *arguments])
     try:
         result = subprocess.run(
             [client(), *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             timeout=timeout,
             input=stdin,
@@ -300,7 +303,7 @@ class DockerContainer:
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             start_new_session=True,
         ) as logs:

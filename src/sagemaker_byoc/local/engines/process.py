@@ -197,7 +197,7 @@ def _popen(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",  # whatever the locale of the terminal is
         errors="replace",
         # Ctrl-C in the terminal is ours to translate into the contract's SIGTERM.
         start_new_session=True,
