@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
-from sagemaker_byoc.cli import causes, console, failures, options, settings, signals
+from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.contract import folders, http
 from sagemaker_byoc.local import leftovers
 from sagemaker_byoc.local.engines.container import Engine
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="start again when a file of the program or the model changes; what serves goes on "
         "until the new one is healthy",
     )
+    shell.add_argument(parser, "serve")
     options.add_engine(parser, DEFAULT_IMAGE)
     parser.add_argument("--json", action="store_true", help="its address as one object")
 
@@ -80,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
             environment=options.parse_pairs("--env", arguments.env),
             startup_timeout=arguments.startup_timeout,
         )
+        if arguments.shell:
+            return shell.attend(engine, prepare(request), "serve")
         console.step(f"endpoint {request.name} ({engine.name})")
         serve = _follow if arguments.reload else _serve
         return serve(request, engine, as_json=arguments.json)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
-from sagemaker_byoc.cli import causes, console, failures, options, settings, signals
+from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.building import commit as commits
 from sagemaker_byoc.local.engines.starting import GivenUpError
@@ -19,6 +19,7 @@ from sagemaker_byoc.local.jobs.training import (
     StopSwitch,
     TrainingRequest,
     TrainingResult,
+    prepared_job,
     run_training_job,
 )
 
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="of the job (default: from the program and the time)")
     options.add_engine(parser, DEFAULT_IMAGE)
+    shell.add_argument(parser, "train")
     parser.add_argument("--json", action="store_true", help="the result as one object")
     parser.add_argument(
         "--mount",
@@ -87,6 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     engine = options.make_engine(arguments.engine, mount_inputs=arguments.mount)
     options.sweep(engine)
+    if arguments.shell:
+        with prepared_job(request, engine) as spec:
+            return shell.attend(engine, spec, "train")
     console.step(f"training job {name} ({engine.name})")
     try:
         with _stop_on_signal() as stop:
