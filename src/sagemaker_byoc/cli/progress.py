@@ -38,7 +38,10 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the bar away."""
+        self.finish()
+
+    def finish(self) -> None:
+        """Take the bar away, before anything else is drawn."""
         self._ended.set()
         self._thread.join()
 
