@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+
+if TYPE_CHECKING:
+    import subprocess
 
 _HANGUP = getattr(signal, "SIGHUP", None)
 """Windows has none."""

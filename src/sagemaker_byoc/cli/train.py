@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=types.pair,
         metavar="KEY=VALUE",
-        help="hyperparameters; may be repeated",
+        help="hyperparameters; may be repeated; or, after --, as options of the program",
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="for the artifacts (default: byoc-jobs/NAME)"
