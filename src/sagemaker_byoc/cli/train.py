@@ -135,7 +135,7 @@ def _stop_on_signal() -> Iterator[StopSwitch]:
         stop.ask()
 
     def hurry() -> None:
-        signals.say("killing it; once more leaves what it wrote")
+        signals.say("killing it; Ctrl-C once more gives up what it wrote")
         stop.hurry()
 
     with signals.received().asking(ask, hurry):
