@@ -6,8 +6,10 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from tests.unit.cli.test_signals import folders_left, processes_of
@@ -23,15 +25,25 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "program").mkdir()
     (tmp_path / "program/train.py").write_text("print('trained', 6 * 7)")
     (tmp_path / "model").mkdir()
-    return tmp_path
+    yield tmp_path
+    for terminal in TERMINALS:
+        terminal.close()
+        if not terminal.ended:  # its test has failed
+            os.kill(terminal.pid, signal.SIGHUP)
+            terminal.wait()
+    TERMINALS.clear()
+
+
+TERMINALS = []
 
 
 class Terminal:
     """A command on a terminal of its own."""
 
     def __init__(self, folder, *words):
-        self.said = ""
+        self.said, self.ended = "", False
         self.pid, self.end = pty.fork()
+        TERMINALS.append(self)
         if self.pid == 0:
             os.chdir(folder)
             os.execv(BYOC[0], [*BYOC, *words])
@@ -51,12 +63,22 @@ class Terminal:
         self.said = self.said[found.end() :]
 
     def exit_code(self):
-        try:
-            while os.read(self.end, 4096):
-                pass
-        except OSError:  # its other end is closed
-            pass
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        with suppress(OSError):  # its other end is closed
+            while True:
+                ready, _, _ = select.select([self.end], [], [], SECONDS)
+                assert ready, f"no end in {self.said}"
+                self.said += os.read(self.end, 4096).decode(errors="replace")
+        return self.wait()
+
+    def close(self):
+        if self.end >= 0:
+            os.close(self.end)
+            self.end = -1
+
+    def wait(self):
+        status = os.waitpid(self.pid, 0)[1]
+        self.ended = True
+        return os.waitstatus_to_exitcode(status)
 
 
 @pytest.mark.slow
@@ -68,14 +90,15 @@ def test_a_shell_of_a_job(folder, engine):
     )
     terminal.type("echo at $PWD with $A $(cat /opt/ml/input/config/hyperparameters.json)\n")
     terminal.wait_for(r'at \S+/(program|code) with b \{\s*"n": ?"1"\s*\}')
-    terminal.type("sleep 600\n")
-    terminal.wait_for("sleep 600\r\n")
+    # Said by the program that is interrupted, and not by the terminal that echoes what is typed.
+    terminal.type("sh -c 'echo ready-$((1 + 1)); exec sleep 600'\n")
+    terminal.wait_for("ready-2")
     terminal.type("\x03")
+    terminal.wait_for(r"\^C")  # what was typed before that is thrown away
     terminal.type("train\n")
     terminal.wait_for("trained 42")
     terminal.type("exit 7\n")
     assert terminal.exit_code() == 7
-    os.close(terminal.end)
     assert not processes_of(terminal.pid)
     assert not (folder / "byoc-jobs").exists() or not [*(folder / "byoc-jobs").iterdir()]
 
@@ -87,9 +110,8 @@ def test_a_terminal_that_is_closed(folder, engine):
     terminal = Terminal(folder, *words)
     terminal.type("echo in $((40 + 2))\n")
     terminal.wait_for("in 42")
-    os.close(terminal.end)
-    status = os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1])
-    assert status in {129, -1}
+    terminal.close()
+    assert terminal.wait() in {129, -1}
     assert not processes_of(terminal.pid)
     assert not folders_left(folder)
     if engine == "docker":
