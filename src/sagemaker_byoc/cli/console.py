@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TextIO
 
 _BOLD, _RED, _DIM, _PLAIN = "\033[1m", "\033[31m", "\033[2m", "\033[0m"
@@ -86,9 +87,13 @@ def _colour(code: str, text: str) -> str:
 
 
 def _say(text: str) -> None:
-    """In one write, or the lines of two threads would run into each other."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """In one write, or the lines of two threads would run into each other.
+
+    Nothing fails because nobody reads it: a terminal that was closed (EIO), a pipe without reader.
+    """
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def result(text: str) -> None:

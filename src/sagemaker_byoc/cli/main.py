@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from sagemaker_byoc import __version__
-from sagemaker_byoc.cli import console, failures
+from sagemaker_byoc.cli import console, failures, signals
 from sagemaker_byoc.cli.arguments import Parser
 
 
@@ -77,6 +77,20 @@ def _wanted(arguments: Sequence[str]) -> Sequence[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; never raises for what a user can cause."""
     words = sys.argv[1:] if arguments is None else arguments
+    with signals.handled() as received:
+        try:
+            return _run(words)
+        except signals.Interrupted:
+            return received.exit_code
+        except KeyboardInterrupt:
+            return failures.INTERRUPTED
+        except BrokenPipeError:
+            # Who read our results has left; what the interpreter still flushes goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return failures.PIPE_CLOSED
+
+
+def _run(words: Sequence[str]) -> int:
     try:
         namespace = parser(_wanted(words)).parse_args(words)
     except SystemExit as end:  # argparse's way to say --help, --version, or a refusal
@@ -84,14 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return load(namespace.command).run(namespace)
     except BrokenPipeError:
-        # Who read our results has left; what the interpreter still flushes goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return failures.PIPE_CLOSED
+        raise
     except Exception as error:
         if failures.wants_traceback():
             raise
         failure = failures.explain(error)
         console.error(failure.what, failure.cure, failure.id)
         return failure.exit_code
-    except KeyboardInterrupt:
-        return failures.INTERRUPTED

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, settings
+from sagemaker_byoc.local import leftovers
 from sagemaker_byoc.local.engines import process
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.engines.docker import DockerEngine
@@ -120,6 +121,12 @@ def make_engine(name: str, *, mount_inputs: bool = False) -> Engine:
             "this kernel forbids mount namespaces: /opt/ml is moved with SAGEMAKER_BASE_DIR"
         )
     return engine
+
+
+def sweep(engine: Engine) -> None:
+    """End and remove what an earlier command left that was killed."""
+    for sentence in leftovers.end_commands(docker_too=engine.name == "docker"):
+        console.step(sentence)
 
 
 def unique_name(stem: str) -> str:

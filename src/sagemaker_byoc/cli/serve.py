@@ -5,22 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import tempfile
 import threading
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self
 
 from sagemaker_byoc.cli import arguments as types
-from sagemaker_byoc.cli import console, options, settings
-from sagemaker_byoc.contract import http
-from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+from sagemaker_byoc.cli import console, failures, options, settings, signals
+from sagemaker_byoc.contract import folders, http
+from sagemaker_byoc.local import leftovers
 from sagemaker_byoc.local.engines.container import Engine
+from sagemaker_byoc.local.engines.starting import GivenUpError
 from sagemaker_byoc.local.hosting.endpoint import (
     DEFAULT_IMAGE,
+    EndpointError,
     EndpointRequest,
     free_port,
     open_endpoint,
+    prepare,
 )
 
 HELP = "Serve a model as SageMaker would, on this machine."
@@ -59,10 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
     program = None if project.program is None else options.parse_program(project.program)
     port = arguments.port or free_port()
     engine = options.make_engine(arguments.engine)
-    with tempfile.TemporaryDirectory(prefix="byoc-") as folder:
+    options.sweep(engine)
+    folder = leftovers.make_folder()
+    try:
         request = EndpointRequest(
             name=options.unique_name(program.name if program else "model"),
-            work=Path(folder, "ml"),
+            work=folder / "work",
             model=arguments.model.resolve(),
             port=port,
             program=None if program is None else program.folder.resolve(),
@@ -72,53 +74,42 @@ def run(arguments: argparse.Namespace) -> int:
             startup_timeout=arguments.startup_timeout,
         )
         console.step(f"endpoint {request.name} ({engine.name})")
-        with _Interruption() as interruption:
-            return _serve(request, engine, interruption, as_json=arguments.json)
+        return _serve(request, engine, as_json=arguments.json)
+    except (EndpointError, GivenUpError):
+        if signals.received().number:
+            return signals.received().exit_code
+        raise
+    finally:
+        folders.remove(folder)
 
 
-class _Interruption:
-    """Ctrl-C and SIGTERM: before the endpoint is healthy they end everything, then they ask."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.signal = 0
-        self.healthy = False
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = number
-        self.asked.set()
-        if not self.healthy:
-            raise KeyboardInterrupt
-
-
-def _serve(
-    request: EndpointRequest, engine: Engine, interruption: _Interruption, *, as_json: bool
-) -> int:
+def _serve(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:
     """Until a signal, or until the container ends by itself, which is a failure."""
-    with open_endpoint(request, engine, lambda line: console.log_line("serve", line)) as endpoint:
-        interruption.healthy = True
+    prepared = prepare(request)  # unpacking a large model is interrupted at once
+    received = signals.received()
+    ended, hurried = threading.Event(), threading.Event()
+    with (
+        received.asking(ended.set, hurried.set),
+        open_endpoint(request, engine, _show, ended, prepared) as endpoint,
+    ):
         console.step(f"{endpoint.url} is healthy; Ctrl-C ends it")
         if as_json:
             console.document({"name": request.name, "url": endpoint.url, "pid": os.getpid()})
         else:
             console.result(endpoint.url)
-        while not interruption.asked.wait(timeout=_WATCH_SECONDS):
+        while not ended.wait(timeout=_WATCH_SECONDS):
             code = endpoint.exit_code()
             if code is not None:
-                console.error(f"the container ended with exit code {code}", "Read its log above")
-                return 1
-        code = endpoint.stop()
+                raise EndpointError(
+                    f"the container ended with exit code {code}", cure="Read its log above"
+                )
+        code = endpoint.stop(hurried)
     console.step(f"stopped, exit code {code}")
-    if code != 0:
-        return 1
-    return SIGNAL_BASE + signal.SIGINT if interruption.signal == signal.SIGINT else 0
+    if code and not hurried.is_set():
+        return failures.FAILED
+    is_orderly = received.number == signal.SIGTERM and not hurried.is_set()
+    return failures.DONE if is_orderly else received.exit_code
+
+
+def _show(line: str) -> None:
+    console.log_line("serve", line)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from sagemaker_byoc.cli import arguments as types
-from sagemaker_byoc.cli import console, options, settings
-from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+from sagemaker_byoc.cli import console, options, settings, signals
 from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.building import commit as commits
+from sagemaker_byoc.local.engines.starting import GivenUpError
 from sagemaker_byoc.local.jobs.training import (
     DEFAULT_IMAGE,
     Status,
@@ -87,14 +85,18 @@ def run(arguments: argparse.Namespace) -> int:
         },
     )
     engine = options.make_engine(arguments.engine, mount_inputs=arguments.mount)
+    options.sweep(engine)
     console.step(f"training job {name} ({engine.name})")
-    with _stop_on_signal() as (stop, received):
-        result = run_training_job(
-            request, engine, lambda line: console.log_line("algo-1", line), stop
-        )
+    try:
+        with _stop_on_signal() as stop:
+            result = run_training_job(
+                request, engine, lambda line: console.log_line("algo-1", line), stop
+            )
+    except GivenUpError:
+        return signals.received().exit_code
     _report(result, name, as_json=arguments.json)
-    if received:
-        return SIGNAL_BASE + received[0]
+    if signals.received().number:
+        return signals.received().exit_code
     return 0 if result.status is Status.COMPLETED else 1
 
 
@@ -105,25 +107,20 @@ def _origin(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[tuple[StopSwitch, list[int]]]:
-    """The first Ctrl-C or SIGTERM asks the job to stop and save; a second Ctrl-C gives up."""
+def _stop_on_signal() -> Iterator[StopSwitch]:
+    """The first signal asks the job to stop and save, a Ctrl-C after it kills it."""
     stop = StopSwitch()
-    received: list[int] = []
 
-    def handler(number: int, _frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
+    def ask() -> None:
+        signals.say("stopping: it has 120 s to save its model; Ctrl-C again kills it")
         stop.ask()
 
-    previous = {
-        number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop, received
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)
+    def hurry() -> None:
+        signals.say("killing it; once more leaves what it wrote")
+        stop.hurry()
+
+    with signals.received().asking(ask, hurry):
+        yield stop
 
 
 def _report(result: TrainingResult, name: str, *, as_json: bool) -> None:

@@ -66,6 +66,7 @@ def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -
             check=False,
             timeout=timeout,
             input=stdin,
+            start_new_session=True,  # a Ctrl-C of the terminal must not end a removal midway
         )
     except FileNotFoundError as error:
         raise NoClientError(
@@ -113,7 +114,11 @@ class DockerEngine:
                 cure="Use a local engine, or File mode instead of Pipe mode",
             )
         container = DockerContainer(spec)
-        run(["create", *self.create_arguments(spec)], stdin=self.env_file(spec))
+        try:
+            run(["create", *self.create_arguments(spec)], stdin=self.env_file(spec))
+        except SilentError:  # it may be created all the same
+            container.close()
+            raise
         try:
             self._fill(spec)
             _start(spec)
@@ -213,7 +218,9 @@ class DockerEngine:
         if spec.program is not None:
             sources["code"] = program_folder(spec.program)
         command = [client(), "cp", "-", f"{spec.name}:/"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as copy:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        ) as copy:
             assert copy.stdin is not None
             assert copy.stderr is not None
             # docker's own words say why it does not take the rest.
@@ -375,7 +382,9 @@ class DockerContainer:
 
 def _receive(command: Sequence[str], receiver: Receiver) -> None:
     """Raises MachineError with docker's own words, or with what this machine lacks."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as copy:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as copy:
         assert copy.stdout is not None
         assert copy.stderr is not None
         clock = threading.Timer(_COPY, copy.kill)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sagemaker_byoc.contract import environment, lifecycle
+from sagemaker_byoc.contract import environment, lifecycle, owners
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
 from sagemaker_byoc.local.engines import inhabitants, namespace
@@ -68,6 +68,8 @@ class ProcessEngine:
             _show_inputs(spec)
             variables[BASE_DIR] = str(spec.tree.root)
         variables |= spec.environment
+        if owner := spec.labels.get(owners.LABEL):
+            variables[inhabitants.OWNER] = owner
         folder = spec.environment.get(PROGRAM_DIR) if spec.entrypoint else None
         return ProcessContainer(_popen(command, variables, folder), spec.tree)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from sagemaker_byoc.contract import archives, environment, folders, lifecycle
+from sagemaker_byoc.contract import archives, environment, folders, lifecycle, owners
 from sagemaker_byoc.contract.channels import Channel, check_channels
 from sagemaker_byoc.contract.cluster import DEFAULT_HOST, Cluster
 from sagemaker_byoc.contract.folders import OnLeft
@@ -87,7 +87,8 @@ def run_training_job(
     work = request.output / ".work"
     tree = Tree(work / "ml")
     hosts = Hosts()
-    network = specs.job_network(f"byoc-{request.name}", request.name, (DEFAULT_HOST,))
+    owner = {owners.LABEL: owners.me()}
+    network = specs.job_network(f"byoc-{request.name}", request.name, (DEFAULT_HOST,), labels=owner)
 
     def on_left(sentence: str) -> None:
         on_line(f"byoc: {sentence}")
@@ -98,7 +99,7 @@ def run_training_job(
     try:
         engine.open_network(network)
         spec = _lay_out(request, tree, engine, network)
-        hosts.start(engine, {DEFAULT_HOST: spec}, on_host_line)
+        hosts.start(engine, {DEFAULT_HOST: spec}, on_host_line, lambda: stop.asked)
         outcome = hosts.wait(stop, lambda: lifecycle.TRAIN_STOP_GRACE.value)
         _collect(hosts, outcome, on_left)
         # The container is there until its results are in their place.
