@@ -9,14 +9,12 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, options, settings
-from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
 from sagemaker_byoc.images import report
 from sagemaker_byoc.images.check import CheckRequest, check
 from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.images.findings import Finding
 from sagemaker_byoc.images.rules import table
 from sagemaker_byoc.images.rules.subject import SERVE, TRAIN
-from sagemaker_byoc.images.trials import interruption, leftovers
 
 HELP = "Find out whether SageMaker will accept an image, any image."
 _CONFIG = Path("pyproject.toml")
@@ -100,11 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         startup_seconds=arguments.startup_timeout,
     )
     is_document = arguments.json or arguments.junit
-    try:
-        with interruption.raised(), leftovers.removed():
-            found = check(request, console.step, _show_briefly if is_document else _show)
-    except interruption.Interrupted as end:
-        return SIGNAL_BASE + end.number
+    found = check(request, console.step, _show_briefly if is_document else _show)
     if arguments.json:
         console.result(report.as_json(found))
     elif arguments.junit:

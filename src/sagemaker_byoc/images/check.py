@@ -108,10 +108,11 @@ class _Check:
         else:
             if left:
                 self.trials.say(f"removed {left} thing(s) that a killed `byoc check` had left")
-        if TRAIN in self.roles:
-            self._train()
-        if SERVE in self.roles:
-            self._serve()
+        with leftovers.removed():
+            if TRAIN in self.roles:
+                self._train()
+            if SERVE in self.roles:
+                self._serve()
 
     def _apply(self, rules: Sequence[Rule[T]], subject: T) -> None:
         """No rule that fails takes the findings of the others with it."""

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import posixpath
+import re
+import signal
 import tarfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +24,7 @@ from sagemaker_byoc.contract.gpu import ALLOW_CPU
 from sagemaker_byoc.images import docker
 from sagemaker_byoc.images.errors import ImageError, RequestError
 from sagemaker_byoc.images.tar import entries
-from sagemaker_byoc.images.trials import interruption, leftovers
+from sagemaker_byoc.images.trials import leftovers
 from sagemaker_byoc.images.trials.trial import Deadline
 
 SHARED_MEMORY = "2g"
@@ -32,6 +36,9 @@ _PAUSE = 0.1
 _OUTPUT_LIMIT = 2 * 2**30
 _MOST_FILES = 1000
 
+_BLOCKED = re.compile(r'cannot overwrite non-directory "([^"]+)" with directory')
+"""Docker's words for a link or a file where a folder is to be."""
+_MOST_LINKS = 8
 _ABSENT = ("no such", "could not find", "could not be found")
 """Docker's words, and podman's, for a path that is not in a container."""
 
@@ -46,9 +53,14 @@ class _EnoughError(Exception):
 @dataclass(frozen=True, slots=True)
 class Container:
     name: str
+    content: Mapping[str, Content] = field(default_factory=dict)
+    """What it is filled with, by absolute paths inside."""
 
     def start(self) -> str:
-        """What the engine says where it can't start it; empty where it runs."""
+        """Fill it and start it. What the engine says where it can't; empty where it runs."""
+        refused = self._fill()
+        if refused:
+            return refused
         try:
             docker.run("start", self.name)
         except docker.DockerError as error:
@@ -67,6 +79,12 @@ class Container:
         return self.exit_code()
 
     def signal(self, name: str) -> None:
+        """Send SIGNAME to process 1, directly if possible: the client takes a while."""
+        with suppress(OSError):
+            process = self._process_of_host()
+            if process is not None:
+                os.kill(int(process.name), signal.Signals[f"SIG{name}"])
+                return
         with suppress(docker.DockerError):  # it may have ended this moment
             docker.run("kill", "--signal", name, self.name)
 
@@ -82,16 +100,18 @@ class Container:
         try:
             return docker.run("exec", "--user", "0", self.name, "cat", f"/proc/1/{name}")
         except docker.DockerError:  # the image has no `cat`
-            return self._read_proc_of_host(name)
+            pass
+        with suppress(OSError):
+            process = self._process_of_host()
+            return (process / name).read_text() if process is not None else ""
+        return ""
 
-    def _read_proc_of_host(self, name: str) -> str:
-        """The same, through this machine's /proc, where that shows the engine's processes."""
+    def _process_of_host(self) -> Path | None:
+        """Process 1 in this machine's /proc, if that shows the engine's processes."""
         pid, _, identity = self._look("{{.State.Pid}} {{.Id}}").partition(" ")
         process = Path("/proc", pid)
-        with suppress(OSError):
-            if pid != "0" and identity in (process / "cgroup").read_text():
-                return (process / name).read_text()
-        return ""
+        is_there = pid != "0" and (process / "cgroup").exists()
+        return process if is_there and identity in (process / "cgroup").read_text() else None
 
     def catches_term(self) -> bool | None:
         """Whether SIGTERM reaches process 1: without a handler the kernel drops it.
@@ -110,17 +130,50 @@ class Container:
 
         At most 1,000 of them, and of 2 GiB together.
         """
+        return self._copied(f"{folder}/.")
+
+    def file(self, path: str) -> bytes | None:
+        """The first 64 KiB; None where there is no such file."""
+        return next(iter(self._copied(path).values()), None)
+
+    def _copied(self, path: str) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
         try:
-            with (
-                suppress(_EnoughError),
-                docker.output_of("cp", f"{self.name}:{folder}", "-") as tar,
-            ):
+            with suppress(_EnoughError), docker.output_of("cp", f"{self.name}:{path}", "-") as tar:
                 _keep(tar, found)
         except docker.DockerError as error:
             if not any(words in error.text.lower() for words in _ABSENT):
                 raise
         return found
+
+    def _fill(self) -> str:
+        """Put them in, through links that the image has on their way, as mounts would go.
+
+        Return what the engine says where something else is in the way; SageMaker's mounts would
+        fail there.
+        """
+        links: dict[str, str] = {}
+        while True:
+            data = pack(self.content, links)
+            try:
+                docker.run("cp", "-", f"{self.name}:/", data=data, timeout=docker.SLOW)
+            except docker.DockerError as error:
+                blocked = _BLOCKED.search(error.text)
+                if blocked is None:
+                    raise
+                target = self._target(blocked[1]) if len(links) < _MOST_LINKS else ""
+                if not target:
+                    return error.text
+                links[blocked[1]] = target
+            else:
+                return ""
+
+    def _target(self, path: str) -> str:
+        """Where the link at `path` leads; empty if it is not a link."""
+        with docker.output_of("cp", f"{self.name}:{path}", "-") as tar:
+            targets = [entry.link for entry, _ in entries(tar) if entry.kind == "link"]
+        folder = posixpath.dirname(path)
+        return posixpath.normpath(posixpath.join(folder, targets[0])) if targets else ""
 
     def port(self, inside: int) -> int | None:
         """Where `inside` is reached on 127.0.0.1; None once the container has ended."""
@@ -133,7 +186,7 @@ class Container:
 
     def remove(self) -> None:
         with suppress(ImageError):
-            docker.run("rm", "--force", "--volumes", self.name, apart=True)
+            leftovers.whole("rm", "--force", "--volumes", self.name)
 
 
 def _keep(tar: IO[bytes], found: dict[str, bytes]) -> None:
@@ -144,7 +197,7 @@ def _keep(tar: IO[bytes], found: dict[str, bytes]) -> None:
         if len(found) == _MOST_FILES or size > _OUTPUT_LIMIT:
             raise _EnoughError
         if entry.kind == "file":
-            found[entry.name.partition("/")[2] or entry.name] = body.read(2**16)
+            found[entry.name] = body.read(2**16)
 
 
 @contextmanager
@@ -155,20 +208,17 @@ def container(
     options: Sequence[str] = (),
     files: Mapping[str, Content] | None = None,
 ) -> Iterator[Container]:
-    """Created and filled, not started. `files` are absolute paths inside."""
-    made = Container(f"byoc-check-{uuid.uuid4().hex[:12]}")
-    words = ["create", "--name", made.name, *leftovers.label(), *_LOG, "--shm-size", SHARED_MEMORY]
+    """Created, not started. `files` are absolute paths inside."""
+    made = Container(f"byoc-check-{uuid.uuid4().hex[:12]}", files or {})
+    words = ["create", "--name", made.name, *leftovers.labels(), *_LOG, "--shm-size", SHARED_MEMORY]
     words += ["--env", f"{ALLOW_CPU}=1"]  # the image is on trial, not this machine's driver
     if Path("/proc/driver/nvidia/version").exists():
         words += ["--gpus", "all"]
     try:
-        with interruption.held():
-            docker.run(*words, *options, image, argument, apart=True)
-        docker.run("cp", "-", f"{made.name}:/", data=pack(files or {}), timeout=docker.SLOW)
+        leftovers.whole(*words, *options, image, argument)
         yield made
     finally:
-        with interruption.held():
-            made.remove()
+        made.remove()
 
 
 @contextmanager
@@ -176,25 +226,32 @@ def network() -> Iterator[str]:
     """A network of its own, on which containers know each other by name."""
     name = f"byoc-check-{uuid.uuid4().hex[:12]}"
     try:
-        with interruption.held():
-            docker.run("network", "create", "--internal", *leftovers.label(), name, apart=True)
+        leftovers.whole("network", "create", "--internal", *leftovers.labels(), name)
         yield name
     finally:
-        with interruption.held(), suppress(ImageError):
-            docker.run("network", "rm", name, apart=True)
+        with suppress(ImageError):
+            leftovers.whole("network", "rm", name)
 
 
-def pack(files: Mapping[str, Content]) -> bytes:
-    """A tar of them, owned by root; a path that ends in / is an empty folder."""
+def pack(files: Mapping[str, Content], links: Mapping[str, str]) -> bytes:
+    """A tar of them, owned by root; a path that ends in / is an empty folder.
+
+    `files` have absolute paths; what is below one of `links` goes to where that leads.
+    """
     buffer = io.BytesIO()
+
+    def placed(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.name = _through(links, f"/{entry.name}").strip("/")
+        return _as_root(entry)
+
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for target, content in files.items():
             name = target.strip("/")
             if isinstance(content, Path):
                 _check_size(content)
-                archive.add(content, name, filter=_as_root)
+                archive.add(content, name, filter=placed)
                 continue
-            entry = _as_root(tarfile.TarInfo(name))
+            entry = placed(tarfile.TarInfo(name))
             entry.mtime = int(time.time())
             if target.endswith("/"):
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o777
@@ -202,6 +259,13 @@ def pack(files: Mapping[str, Content]) -> bytes:
                 entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def _through(links: Mapping[str, str], path: str) -> str:
+    for link, target in links.items():
+        if path == link or path.startswith(f"{link}/"):
+            path = target + path[len(link) :]
+    return path
 
 
 def _check_size(path: Path) -> None:
@@ -225,6 +289,5 @@ def wait_for(ask: Callable[[], int | None], seconds: float) -> int | None:
     """The first answer that is not None, asked again and again for at most `seconds`."""
     deadline = Deadline(seconds)
     while (answer := ask()) is None and deadline.left:
-        interruption.look()
         time.sleep(min(_PAUSE, deadline.left))
     return answer

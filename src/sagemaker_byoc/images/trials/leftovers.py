@@ -1,7 +1,7 @@
-"""What a check makes besides its report: containers, networks, and one temporary folder.
+"""What a check makes besides its report: containers, networks, and temporary folders.
 
-Each carries the name of the process that made it, so that the next check can remove what is left
-of one that was killed: docker ps --all --filter label=sagemaker-byoc.check
+Each carries the identity of the process that made it, so that the next check can remove what is
+left of one that was killed: docker ps --all --filter label=sagemaker-byoc.check
 """
 
 from __future__ import annotations
@@ -9,37 +9,59 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sagemaker_byoc.contract import owner
+from sagemaker_byoc.contract import owners
 from sagemaker_byoc.images import docker
 from sagemaker_byoc.images.errors import ImageError
-from sagemaker_byoc.images.trials import interruption
 
 LABEL = "sagemaker-byoc.check"
-"""Its value names the process, as contract.owner does."""
+"""Its value tells the things of one process from those of others."""
+_MINE = uuid.uuid4().hex[:12]
 _PREFIX = "byoc-check-"
+_OWNER = f'{{{{.ID}}}}\t{{{{.Label "{owners.LABEL}"}}}}'
 _KINDS = (
-    ("container", ("ps", "--all", "--no-trunc"), "{{.ID}}", ("rm", "--force", "--volumes")),
-    ("network", ("network", "ls"), "{{.ID}}", ("network", "rm")),
+    (("ps", "--all", "--no-trunc"), ("rm", "--force", "--volumes")),
+    (("network", "ls"), ("network", "rm")),
 )
+"""How containers and networks are listed and removed."""
 
 
-def label() -> list[str]:
+def labels() -> list[str]:
     """Options for `docker create` and `docker network create`."""
-    return ["--label", f"{LABEL}={owner.this_process()}"]
+    return ["--label", f"{LABEL}={_MINE}", "--label", f"{owners.LABEL}={owners.me()}"]
+
+
+def whole(*arguments: str) -> str:
+    """Run a docker command to its end, also if a signal comes meanwhile, and then raise that.
+
+    What a killed client has asked for is made all the same, and a moment later.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(docker.run, *arguments, apart=True).result()
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
     """Make a temporary folder, and remove it with all that is in it."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{owner.this_process()}-"))
+    identity = owners.me().replace("/", ".")
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{identity}-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def removed() -> Iterator[None]:
+    """If the block does not end well, remove the containers and networks of this process."""
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        yield
+    except BaseException:
+        with suppress(ImageError):
+            _remove(f"{LABEL}={_MINE}", only_dead=False)
+        raise
 
 
 def sweep() -> int:
@@ -47,40 +69,24 @@ def sweep() -> int:
 
     Raise ImageError if the engine does not answer.
     """
-    return _remove(owner.has_ended)
-
-
-@contextmanager
-def removed() -> Iterator[None]:
-    """If a signal ends the block, remove what this process has made until then."""
-    try:
-        yield
-    except interruption.Interrupted:
-        with suppress(ImageError):
-            _remove(lambda name: name == owner.this_process())
-        raise
-
-
-def _remove(chosen: Callable[[str], bool]) -> int:
-    folders = [folder for folder in _folders() if chosen(_owner_of(folder))]
+    folders = [folder for folder in _folders() if owners.is_dead(_owner_of(folder))]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    count = len(folders)
-    for _, listing, identity, removal in _KINDS:
-        names = [name for name, made_by in _labelled(listing, identity) if chosen(made_by)]
-        for name in names:
+    return len(folders) + _remove(LABEL, only_dead=True)
+
+
+def _remove(label: str, *, only_dead: bool) -> int:
+    count = 0
+    for listing, removal in _KINDS:
+        found = docker.run(*listing, "--filter", f"label={label}", "--format", _OWNER)
+        for line in found.splitlines():
+            name, _, owner = line.partition("\t")
+            if only_dead and not owners.is_dead(owner):
+                continue
             with suppress(docker.DockerError):  # another check may have removed it meanwhile
-                docker.run(*removal, name, apart=True)
-        count += len(names)
+                whole(*removal, name)
+                count += 1
     return count
-
-
-def _labelled(listing: tuple[str, ...], identity: str) -> Iterator[tuple[str, str]]:
-    """Names and owners of the containers or networks of checks."""
-    form = f'{identity}\t{{{{.Label "{LABEL}"}}}}'
-    for line in docker.run(*listing, "--filter", f"label={LABEL}", "--format", form).splitlines():
-        name, _, made_by = line.partition("\t")
-        yield name, made_by
 
 
 def _folders() -> Iterator[Path]:
@@ -91,4 +97,4 @@ def _folders() -> Iterator[Path]:
 
 
 def _owner_of(folder: Path) -> str:
-    return folder.name.removeprefix(_PREFIX).rpartition("-")[0]
+    return folder.name.removeprefix(_PREFIX).rpartition("-")[0].replace(".", "/")

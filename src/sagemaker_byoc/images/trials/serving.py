@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import accelerators, http, lifecycle, serving
 from sagemaker_byoc.contract.archives import unpack
-from sagemaker_byoc.images.trials import interruption, leftovers, traffic
+from sagemaker_byoc.images.trials import leftovers, traffic
 from sagemaker_byoc.images.trials.container import Container, Content, container
 from sagemaker_byoc.images.trials.http import ENOUGH, Reply, announce, held, listening, ping, send
 from sagemaker_byoc.images.trials.trial import Deadline, Trials
@@ -243,7 +243,6 @@ def _healthy(server: Container, inside: int, seconds: float) -> Reply:
     """The first good /ping, or the last bad one; a container that has ended has no port."""
     deadline = Deadline(seconds)
     while True:
-        interruption.look()
         port = server.port(inside)
         reply = Reply(0, 0.0) if port is None else ping(port, http.PING_TIMEOUT.value)
         if reply.status == 200 or server.exit_code() is not None or not deadline.left:

@@ -25,7 +25,7 @@ from sagemaker_byoc.images.trials.trial import Deadline, Trials
 HOSTS = ("algo-1", "algo-2")
 _WARM = 5.0
 """Seconds that a program gets to say its first word before it is stopped."""
-_DROPPED = 1.0
+_DROPPED = 0.5
 """Seconds to wait for a program without a handler for SIGTERM, which it is not reached by."""
 _GRACE = float(lifecycle.TRAIN_STOP_GRACE.value)
 _TO_END = f", and {_GRACE:.0f} s more to end after SIGTERM"
@@ -109,10 +109,10 @@ class _Run:
 
     def _job_of(self, seconds: float, hyperparameters: bytes | None) -> Job:
         with _job(self.plan, HOSTS[0], HOSTS[:1], hyperparameters) as job:
-            begun = time.monotonic()
             refused = job.start()
             if refused:
                 return Job(refused=refused, log=job.log())
+            begun = time.monotonic()
             code = job.wait(seconds)
             taken = time.monotonic() - begun
             if code is None:
@@ -120,16 +120,16 @@ class _Run:
             return _result(job, code, taken)
 
     def stopped(self, alone: Job) -> Stop | None:
-        seconds = min(_WARM, alone.seconds / 2)
+        seconds = min(_WARM, alone.seconds / 3)
         name = "a training job that is stopped"
-        return self.trials.tried(name, 2 * seconds, lambda: self._stopped(seconds), _TO_END)
+        return self.trials.tried(name, seconds, lambda: self._stopped(Deadline(seconds)), _TO_END)
 
-    def _stopped(self, seconds: float) -> Stop:
+    def _stopped(self, warm: Deadline) -> Stop:
         with _job(self.plan, HOSTS[0], HOSTS[:1]) as job:
             job.start()
-            wait_for(lambda: 0 if job.log() or job.exit_code() is not None else None, seconds)
+            wait_for(lambda: 0 if job.log() or job.exit_code() is not None else None, warm.left)
             # A handler may be installed later than the first word is said.
-            wait_for(lambda: None if job.catches_term() is False else 0, seconds)
+            wait_for(lambda: None if job.catches_term() is False else 0, warm.left)
             return _stop(job)
 
     def several(self, alone: Job) -> Mapping[str, Job]:
@@ -224,11 +224,10 @@ def _job(
 
 
 def _result(job: Container, exit_code: int | None, seconds: float = 0.0) -> Job:
-    failure = job.files("/opt/ml/output/failure")
     return Job(
         exit_code=exit_code,
         seconds=seconds,
-        failure=next(iter(failure.values()), None),
+        failure=job.file("/opt/ml/output/failure"),
         model=job.files("/opt/ml/model"),
         log=job.log(),
     )

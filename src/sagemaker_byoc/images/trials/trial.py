@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sagemaker_byoc.images.errors import ImageError, MachineError
-from sagemaker_byoc.images.trials import interruption
 
 T = TypeVar("T")
 
@@ -43,7 +42,6 @@ class Trials:
 
     def tried(self, name: str, seconds: float, trial: Callable[[], T], more: str = "") -> T | None:
         """Return what the trial returns; None if it raised, and then `unjudged` has the cause."""
-        interruption.look()
         if self._engine:
             self.unjudged.append(f"{name}: {self._engine}")
             return None
