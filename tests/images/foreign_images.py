@@ -1,6 +1,6 @@
 """Small foreign images: for each its Dockerfile, its one planted defect or none, and the verdict.
 
-`check_foreign` builds and checks them; benchmarks/check.py asks other tools about the same ones.
+test_check_foreign.py checks them; benchmarks/check.py asks other tools about the same ones.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +17,9 @@ from tests.images.containers import CLIENT
 
 PROGRAM = Path(__file__).parent / "foreign" / "small" / "program.c"
 PREFIX = "byoc-foreign-small"
-TAG = "latest"
 BASE = f"{PREFIX}-base"
 
 _SHELL = b"#!/bin/sh\nexec program train\n"
-_LIBRARIES = "/lib64/ld-linux-x86-64.so.2 /lib/x86_64-linux-gnu/libc.so.6"
 BASE_DOCKERFILE = """
 FROM byoc-base AS debian
 FROM scratch
@@ -86,11 +85,18 @@ def _elf(machine: int, interpreter: bytes = b"") -> bytes:
     """A 64-bit ELF header; with an interpreter, the one program header that names it."""
     count = 1 if interpreter else 0
     header = b"\x7fELF\x02\x01\x01" + bytes(9)
-    header += struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, 0x400078, 64, 0, 0, 64, 56, count, 0, 0, 0)
+    header += struct.pack(
+        "<HHIQQQIHHHHHH", 2, machine, 1, 0x400078, 64, 0, 0, 64, 56, count, 0, 0, 0
+    )
     if not interpreter:
         return header + bytes(64)
     place, size = 64 + 56, len(interpreter) + 1
-    return header + struct.pack("<IIQQQQQQ", 3, 4, place, place, place, size, size, 1) + interpreter + b"\0"
+    return (
+        header
+        + struct.pack("<IIQQQQQQ", 3, 4, place, place, place, size, size, 1)
+        + interpreter
+        + b"\0"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +117,7 @@ class Foreign:
 
     @property
     def image(self) -> str:
-        return f"{PREFIX}-{self.name}:{TAG}"
+        return f"{PREFIX}-{self.name}:latest"
 
     @property
     def expected(self) -> int:
@@ -145,10 +151,12 @@ def _zoo(words: str) -> str:
 
 
 def _python(text: str) -> str:
-    return f'FROM byoc-base\nCOPY server.py /server.py\n{text}ENTRYPOINT ["python3", "/server.py"]\n'
+    return (
+        f'FROM byoc-base\nCOPY server.py /server.py\n{text}ENTRYPOINT ["python3", "/server.py"]\n'
+    )
 
 
-_ON_PATH = 'COPY program /usr/local/bin/train\nCOPY program /usr/local/bin/serve\n'
+_ON_PATH = "COPY program /usr/local/bin/train\nCOPY program /usr/local/bin/serve\n"
 _MODEL = ("--model", "model")
 
 GOOD = (
@@ -179,7 +187,8 @@ GOOD = (
 
 DEFECTS = (
     # what the kernel and runc do with the entry
-    _entry("crlf", "a script with CR LF line ends", _SHELL.replace(b"\n", b"\r\n"), "IMG008 TRN001"),
+    _entry("crlf", "a script with CR LF line ends", _SHELL.replace(b"\n", b"\r\n"),
+           "IMG008 TRN001"),
     _entry("no-shebang", "a script without #!", b"exec program train\n", "IMG008 TRN001"),
     _entry("bom", "a script with a byte order mark", b"\xef\xbb\xbf" + _SHELL, "IMG008 TRN001"),
     _entry("empty", "an empty program", b"", "IMG008 TRN001"),
@@ -193,14 +202,16 @@ DEFECTS = (
            b"#!/usr/bin/env python9\n", "IMG008 TRN001"),
     train("no-entry", 'ENTRYPOINT ["/opt/entry"]\n', "ENTRYPOINT names no file", "IMG009 TRN001"),
     train("no-train", "ENV ZOO=\n", "neither ENTRYPOINT nor `train`", "IMG007 TRN001"),
-    train("shell-form", "ENV ZOO=seconds=5\nENTRYPOINT program train; cat /dev/null\n", "ENTRYPOINT in shell form",
-          "IMG006 TRN004 TRN007"),
-    train("bash-lc", 'ENV ZOO=seconds=5\nENTRYPOINT ["bash", "-lc", "program train; cat /dev/null"]\n',
+    train("shell-form", "ENV ZOO=seconds=5\nENTRYPOINT program train; cat /dev/null\n",
+          "ENTRYPOINT in shell form", "IMG006 TRN004 TRN007"),
+    train("bash-lc", 'ENV ZOO=seconds=5\n'
+          'ENTRYPOINT ["bash", "-lc", "program train; cat /dev/null"]\n',
           "ENTRYPOINT is a shell's -lc", "IMG006 TRN004 TRN007", exit_code=1),
-    train("single-quotes", "ENTRYPOINT ['/usr/local/bin/program']\n", "ENTRYPOINT in single quotes",
-          "IMG006 TRN001"),
-    train("no-exec", 'ENV ZOO=seconds=5\nCOPY entry /entry\nENTRYPOINT ["/entry"]\n', "a wrapper without exec",
-          "TRN007", files={"entry": b'#!/bin/sh\nset -e\nprogram "$@"\necho done\n'}, modes={"entry": 0o755}),
+    train("single-quotes", "ENTRYPOINT ['/usr/local/bin/program']\n",
+          "ENTRYPOINT in single quotes", "IMG006 TRN001"),
+    train("no-exec", 'ENV ZOO=seconds=5\nCOPY entry /entry\nENTRYPOINT ["/entry"]\n',
+          "a wrapper without exec", "TRN007", modes={"entry": 0o755},
+          files={"entry": b'#!/bin/sh\nset -e\nprogram "$@"\necho done\n'}),
     train("init-alone", 'COPY program /tini\nENTRYPOINT ["/tini", "--"]\n',
           "an init alone, and no `train`", "IMG007 IMG010 TRN001"),
     # trainers
@@ -231,9 +242,10 @@ DEFECTS = (
     serve("returns", _zoo("start=return"), "`serve` returns at once", "SRV001"),
     serve("no-module", _python(""), "a Python module is missing", "SRV001",
           files={"server.py": b"import flask_of_nobody\n"}),
-    serve("no-library", 'COPY entry /entry\nENTRYPOINT ["/entry"]\n', "a shared library is missing",
-          "SRV001", files={"entry": b"#!/bin/sh\nexec /bin/mkdir-without-library\n"},
-          modes={"entry": 0o755}),
+    serve("no-library", f"FROM {BASE} AS whole\nFROM scratch\n"
+          "COPY --from=whole /lib64 /lib64\nCOPY --from=whole /bin/mkdir /bin/mkdir\n"
+          "COPY --from=whole /lib/x86_64-linux-gnu/libc.so.6 /lib/x86_64-linux-gnu/\n"
+          'ENTRYPOINT ["/bin/mkdir"]\n', "a shared library is missing", "SRV001"),
     serve("no-log-folder", _zoo("start=log"), "a folder for logs is missing", "SRV001"),
     serve("local-host", _zoo("host=local"), "listens on 127.0.0.1", "SRV003 SRV022"),
     serve("port", f'EXPOSE 9000\n{_zoo("port=9000")}', "listens on port 9000",
@@ -271,8 +283,16 @@ def compiled(folder: Path) -> Path:
     return made
 
 
-def build(foreign: Foreign, program: Path, folder: Path) -> None:
-    """Raises CalledProcessError with the builder's words."""
+def build_all(chosen: Sequence[Foreign], folder: Path) -> None:
+    """A few at a time. Raises CalledProcessError with the builder's words."""
+    program = compiled(folder)
+    _build_base(program, folder)
+    with ThreadPoolExecutor(4) as builders:
+        for _ in builders.map(lambda foreign: _build(foreign, program, folder), chosen):
+            pass
+
+
+def _build(foreign: Foreign, program: Path, folder: Path) -> None:
     context = folder / foreign.name
     context.mkdir()
     (context / "Dockerfile").write_text(foreign.dockerfile)
@@ -283,16 +303,12 @@ def build(foreign: Foreign, program: Path, folder: Path) -> None:
     _docker("build", "-q", "--platform", foreign.platform, "--tag", foreign.image, str(context))
 
 
-def build_base(program: Path, folder: Path) -> None:
-    (folder / "Dockerfile").write_text(BASE_DOCKERFILE)
-    if program.parent != folder:
-        os.link(program, folder / "program")
-    _docker("build", "--quiet", "--tag", BASE, str(folder))
-
-
-def images() -> Iterator[str]:
-    yield from (foreign.image for foreign in ALL)
-    yield BASE
+def _build_base(program: Path, folder: Path) -> None:
+    context = folder / "base"
+    context.mkdir()
+    (context / "Dockerfile").write_text(BASE_DOCKERFILE)
+    os.link(program, context / "program")
+    _docker("build", "--quiet", "--tag", BASE, str(context))
 
 
 def _docker(*arguments: str) -> None:

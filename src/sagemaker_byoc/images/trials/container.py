@@ -161,10 +161,12 @@ class Container:
                 blocked = _BLOCKED.search(error.text)
                 if blocked is None:
                     raise
-                target = self._target(blocked[1]) if len(links) < _MOST_LINKS else ""
+                path = blocked[1]
+                is_circle = path in links or len(links) == _MOST_LINKS
+                target = "" if is_circle else self._target(path)
                 if not target:
                     return error.text
-                links[blocked[1]] = target
+                links[path] = target
             else:
                 return ""
 
