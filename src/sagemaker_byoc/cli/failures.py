@@ -12,6 +12,7 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 MACHINE = 3
+UNJUDGED = 4
 TIME_LIMIT = 124
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -21,6 +22,7 @@ EXIT_CODES = {
     FAILED: "the thing itself failed: the job, the endpoint, the image, the registry's answer",
     USAGE: "the request is wrong: a flag, a file, a configuration",
     MACHINE: "this machine lacks something: an engine, a program, credentials, room",
+    UNJUDGED: "`byoc check` found no error, and could not judge everything",
     TIME_LIMIT: "a time limit was reached",
     INTERRUPTED: "interrupted with Ctrl-C",
 }

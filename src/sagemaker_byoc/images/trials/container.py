@@ -78,15 +78,21 @@ class Container:
             return int(docker.run("wait", self.name, timeout=max(seconds, _PAUSE)))
         return self.exit_code()
 
-    def signal(self, name: str) -> None:
-        """Send SIGNAME to process 1, directly if possible: the client takes a while."""
+    def signal(self, name: str) -> float:
+        """Send SIGNAME to process 1; return the last moment at which it had not got it yet.
+
+        It is sent directly if that is possible: the client takes longer than many a request.
+        """
         with suppress(OSError):
             process = self._process_of_host()
             if process is not None:
+                moment = time.monotonic()
                 os.kill(int(process.name), signal.Signals[f"SIG{name}"])
-                return
+                return moment
+        moment = time.monotonic()
         with suppress(docker.DockerError):  # it may have ended this moment
             docker.run("kill", "--signal", name, self.name)
+        return moment
 
     def log(self) -> str:
         """The last lines of both its streams, in no order between them."""

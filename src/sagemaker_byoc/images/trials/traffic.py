@@ -110,8 +110,7 @@ def stop(server: Container, port: int, headers: Mapping[str, str], payload: byte
         clients.start()
         time.sleep(_BEFORE_STOP)
     is_dropped = server.catches_term() is False
-    asked = time.monotonic()
-    server.signal("TERM")
+    asked = server.signal("TERM")
     clients.over.set()
     code = server.wait(_DROPPED if is_dropped else float(lifecycle.SERVE_STOP_GRACE.value))
     seconds = time.monotonic() - asked

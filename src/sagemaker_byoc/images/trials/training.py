@@ -167,8 +167,7 @@ def _stop(job: Container) -> Stop:
     is_dropped = job.catches_term() is False
     if job.exit_code() is not None:
         return Stop(running=False)
-    begun = time.monotonic()
-    job.signal("TERM")
+    begun = job.signal("TERM")
     code = job.wait(_DROPPED if is_dropped else _GRACE)
     if is_dropped and code is not None:  # it ended by itself, or a handler came at the last moment
         return Stop(running=False)
