@@ -6,6 +6,7 @@ no byte of it steers the terminal.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -27,6 +28,7 @@ _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 """All but tab and newline; also what reorders a line (bidi controls), and lone surrogates."""
+_quiet = False
 SCHEMA = 1
 """Of every JSON document that a command prints; it grows when a member changes its meaning."""
 
@@ -98,13 +100,23 @@ def _say(text: str) -> None:
 
 def result(text: str) -> None:
     """What the command was asked for; the only thing on stdout."""
-    print(clean(text), flush=True)
+    _print(clean(text))
+
+
+def _print(text: str) -> None:
+    """Raise BrokenPipeError if nobody can read it: also for a terminal that was closed."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        if error.errno == errno.EIO:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from error
+        raise
 
 
 def result_line(stream: str, line: str) -> None:
     """One line of a container's log, where the log is what the command was asked for."""
     shown = clean_line(line, colour=has_colour(sys.stdout))
-    print(f"{clean(stream)} | {shown}", flush=True)
+    _print(f"{clean(stream)} | {shown}")
 
 
 def document(members: Mapping[str, object]) -> None:
@@ -126,16 +138,32 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def set_quiet(*, quiet: bool) -> None:
+    """Leave out all but results and errors."""
+    global _quiet  # noqa: PLW0603 - of this process, as its streams are
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    return _quiet
+
+
 def step(text: str) -> None:
+    if _quiet:
+        return
     _say(_colour(_BOLD, f"* {clean(text)}"))
 
 
 def detail(text: str) -> None:
+    if _quiet:
+        return
     _say(f"  {clean(text)}")
 
 
 def log_line(host: str, line: str) -> None:
     """One line of a container's log."""
+    if _quiet:
+        return
     shown = clean_line(line, colour=has_colour(sys.stderr))
     _say(f"{_colour(_DIM, f'{clean(host)} |')} {shown}")
 

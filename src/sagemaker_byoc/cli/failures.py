@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
+import traceback
 from dataclasses import dataclass
 
+from sagemaker_byoc.cli import verbosity
 from sagemaker_byoc.contract.errors import ContractError
 
 DONE = 0
@@ -54,12 +57,28 @@ def explain(error: Exception) -> Failure:
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror or error}"
         return Failure("FILE", text, "Check that the path exists and may be read or written", USAGE)
-    return Failure(
-        "INTERNAL",
-        f"byoc itself failed: {type(error).__name__}: {error}",
-        f"Run it again with {DEBUG_VARIABLE}=1 for the traceback, and report that",
-        FAILED,
-    )
+    return _internal(error)
+
+
+def _internal(error: Exception) -> Failure:
+    """The traceback is in a file, which only this user may read: it may hold values."""
+    what = f"byoc itself failed: {type(error).__name__}: {error}"
+    text = "".join(traceback.format_exception(error))
+    if verbosity.is_verbose():
+        return Failure("INTERNAL", f"{what}\n{text}".rstrip(), "Report this traceback", FAILED)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w",
+            prefix="byoc-error-",
+            suffix=".txt",
+            delete=False,
+            encoding="utf-8",
+            errors="replace",
+        ) as file:
+            file.write(text)
+    except OSError:
+        return Failure("INTERNAL", what, "Run it again with -v for the traceback", FAILED)
+    return Failure("INTERNAL", what, f"Report the traceback in {file.name}", FAILED)
 
 
 def wants_traceback() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from sagemaker_byoc.cli import console
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         "byoc build train",
     ]
     if folder.resolve() != Path.cwd():
-        next_commands[0] = f"cd {folder} && {next_commands[0]}"
+        next_commands[0] = f"cd {shlex.quote(str(folder))} && {next_commands[0]}"
     if arguments.json:
         found = {"folder": str(folder), "name": name, "files": [str(path) for path in files]}
         console.document(found | {"next": next_commands})

@@ -12,6 +12,7 @@ from typing import Any
 from sagemaker_byoc.cli import arguments as parsing
 from sagemaker_byoc.cli import console, failures, launch_place, target
 from sagemaker_byoc.cli.launch_callers import validate
+from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.launch import endpoint, follow, train
 from sagemaker_byoc.launch.errors import SettingsError
@@ -96,7 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
         console.document(plan.document())
         return failures.DONE
     _confirm(arguments, plan)
-    made = execute(plan, here.caller, console.detail)
+    with Progress("upload") as sent:
+        made = execute(plan, here.caller, console.detail, sent)
     result: dict[str, object] = {"kind": plan.kind, "name": plan.name, "made": made}
     if arguments.wait:
         try:

@@ -9,6 +9,7 @@ from sagemaker_byoc.cli import target
 from sagemaker_byoc.cloud import calls
 from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.cloud.session import Cloud
+from sagemaker_byoc.contract.asked import note_call
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.plan import Plan
 from sagemaker_byoc.local.caller import FOLLOWER
@@ -46,6 +47,7 @@ class RegionCaller:
         with target.explained_imports():
             from botocore import xform_name  # noqa: PLC0415 - takes longer than most commands
             from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        note_call(service, operation, self._url)
         try:
             method = getattr(self._client(service), xform_name(operation))
             answer: dict[str, Any] = method(**parameters)

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
-from sagemaker_byoc.cli import console, failures, options, settings, signals
+from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.contract import folders, http
 from sagemaker_byoc.local import leftovers
 from sagemaker_byoc.local.engines.container import Engine
@@ -22,6 +22,7 @@ from sagemaker_byoc.local.hosting.endpoint import (
     open_endpoint,
     prepare,
 )
+from sagemaker_byoc.local.hosting.reloading import Listeners, Reloading
 
 HELP = "Serve a model as SageMaker would, on this machine."
 _WATCH_SECONDS = 1.0
@@ -50,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"until /ping must be 200 (default: {http.STARTUP_TIMEOUT.value})",
     )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="start again when a file of the program or the model changes; what serves goes on "
+        "until the new one is healthy",
+    )
+    shell.add_argument(parser, "serve")
     options.add_engine(parser, DEFAULT_IMAGE)
     parser.add_argument("--json", action="store_true", help="its address as one object")
 
@@ -73,11 +81,16 @@ def run(arguments: argparse.Namespace) -> int:
             environment=options.parse_pairs("--env", arguments.env),
             startup_timeout=arguments.startup_timeout,
         )
+        if arguments.shell:
+            return shell.attend(engine, prepare(request), "serve")
         console.step(f"endpoint {request.name} ({engine.name})")
-        return _serve(request, engine, as_json=arguments.json)
-    except (EndpointError, GivenUpError):
+        serve = _follow if arguments.reload else _serve
+        return serve(request, engine, as_json=arguments.json)
+    except (EndpointError, GivenUpError) as error:
         if signals.received().number:
             return signals.received().exit_code
+        if isinstance(error, EndpointError):
+            raise explained(error, program) from error
         raise
     finally:
         folders.remove(folder)
@@ -93,10 +106,7 @@ def _serve(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:
         open_endpoint(request, engine, _show, ended, prepared) as endpoint,
     ):
         console.step(f"{endpoint.url} is healthy; Ctrl-C ends it")
-        if as_json:
-            console.document({"name": request.name, "url": endpoint.url, "pid": os.getpid()})
-        else:
-            console.result(endpoint.url)
+        _tell(request, endpoint.url, as_json=as_json)
         while not ended.wait(timeout=_WATCH_SECONDS):
             code = endpoint.exit_code()
             if code is not None:
@@ -109,6 +119,47 @@ def _serve(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:
         return failures.FAILED
     is_orderly = received.number == signal.SIGTERM and not hurried.is_set()
     return failures.DONE if is_orderly else received.exit_code
+
+
+def _follow(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:
+    """Until a signal; each change of the program or the model is served from then on."""
+    received, ended, hurried = signals.received(), threading.Event(), threading.Event()
+    program = None if request.program is None else options.Program(request.program, None)
+    told: list[str] = []
+
+    def healthy(url: str) -> None:
+        console.step(f"{url} is healthy; it follows changes, Ctrl-C ends it")
+        if not told:
+            told.append(url)
+            _tell(request, url, as_json=as_json)
+
+    def failed(error: Exception) -> None:
+        shown = explained(error, program) if isinstance(error, EndpointError) else error
+        failure = failures.explain(shown)
+        console.error(failure.what, failure.cure, failure.id)
+
+    listeners = Listeners(line=_show, say=console.step, failed=failed, healthy=healthy)
+    with received.asking(ended.set, hurried.set):
+        Reloading(request, engine, listeners, ended, hurried).follow()
+    console.step("stopped")
+    return failures.DONE if received.number == signal.SIGTERM else received.exit_code
+
+
+def _tell(request: EndpointRequest, url: str, *, as_json: bool) -> None:
+    if as_json:
+        console.document({"name": request.name, "url": url, "pid": os.getpid()})
+    else:
+        console.result(url)
+
+
+def explained(error: EndpointError, program: options.Program | None) -> EndpointError:
+    """Return the error with its cause in place of the log, which is on the terminal already."""
+    cause = causes.of_log(error.last_lines)
+    folder = None if program is None else program.folder
+    return EndpointError(
+        f"{error.event}: {cause}" if cause else error.event,
+        cure=causes.hint("serve", folder, cause) or error.cure,
+    )
 
 
 def _show(line: str) -> None:

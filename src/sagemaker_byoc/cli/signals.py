@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -79,6 +80,23 @@ class Received:
             yield
         finally:
             self._asks = None
+
+    @contextmanager
+    def leaving_terminal_to(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Ctrl-C is the business of `process`, which has the terminal; other signals end it."""
+
+        def handle(number: int, _frame: FrameType | None) -> None:
+            if number != signal.SIGINT:
+                self.number = self.number or number
+                process.kill()
+
+        # Not SIG_IGN, which the process and its children would inherit.
+        previous = {number: signal.signal(number, handle) for number in NUMBERS}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
 _current = Received()

@@ -8,16 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
-from sagemaker_byoc.cli import console, options, settings, signals
+from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.building import commit as commits
 from sagemaker_byoc.local.engines.starting import GivenUpError
+from sagemaker_byoc.local.errors import JobError
 from sagemaker_byoc.local.jobs.training import (
     DEFAULT_IMAGE,
     Status,
     StopSwitch,
     TrainingRequest,
     TrainingResult,
+    prepared_job,
     run_training_job,
 )
 
@@ -48,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="of the job (default: from the program and the time)")
     options.add_engine(parser, DEFAULT_IMAGE)
+    shell.add_argument(parser, "train")
     parser.add_argument("--json", action="store_true", help="the result as one object")
     parser.add_argument(
         "--mount",
@@ -86,6 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     engine = options.make_engine(arguments.engine, mount_inputs=arguments.mount)
     options.sweep(engine)
+    if arguments.shell:
+        with prepared_job(request, engine) as spec:
+            return shell.attend(engine, spec, "train")
     console.step(f"training job {name} ({engine.name})")
     try:
         with _stop_on_signal() as stop:
@@ -97,7 +103,11 @@ def run(arguments: argparse.Namespace) -> int:
     _report(result, name, as_json=arguments.json)
     if signals.received().number:
         return signals.received().exit_code
-    return 0 if result.status is Status.COMPLETED else 1
+    if result.status is not Status.COMPLETED:
+        cause = result.failure_reason or f"exit code {result.exit_code}"
+        cure = causes.hint("train", program.folder, cause)
+        raise JobError(cause, cure=cure or "Correct the program; its log is above")
+    return failures.DONE
 
 
 def _origin(folder: Path) -> dict[str, str]:
@@ -125,7 +135,7 @@ def _stop_on_signal() -> Iterator[StopSwitch]:
 
 def _report(result: TrainingResult, name: str, *, as_json: bool) -> None:
     console.step(f"{result.status} in {result.seconds:.1f} s, exit code {result.exit_code}")
-    if result.failure_reason is not None:
+    if result.status is Status.STOPPED and result.failure_reason is not None:
         for line in result.failure_reason.splitlines():
             console.detail(line)
     if result.output is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import MachineError, RequestError
 from sagemaker_byoc.cloud.refusals import explained
+from sagemaker_byoc.contract.asked import note_call
 
 ATTEMPTS = 5
 """Of one call, with botocore's waits between them, where AWS is busy or the connection breaks."""
@@ -26,6 +27,7 @@ class Cloud:
         self._clients: dict[str, Any] = {}
 
     def call(self, call: Call) -> dict[str, Any]:
+        note_call(call.service, call.operation, self.region)
         with explained(call, self.region):
             answer: dict[str, Any] = getattr(self._client(call.service), call.method)(
                 **call.parameters

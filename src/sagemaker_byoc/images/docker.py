@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO
 
+from sagemaker_byoc.contract.asked import note_command
 from sagemaker_byoc.images.errors import ImageError, MachineError
 from sagemaker_byoc.images.sources.documents import Json
 
@@ -50,6 +51,7 @@ def run(
     With `apart`, Ctrl-C in the terminal reaches this process and not the command, which ends its
     work. Raises DockerError where the engine refuses, MachineError where there is none.
     """
+    note_command([client(), *arguments])
     try:
         result = subprocess.run(
             [client(), *arguments],
@@ -98,6 +100,7 @@ def saved(name: str, image_id: str) -> AbstractContextManager[IO[bytes]]:
 @contextmanager
 def output_of(*arguments: str) -> Iterator[IO[bytes]]:
     """A command whose output is read as it comes; it is ended where the reader stops early."""
+    note_command([client(), *arguments])
     try:
         process = subprocess.Popen(
             [client(), *arguments],

@@ -12,10 +12,7 @@ from tests.unit.images.served import registry
 
 from sagemaker_byoc.cli import console, push
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.cli.push_progress import PushProgress
 from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.images.push.push import SentLayer
-from sagemaker_byoc.images.push.upload import How
 
 
 @pytest.fixture(autouse=True)
@@ -203,18 +200,3 @@ def test_a_login_does_not_cross_a_network_readable():
         push._is_plain("http://region.example:8321", insecure=False)
     assert "--insecure" in caught.value.cure
     assert push._is_plain("http://region.example:8321", insecure=True) is True
-
-
-def test_a_terminal_gets_one_line_that_is_redrawn(monkeypatch, capfd):
-    monkeypatch.setattr(console, "is_interactive", lambda: True)
-    with PushProgress() as progress:
-        progress._pause = 0
-        progress.begin(2)
-        progress.packed(1_500_000)
-        progress.sent(500_000)
-        progress.done(SentLayer("sha256:" + 64 * "a", 1_500_000, How.SENT))
-        progress.sent(1)
-    err = capfd.readouterr().err
-    assert "\r\033[K  0 of 2 layers, packed 1.5 MB, sent 0.5 MB" in err
-    assert "layer 1 of 2  aaaaaaaaaaaa      1.5 MB  sent\n" in err
-    assert err.endswith("\r\033[K")

@@ -37,9 +37,16 @@ class Progress(Protocol):
 
     def note(self, text: str) -> None: ...
 
-    def begin(self, layers: int) -> None: ...
+    def begin(self, layers: int, unpacked: int, packed: int) -> None:
+        """How many layers there are, and the bytes of those that are not packed, and are."""
 
     def packed(self, size: int) -> None: ...
+
+    def sending(self, size: int, unpacked: int) -> None:
+        """A layer of `unpacked` bytes was packed to `size`."""
+
+    def spared(self, size: int, unpacked: int) -> None:
+        """A layer is there: of `size` if it is packed, else of `unpacked` bytes."""
 
     def sent(self, size: int) -> None: ...
 
@@ -200,7 +207,8 @@ class _Sender:
 
     def layers(self, layers: Sequence[Layer]) -> tuple[SentLayer, ...]:
         """All of them, several at a time; the first that fails stops the others."""
-        self.progress.begin(len(layers))
+        unpacked = sum(layer.size for layer in layers if not layer.digest)
+        self.progress.begin(len(layers), unpacked, sum(layer.size for layer in layers) - unpacked)
         cores = os.cpu_count() or 1
         with ThreadPoolExecutor(cores) as packers, ThreadPoolExecutor(AT_ONCE) as senders:
             futures = [senders.submit(self._layer, layer, packers) for layer in layers]
@@ -225,7 +233,12 @@ class _Sender:
     def _layer(self, layer: Layer, packers: Executor) -> SentLayer:
         self.patience.check()
         try:
-            sent = self._there(layer) or self._sent(layer, packers)
+            sent = self._there(layer)
+            if sent is not None:
+                sizes = (layer.size, 0) if layer.digest else (0, layer.size)
+                self.progress.spared(*sizes)
+            else:
+                sent = self._sent(layer, packers)
         except RegistryError as error:
             raise explain_upload(error, layer.digest or layer.diff_id) from error
         self.progress.done(sent)
@@ -278,6 +291,7 @@ class _Sender:
                 # Only of what was packed here: a foreign image may lie about its layers.
                 known = KnownLayer(made.digest, made.content.size)
                 self.known.keep(layer.diff_id, known)
+                self.progress.sending(made.content.size, layer.size)
                 how = self._uploader.send(made.content, made.digest)
                 self.known.keep(layer.diff_id, known, self._place)
                 return SentLayer(made.digest, made.content.size, how)

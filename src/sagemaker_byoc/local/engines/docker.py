@@ -10,22 +10,25 @@ import json
 import logging
 import os
 import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
 from sagemaker_byoc.contract import environment, http
+from sagemaker_byoc.contract.asked import note_command
 from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
 from sagemaker_byoc.local.engines.packing import program_folder, write_tree
 from sagemaker_byoc.local.engines.reach import Reach
+from sagemaker_byoc.local.engines.shell import shell_of
 from sagemaker_byoc.local.engines.unpacking import Receiver
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
@@ -58,11 +61,13 @@ def client() -> str:
 
 def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -> str:
     """One docker command's stdout; MachineError with docker's own words where it fails."""
+    note_command([client(), *arguments])
     try:
         result = subprocess.run(
             [client(), *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             timeout=timeout,
             input=stdin,
@@ -113,15 +118,39 @@ class DockerEngine:
                 "and the Docker engine is on another machine",
                 cure="Use a local engine, or File mode instead of Pipe mode",
             )
+        container = self._created(spec)
+        try:
+            _start(spec)
+        except BaseException:
+            container.close()
+            raise
+        return container
+
+    @contextmanager
+    def shell(self, spec: ContainerSpec) -> Iterator[subprocess.Popen[bytes]]:
+        require_image(spec.image)
+        options = ["--interactive", *(["--tty"] if sys.stdin.isatty() else [])]
+        container = self._created(shell_of(spec), options)
+        try:
+            command = [client(), "start", "--attach", "--interactive", spec.name]
+            with subprocess.Popen(command) as process:
+                try:
+                    yield process
+                finally:
+                    process.kill()
+        finally:
+            container.close()
+
+    def _created(self, spec: ContainerSpec, options: Sequence[str] = ()) -> DockerContainer:
+        """Return the container with its files in it, not started."""
         container = DockerContainer(spec)
         try:
-            run(["create", *self.create_arguments(spec)], stdin=self.env_file(spec))
+            run(["create", *options, *self.create_arguments(spec)], stdin=self.env_file(spec))
         except SilentError:  # it may be created all the same
             container.close()
             raise
         try:
             self._fill(spec)
-            _start(spec)
         except BaseException:
             container.close()
             raise
@@ -300,7 +329,7 @@ class DockerContainer:
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             start_new_session=True,
         ) as logs:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -83,12 +84,7 @@ def run_training_job(
     Raises RequestError for what SageMaker would refuse, MachineError where the engine can't.
     The artifacts lie in `request.output` as SageMaker would put them into S3.
     """
-    check(request)
-    work = request.output / ".work"
-    tree = Tree(work / "ml")
     hosts = Hosts()
-    owner = {owners.LABEL: owners.me()}
-    network = specs.job_network(f"byoc-{request.name}", request.name, (DEFAULT_HOST,), labels=owner)
 
     def on_left(sentence: str) -> None:
         on_line(f"byoc: {sentence}")
@@ -96,19 +92,41 @@ def run_training_job(
     def on_host_line(_host: str, line: str) -> None:
         on_line(line)
 
+    with prepared_job(request, engine) as spec:
+        try:
+            hosts.start(engine, {DEFAULT_HOST: spec}, on_host_line, lambda: stop.asked)
+            outcome = hosts.wait(stop, lambda: lifecycle.TRAIN_STOP_GRACE.value)
+            _collect(hosts, outcome, on_left)
+            # The container is there until its results are in their place.
+            return _verdict(request, spec.tree, outcome, on_left)
+        except OSError as error:
+            cure = hosts.keep() or f"Make room for {request.output}"
+            raise MachineError(f"the job's files can't be written: {error}", cure=cure) from error
+        finally:
+            hosts.close()
+
+
+@contextmanager
+def prepared_job(request: TrainingRequest, engine: Engine) -> Iterator[ContainerSpec]:
+    """The specification of the job's container, with its tree and network, removed at the end.
+
+    Raises RequestError for what SageMaker would refuse.
+    """
+    check(request)
+    work = request.output / ".work"
+    network = specs.job_network(
+        f"byoc-{request.name}",
+        request.name,
+        (DEFAULT_HOST,),
+        labels={owners.LABEL: owners.me()},
+    )
     try:
         engine.open_network(network)
-        spec = _lay_out(request, tree, engine, network)
-        hosts.start(engine, {DEFAULT_HOST: spec}, on_host_line, lambda: stop.asked)
-        outcome = hosts.wait(stop, lambda: lifecycle.TRAIN_STOP_GRACE.value)
-        _collect(hosts, outcome, on_left)
-        # The container is there until its results are in their place.
-        return _verdict(request, tree, outcome, on_left)
+        yield _lay_out(request, Tree(work / "ml"), engine, network)
     except OSError as error:
-        cure = hosts.keep() or f"Make room for {request.output}"
+        cure = f"Make room for {request.output}"
         raise MachineError(f"the job's files can't be written: {error}", cure=cure) from error
     finally:
-        hosts.close()
         engine.close_network(network)
         folders.remove(work)
         _remove_if_empty(request.output)
