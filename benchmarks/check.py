@@ -134,8 +134,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "model").mkdir()
-        (folder / "model" / "model.bin").write_text("weights")
+        test_check_foreign.make_inputs(folder)
         foreign_images.build_all(ALL, folder)
         with ThreadPoolExecutor(test_check_foreign.AT_ONCE) as pool:
             rows = list(pool.map(lambda foreign: row(foreign, folder, arguments.tools), ALL))

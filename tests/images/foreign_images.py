@@ -81,6 +81,36 @@ server.server_close()
 '''
 
 
+TRAIN_PY = b'''#!/usr/bin/env python3
+"""A `train` as AWS's samples have it, without their faults."""
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+
+def stop(*_):
+    sys.exit(143)
+
+signal.signal(signal.SIGTERM, stop)
+try:
+    print("training", flush=True)
+    with open("/opt/ml/input/config/hyperparameters.json") as file:
+        parameters = json.load(file)
+    with open("/opt/ml/input/config/resourceconfig.json") as file:
+        cluster = json.load(file)
+    time.sleep(float(parameters.get("seconds", 2)))
+    if cluster["current_host"] == cluster["hosts"][0]:
+        with open("/opt/ml/model/model.json", "w") as file:
+            json.dump({"bias": 1.5}, file)
+except Exception as error:
+    with open("/opt/ml/output/failure", "w") as file:
+        file.write(f"{error!r}\\n{traceback.format_exc()}")
+    sys.exit(1)
+'''
+
+
 def _elf(machine: int, interpreter: bytes = b"") -> bytes:
     """A 64-bit ELF header; with an interpreter, the one program header that names it."""
     count = 1 if interpreter else 0
@@ -158,12 +188,21 @@ def _python(text: str) -> str:
 
 _ON_PATH = "COPY program /usr/local/bin/train\nCOPY program /usr/local/bin/serve\n"
 _MODEL = ("--model", "model")
+_CAPABLE = "com.amazonaws.sagemaker.capabilities"
+_NO_LIBGL = b"""#!/bin/sh
+echo 'Traceback (most recent call last):' >&2
+echo 'ImportError: libGL.so.1: cannot open shared object file: No such file or directory' >&2
+echo 'ImportError: libGL.so.1' > /opt/ml/output/failure
+exit 1
+"""
 
 GOOD = (
     train("static-train", 'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n'),
     serve("static-serve", 'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n'),
     train("on-path", f"FROM scratch\n{_ON_PATH}"),
     serve("python", _python(""), files={"server.py": SERVER_PY}),
+    train("classic", "FROM byoc-base\nCOPY train /usr/local/bin/train\n",
+          files={"train": TRAIN_PY}, modes={"train": 0o755}),
     train("tini", 'COPY program /tini\nENTRYPOINT ["/tini", "--", "program"]\n'),
     train("wrapper", 'COPY entry /entry\nENTRYPOINT ["/entry"]\n',
           files={"entry": b'#!/bin/sh\nset -e\nexec program "$@"\n'}, modes={"entry": 0o755}),
@@ -188,18 +227,18 @@ GOOD = (
 DEFECTS = (
     # what the kernel and runc do with the entry
     _entry("crlf", "a script with CR LF line ends", _SHELL.replace(b"\n", b"\r\n"),
-           "IMG008 TRN001"),
-    _entry("no-shebang", "a script without #!", b"exec program train\n", "IMG008 TRN001"),
-    _entry("bom", "a script with a byte order mark", b"\xef\xbb\xbf" + _SHELL, "IMG008 TRN001"),
-    _entry("empty", "an empty program", b"", "IMG008 TRN001"),
-    _entry("mode", "a program without x bit", _SHELL, "IMG008 TRN001", mode=0o644),
-    _entry("arm-elf", "a program for another machine", _elf(183), "IMG008 TRN001"),
+           "IMG009 TRN001"),
+    _entry("no-shebang", "a script without #!", b"exec program train\n", "IMG009 TRN001"),
+    _entry("bom", "a script with a byte order mark", b"\xef\xbb\xbf" + _SHELL, "IMG009 TRN001"),
+    _entry("empty", "an empty program", b"", "IMG009 TRN001"),
+    _entry("mode", "a program without x bit", _SHELL, "IMG009 TRN001", mode=0o644),
+    _entry("arm-elf", "a program for another machine", _elf(183), "IMG009 TRN001"),
     _entry("no-loader", "a program whose ELF loader is missing",
-           _elf(62, b"/lib/ld-musl-x86_64.so.1"), "IMG008 TRN001"),
+           _elf(62, b"/lib/ld-musl-x86_64.so.1"), "IMG009 TRN001"),
     _entry("no-interpreter", "a script whose interpreter is missing",
-           b"#!/usr/bin/python9\n", "IMG008 TRN001"),
+           b"#!/usr/bin/python9\n", "IMG009 TRN001"),
     _entry("no-env-program", "a script whose `env` program is missing",
-           b"#!/usr/bin/env python9\n", "IMG008 TRN001"),
+           b"#!/usr/bin/env python9\n", "IMG009 TRN001"),
     train("no-entry", 'ENTRYPOINT ["/opt/entry"]\n', "ENTRYPOINT names no file", "IMG009 TRN001"),
     train("no-train", "ENV ZOO=\n", "neither ENTRYPOINT nor `train`", "IMG007 TRN001"),
     train("shell-form", "ENV ZOO=seconds=5\nENTRYPOINT program train; cat /dev/null\n",
@@ -223,8 +262,17 @@ DEFECTS = (
     train("exit-0", _zoo("raise=late exit=0"), "exit code 0 after an exception", "TRN004 TRN005"),
     train("term", _zoo("term=ignore seconds=6"), "SIGTERM is not handled", "TRN007"),
     train("forks", _zoo("fork"), "the first process leaves its child", "TRN005", exit_code=0),
+    train("failure-long", _zoo("raise=late failure=long"), "a failure file of 1,500 characters",
+          "TRN002 TRN006", exit_code=0),
+    train("one-host", _zoo("hosts=one"), "fails on two hosts", "TRN008", exit_code=0),
+    train("all-hosts", _zoo("hosts=all"), "each host writes its own model", "TRN009", exit_code=0),
+    train("no-libgl", 'COPY entry /entry\nENTRYPOINT ["/entry"]\n',
+          "a library of a module is missing",
+          "TRN010", modes={"entry": 0o755}, files={"entry": _NO_LIBGL}),
     train("needs-data", _zoo("data=needed"), "needs a channel", "TRN002", exit_code=0),
     serve("user", f'USER 1000\n{_zoo("")}', "does not run as root", "IMG011", exit_code=0),
+    train("ml-files", f'COPY entry /opt/ml/model/other.bin\n{_zoo("")}',
+          "a model under /opt/ml", "IMG012", files={"entry": b"x"}, exit_code=0),
     train("volume", f'VOLUME /opt/ml/model\n{_zoo("")}', "a volume under /opt/ml", "IMG013",
           exit_code=0),
     train("ml-file", f'COPY entry /opt/ml\n{_zoo("")}', "/opt/ml is a file", "TRN001",
@@ -234,13 +282,15 @@ DEFECTS = (
     # secrets
     train("secret-env", f'ENV DATABASE_PASSWORD=tr0ub4dor-and-3\n{_zoo("")}',
           "a password in ENV", "SEC001"),
+    train("secret-argument", f"ARG PIP_TOKEN=abcdef1234567890abcd\nRUN cat /dev/null\n{_zoo('')}",
+          "a token in a build argument", "SEC002"),
     train("secret-deleted", f'COPY key /root/.aws/credentials\nRUN rm /root/.aws/credentials\n'
           f'{_zoo("")}', "a key in a layer that a later one deletes", "SEC003",
           files={"key": b"[default]\naws_access_key_id = AKIAABCDEFGHIJKLMNOP\n"
                  b"aws_secret_access_key = abcdefghijabcdefghijabcdefghijabcdefghij\n"}),
     # servers
     serve("returns", _zoo("start=return"), "`serve` returns at once", "SRV001"),
-    serve("no-module", _python(""), "a Python module is missing", "SRV001",
+    serve("no-module", _python(""), "a Python module is missing", "SRV023",
           files={"server.py": b"import flask_of_nobody\n"}),
     serve("no-library", f"FROM {BASE} AS whole\nFROM scratch\n"
           "COPY --from=whole /lib64 /lib64\nCOPY --from=whole /bin/mkdir /bin/mkdir\n"
@@ -269,6 +319,20 @@ DEFECTS = (
     serve("term-code", _zoo("term=code"), "exit code 1 after SIGTERM", "SRV017", exit_code=0),
     serve("without-model", _zoo("model=needed"), "needs a model, and got none", "SRV022",
           exit_code=0),
+    serve("late-model", _zoo("model=late"), "/ping is 200 with a damaged model", "SRV005",
+          options=(*_MODEL, "--payload", "rows.csv", "--content-type", "text/csv")),
+    serve("payload", _zoo("types=none"), "the payload's type is refused", "SRV021",
+          options=("--payload", "rows.csv", "--content-type", "text/csv")),
+    serve("limit-10", _zoo("limit=10000000"), "bodies of over 10 MB are refused", "SRV009",
+          exit_code=0),
+    serve("large-cut", _zoo("large=cut"), "a body that is too large is cut off", "SRV010",
+          exit_code=0),
+    serve("parameters", _zoo("parameters=text"), "/execution-parameters has text for a number",
+          "SRV014"),
+    serve("port-label", f"LABEL {_CAPABLE}.accept-bind-to-port=true\n{_zoo('')}",
+          "offers another port, and does not listen there", "SRV018"),
+    serve("models-label", f"LABEL {_CAPABLE}.multi-models=true\n{_zoo('')}",
+          "offers several models, and has no /models", "SRV019"),
     serve("stopsignal", f'STOPSIGNAL SIGKILL\n{_zoo("")}', "STOPSIGNAL SIGKILL", "", exit_code=0),
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from tests.images.foreign_images import ALL, DEFECTS, GOOD, Foreign
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
-AT_ONCE = 6
+AT_ONCE = 8
 """Most of a check is waiting."""
 BOUNDS = {"train": ("--train-timeout", "60"), "serve": ("--startup-timeout", "20")}
 LONG_BOUNDS = {"loads-long", "ping-500", "ping-slow", "ping-hangs", "local-host", "port"}
@@ -37,12 +37,18 @@ def check(foreign: Foreign, folder: Path) -> subprocess.CompletedProcess[bytes]:
     )
 
 
+def make_inputs(folder: Path) -> None:
+    """What the options of the images name."""
+    (folder / "model").mkdir()
+    (folder / "model" / "model.bin").write_text("weights")
+    (folder / "rows.csv").write_text("1,2\n")
+
+
 @pytest.fixture(scope="module")
 def checks(request, tmp_path_factory):
     """All that this run selects, begun at once."""
     folder = tmp_path_factory.mktemp("foreign")
-    (folder / "model").mkdir()
-    (folder / "model" / "model.bin").write_text("weights")
+    make_inputs(folder)
     nodes = [item for item in request.session.items if item.module is request.module]
     chosen = [item.callspec.params["foreign"] for item in nodes if hasattr(item, "callspec")]
     foreign_images.build_all(chosen, folder)

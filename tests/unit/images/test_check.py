@@ -6,6 +6,7 @@ import json
 from xml.etree import ElementTree as ET
 
 import pytest
+from tests.unit.images import made
 from tests.unit.images.engine import make_engine
 
 from sagemaker_byoc.contract import owners
@@ -14,7 +15,6 @@ from sagemaker_byoc.images.report import as_json, as_junit, as_text
 from sagemaker_byoc.images.rules import table
 from sagemaker_byoc.images.trials import training
 
-ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\0\x3e\0" + bytes(100)
 GOOD = {"Entrypoint": ["/train"]}
 BAD = {"Entrypoint": ["/nothing"]}
 BOTH = frozenset({"train", "serve"})
@@ -22,7 +22,7 @@ BOTH = frozenset({"train", "serve"})
 
 @pytest.fixture
 def engine(tmp_path, monkeypatch):
-    return make_engine(tmp_path, monkeypatch, {"train": ELF}, **GOOD)
+    return make_engine(tmp_path, monkeypatch, {"train": made.elf()}, **GOOD)
 
 
 def run(roles=BOTH, **more):
@@ -52,7 +52,7 @@ def test_no_failure_of_the_engine_loses_the_report(engine, verb, words):
 
 
 def test_what_was_found_counts_more_than_what_was_not_judged(tmp_path, monkeypatch):
-    engine = make_engine(tmp_path, monkeypatch, {"train": ELF}, **BAD)
+    engine = make_engine(tmp_path, monkeypatch, {"train": made.elf()}, **BAD)
     engine.fails("create", "no space left on device")
     found, said = run()
     assert "IMG009" in {finding.id for finding in found.findings}

@@ -1,10 +1,11 @@
 /* One static program for small foreign images: `train` and `serve` as SageMaker wants them, and,
  * with words in the variable ZOO, each of them with one defect.
  *
- * train: term=ignore, seconds=N, raise=late, model=none|/folder, failure=none, exit=0, data=needed, fork, flood
- * serve: port=N, host=local, ping=STATUS|slow|hang, invoke=none|hang|garbage, limit=BYTES,
- *        types=any|crash, charset=no, chunked=no, type=none, term=ignore|drop|code|cut, start=return|log,
- *        model=needed, load=N, workers=one, slow
+ * train: term=ignore, seconds=N, raise=late, model=none|/folder, failure=none|long, exit=0,
+ *        data=needed, hosts=all|one, fork, flood
+ * serve: port=N, host=local, ping=STATUS|slow|hang, invoke=none|hang, limit=BYTES, large=cut,
+ *        types=any|crash|none, charset=no, chunked=no, type=none, parameters=text, term=ignore|
+ *        drop|code|cut, start=return|log, model=needed|late, load=N, workers=one, slow
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -88,8 +89,10 @@ static int is_empty(const char *folder) {
 }
 
 static int fail(const char *text) {
+    char full[2000];
+    snprintf(full, sizeof full, "%s%*s", text, is("failure", "long") ? 1500 : 0, "");
     fprintf(stderr, "Traceback (most recent call last):\nValueError: %s\n", text);
-    if (!is("failure", "none")) write_file("/opt/ml/output/failure", text);
+    if (!is("failure", "none")) write_file("/opt/ml/output/failure", full);
     return number("exit", 1);
 }
 
@@ -111,10 +114,12 @@ static int train(void) {
     if (is("raise", "late")) return fail("loss is not finite");
     read_file("/opt/ml/input/config/resourceconfig.json", text, sizeof text);
     char *current = strstr(text, "\"current_host\"");
-    if (current && !strncmp(current + 14 + strcspn(current + 14, "a"), "algo-1", 6) && strcmp(folder, "none")) {
+    int is_first = current && !strncmp(current + 14 + strcspn(current + 14, "a"), "algo-1", 6);
+    if (is("hosts", "one") && strstr(text, "algo-2")) return fail("it knows one host only");
+    if ((is_first || is("hosts", "all")) && strcmp(folder, "none")) {
         mkdir(folder, 0755);
         snprintf(path, sizeof path, "%s/model.bin", folder);
-        if (write_file(path, "weights")) return fail("the model can't be written");
+        if (write_file(path, is_first ? "weights" : "other weights")) return fail("the model can't be written");
     }
     return asked_to_end ? 143 : 0;
 }
@@ -142,6 +147,7 @@ static char *header(char *head, const char *name) {
 
 static void invocations(int link, char *head, char *body, long got) {
     static const char *known[] = {"application/json", "text/csv", "application/octet-stream"};
+    struct linger at_once = {1, 0};
     char rest[65536];
     char *type = header(head, "\r\ncontent-type:");
     long length = atol(header(head, "\r\ncontent-length:"));
@@ -149,10 +155,11 @@ static void invocations(int link, char *head, char *body, long got) {
     for (int index = 0; index < 3; index++) {
         size_t size = strlen(known[index]);
         char after = strncmp(type, known[index], size) ? 'x' : type[size];
-        is_known |= after == '\r' || (after == ';' && !is("charset", "no"));
+        is_known |= !is("types", "none") && (after == '\r' || (after == ';' && !is("charset", "no")));
     }
     if (is("invoke", "none")) return refuse(link, "404 Not Found");
     if (is("invoke", "hang")) sleep(600);
+    if (length > 100000000 && is("large", "cut")) return (void)setsockopt(link, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
     if (length > number("limit", 100000000)) return refuse(link, "413 Content Too Large");
     if (is_chunked && is("chunked", "no")) return refuse(link, "411 Length Required");
     if (is_chunked) {
@@ -164,8 +171,10 @@ static void invocations(int link, char *head, char *body, long got) {
     for (; !is_chunked && got < length; got += more)
         if ((more = read(link, rest, sizeof rest)) <= 0) return;
     if (!is_known) return refuse(link, is("types", "crash") ? "500 Internal Server Error" : "415 Unsupported Media Type");
+    if (is("model", "late") && (read_file("/opt/ml/model/model.bin", rest, 64) < 0 || strncmp(rest, "weights", 7)))
+        return say(link, "500 Internal Server Error", "text/plain", "the model is damaged");
     if (word("slow")) usleep(200000);
-    say(link, "200 OK", is("type", "none") ? NULL : "application/json", is("invoke", "garbage") ? "<html>error</html>" : "[0.5]");
+    say(link, "200 OK", is("type", "none") ? NULL : "application/json", "[0.5]");
 }
 
 static void answer(int link) {
@@ -188,6 +197,8 @@ static void answer(int link) {
         else say(link, "200 OK", NULL, "");
     } else if (!strncmp(head, "POST /invocations ", 18)) {
         invocations(link, head, body, size - (body - head));
+    } else if (is("parameters", "text") && !strncmp(head, "GET /execution-parameters ", 26)) {
+        say(link, "200 OK", "application/json", "{\"MaxConcurrentTransforms\": \"four\"}");
     } else {
         refuse(link, "404 Not Found");
     }
