@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sagemaker_byoc.images.errors import ImageError
 from sagemaker_byoc.images.findings import Finding, Rule, apply
 from sagemaker_byoc.images.model import Image
 from sagemaker_byoc.images.report import Report
@@ -18,7 +18,7 @@ from sagemaker_byoc.images.sources.find import read_image
 from sagemaker_byoc.images.trials import leftovers, serving, training
 from sagemaker_byoc.images.trials.serving import ServingPlan, ServingTrial
 from sagemaker_byoc.images.trials.training import TrainingPlan, TrainingTrial
-from sagemaker_byoc.images.trials.trial import Trials, cause
+from sagemaker_byoc.images.trials.trial import Trials
 
 T = TypeVar("T")
 Measured = dict[str, float | int | str | None]
@@ -101,31 +101,26 @@ class _Check:
         return "" if platform in {"linux/amd64", "linux/"} else platform
 
     def try_it(self) -> None:
-        try:
-            left = leftovers.sweep()
-        except (ImageError, OSError) as error:
-            self.trials.unjudged.append(f"what earlier checks left: {cause(error)}")
-        else:
-            if left:
-                self.trials.say(f"removed {left} thing(s) that a killed `byoc check` had left")
+        left = self.trials.kept("what earlier checks left", leftovers.sweep)
+        if left:
+            self.trials.say(f"removed {left} thing(s) that a killed `byoc check` had left")
         with leftovers.removed():
             if TRAIN in self.roles:
-                self._train()
+                self.trials.kept("training", self._train)
             if SERVE in self.roles:
-                self._serve()
+                self.trials.kept("serving", self._serve)
 
     def _apply(self, rules: Sequence[Rule[T]], subject: T) -> None:
         """No rule that fails takes the findings of the others with it."""
         for rule in rules:
             self.rules.append(rule.id)
-            try:
-                found = list(apply([rule], subject, self.request.ignored))
-            except Exception as error:  # noqa: BLE001 - a defect of ours, and the report comes
-                self.trials.unjudged.append(f"rule {rule.id}: {cause(error)}")
-                continue
-            for finding in found:
+            found = self.trials.kept(f"rule {rule.id}", partial(self._found, rule, subject))
+            for finding in found or ():
                 self.findings.append(finding)
                 self.show(finding)
+
+    def _found(self, rule: Rule[T], subject: T) -> list[Finding]:
+        return list(apply([rule], subject, self.request.ignored))
 
     def _train(self) -> None:
         request = self.request

@@ -164,3 +164,16 @@ def test_what_is_left_is_removed_when_the_check_is_interrupted(engine, monkeypat
     with pytest.raises(KeyboardInterrupt):
         run({"train"})
     assert engine.calls("rm")[-1].split()[-1] == "left"
+
+
+def test_a_full_disk_loses_no_report(engine, monkeypatch):
+    """The temporary folders of the trials can't be made."""
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    found, _ = run()
+    assert len(found.unjudged) == 2
+    assert all("No space left" in sentence for sentence in found.unjudged)
+    assert not engine.calls("create")

@@ -98,8 +98,8 @@ class Container:
         """The last lines of both its streams, in no order between them."""
         try:
             return docker.run("logs", "--tail", str(LOG_LINES), self.name, with_errors=True)
-        except docker.DockerError as error:
-            return error.text
+        except ImageError as error:
+            return error.what
 
     def read_proc(self, name: str) -> str:
         """A file of process 1 in /proc; empty where it can't be read, or has ended."""

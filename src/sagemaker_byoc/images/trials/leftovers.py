@@ -49,7 +49,9 @@ def whole(*arguments: str) -> str:
 def scratch() -> Iterator[Path]:
     """Make a temporary folder, and remove it with all that is in it."""
     identity = owners.me().replace("/", ".")
-    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{identity}-") as folder:
+    with tempfile.TemporaryDirectory(
+        prefix=f"{_PREFIX}{identity}-", ignore_cleanup_errors=True
+    ) as folder:
         yield Path(folder)
 
 

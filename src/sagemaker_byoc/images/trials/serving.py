@@ -81,6 +81,7 @@ class _Started:
     """A container, and how its start went; `port` is None if nothing answers there."""
 
     server: Container
+    model: Path | None
     port: int | None
     seen: ServingTrial
 
@@ -104,21 +105,17 @@ class _Asked:
 
 def run(plan: ServingPlan, trials: Trials) -> ServingTrial | None:
     """All trials, one after the other; None if not even the start could be judged."""
-    with leftovers.scratch() as folder, ExitStack() as stack:
-        unpacked = folder / "model"
+    with ExitStack() as stack:
         started = trials.tried(
-            "an endpoint, until its /ping is 200",
-            plan.seconds,
-            lambda: _start(stack, plan, _unpacked(plan, unpacked)),
+            "an endpoint, until its /ping is 200", plan.seconds, lambda: _start(stack, plan)
         )
         if started is None:
             return None
         if started.port is None or started.seen.healthy_after is None:
             return started.seen
-        model = plan.model and (plan.model if plan.model.is_dir() else unpacked)
         asked, seen = _use(plan, trials, started.server, started.port, started.seen)
-        stack.close()
-        return _start_again(plan, trials, model, asked, seen)
+        started.server.remove()
+        return _start_again(plan, trials, started.model, asked, seen)
 
 
 def _use(
@@ -209,18 +206,21 @@ def _server(
         yield server
 
 
-def _start(stack: ExitStack, plan: ServingPlan, model: Path | None) -> _Started:
+def _start(stack: ExitStack, plan: ServingPlan) -> _Started:
+    """The model's folder and the server last as long as the stack."""
+    model = _unpacked(plan, stack.enter_context(leftovers.scratch()) / "model")
     server = stack.enter_context(_server(plan, model))
     seen = ServingTrial(with_payload=plan.payload is not None, with_model=plan.model is not None)
     begun = time.monotonic()
     refused = server.start()
     if refused:
-        return _Started(server, None, replace(seen, refused=refused))
+        return _Started(server, model, None, replace(seen, refused=refused))
     first = _healthy(server, http.PORT.value, plan.seconds)
     seconds = time.monotonic() - begun
     if first.works:
         return _Started(
             server,
+            model,
             server.port(http.PORT.value),
             replace(seen, ping=first, healthy_after=seconds),
         )
@@ -228,6 +228,7 @@ def _start(stack: ExitStack, plan: ServingPlan, model: Path | None) -> _Started:
     code = server.exit_code()
     return _Started(
         server,
+        model,
         None,
         replace(
             seen,

@@ -41,13 +41,17 @@ class Trials:
     """Why the engine is not asked again."""
 
     def tried(self, name: str, seconds: float, trial: Callable[[], T], more: str = "") -> T | None:
-        """Return what the trial returns; None if it raised, and then `unjudged` has the cause."""
+        """Say the bound and run the trial, as `kept` does, unless the engine is gone."""
         if self._engine:
             self.unjudged.append(f"{name}: {self._engine}")
             return None
         self.say(f"{name}: at most {seconds:.0f} s{more}")
+        return self.kept(name, trial)
+
+    def kept(self, name: str, action: Callable[[], T]) -> T | None:
+        """Return what the action returns; None if it raised, and then `unjudged` has the cause."""
         try:
-            return trial()
+            return action()
         except Exception as error:  # noqa: BLE001 - whatever it is, the report comes
             self.unjudged.append(f"{name}: {cause(error)}")
             if isinstance(error, MachineError):
