@@ -106,6 +106,20 @@ BROKEN = {
         "install.packages",
     ),
     "node": ("Error: Cannot find module 'express'\nRequire stack:\n- /opt/x.js", 1, "npm"),
+    "bash": ("start.sh: line 2: /var/log/web/a.log: No such file or directory", 1, "mkdir -p"),
+    "java": ("Error: Unable to access jarfile /opt/x.jar", 1, "/opt/x.jar"),
+    "ruby": ("x.rb:1:in `require': cannot load such file -- sinatra (LoadError)", 1, "gem install"),
+    "perl": ("Can't locate JSON/XS.pm in @INC (you may need to install it)", 2, "JSON/XS.pm"),
+    "julia": ("ERROR: ArgumentError: Package Flux not found in current path.", 1, "Pkg.add"),
+    "uvicorn": ('ERROR:    Error loading ASGI app. Could not import module "main".', 1, "WORKDIR"),
+    "no application": ("Failed to find attribute 'app' in 'wsgi'.", 4, "WORKDIR"),
+    "numpy": (traceback("ValueError: numpy.dtype size changed, may indicate"), 1, "pip check"),
+    "old name": (traceback("AttributeError: module 'numpy' has no attribute 'bool'."), 1, "pins"),
+    "child of another machine": (
+        traceback("OSError: [Errno 8] Exec format error: '/opt/tool'"),
+        1,
+        "linux/amd64",
+    ),
     "syntax": (traceback("SyntaxError: invalid syntax"), 1, "Python"),
     "illegal": ("", 132, "x86-64"),
     "illegal, of a child": ("start.sh: line 3:    12 Illegal instruction  ./x\n", 1, "x86-64"),
@@ -134,6 +148,7 @@ NOT_STARTED = {
 }
 MAYBE_DATA = {
     "no data": traceback("FileNotFoundError: [Errno 2] No such file or directory: '/opt/ml/x.csv'"),
+    "bash": "start.sh: line 2: /opt/ml/input/data/train/x.csv: No such file or directory\n",
     "relative": traceback("FileNotFoundError: [Errno 2] No such file or directory: 'x.csv'"),
     "its own words": traceback("ValueError: there is no data in /opt/ml/input/data/train"),
     "no key": traceback("KeyError: 'SM_CHANNEL_TRAIN'"),

@@ -11,7 +11,7 @@ from sagemaker_byoc.cli.check import read_ignored
 from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.images.findings import Finding, apply
 from sagemaker_byoc.images.model import Config, Image
-from sagemaker_byoc.images.rules import secrets
+from sagemaker_byoc.images.rules import entry, secrets
 from sagemaker_byoc.images.rules.subject import Subject
 from sagemaker_byoc.images.sources.layers import merge, read_layer
 
@@ -71,6 +71,24 @@ def test_a_shape_is_found_wherever_it_is(kind):
     assert [finding.id for finding in found] == ["SEC001", "SEC001", "SEC002", "SEC001"]
     assert found[2].subject == kind
     assert not any(value in str(finding) for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("command", "secret"),
+    [
+        (f"serve --token {VALUES['github-token']}", VALUES["github-token"]),
+        ("serve --password hunter2", "hunter2"),
+        ("DB_PASSWORD='hunter2' serve", "hunter2"),
+        ("serve --db postgres://me:hunter2@db/x", "hunter2"),
+    ],
+)
+def test_no_finding_shows_a_secret_of_the_command_itself(command, secret):
+    config = Config(entrypoint=("/bin/sh", "-c", command))
+    image = Image(reference="x", source="archive", config=config)
+    subject = Subject(image, frozenset({"serve"}))
+    found = [*apply(entry.RULES, subject, {}), *apply(secrets.RULES, subject, {})]
+    assert [finding.id for finding in found] == ["IMG006", "SEC001"]
+    assert secret not in str(found)
 
 
 @pytest.mark.parametrize("kind", VALUES)
@@ -239,6 +257,8 @@ STORES = {
     + b'"}',
     "app/.env": b"DEBUG=1\nexport DB_PASSWORD='hunter2'\n",
     "app/.env.production": b"STRIPE_KEY=9f8e7d6c5b4a\n",
+    "app/old/.env": b"DEBUG=1\n#DB_PASSWORD=hunter2\n",
+    "root/.gitconfig": b'[url "https://me:hunter2@github.com/"]\n',
     "app/prod.env": b"API_TOKEN=abcdef123456\n",
     "app/deploy_key": KEY.format("OPENSSH ", "\n").encode(),
     "root/.ssh/anything": KEY.format("EC ", "\r\n").encode(),
@@ -261,11 +281,12 @@ def test_a_file_that_keeps_a_secret(path):
     [
         ("app/.git/config", b"[remote]\n\turl = https://me@github.com/x/y.git\n\turl = git@x:y\n"),
         ("root/.npmrc", b"//registry.npmjs.org/:_authToken=${NPM_TOKEN}\n"),
+        ("app/my.git/config.py", b"url = 'https://me:hunter@x/'\n"),
         ("root/.docker/config.json", b'{"auths": {"x.io": {}}, "credsStore": "desktop"}'),
         ("root/.aws/config", b"[default]\nregion = eu-west-1\n"),
         ("root/.ssh/id_ed25519.pub", b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI me@host"),
         ("root/.ssh/known_hosts", b"github.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqq"),
-        ("app/.env", b"PAD_TOKEN=<pad>\nDEBUG=1\nDB_PASSWORD=\n#DB_PASSWORD=hunter2x\n"),
+        ("app/.env", b"PAD_TOKEN=<pad>\nDEBUG=1\nDB_PASSWORD=\n# OPENAI_API_KEY=sk-...\n"),
         ("app/.env.example", b"DB_PASSWORD=hunter2\n"),
         ("app/.env.sample", b"DB_PASSWORD=hunter2\n"),
         ("app/model.py", b'TOKEN = "<pad>"\nurl = "https://user:pass@host/"\nkey = "id"\n'),

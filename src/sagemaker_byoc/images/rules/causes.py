@@ -89,6 +89,15 @@ _LINES = (
     _sign(r"(open|mkdir)\(\) \"(?P<path>/[^\"]+)\" failed \((2|13): ", _FOLDER),
     _sign(r"Error: '(?P<path>/[^']+)' isn't writable", _FOLDER),
     _sign(r"cannot create (?P<path>/[^:]+): (Directory nonexistent|Permission denied)", _FOLDER),
+    _sign(r": line \d+: (?P<path>/[^:]+): (No such file or directory|Permission denied)", _FOLDER),
+    _sign(r"Unable to access jarfile (?P<path>\S+)", "Copy {path} into the image"),
+    _sign(r"Could not find or load main class (?P<name>\S+)", "Copy the classes into the image"),
+    _sign(r"cannot load such file -- (?P<name>\S+)", _INSTALL + "gem install {name}"),
+    _sign(r"Can't locate (?P<name>\S+) in @INC", _INSTALL + "cpan the module of {name}"),
+    _sign(
+        r"Error loading ASGI app|Failed to find attribute '[^']+' in '|Could not import module \"",
+        "Copy the application into the image, and name its module as it is found from WORKDIR",
+    ),
 )
 """What a line says by itself; other programs log their own end in it."""
 _EXCEPTIONS = (
@@ -103,6 +112,13 @@ _EXCEPTIONS = (
         "Pin numpy<2, or install newer builds of the packages that need it",
     ),
     _sign(r"No module named '?(?P<name>[\w.]+)'?", _INSTALL + "add {name} to requirements.txt"),
+    _sign(r"Package (?P<name>\w+) not found in current path", _INSTALL + 'Pkg.add("{name}")'),
+    _sign(r"Exec format error: '(?P<path>/[^']+)'", "Install {path} in its build for linux/amd64"),
+    _sign(
+        r"numpy\.\w+ size changed|compiled against (API|ABI) version|Descriptors cannot be created"
+        r"|^AttributeError: module '[\w.]+' has no attribute",
+        "Install versions that belong together: pip check, and pins in requirements.txt",
+    ),
     _sign(r"^ImportError: ", "Install what it names, in versions that belong together: pip check"),
     _sign(
         r"^(SyntaxError|IndentationError|TabError): ",
@@ -121,7 +137,7 @@ _EXCEPTIONS = (
         _INSTALL + "apt-get install the package that holds {program}",
     ),
 )
-"""What the exception says that ended a program in Python; the same words may be a mere warning."""
+"""What the exception says that ended a program; elsewhere the same words may be a warning."""
 _EXECUTES = re.compile(r"_execute_child|\bexecvp?e?\b|_posixsubprocess")
 _BY_SIGNAL = {
     132: Cause(

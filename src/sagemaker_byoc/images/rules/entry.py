@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sagemaker_byoc.images.findings import Found, Rule, Severity
-from sagemaker_byoc.images.rules import execution, users
+from sagemaker_byoc.images.rules import execution, secret_shapes, users
 from sagemaker_byoc.images.rules.execution import Failure
 from sagemaker_byoc.images.rules.subject import TRAIN, Subject
 
@@ -13,7 +13,7 @@ _ENTRY = "configuration: Entrypoint"
 
 
 def shell_form(subject: Subject) -> Iterator[Found]:
-    line = subject.shell_form
+    line = secret_shapes.redacted(subject.shell_form)
     if line.startswith("[") and line.endswith("]"):
         what = f"ENTRYPOINT {line} is not JSON, so Docker gives it to a shell"
         yield Found(what, _ENTRY, fix="ENTRYPOINT " + line.replace("'", '"') + ", in double quotes")

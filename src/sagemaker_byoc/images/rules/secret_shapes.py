@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 
@@ -209,7 +209,7 @@ _TEXT_LIMIT = 2**18
 _SWITCHES = 2
 """Changes between letters and digits in a word, from which on it is not a word with a number."""
 _ASSIGNMENT = re.compile(
-    r"""(?:^|[\s;&|'"(,{:])(?:-{1,2}|-D)?(?P<name>[A-Za-z_][\w.-]*)["']?(?:=|\s*:\s+|\s+=\s*)
+    r"""(?:^|[\s;&|'"(,{:#])(?:-{1,2}|-D)?(?P<name>[A-Za-z_][\w.-]*)["']?(?:=|\s*:\s+|\s+=\s*)
     (?P<value>"[^"\n]*"|'[^'\n]*'|[^\s;&|'"]+)""",
     re.VERBOSE | re.MULTILINE,
 )
@@ -218,7 +218,7 @@ _OPTION = re.compile(
 )
 _KEYRING = re.compile(r"\b(gpg|apt-key|rpm --import|keyserver)\b")
 _FINGERPRINT = re.compile(r"^(0x)?([0-9A-Fa-f]{4}\s?){2,10}$")
-"""Of a public key, which commands that install packages fetch by it."""
+"""Fingerprint of a public key; commands that install packages fetch the key by it."""
 _LOGINS = {
     "curl --user": re.compile(
         r"\bcurl\b[^|;&\n]{0,500}?\s(?:-u|--user)[ =]?['\"]?[^\s:'\"$]+:(?P<value>[^\s'\"]+)"
@@ -312,6 +312,22 @@ def assigned(text: str) -> Iterator[str]:
             yield name
 
 
+def redacted(text: str) -> str:
+    """Return a command line with three stars in the place of its secrets."""
+    data = text.encode()
+    for shape in in_data(data, strict=False):
+        data = shape.pattern.sub(b"***", data)
+    text = data.decode(errors="replace")
+    for pattern in (_ASSIGNMENT, _OPTION):
+        text = pattern.sub(_without_value, text)
+    return text
+
+
+def _without_value(match: re.Match[str]) -> str:
+    secret = is_secret(match["name"], match["value"].strip("'\""))
+    return match[0].replace(match["value"], "***") if secret else match[0]
+
+
 def _is_given(value: str) -> bool:
     """Tell whether a value comes from elsewhere: a placeholder, a variable, a path."""
     return is_placeholder(value) or value.startswith("$") or _REFERENCE.match(value) is not None
@@ -323,12 +339,11 @@ class Store:
 
     path: re.Pattern[str]
     content: re.Pattern[bytes]
-    """What a file with a secret holds; its group `value`, if any, may be a placeholder."""
-    what: str = field(default="a file of credentials")
+    """What a file with a secret holds; its group `value` may be a placeholder."""
 
 
 def _store(path: str, content: bytes) -> Store:
-    return Store(re.compile(r"(^|/)" + path + "$"), re.compile(content, re.IGNORECASE))
+    return Store(re.compile(rf"(^|/)({path})$"), re.compile(content, re.IGNORECASE))
 
 
 _VALUE = rb"['\"]?(?P<value>[^\s'\",]+)"

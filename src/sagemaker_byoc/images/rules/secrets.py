@@ -26,8 +26,8 @@ def environment(subject: Subject) -> Iterator[Found]:
             elif secret_shapes.is_secret(name, value):
                 yield Found(f"{name} has a value, by its name a secret", where, subject=name)
     for kind, words in (("ENTRYPOINT", config.entrypoint), ("CMD", config.command)):
-        for shape in secret_shapes.in_data(" ".join(words).encode(), strict=False):
-            yield Found(f"{shape.what} in {kind}", f"configuration: {kind}", subject=shape.name)
+        for name, what in _in_command(" ".join(words)):
+            yield Found(f"{what} {kind}", f"configuration: {kind}", subject=name)
 
 
 def history(subject: Subject) -> Iterator[Found]:
@@ -39,16 +39,19 @@ def history(subject: Subject) -> Iterator[Found]:
         for name, what in _in_command(command):
             if name not in said:
                 said.add(name)
-                yield Found(what, f"history, step {number + 1}", subject=name)
+                yield Found(
+                    f"{what} the command of a step", f"history, step {number + 1}", subject=name
+                )
 
 
 def _in_command(command: str) -> Iterator[tuple[str, str]]:
+    """Yield what each secret is ignored by, and what it is; the caller names the place."""
     shapes = secret_shapes.in_data(command.encode(), strict=False)
     for shape in shapes:
-        yield shape.name, f"{shape.what} in the command of a step"
+        yield shape.name, f"{shape.what} in"
     if not shapes:
         for name in secret_shapes.assigned(command):
-            yield name, f"a value of {name} in the command of a step"
+            yield name, f"a value of {name} in"
 
 
 def files(subject: Subject) -> Iterator[Found]:
