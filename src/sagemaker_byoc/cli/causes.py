@@ -15,6 +15,7 @@ _OURS = re.compile(r"byoc: (?:error: )(?:slot \d+: )?(?:loading failed: )?(.*)")
 _EXCEPTION = re.compile(r"(?:byoc: )?([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b.*)")
 _NOISE = re.compile(r"byoc: ping: ")
 _VARIABLE = re.compile(r"\bset ((?:BYOC|SAGEMAKER)_[A-Z_]+=[^\s,.;]+)")
+_INSTALL = re.compile(r"\bpip install \S.*")
 _CHOICE = re.compile(r"to choose from \(([^,)]+)")
 
 
@@ -25,13 +26,15 @@ def of_log(lines: Sequence[str]) -> str:
             if found := pattern.fullmatch(line.strip()):
                 return found[1]
     said = [line for line in lines if line.strip() and not _NOISE.match(line)]
-    return said[-1].strip() if said else ""
+    return said[-1].strip().removeprefix("byoc: ") if said else ""
 
 
 def hint(command: str, program: Path | None, cause: str) -> str:
     """Return what to do about `cause`; "" if there is nothing more to say than the cause does."""
     if variable := _VARIABLE.search(cause):
         return f"If that is what you want, add --env {variable[1]}"
+    if install := _INSTALL.search(cause):
+        return f"Run: {install[0].partition(';')[0]}"
     if program is not None and (choice := _CHOICE.search(cause)):
         return f"Name the file: {shlex.join(['byoc', command, str(program / choice[1])])}"
     return ""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import threading
 from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
-from sagemaker_byoc.contract import folders, http
+from sagemaker_byoc.contract import archives, folders, http
 from sagemaker_byoc.local import leftovers
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.engines.starting import GivenUpError
+from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.hosting.endpoint import (
     DEFAULT_IMAGE,
     EndpointError,
@@ -37,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder of inference.py, or its file (default: what [tool.byoc.serve] of "
         "./pyproject.toml says, or none, where the model needs none)",
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR|model.tar.gz")
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR|model.tar.gz", help="what `byoc train` wrote (needed)"
+    )
     parser.add_argument(
         "--port",
         type=types.port,
@@ -65,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     project = settings.read_for("serve", arguments.program)
     program = None if project.program is None else options.parse_program(project.program)
+    model = _required_model(arguments.model)
     port = arguments.port or free_port()
     engine = options.make_engine(arguments.engine)
     options.sweep(engine)
@@ -73,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         request = EndpointRequest(
             name=options.unique_name(program.name if program else "model"),
             work=folder / "work",
-            model=arguments.model.resolve(),
+            model=model.resolve(),
             port=port,
             program=None if program is None else program.folder.resolve(),
             entry_point=None if program is None else program.entry_point,
@@ -94,6 +99,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     finally:
         folders.remove(folder)
+
+
+def _required_model(path: Path | None) -> Path:
+    if path is not None:
+        return path
+    found = [*Path("byoc-jobs").glob(f"*/{archives.MODEL_ARCHIVE}")]
+    newest = max(found, key=lambda each: each.stat().st_mtime, default=None)
+    example = shlex.quote(str(newest)) if newest else "byoc-jobs/NAME/model.tar.gz"
+    raise RequestError("there is no --model", cure=f"Name one: --model {example}")
 
 
 def _serve(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:

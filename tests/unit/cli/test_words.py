@@ -152,6 +152,20 @@ def test_hints():
     assert causes.hint("train", Path("UPPER"), choose) == "Name the file: byoc train 'UPPER/b c.py'"
     assert causes.hint("train", None, choose) == ""
     assert causes.hint("train", Path(), "something else") == ""
+    missing = "joblib is not installed: pip install joblib; a module of your own belongs beside"
+    assert causes.hint("train", None, missing) == "Run: pip install joblib"
+
+
+def test_serve_without_a_model_names_the_newest(folder, capsys):
+    assert main(["serve"]) == failures.USAGE
+    assert "fix: Name one: --model byoc-jobs/NAME/model.tar.gz" in capsys.readouterr().err
+    for number, name in enumerate(("old", "UPPER Case")):
+        (folder / "byoc-jobs" / name).mkdir(parents=True)
+        archive = folder / "byoc-jobs" / name / "model.tar.gz"
+        archive.write_bytes(b"")
+        os.utime(archive, (number, number))
+    assert main(["serve"]) == failures.USAGE
+    assert "--model 'byoc-jobs/UPPER Case/model.tar.gz'\n" in capsys.readouterr().err
 
 
 # ── how much is said ──

@@ -24,6 +24,7 @@ from sagemaker_byoc.contract import environment, http
 from sagemaker_byoc.contract.asked import note_command
 from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.contract.folders import OnLeft, left_out
+from sagemaker_byoc.contract.machine import CUDA_DEVICES, visible_gpus
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
 from sagemaker_byoc.local.engines.packing import program_folder, write_tree
@@ -302,10 +303,18 @@ def is_local() -> bool:
 def _hardware(spec: ContainerSpec) -> list[str]:
     arguments = []
     if spec.gpus != 0 and Path("/proc/driver/nvidia/version").exists():
-        arguments += ["--gpus", "all" if spec.gpus is None else str(spec.gpus)]
+        arguments += _gpus(spec.gpus)
     if spec.limits is not None:
         arguments += ["--cpus", str(spec.limits.cpus), "--memory", str(spec.limits.memory)]
     return arguments
+
+
+def _gpus(most: int | None) -> list[str]:
+    """The GPUs that this process was left by whoever shares the machine, if it was left some."""
+    if CUDA_DEVICES not in os.environ:
+        return ["--gpus", "all" if most is None else str(most)]
+    names = visible_gpus(os.environ)[:most]
+    return ["--gpus", f'"device={",".join(names)}"'] if names else []
 
 
 def _network(spec: ContainerSpec) -> list[str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import environment, lifecycle, owners
 from sagemaker_byoc.contract.folders import OnLeft
+from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gpus
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
 from sagemaker_byoc.local.engines import inhabitants, namespace
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
@@ -242,10 +243,9 @@ def _own_variables(spec: ContainerSpec) -> dict[str, str]:
     if spec.port is not None:
         variables["SAGEMAKER_BIND_TO_PORT"] = str(spec.port)
         variables["BYOC_BIND_HOST"] = "127.0.0.1"
-    if spec.gpus == 0:
-        variables["CUDA_VISIBLE_DEVICES"] = ""
-    elif spec.gpus is not None:
-        variables["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in range(spec.gpus))
+    # Those that this process was left by whoever shares the machine, and no others.
+    if spec.gpus is not None or CUDA_DEVICES in os.environ or hides_gpus(os.environ):
+        variables[CUDA_DEVICES] = ",".join(visible_gpus(os.environ)[: spec.gpus])
     return variables
 
 
