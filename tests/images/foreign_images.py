@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.images.containers import docker
 
-PROGRAM = Path(__file__).parent / "foreign" / "small" / "program.c"
+PROGRAM = Path(__file__).parent / "foreign" / "program.c"
 PREFIX = "byoc-foreign-small"
 BASE = f"{PREFIX}-base"
 
@@ -241,6 +241,8 @@ DEFECTS = (
            b"#!/usr/bin/env python9\n", "IMG009 TRN001"),
     train("no-entry", 'ENTRYPOINT ["/opt/entry"]\n', "ENTRYPOINT names no file", "IMG009 TRN001"),
     train("no-train", "ENV ZOO=\n", "neither ENTRYPOINT nor `train`", "IMG007 TRN001"),
+    train("path-mode", "COPY entry /usr/local/bin/train\n", "`train` on PATH without x bit",
+          "IMG008 TRN001", files={"entry": _SHELL}),
     train("shell-form", "ENV ZOO=seconds=5\nENTRYPOINT program train; cat /dev/null\n",
           "ENTRYPOINT in shell form", "IMG006 TRN004 TRN007"),
     train("bash-lc", 'ENV ZOO=seconds=5\n'
@@ -271,6 +273,7 @@ DEFECTS = (
           "TRN010", modes={"entry": 0o755}, files={"entry": _NO_LIBGL}),
     train("needs-data", _zoo("data=needed"), "needs a channel", "TRN002", exit_code=0),
     serve("user", f'USER 1000\n{_zoo("")}', "does not run as root", "IMG011", exit_code=0),
+    train("no-user", f'USER trainer\n{_zoo("")}', "a user that does not exist", "IMG015 TRN001"),
     train("ml-files", f'COPY entry /opt/ml/model/other.bin\n{_zoo("")}',
           "a model under /opt/ml", "IMG012", files={"entry": b"x"}, exit_code=0),
     train("volume", f'VOLUME /opt/ml/model\n{_zoo("")}', "a volume under /opt/ml", "IMG013",
@@ -279,6 +282,9 @@ DEFECTS = (
           files={"entry": b"x"}),
     train("arm64", 'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n',
           "an image for another machine", "IMG003", platform="linux/arm64"),
+    train("cuda-14", f"ENV CUDA_VERSION=14.1.0\n{_zoo('')}", "a CUDA that no host has", "CUD001"),
+    train("cuda-13", f"ENV CUDA_VERSION=13.0.2\n{_zoo('')}", "a CUDA that few hosts have", "CUD002",
+          exit_code=0),
     # secrets
     train("secret-env", f'ENV DATABASE_PASSWORD=tr0ub4dor-and-3\n{_zoo("")}',
           "a password in ENV", "SEC001"),

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 AT_ONCE = 8
 """Most of a check is waiting."""
-BOUNDS = {"train": ("--train-timeout", "60"), "serve": ("--startup-timeout", "20")}
+BOUNDS = {"train": ("--train-timeout", "120"), "serve": ("--startup-timeout", "60")}
 LONG_BOUNDS = {"loads-long", "ping-500", "ping-slow", "ping-hangs", "local-host", "port"}
 """Servers that are never healthy: they cost the whole of what they are given."""
 
