@@ -302,7 +302,7 @@ DEFECTS = (
           "COPY --from=whole /lib64 /lib64\nCOPY --from=whole /bin/mkdir /bin/mkdir\n"
           "COPY --from=whole /lib/x86_64-linux-gnu/libc.so.6 /lib/x86_64-linux-gnu/\n"
           'ENTRYPOINT ["/bin/mkdir"]\n', "a shared library is missing", "SRV001"),
-    serve("no-log-folder", _zoo("start=log"), "a folder for logs is missing", "SRV001"),
+    serve("no-log-folder", _zoo("start=log"), "a folder for logs is missing", "SRV023"),
     serve("local-host", _zoo("host=local"), "listens on 127.0.0.1", "SRV003 SRV022"),
     serve("port", f'EXPOSE 9000\n{_zoo("port=9000")}', "listens on port 9000",
           "IMG014 SRV003 SRV022"),

@@ -241,7 +241,8 @@ static int serve(void) {
     if (!is("term", "drop")) sigaction(SIGTERM, &ending, NULL);
     signal(SIGPIPE, SIG_IGN);
     if (is("start", "return")) return fork() ? 0 : (sleep(600), 0);
-    if (is("start", "log") && write_file("/var/log/server/access.log", "")) return 1;
+    if (is("start", "log") && write_file("/var/log/server/access.log", ""))
+        return fputs("open() \"/var/log/server/access.log\" failed (2: No such file or directory)\n", stderr), 1;
     if (is("model", "needed") && is_empty("/opt/ml/model")) return fputs("there is no model in /opt/ml/model\n", stderr), 1;
     sleep(number("load", 0));
     setsockopt(port, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);

@@ -52,7 +52,7 @@ def test_links_that_lead_in_a_circle_end(tmp_path, monkeypatch):
 
 @contextmanager
 def server(*answers):
-    """A server that sends one piece of its answer after another, and then keeps silent."""
+    """A server that sends one piece of its answer after another; None ends the connection."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -60,7 +60,7 @@ def server(*answers):
             link, _ = listening.accept()
             with link:
                 for piece in answers:
-                    if over.wait(0.05):
+                    if over.wait(0.05) or piece is None:
                         return
                     link.sendall(piece)
                 over.wait(60)
@@ -96,3 +96,10 @@ def test_a_server_that_reads_nothing_ends_the_announcement():
     with server() as port:
         reply = http.announce(port, "/invocations", {}, 200 << 20, 24 << 20, patience=0.5)
     assert reply.status == 0
+
+
+def test_a_server_that_hangs_up_has_said_so():
+    """A connection that ends is not one on which the server waits for more."""
+    with server(None) as port:
+        reply = http.announce(port, "/invocations", {}, 200 << 20, 1000)
+    assert (reply.status, bool(reply.error)) == (0, True)

@@ -129,12 +129,19 @@ def _said_to(link: socket.socket, head: bytes, most: int, deadline: Deadline) ->
         while left > 0 and deadline.left and not _has_answer(link, 0):
             link.sendall(b"0" * min(left, _PIECE))
             left -= _PIECE
-        return link.recv(_HEAD) if _has_answer(link, 3) else b""
+        if not _has_answer(link, 3):
+            return b""
+        said = link.recv(_HEAD)
+        return said or _closed()
     except OSError as error:
         with suppress(OSError):
             if said := link.recv(_HEAD):
                 return said
         raise error from None
+
+
+def _closed() -> bytes:
+    raise ConnectionError("the connection was closed without an answer")
 
 
 def _has_answer(link: socket.socket, seconds: float) -> bool:
