@@ -71,27 +71,28 @@ def structure(foreign: Foreign, tools: Path, folder: Path) -> str:
 
 def structure_config(foreign: Foreign) -> Mapping[str, object]:
     """What somebody writes who knows the contract and the image: the program is there and can be
-    executed, the image runs as root and declares no volume, and a job leaves a model.
+    executed, no volume is declared under /opt/ml, and a job ends with 0.
 
     A server never ends, and a test of a command has no time limit: none is started. Nor is a job
     in an image without a shell, since that is what puts the job's files into place.
     """
     config = json.loads(docker("image", "inspect", foreign.image).stdout)[0]["Config"]
-    entry = config["Entrypoint"] or [f"/usr/local/bin/{foreign.role}"]
-    program = str(Path(config["WorkingDir"] or "/", entry[0]))
-    found = {
+    program, *words = [*(config["Entrypoint"] or ()), foreign.role]
+    found: dict[str, object] = {
         "schemaVersion": "2.0.0",
-        "fileExistenceTests": [
-            {"name": "program", "path": program, "shouldExist": True, "isExecutableBy": "any"}
-        ],
-        "metadataTest": {"user": "", "volumes": []},
+        "metadataTest": {"unmountedVolumes": ["/opt/ml", "/opt/ml/model"]},
     }
+    if "/" in program:
+        place = str(Path(config["WorkingDir"] or "/", program))
+        found["fileExistenceTests"] = [
+            {"name": "program", "path": place, "shouldExist": True, "isExecutableBy": "any"}
+        ]
     if foreign.role == "train" and f"FROM {BASE}\n" in foreign.dockerfile:
         command = {
             "name": "job",
             "setup": SETUP,
-            "command": entry[0],
-            "args": [*entry[1:], "train"],
+            "command": program,
+            "args": words,
             "exitCode": 0,
         }
         found["commandTests"] = [command]
