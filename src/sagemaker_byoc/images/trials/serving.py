@@ -127,7 +127,7 @@ def _use(
     headers, payload = {"Content-Type": asked.kind}, asked.payload
     if asked.replies and len(asked.replies) < _PROBES:
         trials.notes.append(
-            f"requests of all kinds: {len(asked.replies)} of {_PROBES} took {_REQUESTS:.0f} s"
+            f"requests of all kinds: of {_PROBES} there was time for {len(asked.replies)}"
         )
     held_ping, load = None, None
     if asked.has_answer:
@@ -211,10 +211,10 @@ def _start(stack: ExitStack, plan: ServingPlan) -> _Started:
     model = _unpacked(plan, stack.enter_context(leftovers.scratch()) / "model")
     server = stack.enter_context(_server(plan, model))
     seen = ServingTrial(with_payload=plan.payload is not None, with_model=plan.model is not None)
-    begun = time.monotonic()
     refused = server.start()
     if refused:
         return _Started(server, model, None, replace(seen, refused=refused))
+    begun = time.monotonic()
     first = _healthy(server, http.PORT.value, plan.seconds)
     seconds = time.monotonic() - begun
     if first.works:
