@@ -107,9 +107,9 @@ Secrets are searched for in variables, labels, the history, and the first 64 KiB
 every layer (up to 20,000 files each), not in what package managers install: `site-packages`,
 `node_modules`, `/usr/lib` and the like.
 
-How a container starts its program is judged as runc and the kernel do it, through links, `#!` lines,
-loaders, and wrappers such as `tini`, `env` or a script that ends in `exec "$@"`. What can't be known
-from the image is not reported. Neither are, on purpose:
+How a container starts its program is judged as runc and the kernel do it, through links, `#!`
+lines, loaders, and wrappers such as `tini`, `env` or a script that ends in `exec "$@"`. What can't
+be known from the image is not reported. Neither are, on purpose:
 
 - the host keys of OpenSSH and the snakeoil certificate, which the installation of a package makes;
 - `ENTRYPOINT exec program` in an image for one role: no shell is left, and no argument is needed;

@@ -67,7 +67,7 @@ def user_known(subject: Subject) -> Iterator[Found]:
 
 def init(subject: Subject) -> Iterator[Found]:
     if subject.init:
-        yield Found(f"ENTRYPOINT [{subject.init!r}] alone", _ENTRY)
+        yield Found(f'ENTRYPOINT ["{subject.init}"] alone', _ENTRY)
 
 
 RULES: tuple[Rule[Subject], ...] = (
