@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
-import traceback
 from dataclasses import dataclass
 
 from sagemaker_byoc.cli import verbosity
@@ -62,6 +60,9 @@ def explain(error: Exception) -> Failure:
 
 def _internal(error: Exception) -> Failure:
     """The traceback is in a file, which only this user may read: it may hold values."""
+    import tempfile  # noqa: PLC0415 - for the one command that fails so
+    import traceback  # noqa: PLC0415
+
     what = f"byoc itself failed: {type(error).__name__}: {error}"
     text = "".join(traceback.format_exception(error))
     if verbosity.is_verbose():

@@ -16,6 +16,7 @@ from sagemaker_byoc.local import leftovers
 from sagemaker_byoc.local.engines import process
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.engines.docker import DockerEngine
+from sagemaker_byoc.local.engines.packing import Copying
 from sagemaker_byoc.local.engines.process import ProcessEngine
 from sagemaker_byoc.local.errors import RequestError
 
@@ -112,9 +113,11 @@ def add_engine(parser: argparse.ArgumentParser, default_image: str) -> None:
     )
 
 
-def make_engine(name: str, *, mount_inputs: bool = False) -> DockerEngine | ProcessEngine:
+def make_engine(
+    name: str, *, mount_inputs: bool = False, copying: Copying | None = None
+) -> DockerEngine | ProcessEngine:
     if name == "docker":
-        return DockerEngine(mount_inputs=mount_inputs)
+        return DockerEngine(mount_inputs=mount_inputs, copying=copying)
     with tempfile.TemporaryDirectory(prefix="byoc-") as scratch:
         engine = process.make_engine(Path(scratch))
     if not engine.unshare:

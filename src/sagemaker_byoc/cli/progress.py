@@ -34,24 +34,34 @@ class Progress:
         self._thread = threading.Thread(target=self._show, daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the bar away."""
+        self.finish()
+
+    def finish(self) -> None:
+        """Take the bar away, before anything else is drawn."""
         self._ended.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def expect(self, size: int) -> None:
         """Add bytes to the total, or take an estimate back. The first call begins the transfer."""
         with self._lock:
-            self._began = self._began or time.monotonic()
+            self._begin()
             self._total += size
 
     def advance(self, size: int) -> None:
         with self._lock:
-            self._began = self._began or time.monotonic()
+            self._begin()
             self._sent += size
+
+    def _begin(self) -> None:
+        """With the lock: start the clock, and the thread that shows."""
+        if not self._began:
+            self._began = time.monotonic()
+            if not self._ended.is_set():
+                self._thread.start()
 
     def line(self) -> str:
         """Return the state as text: `push: 120.0 MB of 1.2 GB, 35.0 MB/s, 0:31 left`."""
@@ -67,10 +77,7 @@ class Progress:
         return f"{self.title}: {', '.join(parts)}"
 
     def _show(self) -> None:
-        while not self._is_slow():
-            if self._ended.wait(_REDRAWN):
-                return
-        if console.is_quiet():
+        if self._ended.wait(_SILENT) or console.is_quiet():
             return
         if console.is_interactive():
             self._draw()
@@ -79,10 +86,6 @@ class Progress:
             console.detail(self.line())
             if self._ended.wait(_REPEATED):
                 return
-
-    def _is_slow(self) -> bool:
-        with self._lock:
-            return bool(self._began) and time.monotonic() - self._began > _SILENT
 
     def _draw(self) -> None:
         with make_bar() as bar:

@@ -13,8 +13,7 @@ from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.contract import archives, folders, http
 from sagemaker_byoc.local import leftovers
-from sagemaker_byoc.local.engines.container import Engine
-from sagemaker_byoc.local.engines.starting import GivenUpError
+from sagemaker_byoc.local.engines.container import Engine, GivenUpError
 from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.hosting.endpoint import (
     DEFAULT_IMAGE,

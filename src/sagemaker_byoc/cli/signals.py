@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sagemaker_byoc.cli import console
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+
+if TYPE_CHECKING:
+    import subprocess
 
 _HANGUP = getattr(signal, "SIGHUP", None)
 """Windows has none."""
@@ -29,6 +32,8 @@ Ask = Callable[[], object]
 
 def say(text: str) -> None:
     """Write one line from a signal handler, where a buffered stream may be in the middle of one."""
+    if console.is_quiet():
+        return
     with suppress(OSError):
         os.write(2, f"* {text}\n".encode())
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
+from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.building import commit as commits
-from sagemaker_byoc.local.engines.starting import GivenUpError
+from sagemaker_byoc.local.engines.container import Engine, GivenUpError
 from sagemaker_byoc.local.errors import JobError
 from sagemaker_byoc.local.jobs.training import (
     DEFAULT_IMAGE,
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=types.pair,
         metavar="KEY=VALUE",
-        help="hyperparameters; may be repeated",
+        help="hyperparameters; may be repeated; or, after --, as options of the program",
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="for the artifacts (default: byoc-jobs/NAME)"
@@ -87,11 +88,19 @@ def run(arguments: argparse.Namespace) -> int:
             **options.parse_pairs("--env", arguments.env),
         },
     )
-    engine = options.make_engine(arguments.engine, mount_inputs=arguments.mount)
-    options.sweep(engine)
-    if arguments.shell:
-        with prepared_job(request, engine) as spec:
-            return shell.attend(engine, spec, "train")
+    with Progress("copy into the container") as copying:
+        engine = options.make_engine(
+            arguments.engine, mount_inputs=arguments.mount, copying=copying
+        )
+        options.sweep(engine)
+        if arguments.shell:
+            with prepared_job(request, engine) as spec:
+                return shell.attend(engine, spec, "train")
+        return _train(request, engine, program.folder, as_json=arguments.json)
+
+
+def _train(request: TrainingRequest, engine: Engine, folder: Path, *, as_json: bool) -> int:
+    name = request.name
     console.step(f"training job {name} ({engine.name})")
     try:
         with _stop_on_signal() as stop:
@@ -100,12 +109,12 @@ def run(arguments: argparse.Namespace) -> int:
             )
     except GivenUpError:
         return signals.received().exit_code
-    _report(result, name, as_json=arguments.json)
+    _report(result, name, as_json=as_json)
     if signals.received().number:
         return signals.received().exit_code
     if result.status is not Status.COMPLETED:
         cause = result.failure_reason or f"exit code {result.exit_code}"
-        cure = causes.hint("train", program.folder, cause)
+        cure = causes.hint("train", folder, cause)
         raise JobError(cause, cure=cure or "Correct the program; its log is above")
     return failures.DONE
 
@@ -126,7 +135,7 @@ def _stop_on_signal() -> Iterator[StopSwitch]:
         stop.ask()
 
     def hurry() -> None:
-        signals.say("killing it; once more leaves what it wrote")
+        signals.say("killing it; Ctrl-C once more gives up what it wrote")
         stop.hurry()
 
     with signals.received().asking(ask, hurry):

@@ -162,18 +162,25 @@ def _age(folder: Path) -> float:
 
 
 def _labelled(kind: str, listing: list[str]) -> Iterator[Thing]:
-    name = "Names" if kind == "container" else "Name"
-    fields = [f"{{{{.{name}}}}}"]
-    fields += [f'{{{{.Label "{label}"}}}}' for label in _LABELS]
+    is_container = kind == "container"
+    fields = [
+        "{{.Names}}\t{{.State}}" if is_container else "{{.Name}}\t",
+        *(f'{{{{.Label "{label}"}}}}' for label in _LABELS),
+    ]
     form = "\t".join(fields)
     text = docker.run([*listing, f"--filter=label={docker.LABEL}", f"--format={form}"])
     for line in text.splitlines():
-        called, folder, identity, machine, owner = f"{line}\t".split("\t")[:5]
+        called, status, folder, identity, machine, owner = line.split("\t")
         if folder:
             yield Thing(kind, called, look(Path(folder), identity, machine), folder)
         else:
-            life = Life.GONE if owners.is_dead(owner) else Life.HIDDEN
-            yield Thing(kind, called, life, "`byoc train` or `byoc serve`")
+            yield Thing(kind, called, _life_of(owner, status), "`byoc train` or `byoc serve`")
+
+
+def _life_of(owner: str, status: str) -> Life:
+    """A container that has ended may be kept for the results that it holds: it must be named."""
+    is_over = owners.is_dead(owner) and status != "exited"
+    return Life.GONE if is_over else Life.HIDDEN
 
 
 def make_folder() -> Path:
@@ -194,8 +201,10 @@ def end_commands(*, docker_too: bool) -> list[str]:
             for thing in _labelled("container", ["ps", "--all", f"--filter=label={owners.LABEL}"])
             if thing.life is Life.GONE
         ]
+        for name in containers:
+            # Another command may be removing it at this moment.
+            docker.remove("container", ["rm", "--force", "--volumes", name], "no such container")
         if containers:
-            docker.run(["rm", "--force", "--volumes", *containers])
             said.append(f"removed containers of a command that was killed: {', '.join(containers)}")
     for folder in Path(tempfile.gettempdir()).glob(f"{COMMAND_PREFIX}*"):
         with suppress(OSError):

@@ -129,17 +129,20 @@ COMMANDS = {
 }
 
 
-def start(folder, command, **options):
+BEGUN = []
+
+
+def begun(words, cwd):
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(words, cwd=cwd, text=True, stdout=pipe, stderr=pipe)
+    BEGUN.append(process)
+    return process
+
+
+def start(folder, command):
     """The process once it has said the line for which COMMANDS waits."""
     words, awaited = COMMANDS[command]
-    process = subprocess.Popen(
-        [*BYOC, *words],
-        cwd=folder,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **options,
-    )
+    process = begun([*BYOC, *words], folder)
     said = []
     for line in process.stderr:
         said.append(line)
@@ -199,9 +202,7 @@ def test_any_moment_of_the_start(folder, number):
     """From the interpreter's first line on: no traceback, no process, no folder."""
     words, _ = COMMANDS["serve"]
     for pause in (0.0, 0.05, 0.15, 0.3):
-        process = subprocess.Popen(
-            [*BYOC, *words], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        process = begun([*BYOC, *words], folder)
         wait_until(lambda pid=process.pid: catches_sigterm(pid), "its handlers")
         # Not a wait for anything: these are moments at which nothing can be observed.
         threading.Event().wait(pause)
@@ -290,3 +291,29 @@ def test_a_zombie_is_dead():
         )
         _, start_time, *place = owners.me().split("/")
         assert owners.is_dead("/".join([str(child.pid), start_time, *place]))
+
+
+DOCKER = """#!/bin/sh
+case "$1" in
+cp) head -c 1000000 > /dev/null; touch copying; cat > /dev/null ;;
+rm) touch removed ;;
+esac
+"""
+
+
+@pytest.mark.slow
+def test_a_copy_into_a_container_is_not_waited_for(folder, monkeypatch):
+    """A terabyte of data takes hours; the container is removed."""
+    (folder / "docker").write_text(DOCKER)
+    (folder / "docker").chmod(0o755)
+    monkeypatch.setenv("DOCKER", str(folder / "docker"))
+    (folder / "data").mkdir()
+    with (folder / "data/large").open("wb") as file:
+        file.truncate(1 << 40)
+    words = ["train", "saving", "--engine", "docker", "--channel", "train=data"]
+    process = begun([*BYOC, *words], cwd=folder)
+    wait_until((folder / "copying").exists, "the copy")
+    process.send_signal(SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "error[" in err) == (143, False)
+    assert (folder / "removed").exists()

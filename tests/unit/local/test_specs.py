@@ -18,7 +18,9 @@ from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.local.hosting import endpoint
 from sagemaker_byoc.local.jobs.training import StopSwitch, TrainingRequest, run_training_job
 
-NOT_COMPARED = {"name", "tree", "inputs", "environment", "labels", "network", "program", "port"}
+NOT_COMPARED = {
+    "given_up", "name", "tree", "inputs", "environment", "labels", "network", "program", "port",
+}  # fmt: skip
 """They differ by nature; the tests below look at the parts of them that must not."""
 
 

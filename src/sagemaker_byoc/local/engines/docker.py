@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from typing import IO, cast
 
 from sagemaker_byoc.contract import environment, http
 from sagemaker_byoc.contract.asked import note_command
@@ -27,7 +28,13 @@ from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, visible_gpus
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
-from sagemaker_byoc.local.engines.packing import program_folder, write_tree
+from sagemaker_byoc.local.engines.packing import (
+    Copying,
+    Counted,
+    program_folder,
+    size_of,
+    write_tree,
+)
 from sagemaker_byoc.local.engines.reach import Reach
 from sagemaker_byoc.local.engines.shell import shell_of
 from sagemaker_byoc.local.engines.unpacking import Receiver
@@ -105,6 +112,8 @@ def remove(kind: str, arguments: Sequence[str], missing: str) -> None:
 class DockerEngine:
     mount_inputs: bool = False
     """Bind-mount the inputs read-only instead of copying them: for large data, local engines."""
+    copying: Copying | None = None
+    """Gets the bytes that are copied into a container."""
     name: str = "docker"
     shares_files: bool = False
     protects_inputs: bool = True
@@ -255,13 +264,22 @@ class DockerEngine:
             assert copy.stderr is not None
             # docker's own words say why it does not take the rest.
             with suppress(BrokenPipeError), copy.stdin:
-                write_tree(copy.stdin, sources, without=spec.shared)
+                self._expect(sources)
+                counted = Counted(copy.stdin, self.copying, spec.given_up)
+                # A tar is only written to.
+                write_tree(cast("IO[bytes]", counted), sources, without=spec.shared)
             message = copy.stderr.read().decode(errors="replace").strip()
             if copy.wait(timeout=_COPY) != 0:
                 raise MachineError(
                     f"the tree could not be copied into the container: {message}",
                     cure="Check that the engine's disk has room: docker system df",
                 )
+        if self.copying is not None:
+            self.copying.finish()
+
+    def _expect(self, sources: Mapping[str, Path]) -> None:
+        if self.copying is not None:
+            self.copying.expect(sum(map(size_of, sources.values())))
 
 
 def _start(spec: ContainerSpec) -> None:

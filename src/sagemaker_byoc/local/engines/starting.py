@@ -3,49 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
-from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
-from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.engines.container import (
+    Container,
+    ContainerSpec,
+    Engine,
+    GivenUpError,
+    never,
+)
 
 _STARTERS = 4
-_LOOK = 0.1
-"""Seconds between two looks at whether the start is given up."""
-
-
-class GivenUpError(LocalError):
-    """The container was stopped before it started."""
-
-    def __init__(self) -> None:
-        super().__init__("it was stopped before it started", cure="Start it again")
 
 
 def start_all(
     engine: Engine,
     specs: Mapping[str, ContainerSpec],
-    given_up: Callable[[], bool] = lambda: False,
+    given_up: Callable[[], bool] = never,
 ) -> dict[str, Container]:
     """Return all containers, or raise LocalError with none left.
 
-    `given_up` is asked all the while. The labels of a spec, or its tree, identify its container.
+    `given_up` is asked all the while, also by an engine that copies files.
     """
     with ThreadPoolExecutor(min(_STARTERS, len(specs))) as starters:
-        begun = {name: starters.submit(engine.start, spec) for name, spec in specs.items()}
-        asked = given_up()
-        while wait(begun.values(), _LOOK, FIRST_EXCEPTION).not_done:
-            asked = asked or given_up()
-            if asked:
-                # What is removed here fails in its thread; what is not created yet comes later.
-                for name, call in begun.items():
-                    if not call.done():
-                        engine.sweep(specs[name].labels, [specs[name].tree])
-            elif any(call.done() and call.exception() for call in begun.values()):
-                wait(begun.values())
+        begun = {
+            name: starters.submit(engine.start, replace(spec, given_up=given_up))
+            for name, spec in specs.items()
+        }
     started, failure = _sorted(begun)
-    if failure is not None or asked or given_up():
+    if failure is not None or given_up():
         for container in started.values():
             container.close()
-        raise GivenUpError if asked or failure is None else failure
+        raise GivenUpError if failure is None else failure
     return started
 
 

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.local.engines.container import Engine
-from sagemaker_byoc.local.engines.starting import GivenUpError
+from sagemaker_byoc.local.engines.container import Engine, GivenUpError
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.hosting.changes import Changes
 from sagemaker_byoc.local.hosting.endpoint import (
