@@ -14,6 +14,10 @@ from sagemaker_byoc.images.check import CheckRequest, check
 from sagemaker_byoc.images.report import as_json, as_junit, as_text
 from sagemaker_byoc.images.rules import table
 from sagemaker_byoc.images.trials import training
+from sagemaker_byoc.images.trials.training import Job, TrainingPlan
+from sagemaker_byoc.images.trials.trial import Deadline, Trials
+
+pytestmark = pytest.mark.slow  # each runs the docker client of the tests many times
 
 GOOD = {"Entrypoint": ["/train"]}
 BAD = {"Entrypoint": ["/nothing"]}
@@ -44,7 +48,7 @@ def run(roles=BOTH, **more):
 )
 def test_no_failure_of_the_engine_loses_the_report(engine, verb, words):
     engine.fails(verb, words)
-    found, _ = run()
+    found, _ = run({"train"})
     assert any(words in sentence for sentence in found.unjudged)
     assert found.exit_code == 4
     assert json.loads(as_json(found))["unjudged"] == list(found.unjudged)
@@ -132,14 +136,13 @@ def test_a_job_that_runs_on_is_the_one_that_is_stopped(engine, monkeypatch):
     assert "the job still ran after 1 s" in note
 
 
-def test_two_hosts_get_the_time_that_a_slow_job_needs(engine, monkeypatch):
+def test_two_hosts_get_the_time_that_a_slow_job_needs():
     """Two hosts share this machine: with less than three times the time no host is judged."""
-    clock = iter(range(0, 10_000, 20))
-    monkeypatch.setattr(training.time, "monotonic", lambda: float(next(clock)))
-    found, _ = run({"train"}, train_seconds=100.0)
-    assert any(
-        note.startswith("a training job on two hosts: one alone took") for note in found.notes
-    )
+    trials = Trials(lambda _: None)
+    jobs = training._Run(TrainingPlan(image="any:1"), trials, Deadline(100.0))
+    assert jobs.several(Job(exit_code=0, seconds=50.0)) == {}
+    (note,) = trials.notes
+    assert note.startswith("a training job on two hosts: one alone took 50 s")
 
 
 def test_only_what_the_dead_left_is_swept(engine):
