@@ -13,7 +13,7 @@ DONE = 0
 FAILED = 1
 USAGE = 2
 MACHINE = 3
-EMPTY = 4
+UNJUDGED = 4
 TIME_LIMIT = 124
 INTERRUPTED = 130
 PIPE_CLOSED = 141
@@ -23,7 +23,8 @@ EXIT_CODES = {
     FAILED: "the thing itself failed: the job, the endpoint, the image, the registry's answer",
     USAGE: "the request is wrong: a flag, a file, a configuration",
     MACHINE: "this machine lacks something: an engine, a program, credentials, room",
-    EMPTY: "`byoc monitor run` found no data to compare: neither a violation nor a pass",
+    UNJUDGED: "nothing failed, and not everything was judged: a trial of `byoc check`, "
+    "or `byoc monitor run` without data to compare",
     TIME_LIMIT: "a time limit was reached",
     INTERRUPTED: "interrupted with Ctrl-C",
 }

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run_.add_argument(
         "--fail-on-violation",
         action="store_true",
-        help=f"exit with {failures.FAILED} on any, with {failures.EMPTY} if nothing was checked",
+        help=f"exit with {failures.FAILED} on any, with {failures.UNJUDGED} if nothing was checked",
     )
     run_.add_argument("--since", type=_time, metavar="TIME", help="UTC, as 2026-11-23T15:00:00Z")
     run_.add_argument("--until", type=_time, metavar="TIME", help="the first moment left out")
@@ -182,7 +182,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return failures.DONE
     if not found.violations and not found.has_checked:
         console.detail("nothing was checked: neither a violation nor a pass")
-        return failures.EMPTY
+        return failures.UNJUDGED
     return failures.FAILED if found.violations else failures.DONE
 
 

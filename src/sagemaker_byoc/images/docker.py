@@ -33,6 +33,10 @@ class DockerError(ImageError):
         super().__init__(f"`docker {verb}` failed: {text}", cure="Read the engine's words above")
 
 
+class SilentError(MachineError):
+    """The engine gave no answer in time."""
+
+
 def client() -> str:
     return os.environ.get("DOCKER") or "docker"
 
@@ -43,10 +47,12 @@ def run(
     timeout: float = QUICK,
     environment: Mapping[str, str] | None = None,
     with_errors: bool = False,
+    apart: bool = False,
 ) -> str:
     """One command's standard output, `with_errors` the other too.
 
-    Raises DockerError where the engine refuses, MachineError where there is none.
+    With `apart`, Ctrl-C in the terminal reaches this process and not the command, which ends its
+    work. Raises DockerError where the engine refuses, MachineError where there is none.
     """
     note_command([client(), *arguments])
     try:
@@ -59,11 +65,12 @@ def run(
             check=False,
             timeout=timeout,
             env={**os.environ, **(environment or {})},
+            start_new_session=apart,
         )
     except OSError as error:
         raise _no_client(error) from error
     except subprocess.TimeoutExpired as error:
-        raise MachineError(
+        raise SilentError(
             f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s",
             cure="Check the engine with: docker info",
         ) from error

@@ -109,7 +109,7 @@ def test_since(folder, capsys):
     assert byoc("run", "same.jsonl", *words, "--since", "2026-11-23T14:00:00Z") == 0
     capsys.readouterr()
     late = ("--since", "2026-11-23T15:00:00Z")
-    assert byoc("run", "same.jsonl", *words, *late, "--fail-on-violation") == failures.EMPTY
+    assert byoc("run", "same.jsonl", *words, *late, "--fail-on-violation") == failures.UNJUDGED
     told = capsys.readouterr().err
     assert "same.jsonl holds no record since 2026-11-23T15:00:00+00:00, and 400 of another" in told
     assert "neither a violation nor a pass" in told
@@ -206,7 +206,7 @@ def test_s3(folder, monkeypatch, capsys):
     }
     assert byoc("explain", "s3://bucket/out") == 0
     capsys.readouterr()
-    assert byoc("run", "s3://bucket/cap/e/AllTraffic/2026/11/23/15", *words) == failures.EMPTY
+    assert byoc("run", "s3://bucket/cap/e/AllTraffic/2026/11/23/15", *words) == failures.UNJUDGED
     assert "holds no file" in capsys.readouterr().err
     manifest = [{"prefix": "s3://bucket/cap/e/AllTraffic/2026/11/23/14/"}, "0.jsonl", "1.jsonl"]
     bucket.objects["batch/input/2026/11/23/14/x.json"] = json.dumps(manifest).encode()

@@ -128,7 +128,7 @@ def test_what_is_no_secret(name, value):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("HF_TOKEN", "hf_abcdefgh"),
+        ("HF_TOKEN", "abcd1234efgh"),
         ("OPENAI_API_KEY", "sk-proj-abcdefgh"),
         ("DB_PASSWORD", "hunter22"),
         ("SIGNING_KEY", "abcdefgh"),

@@ -6,18 +6,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sagemaker_byoc.contract.masking import SHORTEST, is_secret
 from sagemaker_byoc.images.building.builders import LEGACY, Builder
 from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.images.rules.secrets import kinds
+from sagemaker_byoc.images.rules import secret_shapes
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PLACES = ("src", "source", "env")
-_ABOUT = re.compile(
-    r"[_-](NAME|ID|ARN|PATH|FILE|DIR|URL|URI|HOST|LIMIT|SIZE|TTL|COUNT)$", re.IGNORECASE
-)
-"""Ends of names for what is said about a secret, which is none itself."""
-_PLAIN = re.compile(r"[\d.,:+-]*|true|false|yes|no|on|off|none|null", re.IGNORECASE)
 
 
 def parse(text: str, environ: Mapping[str, str]) -> str:
@@ -52,9 +46,9 @@ def name_of(secret: str) -> str:
 def require_public(option: str, pairs: Mapping[str, str]) -> None:
     """Raise RequestError for a value that would be readable in the image's history or labels."""
     for name, value in pairs.items():
-        found = kinds(value.encode("utf-8", "surrogateescape"))
-        if found or _is_named_secret(name, value):
-            what = f"holds {found[0]}" if found else "is by its name a secret"
+        found = secret_shapes.in_data(value.encode("utf-8", "surrogateescape"), strict=False)
+        if found or secret_shapes.is_secret(name, value):
+            what = f"holds {found[0].what}" if found else "is by its name a secret"
             raise RequestError(
                 f"{option} {name} {what}, and everyone who has the image can read it",
                 cure=f"Give it as --secret id={name},env={name}, and in the Dockerfile: "
@@ -69,9 +63,3 @@ def require_support(builder: Builder, secrets: tuple[str, ...]) -> None:
             cure="apt-get install docker-buildx (docker before 23: DOCKER_BUILDKIT=1), or "
             "--builder podman",
         )
-
-
-def _is_named_secret(name: str, value: str) -> bool:
-    is_named = is_secret(name) or re.search(r"_(KEY|PASS|PWD|AUTH)$", name, re.IGNORECASE)
-    is_word = len(value) >= SHORTEST and not set("<> ") & set(value)  # not PAD_TOKEN=<pad>
-    return bool(is_named and is_word and not _ABOUT.search(name) and not _PLAIN.fullmatch(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sagemaker_byoc.contract import http, lifecycle
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.images.findings import Found, Rule, Severity
 from sagemaker_byoc.images.rules import causes, serving_requests
 from sagemaker_byoc.images.rules.causes import Cause
@@ -24,9 +24,15 @@ def starts(trial: ServingTrial) -> Iterator[Found]:
         if not cause.starts:
             what = f"exit code {trial.exit_code}: {cause.what}"
             yield Found(what, "docker run IMAGE serve", cause.fix)
-    elif trial.exit_code is not None and (trial.with_model or trial.exit_code in CANNOT_RUN):
+    elif trial.exit_code is not None and (trial.with_model or _ends_anyway(trial)):
         what = f"it ended with exit code {trial.exit_code} before /ping was 200"
         yield Found(what + last_line(trial.log), "docker run IMAGE serve")
+
+
+def _ends_anyway(trial: ServingTrial) -> bool:
+    """Return whether no model would change that it ended; one that waits for none ends with 0."""
+    returned = trial.exit_code == 0 and "model" not in trial.log.lower()
+    return returned or trial.exit_code in CANNOT_RUN
 
 
 def complete(trial: ServingTrial) -> Iterator[Found]:
@@ -56,7 +62,7 @@ def without_model(trial: ServingTrial) -> Iterator[Found]:
         return
     if trial.exit_code is None:
         yield Found(_said(trial) + last_line(trial.log), "GET /ping")
-    elif trial.exit_code not in CANNOT_RUN:
+    elif not _ends_anyway(trial):
         yield Found(f"it ended with exit code {trial.exit_code}{last_line(trial.log)}", "serve")
 
 
@@ -101,8 +107,7 @@ def ping_is_quick(trial: ServingTrial) -> Iterator[Found]:
 
 def stops(trial: ServingTrial) -> Iterator[Found]:
     if trial.stop is not None and trial.stop.exit_code is None:
-        grace = lifecycle.SERVE_STOP_GRACE.value
-        yield Found(f"it still ran {grace} s after SIGTERM", "docker stop")
+        yield Found(f"it still ran {trial.stop.seconds:.0f} s after SIGTERM", "docker stop")
 
 
 def drains(trial: ServingTrial) -> Iterator[Found]:

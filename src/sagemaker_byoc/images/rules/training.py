@@ -58,7 +58,7 @@ def worked(trial: TrainingTrial) -> Iterator[Found]:
 def failure_file(trial: TrainingTrial) -> Iterator[Found]:
     for name, job in _jobs(trial):
         cause = _cause(job)
-        if cause is not None and not cause.starts:
+        if job.exit_code in CANNOT_RUN or (cause is not None and not cause.starts):
             return
         if job.exit_code not in {None, 0} and not job.failure:
             yield Found(f"exit code {job.exit_code} and no /opt/ml/output/failure", name)
