@@ -87,6 +87,6 @@ def _boto3() -> Any:
         import boto3  # noqa: PLC0415 # most commands never need it
     except ImportError as error:
         raise MachineError(
-            "boto3, which talks to AWS, is not installed", cure=f"Install it: {add_extra('cloud')}"
+            "boto3 is not installed here", cure=f"Install it: {add_extra('cloud')}"
         ) from error
     return boto3

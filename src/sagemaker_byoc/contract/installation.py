@@ -23,6 +23,9 @@ from sagemaker_byoc.contract.environment import INSTALLER
 
 DISTRIBUTION = "sagemaker-byoc"
 EXTRAS = ("serve", "local", "monitor", "cloud", "train")
+DRIVER = Path("/proc/driver/nvidia/version")
+TORCH_CPU = "https://download.pytorch.org/whl/cpu"
+"""PyPI's torch for Linux brings gigabytes of CUDA's libraries."""
 DISTRIBUTIONS = {
     "bs4": "beautifulsoup4",
     "cv2": "opencv-python-headless",
@@ -40,6 +43,14 @@ def add_extra(extra: str, environ: Mapping[str, str] = os.environ) -> str:
     return f"{environ.get(INSTALLER) or installer()} {_words(extra)}"
 
 
+def add_package(name: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the command that installs another package beside this one."""
+    index = ""
+    if name == "torch" and sys.platform == "linux" and not DRIVER.exists():
+        index = f" --index-url {TORCH_CPU}"
+    return f"{environ.get(INSTALLER) or installer()} {name}{index}"
+
+
 def missing(extra: str) -> list[str]:
     """Return the distributions that `extra` asks for and that are not installed."""
     return [name for name in map(_name, requirements(extra)) if not _is_installed(name)]
@@ -47,8 +58,12 @@ def missing(extra: str) -> list[str]:
 
 def requirements(extra: str) -> list[str]:
     """Return what `extra` asks for on this platform, without markers."""
+    try:
+        wishes = metadata.distribution(DISTRIBUTION).requires or ()
+    except metadata.PackageNotFoundError:  # run from its source folder
+        return []
     found = []
-    for text in metadata.distribution(DISTRIBUTION).requires or ():
+    for text in wishes:
         wish, _, marker = text.partition(";")
         is_for_here = sys.platform != "win32" or "win32" not in marker
         if is_for_here and re.search(rf"""extra == ["']{extra}["']""", marker):
@@ -73,8 +88,8 @@ def hint_for_module(module: str, environ: Mapping[str, str]) -> str:
     """Return what to do about a module that a program or a handler can't import."""
     top = module.partition(".")[0]
     package = DISTRIBUTIONS.get(top, top)
-    if command := environ.get(INSTALLER):
-        what = f"{top} is not installed: {command} {package}"
+    if environ.get(INSTALLER):
+        what = f"{top} is not installed: {add_package(package, environ)}"
     else:
         what = f"the image lacks {top}: add {package} to requirements.txt, and build it again"
     return f"{what}; a module of your own belongs beside the program"

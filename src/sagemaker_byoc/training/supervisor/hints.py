@@ -39,6 +39,7 @@ TEXTS: tuple[tuple[str, ...], ...] = (
     (
         r"No space left on device|Disk quota exceeded|ENOSPC",
         "disk full: raise VolumeSizeInGB, keep fewer checkpoints",
+        "disk full: free some of it, keep fewer checkpoints",
     ),
     (
         r"Too many open files",
@@ -144,6 +145,7 @@ TEXTS: tuple[tuple[str, ...], ...] = (
             r"|outgoing traffic has been disabled"
         ),
         "no network: send the model or data as a channel, or bake it into the image",
+        "no network: give the model or data as a channel",
     ),
     (
         (
