@@ -1,4 +1,4 @@
-"""Launch train.py as a training job with boto3: in AWS, or in the region that the environment names.
+"""Launch train.py as a training job with boto3: in AWS, or in a region of this machine.
 
     python launch.py DATA IMAGE [--role ARN]
 

@@ -77,7 +77,8 @@ def installer(interpreter: Path | None = None) -> str:
     prefix = python.parent.parent
     if (prefix / "pipx_metadata.json").is_file():
         return f"pipx inject {shlex.quote(prefix.name)}"
-    if (prefix / "uv-receipt.toml").is_file() or not _has_pip(python):
+    has_pip = any(prefix.glob("lib/python3*/*-packages/pip"))
+    if (prefix / "uv-receipt.toml").is_file() or not has_pip:
         return f"uv pip install --python {shlex.quote(str(python))}"
     if shutil.which("pip") == str(python.parent / "pip"):
         return "pip install"
@@ -135,10 +136,3 @@ def _is_installed(name: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
-
-
-def _has_pip(python: Path) -> bool:
-    """Return whether `python -m pip` works, without starting it."""
-    if python == Path(sys.executable):
-        return _is_installed("pip")
-    return any(python.parent.parent.glob("lib/python3*/*-packages/pip"))
