@@ -52,7 +52,9 @@ def main():
         },
         StoppingCondition={"MaxRuntimeInSeconds": 3600},
     )
-    sagemaker.get_waiter("training_job_completed_or_stopped").wait(TrainingJobName=job)
+    sagemaker.get_waiter("training_job_completed_or_stopped").wait(
+        TrainingJobName=job, WaiterConfig={"Delay": 5, "MaxAttempts": 720}
+    )
     found = sagemaker.describe_training_job(TrainingJobName=job)
     print(f"{job}: {found['TrainingJobStatus']}")
     print(found["ModelArtifacts"]["S3ModelArtifacts"])

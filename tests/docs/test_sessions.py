@@ -25,7 +25,7 @@ LONG = 1800
 RUN = {
     README: {"demo", "install", "region", "walk"},
     IMAGES: {"train", "serve"},
-    TUTORIAL: {"install", "train", "serve", "region", "project"},
+    TUTORIAL: {"install", "train", "serve", "region"},
     HOW_TO / "local-region.md": {"region"},
     HOW_TO / "region-buckets-and-images.md": {"buckets"},
     HOW_TO / "serving-aws-handlers.md": {"handlers"},
@@ -75,7 +75,7 @@ def play(desk, page, *names):
 @pytest.mark.slow
 def test_tutorial(desk):
     """Each step after the installation, in a folder that is no checkout."""
-    play(desk, TUTORIAL, "train", "serve", "region", "project")
+    play(desk, TUTORIAL, "train", "serve", "region")
 
 
 @pytest.mark.slow

@@ -136,6 +136,9 @@ def test_a_cpu_build_is_named_and_runs(check, host):
     line = check(host, CPU)
     assert "torch 2.13.0+cpu was built without CUDA" in line
     assert "TORCH=cuda12" in line
+    line = check(host, CPU, environ={"BYOC_INSTALLER": "pip install"})
+    assert "image" not in line
+    assert "Install torch's build for CUDA" in line
 
 
 OLD = Host("470.256", 1)
