@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, options, settings
-from sagemaker_byoc.images import report
+from sagemaker_byoc.images import findings, report
 from sagemaker_byoc.images.check import CheckRequest, check
 from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.images.rules import table
@@ -115,7 +115,7 @@ def read_ignored(path: Path) -> Mapping[str, str]:
     if not isinstance(table_, dict):
         raise RequestError(f"{where} is no table", cure='Write ignore = {IMG012 = "reason"}')
     for key, reason in table_.items():
-        if key not in known:
+        if findings.rule_of(key) not in known:
             raise RequestError(f"{where}: there is no rule {key}", cure="See byoc check's report")
         if not isinstance(reason, str) or not reason.strip():
             raise RequestError(f"{where}: {key} has no reason", cure=f'Write {key} = "the reason"')

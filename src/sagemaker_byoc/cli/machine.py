@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract import http, installation
+from sagemaker_byoc.images import docker as images_docker
 from sagemaker_byoc.images.building import bare, builders
 from sagemaker_byoc.images.errors import ImageError
 from sagemaker_byoc.local.hosting.ports import is_free
@@ -50,6 +51,7 @@ class Machine:
 
     environment: Mapping[str, str]
     ask: builders.Ask = builders.ask
+    explain: builders.Explain = images_docker.explain
     home: Path = field(default_factory=Path.home)
     needs_docker: bool = False
     driver: Path = _DRIVER
@@ -119,23 +121,15 @@ def docker(machine: Machine) -> tuple[Check, dict[str, Any] | None]:
     said = machine.ask([client, "--version"])
     state = ERROR if machine.needs_docker or "DOCKER" in machine.environment else WARNING
     if said is None:
-        found = f"no client {client!r}: `byoc build` and what uses --engine docker need one"
-        fix = "Install docker or podman, or set DOCKER to the client's path"
+        cause = machine.explain([client, "--version"])
+        found = f"{cause.what}: `byoc build` and what uses --engine docker need one"
+        fix = cause.cure
         return Check("DOC004", title, state, found, fix), None
     answer = machine.ask([client, "info", "--format", "{{json .}}"])
     information = _object(answer)
     if information is None or information.get("ServerErrors"):
-        where = machine.environment.get("DOCKER_HOST", "its default socket")
-        return (
-            Check(
-                "DOC004",
-                title,
-                state,
-                f"{said.strip()}, and no engine answers at {where}",
-                "Start it (systemctl start docker), join the group docker, or set DOCKER_HOST",
-            ),
-            None,
-        )
+        cause = machine.explain([client, "version"])
+        return Check("DOC004", title, state, f"{said.strip()}: {cause.what}", cause.cure), None
     version = information.get("ServerVersion") or (information.get("version") or {}).get("Version")
     return Check("DOC004", title, OK, f"{version}; {said.strip()}"), information
 

@@ -10,6 +10,7 @@ from typing import Any
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import MachineError, RequestError
 from sagemaker_byoc.cloud.refusals import explained
+from sagemaker_byoc.contract.asked import note_call
 from sagemaker_byoc.contract.installation import add_extra
 
 ATTEMPTS = 5
@@ -27,6 +28,7 @@ class Cloud:
         self._clients: dict[str, Any] = {}
 
     def call(self, call: Call) -> dict[str, Any]:
+        note_call(call.service, call.operation, self.region)
         with explained(call, self.region):
             answer: dict[str, Any] = getattr(self._client(call.service), call.method)(
                 **call.parameters

@@ -12,6 +12,7 @@ from sagemaker_byoc.cli import machine, machine_aws
 from sagemaker_byoc.cli.machine import ERROR, OK, WARNING, Machine
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.contract.installation import EXTRAS
+from sagemaker_byoc.images import docker
 
 INFO = {"ServerVersion": "28.2.2", "Architecture": "x86_64", "Runtimes": {"runc": {}}}
 
@@ -31,7 +32,11 @@ def asked(information=INFO, **more):
 
 def here(tmp_path, ask=None, **variables):
     return Machine(
-        environment=variables, ask=ask or asked(), home=tmp_path, driver=tmp_path / "no-driver"
+        environment=variables,
+        ask=ask or asked(),
+        explain=lambda _: docker.unreachable("error during connect: EOF"),
+        home=tmp_path,
+        driver=tmp_path / "no-driver",
     )
 
 
@@ -49,8 +54,14 @@ def test_a_machine_with_everything(tmp_path):
     [({}, False, WARNING), ({"DOCKER": "/x"}, False, ERROR), ({}, True, ERROR)],
 )
 def test_no_client(tmp_path, variables, needs, state):
-    """It is an error only if somebody wants it; then nothing of an engine is asked."""
-    look = Machine(environment=variables, ask=lambda _: None, home=tmp_path, needs_docker=needs)
+    """It is an error only where somebody wants it; then nothing of an engine is asked."""
+    look = Machine(
+        environment=variables,
+        ask=lambda _: None,
+        explain=lambda _: docker.explain(["/x"]),
+        home=tmp_path,
+        needs_docker=needs,
+    )
     found = {check.id: check for check in machine.examine(look)}
     assert found["DOC004"].state == state
     assert "DOCKER" in found["DOC004"].fix

@@ -21,13 +21,13 @@ BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 def test_the_three_next_commands(tmp_path, monkeypatch, capsys):
     """On stdout alone; with another folder than this one, how to get there."""
     monkeypatch.chdir(tmp_path)
-    assert main(["init", "Curves"]) == 0
+    assert main(["init", "UPPER Case"]) == 0
     out, err = capsys.readouterr()
     commands = out.splitlines()
     assert len(commands) == 3
-    assert commands[0].startswith("cd Curves && byoc train")
+    assert commands[0].startswith("cd 'UPPER Case' && byoc train")
     assert "Dockerfile.serve" in err
-    assert 'name = "curves"' in (tmp_path / "Curves" / "pyproject.toml").read_text()
+    assert 'name = "upper-case"' in (tmp_path / "UPPER Case" / "pyproject.toml").read_text()
 
 
 def test_what_is_missing_comes_first(tmp_path, monkeypatch, capsys):

@@ -66,9 +66,7 @@ def _filled(text: str, name: str) -> str:
         "torch": TORCH,
         "cuda12": TORCH_CUDA_12,
         "train": " ".join(
-            f'"{wish}"'
-            for wish in wheel.requirements("train")
-            if not wish.startswith(("torch", "sagemaker"))
+            f'"{wish}"' for wish in wheel.requirements("train") if not wish.startswith("sagemaker")
         ),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], text)
