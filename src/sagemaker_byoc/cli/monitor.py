@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sagemaker_byoc.cli import console, failures
 from sagemaker_byoc.cli.arguments import CURE
 from sagemaker_byoc.cli.monitor_s3 import S3
+from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _explained_imports() -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise MachineError(
             f"the Python package {error.name} is missing",
-            cure="Install the monitor's part: pip install 'sagemaker-byoc[monitor]'",
+            cure=f"Install what the monitor needs: {add_extra('monitor')}",
         ) from error
 
 

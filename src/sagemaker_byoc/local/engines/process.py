@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sagemaker_byoc.contract import environment, lifecycle, owners
+from sagemaker_byoc.contract import environment, installation, lifecycle, owners
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gpus
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
@@ -233,7 +233,7 @@ def _mounts(unshare: tuple[str, ...], scratch: Path) -> bool:
 
 
 def _own_variables(spec: ContainerSpec) -> dict[str, str]:
-    variables = {}
+    variables = {environment.INSTALLER: installation.installer(spec.interpreter)}
     if spec.interpreter is not None:
         # `python`, `train` and what else its environment has, as in an image's PATH.
         path = os.environ.get("PATH", os.defpath)
