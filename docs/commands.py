@@ -27,8 +27,12 @@ Generated from the parser by `scripts/docs`; CI fails when it is stale.
 Results go to stdout and nothing else does; progress, logs and errors go to stderr. `--json` prints
 one object with the number of its `schema` (`logs`: one object a line; `runs`: a list; `local env`:
 names and values; a report of `check` has its own number). Colour is for terminals: `NO_COLOR` turns
-it off, `FORCE_COLOR` on. `BYOC_DEBUG=1` shows the traceback of an error. What `[tool.byoc]` of
+it off, `FORCE_COLOR` on. What `[tool.byoc]` of
 `./pyproject.toml` says need not be said again ([how](../how-to/start-a-project.md)).
+
+Each command takes `-q` (`--quiet`: only results and errors) and `-v` (`--verbose`: also what is
+asked of Docker and AWS), before or after its name. After a defect of `byoc` itself the traceback is
+in a file that `error[INTERNAL]` names; `-v` shows it.
 
 An error is `error[ID]:` with what and where, then `fix:` with what to do. The ids are stable, the
 words are not.
@@ -77,7 +81,7 @@ def leaves(at: Parser, words: str) -> Iterator[tuple[str, Parser]]:
 
 def arguments(leaf: Parser) -> Iterator[str]:
     for action in actions(leaf):
-        if action.dest != "help":
+        if action.dest not in {"help", "quiet", "verbose"}:
             words = (action.help or "") % {**vars(action), "prog": leaf.prog}
             shown = f"`{named(action)}`".replace("|", "\\|")
             yield f"| {shown}{', needed' if is_needed(action) else ''} | {escaped(words)} |"

@@ -90,13 +90,30 @@ FINDINGS_HEAD = """# What `byoc check` finds
 Generated from `src/sagemaker_byoc/images/rules/` by `scripts/docs`; CI fails when it is stale.
 
 An **error** means that SageMaker refuses the image, that a job or an endpoint breaks, or that a
-secret would be shipped; with one the exit code is 1. A **warning** alone leaves it at 0. What a
-project lives with is named in its `pyproject.toml`, with the reason:
+secret would be shipped; with one the exit code is 1. A **warning** alone leaves it at 0. To ignore
+the findings of a rule, or a single one, name them in `pyproject.toml` with the reason:
 
 ```toml
-[tool.byoc.check]
-ignore = {IMG003 = "only for Graviton hosting"}
+[tool.byoc.check.ignore]
+IMG003 = "only for Graviton hosting"
+"SEC001:LICENSE_KEY" = "printed on every box"
+"SEC003:/app/tests/*.pem" = "made for the tests"
 ```
+
+What follows the colon is the finding's `subject` in the report of `--json`: the variable, the build
+argument, the file. `*` stands for any text.
+
+Secrets are searched for in variables, labels, the history, and the first 64 KiB of text files of
+every layer (up to 20,000 files each), not in what package managers install: `site-packages`,
+`node_modules`, `/usr/lib` and the like.
+
+How a container starts its program is judged as runc and the kernel do it, through links, `#!`
+lines, loaders, and wrappers such as `tini`, `env` or a script that ends in `exec "$@"`. What can't
+be known from the image is not reported. Neither are, on purpose:
+
+- the host keys of OpenSSH and the snakeoil certificate, which the installation of a package makes;
+- `ENTRYPOINT exec program` in an image for one role: no shell is left, and no argument is needed;
+- what a login shell (`bash -lc train`) finds, because `/etc/profile` sets its PATH.
 
 `IMG`, `CUD` and `SEC` look at the image as it is stored. `TRN` and `SRV` come from containers that
 are started, used and stopped in the engine; nothing of the machine is mounted into them.

@@ -20,8 +20,10 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("quick", max_examples=25, deadline=None)
     settings.register_profile("whole", deadline=None)
     settings.load_profile("whole" if config.getoption("--run-slow") else "quick")
-    # In the background of a shell SIGINT is ignored, and would be in all that tests start.
+    # SIGINT is ignored in the background of a shell and SIGHUP under nohup, and what tests start
+    # would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

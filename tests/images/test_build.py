@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 from tests.images.containers import docker
 
+from sagemaker_byoc.images.building.context import walk
+from sagemaker_byoc.images.building.ignore import read
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 
 pytestmark = pytest.mark.docker
@@ -88,6 +94,84 @@ def test_a_build_and_one_more(project, buildkit):
         remove(*{tag for one in made for tag in one["tags"]})
 
 
+SECRETS = """ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE}
+RUN --mount=type=secret,id=file --mount=type=secret,id=A_TOKEN \\
+    cat /run/secrets/file /run/secrets/A_TOKEN > /dev/null && date +%s%N > /now
+"""
+
+
+def test_two_images_of_one_content_have_two_tags(project):
+    """A tag means one image, also if the build makes another one each time; secrets stay out."""
+    (project / "Dockerfile").write_text(SECRETS)
+    (project / "Dockerfile.train").unlink()
+    (project / "secret.txt").write_text("s3cret-in-a-file")
+    words = ["--secret", "id=file,src=secret.txt", "--secret", "id=A_TOKEN", "--no-cache", "--json"]
+    made = []
+    try:
+        for _ in range(2):
+            done = byoc("build", "train", *words, cwd=project, A_TOKEN="s3cret-in-a-variable")
+            made.append(json.loads(done.stdout))
+            assert "Dockerfile is built as it is" in done.stderr
+            assert "s3cret" not in done.stderr
+        first, second = made
+        assert first["content"] == second["content"]
+        assert first["image"] != second["image"]
+        for one in made:
+            named = json.loads(docker("image", "inspect", one["image"]).stdout)[0]
+            assert named["Id"] == one["id"]
+            assert one["image"].endswith(f":{one['id'].partition(':')[2][:12]}")
+            labels = named["Config"]["Labels"]
+            base = "python:3.11-slim-bookworm"
+            assert labels["org.opencontainers.image.base.name"] == base
+        names = docker("image", "ls", "--format", "{{.Tag}}", "byoc-test-tiny-train").stdout.split()
+        assert len(names) == 3  # no name of the build itself is left
+        history = docker("history", "--no-trunc", second["image"]).stdout
+        assert b"s3cret" not in history
+    finally:
+        remove(*{tag for one in made for tag in one["tags"]})
+
+
+IGNORED = [
+    ["*", "!program"],
+    ["*", "!program/a", "**/*.log"],
+    ["# a comment", "  program/a  ", "/README.md/"],
+    ["program/**", "!program/a/x.txt"],
+    ["**/x.*", "!**/x.log"],
+    ["[^p]*", "program/?"],
+    ["./program//b/../a", "!program/a/x.log"],
+    ["program/a\\*", "*.m*"],
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", IGNORED)
+def test_dockerignore_leaves_out_what_docker_leaves_out(lines, project):
+    """Our reading of the patterns beside the builder's own."""
+    for name in ("program/a/x.txt", "program/a/x.log", "program/b", "program/a*", "x.txt", "é.md"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("")
+    (project / "Dockerfile.train").write_text("FROM scratch\nCOPY . /\n")
+    (project / ".dockerignore").write_text("".join(f"{line}\n" for line in lines))
+    image = byoc("build", "train", cwd=project).stdout.strip()
+    try:
+        container = docker("create", image, "x").stdout.decode().strip()
+        try:
+            exported = docker("export", container).stdout
+        finally:
+            docker("rm", container)
+    finally:
+        remove(image, "byoc-test-tiny-train:latest")
+    with tarfile.open(fileobj=io.BytesIO(exported)) as archive:
+        entries = [entry.name for entry in archive if entry.isfile()]
+    engine = re.compile(r"(\.dockerenv|dev/.*|etc/(hosts|hostname|resolv\.conf))")
+    found = {name for name in entries if not engine.fullmatch(name)}
+    own = read(project, project / "Dockerfile.train")
+    ours = {name for name, path in walk(project, own) if path.is_file()}
+    always = {".dockerignore", "Dockerfile.train"}  # a builder may send them in any case
+    assert found - always == ours - always
+
+
 def test_what_the_legacy_builder_does_not_know_is_said_before(project):
     text = DOCKERFILE.replace("RUN echo", "RUN --mount=type=cache,target=/x echo")
     (project / "Dockerfile.train").write_text(text)
@@ -141,3 +225,53 @@ def test_the_project_of_init_builds_and_is_accepted(kind, tmp_path):
         assert json.loads(done.stdout)["findings"] == []
     finally:
         remove(*made["tags"])
+
+
+@pytest.mark.slow
+def test_requirements_replace_nothing_of_the_image(tmp_path):
+    """torch that is there already adds nothing; another is an error that names both versions; what
+    is replaced on purpose is in the labels."""
+    folder = tmp_path / "byoc-test-held"
+    byoc("init", folder, cwd=tmp_path)
+    for wheel in (ROOT / "wheels").glob("*.whl"):
+        shutil.copy(wheel, folder / "wheels")
+    wanted, words = folder / "program" / "requirements.txt", ("build", "train", "--json")
+    made = []
+
+    def build(*more, code=0):
+        done = byoc(*words, *more, cwd=folder, seconds=1800, code=code)
+        made.append(json.loads(done.stdout) if code == 0 else {"tags": []})
+        return done.stderr
+
+    def inspected():
+        return json.loads(docker("image", "inspect", made[-1]["image"]).stdout)[0]
+
+    try:
+        build()
+        plain = inspected()
+        wanted.write_text("torch\n")
+        build("--sbom", "sbom.json")
+        assert inspected()["Size"] - plain["Size"] < 100_000
+        assert plain["Config"]["Labels"]["sagemaker-byoc.torch"] == "cpu"
+        listed = json.loads((folder / "sbom.json").read_text())["components"]
+        assert {"torch", "sagemaker-byoc", "base-files"} < {one["name"] for one in listed}
+        wanted.write_text("torch<2.5\n")
+        said = build("--progress", "quiet", code=1)
+        assert "requirements.txt asks for torch<2.5, and this image holds torch 2." in said
+        unfit = tmp_path / "byoc-test-held" / "program" / "torch-2.1.0-py3-none-any.whl"
+        with zipfile.ZipFile(unfit, "w") as file:
+            info = "torch-2.1.0.dist-info"
+            file.writestr("torch/__init__.py", "")
+            file.writestr("torch/version.py", "cuda: Optional[str] = '11.8'\n")
+            file.writestr(
+                f"{info}/METADATA", "Metadata-Version: 2.1\nName: torch\nVersion: 2.1.0\n"
+            )
+            file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            file.writestr(f"{info}/RECORD", "")
+        wanted.write_text("./torch-2.1.0-py3-none-any.whl\n")
+        build("--build-arg", "REPLACE=torch")
+        labels = inspected()["Config"]["Labels"]
+        assert labels["sagemaker-byoc.torch"] == "cuda11"
+        assert labels["sagemaker-byoc.cuda"] == "11.8"
+    finally:
+        remove(*{tag for one in made for tag in one["tags"]})

@@ -19,7 +19,7 @@ import pytest
 from tests.images.conftest import NAMES
 from tests.images.containers import CLIENT, docker
 
-from sagemaker_byoc.images.trials.container import LABEL
+from sagemaker_byoc.images.trials.leftovers import LABEL
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -64,7 +64,7 @@ def ids(report: dict[str, Any]) -> set[str]:
 @pytest.fixture(scope="module")
 def foreign() -> dict[str, str]:
     names = {}
-    for folder in sorted(path for path in FOREIGN.iterdir() if path.is_dir()):
+    for folder in sorted(path.parent for path in FOREIGN.glob("*/Dockerfile")):
         names[folder.name] = f"byoc-foreign-{folder.name}"
         docker("build", "--quiet", "--tag", names[folder.name], str(folder), timeout=600)
     return names

@@ -4,12 +4,16 @@ Runs in the environment of scripts/kubernetes-env, and needs nothing of ours. Wh
 own is held against its published JSON schemas, strictly: an unknown member is an error. Kubeflow
 and KServe publish no such file on a package index; but the classes of their SDKs are generated from
 the same definitions, and say the name and type of every member. They are read and not imported.
+
+BYOC_CRDS may name a folder with the CustomResourceDefinitions that both projects publish (kserve:
+config/crd/full/, training-operator: manifests/base/crds/); then these are asked too.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import sys
 from functools import cache
@@ -37,6 +41,7 @@ def main():
         root = ROOTS.get(f"{manifest['apiVersion']} {manifest['kind']}")
         if root:
             problems += Package(root[0]).check(root[1], manifest, manifest["kind"])
+            problems += published(manifest)
             continue
         try:
             kubernetes_validate.validate(manifest, VERSION, strict=True)
@@ -100,6 +105,42 @@ class Package:
         for name in value.keys() & types.keys():
             problems += self.check(types[name], value[name], f"{path}.{name}")
         return problems
+
+
+def published(manifest):
+    """What the definition of its kind says, if BYOC_CRDS has it."""
+    problems = []
+    for file in Path(os.environ.get("BYOC_CRDS", os.devnull)).glob("*.yaml"):
+        definition = yaml.safe_load(file.read_text())
+        if definition["spec"]["names"]["kind"] != manifest["kind"]:
+            continue
+        version = manifest["apiVersion"].partition("/")[2]
+        (schema,) = [
+            strict(each["schema"]["openAPIV3Schema"])
+            for each in definition["spec"]["versions"]
+            if each["name"] == version
+        ]
+        schema["properties"]["metadata"] = {"type": "object"}
+        problems += [
+            f"{manifest['kind']} {'.'.join(map(str, error.path))}: {error.message}"
+            for error in jsonschema.Draft7Validator(schema).iter_errors(manifest)
+        ]
+    return problems
+
+
+def strict(schema):
+    """Kubernetes' schema as a JSON schema, with an unknown member as an error."""
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: strict(value) for key, value in schema.items()}
+    if found.pop("x-kubernetes-int-or-string", False):
+        found.pop("type", None)
+        found.setdefault("anyOf", [{"type": "integer"}, {"type": "string"}])
+    if "properties" in found and not found.get("x-kubernetes-preserve-unknown-fields"):
+        found.setdefault("additionalProperties", False)
+    return found
 
 
 def kubernetes(kind, value, path):

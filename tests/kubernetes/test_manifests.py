@@ -62,6 +62,81 @@ image = "byoc-train"
 image = "byoc-serve"
 """
 KINDS = [("train", ""), ("endpoint", ""), ("endpoint", "kserve")]
+HOSTILE = [
+    "",
+    " ",
+    "yes",
+    "no",
+    "on",
+    "Off",
+    "null",
+    "~",
+    "true",
+    "1",
+    "1.0",
+    "0x1f",
+    "1e3",
+    "0o7",
+    "012",
+    "1_000",
+    "2026-01-01",
+    "2026-01-01T00:00:00Z",
+    "12:30",
+    "190:20:30",
+    ".inf",
+    "-.INF",
+    ".nan",
+    "- a",
+    "a: b",
+    "a:",
+    "a #b",
+    "#",
+    "*x",
+    "&x",
+    "!x",
+    "!!binary x",
+    "%x",
+    "@x",
+    "`x`",
+    "{a}",
+    "[a]",
+    "'a'",
+    '"a"',
+    "|",
+    ">",
+    "?",
+    "=",
+    "<<",
+    "---",
+    "...",
+    "a\nb",
+    "\n",
+    "a\tb",
+    "\t",
+    "a\r\nb",
+    " a",
+    "a ",
+    "\u2028",
+    "\u00e9",
+    "\U0001f600",
+    "\x07",
+    "\x7f",
+    "\x85",
+    "\ufeff",
+    "\ufffe",
+    "\\",
+    "\\n",
+    "$",
+    "$$",
+    "$(A)",
+    "$$(A)",
+    "${A}",
+    "$(",
+    "x" * 2500,
+    "*",
+    "key: |\n  block",
+    "a\n---\nkind: Pod",
+]
 
 
 def problems(manifests):
@@ -93,20 +168,81 @@ def test_manifests_are_what_a_cluster_takes(printed, settings, kind, flavour):
     assert "topsecret" not in text
 
 
-def test_kserve_with_a_model_of_s3(printed):
+@pytest.mark.parametrize("flavour", ["kserve", "kserve-serverless"])
+def test_kserve_with_a_model_of_s3(printed, flavour):
     settings = FULL.replace('model = "pvc:models/digits"', 'model = "s3://b/digits/model.tar.gz"')
-    assert problems(printed(settings, "endpoint", "kserve")) == []
+    assert problems(printed(settings, "endpoint", flavour)) == []
+
+
+def test_hostile_names_and_values(printed):
+    """Each is either taken by the schemas and read back as it was written, or refused before."""
+    values = {f"V{number}": text for number, text in enumerate(HOSTILE)}
+    table = {
+        "name": "d" * 63,
+        "image": "registry.example.com/digits:1",
+        "environment": values,
+        "hyperparameters": values,
+    }
+    settings = "".join(
+        f"[tool.byoc.{kind}]\n{toml(table | more)}" for kind, more in
+        (("train", {}), ("endpoint", {"hyperparameters": None}))
+    )  # fmt: skip
+    texts = [printed(settings, *each) for each in [*KINDS, ("endpoint", "kserve-serverless")]]
+    assert problems("---\n".join(texts)) == []
+    for manifest in (each for text in texts for each in read(text)):
+        for name, text in environment(manifest).items():
+            if name in values:
+                assert text == values[name].replace("$", "$$"), name
+        if manifest["kind"] == "ConfigMap":
+            assert json.loads(manifest["data"]["hyperparameters.json"]) == values
+
+
+def toml(table):
+    """JSON's text is TOML's, but for DEL and the halves of large characters."""
+    lines = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            inner = ", ".join(f"{name} = {quoted(text)}" for name, text in value.items())
+            lines.append(f"{key} = {{{inner}}}\n")
+        elif value is not None:
+            lines.append(f"{key} = {quoted(value)}\n")
+    return "".join(lines)
+
+
+def quoted(text):
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def read(text):
+    """The documents of a YAML text, by the reader that the schemas' environment has."""
+    reader = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.stdin))))"
+    done = subprocess.run(
+        [PYTHON, "-c", reader], input=text,
+        capture_output=True, text=True, timeout=SECONDS, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def environment(value):
+    """The variables of every container in a manifest."""
+    found = {}
+    if isinstance(value, dict):
+        for entry in value.get("env", ()):
+            if "value" in entry:
+                found[entry["name"]] = entry["value"]
+        value = [*value.values()]
+    if isinstance(value, list):
+        for each in value:
+            found |= environment(each)
+    return found
 
 
 @pytest.mark.parametrize(("kind", "flavour"), KINDS)
 def test_yaml_and_json_say_the_same(printed, kind, flavour):
-    """Through the YAML reader that the schemas' environment has."""
-    reader = "import json, sys, yaml; print(json.dumps(list(yaml.safe_load_all(sys.stdin))))"
-    done = subprocess.run(
-        [PYTHON, "-c", reader], input=printed(FULL, kind, flavour),
-        capture_output=True, text=True, timeout=SECONDS, check=True,
-    )  # fmt: skip
-    assert json.loads(done.stdout) == json.loads(printed(FULL, kind, flavour, "--json"))["items"]
+    assert (
+        read(printed(FULL, kind, flavour))
+        == json.loads(printed(FULL, kind, flavour, "--json"))["items"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,7 +257,7 @@ def test_yaml_and_json_say_the_same(printed, kind, flavour):
         ("endpoint", "", "targetPort:", "target:"),
         ("endpoint", "kserve", "minReplicas: 2", "minReplicas: two"),
         ("endpoint", "kserve", "containers:", "container:"),
-        ("endpoint", "kserve", "tcpSocket:", "tcp:"),
+        ("endpoint", "kserve", "startupProbe:", "startProbe:"),
     ],
 )
 def test_the_schemas_find_what_is_wrong(printed, kind, flavour, right, wrong):

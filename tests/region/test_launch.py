@@ -285,7 +285,7 @@ def test_what_was_made_is_named_when_a_call_fails(local, client, job):
     ("words", "said"),
     [
         (["train", "--image", "never-built"], "never-built"),
-        (["train", "--set", "instance-type=large"], "instanceType"),
+        (["train", "--set", "instance-type=large"], "instance-type is 'large'"),
         (["train", "--set", "channels.train=nowhere"], "nowhere"),
         (["endpoint", "--set", "model=job:nobody"], "there is no training job 'nobody'"),
         (["endpoint", "--set", "model=nowhere.tar.gz"], "nowhere.tar.gz"),

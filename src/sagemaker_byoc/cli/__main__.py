@@ -1,5 +1,5 @@
 """python -m sagemaker_byoc.cli"""
 
-from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.cli.entry import main
 
 raise SystemExit(main())

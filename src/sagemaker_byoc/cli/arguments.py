@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import shlex
+import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -18,6 +21,8 @@ _CURES: tuple[tuple[str, str], ...] = (
     (r"are required|is required", "`{prog} --help` says what they are"),
     (r"ignored explicit argument", "It takes no value: leave out what follows ="),
 )
+_HP = "--hp"
+QUIET, VERBOSE = ("-q", "--quiet"), ("-v", "--verbose")
 CURE = "; "
 """What follows it in an ArgumentTypeError is the cure."""
 
@@ -33,18 +38,59 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """Refused here and not by the root: this one knows which flags there are."""
-        found, rest = super().parse_known_args(args, namespace)
+        words = sys.argv[1:] if args is None else [*args]
+        if _HP in self._option_string_actions:
+            words = hyperparameters_last(words)
+        found, rest = super().parse_known_args(words, namespace)
         for action in actions(self):
             # Before 3.12 argparse gives up on `[PROGRAM]` at the first flag before it.
             is_left = action.nargs == "?" and not action.option_strings
             if is_left and rest and rest[0][:1] != "-" and getattr(found, action.dest) is None:
                 setattr(found, action.dest, (action.type or str)(rest.pop(0)))  # type: ignore[operator] # typeshed: or a registered name
         if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}")
+            self._refuse(rest, words)
         return found, rest
 
+    def _refuse(self, rest: Sequence[str], words: Sequence[str]) -> NoReturn:
+        message = f"unrecognized arguments: {shlex.join(rest)}"
+        if _HP in self._option_string_actions and not self._resembles(rest[0]):
+            kept, pairs = self._split(words)
+            if pairs:
+                what = f"{len(pairs)} hyperparameters" if len(pairs) > 1 else "a hyperparameter"
+                line = shlex.join([*self.prog.split(), *kept, _HP, *pairs])
+                self._fail(message, f"To pass {what} to the program: {line}")
+        self.error(message)
+
+    def _resembles(self, word: str) -> bool:
+        """Whether a flag of ours was meant."""
+        flags = [flag.lstrip("-") for flag in self._flags() if flag.startswith("--")]
+        name = word.lstrip("-").partition("=")[0]
+        return bool(difflib.get_close_matches(name, flags, n=1, cutoff=0.75))
+
+    def _split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return what is ours, and KEY=VALUE for each flag that is not."""
+        kept: list[str] = []
+        pairs: list[str] = []
+        left = deque(words)
+        while left:
+            word = left.popleft()
+            if word == _HP:
+                while left and not left[0].startswith("-"):
+                    pairs.append(left.popleft())
+            elif (action := self._option_string_actions.get(word)) is not None:
+                kept.append(word)
+                if action.nargs != 0 and left:
+                    kept.append(left.popleft())
+            elif not word.startswith("--") or word.partition("=")[0] in self._option_string_actions:
+                kept.append(word)
+            else:
+                pairs.append(_pair_of(word, left))
+        return kept, pairs
+
     def error(self, message: str) -> NoReturn:
-        what, cure = self._explain(message)
+        self._fail(*self._explain(message))
+
+    def _fail(self, what: str, cure: str) -> NoReturn:
         console.error(f"{self.prog}: {what}", cure, "USAGE")
         raise SystemExit(failures.USAGE)
 
@@ -86,11 +132,69 @@ class Parser(argparse.ArgumentParser):
         return named[1]
 
 
+def hyperparameters_last(words: Sequence[str]) -> list[str]:
+    """Return `words` with the hyperparameters last, where they take no other word for theirs.
+
+    What follows `--` are options of the user's program: `-- --lr 0.1` is `--hp lr=0.1`.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    kept: list[str] = []
+    pairs: list[str] = []
+    left = deque(words[:end])
+    while left:
+        word = left.popleft()
+        if word != _HP:
+            kept.append(word)
+            continue
+        first = len(pairs)
+        while left and not left[0].startswith("-") and (first == len(pairs) or "=" in left[0]):
+            pairs.append(left.popleft())
+        if first == len(pairs):
+            return [*kept, _HP, *left]  # without a value: argparse says so
+    own = deque(words[end + 1 :])
+    while own:
+        pairs.append(_pair_of(own.popleft(), own))
+    return [*kept, _HP, *pairs] if pairs else kept
+
+
+def _pair_of(word: str, left: deque[str]) -> str:
+    """KEY=VALUE of an option of the user's program, whose value may be the next of `left`."""
+    key, equals, value = word.lstrip("-").partition("=")
+    if not equals:
+        is_value = left and (not left[0].startswith("-") or _is_number(left[0]))
+        value = left.popleft() if is_value else "True"
+    return f"{key}={value}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _value_of(action: argparse.Action) -> str:
     if action.choices is not None:
         return "{" + ",".join(map(str, action.choices)) + "}"
     metavar = action.metavar if isinstance(action.metavar, str) else None
     return metavar or action.dest.upper()
+
+
+def add_verbosity(parser: argparse.ArgumentParser) -> None:
+    """-q and -v, to be given before or after the name of any command below `parser`."""
+    for at in (parser, *below(parser).values()):
+        at.add_argument(
+            *QUIET, action="store_true", default=argparse.SUPPRESS, help="only results and errors"
+        )
+        at.add_argument(
+            *VERBOSE,
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="also what is asked of Docker and AWS, and the traceback of a defect",
+        )
+        for inner in below(at).values() if at is not parser else ():
+            add_verbosity(inner)
 
 
 def actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:

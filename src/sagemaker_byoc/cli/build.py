@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +13,16 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import base_login, console, options, settings, target
-from sagemaker_byoc.images.building import bare, builders
+from sagemaker_byoc.images import docker
+from sagemaker_byoc.images.building import bare, builders, sbom, secrets
 from sagemaker_byoc.images.building.run import AUTO, PROGRESS, BuildRequest, Built, build
 from sagemaker_byoc.images.project import name_of
 from sagemaker_byoc.local.build import Recording, record
 from sagemaker_byoc.local.errors import RequestError
 
-HELP = "Make an image of a program: linux/amd64, Docker's media types, named by its content."
-_IMAGE_ONLY = ("file", "build_arg", "builder", "label", "no_cache", "pull")
+HELP = "Make an image of a program: linux/amd64, Docker's media types, a tag that means it alone."
+_LIKE = re.compile(r"(docker|container)file", re.IGNORECASE)
+_IMAGE_ONLY = ("file", "build_arg", "builder", "label", "no_cache", "pull", "secret", "sbom")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,15 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="?",
         metavar="PROGRAM",
-        help="a folder with a Dockerfile, or a folder or file of code, which then goes on top of "
-        "the toolkit's own image (default: what [tool.byoc] of ./pyproject.toml says)",
+        help="a folder with a Dockerfile, which is built; or a folder or file of code, put on top "
+        "of the toolkit's own image (default: what [tool.byoc] of ./pyproject.toml says)",
     )
     parser.add_argument(
         "-t",
         "--tag",
         metavar="NAME",
         help="REPOSITORY[:TAG] (default: the project's name and train or serve; "
-        "a tag of the commit and the content, and latest)",
+        "a tag of the commit and the image's id, and latest)",
     )
     parser.add_argument("--json", action="store_true", help="one object, for programs")
     parser.add_argument(
@@ -50,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--file",
         type=Path,
         metavar="FILE",
-        help="(default: Dockerfile.train or Dockerfile.serve)",
+        help="(default: Dockerfile.train or Dockerfile.serve, else Dockerfile)",
     )
     image.add_argument(
         "--build-arg",
@@ -59,6 +63,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="such as BASE=IMAGE or TORCH=cuda12; may be repeated",
+    )
+    image.add_argument(
+        "--secret",
+        action="append",
+        default=[],
+        metavar="id=NAME,src=FILE",
+        help="a file (or env=VARIABLE) that a step can read and the image does not keep; the "
+        "toolkit's own Dockerfiles read `pip`, a pip.conf; may be repeated",
     )
     image.add_argument("--label", type=types.pair, action="append", default=[], metavar="KEY=VALUE")
     image.add_argument(
@@ -69,6 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=PROGRESS,
         default=AUTO,
         help="auto: redrawn in a terminal, plain lines elsewhere; quiet: after a failure only",
+    )
+    image.add_argument(
+        "--sbom",
+        type=Path,
+        metavar="FILE",
+        help="write what the image holds: Python and system packages, base (CycloneDX JSON)",
     )
     image.add_argument("--no-cache", action="store_true", help="build every line anew")
     image.add_argument("--pull", action="store_true", help="look for a newer base image")
@@ -99,8 +117,14 @@ def run(arguments: argparse.Namespace) -> int:
     engine = arguments.engine or ("docker" if arguments.state is None else "process")
     if engine == "process":
         return _record(arguments, project)
+    if arguments.sbom is not None and not arguments.sbom.absolute().parent.is_dir():
+        raise RequestError(
+            f"--sbom {arguments.sbom}: there is no such folder", cure="Make it, or name another"
+        )
     with _request(arguments, place, project) as request:
         built = _build(request)
+    if arguments.sbom is not None:
+        _list(built, arguments.sbom)
     _tell(built, arguments)
     return 0
 
@@ -116,6 +140,19 @@ def _build(request: BuildRequest) -> Built:
         for host in lent:
             console.detail(f"base images of {host}: with these AWS credentials")
         return build(request, console.step, console.detail)
+
+
+def _list(built: Built, file: Path) -> None:
+    client = built.builder.command[0]
+    if client != docker.client():
+        raise RequestError(
+            f"--sbom: {built.image} is in the store of {client}, and {docker.client()} is asked",
+            cure=f"Set DOCKER={client}" if built.builder.name == builders.PODMAN else "Use podman",
+        )
+    contents = sbom.write(built.image, built.id, file)
+    console.detail(f"{len(contents.packages)} packages listed in {file}")
+    if contents.has_rpm:
+        console.detail("the packages of its rpm database are not in that list")
 
 
 def _tell(built: Built, arguments: argparse.Namespace) -> None:
@@ -146,25 +183,32 @@ def _request(
     kind = arguments.kind
     known = _known(project, kind)
     given = options.parse_pairs("--build-arg", arguments.build_arg)
+    chosen = arguments.file or known.dockerfile
+    is_file = arguments.program is not None and not arguments.program.is_dir()
     request = BuildRequest(
         context=place,
-        dockerfile=arguments.file or known.dockerfile or place / f"Dockerfile.{kind}",
+        dockerfile=chosen or place / f"Dockerfile.{kind}",
         tag=arguments.tag or f"{_name(project, place)}-{kind}",
         source=place,
         arguments={**(project.arguments if project else {}), **given},
         labels=options.parse_pairs("--label", arguments.label),
+        secrets=tuple(secrets.parse(text, os.environ) for text in arguments.secret),
         builder=arguments.builder,
         progress=arguments.progress,
         cache=not arguments.no_cache,
         pull=arguments.pull,
         seconds=arguments.timeout,
     )
-    is_file = arguments.program is not None and not arguments.program.is_dir()
-    if arguments.file is not None or (request.dockerfile.is_file() and not is_file):
-        yield request
+    found = chosen or _dockerfile(place, kind)
+    if found is not None and (arguments.file is not None or not is_file):
+        yield replace(request, dockerfile=found)
         return
     program = options.parse_program(options.required(arguments.program or known.program, kind))
-    with bare.prepared(kind, program.folder.resolve(), program.entry_point) as context:
+    folder = program.folder.resolve()
+    secret = "pip" in map(secrets.name_of, request.secrets)
+    with bare.prepared(kind, folder, program.entry_point, secret=secret) as context:
+        for note in context.notes:
+            console.detail(note)
         yield replace(
             request,
             context=context.folder,
@@ -174,6 +218,28 @@ def _request(
             arguments=given,
             bases=(context.base,),
         )
+
+
+def _dockerfile(place: Path, kind: str) -> Path | None:
+    """The folder's own, said if it is not one for this kind; None if there is none.
+
+    A folder with a plain Dockerfile is a user's image: what `docker build` would build.
+    """
+    for name in (f"Dockerfile.{kind}", f"{kind}.Dockerfile", "Dockerfile", "Containerfile"):
+        path = place / name
+        if path.is_file():
+            if kind not in name:
+                console.detail(
+                    f"{path} is built as it is, since there is no Dockerfile.{kind}; to put a "
+                    "program on the toolkit's image, name its file and not its folder"
+                )
+            return path
+    ours = {f"Dockerfile.{other}" for other in settings.KINDS}
+    others = [path.name for path in place.iterdir() if _LIKE.search(path.name) and path.is_file()]
+    others = [name for name in others if name not in ours and not name.endswith(".dockerignore")]
+    if others:
+        console.detail(f"{min(others)} is not built; --file {min(others)} would build it")
+    return None
 
 
 def _record(arguments: argparse.Namespace, project: settings.Project | None) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, options, settings
-from sagemaker_byoc.images import report
+from sagemaker_byoc.images import findings, report
 from sagemaker_byoc.images.check import CheckRequest, check
 from sagemaker_byoc.images.errors import RequestError
+from sagemaker_byoc.images.findings import Finding
 from sagemaker_byoc.images.rules import table
 from sagemaker_byoc.images.rules.subject import SERVE, TRAIN
 
@@ -37,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     serving.add_argument("--payload", type=Path, metavar="FILE", help="a body for /invocations")
     serving.add_argument("--content-type", default="application/json", help="of the payload")
     serving.add_argument(
-        "--startup-timeout", type=types.seconds(3600), default=240.0, metavar="SECONDS"
+        "--startup-timeout",
+        type=types.seconds(3600),
+        default=240.0,
+        metavar="SECONDS",
+        help="for the endpoint to become healthy (default: 240)",
     )
     training = parser.add_argument_group("for training")
     training.add_argument(
@@ -47,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hp", type=types.pair, nargs="+", action="extend", default=[], metavar="KEY=VALUE"
     )
     training.add_argument(
-        "--train-timeout", type=types.seconds(3600), default=120.0, metavar="SECONDS"
+        "--train-timeout",
+        type=types.seconds(3600),
+        default=120.0,
+        metavar="SECONDS",
+        help="for all jobs together; one that runs on is then stopped (default: 120)",
     )
     parser.add_argument("--env", type=types.pair, action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument(
@@ -88,14 +97,24 @@ def run(arguments: argparse.Namespace) -> int:
         train_seconds=arguments.train_timeout,
         startup_seconds=arguments.startup_timeout,
     )
-    found = check(request, console.step)
+    is_document = arguments.json or arguments.junit
+    found = check(request, console.step, _show_briefly if is_document else _show)
     if arguments.json:
         console.result(report.as_json(found))
     elif arguments.junit:
         console.result(report.as_junit(found))
     else:
-        console.result(report.as_text(found))
+        console.result(report.summary_as_text(found))
     return found.exit_code
+
+
+def _show(finding: Finding) -> None:
+    console.result(f"{report.finding_as_text(finding)}\n")
+
+
+def _show_briefly(finding: Finding) -> None:
+    """Standard output is for the one document at the end."""
+    console.detail(f"{report.headline(finding)}: {finding.what}")
 
 
 def read_ignored(path: Path) -> Mapping[str, str]:
@@ -115,7 +134,7 @@ def read_ignored(path: Path) -> Mapping[str, str]:
     if not isinstance(table_, dict):
         raise RequestError(f"{where} is no table", cure='Write ignore = {IMG012 = "reason"}')
     for key, reason in table_.items():
-        if key not in known:
+        if findings.rule_of(key) not in known:
             raise RequestError(f"{where}: there is no rule {key}", cure="See byoc check's report")
         if not isinstance(reason, str) or not reason.strip():
             raise RequestError(f"{where}: {key} has no reason", cure=f'Write {key} = "the reason"')

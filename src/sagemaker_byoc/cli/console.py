@@ -6,11 +6,13 @@ no byte of it steers the terminal.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TextIO
 
 _BOLD, _RED, _DIM, _PLAIN = "\033[1m", "\033[31m", "\033[2m", "\033[0m"
@@ -19,13 +21,15 @@ LONGEST_LINE = 16_384
 _SEQUENCE = re.compile(
     r"(?P<colour>\x1b\[[0-9;:]*m)"
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: moves the cursor, erases
-    r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS, …
+    # OSC, DCS, …: they end where another starts, so that no text is searched once for each start.
+    r"|(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-Z\\`-~]"
 )
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 """All but tab and newline; also what reorders a line (bidi controls), and lone surrogates."""
+_quiet = False
 SCHEMA = 1
 """Of every JSON document that a command prints; it grows when a member changes its meaning."""
 
@@ -86,20 +90,34 @@ def _colour(code: str, text: str) -> str:
 
 
 def _say(text: str) -> None:
-    """In one write, or the lines of two threads would run into each other."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    """In one write, or the lines of two threads would run into each other.
+
+    Nothing fails because nobody reads it: a terminal that was closed (EIO), a pipe without reader.
+    """
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def result(text: str) -> None:
     """What the command was asked for; the only thing on stdout."""
-    print(clean(text), flush=True)
+    _print(clean(text))
+
+
+def _print(text: str) -> None:
+    """Raise BrokenPipeError if nobody can read it: also for a terminal that was closed."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        if error.errno == errno.EIO:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from error
+        raise
 
 
 def result_line(stream: str, line: str) -> None:
     """One line of a container's log, where the log is what the command was asked for."""
     shown = clean_line(line, colour=has_colour(sys.stdout))
-    print(f"{clean(stream)} | {shown}", flush=True)
+    _print(f"{clean(stream)} | {shown}")
 
 
 def document(members: Mapping[str, object]) -> None:
@@ -121,16 +139,32 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def set_quiet(*, quiet: bool) -> None:
+    """Leave out all but results and errors."""
+    global _quiet  # noqa: PLW0603 - of this process, as its streams are
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    return _quiet
+
+
 def step(text: str) -> None:
+    if _quiet:
+        return
     _say(_colour(_BOLD, f"* {clean(text)}"))
 
 
 def detail(text: str) -> None:
+    if _quiet:
+        return
     _say(f"  {clean(text)}")
 
 
 def log_line(host: str, line: str) -> None:
     """One line of a container's log."""
+    if _quiet:
+        return
     shown = clean_line(line, colour=has_colour(sys.stderr))
     _say(f"{_colour(_DIM, f'{clean(host)} |')} {shown}")
 

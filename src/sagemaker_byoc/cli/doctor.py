@@ -1,4 +1,4 @@
-"""`byoc doctor`: what this machine has, what it lacks, and how to mend it."""
+"""`byoc doctor`: what this machine has, what it lacks, and the fix for each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from sagemaker_byoc.cli import console, failures, machine, machine_aws, options
 
-HELP = "Look over this machine: engine, builder, GPUs, disk, ports, AWS; each with its fix."
+HELP = "Check this machine: Python, extras, engine, builder, GPUs, disk, ports, AWS."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=options.ENGINES,
         default="process",
-        help="docker: a machine without a Docker engine is broken (default: it lacks something)",
+        help="docker: no Docker engine is an error (default: a warning)",
     )
     parser.add_argument("--json", action="store_true", help="one object, for programs")
 
@@ -30,8 +30,14 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         console.result(_report(checks))
         lacking = sum(check.state == machine.WARNING for check in checks)
-        console.step(f"{len(broken)} broken, {lacking} lacking, of {len(checks)} checks")
+        console.step(
+            f"{_count(len(broken), 'error')}, {_count(lacking, 'warning')} in {len(checks)} checks"
+        )
     return failures.FAILED if broken else failures.DONE
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _report(checks: Sequence[machine.Check]) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from sagemaker_byoc.cli import console
+from sagemaker_byoc.contract import installation
 from sagemaker_byoc.images import project
 
 HELP = "Write a small project to start from; nothing is ever overwritten."
@@ -24,12 +28,13 @@ def run(arguments: argparse.Namespace) -> int:
     name = arguments.name or project.name_of(folder)
     files = project.write(folder, name)
     next_commands = [
+        *_installations(),
         "byoc train --output byoc-jobs/first",
         "byoc serve --model byoc-jobs/first/model.tar.gz",
         "byoc build train",
     ]
     if folder.resolve() != Path.cwd():
-        next_commands[0] = f"cd {folder} && {next_commands[0]}"
+        next_commands[0] = f"cd {shlex.quote(str(folder))} && {next_commands[0]}"
     if arguments.json:
         found = {"folder": str(folder), "name": name, "files": [str(path) for path in files]}
         console.document(found | {"next": next_commands})
@@ -40,3 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     for command in next_commands:
         console.result(command)
     return 0
+
+
+def _installations() -> Iterator[str]:
+    """Yield commands for what the project's programs need and this Python lacks."""
+    if installation.missing("serve"):
+        yield installation.add_extra("serve")
+    if find_spec("torch") is None:
+        yield installation.add_package("torch")

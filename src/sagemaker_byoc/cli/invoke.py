@@ -45,7 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "target", metavar="ENDPOINT|URL", help="its name, or the URL that `byoc serve` printed"
     )
     parser.add_argument(
-        "file", nargs="?", metavar="FILE", help="the body; - is stdin, which is the default"
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="the body, one request for each; - is stdin, which is the default",
     )
     parser.add_argument("--data", metavar="TEXT", help="the body itself")
     for member, (_, text) in _MEMBERS.items():
@@ -65,15 +68,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    files: list[str | None] = [*arguments.files] or [None]
+    if len(files) > 1 and arguments.output is not None:
+        raise RequestError(
+            f"--output takes one answer, and there are {len(files)} files",
+            cure="Send them one by one, or redirect stdout",
+        )
+    for file in files:
+        try:
+            _send(arguments, file, ends_line=len(files) > 1)
+        except LocalError as error:
+            if len(files) > 1:
+                error.what = f"{file}: {error.what}"
+            raise
+    return 0
+
+
+def _send(arguments: argparse.Namespace, file: str | None, *, ends_line: bool) -> None:
+    """Send one request; `ends_line` adds a line end to an answer of text that has none."""
     is_url = "://" in arguments.target
-    body = _read_body(arguments, hosting.PAYLOAD if is_url else hosting.API_PAYLOAD)
+    body = _read_body(arguments, file, hosting.PAYLOAD if is_url else hosting.API_PAYLOAD)
     members = {name: getattr(arguments, name) for name in _MEMBERS if getattr(arguments, name)}
-    members.setdefault("ContentType", content_type.guess(arguments.file or "", body))
+    members.setdefault("ContentType", content_type.guess(file or "", body))
     answer = (_ask_url if is_url else _ask_endpoint)(arguments, members, body)
-    with _sink(arguments.output, str(next(answer))) as write:
+    kind, last = str(next(answer)), b"\n"
+    with _sink(arguments.output, kind) as write:
         for chunk in answer:
             write(chunk)
-    return 0
+            last = chunk[-1:] or last
+        if ends_line and last != b"\n" and content_type.is_text(kind):
+            write(b"\n")
 
 
 def _flag(member: str) -> str:
@@ -83,20 +107,20 @@ def _flag(member: str) -> str:
 # ── the body ──
 
 
-def _read_body(arguments: argparse.Namespace, limit: Fact[int]) -> bytes:
+def _read_body(arguments: argparse.Namespace, name: str | None, limit: Fact[int]) -> bytes:
     """Raises RequestError, OSError."""
-    if arguments.data is not None and arguments.file is not None:
+    if arguments.data is not None and name is not None:
         raise RequestError("FILE and --data are both a body", cure="Give only one of the two")
     if arguments.data is not None:
         body = arguments.data.encode("utf-8", "surrogateescape")
-    elif arguments.file in {None, "-"}:
-        if arguments.file is None and sys.stdin.isatty():
+    elif name in {None, "-"}:
+        if name is None and sys.stdin.isatty():
             raise RequestError(
                 "there is no body", cure="Name a FILE, give --data TEXT, or pipe it into stdin"
             )
         body = sys.stdin.buffer.read(limit.value + 1)
     else:
-        with open(arguments.file, "rb") as file:
+        with open(str(name), "rb") as file:
             body = file.read(limit.value + 1)
     if len(body) > limit.value:
         raise RequestError(

@@ -6,24 +6,30 @@ import argparse
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.cli import arguments as parsing
-from sagemaker_byoc.cli import console, failures, launch_place, target
-from sagemaker_byoc.cli.launch_callers import validate
+from sagemaker_byoc.cli import console, failures, launch_checks, launch_place, target
+from sagemaker_byoc.cli.launch_checks import Settings
+from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.launch import endpoint, follow, train
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.execute import execute
 from sagemaker_byoc.launch.kubernetes import serving, training, yaml
 from sagemaker_byoc.launch.plan import Caller, Plan, Step
+from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.table import overlaid, parse_toml
 
 HELP = "Start a training job or an endpoint, in AWS or in the region of this machine."
 TRAIN, ENDPOINT = "train", "endpoint"
 PYTORCHJOB = "pytorchjob"
-_FLAVOURS = {TRAIN: (PYTORCHJOB,), ENDPOINT: (serving.DEPLOYMENT, serving.KSERVE)}
+_FLAVOURS = {
+    TRAIN: (PYTORCHJOB,),
+    ENDPOINT: (serving.DEPLOYMENT, serving.KSERVE, serving.SERVERLESS),
+}
 _CONFIG = Path("pyproject.toml")
 _MOST_SECONDS = 30 * 86400.0
 _QUEUE_SECONDS = 3600.0
@@ -57,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="FLAVOUR",
-        help="with --print: manifests; pytorchjob; to serve deployment (default) or kserve",
+        help="with --print: manifests; pytorchjob; to serve deployment (default), kserve or "
+        "kserve-serverless",
     )
     parser.add_argument("--new", action="store_true", help="train: also where such a job was")
     parser.add_argument(
@@ -77,13 +84,16 @@ def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
     where, table = _table(arguments)
     folder = arguments.config.resolve().parent
-    settings: train.TrainSettings | endpoint.EndpointSettings
+    problems = Problems()
+    settings: Settings
     if arguments.kind == TRAIN:
-        settings = train.read(where, table, folder)
+        settings = train.read(where, table, folder, problems)
     else:
-        settings = endpoint.read(where, table, folder)
+        settings = endpoint.read(where, table, folder, problems)
     if arguments.kubernetes is not None:
-        return _print_manifests(arguments, settings)
+        return _print_manifests(arguments, settings, problems)
+    launch_checks.check(settings, problems, local=arguments.local)
+    problems.check(where)
     shared = settings.shared
     here = (
         launch_place.in_region(arguments, shared)
@@ -91,12 +101,15 @@ def run(arguments: argparse.Namespace) -> int:
         else launch_place.in_aws(shared)
     )
     plan = _plan(arguments, settings, here)
-    validate(plan)
+    launch_checks.check_plan(plan, shared, problems)
+    problems.check(where)
+    plan = replace(plan, notes=(*plan.notes, *problems.warnings))
     if arguments.print:
         console.document(plan.document())
         return failures.DONE
     _confirm(arguments, plan)
-    made = execute(plan, here.caller, console.detail)
+    with Progress("upload") as sent:
+        made = execute(plan, here.caller, console.detail, sent)
     result: dict[str, object] = {"kind": plan.kind, "name": plan.name, "made": made}
     if arguments.wait:
         try:
@@ -147,6 +160,7 @@ def _table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         if path != _CONFIG:
             raise SettingsError(f"there is no file {path}", cure="Correct --config") from None
         document = {}
+        where = f"[tool.byoc.{arguments.kind}] (there is no {path} here)"
     except OSError as error:
         raise SettingsError(
             f"{path}: {error.strerror}", cure="Name a file that can be read"
@@ -169,7 +183,7 @@ def _inner(table: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _plan(
     arguments: argparse.Namespace,
-    settings: train.TrainSettings | endpoint.EndpointSettings,
+    settings: Settings,
     here: launch_place.Here,
 ) -> Plan:
     if isinstance(settings, train.TrainSettings):
@@ -206,7 +220,7 @@ def _confirm(arguments: argparse.Namespace, plan: Plan) -> None:
 
 def _wait(
     arguments: argparse.Namespace,
-    settings: train.TrainSettings | endpoint.EndpointSettings,
+    settings: Settings,
     plan: Plan,
     caller: Caller,
 ) -> follow.Ended:
@@ -236,16 +250,17 @@ def _undo(plan: Plan) -> str:
     return _last(plan).undo
 
 
-def _print_manifests(
-    arguments: argparse.Namespace, settings: train.TrainSettings | endpoint.EndpointSettings
-) -> int:
+def _print_manifests(arguments: argparse.Namespace, settings: Settings, problems: Problems) -> int:
     found: list[dict[str, Json]]
     if isinstance(settings, train.TrainSettings):
-        found = training.manifests(settings)
-    elif arguments.kubernetes == serving.KSERVE:
-        found = serving.inference_service(settings)
+        found = training.manifests(settings, problems)
+    elif arguments.kubernetes in (serving.KSERVE, serving.SERVERLESS):
+        serverless = arguments.kubernetes == serving.SERVERLESS
+        found = serving.inference_service(settings, problems, serverless=serverless)
     else:
-        found = serving.deployment(settings)
+        found = serving.deployment(settings, problems)
+    for warning in problems.warnings:
+        console.detail(warning)
     if arguments.json:
         console.line({"apiVersion": "v1", "kind": "List", "items": found})
     else:

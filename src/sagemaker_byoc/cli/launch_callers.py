@@ -9,8 +9,8 @@ from sagemaker_byoc.cli import target
 from sagemaker_byoc.cloud import calls
 from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.cloud.session import Cloud
-from sagemaker_byoc.launch.errors import RefusedError, SettingsError
-from sagemaker_byoc.launch.plan import Plan
+from sagemaker_byoc.contract.asked import note_call
+from sagemaker_byoc.launch.errors import RefusedError
 from sagemaker_byoc.local.caller import FOLLOWER
 from sagemaker_byoc.local.credentials import Keys
 from sagemaker_byoc.local.errors import MachineError
@@ -46,6 +46,7 @@ class RegionCaller:
         with target.explained_imports():
             from botocore import xform_name  # noqa: PLC0415 - takes longer than most commands
             from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        note_call(service, operation, self._url)
         try:
             method = getattr(self._client(service), xform_name(operation))
             answer: dict[str, Any] = method(**parameters)
@@ -72,32 +73,3 @@ class RegionCaller:
                 user_agent_extra=FOLLOWER,
             )
         return self._clients[service]
-
-
-def validate(plan: Plan) -> None:
-    """Every call against AWS's own model of it. Raises SettingsError with all that is wrong."""
-    with target.explained_imports():
-        from botocore.validate import ParamValidator  # noqa: PLC0415
-
-        from sagemaker_byoc.local.wire import (  # noqa: PLC0415
-            errors,
-            models,
-            validation,
-        )
-    for call in plan.calls():
-        shape = models.service_model(call.service).operation_model(call.operation).input_shape
-        if shape is None:
-            continue
-        report = ParamValidator().validate(dict(call.parameters), shape)
-        problem = report.generate_report() if report.has_errors() else ""
-        if not problem:
-            try:
-                validation.check(call.service, shape, dict(call.parameters))
-            except errors.AwsError as error:
-                problem = error.message
-        if problem:
-            raise SettingsError(
-                f"{call.operation} would be refused: {plan.masker()(problem)}",
-                cure="Correct that key of the configuration, or --set it; what AWS has taken up "
-                "lately a newer botocore knows: pip install --upgrade botocore",
-            )

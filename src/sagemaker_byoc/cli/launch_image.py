@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 import urllib.request
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_byoc.cloud.errors import CloudError
+from sagemaker_byoc.contract import stored_image
 from sagemaker_byoc.images import reference
-from sagemaker_byoc.images.model import DOCKER_MANIFEST
+from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.host_images import cuda_of
 from sagemaker_byoc.launch.plan import Caller
 from sagemaker_byoc.launch.shared import Shared
 
 _MISSING = frozenset({"ImageNotFoundException", "RepositoryNotFoundException"})
-_ARM = re.compile(r"ml\.([a-z]+\d+g[a-z]*|p6e-gb\d+)\.")
 _MOST_CONFIG = 4 * 2**20
 _SECONDS = 30.0
-_CURE = (
-    "`byoc push` stores it as SageMaker takes it; so do docker buildx build --platform {platform} "
-    "--provenance=false, and skopeo copy --format v2s2"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,67 +32,138 @@ class Pinned:
     """The CUDA version of its build; empty if it states none, None if it can't be read."""
 
 
-def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
-    """Return the image that `text` names now.
+def in_ecr(shared: Shared, text: str, region: str) -> tuple[reference.Reference, reference.EcrHost]:
+    """Return what `text` names. Raise SettingsError if SageMaker can't pull it in `region`.
 
-    Raises SettingsError if SageMaker can't pull it or can't run it.
+    An empty `region` is not known yet.
     """
     where = f"{shared.where}: image"
-    parsed = reference.parse(text)
+    try:
+        parsed = reference.parse(text)
+    except RequestError as error:
+        raise SettingsError(f"{where}: {error.what}", cure=error.cure) from error
     host = reference.ecr_host(parsed.registry)
     if host is None:
         raise SettingsError(
             f"{where} is {text!r}, which SageMaker can't pull: it is in no ECR registry",
             cure=f"byoc push {text}, and take the name that it prints",
         )
-    if host.region != caller.region:
+    if region and host.region != region:
         raise SettingsError(
-            f"{where} is in {host.region}, and the launch in {caller.region}",
+            f"{where} is in {host.region}, and the launch in {region}",
             cure="SageMaker pulls from its own region only: push it there, or set region",
         )
+    return parsed, host
+
+
+def is_private(shared: Shared) -> bool:
+    """Whether the image is in a private registry of the user's VPC, which SageMaker pulls from.
+
+    Source: SageMaker developer guide, your-algorithms-containers-inference-private and
+    docker-containers-adapt-your-own-private-registry.
+    """
+    container = _inner(shared.request.get("CreateModel"), "PrimaryContainer")
+    training = _inner(shared.request.get("CreateTrainingJob"), "AlgorithmSpecification")
+    modes = (
+        _inner(container, "ImageConfig").get("RepositoryAccessMode"),
+        _inner(training, "TrainingImageConfig").get("TrainingRepositoryAccessMode"),
+    )
+    return "Vpc" in modes
+
+
+def _inner(value: object, key: str) -> Mapping[str, Any]:
+    found = value.get(key) if isinstance(value, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
+    """Return the image that `text` names now.
+
+    Raises SettingsError if SageMaker can't pull it or can't run it.
+    """
+    if is_private(shared):
+        return Pinned(text, reference.parse(text).digest)
+    where = f"{shared.where}: image"
+    parsed, host = in_ecr(shared, text, caller.region)
     wanted = {"imageDigest": parsed.digest} if parsed.digest else {"imageTag": parsed.target}
     asked = {
         "registryId": host.account,
         "repositoryName": parsed.repository,
         "imageIds": [wanted],
     }
+    repository = f"{parsed.registry}/{parsed.repository}"
     try:
-        (detail,) = caller.call("ecr", "DescribeImages", asked)["imageDetails"]
-        digest = str(detail["imageDigest"])
-        machine = "arm64" if _ARM.match(shared.instance_type) else "amd64"
-        config = _configuration(asked, digest, caller)
-        _check(f"{where}: {text}", detail, machine, str(config.get("architecture", "")))
+        digest, kind, artifact = _described(asked, caller)
     except (RefusedError, CloudError) as error:
-        if parsed.digest:
-            return Pinned(text, parsed.digest)  # who launches it need not be able to read it
-        if isinstance(error, RefusedError) and error.code in _MISSING:
-            raise SettingsError(
-                f"{where}: {text} is not in ECR", cure="Push it: byoc push IMAGE"
-            ) from error
-        raise
-    image = f"{parsed.registry}/{parsed.repository}@{digest}"
-    return Pinned(image, digest, cuda_of(config) if config else None)
+        missing = isinstance(error, RefusedError) and error.code in _MISSING
+        if parsed.digest and (missing or isinstance(error, CloudError)):
+            return Pinned(f"{repository}@{parsed.digest}", parsed.digest)  # SageMaker may know it
+        if missing:
+            what = f"{where}: {text} is not in ECR"
+            raise SettingsError(what, cure="Push it: byoc push IMAGE") from error
+        if not parsed.digest:
+            raise
+        digest, kind, artifact = parsed.digest, "", ""  # who pulls it may not describe it
+    stored_kind, manifest = _manifest(asked, digest, caller)
+    config = _configuration(asked, manifest, caller)
+    stored = _Stored(kind or stored_kind, manifest or {"config": {"mediaType": artifact}}, config)
+    _check(f"{where}: {text}", stored, shared.instance_type, repository)
+    return Pinned(f"{repository}@{digest}", digest, cuda_of(config) if config else None)
 
 
-def _check(image: str, detail: dict[str, Any], machine: str, found: str) -> None:
-    cure = _CURE.format(platform=f"linux/{machine}")
-    kind = detail.get("imageManifestMediaType") or DOCKER_MANIFEST
-    if kind != DOCKER_MANIFEST:
-        raise SettingsError(f"{image} is stored as {kind}, which SageMaker refuses", cure=cure)
-    if found not in {"", machine}:
-        raise SettingsError(
-            f"{image} is built for {found}, and the instances are {machine}", cure=cure
-        )
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What could be read of an image; empty is unknown."""
+
+    kind: str
+    manifest: dict[str, Any]
+    config: dict[str, Any]
 
 
-def _configuration(asked: dict[str, Any], digest: str, caller: Caller) -> dict[str, Any]:
-    """Return the image's configuration, empty if it can't be read."""
+def _check(image: str, stored: _Stored, instance_type: str, repository: str) -> None:
+    """Raise SettingsError if SageMaker refuses the image, or the instances can't run it."""
+    machine = stored_image.machine_of(instance_type)
+    found = str(stored.config.get("architecture", ""))
+    fault = None
+    if stored.kind:
+        fault = stored_image.storage_fault(stored.kind, stored.manifest, machine)
+    fault = fault or stored_image.machine_fault(found, [instance_type])
+    if fault is None:
+        return
+    cure = fault.cure
+    if member := stored_image.member_for(stored.manifest, machine):
+        cure += f'. Or name its image for {machine}: image = "{repository}@{member}"'
+    raise SettingsError(f"{image} {fault.what}", cure=cure)
+
+
+def _described(asked: dict[str, Any], caller: Caller) -> tuple[str, str, str]:
+    """Return the image's digest, and the media types of its manifest and its configuration."""
+    (detail,) = caller.call("ecr", "DescribeImages", asked)["imageDetails"]
+    kinds = (str(detail.get(f"{part}MediaType", "")) for part in ("imageManifest", "artifact"))
+    manifest, artifact = kinds
+    return str(detail["imageDigest"]), manifest, artifact
+
+
+def _manifest(asked: dict[str, Any], digest: str, caller: Caller) -> tuple[str, dict[str, Any]]:
+    """Return media type and manifest of the image, empty if they can't be read."""
     place = {key: asked[key] for key in ("registryId", "repositoryName")}
     with suppress(RefusedError, CloudError, OSError, ValueError, LookupError, TypeError):
         ids = [{"imageDigest": digest}]
         (image,) = caller.call("ecr", "BatchGetImage", {**place, "imageIds": ids})["images"]
-        config = json.loads(image["imageManifest"])["config"]["digest"]
-        layer = {**place, "layerDigest": config}
+        manifest = json.loads(image["imageManifest"])
+        if isinstance(manifest, dict):
+            stated = image.get("imageManifestMediaType") or manifest.get("mediaType") or ""
+            return str(stated), manifest
+    return "", {}
+
+
+def _configuration(
+    asked: dict[str, Any], manifest: dict[str, Any], caller: Caller
+) -> dict[str, Any]:
+    """Return the image's configuration, empty if it can't be read."""
+    place = {key: asked[key] for key in ("registryId", "repositoryName")}
+    with suppress(RefusedError, CloudError, OSError, ValueError, LookupError, TypeError):
+        layer = {**place, "layerDigest": manifest["config"]["digest"]}
         url = caller.call("ecr", "GetDownloadUrlForLayer", layer)["downloadUrl"]
         return _read(url)
     return {}

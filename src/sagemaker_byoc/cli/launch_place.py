@@ -17,11 +17,8 @@ from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.plan import Call, Caller
-from sagemaker_byoc.launch.shared import Shared
+from sagemaker_byoc.launch.shared import ROLE_VARIABLE, Shared
 from sagemaker_byoc.local.account import Account
-
-ROLE_VARIABLE = "SAGEMAKER_ROLE"
-_NO_IMAGE = 'Write image = "…", or give --image; `byoc push` prints it'
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ def in_region(arguments: argparse.Namespace, shared: Shared) -> Here:
         Place(
             region=account.region,
             account=account.id,
-            image=_image(shared),
+            image=shared.image,
             digest=_local_digest(shared, status, account),
             role=role_arn(shared.role or account.role, account.region, account.id),
             commit=_revision(shared),
@@ -50,16 +47,17 @@ def in_region(arguments: argparse.Namespace, shared: Shared) -> Here:
     )
 
 
+def role_of(shared: Shared) -> str:
+    """Return the execution role's name or ARN, "" if none is set."""
+    return shared.role or os.environ.get(ROLE_VARIABLE, "")
+
+
 def in_aws(shared: Shared) -> Here:
+    """AWS, for settings that `launch_checks` found nothing wrong with."""
     cloud = session.Cloud(session.resolve_region(shared.region or None))
     caller = AwsCaller(cloud)
-    role = shared.role or os.environ.get(ROLE_VARIABLE, "")
-    if not role:
-        raise SettingsError(
-            f"{shared.where}: role is missing",
-            cure=f'Write role = "ARN or NAME" of the execution role, or set {ROLE_VARIABLE}',
-        )
-    pinned = launch_image.pin(shared, _image(shared), caller)
+    role = role_of(shared)
+    pinned = launch_image.pin(shared, shared.image, caller)
     # Without credentials a plan can still be printed, where nothing in it needs the account.
     needs_account = not (shared.bucket and role.startswith("arn:"))
     account = session.resolve_account(cloud, None) if needs_account else ""
@@ -112,12 +110,6 @@ def _describe(job: str) -> Call:
     return Call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": job})
 
 
-def _image(shared: Shared) -> str:
-    if not shared.image:
-        raise SettingsError(f"{shared.where}: image is missing", cure=_NO_IMAGE)
-    return shared.image
-
-
 def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -> str:
     """Raises SettingsError if neither the region's registry nor its engine has the image."""
     with target.explained_imports():
@@ -127,10 +119,11 @@ def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -
     state = Path(status["state"])
     pushed = Registry(state=state, account=account, url=status["url"]).pushed
     try:
-        return make_images(status["engine"], state, pushed).resolve(_image(shared)).digest
+        return make_images(status["engine"], state, pushed).digest_of(shared.image)
     except AwsError as error:
         raise SettingsError(
-            f"{shared.where}: image: {error.message}", cure="Record it with byoc build, or push it"
+            f"{shared.where}: image: {error.message}",
+            cure="Or name an image that the region has: --image",
         ) from error
 
 

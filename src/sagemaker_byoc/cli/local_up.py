@@ -7,16 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from sagemaker_byoc.cli import arguments as types
-from sagemaker_byoc.cli import console, options, target
-from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+from sagemaker_byoc.cli import console, options, signals, target
 from sagemaker_byoc.local.errors import MachineError, TimeLimitError
 
 if TYPE_CHECKING:
@@ -59,17 +56,18 @@ def run(arguments: argparse.Namespace) -> int:
     state = target.state_folder(arguments)
     if arguments.detach:
         return _detach(arguments, state)
-    with _signals() as received:
+    received, asked = signals.received(), threading.Event()
+    with received.asking(asked.set):
         region = Region(state, port=arguments.port, engine=arguments.engine, is_open=arguments.open)
         region.start()
         try:
             _announce(region, as_json=arguments.json)
-            while not received and not region.ended.wait(timeout=0.2):
+            while not asked.is_set() and not region.ended.wait(timeout=0.2):
                 pass
         finally:
             console.step("ending: endpoints and jobs get their grace; Ctrl-C again leaves at once")
             region.close()
-    return SIGNAL_BASE + signal.SIGINT if signal.SIGINT in received else 0
+    return 0 if received.number in {0, signal.SIGTERM} else received.exit_code
 
 
 def _announce(region: Region, *, as_json: bool) -> None:
@@ -90,26 +88,6 @@ def _result(url: str, state: Path, engine: str, pid: int, *, as_json: bool) -> N
         console.document({"url": url, "state": str(state), "engine": engine, "pid": pid})
     else:
         console.result(url)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The first SIGINT or SIGTERM is noted; a second SIGINT interrupts the ending."""
-    received: list[int] = []
-
-    def handler(number: int, _frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    previous = {
-        number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield received
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)
 
 
 def _detach(arguments: argparse.Namespace, state: Path) -> int:

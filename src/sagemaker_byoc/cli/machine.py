@@ -10,11 +10,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract import http, installation
+from sagemaker_byoc.images import docker as images_docker
 from sagemaker_byoc.images.building import bare, builders
 from sagemaker_byoc.images.errors import ImageError
 from sagemaker_byoc.local.hosting.ports import is_free
@@ -22,7 +22,14 @@ from sagemaker_byoc.local.hosting.ports import is_free
 OK, WARNING, ERROR = "ok", "warning", "error"
 _PYTHON = (3, 11, 4)
 _REGION_PORT = 8321
-_PACKAGES = ("botocore", "httptools", "regex", "uvicorn")
+_EXTRAS = (
+    ("DOC002", "local", "`byoc local` and what asks its region, and `byoc serve`"),
+    ("DOC015", "serve", "`byoc serve`"),
+    ("DOC016", "monitor", "`byoc monitor`"),
+    ("DOC017", "cloud", "`byoc push` and `byoc launch` in AWS"),
+    ("DOC018", "train", "checkpoints, metrics and the watch in a training script"),
+)
+"""`byoc train` needs none; the script brings its own packages."""
 _TIGHT, _FULL = 20 * 10**9, 3 * 10**9
 """Free bytes: two images and their layers while they are built; one training image."""
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -44,6 +51,7 @@ class Machine:
 
     environment: Mapping[str, str]
     ask: builders.Ask = builders.ask
+    explain: builders.Explain = images_docker.explain
     home: Path = field(default_factory=Path.home)
     needs_docker: bool = False
     driver: Path = _DRIVER
@@ -55,7 +63,7 @@ class Machine:
 def examine(machine: Machine) -> Iterator[Check]:
     """In the order of ids; what needs an engine is left out where none answers."""
     yield python()
-    yield packages()
+    yield from extras()
     yield namespaces()
     engine, information = docker(machine)
     yield engine
@@ -76,13 +84,16 @@ def python() -> Check:
     return Check("DOC001", "Python", OK, f"{version} at {sys.executable}")
 
 
-def packages() -> Check:
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        found = f"{', '.join(missing)} missing: without them there is no `byoc local`"
-        fix = "pip install 'sagemaker-byoc[local]'"
-        return Check("DOC002", "the region's packages", WARNING, found, fix)
-    return Check("DOC002", "the region's packages", OK, ", ".join(_PACKAGES))
+def extras() -> Iterator[Check]:
+    """Look at each extra of this package by itself."""
+    for name, extra, purpose in _EXTRAS:
+        missing = installation.missing(extra)
+        if missing:
+            found = f"for {purpose}: {', '.join(missing)} missing"
+            fix = installation.add_extra(extra)
+            yield Check(name, f"extra {extra}", WARNING, found, fix)
+        else:
+            yield Check(name, f"extra {extra}", OK, f"for {purpose}")
 
 
 def namespaces() -> Check:
@@ -108,25 +119,17 @@ def docker(machine: Machine) -> tuple[Check, dict[str, Any] | None]:
     """And what the engine says of itself, if it does."""
     title, client = "the Docker engine", machine.client()
     said = machine.ask([client, "--version"])
+    state = ERROR if machine.needs_docker or "DOCKER" in machine.environment else WARNING
     if said is None:
-        found = f"no client {client!r}: `byoc build` and what uses --engine docker need one"
-        fix = "Install docker or podman, or set DOCKER to the client's path"
-        state = ERROR if machine.needs_docker or "DOCKER" in machine.environment else WARNING
+        cause = machine.explain([client, "--version"])
+        found = f"{cause.what}: `byoc build` and what uses --engine docker need one"
+        fix = cause.cure
         return Check("DOC004", title, state, found, fix), None
     answer = machine.ask([client, "info", "--format", "{{json .}}"])
     information = _object(answer)
     if information is None or information.get("ServerErrors"):
-        where = machine.environment.get("DOCKER_HOST", "its default socket")
-        return (
-            Check(
-                "DOC004",
-                title,
-                ERROR,
-                f"{said.strip()}, and no engine answers at {where}",
-                "Start it (systemctl start docker), join the group docker, or set DOCKER_HOST",
-            ),
-            None,
-        )
+        cause = machine.explain([client, "version"])
+        return Check("DOC004", title, state, f"{said.strip()}: {cause.what}", cause.cure), None
     version = information.get("ServerVersion") or (information.get("version") or {}).get("Version")
     return Check("DOC004", title, OK, f"{version}; {said.strip()}"), information
 

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from sagemaker_byoc import __version__
-from sagemaker_byoc.cli import console, failures
-from sagemaker_byoc.cli.arguments import Parser
+from sagemaker_byoc.cli import console, failures, signals, verbosity
+from sagemaker_byoc.cli.arguments import QUIET, VERBOSE, Parser, add_verbosity
 
 
 class Command(Protocol):
@@ -63,12 +63,13 @@ def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
         command.add_arguments(
             commands.add_parser(name, help=command.HELP, description=command.HELP)
         )
+    add_verbosity(root)
     return root
 
 
 def _wanted(arguments: Sequence[str]) -> Sequence[str]:
     """The one command that is named first; none for --version; else all, to say what there is."""
-    first = arguments[0] if arguments else ""
+    first = next((word for word in arguments if word not in QUIET + VERBOSE), "")
     if first == "--version":
         return ()
     return (first,) if first in COMMANDS else COMMANDS
@@ -77,21 +78,36 @@ def _wanted(arguments: Sequence[str]) -> Sequence[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; never raises for what a user can cause."""
     words = sys.argv[1:] if arguments is None else arguments
+    with signals.handled() as received:
+        try:
+            return _run(words)
+        except signals.Interrupted:
+            return received.exit_code
+        except KeyboardInterrupt:
+            return failures.INTERRUPTED
+        except BrokenPipeError:
+            # Who read our results has left; what the interpreter still flushes goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return received.exit_code if received.number else failures.PIPE_CLOSED
+
+
+def _run(words: Sequence[str]) -> int:
     try:
         namespace = parser(_wanted(words)).parse_args(words)
     except SystemExit as end:  # argparse's way to say --help, --version, or a refusal
         return int(end.code or 0)
+    verbosity.set_up(
+        quiet=getattr(namespace, "quiet", False), verbose=getattr(namespace, "verbose", False)
+    )
     try:
         return load(namespace.command).run(namespace)
     except BrokenPipeError:
-        # Who read our results has left; what the interpreter still flushes goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return failures.PIPE_CLOSED
+        raise
     except Exception as error:
         if failures.wants_traceback():
             raise
         failure = failures.explain(error)
         console.error(failure.what, failure.cure, failure.id)
         return failure.exit_code
-    except KeyboardInterrupt:
-        return failures.INTERRUPTED
+    finally:
+        verbosity.reset()

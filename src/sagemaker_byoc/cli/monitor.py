@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sagemaker_byoc.cli import console, failures
 from sagemaker_byoc.cli.arguments import CURE
 from sagemaker_byoc.cli.monitor_s3 import S3
+from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sagemaker_byoc.monitor.truth import Attributes
 
 HELP = "Drift of captured traffic from a baseline: baseline, run, explain."
-FORMATS = ("csv", "csv-without-header", "jsonlines", "capture")
+FORMATS = ("csv", "csv-without-header", "json", "jsonlines", "parquet", "capture")
 PROBLEMS = ("Regression", "BinaryClassification", "MulticlassClassification")
 
 
@@ -36,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run_.add_argument("data", metavar="CAPTURES", help="a file or folder, or s3://…")
     run_.add_argument("--baseline", required=True, metavar="DIR", help="or s3://…")
     run_.add_argument(
-        "--fail-on-violation", action="store_true", help=f"exit with {failures.FAILED} on any"
+        "--fail-on-violation",
+        action="store_true",
+        help=f"exit with {failures.FAILED} on any, with {failures.UNJUDGED} if nothing was checked",
     )
     run_.add_argument("--since", type=_time, metavar="TIME", help="UTC, as 2026-11-23T15:00:00Z")
     run_.add_argument("--until", type=_time, metavar="TIME", help="the first moment left out")
@@ -106,7 +109,7 @@ def _explained_imports() -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise MachineError(
             f"the Python package {error.name} is missing",
-            cure="Install the monitor's part: pip install 'sagemaker-byoc[monitor]'",
+            cure=f"Install what the monitor needs: {add_extra('monitor')}",
         ) from error
 
 
@@ -133,6 +136,7 @@ def _input(arguments: argparse.Namespace) -> Input:
         outputs=Outputs((arguments.outputs or "auto").upper()),
         window=window,
         preprocess=arguments.preprocess,
+        about={"baseline": getattr(arguments, "baseline", "")},
     )
 
 
@@ -146,14 +150,23 @@ def _baseline(arguments: argparse.Namespace) -> int:
         console.document({**made, "output": arguments.output})
         return failures.DONE
     if made.get("unread"):
-        console.detail(f"{made['unread']} lines could not be used")
+        console.detail(f"{made['unread']:,} lines could not be used")
+    _warn(made.get("warnings") or {})
     counted = [
         f"{len(each):,} {name}" if isinstance(each, dict) else f"{each:,} {name}"
         for name, each in made.items()
-        if name != "unread"
+        if name not in {"unread", "warnings"}
     ]
     console.result(f"{', '.join(counted)}: {arguments.output}/constraints.json")
     return failures.DONE
+
+
+def _warn(warnings: Mapping[str, str]) -> None:
+    """What no run against this baseline will compare; columns with one reason in one line."""
+    from sagemaker_byoc.monitor.explanation import by_reason, listed  # noqa: PLC0415 - needs numpy
+
+    for reason, names in by_reason(warnings).items():
+        console.detail(f"{listed(names)}: {reason}")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -166,8 +179,12 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.postprocess:
         hooks.run_postprocessor(arguments.postprocess)
     _show(arguments, found.why, found.words)
-    fails = found.violations > 0 and arguments.fail_on_violation
-    return failures.FAILED if fails else failures.DONE
+    if not arguments.fail_on_violation:
+        return failures.DONE
+    if not found.violations and not found.has_checked:
+        console.detail("nothing was checked: neither a violation nor a pass")
+        return failures.UNJUDGED
+    return failures.FAILED if found.violations else failures.DONE
 
 
 def _attributes(arguments: argparse.Namespace, problem: str | None = None) -> Attributes | None:

@@ -12,9 +12,12 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, settings
+from sagemaker_byoc.local import leftovers
 from sagemaker_byoc.local.engines import process
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.engines.docker import DockerEngine
+from sagemaker_byoc.local.engines.packing import Copying
+from sagemaker_byoc.local.engines.process import ProcessEngine
 from sagemaker_byoc.local.errors import RequestError
 
 ENGINES = ("process", "docker")
@@ -110,9 +113,11 @@ def add_engine(parser: argparse.ArgumentParser, default_image: str) -> None:
     )
 
 
-def make_engine(name: str, *, mount_inputs: bool = False) -> Engine:
+def make_engine(
+    name: str, *, mount_inputs: bool = False, copying: Copying | None = None
+) -> DockerEngine | ProcessEngine:
     if name == "docker":
-        return DockerEngine(mount_inputs=mount_inputs)
+        return DockerEngine(mount_inputs=mount_inputs, copying=copying)
     with tempfile.TemporaryDirectory(prefix="byoc-") as scratch:
         engine = process.make_engine(Path(scratch))
     if not engine.unshare:
@@ -120,6 +125,12 @@ def make_engine(name: str, *, mount_inputs: bool = False) -> Engine:
             "this kernel forbids mount namespaces: /opt/ml is moved with SAGEMAKER_BASE_DIR"
         )
     return engine
+
+
+def sweep(engine: Engine) -> None:
+    """End and remove what an earlier command left that was killed."""
+    for sentence in leftovers.end_commands(docker_too=engine.name == "docker"):
+        console.step(sentence)
 
 
 def unique_name(stem: str) -> str:

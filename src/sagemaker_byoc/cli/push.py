@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from sagemaker_byoc.cli import console, push_plan
 from sagemaker_byoc.cli.push_progress import PushProgress
@@ -156,13 +157,7 @@ def _ecr_target(request: PushRequest, note: Callable[[str], None]) -> _Target:
     """With the repository as it is wanted, and a login for it, in memory only."""
     cloud = Cloud(resolve_region(request.region))
     account = resolve_account(cloud, request.account)
-    wanted = ecr.WantedRepository(
-        name=request.repository,
-        account=account,
-        mutability=request.mutability,
-        scan_on_push=request.scan,
-        untagged_kept=request.lifecycle,
-    )
+    wanted = request.wanted(account)
     authorization = ecr.log_in(cloud)
     login = Login(authorization.user, authorization.password)
     own_host = authorization.endpoint.partition("://")[2]
@@ -193,7 +188,7 @@ def _ecr_target(request: PushRequest, note: Callable[[str], None]) -> _Target:
 
 def _is_plain(endpoint: str, *, insecure: bool) -> bool:
     scheme, _, rest = endpoint.partition("://")
-    host = rest.partition("/")[0].rpartition(":")[0] or rest
+    host = urlsplit(endpoint).hostname or rest
     if scheme != "http" or is_loopback(host):
         return False
     if not insecure:

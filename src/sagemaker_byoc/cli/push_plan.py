@@ -30,13 +30,7 @@ class Step:
 
 def plan(request: PushRequest, region: str) -> list[Step]:
     registry = request.registry or _ecr_registry(request, region)
-    wanted = ecr.WantedRepository(
-        name=request.repository,
-        account=request.account or ACCOUNT,
-        mutability=request.mutability,
-        scan_on_push=request.scan,
-        untagged_kept=request.lifecycle,
-    )
+    wanted = request.wanted(request.account or ACCOUNT)
     before = [] if request.registry else _repository(request, wanted, region)
     after = []
     if not request.registry:

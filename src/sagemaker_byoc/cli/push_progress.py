@@ -1,93 +1,70 @@
-"""How far a push is: one line that is redrawn in a terminal, plain lines elsewhere."""
+"""How far a push is: its layers, and the bytes that are sent of an estimated total."""
 
 from __future__ import annotations
 
-import sys
-import threading
-import time
-from types import TracebackType
-
 from sagemaker_byoc.cli import console
+from sagemaker_byoc.cli.progress import Progress, size_of
 from sagemaker_byoc.images.push.push import SentLayer
 
-_REDRAWN, _REPEATED = 0.1, 15.0
-"""Seconds between two looks, in a terminal and elsewhere."""
-_WIPE = "\r\033[K"
+_RATIO = 0.4
+"""Of a layer's packed size to its unpacked one, until the first layers tell."""
 
 
-class PushProgress:
-    """Called from several threads; a context, whose end takes the line away."""
+class PushProgress(Progress):
+    """Called from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._redraws = console.is_interactive()
-        self._pause = _REDRAWN if self._redraws else _REPEATED
-        self._shown = time.monotonic()
-        self._layers = self._done = self._packed = self._sent = 0
-        self._drawn = False
-
-    def __enter__(self) -> PushProgress:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            self._wipe()
+        super().__init__("push")
+        self._layers = self._done = 0
+        self._unpacked = self._packed_from = self._packed_to = self._estimate = 0
 
     def note(self, text: str) -> None:
-        with self._lock:
-            self._wipe()
-            console.step(text)
+        console.step(text)
 
-    def begin(self, layers: int) -> None:
+    def begin(self, layers: int, unpacked: int, packed: int) -> None:
+        """`unpacked` are the bytes of layers that have to be packed, `packed` those of others."""
         with self._lock:
-            self._layers = layers
+            self._layers, self._unpacked = layers, unpacked
+        self.expect(packed)
+        with self._lock:
+            self._tell()
 
     def packed(self, size: int) -> None:
+        """Nothing to show: what counts is what is sent."""
+
+    def sending(self, size: int, unpacked: int) -> None:
+        """A layer was packed to `size` bytes."""
         with self._lock:
-            self._packed += size
-            self._show()
+            self._packed_from += unpacked
+            self._packed_to += size
+            self._unpacked -= unpacked
+            self._total += size
+            self._tell()
+
+    def spared(self, size: int, unpacked: int) -> None:
+        """A layer of `unpacked` bytes, or of `size` if it is packed, need not be sent."""
+        with self._lock:
+            self._unpacked -= unpacked
+            self._total -= size
+            self._tell()
 
     def sent(self, size: int) -> None:
-        with self._lock:
-            self._sent += size
-            self._show()
+        self.advance(size)
 
     def done(self, layer: SentLayer) -> None:
         with self._lock:
             self._done += 1
-            self._wipe()
+            self._tell()
             short = layer.digest.partition(":")[2][:12]
             console.detail(
-                f"layer {self._done} of {self._layers}  {short}  {_megabytes(layer.size):>10}"
+                f"layer {self._done} of {self._layers}  {short}  {size_of(layer.size):>10}"
                 f"  {layer.how.value}"
             )
 
-    def _show(self) -> None:
-        now = time.monotonic()
-        if now - self._shown < self._pause:
-            return
-        self._shown = now
-        text = (
-            f"{self._done} of {self._layers} layers, packed {_megabytes(self._packed)},"
-            f" sent {_megabytes(self._sent)}"
-        )
-        if self._redraws:
-            sys.stderr.write(f"{_WIPE}  {text}")
-            sys.stderr.flush()
-            self._drawn = True
-        else:
-            console.detail(text)
-
-    def _wipe(self) -> None:
-        if self._drawn:
-            sys.stderr.write(_WIPE)
-            self._drawn = False
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+    def _tell(self) -> None:
+        """With the lock: the title, and the estimate of what is not packed yet."""
+        ratio = self._packed_to / self._packed_from if self._packed_from else _RATIO
+        estimate = round(max(0, self._unpacked) * ratio)
+        self._total += estimate - self._estimate
+        self._estimate = estimate
+        self.title = f"push, {self._done} of {self._layers} layers"

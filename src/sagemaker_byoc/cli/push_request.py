@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from sagemaker_byoc.cloud.ecr import WantedRepository
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.images.push import sources
@@ -41,6 +42,16 @@ class PushRequest:
     registry: str
     """Empty for ECR."""
     insecure: bool
+
+    def wanted(self, account: str) -> WantedRepository:
+        """The repository, as the plan shows it and the push makes it."""
+        return WantedRepository(
+            name=self.repository,
+            account=account,
+            mutability=self.mutability,
+            scan_on_push=self.scan,
+            untagged_kept=self.lifecycle,
+        )
 
 
 def parse_request(arguments: argparse.Namespace) -> PushRequest:

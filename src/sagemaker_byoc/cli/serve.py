@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
-import tempfile
 import threading
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self
 
 from sagemaker_byoc.cli import arguments as types
-from sagemaker_byoc.cli import console, options, settings
-from sagemaker_byoc.contract import http
-from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
-from sagemaker_byoc.local.engines.container import Engine
+from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
+from sagemaker_byoc.contract import archives, folders, http
+from sagemaker_byoc.local import leftovers
+from sagemaker_byoc.local.engines.container import Engine, GivenUpError
+from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.hosting.endpoint import (
     DEFAULT_IMAGE,
+    EndpointError,
     EndpointRequest,
     free_port,
     open_endpoint,
+    prepare,
 )
+from sagemaker_byoc.local.hosting.reloading import Listeners, Reloading
 
 HELP = "Serve a model as SageMaker would, on this machine."
 _WATCH_SECONDS = 1.0
@@ -36,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder of inference.py, or its file (default: what [tool.byoc.serve] of "
         "./pyproject.toml says, or none, where the model needs none)",
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR|model.tar.gz")
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR|model.tar.gz", help="what `byoc train` wrote (needed)"
+    )
     parser.add_argument(
         "--port",
         type=types.port,
@@ -50,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help=f"until /ping must be 200 (default: {http.STARTUP_TIMEOUT.value})",
     )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="start again when a file of the program or the model changes; what serves goes on "
+        "until the new one is healthy",
+    )
+    shell.add_argument(parser, "serve")
     options.add_engine(parser, DEFAULT_IMAGE)
     parser.add_argument("--json", action="store_true", help="its address as one object")
 
@@ -57,13 +68,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     project = settings.read_for("serve", arguments.program)
     program = None if project.program is None else options.parse_program(project.program)
+    model = _required_model(arguments.model)
     port = arguments.port or free_port()
     engine = options.make_engine(arguments.engine)
-    with tempfile.TemporaryDirectory(prefix="byoc-") as folder:
+    options.sweep(engine)
+    folder = leftovers.make_folder()
+    try:
         request = EndpointRequest(
             name=options.unique_name(program.name if program else "model"),
-            work=Path(folder, "ml"),
-            model=arguments.model.resolve(),
+            work=folder / "work",
+            model=model.resolve(),
             port=port,
             program=None if program is None else program.folder.resolve(),
             entry_point=None if program is None else program.entry_point,
@@ -71,54 +85,95 @@ def run(arguments: argparse.Namespace) -> int:
             environment=options.parse_pairs("--env", arguments.env),
             startup_timeout=arguments.startup_timeout,
         )
+        if arguments.shell:
+            return shell.attend(engine, prepare(request), "serve")
         console.step(f"endpoint {request.name} ({engine.name})")
-        with _Interruption() as interruption:
-            return _serve(request, engine, interruption, as_json=arguments.json)
+        serve = _follow if arguments.reload else _serve
+        return serve(request, engine, as_json=arguments.json)
+    except (EndpointError, GivenUpError) as error:
+        if signals.received().number:
+            return signals.received().exit_code
+        if isinstance(error, EndpointError):
+            raise explained(error, program) from error
+        raise
+    finally:
+        folders.remove(folder)
 
 
-class _Interruption:
-    """Ctrl-C and SIGTERM: before the endpoint is healthy they end everything, then they ask."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.signal = 0
-        self.healthy = False
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = number
-        self.asked.set()
-        if not self.healthy:
-            raise KeyboardInterrupt
+def _required_model(path: Path | None) -> Path:
+    if path is not None:
+        return path
+    found = [*Path("byoc-jobs").glob(f"*/{archives.MODEL_ARCHIVE}")]
+    newest = max(found, key=lambda each: each.stat().st_mtime, default=None)
+    example = shlex.quote(str(newest)) if newest else "byoc-jobs/NAME/model.tar.gz"
+    raise RequestError("there is no --model", cure=f"Name one: --model {example}")
 
 
-def _serve(
-    request: EndpointRequest, engine: Engine, interruption: _Interruption, *, as_json: bool
-) -> int:
+def _serve(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:
     """Until a signal, or until the container ends by itself, which is a failure."""
-    with open_endpoint(request, engine, lambda line: console.log_line("serve", line)) as endpoint:
-        interruption.healthy = True
+    prepared = prepare(request)  # unpacking a large model is interrupted at once
+    received = signals.received()
+    ended, hurried = threading.Event(), threading.Event()
+    with (
+        received.asking(ended.set, hurried.set),
+        open_endpoint(request, engine, _show, ended, prepared) as endpoint,
+    ):
         console.step(f"{endpoint.url} is healthy; Ctrl-C ends it")
-        if as_json:
-            console.document({"name": request.name, "url": endpoint.url, "pid": os.getpid()})
-        else:
-            console.result(endpoint.url)
-        while not interruption.asked.wait(timeout=_WATCH_SECONDS):
+        _tell(request, endpoint.url, as_json=as_json)
+        while not ended.wait(timeout=_WATCH_SECONDS):
             code = endpoint.exit_code()
             if code is not None:
-                console.error(f"the container ended with exit code {code}", "Read its log above")
-                return 1
-        code = endpoint.stop()
+                raise EndpointError(
+                    f"the container ended with exit code {code}", cure="Read its log above"
+                )
+        code = endpoint.stop(hurried)
     console.step(f"stopped, exit code {code}")
-    if code != 0:
-        return 1
-    return SIGNAL_BASE + signal.SIGINT if interruption.signal == signal.SIGINT else 0
+    if code and not hurried.is_set():
+        return failures.FAILED
+    is_orderly = received.number == signal.SIGTERM and not hurried.is_set()
+    return failures.DONE if is_orderly else received.exit_code
+
+
+def _follow(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:
+    """Until a signal; each change of the program or the model is served from then on."""
+    received, ended, hurried = signals.received(), threading.Event(), threading.Event()
+    program = None if request.program is None else options.Program(request.program, None)
+    told: list[str] = []
+
+    def healthy(url: str) -> None:
+        console.step(f"{url} is healthy; it follows changes, Ctrl-C ends it")
+        if not told:
+            told.append(url)
+            _tell(request, url, as_json=as_json)
+
+    def failed(error: Exception) -> None:
+        shown = explained(error, program) if isinstance(error, EndpointError) else error
+        failure = failures.explain(shown)
+        console.error(failure.what, failure.cure, failure.id)
+
+    listeners = Listeners(line=_show, say=console.step, failed=failed, healthy=healthy)
+    with received.asking(ended.set, hurried.set):
+        Reloading(request, engine, listeners, ended, hurried).follow()
+    console.step("stopped")
+    return failures.DONE if received.number == signal.SIGTERM else received.exit_code
+
+
+def _tell(request: EndpointRequest, url: str, *, as_json: bool) -> None:
+    if as_json:
+        console.document({"name": request.name, "url": url, "pid": os.getpid()})
+    else:
+        console.result(url)
+
+
+def explained(error: EndpointError, program: options.Program | None) -> EndpointError:
+    """Return the error with its cause in place of the log, which is on the terminal already."""
+    cause = causes.of_log(error.last_lines)
+    folder = None if program is None else program.folder
+    return EndpointError(
+        f"{error.event}: {cause}" if cause else error.event,
+        cure=causes.hint("serve", folder, cause) or error.cure,
+    )
+
+
+def _show(line: str) -> None:
+    console.log_line("serve", line)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.local.credentials import HINT, Keys
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
@@ -131,7 +132,7 @@ def explained_imports() -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise MachineError(
             f"the Python package {error.name} is missing",
-            cure="Install the region's parts: pip install 'sagemaker-byoc[local]'",
+            cure=f"Install what the region needs: {add_extra('local')}",
         ) from error
 
 

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from sagemaker_byoc.cli import arguments as types
-from sagemaker_byoc.cli import console, options, settings
-from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
+from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.building import commit as commits
+from sagemaker_byoc.local.engines.container import Engine, GivenUpError
+from sagemaker_byoc.local.errors import JobError
 from sagemaker_byoc.local.jobs.training import (
     DEFAULT_IMAGE,
     Status,
     StopSwitch,
     TrainingRequest,
     TrainingResult,
+    prepared_job,
     run_training_job,
+    write_record,
 )
 
 HELP = "Run a training program as SageMaker would, on this machine."
@@ -43,13 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=types.pair,
         metavar="KEY=VALUE",
-        help="hyperparameters; may be repeated",
+        help="hyperparameters; may be repeated; or, after --, as options of the program",
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="for the artifacts (default: byoc-jobs/NAME)"
     )
     parser.add_argument("--name", help="of the job (default: from the program and the time)")
     options.add_engine(parser, DEFAULT_IMAGE)
+    shell.add_argument(parser, "train")
     parser.add_argument("--json", action="store_true", help="the result as one object")
     parser.add_argument(
         "--mount",
@@ -86,16 +89,39 @@ def run(arguments: argparse.Namespace) -> int:
             **options.parse_pairs("--env", arguments.env),
         },
     )
-    engine = options.make_engine(arguments.engine, mount_inputs=arguments.mount)
-    console.step(f"training job {name} ({engine.name})")
-    with _stop_on_signal() as (stop, received):
-        result = run_training_job(
-            request, engine, lambda line: console.log_line("algo-1", line), stop
+    with Progress("copy into the container") as copying:
+        engine = options.make_engine(
+            arguments.engine, mount_inputs=arguments.mount, copying=copying
         )
-    _report(result, name, as_json=arguments.json)
-    if received:
-        return SIGNAL_BASE + received[0]
-    return 0 if result.status is Status.COMPLETED else 1
+        options.sweep(engine)
+        if arguments.shell:
+            with prepared_job(request, engine) as spec:
+                return shell.attend(engine, spec, "train")
+        return _train(request, engine, program.folder, as_json=arguments.json)
+
+
+def _train(request: TrainingRequest, engine: Engine, folder: Path, *, as_json: bool) -> int:
+    name = request.name
+    console.step(f"training job {name} ({engine.name})")
+    try:
+        with _stop_on_signal() as stop:
+            result = run_training_job(
+                request, engine, lambda line: console.log_line("algo-1", line), stop
+            )
+    except GivenUpError:
+        return signals.received().exit_code
+    try:
+        write_record(request, result)
+    except OSError as error:
+        console.detail(f"`byoc runs` won't list it: {error.filename}: {error.strerror}")
+    _report(result, name, as_json=as_json)
+    if signals.received().number:
+        return signals.received().exit_code
+    if result.status is not Status.COMPLETED:
+        cause = result.failure_reason or f"exit code {result.exit_code}"
+        cure = causes.hint("train", folder, cause)
+        raise JobError(cause, cure=cure or "Correct the program; its log is above")
+    return failures.DONE
 
 
 def _origin(folder: Path) -> dict[str, str]:
@@ -105,30 +131,25 @@ def _origin(folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[tuple[StopSwitch, list[int]]]:
-    """The first Ctrl-C or SIGTERM asks the job to stop and save; a second Ctrl-C gives up."""
+def _stop_on_signal() -> Iterator[StopSwitch]:
+    """The first signal asks the job to stop and save, a Ctrl-C after it kills it."""
     stop = StopSwitch()
-    received: list[int] = []
 
-    def handler(number: int, _frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
+    def ask() -> None:
+        signals.say("stopping: it has 120 s to save its model; Ctrl-C again kills it")
         stop.ask()
 
-    previous = {
-        number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop, received
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)
+    def hurry() -> None:
+        signals.say("killing it; Ctrl-C once more gives up what it wrote")
+        stop.hurry()
+
+    with signals.received().asking(ask, hurry):
+        yield stop
 
 
 def _report(result: TrainingResult, name: str, *, as_json: bool) -> None:
     console.step(f"{result.status} in {result.seconds:.1f} s, exit code {result.exit_code}")
-    if result.failure_reason is not None:
+    if result.status is Status.STOPPED and result.failure_reason is not None:
         for line in result.failure_reason.splitlines():
             console.detail(line)
     if result.output is not None:

@@ -10,6 +10,8 @@ from typing import Any
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import MachineError, RequestError
 from sagemaker_byoc.cloud.refusals import explained
+from sagemaker_byoc.contract.asked import note_call
+from sagemaker_byoc.contract.installation import add_extra
 
 ATTEMPTS = 5
 """Of one call, with botocore's waits between them, where AWS is busy or the connection breaks."""
@@ -26,6 +28,7 @@ class Cloud:
         self._clients: dict[str, Any] = {}
 
     def call(self, call: Call) -> dict[str, Any]:
+        note_call(call.service, call.operation, self.region)
         with explained(call, self.region):
             answer: dict[str, Any] = getattr(self._client(call.service), call.method)(
                 **call.parameters
@@ -39,6 +42,7 @@ class Cloud:
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:
+            boto3 = _boto3()
             from botocore.config import Config  # noqa: PLC0415 # most commands never need it
 
             config = Config(
@@ -46,7 +50,7 @@ class Cloud:
                 connect_timeout=_CONNECT_SECONDS,
                 read_timeout=_READ_SECONDS,
             )
-            session = _boto3().session.Session(region_name=self.region)
+            session = boto3.session.Session(region_name=self.region)
             self._clients[service] = session.client(service, config=config)
         return self._clients[service]
 
@@ -85,6 +89,6 @@ def _boto3() -> Any:
         import boto3  # noqa: PLC0415 # most commands never need it
     except ImportError as error:
         raise MachineError(
-            "boto3 is not installed here", cure="pip install 'sagemaker-byoc[cloud]'"
+            "boto3 is not installed here", cure=f"Install it: {add_extra('cloud')}"
         ) from error
     return boto3

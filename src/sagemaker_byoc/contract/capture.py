@@ -213,7 +213,7 @@ def _payload(data: Mapping[str, Any], mode: Mode) -> Payload | None:
     if data.get(key) is None:
         return None
     found = _object(data, key)
-    text, encoding = found.get("data"), found.get("encoding")
+    text, encoding = found.get("data"), str(found.get("encoding")).upper()
     if not isinstance(text, str):
         raise _wrong(f"{key}.data", "is missing, or is not a string")
     if encoding not in tuple(Encoding):
@@ -258,10 +258,23 @@ class GroundTruth:
             document = json.loads(line)
         except ValueError as error:
             raise _wrong("line", f"is not JSON ({error})") from error
-        data, metadata = _object(document, "groundTruthData"), _object(document, "eventMetadata")
-        if not isinstance(data.get("data"), str) or data.get("encoding") not in tuple(Encoding):
-            raise _wrong("groundTruthData", "has no data and encoding")
-        return cls(str(metadata.get("eventId", "")), data["data"], Encoding(data["encoding"]))
+        return cls.from_document(document)
+
+    @classmethod
+    def from_document(cls, document: object) -> GroundTruth:
+        """Raises CaptureError. A label that is a JSON value, and not text, is read as JSON."""
+        found, metadata = _object(document, "groundTruthData"), _object(document, "eventMetadata")
+        data, encoding = found.get("data"), str(found.get("encoding", "")).upper()
+        if data is None or data == "":
+            raise _wrong("groundTruthData.data", "is missing")
+        if not isinstance(data, str):
+            data, encoding = json.dumps(data), Encoding.JSON.value
+        if encoding not in tuple(Encoding):
+            raise _wrong("groundTruthData.encoding", f"is not one of {', '.join(Encoding)}")
+        key = metadata.get("eventId")
+        if key is None or key == "":
+            raise _wrong("eventMetadata.eventId", "is missing")
+        return cls(str(key), data, Encoding(encoding))
 
 
 # ── layout ──

@@ -20,6 +20,9 @@ TRAINING_JOB_NAME = "TRAINING_JOB_NAME"
 TRAINING_JOB_ARN = "TRAINING_JOB_ARN"
 PROGRAM = "SAGEMAKER_PROGRAM"
 SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"
+INSTALLER = "BYOC_INSTALLER"
+"""Set by the process engine: the command that installs into the Python of the container. An image
+does not have it: what an image lacks is installed when it is built."""
 MASTER_PORT = 7777
 """Both launchers use this port between hosts."""
 EVERYTHING = "SM_TRAINING_ENV"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import accelerators
 from sagemaker_byoc.contract.accelerators import has_gpus, is_instance_type
+from sagemaker_byoc.contract.environment import INSTALLER
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gpus
 
@@ -89,7 +90,7 @@ def find_trouble(
         return None
     who = instance_type if is_paid else "this machine"
     if torch.cuda is None:
-        return _cpu_build(who, torch) if gpus or is_paid else None
+        return _cpu_build(who, torch, environ) if gpus or is_paid else None
     wanted = accelerators.OLDEST_DRIVER.value.get(torch.cuda[0])
     if driver and wanted and driver < wanted and (gpus or is_paid):
         return _old_driver(who, torch, (driver, wanted), is_fatal=not _has_compat(environ, root))
@@ -98,11 +99,15 @@ def find_trouble(
     return _none_visible(who, environ.get(CUDA_DEVICES))
 
 
-def _cpu_build(who: str, torch: Torch) -> Trouble:
+def _cpu_build(who: str, torch: Torch, environ: Mapping[str, str]) -> Trouble:
     """Not fatal: the program may use the GPUs with another library than torch."""
+    if INSTALLER in environ:
+        cure = "Install torch's build for CUDA"
+    else:
+        cure = "Build the image with TORCH=cuda12, or use an instance type without GPUs"
     return Trouble(
         f"{who} has NVIDIA GPUs, and torch {torch.version} was built without CUDA",
-        "Build the image with TORCH=cuda12, or use an instance type without GPUs",
+        cure,
         is_fatal=False,
     )
 

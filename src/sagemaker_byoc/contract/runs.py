@@ -17,12 +17,15 @@ RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
 DEFINITIONS_FILE = "metric_definitions.json"
 FORMAT = 1
+_LAST_TIME = 253_402_300_800
+"""The end of the year 9999, in seconds since the epoch."""
 
 CODE_COMMIT = "BYOC_CODE_COMMIT"
 CODE_REPOSITORY = "BYOC_CODE_REPOSITORY"
 IMAGE_DIGEST = "BYOC_IMAGE_DIGEST"
 """What builds or starts a container may say so; no container can know its own digest."""
 
+GOALS = ("max", "min")
 IN_PROGRESS, COMPLETED, FAILED, STOPPED = "InProgress", "Completed", "Failed", "Stopped"
 
 
@@ -62,6 +65,8 @@ class RunRecord:
     processes: int = 1
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The last value of each."""
+    goals: Mapping[str, str] = field(default_factory=dict)
+    """`max` or `min` of the metrics of which the program says which values are better."""
 
     def write(self, path: Path) -> None:
         write_json(
@@ -83,6 +88,7 @@ class RunRecord:
                     name: value if abs(value) < float("inf") else str(value)
                     for name, value in self.metrics.items()
                 },
+                "goals": dict(self.goals),
             },
         )
 
@@ -100,19 +106,18 @@ class RunRecord:
                 what=f"has format {document.get('format')!r}, and {FORMAT} is known",
                 cure="Read it with the version that wrote it",
             )
-        ended = document.get("ended")
         return cls(
             name=_text(document, "name"),
             status=_text(document, "status"),
-            started=_number(document.get("started")),
-            ended=None if ended is None else _number(ended),
+            started=_time(document.get("started")) or 0.0,
+            ended=_time(document.get("ended")),
             parameters=_object(document.get("parameters")),
             artifacts=[
                 Artifact(
                     _text(one, "name"),
                     _text(one, "value"),
                     _text(one, "sha256"),
-                    int(_number(one.get("size"))),
+                    _whole(one.get("size")),
                 )
                 for one in _list(document.get("artifacts"))
                 if isinstance(one, dict)
@@ -120,10 +125,15 @@ class RunRecord:
             commit=_text(document, "commit"),
             repository=_text(document, "repository"),
             image=_text(document, "image"),
-            hosts=int(_number(document.get("hosts"))),
-            processes=int(_number(document.get("processes"))),
+            hosts=_whole(document.get("hosts")),
+            processes=_whole(document.get("processes")),
             metrics={
                 name: _number(value) for name, value in _object(document.get("metrics")).items()
+            },
+            goals={
+                name: value
+                for name, value in _object(document.get("goals")).items()
+                if isinstance(value, str) and value in GOALS
             },
         )
 
@@ -137,8 +147,19 @@ def _number(value: Json) -> float:
     """NaN and Infinity are strings, since JSON has no numbers for them."""
     try:
         return float(value) if isinstance(value, int | float | str) else 0.0
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
+
+
+def _whole(value: Json) -> int:
+    number = _number(value)
+    return int(number) if abs(number) < 2**63 else 0
+
+
+def _time(value: Json) -> float | None:
+    """None for what is not a time of this era."""
+    number = None if value is None else _number(value)
+    return number if number is not None and 0 <= number < _LAST_TIME else None
 
 
 def _object(value: Json) -> dict[str, Json]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from sagemaker_byoc.images.findings import Finding, apply
+from sagemaker_byoc.images.findings import Finding, Rule, apply
+from sagemaker_byoc.images.model import Image
 from sagemaker_byoc.images.report import Report
 from sagemaker_byoc.images.rules import table
 from sagemaker_byoc.images.rules.subject import SERVE, TRAIN, Subject, roles_of
 from sagemaker_byoc.images.sources.find import read_image
-from sagemaker_byoc.images.trials import serving, training
+from sagemaker_byoc.images.trials import leftovers, serving, training
 from sagemaker_byoc.images.trials.serving import ServingPlan, ServingTrial
 from sagemaker_byoc.images.trials.training import TrainingPlan, TrainingTrial
+from sagemaker_byoc.images.trials.trial import Trials
 
+T = TypeVar("T")
 Measured = dict[str, float | int | str | None]
 
 
@@ -36,117 +42,146 @@ class CheckRequest:
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     train_seconds: float = 120.0
+    """For all training jobs together."""
     startup_seconds: float = 240.0
+    """For an endpoint to become healthy."""
+
+
+def check(
+    request: CheckRequest,
+    say: Callable[[str], None],
+    show: Callable[[Finding], None] = lambda _: None,
+) -> Report:
+    """Say each step before it begins, and show each finding as soon as it is found.
+
+    Raise ImageError if there is no such image, or no engine to ask for it. Whatever goes wrong
+    later is in the report.
+    """
+    begun = time.monotonic()
+    say(f"reading {request.image}")
+    image = read_image(request.image, layers=request.layers)
+    checking = _Check(request, image, request.roles or roles_of(image), show, Trials(say))
+    checking.look()
+    reason = checking.untried()
+    if reason:
+        checking.trials.notes.append(f"anything that needs a running container: {reason}")
+    else:
+        checking.try_it()
+    checking.measured["seconds"] = round(time.monotonic() - begun, 2)
+    return checking.report()
 
 
 @dataclass(slots=True)
-class _Collected:
+class _Check:
+    request: CheckRequest
+    image: Image
+    roles: frozenset[str]
+    show: Callable[[Finding], None]
+    trials: Trials
     findings: list[Finding] = field(default_factory=list)
     rules: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     measured: Measured = field(default_factory=dict)
 
+    def look(self) -> None:
+        """Apply the rules that need no container."""
+        self._apply(table.STATIC, Subject(self.image, self.roles))
+        if self.image.files is None:
+            self.trials.notes.append("the rules about files: the layers were not read")
 
-def check(request: CheckRequest, say: Callable[[str], None]) -> Report:
-    """Raises ImageError where there is nothing to check, or no engine to check it in."""
-    say(f"reading {request.image}")
-    image = read_image(request.image, layers=request.layers)
-    roles = request.roles or roles_of(image)
-    found = _Collected()
-    found.rules += [rule.id for rule in table.STATIC]
-    found.findings += apply(table.STATIC, Subject(image, roles), request.ignored)
-    if image.files is None:
-        found.notes.append("the rules about files: the layers were not read")
-    if not request.try_it:
-        found.notes.append("anything that needs a running container: --static")
-    elif image.source != "engine":
-        found.notes.append(
-            f"anything that needs a running container: the image is in {_a(image.source)}; "
-            "load or pull it into an engine and name it as there"
+    def untried(self) -> str:
+        """Why no container is started; empty if one is."""
+        if not self.request.try_it:
+            return "--static"
+        if self.image.source != "engine":
+            return (
+                f"the image is in {_a(self.image.source)}; load or pull it into an engine and name "
+                "it as there"
+            )
+        platform = self.image.config.platform
+        return "" if platform in {"linux/amd64", "linux/"} else platform
+
+    def try_it(self) -> None:
+        left = self.trials.kept("what earlier checks left", leftovers.sweep)
+        if left:
+            self.trials.say(f"removed {left} thing(s) that a killed `byoc check` had left")
+        with leftovers.removed():
+            if TRAIN in self.roles:
+                self.trials.kept("training", self._train)
+            if SERVE in self.roles:
+                self.trials.kept("serving", self._serve)
+
+    def _apply(self, rules: Sequence[Rule[T]], subject: T) -> None:
+        """No rule that fails takes the findings of the others with it."""
+        for rule in rules:
+            self.rules.append(rule.id)
+            found = self.trials.kept(f"rule {rule.id}", partial(self._found, rule, subject))
+            for finding in found or ():
+                self.findings.append(finding)
+                self.show(finding)
+
+    def _found(self, rule: Rule[T], subject: T) -> list[Finding]:
+        return list(apply([rule], subject, self.request.ignored))
+
+    def _train(self) -> None:
+        request = self.request
+        plan = TrainingPlan(
+            image=request.image,
+            channels=request.channels,
+            hyperparameters=request.hyperparameters,
+            environment=request.environment,
+            seconds=request.train_seconds,
         )
-    elif image.config.platform not in {"linux/amd64", "linux/"}:
-        found.notes.append(f"anything that needs a running container: {image.config.platform}")
-    else:
-        if TRAIN in roles:
-            _train(request, found, say)
-        if SERVE in roles:
-            _serve(request, found, dict(image.config.labels), say)
-    return Report(
-        image=request.image,
-        source=image.source,
-        digest=image.digest,
-        roles=tuple(sorted(roles, reverse=True)),
-        findings=tuple(found.findings),
-        rules=tuple(found.rules),
-        notes=tuple(found.notes),
-        measured=found.measured,
-    )
+        trial = training.run(plan, self.trials)
+        if trial is None:
+            return
+        self._apply(table.TRAINING, trial)
+        self.trials.notes += _training_notes(trial)
+        self.measured["train.seconds"] = round(trial.tiny.seconds, 2)
+        self.measured["train.exit_code"] = trial.tiny.exit_code
+
+    def _serve(self) -> None:
+        request = self.request
+        plan = ServingPlan(
+            image=request.image,
+            model=request.model,
+            payload=request.payload,
+            content_type=request.content_type,
+            environment=request.environment,
+            labels=dict(self.image.config.labels),
+            seconds=request.startup_seconds,
+        )
+        trial = serving.run(plan, self.trials)
+        if trial is None:
+            return
+        self._apply(table.SERVING, trial)
+        self.trials.notes += _serving_notes(trial)
+        self.measured |= _serving_measured(trial)
+
+    def report(self) -> Report:
+        return Report(
+            image=self.request.image,
+            source=self.image.source,
+            digest=self.image.digest,
+            roles=tuple(sorted(self.roles, reverse=True)),
+            findings=tuple(self.findings),
+            rules=tuple(self.rules),
+            notes=tuple(self.trials.notes),
+            unjudged=tuple(self.trials.unjudged),
+            measured=self.measured,
+        )
 
 
 def _a(source: str) -> str:
     return f"an {source}" if source[0] in "aeiou" else f"a {source}"
 
 
-def _train(request: CheckRequest, found: _Collected, say: Callable[[str], None]) -> None:
-    trial = training.run(
-        TrainingPlan(
-            image=request.image,
-            channels=request.channels,
-            hyperparameters=request.hyperparameters,
-            environment=request.environment,
-            seconds=request.train_seconds,
-        ),
-        say,
-    )
-    found.rules += [rule.id for rule in table.TRAINING]
-    found.findings += apply(table.TRAINING, trial, request.ignored)
-    found.notes += _training_notes(trial)
-    found.measured["train.seconds"] = round(trial.tiny.seconds, 2)
-    found.measured["train.exit_code"] = trial.tiny.exit_code
-
-
 def _training_notes(trial: TrainingTrial) -> list[str]:
     notes = []
-    if not trial.tiny.refused and trial.tiny.exit_code is None:
-        notes.append(
-            "how a job ends: it ran on when its time was over; give it less to do with --hp, or "
-            "more time with --train-timeout"
-        )
     if trial.stop is not None and not trial.stop.running:
         notes.append("SIGTERM to a job: it ended too soon; give it more to do with --hp")
-    if not trial.tiny.refused and trial.tiny.exit_code != 0:
+    if not trial.tiny.refused and trial.tiny.exit_code not in {0, None}:
         notes.append("several hosts: one alone does not complete the job")
     return notes
-
-
-def _serve(
-    request: CheckRequest,
-    found: _Collected,
-    labels: Mapping[str, str],
-    say: Callable[[str], None],
-) -> None:
-    trial = serving.run(
-        ServingPlan(
-            image=request.image,
-            model=request.model,
-            payload=request.payload,
-            content_type=request.content_type,
-            environment=request.environment,
-            labels=labels,
-            seconds=request.startup_seconds,
-        ),
-        say,
-    )
-    found.rules += [rule.id for rule in table.SERVING]
-    found.findings += apply(table.SERVING, trial, request.ignored)
-    found.notes += _serving_notes(trial)
-    found.measured["serve.healthy_after_seconds"] = _rounded(trial.healthy_after)
-    if trial.load is not None:
-        found.measured["serve.worst_ping_seconds"] = _rounded(trial.load.worst_ping)
-        found.measured["serve.requests"] = trial.load.requests
-    if trial.stop is not None:
-        found.measured["serve.stop_seconds"] = _rounded(trial.stop.seconds)
-        found.measured["serve.stop_exit_code"] = trial.stop.exit_code
 
 
 def _serving_notes(trial: ServingTrial) -> list[str]:
@@ -155,9 +190,21 @@ def _serving_notes(trial: ServingTrial) -> list[str]:
     notes = []
     if trial.ruined is None:
         notes.append("whether /ping is true: give --model and --payload that the model answers")
-    if not trial.with_payload and not trial.replies["plain"].works:
+    plain = trial.replies.get("plain")
+    if plain is not None and not trial.with_payload and not plain.works:
         notes.append("real requests: none of ours was understood; give --payload FILE")
     return notes
+
+
+def _serving_measured(trial: ServingTrial) -> Measured:
+    found: Measured = {"serve.healthy_after_seconds": _rounded(trial.healthy_after)}
+    if trial.load is not None:
+        found["serve.worst_ping_seconds"] = _rounded(trial.load.worst_ping)
+        found["serve.requests"] = trial.load.requests
+    if trial.stop is not None:
+        found["serve.stop_seconds"] = _rounded(trial.stop.seconds)
+        found["serve.stop_exit_code"] = trial.stop.exit_code
+    return found
 
 
 def _rounded(seconds: float | None) -> float | None:

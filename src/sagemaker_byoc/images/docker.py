@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO
 
+from sagemaker_byoc.contract.asked import note_command
+from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.errors import ImageError, MachineError
 from sagemaker_byoc.images.sources.documents import Json
 
@@ -29,6 +33,10 @@ class DockerError(ImageError):
         super().__init__(f"`docker {verb}` failed: {text}", cure="Read the engine's words above")
 
 
+class SilentError(MachineError):
+    """The engine gave no answer in time."""
+
+
 def client() -> str:
     return os.environ.get("DOCKER") or "docker"
 
@@ -39,11 +47,14 @@ def run(
     timeout: float = QUICK,
     environment: Mapping[str, str] | None = None,
     with_errors: bool = False,
+    apart: bool = False,
 ) -> str:
     """One command's standard output, `with_errors` the other too.
 
-    Raises DockerError where the engine refuses, MachineError where there is none.
+    With `apart`, Ctrl-C in the terminal reaches this process and not the command, which ends its
+    work. Raises DockerError where the engine refuses, MachineError where there is none.
     """
+    note_command([client(), *arguments])
     try:
         result = subprocess.run(
             [client(), *arguments],
@@ -54,11 +65,12 @@ def run(
             check=False,
             timeout=timeout,
             env={**os.environ, **(environment or {})},
+            start_new_session=apart,
         )
     except OSError as error:
         raise _no_client(error) from error
     except subprocess.TimeoutExpired as error:
-        raise MachineError(
+        raise SilentError(
             f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s",
             cure="Check the engine with: docker info",
         ) from error
@@ -83,14 +95,17 @@ def saved(name: str, image_id: str) -> AbstractContextManager[IO[bytes]]:
 
     `image_id` is that of `name`, as `inspect` gives it.
     """
-    last = name.rpartition("/")[2]
-    is_id = image_id.removeprefix("sha256:").startswith(name.removeprefix("sha256:"))
-    return output_of("save", name if is_id or ":" in last or "@" in last else f"{name}:latest")
+    if not image_id.removeprefix("sha256:").startswith(name.removeprefix("sha256:")):
+        parsed = reference.parse(name)
+        if not parsed.tag and not parsed.digest:
+            name = f"{name}:{reference.DEFAULT_TAG}"
+    return output_of("save", name)
 
 
 @contextmanager
 def output_of(*arguments: str) -> Iterator[IO[bytes]]:
     """A command whose output is read as it comes; it is ended where the reader stops early."""
+    note_command([client(), *arguments])
     try:
         process = subprocess.Popen(
             [client(), *arguments],
@@ -116,17 +131,121 @@ def output_of(*arguments: str) -> Iterator[IO[bytes]]:
             raise _refusal(arguments[0], process.stderr.read())
 
 
-def _no_client(error: OSError) -> MachineError:
+def _no_client(error: OSError, program: str = "") -> MachineError:
     return MachineError(
-        f"there is no docker client {client()!r} ({error.strerror})",
-        cure="Install docker or podman, or set DOCKER to the client's path",
+        f"there is no docker client {program or client()!r} ({error.strerror})",
+        cure="Install docker or podman, or set DOCKER to the client's path (one program, without "
+        "arguments)",
     )
+
+
+def explain(command: Sequence[str]) -> MachineError:
+    """Run a command that failed once more, and return the cause in its own words or in ours."""
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=QUICK,
+        )
+    except OSError as error:
+        return _no_client(error, command[0])
+    except subprocess.TimeoutExpired:
+        return MachineError(
+            f"`{shlex.join(command)}` gave no answer in {QUICK:.0f} s",
+            cure="Check the engine with: docker info",
+        )
+    text = result.stderr.strip() or result.stdout.strip()
+    if result.returncode == 0:  # by now
+        text = "error during connect: "
+    return unreachable(text) or MachineError(
+        f"`{shlex.join(command)}` failed: {text or 'it said nothing'}",
+        cure="Check the engine with: docker info",
+    )
+
+
+_WHERE = "set DOCKER_HOST to where it listens"
+_SILENT = (
+    r"Cannot connect to the Docker daemon at (?P<a>\S+?)\.? Is the|daemon is not running"
+    r"|error during connect: "
+)
+_CAUSES: tuple[tuple[str, str, str], ...] = (
+    (
+        r'context "(?P<a>[^"]*)"(?:: context not found| does not exist)',
+        "there is no docker context {a!r}",
+        "Unset DOCKER_CONTEXT, or choose one of `docker context ls`: docker context use default",
+    ),
+    (
+        r"[Ii]nvalid bind address format: (?P<a>\S+)",
+        "DOCKER_HOST {a!r} is not an address",
+        "Write unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST, or unset it",
+    ),
+    (
+        r"resolve docker endpoint: (?P<a>open \S+\.pem: .+)",
+        "docker can't read its certificates: {a}",
+        "Set DOCKER_CERT_PATH to their folder, or unset DOCKER_TLS_VERIFY",
+    ),
+    (
+        r"resolve docker endpoint: (?P<a>.+)",
+        "docker can't tell where its engine is: {a}",
+        "Correct DOCKER_HOST or DOCKER_CONTEXT, or unset it",
+    ),
+    (
+        r"permission denied while trying to connect to the \w+ (?:daemon socket|API) at (?P<a>\S+)",
+        "this user has no permission to use the Docker engine at {a}",
+        "Join the group docker and log in again, or use --builder podman, which needs no engine",
+    ),
+    (
+        r"dial tcp: lookup (?P<a>\S+?):? |ssh: Could not resolve hostname (?P<b>[^:\s]+)",
+        "DOCKER_HOST or the docker context names {a}, a host that is not known",
+        f"Correct the name, or {_WHERE}",
+    ),
+    (
+        r"docker system dial-stdio\].*stderr=(?P<a>.*)",
+        "no Docker engine answers over ssh: {a}",
+        "Try `ssh HOST docker version`, which needs a key without a prompt",
+    ),
+    (
+        r"client version (?P<a>\S+) is too (?:new|old)",
+        "the docker client and its engine do not fit: {a}",
+        "Unset DOCKER_API_VERSION, or install a client and an engine of nearer versions",
+    ),
+    (
+        r"(?P<a>(?:tls: |x509: ).+|server gave HTTP response to HTTPS client)",
+        "no Docker engine answers with TLS: {a}",
+        "Correct DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, or the port in DOCKER_HOST",
+    ),
+    (
+        r"Cannot connect to Podman",
+        "no podman service answers",
+        "Start it: podman machine start",
+    ),
+    (
+        _SILENT,
+        "no Docker engine answers{a}",
+        f"Start it (systemctl start docker), or {_WHERE}; `byoc doctor` looks closer",
+    ),
+)
+"""What docker 20.10 and 28 print if they reach no engine, and the cause in our words."""
+
+
+def unreachable(text: str) -> MachineError | None:
+    """Return why the client reached no engine; None if its words say something else."""
+    for pattern, what, cure in _CAUSES:
+        match = re.search(pattern, text)
+        if match is None:
+            continue
+        groups = match.groupdict()
+        named = next((value.strip() for value in groups.values() if value), "")
+        if "answers{a}" in what and named:
+            named = f" at {named}"
+        return MachineError(what.format(a=named), cure=cure)
+    return None
 
 
 def _refusal(verb: str, stderr: bytes) -> ImageError:
     text = stderr.decode(errors="replace").strip() or "it said nothing"
-    if "Cannot connect to the Docker daemon" in text or "daemon is not running" in text.lower():
-        return MachineError(
-            "no Docker engine answers", cure="Start it, or set DOCKER_HOST to where it listens"
-        )
-    return DockerError(verb, text)
+    return unreachable(text) or DockerError(verb, text)

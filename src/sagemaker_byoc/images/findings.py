@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -24,6 +25,8 @@ class Found:
     what: str
     where: str = ""
     fix: str = ""
+    subject: str = ""
+    """What it is about (a variable, a file), to ignore this one alone; `where` if empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,16 @@ class Finding:
     why: str
     fix: str
     ignored: str = ""
-    """The reason that the configuration gives for living with it."""
+    """The reason that the configuration gives for ignoring it."""
+    subject: str = ""
+    """With the id the key by which this one alone is ignored: SEC001:PAD_TOKEN."""
 
 
 def apply(rules: Sequence[Rule[T]], subject: T, ignored: Mapping[str, str]) -> Iterator[Finding]:
-    """All that the rules find, in their order."""
+    """Yield all that the rules find, in their order."""
     for rule in rules:
         for found in rule.check(subject):
+            about = found.subject or found.where
             yield Finding(
                 id=rule.id,
                 severity=rule.severity,
@@ -63,5 +69,22 @@ def apply(rules: Sequence[Rule[T]], subject: T, ignored: Mapping[str, str]) -> I
                 where=found.where,
                 why=rule.why,
                 fix=found.fix or rule.fix,
-                ignored=ignored.get(rule.id, ""),
+                ignored=reason(ignored, rule.id, about),
+                subject=about,
             )
+
+
+def reason(ignored: Mapping[str, str], rule: str, subject: str) -> str:
+    """Return why a finding is ignored: a key is `ID`, or `ID:SUBJECT` with `*` for any text."""
+    for key, text in ignored.items():
+        if rule_of(key) != rule:
+            continue
+        _, colon, pattern = key.partition(":")
+        if not colon or subject == pattern or fnmatchcase(subject, pattern):
+            return text
+    return ""
+
+
+def rule_of(key: str) -> str:
+    """Return the id of the rule that a key of the ignored findings names."""
+    return key.partition(":")[0]

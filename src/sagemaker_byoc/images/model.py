@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,8 +18,36 @@ MANIFESTS = frozenset({DOCKER_MANIFEST, OCI_MANIFEST})
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Docker's, for an image that sets none."""
-_LINKS = 32
-"""Symbolic links that one path may lead through, as Linux has it (40) and less."""
+_LINKS = 40
+"""Symbolic links in one path: MAXSYMLINKS of Linux, include/linux/namei.h."""
+_PATH_LIMIT = 4096
+"""PATH_MAX of Linux, include/uapi/linux/limits.h."""
+
+ENOENT = "no such file or directory"
+ENOTDIR = "not a directory"
+ELOOP = "too many levels of symbolic links"
+EACCES = "permission denied"
+
+
+@dataclass(frozen=True, slots=True)
+class Elf:
+    """What the kernel reads of an ELF file before it runs it."""
+
+    machine: int
+    bits: int
+    damage: str = ""
+    """Why the kernel can't load it, or the file ends too early; empty if it is whole."""
+    loader: str | None = ""
+    """Path of the dynamic loader (PT_INTERP); empty if the program needs none, None if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The content of an executable file, as far as it decides how the kernel runs it."""
+
+    start: bytes
+    """The first 256 bytes; the first 4 KiB of a script."""
+    elf: Elf | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +61,9 @@ class File:
     size: int
     link: str
     head: bytes | None = None
-    """Its first bytes, of the few files that some rule wants to look into."""
+    """Its first bytes, for the few files that a rule looks into."""
+    program: Program | None = None
+    """For regular files with an x bit; None for the others, and if a layer has too many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,46 +91,88 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Files:
-    """What is visible in a container, and what lies buried in its layers."""
+    """What is visible in a container, and the contents of all layers that rules look into."""
 
     visible: Mapping[str, File]
     looked_into: tuple[tuple[int, File], ...] = ()
     """Every file with a `head` and the number of its layer, of all layers: one that a later layer
     removes is still shipped."""
 
-    def find(self, path: str) -> File | None:
-        """The file at `path`, through symbolic links; None where there is none."""
-        for _ in range(_LINKS):
-            path = self._real_folder(path)
-            file = self.visible.get(path)
-            if file is None or file.kind not in {"link", "hardlink"}:
-                return file
-            base = "/" if file.kind == "hardlink" else posixpath.dirname(path)
-            path = posixpath.normpath(posixpath.join(base, file.link))
-        return None
+    _paths: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
-    def _real_folder(self, path: str) -> str:
-        """`path` with the links among its folders followed (/bin is one in most images)."""
-        for _ in range(_LINKS):
-            parts = path.strip("/").split("/")
-            for index in range(1, len(parts)):
-                folder = "/" + "/".join(parts[:index])
-                link = self.visible.get(folder)
-                if link is not None and link.kind == "link":
-                    target = posixpath.join(posixpath.dirname(folder), link.link)
-                    path = posixpath.normpath(posixpath.join(target, *parts[index:]))
-                    break
-            else:
-                return path
-        return path
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_paths", tuple(sorted(self.visible)))
+
+    def find(self, path: str) -> File | None:
+        """Return the file at `path`, following symbolic links; None if there is none."""
+        found = self.resolve(path)
+        return None if found.error else self.visible.get(found.path)
+
+    def resolve(self, path: str, folder: str = "/", uid: int | None = None) -> Resolved:
+        """Walk `path` from `folder` as Linux does, with the image as the root.
+
+        With a `uid` other than 0, folders must let that user pass.
+        """
+        path = posixpath.join("/", folder, path)
+        left = path.split("/")[::-1]
+        at, links = "", 0
+        while left:
+            name = left.pop()
+            if name in {"", "."}:
+                continue
+            if name == "..":
+                at = at.rpartition("/")[0]
+                continue
+            if not _may_pass(self.visible.get(at), uid):
+                return Resolved(at, EACCES)
+            here = f"{at}/{name}"
+            file = self.visible.get(here)
+            if len(here) > _PATH_LIMIT or (file is None and not self.is_folder(here)):
+                return Resolved(here, ENOENT)
+            if file is not None and file.kind == "link":
+                links += 1
+                if links > _LINKS:
+                    return Resolved(path, ELOOP)
+                at = "" if file.link.startswith("/") else at
+                left += file.link[: _PATH_LIMIT + 1].split("/")[::-1]
+                continue
+            if left and file is not None and file.kind != "dir":
+                return Resolved(here, ENOTDIR)
+            at = here
+        return Resolved(at or "/")
+
+    def is_folder(self, path: str) -> bool:
+        """Tell whether `path` is a folder: listed as one, or only named by what it holds."""
+        file = self.visible.get(path)
+        if file is not None:
+            return file.kind == "dir"
+        prefix = path.rstrip("/") + "/"
+        index = bisect_left(self._paths, prefix)
+        return path == "/" or (index < len(self._paths) and self._paths[index].startswith(prefix))
 
     def below(self, folder: str) -> list[File]:
         """Everything under `folder`, by path."""
         prefix = folder.rstrip("/") + "/"
-        return sorted(
-            (file for path, file in self.visible.items() if path.startswith(prefix)),
-            key=lambda file: file.path,
-        )
+        found = []
+        for path in self._paths[bisect_left(self._paths, prefix) :]:
+            if not path.startswith(prefix):
+                break
+            found.append(self.visible[path])
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Where a path leads, or where the walk ended and with which error."""
+
+    path: str
+    error: str = ""
+
+
+def _may_pass(folder: File | None, uid: int | None) -> bool:
+    if not uid or folder is None:
+        return True
+    return bool(folder.mode & (0o100 if folder.uid == uid else 0o011))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,14 +200,23 @@ class Image:
     def entry(self) -> tuple[str, ...]:
         return self.config.entrypoint
 
+    @property
+    def search_path(self) -> list[str]:
+        """The folders of PATH; Docker sets its own PATH if the image has none."""
+        value = self.config.environment.get("PATH", DEFAULT_PATH)
+        return value.split(":") if value else []
+
     def on_path(self, name: str) -> File | None:
-        """The program `name` as a container would find it."""
+        """Return the program `name` on PATH, one that can be executed if there is one."""
         if self.files is None:
             return None
-        places = self.config.environment.get("PATH", DEFAULT_PATH).split(":")
-        for place in places:
-            start = posixpath.join("/", self.config.folder, place)
-            file = self.files.find(posixpath.join(start, name))
-            if file is not None and file.kind == "file":
+        others = []
+        for place in self.search_path:
+            found = self.files.resolve(posixpath.join(place or ".", name), self.config.folder)
+            file = self.files.visible.get(found.path)
+            if found.error or file is None or file.kind != "file":
+                continue
+            if file.mode & 0o111:
                 return file
-        return None
+            others.append(file)
+        return others[0] if others else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sagemaker_byoc.contract import image_reference
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.image_reference import TAG, EcrHost, Reference, ecr_host
+from sagemaker_byoc.contract.image_reference import DEFAULT_TAG, TAG, EcrHost, Reference, ecr_host
 from sagemaker_byoc.images.errors import RequestError
 
-__all__ = ["TAG", "EcrHost", "Reference", "ecr_host", "parse"]
+__all__ = ["DEFAULT_TAG", "TAG", "EcrHost", "Reference", "ecr_host", "parse"]
 
 
 def parse(text: str) -> Reference:

@@ -1,4 +1,4 @@
-"""What a check says: findings, and what could not be tried; as words, JSON or JUnit XML."""
+"""What a check says: findings, and what was not tried or judged; as words, JSON or JUnit XML."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from xml.etree import ElementTree as ET
 
 from sagemaker_byoc.images.findings import Finding, Severity
 
+UNJUDGED = 4
+"""Exit code if nothing wrong was found, and something could not be judged."""
 SCHEMA = 1
 """Of the JSON; it rises when a name goes or changes its meaning."""
 
@@ -23,7 +25,9 @@ class Report:
     rules: tuple[str, ...]
     """Ids of all that were applied."""
     notes: tuple[str, ...] = ()
-    """What could not be tried, and why."""
+    """What was not tried, and why."""
+    unjudged: tuple[str, ...] = ()
+    """Trials that failed, and why: they say nothing about the image."""
     measured: Mapping[str, float | int | str | None] = field(default_factory=dict)
 
     def count(self, severity: Severity) -> int:
@@ -34,26 +38,45 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        return 1 if self.count(Severity.ERROR) else 0
+        """An error that was found counts, whatever could not be judged besides."""
+        if self.count(Severity.ERROR):
+            return 1
+        return UNJUDGED if self.unjudged else 0
 
 
 def as_text(report: Report) -> str:
-    """One block a finding: what, where, why, fix."""
-    lines: list[str] = []
-    for finding in report.findings:
-        lines.append(f"{finding.severity}[{finding.id}]: {finding.title}")
-        lines.append(f"  what: {finding.what}")
-        if finding.where:
-            lines.append(f"  where: {finding.where}")
-        if finding.ignored:
-            lines += [f"  ignored: {finding.ignored}", ""]
-            continue
-        lines += [f"  why: {finding.why}", f"  fix: {finding.fix}", ""]
-    lines += [f"not tried: {note}" for note in report.notes]
+    """One block a finding, and the summary."""
+    blocks = [f"{finding_as_text(finding)}\n" for finding in report.findings]
+    return "\n".join([*blocks, summary_as_text(report)])
+
+
+def finding_as_text(finding: Finding) -> str:
+    """What, where, why, fix."""
+    lines = [headline(finding), f"  what: {finding.what}"]
+    if finding.where:
+        lines.append(f"  where: {finding.where}")
+    if finding.ignored:
+        lines.append(f"  ignored: {finding.ignored}")
+    else:
+        lines += [f"  why: {finding.why}", f"  fix: {finding.fix}"]
+    return "\n".join(lines)
+
+
+def headline(finding: Finding) -> str:
+    return f"{finding.severity}[{finding.id}]: {finding.title}"
+
+
+def summary_as_text(report: Report) -> str:
+    """What was not tried or judged, and how much was found."""
+    lines = [f"not tried: {note}" for note in report.notes]
+    lines += [f"not judged: {sentence}" for sentence in report.unjudged]
     errors, warnings = report.count(Severity.ERROR), report.count(Severity.WARNING)
     ignored = len(report.findings) - errors - warnings
     roles = " and ".join(report.roles) or "neither train nor serve"
     tail = f", {ignored} ignored" if ignored else ""
+    tail += f", {len(report.unjudged)} not judged" if report.unjudged else ""
+    seconds = report.measured.get("seconds")
+    tail += f", in {seconds:.0f} s" if isinstance(seconds, (int, float)) else ""
     lines.append(
         f"{report.image} ({roles}): {len(report.rules)} rules, {errors} error(s), "
         f"{warnings} warning(s){tail}"
@@ -75,13 +98,18 @@ def as_junit(report: Report) -> str:
     suite = ET.Element(
         "testsuite",
         name=f"byoc check {report.image}",
-        tests=str(len(by_id)),
+        tests=str(len(by_id) + len(report.unjudged)),
         failures=str(len(failed)),
+        errors=str(len(report.unjudged)),
     )
     for rule, found in by_id.items():
         case = ET.SubElement(suite, "testcase", classname="byoc.check", name=rule)
         if found:
             _case(case, found)
+    for sentence in report.unjudged:
+        name, _, why = sentence.partition(": ")
+        case = ET.SubElement(suite, "testcase", classname="byoc.check", name=name)
+        ET.SubElement(case, "error", message=why)
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True)
 

@@ -12,6 +12,7 @@ from sagemaker_byoc.launch.host_images import KEY, Choice, choose
 from sagemaker_byoc.launch.names import check_name, content_name, digest_of
 from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.plan import Call, Plan, Step, Upload
+from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
     Shared,
@@ -36,6 +37,7 @@ KEYS: Mapping[str, str] = {
     "download-timeout": "seconds for the model's download (default: SageMaker's)",
 }
 _SERVERLESS_KEYS = ("memory-mb", "max-concurrency")
+_NETWORK_KEYS = ("subnets", "security-groups")
 _INSTANCE_KEYS = (KEY, "startup-timeout", "download-timeout")
 """Members of a variant with instances."""
 VARIANT = "AllTraffic"
@@ -61,19 +63,24 @@ class EndpointSettings:
     """Seconds."""
 
 
-def read(where: str, values: object, folder: Path) -> EndpointSettings:
-    """`folder` is that of the configuration file. Raises SettingsError."""
-    table = Table(where, values, KEYS)
+def read(
+    where: str, values: object, folder: Path, problems: Problems | None = None
+) -> EndpointSettings:
+    """`folder` is that of the configuration file. Raise SettingsError unless given `problems`."""
+    table = Table(where, values, KEYS, problems)
     serverless = None
     if "serverless" in table:
-        own = Table(f"{where}: serverless", table.value("serverless"), _SERVERLESS_KEYS)
+        own = table.inner("serverless", table.value("serverless"), _SERVERLESS_KEYS)
         serverless = {
             "MemorySizeInMB": own.number("memory-mb", 2048),
             "MaxConcurrency": own.number("max-concurrency", 5),
         }
         for key in _INSTANCE_KEYS:
             if key in table:
-                raise table.refuse(key, "A serverless endpoint has no instances: leave it out")
+                table.wrong(key, "A serverless endpoint has no instances: leave it out")
+        for key in _NETWORK_KEYS:
+            if key in table:
+                table.wrong(key, "A serverless endpoint can't be in a VPC: leave it out")
     timeouts = [
         table.duration(key, 1) if key in table else None
         for key in ("startup-timeout", "download-timeout")

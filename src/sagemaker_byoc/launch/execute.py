@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sagemaker_byoc.contract import archives
 from sagemaker_byoc.launch.errors import (
@@ -33,13 +33,29 @@ _ABSENT_WORDS = ("could not find", "not found", "does not exist")
 Say = Callable[[str], None]
 
 
-def execute(plan: Plan, caller: Caller, say: Say) -> list[str]:
+class Sent(Protocol):
+    """Gets the bytes that will be uploaded, and those that have been."""
+
+    def expect(self, size: int) -> None: ...
+
+    def advance(self, size: int) -> None: ...
+
+
+class _Unseen:
+    """Uploads that nobody watches."""
+
+    def expect(self, size: int) -> None: ...
+
+    def advance(self, size: int) -> None: ...
+
+
+def execute(plan: Plan, caller: Caller, say: Say, sent: Sent | None = None) -> list[str]:
     """What was made. Raises LaunchError for the first call that fails, without secrets in it."""
     made: list[tuple[str, str]] = []
     for step in plan.steps:
         try:
             if isinstance(step, Upload):
-                _upload(step, caller, say, made)
+                _upload(step, caller, say, made, sent or _Unseen())
             else:
                 _make(step, caller, say, made)
         except OSError as error:
@@ -83,9 +99,12 @@ def _make(step: Step, caller: Caller, say: Say, made: list[tuple[str, str]]) -> 
     say(f"{step.makes}: updated")
 
 
-def _upload(upload: Upload, caller: Caller, say: Say, made: list[tuple[str, str]]) -> None:
+def _upload(
+    upload: Upload, caller: Caller, say: Say, made: list[tuple[str, str]], sent: Sent
+) -> None:
     there = dict(_listed(upload, caller))
     missing = [file for file in upload.files if not _is_there(file, there)]
+    sent.expect(sum(file.size for file in missing))
     for number, file in enumerate(missing):
         if not number:
             made.append((upload.makes, upload.undo))
@@ -93,9 +112,10 @@ def _upload(upload: Upload, caller: Caller, say: Say, made: list[tuple[str, str]
             with tempfile.TemporaryDirectory(prefix="byoc-launch-") as scratch:
                 archive = Path(scratch) / archives.MODEL_ARCHIVE
                 archives.pack(file.path, archive)
-                _put(caller, upload.bucket, file.key, archive)
+                sent.expect(archive.stat().st_size - file.size)
+                _put(caller, upload.bucket, file.key, archive, sent)
         else:
-            _put(caller, upload.bucket, file.key, file.path)
+            _put(caller, upload.bucket, file.key, file.path, sent)
     count = f"{len(missing)} of {len(upload.files)} files uploaded"
     what = count if missing else "is there already"
     say(f"{upload.makes}: {what}")
@@ -118,12 +138,13 @@ def _listed(upload: Upload, caller: Caller) -> Iterator[tuple[str, int]]:
         asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _put(caller: Caller, bucket: str, key: str, path: Path) -> None:
+def _put(caller: Caller, bucket: str, key: str, path: Path, sent: Sent) -> None:
     place = {"Bucket": bucket, "Key": key}
     size = path.stat().st_size
     if size <= PART_BYTES:
         with path.open("rb") as body:
             caller.call("s3", "PutObject", {**place, "Body": body})
+        sent.advance(size)
         return
     part_bytes = max(PART_BYTES, -(-size // _MOST_PARTS))
     asked = {**place, "UploadId": caller.call("s3", "CreateMultipartUpload", place)["UploadId"]}
@@ -135,6 +156,7 @@ def _put(caller: Caller, bucket: str, key: str, path: Path) -> None:
                 part = {**asked, "PartNumber": number, "Body": block}
                 tag = caller.call("s3", "UploadPart", part)["ETag"]
                 parts.append({"PartNumber": number, "ETag": tag})
+                sent.advance(len(block))
         done = {**asked, "MultipartUpload": {"Parts": parts}}
         caller.call("s3", "CompleteMultipartUpload", done)
     except BaseException:

@@ -14,6 +14,7 @@ from sagemaker_byoc.launch.names import DIGITS, file_digest
 from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.plan import File, Upload
 
+_GZIP = b"\x1f\x8b"
 MOST_FILES = 100_000
 """Of one channel; more belong into archives, and S3 lists a thousand at a time."""
 
@@ -37,6 +38,7 @@ def upload(where: str, path: Path, to: Place, prefix: str) -> Upload:
 
 def upload_model(where: str, path: Path, to: Place, prefix: str) -> Upload:
     """One model archive: `path` itself, or what is in the folder `path`."""
+    require_model(where, path)
     if path.is_file():
         digest, size = file_digest(path)[:DIGITS], path.stat().st_size
     else:
@@ -51,6 +53,19 @@ def upload_model(where: str, path: Path, to: Place, prefix: str) -> Upload:
     return _upload(path, to, place, [File(path, place + MODEL_ARCHIVE, size)])
 
 
+def require_model(where: str, path: Path) -> None:
+    """Raise SettingsError unless `path` is a folder or a packed archive."""
+    require(where, path)
+    if path.is_file():
+        with path.open("rb") as file:
+            is_packed = file.read(len(_GZIP)) == _GZIP
+        if not is_packed:
+            raise SettingsError(
+                f"{where}: {path} is not a .tar.gz archive",
+                cure="Name the archive, or the folder with the model's files, which is packed",
+            )
+
+
 def _upload(source: Path, to: Place, prefix: str, files: Sequence[File]) -> Upload:
     return Upload(
         source=source,
@@ -61,12 +76,17 @@ def _upload(source: Path, to: Place, prefix: str, files: Sequence[File]) -> Uplo
     )
 
 
-def _listed(where: str, folder: Path) -> list[tuple[str, Path]]:
-    if not folder.is_dir():
+def require(where: str, path: Path) -> None:
+    """Raise SettingsError unless there is a file or a folder `path`."""
+    if not path.is_file() and not path.is_dir():
         raise SettingsError(
-            f"{where}: there is no file or folder {folder}",
+            f"{where}: there is no file or folder {path}",
             cure="Write a path relative to the configuration file, or s3://BUCKET/PREFIX",
         )
+
+
+def _listed(where: str, folder: Path) -> list[tuple[str, Path]]:
+    require(where, folder)
     found: list[tuple[str, Path]] = []
     for place, _, files in os.walk(folder):
         paths = [Path(place) / name for name in files]

@@ -26,6 +26,15 @@ SHARED_KEYS: Mapping[str, str] = {
     "request": "members as the API has them, by operation: docs/how-to/launch.md",
     "kubernetes": "for --kubernetes: docs/how-to/kubernetes.md",
 }
+ROLE_VARIABLE = "SAGEMAKER_ROLE"
+_WHERE_TO_SET = {
+    "image": 'Write image = "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:…", or give --image; '
+    "`byoc push` prints it",
+    "role": 'Write role = "ARN or NAME" of the execution role, give --set role=NAME, '
+    f"or set {ROLE_VARIABLE}",
+    "region": 'Write region = "eu-west-1", give --set region=eu-west-1, or set AWS_REGION',
+    "instance-type": 'Write instance-type = "ml.m5.large", or give --set instance-type=ml.m5.large',
+}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -42,6 +51,8 @@ class Shared:
     instance_type: str
     """Empty for a serverless endpoint."""
     instance_count: int
+    is_counted: bool
+    """Whether the settings name the count, which is 1 by default."""
     environment: Mapping[str, str]
     tags: Mapping[str, str]
     subnets: tuple[str, ...]
@@ -59,12 +70,12 @@ def read_shared(
     instances: bool = True,
 ) -> Shared:
     """`operations` are those that `request` may have members for."""
-    request = Table(f"{where}: request", table.table("request"), operations)
+    request = table.inner("request", table.table("request"), operations)
     if ("subnets" in table) != ("security-groups" in table):
         missing = "subnets" if "security-groups" in table else "security-groups"
-        raise table.refuse(missing, "A VPC takes both: subnets and security-groups")
+        table.wrong(missing, "A VPC takes both: subnets and security-groups")
     if not instances and "instance-type" in table:
-        raise table.refuse("instance-type", "A serverless endpoint has no instances: leave it out")
+        table.wrong("instance-type", "A serverless endpoint has no instances: leave it out")
     return Shared(
         where=where,
         folder=folder,
@@ -75,6 +86,7 @@ def read_shared(
         bucket=table.text("bucket"),
         instance_type=table.text("instance-type"),
         instance_count=table.number("instance-count", 1),
+        is_counted="instance-count" in table,
         environment=table.pairs("environment"),
         tags=table.pairs("tags"),
         subnets=table.texts("subnets"),
@@ -85,12 +97,14 @@ def read_shared(
 
 
 def require_instance_type(shared: Shared) -> None:
-    """Raises SettingsError: what runs is what is paid for, so nobody guesses it."""
+    """Raise SettingsError: what runs is what is paid for, so nobody guesses it."""
     if not shared.instance_type:
-        raise SettingsError(
-            f"{shared.where}: instance-type is missing",
-            cure='Write instance-type = "ml.m5.large", or give --set instance-type=ml.m5.large',
-        )
+        raise missing(shared.where, "instance-type")
+
+
+def missing(where: str, key: str) -> SettingsError:
+    """Return the error for a key without which nothing can be launched."""
+    return SettingsError(f"{where}: {key} is missing", cure=_WHERE_TO_SET[key])
 
 
 def merged_request(made: Mapping[str, Any], shared: Shared, operation: str) -> dict[str, Any]:

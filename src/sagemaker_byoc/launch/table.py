@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.problems import Problems
 
 _UNSHOWN = frozenset({"environment", "hyperparameters"})
 """Where secrets may be."""
@@ -79,53 +80,82 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 class Table:
-    """`where` names the file and the table; raises SettingsError for a key that is none."""
+    """`where` names the file and the table.
 
-    def __init__(self, where: str, values: object, keys: Collection[str]) -> None:
+    What is wrong is added to `problems`, and a default is returned in its place; without
+    `problems` it is raised as SettingsError.
+    """
+
+    def __init__(
+        self, where: str, values: object, keys: Collection[str], problems: Problems | None = None
+    ) -> None:
         self._where = where
+        self._problems = problems
+        self._values: dict[str, Any] = values if isinstance(values, dict) else {}
         if not isinstance(values, dict):
-            raise SettingsError(f"{where} is {_show(values)}, no table", cure="Write KEY = VALUE")
-        self._values: dict[str, Any] = values
-        for key in values:
+            error = SettingsError(f"{where} is {_show(values)}, no table", cure="Write KEY = VALUE")
+            self._tell(where, error)
+        for key in self._values:
             if key not in keys:
                 near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
                 cure = f"Did you mean {near[0]}?" if near else f"Use {', '.join(sorted(keys))}"
-                raise SettingsError(f"{where}: there is no key {key}", cure=cure)
+                self._tell(
+                    f"{where}: {key}", SettingsError(f"{where}: there is no key {key}", cure=cure)
+                )
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
-    def refuse(self, key: str, cure: str) -> SettingsError:
+    def inner(self, key: str, values: object, keys: Collection[str]) -> Table:
+        """A table that stands in this one."""
+        return Table(f"{self._where}: {key}", values, keys, self._problems)
+
+    def wrong(self, key: str, cure: str) -> None:
+        """Report the value of `key`, or that it is missing."""
         value = self._values.get(key)
         shown = "is missing" if value is None else f"is {_show(value)}"
         if value is not None and key in _UNSHOWN:
             shown = f"is a {type(value).__name__}"
-        return SettingsError(f"{self._where}: {key} {shown}", cure=cure)
+        error = SettingsError(f"{self._where}: {key} {shown}", cure=cure)
+        self._tell(f"{self._where}: {key}", error)
+
+    def wrong_value(self, key: str, value: str, cure: str) -> None:
+        """Report a value inside of `key`, which may be dotted."""
+        error = SettingsError(f"{self._where}: {key} is {_show(value)}", cure=cure)
+        self._tell(f"{self._where}: {key}", error)
+
+    def _tell(self, place: str, error: SettingsError) -> None:
+        if self._problems is None:
+            raise error
+        self._problems.add(place, error)
 
     def text(self, key: str) -> str:
-        """Empty where the key is absent."""
+        """Empty if the key is absent."""
         value = self._values.get(key, "")
-        if not isinstance(value, str):
-            raise self.refuse(key, f'Write {key} = "TEXT"')
-        return value
+        if isinstance(value, str):
+            return value
+        self.wrong(key, f'Write {key} = "TEXT"')
+        return ""
 
     def required(self, key: str, example: str) -> str:
         value = self.text(key)
         if not value:
-            raise self.refuse(key, f'Write {key} = "{example}", or give --set {key}={example}')
+            self.wrong(key, f'Write {key} = "{example}", or give --set {key}={example}')
         return value
 
     def number(self, key: str, default: int, *, least: int = 1) -> int:
         value = self._values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise self.refuse(key, f"Write a whole number, {least} or more: {key} = {default}")
-        return value
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return value
+        self.wrong(key, f"Write a whole number, {least} or more: {key} = {default}")
+        return default
 
     def flag(self, key: str) -> bool:
         value = self._values.get(key, False)
-        if not isinstance(value, bool):
-            raise self.refuse(key, f"Write {key} = true, or leave it out")
-        return value
+        if isinstance(value, bool):
+            return value
+        self.wrong(key, f"Write {key} = true, or leave it out")
+        return False
 
     def duration(self, key: str, default: int) -> int:
         """Seconds: a number, or `90s`, `45m`, `12h`, `2d` and what they add up to."""
@@ -133,15 +163,25 @@ class Table:
         if isinstance(value, str) and re.fullmatch(r"(\d{1,9}[smhd]\s*)+", value):
             parts = re.findall(r"(\d+)([smhd])", value)
             value = sum(int(count) * _UNITS[unit] for count, unit in parts)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.refuse(key, f'Write seconds, or {key} = "2h30m"')
-        return value
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            return value
+        self.wrong(key, f'Write seconds, or {key} = "2h30m"')
+        return default
+
+    def plain(self, key: str) -> str | None:
+        """A number or a text, as it was written; None if the key is absent."""
+        value = self._values.get(key)
+        if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
+            return None if value is None else as_text(value)
+        self.wrong(key, f'Write {key} = "TEXT"')
+        return None
 
     def texts(self, key: str) -> tuple[str, ...]:
         value = self._values.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-            raise self.refuse(key, f'Write {key} = ["TEXT", "TEXT"]')
-        return tuple(value)
+        if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+            return tuple(value)
+        self.wrong(key, f'Write {key} = ["TEXT", "TEXT"]')
+        return ()
 
     def pairs(self, key: str) -> dict[str, str]:
         """A table of plain values, each as text."""
@@ -149,9 +189,10 @@ class Table:
 
     def table(self, key: str) -> dict[str, Any]:
         value = self._values.get(key, {})
-        if not isinstance(value, dict):
-            raise self.refuse(key, f'Write {key} = {{name = "value"}}')
-        return value
+        if isinstance(value, dict):
+            return value
+        self.wrong(key, f'Write {key} = {{name = "value"}}')
+        return {}
 
     def value(self, key: str) -> Any:
         return self._values.get(key)

@@ -12,6 +12,7 @@ from sagemaker_byoc.launch import inputs
 from sagemaker_byoc.launch.names import check_name, content_name, digest_of
 from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.plan import Call, Plan, Step, Upload
+from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
     Shared,
@@ -71,36 +72,43 @@ class TrainSettings:
     """An S3 URI, or `default`, or empty."""
 
 
-def read(where: str, values: object, folder: Path) -> TrainSettings:
-    """`folder` is that of the configuration file. Raises SettingsError."""
-    table = Table(where, values, KEYS)
+def read(
+    where: str, values: object, folder: Path, problems: Problems | None = None
+) -> TrainSettings:
+    """`folder` is that of the configuration file. Raise SettingsError unless given `problems`."""
+    table = Table(where, values, KEYS, problems)
     shared = read_shared(where, table, folder, (OPERATION,))
     max_runtime = table.duration("max-runtime", _DAY)
     spot = table.flag("spot")
     if "max-wait" in table and not spot:
-        raise table.refuse("max-wait", "Add spot = true, or leave max-wait out")
-    checkpoints = table.value("checkpoints")
-    if isinstance(checkpoints, bool):
-        checkpoints = "default" if checkpoints else ""
-    elif checkpoints is not None and not inputs.is_remote(table.text("checkpoints")):
-        raise table.refuse("checkpoints", 'Write checkpoints = true, or "s3://BUCKET/PREFIX"')
+        table.wrong("max-wait", "Add spot = true, or leave max-wait out")
     output = table.text("output")
     if output and not inputs.is_remote(output):
-        raise table.refuse("output", 'Write output = "s3://BUCKET/PREFIX", or leave it out')
+        table.wrong("output", 'Write output = "s3://BUCKET/PREFIX", or leave it out')
     return TrainSettings(
         shared=shared,
         max_runtime=max_runtime,
         max_wait=table.duration("max-wait", 2 * max_runtime) if spot else None,
         volume_gb=table.number("volume-gb", _VOLUME_GB),
         channels={
-            name: _channel(f"{where}: channels.{name}", value)
+            name: _channel(table.inner(f"channels.{name}", _entry(value), _CHANNEL_KEYS))
             for name, value in table.table("channels").items()
         },
         hyperparameters=table.pairs("hyperparameters"),
         metrics=table.pairs("metrics"),
         output=output,
-        checkpoints=checkpoints or "",
+        checkpoints=_checkpoints(table),
     )
+
+
+def _checkpoints(table: Table) -> str:
+    value = table.value("checkpoints")
+    if isinstance(value, bool) or value is None:
+        return "default" if value else ""
+    if not isinstance(value, str) or not inputs.is_remote(value):
+        table.wrong("checkpoints", 'Write checkpoints = true, or "s3://BUCKET/PREFIX"')
+        return ""
+    return value
 
 
 def plan(settings: TrainSettings, place: Place, *, new: str = "") -> Plan:
@@ -174,9 +182,11 @@ def _cost(request: Mapping[str, Any]) -> str:
     return f"{' and '.join(hosts)}{spot}{disk}, for at most {words(seconds)}"
 
 
-def _channel(where: str, value: object) -> Channel:
-    entry = {"source": value} if isinstance(value, str) else value
-    table = Table(where, entry, _CHANNEL_KEYS)
+def _entry(value: object) -> object:
+    return {"source": value} if isinstance(value, str) else value
+
+
+def _channel(table: Table) -> Channel:
     return Channel(
         source=table.required("source", "data/train"),
         mode=table.text("mode"),

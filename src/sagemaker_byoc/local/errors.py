@@ -2,6 +2,7 @@
 
 LocalError              with `exit_code`, what to tell the user and the cure
 ├── RequestError        what was asked for can't be done as asked                  exit code 2
+├── JobError            the training program failed                                exit code 1
 ├── MachineError        this machine lacks something: an engine, a port, room      exit code 3
 └── TimeLimitError      it took longer than it was given                           exit code 124
 """
@@ -24,6 +25,10 @@ class RequestError(LocalError):
     """A folder that does not exist, an option that contradicts another."""
 
     exit_code = 2
+
+
+class JobError(LocalError):
+    """A training program that ended with another exit code than 0."""
 
 
 class MachineError(LocalError):

@@ -6,13 +6,13 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote
 
-from sagemaker_byoc.contract import image_reference
+from sagemaker_byoc.contract import image_reference, stored_image
 from sagemaker_byoc.contract.errors import ContractError, DocumentError
 from sagemaker_byoc.contract.files import read_object
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
@@ -24,7 +24,6 @@ from sagemaker_byoc.local.wire.errors import AwsError
 TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}
 """The toolkit's own images; on the process engine they exist from the start, without a program."""
 
-SUPPORTED_MANIFESTS = frozenset({"application/vnd.docker.distribution.manifest.v2+json"})
 _PULL_SECONDS = 1800.0
 
 
@@ -79,14 +78,26 @@ class Image:
     interpreter: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     """What the image brings along; a request's own variables win."""
+    architecture: str = ""
+    """`amd64`, `arm64`, …; empty if it is not known."""
 
     @classmethod
     def without_region(cls, name: str) -> Image:
         """Return the image of `byoc train` and `byoc serve`: the engine's own, or this Python."""
         return cls(uri=name, resolved="", digest="", name=name, interpreter=Path(sys.executable))
 
+    def machine_warning(self, instance_types: Iterable[str]) -> str:
+        """Return a sentence for the log if SageMaker's instances could not run the image."""
+        fault = stored_image.machine_fault(self.architecture, instance_types)
+        if fault is None:
+            return ""
+        return f"warning: the image {fault.what}: SageMaker could not run it. {fault.cure}"
+
 
 class Images(Protocol):
+    def digest_of(self, uri: str) -> str:
+        """Return the digest without bringing the image here. Raises AwsError as `resolve`."""
+
     def resolve(self, uri: str) -> Image:
         """Raises AwsError (ValidationException, with the cure) where there is none."""
 
@@ -97,6 +108,9 @@ class PushedImage:
 
     digest: str
     media_type: str
+    manifest: Mapping[str, Any]
+    architecture: str
+    """Empty if its configuration does not say."""
     host: str
     """HOST:PORT of the registry."""
     token: str
@@ -149,6 +163,9 @@ class RecordedImages:
             },
         )
 
+    def digest_of(self, uri: str) -> str:
+        return self.resolve(uri).digest
+
     def names(self) -> list[str]:
         return [record["Name"] for record in self._records()]
 
@@ -185,50 +202,79 @@ class DockerImages:
 
     pushed: Pushed = lambda _reference: None
 
+    def digest_of(self, uri: str) -> str:
+        reference = Reference.parse(uri)
+        pushed = self._pushed(uri, reference)
+        return pushed.digest if pushed is not None else self._found(uri, reference).digest
+
     def resolve(self, uri: str) -> Image:
         reference = Reference.parse(uri)
-        pushed = self.pushed(reference) if reference.is_ours else None
-        if pushed is not None:
-            name = f"{pushed.host}/{reference.repository}@{pushed.digest}"
-            _check_media_type(uri, pushed.media_type)
-            if _digest(name) is None:
-                _pull(name, pushed)
-            digest = pushed.digest
-            return Image(uri=uri, resolved=reference.pinned(digest), digest=digest, name=name)
-        for name in (uri, reference.local_name) if reference.is_ours else (uri,):
-            found = _digest(name)
-            if found is not None:
-                return Image(uri=uri, resolved=reference.pinned(found), digest=found, name=name)
-        raise _unknown(
-            uri,
-            "the Docker engine has no image of that name",
-            f"Build it with: docker build -t {reference.local_name} . (or byoc build), "
-            "or push it to the region's registry",
+        pushed = self._pushed(uri, reference)
+        if pushed is None:
+            return self._found(uri, reference)
+        name = f"{pushed.host}/{reference.repository}@{pushed.digest}"
+        if _inspect(name) is None:
+            _pull(name, pushed)
+        return Image(
+            uri=uri,
+            resolved=reference.pinned(pushed.digest),
+            digest=pushed.digest,
+            name=name,
+            architecture=pushed.architecture,
         )
 
+    def _pushed(self, uri: str, reference: Reference) -> PushedImage | None:
+        """Return the image of the region's registry. Raise AwsError if SageMaker refuses it."""
+        pushed = self.pushed(reference) if reference.is_ours else None
+        if pushed is not None:
+            _check_form(uri, pushed)
+        return pushed
 
-def _digest(name: str) -> str | None:
-    """Of the local image `name`; None where there is none. LocalError becomes AwsError."""
+    def _found(self, uri: str, reference: Reference) -> Image:
+        """Return the image that the engine has under this name."""
+        for name in (uri, reference.local_name) if reference.is_ours else (uri,):
+            found = _inspect(name)
+            if found is not None:
+                digest, architecture = found
+                return Image(
+                    uri=uri,
+                    resolved=reference.pinned(digest),
+                    digest=digest,
+                    name=name,
+                    architecture=architecture,
+                )
+        engine = "the Docker engine has no image of that name"
+        known = f"{engine}, nor has the region's registry" if reference.is_ours else engine
+        build = f"Build it with: docker build -t {reference.local_name} . (or byoc build), or push"
+        if reference.digest:
+            build = "Name the digest that its push printed, or push"
+        raise _unknown(uri, known, f"{build} it to the region's registry")
+
+
+def _inspect(name: str) -> tuple[str, str] | None:
+    """Return digest and architecture of the engine's image `name`; None if there is none."""
     try:
         found = json.loads(docker.run(["image", "inspect", name]))[0]
     except MachineError as error:
         if "no such image" in str(error).lower():
             return None
         raise _engine_error(error) from error
-    for pinned in found.get("RepoDigests") or ():
-        return str(pinned).partition("@")[2]
-    return str(found["Id"])
+    pinned = [str(each).partition("@")[2] for each in found.get("RepoDigests") or ()]
+    return (pinned[0] if pinned else str(found["Id"])), str(found.get("Architecture", ""))
 
 
-def _check_media_type(uri: str, media_type: str) -> None:
-    """Refuse what SageMaker does not run, though ECR takes it (AWS's words)."""
-    if media_type not in SUPPORTED_MANIFESTS:
-        raise AwsError(
-            "ValidationException",
-            f"Unsupported manifest media type {media_type} for image {uri}. Ensure that valid "
-            "manifest media type is used for specified image. Build it with --provenance=false "
-            "--platform linux/amd64, or push it with `byoc push`",
+def _check_form(uri: str, pushed: PushedImage) -> None:
+    """Refuse what SageMaker does not run, though ECR takes it; media types in AWS's words."""
+    fault = stored_image.storage_fault(pushed.media_type, pushed.manifest)
+    if fault is None:
+        return
+    words = f"Cannot run image {uri}."
+    if pushed.media_type != stored_image.DOCKER_MANIFEST.value:
+        words = (
+            f"Unsupported manifest media type {pushed.media_type} for image {uri}. Ensure that "
+            "valid manifest media type is used for specified image."
         )
+    raise AwsError("ValidationException", f"{words} It {fault.what}. {fault.cure}")
 
 
 def _pull(name: str, pushed: PushedImage) -> None:
@@ -244,9 +290,34 @@ def _pull(name: str, pushed: PushedImage) -> None:
         try:
             docker.run(["--config", folder, "pull", "--quiet", name], timeout=_PULL_SECONDS)
         except MachineError as error:
+            what = error.what.replace("`docker --config`", "`docker pull`")
             raise AwsError(
-                "ValidationException", f"Cannot pull image {name}: {error.what}. {error.cure}"
+                "ValidationException", f"Cannot pull image {name}: {what}. {_pull_cure(what)}"
             ) from error
+
+
+_PULL_CURES = (
+    ("no space left", "Make room for the engine: docker system df, docker image prune"),
+    ("no matching manifest", "Build it for the engine's platform: --platform linux/amd64"),
+    ("does not match the specified platform", "Build it with --platform linux/amd64"),
+    ("manifest unknown", "Push it again: the registry has lost its manifest"),
+    ("unknown blob", "Push it again: the registry has lost a part of it"),
+    ("not found", "Push it again: the registry has lost a part of it"),
+    ("unauthorized", "Push it again; if that does not help, start the region again"),
+    ("no basic auth", "Push it again; if that does not help, start the region again"),
+    ("http response to https", "Allow 127.0.0.0/8 in the engine's insecure-registries"),
+    ("connection refused", "The engine can't reach this machine's 127.0.0.1: use an engine here"),
+    ("gave no answer", "Run it again, or pull it by hand to see how far it comes"),
+    ("timeout", "Run it again; look at the engine with: docker info"),
+)
+"""Words of docker's and containerd's refusals, the most telling first."""
+
+
+def _pull_cure(what: str) -> str:
+    words = what.lower()
+    return next(
+        (cure for part, cure in _PULL_CURES if part in words), "Check the engine with: docker info"
+    )
 
 
 def _user_config(home: Path) -> dict[str, object]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
+from sagemaker_byoc.contract.machine import NVIDIA_PROC, hides_gpus, visible_gpus
 from sagemaker_byoc.local.engines.container import Limits
 
 _GIB = 2**30
@@ -51,8 +51,13 @@ class Instance:
 
 
 def gpus_here() -> int:
-    """NVIDIA GPUs of this machine."""
-    return len([*Path("/proc/driver/nvidia/gpus").glob("*")])
+    """Return the number of NVIDIA GPUs that this process was left by whoever shares the machine.
+
+    A region in a container without device files may talk to an engine that has them.
+    """
+    if hides_gpus(os.environ):
+        return 0
+    return len(visible_gpus(os.environ)) or len([*NVIDIA_PROC.glob("*")])
 
 
 def describe(instance_type: str) -> Instance:

@@ -1,12 +1,13 @@
 """The training jobs of a region as runs, from its state folder; the region need not be up.
 
-What Track left in a job's output is the run; of a program that only prints, its metrics are what
+What Track left in a job's output is the run; the metrics of a program that only prints are what
 the job's own definitions find in its log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -14,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
-from sagemaker_byoc.contract.errors import DocumentError
+from sagemaker_byoc.contract.errors import ContractError, DocumentError
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters, as_text
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.metric_lint import values
 from sagemaker_byoc.contract.runs import RunRecord
 from sagemaker_byoc.local.jobs.joblog import GROUP
 from sagemaker_byoc.local.logs.store import LogStore
-from sagemaker_byoc.local.records import Records
-from sagemaker_byoc.local.runs import Run, from_archive
+from sagemaker_byoc.local.records import read
+from sagemaker_byoc.local.runs import Found, Run, from_archive, of_job
 from sagemaker_byoc.local.storage.uri import parse_s3_uri
 
 MOST_LINES = 1_000_000
@@ -34,19 +35,22 @@ def is_region(folder: Path) -> bool:
     return _jobs(folder).is_dir()
 
 
-def region_runs(state: Path) -> Iterator[Run]:
-    """DocumentError for a record that can't be read."""
-    try:
-        records = Records(_jobs(state))
-    except (OSError, ValueError) as error:
-        raise DocumentError(
-            where=str(_jobs(state)), what=f"can't be read ({error})", cure="Remove what is broken"
-        ) from error
+def region_runs(state: Path) -> Found:
+    """Its training jobs; a record that can't be read hides no other."""
+    found = Found()
     logs = LogStore(state / "logs")
-    for name in records:
-        document = records.get(name)
-        if document is not None:
-            yield _run(name, document, state, logs)
+    for path in sorted(_jobs(state).glob("*.json")):
+        try:
+            found.runs.append(_run(path.stem, read(path), state, logs))
+        except ContractError as error:
+            found.broken.append(error)
+        except _BROKEN as error:
+            what = f"can't be read ({type(error).__name__}: {error})"
+            found.broken.append(DocumentError(where=str(path), what=what, cure="Remove it"))
+    return found
+
+
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, re.error)
 
 
 def _run(name: str, document: Mapping[str, Any], state: Path, logs: LogStore) -> Run:
@@ -69,18 +73,7 @@ def _run(name: str, document: Mapping[str, Any], state: Path, logs: LogStore) ->
     tracked = from_archive(archive) if archive is not None else None
     if tracked is None:
         return Run(record, _jobs(state) / f"{name}.json", points)
-    told = tracked.record
-    return replace(
-        tracked,
-        record=replace(
-            told,
-            name=name,
-            status=record.status,
-            image=told.image or record.image,
-            metrics={**last, **told.metrics},
-        ),
-        points={**points, **tracked.points},
-    )
+    return replace(of_job(record, tracked), points={**points, **tracked.points})
 
 
 def _points(name: str, definitions: Any, logs: LogStore) -> dict[str, list[float]]:

@@ -12,13 +12,14 @@ import platform
 import tempfile
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from sagemaker_byoc.contract import folders
+from sagemaker_byoc.contract import folders, owners
 from sagemaker_byoc.local import state
-from sagemaker_byoc.local.engines import docker
+from sagemaker_byoc.local.engines import docker, inhabitants
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
 STATE_LABEL = "sagemaker-byoc.state"
@@ -30,6 +31,9 @@ MACHINE_LABEL = "sagemaker-byoc.machine"
 YOUNG = 60.0
 """Seconds for which a temporary folder without a lock may be that of a region that starts."""
 
+COMMAND_PREFIX = "byoc-command-"
+_OWNER = "owner"
+_LABELS = (STATE_LABEL, REGION_LABEL, MACHINE_LABEL, owners.LABEL)
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/mnt")
 
@@ -158,14 +162,52 @@ def _age(folder: Path) -> float:
 
 
 def _labelled(kind: str, listing: list[str]) -> Iterator[Thing]:
-    name = "Names" if kind == "container" else "Name"
-    fields = [f"{{{{.{name}}}}}"]
-    fields += [f'{{{{.Label "{label}"}}}}' for label in (STATE_LABEL, REGION_LABEL, MACHINE_LABEL)]
+    is_container = kind == "container"
+    fields = [
+        "{{.Names}}\t{{.State}}" if is_container else "{{.Name}}\t",
+        *(f'{{{{.Label "{label}"}}}}' for label in _LABELS),
+    ]
     form = "\t".join(fields)
     text = docker.run([*listing, f"--filter=label={docker.LABEL}", f"--format={form}"])
     for line in text.splitlines():
-        called, folder, identity, machine = line.split("\t")
+        called, status, folder, identity, machine, owner = line.split("\t")
         if folder:
             yield Thing(kind, called, look(Path(folder), identity, machine), folder)
         else:
-            yield Thing(kind, called, Life.HIDDEN, "`byoc train` or `byoc serve`")
+            yield Thing(kind, called, _life_of(owner, status), "`byoc train` or `byoc serve`")
+
+
+def _life_of(owner: str, status: str) -> Life:
+    """A container that has ended may be kept for the results that it holds: it must be named."""
+    is_over = owners.is_dead(owner) and status != "exited"
+    return Life.GONE if is_over else Life.HIDDEN
+
+
+def make_folder() -> Path:
+    """Return a temporary folder of this command, which `end_commands` of a later one finds."""
+    made = Path(tempfile.mkdtemp(prefix=COMMAND_PREFIX))
+    (made / _OWNER).write_text(owners.me())
+    return made
+
+
+def end_commands(*, docker_too: bool) -> list[str]:
+    """End and remove what killed `byoc train` and `byoc serve` left; a sentence for each kind."""
+    said = []
+    if count := inhabitants.end_orphans():
+        said.append(f"{count} processes of a command that was killed were ended")
+    if docker_too:
+        containers = [
+            thing.name
+            for thing in _labelled("container", ["ps", "--all", f"--filter=label={owners.LABEL}"])
+            if thing.life is Life.GONE
+        ]
+        for name in containers:
+            # Another command may be removing it at this moment.
+            docker.remove("container", ["rm", "--force", "--volumes", name], "no such container")
+        if containers:
+            said.append(f"removed containers of a command that was killed: {', '.join(containers)}")
+    for folder in Path(tempfile.gettempdir()).glob(f"{COMMAND_PREFIX}*"):
+        with suppress(OSError):
+            if owners.is_dead((folder / _OWNER).read_text()):
+                folders.remove(folder)
+    return said

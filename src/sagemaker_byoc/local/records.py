@@ -98,6 +98,11 @@ class Records:
             return True
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Return one record without its region. Raises OSError, ValueError."""
+    return _loads(path.read_bytes())
+
+
 def now() -> datetime:
     """AWS's timestamps have milliseconds."""
     time = datetime.now(UTC)

@@ -1,27 +1,34 @@
 """The runs that a folder holds: of `byoc train`, of the region's object store, or of any log.
 
 A run is a run.json with its metrics.jsonl, in a folder or in a job's output.tar.gz; or, for a
-program that only prints, a *.log beside a metric_definitions.json.
+program that only prints, a *.log beside a metric_definitions.json. `byoc train` leaves a run.json
+beside the archives; if the program tracked, the two are one run.
 """
 
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import ContractError, DocumentError
 from sagemaker_byoc.contract.metric_lint import lint, values
 from sagemaker_byoc.contract.runs import DEFINITIONS_FILE, METRICS_FILE, RUN_FILE, RunRecord
+from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.local.metric_goals import Goal, goal_of
 
-ARCHIVE = "output.tar.gz"
-GAINS = ("acc", "auc", "f1", "precision", "recall", "per_s", "mfu")
 MOST_FILES = 100_000
+MOST_MEMBERS = 100_000
+"""Entries of an archive that are looked at."""
 MOST_BYTES = 64 << 20
-"""Of one member of an archive, or one log."""
+"""Bytes that are read of one file, one member of an archive, or one log."""
+_CORRUPT = (OSError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,106 +38,178 @@ class Run:
     points: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """All values of each metric, in the order of the steps."""
 
-    def best(self, metric: str) -> float | None:
-        """The smallest; of a gain the largest."""
+    def best(self, metric: str, goal: Goal | None = None) -> float | None:
+        """The greatest or the smallest value, by `goal` or the name; None if neither is known."""
+        goal = goal or goal_of(metric)
         last = self.record.metrics.get(metric)
         known = self.points.get(metric) or (() if last is None else (last,))
         points = [value for value in known if value == value]  # noqa: PLR0124 - NaN
-        if not points:
+        if not points or goal is None:
             return None
-        return max(points) if is_gain(metric) else min(points)
+        return max(points) if goal is Goal.MAX else min(points)
 
 
-def is_gain(metric: str) -> bool:
-    """Whether more of it is better, by its name."""
-    return any(word in metric.lower() for word in GAINS)
+@dataclass(slots=True)
+class Found:
+    runs: list[Run] = field(default_factory=list)
+    broken: list[ContractError] = field(default_factory=list)
+    """What can't be read, each with its place: it hides no other run."""
 
 
-def find_runs(folder: Path) -> list[Run]:
-    """All of them, the oldest first; a broken one raises DocumentError that names it."""
+def find_runs(folder: Path) -> Found:
+    """All of them, the oldest first. Raises RequestError if `folder` is not a folder."""
     if not folder.is_dir():
-        raise ContractError(
-            where=str(folder), what="is not a folder", cure="Name one that jobs wrote into"
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise RequestError(
+            f"{folder} {what}", cure="Name a folder of `byoc train`, of a region, or of logs"
         )
-    found = [run for path in _files(folder) if (run := _run(path)) is not None]
-    return sorted(found, key=lambda run: (run.record.started, run.record.name))
+    found = Found()
+    jobs: dict[Path, Run] = {}
+    for number, path in enumerate(_files(folder)):
+        if number >= MOST_FILES:
+            what = f"holds more than {MOST_FILES:,} files, and the others were not looked at"
+            cure = "Name a folder below it"
+            found.broken.append(DocumentError(where=str(folder), what=what, cure=cure))
+            break
+        try:
+            run = _run(path)
+        except ContractError as error:
+            found.broken.append(error)
+            continue
+        job = jobs.get(path.parent) if path.name == OUTPUT_ARCHIVE else None
+        if run is not None and job is not None:
+            found.runs.remove(job)
+            run = of_job(job.record, run)
+        if run is not None:
+            found.runs.append(run)
+            if path.name == RUN_FILE:
+                jobs[path.parent] = run
+    found.runs.sort(key=lambda run: (run.record.started, run.record.name))
+    return found
+
+
+def of_job(job: RunRecord, told: Run) -> Run:
+    """What Track left in a job's output, under the job's name and with its end."""
+    record = replace(
+        told.record,
+        name=job.name,
+        status=job.status,
+        image=told.record.image or job.image,
+        metrics={**job.metrics, **told.record.metrics},
+    )
+    return replace(told, record=record)
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    count = 0
     for parent, folders, names in os.walk(folder):
         folders.sort()
-        for name in sorted(names):
-            count += 1
-            if count > MOST_FILES:
-                return
+        # run.json before output.tar.gz: a job is known before what it tracked
+        for name in sorted(names, key=lambda one: (one != RUN_FILE, one)):
             yield Path(parent, name)
 
 
 def _run(path: Path) -> Run | None:
+    """Raises DocumentError for a file of a run that can't be read."""
+    is_log = path.suffix == ".log" and not path.with_name(RUN_FILE).exists()
+    if not (is_log or path.name in {RUN_FILE, OUTPUT_ARCHIVE}) or not path.is_file():
+        return None
     if path.name == RUN_FILE:
-        record = RunRecord.read(path)
-        metrics = path.with_name(METRICS_FILE)
-        text = metrics.read_text("utf-8") if metrics.is_file() else ""
-        return None if record is None else _with_points(record, path.parent, text)
-    if path.name == ARCHIVE:
+        return _from_folder(path)
+    if path.name == OUTPUT_ARCHIVE:
         return from_archive(path)
-    if path.suffix == ".log" and not path.with_name(RUN_FILE).exists():
-        definitions = path.with_name(DEFINITIONS_FILE)
-        return _from_log(path, definitions) if definitions.is_file() else None
-    return None
+    definitions = path.with_name(DEFINITIONS_FILE)
+    return _from_log(path, definitions) if definitions.is_file() else None
+
+
+def _from_folder(path: Path) -> Run | None:
+    metrics = path.with_name(METRICS_FILE)
+    text = _text(metrics) if metrics.is_file() else ""
+    return _with_points(_record(_text(path), str(path)), path.parent, text)
+
+
+def _text(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(MOST_BYTES).decode("utf-8", "replace")
+    except OSError as error:
+        raise DocumentError(
+            where=str(path), what=f"can't be read ({error.strerror})", cure="Make it readable"
+        ) from error
 
 
 def from_archive(path: Path) -> Run | None:
-    """None where it holds no run."""
+    """None if it holds no run."""
     texts: dict[str, str] = {}
     try:
         with tarfile.open(path) as archive:
-            for member in archive:
+            for number, member in enumerate(archive):
                 name = member.name.removeprefix("./")
                 if name in {RUN_FILE, METRICS_FILE} and member.isfile():
                     file = archive.extractfile(member)
                     texts[name] = file.read(MOST_BYTES).decode("utf-8", "replace") if file else ""
-    except (OSError, tarfile.TarError, EOFError) as error:
+                if len(texts) == 2 or number >= MOST_MEMBERS:
+                    break
+    except _CORRUPT as error:
         raise DocumentError(
             where=str(path), what=f"can't be read ({error})", cure="Remove it, or name a folder"
         ) from error
     if RUN_FILE not in texts:
         return None
-    try:
-        document = json.loads(texts[RUN_FILE])
-    except ValueError as error:
-        raise DocumentError(
-            where=f"{path}: {RUN_FILE}", what=f"is not JSON ({error})", cure="Remove it"
-        ) from error
-    record = RunRecord.parse(document if isinstance(document, dict) else {}, f"{path}: {RUN_FILE}")
+    record = _record(texts[RUN_FILE], f"{path}: {RUN_FILE}")
     return _with_points(record, path, texts.get(METRICS_FILE, ""))
+
+
+def _record(text: str, where: str) -> RunRecord:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(
+            where=where, what=f"is not JSON ({error})", cure="Remove it, or write it again"
+        ) from error
+    if not isinstance(document, dict):
+        what = f"holds a JSON {type(document).__name__}, not an object"
+        raise DocumentError(where=where, what=what, cure="Remove it, or write it again")
+    return RunRecord.parse(document, where)
 
 
 def _with_points(record: RunRecord, place: Path, text: str) -> Run:
     points: dict[str, list[float]] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # a job that was killed on a full disk
         for name, value in row.items() if isinstance(row, dict) else ():
-            if name != "step" and isinstance(value, int | float):
-                points.setdefault(name, []).append(float(value))
+            number = _value(value)
+            if name != "step" and number is not None:
+                points.setdefault(name, []).append(number)
     last = {name: found[-1] for name, found in points.items()}
     return Run(replace(record, metrics={**last, **record.metrics}), place, points)
 
 
+def _value(found: object) -> float | None:
+    try:
+        is_number = isinstance(found, int | float) and not isinstance(found, bool)
+        return float(found) if is_number else None  # type: ignore[arg-type] # a number then
+    except OverflowError:
+        return None
+
+
 def _from_log(path: Path, definitions: Path) -> Run:
     """What SageMaker would have taken from the printed lines."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        lines = file.read(MOST_BYTES).splitlines()
+    lines = _text(path).splitlines()
     try:
-        listed = json.loads(definitions.read_text("utf-8"))
-    except ValueError as error:
+        listed = json.loads(_text(definitions))
+    except (ValueError, RecursionError) as error:
         raise DocumentError(
             where=str(definitions), what=f"is not JSON ({error})", cure="Write a list"
         ) from error
+    if not isinstance(listed, list) or not all(map(_is_definition, listed)):
+        raise DocumentError(
+            where=str(definitions),
+            what="is not a list of definitions",
+            cure='Write [{"Name": "loss", "Regex": "loss: ([0-9.]+)"}]',
+        )
     broken = [problem for problem in lint(listed, []) if "greedy" not in problem.what]
     if broken:
         raise DocumentError(
@@ -141,3 +220,10 @@ def _from_log(path: Path, definitions: Path) -> Run:
     last = {name: found[-1] for name, found in points.items() if found}
     record = RunRecord(name=path.stem, status="", started=started, metrics=last)
     return Run(record, path, points)
+
+
+def _is_definition(found: object) -> bool:
+    return isinstance(found, dict) and all(isinstance(found.get(key), str) for key in _KEYS)
+
+
+_KEYS = ("Name", "Regex")

@@ -16,6 +16,9 @@ from sagemaker_byoc.local.wire.service import Operation, Parameters
 MOST = 50
 """Tags of one resource (service model: sagemaker.TagList.max)."""
 
+RESERVED = "aws:"
+"""In any case of letters (AWS: tag naming limits and requirements)."""
+
 
 class Tags:
     """One file an ARN below STATE/sagemaker/tags. Several objects of one folder see the same."""
@@ -36,10 +39,15 @@ class Tags:
         return {entry["Key"]: entry["Value"] for entry in entries}
 
     def add(self, arn: str, tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
-        """All tags of `arn` afterwards; AwsError above 50, or for a key given twice."""
+        """All tags of `arn` afterwards; AwsError above 50, for a key given twice or AWS's own."""
         new = {tag["Key"]: tag["Value"] for tag in tags}
         if len(new) < len(tags):
             raise AwsError("ValidationException", "Duplicate tag keys found in the request.")
+        for key in new:
+            if key.lower().startswith(RESERVED):
+                raise AwsError(
+                    "ValidationException", f"Tag key {key!r} begins with {RESERVED}, which is AWS's"
+                )
         with self._lock:
             merged = self.get(arn) | new
             if len(merged) > MOST:

@@ -1,4 +1,4 @@
-"""The container entry: what AWS's own analyzer image is told, and what it leaves.
+"""The container entry: the variables of AWS's own analyzer image, and the files it leaves.
 
 Sources: developer guide, model-monitor-byoc-contract-inputs, -outputs, -cloudwatch; the messages
 are those of AWS's sample of a monitoring container with custom metrics.
@@ -19,7 +19,8 @@ from sagemaker_byoc.contract.files import read_object, write_atomically
 from sagemaker_byoc.monitor import cloudwatch, hooks, kinds
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.constraints import CategoryMethod
-from sagemaker_byoc.monitor.errors import MonitorError, RequestError
+from sagemaker_byoc.monitor.errors import EmptyError, MonitorError, RequestError
+from sagemaker_byoc.monitor.explanation import listed
 from sagemaker_byoc.monitor.jobs import Documents, Input
 from sagemaker_byoc.monitor.layout import Outputs
 from sagemaker_byoc.monitor.places import Places
@@ -32,7 +33,7 @@ from sagemaker_byoc.monitor.truth import Attributes
 ROOT = Path("/opt/ml")
 LONGEST_MESSAGE = 1024
 """Characters of ExitMessage, in the service model."""
-_FORMATS = "sagemakerCaptureJson, csv, json"
+_FORMATS = "sagemakerCaptureJson, csv, json, parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +50,25 @@ class Request:
 
 
 def main(environment: Mapping[str, str] | None = None, root: Path | None = None) -> int:
-    """The exit code: 0 with or without violations, 1 where the job itself failed. Never raises."""
+    """Return the exit code: 0 with or without violations, 4 without any data, 1 if the job itself
+    failed. Never raises."""
     given = os.environ if environment is None else environment
     root = root or Path(given.get("SAGEMAKER_BASE_DIR") or ROOT)
     try:
-        violations = _run(parse(_environment(given, root)), root)
+        found = _run(parse(_environment(given, root)), root)
+    except EmptyError as error:
+        return _end(root, f"Failed: {error}", error.exit_code)
     except (MonitorError, ContractError) as error:
         return _end(root, f"Failed: {error}", 1)
     except Exception as error:  # noqa: BLE001 - the message is all that the platform shows
         return _end(root, f"Failed: {type(error).__name__}: {error}", 1)
+    violations = found.violations if found is not None else 0
+    text = "Completed: Job completed successfully with no violations."
     if violations:
         text = f"CompletedWithViolations: Job completed successfully with {violations} violations."
-        return _end(root, text, 0)
-    return _end(root, "Completed: Job completed successfully with no violations.", 0)
+    if found is not None and found.not_compared:
+        text += f" Not compared: {found.not_compared} (explanation.json says why)."
+    return _end(root, text, 0)
 
 
 def _end(root: Path, message: str, code: int) -> int:
@@ -99,6 +106,11 @@ def parse(given: Mapping[str, str]) -> Request:
             outputs=outputs,
             window=_window(given),
             preprocess=Path(script) if script else None,
+            about={
+                "baseline": given.get("baseline_constraints", ""),
+                "endpoint": given.get("sagemaker_endpoint_name", ""),
+                "schedule": given.get("sagemaker_monitoring_schedule_name", ""),
+            },
         ),
         output=Path(_required(given, "output_path")),
         baseline=_with_method(baseline, given.get("categorical_drift_method")),
@@ -131,7 +143,10 @@ def _format(given: Mapping[str, str]) -> tuple[Format | None, Outputs]:
     if kind == "sagemakerCaptureJson":
         return Format.CAPTURE, position
     if kind == "json":
-        return Format.JSON_LINES, position
+        is_lines = str(options.get("line", options.get("lines", True))).lower() == "true"
+        return Format.JSON_LINES if is_lines else Format.JSON, position
+    if kind == "parquet":
+        return Format.PARQUET, position
     if kind == "csv":
         has_header = str(options.get("header", True)).lower() == "true"
         return Format.CSV if has_header else Format.BARE_CSV, position
@@ -200,18 +215,19 @@ def _quality(given: Mapping[str, str]) -> Attributes | None:
     )
 
 
-def _run(request: Request, root: Path) -> int:
-    """How many violations there are."""
+def _run(request: Request, root: Path) -> kinds.Found | None:
+    """What a run found; None if the job made a baseline."""
     places, output = Places(), str(request.output)
-    violations = 0
+    found: kinds.Found | None = None
     if request.baseline is None:
-        kinds.make_baseline(places, request.data, request.quality, output)
+        made = kinds.make_baseline(places, request.data, request.quality, output)
+        for name, text in (made.get("warnings") or {}).items():
+            print(f"{listed([name])}: {text}", flush=True)  # noqa: T201 - the job's log
     else:
         found = kinds.run(places, request.data, request.baseline, request.quality, output)
-        violations = found.violations
         if request.emits_metrics and found.outcome is not None:
             text = cloudwatch.lines(found.outcome, request.dimensions)
             write_atomically(root / "output" / "metrics" / "cloudwatch" / cloudwatch.FILE, text)
     if request.postprocess is not None:
         hooks.run_postprocessor(request.postprocess)
-    return violations
+    return found

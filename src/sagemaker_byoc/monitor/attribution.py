@@ -14,9 +14,11 @@ from typing import Any
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor import page
 from sagemaker_byoc.monitor.checks import FILE as VIOLATIONS
+from sagemaker_byoc.monitor.columns import shown
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.explanation import FILE as EXPLANATION
+from sagemaker_byoc.monitor.explanation import VERSION, about_words, count
 from sagemaker_byoc.monitor.places import Places, json_bytes
 
 THRESHOLD = 0.9
@@ -73,7 +75,11 @@ def make_baseline(places: Places, document: Mapping[str, Any], where: str, outpu
 
 
 def run(
-    places: Places, document: Mapping[str, Any], baseline: Mapping[str, Any], output: str
+    places: Places,
+    document: Mapping[str, Any],
+    baseline: Mapping[str, Any],
+    output: str,
+    subject: Mapping[str, Json],
 ) -> dict[str, Json]:
     """Writes constraint_violations.json, explanation.json, report.html; returns the explanation."""
     before, now = parse(baseline, "the baseline"), parse(document, "analysis.json")
@@ -94,33 +100,39 @@ def run(
         if score < THRESHOLD
     ]
     why: dict[str, Json] = {
-        "version": 1,
+        "version": VERSION,
         "kind": "feature_attribution",
+        "about": {**subject},
+        "checks": len(scores),
         "violations": violations,
         "labels": [
             {"label": label, "ndcg": score, "before": {**before[label]}, "now": {**now[label]}}
             for label, score in scores.items()
         ],
     }
-    head = f"<h1>What the model goes by</h1>{page.verdict([*_objects(violations)])}"
+    fired = len(violations)
+    verdict = f"drift in {fired} of {count(len(scores), 'label')}"
+    if not fired:
+        verdict = f"no violation in {count(len(scores), 'label')}"
+    head = page.head("What the model goes by", verdict, "bad" if fired else "good", subject)
     places.write(
         output,
         {
             VIOLATIONS: json_bytes({"version": "1.0", "violations": violations}),
             EXPLANATION: json_bytes(why),
             page.FILE: page.whole(
-                "Monitor: feature attributions", head + page.paragraphs(words(why))
-            ).encode(),
+                "Monitor: feature attributions", head + page.paragraphs(_label_words(why))
+            ),
         },
     )
     return why
 
 
-def _objects(found: list[Json]) -> list[Mapping[str, Any]]:
-    return [each for each in found if isinstance(each, dict)]
-
-
 def words(why: Mapping[str, Any]) -> list[str]:
+    return about_words(why["about"]) + _label_words(why)
+
+
+def _label_words(why: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     for each in why["labels"]:
         before, now = each["before"], each["now"]
@@ -128,7 +140,7 @@ def words(why: Mapping[str, Any]) -> list[str]:
         lines.append(f"{each['label']}: NDCG {each['ndcg']:.4f}, threshold {THRESHOLD}: {verdict}")
         place = {name: number for number, name in enumerate(_order(now), start=1)}
         lines += [
-            f"  {name}: {number}. → {place[name]}. ({before[name]:.4g} → {now[name]:.4g})"
+            f"  {name}: {number}. → {place[name]}. ({shown(before[name])} → {shown(now[name])})"
             for number, name in enumerate(_order(before)[:20], start=1)
         ]
     return lines

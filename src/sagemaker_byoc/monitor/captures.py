@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from sagemaker_byoc.contract.capture import CaptureError, Record
-from sagemaker_byoc.monitor import streams
+from sagemaker_byoc.monitor import files, streams
 from sagemaker_byoc.monitor.cells import at, columns, csv_rows, is_special, shapes, trimmed
+from sagemaker_byoc.monitor.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.hooks import Preprocess
 from sagemaker_byoc.monitor.layout import Block, Layout, joined
-from sagemaker_byoc.monitor.payloads import Row, UnreadableError, paired, rows
+from sagemaker_byoc.monitor.payloads import paired, rows
 from sagemaker_byoc.monitor.streams import READ_BYTES, Opener, Unread, Window, lines
 
 ROWS = 8192
@@ -67,7 +68,7 @@ class CaptureReader:
         for name in names:
             if self._window is not None and not self._window.has_file(name):
                 continue
-            with opener(name) as stream:
+            with files.text(opener, name, self.unread) as stream:
                 yield from self._file(name, stream)
         yield from self._flush()
 
@@ -77,6 +78,7 @@ class CaptureReader:
         size = 0
         for number, line in enumerate(lines(stream), start=1):
             if line is None:
+                self.unread.lines += 1
                 self.unread.add(f"longer than {streams.LONGEST_LINE >> 20} MiB", f"{name}:{number}")
             elif line and not line.isspace():
                 some.append(line)
@@ -126,22 +128,36 @@ class CaptureReader:
                 self._inputs.append(text)
                 self._outputs.append(said)
                 self._origins.append(origin)
+            else:
+                self.unread.outside += 1
         return True
 
     def _attempt(self, line: bytes, origin: Origin) -> None:
         try:
             self._line(line, origin)
-        except (CaptureError, UnreadableError, ValueError, RecursionError) as error:
+        except UnreadableError as error:
+            self._unreadable(error, origin)
+        except (CaptureError, ValueError, RecursionError) as error:
             self.unread.add(_reason(error), f"{origin[0]}:{origin[1]}")
+
+    def _unreadable(self, error: UnreadableError, origin: Origin) -> None:
+        self.unread.add(error.what, f"{origin[0]}:{origin[1]}", error.detail)
 
     def _line(self, line: bytes, origin: Origin) -> None:
         text = line.decode()
         document, end = _SCAN(text)
         if end != len(text) and not text[end:].isspace():
             raise UnreadableError("text after the record")
+        if isinstance(document, list):  # an array of records
+            for each in document:
+                self._document(each, json.dumps(each), origin)
+        else:
+            self._document(document, text, origin)
+
+    def _document(self, document: Any, text: str, origin: Origin) -> None:
         if self._window is not None and not self._window.has(_time(document)):
-            return
-        if self._preprocess is not None or not self._take_plain(document, origin):
+            self.unread.outside += 1
+        elif self._preprocess is not None or not self._take_plain(document, origin):
             self._take(text)
 
     def _take_plain(self, document: Any, origin: Origin) -> bool:
@@ -170,13 +186,16 @@ class CaptureReader:
     def _take(self, text: str) -> None:
         record = Record.from_line(text)
         if self._preprocess is not None:
-            for row in self._preprocess(record):
+            for row in self._preprocess(record, None):
                 self._place(row, [])
         else:
-            self._take_rows(rows(record.input), rows(record.output))
+            self._take_rows(rows(record.input), lambda: rows(record.output))
 
-    def _take_rows(self, inputs: list[Row], outputs: list[Row]) -> None:
-        for row, answer in [*paired(inputs, outputs)]:
+    def _take_rows(self, inputs: list[Row], outputs: Callable[[], list[Row]]) -> None:
+        """`outputs` are read only if columns are left for them: many are images, or prose."""
+        inputs = self.layout.headed(inputs)
+        is_enough = bool(inputs) and all(map(self.layout.ignores_outputs, inputs))
+        for row, answer in [*paired(inputs, [] if is_enough else outputs())]:
             self._place(row, answer)
 
     def _place(self, row: Row, answer: Row) -> None:
@@ -227,9 +246,9 @@ class CaptureReader:
 
     def _take_one(self, text: str | None, said: str | None, origin: Origin) -> None:
         try:
-            self._take_rows(csv_rows(text), csv_rows(said))
+            self._take_rows(csv_rows(text), lambda: csv_rows(said))
         except UnreadableError as error:
-            self.unread.add(str(error), f"{origin[0]}:{origin[1]}")
+            self._unreadable(error, origin)
 
 
 def _parsed(some: list[bytes]) -> list[Any] | None:
@@ -246,7 +265,7 @@ def _reason(error: Exception) -> str:
         return f"{error.where} {error.what}"
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8"
-    return str(error) if isinstance(error, UnreadableError) else "no JSON, or cut off"
+    return "not JSON, or cut off"
 
 
 def _time(document: Any) -> object:

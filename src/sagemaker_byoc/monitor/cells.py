@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sagemaker_byoc.contract.capture import Encoding, Payload
-from sagemaker_byoc.monitor.payloads import Row, rows
+from sagemaker_byoc.monitor.documents import Row, clean, folded, may_fold
+from sagemaker_byoc.monitor.payloads import rows
 
 
 def trimmed(pending: list[str | None], places: list[int]) -> list[str]:
@@ -50,8 +51,10 @@ def columns(texts: list[str] | None, places: list[int], width: int) -> list[list
     if texts is None:
         return []
     whole = len(places) == len(texts)
-    text = ",".join(texts if whole else [texts[place] for place in places])
+    text = clean(",".join(texts if whole else [texts[place] for place in places]))
     cells = text.split(",")
     if " " in text or "\t" in text:
         cells = [cell.strip() for cell in cells]
+    if may_fold(text):
+        cells = folded(cells)
     return [cells[place::width] for place in range(width)]

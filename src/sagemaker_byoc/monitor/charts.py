@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+from sagemaker_byoc.monitor.columns import percent, shown
 from sagemaker_byoc.monitor.sketch import Sample, Values
 
 WIDTH, HEIGHT = 360, 150
@@ -48,9 +49,11 @@ def numeric(
                 f"{_LEFT + (place + 1) * width:.1f},{y:.1f}",
             ]
         parts.append(f'<polyline class="now" points="{" ".join(points)}"/>')
+    half = 0.5 if is_whole and not float(edges[0]).is_integer() else 0.0
+    first, last = shown(float(edges[0]) + half), shown(float(edges[-1]) - half)
     parts.append(
-        f'<text x="{_LEFT}" y="{HEIGHT - 6}">{edges[0]:.4g}</text>'
-        f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{edges[-1]:.4g}</text>'
+        f'<text x="{_LEFT}" y="{HEIGHT - 6}">{first}</text>'
+        f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{last}</text>'
     )
     return _svg(HEIGHT, label, parts)
 
@@ -76,7 +79,7 @@ def categories(before: Mapping[str, int], now: Mapping[str, int], label: str) ->
             long = (WIDTH - left - 50) * share / widest
             parts.append(
                 f'<rect class="{kind} bar" x="{left}" y="{y + offset}" width="{long:.1f}" '
-                f'height="7"><title>{escape(name)}: {100 * share:.1f} %</title></rect>'
+                f'height="7"><title>{escape(name)}: {percent(share)}</title></rect>'
             )
     return _svg(_TOP * 2 + _ROW * len(shown), label, parts)
 

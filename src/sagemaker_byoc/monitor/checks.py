@@ -1,31 +1,55 @@
-"""Constraints against what was seen: the violations, and the figures that stand behind each.
+"""Constraints against what was seen: violations, the figures behind them, what was not compared.
 
-Types and texts are those of AWS's analyzer where a file of it was published; each check says
-where not. Source: developer guide, model-monitor-interpreting-violations.
+Types and texts are those of AWS's analyzer if a file of it was published; each check says if not.
+Source: developer guide, model-monitor-interpreting-violations.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from operator import attrgetter
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor import distance
-from sagemaker_byoc.monitor.columns import Column, Kind
-from sagemaker_byoc.monitor.constraints import CategoryMethod, Constraint, Constraints, Method
+from sagemaker_byoc.monitor.columns import (
+    MOST_CATEGORIES,
+    MOSTLY,
+    Column,
+    Kind,
+    percent,
+    shown,
+    singles_share,
+)
+from sagemaker_byoc.monitor.constraints import (
+    CategoryMethod,
+    Config,
+    Constraint,
+    Constraints,
+    Method,
+)
 from sagemaker_byoc.monitor.layout import Layout
 from sagemaker_byoc.monitor.profile import Profile
+from sagemaker_byoc.monitor.sketch import Sample
 from sagemaker_byoc.monitor.statistics import Feature, Statistics
 
 FILE = "constraint_violations.json"
 
 
+COMPLETENESS, TYPE = "completeness_check", "data_type_check"
+CATEGORIES, DRIFT = "categorical_values_check", "baseline_drift_check"
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
+    """`description` is AWS's text, with every digit; `detail` says the same to a person."""
+
     feature: str
     check: str
     description: str
+    detail: str = ""
 
     def document(self) -> dict[str, Json]:
         return {
@@ -35,10 +59,23 @@ class Violation:
         }
 
 
+class Of(StrEnum):
+    """What of a column is compared."""
+
+    NUMBERS = "numbers"
+    CATEGORIES = "categories"
+    NUMBER_SHARE = "share of numbers"
+    """Of a column of text that is mostly numbers."""
+    UNSEEN = "values that the baseline lacks"
+    LENGTHS = "lengths"
+    """Characters of texts that are too many to count."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One comparison, whether it fired or not. NaN where a figure has no meaning."""
+    """One comparison of two distributions, whether it fired or not. NaN for figures it lacks."""
 
+    of: Of
     method: str
     distance: float
     """What is held against `threshold`: L∞, less the allowance if Robust; or the p-value of χ²."""
@@ -51,7 +88,7 @@ class Drift:
     where: str = ""
     """Where the two differ most: a value, or a category."""
     baseline_share: float = math.nan
-    """Of the values at or below `where`, or in that category."""
+    """The share of the values at or below `where`, or in that category."""
     share: float = math.nan
     note: str = ""
 
@@ -61,17 +98,59 @@ class Drift:
             return self.distance < self.threshold
         return self.distance > self.threshold
 
+    @property
+    def can_fire(self) -> bool:
+        """Whether any difference could fire: L∞ is at most 1, and few values get an allowance."""
+        if self.method == CategoryMethod.CHI_SQUARED:
+            return not math.isnan(self.distance)
+        return self.threshold + self.allowance < 1
+
+    @property
+    def strength(self) -> tuple[bool, float]:
+        """The order in which the comparisons of one column are told."""
+        is_chi = self.method == CategoryMethod.CHI_SQUARED
+        return self.fired, -self.distance if is_chi else self.distance - self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of one column: made (`reason` is empty), or not, and why not."""
+
+    name: str
+    reason: str = ""
+    value: float | None = None
+    threshold: float | None = None
+
 
 @dataclass(slots=True)
 class Findings:
-    """`notes` are what the analyzer has no violation for, by feature."""
+    """All by feature; `notes` are what the analyzer has no violation for."""
 
     violations: list[Violation] = field(default_factory=list)
     drifts: dict[str, Drift] = field(default_factory=dict)
+    """The strongest comparison of each column; `others` has the rest."""
+    others: dict[str, list[Drift]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
+    checks: dict[str, list[Check]] = field(default_factory=dict)
 
     def note(self, feature: str, text: str) -> None:
         self.notes.setdefault(feature, []).append(text)
+
+    def made(self, feature: str, check: str, value: float, threshold: float) -> None:
+        self.checks.setdefault(feature, []).append(Check(check, "", value, threshold))
+
+    def skipped(self, feature: str, check: str, reason: str) -> None:
+        self.checks.setdefault(feature, []).append(Check(check, reason))
+
+    @property
+    def not_compared(self) -> dict[str, str]:
+        """Columns whose distribution was not held against the baseline's, and why not."""
+        return {
+            name: each.reason
+            for name, found in self.checks.items()
+            for each in found
+            if each.name == DRIFT and each.reason
+        }
 
     def document(self) -> dict[str, Json]:
         return {"violations": [each.document() for each in self.violations]}
@@ -80,25 +159,131 @@ class Findings:
 def check(
     profile: Profile, layout: Layout, constraints: Constraints, baseline: Statistics | None
 ) -> Findings:
-    """`baseline` is None where there are only constraints: then nothing drifts."""
+    """Every column of both sides gets a line for its drift check: made, or not and why not."""
     findings = Findings()
     if not constraints.config.evaluates:
+        for name in constraints.features:
+            findings.skipped(name, DRIFT, _OFF)
         return findings
     _check_columns(profile, layout, constraints, findings)
     gone = set(profile.missing)
-    if not profile.rows:
-        return findings
     for name, constraint in constraints.features.items():
-        if name in gone or not constraint.config.evaluates:
-            continue
-        column = profile.columns[name]
-        _check_completeness(column, constraint, findings)
-        _check_type(column, constraint, findings)
-        _check_domain(column, constraint, findings)
-        before = baseline.features.get(name) if baseline is not None else None
-        if before is not None and constraint.config.compares:
-            _check_drift(column, before, constraint, findings)
+        if not profile.rows:
+            findings.skipped(name, DRIFT, "no row of this run has the baseline's columns")
+        elif name in gone:
+            findings.skipped(name, DRIFT, "the column is missing in this run")
+        elif not constraint.config.evaluates:
+            findings.skipped(name, DRIFT, _OFF)
+        else:
+            _check_column(profile.columns[name], constraint, baseline, findings)
+    for name in profile.extra:
+        findings.skipped(name, DRIFT, "the baseline has no such column")
     return findings
+
+
+def _check_column(
+    column: Column, constraint: Constraint, baseline: Statistics | None, findings: Findings
+) -> None:
+    _check_completeness(column, constraint, findings)
+    _check_type(column, constraint, findings)
+    _check_domain(column, constraint, findings)
+    before = baseline.features.get(column.name) if baseline is not None else None
+    reason = _not_comparable(column, before, constraint)
+    drifts = [] if reason or before is None else _drifts(column, before, constraint)
+    possible = sorted(filter(_can_fire, drifts), key=_strength, reverse=True)
+    reason = reason or _reason(before, drifts, possible)
+    if reason:
+        findings.skipped(column.name, DRIFT, reason)
+    else:
+        findings.made(column.name, DRIFT, possible[0].distance, possible[0].threshold)
+    if possible:
+        _report(column.name, possible, findings)
+
+
+def _report(name: str, drifts: list[Drift], findings: Findings) -> None:
+    """One violation for a column, however many of its comparisons fired."""
+    strongest, *others = drifts
+    findings.drifts[name] = strongest
+    if others:
+        findings.others[name] = others
+    if strongest.fired:
+        detail = f"{strongest.of}: {drift_detail(strongest)}"
+        findings.violations.append(Violation(name, DRIFT, _drift_text(strongest), detail))
+
+
+_can_fire, _strength = attrgetter("can_fire"), attrgetter("strength")
+_MANY = 10**12
+_OFF = "evaluate_constraints is Disabled"
+
+
+def _not_comparable(column: Column, before: Feature | None, constraint: Constraint) -> str:
+    """Return why no distribution can be compared; empty if one can."""
+    if not constraint.config.compares:
+        return "perform_comparison is Disabled"
+    if before is None:
+        return "the baseline has no statistics of it"
+    if not before.present or not column.present:
+        return "every cell is empty now" if before.present else "the baseline has no value of it"
+    if constraint.kind.is_numeric and before.sample is None:
+        return "the baseline's statistics have no numbers of it"
+    if constraint.kind.is_numeric and not column.numbers:
+        return f"none of {column.present:,} values is a number now"
+    return ""
+
+
+def _reason(before: Feature | None, drifts: Sequence[Drift], possible: Sequence[Drift]) -> str:
+    """Return why the comparisons that were made do not count as one; empty if they do."""
+    if before is None or not drifts:
+        return f"the baseline counts no values (more than {MOST_CATEGORIES:,} different ones)"
+    if not possible:
+        return _too_weak(drifts[0])
+    is_text = before.kind is Kind.STRING and not before.is_mixed
+    return _text_reason(before, drifts, possible) if is_text else ""
+
+
+def _text_reason(before: Feature, drifts: Sequence[Drift], possible: Sequence[Drift]) -> str:
+    shares = next((each for each in drifts if each.of is Of.CATEGORIES), None)
+    if shares is None:
+        also = " and new values" if any(each.of is Of.UNSEEN for each in possible) else ""
+        return f"more than {MOST_CATEGORIES:,} different values: only lengths{also} were compared"
+    if not shares.can_fire:
+        return _too_weak(shares)
+    if singles_share(before.categories.values()) > MOSTLY:
+        return "most values of the baseline came once: their shares say nothing"
+    return ""
+
+
+def _too_weak(drift: Drift) -> str:
+    if drift.method == CategoryMethod.CHI_SQUARED:
+        return "fewer than two categories are left for a χ² test"
+    if drift.threshold >= 1:
+        return f"no distance is above the threshold {drift.threshold:g}"
+    return (
+        f"too few values ({drift.baseline_rows:,} in the baseline, {drift.rows:,} now): no "
+        f"difference would be above {drift.threshold:g}"
+    )
+
+
+def forecast(column: Column) -> str:
+    """Return what a run will not be able to compare of a baseline's column; empty if all of it."""
+    if not column.present:
+        return "every cell is empty: there is nothing to compare"
+    if column.inferred is Kind.STRING and not column.is_mostly_numbers:
+        also = " and new values" if column.categories.singles_share <= MOSTLY else ""
+        if not column.categories.are_counted:
+            many = f"more than {MOST_CATEGORIES:,} different values"
+            return f"{many}: only lengths{also} can be compared"
+        if column.is_mostly_unique:
+            return "most values came once: only lengths can be compared"
+    if Config().threshold + distance.allowance(column.present, _MANY) >= 1:
+        return f"too few values ({column.present:,}): no difference would count as drift"
+    if column.is_mostly_numbers:
+        others = ", ".join(map(repr, column.examples))
+        return (
+            f"not a number: {column.present - column.numbers:,} of {column.present:,} values "
+            f"({others}), which makes its type String; its numbers are compared, its type is not"
+        )
+    return ""
 
 
 def _check_columns(
@@ -132,70 +317,75 @@ def _check_columns(
         )
 
 
-def _requirement(column: Column, kind: str, value: float) -> Violation:
+def _requirement(column: Column, kind: str, value: float, detail: str) -> Violation:
     """With the blank at the end, as in the SDK's own sample file."""
     text = f"Value: {value!r} does not meet the constraint requirement! "
-    return Violation(column.name, kind, text)
+    return Violation(column.name, kind, text, detail)
 
 
 def _check_completeness(column: Column, constraint: Constraint, findings: Findings) -> None:
-    if constraint.completeness is not None and column.completeness < constraint.completeness:
-        findings.violations.append(_requirement(column, "completeness_check", column.completeness))
+    if constraint.completeness is None:
+        findings.skipped(column.name, COMPLETENESS, "the constraints have no completeness")
+        return
+    findings.made(column.name, COMPLETENESS, column.completeness, constraint.completeness)
+    if column.completeness < constraint.completeness:
+        detail = (
+            f"{column.missing:,} of {column.missing + column.present:,} cells are empty: "
+            f"{percent(column.completeness)} are filled, and {percent(constraint.completeness)} "
+            "have to be"
+        )
+        findings.violations.append(_requirement(column, COMPLETENESS, column.completeness, detail))
 
 
 def _check_type(column: Column, constraint: Constraint, findings: Findings) -> None:
     """A whole number is a Fractional too: many clients send 6.0 as 6. Any text is a String."""
     if not constraint.kind.is_numeric or not column.present:
+        reason = "any value is text" if column.present else "there is no value"
+        findings.skipped(column.name, TYPE, reason)
         return
     fit = column.integral + (column.fractional if constraint.kind is Kind.FRACTIONAL else 0)
     share = fit / column.present
+    findings.made(column.name, TYPE, share, constraint.config.type_share)
     if share < constraint.config.type_share:
         expected = 100 * constraint.config.type_share
         findings.violations.append(
             Violation(
                 column.name,
-                "data_type_check",
+                TYPE,
                 f"Data type match requirement is not met. Expected data type: {constraint.kind}, "
                 f"Expected match: {expected}%. Observed: Only {share * 100}% of data is "
                 f"{constraint.kind}.",
+                f"{column.present - fit:,} of {column.present:,} values are not {constraint.kind}",
             )
         )
         if column.examples:
-            shown = ", ".join(map(repr, column.examples))
-            findings.note(column.name, f"no number: {shown}")
+            others = ", ".join(map(repr, column.examples))
+            findings.note(column.name, f"not a number: {others}")
     if constraint.is_non_negative and column.moments.count and column.moments.least < 0:
         findings.note(
-            column.name, f"negative now (least {column.moments.least:g}), and never in the baseline"
+            column.name,
+            f"negative now (least {shown(column.moments.least)}), and never in the baseline",
         )
 
 
 def _check_domain(column: Column, constraint: Constraint, findings: Findings) -> None:
     counts = column.categories.counts
     if not constraint.domain or constraint.kind is not Kind.STRING or not column.present:
+        reason = "the constraints have no domain" if column.present else "there is no value"
+        findings.skipped(column.name, CATEGORIES, reason)
         return
     known = sum(count for value, count in counts.items() if value in constraint.domain)
     share = known / column.present
+    findings.made(column.name, CATEGORIES, share, constraint.config.domain_share)
     if share < constraint.config.domain_share:
-        findings.violations.append(_requirement(column, "categorical_values_check", share))
+        detail = (
+            f"{column.present - known:,} of {column.present:,} values are none of the "
+            f"baseline's {len(constraint.domain):,}"
+        )
+        findings.violations.append(_requirement(column, CATEGORIES, share, detail))
         new = [value for value, _ in counts.most_common() if value not in constraint.domain]
         if new:
             findings.note(column.name, f"new: {', '.join(map(repr, new[:10]))}")
-
-
-def _check_drift(
-    column: Column, before: Feature, constraint: Constraint, findings: Findings
-) -> None:
-    if constraint.kind is Kind.STRING:
-        drift = _category_drift(column.categories.counts, before.categories, constraint)
-    else:
-        drift = _numeric_drift(column, before, constraint)
-    if drift is None:
-        return
-    findings.drifts[column.name] = drift
-    if drift.fired:
-        findings.violations.append(
-            Violation(column.name, "baseline_drift_check", _drift_text(drift))
-        )
 
 
 def _drift_text(drift: Drift) -> str:
@@ -205,25 +395,121 @@ def _drift_text(drift: Drift) -> str:
     return f"Baseline drift distance: {drift.distance!r} exceeds threshold: {drift.threshold}"
 
 
-def _numeric_drift(column: Column, before: Feature, constraint: Constraint) -> Drift | None:
-    if before.sample is None or not column.moments.count:
+def drift_detail(drift: Drift) -> str:
+    if drift.method == CategoryMethod.CHI_SQUARED:
+        return f"p-value {shown(drift.distance)} is below {drift.threshold:g}"
+    return f"distance {shown(drift.distance)} is above {drift.threshold:g}"
+
+
+def _drifts(column: Column, before: Feature, constraint: Constraint) -> list[Drift]:
+    """Every comparison that both sides have figures for."""
+    if constraint.kind.is_numeric or before.is_mixed:
+        found = [_numeric_drift(Of.NUMBERS, before.sample, _numbers(column), constraint)]
+        if before.is_mixed:
+            found.append(_number_share_drift(column, before, constraint))
+    else:
+        now = column.categories.counts
+        found = [_category_drift(now, before.categories, constraint)]
+        if not constraint.domain:
+            found.append(_unseen_drift(column, before, constraint))
+        lengths = column.lengths.sample() if column.lengths.count else None
+        found.append(_numeric_drift(Of.LENGTHS, before.lengths, lengths, constraint))
+    return [each for each in found if each is not None]
+
+
+def _numbers(column: Column) -> Sample | None:
+    return column.sketch.sample() if column.moments.count else None
+
+
+def _numeric_drift(
+    of: Of, before: Sample | None, now: Sample | None, constraint: Constraint
+) -> Drift | None:
+    if before is None or now is None:
         return None
-    now = column.sketch.sample()
-    gap = distance.numeric_gap(before.sample, now)
-    n, m = before.sample.count, now.count
-    method = constraint.config.method
-    allowed = distance.allowance(n, m) if method is Method.ROBUST else 0.0
+    gap = distance.numeric_gap(before, now)
+    n, m = before.count, now.count
+    allowed = _allowance(n, m, constraint)
     return Drift(
-        method=method.value,
+        of=of,
+        method=constraint.config.method.value,
         distance=max(0.0, gap.size - allowed),
         threshold=constraint.config.threshold,
         gap=gap.size,
         allowance=allowed,
         baseline_rows=int(n),
         rows=int(m),
-        where=f"{gap.at:g}",
+        where=shown(gap.at),
         baseline_share=gap.below_in_first,
         share=gap.below_in_second,
+    )
+
+
+def _allowance(n: float, m: float, constraint: Constraint) -> float:
+    return distance.allowance(n, m) if constraint.config.method is Method.ROBUST else 0.0
+
+
+def _number_share_drift(column: Column, before: Feature, constraint: Constraint) -> Drift:
+    """The share of the values that are numbers: what a flood of `nan` moves."""
+    share, now = before.numbers / before.present, column.numbers / column.present
+    examples = ", ".join(map(repr, column.examples))
+    rows = before.present, column.present
+    drift = _share_drift(Of.NUMBER_SHARE, (share, now), rows, constraint)
+    return replace(drift, where=examples and f"others: {examples}")
+
+
+def _unseen_drift(column: Column, before: Feature, constraint: Constraint) -> Drift | None:
+    """The share of values that the baseline lacks, beside the share to be expected.
+
+    Of too many values those are taken whose hashes both sides have kept: whether a value is among
+    them does not depend on how often it comes.
+    """
+    if constraint.config.category_method is CategoryMethod.CHI_SQUARED:
+        return None
+    then, now = _counts(column, before)
+    n, total, expected = sum(then.values()), sum(now.values()), singles_share(then.values())
+    if not n or not total or expected > MOSTLY:
+        return None
+    new = {name: count for name, count in now.items() if name not in then}
+    share = sum(new.values()) / total
+    drift = _share_drift(Of.UNSEEN, (expected, share), (n, total), constraint)
+    gap = max(0.0, share - expected)
+    return replace(
+        drift,
+        threshold=constraint.config.category_threshold,
+        gap=gap,
+        distance=max(0.0, gap - drift.allowance),
+        where=max(new, key=new.__getitem__, default="") if before.categories else "",
+    )
+
+
+def _counts(column: Column, before: Feature) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Return the counts of both sides, by value or by hash, of the same choice of values."""
+    if before.categories or not before.hashes:
+        return before.categories, column.categories.counts
+    now = column.categories.sample()
+    limit = max(before.hashes)
+    if not column.categories.are_counted:
+        limit = min(limit, max(now))
+    then = {str(each): count for each, count in before.hashes.items() if each <= limit}
+    return then, {str(each): count for each, count in now.items() if each <= limit}
+
+
+def _share_drift(
+    of: Of, shares: tuple[float, float], rows: tuple[int, int], constraint: Constraint
+) -> Drift:
+    """`shares` and `rows` of the baseline, and of now."""
+    allowed, gap = _allowance(*rows, constraint), abs(shares[0] - shares[1])
+    return Drift(
+        of=of,
+        method=constraint.config.method.value,
+        distance=max(0.0, gap - allowed),
+        threshold=constraint.config.threshold,
+        gap=gap,
+        allowance=allowed,
+        baseline_rows=rows[0],
+        rows=rows[1],
+        baseline_share=shares[0],
+        share=shares[1],
     )
 
 
@@ -245,6 +531,7 @@ def _category_drift(
         allowed = distance.allowance(n, m)
         value = max(0.0, gap - allowed)
     return Drift(
+        of=Of.CATEGORIES,
         method=method,
         distance=value,
         threshold=config.category_threshold,

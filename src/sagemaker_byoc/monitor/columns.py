@@ -1,8 +1,8 @@
 """What one column turned out to hold: types, moments, quantiles, categories. Cells come as text.
 
 A cell is Integral, Fractional or Boolean by the regexes of Deequ's StatefulDataType, else String;
-an empty one is missing. Cells come thousands at a time, because a regex a cell would be most of
-the time that monitoring takes.
+an empty one is missing. Cells come thousands at a time, because one regex per cell would be most
+of the time that monitoring takes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from zlib import crc32
@@ -23,8 +23,12 @@ MOST_CATEGORIES = 1000
 """Deequ's histograms have as many bins."""
 LONGEST_CATEGORY = 256
 """Characters of a value that is kept as a category; the rest is cut off."""
+MOSTLY = 0.5
+"""Above this share of values that came once, the shares of single values say nothing."""
 OTHERS = "(other values)"
 _EXAMPLES = 5
+_FEW_CODES = 20
+"""Distinct values."""
 _SMALLEST_HASHES = 1024
 _NUMBER = re.compile(r"[-+]? ?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII)
 _PLAIN = b"0123456789.,-"
@@ -83,28 +87,43 @@ class Categories:
     known: frozenset[str] = frozenset()
     """The baseline's: these are always counted, and what is too many besides is one category."""
     counts: Counter[str] = field(default_factory=Counter)
-    hashes: list[int] | None = None
-    """The smallest hashes of the values, once there are too many to count."""
+    hashes: dict[int, int] | None = None
+    """The values with the smallest hashes, and their counts, once there are too many values."""
+    _limit: int = 1 << 32
+    """Above the hashes that are kept."""
 
     def add(self, cells: Sequence[str]) -> None:
         if self.hashes is not None:
-            self._hash(cells)
+            self._hash(Counter(cells))
             return
         for value, count in Counter(cells).items():
             self.counts[self._category(value)] += count
         if not self.known and len(self.counts) > MOST_CATEGORIES:
-            self.hashes = []
+            self.hashes = {}
             self._hash(self.counts)
             self.counts = Counter()
 
-    def _hash(self, cells: Iterable[str]) -> None:
-        """Once there are enough, few of the others are small enough to be looked at again."""
-        kept = self.hashes or []
-        limit = kept[-1] if len(kept) == _SMALLEST_HASHES else 1 << 32
-        found = {crc32(cell[:LONGEST_CATEGORY].encode()) for cell in cells}
-        smaller = {each for each in found if each < limit}
-        if smaller:
-            self.hashes = sorted(smaller.union(kept))[:_SMALLEST_HASHES]
+    def _hash(self, counts: Mapping[str, int]) -> None:
+        """Once there are enough, few of the others are small enough to be looked at again.
+
+        The limit only falls, so the count of each hash that is kept is exact.
+        """
+        kept = self.hashes or {}
+        for value, count in counts.items():
+            found = hash_of(value)
+            if found < self._limit:
+                kept[found] = kept.get(found, 0) + count
+        if len(kept) >= _SMALLEST_HASHES:
+            smallest = sorted(kept)[:_SMALLEST_HASHES]
+            self._limit = smallest[-1] + 1
+            kept = {each: kept[each] for each in smallest}
+        self.hashes = kept
+
+    def sample(self) -> dict[int, int]:
+        """Counts by hash: of all values, or of those with the smallest hashes."""
+        if self.hashes is not None:
+            return self.hashes
+        return {hash_of(value): count for value, count in self.counts.items()}
 
     def _category(self, value: str) -> str:
         value = value[:LONGEST_CATEGORY]
@@ -118,21 +137,29 @@ class Categories:
         return self.hashes is None
 
     @property
+    def singles_share(self) -> float:
+        """The share of the cells whose value came exactly once; of a sample if there are many."""
+        counts = self.counts if self.hashes is None else self.hashes
+        return singles_share(counts.values())
+
+    @property
     def distinct(self) -> float:
         """Exact while they are counted; then within about 3 % (k minimum values)."""
         if self.hashes is None:
             return float(len(self.counts))
         if len(self.hashes) < _SMALLEST_HASHES:
             return float(len(self.hashes))
-        return round((_SMALLEST_HASHES - 1) / ((self.hashes[-1] + 1) / 2**32))
+        return round((_SMALLEST_HASHES - 1) / (self._limit / 2**32))
 
 
 @dataclass(slots=True)
 class Column:
-    """`kind` is the baseline's, where there is one: it says what has to be kept."""
+    """`kind` is the baseline's, if there is one: it says what has to be kept."""
 
     name: str
     kind: Kind | None = None
+    has_numbers: bool = False
+    """Whether the baseline's column of text holds numbers that are compared as numbers."""
     missing: int = 0
     integral: int = 0
     fractional: int = 0
@@ -141,12 +168,35 @@ class Column:
     moments: Moments = field(default_factory=Moments)
     sketch: Sketch = field(default_factory=Sketch)
     categories: Categories = field(default_factory=Categories)
+    lengths: Sketch = field(default_factory=Sketch)
+    """Characters of each cell that is not a number."""
     examples: list[str] = field(default_factory=list)
-    """Some cells that are no numbers."""
+    """Some cells that are not numbers."""
+
+    @property
+    def numbers(self) -> int:
+        return self.integral + self.fractional
+
+    @property
+    def is_mostly_numbers(self) -> bool:
+        """Whether a column of text holds measurements: one `nan` makes it text by Deequ's rule.
+
+        Half of its values at least are numbers, and not a few whole ones that come again and again
+        (the codes 1, 2 and X), which are categories.
+        """
+        if self.inferred is not Kind.STRING or 2 * self.numbers < self.present:
+            return False
+        distinct = len(self.categories.counts) if self.categories.are_counted else math.inf
+        return bool(self.fractional) or distinct > min(_FEW_CODES, self.present / 2)
+
+    @property
+    def is_mostly_unique(self) -> bool:
+        """Whether the shares of single values say nothing, because most came once or too many."""
+        return not self.categories.are_counted or self.categories.singles_share > MOSTLY
 
     @property
     def present(self) -> int:
-        return self.integral + self.fractional + self.boolean + self.text
+        return self.numbers + self.boolean + self.text
 
     @property
     def completeness(self) -> float:
@@ -155,7 +205,7 @@ class Column:
 
     @property
     def inferred(self) -> Kind:
-        """As Deequ decides: one cell of text makes a column of text."""
+        """The type by Deequ's rule (DataType.scala, determineType): one cell of text decides."""
         if self.text or self.boolean:
             return Kind.STRING
         if self.fractional:
@@ -169,8 +219,8 @@ class Column:
             return
         if not (self.kind and self.kind.is_numeric) and self._keeps_categories:
             self.categories.add(present)
-        if self.kind is Kind.STRING:
-            self.text += len(present)
+        if self.kind is Kind.STRING and not self.has_numbers:
+            self._add_text(present)
         elif not self._add_plain(present):
             self._add_each(present)
 
@@ -209,6 +259,7 @@ class Column:
 
     def _add_each(self, cells: Sequence[str]) -> None:
         values: list[float] = []
+        others: list[str] = []
         for cell in cells:
             match = _NUMBER.fullmatch(cell)
             value = float(cell.replace(" ", "")) if match else math.inf
@@ -218,17 +269,50 @@ class Column:
                 self.integral += is_whole
                 self.fractional += not is_whole
                 continue
-            is_boolean = cell in ("true", "false")
-            self.boolean += is_boolean
-            self.text += not is_boolean
-            if len(self.examples) < _EXAMPLES:
-                self.examples.append(cell[:LONGEST_CATEGORY])
+            others.append(cell)
         if values:
             self._add_values(np.array(values))
+        if others:
+            self._add_text(others)
+
+    def _add_text(self, cells: Sequence[str]) -> None:
+        booleans = sum(cell in ("true", "false") for cell in cells)
+        self.boolean += booleans
+        self.text += len(cells) - booleans
+        self.examples += [
+            cell[:LONGEST_CATEGORY] for cell in cells[: _EXAMPLES - len(self.examples)]
+        ]
+        if not (self.kind and self.kind.is_numeric):
+            self.lengths.add(np.fromiter(map(len, cells), dtype=np.float64, count=len(cells)))
 
     def _add_values(self, values: Values) -> None:
         self.moments.add(values)
         self.sketch.add(values)
+
+
+def hash_of(value: str) -> int:
+    return crc32(value[:LONGEST_CATEGORY].encode("utf-8", "surrogatepass"))
+
+
+def singles_share(counts: Collection[int]) -> float:
+    """Return the chance that one more value is a new one, as Good and Turing estimate it."""
+    whole = sum(counts)
+    return sum(count == 1 for count in counts) / whole if whole else 0.0
+
+
+def shown(value: float | None) -> str:
+    """Return `value` for a person: whole numbers in full, others with four significant digits."""
+    if value is None or not math.isfinite(value):
+        return "-" if value is None else str(value)
+    if value == int(value) and abs(value) < 1e15:
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def percent(share: float | None) -> str:
+    if share is None or not math.isfinite(share):
+        return "?"
+    return f"{100 * share:.1f} %" if 0.001 <= share <= 0.999 else f"{100 * share:.4g} %"
 
 
 def is_number(cell: str) -> bool:

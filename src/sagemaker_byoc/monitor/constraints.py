@@ -13,11 +13,13 @@ from typing import Any
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.columns import Column, Kind
+from sagemaker_byoc.monitor.documents import folded
 from sagemaker_byoc.monitor.errors import DataError
 
 FILE = "constraints.json"
 SMALL_DOMAIN = 100
-"""Distinct values up to which a column of text gets a domain; AWS says "for small cardinality"."""
+"""Distinct values up to which a column of text gets a domain; AWS says "for small cardinality".
+Numbers with some text among them are not categories, and get none."""
 _OVERRIDES = ("monitoringConfigOverrides", "monitoring_config_overrides")
 
 
@@ -104,7 +106,8 @@ def _suggest(column: Column) -> dict[str, Json]:
     }
     if kind.is_numeric:
         feature["num_constraints"] = {"is_non_negative": column.moments.least >= 0}
-    if kind is Kind.STRING and categories.are_counted and len(categories.counts) <= SMALL_DOMAIN:
+    is_small = categories.are_counted and len(categories.counts) <= SMALL_DOMAIN
+    if kind is Kind.STRING and is_small and not column.is_mostly_numbers:
         feature["string_constraints"] = {"domains": [*categories.counts]}
     return feature
 
@@ -134,9 +137,9 @@ def _constraint(found: Mapping[str, Any], config: Config) -> Constraint:
     return Constraint(
         name=str(found["name"]),
         kind=Kind(found["inferred_type"]),
-        completeness=None if completeness is None else float(completeness),
+        completeness=None if completeness is None else _number(found, "completeness", 1.0),
         is_non_negative=bool((found.get("num_constraints") or {}).get("is_non_negative")),
-        domain=frozenset(map(str, strings.get("domains") or ())),
+        domain=frozenset(folded([*map(str, strings.get("domains") or ())])),
         config=config,
     )
 

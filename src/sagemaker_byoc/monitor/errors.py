@@ -1,8 +1,9 @@
 """The errors of this room.
 
 MonitorError            with `exit_code`, what to tell the user and the cure
-├── RequestError        a place that holds nothing, an option that contradicts another   exit code 2
-└── DataError           data that can't be monitored as it is                            exit code 1
+├── RequestError        an option that contradicts another, a place that can't be read   exit code 2
+├── DataError           data that can't be monitored as it is                            exit code 1
+└── EmptyError          no data: neither a violation nor a pass                          exit code 4
 """
 
 from __future__ import annotations
@@ -25,3 +26,9 @@ class RequestError(MonitorError):
 
 class DataError(MonitorError):
     pass
+
+
+class EmptyError(MonitorError):
+    """A quiet hour: no file, no line, nothing in the window, no label yet."""
+
+    exit_code = 4

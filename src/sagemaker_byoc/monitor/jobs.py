@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import MAXYEAR, MINYEAR
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from sagemaker_byoc.monitor import checks, constraints, explanation, hooks, page
 from sagemaker_byoc.monitor.captures import CaptureReader
 from sagemaker_byoc.monitor.checks import Findings
 from sagemaker_byoc.monitor.constraints import Constraints
-from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
+from sagemaker_byoc.monitor.files import is_parquet, text
 from sagemaker_byoc.monitor.layout import Block, Layout, Outputs
-from sagemaker_byoc.monitor.places import Places, json_bytes
+from sagemaker_byoc.monitor.places import NOTHING, Places, json_bytes
 from sagemaker_byoc.monitor.profile import Profile
 from sagemaker_byoc.monitor.statistics import Statistics
 from sagemaker_byoc.monitor.streams import Unread, Window
@@ -31,6 +33,8 @@ class Input:
     outputs: Outputs = Outputs.AUTO
     window: Window | None = None
     preprocess: Path | None = None
+    about: Mapping[str, Json] = field(default_factory=dict)
+    """What the caller knows for the report, as `explanation.subject` takes it, and returns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,21 @@ def make_baseline(places: Places, data: Input, output: str) -> Outcome:
     """Writes statistics.json and constraints.json. Raises MonitorError."""
     layout = Layout(outputs=data.outputs)
     profile = Profile()
-    unread = _read(places, data, layout, profile)
+    try:
+        unread = _read(places, data, layout, profile)
+    except EmptyError as error:
+        raise DataError(
+            error.what, cure="Give captured JSON Lines, CSV, JSON or Parquet"
+        ) from error
     columns = [*profile.columns.values()]
     position = "" if data.outputs is Outputs.AUTO else data.outputs.value
     places.write(
         output,
         {
-            statistics.FILE: json_bytes(statistics.document(profile.rows, columns, position)),
+            statistics.FILE: json_bytes(
+                statistics.document(profile.rows, columns, position)
+                | {statistics.ORIGIN: statistics.origin(data.place)}
+            ),
             constraints.FILE: json_bytes(constraints.suggest(columns)),
         },
     )
@@ -102,10 +114,15 @@ def run(places: Places, data: Input, baseline: Baseline, output: str) -> Outcome
         outputs = Outputs(before.outputs)
     layout = Layout(tuple(wanted.features), outputs)
     categories = before.features.items() if before is not None else ()
-    profile = Profile(wanted.kinds, {name: frozenset(each.categories) for name, each in categories})
+    profile = Profile(
+        wanted.kinds,
+        {name: frozenset(each.categories) for name, each in categories},
+        before.mixed if before is not None else (),
+    )
     unread = _read(places, data, layout, profile)
     findings = checks.check(profile, layout, wanted, before)
     why = explanation.document(profile, wanted, before, findings, unread)
+    why["about"] = {**data.about}
     columns = [*profile.columns.values()]
     places.write(
         output,
@@ -114,7 +131,7 @@ def run(places: Places, data: Input, baseline: Baseline, output: str) -> Outcome
             constraints.FILE: json_bytes(constraints.suggest(columns)),
             checks.FILE: json_bytes(findings.document()),
             explanation.FILE: json_bytes(why),
-            page.FILE: page.page(profile, before, why).encode(),
+            page.FILE: page.page(profile, before, why),
         },
     )
     return Outcome(profile, unread, wanted, findings, why)
@@ -137,16 +154,17 @@ def _document(places: Places, folder: str, file: str) -> dict[str, Any] | None:
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{folder}/{file} is not JSON ({error})", cure="Make it anew") from error
+        raise DataError(f"{folder}/{file} is not JSON ({error})", cure="Make it again") from error
     if not isinstance(found, dict):
-        raise DataError(f"{folder}/{file} holds no JSON object", cure="Make it anew")
+        raise DataError(f"{folder}/{file} holds no JSON object", cure="Make it again")
     return found
 
 
 def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unread:
-    """Everything into `profile`. Raises DataError where nothing could be used."""
-    files = places.files(data.place)
-    form = data.form or detect_all(places, files)
+    """Everything into `profile`. Raise EmptyError if there is nothing, and DataError if most of it
+    could not be used."""
+    files = files_of(places, data)
+    form = data.form or detect_all(places, files, layout.names or ())
     reader: CaptureReader | TableReader
     if form is Format.CAPTURE:
         preprocess = hooks.preprocessor(data.preprocess) if data.preprocess else None
@@ -162,26 +180,44 @@ def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unre
     for block in blocks:
         profile.add(block)
     unread = reader.unread
-    if not profile.rows and not layout.misfits:
-        raise DataError(
-            f"{data.place} holds no row that can be used{_main_reason(unread)}",
-            cure="Give captured JSON Lines, CSV, or JSON Lines of rows",
-        )
+    for name, rows in layout.by_position.items():
+        unread.notice(f"rows had names such as {name!r}, which were read by position", rows)
+    rows = profile.rows + layout.misfits.total()
+    if not rows and not unread.count:
+        raise _nothing(data, unread)
+    unread.refuse_most(rows, "lines could not be used", "Give captures, CSV, JSON or Parquet")
     return unread
 
 
-def detect_all(places: Places, files: list[str]) -> Format:
-    """By the first file that is not empty."""
+def files_of(places: Places, data: Input) -> list[str]:
+    """The files to read; those that a manifest names in its place. Raise EmptyError if there are
+    none, as in an hour without traffic."""
+    found = places.files(data.place)
+    if data.window is not None:
+        found = [name for name in found if data.window.has_file(name)]
+    if not found:
+        raise _nothing(data)
+    return places.expanded(found)
+
+
+def _nothing(data: Input, unread: Unread | None = None) -> EmptyError:
+    what = f"{data.place} holds no record"
+    if data.window is not None and data.window.start.year > MINYEAR:
+        what += f" since {data.window.start.isoformat()}"
+    if data.window is not None and data.window.end.year < MAXYEAR:
+        what += f" until {data.window.end.isoformat()}"
+    if unread is not None and unread.outside:
+        what += f", and {unread.outside:,} of another time"
+    return EmptyError(what, cure=NOTHING)
+
+
+def detect_all(places: Places, files: list[str], names: Sequence[str] = ()) -> Format:
+    """By the first file that is not empty; captures if all are. `names` are the baseline's."""
     for name in files:
-        with places.open(name) as stream:
-            form = detect(name, stream)
+        if is_parquet(places.open, name):
+            return Format.PARQUET
+        with text(places.open, name, Unread()) as stream:
+            form = detect(name, stream, names)
         if form is not None:
             return form
-    raise DataError(f"{files[0]} is empty, as are all others", cure="Give a file with rows")
-
-
-def _main_reason(unread: Unread) -> str:
-    if not unread.count:
-        return ""
-    reason, lines = unread.reasons.most_common(1)[0]
-    return f": {lines} of {unread.lines} lines: {reason} (first: {unread.first[reason]})"
+    return Format.CAPTURE

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sagemaker_byoc.monitor import attribution, explanation, jobs, quality
+from sagemaker_byoc.monitor.checks import forecast
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.jobs import Documents, Input
 from sagemaker_byoc.monitor.places import Places
+from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.truth import Attributes
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`outcome` is of a run on data, for what only that has (metrics for CloudWatch)."""
+    """`outcome` belongs to a run on data, which alone has metrics for CloudWatch."""
 
     why: Mapping[str, Any]
     outcome: jobs.Outcome | None = None
@@ -28,6 +30,16 @@ class Found:
     @property
     def violations(self) -> int:
         return len(self.why["violations"])
+
+    @property
+    def not_compared(self) -> int:
+        """How many columns or metrics were not compared with the baseline."""
+        return len(self.why.get("not_compared") or ())
+
+    @property
+    def has_checked(self) -> bool:
+        """Whether any check was made; else "no violation" says nothing."""
+        return bool(self.why["checks"])
 
     @property
     def words(self) -> list[str]:
@@ -47,9 +59,13 @@ def make_baseline(
         labels = attribution.make_baseline(places, document, data.place, output)
         return {"labels": {name: len(each) for name, each in labels.items()}}
     outcome = jobs.make_baseline(places, data, output)
-    columns = {name: each.inferred.value for name, each in outcome.profile.columns.items()}
-    unread = outcome.unread
-    return {"rows": outcome.profile.rows, "columns": columns, "unread": unread.count}
+    columns = outcome.profile.columns
+    return {
+        "rows": outcome.profile.rows,
+        "columns": {name: each.inferred.value for name, each in columns.items()},
+        "unread": outcome.unread.count,
+        "warnings": {name: text for name, each in columns.items() if (text := forecast(each))},
+    }
 
 
 def problem_of(baseline: Documents) -> str | None:
@@ -62,6 +78,11 @@ def run(
 ) -> Found:
     """`baseline` as `jobs.documents` reads it. Raises MonitorError."""
     constraints = baseline.get(CONSTRAINTS) or {}
+    files = jobs.files_of(places, data)
+    about = explanation.subject(
+        data.place, files, data.window, baseline.get(STATISTICS), data.about
+    )
+    data = replace(data, about=about)
     if attribution.KEY in constraints:
         document = _analysis(places, data.place)
         if document is None:
@@ -69,7 +90,7 @@ def run(
                 f"{data.place} is no analysis.json, and the baseline is of attributions",
                 cure="Name the analysis.json that was computed on live traffic",
             )
-        return Found(attribution.run(places, document, constraints, output))
+        return Found(attribution.run(places, document, constraints, output, about))
     problem = quality.problem_of(constraints)
     if wanted is None and problem is not None:
         wanted = Attributes(problem=problem)
@@ -87,13 +108,18 @@ def words(why: Mapping[str, Any]) -> list[str]:
         None: explanation.words,
     }
     try:
-        return makers[why.get("kind")](why)
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        return [line.translate(_ONE_LINE) for line in makers[why.get("kind")](why)]
+    except _UNFIT as error:
         raise DataError(
             f"explanation.json is not as `byoc monitor run` writes it: "
             f"{type(error).__name__} {error}",
             cure="Run it again",
         ) from error
+
+
+_ONE_LINE = str.maketrans("\r\n\v\f\x85\u2028\u2029", "       ")
+"""Names come from data: a line end in one must not look like a line of ours."""
+_UNFIT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, StopIteration)
 
 
 def _analysis(places: Places, place: str) -> dict[str, Any] | None:

@@ -6,13 +6,16 @@ end; captured CSV has inputs and outputs apart, without any header.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-from sagemaker_byoc.monitor.payloads import Row
+from sagemaker_byoc.monitor.documents import Row
+
+Groups: TypeAlias = tuple[tuple[str, ...], ...]
 
 
 class Outputs(StrEnum):
@@ -45,7 +48,10 @@ class Layout:
     outputs: Outputs = Outputs.AUTO
     misfits: Counter[int] = field(default_factory=Counter)
     """Rows that have another number of columns than the baseline, by that number."""
+    by_position: Counter[str] = field(default_factory=Counter)
+    """Rows read by the numbers in their names, by the first of these names."""
     known: set[str] = field(default_factory=set)
+    _groups: dict[tuple[str, ...], Groups | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.known = set(self.names or ())
@@ -70,8 +76,34 @@ class Layout:
         is_alone = self._place(inputs, outputs) is Outputs.NONE
         self.misfits[inputs if is_alone else inputs + outputs] += rows
 
+    def ignores_outputs(self, inputs: Row) -> bool:
+        """Whether no column is left for what the model said to these inputs."""
+        if self.outputs is Outputs.NONE or self.names is None:
+            return self.outputs is Outputs.NONE
+        if self.outputs is not Outputs.AUTO:
+            return False
+        inputs, _ = self._positional(inputs)
+        if isinstance(inputs, dict):
+            return self.known <= inputs.keys()
+        return len(inputs) == len(self.names)
+
+    def headed(self, rows: list[Row]) -> list[Row]:
+        """Rows by name if the first of several is the baseline's names, as pandas writes them."""
+        first = rows[0] if len(rows) > 1 else None
+        if not isinstance(first, list) or not self.known or not self.known.issuperset(first):
+            return rows
+        return [
+            dict(zip(first, row, strict=True))
+            if isinstance(row, list) and len(row) == len(first)
+            else row
+            for row in rows[1:]
+        ]
+
     def place(self, inputs: Row, outputs: Row) -> dict[str, str] | None:
         """One row as cells by name; None, and counted, if it does not fit."""
+        if self.names is not None:
+            inputs, outputs = self._unnumbered(inputs, outputs)
+            outputs = self._unnamed(inputs, outputs)
         if isinstance(inputs, list) and isinstance(outputs, list):
             fit = self.order(len(inputs), len(outputs))
             if fit is None:
@@ -79,6 +111,56 @@ class Layout:
                 return None
             return dict(zip(fit[0], joined(inputs, outputs, fit[1]), strict=True))
         return self._mixed(inputs, outputs)
+
+    def _unnumbered(self, inputs: Row, outputs: Row) -> tuple[Row, Row]:
+        """Numbered names that the baseline does not have (`feature0000000012`) say a position. Of
+        two series in one row, as the samples' preprocessors return them, the second is outputs."""
+        listed, more = self._positional(inputs)
+        said, _ = self._positional(outputs)
+        said = more if more and not outputs else said
+        if isinstance(listed, list) and isinstance(said, list) and listed is not inputs:
+            if self.order(len(listed), len(said)) is None:
+                return inputs, outputs
+            self.by_position[next(iter(inputs))] += 1
+        return listed, said
+
+    def _unnamed(self, inputs: Row, outputs: Row) -> Row:
+        """Where the outputs' columns are known, an answer's own names (`score`, `output-0`) that
+        the baseline does not have say nothing, and their order does."""
+        is_known = self.outputs in (Outputs.START, Outputs.END) and self.names is not None
+        if not is_known or isinstance(outputs, list) or not self.known.isdisjoint(outputs):
+            return outputs
+        if not outputs or len(inputs) + len(outputs) != len(self.names or ()):
+            return outputs
+        self.by_position[next(iter(outputs))] += 1
+        return [*outputs.values()]
+
+    def _positional(self, row: Row) -> tuple[Row, list[str]]:
+        if isinstance(row, list) or row.keys() <= self.known:
+            return row, []
+        row = {self._unlisted(name, row): text for name, text in row.items()}
+        new = tuple(name for name in row if name not in self.known)
+        if new not in self._groups and len(self._groups) < _MOST_GROUPS:
+            self._groups[new] = numbered(new)
+        groups = self._groups.get(new)
+        if groups is None or len(groups) > 2:
+            return row, []
+        first, *rest = ([row[name] for name in names] for names in groups)
+        if len(new) == len(row):
+            return first, rest[0] if rest else []
+        left = [name for name in self.names or () if name not in row]
+        if rest or len(left) != len(new):
+            return row, []
+        self.by_position[new[0]] += 1
+        return {name: row[name] for name in row if name in self.known} | dict(
+            zip(left, first, strict=True)
+        ), []
+
+    def _unlisted(self, name: str, row: Mapping[str, str]) -> str:
+        """`{"age": [30]}`, as TensorFlow takes a feature of one value, is the column `age`."""
+        stem = name.removesuffix("_0")
+        is_alone = f"{stem}_1" not in row and stem not in row
+        return stem if name not in self.known and stem in self.known and is_alone else name
 
     def _mixed(self, inputs: Row, outputs: Row) -> dict[str, str] | None:
         """What has no name takes the names that are left, in their order."""
@@ -105,6 +187,30 @@ class Layout:
             return not row
         found.update(zip(left, row, strict=True))
         return True
+
+
+_MOST_GROUPS = 1000
+_NUMBERED = re.compile(r"(.*?)(\d+)", re.ASCII | re.DOTALL)
+
+
+def numbered(names: Sequence[str]) -> Groups | None:
+    """Return names that end in numbers from 0 or 1 up, without a gap, in the order of these
+    numbers, one group for each word before them; None if some do not, or if there is one alone."""
+    series: dict[str, dict[int, str]] = {}
+    for name in names:
+        match = _NUMBERED.fullmatch(name)
+        if match is None or len(match[2]) > 20:
+            return None
+        found = series.setdefault(match[1], {})
+        if found.setdefault(int(match[2]), name) != name:
+            return None
+    if len(names) < 2 or not all(_is_a_series(each) for each in series.values()):
+        return None
+    return tuple(tuple(each[number] for number in sorted(each)) for each in series.values())
+
+
+def _is_a_series(found: Mapping[int, str]) -> bool:
+    return min(found) in (0, 1) and max(found) - min(found) == len(found) - 1
 
 
 Cells = TypeVar("Cells")

@@ -1,4 +1,4 @@
-"""A captured body as rows: CSV, JSON, JSON Lines, rows as lists or as objects, columns as lists.
+"""A captured body as rows: CSV, JSON, JSON Lines, base64 of any of these, arrays of numpy.
 
 The usual body, one CSV row, does not come this way (see captures).
 """
@@ -10,136 +10,152 @@ import binascii
 import csv
 import io
 import json
+import zlib
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any
+
+import numpy as np
 
 from sagemaker_byoc.contract.capture import Encoding, Payload
+from sagemaker_byoc.monitor.documents import (
+    Row,
+    UnreadableError,
+    clean,
+    document_rows,
+    folded,
+    may_fold,
+)
+from sagemaker_byoc.monitor.plain import plain
 
-Row: TypeAlias = "list[str] | dict[str, str]"
-"""Cells by position, or by name; an empty one is missing."""
-_LARGEST_DEPTH = 8
-
-
-class UnreadableError(Exception):
-    """Why a body is no table; short, since it is counted by this text."""
+_LARGEST_BODY = 64 << 20
+"""Bytes of a compressed body once it is unpacked: twice what an endpoint takes and returns."""
+_GZIP, _NUMPY = b"\x1f\x8b", b"\x93NUMPY"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def rows(payload: Payload | None) -> list[Row]:
-    """Raises UnreadableError."""
+    """Raise UnreadableError."""
     if payload is None:
         return []
-    if payload.encoding is Encoding.BASE64:
-        text = _decoded(payload)
-        is_json = "json" in payload.content_type or text.lstrip()[:1] in ("{", "[")
-    else:
-        text, is_json = payload.data, payload.encoding is Encoding.JSON
-    return _json_rows(text) if is_json else _csv_rows(text)
+    if payload.encoding is Encoding.CSV:
+        return _csv_rows(clean(payload.data))
+    if payload.encoding is Encoding.JSON:
+        return text_rows(payload.data, is_json=True)
+    kind = payload.content_type.lower()
+    data = _unpacked(_decoded(payload), kind)
+    if data.startswith(_NUMPY):
+        return _array_rows(data)
+    return text_rows(_text(data, kind), is_json="json" in kind)
 
 
-def _decoded(payload: Payload) -> str:
-    """Flask's replies are text/html unless told otherwise, and so end up as BASE64."""
-    kind = payload.content_type or "no content type"
+def text_rows(text: str, *, is_json: bool = False) -> list[Row]:
+    """Return the rows of JSON, JSON Lines or CSV. Raise UnreadableError."""
+    text = clean(text.removeprefix("\ufeff"))
+    return _json_rows(text) if is_json or text.lstrip()[:1] in ("{", "[") else _csv_rows(text)
+
+
+def _decoded(payload: Payload) -> bytes:
+    """Flask's replies are text/html unless their type is set, and so end up as BASE64."""
     try:
-        return base64.b64decode(payload.data, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise UnreadableError(f"BASE64 of {kind} that is no text") from error
+        return base64.b64decode(payload.data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UnreadableError("BASE64 that is not base64") from error
+
+
+def _unpacked(data: bytes, kind: str) -> bytes:
+    if not data.startswith(_GZIP):
+        return data
+    try:
+        unpack = zlib.decompressobj(wbits=31)
+        found = unpack.decompress(data, _LARGEST_BODY)
+    except zlib.error as error:
+        raise _no_text(kind) from error
+    if unpack.unconsumed_tail or not unpack.eof:
+        raise UnreadableError(f"gzip that is cut off, or of more than {_LARGEST_BODY >> 20} MiB")
+    return found
+
+
+def _text(data: bytes, kind: str) -> str:
+    _, _, charset = kind.partition("charset=")
+    name = charset.partition(";")[0].strip(' "') or "utf-8-sig"
+    try:
+        return data.decode("utf-16" if data.startswith(_UTF16) else name)
+    except (UnicodeError, LookupError) as error:
+        raise _no_text(kind) from error
+
+
+def _no_text(kind: str) -> UnreadableError:
+    return UnreadableError(f"BASE64 of {kind or 'no content type'} that is not text")
+
+
+def _array_rows(data: bytes) -> list[Row]:
+    """Rows of a .npy body; pickled objects in one are refused."""
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError) as error:
+        raise UnreadableError("a .npy body that is cut off, or of objects") from error
+    return [*document_rows(plain(array))]
 
 
 def _csv_rows(text: str) -> list[Row]:
     try:
-        return [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if row]
+        found = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text)) if row]
     except csv.Error as error:
         raise UnreadableError(f"CSV: {error}") from error
+    return [folded(row) for row in found] if may_fold(text) else [*found]
 
 
 def _json_rows(text: str) -> list[Row]:
+    return [row for document in _documents(text) for row in document_rows(document)]
+
+
+def _documents(text: str) -> list[Any]:
+    """One document, or one per line. Lines end with a line feed alone: other separators of lines
+    (U+2028, U+0085) may stand within a string. JSON in a JSON string counts as JSON too."""
     try:
-        documents = [json.loads(text)]
+        found = json.loads(text)
     except ValueError:
         try:
-            documents = [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         except (ValueError, RecursionError) as error:
-            raise UnreadableError("a body that is no JSON") from error
+            raise UnreadableError("a body that is not JSON") from error
     except RecursionError as error:
         raise UnreadableError("JSON too deep") from error
-    return [row for document in documents for row in document_rows(document)]
-
-
-def document_rows(document: Any) -> Iterator[Row]:
-    """`{"instances": […]}` and its like are their list; `{"a": […], "b": […]}` is columns."""
-    if isinstance(document, dict):
-        lists = [value for value in document.values() if isinstance(value, list)]
-        if len(document) == 1 and lists:
-            yield from _each(lists[0])
-        elif lists and len(lists) == len(document) and len({*map(len, lists)}) == 1:
-            for values in zip(*lists, strict=True):
-                yield _named(dict(zip(document, values, strict=True)))
-        else:
-            yield _named(document)
-    elif isinstance(document, list):
-        if any(isinstance(value, list | dict) for value in document):
-            yield from _each(document)
-        else:
-            yield [cell(value) for value in document]
-    else:
-        yield [cell(document)]
-
-
-def _each(values: list[Any]) -> Iterator[Row]:
-    for value in values:
-        if isinstance(value, dict):
-            yield _named(value)
-        else:
-            yield [cell(one) for one in value] if isinstance(value, list) else [cell(value)]
-
-
-def _named(document: dict[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    _flatten("", document, found, _LARGEST_DEPTH)
-    return found
-
-
-def _flatten(name: str, value: Any, found: dict[str, str], depth: int) -> None:
-    """`{"a": {"b": 1}, "c": [2, 3]}` has the columns a.b, c_0 and c_1."""
-    if depth and isinstance(value, dict) and value:
-        for key, inner in value.items():
-            _flatten(f"{name}.{key}" if name else str(key), inner, found, depth - 1)
-    elif depth and isinstance(value, list) and value:
-        for place, inner in enumerate(value):
-            _flatten(f"{name}_{place}", inner, found, depth - 1)
-    else:
-        found[name] = cell(value)
-
-
-def cell(value: Any) -> str:
-    """A JSON value as a CSV file would have it."""
-    if isinstance(value, str):
-        return value.strip()
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value) if isinstance(value, list | dict) else repr(value)
+    if isinstance(found, str) and found.lstrip()[:1] in ("{", "["):
+        return _documents(found)
+    return [found]
 
 
 def paired(inputs: list[Row], outputs: list[Row]) -> Iterator[tuple[Row, Row]]:
-    """Row by row. One list of as many outputs as there are inputs is one for each, and several
-    outputs for one input are one row. Raises UnreadableError where the counts don't fit."""
+    """Yield row by row. One list of as many outputs as there are inputs is one for each; several
+    single cells on one side and one row on the other are one row. Raise UnreadableError if the
+    counts differ."""
     if not inputs or not outputs:
         for row in inputs:
             yield row, []
         for row in outputs:
             yield [], row
         return
-    if len(inputs) > 1 and len(outputs) == 1 and len(outputs[0]) == len(inputs):
-        only = outputs[0]
-        if isinstance(only, list):
-            outputs = [[value] for value in only]
-    elif len(inputs) == 1 and len(outputs) > 1 and all(len(row) == 1 for row in outputs):
-        outputs = [[value for row in outputs for value in _values(row)]]
+    only = outputs[0]
+    if len(inputs) > 1 and len(outputs) == 1 and isinstance(only, list) and len(only) > 1:
+        outputs = [[value] for value in only] if len(only) == len(inputs) else outputs
+    elif len(inputs) == 1:
+        outputs = _merged(outputs)
+    elif len(outputs) == 1:
+        inputs = _merged(inputs)
     if len(inputs) != len(outputs):
-        raise UnreadableError(f"{len(inputs)} rows in, {len(outputs)} rows out")
+        raise UnreadableError(
+            "input and output differ in their number of rows",
+            f"{len(inputs)} rows in, {len(outputs)} rows out",
+        )
     yield from zip(inputs, outputs, strict=True)
+
+
+def _merged(some: list[Row]) -> list[Row]:
+    """Several rows of one cell each as one row; others as they are."""
+    if len(some) > 1 and all(isinstance(row, list) and len(row) == 1 for row in some):
+        return [[value for row in some for value in _values(row)]]
+    return some
 
 
 def _values(row: Row) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where inputs lie and results go: local paths, and `s3://` through a store that is handed in.
+"""Where inputs are and results go: local paths, and `s3://` through a store that is handed in.
 
 The room itself knows no client of S3: the command line brings the region's or AWS's.
 """
@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from sagemaker_byoc.contract.files import Json, write_atomically
-from sagemaker_byoc.monitor.errors import RequestError
+from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
 
 S3 = "s3://"
+NOTHING = "Nothing was compared: neither a violation nor a pass; check the place and the time"
+_LARGEST_MANIFEST = 16 << 20
+_MOST_FILES = 1_000_000
 
 
 class Store(Protocol):
@@ -35,15 +39,50 @@ class Places:
     store: Store | None = None
 
     def files(self, place: str) -> list[str]:
-        """The file itself, or every file below a folder. Raises RequestError if there is none."""
+        """The file itself, or every file below a folder. Raise EmptyError if there is none, and
+        RequestError if the place itself does not exist; S3 has no places, only files."""
         if place.startswith(S3):
             found = list(self._store(place).names(place))
         else:
             path = Path(place)
             found = [place] if path.is_file() else [str(each) for each in _below(path)]
         if not found:
-            raise RequestError(f"{place} holds no file", cure="Name a file, or a folder of files")
+            if not place.startswith(S3) and not Path(place).exists():
+                raise RequestError(f"{place} does not exist", cure="Name a file, or a folder")
+            raise EmptyError(f"{place} holds no file", cure=NOTHING)
         return found
+
+    def expanded(self, names: list[str]) -> list[str]:
+        """With the files that manifests name in their place: batch transform captures its input and
+        output that way (API reference, S3DataSource). Raise DataError for a broken manifest."""
+        found: list[str] = []
+        for name in names:
+            listed = self._manifest(name) if name.endswith((".json", ".manifest")) else None
+            found += [name] if listed is None else listed
+            if len(found) > _MOST_FILES:
+                raise DataError(
+                    f"{name}: manifests name more than {_MOST_FILES:,} files",
+                    cure="Name the folder of a shorter time",
+                )
+        return found
+
+    def _manifest(self, name: str) -> list[str] | None:
+        """What `[{"prefix": "s3://…"}, "key", …]` names; None for any other file."""
+        with self.open(name) as stream:
+            head = stream.read(64)
+            if not _MANIFEST.match(head):
+                return None
+            data = head + stream.read(_LARGEST_MANIFEST)
+        try:
+            first, *keys = json.loads(data)
+            prefix = first["prefix"]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise DataError(
+                f"{name} is a manifest that is cut off", cure="Copy it again"
+            ) from error
+        if not isinstance(prefix, str) or not all(isinstance(key, str) for key in keys):
+            raise DataError(f"{name} is a manifest of other things than keys", cure="Copy it again")
+        return [f"{prefix}{key}" for key in keys]
 
     def open(self, name: str) -> BinaryIO:
         if name.startswith(S3):
@@ -84,10 +123,13 @@ class Places:
     def _store(self, name: str) -> Store:
         if self.store is None:
             raise RequestError(
-                f"{name} lies in S3, and nothing here reads S3",
+                f"{name} is in S3, and nothing here reads S3",
                 cure="Copy it to a folder first, or use `byoc monitor`, which has a client",
             )
         return self.store
+
+
+_MANIFEST = re.compile(rb'\s*\[\s*\{\s*"prefix"\s*:')
 
 
 def join(folder: str, file: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sagemaker_byoc.monitor.columns import Column, Kind
 from sagemaker_byoc.monitor.errors import DataError
@@ -18,8 +18,11 @@ class Profile:
         self,
         kinds: Mapping[str, Kind] | None = None,
         categories: Mapping[str, frozenset[str]] | None = None,
+        mixed: Iterable[str] = (),
     ) -> None:
-        """`categories` are those that the baseline counted, by column."""
+        """`categories` are those that the baseline counted, by column; `mixed` the columns of text
+        whose numbers are compared.
+        """
         self.expected = tuple(kinds) if kinds is not None else None
         self.columns = {
             name: Column(name, kind=_kept(kind)) for name, kind in (kinds or {}).items()
@@ -27,6 +30,9 @@ class Profile:
         for name, known in (categories or {}).items():
             if name in self.columns:
                 self.columns[name].categories.known = known
+        for name in mixed:
+            if name in self.columns:
+                self.columns[name].has_numbers = True
         self.seen: set[str] = set()
         """Names that at least one row had."""
         self.rows = 0

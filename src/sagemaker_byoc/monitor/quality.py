@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor import page, truth
+from sagemaker_byoc.monitor import joining, page, truth
 from sagemaker_byoc.monitor.checks import FILE as VIOLATIONS
+from sagemaker_byoc.monitor.columns import shown
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.explanation import FILE as EXPLANATION
-from sagemaker_byoc.monitor.explanation import unread_document
-from sagemaker_byoc.monitor.jobs import Input, detect_all
+from sagemaker_byoc.monitor.explanation import (
+    VERSION,
+    about_words,
+    count,
+    listed,
+    unread_document,
+    unread_words,
+)
+from sagemaker_byoc.monitor.jobs import Input, detect_all, files_of
 from sagemaker_byoc.monitor.layout import Layout
 from sagemaker_byoc.monitor.places import Places, json_bytes
-from sagemaker_byoc.monitor.scores import Judged, Problem, Score, judge
+from sagemaker_byoc.monitor.scores import FEWEST_FOR_DEVIATION, Judged, Problem, Score, judge
 from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
+from sagemaker_byoc.monitor.statistics import ORIGIN, origin
+from sagemaker_byoc.monitor.streams import Unread
 from sagemaker_byoc.monitor.tables import Format, TableReader
 from sagemaker_byoc.monitor.truth import Attributes, Gathered
 
 _WORSE_IF_GREATER = frozenset({"mae", "mse", "rmse", "false_positive_rate", "false_negative_rate"})
 LESS, GREATER = "LessThanThreshold", "GreaterThanThreshold"
+MOST_CLASSES = 20
+"""Rows and columns of a confusion matrix in a report."""
+_CLASSES_IN_WORDS = 10
+_LONGEST_CLASS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +57,9 @@ def make_baseline(places: Places, data: Input, wanted: Attributes, output: str) 
     places.write(
         output,
         {
-            STATISTICS: json_bytes(_statistics(judged, wanted.problem)),
+            STATISTICS: json_bytes(
+                _statistics(judged, wanted.problem) | {ORIGIN: origin(data.place)}
+            ),
             CONSTRAINTS: json_bytes(suggest(judged, wanted.problem)),
         },
     )
@@ -60,9 +78,7 @@ def run(
     judged = judge(wanted.problem, truth.predictions(gathered, wanted))
     limits = _limits(baseline, wanted.problem)
     violations = check(judged, limits)
-    why = _explanation(judged, gathered, limits, violations)
-    body = page.paragraphs(words(why)) + _table(why)
-    head = f"<h1>What the monitor saw of the model</h1>{page.verdict([*why_violations(why)])}"
+    why = _explanation(judged, gathered, limits, violations) | {"about": {**data.about}}
     places.write(
         output,
         {
@@ -70,7 +86,7 @@ def run(
             CONSTRAINTS: json_bytes(suggest(judged, wanted.problem)),
             VIOLATIONS: json_bytes({"violations": [*violations]}),
             EXPLANATION: json_bytes(why),
-            page.FILE: page.whole("Monitor: model quality", head + body).encode(),
+            page.FILE: _page(why),
         },
     )
     return Outcome(judged, violations, why)
@@ -120,7 +136,9 @@ def _limits(baseline: Mapping[str, Any], problem: Problem) -> dict[str, tuple[fl
     for name, each in found.items():
         try:
             limit, operator = float(each["threshold"]), str(each["comparison_operator"])
-        except (KeyError, TypeError, ValueError) as error:
+            if not math.isfinite(limit):
+                raise ValueError(f"a threshold of {limit}")  # noqa: TRY301 - told below
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(
                 f"the constraint {name} has no threshold or no comparison_operator",
                 cure='Write {"threshold": 0.9, "comparison_operator": "LessThanThreshold"}',
@@ -142,22 +160,43 @@ def _statistics(judged: Judged, problem: Problem) -> dict[str, Json]:
     }
 
 
+def _not_compared(judged: Judged, limits: Mapping[str, tuple[float, str]]) -> dict[str, Json]:
+    """Metrics of the baseline that this run has no number for."""
+    found: dict[str, Json] = {}
+    for name in limits:
+        score = judged.scores.get(name)
+        if score is None:
+            found[name] = "it can't be computed from what this run has"
+        elif not math.isfinite(score.value):
+            found[name] = "it has no value for these labels"
+    return found
+
+
 def _gather(places: Places, data: Input, wanted: Attributes) -> Gathered:
-    names = places.files(data.place)
+    truth.check(wanted)
+    names = files_of(places, data)
     form = data.form or detect_all(places, names)
+    known, unread = None, Unread()
+    if wanted.labels is not None:
+        known, unread = _labels(places, wanted.labels)
     if form is not Format.CAPTURE:
-        return truth.from_table(TableReader(form, Layout()), names, places.open, wanted)
-    known: dict[str, str] = {}
-    labels = wanted.labels
-    if labels is not None:
-        known, unread = truth.labels(places.files(labels), places.open)
-        if not known:
-            raise DataError(
-                f"{labels} holds no label ({unread.count} of {unread.lines} lines are none)",
-                cure='Give lines as {"groundTruthData": {"data": "1", "encoding": "CSV"}, '
-                '"eventMetadata": {"eventId": "…"}, "eventVersion": "0"}',
-            )
-    return truth.from_captures(names, places.open, wanted, known, data.window)
+        reader = TableReader(form, Layout(), keeps_ids=True)
+        gathered = joining.from_table(reader, names, places.open, wanted, known)
+    else:
+        gathered = joining.from_captures(names, places.open, wanted, known or {}, data)
+    gathered.unread.join(unread)
+    return gathered
+
+
+def _labels(places: Places, place: str) -> tuple[joining.Labels, Unread]:
+    known, unread = joining.labels(places.files(place), places.open)
+    if not known and unread.count:
+        raise DataError(
+            f"{place} holds no label ({unread.count} of {unread.lines} lines are none)",
+            cure='Give lines as {"groundTruthData": {"data": "1", "encoding": "CSV"}, '
+            '"eventMetadata": {"eventId": "…"}, "eventVersion": "0"}',
+        )
+    return known, unread
 
 
 # ── why ──
@@ -169,16 +208,20 @@ def _explanation(
     limits: Mapping[str, tuple[float, str]],
     violations: list[dict[str, Json]],
 ) -> dict[str, Json]:
+    left_out = _not_compared(judged, limits)
     return {
-        "version": 1,
+        "version": VERSION,
         "kind": "model_quality",
         "rows": judged.rows,
         "unlabelled": gathered.unlabelled,
         "unread": unread_document(gathered.unread),
+        "checks": len(limits) - len(left_out),
+        "not_compared": left_out,
         "violations": [*violations],
         "metrics": [
             _metric(name, score, limits.get(name)) for name, score in judged.scores.items()
         ],
+        "confusion_matrix": _matrix(judged),
     }
 
 
@@ -192,53 +235,147 @@ def _metric(name: str, score: Score, limit: tuple[float, str] | None) -> dict[st
     }
 
 
+def _matrix(judged: Judged) -> dict[str, Json] | None:
+    """Counts of the largest classes, rows the truth; the rest is one class. None for a regression.
+
+    statistics.json has every class.
+    """
+    if judged.matrix is None:
+        return None
+    sizes = judged.matrix.sum(axis=0) + judged.matrix.sum(axis=1)
+    largest = sorted(np.argsort(-sizes, kind="stable")[:MOST_CLASSES].tolist())
+    place = np.full(len(sizes), len(largest))
+    place[largest] = np.arange(len(largest))
+    names = [judged.classes[each] for each in largest]
+    if len(largest) < len(sizes):
+        names.append(f"({len(sizes) - len(largest):,} others)")
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(counts, (place[:, None], place[None, :]), judged.matrix)
+    return {"classes": [*names], "counts": [[*row] for row in counts.tolist()]}
+
+
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def why_violations(why: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return list(why["violations"])
+def _verdict(why: Mapping[str, Any]) -> str:
+    fired, compared = len(why["violations"]), why["checks"]
+    left_out = len(why["not_compared"])
+    head = f"violations: {fired}" if fired else f"no violation in {count(compared, 'metric')}"
+    return head + (f"; {left_out:,} not compared" if left_out else "")
 
 
 def words(why: Mapping[str, Any]) -> list[str]:
     """Lines for a person."""
-    found = why["violations"]
-    lines = [
-        f"{why['rows']:,} predictions with a label, {why['unlabelled']:,} without: "
-        + (f"violations: {len(found)}" if found else "no violation")
+    return [
+        *about_words(why["about"]),
+        f"{_rows(why)}: {_verdict(why)}",
+        *(f"not compared: {name}: {reason}" for name, reason in why["not_compared"].items()),
+        *_violation_words(why),
+        *_matrix_words(why["confusion_matrix"]),
     ]
-    unread = why["unread"]
-    if unread["unread"]:
-        lines.append(f"{unread['unread']:,} of {unread['lines']:,} lines could not be used")
+
+
+def _rows(why: Mapping[str, Any]) -> str:
+    return f"{why['rows']:,} predictions with a label, {why['unlabelled']:,} without"
+
+
+def _violation_words(why: Mapping[str, Any]) -> list[str]:
+    lines = unread_words(why["unread"])
     by_name = {each["name"]: each for each in why["metrics"]}
-    for each in found:
-        lines += ["", each["description"], *_chance(by_name[each["metric_name"]])]
+    told: dict[str, list[str]] = {}
+    for each in why["violations"]:
+        metric = by_name[each["metric_name"]]
+        told.setdefault("\n".join(_metric_words(metric)), []).append(metric["name"])
+    for text, names in told.items():
+        lines += ["", *f"{listed(names)}: {text}".splitlines()]
+    if told and why["rows"] < FEWEST_FOR_DEVIATION:
+        few = f"with fewer than {FEWEST_FOR_DEVIATION} labels, how far chance goes is not known"
+        lines += ["", few]
     return lines
+
+
+def _metric_words(metric: Mapping[str, Any]) -> list[str]:
+    side = "below" if metric["comparison_operator"] == LESS else "above"
+    value, threshold = shown(metric["value"]), shown(metric["threshold"])
+    return [f"{value} is {side} the threshold {threshold}", *_chance(metric)]
 
 
 def _chance(metric: Mapping[str, Any]) -> list[str]:
     error = metric["standard_error"]
     if not error:
-        return ["  with fewer than 200 labels, how far chance goes is not known"]
+        return []
     apart = abs(metric["value"] - metric["threshold"]) / error
     verdict = "chance alone does that" if apart < 2 else "more than chance does"
-    told = f"{apart:.1f} standard errors ({error:.3g}) from the threshold: {verdict}"
-    return [f"  {told}; a change of {2.8 * error:.3g} would be found 4 times in 5"]
+    told = f"{apart:.1f} standard errors ({shown(error)}) from the threshold: {verdict}"
+    return [f"  {told}; a change of {shown(2.8 * error)} would be found 4 times in 5"]
+
+
+def _matrix_words(matrix: Mapping[str, Any] | None) -> list[str]:
+    """A table for a terminal; a page has room for more classes."""
+    if matrix is None or len(matrix["classes"]) > _CLASSES_IN_WORDS:
+        return []
+    names = [each[:_LONGEST_CLASS] for each in matrix["classes"]]
+    rows = [["truth \\ predicted", *names]]
+    rows += [
+        [name, *(f"{each:,}" for each in counts)]
+        for name, counts in zip(names, matrix["counts"], strict=True)
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["", "confusion matrix"] + [
+        "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+
+
+def _page(why: Mapping[str, Any]) -> bytes:
+    kind = "neutral" if why["not_compared"] or not why["checks"] else "good"
+    kind = "bad" if why["violations"] else kind
+    return page.whole(
+        "Monitor: model quality",
+        page.head("What the monitor saw of the model", _verdict(why), kind, why["about"])
+        + page.paragraphs([f"{_rows(why)}.", *_violation_words(why)])
+        + page.not_compared(why["not_compared"], "metric")
+        + _matrix_table(why["confusion_matrix"])
+        + _table(why),
+    )
+
+
+def _matrix_table(matrix: Mapping[str, Any] | None) -> str:
+    """Each row's shares as colour: what is right in green, what is not in red."""
+    if matrix is None:
+        return ""
+    head = "".join(f"<th>{escape(name)}</th>" for name in matrix["classes"])
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th>{_matrix_row(number, counts)}</tr>"
+        for number, (name, counts) in enumerate(
+            zip(matrix["classes"], matrix["counts"], strict=True)
+        )
+    )
+    return (
+        '<h2>Confusion matrix</h2><div class="scroll"><table class="matrix">'
+        f"<tr><th>truth \\ predicted</th>{head}</tr>{rows}</table></div>"
+    )
+
+
+def _matrix_row(number: int, counts: Sequence[int]) -> str:
+    whole = sum(counts) or 1
+    return "".join(
+        f'<td class="cell {"right" if place == number else "wrong"}" '
+        f'style="--share: {100 * each / whole:.0f}%">{each:,}</td>'
+        for place, each in enumerate(counts)
+    )
 
 
 def _table(why: Mapping[str, Any]) -> str:
     fired = {each["metric_name"] for each in why["violations"]}
     rows = "".join(
         f"<tr><td{' class=bad' if each['name'] in fired else ''}>{escape(each['name'])}</td>"
-        f"<td>{_shown(each['value'])}</td><td>{_shown(each['standard_error'])}</td>"
-        f"<td>{_shown(each['threshold'])}</td></tr>"
+        f"<td>{shown(each['value'])}</td><td>{shown(each['standard_error'])}</td>"
+        f"<td>{shown(each['threshold'])}</td></tr>"
         for each in why["metrics"]
     )
     return (
         "<h2>Metrics</h2><table><tr><th>metric</th><th>value</th><th>standard error</th>"
         f"<th>threshold</th></tr>{rows}</table>"
     )
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

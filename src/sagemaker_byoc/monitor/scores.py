@@ -60,6 +60,9 @@ class Judged:
     rows: int
     scores: dict[str, Score]
     document: dict[str, Json]
+    classes: tuple[str, ...] = ()
+    matrix: Counts | None = None
+    """The confusion matrix, rows the truth; None for a regression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ def judge(problem: Problem, data: Predictions) -> Judged:
     deviations, errors = _spread(measure, data, [*values])
     scores = {name: Score(value, deviations[name], errors[name]) for name, value in values.items()}
     found: dict[str, Json] = {}
+    matrix: Counts | None = None
     if problem is not Problem.REGRESSION:
         matrix = confusion(data)
         found["confusion_matrix"] = {
@@ -103,7 +107,7 @@ def judge(problem: Problem, data: Predictions) -> Judged:
     found |= {name: score.document() for name, score in scores.items()}
     if problem is Problem.BINARY and data.probabilities is not None:
         found |= _curves(data.labels, data.probabilities)
-    return Judged(len(data), scores, found)
+    return Judged(len(data), scores, found, data.classes, matrix)
 
 
 def _spread(

@@ -6,34 +6,46 @@ Schema: SageMaker developer guide, model-monitor-byoc-statistics.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.columns import Column, Kind
+from sagemaker_byoc.monitor.documents import cell
 from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.sketch import C, K, Sample, Sketch
 
 FILE = "statistics.json"
 BUCKETS = 10
 """The guide: can't be changed."""
+ORIGIN = "byoc"
+"""A member of ours: when the file was made, and from what."""
+LONGEST_ORIGIN = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """One column, as statistics.json keeps it; of the rest of a Column only reports make use."""
+    """One column, as statistics.json keeps it; only reports use the rest of a Column."""
 
     name: str
     kind: Kind
     present: int
     missing: int
     sample: Sample | None = None
-    """Of a numeric column with at least one value."""
+    """The numbers of a numeric column, or of a column of text that is mostly numbers."""
+    numbers: int = 0
+    """How many values are numbers; only counted if there is a sample."""
     categories: Mapping[str, int] = field(default_factory=dict)
-    """Empty also where there were too many to count."""
+    """Empty also if there were too many to count."""
+    lengths: Sample | None = None
+    """Characters of the values, if most values are different."""
+    hashes: Mapping[int, int] = field(default_factory=dict)
+    """Counts of the values with the smallest hashes, if there are too many to count all."""
     mean: float = math.nan
     deviation: float = math.nan
     least: float = math.nan
@@ -44,10 +56,17 @@ class Feature:
         whole = self.present + self.missing
         return self.present / whole if whole else 0.0
 
+    @property
+    def is_mixed(self) -> bool:
+        return self.kind is Kind.STRING and self.sample is not None
+
     @classmethod
     def of(cls, column: Column, kind: Kind | None = None) -> Feature:
         kind = kind or column.inferred
-        has_values = kind.is_numeric and column.moments.count > 0
+        is_text = kind is Kind.STRING
+        has_values = column.moments.count > 0 and (
+            kind.is_numeric or column.has_numbers or column.is_mostly_numbers
+        )
         moments = column.moments
         return cls(
             name=column.name,
@@ -55,7 +74,10 @@ class Feature:
             present=column.present,
             missing=column.missing,
             sample=column.sketch.sample() if has_values else None,
-            categories=dict(column.categories.counts) if kind is Kind.STRING else {},
+            numbers=column.numbers if has_values else 0,
+            categories=dict(column.categories.counts) if is_text else {},
+            lengths=_lengths(column) if is_text else None,
+            hashes={**(column.categories.hashes or {})} if is_text else {},
             mean=moments.mean if has_values else math.nan,
             deviation=moments.deviation if has_values else math.nan,
             least=moments.least if has_values else math.nan,
@@ -63,13 +85,28 @@ class Feature:
         )
 
 
+def _lengths(column: Column) -> Sample | None:
+    has_lengths = column.is_mostly_unique and column.lengths.count > 0
+    return column.lengths.sample() if has_lengths else None
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """`outputs` is where a row's outputs stand among the columns, where the baseline knows."""
+    """`outputs` is where a row's outputs stand among the columns, if the baseline knows."""
 
     rows: int
     features: Mapping[str, Feature]
     outputs: str = ""
+
+    @property
+    def mixed(self) -> list[str]:
+        """Columns of text whose numbers are compared as numbers."""
+        return [each.name for each in self.features.values() if each.is_mixed]
+
+
+def origin(source: str) -> dict[str, Json]:
+    """When a baseline was made, and from what: reports name both."""
+    return {"made": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "source": source[:LONGEST_ORIGIN]}
 
 
 def document(rows: int, columns: Sequence[Column], outputs: str = "") -> dict[str, Json]:
@@ -91,6 +128,13 @@ def _feature(column: Column) -> dict[str, Json]:
         feature["numerical_statistics"] = {"common": common, **_numbers(column)}
     elif kind is Kind.STRING:
         feature["string_statistics"] = {"common": common, **_strings(column)}
+        if column.moments.count and (column.has_numbers or column.is_mostly_numbers):
+            whole = column.present + column.missing
+            part: dict[str, Json] = {
+                "num_present": column.numbers,
+                "num_missing": whole - column.numbers,
+            }
+            feature["numerical_statistics"] = {"common": part, **_numbers(column)}
     else:
         feature["numerical_statistics" if kind.is_numeric else "string_statistics"] = {
             "common": common
@@ -106,15 +150,19 @@ def _numbers(column: Column) -> dict[str, Json]:
         "std_dev": _finite(moments.deviation),
         "min": moments.least,
         "max": moments.most,
-        "distribution": {
-            "kll": {
-                "buckets": _buckets(sketch.sample(), moments.least, moments.most),
-                "sketch": {
-                    "parameters": {"c": sketch.c, "k": float(sketch.k)},
-                    "data": [[*level] for level in sketch.document()],
-                },
-            }
-        },
+        "distribution": _distribution(sketch, moments.least, moments.most),
+    }
+
+
+def _distribution(sketch: Sketch, least: float, most: float) -> dict[str, Json]:
+    return {
+        "kll": {
+            "buckets": _buckets(sketch.sample(), least, most),
+            "sketch": {
+                "parameters": {"c": sketch.c, "k": float(sketch.k)},
+                "data": [[*level] for level in sketch.document()],
+            },
+        }
     }
 
 
@@ -146,6 +194,11 @@ def _strings(column: Column) -> dict[str, Json]:
             {"value": value, "count": count} for value, count in categories.counts.most_common()
         ]
         found["distribution"] = {"categorical": {"buckets": buckets}}
+    if categories.hashes:
+        found["hashes"] = {str(each): count for each, count in categories.hashes.items()}
+    if (lengths := _lengths(column)) is not None:
+        least, most = float(lengths.values[0]), float(lengths.values[-1])
+        found["lengths"] = {"distribution": _distribution(column.lengths, least, most)}
     return found
 
 
@@ -171,24 +224,34 @@ def parse(found: Mapping[str, Any], where: str) -> Statistics:
 
 def _parse_feature(found: Mapping[str, Any]) -> Feature:
     name, kind = str(found["name"]), Kind(found["inferred_type"])
-    numbers, strings = found.get("numerical_statistics"), found.get("string_statistics")
-    common = (numbers or strings or {}).get("common") or {}
-    present, missing = int(common.get("num_present", 0)), int(common.get("num_missing", 0))
-    if numbers:
-        return Feature(
-            name,
-            kind,
-            present,
-            missing,
-            sample=_parse_sample(numbers),
-            mean=float(numbers.get("mean", math.nan)),
-            deviation=float(numbers.get("std_dev", math.nan)),
-            least=float(numbers.get("min", math.nan)),
-            most=float(numbers.get("max", math.nan)),
-        )
-    buckets = ((strings or {}).get("distribution") or {}).get("categorical") or {}
-    categories = {str(each["value"]): int(each["count"]) for each in buckets.get("buckets") or ()}
-    return Feature(name, kind, present, missing, categories=categories)
+    numbers = found.get("numerical_statistics") or {}
+    strings = found.get("string_statistics") or {}
+    first, second = (strings, numbers) if kind is Kind.STRING else (numbers, strings)
+    common = (first or second).get("common") or {}
+    buckets = (strings.get("distribution") or {}).get("categorical") or {}
+    return Feature(
+        name,
+        kind,
+        int(common.get("num_present", 0)),
+        int(common.get("num_missing", 0)),
+        sample=_parse_sample(numbers),
+        numbers=int((numbers.get("common") or {}).get("num_present", 0)),
+        categories=_parse_counts(buckets),
+        lengths=_parse_sample(strings.get("lengths") or {}),
+        hashes={int(each): int(count) for each, count in (strings.get("hashes") or {}).items()},
+        mean=float(numbers.get("mean", math.nan)),
+        deviation=float(numbers.get("std_dev", math.nan)),
+        least=float(numbers.get("min", math.nan)),
+        most=float(numbers.get("max", math.nan)),
+    )
+
+
+def _parse_counts(categorical: Mapping[str, Any]) -> Counter[str]:
+    """By category, as live traffic spells it: pandas' True is true."""
+    found: Counter[str] = Counter()
+    for each in categorical.get("buckets") or ():
+        found[cell(str(each["value"]))] += int(each["count"])
+    return found
 
 
 def _parse_sample(numbers: Mapping[str, Any]) -> Sample | None:

@@ -9,10 +9,15 @@ from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
 from sagemaker_byoc.contract.capture import hour_of
+from sagemaker_byoc.monitor.errors import DataError
 
 READ_BYTES = 1 << 20
 LONGEST_LINE = 80 << 20
 """Bytes. A payload of 25 MB in and out, as base64, fits."""
+_LONGEST_REASON = 200
+"""Characters: some reasons quote what was read."""
+MOST_UNREAD = 0.5
+"""Share of lines, or of rows to be judged."""
 
 Opener = Callable[[str], BinaryIO]
 
@@ -24,16 +29,49 @@ class Unread:
     lines: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
+    elsewhere: int = 0
+    """How many of `reasons` are of other files than those of the data."""
+    outside: int = 0
+    """Lines of another time than the window's."""
+    notices: Counter[str] = field(default_factory=Counter)
+    """What was read otherwise than it stands there, counted by what was done."""
 
-    def add(self, reason: str, place: str) -> None:
+    def add(self, reason: str, place: str, detail: str = "") -> None:
+        """`detail` differs from line to line: that of the first line of a reason is kept."""
+        reason = reason[:_LONGEST_REASON]
         if len(self.reasons) >= 100 and reason not in self.reasons:
             reason = "other reasons"
         self.reasons[reason] += 1
-        self.first.setdefault(reason, place)
+        where = f"{place}: {detail[:_LONGEST_REASON]}" if detail else place
+        self.first.setdefault(reason, where)
+
+    def join(self, other: Unread) -> None:
+        """Take over the reasons and notices of other files, such as those of labels."""
+        self.lines += other.lines
+        self.elsewhere += other.count
+        self.reasons.update(other.reasons)
+        self.notices.update(other.notices)
+        self.first = {**other.first, **self.first}
+
+    def notice(self, what: str, count: int = 1) -> None:
+        if len(self.notices) < 100 or what in self.notices:
+            self.notices[what] += count
 
     @property
     def count(self) -> int:
         return self.reasons.total()
+
+    def refuse_most(self, good: int, what: str, cure: str) -> None:
+        """Raise DataError if more than half of all could not be used: what is left would be taken
+        for the whole."""
+        bad = self.count - self.elsewhere
+        if bad and bad > MOST_UNREAD * (bad + good):
+            reason, times = self.reasons.most_common(1)[0]
+            raise DataError(
+                f"{bad:,} of {bad + good:,} {what}, {times:,} of them: {reason} "
+                f"(first: {self.first[reason]})",
+                cure=cure,
+            )
 
 
 @dataclass(frozen=True, slots=True)

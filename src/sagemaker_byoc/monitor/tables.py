@@ -1,6 +1,7 @@
-"""A dataset that is a table: CSV with or without a header, or JSON Lines of rows.
+"""A dataset that is a table: CSV with or without a header, JSON, JSON Lines of rows, Parquet.
 
 Blocks of columns come out, as from captures, and as little of the file is in memory at a time.
+Outputs of a transform job are tables too: their inference ids and times are not columns to watch.
 """
 
 from __future__ import annotations
@@ -9,166 +10,265 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sagemaker_byoc.contract.capture import SUFFIX
+from sagemaker_byoc.monitor import files, parquet
 from sagemaker_byoc.monitor.captures import ROWS
 from sagemaker_byoc.monitor.columns import is_number
+from sagemaker_byoc.monitor.delimited import LOOKED_AT, RowTexts, separator_of, split, without_hint
+from sagemaker_byoc.monitor.documents import (
+    UnreadableError,
+    document_rows,
+    folded,
+    may_fold,
+)
 from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.layout import Block, Layout
-from sagemaker_byoc.monitor.payloads import Row, document_rows
+from sagemaker_byoc.monitor.payloads import paired
 from sagemaker_byoc.monitor.streams import Opener, Unread, lines
 
-_LOOKED_AT = 20
-"""Lines, to tell what a file holds."""
-_LONGEST_ROW = 1 << 20
-"""Characters of a row that goes over several lines."""
+INFERENCE_ID, INFERENCE_TIME = "SageMakerInferenceId", "SageMakerInferenceTime"
+OUTPUT = "SageMakerOutput"
+"""Keys of a transform job's output; in CSV, id and time are the last two cells. Sources: developer
+guide, batch-transform-data-processing, and the outputs of AWS's monitoring notebooks."""
+_LARGEST_DOCUMENT = 256 << 20
+"""Bytes of JSON that is one document, and so has to be in memory."""
+_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
 class Format(StrEnum):
     CSV = "csv"
     """With a header."""
     BARE_CSV = "csv-without-header"
+    JSON = "json"
+    """One document over several lines."""
     JSON_LINES = "jsonlines"
+    PARQUET = "parquet"
     CAPTURE = "capture"
 
 
-def detect(name: str, stream: BinaryIO) -> Format | None:
-    """By the first line: a captured record, another JSON value, a row of names, a row of data;
-    None for an empty file. What is named .jsonl is never CSV, whatever its first line looks like.
-    """
+# ── what a file holds ──
+
+
+def detect(name: str, stream: BinaryIO, known: Sequence[str] = ()) -> Format | None:
+    """Return what the first lines look like: captured records, other JSON, a row of names, a row of
+    data; None for an empty file. What is named .jsonl is never CSV. `known` are a baseline's names,
+    which may be numbers."""
     texts = ((line or b"").decode(errors="replace").lstrip("\ufeff \t") for line in lines(stream))
-    some = [text for text in itertools.islice(texts, _LOOKED_AT) if text.strip()]
+    some = [text for text in itertools.islice(texts, LOOKED_AT) if text.strip()]
     if not some:
         return None
-    is_json = some[0].startswith("{")
-    if is_json or name.endswith(SUFFIX.value):
-        documents = [text for text in some if text.startswith("{")]
-        is_table = documents and not any('"captureData"' in text for text in documents)
-        return Format.JSON_LINES if is_table else Format.CAPTURE
-    cells = next(csv.reader([some[0]]), [])
-    has_numbers = any(is_number(cell.strip()) for cell in cells)
-    return Format.BARE_CSV if has_numbers else Format.CSV
+    if some[0][:1] in ("{", "[") or name.endswith(SUFFIX.value):
+        found = _json_format(some, is_named=name.endswith(SUFFIX.value))
+        if found is not None:
+            return found
+    some = without_hint(some)
+    cells = split(some[0], separator_of(some))
+    if known and cells == [*known]:
+        return Format.CSV
+    return Format.BARE_CSV if any(map(is_number, cells)) else Format.CSV
+
+
+def _json_format(some: list[str], *, is_named: bool) -> Format | None:
+    """None if it is not JSON after all."""
+    if any('"captureData"' in text for text in some):
+        return Format.CAPTURE
+    parsed = sum(map(_is_json, some[1:]))
+    if _is_json(some[0]) or 2 * parsed > len(some):
+        return Format.JSON_LINES
+    if len(some) > 1 and some[0].rstrip()[-1] in "{[,:":
+        return Format.JSON
+    return Format.CAPTURE if is_named else None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+# ── rows ──
 
 
 class TableReader:
     """Rows without names get the baseline's, and are misfits of `layout` if they don't fit."""
 
-    def __init__(self, form: Format, layout: Layout) -> None:
+    def __init__(self, form: Format, layout: Layout, *, keeps_ids: bool = False) -> None:
+        """`keeps_ids`: the inference ids of a transform's output are a column, to be joined by."""
         self.form = form
         self.unread = Unread()
         self.layout = layout
+        self._keeps_ids = keeps_ids
+        self._separator = ","
 
-    def blocks(self, files: Iterable[str], opener: Opener) -> Iterator[Block]:
-        for name in files:
+    def blocks(self, names: Iterable[str], opener: Opener) -> Iterator[Block]:
+        for name in names:
+            yield from map(self._without_ids, self._file(name, opener))
+
+    def _file(self, name: str, opener: Opener) -> Iterator[Block]:
+        if self.form is Format.PARQUET:
             with opener(name) as stream:
-                if self.form is Format.JSON_LINES:
-                    yield from self._json(name, stream)
-                else:
-                    yield from self._csv(name, stream)
+                yield from parquet.blocks(name, stream, self.unread)
+            return
+        with files.text(opener, name, self.unread) as stream:
+            if self.form is Format.JSON_LINES:
+                yield from self._json_lines(name, stream)
+            elif self.form is Format.JSON:
+                yield from self._json(name, stream)
+            else:
+                yield from self._csv(name, stream)
 
-    def _json(self, name: str, stream: BinaryIO) -> Iterator[Block]:
+    def _without_ids(self, block: Block) -> Block:
+        ids = {INFERENCE_ID, INFERENCE_TIME} & {*block.names}
+        if not ids or self._keeps_ids:
+            return block
+        self.unread.notice(
+            "rows have an inference id or time of a transform job, which is not watched", block.rows
+        )
+        kept = [place for place, name in enumerate(block.names) if name not in ids]
+        return Block(
+            tuple(block.names[place] for place in kept), [block.columns[place] for place in kept]
+        )
+
+    # ── JSON ──
+
+    def _json_lines(self, name: str, stream: BinaryIO) -> Iterator[Block]:
         found: list[dict[str, str]] = []
         for number, line in enumerate(lines(stream), start=1):
-            if line is not None and not line.strip():
-                continue
-            self.unread.lines += 1
-            try:
-                found += map(_by_name, document_rows(json.loads(line or b"")))
-            except (ValueError, RecursionError):
-                self.unread.add("not UTF-8, no JSON, or cut off", f"{name}:{number}")
+            if line is None or line.strip():
+                self.unread.lines += 1
+                found += self._document(line or b"", f"{name}:{number}")
             if len(found) >= ROWS:
                 yield _named(found)
                 found = []
         if found:
             yield _named(found)
 
+    def _json(self, name: str, stream: BinaryIO) -> Iterator[Block]:
+        parts: list[bytes] = []
+        while sum(map(len, parts)) <= _LARGEST_DOCUMENT and (chunk := stream.read(1 << 24)):
+            parts.append(chunk)
+        if sum(map(len, parts)) > _LARGEST_DOCUMENT:
+            raise DataError(
+                f"{name} is one JSON document of more than {_LARGEST_DOCUMENT >> 20} MiB",
+                cure="Write one object per line",
+            )
+        self.unread.lines += 1
+        found = self._document(b"".join(parts), name)
+        for start in range(0, len(found), ROWS):
+            yield _named(found[start : start + ROWS])
+
+    def _document(self, text: bytes, place: str) -> list[dict[str, str]]:
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            self.unread.add("not UTF-8, not JSON, or cut off", place)
+            return []
+        try:
+            return [*self._rows(document)]
+        except UnreadableError as error:
+            self.unread.add(error.what, place, error.detail)
+        except (ValueError, RecursionError) as error:
+            self.unread.add(
+                "JSON that is too deep, or a number that is too long", place, str(error)
+            )
+        return []
+
+    def _rows(self, document: Any) -> Iterator[dict[str, str]]:
+        ids: dict[str, str] = {}
+        said: list[Any] = []
+        if isinstance(document, dict):
+            document = {**document}
+            for key in (INFERENCE_ID, INFERENCE_TIME):
+                if isinstance(document.get(key), str):
+                    ids[key] = document.pop(key)
+            if OUTPUT in document:
+                said = [*document_rows(document.pop(OUTPUT))]
+        for row, answer in [*paired([*document_rows(document)], said)]:
+            placed = self.layout.place(row, answer)
+            if placed is not None:
+                yield placed | ids
+
+    # ── CSV ──
+
     def _csv(self, name: str, stream: BinaryIO) -> Iterator[Block]:
         """Rows without quotes are split a block at a time; the csv module has the others."""
-        texts = self._texts(name, stream)
-        names = self.layout.names
-        if self.form is Format.CSV:
-            first = next(texts, None)
-            if first is None:
-                return
-            names = tuple(cell.strip() for cell in _parse([first])[0])
-            if len(set(names)) != len(names):
-                raise DataError(
-                    f"{name} has a column name twice in its header", cure="Name each column once"
-                )
-        while some := list(itertools.islice(texts, ROWS)):
-            names = names or tuple(f"_c{place}" for place in range(len(_parse(some[:1])[0])))
-            yield from self._block(name, names, some)
+        found = RowTexts(name, stream, self.unread)
+        self._separator, texts = found.separator, iter(found)
+        names = self._names(name, texts) if self.form is Format.CSV else None
+        while block := [*itertools.islice(texts, ROWS)]:
+            if names is None:
+                names = self._numbered(split(block[0], self._separator))
+            yield from self._block(name, names, block)
 
-    def _texts(self, name: str, stream: BinaryIO) -> Iterator[str]:
-        """Rows as text; a quoted cell may hold line ends."""
-        parts: list[str] = []
-        size = quotes = 0
-        for number, line in enumerate(lines(stream), start=1):
-            try:
-                text = (line or b"").decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError:
-                self.unread.lines += 1
-                self.unread.add("not UTF-8", f"{name}:{number}")
-                continue
-            parts.append(text.rstrip("\r"))
-            size += len(text)
-            quotes += text.count('"')
-            if quotes % 2 and size < _LONGEST_ROW:
-                continue
-            if quotes % 2:
-                raise DataError(
-                    f"{name}: a quote is not closed within {_LONGEST_ROW >> 10} KiB before line "
-                    f"{number}",
-                    cure="Quote cells as RFC 4180 has it",
-                )
-            row = "\n".join(parts)
-            parts, size, quotes = [], 0, 0
-            if row.strip():
-                self.unread.lines += 1
-                yield row
-        if parts:
-            self.unread.lines += 1
-            self.unread.add("a quote that is never closed", name)
+    def _names(self, name: str, texts: Iterator[str]) -> tuple[str, ...] | None:
+        """The header. A column without a name, as of pandas' index, gets Spark's for it."""
+        first = next(texts, None)
+        if first is None:
+            return None
+        self.unread.lines -= 1
+        cells = split(first.replace("\n", " "), self._separator)
+        names = tuple(cell or f"_c{place}" for place, cell in enumerate(cells))
+        twice = next((each for each in names if names.count(each) > 1), None)
+        if twice is not None:
+            raise DataError(
+                f"{name} has the column name {twice!r} twice in its header",
+                cure="Name each column once",
+            )
+        return names
+
+    def _numbered(self, first: list[str]) -> tuple[str, ...]:
+        """Names for rows without a header; `first` is a row."""
+        is_transform = (
+            len(first) > 2 and _ID.fullmatch(first[-2]) and _TIME.fullmatch(first[-1]) is not None
+        )
+        width = len(first) - 2 if is_transform else len(first)
+        names = self.layout.names or tuple(f"_c{place}" for place in range(width))
+        return (*names, INFERENCE_ID, INFERENCE_TIME) if is_transform else names
 
     def _block(self, name: str, names: tuple[str, ...], texts: list[str]) -> Iterator[Block]:
-        width = len(names)
+        width, comma = len(names), self._separator
         joined = "\n".join(texts)
-        if '"' not in joined and all(text.count(",") == width - 1 for text in texts):
-            cells = joined.replace("\n", ",").split(",")
+        if '"' not in joined and all(text.count(comma) == width - 1 for text in texts):
+            cells = joined.replace("\n", comma).split(comma)
             if " " in joined or "\t" in joined:
                 cells = [cell.strip() for cell in cells]
+            if may_fold(joined):
+                cells = folded(cells)
             yield Block(names, [cells[place::width] for place in range(width)])
             return
-        rows = [[cell.strip() for cell in row] for row in _parse(texts) if row]
+        rows = [row for text in texts if (row := self._parsed(name, text))]
         fit = [row for row in rows if len(row) == width]
         for row in rows:
             if len(row) != width:
-                if names == self.layout.names and self.form is Format.BARE_CSV:
-                    self.layout.misfits[len(row)] += 1
-                else:
-                    self.unread.add(f"{len(row)} cells where there are {width} columns", name)
+                self._misfit(name, len(row), names)
         if fit:
             yield Block(names, [[row[place] for row in fit] for place in range(width)])
 
+    def _parsed(self, name: str, text: str) -> list[str] | None:
+        try:
+            rows = [*csv.reader(io.StringIO(text), delimiter=self._separator)]
+        except csv.Error as error:
+            self.unread.add(f"CSV: {error}", name)
+            return None
+        if len(rows) > 1:
+            self.unread.add("CSV: a line that ends within quotes", name)
+        return folded([cell.strip() for cell in rows[0]]) if len(rows) == 1 else None
 
-def _by_name(row: Row) -> dict[str, str]:
-    if isinstance(row, dict):
-        return row
-    return {f"_c{place}": cell for place, cell in enumerate(row)}
+    def _misfit(self, name: str, width: int, names: tuple[str, ...]) -> None:
+        if self.form is Format.BARE_CSV and self.layout.names and INFERENCE_ID not in names:
+            self.layout.misfits[width] += 1
+        else:
+            told = f"{width}, not {len(names)}"
+            self.unread.add("another number of cells than there are columns", name, told)
 
 
 def _named(found: list[dict[str, str]]) -> Block:
     names = tuple(dict.fromkeys(name for row in found for name in row))
     return Block(names, [[row.get(name, "") for row in found] for name in names])
-
-
-def _parse(texts: list[str]) -> list[list[str]]:
-    try:
-        return [*csv.reader(io.StringIO("\n".join(texts)))]
-    except csv.Error as error:
-        raise DataError(
-            f"a row is no CSV: {error}", cure="Quote cells as RFC 4180 has it"
-        ) from error

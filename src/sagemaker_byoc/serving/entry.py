@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import traceback
+from importlib.util import find_spec
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.gpu import check_gpus
@@ -23,6 +24,8 @@ from sagemaker_byoc.serving.supervisor import Supervisor
 
 BACKLOG = 2048
 CHECK = "--check"
+PACKAGES = ("flask", "gunicorn", "numpy", "orjson")
+"""Those of the extra `serve` that it does not start without."""
 CHECKER = "sagemaker_byoc.serving.worker.check"
 
 
@@ -46,7 +49,24 @@ def main() -> int:
         return ExitCode.INTERNAL
 
 
+def _require_packages() -> None:
+    """Raise ContractError if the front or a worker could not be imported: that would end them."""
+    lacking = [name for name in PACKAGES if find_spec(name) is None]
+    if not lacking:
+        return
+    # Nobody waits for importlib.metadata where everything is installed.
+    from sagemaker_byoc.contract.installation import add_extra  # noqa: PLC0415
+
+    are = "packages" if len(lacking) > 1 else "package"
+    raise ContractError(
+        where="serve",
+        what=f"the server needs the Python {are} {', '.join(lacking)}",
+        cure=f"Install what it needs: {add_extra('serve')}",
+    )
+
+
 def _serve() -> int:
+    _require_packages()
     settings = Settings.from_environ(os.environ)
     limits.raise_open_files()
     if settings.capture is not None:

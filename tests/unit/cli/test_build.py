@@ -24,8 +24,14 @@ if words == ["--version"]:
     print("Docker version 20.10.24, build 1")
 elif words[0] == "version":
     print("20.10.24")
-elif words[:2] == ["image", "inspect"] and "--format" in words:
+elif words[:2] == ["image", "inspect"] and "{{{{.Id}}}}" in words:
     print("sha256:" + "1" * 64)
+elif words[:2] == ["image", "inspect"] and "--format" in words:
+    print({labels!r} if "{{{{json .Config.Labels}}}}" in words else "null")
+elif words[0] == "run":
+    print("cuda: Optional[str] = '11.8'")
+elif words[0] == "tag" or words[:2] == ["image", "rm"]:
+    pass
 elif words[0] == "image":
     print(json.dumps([{{"Id": "sha256:" + "2" * 64}}]))
 elif words[0] == "build":
@@ -43,8 +49,9 @@ def docker(tmp_path, monkeypatch):
     log = tmp_path / "log"
     path = tmp_path / "docker"
 
-    def prepare(code=0, sleep=0):
-        path.write_text(FAKE.format(python=sys.executable, log=str(log), code=code, sleep=sleep))
+    def prepare(code=0, sleep=0, labels="null"):
+        values = {"log": str(log), "code": code, "sleep": sleep, "labels": labels}
+        path.write_text(FAKE.format(python=sys.executable, **values))
         path.chmod(0o755)
         return lambda: [json.loads(line) for line in log.read_text().splitlines()]
 
@@ -84,9 +91,14 @@ def test_what_the_builder_is_told(docker, project, capfd):
     assert main(["build", "train"]) == 0
     out, err = capfd.readouterr()
     words, buildkit, _ = build_of(calls())
-    tag, latest = after(words, "--tag")
-    assert (out, latest, buildkit) == (f"{tag}\n", "mine-train:latest", "1")
-    assert tag.startswith("mine-train:")
+    (tag,) = after(words, "--tag")
+    assert (out, buildkit) == ("mine-train:111111111111\n", "1")
+    named = [call[0] for call in calls() if call[0][0] == "tag" or call[0][:2] == ["image", "rm"]]
+    assert named == [
+        ["tag", tag, "mine-train:111111111111"],
+        ["tag", tag, "mine-train:latest"],
+        ["image", "rm", tag],
+    ]
     assert "Step 1/1" in err
     assert "BuildKit (of the docker engine 20.10.24)" in err
     assert after(words, "--platform") == ["linux/amd64"]
@@ -121,6 +133,66 @@ def test_a_program_without_a_dockerfile_goes_on_the_toolkits_image(docker, tmp_p
     assert main(["build", "train", str(program / "train.py")]) == 0
     assert capfd.readouterr().out.startswith("my-program-train:")
     assert any(call[0] == ["image", "inspect", "byoc-train"] for call in calls())
+
+
+def test_labels_say_which_torch_is_there(docker, project, capfd):
+    """Not which the argument asked for: requirements.txt was allowed to replace it."""
+    calls = docker(labels='{"sagemaker-byoc.torch": "other", "sagemaker-byoc.cuda": "12.8"}')
+    assert main(["build", "train", "--tag", "mine:1"]) == 0
+    assert "labels by the torch that is installed: " in capfd.readouterr().err
+    _, stamp = [call[0] for call in calls() if call[0][0] == "build"]
+    assert after(stamp, "--label") == [
+        "sagemaker-byoc.cuda=11.8",
+        "sagemaker-byoc.driver=450.80",
+        "sagemaker-byoc.torch=cuda11",
+    ]
+    assert (after(stamp, "--tag"), stamp[-1]) == (["mine:1"], "-")
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "train.Dockerfile", "Containerfile"])
+def test_a_folder_with_a_dockerfile_is_a_users_image(name, docker, tmp_path, monkeypatch, capfd):
+    """It is built as `docker build` would, and said; never put on the toolkit's image instead."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / name).write_text("FROM x\n")
+    (tmp_path / "theirs" / "train.py").write_text("")
+    calls = docker()
+    assert main(["build", "train", str(tmp_path / "theirs")]) == 0
+    words, _, _ = build_of(calls())
+    assert after(words, "--file") == [str(tmp_path / "theirs" / name)]
+    said = "is built as it is, since there is no Dockerfile.train"
+    assert (said in capfd.readouterr().err) == ("train" not in name)
+    assert main(["build", "train", str(tmp_path / "theirs" / "train.py")]) == 0
+    assert any(call[0] == ["image", "inspect", "byoc-train"] for call in calls())
+
+
+def test_a_file_that_is_like_a_dockerfile_is_named(docker, tmp_path, capfd):
+    docker()
+    (tmp_path / "Dockerfile-gpu").write_text("FROM x\n")
+    (tmp_path / "Dockerfile.serve").write_text("FROM x\n")
+    (tmp_path / "train.py").write_text("")
+    assert main(["build", "train", str(tmp_path)]) == 0
+    assert "Dockerfile-gpu is not built; --file Dockerfile-gpu would" in capfd.readouterr().err
+
+
+def test_a_dockerfile_of_the_table_is_never_replaced(docker, project, capfd):
+    docker()
+    table = '[tool.byoc.train]\nprogram = "program"\ndockerfile = "gone/Dockerfile"\n'
+    (project / "pyproject.toml").write_text(table)
+    assert main(["build", "train"]) == 2
+    assert "gone/Dockerfile can't be read" in capfd.readouterr().err
+
+
+def test_secrets_are_passed_on_to_buildkit(docker, project, capfd, monkeypatch):
+    """By the place they are read from: no value is in an argument, a label or a log."""
+    calls = docker()
+    monkeypatch.setenv("HF_TOKEN", "s3cret-word")
+    (project / "pip.conf").write_text("s3cret-word")
+    words = ["--secret", "id=pip,src=pip.conf", "--secret", "id=HF_TOKEN", "--secret"]
+    assert main(["build", "train", *words, "id=hf,env=HF_TOKEN"]) == 0
+    told, _, _ = build_of(calls())
+    expected = ["id=pip,src=pip.conf", "id=HF_TOKEN,env=HF_TOKEN", "id=hf,env=HF_TOKEN"]
+    assert after(told, "--secret") == expected
+    assert "s3cret-word" not in "".join([*capfd.readouterr(), (project.parent / "log").read_text()])
 
 
 def test_a_build_that_fails(docker, project, capfd):
@@ -171,6 +243,23 @@ def test_ctrl_c_ends_the_builder_and_is_130(docker, project):
         (["build", "train", "-t", f"a@sha256:{'0' * 64}"], "holds a digest"),
         (["build", "train", "--build-arg", "A=1", "--build-arg", "A=2"], "'A' is given twice"),
         (["build", "train", "--engine", "process", "--pull"], "--pull is for an image"),
+        (["build", "train", "--engine", "process", "--secret", "id=a"], "--secret is for an image"),
+        (["build", "train", "--secret", "id=a,src=absent"], "--secret a: there is no file absent"),
+        (["build", "train", "--secret", "id=NOT_SET"], "the variable NOT_SET is not set"),
+        (["build", "train", "--secret", "pip.conf"], "is not a secret of BuildKit's"),
+        (["build", "train", "--sbom", "absent/x.json"], "--sbom absent/x.json: there is no such"),
+        (
+            ["build", "train", "--build-arg", "HF_TOKEN=abcd1234efgh"],
+            "--build-arg HF_TOKEN is by its name a secret",
+        ),
+        (
+            ["build", "train", "--build-arg", "PIP_INDEX_URL=https://me:secret-1@example.com/"],
+            "--build-arg PIP_INDEX_URL holds a password in a URL",
+        ),
+        (
+            ["build", "train", "--label", "DB_PASS=abcdefgh"],
+            "--label DB_PASS is by its name a secret",
+        ),
     ],
 )
 def test_refusals(words, what, docker, project, capfd):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sagemaker_byoc.cli import console
 
@@ -16,6 +20,7 @@ RED, PLAIN = "\x1b[31m", "\x1b[0m"
         ("\x1b]0;title\x07a", "a"),
         ("\x1b]52;c;ZXZpbA==\x1b\\a", "a"),  # the clipboard
         ("\x9d0;title\x9ca", "a"),
+        ("\x9d\x9d0;title\x9ca", "\\x9da"),  # looked through once, not once for each start
         ("\x1b]8;;https://x\x1b\\link\x1b]8;;\x1b\\", "link"),
         ("\x1b[2J\x1b[1;1Ha\x1b[K\x9b2J", "a"),
         ("\x1bP1$r\x1b\\\x1b_x\x1b\\a", "a"),
@@ -78,3 +83,22 @@ def test_log_lines_and_errors_are_clean(capsys, monkeypatch, variables, has_colo
         assert "2J" not in text
         assert "\x07" not in text
         assert (RED in text) is has_colour
+
+
+@settings(deadline=None)
+@given(
+    st.text(
+        st.one_of(
+            st.sampled_from("\x1b\x9b\x9d\x90[]();?0123456789mKHJP\\\x07\x08\r\n\t\u202e\u2066"),
+            st.characters(),
+        )
+    )
+)
+def test_nothing_gets_through(text):
+    """Of any text: with colours only SGR is left, without them no control character at all."""
+    bidi = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+    harmless = re.compile(rf"[^\x00-\x08\x0b-\x1f\x7f-\x9f{bidi}]*")
+    assert harmless.fullmatch(console.clean(text))
+    coloured = re.sub(r"\x1b\[[0-9;:]*m", "", console.clean(text, colour=True))
+    assert harmless.fullmatch(coloured)
+    assert "\n" not in console.clean_line(text.replace("\n", ""))

@@ -11,6 +11,8 @@ import pytest
 from sagemaker_byoc.cli import machine, machine_aws
 from sagemaker_byoc.cli.machine import ERROR, OK, WARNING, Machine
 from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.contract.installation import EXTRAS
+from sagemaker_byoc.images import docker
 
 INFO = {"ServerVersion": "28.2.2", "Architecture": "x86_64", "Runtimes": {"runc": {}}}
 
@@ -30,7 +32,11 @@ def asked(information=INFO, **more):
 
 def here(tmp_path, ask=None, **variables):
     return Machine(
-        environment=variables, ask=ask or asked(), home=tmp_path, driver=tmp_path / "no-driver"
+        environment=variables,
+        ask=ask or asked(),
+        explain=lambda _: docker.unreachable("error during connect: EOF"),
+        home=tmp_path,
+        driver=tmp_path / "no-driver",
     )
 
 
@@ -48,8 +54,14 @@ def test_a_machine_with_everything(tmp_path):
     [({}, False, WARNING), ({"DOCKER": "/x"}, False, ERROR), ({}, True, ERROR)],
 )
 def test_no_client(tmp_path, variables, needs, state):
-    """It is broken only where somebody wants it; then nothing of an engine is asked."""
-    look = Machine(environment=variables, ask=lambda _: None, home=tmp_path, needs_docker=needs)
+    """It is an error only where somebody wants it; then nothing of an engine is asked."""
+    look = Machine(
+        environment=variables,
+        ask=lambda _: None,
+        explain=lambda _: docker.explain(["/x"]),
+        home=tmp_path,
+        needs_docker=needs,
+    )
     found = {check.id: check for check in machine.examine(look)}
     assert found["DOC004"].state == state
     assert "DOCKER" in found["DOC004"].fix
@@ -60,8 +72,24 @@ def test_no_client(tmp_path, variables, needs, state):
 def test_an_engine_that_does_not_answer(tmp_path, answer):
     look = here(tmp_path, asked(**{"info_--format_{{json_.}}": answer}))
     check, information = machine.docker(look)
-    assert (check.state, information) == (ERROR, None)
+    assert (check.state, information) == (WARNING, None)
     assert "DOCKER_HOST" in check.fix
+    look.needs_docker = True
+    assert machine.docker(look)[0].state == ERROR
+
+
+def test_a_row_for_each_extra(monkeypatch):
+    """It says what the extra is for, what is missing, and the command that adds it."""
+    monkeypatch.setattr(
+        machine.installation, "missing", lambda extra: ["boto3"] if extra == "cloud" else []
+    )
+    found = {check.title: check for check in machine.extras()}
+    assert set(found) == {f"extra {name}" for name in EXTRAS}
+    cloud = found.pop("extra cloud")
+    assert cloud.state == WARNING
+    assert cloud.found == "for `byoc push` and `byoc launch` in AWS: boto3 missing"
+    assert "[cloud]" in cloud.fix
+    assert all(check.state == OK and check.fix == "" for check in found.values())
 
 
 def test_an_arm_engine_and_a_legacy_builder(tmp_path):
@@ -166,4 +194,4 @@ def test_the_command(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "error    DOC004" in out
     assert "fix: Install docker" in out
-    assert "1 broken" in err
+    assert "* 1 error, " in err

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sagemaker_byoc.cli import init
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.images.project import TORCH, TORCH_CUDA_12
 
@@ -20,13 +21,25 @@ BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 def test_the_three_next_commands(tmp_path, monkeypatch, capsys):
     """On stdout alone; with another folder than this one, how to get there."""
     monkeypatch.chdir(tmp_path)
-    assert main(["init", "Curves"]) == 0
+    assert main(["init", "UPPER Case"]) == 0
     out, err = capsys.readouterr()
     commands = out.splitlines()
     assert len(commands) == 3
-    assert commands[0].startswith("cd Curves && byoc train")
+    assert commands[0].startswith("cd 'UPPER Case' && byoc train")
     assert "Dockerfile.serve" in err
-    assert 'name = "curves"' in (tmp_path / "Curves" / "pyproject.toml").read_text()
+    assert 'name = "upper-case"' in (tmp_path / "UPPER Case" / "pyproject.toml").read_text()
+
+
+def test_what_is_missing_comes_first(tmp_path, monkeypatch, capsys):
+    """A Python without torch and without the server: the two commands that install them."""
+    monkeypatch.setattr(init, "find_spec", lambda _: None)
+    monkeypatch.setattr(init.installation, "missing", lambda _: ["flask"])
+    assert main(["init", str(tmp_path / "my curves")]) == 0
+    serve, torch, *rest = capsys.readouterr().out.splitlines()
+    assert serve.startswith(f"cd '{tmp_path}/my curves' && ")
+    assert "[serve]" in serve
+    assert " torch" in torch
+    assert [line.split()[:2] for line in rest] == [["byoc", w] for w in ("train", "serve", "build")]
 
 
 def test_nothing_is_overwritten(tmp_path, monkeypatch, capsys):

@@ -221,3 +221,18 @@ def test_output_takes_what_a_terminal_does_not(server, tmp_path, capfd):
 )
 def test_the_content_type_is_guessed(name, body, kind):
     assert content_type.guess(name, body) == kind
+
+
+def test_several_files_are_several_requests(server, tmp_path, capfd):
+    """Each with its own content type, an answer a line; a refusal names the file."""
+    (tmp_path / "a.csv").write_text("1")
+    (tmp_path / "b.json").write_text("[1]")
+    names = [str(tmp_path / name) for name in ("a.csv", "b.json")]
+    assert main(["invoke", server.url, *names]) == 0
+    assert capfd.readouterr().out == '{"a": 1}\n{"a": 1}\n'
+    assert server.sent["Content-Type"] == "application/json"
+    server.status = 400
+    assert main(["invoke", server.url, *names]) == 1
+    assert f"error[MODEL]: {names[0]}: {server.url} answered 400" in capfd.readouterr().err
+    assert main(["invoke", server.url, *names, "--output", "x"]) == 2
+    assert "--output takes one answer, and there are 2 files" in capfd.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 from urllib.parse import quote
 
 import pytest
@@ -19,6 +20,7 @@ from sagemaker_byoc.launch.train import read
 
 DIGEST = "sha256:" + "ab" * 32
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+TRAINING_IMAGE = "AlgorithmSpecification.TrainingImageConfig"
 KUBERNETES = ["--kubernetes", "--print"]
 
 
@@ -79,6 +81,96 @@ def test_a_broken_file_is_named(text, folder, capsys):
     assert "pyproject.toml" in capsys.readouterr().err
 
 
+def test_settings_are_checked_before_anything_is_asked(folder, capsys, monkeypatch):
+    """All of them at once, also with --print, and though nobody would answer."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "none"))
+    (folder / "pyproject.toml").write_text(
+        '[tool.byoc.train]\nname = "a_b"\nspot = true\nmax-runtime = "2h"\nmax-wait = "1h"\n'
+        'tags = {"aws:x" = "1"}\nmetrics = {loss = "("}\nchannels = {train = "none"}\n'
+        'bucket = "B"\nvolume-gb = "big"\nworkers = 3\n'
+    )
+    assert main(["launch", "train", "--print"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("error[") == 1
+    for words in (
+        "12 settings are missing or wrong", "there is no key workers", "volume-gb is 'big'",
+        "region: no region is set", "--set region=eu-west-1", "image is missing", "--image",
+        "role is missing", "SAGEMAKER_ROLE", "name is 'a_b'", "bucket is 'B'",
+        "instance-type is missing", "--set instance-type=ml.m5.large",
+        "channels.train: there is no file or folder", "tags.aws:x", "max-wait is 1 h",
+        "metrics.loss",
+    ):  # fmt: skip
+        assert words in err
+    assert main(["launch", "train", "--print", "--local"]) == 2
+    err = capsys.readouterr().err
+    assert "role is missing" not in err
+    assert "no region is set" not in err
+
+
+@pytest.mark.parametrize(
+    ("kind", "member"),
+    [
+        ("train", "CreateTrainingJob.ResourceConfig=3"),
+        ("train", "CreateTrainingJob.StoppingCondition=3"),
+        ("train", 'CreateTrainingJob.StoppingCondition.MaxRuntimeInSeconds="x"'),
+        ("train", "CreateTrainingJob.ResourceConfig.InstanceGroups=[3]"),
+        ("train", "CreateTrainingJob.Tags=3"),
+        ("endpoint", "CreateEndpointConfig.ProductionVariants=3"),
+        ("endpoint", "CreateEndpointConfig.ProductionVariants=[3]"),
+        ("endpoint", "CreateModel.PrimaryContainer=3"),
+    ],
+)
+def test_a_raw_member_of_another_type(kind, member, capsys):
+    assert main(["launch", kind, "--print", "--set", f"request.{member}"]) == 2
+    err = capsys.readouterr().err
+    assert "Invalid type for parameter" in err
+    assert "role is missing" in err
+
+
+def test_a_tag_is_asked_for_after_the_settings(folder, capsys, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    words = ["launch", "train", "--print", "--image", f"{HOST}/digits:v1", "--set", "role=R"]
+    assert main([*words, "--set", "instance-type=ml.m5.larg"]) == 2
+    assert "Did you mean ml.m5.large?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "member"),
+    [
+        ("train", f"CreateTrainingJob.{TRAINING_IMAGE}.TrainingRepositoryAccessMode=Vpc"),
+        ("endpoint", "CreateModel.PrimaryContainer.ImageConfig.RepositoryAccessMode=Vpc"),
+    ],
+)
+def test_an_image_of_a_private_registry_is_launched_as_it_is_named(
+    folder, capsys, monkeypatch, kind, member
+):
+    """SageMaker pulls it through the VPC; nobody else has to be able to."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    (folder / "pyproject.toml").write_text(
+        f'[tool.byoc.{kind}]\nname = "digits"\nimage = "registry.corp:5000/digits:1"\n'
+        'bucket = "mine"\nrole = "arn:aws:iam::123456789012:role/R"\n'
+        'instance-type = "ml.m5.large"\nsubnets = ["subnet-1"]\nsecurity-groups = ["sg-1"]\n'
+    )
+    assert main(["launch", kind, "--print", "--set", f"request.{member}"]) == 0
+    assert '"registry.corp:5000/digits:1"' in capsys.readouterr().out
+
+
+def test_warnings_stand_in_the_plan(folder, capsys, monkeypatch):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    (folder / "pyproject.toml").write_text(
+        f'[tool.byoc.train]\nname = "digits"\nimage = "{HOST}/digits@{DIGEST}"\n'
+        'bucket = "mine"\nrole = "arn:aws:iam::123456789012:role/R"\nspot = true\n'
+        'instance-type = "ml.m5.large"\n'
+    )
+    assert main(["launch", "train", "--print"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert note.startswith("warning: checkpoints is missing")
+
+
 def test_manifests_need_no_region_and_no_account(folder, capsys):
     (folder / "pyproject.toml").write_text('[tool.byoc]\nname = "digits"\n')
     assert main(["launch", "endpoint", *KUBERNETES, "--image", "byoc-serve", "--json"]) == 0
@@ -124,8 +216,18 @@ class Ecr:
 
     region = "eu-west-1"
 
-    def __init__(self, refusal=None, media_type=DOCKER_MANIFEST, architecture="amd64", config=None):
+    def __init__(
+        self,
+        refusal=None,
+        media_type=DOCKER_MANIFEST,
+        architecture="amd64",
+        config=None,
+        artifact=None,
+        **more,
+    ):
         self.refusal = refusal
+        self.artifact = artifact
+        self.manifest = {"config": {"digest": "sha256:c", "mediaType": artifact}, **more}
         self.config = config
         self.media_type = media_type
         self.architecture = architecture
@@ -138,9 +240,14 @@ class Ecr:
             if self.refusal is not None:
                 raise self.refusal
             detail = {"imageDigest": DIGEST, "imageManifestMediaType": self.media_type}
+            if self.artifact:
+                detail["artifactMediaType"] = self.artifact
             return {"imageDetails": [detail]}
         if operation == "BatchGetImage":
-            return {"images": [{"imageManifest": '{"config": {"digest": "sha256:c"}}'}]}
+            if self.manifest.get("secret"):
+                raise RefusedError("AccessDeniedException", "no", cure="")
+            image = {"imageManifest": json.dumps(self.manifest)}
+            return {"images": [image | {"imageManifestMediaType": self.media_type}]}
         assert (operation, parameters["layerDigest"]) == ("GetDownloadUrlForLayer", "sha256:c")
         if not self.architecture:
             raise RefusedError("AccessDeniedException", "no", cure="")
@@ -159,25 +266,75 @@ def test_a_tag_is_pinned_to_its_digest(folder):
 
 
 OCI = "application/vnd.oci.image."
+LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+HELM = "application/vnd.cncf.helm.config.v1+json"
+ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
+OTHER = "sha256:" + "cd" * 32
+FORM = r"--provenance=false.* skopeo copy --format v2s2"
+MACHINE = "docker buildx build --platform linux/"
+AMD, ARM, UNKNOWN = (
+    {
+        "digest": OTHER,
+        "mediaType": DOCKER_MANIFEST,
+        "platform": {"os": "linux", "architecture": name},
+    }
+    for name in ("amd64", "arm64", "unknown")
+)
+ATTESTATION = UNKNOWN | {"annotations": {"vnd.docker.reference.type": "attestation-manifest"}}
 
 
 @pytest.mark.parametrize("name", ["digits:v1", f"digits@{DIGEST}"])
 @pytest.mark.parametrize(
-    ("ecr", "words"),
+    ("ecr", "words", "cure"),
     [
-        ({"media_type": f"{OCI}manifest.v1+json"}, "manifest.v1.json, which SageMaker refuses"),
-        ({"media_type": f"{OCI}index.v1+json"}, "index.v1.json, which SageMaker refuses"),
-        ({"architecture": "arm64"}, "built for arm64, and the instances are amd64"),
-        ({"instance": "ml.c7gd.large"}, "built for amd64, and the instances are arm64"),
-        ({"instance": "ml.p6e-gb200.36xlarge"}, "built for amd64, and the instances are arm64"),
+        ({"media_type": f"{OCI}manifest.v1+json"}, "manifest.v1.json, which SageMaker", FORM),
+        ({"media_type": f"{OCI}index.v1+json"}, "index.v1.json, an index, which SageMaker", FORM),
+        (
+            {"media_type": f"{OCI}index.v1+json", "manifests": [AMD, ARM, ATTESTATION]},
+            "an index of linux/amd64, linux/arm64 and attestations, which SageMaker refuses",
+            FORM,
+        ),
+        ({"media_type": LIST, "manifests": [AMD]}, "index of linux/amd64, which SageMaker", FORM),
+        (
+            {"media_type": f"{OCI}manifest.v1+json", "artifact": HELM},
+            "is not an image: what is stored there is application/vnd.cncf.helm",
+            "Name an image",
+        ),
+        (
+            {"media_type": f"{OCI}manifest.v1+json", "artifact": HELM, "secret": True},
+            "is not an image: what is stored there is application/vnd.cncf.helm",
+            "Name an image",
+        ),
+        ({"layers": [{"mediaType": ZSTD}]}, "layers packed with zstd", "force-compression=true"),
+        ({"architecture": "arm64"}, "for arm64, and the instances are amd64", f"{MACHINE}amd64"),
+        ({"instance": "ml.c7gd.large"}, "amd64, and the instances are arm64", f"{MACHINE}arm64"),
+        (
+            {"instance": "ml.p6e-gb200.36xlarge"},
+            "for amd64, and the instances are arm64",
+            f"{MACHINE}arm64",
+        ),
     ],
 )
-def test_an_image_that_sagemaker_refuses_is_not_launched(folder, name, ecr, words):
+def test_an_image_that_sagemaker_refuses_is_not_launched(folder, name, ecr, words, cure):
     """Whoever pushed it: with the command that makes it one that SageMaker takes."""
     with pytest.raises(SettingsError, match=words) as error:
         pinned(folder, f"{HOST}/{name}", **ecr)
-    assert "--provenance=false" in error.value.cure
-    assert "--format v2s2" in error.value.cure
+    assert re.search(cure, error.value.cure)
+
+
+def test_the_image_of_an_index_is_named(folder):
+    """In the same repository, and stored as SageMaker takes it."""
+    index = {"media_type": LIST, "manifests": [ARM, AMD]}
+    with pytest.raises(SettingsError) as error:
+        pinned(folder, f"{HOST}/digits:v1", **index)
+    assert f'image = "{HOST}/digits@{OTHER}"' in error.value.cure
+
+
+def test_what_may_not_be_described_is_read(folder):
+    """Roles that pull have BatchGetImage, and often no more."""
+    refusal = RefusedError("AccessDeniedException", "no", cure="")
+    with pytest.raises(SettingsError, match="which SageMaker refuses"):
+        pinned(folder, f"{HOST}/digits@{DIGEST}", refusal, media_type=f"{OCI}manifest.v1+json")
 
 
 @pytest.mark.parametrize(
@@ -214,7 +371,7 @@ def test_the_cuda_that_an_image_states(folder, config, cuda):
 def test_a_digest_is_launched_by_who_may_not_read_it(folder):
     image = f"{HOST}/digits@{DIGEST}"
     refusal = RefusedError("AccessDeniedException", "no", cure="")
-    assert pinned(folder, image, refusal) == Pinned(image, DIGEST)
+    assert pinned(folder, image, refusal, architecture="") == Pinned(image, DIGEST)
     with pytest.raises(RefusedError):
         pinned(folder, f"{HOST}/digits:v1", refusal)
 

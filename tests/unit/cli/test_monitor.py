@@ -8,7 +8,7 @@ import json
 import pytest
 from tests.unit.monitor.data import captured, csv_text
 
-from sagemaker_byoc.cli import monitor_s3
+from sagemaker_byoc.cli import failures, monitor_s3
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.monitor_s3 import S3
 from sagemaker_byoc.contract.capture import GroundTruth
@@ -42,11 +42,52 @@ def test_baseline_run_explain(folder, capsys):
     assert capsys.readouterr().out == told
 
 
+def test_what_is_not_compared_is_said(folder, capsys):
+    """At the baseline, at the run, and in a program's document; never a bare "no violation"."""
+    rows = [[f"id-{n}", "", n / 7] for n in range(1500)]
+    (folder / "data.csv").write_text(csv_text([["id", "empty", "b"], *rows]))
+    (folder / "same.jsonl").write_bytes(captured(rows))
+    assert byoc("baseline", "data.csv", "--output", "base") == 0
+    said = capsys.readouterr().err
+    assert "id: more than 1,000 different values: only lengths can be compared" in said
+    assert "empty: every cell is empty" in said
+    words = ("run", "same.jsonl", "--baseline", "base", "--output", "out")
+    assert byoc(*words) == 0
+    told = capsys.readouterr().out
+    assert "no violation in 1 of 3 columns; 2 not compared" in told
+    assert "  empty: the baseline has no value of it" in told
+    assert byoc(*words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["columns"], found["compared"], sorted(found["not_compared"])) == (
+        3,
+        1,
+        ["empty", "id"],
+    )
+    assert byoc("baseline", "data.csv", "--output", "base", "--json") == 0
+    assert sorted(json.loads(capsys.readouterr().out)["warnings"]) == ["empty", "id"]
+
+
 def test_fail_on_violation(folder):
     byoc("baseline", "data.csv", "--output", "base")
     words = ("--baseline", "base", "--output", "out", "--fail-on-violation")
     assert byoc("run", "same.jsonl", *words) == 0
     assert byoc("run", "moved.jsonl", *words) == 1
+
+
+def test_nothing_checked_is_not_a_pass(folder, capsys):
+    """For a cron job: neither 0 nor the code of a violation. Checks of types count too."""
+    byoc("baseline", "data.csv", "--output", "base")
+    (folder / "base" / "statistics.json").unlink()
+    words = ("run", "same.jsonl", "--baseline", "base", "--output", "out")
+    assert byoc(*words, "--fail-on-violation") == 0
+    assert "no violation; not compared: 2 of 2 columns" in capsys.readouterr().out
+    path = folder / "base" / "constraints.json"
+    document = json.loads(path.read_text())
+    document["monitoring_config"]["evaluate_constraints"] = "Disabled"
+    path.write_text(json.dumps(document))
+    assert byoc(*words) == 0
+    assert byoc(*words, "--fail-on-violation") == 4
+    assert "nothing was checked" in capsys.readouterr().err
 
 
 def test_json(folder, capsys):
@@ -67,8 +108,11 @@ def test_since(folder, capsys):
     words = ("--baseline", "base", "--output", "out")
     assert byoc("run", "same.jsonl", *words, "--since", "2026-11-23T14:00:00Z") == 0
     capsys.readouterr()
-    assert byoc("run", "same.jsonl", *words, "--since", "2026-11-23T15:00:00Z") == 1
-    assert "holds no row" in capsys.readouterr().err
+    late = ("--since", "2026-11-23T15:00:00Z")
+    assert byoc("run", "same.jsonl", *words, *late, "--fail-on-violation") == failures.UNJUDGED
+    told = capsys.readouterr().err
+    assert "same.jsonl holds no record since 2026-11-23T15:00:00+00:00, and 400 of another" in told
+    assert "neither a violation nor a pass" in told
 
 
 def test_model_quality(folder, capsys):
@@ -84,7 +128,9 @@ def test_model_quality(folder, capsys):
     words = ("--baseline", "base", "--output", "out", "--ground-truth", "truth.jsonl")
     capsys.readouterr()
     assert byoc("run", "live.jsonl", *words, "--prediction", "0", "--fail-on-violation") == 1
-    assert "Metric accuracy with 0.5 was LessThanThreshold 0.9" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "accuracy: 0.5 is below the threshold 0.9" in told
+    assert "1  150  150" in told.split("confusion matrix")[1]
     assert byoc("explain", "out") == 0
 
 
@@ -92,7 +138,7 @@ def test_model_quality(folder, capsys):
     ("words", "told"),
     [
         (("run", "same.jsonl", "--baseline", "nowhere", "--output", "o"), "no constraints.json"),
-        (("run", "nowhere", "--baseline", "base", "--output", "o"), "holds no file"),
+        (("run", "nowhere", "--baseline", "base", "--output", "o"), "nowhere does not exist"),
         (("explain", "nowhere"), "holds no explanation.json"),
         (("baseline", "data.csv", "--output", "data.csv/x"), "can't be written"),
         (("baseline", "data.csv", "--output", "o", "--label", "a"), "--problem"),
@@ -159,3 +205,10 @@ def test_s3(folder, monkeypatch, capsys):
         "out/statistics.json",
     }
     assert byoc("explain", "s3://bucket/out") == 0
+    capsys.readouterr()
+    assert byoc("run", "s3://bucket/cap/e/AllTraffic/2026/11/23/15", *words) == failures.UNJUDGED
+    assert "holds no file" in capsys.readouterr().err
+    manifest = [{"prefix": "s3://bucket/cap/e/AllTraffic/2026/11/23/14/"}, "0.jsonl", "1.jsonl"]
+    bucket.objects["batch/input/2026/11/23/14/x.json"] = json.dumps(manifest).encode()
+    assert byoc("run", "s3://bucket/batch", *words) == 0
+    assert "800 rows" in capsys.readouterr().out

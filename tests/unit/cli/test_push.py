@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import re
@@ -10,12 +11,12 @@ import pytest
 from tests.unit.images import made
 from tests.unit.images.served import registry
 
-from sagemaker_byoc.cli import console, push
+from sagemaker_byoc.cli import console, push, push_plan
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.cli.push_progress import PushProgress
+from sagemaker_byoc.cli.push_request import parse_request
+from sagemaker_byoc.cloud import ecr
+from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.images.push.push import SentLayer
-from sagemaker_byoc.images.push.upload import How
 
 
 @pytest.fixture(autouse=True)
@@ -195,6 +196,41 @@ def test_the_plan_is_what_is_done(image, capfd):
     assert list(dict.fromkeys(done)) == list(dict.fromkeys(planned))
 
 
+class RecordedEcr:
+    """ECR with the repository, or without it, that writes down the calls it gets."""
+
+    def __init__(self, *, is_there):
+        self.is_there = is_there
+        self.commands = []
+
+    def call(self, call):
+        self.commands.append(call.command("eu-west-1"))
+        if call.operation == "DescribeRepositories" and not self.is_there:
+            raise AwsError("RepositoryNotFoundException", "x", cure="y")
+        if call.operation == "GetLifecyclePolicy":
+            raise AwsError("LifecyclePolicyNotFoundException", "x", cure="y")
+        found = {"repositoryUri": "h/mine", "imageScanningConfiguration": {"scanOnPush": False}}
+        return {"repositories": [found], "repository": found}
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("options", [[], ["--immutable", "--scan", "--lifecycle", "3"]])
+def test_the_plan_has_each_call_of_ecr(is_there, options):
+    """In its order; what depends on the repository's state says so."""
+    parser = argparse.ArgumentParser()
+    push.add_arguments(parser)
+    words = ["mine:1", "--region", "eu-west-1", "--account", "123456789012", *options]
+    request = parse_request(parser.parse_args(words))
+    steps = push_plan.plan(request, "eu-west-1")
+    cloud = RecordedEcr(is_there=is_there)
+    ecr.ensure(cloud, request.wanted("123456789012"))
+    planned = [step.do for step in steps]
+    places = [planned.index(command) for command in cloud.commands]
+    assert places == sorted(places)
+    always = {step.do for step in steps if "repositor" in step.do and not step.why}
+    assert always <= set(cloud.commands)
+
+
 def test_a_login_does_not_cross_a_network_readable():
     assert push._is_plain("https://r.example", insecure=False) is False
     assert push._is_plain("http://127.0.0.1:8321", insecure=False) is False
@@ -203,18 +239,3 @@ def test_a_login_does_not_cross_a_network_readable():
         push._is_plain("http://region.example:8321", insecure=False)
     assert "--insecure" in caught.value.cure
     assert push._is_plain("http://region.example:8321", insecure=True) is True
-
-
-def test_a_terminal_gets_one_line_that_is_redrawn(monkeypatch, capfd):
-    monkeypatch.setattr(console, "is_interactive", lambda: True)
-    with PushProgress() as progress:
-        progress._pause = 0
-        progress.begin(2)
-        progress.packed(1_500_000)
-        progress.sent(500_000)
-        progress.done(SentLayer("sha256:" + 64 * "a", 1_500_000, How.SENT))
-        progress.sent(1)
-    err = capfd.readouterr().err
-    assert "\r\033[K  0 of 2 layers, packed 1.5 MB, sent 0.5 MB" in err
-    assert "layer 1 of 2  aaaaaaaaaaaa      1.5 MB  sent\n" in err
-    assert err.endswith("\r\033[K")

@@ -103,7 +103,7 @@ def test_without_boto3_the_cure_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(MachineError, match="boto3 is not installed") as caught:
         Cloud("eu-west-1").call(session.IDENTITY)
-    assert "sagemaker-byoc[cloud]" in caught.value.cure
+    assert "[cloud]" in caught.value.cure
 
 
 def test_boto3_is_imported_by_the_first_call_only():

@@ -130,12 +130,18 @@ def test_a_container_without_a_gpu_is_not_refused(check, host, environ, words):
     assert words in line
 
 
-@pytest.mark.parametrize("host", [Host(kind="ml.g5.xlarge"), Host("580.95", 2, wording=OPEN)])
-def test_a_cpu_build_is_named_and_runs(check, host):
-    """The program may use the GPUs with another library than torch."""
-    line = check(host, CPU)
-    assert "torch 2.13.0+cpu was built without CUDA" in line
-    assert "TORCH=cuda12" in line
+@pytest.mark.parametrize(
+    ("host", "environ", "hint"),
+    [
+        (Host(kind="ml.g5.xlarge"), {}, "Build the image with TORCH=cuda12, or"),
+        (Host("580.95", 2, wording=OPEN), {}, "Build the image with TORCH=cuda12, or"),
+        (Host("580.95", 2), {"BYOC_INSTALLER": "pip install"}, "Install torch's build for CUDA"),
+    ],
+)
+def test_a_cpu_build_is_named_and_runs(check, host, environ, hint):
+    """The program may use the GPUs with another library than torch. A process has no image."""
+    line = check(host, CPU, environ=environ)
+    assert f"torch 2.13.0+cpu was built without CUDA. {hint}" in line
 
 
 OLD = Host("470.256", 1)

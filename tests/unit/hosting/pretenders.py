@@ -178,7 +178,10 @@ class PretendImages:
     def resolve(self, uri):
         if uri.startswith("absent"):
             raise AwsError("ValidationException", f"Cannot find image {uri}: none. Build it")
-        return Image(uri=uri, resolved=f"{uri}@sha256:1", digest="sha256:1", name=uri)
+        machine = "arm64" if uri.startswith("arm") else ""
+        return Image(
+            uri=uri, resolved=f"{uri}@sha256:1", digest="sha256:1", name=uri, architecture=machine
+        )
 
 
 def wait_for(condition, what):

@@ -506,3 +506,33 @@ def test_members_that_aws_always_returns(room):
         assert config["EnableNetworkIsolation"] is False
 
     room(scene)
+
+
+def test_an_image_for_another_machine_is_warned_about(room):
+    """In the endpoint's log: the containers run here, and could not on the instances."""
+
+    async def scene(room):
+        await room.call("CreateModel", ModelName="model", PrimaryContainer={"Image": "arm:1"})
+        await room.config()
+        assert (await room.endpoint())["EndpointStatus"] == "InService"
+        (lines,) = room.log().values()
+        assert "built for arm64, and the instances are amd64 (ml.m5.large)" in lines[0]
+
+    room(scene)
+
+
+def test_a_tag_of_awss_own_is_refused(room):
+    """And nothing is made."""
+
+    async def scene(room):
+        container = {"Image": "serve:1"}
+        for key in ("aws:team", "AWS:team"):
+            tags = [{"Key": key, "Value": "a"}]
+            said = await room.refused(
+                "CreateModel", ModelName="m", PrimaryContainer=container, Tags=tags
+            )
+            assert key in said
+        await room.call("CreateModel", ModelName="m", PrimaryContainer=container)
+        assert Tags(room.state).get(f"{ARN}:model/m") == {}
+
+    room(scene)

@@ -6,10 +6,27 @@ import gzip
 import hashlib
 import io
 import json
+import struct
 import tarfile
 from pathlib import Path
 
 from sagemaker_byoc.images import model
+
+
+def elf(*, machine: int = 62, loader: str = "", size: int | None = None, kind: int = 3) -> bytes:
+    """A program as far as the kernel's loader reads it: header, PT_LOAD, PT_INTERP, its path.
+
+    `size` is what its segment claims to hold.
+    """
+    name = loader.encode() + b"\0" if loader else b""
+    count = 2 if loader else 1
+    start = 64 + 56 * count
+    whole = start + len(name)
+    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header = struct.pack("<HHIQQQIHHH", kind, machine, 1, 64, 64, 0, 0, 64, 56, count) + bytes(6)
+    load = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, size or whole, size or whole, 4096)
+    path = struct.pack("<IIQQQQQQ", 3, 4, start, 0, 0, len(name), len(name), 1) if loader else b""
+    return ident + header + load + path + name
 
 
 def layer(files: dict[str, bytes | None], *, mode: int = 0o644) -> bytes:

@@ -58,6 +58,7 @@ def test_the_legacy_builder_by_choice(said):
     wanted = None if said else "legacy"
     found = choose(wanted, {"DOCKER": "d", **said}, machine(plugin=PLUGIN))
     assert (found.name, found.note) == ("legacy", "")
+    assert found.command == ("d", "build", "--force-rm")  # a failed step leaves no container
 
 
 @pytest.mark.parametrize(
@@ -81,17 +82,21 @@ def test_podman_and_buildah_write_dockers_format(said, name):
         assert f"{name}'s own store" in found.note
 
 
-@pytest.mark.parametrize(
-    ("ask", "cure"),
-    [
-        (lambda command: None, "set DOCKER"),
-        (machine(engine=None), "DOCKER_HOST"),
-    ],
-)
-def test_no_client_and_no_engine(ask, cure):
-    with pytest.raises(MachineError) as refusal:
-        choose(None, {"DOCKER": "d"}, ask)
-    assert cure in refusal.value.cure
+def test_no_client_and_no_engine():
+    """The cause is asked for, of the question that failed."""
+    with pytest.raises(MachineError, match="there is no docker client '/absent/d'") as refusal:
+        choose(None, {"DOCKER": "/absent/d"})
+    assert "set DOCKER" in refusal.value.cure
+    asked = []
+
+    def explain(command):
+        asked.append(command[1])
+        return MachineError("no engine", cure="x")
+
+    for ask in (lambda command: None, machine(engine=None)):
+        with pytest.raises(MachineError, match="no engine"):
+            choose(None, {"DOCKER": "d"}, ask, explain)
+    assert asked == ["--version", "version"]
 
 
 @pytest.mark.parametrize(

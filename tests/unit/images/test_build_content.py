@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from sagemaker_byoc.images.building import commit, context
-from sagemaker_byoc.images.building.ignore import Ignore
+from sagemaker_byoc.images.building.ignore import Ignore, read
 from sagemaker_byoc.images.errors import RequestError
 
 
@@ -25,6 +25,20 @@ from sagemaker_byoc.images.errors import RequestError
         (["# data", "", "  x  "], ["x"], ["# data", "data"]),
         (["a?c", "[0-9].txt"], ["abc", "7.txt"], ["ac", "a/c", "x.txt"]),
         (["a.b"], ["a.b"], ["axb"]),
+        # What the next ones do was seen in builds of Docker 28.2 and 20.10.
+        (["  # data"], ["# data"], ["data"]),
+        (["! x", "*", "!x/a"], ["x/b", "y"], ["x/a"]),
+        (["*", "! x"], ["y"], ["x", "x/a"]),
+        (["*", "!!d"], ["d"], ["!d"]),
+        (["a**b"], ["ab", "a/x/b"], ["axb"]),
+        (["**.log"], ["a.log", "x/a.log"], ["a.logs"]),
+        (["**b", "!*.log"], ["b", "ab", "x/ab"], ["d.log"]),
+        (["a/**"], ["a/x", "a/x/y"], ["a", "b/a"]),
+        (["./x//y/../z/"], ["x/z", "x/z/a"], ["x/y"]),
+        (["\\*", "\\#c"], ["*", "#c"], ["a"]),
+        (["[^a]", "[a\\]]z"], ["b", "]z"], ["a", "zz"]),
+        (["*", "!**/x"], ["data/y"], ["data/x", "x"]),
+        ([".."], [], ["x", "a/b"]),
     ],
 )
 def test_dockerignore(lines, left_out, kept):
@@ -39,6 +53,22 @@ def test_no_one_looks_into_what_can_not_come_back():
     assert ignore.prunes("data")
     assert not ignore.prunes("program")
     assert not Ignore(["*", "!**/x"]).prunes("data")
+
+
+@pytest.mark.parametrize("line", ["[a", "!", "x\\", "! "])
+def test_a_line_that_docker_refuses(line, tmp_path):
+    """As the build would, and with the line's number."""
+    (tmp_path / ".dockerignore").write_text(f"x\n{line}\n")
+    with pytest.raises(RequestError, match=r"\.dockerignore:2: .* is not a pattern"):
+        read(tmp_path, tmp_path / "Dockerfile")
+
+
+def test_the_dockerfiles_own_comes_first(tmp_path):
+    (tmp_path / ".dockerignore").write_text("a\n")
+    (tmp_path / "Dockerfile.train.dockerignore").write_text("\ufeff# c\nb\r\n")
+    own = read(tmp_path, tmp_path / "Dockerfile.train")
+    assert [own.matches(name) for name in ("a", "b")] == [False, True]
+    assert read(tmp_path, tmp_path / "Dockerfile").matches("a")
 
 
 @pytest.fixture
@@ -71,6 +101,14 @@ def test_content_is_of_what_decides_the_image(project):
     assert len(seen) == 6
 
 
+def test_secrets_that_are_sent_are_named(project):
+    for name in (".env", ".env.example", "id_rsa", "key.pem"):
+        (project / "program" / name).write_text("")
+    (project / ".env").write_text("")
+    found = context.content(project, project / "Dockerfile", {})
+    assert found.secrets == ("program/.env", "program/id_rsa", "program/key.pem")
+
+
 def test_what_can_not_be_read_is_named(project):
     with pytest.raises(RequestError, match="absent can't be read"):
         context.content(project, project / "absent", {})
@@ -87,8 +125,8 @@ def git(folder, *words):
     subprocess.run(["git", "-C", folder, *name, *words], check=True, capture_output=True)
 
 
-def test_the_tag_names_commit_and_content(project):
-    """Without a repository the content alone; a changed file makes the revision dirty."""
+def test_the_tag_names_commit_and_image(project):
+    """Without a repository the id alone; a changed file makes the revision dirty."""
     assert commit.tag(commit.read(project), "0" * 64) == "0" * 12
     git(project, "init", "--quiet")
     git(project, "add", ".")

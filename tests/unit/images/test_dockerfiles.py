@@ -43,7 +43,18 @@ def test_the_labels_are_those_of_the_lock(dockerfile, template, kind):
         (stage,) = re.findall(rf"^FROM \S+ AS torch-{kind}\nLABEL (.*)$", text, re.MULTILINE)
         labels = dict(re.findall(r'(\S+)="([^"]*)"', stage))
         assert labels == {CUDA_LABEL.value: f"{major}.{minor}", DRIVER_LABEL.value: oldest}
-        assert re.findall(r"^FROM torch-\$\{TORCH\}", text, re.MULTILINE)
+        assert re.findall(r"^FROM torch-\$\{BUILT_FOR\}", text, re.MULTILINE)
+
+
+def test_every_requirements_file_is_installed_with_the_constraints(dockerfile, template):
+    """By the one installer, with what may be replaced; a label says nothing of a replaced torch."""
+    for text in (dockerfile, template):
+        last = text[text.rindex("contract.requirements") :]
+        assert '--replace "$REPLACE"' in last
+        assert "--constraints /opt/venv/constraints.txt" in last
+        assert not re.findall(r"pip\S* install[^\n]* (?:-r|--requirement) requirements.txt", text)
+        assert "ARG OTHER=${REPLACE:+other}\nARG BUILT_FOR=${OTHER:-$TORCH}\n" in text
+        assert 'sagemaker-byoc.torch="$BUILT_FOR"' in text
 
 
 def test_the_default_runs_on_default_hosts(dockerfile):

@@ -35,15 +35,22 @@ class Silent:
     def __init__(self):
         self.notes, self.layers = [], []
         self.bytes = 0
+        self.sizes = []
 
     def note(self, text):
         self.notes.append(text)
 
-    def begin(self, layers):
-        pass
+    def begin(self, layers, unpacked, packed):
+        self.expected = (layers, unpacked, packed)
 
     def packed(self, size):
         pass
+
+    def sending(self, size, unpacked):
+        self.sizes.append((size, unpacked))
+
+    def spared(self, size, unpacked):
+        self.sizes.append((0, size + unpacked))
 
     def sent(self, size):
         self.bytes += size

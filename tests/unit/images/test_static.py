@@ -12,9 +12,9 @@ from sagemaker_byoc.images.report import as_json, as_junit, as_text
 
 SOUND = {
     "usr": None,
-    "usr/bin/python3": b"\x7fELF",
+    "usr/bin/python3": made.elf(),
     "bin": b"-> usr/bin",
-    "usr/bin/sh": b"\x7fELF",
+    "usr/bin/sh": made.elf(),
     "opt/train.py": b"print(1)",
 }
 RUNS = {"Entrypoint": ["/bin/python3", "/opt/train.py"], "Cmd": ["train"]}
@@ -102,8 +102,15 @@ def test_a_program_on_path(tmp_path, files, mode, expected):
     assert ids(saved(tmp_path, files, mode, Entrypoint=None)) == expected
 
 
+def test_one_cuda_version_stated_three_times_is_one_finding(tmp_path):
+    files = {"opt/torch/version.py": b"cuda: str = '13.0'\n", "usr/local/cuda-13.0/x": b"x"}
+    path = saved(tmp_path, files, Env=["CUDA_VERSION=13.0.2"])
+    findings = check(CheckRequest(image=str(path)), lambda _: None).findings
+    assert [finding.id for finding in findings] == ["CUD002"]
+
+
 def test_a_secret_that_a_later_layer_removes_is_found(tmp_path):
-    first = made.layer({**SOUND, "app/.env": b"DB_PASSWORD=hunter2\n"})
+    first = made.layer({**SOUND, "app/.env": b"DB_PASSWORD=hunter2\n"}, mode=0o755)
     second = made.layer({"app/.wh..env": b""})
     path = made.saved(tmp_path / "image.tar", made.config(**RUNS), first, second)
     (finding,) = check(CheckRequest(image=str(path)), lambda _: None).findings

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from sagemaker_byoc.cli.launch_checks import check_plan
 from sagemaker_byoc.launch import endpoint, train
 from sagemaker_byoc.launch.errors import RefusedError
 from sagemaker_byoc.launch.place import Place
+from sagemaker_byoc.launch.problems import Problems
 
 DIGEST = "sha256:" + "ab" * 32
 IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/digits@{DIGEST}"
@@ -48,6 +52,15 @@ def make_endpoint(folder):
         return endpoint.plan(endpoint.read(WHERE, table, folder), place, artifact=artifact)
 
     return make
+
+
+def validate(plan, request=None):
+    """Hold a plan against AWS's model and the documented rules."""
+    problems = Problems()
+    shared = train.read(WHERE, {"request": request or {}}, Path()).shared
+    check_plan(plan, shared, problems)
+    problems.check(WHERE)
+    return problems.warnings
 
 
 def hyphened(keys):

@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.unit.launch.conftest import PLACE
+from tests.unit.launch.conftest import PLACE, validate
 
-from sagemaker_byoc.cli.launch_callers import validate
 from sagemaker_byoc.launch import endpoint, train
 from sagemaker_byoc.launch.kubernetes import serving, training
 from sagemaker_byoc.launch.table import merged, parse_toml
@@ -34,8 +33,8 @@ def tables(folder):
 
 def test_launch(tables):
     job, served = tables("launch.md")
-    validate(train.plan(job, PLACE))
-    validate(endpoint.plan(served, PLACE, artifact="s3://b/model.tar.gz"))
+    assert validate(train.plan(job, PLACE)) == []
+    assert validate(endpoint.plan(served, PLACE, artifact="s3://bucket/model.tar.gz")) == []
 
 
 def test_kubernetes(tables):

@@ -6,6 +6,7 @@ That they have the shapes which Kubernetes, Kubeflow and KServe take is tests/ku
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from tests.unit.launch.conftest import WHERE, hyphened
@@ -13,6 +14,7 @@ from tests.unit.launch.conftest import WHERE, hyphened
 from sagemaker_byoc.launch import endpoint, train
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.kubernetes import serving, training
+from sagemaker_byoc.launch.problems import Problems
 
 
 @pytest.fixture
@@ -122,23 +124,210 @@ def test_kserve_fetches_the_model(served):
     (container,) = predictor["containers"]
     assert container["name"] == "kserve-container"
     assert container["readinessProbe"]["httpGet"]["path"] == "/ping"
-    # In KServe's serverless mode Knative refuses these.
-    assert not {"lifecycle", "startupProbe"} & container.keys()
-    assert "terminationGracePeriodSeconds" not in predictor
+    assert container["startupProbe"]["httpGet"]["path"] == "/ping"
+    assert predictor["terminationGracePeriodSeconds"] == 35
+    assert made["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "RawDeployment"
+
+
+KNATIVE_POD = {"containers", "volumes", "serviceAccountName", "imagePullSecrets"}
+KNATIVE_CONTAINER = {
+    "name", "image", "args", "env", "ports", "resources", "securityContext", "readinessProbe",
+    "livenessProbe", "terminationMessagePolicy", "volumeMounts",
+}  # fmt: skip
+KNATIVE_SECURITY = {
+    "allowPrivilegeEscalation", "capabilities", "readOnlyRootFilesystem", "runAsNonRoot",
+    "runAsUser", "runAsGroup", "seccompProfile",
+}  # fmt: skip
+KSERVE_PREDICTOR = {"minReplicas", "maxReplicas", "timeout", "storageUris"}
+
+
+def test_kserves_serverless_mode_gets_what_knative_takes(served):
+    """Members as knative/serving's fieldmask.go lets them through, its features off."""
+    (made,) = served(
+        serverless,
+        environment={"A": "1"},
+        kubernetes={
+            "model": "s3://bucket/digits/model.tar.gz",
+            "service-account": "server",
+            "image-pull-secrets": ["registry"],
+            "memory": "1Gi",
+        },
+    )
+    predictor = made["spec"]["predictor"]
+    assert predictor.keys() <= KNATIVE_POD | KSERVE_PREDICTOR
+    (container,) = predictor["containers"]
+    assert container.keys() <= KNATIVE_CONTAINER
+    assert container["securityContext"].keys() <= KNATIVE_SECURITY
+    assert container["securityContext"]["runAsNonRoot"]
+    assert container["ports"][0]["name"] in {"http1", "h2c"}
+    assert {kind for volume in predictor["volumes"] for kind in volume} == {"name", "emptyDir"}
+    assert made["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Serverless"
+
+
+@pytest.mark.parametrize(
+    ("keys", "flag"),
+    [
+        ({"kubernetes": {"node-selector": {"a": "b"}}}, "kubernetes.podspec-nodeselector"),
+        ({"kubernetes": {"model": "pvc:a/b"}}, "kubernetes.podspec-persistent-volume-claim"),
+        ({"environment": {"PORT": "80"}}, "Set it in the image"),
+        ({"environment": {"PYTHONPATH": "/x"}}, "Set it in the image"),
+    ],
+)
+def test_what_kserves_serverless_mode_refuses(served, keys, flag):
+    with pytest.raises(SettingsError) as caught:
+        served(serverless, **keys)
+    assert flag in caught.value.cure
+
+
+def test_a_gpu_in_serverless_mode_is_warned_about(served):
+    problems = Problems()
+    (made,) = served(lambda each: serverless(each, problems), kubernetes={"gpus": 1})
+    assert "tolerations" not in made["spec"]["predictor"]
+    assert "kubernetes.podspec-tolerations" in problems.warnings[0]
+
+
+def serverless(settings, problems=None):
+    return serving.inference_service(settings, problems, serverless=True)
+
+
+def test_kserve_refuses_a_variable(served):
+    """kserve: pkg/validation/env_policy.go."""
+    with pytest.raises(SettingsError, match=r"environment\.PYTHONPATH"):
+        served(serving.inference_service, environment={"PYTHONPATH": "/x"})
+
+
+def expanded(text, variables):
+    """As the kubelet expands a value (kubernetes: third_party/forked/golang/expansion)."""
+    return re.sub(
+        r"\$(\$|\(([^)]*)\))",
+        lambda part: "$" if part[1] == "$" else variables.get(part[2], part[0]),
+        text,
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["$(A)", "$$", "$$(A)", "$", "a$b", "$é", "loss=([0-9.]+)$", "$(missing)", "${A}", "$("]
+)
+def test_a_value_is_what_was_written(job, served, text):
+    """Also after the kubelet has expanded it."""
+    values = {"A": "wrong", "B": text}
+    pods = [
+        pod_of(job(environment=values)[1]["spec"]["pytorchReplicaSpecs"]["Master"]),
+        pod_of(served(environment=values)[0]["spec"]),
+        served(serving.inference_service, environment=values)[0]["spec"]["predictor"],
+    ]
+    for pod in pods:
+        env = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+        assert expanded(env["B"], env) == text
+
+
+DNS_1035 = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
+
+
+@pytest.mark.parametrize("name", ["digits", "Digits", "d" * 63, f"{'d' * 29}-x{'y' * 30}", "a"])
+def test_names_that_kubernetes_takes(job, served, name):
+    """Of each object and of the pods that follow; two long names stay two."""
+    made = [*job(name=name), *served(name=name), *served(serving.inference_service, name=name)]
+    for each in made:
+        assert re.fullmatch(DNS_1035, each["metadata"]["name"])
+        assert len(each["metadata"]["labels"]["app.kubernetes.io/name"]) <= 63
+    assert len(f"{made[1]['metadata']['name']}-worker-999") <= 63
+    assert served(name=name)[0]["metadata"] == made[2]["metadata"]
+    if len(name) > 39:
+        other = served(name=f"{name[:-1]}z")[0]["metadata"]["name"]
+        assert other != made[2]["metadata"]["name"]
+
+
+def test_the_count_is_left_to_what_scales(served):
+    """A manifest that is applied again would undo what a HorizontalPodAutoscaler did."""
+    assert "replicas" not in served()[0]["spec"]
+    assert served(instance_count=1)[0]["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "amounts"),
+    [
+        ({"cpus": 2, "memory": "4Gi"}, {"cpu": "2", "memory": "4Gi"}),
+        ({"cpus": "500m", "memory": "1.5Gi"}, {"cpu": "500m", "memory": "1.5Gi"}),
+        ({"cpus": 1.5, "memory": 17179869184}, {"cpu": "1.5", "memory": "17179869184"}),
+        ({"memory": "1e10"}, {"memory": "1e10"}),
+        ({"gpus": 2}, {"nvidia.com/gpu": "2"}),
+    ],
+)
+def test_amounts(served, keys, amounts):
+    (container,) = pod_of(served(kubernetes=keys)[0]["spec"])["containers"]
+    assert container["resources"]["limits"] == amounts
+
+
+@pytest.mark.parametrize(
+    ("keys", "words", "cure"),
+    [
+        ({"memory": "16GB"}, "memory is '16GB'", '"16Gi" (1024s) or "16G"'),
+        ({"memory": "16gib"}, "memory is '16gib'", '"16Gi"'),
+        ({"memory": "512 MB"}, "memory is '512 MB'", '"512Mi"'),
+        ({"memory": "lots"}, "memory is 'lots'", "16Gi"),
+        ({"memory": "-1Gi"}, "memory is '-1Gi'", "16Gi"),
+        ({"memory": 16}, "memory is '16'", "16 bytes"),
+        ({"memory": "500m"}, "memory is '500m'", "less than a byte"),
+        ({"memory": "0"}, "memory is '0'", "too little"),
+        ({"memory": True}, "memory is 'true'", "memory"),
+        ({"cpus": "2 cores"}, "cpus is '2 cores'", "500m"),
+        ({"cpus": "0"}, "cpus is '0'", "1m"),
+        ({"cpus": "2Gi"}, "cpus is '2Gi'", "500m"),
+        ({"cpus": "100000"}, "cpus is '100000'", "no node"),
+        ({"gpus": 0.5}, "gpus is '0.5'", "whole number"),
+        ({"gpus": -1}, "gpus is '-1'", "whole number"),
+        ({"user": 2**31}, "user is '2147483648'", "2147483647"),
+        ({"namespace": "My_Space"}, "namespace is 'My_Space'", "63"),
+        ({"service-account": "a/b"}, "service-account is 'a/b'", "lower-case"),
+        ({"secret": "A"}, "secret is 'A'", "lower-case"),
+        ({"image-pull-secrets": ["a b"]}, "image-pull-secrets is", "names of Secrets"),
+        ({"node-selector": {"gpu type": "x"}}, "node-selector is", "A label"),
+        ({"node-selector": {"a": "x" * 64}}, "node-selector is", "A label"),
+        ({"node-selector": {"a/b/c": "x"}}, "node-selector is", "A label"),
+        ({"model": "pvc:Claim/x"}, "model is 'pvc:Claim/x'", "PersistentVolumeClaim"),
+        ({"model": "pvc:a/b\nc"}, "model is 'pvc:a/b", "PersistentVolumeClaim"),
+    ],
+)
+def test_values_that_kubernetes_refuses(served, keys, words, cure):
+    with pytest.raises(SettingsError) as caught:
+        served(kubernetes=keys)
+    assert words in caught.value.what
+    assert cure in caught.value.cure
+
+
+def test_all_that_is_wrong_is_reported_at_once(job):
+    with pytest.raises(SettingsError) as caught:
+        job(
+            name="3d_model",
+            image="Upper/Case",
+            instance_count=2000,
+            channels={"train": "data/train"},
+            hyperparameters={"api_token": "x"},
+            environment={"A B": "x"},
+            kubernetes={"memory": "16GB", "cpu": 1},
+        )
+    for words in ("name is '3d_model'", 'name = "n-3d-model"', "is not an image name", "instance-",
+                  "channels.train is missing", "api_token is a secret", "'A B' is not a variable",
+                  "memory is '16GB'", "there is no key cpu"):  # fmt: skip
+        assert words in caught.value.what
 
 
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
         ({"name": "Digits_1"}, "Kubernetes would not take"),
-        ({"name": "d" * 40}, "Kubernetes would not take"),
+        ({"name": "3d-model"}, "Kubernetes would not take"),
+        ({"name": "digits-"}, "Kubernetes would not take"),
+        ({"name": "a.b"}, "Kubernetes would not take"),
         ({"image": ""}, "image is missing"),
         ({"channels": {"train": "data/train"}}, "channels.train is missing"),
+        ({"kubernetes": {"channels": {"..": "pvc:a"}}}, "channels... is not a channel's name"),
         ({"hyperparameters": {"api_token": "x"}}, "would stand in a ConfigMap"),
         ({"kubernetes": {"model": "s3://b/p"}}, "model is 's3://b/p'"),
         ({"kubernetes": {"model": "pvc:a/../../b"}}, "model is 'pvc:a/../../b'"),
         ({"kubernetes": {"cpu": 1}}, "there is no key cpu"),
-        ({"kubernetes": {"cpus": 1.5}}, "cpus is '1.5'"),
+        ({"kubernetes": {"cpus": [1]}}, "cpus is '[1]'"),
         ({"kubernetes": {"processes": 0}}, "processes is '0'"),
     ],
 )
@@ -153,7 +342,8 @@ def test_what_no_job_is_made_of(job, keys, words):
     ("keys", "words"),
     [
         ({"model": "job:digits"}, "model is missing"),
-        ({"kubernetes": {"model": "s3://b/p"}}, "nobody to fetch"),
+        ({"startup_timeout": "2d"}, "startup-timeout is 172800 seconds"),
+        ({"kubernetes": {"model": "s3://b/p"}}, "model is 's3://b/p'"),
         ({"kubernetes": {"model": "/data"}}, "model is '/data'"),
         ({"kubernetes": {"channels": {}}}, "there is no key channels"),
     ],

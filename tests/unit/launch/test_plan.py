@@ -6,16 +6,16 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.unit.launch.conftest import DIGEST, IMAGE, PLACE
+from tests.unit.launch.conftest import DIGEST, IMAGE, PLACE, WHERE, hyphened, validate
 
-from sagemaker_byoc.cli.launch_callers import validate
+from sagemaker_byoc.launch import endpoint
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.place import role_arn
 
 EVERYTHING = {
     "max_runtime": "1h",
     "spot": True,
-    "channels": {"train": "data/train", "more": {"source": "s3://b/p", "mode": "FastFile"}},
+    "channels": {"train": "data/train", "more": {"source": "s3://bucket/p", "mode": "FastFile"}},
     "hyperparameters": {"epochs": 3},
     "environment": {"WANDB_API_KEY": "topsecret", "MODE": "fast"},
     "metrics": {"loss": "loss=([0-9.]+)"},
@@ -130,11 +130,11 @@ def test_long_names_are_cut_at_the_stem(make_train):
 
 def test_an_endpoint(make_endpoint):
     plan = make_endpoint(
-        artifact="s3://b/model.tar.gz", startup_timeout="10m", environment={"MODE": "fast"}
+        artifact="s3://bucket/model.tar.gz", startup_timeout="10m", environment={"MODE": "fast"}
     )
     validate(plan)
     model, config, endpoint = (step.call.parameters for step in plan.steps)
-    assert model["PrimaryContainer"]["ModelDataUrl"] == "s3://b/model.tar.gz"
+    assert model["PrimaryContainer"]["ModelDataUrl"] == "s3://bucket/model.tar.gz"
     (variant,) = config["ProductionVariants"]
     assert variant["ModelName"] == model["ModelName"]
     assert variant["ContainerStartupHealthCheckTimeoutInSeconds"] == 600
@@ -146,8 +146,6 @@ def test_an_endpoint(make_endpoint):
 
 
 def test_a_serverless_endpoint(folder, make_endpoint):
-    from sagemaker_byoc.launch import endpoint
-
     table = {"name": "digits", "serverless": {"memory-mb": 4096}, "model": "model"}
     plan = endpoint.plan(endpoint.read("x", table, folder), PLACE)
     validate(plan)
@@ -183,21 +181,101 @@ def test_an_empty_folder_is_no_channel(make_train, folder):
         make_train(channels={"train": "empty"})
 
 
+LONG = "y" * 2501
+SPOT = {"spot": True, "checkpoints": True}
+KEEP = {"ResourceConfig": {"KeepAlivePeriodInSeconds": 600}}
+MANY = {f"h{number}": "1" for number in range(101)}
+
+
 @pytest.mark.parametrize(
-    ("keys", "words"),
+    ("keys", "what", "hint"),
     [
-        ({"instance_type": "large"}, "instanceType"),
-        ({"hyperparameters": {"x": "y" * 2501}}, "hyperParameters"),
-        ({"request": {"CreateTrainingJob": {"NoSuchMember": 1}}}, "NoSuchMember"),
-        ({"channels": {"a/b": "s3://b/p"}}, "channelName"),
-        ({"environment": {"1A": "x"}}, "environment"),
+        ({"instance_type": "ml.m5.larg"}, "instance-type is 'ml.m5.larg'", "mean ml.m5.large?"),
+        ({"instance_type": "large"}, "instance-type is 'large'", "botocore"),
+        ({"hyperparameters": {"x": LONG}}, "hyperparameters.x is 2501 characters", "smaller"),
+        ({"hyperparameters": {"k" * 257: 1}}, "a name that is 257 characters long", "smaller"),
+        ({"hyperparameters": MANY}, "hyperparameters is 101 entries; SageMaker takes 100", ""),
+        ({"channels": {"a/b": "s3://bucket/p"}}, "channels.a/b is 'a/b'", "The pattern is"),
+        ({"channels": {"a": {"source": "s3://bucket/p", "mode": "Fast"}}},
+         "channels.a.mode is 'Fast'", "Use Pipe or File or FastFile"),
+        ({"channels": {"a": "s3://B_/p"}}, "'B_' is not the name of a bucket", "3 to 63"),
+        ({"channels": {"..": "s3://bucket/p"}}, "channels... names another folder", ""),
+        ({"output": "s3://UPPER/p"}, "output is 's3://UPPER/p'", "3 to 63"),
+        ({"environment": {"1A": "x"}}, "environment.1A has a name that is '1A'", "The pattern"),
+        ({"hyperparameters": {"x": "a\nb"}}, "hyperparameters.x is ***, which", "line break"),
+        ({"environment": {"A": LONG}}, "environment.A is 2501 characters long", "smaller"),
+        ({"tags": {"aws:x": "1"}}, "tags.aws:x has a name that AWS keeps", "another name"),
+        ({"tags": {"AWS:x": "1"}}, "tags.AWS:x has a name that AWS keeps", "another name"),
+        ({"tags": {"k" * 129: "1"}}, "is 129 characters long; SageMaker takes 128", "smaller"),
+        ({"tags": {"k": "v" * 257}}, "tags.k is 257 characters long", "smaller"),
+        ({"tags": {f"t{n}": "" for n in range(50)}}, "tags is 53 entries", "smaller"),
+        ({"metrics": {"loss": "loss=("}}, "metrics.loss is not a regular expression", ""),
+        ({"metrics": {"loss": "loss=.*"}}, "metrics.loss has no group", "parentheses"),
+        ({"metrics": {"loss": f"({LONG})"}}, "metrics.loss is 2503 characters long", "smaller"),
+        ({**SPOT, "max_runtime": "2h", "max_wait": "1h"}, "max-wait is 1 h, less than", "as long"),
+        ({"max_runtime": "29d"}, "max-runtime is 29 d; SageMaker takes 28 d at most", "Shorten"),
+        ({"instance_count": 2**31}, "instance-count is 2147483648; SageMaker takes", "smaller"),
+        ({"volume_gb": 20000}, "volume-gb is 20000; the largest", "FastFile"),
+        ({"subnets": ["net"], "security_groups": ["sg-1"]}, "subnets has 'net'", "subnet-01"),
+        ({"subnets": ["subnet-1"], "security_groups": ["default"]},
+         "security-groups has 'default'", "sg-01"),
+        ({"subnets": ["subnet-1"] * 17, "security_groups": ["sg-1"]},
+         "subnets is 17 entries; SageMaker takes 16", "smaller"),
+        ({**SPOT, "request": {"CreateTrainingJob": KEEP}},
+         "request.CreateTrainingJob.ResourceConfig.KeepAlivePeriodInSeconds keeps a warm pool", ""),
+        ({"request": {"CreateTrainingJob": {"RetryStrategi": {}}}},
+         "request.CreateTrainingJob.RetryStrategi is not a member", "Did you mean RetryStrategy?"),
+        ({"request": {"CreateTrainingJob": {"ResourceConfig": {"InstanceTyp": "x"}}}},
+         "request.CreateTrainingJob.ResourceConfig.InstanceTyp is not", "mean InstanceType?"),
+        ({"request": {"CreateTrainingJob": {"ResourceConfig": {"InstanceCount": "two"}}}},
+         "Invalid type for parameter ResourceConfig.InstanceCount, value: ***", "Correct"),
+        ({"request": {"CreateTrainingJob": {"StoppingCondition": {"MaxWaitTimeInSeconds": 9}}}},
+         "MaxWaitTimeInSeconds is for managed spot training", "spot = true"),
+    ],
+)  # fmt: skip
+def test_what_aws_would_refuse_is_refused_first(make_train, keys, what, hint):
+    """By AWS's own service model and its documentation: before anything is asked or uploaded."""
+    with pytest.raises(SettingsError) as caught:
+        validate(make_train(**keys), keys.get("request"))
+    assert what in caught.value.what
+    assert hint in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [
+        ({"serverless": {"memory-mb": 1500}}, "serverless.memory-mb is 1500"),
+        ({"serverless": {"memory-mb": 512}}, "serverless.memory-mb is 512"),
+        ({"serverless": {"max-concurrency": 201}}, "serverless.max-concurrency is 201"),
+        ({"startup_timeout": 10}, "startup-timeout is 10; SageMaker takes 60 at least"),
+        ({"ami_version": "al2"}, "ami-version is 'al2'"),
+        ({"environment": {f"V{n}": "x" * 1024 for n in range(33)}}, "environment has 33881 bytes"),
+        ({"model": "s3://bad_bucket/model.tar.gz"}, "model is 's3://bad_bucket/model.tar.gz'"),
+        ({"instance_type": "ml.t2.mediu"}, "instance-type is 'ml.t2.mediu'"),
     ],
 )
-def test_what_aws_would_refuse_is_refused_first(make_train, keys, words):
-    """By AWS's own service model: before anything is uploaded, and without an account."""
-    with pytest.raises(SettingsError, match="CreateTrainingJob would be refused") as caught:
-        validate(make_train(**keys))
-    assert words in caught.value.what
+def test_what_aws_would_refuse_of_an_endpoint(folder, keys, what):
+    table = {"name": "digits", **hyphened(keys)}
+    if "serverless" not in keys:
+        table = {"instance-type": "ml.m5.large", **table}
+    with pytest.raises(SettingsError) as caught:
+        validate(endpoint.plan(endpoint.read(WHERE, table, folder), PLACE))
+    assert what in caught.value.what
+    assert caught.value.cure
+
+
+def test_a_model_that_is_not_an_archive(make_endpoint, folder):
+    """It would be sent as model.tar.gz, and fail on the instances."""
+    (folder / "weights.bin").write_bytes(b"weights")
+    with pytest.raises(SettingsError, match=r"weights\.bin is not a \.tar\.gz archive"):
+        make_endpoint(model="weights.bin")
+
+
+def test_what_is_likely_a_mistake_is_a_warning(make_train, make_endpoint):
+    assert "checkpoints is missing" in validate(make_train(spot=True))[0]
+    assert "default quota of 5 d" in validate(make_train(max_runtime="6d"))[0]
+    assert "Name the archive" in validate(make_endpoint(model="s3://bucket/folder/"))[0]
+    assert validate(make_train(**SPOT)) == []
 
 
 def test_no_secret_is_shown(make_train):
@@ -218,7 +296,16 @@ def test_a_refusal_of_the_model_hides_secrets(make_train):
     with pytest.raises(SettingsError) as caught:
         validate(make_train(environment={"1A": "x", "MY_TOKEN": "topsecret", "PASSWORD": "ab"}))
     assert "topsecret" not in str(caught.value)
-    assert "PASSWORD=***" in str(caught.value)
+    assert "1A" in str(caught.value)
+    for keys in (
+        {"environment": {"MY_TOKEN": "topsecret" * 100}},
+        {"hyperparameters": {"config": '{"token":\n"topsecret"}'}},
+        {"tags": {"password": "topsecret?"}},
+        {"request": {"CreateTrainingJob": {"Environment": {"X": ["topsecret"]}}}},
+    ):
+        with pytest.raises(SettingsError) as caught:
+            validate(make_train(**keys), keys.get("request"))
+        assert "topsecret" not in str(caught.value)
 
 
 def test_us_east_1_has_no_location(make_train):

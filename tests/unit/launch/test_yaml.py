@@ -44,6 +44,11 @@ def test_what_could_be_misread_is_quoted(text):
     assert dump([{"key": text}]) == f"key: {json.dumps(text)}\n"
 
 
+def test_a_character_is_one_escape():
+    """Readers of YAML refuse the two halves in which JSON writes it (go-yaml: scannerc.go)."""
+    assert dump([{"key": "\U0001f600\x7f"}]) == 'key: "\\U0001f600\\u007f"\n'
+
+
 @pytest.mark.parametrize(
     "text", ["train", "/opt/ml/model", "byoc:latest", "apps/v1", "a-b.c_d", "pvc:data/x"]
 )

@@ -9,7 +9,13 @@ import pytest
 
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.engines import packing
-from sagemaker_byoc.local.engines.container import LONGEST_LINE, ContainerSpec, lines_of
+from sagemaker_byoc.local.engines.container import (
+    LONGEST_LINE,
+    ContainerSpec,
+    GivenUpError,
+    lines_of,
+    never,
+)
 from sagemaker_byoc.local.engines.docker import DockerContainer, DockerEngine
 from sagemaker_byoc.local.engines.packing import program_folder, write_tree
 from sagemaker_byoc.local.errors import MachineError, RequestError
@@ -104,3 +110,22 @@ def test_lines_are_what_the_program_ended_with_line_feeds():
     longest = "x" * LONGEST_LINE
     log = io.StringIO(f"a\n\n{longest}\n\n{longest}\nb")
     assert [*lines_of(log)] == ["a", "", longest, "", longest, "b"]
+
+
+def test_what_is_copied_is_counted(tmp_path):
+    """As much as the tar holds, and the total that is expected before without its headers."""
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    (tmp_path / "tree/sub/file").write_bytes(b"x" * 1000)
+    (tmp_path / "tree/link").symlink_to("/etc/passwd")
+    counted = []
+
+    class Copying:
+        def advance(self, size):
+            counted.append(size)
+
+    stream = io.BytesIO()
+    packing.write_tree(packing.Counted(stream, Copying(), never), {"": tmp_path / "tree"})
+    assert sum(counted) == len(stream.getvalue()) > 1000
+    with pytest.raises(GivenUpError):
+        packing.write_tree(packing.Counted(stream, None, lambda: True), {"": tmp_path / "tree"})
+    assert packing.size_of(tmp_path / "tree") == 1000 + len("/etc/passwd")

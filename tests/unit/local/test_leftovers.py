@@ -11,6 +11,7 @@ import time
 import pytest
 
 from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.contract import owners
 from sagemaker_byoc.local import leftovers, state
 from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.local.leftovers import Life
@@ -84,6 +85,12 @@ esac
 """
 
 
+def _full(labels):
+    """State folder, identity, machine; then the owner and the status, where a test says them."""
+    folder, identity, machine, owner, status = [*labels, "", ""][:5]
+    return status, folder, identity, machine, owner
+
+
 @pytest.fixture
 def gc(tmp_path, monkeypatch, capfd):
     """Run the command on an engine with these containers; its document, code, and rm's names."""
@@ -93,7 +100,8 @@ def gc(tmp_path, monkeypatch, capfd):
     (tmp_path / "docker").chmod(0o755)
 
     def run(*words, **containers):
-        lines = ("\t".join((name, *map(str, labels))) for name, labels in containers.items())
+        found = {name: [*map(str, labels)] for name, labels in containers.items()}
+        lines = ("\t".join((name, *_full(labels))) for name, labels in found.items())
         (tmp_path / "containers").write_text("".join(f"{line}\n" for line in lines))
         (tmp_path / "calls").write_text("")
         code = main(["local", "gc", "--json", *words])
@@ -120,6 +128,25 @@ def test_gc_leaves_what_it_cannot_see_and_goes_on(gc, folder):
         ["container", "trained"],
     ]
     assert code == 0
+
+
+def test_containers_of_a_command_that_was_killed(gc, tmp_path, monkeypatch):
+    """They go, by hand and with the next command, but for those that are kept for their results."""
+    pid, _, *place = owners.me().split("/")
+    dead = "/".join([pid, "1", *place])
+    containers = {
+        "running": ("", "", "", dead, "running"),
+        "created": ("", "", "", dead, "created"),
+        "kept": ("", "", "", dead, "exited"),
+        "alive": ("", "", "", owners.me(), "running"),
+    }
+    document, _, calls = gc(**containers)
+    assert document["containers"] == ["running", "created"]
+    assert calls == "rm --force --volumes running created\n"
+    (tmp_path / "calls").write_text("")
+    assert "running, created" in leftovers.end_commands(docker_too=True)[-1]
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls == ["rm --force --volumes running", "rm --force --volumes created"]
 
 
 def test_what_is_named_is_removed_all_the_same(gc):

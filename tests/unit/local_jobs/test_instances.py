@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sagemaker_byoc.local.engines.container import Limits
+from sagemaker_byoc.contract import machine
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local import instances
+from sagemaker_byoc.local.engines import docker, process
+from sagemaker_byoc.local.engines.container import ContainerSpec, Limits
 from sagemaker_byoc.local.instances import describe, on_this_machine
 
 GIB = 2**30
@@ -37,3 +41,36 @@ def test_never_more_than_the_machine_has():
     assert instance.limits.cpus < 96
     assert on_this_machine("ml.p4d.24xlarge", 2).gpus == 2
     assert on_this_machine("local", 3).gpus is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "names"),
+    [
+        ({}, ["0", "1", "2", "3"]),
+        ({"CUDA_VISIBLE_DEVICES": "2,3"}, ["2", "3"]),
+        ({"CUDA_VISIBLE_DEVICES": "0,-1,1"}, ["0"]),
+        ({"CUDA_VISIBLE_DEVICES": ""}, []),
+        ({"NVIDIA_VISIBLE_DEVICES": "none"}, []),
+    ],
+)
+def test_gpus_are_those_that_this_process_was_left(variables, names, monkeypatch, tmp_path):
+    """On a machine that several people share; both engines, all of them and the first only."""
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(machine, "_present", lambda *_: 4)
+    monkeypatch.setattr(docker, "Path", lambda _: tmp_path)  # there is a driver
+    assert instances.gpus_here() == len(names)
+    for most in (None, 1):
+        wanted = spec(tmp_path, most)
+        shown = ",".join(names[:most])
+        found = process._own_variables(wanted).get("CUDA_VISIBLE_DEVICES")
+        assert found == (shown if variables or most else None)
+        arguments = docker._hardware(wanted)
+        if "CUDA_VISIBLE_DEVICES" in variables:
+            assert arguments == (["--gpus", f'"device={shown}"'] if shown else [])
+
+
+def spec(folder, gpus):
+    return ContainerSpec(name="c", argument="train", tree=Tree(folder), environment={}, gpus=gpus)

@@ -73,6 +73,18 @@ def test_violations(container):
     assert container.message.startswith("CompletedWithViolations: Job completed successfully with ")
 
 
+def test_the_message_says_what_was_not_compared(container):
+    """The status is told by how the message begins; no explanation is needed to doubt it."""
+    (container.case.folder / "baseline" / "statistics.json").write_text('{"features": []}')
+    assert container.run() == 0
+    assert container.message == (
+        "Completed: Job completed successfully with no violations. "
+        "Not compared: 2 (explanation.json says why)."
+    )
+    about = json.loads((container.out / "explanation.json").read_text())["about"]
+    assert (about["endpoint"], about["schedule"]) == ("endpoint-name", "schedule-name")
+
+
 def test_only_the_window(container):
     """More than the window may lie there; an hour's folder outside is not opened."""
     other = container.hour.parent / "12"
@@ -82,6 +94,32 @@ def test_only_the_window(container):
     assert json.loads((container.out / "statistics.json").read_text())["dataset"] == {
         "item_count": 400
     }
+
+
+def test_an_hour_without_traffic(container):
+    """Neither of the two endings of a job that compared something."""
+    late = {"start_time": "2026-11-23T16:00:00Z", "end_time": "2026-11-23T17:00:00Z"}
+    assert container.run(**late) == 4
+    assert "endpointdata holds no record since 2026-11-23T16:00:00+00:00 until" in container.message
+    assert not container.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ('{"json": {"line": true}}', "\n".join(json.dumps({"a": a, "b": b}) for a, b in ROWS)),
+        ('{"json": {"line": false}}', json.dumps([{"a": a, "b": b} for a, b in ROWS], indent=1)),
+        ('{"csv": {"header": false}}', csv_text(ROWS)),
+        ("", csv_text([["a", "b"], *ROWS])),
+    ],
+)
+def test_formats_of_batch_transform_input(container, form, text):
+    place = container.root / "input"
+    place.mkdir()
+    (place / "rows").write_text(text)
+    window = {"start_time": "", "end_time": ""}
+    assert container.run(dataset_format=form, dataset_source=str(place), **window) == 0
+    assert container.message == "Completed: Job completed successfully with no violations."
 
 
 def test_metrics_for_cloudwatch(container):
@@ -161,7 +199,7 @@ def test_model_quality(container):
     [
         ({"dataset_source": ""}, "the variable dataset_source is not set"),
         ({"dataset_format": "{"}, "dataset_format"),
-        ({"dataset_format": '{"parquet": {}}'}, "'parquet' can't be read here"),
+        ({"dataset_format": '{"avro": {}}'}, "'avro' can't be read here"),
         ({"start_time": "yesterday"}, "start_time is 'yesterday'"),
         ({"baseline_constraints": "/nowhere.json"}, "/nowhere.json does not exist"),
         ({"categorical_drift_method": "Best"}, "categorical_drift_method is 'Best'"),

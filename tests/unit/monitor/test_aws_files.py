@@ -51,6 +51,19 @@ def test_aws_own_sample_file_is_read(case):
     ]
 
 
+@pytest.mark.parametrize("spelling", ["True", "true"])
+def test_booleans_of_a_file_by_pandas(case, spelling):
+    """A domain in AWS's spelling, which is that of the training data; JSON has another one."""
+
+    def change(document):
+        document["features"][2]["string_constraints"]["domains"] = [spelling]
+
+    case.edit(change)
+    rows = [[age, income, "True"] for age, income, _ in people(500, seed=1)]
+    checks = case.checks(captured(rows))
+    assert ("plan", "categorical_values_check") not in checks
+
+
 def test_the_sdks_sample_of_statistics():
     """tests/data/monitor/statistics.json of the SageMaker SDK."""
     buckets = [{"value": "preproc-not-YET-supported-for-csv-json", "count": 418}]

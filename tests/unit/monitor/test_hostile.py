@@ -9,7 +9,7 @@ from tests.unit.monitor.data import Case, captured, record
 
 from sagemaker_byoc.contract.capture import Encoding
 from sagemaker_byoc.monitor import streams
-from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
 
 
 @pytest.fixture
@@ -23,16 +23,16 @@ GOOD = captured([[number, number / 7] for number in range(300)])
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (GOOD[:90] + b"\n", "no JSON, or cut off"),
+        (GOOD[:90] + b"\n", "not JSON, or cut off"),
         (b"\xff\xfe\n", "not UTF-8"),
         (b"[1, 2]\n", "captureData is missing"),
         (b'{"captureData": {}}\n', "eventMetadata is missing"),
-        (b"nonsense\n", "no JSON, or cut off"),
+        (b"nonsense\n", "not JSON, or cut off"),
         (b'{"a":1} x\n', "text after the record"),
-        (b'{"a":' * 20_000 + b"\n", "no JSON, or cut off"),
-        (record("{", kind=Encoding.JSON), "a body that is no JSON"),
-        (record("1,2\n3,4\n5,6", "1\n2"), "3 rows in, 2 rows out"),
-        (record("/w==", kind=Encoding.BASE64), "BASE64 of text/html that is no text"),
+        (b'{"a":' * 20_000 + b"\n", "not JSON, or cut off"),
+        (record("{", kind=Encoding.JSON), "a body that is not JSON"),
+        (record("1\n3\n5", "1\n2"), "differ in their number of rows"),
+        (record("/w==", kind=Encoding.BASE64), "BASE64 of text/html that is not text"),
         (record('"' + "x" * 200_000, kind=Encoding.CSV), "CSV: field larger than"),
         (b'{"captureData":{"endpointInput":{"data":7}},"eventMetadata":{}}\n', "is not a string"),
     ],
@@ -44,8 +44,17 @@ def test_a_bad_line_among_good_ones(case, line, reason):
     ((told, count),) = outcome.unread.reasons.items()
     assert reason in told
     assert count == 1
-    assert outcome.unread.first[told].endswith("live.jsonl:301")
+    assert "live.jsonl:301" in outcome.unread.first[told]
     assert reason in (case.folder / "out" / "explanation.json").read_text()
+
+
+def test_a_giant_value_is_not_quoted_in_full(case):
+    line = json.loads(captured([[1, 2]]))
+    line["captureData"]["endpointInput"]["encoding"] = "x" * 1_000_000
+    outcome = case.run(GOOD + json.dumps(line).encode())
+    ((reason, _),) = outcome.unread.reasons.items()
+    assert reason.startswith("endpointInput.encoding is 'XXX")
+    assert len(reason) == 200
 
 
 def test_a_giant_line(case, monkeypatch):
@@ -55,21 +64,28 @@ def test_a_giant_line(case, monkeypatch):
     outcome = case.run(GOOD[: GOOD.index(b"\n") + 1] + giant + GOOD)
     assert outcome.profile.rows == 301
     assert dict(outcome.unread.reasons) == {"longer than 2 MiB": 1}
+    assert outcome.unread.lines == 302
 
 
-@pytest.mark.parametrize("data", [b"", b"\n\n", GOOD[:50]])
-def test_nothing_to_use(case, data):
-    with pytest.raises(DataError) as error:
+@pytest.mark.parametrize(
+    ("data", "kind", "code"),
+    [(b"", EmptyError, 4), (b"\n\n", EmptyError, 4), (GOOD[:50], DataError, 1)],
+)
+def test_nothing_to_use(case, data, kind, code):
+    """An hour without traffic is not a violation, and not a fault of the data."""
+    with pytest.raises(kind) as error:
         case.run(data)
+    assert error.value.exit_code == code
     assert error.value.cure
     assert not (case.folder / "out").exists()
 
 
 def test_no_such_place(case, tmp_path):
+    with pytest.raises(RequestError, match="does not exist"):
+        case.run_place(str(tmp_path / "nowhere.jsonl"))
     (tmp_path / "empty").mkdir()
-    for place in ("nowhere.jsonl", "empty"):
-        with pytest.raises(RequestError, match="holds no file"):
-            case.run_place(str(tmp_path / place))
+    with pytest.raises(EmptyError, match="holds no file"):
+        case.run_place(str(tmp_path / "empty"))
 
 
 def test_not_a_number(case):

@@ -11,7 +11,7 @@ from tests.unit.monitor.data import PLACES, csv_text, record
 
 from sagemaker_byoc.contract.capture import GroundTruth
 from sagemaker_byoc.monitor import kinds
-from sagemaker_byoc.monitor.errors import DataError, MonitorError, RequestError
+from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.jobs import Input, documents
 from sagemaker_byoc.monitor.scores import Predictions, Problem, area, judge
 from sagemaker_byoc.monitor.truth import Attributes
@@ -181,7 +181,7 @@ def test_worse_than_the_baseline(case):
 
 def test_few_labels_say_so(case):
     found = case.run(2, labels=50)
-    assert "fewer than 200 labels" in "\n".join(found.words)
+    assert "\n".join(found.words).count("fewer than 200 labels") == 1
 
 
 def test_no_label_fits(case):
@@ -190,8 +190,19 @@ def test_no_label_fits(case):
 
 
 def test_an_output_that_is_not_there(case):
-    with pytest.raises(MonitorError, match="no prediction has a label"):
+    with pytest.raises(DataError, match=r"400 of 400 rows can't be judged.* no '7'"):
         case.run(10, probability="7")
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), 10**400, None, "high"])
+def test_a_threshold_that_nothing_is_above_or_below(case, threshold):
+    """Not a limit that never fires, and not a failure of ours."""
+    path = case.folder / "baseline" / "constraints.json"
+    document = json.loads(path.read_text())
+    document["binary_classification_constraints"]["accuracy"]["threshold"] = threshold
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match="the constraint accuracy has no threshold"):
+        case.run(10)
 
 
 @pytest.mark.parametrize(

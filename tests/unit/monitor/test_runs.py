@@ -192,6 +192,13 @@ def test_constraints_that_are_none(case, config, told):
         case.run(captured(people(5)))
 
 
+@pytest.mark.parametrize("completeness", [float("nan"), 2, -1, "all", 10**400])
+def test_a_completeness_that_is_none(case, completeness):
+    case.edit(lambda found: found["features"][0].update(completeness=completeness))
+    with pytest.raises(DataError, match="completeness is"):
+        case.run(captured(people(5)))
+
+
 def test_no_baseline(case, tmp_path):
     case.baseline = str(tmp_path / "nowhere")
     with pytest.raises(RequestError, match=r"no constraints\.json"):

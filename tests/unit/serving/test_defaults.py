@@ -575,7 +575,7 @@ def test_no_charsets(charset):
     ("payload", "hint"),
     [
         (b"c__main__\nNet\n.", "file of its own"),
-        (b"cnopackage.sub\nNet\n.", "Add the package"),
+        (b"cnopackage.sub\nNet\n.", "the image lacks nopackage: add nopackage to requirements.txt"),
         (b"ccollections\nNoSuchName\n.", "another version"),
     ],
 )

@@ -62,7 +62,7 @@ def state(tmp_path):
 
 def test_a_job_that_only_prints(state):
     """Its definitions' regexes make it a run: the last value as SageMaker has it, and the best."""
-    printed = next(run for run in region_runs(state) if run.record.name == "printed")
+    printed = next(run for run in region_runs(state).runs if run.record.name == "printed")
     assert is_region(state)
     assert printed.record.metrics == {"loss": 0.5}
     assert printed.points == {"loss": [2.0, 0.25, 0.5]}
@@ -73,7 +73,7 @@ def test_a_job_that_only_prints(state):
 
 def test_a_job_that_tracks(state):
     """What Track left in its output is the run, under the job's name."""
-    tracked = next(run for run in region_runs(state) if run.record.name == "tracked")
+    tracked = next(run for run in region_runs(state).runs if run.record.name == "tracked")
     assert (tracked.record.commit, tracked.record.metrics) == ("c0ffee", {"loss": 0.125})
     assert tracked.record.image == "mine:1"
 
@@ -85,11 +85,17 @@ def test_command(state, capsys):
     assert [row.split()[0] for row in rows[1:]] == ["tracked", "printed"]
 
 
-def test_broken_record(state, capsys):
-    """It is named."""
-    (state / "sagemaker" / "training-jobs" / "other.json").write_text("{")
-    assert main(["runs", str(state)]) == 2
-    assert "training-jobs" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "\xff", '{"HyperParameters": 7}', '{"FinalMetricDataList": [{}]}']
+)
+def test_broken_record(state, capsys, text):
+    """It is named, and hides no other job."""
+    broken = state / "sagemaker" / "training-jobs" / "other.json"
+    broken.write_bytes(text.encode("latin-1"))
+    assert main(["runs", str(state)]) == 0
+    said = capsys.readouterr()
+    assert [row.split()[0] for row in said.out.splitlines()[1:]] == ["tracked", "printed"]
+    assert f"left out: {broken}" in said.err
 
 
 def test_reports(tmp_path):

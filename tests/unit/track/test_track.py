@@ -114,6 +114,15 @@ def test_four_sinks(folder, tmp_path, monkeypatch):
     assert run.artifacts[0].size == 7
 
 
+def test_goals(folder):
+    """Kept in the record; a word that is not a goal is refused at once."""
+    with Track(stream=io.StringIO(), goals={"my_metric": "max"}) as track:
+        track.log(1, {"my_metric": 1.0})
+    assert RunRecord.read(folder / "run.json").goals == {"my_metric": "max"}
+    with pytest.raises(ValueError, match="the goal of 'loss' is 'down', not 'max' or 'min'"):
+        Track(goals={"loss": "down"})
+
+
 def test_code(tmp_path):
     """The commit of a folder, whether it was changed, and where it is from, without the token."""
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sagemaker_byoc.contract.failure import clip
+from sagemaker_byoc.training.supervisor import hints
 from sagemaker_byoc.training.supervisor.child import Outcome
 from sagemaker_byoc.training.supervisor.diagnosis import Circumstances, failure_text
 from sagemaker_byoc.training.supervisor.tracebacks import last_traceback
@@ -155,13 +157,36 @@ def test_stopped(text):
     assert late.startswith("did not end in time after SIGTERM, and was killed")
 
 
+@pytest.mark.parametrize("row", hints.TEXTS, ids=lambda row: row[0][:20])
+def test_hints_for_processes(row):
+    """On a host there is no image to build, and its packages are not an image's."""
+    _, in_image, *on_host = row
+    assert not re.search("image|PACKAGES|VolumeSize", (on_host or [in_image])[0])
+
+
+def test_a_missing_module_of_a_process():
+    """The hint is the command that installs it into the Python of the job."""
+    environ = {"BYOC_INSTALLER": "pip install"}
+    for text, words in (
+        ("ModuleNotFoundError: No module named 'sklearn'", "pip install scikit-learn"),
+        ("ImportError: libGL.so.1: cannot open shared object file", "install Debian's package li"),
+        ("/bin/python: No module named pkg", None),
+    ):
+        hint = hints.hint_for_text(text, environ)
+        assert words in hint if words else hint is None
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
         ("OSError: [Errno 28] No space left on device", "disk full: raise VolumeSizeInGB"),
         ("MemoryError", "host out of memory: "),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried", "CUDA out of memory: use smaller"),
-        ("ModuleNotFoundError: No module named 'x'", "import error: the image lacks it"),
+        (
+            "ModuleNotFoundError: No module named 'sklearn.svm'",
+            "import error: the image lacks sklearn: add scikit-learn to requirements.txt",
+        ),
+        ("ImportError: cannot import name 'x' from 'y'", "import error: the image lacks it, or"),
         (
             "ImportError: attempted relative import with no known parent package",
             "hint: run it as a module",

@@ -102,7 +102,12 @@ def test_shell_program(container):
         ("killed.py", 137, "ended by SIGKILL", "[algo-1 exit 137]"),
         ("fills_stderr.py", 1, "RuntimeError: the cause", "[algo-1 exit 1]"),
         ("chained_exception.py", 1, "RuntimeError: could not read", "caused by: ValueError: inv"),
-        ("missing_module.py", 1, "ModuleNotFoundError: No module", "when the image is built"),
+        (
+            "missing_module.py",
+            1,
+            "ModuleNotFoundError: No module",
+            "the image lacks no_such_package_of_anyone: add no_such_package_of_anyone to",
+        ),
         ("needs_channel.py", 1, "KeyError: 'SM_CHANNEL_TRAIN'", "channel 'train' was not given"),
     ],
 )

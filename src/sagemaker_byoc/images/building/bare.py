@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,21 +13,28 @@ from tempfile import TemporaryDirectory
 
 from sagemaker_byoc.contract import environment
 from sagemaker_byoc.contract.paths import DEFAULT_PROGRAM_DIR
+from sagemaker_byoc.contract.requirements import FILE as REQUIREMENTS
 from sagemaker_byoc.images import docker
+from sagemaker_byoc.images.building import ignore
+from sagemaker_byoc.images.building.context import walk
 from sagemaker_byoc.images.errors import RequestError
 
 BASES = {"train": "byoc-train", "serve": "byoc-serve"}
-SKIPPED = frozenset(
-    {".git", ".venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
-)
 _INSTALL = (
     "python -m venv /tmp/tools"
-    " && /tmp/tools/bin/pip --python /opt/venv/bin/python install --no-cache-dir"
-    " --requirement requirements.txt && rm -rf /tmp/tools"
+    " && /opt/venv/bin/python -I -m sagemaker_byoc.contract.requirements --pip /tmp/tools/bin/pip"
+    ' --constraints /opt/venv/constraints.txt --replace "$REPLACE" --no-cache-dir'
+    f" --requirement {REQUIREMENTS} && rm -rf /tmp/tools"
 )
 """The serving image has no pip of its own."""
+_LOCAL = re.compile(
+    r"^\s*(-r|-c|-e|--requirement|--constraint|--editable|\.|/|file:|[^#]*@\s*file:)", re.MULTILINE
+)
+"""A line that names another file of the program."""
+_OTHERS = ("environment.yml", "environment.yaml", "conda.yaml", "Pipfile", "poetry.lock", "uv.lock")
 LIMIT = 256 * 2**20
 """Bytes. A folder of code above it is a mistake more often than a program."""
+_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +43,18 @@ class BareContext:
     dockerfile: Path
     base: str
     """The id of the image it builds on."""
+    notes: tuple[str, ...] = ()
+    """What was left out of the program, and what of it is not read."""
 
 
 @contextmanager
-def prepared(kind: str, program: Path, entry_point: str | None) -> Iterator[BareContext]:
-    """A temporary folder, gone at the end. Raises RequestError where the toolkit's image is not."""
+def prepared(
+    kind: str, program: Path, entry_point: str | None, *, secret: bool = False
+) -> Iterator[BareContext]:
+    """A temporary folder, gone at the end. Raises RequestError where the toolkit's image is not.
+
+    `secret`: the build has a pip.conf as its secret `pip`, which only BuildKit can mount.
+    """
     found = docker.inspect("image", BASES[kind])
     if found is None:
         raise RequestError(
@@ -48,38 +63,91 @@ def prepared(kind: str, program: Path, entry_point: str | None) -> Iterator[Bare
             cure="`byoc init` writes a Dockerfile; or build the toolkit's images: "
             "scripts/build-images",
         )
-    _require_small(program)
     with TemporaryDirectory(prefix="byoc-build-") as scratch:
         folder = Path(scratch)
-        shutil.copytree(
-            program, folder / "program", symlinks=True, ignore=shutil.ignore_patterns(*SKIPPED)
-        )
+        left_out = _copy(program, folder / "program")
         dockerfile = folder / "Dockerfile"
-        dockerfile.write_text(_text(kind, entry_point, folder / "program"))
-        yield BareContext(folder, dockerfile, str(found["Id"]))
+        dockerfile.write_text(_text(kind, entry_point, folder / "program", secret=secret))
+        notes = (*left_out, *_unread(folder / "program"))
+        yield BareContext(folder, dockerfile, str(found["Id"]), notes)
 
 
-def _text(kind: str, entry_point: str | None, program: Path) -> str:
+def _copy(program: Path, target: Path) -> tuple[str, ...]:
+    """Copy what no pattern leaves out, and return what those of our own left out, in words.
+
+    The lines of the program's .dockerignore come after our own and can take back what these leave
+    out.
+    """
+    own = program / ignore.FILE
+    lines = ignore.lines_of(own) if own.is_file() else []
+    ignored = ignore.Ignore([*ignore.DEFAULTS, *lines])
+    target.mkdir()
+    total = 0
+    try:
+        for relative, path in walk(program, ignored):
+            mode = path.lstat().st_mode
+            (target / relative).parent.mkdir(parents=True, exist_ok=True)
+            if stat.S_ISDIR(mode):
+                (target / relative).mkdir(exist_ok=True)
+            elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+                total += path.lstat().st_size
+                _require_small(program, total)
+                shutil.copy2(path, target / relative, follow_symlinks=False)
+    except OSError as error:
+        raise RequestError(
+            f"{error.filename} can't be read: {error.strerror}",
+            cure=f"Make it readable, or name it in {own}",
+        ) from error
+    return _left_out(program, ignore.Ignore(lines), ignored)
+
+
+def _left_out(program: Path, theirs: ignore.Ignore, all_: ignore.Ignore) -> tuple[str, ...]:
+    """One line for what only our own patterns left out."""
+    names = [
+        relative
+        for relative, path in walk(program, theirs)
+        if all_.matches(relative) and not all_.matches(str(Path(relative).parent))
+    ]
+    if not names:
+        return ()
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    shown = ", ".join(names[:_SHOWN])
+    return (f"left out: {shown}{more}; a line `!NAME` in {program / ignore.FILE} takes it in",)
+
+
+def _unread(program: Path) -> tuple[str, ...]:
+    found = [name for name in _OTHERS if (program / name).is_file()]
+    if not found or (program / REQUIREMENTS).is_file():
+        return ()
+    return (f"{found[0]} is not read: list what the program needs in {REQUIREMENTS}",)
+
+
+def _text(kind: str, entry_point: str | None, program: Path, *, secret: bool) -> str:
+    copy = f"COPY program {DEFAULT_PROGRAM_DIR}/"
     lines = [f"FROM {BASES[kind]}"]
     lines.append(f"RUN rm -rf {DEFAULT_PROGRAM_DIR} && mkdir {DEFAULT_PROGRAM_DIR}")
-    if (program / "requirements.txt").is_file():
-        # Of a change to the program itself, nothing is installed anew.
-        lines.append(f"COPY program/requirements.txt {DEFAULT_PROGRAM_DIR}/")
-        lines.append(f"RUN {_INSTALL}")
-    lines.append(f"COPY program {DEFAULT_PROGRAM_DIR}/")
+    if (program / REQUIREMENTS).is_file():
+        lines += ['ARG REPLACE=""', "ARG PIP_INDEX_URL"]
+        text = (program / REQUIREMENTS).read_text(errors="replace")
+        # A change to the program itself installs nothing again, if its requirements allow that.
+        first = (
+            copy if _LOCAL.search(text) else copy.replace("program ", f"program/{REQUIREMENTS} ")
+        )
+        config = "export PIP_CONFIG_FILE=/run/secrets/pip"
+        mount = f"--mount=type=secret,id=pip {config} && " if secret else ""
+        lines += [first, f"RUN {mount}{_INSTALL}"]
+    lines.append(copy)
     lines.append(f"RUN chmod -R a+rX {DEFAULT_PROGRAM_DIR}")
     if entry_point is not None:
-        lines.append(f"ENV {environment.PROGRAM}={entry_point}")
+        quoted = re.sub(r'([\\"$])', r"\\\1", entry_point)
+        lines.append(f'ENV {environment.PROGRAM}="{quoted}"')
     return "\n".join(lines) + "\n"
 
 
-def _require_small(program: Path) -> None:
-    total = 0
-    for place, folders, names in os.walk(program):
-        folders[:] = [name for name in folders if name not in SKIPPED]
-        total += sum(Path(place, name).lstat().st_size for name in names)
-        if total > LIMIT:
-            raise RequestError(
-                f"the program folder {program} holds over {LIMIT >> 20} MiB",
-                cure="Name a folder that holds code only, and give data as a channel",
-            )
+def _require_small(program: Path, size: int) -> None:
+    if size > LIMIT:
+        raise RequestError(
+            f"the program folder {program} holds over {LIMIT >> 20} MiB",
+            cure="Name a folder that holds code only, and give data as a channel; or leave it out "
+            f"with {program / ignore.FILE}",
+        )

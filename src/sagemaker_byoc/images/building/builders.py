@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from sagemaker_byoc.images import docker
 from sagemaker_byoc.images.errors import MachineError, RequestError
 
 BUILDX, BUILDKIT, LEGACY, PODMAN, BUILDAH = "buildx", "buildkit", "legacy", "podman", "buildah"
 NAMES = (BUILDX, BUILDKIT, LEGACY, PODMAN, BUILDAH)
 _SECONDS = 30.0
+_ENGINE = ("version", "--format", "{{.Server.Version}}")
 _NEEDS_BUILDX = 23
 """Docker's client from this version on builds with BuildKit through its plug-in only."""
 _HAS_BUILDKIT = (18, 9)
@@ -20,6 +23,8 @@ _HAS_BUILDKIT = (18, 9)
 
 Ask = Callable[[list[str]], str | None]
 """A command's standard output; None where it fails or is not there."""
+Explain = Callable[[list[str]], MachineError]
+"""Why a command fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,17 @@ class Builder:
             return [self.command[0], "inspect", "--type", "image", "--format", form, image]
         return [self.command[0], "image", "inspect", "--format", "{{.Id}}", image]
 
+    def tag(self, image: str, name: str) -> list[str]:
+        return [self.command[0], "tag", image, name]
+
+    def untag(self, name: str) -> list[str]:
+        """The command that takes one of several names away."""
+        words = ["rmi"] if self.name == BUILDAH else ["image", "rm"]
+        return [self.command[0], *words, name]
+
+    def variables(self) -> dict[str, str]:
+        return {**os.environ, **self.environment}
+
 
 def ask(command: list[str]) -> str | None:
     try:
@@ -74,7 +90,12 @@ def ask(command: list[str]) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def choose(wanted: str | None, environment: Mapping[str, str], ask: Ask = ask) -> Builder:
+def choose(
+    wanted: str | None,
+    environment: Mapping[str, str],
+    ask: Ask = ask,
+    explain: Explain = docker.explain,
+) -> Builder:
     """`wanted`, or the best there is. Raises MachineError where it is not to be had."""
     if wanted in {PODMAN, BUILDAH}:
         return _without_daemon(wanted, ask)
@@ -83,7 +104,16 @@ def choose(wanted: str | None, environment: Mapping[str, str], ask: Ask = ask) -
         found = [name for name in (PODMAN, BUILDAH) if shutil.which(name)]
         if found:
             return _without_daemon(found[0], ask)
-    return _docker(client or "docker", wanted, environment, ask)
+    client = client or "docker"
+    said = ask([client, "--version"])
+    if said is None:
+        raise explain([client, "--version"])
+    if re.match(r"(podman|buildah)\b", said):
+        return _without_daemon(client, ask)
+    engine = ask([client, *_ENGINE])
+    if engine is None:
+        raise explain([client, *_ENGINE])
+    return _docker(_Client(client, _version(said), engine.strip()), wanted, environment, ask)
 
 
 def _without_daemon(program: str, ask: Ask) -> Builder:
@@ -99,42 +129,41 @@ def _without_daemon(program: str, ask: Ask) -> Builder:
     return Builder(name=name, version=_version(said), command=command, note=note)
 
 
-def _docker(client: str, wanted: str | None, environment: Mapping[str, str], ask: Ask) -> Builder:
-    said = ask([client, "--version"])
-    if said is None:
-        raise MachineError(
-            f"there is no docker client {client!r}",
-            cure="Install docker or podman, or set DOCKER to the client's path",
-        )
-    if re.match(r"(podman|buildah)\b", said):
-        return _without_daemon(client, ask)
-    version = _version(said)
-    engine = ask([client, "version", "--format", "{{.Server.Version}}"])
-    if engine is None:
-        raise MachineError(
-            "no Docker engine answers",
-            cure="Start it, or set DOCKER_HOST to where it listens; `byoc doctor` looks closer",
-        )
+@dataclass(frozen=True, slots=True)
+class _Client:
+    program: str
+    version: str
+    engine: str
+    """The engine's version."""
+
+
+def _docker(
+    client: _Client, wanted: str | None, environment: Mapping[str, str], ask: Ask
+) -> Builder:
     legacy = Builder(
         name=LEGACY,
-        version=f"{version}, engine {engine.strip()}",
-        command=(client, "build"),
+        version=f"{client.version}, engine {client.engine}",
+        # Without the flag a step that fails leaves its container behind.
+        command=(client.program, "build", "--force-rm"),
         environment={"DOCKER_BUILDKIT": "0"},
     )
     if wanted == LEGACY or (wanted is None and environment.get("DOCKER_BUILDKIT") == "0"):
         return legacy
-    if wanted in {None, BUILDX} and (plugin := ask([client, "buildx", "version"])) is not None:
-        return _buildx(client, plugin, ask)
-    if wanted in {None, BUILDKIT} and _has_buildkit(version, engine):
+    if (
+        wanted in {None, BUILDX}
+        and (plugin := ask([client.program, "buildx", "version"])) is not None
+    ):
+        return _buildx(client.program, plugin, ask)
+    if wanted in {None, BUILDKIT} and _has_buildkit(client.version, client.engine):
         return Builder(
             name=BUILDKIT,
-            version=engine.strip(),
-            command=(client, "build"),
+            version=client.engine,
+            command=(client.program, "build"),
             environment={"DOCKER_BUILDKIT": "1"},
         )
     if wanted is not None:
         raise MachineError(
-            f"docker {version} here can't build with {wanted}",
+            f"docker {client.version} here can't build with {wanted}",
             cure="Install its plug-in: apt-get install docker-buildx; or leave --builder out",
         )
     return Builder(
@@ -142,7 +171,7 @@ def _docker(client: str, wanted: str | None, environment: Mapping[str, str], ask
         version=legacy.version,
         command=legacy.command,
         environment=legacy.environment,
-        note=f"docker {version} finds no buildx, so RUN --mount is not to be had; "
+        note=f"docker {client.version} finds no buildx, so RUN --mount is not to be had; "
         "`apt-get install docker-buildx` brings it",
     )
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 _SECONDS = 20.0
 SHORT = 12
 """Digits of a commit or hash in a tag."""
-_CONTENT = 8
-"""Digits of the content beside a commit."""
+_OWN = 8
+"""Digits of the image's id beside a commit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +44,12 @@ def read(folder: Path) -> Commit:
     )
 
 
-def tag(commit: Commit, digest: str) -> str:
-    """The commit to read, and the content because the same commit can make several images."""
-    return f"{commit.id[:SHORT]}-{digest[:_CONTENT]}" if commit.id else digest[:SHORT]
+def tag(commit: Commit, identity: str) -> str:
+    """Return the commit to read, and of the image's id because one commit makes several images.
+
+    Not of the content that was built: a build that installs packages makes another image each time.
+    """
+    return f"{commit.id[:SHORT]}-{identity[:_OWN]}" if commit.id else identity[:SHORT]
 
 
 def without_user(address: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.images.building.ignore import Ignore
+from sagemaker_byoc.images.building.ignore import SECRETS, Ignore
 from sagemaker_byoc.images.building.ignore import read as read_ignore
 from sagemaker_byoc.images.errors import RequestError
 
@@ -17,6 +17,7 @@ PLATFORM = "linux/amd64"
 FILES_LIMIT = 100_000
 """Files. Docker would send them all, at every build."""
 _CHUNK = 2**20
+_SECRETS = Ignore(SECRETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Content:
     files: int
     size: int
     """Bytes."""
+    secrets: tuple[str, ...] = ()
+    """Files that are sent although their names say that they hold credentials."""
 
 
 def content(context: Path, dockerfile: Path, arguments: Mapping[str, str], *words: str) -> Content:
@@ -35,25 +38,30 @@ def content(context: Path, dockerfile: Path, arguments: Mapping[str, str], *word
     for name in sorted(arguments):
         digest.update(f"\0{name}={arguments[name]}".encode())
     files = size = 0
+    secrets: list[str] = []
     try:
         digest.update(b"\0" + dockerfile.read_bytes())
         for relative, path in walk(context, read_ignore(context, dockerfile)):
             state = path.lstat()
-            files, size = files + 1, size + state.st_size
+            files += 1
+            size += 0 if stat.S_ISDIR(state.st_mode) else state.st_size
             if files > FILES_LIMIT:
                 raise _too_many(context)
-            digest.update(f"\0{relative}\0{_kind(state.st_mode)}\0".encode())
+            if _SECRETS.matches(relative) and not stat.S_ISDIR(state.st_mode):
+                secrets.append(relative)
+            name = f"\0{relative}\0{_kind(state.st_mode)}\0"
+            digest.update(os.fsencode(name))
             digest.update(_hash(path, state.st_mode))
     except OSError as error:
         raise RequestError(
             f"{error.filename} can't be read: {error.strerror}",
             cure=f"Make it readable, or name it in {context / '.dockerignore'}",
         ) from error
-    return Content(digest.hexdigest(), files, size)
+    return Content(digest.hexdigest(), files, size, tuple(secrets))
 
 
 def walk(context: Path, ignored: Ignore) -> Iterator[tuple[str, Path]]:
-    """Every file and link that a builder would be sent, by name."""
+    """Every folder, file and link that a builder would be sent, by name."""
     for place, folders, names in os.walk(context):
         start = Path(place).relative_to(context).as_posix()
         prefix = "" if start == "." else f"{start}/"
@@ -61,7 +69,7 @@ def walk(context: Path, ignored: Ignore) -> Iterator[tuple[str, Path]]:
         folders[:] = sorted(
             name for name in folders if name not in linked and not ignored.prunes(prefix + name)
         )
-        for name in sorted([*names, *linked]):
+        for name in sorted([*names, *linked, *folders]):
             if not ignored.matches(prefix + name):
                 yield prefix + name, Path(place, name)
 

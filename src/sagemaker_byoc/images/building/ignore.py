@@ -1,8 +1,8 @@
-"""What a .dockerignore leaves out of a build, as its documentation describes it.
+"""What a .dockerignore leaves out of a build, by the rules of Docker's own reader and matcher.
 
-Patterns are Go's filepath.Match with `**` for any number of folders, from the context's root; `!`
-takes something back in, and the last line that matches decides. What matches a folder leaves out
-all that is in it.
+Source: moby/patternmatcher (patternmatcher.go, ignorefile/ignorefile.go). Patterns are Go's
+filepath.Match with `**` for any number of folders, from the context's root; `!` takes something
+back in, and the last line that matches decides. What matches a folder leaves out all that is in it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,87 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from sagemaker_byoc.images.errors import RequestError
+
 FILE = ".dockerignore"
+SECRETS = (
+    "**/.env",
+    "**/.env.*",
+    "**/*.env",
+    "!**/.env.example",
+    "!**/.env.sample",
+    "!**/.env.template",
+    "!**/.env.dist",
+    "**/.aws",
+    "**/.ssh",
+    "**/.netrc",
+    "**/.npmrc",
+    "**/.pypirc",
+    "**/.git-credentials",
+    "**/.htpasswd",
+    "**/.docker",
+    "**/.kube",
+    "**/.kaggle",
+    "**/kaggle.json",
+    "**/id_rsa",
+    "**/id_dsa",
+    "**/id_ecdsa",
+    "**/id_ed25519",
+    "**/*.pem",
+    "**/*.key",
+    "**/*.p12",
+    "**/*.pfx",
+    "**/*.jks",
+    "**/*.keystore",
+    "**/*.tfstate",
+    "**/*.tfvars",
+    "**/credentials",
+    "**/credentials.json",
+    "**/client_secret*.json",
+    "**/*service-account*.json",
+    "**/*service_account*.json",
+    "**/secrets.json",
+    "**/secrets.toml",
+    "**/secrets.yaml",
+    "**/secrets.yml",
+)
+"""Files that hold credentials more often than not, by their names."""
+DEFAULTS = (
+    *SECRETS,
+    "**/.git",
+    "**/.hg",
+    "**/.svn",
+    "**/.venv",
+    "venv",
+    "**/__pycache__",
+    "**/*.pyc",
+    "**/.*_cache",
+    "**/.ipynb_checkpoints",
+    "**/node_modules",
+    "**/.DS_Store",
+    "**/._*",
+    "byoc-jobs",
+    "opt-ml",
+)
+"""What a program does not need in an image, with Docker's own patterns."""
+
+_SETS = re.compile(r"[\[&~|]")
+"""What may become an operator in a class of Python's, and is none of Go's."""
 
 
 class Ignore:
     """`matches` wants a path relative to the context, with slashes."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        self._rules = [_rule(line) for line in map(str.strip, lines) if line and line[0] != "#"]
-        back = [_name(line).partition("/")[0] for line in map(str.strip, lines) if line[:1] == "!"]
+        patterns = [pattern for line in lines if (pattern := _pattern(line)) is not None]
+        self._rules = [
+            (not is_exception, re.compile(f"(?:{_expression(name)})(?:/.*)?", re.DOTALL))
+            for is_exception, name in patterns
+        ]
+        back = [name.partition("/")[0] for is_exception, name in patterns if is_exception]
         self._tops = frozenset(back)
         """Below which a line takes something back in; a wildcard may mean any folder."""
-        self._anywhere = any(set("*?[") & set(top) for top in back)
+        self._anywhere = any(set("*?[\\") & set(top) for top in back)
 
     def matches(self, path: str) -> bool:
         decision = False
@@ -39,37 +108,99 @@ class Ignore:
 
 
 def read(context: Path, dockerfile: Path) -> Ignore:
-    """The Dockerfile's own, where it has one (BuildKit, podman), or the context's."""
+    """The Dockerfile's own, where it has one (BuildKit, podman), or the context's.
+
+    Raises RequestError for a line that Docker refuses.
+    """
     for file in (dockerfile.with_name(f"{dockerfile.name}{FILE}"), context / FILE):
         if file.is_file():
-            return Ignore(file.read_text(encoding="utf-8-sig").splitlines())
+            return Ignore(lines_of(file))
     return Ignore(())
 
 
-def _rule(line: str) -> tuple[bool, re.Pattern[str]]:
-    leaves_out = not line.startswith("!")
-    # A path below what matches is matched with it.
-    return leaves_out, re.compile(f"(?:{_expression(_name(line))})(?:/.*)?", re.DOTALL)
+def lines_of(file: Path) -> list[str]:
+    """Raise RequestError, with the line, for a pattern that Docker refuses."""
+    try:
+        lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise RequestError(
+            f"{file} can't be read: {error.strerror}", cure="Make it readable"
+        ) from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            Ignore([line])
+        except (ValueError, re.error) as error:
+            raise RequestError(
+                f"{file}:{number}: {line.strip()!r} is not a pattern: {error}",
+                cure="Close each [, and write a name after !",
+            ) from error
+    return lines
 
 
-def _name(line: str) -> str:
-    return posixpath.normpath(line.lstrip("!").strip()).lstrip("/")
+def _pattern(line: str) -> tuple[bool, str] | None:
+    """Return whether it is an exception, and the pattern; None for a line that says nothing."""
+    if line.startswith("#"):  # only there: Docker looks before it strips the line
+        return None
+    text = line.strip()
+    is_exception = text.startswith("!")
+    name = text[1:].strip() if is_exception else text
+    if not text:
+        return None
+    if not name:
+        raise ValueError("an exception without a name")
+    name = posixpath.normpath(name)
+    # normpath keeps two leading slashes, Go's Clean one.
+    return is_exception, name.lstrip("/") if len(name) > 1 else name
 
 
 def _expression(pattern: str) -> str:
+    """A regular expression for what patternmatcher's `compile` and `match` accept."""
+    if pattern.startswith("**") and not set("*?[]\\") & set(pattern[2:]):
+        # A suffix: `**.log` is any name that ends so, `**/x` is x in any folder.
+        rest = pattern[2:]
+        return f"(?:.*/)?{re.escape(rest[1:])}" if rest[:1] == "/" else f".*{re.escape(rest)}"
     made, at = "", 0
     while at < len(pattern):
-        if pattern.startswith("**/", at):
-            made, at = made + "(?:.*/)?", at + 3
-        elif pattern.startswith("**", at):
-            made, at = made + ".*", at + 2
-        elif pattern[at] == "*":
-            made, at = made + "[^/]*", at + 1
-        elif pattern[at] == "?":
-            made, at = made + "[^/]", at + 1
-        elif pattern[at] == "[" and (end := pattern.find("]", at + 2)) > 0:
-            made, at = made + pattern[at : end + 1], end + 1
-        else:
-            at += pattern[at] == "\\" and at + 1 < len(pattern)
-            made, at = made + re.escape(pattern[at]), at + 1
+        part, at = _token(pattern, at)
+        made += part
     return made
+
+
+def _token(pattern: str, at: int) -> tuple[str, int]:
+    """One wildcard, class or character, and where the next begins."""
+    char = pattern[at]
+    if pattern.startswith("**", at):
+        after = at + 3 if pattern.startswith("/", at + 2) else at + 2
+        return (".*" if after >= len(pattern) else "(?:.*/)?"), after
+    if char in "*?":
+        return ("[^/]*" if char == "*" else "[^/]"), at + 1
+    if char == "[":
+        end = _class_end(pattern, at)
+        return _class(pattern[at + 1 : end]), end + 1
+    if char == "\\":
+        if at + 1 == len(pattern):
+            raise ValueError("a backslash at the end")
+        return re.escape(pattern[at + 1]), at + 2
+    return re.escape(char), at + 1
+
+
+def _class(text: str) -> str:
+    """A class of characters: Go knows `^`, ranges and escapes, and no sets."""
+    sign = "^" if text.startswith("^") else ""
+    return f"[{sign}{_SETS.sub(_escaped, text[len(sign) :])}]"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\{match[0]}"
+
+
+def _class_end(pattern: str, at: int) -> int:
+    at += 2 if pattern.startswith("^", at + 1) else 1
+    first = at
+    while at < len(pattern):
+        if pattern[at] == "\\":
+            at += 1
+        elif pattern[at] == "]" and at > first:
+            return at
+        at += 1
+    raise ValueError("a [ that is not closed")

@@ -29,17 +29,21 @@ AT_ONCE = 4
 """Layers packed and sent at the same time; each may take its packed size of TMPDIR."""
 
 
-_OTHER_TAG = "Leave --tag out for one made from the content, give another, or --mutable"
-
-
 class Progress(Protocol):
     """Called from several threads."""
 
     def note(self, text: str) -> None: ...
 
-    def begin(self, layers: int) -> None: ...
+    def begin(self, layers: int, unpacked: int, packed: int) -> None:
+        """How many layers there are, and the bytes of those that are not packed, and are."""
 
     def packed(self, size: int) -> None: ...
+
+    def sending(self, size: int, unpacked: int) -> None:
+        """A layer of `unpacked` bytes was packed to `size`."""
+
+    def spared(self, size: int, unpacked: int) -> None:
+        """A layer is there: of `size` if it is packed, else of `unpacked` bytes."""
 
     def sent(self, size: int) -> None: ...
 
@@ -94,6 +98,7 @@ def push(
         destination.login,
         plain=destination.plain,
     )
+    hint = _other_tag(content.config_digest)
     before = patience(registry.manifest)
     there = _same_image(before, content)
     if there is not None:
@@ -101,13 +106,13 @@ def push(
         layers = tuple(SentLayer(digest, size, How.THERE) for digest, size in found.layers)
         return _pushed(registry, found, content, layers, already=True)
     if before is not None:
-        _check_tag(registry, before, destination, progress)
+        _check_tag(registry, before, destination, progress, hint)
     loaded = with_diff_ids(content.load(), destination.platform, content.name)
     sender = _Sender(registry, patience, progress, known)
     layers = sender.layers(loaded.layers)
     sender.config(loaded)
     data = manifest_of(loaded, layers)
-    _put_manifest(registry, data, patience)
+    _put_manifest(registry, data, patience, hint)
     sent = Stored(data, DOCKER_MANIFEST)
     found = verify(registry, tag, sent.digest, destination.platform, patience)
     known.prune()
@@ -117,6 +122,11 @@ def push(
 def derived_tag(config_digest: str) -> str:
     """From the image itself, so that the same image has the same tag, and another another."""
     return config_digest.partition(":")[2][:12]
+
+
+def _other_tag(config_digest: str) -> str:
+    """Name a tag that no other image has, whether or not --tag gave the one that is taken."""
+    return f"Use --tag {derived_tag(config_digest)}, made from this image, or another; or --mutable"
 
 
 def manifest_of(loaded: Loaded, layers: Sequence[SentLayer]) -> bytes:
@@ -150,26 +160,26 @@ def _same_image(before: Stored | None, content: Content) -> str | None:
 
 
 def _check_tag(
-    registry: Registry, before: Stored, destination: Destination, progress: Progress
+    registry: Registry, before: Stored, destination: Destination, progress: Progress, hint: str
 ) -> None:
     """Before anything is sent. Raises RegistryError where the tag can't be moved."""
     name = str(registry.reference)
     if destination.immutable:
         raise RegistryError(
             f"{name} is {before.digest} already, and the repository's tags can't be moved",
-            cure=_OTHER_TAG,
+            cure=hint,
         )
     progress.note(f"{name} was {before.digest}; endpoints that run keep that one")
 
 
-def _put_manifest(registry: Registry, data: bytes, patience: Patience) -> None:
+def _put_manifest(registry: Registry, data: bytes, patience: Patience, hint: str) -> None:
     tag = registry.reference.tag
     try:
         patience(lambda: registry.put_manifest(tag, data, DOCKER_MANIFEST))
     except RegistryError as error:
         if "immutable" not in error.what.lower():
             raise
-        raise RegistryError(error.what, cure=_OTHER_TAG, status=error.status) from error
+        raise RegistryError(error.what, cure=hint, status=error.status) from error
 
 
 def _pushed(
@@ -200,7 +210,8 @@ class _Sender:
 
     def layers(self, layers: Sequence[Layer]) -> tuple[SentLayer, ...]:
         """All of them, several at a time; the first that fails stops the others."""
-        self.progress.begin(len(layers))
+        unpacked = sum(layer.size for layer in layers if not layer.digest)
+        self.progress.begin(len(layers), unpacked, sum(layer.size for layer in layers) - unpacked)
         cores = os.cpu_count() or 1
         with ThreadPoolExecutor(cores) as packers, ThreadPoolExecutor(AT_ONCE) as senders:
             futures = [senders.submit(self._layer, layer, packers) for layer in layers]
@@ -225,7 +236,12 @@ class _Sender:
     def _layer(self, layer: Layer, packers: Executor) -> SentLayer:
         self.patience.check()
         try:
-            sent = self._there(layer) or self._sent(layer, packers)
+            sent = self._there(layer)
+            if sent is not None:
+                sizes = (layer.size, 0) if layer.digest else (0, layer.size)
+                self.progress.spared(*sizes)
+            else:
+                sent = self._sent(layer, packers)
         except RegistryError as error:
             raise explain_upload(error, layer.digest or layer.diff_id) from error
         self.progress.done(sent)
@@ -278,6 +294,7 @@ class _Sender:
                 # Only of what was packed here: a foreign image may lie about its layers.
                 known = KnownLayer(made.digest, made.content.size)
                 self.known.keep(layer.diff_id, known)
+                self.progress.sending(made.content.size, layer.size)
                 how = self._uploader.send(made.content, made.digest)
                 self.known.keep(layer.diff_id, known, self._place)
                 return SentLayer(made.digest, made.content.size, how)

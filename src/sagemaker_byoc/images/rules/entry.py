@@ -2,80 +2,72 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 
 from sagemaker_byoc.images.findings import Found, Rule, Severity
-from sagemaker_byoc.images.model import DEFAULT_PATH, File
-from sagemaker_byoc.images.rules.subject import Subject
+from sagemaker_byoc.images.rules import execution, secret_shapes, users
+from sagemaker_byoc.images.rules.execution import Failure
+from sagemaker_byoc.images.rules.subject import TRAIN, Subject
 
 _ENTRY = "configuration: Entrypoint"
 
 
 def shell_form(subject: Subject) -> Iterator[Found]:
-    line = subject.shell_form
-    if line:
-        words = ", ".join(f'"{word}"' for word in line.split())
+    line = secret_shapes.redacted(subject.shell_form)
+    if line.startswith("[") and line.endswith("]"):
+        what = f"ENTRYPOINT {line} is not JSON, so Docker gives it to a shell"
+        yield Found(what, _ENTRY, fix="ENTRYPOINT " + line.replace("'", '"') + ", in double quotes")
+    elif line:
+        words = ", ".join(f'"{word}"' for word in line.split() if word != "exec")
         yield Found(f"ENTRYPOINT {line}", _ENTRY, fix=f"ENTRYPOINT [{words}]")
 
 
+def _failures(subject: Subject) -> Iterator[tuple[str, Failure]]:
+    """Yield why `IMAGE train` and `IMAGE serve` can't be started, the same cause once."""
+    said: set[Failure] = set()
+    for role in sorted(subject.roles) or [TRAIN]:
+        failure = execution.start(subject.image, (*subject.image.entry, role))
+        if failure is not None and failure not in said:
+            said.add(failure)
+            yield role, failure
+
+
+def _is_argument(subject: Subject, failure: Failure) -> bool:
+    return failure.at == len(subject.image.entry)
+
+
 def argument_found(subject: Subject) -> Iterator[Found]:
-    image = subject.image
-    if image.files is None or not subject.starts_argument:
-        return
-    for role in sorted(subject.roles):
-        if image.on_path(role) is None:
-            path = image.config.environment.get("PATH", DEFAULT_PATH)
-            fix = f"Install a program `{role}`, or write ENTRYPOINT with the program that takes it"
-            yield Found(f"there is no program `{role}` on PATH", f"PATH={path}", fix)
-    if not subject.roles:
+    if not subject.roles and not subject.image.entry and subject.image.files is not None:
         yield Found("there is neither a program `train` nor `serve`, and no ENTRYPOINT", _ENTRY)
+    for role, failure in _failures(subject) if subject.roles else ():
+        if failure.missing and _is_argument(subject, failure):
+            fix = f"Install a program `{role}`, or write ENTRYPOINT with the program that takes it"
+            yield Found(failure.what, failure.where, fix)
 
 
 def argument_runs(subject: Subject) -> Iterator[Found]:
-    image = subject.image
-    if image.files is None or not subject.starts_argument:
-        return
-    for role in sorted(subject.roles):
-        program = image.on_path(role)
-        if program is not None:
-            yield from _cannot_run(subject, program)
+    for _, failure in _failures(subject) if subject.roles else ():
+        if not failure.missing and _is_argument(subject, failure):
+            yield Found(failure.what, failure.where, failure.fix)
 
 
-def _cannot_run(subject: Subject, program: File) -> Iterator[Found]:
-    if not program.mode & 0o111:
-        fix = f"RUN chmod +x {program.path}"
-        yield Found(f"{program.path} is not executable (mode {program.mode:o})", program.path, fix)
-    first = (program.head or b"").split(b"\n", 1)[0]
-    if not first.startswith(b"#!"):
-        return
-    if first.endswith(b"\r"):
-        fix = f"sed -i 's/\\r$//' {posixpath.basename(program.path)}"
-        yield Found("its first line ends in CR LF", program.path, fix)
-        return
-    interpreter = first[2:].decode(errors="replace").split()
-    files = subject.image.files
-    if interpreter and files is not None and files.find(interpreter[0]) is None:
-        fix = "Name an interpreter of the image: #!/usr/bin/env python3"
-        yield Found(f"its interpreter {interpreter[0]} is not in the image", program.path, fix)
+def entry_runs(subject: Subject) -> Iterator[Found]:
+    for _, failure in _failures(subject):
+        if not _is_argument(subject, failure):
+            yield Found(failure.what, failure.where, failure.fix)
 
 
-def entry_found(subject: Subject) -> Iterator[Found]:
-    image = subject.image
-    if image.files is None or not image.entry:
-        return
-    program = image.entry[0]
-    if "/" in program:
-        found = image.files.find(posixpath.join("/", image.config.folder, program))
-    else:
-        found = image.on_path(program)
-    if found is None:
-        yield Found(f"there is no program {program}", _ENTRY)
+def user_known(subject: Subject) -> Iterator[Found]:
+    found = users.missing(subject.image)
+    if found is not None:
+        name, path = found
+        what = f"USER {subject.image.config.user}: there is no {name} in {path}"
+        yield Found(what, "configuration: User")
 
 
 def init(subject: Subject) -> Iterator[Found]:
     if subject.init:
-        yield Found(f"ENTRYPOINT [{subject.init!r}] alone", _ENTRY)
+        yield Found(f'ENTRYPOINT ["{subject.init}"] alone', _ENTRY)
 
 
 RULES: tuple[Rule[Subject], ...] = (
@@ -108,10 +100,11 @@ RULES: tuple[Rule[Subject], ...] = (
     Rule(
         "IMG009",
         Severity.ERROR,
-        "ENTRYPOINT names a program that is not in the image",
-        "The engine can't start the container; the job fails before its first line of log.",
-        "Correct the path in ENTRYPOINT, or install the program",
-        entry_found,
+        "ENTRYPOINT can't be executed",
+        "The engine, or the program that it starts, can't run this one; the job fails before its "
+        "first line of log.",
+        "Correct ENTRYPOINT, or install the program",
+        entry_runs,
     ),
     Rule(
         "IMG010",
@@ -120,5 +113,13 @@ RULES: tuple[Rule[Subject], ...] = (
         "SageMaker's guide warns of it: the init takes `train` or `serve` for the program.",
         'ENTRYPOINT ["tini", "--", "your-program"]',
         init,
+    ),
+    Rule(
+        "IMG015",
+        Severity.ERROR,
+        "The container's user does not exist",
+        'The engine can\'t start the container: "unable to find user".',
+        "RUN useradd NAME before the USER line, write the user's number, or remove the line",
+        user_known,
     ),
 )

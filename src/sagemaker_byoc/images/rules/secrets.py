@@ -6,69 +6,52 @@ import re
 from collections.abc import Iterator
 
 from sagemaker_byoc.images.findings import Found, Rule, Severity
-from sagemaker_byoc.images.model import File
+from sagemaker_byoc.images.rules import secret_shapes
 from sagemaker_byoc.images.rules.subject import Subject
 
-_TOKENS = {
-    "an AWS access key": re.compile(rb"\b(AKIA|ASIA)[A-Z2-7]{16}\b"),
-    "an AWS secret key": re.compile(
-        rb"aws_?secret_?access_?key['\"]?\s*[=:]\s*['\"]?[A-Za-z0-9/+]{40}\b", re.IGNORECASE
-    ),
-    "a private key": re.compile(rb"-----BEGIN ([A-Z]+ )*PRIVATE KEY-----\s*\r?\n[A-Za-z0-9+/=:]"),
-    "a GitHub token": re.compile(rb"\b(gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{60,})"),
-    "a Hugging Face token": re.compile(rb"\bhf_[A-Za-z0-9]{30,}"),
-    "a Slack token": re.compile(rb"\bxox[abprs]-[A-Za-z0-9-]{20,}"),
-    "a password in a URL": re.compile(rb"https?://[^\s/:@'\"$<>{}]+:[^\s/@'\"$<>{}]{3,}@"),
-}
-_NAME = re.compile(
-    r"(^|_)(PASSWORD|PASSWD|SECRET|SECRET_?(ACCESS_?)?KEY|TOKEN|API_?KEY|PRIVATE_?KEY|CREDENTIALS?)$",
-    re.IGNORECASE,
-)
-_ARGUMENT = re.compile(
-    r"\b(?P<name>\w*(?:PASSWORD|PASSWD|SECRET_?KEY|SECRET_?ACCESS_?KEY|TOKEN|API_?KEY))=(?P<value>[^\s'\"$]{6,})",
-    re.IGNORECASE,
-)
-_FILES = {
-    r"/\.aws/credentials$": rb"aws_secret_access_key\s*=\s*\S",
-    r"/\.netrc$": rb"password\s+\S",
-    r"/\.pypirc$": rb"password\s*[=:]\s*\S",
-    r"/\.npmrc$": rb"_auth(Token)?\s*=\s*\S",
-    r"/\.git-credentials$": rb"://[^:]+:[^@]+@",
-    r"/\.docker/config\.json$": rb"\"auth\"\s*:\s*\"\w",
-    r"/\.env(\.[\w-]+)?$": rb"(?im)^\s*(export\s+)?\w*(password|secret|token|api_?key)\w*\s*=\s*\S",
-}
-_EXAMPLE = re.compile(r"\.(example|sample|template|dist)$")
-
-
-def kinds(data: bytes) -> list[str]:
-    """The kinds of secrets in `data`."""
-    return [kind for kind, pattern in _TOKENS.items() if pattern.search(data)]
+# Made when a package is installed; they open nothing outside of the image.
+_GENERATED = ("/etc/ssl/private/ssl-cert-snakeoil.key", "/etc/pki/tls/private/localhost.key")
+_CONFIGURED = re.compile(r"(/bin/sh -c #\(nop\)\s+)?(ENV|LABEL)\s")
+"""Steps that SEC001 judges by what came of them."""
 
 
 def environment(subject: Subject) -> Iterator[Found]:
-    for name, value in subject.image.config.environment.items():
-        where = f"configuration: ENV {name}"
-        found = kinds(value.encode())
-        if found:
-            yield Found(f"{found[0]} in the variable {name}", where)
-        elif value and (_NAME.search(name) and not value.startswith(("/", "$"))):
-            yield Found(f"the variable {name} has a value, by its name a secret", where)
+    config = subject.image.config
+    for kind, values in (("ENV", config.environment), ("LABEL", config.labels)):
+        for name, value in values.items():
+            where = f"configuration: {kind} {name}"
+            found = secret_shapes.in_data(f"{name}={value}".encode(), strict=False)
+            if found:
+                yield Found(f"{found[0].what} in the value of {name}", where, subject=name)
+            elif secret_shapes.is_secret(name, value):
+                yield Found(f"{name} has a value, by its name a secret", where, subject=name)
+    for kind, words in (("ENTRYPOINT", config.entrypoint), ("CMD", config.command)):
+        for name, what in _in_command(" ".join(words)):
+            yield Found(f"{what} {kind}", f"configuration: {kind}", subject=name)
 
 
 def history(subject: Subject) -> Iterator[Found]:
     """Once for each secret: build arguments come again with every later step."""
     said: set[str] = set()
     for number, command in enumerate(subject.image.config.history):
-        if command.startswith("ENV "):  # SEC001's, which names the variable
+        if _CONFIGURED.match(command):
             continue
-        found = [f"{kind} in the command of a step" for kind in kinds(command.encode())]
-        argument = _ARGUMENT.search(command)
-        if argument and not found:
-            found = [f"a value of {argument['name']} in the command of a step"]
-        for what in found:
-            if what not in said:
-                said.add(what)
-                yield Found(what, f"history, step {number + 1}")
+        for name, what in _in_command(command):
+            if name not in said:
+                said.add(name)
+                yield Found(
+                    f"{what} the command of a step", f"history, step {number + 1}", subject=name
+                )
+
+
+def _in_command(command: str) -> Iterator[tuple[str, str]]:
+    """Yield what each secret is ignored by, and what it is; the caller names the place."""
+    shapes = secret_shapes.in_data(command.encode(), strict=False)
+    for shape in shapes:
+        yield shape.name, f"{shape.what} in"
+    if not shapes:
+        for name in secret_shapes.assigned(command):
+            yield name, f"a value of {name} in"
 
 
 def files(subject: Subject) -> Iterator[Found]:
@@ -76,24 +59,15 @@ def files(subject: Subject) -> Iterator[Found]:
         return
     said: set[tuple[str, str]] = set()
     for layer, file in subject.image.files.looked_into:
-        for kind in _in_file(file):
+        if file.path in _GENERATED:
+            continue
+        for kind in secret_shapes.in_file(file.path, file.head or b""):
             if (file.path, kind) in said:
                 continue
             said.add((file.path, kind))
             gone = file.path not in subject.image.files.visible
-            buried = "; a later layer removes it, which hides it from no one" if gone else ""
-            yield Found(f"{kind}{buried}", f"{file.path}, layer {layer}")
-
-
-def _in_file(file: File) -> Iterator[str]:
-    data = file.head or b""
-    found = kinds(data)
-    yield from found
-    if found or _EXAMPLE.search(file.path):
-        return
-    for place, pattern in _FILES.items():
-        if re.search(place, file.path) and re.search(pattern, data):
-            yield "a file of credentials"
+            buried = "; a later layer removes it, and its own layer still has it" if gone else ""
+            yield Found(f"{kind}{buried}", f"{file.path}, layer {layer}", subject=file.path)
 
 
 _ROTATE = "Then replace the secret where it was issued: it must count as known."
@@ -101,8 +75,8 @@ RULES: tuple[Rule[Subject], ...] = (
     Rule(
         "SEC001",
         Severity.ERROR,
-        "A secret is in the environment",
-        "Whoever may pull or describe the image reads it, and so does every process in it.",
+        "A secret is in the environment or a label",
+        "Everyone who may pull or describe the image reads it, and so does every process in it.",
         "Remove the ENV or ARG line; give jobs a role, or the value with the request. " + _ROTATE,
         environment,
     ),
@@ -120,7 +94,7 @@ RULES: tuple[Rule[Subject], ...] = (
         Severity.ERROR,
         "A secret is in a file",
         "Every layer can be fetched by itself, also one whose files a later layer removes.",
-        "Name the file in .dockerignore and build anew. " + _ROTATE,
+        "Name the file in .dockerignore and build again. " + _ROTATE,
         files,
     ),
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sagemaker_byoc.contract import http, lifecycle
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.images.findings import Found, Rule, Severity
-from sagemaker_byoc.images.rules import serving_requests
+from sagemaker_byoc.images.rules import causes, serving_requests
+from sagemaker_byoc.images.rules.causes import Cause
 from sagemaker_byoc.images.rules.training import CANNOT_RUN, last_line, one_line
 from sagemaker_byoc.images.trials.serving import HELD, OTHER_PORT, ServingTrial
 
@@ -16,24 +17,52 @@ _ANYWHERE = frozenset({f"0.0.0.0:{_PORT}", f"[::]:{_PORT}"})
 
 
 def starts(trial: ServingTrial) -> Iterator[Found]:
+    cause = _cause(trial)
     if trial.refused:
         yield Found(one_line(trial.refused), "docker run IMAGE serve")
-    elif trial.exit_code is not None and (trial.with_model or trial.exit_code in CANNOT_RUN):
+    elif cause is not None:
+        if not cause.starts:
+            what = f"exit code {trial.exit_code}: {cause.what}"
+            yield Found(what, "docker run IMAGE serve", cause.fix)
+    elif trial.exit_code is not None and (trial.with_model or _ends_anyway(trial)):
         what = f"it ended with exit code {trial.exit_code} before /ping was 200"
         yield Found(what + last_line(trial.log), "docker run IMAGE serve")
 
 
+def _ends_anyway(trial: ServingTrial) -> bool:
+    """Return whether no model would change that it ended; one that waits for none ends with 0."""
+    returned = trial.exit_code == 0 and "model" not in trial.log.lower()
+    return returned or trial.exit_code in CANNOT_RUN
+
+
+def complete(trial: ServingTrial) -> Iterator[Found]:
+    cause = _cause(trial)
+    if cause is not None and cause.starts:
+        how = _said(trial) if trial.exit_code is None else f"exit code {trial.exit_code}"
+        yield Found(f"{how}: {cause.what}", "docker run IMAGE serve", cause.fix)
+
+
+def _cause(trial: ServingTrial) -> Cause | None:
+    """Return why a server is not healthy, if it would not be with any model."""
+    if trial.refused or trial.healthy_after is not None:
+        return None
+    return causes.of(trial.log, trial.exit_code)
+
+
 def healthy(trial: ServingTrial) -> Iterator[Found]:
-    if trial.with_model and trial.healthy_after is None and not _ended(trial):
+    waits = trial.healthy_after is None and not _ended(trial)
+    if trial.with_model and waits and _cause(trial) is None:
         yield Found(_said(trial) + last_line(trial.log), "GET /ping")
 
 
 def without_model(trial: ServingTrial) -> Iterator[Found]:
     if trial.with_model or trial.healthy_after is not None or trial.refused:
         return
+    if _cause(trial) is not None:
+        return
     if trial.exit_code is None:
         yield Found(_said(trial) + last_line(trial.log), "GET /ping")
-    elif trial.exit_code not in CANNOT_RUN:
+    elif not _ends_anyway(trial):
         yield Found(f"it ended with exit code {trial.exit_code}{last_line(trial.log)}", "serve")
 
 
@@ -78,8 +107,7 @@ def ping_is_quick(trial: ServingTrial) -> Iterator[Found]:
 
 def stops(trial: ServingTrial) -> Iterator[Found]:
     if trial.stop is not None and trial.stop.exit_code is None:
-        grace = lifecycle.SERVE_STOP_GRACE.value
-        yield Found(f"it still ran {grace} s after SIGTERM", "docker stop")
+        yield Found(f"it still ran {trial.stop.seconds:.0f} s after SIGTERM", "docker stop")
 
 
 def drains(trial: ServingTrial) -> Iterator[Found]:
@@ -163,6 +191,14 @@ RULES: tuple[Rule[ServingTrial], ...] = (
         "An image that holds no model of its own can't be tried without one.",
         "byoc check IMAGE --serve --model DIR|model.tar.gz --payload FILE --content-type TYPE",
         without_model,
+    ),
+    Rule(
+        "SRV023",
+        Severity.ERROR,
+        "The image lacks what the server needs",
+        "It would fail with any model: a module, a library, a file or a right is missing.",
+        "Install it in the image",
+        complete,
     ),
     Rule(
         "SRV015",

@@ -6,13 +6,13 @@ import posixpath
 from dataclasses import dataclass
 
 from sagemaker_byoc.images.model import Image
+from sagemaker_byoc.images.rules.wrappers import shell_command
 
 TRAIN = "train"
 SERVE = "serve"
 ROLES = (TRAIN, SERVE)
 OUR_CONTRACT = "sagemaker-byoc.contract"
 _CONTRACTS = {"training": TRAIN, "hosting": SERVE}
-_SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh"})
 _INITS = frozenset({"tini", "dumb-init", "docker-init"})
 _PORT = "8080/tcp"
 
@@ -24,11 +24,16 @@ class Subject:
 
     @property
     def shell_form(self) -> str:
-        """The command line of an ENTRYPOINT in shell form, or nothing."""
-        entry = self.image.entry
-        if len(entry) == 3 and posixpath.basename(entry[0]) in _SHELLS and entry[1] == "-c":
-            return entry[2]
-        return ""
+        """The command line of an ENTRYPOINT that drops the argument in a shell, or nothing.
+
+        A line with $0 or "$@" passes it on; one that starts with `exec` leaves no shell behind,
+        and an image for one role alone can do without the argument.
+        """
+        command = shell_command(self.image.entry)
+        if command is None or command.uses_arguments:
+            return ""
+        replaced = command.line.lstrip().startswith("exec ") and len(self.roles) < 2
+        return "" if replaced else command.line
 
     @property
     def init(self) -> str:

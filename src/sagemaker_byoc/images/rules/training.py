@@ -6,38 +6,60 @@ from collections.abc import Iterator
 
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.images.findings import Found, Rule, Severity
+from sagemaker_byoc.images.rules import causes
+from sagemaker_byoc.images.rules.causes import Cause
 from sagemaker_byoc.images.trials.training import Job, TrainingTrial
 
 CANNOT_RUN = frozenset({126, 127})
-_SHOWN = 300
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())[:_SHOWN]
+    return " ".join(text.split())[: causes.SHOWN]
 
 
 def last_line(log: str) -> str:
     lines = [line for line in log.splitlines() if line.strip()]
-    return f"; its last line: {lines[-1].strip()[:_SHOWN]}" if lines else "; it logged nothing"
+    return (
+        f"; its last line: {lines[-1].strip()[: causes.SHOWN]}" if lines else "; it logged nothing"
+    )
 
 
 def started(trial: TrainingTrial) -> Iterator[Found]:
-    job = trial.tiny
+    job, cause = trial.tiny, _cause(trial.tiny)
     if job.refused:
         yield Found(one_line(job.refused), "docker run IMAGE train")
-    elif job.exit_code in CANNOT_RUN:
+    elif cause is not None and not cause.starts:
+        yield Found(f"exit code {job.exit_code}: {cause.what}", "docker run IMAGE train", cause.fix)
+    elif cause is None and job.exit_code in CANNOT_RUN:
         what = f"exit code {job.exit_code}, a shell's for a program that it can't run"
         yield Found(what + last_line(job.log), "docker run IMAGE train")
 
 
+def complete(trial: TrainingTrial) -> Iterator[Found]:
+    job, cause = trial.tiny, _cause(trial.tiny)
+    if cause is not None and cause.starts:
+        yield Found(f"exit code {job.exit_code}: {cause.what}", "the tiny job", cause.fix)
+
+
+def _cause(job: Job) -> Cause | None:
+    """Return why a job failed, if it would with any data; its failure file may know best."""
+    if job.exit_code in {None, 0}:
+        return None
+    failure = (job.failure or b"").decode(errors="replace")
+    return causes.of(job.log, job.exit_code) or causes.of(failure, job.exit_code)
+
+
 def worked(trial: TrainingTrial) -> Iterator[Found]:
     code = trial.tiny.exit_code
-    if code not in {None, 0} and code not in CANNOT_RUN:
+    if code not in {None, 0} and code not in CANNOT_RUN and _cause(trial.tiny) is None:
         yield Found(f"exit code {code}{last_line(trial.tiny.log)}", "the tiny job")
 
 
 def failure_file(trial: TrainingTrial) -> Iterator[Found]:
     for name, job in _jobs(trial):
+        cause = _cause(job)
+        if job.exit_code in CANNOT_RUN or (cause is not None and not cause.starts):
+            return
         if job.exit_code not in {None, 0} and not job.failure:
             yield Found(f"exit code {job.exit_code} and no /opt/ml/output/failure", name)
             return
@@ -112,8 +134,8 @@ RULES: tuple[Rule[TrainingTrial], ...] = (
         "TRN002",
         Severity.WARNING,
         "The tiny job failed",
-        "It may be for want of data: the check gives the channels and hyperparameters that it is "
-        "given, and no others.",
+        "It may be for want of data: the check has only the channels and hyperparameters that it "
+        "was given.",
         "byoc check IMAGE --train --channel train=DIR --hp KEY=VALUE",
         worked,
     ),
@@ -174,5 +196,13 @@ RULES: tuple[Rule[TrainingTrial], ...] = (
         "SageMaker merges all hosts' /opt/ml/model into one archive: one of the two is lost.",
         "Write the model on the first of the hosts only",
         same_files,
+    ),
+    Rule(
+        "TRN010",
+        Severity.ERROR,
+        "The image lacks what the program needs",
+        "It would fail with any data: a module, a library, a file or a right is missing.",
+        "Install it in the image",
+        complete,
     ),
 )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.model import File, Files
-from sagemaker_byoc.images.sources import wanted
+from sagemaker_byoc.images.sources import programs, wanted
+from sagemaker_byoc.images.sources.wanted import Look
 from sagemaker_byoc.images.tar import Body, Entry, Inflated, Source, entries
 
 LAYER_LIMIT = 200 * 2**30
@@ -21,27 +23,74 @@ Layer = list[File]
 
 
 def read_layer(source: Source) -> Layer:
-    """Packed with gzip or not. Raises HostileError where it is no layer."""
+    """Read a layer, packed with gzip or not. Raises HostileError if it is not one."""
     files: Layer = []
-    looked_into = 0
+    by_path: dict[str, File] = {}
+    kept = _Kept()
     for entry, body in entries(Inflated(source, LAYER_LIMIT)):
-        size = wanted.head_size(entry.name, entry.size) if entry.kind == "file" else 0
-        looked_into += bool(size)
-        keep = size if looked_into <= wanted.FILES_LIMIT else 0
-        files.append(_file(entry, body, keep))
+        file = _file(entry, body, kept)
+        if file.kind == "hardlink":
+            file = _linked(file, by_path)
+        by_path[file.path] = file
+        files.append(file)
     return files
 
 
-def _file(entry: Entry, body: Body, keep: int) -> File:
-    return File(
+@dataclass(slots=True)
+class _Kept:
+    """What has been kept of one layer's files, to stop at the limits."""
+
+    files: int = 0
+    head_bytes: int = 0
+    program_bytes: int = 0
+
+    def allows(self, look: Look) -> bool:
+        """Tell whether one more file may be looked into; half is left for files of known names."""
+        if look is Look.IF_TEXT:
+            within = self.head_bytes < wanted.BYTES_LIMIT // 2
+            return within and self.files < wanted.FILES_LIMIT
+        return look is Look.YES and self.head_bytes < wanted.BYTES_LIMIT
+
+
+def _file(entry: Entry, body: Body, kept: _Kept) -> File:
+    file = File(
         path="/" + entry.name,
         kind=entry.kind,
         mode=entry.mode,
         uid=entry.uid,
         size=entry.size,
         link=entry.link,
-        head=body.read(keep) if keep else None,
     )
+    if entry.kind != "file":
+        return file
+    data = b""
+    head = None
+    look = wanted.look(entry.name, entry.size)
+    if kept.allows(look):
+        data, head = _head(look, body)
+        kept.files += head is not None
+        kept.head_bytes += len(head or b"")
+    program = None
+    if entry.mode & 0o111 and kept.program_bytes < programs.BYTES_LIMIT:
+        program = programs.read_program(body, entry.size, data)
+        kept.program_bytes += len(program.start)
+    return replace(file, head=head, program=program)
+
+
+def _head(look: Look, body: Body) -> tuple[bytes, bytes | None]:
+    """Return what was read of a file, and what of it the rules get."""
+    data = body.read(wanted.SNIFFED if look is Look.IF_TEXT else wanted.HEAD)
+    if look is Look.IF_TEXT:
+        if b"\0" in data:
+            return data, None
+        data += body.read(wanted.HEAD - len(data))
+    return data, data
+
+
+def _linked(link: File, files: Mapping[str, File]) -> File:
+    """Return the file that a hard link stands for; it comes earlier in the same archive."""
+    target = files.get(posixpath.join("/", posixpath.normpath(link.link)))
+    return link if target is None else replace(target, path=link.path, size=0, head=None)
 
 
 def merge(layers: Sequence[Layer]) -> Files:
@@ -76,6 +125,8 @@ def _remove(visible: dict[str, File], layer: Layer) -> None:
             emptied.add(folder)
         elif name.startswith(_REMOVED):
             gone.add(posixpath.join(folder, name.removeprefix(_REMOVED)))
+        elif file.kind != "dir" and file.path in visible and visible[file.path].kind == "dir":
+            gone.add(file.path)
     if not gone and not emptied:
         return
     for path in [path for path in visible if _is_covered(path, gone, emptied)]:

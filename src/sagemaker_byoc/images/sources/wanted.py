@@ -3,37 +3,78 @@
 from __future__ import annotations
 
 import re
+from enum import Enum, auto
 
 HEAD = 64 * 2**10
-"""Bytes. Keys, tokens and version files are small and stand at the start."""
+"""Bytes. Keys, tokens and version files are small, or start with what tells them."""
 FILES_LIMIT = 20_000
 """Files of one layer that are looked into."""
-_SHEBANG = 256
+BYTES_LIMIT = 128 * 2**20
+"""Bytes kept of one layer's files."""
+SNIFFED = 512
+_TEXT_LIMIT = 2**20
+_UNNAMED_LIMIT = HEAD
+
+
+class Look(Enum):
+    """Whether a file is looked into."""
+
+    NO = auto()
+    YES = auto()
+    IF_TEXT = auto()
+    """If its first bytes hold no zero: private keys and tokens have any name."""
+
 
 _TELLING = re.compile(
     r"""(^|/)(
-        \.env(\.[\w-]+)? | \.netrc | \.pypirc | \.npmrc | \.git-credentials | pip\.conf |
-        id_(rsa|dsa|ecdsa|ed25519) | [^/]+\.(pem|key) | credentials(\.json)? |
-        \.docker/config\.json | \.aws/[^/]+ |
-        torch/version\.py | usr/local/cuda[^/]*/version\.(json|txt)
+        \.env(\.[\w-]+)? | [\w-]+\.env | [._]netrc | \.pypirc | \.npmrc | \.yarnrc(\.yml)? |
+        \.git-credentials | \.gitconfig | \.git/(config|credentials) | \.config/git/credentials |
+        pip\.conf | \.condarc | \.pgpass | \.my\.cnf | \.s3cfg | \.boto | \.databrickscfg |
+        rclone\.conf | \.vault-token | \.kube/config | \.config/gh/hosts\.yml | \.dockercfg |
+        \.docker/config\.json | containers/auth\.json | \.aws/[^/]+ | \.azure/[^/]+\.json |
+        gcloud/[^/]+\.json | kaggle\.json | \.?huggingface/(token|stored_tokens) |
+        \.cargo/credentials(\.toml)? | \.gem/credentials | \.m2/settings\.xml |
+        credentials(\.\w+)? | \.ssh/[^/]+ | id_(rsa|dsa|ecdsa|ed25519)[^/]* |
+        [^/]+\.(pem|key|p8|pk8|ppk|tfvars|tfstate)
     )$""",
     re.VERBOSE,
 )
 _SYSTEM = re.compile(
-    r"^(usr/(lib|lib64|share|include|src|libexec)|lib|lib64|bin|sbin|etc/ssl|var/lib|proc|sys)/"
-    r"|/(site|dist)-packages/|/node_modules/|/lib/python3"
+    r"""^(
+        usr/(lib|lib32|lib64|libx32|share|include|libexec|s?bin|games) |
+        lib | lib32 | lib64 | libx32 | bin | sbin | proc | sys | dev |
+        etc/(ssl/certs|ssh|ca-certificates|pki/(?!tls/private)[^/]+) |
+        etc/(java|fonts|X11|chromium[^/]*|alternatives) |
+        var/(cache|lib/(dpkg|apt|gems|python|rpm|dnf|yum|systemd|pam)) |
+        usr/local/(go|lib|lib64|libexec|share|include|cuda[^/]*|rustup|nvidia) |
+        opt/(nvidia|java|amazon) | usr/src/linux[^/]*
+    )/
+    | (^|/)(
+        (site|dist)-packages | node_modules | lib(64)?/(python|pypy|R|ruby|node)[^/]* |
+        (ana|mini|micro|mamba)?(conda|forge|mamba)\d*/(envs/[^/]+/)?
+            (pkgs|lib|share|include|ssl|conda-meta) |
+        pkg/mod | registry/src | gems | \.rustup | \.nuget
+    )/""",
+    re.VERBOSE,
 )
-_TEXT = re.compile(r"\.(py|sh|txt|json|ya?ml|toml|ini|cfg|conf|env|ipynb|tfvars|properties|md)$")
-_PROGRAM = re.compile(r"(^|/)(train|serve)$")
-_VERSION = re.compile(r"(torch/version\.py|version\.(json|txt))$")
+"""Folders that package managers fill; their test keys and sample configurations open nothing."""
+_TEXT = re.compile(
+    r"\.(py|sh|txt|json|ya?ml|toml|ini|cfg|conf|config|env|ipynb|tfvars|properties|md|xml|js|ts|"
+    r"rst|bash|zsh|r|R|sql|log|csv|jsonl|Dockerfile)$"
+)
+_FACTS = re.compile(
+    r"(^|/)(torch/version\.py|usr/local/cuda[^/]*/version\.(json|txt))$|^etc/(passwd|group)$"
+)
 
 
-def head_size(path: str, size: int) -> int:
-    """Bytes of the file at `path` (no leading /) to keep; 0 for nearly all of them."""
-    if _PROGRAM.search(path):
-        return _SHEBANG
-    if _TELLING.search(path) and (_VERSION.search(path) or not _SYSTEM.search(path)):
-        return HEAD
-    if size <= 4 * HEAD and _TEXT.search(path) and not _SYSTEM.search(path):
-        return HEAD
-    return 0
+def look(path: str, size: int) -> Look:
+    """Tell whether to look into the file at `path` (no leading /): no, for nearly all of them."""
+    if _FACTS.search(path):
+        return Look.YES
+    if not size or _SYSTEM.search(path):
+        return Look.NO
+    if _TELLING.search(path):
+        return Look.YES
+    if size <= (_TEXT_LIMIT if _TEXT.search(path) else _UNNAMED_LIMIT):
+        return Look.IF_TEXT
+    return Look.NO

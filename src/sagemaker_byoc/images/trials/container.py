@@ -1,110 +1,211 @@
 """Containers of a trial: created, filled, started, emptied, and removed whatever happens.
 
-Nothing is mounted, so a remote engine does as well. Each carries a label, by which what a crash
-left can be found: docker ps --all --filter label=sagemaker-byoc.check
+Nothing is mounted, so a remote engine does as well.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import posixpath
+import re
+import signal
 import tarfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from sagemaker_byoc.contract.gpu import ALLOW_CPU
 from sagemaker_byoc.images import docker
 from sagemaker_byoc.images.errors import ImageError, RequestError
 from sagemaker_byoc.images.tar import entries
+from sagemaker_byoc.images.trials import leftovers
+from sagemaker_byoc.images.trials.trial import Deadline
 
-LABEL = "sagemaker-byoc.check"
 SHARED_MEMORY = "2g"
 LOG_LINES = 40
-_CATCHABLE = 15
-_PAUSE = 0.05
+_LOG = ("--log-driver", "json-file", "--log-opt", "max-size=16m", "--log-opt", "max-file=1")
+"""A program that prints without end would fill the engine's disk."""
+_TERM = 15
+_PAUSE = 0.1
 _OUTPUT_LIMIT = 2 * 2**30
+_MOST_FILES = 1000
+
+_BLOCKED = re.compile(r'cannot overwrite non-directory "([^"]+)" with directory')
+"""Docker's words for a link or a file where a folder is to be."""
+_MOST_LINKS = 8
+_ABSENT = ("no such", "could not find", "could not be found")
+"""Docker's words, and podman's, for a path that is not in a container."""
 
 Content = bytes | Path
 """A file's bytes, or a file or folder of this machine."""
 
 
+class _EnoughError(Exception):
+    """No more of a stream is wanted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
-    id: str
+    name: str
+    content: Mapping[str, Content] = field(default_factory=dict)
+    """What it is filled with, by absolute paths inside."""
 
     def start(self) -> str:
-        """What the engine says where it can't start it; empty where it runs."""
+        """Fill it and start it. What the engine says where it can't; empty where it runs."""
+        refused = self._fill()
+        if refused:
+            return refused
         try:
-            docker.run("start", self.id)
+            docker.run("start", self.name)
         except docker.DockerError as error:
             return error.text
         return ""
 
     def exit_code(self) -> int | None:
         """None while it runs."""
-        state = docker.run(
-            "container", "inspect", "--format", "{{.State.Running}} {{.State.ExitCode}}", self.id
-        )
-        running, _, code = state.strip().partition(" ")
+        running, _, code = self._look("{{.State.Running}} {{.State.ExitCode}}").partition(" ")
         return None if running == "true" else int(code)
 
     def wait(self, seconds: float) -> int | None:
         """Its exit code; None where it runs on after `seconds`."""
-        return wait_for(self.exit_code, seconds)
+        with suppress(docker.SilentError):
+            return int(docker.run("wait", self.name, timeout=max(seconds, _PAUSE)))
+        return self.exit_code()
 
-    def signal(self, name: str) -> None:
+    def signal(self, name: str) -> float:
+        """Send SIGNAME to process 1; return the last moment at which it had not got it yet.
+
+        It is sent directly if that is possible: the client takes longer than many a request.
+        """
+        with suppress(OSError):
+            process = self._process_of_host()
+            if process is not None:
+                moment = time.monotonic()
+                os.kill(int(process.name), signal.Signals[f"SIG{name}"])
+                return moment
+        moment = time.monotonic()
         with suppress(docker.DockerError):  # it may have ended this moment
-            docker.run("kill", "--signal", name, self.id)
+            docker.run("kill", "--signal", name, self.name)
+        return moment
 
     def log(self) -> str:
         """The last lines of both its streams, in no order between them."""
         try:
-            return docker.run("logs", "--tail", str(LOG_LINES), self.id, with_errors=True)
-        except docker.DockerError as error:
-            return error.text
+            return docker.run("logs", "--tail", str(LOG_LINES), self.name, with_errors=True)
+        except ImageError as error:
+            return error.what
 
-    def read_proc(self, path: str) -> str:
-        """A file of the container's /proc; empty where the image has no `cat`, or it has ended."""
+    def read_proc(self, name: str) -> str:
+        """A file of process 1 in /proc; empty where it can't be read, or has ended."""
         try:
-            return docker.run("exec", self.id, "cat", path)
-        except docker.DockerError:
-            return ""
+            return docker.run("exec", "--user", "0", self.name, "cat", f"/proc/1/{name}")
+        except docker.DockerError:  # the image has no `cat`
+            pass
+        with suppress(OSError):
+            process = self._process_of_host()
+            return (process / name).read_text() if process is not None else ""
+        return ""
+
+    def _process_of_host(self) -> Path | None:
+        """Process 1 in this machine's /proc, if that shows the engine's processes."""
+        pid, _, identity = self._look("{{.State.Pid}} {{.Id}}").partition(" ")
+        process = Path("/proc", pid)
+        is_there = pid != "0" and (process / "cgroup").exists()
+        return process if is_there and identity in (process / "cgroup").read_text() else None
 
     def catches_term(self) -> bool | None:
-        """Whether process 1 has a handler for SIGTERM: without one the kernel drops the signal."""
-        for line in self.read_proc("/proc/1/status").splitlines():
-            if line.startswith("SigCgt:"):
-                return bool(int(line.split()[1], 16) >> (_CATCHABLE - 1) & 1)
-        return None
+        """Whether SIGTERM reaches process 1: without a handler the kernel drops it.
+
+        A process that blocks signals asks for them, with sigwait or a signalfd. None if unknown.
+        """
+        masks = [
+            int(line.split()[1], 16)
+            for line in self.read_proc("status").splitlines()
+            if line.startswith(("SigCgt:", "SigBlk:"))
+        ]
+        return any(mask >> (_TERM - 1) & 1 for mask in masks) if masks else None
 
     def files(self, folder: str) -> dict[str, bytes]:
-        """Files below an absolute folder with their first 64 KiB; works once it has ended too."""
+        """Files below an absolute folder with their first 64 KiB; works once it has ended too.
+
+        At most 1,000 of them, and of 2 GiB together.
+        """
+        return self._copied(f"{folder}/.")
+
+    def file(self, path: str) -> bytes | None:
+        """The first 64 KiB; None where there is no such file."""
+        return next(iter(self._copied(path).values()), None)
+
+    def _copied(self, path: str) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
         try:
-            with docker.output_of("cp", f"{self.id}:{folder}", "-") as stream:
-                for entry, body in entries(stream):
-                    if entry.kind == "file":
-                        found[entry.name.partition("/")[2] or entry.name] = body.read(2**16)
-        except docker.DockerError:  # the container has no such folder
-            return {}
+            with suppress(_EnoughError), docker.output_of("cp", f"{self.name}:{path}", "-") as tar:
+                _keep(tar, found)
+        except docker.DockerError as error:
+            if not any(words in error.text.lower() for words in _ABSENT):
+                raise
         return found
 
-    def port(self, inside: int) -> int:
-        """Where `inside` is reached on 127.0.0.1."""
-        found = json.loads(
-            docker.run(
-                "container", "inspect", "--format", "{{json .NetworkSettings.Ports}}", self.id
-            )
-        )
-        return int(found[f"{inside}/tcp"][0]["HostPort"])
+    def _fill(self) -> str:
+        """Put them in, through links that the image has on their way, as mounts would go.
+
+        Return what the engine says where something else is in the way; SageMaker's mounts would
+        fail there.
+        """
+        links: dict[str, str] = {}
+        while True:
+            data = pack(self.content, links)
+            try:
+                docker.run("cp", "-", f"{self.name}:/", data=data, timeout=docker.SLOW)
+            except docker.DockerError as error:
+                blocked = _BLOCKED.search(error.text)
+                if blocked is None:
+                    raise
+                path = blocked[1]
+                is_circle = path in links or len(links) == _MOST_LINKS
+                target = "" if is_circle else self._target(path)
+                if not target:
+                    return error.text
+                links[path] = target
+            else:
+                return ""
+
+    def _target(self, path: str) -> str:
+        """Where the link at `path` leads; empty if it is not a link."""
+        with docker.output_of("cp", f"{self.name}:{path}", "-") as tar:
+            targets = [entry.link for entry, _ in entries(tar) if entry.kind == "link"]
+        folder = posixpath.dirname(path)
+        return posixpath.normpath(posixpath.join(folder, targets[0])) if targets else ""
+
+    def port(self, inside: int) -> int | None:
+        """Where `inside` is reached on 127.0.0.1; None once the container has ended."""
+        found = json.loads(self._look("{{json .NetworkSettings.Ports}}")) or {}
+        bound = found.get(f"{inside}/tcp")
+        return int(bound[0]["HostPort"]) if bound else None
+
+    def _look(self, form: str) -> str:
+        return docker.run("container", "inspect", "--format", form, self.name).strip()
 
     def remove(self) -> None:
         with suppress(ImageError):
-            docker.run("rm", "--force", "--volumes", self.id)
+            leftovers.whole("rm", "--force", "--volumes", self.name)
+
+
+def _keep(tar: IO[bytes], found: dict[str, bytes]) -> None:
+    """Raise _EnoughError if that is not all."""
+    size = 0
+    for entry, body in entries(tar):
+        size += entry.size
+        if len(found) == _MOST_FILES or size > _OUTPUT_LIMIT:
+            raise _EnoughError
+        if entry.kind == "file":
+            found[entry.name] = body.read(2**16)
 
 
 @contextmanager
@@ -115,14 +216,14 @@ def container(
     options: Sequence[str] = (),
     files: Mapping[str, Content] | None = None,
 ) -> Iterator[Container]:
-    """Created and filled, not started. `files` are absolute paths inside."""
-    words = ["create", "--label", f"{LABEL}={uuid.uuid4().hex[:8]}", "--shm-size", SHARED_MEMORY]
+    """Created, not started. `files` are absolute paths inside."""
+    made = Container(f"byoc-check-{uuid.uuid4().hex[:12]}", files or {})
+    words = ["create", "--name", made.name, *leftovers.labels(), *_LOG, "--shm-size", SHARED_MEMORY]
     words += ["--env", f"{ALLOW_CPU}=1"]  # the image is on trial, not this machine's driver
     if Path("/proc/driver/nvidia/version").exists():
         words += ["--gpus", "all"]
-    made = Container(docker.run(*words, *options, image, argument).strip())
     try:
-        docker.run("cp", "-", f"{made.id}:/", data=pack(files or {}), timeout=docker.SLOW)
+        leftovers.whole(*words, *options, image, argument)
         yield made
     finally:
         made.remove()
@@ -131,26 +232,34 @@ def container(
 @contextmanager
 def network() -> Iterator[str]:
     """A network of its own, on which containers know each other by name."""
-    name = f"byoc-check-{uuid.uuid4().hex[:8]}"
-    docker.run("network", "create", "--internal", "--label", f"{LABEL}={name}", name)
+    name = f"byoc-check-{uuid.uuid4().hex[:12]}"
     try:
+        leftovers.whole("network", "create", "--internal", *leftovers.labels(), name)
         yield name
     finally:
         with suppress(ImageError):
-            docker.run("network", "rm", name)
+            leftovers.whole("network", "rm", name)
 
 
-def pack(files: Mapping[str, Content]) -> bytes:
-    """A tar of them, owned by root; a path that ends in / is an empty folder."""
+def pack(files: Mapping[str, Content], links: Mapping[str, str]) -> bytes:
+    """A tar of them, owned by root; a path that ends in / is an empty folder.
+
+    `files` have absolute paths; what is below one of `links` goes to where that leads.
+    """
     buffer = io.BytesIO()
+
+    def placed(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.name = _through(links, f"/{entry.name}").strip("/")
+        return _as_root(entry)
+
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for target, content in files.items():
             name = target.strip("/")
             if isinstance(content, Path):
                 _check_size(content)
-                archive.add(content, name, filter=_as_root)
+                archive.add(content, name, filter=placed)
                 continue
-            entry = _as_root(tarfile.TarInfo(name))
+            entry = placed(tarfile.TarInfo(name))
             entry.mtime = int(time.time())
             if target.endswith("/"):
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o777
@@ -158,6 +267,13 @@ def pack(files: Mapping[str, Content]) -> bytes:
                 entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def _through(links: Mapping[str, str], path: str) -> str:
+    for link, target in links.items():
+        if path == link or path.startswith(f"{link}/"):
+            path = target + path[len(link) :]
+    return path
 
 
 def _check_size(path: Path) -> None:
@@ -179,7 +295,7 @@ def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 def wait_for(ask: Callable[[], int | None], seconds: float) -> int | None:
     """The first answer that is not None, asked again and again for at most `seconds`."""
-    deadline = time.monotonic() + seconds
-    while (answer := ask()) is None and time.monotonic() < deadline:
-        time.sleep(_PAUSE)
+    deadline = Deadline(seconds)
+    while (answer := ask()) is None and deadline.left:
+        time.sleep(min(_PAUSE, deadline.left))
     return answer

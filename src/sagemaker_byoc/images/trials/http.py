@@ -6,13 +6,41 @@ import http.client
 import select
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
+
+from sagemaker_byoc.images.trials.trial import Deadline
 
 HOST = "127.0.0.1"
 _HEAD = 4096
 _PIECE = 2**16
+_LEAST = 0.01
+"""Seconds; a timeout of 0 would stand for a socket that does not wait."""
+ENOUGH = 10.0
+"""Seconds for what is held to be completed and answered."""
+
+
+class _Link(socket.socket):
+    """A connection whose reads together, not each, end with the deadline."""
+
+    deadline: Deadline
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        left = self.deadline.left
+        if not left:
+            raise TimeoutError("the reply does not end")
+        self.settimeout(left)
+        return super().recv_into(*arguments, **options)
+
+
+def _connect(port: int, deadline: Deadline) -> _Link:
+    plain = socket.create_connection((HOST, port), timeout=max(deadline.left, _LEAST))
+    link = _Link(fileno=plain.detach())
+    link.deadline = deadline
+    link.settimeout(max(deadline.left, _LEAST))
+    return link
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +69,11 @@ def send(  # noqa: PLR0913 - what a request consists of
     chunked: bool = False,
     patience: float = 10.0,
 ) -> Reply:
-    """One request on a connection of its own."""
+    """One request on a connection of its own; all of it takes at most `patience` seconds."""
     begun = time.monotonic()
     connection = http.client.HTTPConnection(HOST, port, timeout=patience)
     try:
+        connection.sock = _connect(port, Deadline(patience))
         content = _pieces(body) if chunked and body is not None else body
         sent = {"Connection": "close", **(headers or {})}
         with suppress(BrokenPipeError, ConnectionResetError):  # an answer may come before the end
@@ -52,8 +81,7 @@ def send(  # noqa: PLR0913 - what a request consists of
         answer = connection.getresponse()
         head = answer.read(_HEAD)
         while answer.read(_PIECE):
-            if time.monotonic() - begun > patience:
-                raise TimeoutError("the reply does not end")
+            pass
         found = {name.lower(): value for name, value in answer.getheaders()}
         return Reply(answer.status, time.monotonic() - begun, found, head)
     except (OSError, http.client.HTTPException) as error:
@@ -71,32 +99,49 @@ def _pieces(body: bytes) -> Iterator[bytes]:
     yield from (part for part in (body[:middle], body[middle:]) if part)
 
 
-def announce(port: int, path: str, headers: Mapping[str, str], size: int, most: int) -> Reply:
+def announce(  # noqa: PLR0913, PLR0917 - what a request consists of
+    port: int, path: str, headers: Mapping[str, str], size: int, most: int, patience: float = 20.0
+) -> Reply:
     """A POST of `size` bytes of which at most `most` are sent: what does the server say to that?
 
     Sending stops as soon as it says something. `error` is empty where it said nothing and waits.
     """
     begun = time.monotonic()
+    deadline = Deadline(patience)
     lines = [f"POST {path} HTTP/1.1", f"Host: {HOST}", f"Content-Length: {size}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    said = b""
-    with socket.create_connection((HOST, port), timeout=10) as link:
-        try:
-            link.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
-            left = most
-            while left > 0 and not _has_answer(link, 0):
-                link.sendall(b"0" * min(left, _PIECE))
-                left -= _PIECE
-            if _has_answer(link, 3):
-                said = link.recv(_HEAD)
-        except OSError as error:
-            with suppress(OSError):
-                said = link.recv(_HEAD)
-            if not said:
-                return Reply(0, time.monotonic() - begun, error=str(error))
+    head = ("\r\n".join(lines) + "\r\n\r\n").encode()
+    try:
+        with socket.create_connection((HOST, port), timeout=min(10.0, patience)) as link:
+            said = _said_to(link, head, most, deadline)
+    except OSError as error:
+        return Reply(0, time.monotonic() - begun, error=str(error))
     words = said.split(b" ", 2)
     status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
     return Reply(status, time.monotonic() - begun, body=said)
+
+
+def _said_to(link: socket.socket, head: bytes, most: int, deadline: Deadline) -> bytes:
+    """The first words of the answer. Raise OSError if the connection ends without any."""
+    try:
+        link.sendall(head)
+        left = most
+        while left > 0 and deadline.left and not _has_answer(link, 0):
+            link.sendall(b"0" * min(left, _PIECE))
+            left -= _PIECE
+        if not _has_answer(link, 3):
+            return b""
+        said = link.recv(_HEAD)
+        return said or _closed()
+    except OSError as error:
+        with suppress(OSError):
+            if said := link.recv(_HEAD):
+                return said
+        raise error from None
+
+
+def _closed() -> bytes:
+    raise ConnectionError("the connection was closed without an answer")
 
 
 def _has_answer(link: socket.socket, seconds: float) -> bool:
@@ -115,16 +160,23 @@ def held(
         links = []
         for _ in range(count):
             with suppress(OSError):
-                link = socket.create_connection((HOST, port), timeout=5)
+                link = socket.create_connection((HOST, port), timeout=2)
                 links.append(stack.enter_context(link))
                 link.sendall(start)
         yield
-        for link in links:
-            with suppress(OSError):
-                link.sendall(body[-1:])
-                link.settimeout(10)
-                while link.recv(_PIECE):
-                    pass
+        _complete(links, body[-1:], Deadline(ENOUGH))
+
+
+def _complete(links: Sequence[socket.socket], last: bytes, deadline: Deadline) -> None:
+    for link in links:
+        with suppress(OSError):
+            link.sendall(last)
+    for link in links:
+        with suppress(OSError):
+            while deadline.left:
+                link.settimeout(max(deadline.left, _LEAST))
+                if not link.recv(_PIECE):
+                    break
 
 
 def listening(tables: str) -> list[str]:

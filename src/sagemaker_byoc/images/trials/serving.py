@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagemaker_byoc.contract import accelerators, http, lifecycle, serving
 from sagemaker_byoc.contract.archives import unpack
-from sagemaker_byoc.images.trials import traffic
+from sagemaker_byoc.images.trials import leftovers, traffic
 from sagemaker_byoc.images.trials.container import Container, Content, container
-from sagemaker_byoc.images.trials.http import Reply, announce, held, listening, ping, send
+from sagemaker_byoc.images.trials.http import ENOUGH, Reply, announce, held, listening, ping, send
+from sagemaker_byoc.images.trials.trial import Deadline, Trials
 
 OTHER_PORT = 9123
 HELD = 16
@@ -24,6 +24,15 @@ LARGE = 6_000_000
 LARGEST = 24 * 2**20
 """Bytes, just below what a real-time endpoint passes on (contract.http.PAYLOAD)."""
 _TOO_LARGE = 200 * 2**20
+HELD_BOUND = _HELD_PINGS * 2 * http.PING_TIMEOUT.value + ENOUGH
+_LONGEST = float(http.INVOCATION_TIMEOUT.value)
+_REQUESTS = 2 * _LONGEST
+"""Seconds for all probes together: as long as SageMaker waits for the first, and for the rest."""
+_PROBES = 8
+_SLOWER = 3.0
+_SHORTEST = 5.0
+_ANNOUNCED = 20.0
+_LIST = 10.0
 _PAUSE = 0.1
 _GUESSES = (("application/json", b"{}"), ("text/csv", b"0\n"))
 _KEPT = frozenset({".py", ".txt", ".toml", ".cfg"})
@@ -67,26 +76,108 @@ class ServingTrial:
     models: Reply | None = None
 
 
-def run(plan: ServingPlan, say: Callable[[str], None]) -> ServingTrial:
-    """Raises MachineError without an engine."""
-    with tempfile.TemporaryDirectory(prefix="byoc-check-") as folder:
-        model = _unpacked(plan, Path(folder, "model"))
-        say(f"an endpoint, which has {plan.seconds:.0f} s to become healthy")
-        with _server(plan, model) as server:
-            trial = _try(plan, server, say)
-        if trial.healthy_after is None:
-            return trial
-        patience = min(plan.seconds, 3 * trial.healthy_after + 10)
-        if model is not None and plan.payload is not None and trial.replies["plain"].works:
-            say("an endpoint whose model files are damaged")
-            trial = replace(trial, ruined=_ruined(plan, model, patience))
-        if plan.labels.get(accelerators.CAPABILITY_PORT.value) == "true":
-            say(f"an endpoint on port {OTHER_PORT}, as the image's label offers")
-            trial = replace(trial, other_port=_on_other_port(plan, model, patience))
-        if plan.labels.get(accelerators.CAPABILITY_MODELS.value) == "true":
-            say("an endpoint of several models, as the image's label offers")
-            trial = replace(trial, models=_several_models(plan, patience))
-        return trial
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A container, and how its start went; `port` is None if nothing answers there."""
+
+    server: Container
+    model: Path | None
+    port: int | None
+    seen: ServingTrial
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the server takes best, and its replies."""
+
+    kind: str = _GUESSES[0][0]
+    payload: bytes = _GUESSES[0][1]
+    replies: Mapping[str, Reply] = field(default_factory=dict)
+
+    @property
+    def has_answer(self) -> bool:
+        return "plain" in self.replies and self.replies["plain"].status != 0
+
+    @property
+    def works(self) -> bool:
+        return "plain" in self.replies and self.replies["plain"].works
+
+
+def run(plan: ServingPlan, trials: Trials) -> ServingTrial | None:
+    """All trials, one after the other; None if not even the start could be judged."""
+    with ExitStack() as stack:
+        started = trials.tried(
+            "an endpoint, until its /ping is 200", plan.seconds, lambda: _start(stack, plan)
+        )
+        if started is None:
+            return None
+        if started.port is None or started.seen.healthy_after is None:
+            return started.seen
+        asked, seen = _use(plan, trials, started.server, started.port, started.seen)
+        started.server.remove()
+        return _start_again(plan, trials, started.model, asked, seen)
+
+
+def _use(
+    plan: ServingPlan, trials: Trials, server: Container, port: int, seen: ServingTrial
+) -> tuple[_Asked, ServingTrial]:
+    """Ask, load and stop a healthy server."""
+    tried = trials.tried
+    asked = tried("requests of many kinds", _REQUESTS, lambda: _requests(plan, port)) or _Asked()
+    headers, payload = {"Content-Type": asked.kind}, asked.payload
+    if asked.replies and len(asked.replies) < _PROBES:
+        trials.notes.append(
+            f"requests of all kinds: of {_PROBES} there was time for {len(asked.replies)}"
+        )
+    held_ping, load = None, None
+    if asked.has_answer:
+        held_ping = tried(
+            f"/ping while {HELD} requests are in hand",
+            HELD_BOUND,
+            lambda: _held_ping(port, headers, payload),
+        )
+        load = tried(
+            "/ping under load", traffic.LOAD_BOUND, lambda: traffic.run(port, headers, payload)
+        )
+    stop = tried(
+        "SIGTERM under load" if asked.has_answer else "SIGTERM",
+        traffic.STOP_BOUND,
+        lambda: traffic.stop(server, port, headers, payload if asked.has_answer else None),
+    )
+    replies = asked.replies
+    return asked, replace(
+        seen, replies=replies, held_ping=held_ping, load=load, stop=stop, log=server.log()
+    )
+
+
+def _start_again(
+    plan: ServingPlan, trials: Trials, model: Path | None, asked: _Asked, seen: ServingTrial
+) -> ServingTrial:
+    """Each with a container of its own, which gets a multiple of the first one's time."""
+    assert seen.healthy_after is not None
+    patience = min(plan.seconds, 3 * seen.healthy_after + 10)
+    if model is not None and plan.payload is not None and asked.works:
+        found = trials.tried(
+            "an endpoint whose model files are damaged",
+            patience + http.INVOCATION_TIMEOUT.value,
+            lambda: _ruined(plan, model, patience),
+        )
+        seen = replace(seen, ruined=found)
+    if plan.labels.get(accelerators.CAPABILITY_PORT.value) == "true":
+        other = trials.tried(
+            f"an endpoint on port {OTHER_PORT}, as the image's label offers",
+            patience,
+            lambda: _on_other_port(plan, model, patience),
+        )
+        seen = replace(seen, other_port=other)
+    if plan.labels.get(accelerators.CAPABILITY_MODELS.value) == "true":
+        models = trials.tried(
+            "an endpoint of several models, as the image's label offers",
+            patience + _LIST,
+            lambda: _several_models(plan, patience),
+        )
+        seen = replace(seen, models=models)
+    return seen
 
 
 def _unpacked(plan: ServingPlan, folder: Path) -> Path | None:
@@ -115,71 +206,83 @@ def _server(
         yield server
 
 
-def _try(plan: ServingPlan, server: Container, say: Callable[[str], None]) -> ServingTrial:
-    begun = time.monotonic()
+def _start(stack: ExitStack, plan: ServingPlan) -> _Started:
+    """The model's folder and the server last as long as the stack."""
+    model = _unpacked(plan, stack.enter_context(leftovers.scratch()) / "model")
+    server = stack.enter_context(_server(plan, model))
+    seen = ServingTrial(with_payload=plan.payload is not None, with_model=plan.model is not None)
     refused = server.start()
     if refused:
-        return ServingTrial(refused=refused)
-    port = server.port(http.PORT.value)
-    first = _healthy(server, port, plan.seconds)
+        return _Started(server, model, None, replace(seen, refused=refused))
+    begun = time.monotonic()
+    first = _healthy(server, http.PORT.value, plan.seconds)
     seconds = time.monotonic() - begun
-    if not first.works:
-        tables = server.read_proc("/proc/net/tcp") + server.read_proc("/proc/net/tcp6")
-        return ServingTrial(
-            exit_code=server.exit_code(),
+    if first.works:
+        return _Started(
+            server,
+            model,
+            server.port(http.PORT.value),
+            replace(seen, ping=first, healthy_after=seconds),
+        )
+    tables = server.read_proc("net/tcp") + server.read_proc("net/tcp6")
+    code = server.exit_code()
+    return _Started(
+        server,
+        model,
+        None,
+        replace(
+            seen,
+            exit_code=code,
             last_ping=first.status,
             listens=tuple(listening(tables)),
             log=server.log(),
-            with_model=plan.model is not None,
-        )
-    say(f"healthy after {seconds:.1f} s; requests of many kinds")
-    kind, payload, replies = _requests(plan, port)
-    headers = {"Content-Type": kind}
-    say("/ping while requests are in hand, and under load")
-    with held(port, http.INVOCATIONS.value, headers, payload, HELD):
-        held_ping = _worst_ping(port)
-    busy = traffic.run(port, headers, payload)
-    say("SIGTERM under load")
-    stop = traffic.stop(server, port, headers, payload)
-    return ServingTrial(
-        healthy_after=seconds,
-        log=server.log(),
-        with_payload=plan.payload is not None,
-        with_model=plan.model is not None,
-        ping=first,
-        replies=replies,
-        held_ping=held_ping,
-        load=busy,
-        stop=stop,
+        ),
     )
 
 
-def _healthy(server: Container, port: int, seconds: float) -> Reply:
-    """The first good /ping, or the last bad one."""
-    deadline = time.monotonic() + seconds
+def _healthy(server: Container, inside: int, seconds: float) -> Reply:
+    """The first good /ping, or the last bad one; a container that has ended has no port."""
+    deadline = Deadline(seconds)
     while True:
-        reply = ping(port, http.PING_TIMEOUT.value)
-        if reply.status == 200:
-            return reply
-        if server.exit_code() is not None or time.monotonic() > deadline:
+        port = server.port(inside)
+        reply = Reply(0, 0.0) if port is None else ping(port, http.PING_TIMEOUT.value)
+        if reply.status == 200 or server.exit_code() is not None or not deadline.left:
             return reply
         time.sleep(_PAUSE)
 
 
-def _worst_ping(port: int) -> Reply:
+def _held_ping(port: int, headers: Mapping[str, str], payload: bytes) -> Reply:
     """The first /ping that fails or is late; the last of a few if none is.
 
     One alone may overtake the requests in hand on its way through the engine's proxy.
     """
-    for _ in range(_HELD_PINGS - 1):
-        reply = ping(port, 2 * http.PING_TIMEOUT.value)
-        if not reply.works or reply.seconds > http.PING_TIMEOUT.value:
-            return reply
-    return ping(port, 2 * http.PING_TIMEOUT.value)
+    with held(port, http.INVOCATIONS.value, headers, payload, HELD):
+        for _ in range(_HELD_PINGS - 1):
+            reply = ping(port, 2 * http.PING_TIMEOUT.value)
+            if not reply.works or reply.seconds > http.PING_TIMEOUT.value:
+                return reply
+        return ping(port, 2 * http.PING_TIMEOUT.value)
 
 
-def _requests(plan: ServingPlan, port: int) -> tuple[str, bytes, dict[str, Reply]]:
-    """Media type and payload that the server takes best, and the reply to every probe."""
+def _requests(plan: ServingPlan, port: int) -> _Asked:
+    """Every probe for which there is time."""
+    deadline = Deadline(_REQUESTS)
+    kind, payload, plain = _plain(plan, port)
+    replies = {"plain": plain}
+    if plain.status == 0:
+        return _Asked(kind, payload, replies)
+    for name, probe in _probes(port, kind, payload).items():
+        # A probe that is cut short would be taken for one that the server does not answer.
+        if deadline.left < max(_SHORTEST, _SLOWER * plain.seconds):
+            break
+        reply = probe(deadline.left)
+        if reply.status or deadline.left:
+            replies[name] = reply
+    return _Asked(kind, payload, replies)
+
+
+def _plain(plan: ServingPlan, port: int) -> tuple[str, bytes, Reply]:
+    """Media type and payload that the server takes best, and the reply."""
     guesses = [(plan.content_type, plan.payload)] if plan.payload is not None else [*_GUESSES]
     plain = Reply(0, 0.0)
     kind, payload = _GUESSES[0]
@@ -187,32 +290,40 @@ def _requests(plan: ServingPlan, port: int) -> tuple[str, bytes, dict[str, Reply
         reply = _post(port, guess, data)
         if plain.status == 0 or reply.works:
             plain, kind, payload = reply, guess, data
-        if reply.works:
+        if reply.works or not reply.status:
             break
-    raw = {"Content-Type": "application/octet-stream"}
-    replies = {
-        "plain": plain,
-        "charset": _post(port, f"{kind}; charset=utf-8", payload),
-        "unknown": _post(port, "application/x-byoc-unknown", payload),
-        "chunked": _post(port, kind, payload, chunked=True),
-        "large": _post(port, raw["Content-Type"], b"0" * LARGE),
-        "largest": _post(port, raw["Content-Type"], b"0" * LARGEST),
-        "too large": announce(port, http.INVOCATIONS.value, raw, _TOO_LARGE, LARGEST),
-        "parameters": send(port, "GET", serving.EXECUTION_PARAMETERS.value),
+    return kind, payload, plain
+
+
+def _probes(port: int, kind: str, payload: bytes) -> dict[str, Callable[[float], Reply]]:
+    """By the names that the rules know; each gets the seconds it may take."""
+    raw, path = "application/octet-stream", http.INVOCATIONS.value
+    large, largest = b"0" * LARGE, b"0" * LARGEST
+    headers, parameters = {"Content-Type": raw}, serving.EXECUTION_PARAMETERS.value
+    return {
+        "charset": lambda left: _post(port, f"{kind}; charset=utf-8", payload, left),
+        "unknown": lambda left: _post(port, "application/x-byoc-unknown", payload, left),
+        "chunked": lambda left: _post(port, kind, payload, left, chunked=True),
+        "large": lambda left: _post(port, raw, large, left),
+        "largest": lambda left: _post(port, raw, largest, left),
+        "too large": lambda left: announce(
+            port, path, headers, _TOO_LARGE, LARGEST, min(left, _ANNOUNCED)
+        ),
+        "parameters": lambda left: send(port, "GET", parameters, patience=min(left, 10.0)),
     }
-    return kind, payload, replies
 
 
-def _post(port: int, kind: str, body: bytes | None, *, chunked: bool = False) -> Reply:
+def _post(
+    port: int, kind: str, body: bytes | None, left: float = _LONGEST, *, chunked: bool = False
+) -> Reply:
     headers = {"Content-Type": kind, http.CUSTOM_ATTRIBUTES.value: "byoc-check"}
-    path, patience = http.INVOCATIONS.value, float(http.INVOCATION_TIMEOUT.value)
+    path, patience = http.INVOCATIONS.value, min(left, _LONGEST)
     return send(port, "POST", path, body=body, headers=headers, chunked=chunked, patience=patience)
 
 
 def _ruined(plan: ServingPlan, model: Path, patience: float) -> tuple[Reply, Reply] | None:
-    kind, payload = plan.content_type, plan.payload
-    with tempfile.TemporaryDirectory(prefix="byoc-check-") as folder:
-        copy = Path(folder, "model")
+    with leftovers.scratch() as folder:
+        copy = folder / "model"
         shutil.copytree(model, copy)
         for file in copy.rglob("*"):
             if file.is_file() and file.suffix not in _KEPT:
@@ -220,17 +331,17 @@ def _ruined(plan: ServingPlan, model: Path, patience: float) -> tuple[Reply, Rep
         with _server(plan, copy) as server:
             if server.start():
                 return None
+            health = _healthy(server, http.PORT.value, patience)
             port = server.port(http.PORT.value)
-            health = _healthy(server, port, patience)
-            if not health.works:
+            if not health.works or port is None:
                 return health, Reply(0, 0.0)
-            return health, _post(port, kind, payload)
+            return health, _post(port, plan.content_type, plan.payload)
 
 
 def _on_other_port(plan: ServingPlan, model: Path | None, patience: float) -> bool:
     variables = {serving.BIND_TO_PORT.value: str(OTHER_PORT)}
     with _server(plan, model, OTHER_PORT, variables) as server:
-        return not server.start() and _healthy(server, server.port(OTHER_PORT), patience).works
+        return not server.start() and _healthy(server, OTHER_PORT, patience).works
 
 
 def _several_models(plan: ServingPlan, patience: float) -> Reply:
@@ -238,6 +349,6 @@ def _several_models(plan: ServingPlan, patience: float) -> Reply:
         refused = server.start()
         if refused:
             return Reply(0, 0.0, error=refused)
+        health = _healthy(server, http.PORT.value, patience)
         port = server.port(http.PORT.value)
-        _healthy(server, port, patience)
-        return send(port, "GET", "/models")
+        return health if port is None else send(port, "GET", "/models", patience=_LIST)

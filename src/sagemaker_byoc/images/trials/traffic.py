@@ -10,14 +10,21 @@ from dataclasses import dataclass, field
 from sagemaker_byoc.contract import http, lifecycle
 from sagemaker_byoc.images.trials.container import Container
 from sagemaker_byoc.images.trials.http import Reply, ping, send
+from sagemaker_byoc.images.trials.trial import Deadline
 
 CLIENTS = 4
 _SECONDS = 2.0
 _BEFORE_STOP = 0.5
 _MARGIN = 0.05
 """Seconds before SIGTERM by which a request counts as sent before it."""
+_DROPPED = 2.0
+"""Seconds to wait for a process that has no handler for SIGTERM, and so is not reached by it."""
 _REQUESTS = 2000
 """Most of one client."""
+_LAST = 10.0
+"""Seconds for requests that are under way when the load ends."""
+LOAD_BOUND = _SECONDS + 2 * http.PING_TIMEOUT.value + _LAST
+STOP_BOUND = _BEFORE_STOP + lifecycle.SERVE_STOP_GRACE.value + _LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +76,11 @@ class _Clients:
             self.results.append((begun, reply))
 
     def end(self) -> None:
+        """What is still under way after this has no result; its threads end with their requests."""
         self.over.set()
+        deadline = Deadline(_LAST)
         for thread in self.threads:
-            thread.join(timeout=http.INVOCATION_TIMEOUT.value + 5)
+            thread.join(timeout=deadline.left)
 
 
 def run(port: int, headers: Mapping[str, str], payload: bytes) -> Load:
@@ -91,20 +100,24 @@ def run(port: int, headers: Mapping[str, str], payload: bytes) -> Load:
     )
 
 
-def stop(server: Container, port: int, headers: Mapping[str, str], payload: bytes) -> Stop:
-    """SIGTERM while `CLIENTS` invoke; what they asked before it should still be answered."""
-    clients = _Clients(port, headers, payload)
-    clients.start()
-    time.sleep(_BEFORE_STOP)
-    asked = time.monotonic()
-    server.signal("TERM")
+def stop(server: Container, port: int, headers: Mapping[str, str], payload: bytes | None) -> Stop:
+    """SIGTERM while `CLIENTS` invoke; what they asked before it should still be answered.
+
+    Nobody invokes without a payload.
+    """
+    clients = _Clients(port, headers, payload or b"")
+    if payload is not None:
+        clients.start()
+        time.sleep(_BEFORE_STOP)
+    is_dropped = server.catches_term() is False
+    asked = server.signal("TERM")
     clients.over.set()
-    code = server.wait(float(lifecycle.SERVE_STOP_GRACE.value))
+    code = server.wait(_DROPPED if is_dropped else float(lifecycle.SERVE_STOP_GRACE.value))
     seconds = time.monotonic() - asked
     if code is None:
         server.signal("KILL")
     clients.end()
-    before = [reply for begun, reply in clients.results if begun < asked - _MARGIN]
+    before = [reply for begun, reply in [*clients.results] if begun < asked - _MARGIN]
     return Stop(
         exit_code=code,
         seconds=seconds,

@@ -50,9 +50,17 @@ def environment(values: Mapping[str, str], pod: PodSettings) -> list[Json]:
     return [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": pod.secret, "key": name}}}
         if is_secret(name)
-        else {"name": name, "value": value}
+        else {"name": name, "value": literal(value)}
         for name, value in values.items()
     ]
+
+
+def literal(text: str) -> str:
+    """Return what the kubelet turns into `text`, in which it expands $(NAME) and reads $$ as $.
+
+    Source: kubernetes, third_party/forked/golang/expansion/expand.go.
+    """
+    return text.replace("$", "$$")
 
 
 def resources(pod: PodSettings) -> dict[str, Json]:
@@ -62,31 +70,45 @@ def resources(pod: PodSettings) -> dict[str, Json]:
     return {"resources": {"limits": limits, "requests": dict(limits)}}
 
 
-def container_security(pod: PodSettings, *, read_only_root: bool) -> dict[str, Json]:
+def container_security(
+    pod: PodSettings, *, read_only_root: bool, alone: bool = False
+) -> dict[str, Json]:
+    """`alone` is a container whose pod may not say who it runs as."""
     found: dict[str, Json] = {"allowPrivilegeEscalation": False}
     if pod.user is not None:
         found["capabilities"] = {"drop": ["ALL"]}
+        if alone:
+            found |= _identity(pod.user)
     if read_only_root:
         found["readOnlyRootFilesystem"] = True
     return {"securityContext": found}
 
 
-def pod_spec(pod: PodSettings) -> dict[str, Json]:
-    """All that is not about a container."""
-    found: dict[str, Json] = {"automountServiceAccountToken": False}
-    if pod.user is not None:
-        found["securityContext"] = {
-            "runAsNonRoot": True,
-            "runAsUser": pod.user,
-            "runAsGroup": pod.user,
-            "fsGroup": pod.user,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        }
+def _identity(user: int) -> dict[str, Json]:
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": user,
+        "runAsGroup": user,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def restricted_pod_spec(pod: PodSettings) -> dict[str, Json]:
+    """All that is not about a container, as far as Knative takes it by default."""
+    found: dict[str, Json] = {}
     if pod.service_account:
         found["serviceAccountName"] = pod.service_account
-        found["automountServiceAccountToken"] = True
     if pod.image_pull_secrets:
         found["imagePullSecrets"] = [{"name": name} for name in pod.image_pull_secrets]
+    return found
+
+
+def pod_spec(pod: PodSettings) -> dict[str, Json]:
+    """All that is not about a container."""
+    found = restricted_pod_spec(pod)
+    found["automountServiceAccountToken"] = bool(pod.service_account)
+    if pod.user is not None:
+        found["securityContext"] = {**_identity(pod.user), "fsGroup": pod.user}
     if pod.node_selector:
         found["nodeSelector"] = dict(pod.node_selector)
     if GPU in pod.resources:

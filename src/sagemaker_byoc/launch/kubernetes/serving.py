@@ -2,9 +2,15 @@
 
 Health, drain and metrics are the image's own: /ping, 25 s after SIGTERM, /metrics. KServe (0.16 and
 above) fetches a model from S3 into /opt/ml/model; a Deployment takes it from a volume.
+
+In KServe's serverless mode Knative refuses much of a pod unless its administrator enables it.
+Source: knative/serving, pkg/apis/serving/fieldmask.go and k8s_validation.go,
+config/core/configmaps/features.yaml; kserve, pkg/constants and pkg/validation/env_policy.go.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from sagemaker_byoc.contract import http
 from sagemaker_byoc.contract.files import Json
@@ -16,62 +22,69 @@ from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.inputs import is_remote
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.settings import (
+    GPU,
     POD_KEYS,
     PodSettings,
+    check_common,
     claim,
-    image,
     label,
     pod_table,
     read_pod,
 )
+from sagemaker_byoc.launch.problems import Problems
+from sagemaker_byoc.launch.shared import Shared
+from sagemaker_byoc.launch.table import Table
 
-DEPLOYMENT, KSERVE = "deployment", "kserve"
+DEPLOYMENT, KSERVE, SERVERLESS = "deployment", "kserve", "kserve-serverless"
 USER = 10001
 """No root: no cluster that is careful would let it in."""
 LEAVE_SECONDS = 5
 """Between a pod's end being decided and SIGTERM, for those that still route requests to it."""
+LONGEST_STARTUP = 86400
 _PROBE_SECONDS = 5
 _HTTP_PORT = 80
 _TREE = Tree()
+_MODE = "serving.kserve.io/deploymentMode"
+_RAW, _KNATIVE = "RawDeployment", "Serverless"
+"""KServe 0.16 and above also calls them Standard and Knative, and takes both words."""
+_BLOCKED = ("PYTHONPATH",)
+_RESERVED = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
+_FLAGS = {
+    "node-selector": "kubernetes.podspec-nodeselector",
+    "model": "kubernetes.podspec-persistent-volume-claim",
+    "gpus": "kubernetes.podspec-tolerations",
+}
 
 
-def deployment(settings: EndpointSettings) -> list[dict[str, Json]]:
-    """Raises SettingsError."""
-    shared = settings.shared
-    name, pod = label(shared), _pod(settings)
+def deployment(
+    settings: EndpointSettings, problems: Problems | None = None
+) -> list[dict[str, Json]]:
+    """Return the Deployment and its Service.
+
+    Raise SettingsError with all that is wrong, what `problems` has already included.
+    """
+    shared, found = settings.shared, Problems() if problems is None else problems
+    name = label(shared, found)
+    table, pod = _read(settings, name, found)
     if is_remote(pod.model):
-        raise SettingsError(
-            f"{pod.where}: model is {pod.model!r}, which a Deployment has nobody to fetch",
-            cure='Write model = "pvc:CLAIM/FOLDER", or use --kubernetes kserve',
-        )
-    volumes = _volumes(settings, pod)
-    startup = settings.startup_timeout or http.STARTUP_TIMEOUT.value
-    container: dict[str, Json] = {
-        "name": SERVE_ARGUMENT.value,
-        **_container(settings, pod),
-        "startupProbe": {**_ping(), "failureThreshold": -(-startup // _PROBE_SECONDS)},
-        "readinessProbe": {**_ping(), "failureThreshold": 2},
-        "livenessProbe": {**_ping(), "failureThreshold": 12},
-        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(LEAVE_SECONDS)]}}},
-        "volumeMounts": volumes.mounts,
-    }
-    spec: dict[str, Json] = {
-        **pods.pod_spec(pod),
-        "terminationGracePeriodSeconds": LEAVE_SECONDS + SERVE_STOP_GRACE.value,
-        "containers": [container],
-        "volumes": volumes.volumes,
-    }
+        cure = 'Nobody fetches it: write model = "pvc:CLAIM/FOLDER", or use --kubernetes kserve'
+        table.wrong("model", cure)
+    volumes = _volumes(settings, table, pod)
+    found.check(shared.where)
+    spec = _drained_pod(settings, pod, volumes, SERVE_ARGUMENT.value)
     selector: dict[str, Json] = {"app.kubernetes.io/name": name}
+    # Without a count in the settings, what scales the Deployment keeps its own.
+    replicas: dict[str, Json] = {"replicas": shared.instance_count} if shared.is_counted else {}
     return [
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
             "metadata": pods.metadata(name, pod),
             "spec": {
-                "replicas": shared.instance_count,
+                **replicas,
                 # As an endpoint's update: the new ones serve before an old one goes.
                 "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-                "progressDeadlineSeconds": startup + 600,
+                "progressDeadlineSeconds": _startup(settings) + 600,
                 "selector": {"matchLabels": selector},
                 "template": {
                     "metadata": {"labels": selector, "annotations": _annotations()},
@@ -91,73 +104,157 @@ def deployment(settings: EndpointSettings) -> list[dict[str, Json]]:
     ]
 
 
-def inference_service(settings: EndpointSettings) -> list[dict[str, Json]]:
-    """Raises SettingsError."""
-    shared = settings.shared
-    name, pod = label(shared), _pod(settings)
+def inference_service(
+    settings: EndpointSettings, problems: Problems | None = None, *, serverless: bool = False
+) -> list[dict[str, Json]]:
+    """Return the InferenceService, of KServe's RawDeployment mode or of its serverless one.
+
+    Raise SettingsError with all that is wrong, what `problems` has already included.
+    """
+    shared, found = settings.shared, Problems() if problems is None else problems
+    name = label(shared, found)
+    table, pod = _read(settings, name, found)
+    _refuse_variables(shared, found, [*_BLOCKED, *(_RESERVED if serverless else ())])
     remote = is_remote(pod.model)
-    volumes = _volumes(settings, pod)
-    # No preStop and no grace period: KServe's serverless mode refuses both, and Kubernetes' own
-    # 30 seconds are SageMaker's. No startupProbe either, so nothing may kill what still loads.
-    container: dict[str, Json] = {
-        "name": "kserve-container",
-        **_container(settings, pod),
-        "readinessProbe": {**_ping(), "failureThreshold": 2},
-        "livenessProbe": {
-            "tcpSocket": {"port": http.PORT.value},
-            "initialDelaySeconds": 30,
-            "periodSeconds": _PROBE_SECONDS,
-            "failureThreshold": 12,
-        },
-        "volumeMounts": volumes.mounts,
-    }
+    volumes = _volumes(settings, table, pod)
+    if serverless:
+        _refuse_features(table, pod, found)
+    found.check(shared.where)
+    container = "kserve-container"
+    make = _knative_pod if serverless else _drained_pod
     predictor: dict[str, Json] = {
-        **pods.pod_spec(pod),
         "minReplicas": shared.instance_count,
         "maxReplicas": shared.instance_count,
         "timeout": http.INVOCATION_TIMEOUT.value,
         **({"storageUris": [{"uri": pod.model, "mountPath": str(_TREE.model)}]} if remote else {}),
-        "containers": [container],
-        "volumes": volumes.volumes,
+        **make(settings, pod, volumes, container),
     }
+    mode = {_MODE: _KNATIVE if serverless else _RAW}
     return [
         {
             "apiVersion": "serving.kserve.io/v1beta1",
             "kind": "InferenceService",
-            "metadata": pods.metadata(name, pod, annotations=_annotations()),
+            "metadata": pods.metadata(name, pod, annotations={**_annotations(), **mode}),
             "spec": {"predictor": predictor},
         }
     ]
 
 
-def _pod(settings: EndpointSettings) -> PodSettings:
-    return read_pod(pod_table(settings.shared, POD_KEYS), settings.shared, user=USER)
+def _read(settings: EndpointSettings, name: str, problems: Problems) -> tuple[Table, PodSettings]:
+    check_common(settings.shared, problems)
+    if _startup(settings) > LONGEST_STARTUP:
+        place = f"{settings.shared.where}: startup-timeout"
+        what = f"{place} is {settings.startup_timeout} seconds"
+        problems.add(place, SettingsError(what, cure="Use a day at most"))
+    table = pod_table(settings.shared, POD_KEYS, problems)
+    return table, read_pod(table, settings.shared, name, user=USER)
+
+
+def _refuse_variables(shared: Shared, problems: Problems, names: Sequence[str]) -> None:
+    for name in names:
+        if name in shared.environment:
+            place = f"{shared.where}: environment.{name}"
+            what = f"{place} is a variable that KServe does not take"
+            problems.add(place, SettingsError(what, cure="Set it in the image, or leave it out"))
+
+
+def _refuse_features(table: Table, pod: PodSettings, problems: Problems) -> None:
+    """Report what Knative takes only if its administrator has enabled it."""
+    cure = "Knative refuses it unless {} is enabled in its config-features: use --kubernetes kserve"
+    if pod.node_selector:
+        table.wrong("node-selector", cure.format(_FLAGS["node-selector"]))
+    if pod.model and not is_remote(pod.model):
+        hint = 'or write model = "s3://BUCKET/PREFIX"'
+        table.wrong("model", f"{cure.format(_FLAGS['model'])}, {hint}")
+    if GPU in pod.resources:
+        problems.warn(
+            "warning: kubernetes.gpus: a tainted GPU node takes no pod of this service, because "
+            f"Knative refuses tolerations unless {_FLAGS['gpus']} is enabled in its "
+            "config-features; --kubernetes kserve has them"
+        )
+
+
+def _drained_pod(
+    settings: EndpointSettings, pod: PodSettings, volumes: pods.Volumes, container: str
+) -> dict[str, Json]:
+    """A pod that has as long to load as SageMaker gives, and that ends after its requests."""
+    failures = -(-_startup(settings) // _PROBE_SECONDS)
+    return {
+        **pods.pod_spec(pod),
+        "terminationGracePeriodSeconds": LEAVE_SECONDS + SERVE_STOP_GRACE.value,
+        "containers": [
+            {
+                "name": container,
+                **_container(settings, pod),
+                **pods.container_security(pod, read_only_root=True),
+                "startupProbe": {**_ping(), "failureThreshold": failures},
+                "readinessProbe": {**_ping(), "failureThreshold": 2},
+                "livenessProbe": {**_ping(), "failureThreshold": 12},
+                "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(LEAVE_SECONDS)]}}},
+                "volumeMounts": volumes.mounts,
+            }
+        ],
+        "volumes": volumes.volumes,
+    }
+
+
+def _knative_pod(
+    settings: EndpointSettings, pod: PodSettings, volumes: pods.Volumes, container: str
+) -> dict[str, Json]:
+    """A pod of what Knative takes with its features as they are by default.
+
+    No preStop and no grace period, which it refuses; Kubernetes' own 30 seconds are SageMaker's. No
+    startupProbe, which older versions refuse, so nothing may kill what still loads.
+    """
+    return {
+        **pods.restricted_pod_spec(pod),
+        "containers": [
+            {
+                "name": container,
+                **_container(settings, pod),
+                **pods.container_security(pod, read_only_root=True, alone=True),
+                "readinessProbe": {**_ping(), "failureThreshold": 2},
+                "livenessProbe": {
+                    "tcpSocket": {"port": http.PORT.value},
+                    "initialDelaySeconds": 30,
+                    "periodSeconds": _PROBE_SECONDS,
+                    "failureThreshold": 12,
+                },
+                "volumeMounts": volumes.mounts,
+            }
+        ],
+        "volumes": volumes.volumes,
+    }
+
+
+def _startup(settings: EndpointSettings) -> int:
+    return settings.startup_timeout or http.STARTUP_TIMEOUT.value
 
 
 def _container(settings: EndpointSettings, pod: PodSettings) -> dict[str, Json]:
     return {
-        "image": image(settings.shared),
+        "image": settings.shared.image,
         "args": [SERVE_ARGUMENT.value],
         "ports": [{"name": "http1", "containerPort": http.PORT.value, "protocol": "TCP"}],
         "env": pods.environment(settings.shared.environment, pod),
         **pods.resources(pod),
-        **pods.container_security(pod, read_only_root=True),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
 
-def _volumes(settings: EndpointSettings, pod: PodSettings) -> pods.Volumes:
+def _volumes(settings: EndpointSettings, table: Table, pod: PodSettings) -> pods.Volumes:
     volumes = pods.Volumes()
     volumes.empty("tmp", "/tmp")  # noqa: S108 - the one place that the server writes to
     volumes.shared_memory()
     if pod.model and not is_remote(pod.model):
-        place = claim(pod.where, "model", pod.model)
+        place = claim(table, "model", pod.model)
         volumes.claim(place, str(_TREE.model), read_only=True)
     if settings.model and not pod.model:
-        raise SettingsError(
-            f"{pod.where}: model is missing, and a pod can't have {settings.model!r}",
-            cure='Write kubernetes.model = "pvc:CLAIM/FOLDER"; with KServe "s3://…" will do too',
+        cure = (
+            f"A pod can't have {settings.model!r}: write kubernetes.model = "
+            '"pvc:CLAIM/FOLDER"; with KServe "s3://…" will do too'
         )
+        table.wrong("model", cure)
     return volumes
 
 

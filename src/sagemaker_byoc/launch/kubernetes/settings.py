@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sagemaker_byoc.contract import image_reference
+from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.kubernetes import quantities
+from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.shared import Shared
 from sagemaker_byoc.launch.table import Table
 
 POD_KEYS: Mapping[str, str] = {
     "namespace": "of all that is made (default: that of the kubectl context)",
-    "cpus": 'of each pod, such as "2"',
+    "cpus": 'of each pod, such as "2" or "500m"',
     "memory": 'of each pod, such as "4Gi"',
     "gpus": "of each pod (default: 0)",
     "user": "the uid that the container runs as (default: root to train, 10001 to serve)",
@@ -32,8 +37,24 @@ TRAIN_KEYS: Mapping[str, str] = {
 GPU = "nvidia.com/gpu"
 NAME_LENGTH = 39
 """Of 63: a hash and `-worker-99` come behind it."""
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-_CLAIM = re.compile(r"pvc:(?P<claim>[a-z0-9][a-z0-9.-]*)(/(?P<folder>[^/].*))?")
+MOST_PODS = 1000
+"""Then the name of the last one still has 63 characters."""
+_HASH = 8
+_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+"""DNS-1035: a Service, a PyTorchJob and an InferenceService begin with a letter (kubernetes:
+apimachinery/pkg/util/validation; training-operator: pytorchjob_webhook.go; kserve: IsvcNameFmt)."""
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SUBDOMAIN = re.compile(
+    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+)
+"""DNS-1123, of most objects' names (kubernetes: apimachinery/pkg/util/validation)."""
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_VARIABLE = re.compile(r"(?!\.\.)(?!\.$)[A-Za-z_.-][A-Za-z0-9_.-]*")
+"""Strict form; newer clusters take more (kubernetes: RelaxedEnvironmentVariableValidation)."""
+_CLAIM = re.compile(r"pvc:(?P<claim>[^/]*)(/(?P<folder>[^/].*))?", re.DOTALL)
+_LARGEST_ID = 2**31 - 1
+_OBJECT = "Use lower-case letters, digits, hyphens and dots, up to 253"
+CLAIM_HINT = 'Write {key} = "pvc:CLAIM/FOLDER", a folder of a PersistentVolumeClaim'
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,61 +80,121 @@ class PodSettings:
     model: str
 
 
-def read_pod(table: Table, shared: Shared, *, user: int | None) -> PodSettings:
-    resources: dict[str, Json] = {}
-    for key, name in (("cpus", "cpu"), ("memory", "memory")):
-        value = table.value(key)
-        if value is not None:
-            if isinstance(value, bool) or not isinstance(value, str | int):
-                raise table.refuse(key, f'Write {key} = "2", as Kubernetes counts it')
-            resources[name] = str(value)
-    gpus = table.number("gpus", 0, least=0)
-    if gpus:
-        resources[GPU] = str(gpus)
+def read_pod(table: Table, shared: Shared, name: str, *, user: int | None) -> PodSettings:
+    """`name` is that of the objects."""
     uid = table.number("user", user or 0, least=0)
+    if uid > _LARGEST_ID:
+        table.wrong("user", f"A uid is {_LARGEST_ID} at most")
+    secrets = table.texts("image-pull-secrets")
+    if not all(map(_SUBDOMAIN.fullmatch, secrets)):
+        table.wrong("image-pull-secrets", f"These are names of Secrets. {_OBJECT}")
+    selector = table.pairs("node-selector")
+    if not all(_is_label(key) and _LABEL_VALUE.fullmatch(text) for key, text in selector.items()):
+        table.wrong(
+            "node-selector",
+            "A label is [DOMAIN/]NAME; name and value have up to 63 letters, digits, - _ and .",
+        )
     return PodSettings(
         where=f"{shared.where}: kubernetes",
-        namespace=table.text("namespace"),
-        resources=resources,
+        namespace=_named(table, "namespace", _NAMESPACE, "Use up to 63 of a-z, 0-9 and hyphens"),
+        resources=_resources(table),
         user=uid or None,
-        service_account=table.text("service-account"),
-        image_pull_secrets=table.texts("image-pull-secrets"),
-        node_selector=table.pairs("node-selector"),
-        secret=table.text("secret") or f"{label(shared)}-secrets",
+        service_account=_named(table, "service-account", _SUBDOMAIN, _OBJECT),
+        image_pull_secrets=secrets,
+        node_selector=selector,
+        secret=_named(table, "secret", _SUBDOMAIN, _OBJECT) or f"{name}-secrets",
         model=table.text("model"),
     )
 
 
-def pod_table(shared: Shared, keys: Mapping[str, str]) -> Table:
-    return Table(f"{shared.where}: kubernetes", dict(shared.kubernetes), keys)
+def _named(table: Table, key: str, pattern: re.Pattern[str], hint: str) -> str:
+    value = table.text(key)
+    if value and not pattern.fullmatch(value):
+        table.wrong(key, hint)
+    return value
 
 
-def label(shared: Shared) -> str:
-    """The name, as Kubernetes takes it. Raises SettingsError."""
+def _resources(table: Table) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for key, name, judge in (
+        ("cpus", "cpu", quantities.cpu_fault),
+        ("memory", "memory", quantities.memory_fault),
+    ):
+        value = table.plain(key)
+        if value is None:
+            continue
+        if fault := judge(value):
+            table.wrong(key, fault)
+        found[name] = value
+    gpus = table.number("gpus", 0, least=0)
+    return found | ({GPU: str(gpus)} if gpus else {})
+
+
+def pod_table(shared: Shared, keys: Mapping[str, str], problems: Problems) -> Table:
+    return Table(f"{shared.where}: kubernetes", dict(shared.kubernetes), keys, problems)
+
+
+def label(shared: Shared, problems: Problems) -> str:
+    """Return the name as Kubernetes takes it: in lower case, a long one cut, with a hash."""
     name = shared.name.lower()
-    if not _LABEL.fullmatch(name) or len(name) > NAME_LENGTH:
-        raise SettingsError(
+    if _LABEL.fullmatch(name):
+        if len(name) <= NAME_LENGTH:
+            return name
+        digest = hashlib.sha256(name.encode()).hexdigest()[:_HASH]
+        return f"{name[: NAME_LENGTH - _HASH - 1].rstrip('-')}-{digest}"
+    near = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
+    near = near if near[:1].isalpha() else f"n-{near}".rstrip("-")
+    problems.add(
+        f"{shared.where}: name",
+        SettingsError(
             f"{shared.where}: name is {shared.name!r}, which Kubernetes would not take",
-            cure=f"Use up to {NAME_LENGTH} small letters, digits and hyphens",
-        )
-    return name
+            cure="It begins with a letter; then letters, digits and hyphens: "
+            f'name = "{near[:NAME_LENGTH].rstrip("-")}"',
+        ),
+    )
+    return "name"
 
 
-def claim(where: str, key: str, text: str) -> Claim:
-    """`pvc:CLAIM/FOLDER`. Raises SettingsError."""
+def claim(table: Table, key: str, text: str) -> Claim:
+    """Read `pvc:CLAIM/FOLDER`; report a text that is not one."""
     found = _CLAIM.fullmatch(text)
-    if found is None or ".." in (found["folder"] or "").split("/"):
-        raise SettingsError(
-            f"{where}: {key} is {text!r}",
-            cure=f'Write {key} = "pvc:CLAIM/FOLDER", a folder of a PersistentVolumeClaim',
-        )
-    return Claim(found["claim"], found["folder"] or "")
+    folder = (found["folder"] or "") if found else ""
+    name = found["claim"] if found else ""
+    outside = ".." in folder.split("/") or not folder.isprintable()
+    if not _SUBDOMAIN.fullmatch(name) or outside:
+        table.wrong_value(key, text, CLAIM_HINT.format(key=key))
+    return Claim(name, folder)
 
 
-def image(shared: Shared) -> str:
+def check_common(shared: Shared, problems: Problems) -> None:
+    """Report an image and variables that no pod can have."""
+    place = f"{shared.where}: image"
     if not shared.image:
-        raise SettingsError(
-            f"{shared.where}: image is missing",
-            cure='Write image = "REGISTRY/NAME:TAG", or give --image',
-        )
-    return shared.image
+        cure = 'Write image = "REGISTRY/NAME:TAG", or give --image'
+        problems.add(place, SettingsError(f"{place} is missing", cure=cure))
+    else:
+        try:
+            image_reference.parse(shared.image)
+        except ContractError as error:
+            problems.add(place, SettingsError(f"{place}: {error.what}", cure=error.cure))
+    if shared.instance_count > MOST_PODS:
+        place = f"{shared.where}: instance-count"
+        what = f"{place} is {shared.instance_count}"
+        problems.add(place, SettingsError(what, cure=f"Use {MOST_PODS} pods at most"))
+    for name, value in shared.environment.items():
+        place = f"{shared.where}: environment.{name}"
+        if not _VARIABLE.fullmatch(name):
+            cure = "Use letters, digits and _, not beginning with a digit"
+            problems.add(
+                place, SettingsError(f"{place}: {name!r} is not a variable's name", cure=cure)
+            )
+        elif "\0" in value:
+            cure = "Leave the NUL character out"
+            problems.add(place, SettingsError(f"{place} has a NUL character", cure=cure))
+
+
+def _is_label(key: str) -> bool:
+    domain, slash, name = key.rpartition("/")
+    return bool(
+        name and _LABEL_VALUE.fullmatch(name) and (not slash or _SUBDOMAIN.fullmatch(domain))
+    )

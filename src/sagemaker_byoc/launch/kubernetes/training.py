@@ -7,10 +7,13 @@ resourceconfig.json. Shape: kubeflow.org/v1 of training-operator 1.9.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
+from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.channels import Channel
 from sagemaker_byoc.contract.environment import TRAINING_JOB_NAME
+from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, TRAIN_STOP_GRACE
@@ -22,13 +25,14 @@ from sagemaker_byoc.launch.kubernetes.settings import (
     TRAIN_KEYS,
     Claim,
     PodSettings,
+    check_common,
     claim,
-    image,
     label,
     pod_table,
     read_pod,
 )
 from sagemaker_byoc.launch.names import content_name
+from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.train import TrainSettings
 
 CONTAINER = "pytorch"
@@ -47,16 +51,21 @@ class _Job:
     checkpoints: Claim | None
 
 
-def manifests(settings: TrainSettings) -> list[dict[str, Json]]:
-    """A ConfigMap and the job. Raises SettingsError."""
-    job = _read(settings)
+def manifests(settings: TrainSettings, problems: Problems | None = None) -> list[dict[str, Json]]:
+    """Return a ConfigMap and the job.
+
+    Raise SettingsError with all that is wrong, what `problems` has already included.
+    """
+    found = Problems() if problems is None else problems
+    stem = label(settings.shared, found)
+    job = _read(settings, stem, found)
+    found.check(settings.shared.where)
     files: dict[str, Json] = {
         _TREE.hyperparameters_file.name: json.dumps(dict(settings.hyperparameters)),
         _TREE.input_data_config_file.name: json.dumps(
             {name: Channel(name).document() for name in job.channels}
         ),
     }
-    stem = label(settings.shared)
     spec = _spec(job, "")
     name = content_name(stem, {"files": files, "spec": spec})
     config: dict[str, Json] = {
@@ -74,25 +83,24 @@ def manifests(settings: TrainSettings) -> list[dict[str, Json]]:
     return [config, pytorchjob]
 
 
-def _read(settings: TrainSettings) -> _Job:
-    table = pod_table(settings.shared, TRAIN_KEYS)
-    pod = read_pod(table, settings.shared, user=None)
-    Hyperparameters(settings.hyperparameters).check()
-    if secret := [name for name in settings.hyperparameters if is_secret(name)]:
-        raise SettingsError(
-            f"{settings.shared.where}: hyperparameters.{secret[0]} is a secret by its name, and "
-            "would stand in a ConfigMap",
-            cure="Give it as environment: it is then taken from a Secret",
-        )
+def _read(settings: TrainSettings, stem: str, problems: Problems) -> _Job:
+    shared = settings.shared
+    check_common(shared, problems)
+    table = pod_table(shared, TRAIN_KEYS, problems)
+    pod = read_pod(table, shared, stem, user=None)
+    _check_hyperparameters(settings, problems)
     claims = {
-        name: claim(pod.where, f"channels.{name}", text)
+        name: claim(table, f"channels.{name}", text)
         for name, text in table.pairs("channels").items()
     }
-    if missing := [name for name in settings.channels if name not in claims]:
-        raise SettingsError(
-            f"{pod.where}: channels.{missing[0]} is missing",
-            cure=f'Write channels.{missing[0]} = "pvc:CLAIM/FOLDER": a pod reads volumes, not S3',
-        )
+    for name in [*settings.channels, *claims]:
+        place = f"{pod.where}: channels.{name}"
+        if not re.fullmatch(limits.CHANNEL_NAME.value, name) or name in {".", ".."}:
+            cure = f"The pattern is {limits.CHANNEL_NAME.value}"
+            problems.add(place, SettingsError(f"{place} is not a channel's name", cure=cure))
+        elif name not in claims:
+            cure = f'Write channels.{name} = "pvc:CLAIM/FOLDER": a pod reads volumes, not S3'
+            problems.add(place, SettingsError(f"{place} is missing", cure=cure))
     processes = table.value("processes")
     if processes is None:
         processes = "auto"
@@ -104,9 +112,23 @@ def _read(settings: TrainSettings) -> _Job:
         pod=pod,
         processes=str(processes),
         channels=claims,
-        model=claim(pod.where, "model", pod.model) if pod.model else None,
-        checkpoints=claim(pod.where, "checkpoints", checkpoints) if checkpoints else None,
+        model=claim(table, "model", pod.model) if pod.model else None,
+        checkpoints=claim(table, "checkpoints", checkpoints) if checkpoints else None,
     )
+
+
+def _check_hyperparameters(settings: TrainSettings, problems: Problems) -> None:
+    where = settings.shared.where
+    try:
+        Hyperparameters(settings.hyperparameters).check()
+    except ContractError as error:
+        place = f"{where}: hyperparameters"
+        problems.add(place, SettingsError(f"{place}: {error.what}", cure=error.cure))
+    for name in filter(is_secret, settings.hyperparameters):
+        place = f"{where}: hyperparameters.{name}"
+        what = f"{place} is a secret by its name, and would stand in a ConfigMap"
+        cure = "Give it as environment: it is then taken from a Secret"
+        problems.add(place, SettingsError(what, cure=cure))
 
 
 def _spec(job: _Job, name: str) -> dict[str, Json]:
@@ -144,7 +166,7 @@ def _replica(job: _Job, name: str, count: int, *, is_master: bool) -> dict[str, 
     values = {TRAINING_JOB_NAME: name, **job.settings.shared.environment}
     container: dict[str, Json] = {
         "name": CONTAINER,
-        "image": image(job.settings.shared),
+        "image": job.settings.shared.image,
         "args": [TRAIN_ARGUMENT.value],
         "ports": [{"name": PORT_NAME, "containerPort": PORT}],
         "env": pods.environment(values, job.pod),

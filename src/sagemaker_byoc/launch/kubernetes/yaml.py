@@ -13,6 +13,7 @@ from sagemaker_byoc.contract.files import Json
 
 # Words that some YAML reader takes for a boolean, a number or null are not among them.
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*(:[A-Za-z0-9/._-]+)*")
+_ASTRAL = 0x10000
 _WORDS = frozenset("y n yes no on off true false null nan inf".split())  # noqa: SIM905 - a row
 
 
@@ -47,5 +48,11 @@ def _has_members(value: Json) -> bool:
 def _scalar(value: Json) -> str:
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    # Escaped to ASCII: YAML takes JSON's escapes, but not every character as it is.
-    return json.dumps(value)
+    # Escaped to ASCII: YAML does not take every character as it is.
+    return re.sub("[^ -~]", _escaped, json.dumps(value, ensure_ascii=False))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Return one escape for one character: readers of YAML refuse JSON's surrogate pairs."""
+    number = ord(found[0])
+    return f"\\u{number:04x}" if number < _ASTRAL else f"\\U{number:08x}"

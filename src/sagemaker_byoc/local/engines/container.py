@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local.errors import LocalError
 
 LONGEST_LINE = 262_118
 """Characters: what CloudWatch took as one event for years, 256 KiB less its overhead."""
@@ -45,6 +46,17 @@ class Limits:
     cpus: int
     memory: int
     """Bytes."""
+
+
+class GivenUpError(LocalError):
+    """The container was stopped before it started."""
+
+    def __init__(self) -> None:
+        super().__init__("it was stopped before it started", cure="Start it again")
+
+
+def never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +97,8 @@ class ContainerSpec:
     limits: Limits | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     """By which an engine finds, after a crash of ours, what is left."""
+    given_up: Callable[[], bool] = never
+    """Asked while files are copied: True ends the start with GivenUpError."""
 
     @property
     def command(self) -> tuple[str, ...]:

@@ -10,22 +10,33 @@ import json
 import logging
 import os
 import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from typing import IO, cast
 
 from sagemaker_byoc.contract import environment, http
+from sagemaker_byoc.contract.asked import note_command
 from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.contract.folders import OnLeft, left_out
+from sagemaker_byoc.contract.machine import CUDA_DEVICES, visible_gpus
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
-from sagemaker_byoc.local.engines.packing import program_folder, write_tree
+from sagemaker_byoc.local.engines.packing import (
+    Copying,
+    Counted,
+    program_folder,
+    size_of,
+    write_tree,
+)
 from sagemaker_byoc.local.engines.reach import Reach
+from sagemaker_byoc.local.engines.shell import shell_of
 from sagemaker_byoc.local.engines.unpacking import Receiver
 from sagemaker_byoc.local.errors import MachineError, RequestError
 
@@ -58,14 +69,17 @@ def client() -> str:
 
 def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -> str:
     """One docker command's stdout; MachineError with docker's own words where it fails."""
+    note_command([client(), *arguments])
     try:
         result = subprocess.run(
             [client(), *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             timeout=timeout,
             input=stdin,
+            start_new_session=True,  # a Ctrl-C of the terminal must not end a removal midway
         )
     except FileNotFoundError as error:
         raise NoClientError(
@@ -98,6 +112,8 @@ def remove(kind: str, arguments: Sequence[str], missing: str) -> None:
 class DockerEngine:
     mount_inputs: bool = False
     """Bind-mount the inputs read-only instead of copying them: for large data, local engines."""
+    copying: Copying | None = None
+    """Gets the bytes that are copied into a container."""
     name: str = "docker"
     shares_files: bool = False
     protects_inputs: bool = True
@@ -112,11 +128,39 @@ class DockerEngine:
                 "and the Docker engine is on another machine",
                 cure="Use a local engine, or File mode instead of Pipe mode",
             )
+        container = self._created(spec)
+        try:
+            _start(spec)
+        except BaseException:
+            container.close()
+            raise
+        return container
+
+    @contextmanager
+    def shell(self, spec: ContainerSpec) -> Iterator[subprocess.Popen[bytes]]:
+        require_image(spec.image)
+        options = ["--interactive", *(["--tty"] if sys.stdin.isatty() else [])]
+        container = self._created(shell_of(spec), options)
+        try:
+            command = [client(), "start", "--attach", "--interactive", spec.name]
+            with subprocess.Popen(command) as process:
+                try:
+                    yield process
+                finally:
+                    process.kill()
+        finally:
+            container.close()
+
+    def _created(self, spec: ContainerSpec, options: Sequence[str] = ()) -> DockerContainer:
+        """Return the container with its files in it, not started."""
         container = DockerContainer(spec)
-        run(["create", *self.create_arguments(spec)], stdin=self.env_file(spec))
+        try:
+            run(["create", *options, *self.create_arguments(spec)], stdin=self.env_file(spec))
+        except SilentError:  # it may be created all the same
+            container.close()
+            raise
         try:
             self._fill(spec)
-            _start(spec)
         except BaseException:
             container.close()
             raise
@@ -213,18 +257,29 @@ class DockerEngine:
         if spec.program is not None:
             sources["code"] = program_folder(spec.program)
         command = [client(), "cp", "-", f"{spec.name}:/"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as copy:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        ) as copy:
             assert copy.stdin is not None
             assert copy.stderr is not None
             # docker's own words say why it does not take the rest.
             with suppress(BrokenPipeError), copy.stdin:
-                write_tree(copy.stdin, sources, without=spec.shared)
+                self._expect(sources)
+                counted = Counted(copy.stdin, self.copying, spec.given_up)
+                # A tar is only written to.
+                write_tree(cast("IO[bytes]", counted), sources, without=spec.shared)
             message = copy.stderr.read().decode(errors="replace").strip()
             if copy.wait(timeout=_COPY) != 0:
                 raise MachineError(
                     f"the tree could not be copied into the container: {message}",
                     cure="Check that the engine's disk has room: docker system df",
                 )
+        if self.copying is not None:
+            self.copying.finish()
+
+    def _expect(self, sources: Mapping[str, Path]) -> None:
+        if self.copying is not None:
+            self.copying.expect(sum(map(size_of, sources.values())))
 
 
 def _start(spec: ContainerSpec) -> None:
@@ -266,10 +321,18 @@ def is_local() -> bool:
 def _hardware(spec: ContainerSpec) -> list[str]:
     arguments = []
     if spec.gpus != 0 and Path("/proc/driver/nvidia/version").exists():
-        arguments += ["--gpus", "all" if spec.gpus is None else str(spec.gpus)]
+        arguments += _gpus(spec.gpus)
     if spec.limits is not None:
         arguments += ["--cpus", str(spec.limits.cpus), "--memory", str(spec.limits.memory)]
     return arguments
+
+
+def _gpus(most: int | None) -> list[str]:
+    """The GPUs that this process was left by whoever shares the machine, if it was left some."""
+    if CUDA_DEVICES not in os.environ:
+        return ["--gpus", "all" if most is None else str(most)]
+    names = visible_gpus(os.environ)[:most]
+    return ["--gpus", f'"device={",".join(names)}"'] if names else []
 
 
 def _network(spec: ContainerSpec) -> list[str]:
@@ -293,7 +356,7 @@ class DockerContainer:
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             start_new_session=True,
         ) as logs:
@@ -375,7 +438,9 @@ class DockerContainer:
 
 def _receive(command: Sequence[str], receiver: Receiver) -> None:
     """Raises MachineError with docker's own words, or with what this machine lacks."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as copy:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as copy:
         assert copy.stdout is not None
         assert copy.stderr is not None
         clock = threading.Timer(_COPY, copy.kill)

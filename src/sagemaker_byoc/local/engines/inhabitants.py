@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from sagemaker_byoc.contract import owners
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, Tree
 
 _PASSED_OVER = (FileNotFoundError, ProcessLookupError, NotADirectoryError, PermissionError)
 """A process that has ended, or is another user's."""
+OWNER = "_BYOC_OWNER"
+"""Variable of a process: the command that started it, as `owners.me` names it."""
 _PROC = Path("/proc")
 _SECONDS = 10.0
 _PAUSE = 0.01
@@ -45,16 +48,40 @@ def find(tree: Tree) -> Iterator[int]:
 
 def end(tree: Tree) -> int:
     """SIGKILL all of them, and those that they start meanwhile; how many there were. Bounded."""
+    return _end(lambda: find(tree))
+
+
+def orphans() -> Iterator[int]:
+    """Yield processes of this user whose OWNER has ended, and those in the same trees."""
+    for entry in _PROC.iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        with suppress(*_PASSED_OVER):
+            if entry.stat().st_uid != os.geteuid():
+                continue
+            for variable in (entry / "environ").read_bytes().split(b"\0"):
+                name, _, value = variable.partition(b"=")
+                if name == OWNER.encode() and owners.is_dead(value.decode(errors="replace")):
+                    yield int(entry.name)
+                    yield from find(Tree(entry / "root" / DEFAULT_ROOT.relative_to("/")))
+
+
+def end_orphans() -> int:
+    """SIGKILL all orphans; how many there were."""
+    return _end(orphans)
+
+
+def _end(look: Callable[[], Iterator[int]]) -> int:
     deadline = time.monotonic() + _SECONDS
     ended: set[int] = set()
     while time.monotonic() < deadline:
-        alive = [pid for pid in find(tree) if not _is_zombie(pid)]
+        alive = {pid for pid in look() if not _is_zombie(pid)}
         if not alive:
             break
         for pid in alive:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        ended.update(alive)
+        ended |= alive
         time.sleep(_PAUSE)
     return len(ended)
 

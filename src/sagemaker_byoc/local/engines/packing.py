@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
+from sagemaker_byoc.local.engines.container import GivenUpError
 from sagemaker_byoc.local.errors import RequestError
 
 SKIPPED = frozenset({".git", ".venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"})
@@ -48,6 +50,46 @@ def program_folder(program: Path) -> Path:
                 cure="Name a folder that holds code only, and give data as a --channel",
             )
     return program
+
+
+class Copying(Protocol):
+    """Gets the bytes of a copy: how many there will be, those that are written, and the end."""
+
+    def expect(self, size: int) -> None: ...
+
+    def advance(self, size: int) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class Counted:
+    """A stream that says how many bytes were written to it, and ends if the copy is given up."""
+
+    def __init__(
+        self, stream: IO[bytes], copying: Copying | None, given_up: Callable[[], bool]
+    ) -> None:
+        self._stream = stream
+        self._copying = copying
+        self._given_up = given_up
+
+    def write(self, data: bytes) -> int:
+        """Raise GivenUpError."""
+        if self._given_up():
+            raise GivenUpError
+        if self._copying is not None:
+            self._copying.advance(len(data))
+        return self._stream.write(data)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files below a folder, links not followed."""
+    total = 0
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in SKIPPED]
+        for name in files:
+            with suppress(OSError):  # removed meanwhile
+                total += Path(place, name).lstat().st_size
+    return total
 
 
 def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

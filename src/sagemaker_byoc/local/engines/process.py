@@ -14,16 +14,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sagemaker_byoc.contract import environment, lifecycle
+from sagemaker_byoc.contract import environment, installation, lifecycle, owners
 from sagemaker_byoc.contract.folders import OnLeft
+from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gpus
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
 from sagemaker_byoc.local.engines import inhabitants, namespace
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
 from sagemaker_byoc.local.engines.reach import Reach
+from sagemaker_byoc.local.engines.shell import shell_of
 from sagemaker_byoc.local.errors import MachineError
 
 ROOMS = {
@@ -59,6 +61,21 @@ class ProcessEngine:
         return cls(())
 
     def start(self, spec: ContainerSpec) -> Container:
+        return ProcessContainer(_popen(*self._command(spec)), spec.tree)
+
+    @contextmanager
+    def shell(self, spec: ContainerSpec) -> Iterator[subprocess.Popen[bytes]]:
+        command, variables, folder = self._command(shell_of(spec))
+        # In this session: the shell reads the terminal and manages its jobs.
+        with subprocess.Popen(command, env=variables, cwd=folder) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+                inhabitants.end(spec.tree)
+
+    def _command(self, spec: ContainerSpec) -> tuple[list[str], dict[str, str], str | None]:
+        """Return the words, the variables and the working directory."""
         variables = {key: os.environ[key] for key in _INHERITED if key in os.environ}
         variables |= _own_variables(spec)
         command = _command(spec)
@@ -68,8 +85,10 @@ class ProcessEngine:
             _show_inputs(spec)
             variables[BASE_DIR] = str(spec.tree.root)
         variables |= spec.environment
+        if owner := spec.labels.get(owners.LABEL):
+            variables[inhabitants.OWNER] = owner
         folder = spec.environment.get(PROGRAM_DIR) if spec.entrypoint else None
-        return ProcessContainer(_popen(command, variables, folder), spec.tree)
+        return command, variables, folder
 
     def _in_namespace(self, spec: ContainerSpec, command: list[str]) -> list[str]:
         for relative in spec.inputs:
@@ -195,7 +214,7 @@ def _popen(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",  # whatever the locale of the terminal is
         errors="replace",
         # Ctrl-C in the terminal is ours to translate into the contract's SIGTERM.
         start_new_session=True,
@@ -214,7 +233,7 @@ def _mounts(unshare: tuple[str, ...], scratch: Path) -> bool:
 
 
 def _own_variables(spec: ContainerSpec) -> dict[str, str]:
-    variables = {}
+    variables = {environment.INSTALLER: installation.installer(spec.interpreter)}
     if spec.interpreter is not None:
         # `python`, `train` and what else its environment has, as in an image's PATH.
         path = os.environ.get("PATH", os.defpath)
@@ -224,10 +243,9 @@ def _own_variables(spec: ContainerSpec) -> dict[str, str]:
     if spec.port is not None:
         variables["SAGEMAKER_BIND_TO_PORT"] = str(spec.port)
         variables["BYOC_BIND_HOST"] = "127.0.0.1"
-    if spec.gpus == 0:
-        variables["CUDA_VISIBLE_DEVICES"] = ""
-    elif spec.gpus is not None:
-        variables["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu) for gpu in range(spec.gpus))
+    # Those that this process was left by whoever shares the machine, and no others.
+    if spec.gpus is not None or CUDA_DEVICES in os.environ or hides_gpus(os.environ):
+        variables[CUDA_DEVICES] = ",".join(visible_gpus(os.environ)[: spec.gpus])
     return variables
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sagemaker_byoc.contract import archives, environment, folders, lifecycle
+from sagemaker_byoc.contract import archives, environment, folders, lifecycle, owners
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
+from sagemaker_byoc.local.engines.starting import start_all
 from sagemaker_byoc.local.errors import MachineError, RequestError
 from sagemaker_byoc.local.hosting.health import (
     LOG_SECONDS,
@@ -31,6 +34,8 @@ from sagemaker_byoc.local.names import check_name
 __all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]
 
 DEFAULT_IMAGE = "byoc-serve"
+_LOOK = 0.1
+ENDPOINT_LABEL = "sagemaker-byoc.endpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,35 +65,57 @@ class Endpoint:
     def exit_code(self) -> int | None:
         return self.container.exit_code()
 
-    def stop(self) -> int:
-        """SIGTERM, up to 30 s for what is in flight, SIGKILL; the container's exit code."""
-        self.container.stop(lifecycle.SERVE_STOP_GRACE.value)
+    def stop(self, hurried: threading.Event | None = None) -> int:
+        """SIGTERM, up to 30 s for what is in flight, SIGKILL; the container's exit code.
+
+        SIGKILL comes at once when `hurried` is set.
+        """
+        with ThreadPoolExecutor(1) as stopper:
+            stopping = stopper.submit(self.container.stop, lifecycle.SERVE_STOP_GRACE.value)
+            while wait([stopping], _LOOK).not_done:
+                if hurried is not None and hurried.is_set():
+                    self.container.stop(0.0)
+            stopping.result()
         self.log.join(LOG_SECONDS)
         return self.container.wait()
 
 
 @contextmanager
 def open_endpoint(
-    request: EndpointRequest, engine: Engine, on_line: Callable[[str], None]
+    request: EndpointRequest,
+    engine: Engine,
+    on_line: Callable[[str], None],
+    given_up: threading.Event | None = None,
+    prepared: ContainerSpec | None = None,
 ) -> Iterator[Endpoint]:
     """A healthy endpoint, ended and removed at the end; `on_line` gets its log.
 
-    Raises RequestError, MachineError, ArchiveError, or EndpointError with the log's last lines.
+    `prepared` is what `prepare` has returned, if the caller has called it already.
+
+    Raises RequestError, MachineError, ArchiveError, or EndpointError with the log's last lines;
+    EndpointError or GivenUpError soon after `given_up` is set.
     """
-    check(request)
-    require_free(request.port)
+    given_up = given_up or threading.Event()
     try:
-        container = engine.start(_lay_out(request))
+        spec = prepared or prepare(request)
+        container = start_all(engine, {spec.name: spec}, given_up.is_set)[spec.name]
         log = ContainerLog(container, on_line)
         log.start()
         try:
-            wait_until_healthy(container, request.port, request.startup_timeout, log)
+            wait_until_healthy(container, request.port, request.startup_timeout, log, given_up)
             yield Endpoint(container, f"http://127.0.0.1:{request.port}", log)
         finally:
             container.close()
             log.join(LOG_SECONDS)
     finally:
         folders.remove(request.work)
+
+
+def prepare(request: EndpointRequest) -> ContainerSpec:
+    """Write the container's tree into the folder `work`, which the caller removes."""
+    check(request)
+    require_free(request.port)
+    return _lay_out(request)
 
 
 def require_free(port: int) -> None:
@@ -122,7 +149,7 @@ def _lay_out(request: EndpointRequest) -> ContainerSpec:
             **entry,
             **request.environment,
         },
-        labels=machine_label(),
+        labels={**machine_label(), ENDPOINT_LABEL: request.name, owners.LABEL: owners.me()},
     )
     return replace(common, program=request.program)
 

@@ -6,7 +6,7 @@ import http.client
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.local.engines.container import Container
@@ -27,6 +27,15 @@ elsewhere for a moment while they start."""
 
 class EndpointError(LocalError):
     """The container ended, or did not become healthy in time; `what` says which, with its log."""
+
+    def __init__(self, what: str, *, cure: str, last_lines: Sequence[str] | None = None) -> None:
+        """`last_lines` of the log are added to `what`; `event` stays without them."""
+        self.event = what
+        self.last_lines = [*(last_lines or ())]
+        if last_lines is not None:
+            told = "".join(f"\n  {line}" for line in last_lines) or " (it is empty)"
+            what = f"{what}; its log ends:{told}"
+        super().__init__(what, cure=cure)
 
 
 def stopped() -> EndpointError:
@@ -59,11 +68,11 @@ class ContainerLog(threading.Thread):
             if self._on_end is not None:
                 self._on_end()
 
-    def end(self) -> str:
-        """The last lines, indented; of a container that has ended, up to its very last."""
+    def last_lines(self) -> list[str]:
+        """Return the last lines; of a container that has ended, up to its very last."""
         if self._container.exit_code() is not None:
             self.join(LOG_SECONDS)
-        return "".join(f"\n  {line}" for line in self._last) or " (it is empty)"
+        return [*self._last]
 
 
 class Watch:
@@ -124,8 +133,9 @@ def wait_until_healthy(
         code = watch.exit_code()
         if code is not None:
             raise EndpointError(
-                f"the serving container ended with exit code {code}; its log ends:{log.end()}",
-                cure="Mend what its log names, then serve again",
+                f"the serving container ended with exit code {code}",
+                cure="Correct what its log names, then serve again",
+                last_lines=log.last_lines(),
             )
         status, answer = ping(port)
         if status == http.client.OK:
@@ -133,15 +143,17 @@ def wait_until_healthy(
         fault = watch.misplaced() if status == 0 else None
         if fault is not None:
             raise EndpointError(
-                f"the serving container runs, but {fault}; its log ends:{log.end()}",
+                f"the serving container runs, but {fault}",
                 cure="Serve on the address 0.0.0.0 and the port of SAGEMAKER_BIND_TO_PORT, or 8080",
+                last_lines=log.last_lines(),
             )
         if given_up.wait(_POLL):
             raise stopped()
     told = "; ".join(filter(None, [answer, watch.listening()]))
     raise EndpointError(
-        f"/ping was not 200 within {timeout:.0f} s ({told}); its log ends:{log.end()}",
+        f"/ping was not 200 within {timeout:.0f} s ({told})",
         cure="Load the model faster, or give more time with --startup-timeout",
+        last_lines=log.last_lines(),
     )
 
 

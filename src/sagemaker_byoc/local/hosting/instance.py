@@ -82,6 +82,9 @@ class Instance:
             )
             for number, each in enumerate(variant.containers)
         ]
+        types = [variant.instance_type]
+        found = {launch.image.machine_warning(types) for launch in self._launches}
+        self._warnings = sorted(found - {""})
         self._served: list[Served] = []
         self._given_up = threading.Event()
         self._trouble = asyncio.Event()
@@ -91,6 +94,8 @@ class Instance:
 
     async def start(self) -> None:
         """Healthy at the end. Raises LocalError, and then nothing is left of it."""
+        for warning in self._warnings:
+            await self._house.run(self._say, warning)
         await self._start_containers()
         self._watch = asyncio.create_task(self._keep_well(), name=f"watch {self.id}")
 

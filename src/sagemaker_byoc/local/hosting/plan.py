@@ -46,6 +46,8 @@ class VariantPlan:
     count: int
     weight: float
     startup_timeout: float
+    instance_type: str = ""
+    """Empty for a serverless variant."""
 
     @classmethod
     def from_document(cls, document: Parameters) -> VariantPlan:
@@ -68,6 +70,7 @@ class VariantPlan:
                     "ContainerStartupHealthCheckTimeoutInSeconds", hosting.STARTUP_TIMEOUT.value
                 )
             ),
+            instance_type=document.get("InstanceType", ""),
         )
 
     def changed(self, *, weight: float | None, count: int | None) -> VariantPlan:

@@ -26,6 +26,8 @@ class StopSwitch:
         self._asked = threading.Event()
         self._listeners: list[Callable[[], None]] = []
         self.why: Why | None = None
+        self.hurried = False
+        """Whether what runs is to be killed, without the grace of a stop."""
 
     def ask(self, why: Why = Why.STOP) -> None:
         if self.why is None:
@@ -33,6 +35,10 @@ class StopSwitch:
         self._asked.set()
         for listener in [*self._listeners]:
             listener()
+
+    def hurry(self) -> None:
+        self.hurried = True
+        self.ask()
 
     @property
     def asked(self) -> bool:

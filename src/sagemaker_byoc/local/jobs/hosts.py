@@ -6,13 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from sagemaker_byoc.contract import lifecycle
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
+from sagemaker_byoc.local.engines.starting import start_all
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.jobs.control import StopSwitch
 
@@ -21,7 +21,6 @@ LOG = logging.getLogger(__name__)
 OnLine = Callable[[str, str], None]
 """Gets the host's name and one line of its log, from several threads."""
 
-_STARTERS = 4
 _STOPPED = ""
 """In the queue: a host's name that no host has, for an asked switch."""
 LOG_ENDS = 30.0
@@ -54,20 +53,19 @@ class Hosts:
     _codes: dict[str, int] = field(default_factory=dict)
     _lost: dict[str, str] = field(default_factory=dict)
     _kept: bool = False
+    _hurried: bool = False
     _readers: list[threading.Thread] = field(default_factory=list)
     _stoppers: list[threading.Thread] = field(default_factory=list)
 
-    def start(self, engine: Engine, specs: Mapping[str, ContainerSpec], on_line: OnLine) -> None:
-        """All or none; raises LocalError."""
-        with ThreadPoolExecutor(min(_STARTERS, len(specs))) as starters:
-            begun = {host: starters.submit(engine.start, spec) for host, spec in specs.items()}
-        failures = [error for call in begun.values() if (error := call.exception()) is not None]
-        self.containers = {
-            host: call.result() for host, call in begun.items() if call.exception() is None
-        }
-        if failures:
-            self.close()
-            raise failures[0]
+    def start(
+        self,
+        engine: Engine,
+        specs: Mapping[str, ContainerSpec],
+        on_line: OnLine,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """All or none; raises LocalError, GivenUpError once `given_up` returns True."""
+        self.containers = start_all(engine, specs, given_up)
         for host, container in self.containers.items():
             reader = threading.Thread(
                 target=self._read, args=(host, container, on_line), daemon=True
@@ -77,7 +75,7 @@ class Hosts:
 
     def wait(self, stop: StopSwitch, grace: Callable[[], float]) -> Outcome:
         """Until all have ended. A host that fails, or `stop`, ends the others: SIGTERM, and
-        SIGKILL after `grace()` seconds.
+        SIGKILL after `grace()` seconds, or at once when the stop is hurried.
         """
         began = time.monotonic()
         stop.listen(lambda: self._ended.put(_STOPPED))
@@ -86,7 +84,7 @@ class Hosts:
             host = self._ended.get()
             if host == _STOPPED:
                 stopped = stopped or len(self._codes) < len(self.containers)
-                self._stop_all(grace())
+                self._stop_all(grace(), hurried=stop.hurried)
             elif self._codes.get(host, 1) and len(self._codes) < len(self.containers):
                 self._stop_all(lifecycle.TRAIN_STOP_GRACE.value)
         return Outcome(dict(self._codes), time.monotonic() - began, stopped, dict(self._lost))
@@ -123,9 +121,11 @@ class Hosts:
         except (LocalError, OSError, ValueError) as error:
             on_line(host, f"byoc: the log of {host} was lost: {error}")
 
-    def _stop_all(self, grace: float) -> None:
-        if self._stoppers:
+    def _stop_all(self, grace: float, *, hurried: bool = False) -> None:
+        if self._hurried or (self._stoppers and not hurried):
             return
+        self._hurried = hurried
+        grace = 0.0 if hurried else grace
         for host, container in self.containers.items():
             if host not in self._codes:
                 stopper = threading.Thread(

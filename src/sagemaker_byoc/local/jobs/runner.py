@@ -145,6 +145,9 @@ class JobRun(threading.Thread):
     def _attempt(self) -> Outcome | None:
         """From Starting to the end of the containers; None where it was stopped before them."""
         self._log.begin()
+        types = [group.instance_type for group in self._plan.groups]
+        if warning := self._job.image.machine_warning(types):
+            self._log.say_once(warning)
         self._record.enter(Secondary.STARTING, "Launching requested ML instances")
         self._record.enter(Secondary.STARTING, "Preparing the instances for training")
         if self.switch.asked:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from sagemaker_byoc.contract import archives, environment, folders, lifecycle
+from sagemaker_byoc.contract import archives, environment, folders, lifecycle, owners
 from sagemaker_byoc.contract.channels import Channel, check_channels
 from sagemaker_byoc.contract.cluster import DEFAULT_HOST, Cluster
 from sagemaker_byoc.contract.folders import OnLeft
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.hyperparameters import Hyperparameters, as_text
+from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY, RUN_FILE, RunRecord
 from sagemaker_byoc.local import instances, specs
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network
@@ -34,6 +38,7 @@ __all__ = [
     "TrainingRequest",
     "TrainingResult",
     "run_training_job",
+    "write_record",
 ]
 
 DEFAULT_IMAGE = "byoc-train"
@@ -83,11 +88,7 @@ def run_training_job(
     Raises RequestError for what SageMaker would refuse, MachineError where the engine can't.
     The artifacts lie in `request.output` as SageMaker would put them into S3.
     """
-    check(request)
-    work = request.output / ".work"
-    tree = Tree(work / "ml")
     hosts = Hosts()
-    network = specs.job_network(f"byoc-{request.name}", request.name, (DEFAULT_HOST,))
 
     def on_left(sentence: str) -> None:
         on_line(f"byoc: {sentence}")
@@ -95,19 +96,41 @@ def run_training_job(
     def on_host_line(_host: str, line: str) -> None:
         on_line(line)
 
+    with prepared_job(request, engine) as spec:
+        try:
+            hosts.start(engine, {DEFAULT_HOST: spec}, on_host_line, lambda: stop.asked)
+            outcome = hosts.wait(stop, lambda: lifecycle.TRAIN_STOP_GRACE.value)
+            _collect(hosts, outcome, on_left)
+            # The container is there until its results are in their place.
+            return _verdict(request, spec.tree, outcome, on_left)
+        except OSError as error:
+            cure = hosts.keep() or f"Make room for {request.output}"
+            raise MachineError(f"the job's files can't be written: {error}", cure=cure) from error
+        finally:
+            hosts.close()
+
+
+@contextmanager
+def prepared_job(request: TrainingRequest, engine: Engine) -> Iterator[ContainerSpec]:
+    """The specification of the job's container, with its tree and network, removed at the end.
+
+    Raises RequestError for what SageMaker would refuse.
+    """
+    check(request)
+    work = request.output / ".work"
+    network = specs.job_network(
+        f"byoc-{request.name}",
+        request.name,
+        (DEFAULT_HOST,),
+        labels={owners.LABEL: owners.me()},
+    )
     try:
         engine.open_network(network)
-        spec = _lay_out(request, tree, engine, network)
-        hosts.start(engine, {DEFAULT_HOST: spec}, on_host_line)
-        outcome = hosts.wait(stop, lambda: lifecycle.TRAIN_STOP_GRACE.value)
-        _collect(hosts, outcome, on_left)
-        # The container is there until its results are in their place.
-        return _verdict(request, tree, outcome, on_left)
+        yield _lay_out(request, Tree(work / "ml"), engine, network)
     except OSError as error:
-        cure = hosts.keep() or f"Make room for {request.output}"
+        cure = f"Make room for {request.output}"
         raise MachineError(f"the job's files can't be written: {error}", cure=cure) from error
     finally:
-        hosts.close()
         engine.close_network(network)
         folders.remove(work)
         _remove_if_empty(request.output)
@@ -190,6 +213,21 @@ def _verdict(
         output=_pack(tree, "output/data", request.output / archives.OUTPUT_ARCHIVE, on_left),
         seconds=outcome.seconds,
     )
+
+
+def write_record(request: TrainingRequest, result: TrainingResult) -> None:
+    """Write beside the artifacts what `byoc runs` shows of a program that tracks nothing."""
+    given, ended = Hyperparameters(request.hyperparameters).for_program(), time.time()
+    record = RunRecord(
+        name=request.name,
+        status=result.status.value,
+        started=ended - result.seconds,
+        ended=ended,
+        parameters={key: MASK if is_secret(key) else as_text(raw) for key, raw in given},
+        commit=request.environment.get(CODE_COMMIT, ""),
+        repository=request.environment.get(CODE_REPOSITORY, ""),
+    )
+    record.write(request.output / RUN_FILE)
 
 
 def _pack(tree: Tree, folder: str, archive: Path, on_left: OnLeft) -> Path | None:

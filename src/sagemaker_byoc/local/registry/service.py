@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.images import PushedImage, Reference
@@ -19,6 +21,9 @@ from sagemaker_byoc.local.storage.threads import Threads
 from sagemaker_byoc.local.wire.errors import AwsError
 from sagemaker_byoc.local.wire.http import Handler
 from sagemaker_byoc.local.wire.service import Operation
+
+_MOST_CONFIG = 4 << 20
+"""Bytes of an image's configuration; what is larger is none."""
 
 
 class Registry:
@@ -47,7 +52,25 @@ class Registry:
         if found is None:
             return None
         token, _ = self._tokens.issue(datetime.now(UTC))
-        return PushedImage(found.digest, found.media_type, self._host, token)
+        manifest = self._manifests.document(found)
+        return PushedImage(
+            digest=found.digest,
+            media_type=found.media_type,
+            manifest=manifest,
+            architecture=self._architecture(manifest),
+            host=self._host,
+            token=token,
+        )
+
+    def _architecture(self, manifest: Mapping[str, Any]) -> str:
+        """Return what the configuration says, "" if it is none: clients push what they like."""
+        try:
+            path = self.repositories.blobs.path(manifest["config"]["digest"])
+            with path.open("rb") as file:
+                config = json.loads(file.read(_MOST_CONFIG))
+            return str(config["architecture"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return ""
 
     def operations(self) -> Mapping[str, Operation]:
         return self._ecr.operations(self._threads)

@@ -128,10 +128,11 @@ def _constraints(shape: Shape, value: Any) -> Iterator[tuple[str, bool]]:
         yield f"Member must satisfy enum value set: [{words}]", value in facts["enum"]
     if facts.get("pattern"):
         text = f"Member must satisfy regular expression pattern: {facts['pattern']}"
-        yield text, value is None or _matches(facts["pattern"], value)
+        yield text, value is None or matches(facts["pattern"], value)
 
 
-def _matches(pattern: str, value: str) -> bool:
+def matches(pattern: str, value: str) -> bool:
+    """Whether `value` is as a model's Java expression demands."""
     expression = compile_pattern(pattern)
     if expression is None:
         return True

@@ -98,7 +98,7 @@ def _sparse(read: Named) -> Any:
     except ImportError:
         raise BadInput(
             "The .npz file holds a sparse matrix of scipy's, which is not installed: send arrays, "
-            "or add scipy to the image"
+            "or install scipy where the model is served"
         ) from None
     form, shape = str(read["format"].astype(np.str_)), tuple(int(n) for n in read["shape"])
     suffix = "array" if "_is_array" in read else "matrix"

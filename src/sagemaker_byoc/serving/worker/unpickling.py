@@ -7,12 +7,14 @@ an audit event, which can be refused; tensors alone need none, since torch reads
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock, get_ident
 
 from sagemaker_byoc.contract import serving
+from sagemaker_byoc.contract.installation import hint_for_module
 
 _EVENT = "pickle.find_class"
 _guarded: set[int] = set()
@@ -55,8 +57,10 @@ def _refuse(event: str, arguments: tuple[object, ...]) -> None:
 
 def hint_of(error: Exception) -> str:
     """Return what to do about a name that an allowed pickle asks for in vain."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"{hint_for_module(error.name, os.environ)}, or in code/ beside the model"
     if isinstance(error, ImportError):
-        return "Add the package to the image, or the file to code/ beside the model"
+        return "The package that defines it is damaged, or has another version here"
     if is_about_main(error):
         return (
             "The class was defined in the script that saved the model. Move it to a file of its "

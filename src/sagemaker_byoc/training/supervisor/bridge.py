@@ -29,7 +29,8 @@ def fetch(uri: str, folder: Path) -> None:
             where=f"sagemaker_submit_directory {uri}",
             what="needs the package sagemaker-training or botocore, and neither can be imported "
             f"here ({error})",
-            cure="Install it in the image, or give the code as a channel named 'code'",
+            cure="Install one of them where the program runs, or give the code as a channel "
+            "named 'code'",
         ) from error
     except Exception as error:  # boto3's and tarfile's errors, and this room may not import boto3
         raise ContractError(

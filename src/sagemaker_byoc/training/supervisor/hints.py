@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+from collections.abc import Mapping
 
+from sagemaker_byoc.contract.environment import INSTALLER
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
 
 MEMORY = "host out of memory: use a larger instance, smaller batches or fewer data-loader workers"
@@ -21,8 +24,9 @@ LIBRARIES = {
     "libXext.so.6": "libxext6",
 }
 """Debian's packages of what Python packages leave to the system."""
+IMPORT_ERROR = r"\b(?:ModuleNotFoundError|ImportError)\b"
 KILLED = "hint: killed from outside, which is often the host running out of memory"
-TEXTS = (
+TEXTS: tuple[tuple[str, ...], ...] = (
     (
         r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED",
         "CUDA out of memory: use smaller batches, bf16 or activation checkpointing",
@@ -35,6 +39,7 @@ TEXTS = (
     (
         r"No space left on device|Disk quota exceeded|ENOSPC",
         "disk full: raise VolumeSizeInGB, keep fewer checkpoints",
+        "disk full: free some of it, keep fewer checkpoints",
     ),
     (
         r"Too many open files",
@@ -54,6 +59,7 @@ TEXTS = (
             "compiler missing: build the image with PACKAGES=g++ (docker build --build-arg), or do "
             "without torch.compile"
         ),
+        "compiler missing: install g++ on this machine, or do without torch.compile",
     ),
     (
         (
@@ -65,6 +71,7 @@ TEXTS = (
     (
         r"fatal error: Python\.h|Python\.h: No such file",
         "Python's headers are missing: build the image with PACKAGES='g++ python3-dev'",
+        "Python's headers are missing: install g++ and python3-dev on this machine",
     ),
     (
         (
@@ -72,6 +79,7 @@ TEXTS = (
             r"|git: (?:command )?not found"
         ),
         "git is missing: build the image with PACKAGES=git",
+        "git is missing: install it on this machine",
     ),
     (
         r"version `GLIBC(?:XX)?_[\d.]+' not found",
@@ -79,6 +87,7 @@ TEXTS = (
             "hint: a library was built for a newer system than the image's: take a wheel for "
             "manylinux_2_28 or older, or a newer base image"
         ),
+        "hint: a library was built for a newer system: take a wheel for manylinux_2_28 or older",
     ),
     (
         (
@@ -86,6 +95,7 @@ TEXTS = (
             r"|forward compatibility was attempted|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH"
         ),
         "driver too old: build the image for an older CUDA, or take a newer instance type",
+        "driver too old: install torch for an older CUDA, or a newer driver",
     ),
     (
         r"no kernel image is available|sm_\d+ is not compatible",
@@ -100,6 +110,7 @@ TEXTS = (
             r"|invalid device ordinal|NoCudaRuntime"
         ),
         "no GPU: take an instance type that has one, and the CUDA build of the image",
+        "no GPU: this machine has none, or torch is a build for the CPU",
     ),
     (
         r"device-side assert",
@@ -134,6 +145,7 @@ TEXTS = (
             r"|outgoing traffic has been disabled"
         ),
         "no network: send the model or data as a channel, or bake it into the image",
+        "no network: give the model or data as a channel",
     ),
     (
         (
@@ -155,6 +167,7 @@ TEXTS = (
     (
         r"compiled using NumPy 1\.x|numpy\.\w+ size changed",
         "hint: a package was built for another numpy: take a newer one, or numpy<2 in the image",
+        "hint: a package was built for another numpy: take a newer one, or numpy<2",
     ),
     (
         r"current process has finished its bootstrapping phase",
@@ -175,8 +188,9 @@ TEXTS = (
         ),
     ),
     (
-        r"\b(?:ModuleNotFoundError|ImportError)\b",
-        "import error: the image lacks it; install it when the image is built",
+        IMPORT_ERROR,
+        "import error: the image lacks it, or has another version; name it in requirements.txt",
+        "import error: another version of the package is installed, or a part of it is missing",
     ),
     (
         (
@@ -202,16 +216,37 @@ SIGNALS: dict[int, str] = {
 EXITS = {126: "hint: it is not executable", 127: "hint: a command was not found"}
 
 
-def hint_for_text(text: str) -> str | None:
+def hint_for_text(text: str, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return what usually helps; `environ` says if the program runs in an image or on a host."""
+    on_host = bool(environ.get(INSTALLER))
     library = re.search(r"(lib\S+\.so[.\d]*): cannot open shared object", text)
     if library:
-        package = LIBRARIES.get(library[1])
-        how = f"PACKAGES={package}" if package else "PACKAGES and the Debian package that has it"
-        return f"{library[1]} is missing: build the image with {how}"
-    for pattern, hint in TEXTS:
+        return _hint_for_library(library[1], on_host=on_host)
+    for pattern, in_image, *here in TEXTS:
         if re.search(pattern, text):
-            return hint
+            hint = here[0] if here and on_host else in_image
+            return _hint_for_module(text, environ) or hint if pattern == IMPORT_ERROR else hint
     return None
+
+
+def _hint_for_module(text: str, environ: Mapping[str, str]) -> str:
+    """Return the hint for a module that is missing as a whole; "" for other import errors."""
+    module = re.search(r"No module named '?([\w.]+)", text)
+    if module is None:
+        return ""
+    # Few jobs fail so: the others do not import importlib.metadata.
+    from sagemaker_byoc.contract.installation import hint_for_module  # noqa: PLC0415
+
+    return f"import error: {hint_for_module(module[1], environ)}"
+
+
+def _hint_for_library(name: str, *, on_host: bool) -> str:
+    package = LIBRARIES.get(name)
+    if on_host:
+        which = f"Debian's package {package}" if package else "the package that has it"
+        return f"{name} is missing: install {which} on this machine"
+    how = f"PACKAGES={package}" if package else "PACKAGES and the Debian package that has it"
+    return f"{name} is missing: build the image with {how}"
 
 
 def hint_for_end(returncode: int) -> str | None:

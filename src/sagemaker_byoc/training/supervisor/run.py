@@ -22,6 +22,7 @@ from sagemaker_byoc.training.supervisor.settings import (
     DNS_SECONDS,
     HANG_SECONDS,
     INSTALL_REQUIREMENTS,
+    REPLACE,
 )
 from sagemaker_byoc.training.supervisor.signals import STOP, SignalQueue
 from sagemaker_byoc.training.supervisor.writer import Writer
@@ -151,12 +152,11 @@ class Course:
     def _install(self) -> Verdict | None:
         """A verdict only where the job ends with it."""
         from sagemaker_byoc.training.supervisor.requirements import failure, install_program  # noqa: PLC0415
-        from sagemaker_byoc.training.supervisor.scratch import scratch_folder  # noqa: PLC0415
 
-        with scratch_folder() as scratch:
-            folder, environment = self.plan.source.folder, self.plan.program.environment
-            program = install_program(self.job, folder, environment, scratch)
-            ending = self.supervisor().run([program])
+        folder, environment = self.plan.source.folder, self.plan.program.environment
+        replace = self.plan.settings.text(REPLACE) or ""
+        program = install_program(self.job, folder, environment, replace=replace)
+        ending = self.supervisor().run([program])
         [outcome] = ending.outcomes
         if ending.stop:
             return self.stopped_early(ending.stop)

@@ -74,7 +74,7 @@ def interpreter_of(path: Path) -> tuple[str, ...]:
         raise ContractError(
             where=str(path),
             what=f"names an interpreter that is not here: {' '.join(words) or 'none'}",
-            cure="Correct its first line (#!), or install the interpreter in the image",
+            cure="Correct its first line (#!), or install the interpreter where the program runs",
         )
     return tuple(words)
 

@@ -28,6 +28,8 @@ HANG_SECONDS = "BYOC_HANG_SECONDS"
 """Without progress for this long the job is ended; unset, it never is."""
 INSTALL_REQUIREMENTS = "BYOC_INSTALL_REQUIREMENTS"
 """1: install the program's requirements.txt at the start."""
+REPLACE = "BYOC_REPLACE"
+"""Packages of the image that these may replace: names such as torch, or `all`."""
 ALLOW_CPU = gpu.ALLOW_CPU
 """1: run although GPUs of the host can't be used."""
 WATCH = "BYOC_WATCH"

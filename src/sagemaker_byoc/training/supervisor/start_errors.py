@@ -83,11 +83,11 @@ def _of_file(path: Path, error: OSError) -> tuple[str, str]:
             )
         case errno.ENOENT if path.exists():
             return (
-                "needs a loader that this image does not have",
-                "Build it for the image's C library (glibc or musl), or link it statically",
+                "needs a loader that is not installed here",
+                "Build it for the C library that is here (glibc or musl), or link it statically",
             )
         case errno.ENOENT | errno.ENOTDIR:
-            return "does not exist", "Install it in the image, or correct the name"
+            return "does not exist", "Install it where the program runs, or correct the name"
         case errno.EACCES:
             return _forbidden(path)
     unknown = (

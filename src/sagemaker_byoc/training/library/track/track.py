@@ -28,6 +28,7 @@ from sagemaker_byoc.contract.runs import (
     COMPLETED,
     DEFINITIONS_FILE,
     FAILED,
+    GOALS,
     IN_PROGRESS,
     RUN_FILE,
     STOPPED,
@@ -51,8 +52,9 @@ class Track(Metrics):
     and, where MLFLOW_TRACKING_URI is set, to MLflow. Only rank 0 does anything.
 
     `parameters` are the job's hyperparameters if left out: a mapping, dataclass or Namespace, in
-    which secrets are hidden. The keywords of Metrics are taken too. A listener that fails is left
-    out, which is said once; it never ends the training.
+    which secrets are hidden. `goals` say of metrics whether "max" or "min" is better, for names
+    that do not tell it. The keywords of Metrics are taken too. A listener that fails is left out,
+    which is said once; it never ends the training.
     """
 
     def __init__(
@@ -60,8 +62,12 @@ class Track(Metrics):
         *,
         parameters: object | None = None,
         name: str | None = None,
+        goals: Mapping[str, str] | None = None,
         **metrics: Any,
     ) -> None:
+        for metric, goal in (goals or {}).items():
+            if goal not in GOALS:
+                raise ValueError(f"the goal of {metric!r} is {goal!r}, not 'max' or 'min'")
         super().__init__(**metrics)
         process = job()
         given = process.job.hyperparameters
@@ -76,6 +82,7 @@ class Track(Metrics):
             image=image_digest(os.environ),
             hosts=len(process.hosts),
             processes=process.world_size,
+            goals={**(goals or {})},
         )
         self._times: list[float] = []
         self._failed: set[int] = set()

@@ -1,0 +1,127 @@
+"""Which of the images that a registry holds SageMaker can run, from their manifests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sagemaker_byoc.contract.facts import Fact
+
+DOCKER_MANIFEST = Fact(
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "media type",
+    "the service's refusals in github.com/aws/amazon-sagemaker-feedback/issues/180 (2025-04, open) "
+    "and github.com/mlflow/mlflow/issues/13834",
+    "2026-11-29",
+    "reported of CreateModel, for OCI manifests and indexes; nobody says so of CreateTrainingJob, "
+    "nor that it takes them: we refuse them there too",
+)
+AMD64, ARM64 = "amd64", "arm64"
+_INDEXES = frozenset(
+    {
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.index.v1+json",
+    }
+)
+_CONFIGS = frozenset(
+    {
+        "application/vnd.docker.container.image.v1+json",
+        "application/vnd.oci.image.config.v1+json",
+    }
+)
+_GRAVITON = re.compile(r"ml\.([a-z]+\d+g[a-z]*|p6e-gb\d+)\.")
+"""Families of arm64 processors, by AWS's naming: the letter g after the generation."""
+_MOST_NAMED = 8
+
+
+def machine_of(instance_type: str) -> str:
+    """Return the architecture of an instance type's processors."""
+    return ARM64 if _GRAVITON.match(instance_type) else AMD64
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    what: str
+    """Continues the sentence "The image …"."""
+    cure: str
+
+
+def storage_fault(media_type: str, manifest: Mapping[str, Any], machine: str = "") -> Fault | None:
+    """Return what SageMaker does not take of an image's form; `manifest` may be empty."""
+    cure = (
+        "`byoc push` stores it as SageMaker takes it; so do docker buildx build --platform "
+        f"linux/{machine or AMD64} --provenance=false --output type=registry,oci-mediatypes=false, "
+        "and skopeo copy --format v2s2"
+    )
+    if media_type in _INDEXES:
+        what = f"is stored as {media_type}, an index{_members(manifest)}, which SageMaker refuses"
+        return Fault(what, cure)
+    config = _text(manifest.get("config"), "mediaType")
+    if config and config not in _CONFIGS:
+        what = f"is not an image: what is stored there is {config}"
+        return Fault(what, "Name an image; its repository holds other things too")
+    if media_type != DOCKER_MANIFEST.value:
+        return Fault(f"is stored as {media_type}, which SageMaker refuses", cure)
+    layers = manifest.get("layers")
+    if any("zstd" in _text(layer, "mediaType") for layer in _list(layers)):
+        what = "has layers packed with zstd, which Docker's media types don't have"
+        return Fault(what, "Build it with compression=gzip,force-compression=true in --output")
+    return None
+
+
+def machine_fault(found: str, instance_types: Iterable[str]) -> Fault | None:
+    """Return why instances can't run an image for the architecture `found`.
+
+    A type is empty for a serverless endpoint; `local` and the like are this machine.
+    """
+    for instance_type in instance_types:
+        wanted = machine_of(instance_type)
+        if found and found != wanted and not instance_type.startswith("local"):
+            kind = instance_type or "serverless"
+            return Fault(
+                f"is built for {found}, and the instances are {wanted} ({kind})",
+                f"Build it with docker buildx build --platform linux/{wanted}, or choose instances "
+                f"for {found}",
+            )
+    return None
+
+
+def member_for(manifest: Mapping[str, Any], machine: str) -> str:
+    """Return the digest of the image in an index that SageMaker would take, "" if there is none."""
+    for entry in _entries(manifest):
+        platform = entry.get("platform")
+        fits = isinstance(platform, dict) and platform.get("architecture") == machine
+        if fits and entry.get("mediaType") == DOCKER_MANIFEST.value:
+            return _text(entry, "digest")
+    return ""
+
+
+def _members(manifest: Mapping[str, Any]) -> str:
+    """Return ` of linux/amd64, linux/arm64 and attestations`."""
+    named: dict[str, None] = {}
+    for entry in _entries(manifest):
+        notes = entry.get("annotations")
+        platform = entry.get("platform")
+        if isinstance(notes, dict) and "vnd.docker.reference.type" in notes:
+            named["attestations"] = None
+        elif isinstance(platform, dict):
+            named[f"{platform.get('os')}/{platform.get('architecture')}"] = None
+    if not named:
+        return ""
+    shown = [*named][:_MOST_NAMED]
+    return f" of {' and '.join(filter(None, (', '.join(shown[:-1]), shown[-1])))}"
+
+
+def _entries(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [each for each in _list(manifest.get("manifests")) if isinstance(each, dict)]
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: object, key: str) -> str:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,102 @@
+"""What a check makes besides its report: containers, networks, and temporary folders.
+
+Each carries the identity of the process that made it, so that the next check can remove what is
+left of one that was killed: docker ps --all --filter label=sagemaker-byoc.check
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sagemaker_byoc.contract import owners
+from sagemaker_byoc.images import docker
+from sagemaker_byoc.images.errors import ImageError
+
+LABEL = "sagemaker-byoc.check"
+"""Its value tells the things of one process from those of others."""
+_MINE = uuid.uuid4().hex[:12]
+_PREFIX = "byoc-check-"
+_OWNER = f'{{{{.ID}}}}\t{{{{.Label "{owners.LABEL}"}}}}'
+_KINDS = (
+    (("ps", "--all", "--no-trunc"), ("rm", "--force", "--volumes")),
+    (("network", "ls"), ("network", "rm")),
+)
+"""How containers and networks are listed and removed."""
+
+
+def labels() -> list[str]:
+    """Options for `docker create` and `docker network create`."""
+    return ["--label", f"{LABEL}={_MINE}", "--label", f"{owners.LABEL}={owners.me()}"]
+
+
+def whole(*arguments: str) -> str:
+    """Run a docker command to its end, also if a signal comes meanwhile, and then raise that.
+
+    What a killed client has asked for is made all the same, and a moment later.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(docker.run, *arguments, apart=True).result()
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Make a temporary folder, and remove it with all that is in it."""
+    identity = owners.me().replace("/", ".")
+    with tempfile.TemporaryDirectory(
+        prefix=f"{_PREFIX}{identity}-", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def removed() -> Iterator[None]:
+    """If the block does not end well, remove the containers and networks of this process."""
+    try:
+        yield
+    except BaseException:
+        with suppress(ImageError):
+            _remove(f"{LABEL}={_MINE}", only_dead=False)
+        raise
+
+
+def sweep() -> int:
+    """Remove what checks left that have ended; return how many things that were.
+
+    Raise ImageError if the engine does not answer.
+    """
+    folders = [folder for folder in _folders() if owners.is_dead(_owner_of(folder))]
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(folders) + _remove(LABEL, only_dead=True)
+
+
+def _remove(label: str, *, only_dead: bool) -> int:
+    count = 0
+    for listing, removal in _KINDS:
+        found = docker.run(*listing, "--filter", f"label={label}", "--format", _OWNER)
+        for line in found.splitlines():
+            name, _, owner = line.partition("\t")
+            if only_dead and not owners.is_dead(owner):
+                continue
+            with suppress(docker.DockerError):  # another check may have removed it meanwhile
+                whole(*removal, name)
+                count += 1
+    return count
+
+
+def _folders() -> Iterator[Path]:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if folder.lstat().st_uid == os.geteuid() and not folder.is_symlink():
+                yield folder
+
+
+def _owner_of(folder: Path) -> str:
+    return folder.name.removeprefix(_PREFIX).rpartition("-")[0].replace(".", "/")

@@ -1,0 +1,291 @@
+"""What SageMaker's documentation demands of a request beyond the sizes and patterns of its model.
+
+The rules read the final request, so that they also see members that the user gave raw.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sagemaker_byoc.launch.shared import words
+
+LONGEST_RUN = 28 * 86400
+"""Seconds (service model: sagemaker.StoppingCondition.MaxRuntimeInSeconds, documentation)."""
+USUAL_LONGEST_RUN = 5 * 86400
+"""Seconds (SageMaker quotas: longest run time for a training job; may be raised)."""
+LARGEST_VOLUME = 16384
+"""GiB (EBS user guide: volume constraints, gp2)."""
+MODEL_ENVIRONMENT = 32 * 1024
+"""Bytes of all variables (service model: sagemaker.ContainerDefinition.Environment)."""
+SERVERLESS_STEP = 1024
+"""MB (service model: sagemaker.ProductionVariantServerlessConfig.MemorySizeInMB)."""
+RESERVED_TAGS = "aws:"
+"""In any case of letters (AWS: tag naming limits and requirements)."""
+_BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""S3 user guide: general purpose bucket naming rules."""
+BUCKET_HINT = "A bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens"
+_ACCESS_POINT = ("arn:", "accesspoint")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`path` has the names of members; `label` names the entry of a list or a map, if any."""
+
+    path: tuple[str, ...]
+    what: str
+    """Follows the name of the key: "is 5, …"."""
+    hint: str
+    label: str = ""
+    is_warning: bool = False
+
+
+Request = Mapping[str, Any]
+
+
+def check(operation: str, request: Request) -> Iterator[Finding]:
+    yield from _tags(request)
+    yield from _network(request)
+    for path, label, uri in _locations(request):
+        yield from _location(path, label, uri)
+    for rule in _RULES.get(operation, ()):
+        yield from rule(request)
+
+
+def key_of(operation: str, finding: Finding, raw: Request) -> str:
+    """Return the table's key for a finding; `raw` has the members that the user gave himself."""
+    label = [finding.label] if finding.label else []
+    if not _has(raw, finding.path, finding.label):
+        for length in range(len(finding.path), 0, -1):
+            key = _KEYS.get(finding.path[:length])
+            if key is not None:
+                return key.format(finding.label) if "{}" in key else ".".join([key, *label])
+    return ".".join(["request", operation, *finding.path, *label])
+
+
+def _has(raw: Any, path: Sequence[str], label: str) -> bool:
+    for name in path:
+        if isinstance(raw, list):
+            return True
+        if not isinstance(raw, Mapping) or name not in raw:
+            return False
+        raw = raw[name]
+    return not label or not isinstance(raw, Mapping) or label in raw
+
+
+_CHANNEL, _VARIANT = ("InputDataConfig",), ("ProductionVariants",)
+_SOURCE = (*_CHANNEL, "DataSource", "S3DataSource")
+_ALGORITHM = ("AlgorithmSpecification",)
+_KEYS: Mapping[tuple[str, ...], str] = {
+    ("TrainingJobName",): "name",
+    ("ModelName",): "name",
+    ("EndpointConfigName",): "name",
+    ("EndpointName",): "name",
+    ("RoleArn",): "role",
+    ("ExecutionRoleArn",): "role",
+    ("Bucket",): "bucket",
+    ("HyperParameters",): "hyperparameters",
+    ("Environment",): "environment",
+    ("PrimaryContainer", "Environment"): "environment",
+    ("PrimaryContainer", "Image"): "image",
+    ("PrimaryContainer", "ModelDataUrl"): "model",
+    ("Tags",): "tags",
+    ("VpcConfig", "Subnets"): "subnets",
+    ("VpcConfig", "SecurityGroupIds"): "security-groups",
+    (*_ALGORITHM, "TrainingImage"): "image",
+    (*_ALGORITHM, "MetricDefinitions"): "metrics",
+    _CHANNEL: "channels",
+    (*_CHANNEL, "InputMode"): "channels.{}.mode",
+    (*_CHANNEL, "ContentType"): "channels.{}.content-type",
+    (*_SOURCE, "S3DataDistributionType"): "channels.{}.distribution",
+    (*_SOURCE, "S3Uri"): "channels.{}.source",
+    ("OutputDataConfig", "S3OutputPath"): "output",
+    ("CheckpointConfig", "S3Uri"): "checkpoints",
+    ("CheckpointConfig",): "checkpoints",
+    ("ResourceConfig", "InstanceType"): "instance-type",
+    ("ResourceConfig", "InstanceCount"): "instance-count",
+    ("ResourceConfig", "VolumeSizeInGB"): "volume-gb",
+    ("StoppingCondition", "MaxRuntimeInSeconds"): "max-runtime",
+    ("StoppingCondition", "MaxWaitTimeInSeconds"): "max-wait",
+    (*_VARIANT, "InstanceType"): "instance-type",
+    (*_VARIANT, "InitialInstanceCount"): "instance-count",
+    (*_VARIANT, "InferenceAmiVersion"): "ami-version",
+    (*_VARIANT, "ContainerStartupHealthCheckTimeoutInSeconds"): "startup-timeout",
+    (*_VARIANT, "ModelDataDownloadTimeoutInSeconds"): "download-timeout",
+    (*_VARIANT, "ServerlessConfig", "MemorySizeInMB"): "serverless.memory-mb",
+    (*_VARIANT, "ServerlessConfig", "MaxConcurrency"): "serverless.max-concurrency",
+}
+
+
+def _tags(request: Request) -> Iterator[Finding]:
+    for tag in request.get("Tags") or ():
+        key = str(tag.get("Key", ""))
+        if key.lower().startswith(RESERVED_TAGS):
+            yield Finding(
+                ("Tags",), "has a name that AWS keeps for itself (aws:)", "Use another name", key
+            )
+
+
+def _network(request: Request) -> Iterator[Finding]:
+    network = request.get("VpcConfig") or {}
+    for member, prefix in (("Subnets", "subnet-"), ("SecurityGroupIds", "sg-")):
+        for identifier in network.get(member) or ():
+            if not str(identifier).startswith(prefix):
+                yield Finding(
+                    ("VpcConfig", member),
+                    f"has {identifier!r}, which is not an id of one",
+                    f"Write ids, such as {prefix}0123456789abcdef0",
+                )
+
+
+def _locations(request: Request) -> Iterator[tuple[tuple[str, ...], str, object]]:
+    """Each place in S3 with its path, and the channel's name."""
+    for path in (
+        ("OutputDataConfig", "S3OutputPath"),
+        ("CheckpointConfig", "S3Uri"),
+        ("PrimaryContainer", "ModelDataUrl"),
+    ):
+        yield path, "", (request.get(path[0]) or {}).get(path[1])
+    for channel in request.get("InputDataConfig") or ():
+        source = (channel.get("DataSource") or {}).get("S3DataSource") or {}
+        yield (*_SOURCE, "S3Uri"), str(channel.get("ChannelName")), source.get("S3Uri")
+
+
+def _location(path: tuple[str, ...], label: str, uri: object) -> Iterator[Finding]:
+    if not isinstance(uri, str) or not uri.startswith("s3://"):
+        return
+    bucket = uri.removeprefix("s3://").partition("/")[0]
+    if not is_bucket(bucket) and not all(word in bucket for word in _ACCESS_POINT):
+        what = f"is {uri!r}, and {bucket!r} is not the name of a bucket"
+        yield Finding(path, what, f"{BUCKET_HINT}: s3://BUCKET/PREFIX", label)
+
+
+def is_bucket(name: str) -> bool:
+    return _BUCKET.fullmatch(name) is not None
+
+
+def _times(request: Request) -> Iterator[Finding]:
+    stopping = request.get("StoppingCondition") or {}
+    runtime, wait = stopping.get("MaxRuntimeInSeconds"), stopping.get("MaxWaitTimeInSeconds")
+    spot = request.get("EnableManagedSpotTraining")
+    path = ("StoppingCondition", "MaxWaitTimeInSeconds")
+    if wait is not None and not spot:
+        yield Finding(path, "is for managed spot training", "Add spot = true, or leave it out")
+    elif spot and wait is not None and runtime is not None and wait < runtime:
+        yield Finding(
+            path,
+            f"is {words(wait)}, less than max-runtime, {words(runtime)}",
+            "It includes the run itself: make it at least as long as max-runtime",
+        )
+    path = ("StoppingCondition", "MaxRuntimeInSeconds")
+    if runtime is not None and runtime > LONGEST_RUN:
+        limit = words(LONGEST_RUN)
+        yield Finding(path, f"is {words(runtime)}; SageMaker takes {limit} at most", "Shorten it")
+    elif runtime is not None and runtime > USUAL_LONGEST_RUN:
+        yield Finding(
+            path,
+            f"is {words(runtime)}, longer than an account's default quota of "
+            f"{words(USUAL_LONGEST_RUN)}",
+            "Ask AWS for a higher quota, or shorten it",
+            is_warning=True,
+        )
+
+
+def _spot(request: Request) -> Iterator[Finding]:
+    # SageMaker developer guide: train-warm-pools, considerations.
+    resources = request.get("ResourceConfig") or {}
+    path = ("ResourceConfig", "KeepAlivePeriodInSeconds")
+    if resources.get("KeepAlivePeriodInSeconds"):
+        for wrong, what in (
+            (request.get("EnableManagedSpotTraining"), "spot instances"),
+            (resources.get("InstanceGroups"), "instance groups"),
+        ):
+            if wrong:
+                yield Finding(path, f"keeps a warm pool, which {what} can't have", "Leave one out")
+    if request.get("EnableManagedSpotTraining") and not request.get("CheckpointConfig"):
+        yield Finding(
+            ("CheckpointConfig",),
+            "is missing: after each interruption a spot job starts from its beginning",
+            "Write checkpoints = true, and resume from /opt/ml/checkpoints",
+            is_warning=True,
+        )
+
+
+def _volume(request: Request) -> Iterator[Finding]:
+    size = (request.get("ResourceConfig") or {}).get("VolumeSizeInGB")
+    if size is not None and size > LARGEST_VOLUME:
+        yield Finding(
+            ("ResourceConfig", "VolumeSizeInGB"),
+            f"is {size}; the largest volume has {LARGEST_VOLUME}",
+            'Read large data with mode = "FastFile", and leave it in S3',
+        )
+
+
+def _channels(request: Request) -> Iterator[Finding]:
+    for channel in request.get("InputDataConfig") or ():
+        name = str(channel.get("ChannelName"))
+        if name in {".", ".."}:
+            yield Finding(_CHANNEL, "names another folder", "Use a name of letters", name)
+
+
+def _metrics(request: Request) -> Iterator[Finding]:
+    path = (*_ALGORITHM, "MetricDefinitions")
+    for definition in (request.get(path[0]) or {}).get(path[1]) or ():
+        name, regex = str(definition.get("Name")), str(definition.get("Regex", ""))
+        try:
+            groups = re.compile(regex).groups
+        except re.error as error:
+            yield Finding(path, f"is not a regular expression: {error}", "Correct it", name)
+            continue
+        if not groups:
+            hint = "Put the number in parentheses: 'loss=([0-9.]+)'"
+            yield Finding(path, "has no group, so that there is no value", hint, name)
+
+
+def _serverless(request: Request) -> Iterator[Finding]:
+    # SageMaker developer guide: serverless-endpoints, feature exclusions.
+    variants = [*(request.get("ProductionVariants") or ())]
+    serverless = [each["ServerlessConfig"] for each in variants if each.get("ServerlessConfig")]
+    for config in serverless:
+        memory = config.get("MemorySizeInMB")
+        if memory is not None and memory % SERVERLESS_STEP:
+            yield Finding(
+                (*_VARIANT, "ServerlessConfig", "MemorySizeInMB"),
+                f"is {memory}; SageMaker takes 1024, 2048, 3072, 4096, 5120 or 6144",
+                "Write one of these",
+            )
+    if serverless and (request.get("DataCaptureConfig") or {}).get("EnableCapture"):
+        yield Finding(
+            ("DataCaptureConfig",),
+            "can't be had of a serverless endpoint",
+            "Leave it out, or use instances",
+        )
+
+
+def _model(request: Request) -> Iterator[Finding]:
+    container = request.get("PrimaryContainer") or {}
+    variables = container.get("Environment") or {}
+    size = sum(len(text.encode()) for pair in variables.items() for text in pair)
+    if size > MODEL_ENVIRONMENT:
+        yield Finding(
+            ("PrimaryContainer", "Environment"),
+            f"has {size} bytes; SageMaker takes {MODEL_ENVIRONMENT}",
+            "Put large values into files of the model",
+        )
+    uri = container.get("ModelDataUrl")
+    if uri and container.get("Mode", "SingleModel") == "SingleModel" and ".tar.gz" not in uri:
+        yield Finding(
+            ("PrimaryContainer", "ModelDataUrl"),
+            f"is {uri!r}, and SageMaker unpacks a .tar.gz archive",
+            "Name the archive, not its folder",
+            is_warning=True,
+        )
+
+
+_RULES: Mapping[str, Sequence[Callable[[Request], Iterator[Finding]]]] = {
+    "CreateTrainingJob": (_times, _spot, _volume, _channels, _metrics),
+    "CreateModel": (_model,),
+    "CreateEndpointConfig": (_serverless,),
+}

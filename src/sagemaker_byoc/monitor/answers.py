@@ -1,0 +1,141 @@
+"""What a model said, and what was true, as numbers or classes: one row of output at a time.
+
+Everything raises UnreadableError, which costs one row and is counted by its text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+from sagemaker_byoc.monitor.documents import Row, UnreadableError, cell
+
+_BINARY = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
+_MISSING = frozenset({"", "nan", "NaN", "null"})
+_ROUNDING = 0.005
+"""How far each of several probabilities may be rounded off, where their sum is held against 1."""
+
+Chances = list[tuple[str, float]]
+"""Class and probability; a class without a name goes by its position."""
+
+
+# ── where a value is ──
+
+
+def pick(row: Row, path: str) -> str:
+    """Return the cell that `path` names: a column, the number of a cell, or a JMESPath that ends in
+    a key (`predictions[*].score`)."""
+    if isinstance(row, dict):
+        for name in spellings(path):
+            for each in (name, f"{name}_0"):  # the second is of `{"score": [0.9]}`
+                if each in row and (each == name or f"{name}_1" not in row):
+                    return row[each]
+        row = [*row.values()] if path.isdecimal() else []
+    elif len(row) == 1 and not path.isdecimal():
+        return row[0]  # `predictions` of {"predictions": [0.5]}
+    if path.isdecimal() and int(path) < len(row):
+        return row[int(path)]
+    raise UnreadableError(f"the output has no {path!r}")
+
+
+def spellings(path: str) -> Iterator[str]:
+    """The names of a row's cells that a path may mean, the whole path first."""
+    yield path
+    text = path.strip().removeprefix("$").replace('"', "").replace("'", "")
+    text = re.split(r"\[\*?\]", text)[-1].lstrip(".")
+    text = re.sub(r"\[(\d+)\]", r"_\1", text)
+    while text:
+        yield text
+        text = text.partition(".")[2]
+    yield f"endpointOutput_{path}"  # the analyzer's own column, which scripts return
+
+
+def chances(row: Row, path: str | None) -> Chances:
+    """Return the probabilities below `path`, or of the whole row: `[0.1, 0.9]`,
+    `{"cat": 0.1, "dog": 0.9}`, cells of a CSV row, or one such list as the text of a cell."""
+    cells = _cells(row) if path is None else _below(row, path)
+    if len(cells) == 1 and cells[0][1][:1] == "[":
+        try:
+            listed = json.loads(cells[0][1])
+        except (ValueError, RecursionError) as error:
+            raise UnreadableError("a list of probabilities is not JSON") from error
+        cells = [(str(place), cell(value)) for place, value in enumerate(listed)]
+    return [(name, chance(text)) for name, text in cells]
+
+
+def _cells(row: Row) -> list[tuple[str, str]]:
+    if isinstance(row, list):
+        return [(str(place), text) for place, text in enumerate(row)]
+    return [(_last(name), text) for name, text in row.items()]
+
+
+def _below(row: Row, path: str) -> list[tuple[str, str]]:
+    if isinstance(row, list):
+        is_all = len(row) > 1 and not path.isdecimal()
+        return _cells(row) if is_all else [("0", pick(row, path))]
+    for name in spellings(path):
+        if name in row:
+            return [("0", row[name])]
+        found = [
+            (_last(each[len(name) + 1 :]), text)
+            for each, text in row.items()
+            if each.startswith((f"{name}.", f"{name}_")) and each[len(name) + 1 :]
+        ]
+        if found:
+            return found
+    return [("0", pick(row, path))]
+
+
+def _last(name: str) -> str:
+    """The class that a flattened name ends in: its key, or its position in a list."""
+    tail = name.rpartition(".")[2]
+    return tail.rpartition("_")[2] if tail.rpartition("_")[2].isdecimal() else tail
+
+
+def are_chances(found: Sequence[str]) -> bool:
+    """Whether cells are the probabilities of the classes: numbers from 0 to 1 whose sum is 1."""
+    try:
+        values = [chance(text) for text in found]
+    except UnreadableError:
+        return False
+    return len(values) > 1 and abs(sum(values) - 1) <= _ROUNDING * len(values)
+
+
+# ── what a cell means ──
+
+
+def chance(text: str) -> float:
+    value = _float(text)
+    if not 0 <= value <= 1:
+        raise UnreadableError("a probability is not a number from 0 to 1", repr(text[:40]))
+    return value
+
+
+def number(text: str, what: str) -> float:
+    value = _float(text)
+    if not math.isfinite(value):
+        raise UnreadableError(f"a {what} is not a number", repr(text[:40]))
+    return value
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text) if "_" not in text else math.nan
+    except ValueError:
+        return math.nan
+
+
+def binary(text: str, what: str) -> float:
+    found = _BINARY.get(class_of(text, what).lower())
+    if found is None:
+        raise UnreadableError(f"a {what} is not 0 or 1", repr(text[:40]))
+    return found
+
+
+def class_of(text: str, what: str) -> str:
+    """`1.0` and `1` are one class."""
+    if text in _MISSING:
+        raise UnreadableError(f"a {what} is missing")
+    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text

@@ -1,0 +1,52 @@
+"""Parquet, if pyarrow is installed: a reader that this project does not depend on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from sagemaker_byoc.monitor.documents import UnreadableError, cell, named
+from sagemaker_byoc.monitor.errors import RequestError
+from sagemaker_byoc.monitor.layout import Block
+from sagemaker_byoc.monitor.plain import plain
+from sagemaker_byoc.monitor.streams import Unread
+
+_ROWS = 8192
+_INDEX = "__index_level_"
+"""pandas' index, where it is a column of the file."""
+
+
+def blocks(name: str, stream: BinaryIO, unread: Unread) -> Iterator[Block]:
+    """Raise RequestError without pyarrow. A file that is cut off is counted."""
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - the user's to install
+        import pyarrow.parquet as pq  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"{name} is Parquet, and the Python package pyarrow is missing",
+            cure="Install it (pip install pyarrow), or save the data as CSV",
+        ) from error
+    try:
+        file = pq.ParquetFile(stream if stream.seekable() else io.BytesIO(stream.read()))
+        names = [each for each in file.schema_arrow.names if not each.startswith(_INDEX)]
+        for batch in file.iter_batches(batch_size=_ROWS, columns=names):
+            unread.lines += batch.num_rows
+            yield _block(batch)
+    except (pa.ArrowException, OSError, UnreadableError) as error:
+        unread.lines += 1
+        unread.add("a Parquet file that is damaged or cut off", name, str(error)[:120])
+
+
+def _block(batch: Any) -> Block:
+    """Structs and lists become columns of their own, as in JSON."""
+    rows = [named(plain(row)) for row in batch.to_pylist()] if _is_nested(batch) else None
+    if rows is None:
+        columns = [[cell(plain(value)) for value in each.to_pylist()] for each in batch.columns]
+        return Block(tuple(batch.schema.names), columns)
+    names = tuple(dict.fromkeys(name for row in rows for name in row))
+    return Block(names, [[row.get(name, "") for row in rows] for name in names])
+
+
+def _is_nested(batch: Any) -> bool:
+    return any(each.type.num_fields for each in batch.schema)

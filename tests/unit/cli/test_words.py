@@ -1,0 +1,275 @@
+"""Options of the user's program, causes of failures, and how much is said."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sagemaker_byoc.cli import causes, console, failures, verbosity
+from sagemaker_byoc.cli.arguments import hyperparameters_last
+from sagemaker_byoc.cli.main import main, parser
+from sagemaker_byoc.contract import asked
+
+BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
+ROOT = parser()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two").mkdir()
+    for name in ("a.py", "b.py"):
+        (tmp_path / "two" / name).write_text("import sys; print(sys.argv[1:])")
+    return tmp_path
+
+
+# ── options of the user's program ──
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("train prog --epochs 3", "byoc train prog --hp epochs=3"),
+        ("train --epochs 3 prog", "byoc train prog --hp epochs=3"),
+        ("train prog --lr=0.1 --flag", "byoc train prog --hp lr=0.1 flag=True"),
+        ("train prog --momentum -0.9", "byoc train prog --hp momentum=-0.9"),
+        ("train --flag --n 3 prog", "byoc train prog --hp flag=True n=3"),
+        ("train 'UPPER Case' --text 'a; b'", "byoc train 'UPPER Case' --hp 'text=a; b'"),
+        (
+            "train --hp a=1 prog --n 3 --engine docker",
+            "byoc train prog --engine docker --hp n=3 a=1",
+        ),
+        ("check image --n 3 --train", "byoc check image --train --hp n=3"),
+    ],
+)
+def test_an_option_of_the_program_is_answered_with_the_right_line(words, line, capsys):
+    """It can be pasted, and it parses. Ours can't be meant: none resembles it."""
+    assert main(shlex.split(words)) == failures.USAGE
+    fix = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(r"  fix: To pass .* to the program: (.*)", fix)[1] == line
+    assert ROOT.parse_args(shlex.split(line)[1:]).hp
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [("train prog --engin docker", "--engine"), ("train prog --chanel a=b", "--channel")],
+)
+def test_a_misspelled_option_of_ours_is_not_taken_for_the_programs(words, flag, capsys):
+    assert main(words.split()) == failures.USAGE
+    assert f"Did you mean {flag}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "pairs"),
+    [
+        ("--hp a=1 prog", ["a=1"]),
+        ("--hp a=1 b=2 prog --engine process", ["a=1", "b=2"]),
+        ("--hp a=1 --hp b=2 prog", ["a=1", "b=2"]),
+        ("--hp=a=1 prog", ["a=1"]),
+        ("prog --hp a=-1", ["a=-1"]),
+        ("prog -- --epochs 3 --lr=0.1 --flag", ["epochs=3", "lr=0.1", "flag=True"]),
+        ("prog --hp a=1 -- --flag --n -2", ["a=1", "flag=True", "n=-2"]),
+        ("-q prog -- --quiet", ["quiet=True"]),
+    ],
+)
+def test_hyperparameters_leave_the_program_alone(words, pairs):
+    found = ROOT.parse_args(["train", *words.split()])
+    assert (found.program, found.hp) == (Path("prog"), pairs)
+
+
+def test_words_without_hyperparameters_stay_as_they_are():
+    assert hyperparameters_last(["a", "--engine", "docker"]) == ["a", "--engine", "docker"]
+    assert hyperparameters_last(["a", "--hp"]) == ["a", "--hp"]
+    assert hyperparameters_last(["a", "--hp", "--json"]) == ["a", "--hp", "--json"]
+
+
+@pytest.mark.parametrize("words", ["train --hp", "train --hp --json"])
+def test_a_missing_value_is_said(words, capsys):
+    assert main(words.split()) == failures.USAGE
+    assert "--hp: expected at least one argument" in capsys.readouterr().err
+
+
+# ── causes ──
+
+
+def test_two_files_to_choose_from(folder, capsys):
+    """The hint is a command that works."""
+    assert main(["train", "two"]) == failures.FAILED
+    err = capsys.readouterr().err
+    assert err.count("error[JOB]: AlgorithmError: ") == 1
+    command = re.search(r"fix: Name the file: byoc (.*)\n", err)[1]
+    assert command == "train two/a.py"
+    assert main([*command.split(), "--", "--epochs", "3"]) == 0
+    assert "['--epochs', '3']" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_cause_of_serve_stands_in_the_error_once(folder, capsys):
+    """Not the log again, which is on the terminal; and the hint is for this command."""
+    (folder / "model").mkdir()
+    (folder / "model/model.pkl").write_bytes(b"\x80\x04N.")
+    assert main(["serve", "--model", "model", "--port", "0"]) == failures.FAILED
+    what, fix = capsys.readouterr().err.splitlines()[-2:]
+    assert what.startswith(
+        "error[ENDPOINT]: the serving container ended with exit code 1: model.pkl"
+    )
+    assert fix == "  fix: If that is what you want, add --env BYOC_ALLOW_PICKLE=1"
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        ([], ""),
+        (["", "  "], ""),
+        (
+            ["byoc: error: slot 0: loading failed: KeyError: 'a'", "byoc: giving up"],
+            "KeyError: 'a'",
+        ),
+        (["byoc: error: one", "byoc: error: two", "byoc: ping: failed"], "two"),
+        (
+            ["Traceback (most recent call last):", "  x", "a.b.MyError: why", "bye"],
+            "a.b.MyError: why",
+        ),
+        (["exec format error", "byoc: ping: loading"], "exec format error"),
+    ],
+)
+def test_the_cause_in_a_log(lines, cause):
+    assert causes.of_log(lines) == cause
+
+
+def test_hints():
+    assert causes.hint("train", None, "x. Use y, or set BYOC_A_B=1.") == (
+        "If that is what you want, add --env BYOC_A_B=1"
+    )
+    choose = "2 to choose from (b c.py, d.py)"
+    assert causes.hint("train", Path("UPPER"), choose) == "Name the file: byoc train 'UPPER/b c.py'"
+    assert causes.hint("train", None, choose) == ""
+    assert causes.hint("train", Path(), "something else") == ""
+    missing = "joblib is not installed: pip install joblib; a module of your own belongs beside"
+    assert causes.hint("train", None, missing) == "Run: pip install joblib"
+
+
+def test_serve_without_a_model_names_the_newest(folder, capsys):
+    assert main(["serve"]) == failures.USAGE
+    assert "fix: Name one: --model byoc-jobs/NAME/model.tar.gz" in capsys.readouterr().err
+    for number, name in enumerate(("old", "UPPER Case")):
+        (folder / "byoc-jobs" / name).mkdir(parents=True)
+        archive = folder / "byoc-jobs" / name / "model.tar.gz"
+        archive.write_bytes(b"")
+        os.utime(archive, (number, number))
+    assert main(["serve"]) == failures.USAGE
+    assert "--model 'byoc-jobs/UPPER Case/model.tar.gz'\n" in capsys.readouterr().err
+
+
+# ── how much is said ──
+
+
+@pytest.mark.parametrize("words", [["-q", "train", "two/a.py"], ["train", "two/a.py", "--quiet"]])
+def test_quiet(words, folder, capsys):
+    """Neither steps nor the log; results and errors stay."""
+    assert main(words) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["-q", "train", "two"]) == failures.FAILED
+    assert capsys.readouterr().err.startswith("error[JOB]: ")
+    console.step("no longer quiet")
+    assert "no longer quiet" in capsys.readouterr().err
+
+
+def test_every_command_takes_both_before_and_after_its_name():
+    for words in (["-v", "ps"], ["ps", "-v"], ["local", "up", "--verbose"], ["-v", "local", "env"]):
+        assert ROOT.parse_args(words).verbose
+
+
+def test_verbose_says_what_is_asked(folder, monkeypatch, capsys):
+    """Without the values of variables, which may be secret."""
+    monkeypatch.setenv("DOCKER", "/bin/false")
+    assert main(["train", "two/a.py", "--engine", "docker", "-v"]) == failures.MACHINE
+    assert "  asked: /bin/false ps --all" in capsys.readouterr().err
+    verbosity.set_up(quiet=True, verbose=True)
+    asked.note_command(["docker", "create", "--env", "KEY=secret", "image"])
+    asked.note_call("s3", "PutObject", "eu-west-1")
+    verbosity.reset()
+    asked.note_command(["docker", "silent"])
+    err = capsys.readouterr().err
+    assert err == (
+        "  asked: docker create --env 'KEY=…' image\n  asked: s3 PutObject in eu-west-1\n"
+    )
+
+
+# ── defects of ours, streams ──
+
+
+def test_a_defect_leaves_its_traceback_in_a_private_file(monkeypatch, capsys, tmp_path):
+    """Or shows it with -v."""
+
+    def broken(_):
+        raise ZeroDivisionError("x")
+
+    monkeypatch.setattr("sagemaker_byoc.cli.completion.run", broken)
+    monkeypatch.delenv(failures.DEBUG_VARIABLE, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["completion", "bash"]) == failures.FAILED
+    what, fix = capsys.readouterr().err.splitlines()
+    assert what == "error[INTERNAL]: byoc itself failed: ZeroDivisionError: x"
+    file = Path(fix.removeprefix("  fix: Report the traceback in "))
+    assert "in broken" in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert main(["completion", "bash", "-v"]) == failures.FAILED
+    assert "in broken" in capsys.readouterr().err
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    assert main(["completion", "bash"]) == failures.FAILED
+    assert "again with -v" in capsys.readouterr().err
+
+
+def run(folder, redirections, words, **variables):
+    command = f"exec {shlex.join([*BYOC, *words])} {redirections}"
+    return subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, **variables},
+        timeout=60,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(folder, closed):
+    """Of a cron job or a daemon: the job runs as ever."""
+    (folder / "two/a.py").write_text(
+        "import os; open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('x')"
+    )
+    done = run(folder, closed, ["train", "two/a.py", "--output", "out"])
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    assert (folder / "out/model.tar.gz").exists()
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_not_utf_8(folder):
+    """What it can't show is escaped; no UnicodeEncodeError."""
+    (folder / "two/a.py").write_text(r"print('loss \u2192 0')")
+    done = run(
+        folder, "", ["train", "two/a.py"], LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"
+    )
+    assert done.returncode == 0
+    assert rb"algo-1 | loss \u2192 0" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_reader_of_stderr_that_leaves_does_not_end_a_job(folder):
+    """A model is worth more than the rest of a log."""
+    (folder / "two/a.py").write_text(
+        "import os\nfor _ in range(20000): print('x' * 50)\n"
+        "open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write('x')"
+    )
+    done = run(folder, "2>&1 | head -1", ["train", "two/a.py", "--output", "out"])
+    assert len(done.stdout.splitlines()) == 1
+    assert (folder / "out/model.tar.gz").exists()
