@@ -197,7 +197,8 @@ def test_heterogeneous_groups(house):
 def test_hosts_know_each_other_by_name(house):
     """Each has an address of its own, under its name and under its fellows'."""
     house.run(
-        "getent hosts algo-1 algo-2 | sort -u -k 2 > /opt/ml/model/$(hostname); cat /opt/ml/model/*",
+        "getent hosts algo-1 algo-2 | sort -u -k 2 > /opt/ml/model/$(hostname);"
+        " cat /opt/ml/model/*",
         hosts=2,
     )
     first, second = house.log(host="algo-1")[:2]
