@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from sagemaker_byoc.images.building import commit, context
-from sagemaker_byoc.images.building.ignore import Ignore, read
+from sagemaker_byoc.images.building.ignore import DEFAULTS, Ignore, read
 from sagemaker_byoc.images.errors import RequestError
 
 
@@ -53,6 +53,13 @@ def test_no_one_looks_into_what_can_not_come_back():
     assert ignore.prunes("data")
     assert not ignore.prunes("program")
     assert not Ignore(["*", "!**/x"]).prunes("data")
+    assert Ignore(["!**/x", "data"]).prunes("data")  # an exception before the line is undone by it
+    assert {
+        folder for folder in (".venv", "a/.git", "data") if Ignore(DEFAULTS).prunes(folder)
+    } == {
+        ".venv",
+        "a/.git",
+    }
 
 
 @pytest.mark.parametrize("line", ["[a", "!", "x\\", "! "])

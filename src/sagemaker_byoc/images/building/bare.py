@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shutil
 import stat
@@ -81,10 +82,11 @@ def _copy(program: Path, target: Path) -> tuple[str, ...]:
     own = program / ignore.FILE
     lines = ignore.lines_of(own) if own.is_file() else []
     ignored = ignore.Ignore([*ignore.DEFAULTS, *lines])
+    left_out: list[str] = []
     target.mkdir()
     total = 0
     try:
-        for relative, path in walk(program, ignored):
+        for relative, path in walk(program, ignored, left_out):
             mode = path.lstat().st_mode
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             if stat.S_ISDIR(mode):
@@ -98,15 +100,16 @@ def _copy(program: Path, target: Path) -> tuple[str, ...]:
             f"{error.filename} can't be read: {error.strerror}",
             cure=f"Make it readable, or name it in {own}",
         ) from error
-    return _left_out(program, ignore.Ignore(lines), ignored)
+    return _told(program, left_out, ignore.Ignore(lines))
 
 
-def _left_out(program: Path, theirs: ignore.Ignore, all_: ignore.Ignore) -> tuple[str, ...]:
+def _told(program: Path, left_out: list[str], theirs: ignore.Ignore) -> tuple[str, ...]:
     """One line for what only our own patterns left out."""
+    all_ = {*left_out}
     names = [
-        relative
-        for relative, path in walk(program, theirs)
-        if all_.matches(relative) and not all_.matches(str(Path(relative).parent))
+        name
+        for name in left_out
+        if not theirs.matches(name) and posixpath.dirname(name) not in all_
     ]
     if not names:
         return ()

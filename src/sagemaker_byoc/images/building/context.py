@@ -60,18 +60,22 @@ def content(context: Path, dockerfile: Path, arguments: Mapping[str, str], *word
     return Content(digest.hexdigest(), files, size, tuple(secrets))
 
 
-def walk(context: Path, ignored: Ignore) -> Iterator[tuple[str, Path]]:
-    """Every folder, file and link that a builder would be sent, by name."""
+def walk(
+    context: Path, ignored: Ignore, left_out: list[str] | None = None
+) -> Iterator[tuple[str, Path]]:
+    """Yield every folder, file and link that a builder would be sent, by name.
+
+    `left_out` gets the names of the others, without those below a folder of which nothing is sent.
+    """
     for place, folders, names in os.walk(context):
         start = Path(place).relative_to(context).as_posix()
         prefix = "" if start == "." else f"{start}/"
-        linked = [name for name in folders if Path(place, name).is_symlink()]
-        folders[:] = sorted(
-            name for name in folders if name not in linked and not ignored.prunes(prefix + name)
-        )
-        for name in sorted([*names, *linked, *folders]):
+        for name in sorted([*names, *folders]):
             if not ignored.matches(prefix + name):
                 yield prefix + name, Path(place, name)
+            elif left_out is not None:
+                left_out.append(prefix + name)
+        folders[:] = sorted(name for name in folders if not ignored.prunes(prefix + name))
 
 
 def _kind(mode: int) -> str:

@@ -76,6 +76,8 @@ DEFAULTS = (
 )
 """What a program does not need in an image, with Docker's own patterns."""
 
+_WILD = frozenset("*?[\\")
+"""Signs by which the first part of an exception may mean any folder."""
 _SETS = re.compile(r"[\[&~|]")
 """What may become an operator in a class of Python's, and is none of Go's."""
 
@@ -86,25 +88,33 @@ class Ignore:
     def __init__(self, lines: Sequence[str]) -> None:
         patterns = [pattern for line in lines if (pattern := _pattern(line)) is not None]
         self._rules = [
-            (not is_exception, re.compile(f"(?:{_expression(name)})(?:/.*)?", re.DOTALL))
+            (
+                not is_exception,
+                re.compile(f"(?:{_expression(name)})(?:/.*)?", re.DOTALL),
+                name.partition("/")[0],
+            )
             for is_exception, name in patterns
         ]
-        back = [name.partition("/")[0] for is_exception, name in patterns if is_exception]
-        self._tops = frozenset(back)
-        """Below which a line takes something back in; a wildcard may mean any folder."""
-        self._anywhere = any(set("*?[\\") & set(top) for top in back)
 
     def matches(self, path: str) -> bool:
         decision = False
-        for leaves_out, pattern in self._rules:
+        for leaves_out, pattern, _ in self._rules:
             if leaves_out != decision and pattern.fullmatch(path):
                 decision = leaves_out
         return decision
 
     def prunes(self, folder: str) -> bool:
-        """Whether nothing in `folder` is ever taken back in, so that nobody need look."""
-        may_return = self._anywhere or folder.partition("/")[0] in self._tops
-        return not may_return and self.matches(folder)
+        """Whether all of `folder` is left out, so that nobody need look into it.
+
+        An exception counts only if it comes after the line that leaves the folder out.
+        """
+        first = folder.partition("/")[0]
+        for leaves_out, pattern, top in reversed(self._rules):
+            if leaves_out and pattern.fullmatch(folder):
+                return True
+            if not leaves_out and (top == first or _WILD.intersection(top)):
+                return False
+        return False
 
 
 def read(context: Path, dockerfile: Path) -> Ignore:
