@@ -54,6 +54,11 @@ def test_the_base_is_the_last_stages(dockerfile, arguments, base):
         ("a:1", f'["other@{DIGEST}"]', {NAME_LABEL: "a:1"}),
         ("a:1", f'["not-a@{DIGEST}"]', {NAME_LABEL: "a:1"}),
         (
+            "a:1",
+            f'["<none>@{DIGEST}", null, "a@{DIGEST}"]',
+            {NAME_LABEL: "a:1", DIGEST_LABEL: DIGEST},
+        ),
+        (
             "docker.io/library/a:1",
             f'["h:5000/a@sha256:{"1" * 64}", "a@{DIGEST}"]',
             {NAME_LABEL: "docker.io/library/a:1", DIGEST_LABEL: DIGEST},

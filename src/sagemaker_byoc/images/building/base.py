@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from sagemaker_byoc.images.building.builders import BUILDAH, Ask, Builder
 from sagemaker_byoc.images.errors import RequestError
@@ -56,8 +57,12 @@ def labels(base: str, builder: Builder, ask: Ask) -> dict[str, str]:
         digests = json.loads(said or "null") or []
     except ValueError:
         digests = []
-    own = [there.digest for there in map(parse, digests) if _place(there) == _place(name)]
-    return found | ({DIGEST_LABEL: own[0]} if own else {})
+    for pinned in digests:
+        with suppress(RequestError):  # a name that only the engine takes
+            there = parse(str(pinned))
+            if _place(there) == _place(name):
+                return found | {DIGEST_LABEL: there.digest}
+    return found
 
 
 def _place(name: Reference) -> tuple[str, str]:
