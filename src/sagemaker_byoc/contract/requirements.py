@@ -12,6 +12,7 @@ a problem that is new is an error. The last line of stderr is the cause.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -47,7 +48,6 @@ _BINARY = ("torchvision", "torchaudio")
 _CPU_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
 _LINES = 2000
 """Lines of pip's output that are searched for a cause."""
-_DEPTH = 8
 _LONGEST = 2**20
 _LAST_WORDS = 3
 _WANTED = re.compile(
@@ -132,7 +132,7 @@ def cause(said: str, packages: Mapping[str, str]) -> str:
 def require_no_archives(file: Path, packages: Mapping[str, str]) -> None:
     """Raise ConflictError for a held package that a line takes from a URL or a file: pip would
     download and install it whatever its version is."""
-    for line in _lines_of(file, _DEPTH):
+    for line in _lines_of(file):
         match = _DIRECT.match(line) or _ARCHIVE.search(line.partition("#")[0].split(";")[0].strip())
         if match and (name := canonical(match["name"])) in packages:
             raise ConflictError(_refusal(FILE, f"{name} of its own ({line})", packages, name))
@@ -216,19 +216,23 @@ def _group(name: str) -> str:
     return name if name in HELD else ""
 
 
-def _lines_of(file: Path, depth: int) -> Iterator[str]:
-    """Yield the requirements in `file` and in the files that it names."""
-    try:
-        with file.open(encoding="utf-8-sig", errors="replace") as stream:
-            lines = stream.read(_LONGEST).replace("\\\n", " ").splitlines()
-    except OSError:
-        return  # pip says it better
-    for line in map(str.strip, lines):
-        nested = _NESTED.match(line)
-        if nested and depth:
-            yield from _lines_of(file.parent / nested[1], depth - 1)
-        elif line and line[0] not in "#-":
-            yield line
+def _lines_of(first: Path) -> Iterator[str]:
+    """Yield the requirements in a file and in those that it names, each file once."""
+    left, seen = [first], set[str]()
+    while left:
+        file = left.pop(0)
+        try:
+            with file.open(encoding="utf-8-sig", errors="replace") as stream:
+                lines = stream.read(_LONGEST).replace("\\\n", " ").splitlines()
+        except OSError:
+            continue  # pip says it better
+        for line in map(str.strip, lines):
+            nested = _NESTED.match(line)
+            if nested and (name := os.path.realpath(file.parent / nested[1])) not in seen:
+                seen.add(name)
+                left.append(Path(name))
+            elif line and line[0] not in "#-":
+                yield line
 
 
 def _check(pip: Sequence[str]) -> list[str]:

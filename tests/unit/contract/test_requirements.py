@@ -123,6 +123,15 @@ def test_a_held_package_from_a_url_is_not_downloaded(line, tmp_path):
     require_no_archives(file, {"orjson": "1"})
 
 
+def test_requirements_that_name_each_other_are_read_once(tmp_path):
+    """Not once for each way through them, of which there are 20 to the power of any depth."""
+    for name, other in (("a.txt", "b.txt"), ("b.txt", "./a.txt")):
+        (tmp_path / name).write_text(f"-r {other}\n" * 20 + f"torch @ file:///{name}\n")
+    with pytest.raises(ConflictError, match="torch of its own"):
+        require_no_archives(tmp_path / "a.txt", held(IMAGE))
+    require_no_archives(tmp_path / "a.txt", {})
+
+
 def test_an_own_archive_is_allowed(tmp_path):
     file = tmp_path / "requirements.txt"
     file.write_text("mine @ https://example.com/mine-1.0.whl\n./wheels/torchy-1.0.whl\n--pre\n")
