@@ -64,7 +64,7 @@ def find_runs(folder: Path) -> Found:
             f"{folder} {what}", cure="Name a folder of `byoc train`, of a region, or of logs"
         )
     found = Found()
-    jobs: dict[Path, Run] = {}
+    jobs: dict[Path, int] = {}
     for number, path in enumerate(_files(folder)):
         if number >= MOST_FILES:
             what = f"holds more than {MOST_FILES:,} files, and the others were not looked at"
@@ -76,14 +76,15 @@ def find_runs(folder: Path) -> Found:
         except ContractError as error:
             found.broken.append(error)
             continue
+        if run is None:
+            continue
         job = jobs.get(path.parent) if path.name == OUTPUT_ARCHIVE else None
-        if run is not None and job is not None:
-            found.runs.remove(job)
-            run = of_job(job.record, run)
-        if run is not None:
-            found.runs.append(run)
-            if path.name == RUN_FILE:
-                jobs[path.parent] = run
+        if job is not None:
+            found.runs[job] = of_job(found.runs[job].record, run)
+            continue
+        if path.name == RUN_FILE:
+            jobs[path.parent] = len(found.runs)
+        found.runs.append(run)
     found.runs.sort(key=lambda run: (run.record.started, run.record.name))
     return found
 
