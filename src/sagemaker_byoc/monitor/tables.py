@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, BinaryIO
@@ -215,7 +216,7 @@ class TableReader:
         self.unread.lines -= 1
         cells = split(first.replace("\n", " "), self._separator)
         names = tuple(cell or f"_c{place}" for place, cell in enumerate(cells))
-        twice = next((each for each in names if names.count(each) > 1), None)
+        twice = next((each for each, times in Counter(names).items() if times > 1), None)
         if twice is not None:
             raise DataError(
                 f"{name} has the column name {twice!r} twice in its header",
