@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 
 LOGGER = logging.getLogger("sagemaker_byoc.asked")
-_VALUES = frozenset({"--env", "-e", "--build-arg", "--password"})
+_VALUES = frozenset({"--env", "-e", "--build-arg"})
 """Options whose values may be secrets."""
 
 

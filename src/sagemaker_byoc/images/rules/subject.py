@@ -43,11 +43,6 @@ class Subject:
             return words[0]
         return ""
 
-    @property
-    def starts_argument(self) -> bool:
-        """Whether `train` or `serve` itself is what the engine looks for on PATH."""
-        return not self.image.entry or bool(self.init)
-
 
 def roles_of(image: Image) -> frozenset[str]:
     """What an image seems to be for, where nobody says it."""
