@@ -19,18 +19,13 @@ DOCKER_MANIFEST = Fact(
     "nor that it takes them: we refuse them there too",
 )
 AMD64, ARM64 = "amd64", "arm64"
-_INDEXES = frozenset(
-    {
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-        "application/vnd.oci.image.index.v1+json",
-    }
-)
-_CONFIGS = frozenset(
-    {
-        "application/vnd.docker.container.image.v1+json",
-        "application/vnd.oci.image.config.v1+json",
-    }
-)
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+INDEXES = frozenset({DOCKER_INDEX, OCI_INDEX})
+MANIFESTS = frozenset({DOCKER_MANIFEST.value, OCI_MANIFEST})
 _GRAVITON = re.compile(r"ml\.([a-z]+\d+g[a-z]*|p6e-gb\d+)\.")
 """Families of arm64 processors, by AWS's naming: the letter g after the generation."""
 _MOST_NAMED = 8
@@ -55,11 +50,11 @@ def storage_fault(media_type: str, manifest: Mapping[str, Any], machine: str = "
         f"linux/{machine or AMD64} --provenance=false --output type=registry,oci-mediatypes=false, "
         "and skopeo copy --format v2s2"
     )
-    if media_type in _INDEXES:
+    if media_type in INDEXES:
         what = f"is stored as {media_type}, an index{_members(manifest)}, which SageMaker refuses"
         return Fault(what, cure)
     config = _text(manifest.get("config"), "mediaType")
-    if config and config not in _CONFIGS:
+    if config and config not in {DOCKER_CONFIG, OCI_CONFIG}:
         what = f"is not an image: what is stored there is {config}"
         return Fault(what, "Name an image; its repository holds other things too")
     if media_type != DOCKER_MANIFEST.value:

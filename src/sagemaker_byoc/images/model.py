@@ -7,14 +7,15 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+from sagemaker_byoc.contract import stored_image
+
+DOCKER_MANIFEST = stored_image.DOCKER_MANIFEST.value
+DOCKER_CONFIG = stored_image.DOCKER_CONFIG
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-INDEXES = frozenset({DOCKER_INDEX, OCI_INDEX})
-MANIFESTS = frozenset({DOCKER_MANIFEST, OCI_MANIFEST})
+OCI_MANIFEST = stored_image.OCI_MANIFEST
+OCI_INDEX = stored_image.OCI_INDEX
+INDEXES = stored_image.INDEXES
+MANIFESTS = stored_image.MANIFESTS
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Docker's, for an image that sets none."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from sagemaker_byoc.contract.stored_image import OCI_CONFIG
 from sagemaker_byoc.images.errors import HostileError, ImageError
 from sagemaker_byoc.images.model import DOCKER_CONFIG
 from sagemaker_byoc.images.push.slices import Slice
@@ -15,7 +16,6 @@ from sagemaker_byoc.images.reference import Reference
 from sagemaker_byoc.images.sources import documents
 from sagemaker_byoc.images.sources.documents import Descriptor, Index, Manifest
 
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 _ZSTD_CURE = (
     "Build it with gzip layers (compression=gzip,force-compression=true), or: skopeo copy"
     " --dest-decompress SOURCE dir:PLAIN && skopeo copy dir:PLAIN oci:PACKED, and push oci:PACKED"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from sagemaker_byoc.contract.stored_image import INDEXES, MANIFESTS
 from sagemaker_byoc.local.registry.blobs import DIGEST
 from sagemaker_byoc.local.registry.repositories import Image, Repositories, Repository
 from sagemaker_byoc.local.wire.errors import AwsError
@@ -16,15 +17,6 @@ from sagemaker_byoc.local.wire.errors import AwsError
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 MAX_MANIFEST = 4 << 20
 """What a registry should take at least (distribution specification, "Pushing manifests")."""
-
-_LISTS = {
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.oci.image.index.v1+json",
-}
-_SINGLE = {
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.oci.image.manifest.v1+json",
-}
 
 
 class Manifests:
@@ -84,13 +76,13 @@ class Manifests:
         return [
             image.digest
             for image in self._repositories.images(name)
-            if image.media_type in _LISTS
+            if image.media_type in INDEXES
             and any(entry["digest"] == digest for entry in self.document(image)["manifests"])
         ]
 
     def _check_references(self, name: str, document: Mapping[str, Any], media_type: str) -> None:
         where = f"pushing image into repository with name '{name}' in the registry with id"
-        if media_type in _LISTS:
+        if media_type in INDEXES:
             digests = [str(entry["digest"]) for entry in document["manifests"]]
             missing = [
                 digest for digest in digests if self._repositories.image(name, digest) is None
@@ -138,11 +130,11 @@ def parse(data: bytes, media_type: str) -> dict[str, Any]:
     stated = document.get("mediaType", media_type)
     if media_type and stated != media_type:
         raise _invalid(f"its mediaType is {stated!r}, and it came as {media_type!r}")
-    if stated not in _LISTS | _SINGLE:
-        raise _invalid(f"its media type is {stated!r}, none of {sorted(_LISTS | _SINGLE)}")
+    if stated not in INDEXES | MANIFESTS:
+        raise _invalid(f"its media type is {stated!r}, none of {sorted(INDEXES | MANIFESTS)}")
     entries = (
         document.get("manifests")
-        if stated in _LISTS
+        if stated in INDEXES
         else [document.get("config"), *_list(document.get("layers"))]
     )
     if not isinstance(entries, list) or not all(map(_is_descriptor, entries)):
