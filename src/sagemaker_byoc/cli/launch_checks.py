@@ -54,7 +54,7 @@ def check(settings: Settings, problems: Problems, *, local: bool) -> None:
     if not role and not local:
         _add(problems, shared, "role", missing(shared.where, "role"))
     bucket = shared.bucket
-    if bucket and not rules.is_bucket(bucket):
+    if bucket and not limits.is_bucket_name(bucket):
         wrong = SettingsError(f"{shared.where}: bucket is {bucket!r}", cure=rules.BUCKET_HINT)
         _add(problems, shared, "bucket", wrong)
         bucket = ""

@@ -1,6 +1,8 @@
-"""The sizes, counts and name patterns that SageMaker accepts for a training job."""
+"""The sizes, counts and name patterns that SageMaker accepts for a training job, and S3."""
 
 from __future__ import annotations
+
+import re
 
 from sagemaker_byoc.contract.facts import API_MODEL, Fact
 
@@ -42,3 +44,21 @@ CONTAINER_ARGUMENTS = _model(100, "arguments", "sagemaker.TrainingContainerArgum
 CONTAINER_ARGUMENT = _model(256, "characters", "sagemaker.TrainingContainerArgument.max")
 INSTANCE_GROUPS = _model(5, "groups", "sagemaker.InstanceGroups.max")
 IMAGE_NAME = _model(255, "characters", "sagemaker.ContainerImage.max")
+BUCKET_NAME = Fact(
+    r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+    "regular expression",
+    "S3 user guide: general purpose bucket naming rules",
+    "2026-11-29",
+    "without the names that S3 keeps for access points and directory buckets",
+)
+RESERVED_TAGS = Fact(
+    "aws:", "prefix", "AWS: tag naming limits and requirements", "2026-11-29", "in any case"
+)
+
+
+def is_bucket_name(text: str) -> bool:
+    return re.fullmatch(BUCKET_NAME.value, text) is not None
+
+
+def is_reserved_tag(key: str) -> bool:
+    return key.lower().startswith(RESERVED_TAGS.value)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sagemaker_byoc.contract.limits import is_bucket_name, is_reserved_tag
 from sagemaker_byoc.launch.shared import words
 
 LONGEST_RUN = 28 * 86400
@@ -22,10 +23,6 @@ MODEL_ENVIRONMENT = 32 * 1024
 """Bytes of all variables (service model: sagemaker.ContainerDefinition.Environment)."""
 SERVERLESS_STEP = 1024
 """MB (service model: sagemaker.ProductionVariantServerlessConfig.MemorySizeInMB)."""
-RESERVED_TAGS = "aws:"
-"""In any case of letters (AWS: tag naming limits and requirements)."""
-_BUCKET = re.compile(r"(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-"""S3 user guide: general purpose bucket naming rules."""
 BUCKET_HINT = "A bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens"
 _ACCESS_POINT = ("arn:", "accesspoint")
 
@@ -122,7 +119,7 @@ _KEYS: Mapping[tuple[str, ...], str] = {
 def _tags(request: Request) -> Iterator[Finding]:
     for tag in request.get("Tags") or ():
         key = str(tag.get("Key", ""))
-        if key.lower().startswith(RESERVED_TAGS):
+        if is_reserved_tag(key):
             yield Finding(
                 ("Tags",), "has a name that AWS keeps for itself (aws:)", "Use another name", key
             )
@@ -157,13 +154,9 @@ def _location(path: tuple[str, ...], label: str, uri: object) -> Iterator[Findin
     if not isinstance(uri, str) or not uri.startswith("s3://"):
         return
     bucket = uri.removeprefix("s3://").partition("/")[0]
-    if not is_bucket(bucket) and not all(word in bucket for word in _ACCESS_POINT):
+    if not is_bucket_name(bucket) and not all(word in bucket for word in _ACCESS_POINT):
         what = f"is {uri!r}, and {bucket!r} is not the name of a bucket"
         yield Finding(path, what, f"{BUCKET_HINT}: s3://BUCKET/PREFIX", label)
-
-
-def is_bucket(name: str) -> bool:
-    return _BUCKET.fullmatch(name) is not None
 
 
 def _times(request: Request) -> Iterator[Finding]:

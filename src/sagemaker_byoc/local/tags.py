@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from sagemaker_byoc.contract.files import Json, write_json
+from sagemaker_byoc.contract.limits import is_reserved_tag
 from sagemaker_byoc.local.wire.errors import AwsError
 from sagemaker_byoc.local.wire.service import Operation, Parameters
 
 MOST = 50
 """Tags of one resource (service model: sagemaker.TagList.max)."""
-
-RESERVED = "aws:"
-"""In any case of letters (AWS: tag naming limits and requirements)."""
 
 
 class Tags:
@@ -44,9 +42,9 @@ class Tags:
         if len(new) < len(tags):
             raise AwsError("ValidationException", "Duplicate tag keys found in the request.")
         for key in new:
-            if key.lower().startswith(RESERVED):
+            if is_reserved_tag(key):
                 raise AwsError(
-                    "ValidationException", f"Tag key {key!r} begins with {RESERVED}, which is AWS's"
+                    "ValidationException", f"Tag key {key!r} begins with aws:, which is AWS's"
                 )
         with self._lock:
             merged = self.get(arn) | new

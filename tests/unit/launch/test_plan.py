@@ -199,6 +199,7 @@ MANY = {f"h{number}": "1" for number in range(101)}
         ({"channels": {"a": {"source": "s3://bucket/p", "mode": "Fast"}}},
          "channels.a.mode is 'Fast'", "Use Pipe or File or FastFile"),
         ({"channels": {"a": "s3://B_/p"}}, "'B_' is not the name of a bucket", "3 to 63"),
+        ({"channels": {"a": "s3://b..c/p"}}, "'b..c' is not the name of a bucket", "3 to 63"),
         ({"channels": {"..": "s3://bucket/p"}}, "channels... names another folder", ""),
         ({"output": "s3://UPPER/p"}, "output is 's3://UPPER/p'", "3 to 63"),
         ({"environment": {"1A": "x"}}, "environment.1A has a name that is '1A'", "The pattern"),

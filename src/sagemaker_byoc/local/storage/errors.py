@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
+from sagemaker_byoc.contract.limits import is_bucket_name
 from sagemaker_byoc.local.wire.errors import AwsError
 
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
 _RESERVED_STARTS = ("xn--", "sthree-", "amzn-s3-demo-")
 _RESERVED_ENDS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 """Beginnings and ends that S3 reserves for access points, directory buckets and examples."""
@@ -68,10 +65,8 @@ def unsupported(name: str) -> S3Error:
 
 def check_bucket_name(bucket: str) -> None:
     """The rules of general purpose buckets (S3 user guide, "bucket naming rules")."""
-    illegal = (
-        ".." in bucket or bucket.startswith(_RESERVED_STARTS) or bucket.endswith(_RESERVED_ENDS)
-    )
-    if illegal or not _BUCKET.fullmatch(bucket) or _ADDRESS.fullmatch(bucket):
+    is_reserved = bucket.startswith(_RESERVED_STARTS) or bucket.endswith(_RESERVED_ENDS)
+    if is_reserved or not is_bucket_name(bucket):
         raise S3Error("InvalidBucketName", "The specified bucket is not valid.", BucketName=bucket)
 
 

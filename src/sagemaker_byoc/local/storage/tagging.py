@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
+from sagemaker_byoc.contract.limits import is_reserved_tag
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.storage.xml import Node, element, malformed, parse
 
@@ -64,7 +65,7 @@ def _checked(pairs: list[tuple[str, str]], most: int) -> dict[str, str]:
             raise _invalid("The TagKey you have provided is invalid", key)
         if len(value) > _LONGEST_VALUE or not _LEGAL.fullmatch(value):
             raise _invalid("The TagValue you have provided is invalid", key)
-        if key.lower().startswith("aws:"):
+        if is_reserved_tag(key):
             raise _invalid("System tags cannot be added/updated by requester", key)
     return tags
 
