@@ -42,6 +42,13 @@ def is_secret(key: str) -> bool:
     return SECRET_KEY.search(key) is not None
 
 
+def without_user(address: str) -> str:
+    """Return an address without the user and password that a clone's may hold."""
+    scheme, separator, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}" if separator else address
+
+
 def masked(value: Json) -> Json:
     """`value` with everything under a secret key hidden, at any depth."""
     if isinstance(value, dict):

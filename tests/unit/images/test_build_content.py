@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from sagemaker_byoc.contract.masking import without_user
 from sagemaker_byoc.images.building import commit, context
 from sagemaker_byoc.images.building.ignore import DEFAULTS, Ignore, read
 from sagemaker_byoc.images.errors import RequestError
@@ -148,5 +149,5 @@ def test_the_tag_names_commit_and_image(project):
 
 
 def test_an_address_without_a_user_stays():
-    assert commit.without_user("git@example.com:mine.git") == "git@example.com:mine.git"
-    assert commit.without_user("https://example.com/x") == "https://example.com/x"
+    assert without_user("git@example.com:mine.git") == "git@example.com:mine.git"
+    assert without_user("https://example.com/x") == "https://example.com/x"

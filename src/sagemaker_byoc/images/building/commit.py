@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from sagemaker_byoc.contract.masking import without_user
 
 _SECONDS = 20.0
 SHORT = 12
@@ -50,14 +51,6 @@ def tag(commit: Commit, identity: str) -> str:
     Not of the content that was built: a build that installs packages makes another image each time.
     """
     return f"{commit.id[:SHORT]}-{identity[:_OWN]}" if commit.id else identity[:SHORT]
-
-
-def without_user(address: str) -> str:
-    """A clone's address may hold a token."""
-    parts = urlsplit(address)
-    if not parts.scheme or "@" not in parts.netloc:
-        return address
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from typing import Any, TypeVar
 
+from sagemaker_byoc.contract.masking import without_user
 from sagemaker_byoc.contract.runs import COMPLETED, STOPPED
 from sagemaker_byoc.training.library.track.mlflow_servers import (
     REQUEST_SECONDS,
@@ -26,7 +27,6 @@ from sagemaker_byoc.training.library.track.mlflow_servers import (
     missing_for,
     server_at,
 )
-from sagemaker_byoc.training.library.track.provenance import without_user
 from sagemaker_byoc.training.library.track.sink import Row
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.training.library.track.provenance import without_user
+from sagemaker_byoc.contract.masking import without_user
 
 REQUEST_SECONDS = 10.0
 KEY_LENGTH, VALUE_LENGTH, TAG_LENGTH = 250, 6000, 5000

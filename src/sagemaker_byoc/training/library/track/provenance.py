@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from sagemaker_byoc.contract.masking import without_user
 from sagemaker_byoc.contract.runs import (
     CODE_COMMIT,
     CODE_REPOSITORY,
@@ -46,13 +47,6 @@ def artifact(name: str, value: str | os.PathLike[str]) -> Artifact:
         while block := file.read(CHUNK):
             digest.update(block)
     return Artifact(name, text, digest.hexdigest(), path.stat().st_size)
-
-
-def without_user(address: str) -> str:
-    """A clone's address may hold a token."""
-    scheme, separator, rest = address.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}" if separator else address
 
 
 def _git(folder: Path, *arguments: str) -> str:
