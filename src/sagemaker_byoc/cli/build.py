@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write what the image holds: Python and system packages, base (CycloneDX JSON)",
     )
-    image.add_argument("--no-cache", action="store_true", help="build every line anew")
+    image.add_argument("--no-cache", action="store_true", help="build every line again")
     image.add_argument("--pull", action="store_true", help="look for a newer base image")
     image.add_argument(
         "--timeout", type=types.seconds(86400), default=3600.0, metavar="SECONDS", help="(3600)"
@@ -221,7 +221,7 @@ def _request(
 
 
 def _dockerfile(place: Path, kind: str) -> Path | None:
-    """The folder's own, said if it is not one for this kind; None if there is none.
+    """Return the folder's own, named in a line if it is not one for this kind; None without one.
 
     A folder with a plain Dockerfile is a user's image: what `docker build` would build.
     """

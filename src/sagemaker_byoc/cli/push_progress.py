@@ -7,7 +7,7 @@ from sagemaker_byoc.cli.progress import Progress, size_of
 from sagemaker_byoc.images.push.push import SentLayer
 
 _RATIO = 0.4
-"""Of a layer's packed size to its unpacked one, until the first layers tell."""
+"""Packed size of a layer divided by its unpacked one; used until the first layers are packed."""
 
 
 class PushProgress(Progress):

@@ -106,7 +106,7 @@ def _tell_broken(broken: Sequence[ContractError], runs: Sequence[Run]) -> None:
 
 
 def _goals(runs: Sequence[Run], given: Mapping[str, Goal]) -> dict[str, Goal | None]:
-    """Return each metric's goal: as given here, as a run declares it, or as the name tells it.
+    """Return each metric's goal: as given here, as a run declares it, or by its name.
 
     Raises RequestError for a goal of a metric that no run has.
     """

@@ -120,7 +120,7 @@ def handled() -> Iterator[Received]:
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in NUMBERS:
-            # nohup: the program goes on when the terminal closes.
+            # nohup: the program continues when the terminal closes.
             if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN:
                 previous[number] = signal.signal(number, _current.handle)
     try:

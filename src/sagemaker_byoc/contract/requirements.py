@@ -44,7 +44,7 @@ HELD = (*_TORCH, *_EXACT, *_MAJOR)
 """What the images promise: torch and what belongs to its CUDA, the server, the toolkits."""
 
 _BINARY = ("torchvision", "torchaudio")
-"""Compiled against one torch, which their version does not tell: they are imported once."""
+"""Compiled against one torch, which their version does not name: they are imported once."""
 _CPU_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
 _LINES = 2000
 """Lines of pip's output that are searched for a cause."""

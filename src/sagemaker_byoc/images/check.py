@@ -54,8 +54,8 @@ def check(
 ) -> Report:
     """Say each step before it begins, and show each finding as soon as it is found.
 
-    Raise ImageError if there is no such image, or no engine to ask for it. Whatever goes wrong
-    later is in the report.
+    Raise ImageError if there is no such image, or no engine to ask for it. What fails later
+    is in the report.
     """
     begun = time.monotonic()
     say(f"reading {request.image}")

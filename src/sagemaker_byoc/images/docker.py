@@ -52,7 +52,7 @@ def run(
     """One command's standard output, `with_errors` the other too.
 
     With `apart`, Ctrl-C in the terminal reaches this process and not the command, which ends its
-    work. Raises DockerError where the engine refuses, MachineError where there is none.
+    work. Raise DockerError if the engine refuses, MachineError if there is none.
     """
     note_command([client(), *arguments])
     try:

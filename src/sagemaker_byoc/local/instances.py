@@ -51,7 +51,7 @@ class Instance:
 
 
 def gpus_here() -> int:
-    """Return the number of NVIDIA GPUs that this process was left by whoever shares the machine.
+    """Return the number of NVIDIA GPUs that the variables of this process leave to it.
 
     A region in a container without device files may talk to an engine that has them.
     """

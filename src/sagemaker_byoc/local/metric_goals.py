@@ -79,7 +79,7 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
 
 
 def goal_of(metric: str) -> Goal | None:
-    """Return the goal that the name of a metric tells."""
+    """Return the goal by the name of a metric."""
     name = re.sub(r"[^a-z0-9]+", " ", _CAMEL.sub(" ", metric).lower()).strip()
     turned = _TURNED.search(name)
     inner = _goal(name[turned.end() :]) if turned else None

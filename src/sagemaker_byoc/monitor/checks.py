@@ -65,7 +65,7 @@ class Of(StrEnum):
     NUMBERS = "numbers"
     CATEGORIES = "categories"
     NUMBER_SHARE = "share of numbers"
-    """Of a column of text that is mostly numbers."""
+    """For a column of text that is mostly numbers."""
     UNSEEN = "values that the baseline lacks"
     LENGTHS = "lengths"
     """Characters of texts that are too many to count."""

@@ -184,7 +184,7 @@ def from_captures(
     known: Labels,
     data: Input,
 ) -> Gathered:
-    """Of `data`, its window and its script are used: the rows that it makes are what the model
+    """Use the window and the script of `data`: the rows that the script makes are what the model
     said, and may hold the label too."""
     gathered = Gathered()
     used: set[str] = set()

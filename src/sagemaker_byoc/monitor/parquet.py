@@ -14,7 +14,7 @@ from sagemaker_byoc.monitor.streams import Unread
 
 _ROWS = 8192
 _INDEX = "__index_level_"
-"""pandas' index, where it is a column of the file."""
+"""pandas' index, if it is a column of the file."""
 
 
 def blocks(name: str, stream: BinaryIO, unread: Unread) -> Iterator[Block]:

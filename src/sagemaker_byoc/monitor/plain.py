@@ -16,7 +16,7 @@ import numpy as np
 from sagemaker_byoc.monitor.documents import UnreadableError, cell
 
 _MOST_ITEMS = 1_000_000
-"""Of one list that a generator makes: one that never ends must not take all memory."""
+"""Items of a list that a generator makes: one that never ends must not take all memory."""
 
 
 def plain(value: Any, where: str = "") -> Any:

@@ -188,7 +188,7 @@ def test_each_save_is_served_and_no_request_is_lost(tmp_path):
         client.start()
         wait_until(lambda: b'["one"]' in answers, "one")
         handler.write_text("def (:  # again")
-        wait_until(lambda: any("goes on serving" in line for line in said), "the refusal")
+        wait_until(lambda: any("still serves" in line for line in said), "the refusal")
         handler.write_text(HANDLER.format("three"))
         wait_until(lambda: b'["three"]' in answers, "three")
         ended.set()

@@ -52,7 +52,7 @@ class BareContext:
 def prepared(
     kind: str, program: Path, entry_point: str | None, *, secret: bool = False
 ) -> Iterator[BareContext]:
-    """A temporary folder, gone at the end. Raises RequestError where the toolkit's image is not.
+    """A temporary folder, removed at the end. Raise RequestError without the toolkit's image.
 
     `secret`: the build has a pip.conf as its secret `pip`, which only BuildKit can mount.
     """

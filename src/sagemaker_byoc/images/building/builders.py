@@ -96,7 +96,7 @@ def choose(
     ask: Ask = ask,
     explain: Explain = docker.explain,
 ) -> Builder:
-    """`wanted`, or the best there is. Raises MachineError where it is not to be had."""
+    """`wanted`, or the best there is. Raise MachineError if it is not available."""
     if wanted in {PODMAN, BUILDAH}:
         return _without_daemon(wanted, ask)
     client = environment.get("DOCKER")
@@ -171,7 +171,7 @@ def _docker(
         version=legacy.version,
         command=legacy.command,
         environment=legacy.environment,
-        note=f"docker {client.version} finds no buildx, so RUN --mount is not to be had; "
+        note=f"docker {client.version} finds no buildx, so RUN --mount is not available; "
         "`apt-get install docker-buildx` brings it",
     )
 

@@ -79,7 +79,7 @@ DEFAULTS = (
 _WILD = frozenset("*?[\\")
 """Signs by which the first part of an exception may mean any folder."""
 _SETS = re.compile(r"[\[&~|]")
-"""What may become an operator in a class of Python's, and is none of Go's."""
+"""What may become an operator in a class of Python's, and is a character in one of Go's."""
 
 
 class Ignore:
@@ -118,7 +118,7 @@ class Ignore:
 
 
 def read(context: Path, dockerfile: Path) -> Ignore:
-    """The Dockerfile's own, where it has one (BuildKit, podman), or the context's.
+    """Return the patterns of the Dockerfile's own file (BuildKit, podman), else of the context's.
 
     Raises RequestError for a line that Docker refuses.
     """

@@ -1,6 +1,6 @@
 """What an image holds, as a CycloneDX 1.6 document: Python, Debian and Alpine packages, its base.
 
-Read from the image's files, so that it tells of any image, also one without a Python that runs.
+It is read from the image's files, so it works for any image, also for one without a Python.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _OUTPUT_LIMIT = 2 * 2**30
 _MOST_FILES = 1000
 
 _BLOCKED = re.compile(r'cannot overwrite non-directory "([^"]+)" with directory')
-"""Docker's words for a link or a file where a folder is to be."""
+"""Docker's words for a link or a file in the place of a folder."""
 _MOST_LINKS = 8
 _ABSENT = ("no such", "could not find", "could not be found")
 """Docker's words, and podman's, for a path that is not in a container."""
@@ -57,7 +57,7 @@ class Container:
     """What it is filled with, by absolute paths inside."""
 
     def start(self) -> str:
-        """Fill it and start it. What the engine says where it can't; empty where it runs."""
+        """Fill it and start it. Return what the engine says if it can't; empty if it runs."""
         refused = self._fill()
         if refused:
             return refused
@@ -102,7 +102,7 @@ class Container:
             return error.what
 
     def read_proc(self, name: str) -> str:
-        """A file of process 1 in /proc; empty where it can't be read, or has ended."""
+        """Return a file of process 1 in /proc; empty if it can't be read, or has ended."""
         try:
             return docker.run("exec", "--user", "0", self.name, "cat", f"/proc/1/{name}")
         except docker.DockerError:  # the image has no `cat`
@@ -139,7 +139,7 @@ class Container:
         return self._copied(f"{folder}/.")
 
     def file(self, path: str) -> bytes | None:
-        """The first 64 KiB; None where there is no such file."""
+        """Return the first 64 KiB; None if there is no such file."""
         return next(iter(self._copied(path).values()), None)
 
     def _copied(self, path: str) -> dict[str, bytes]:
@@ -155,7 +155,7 @@ class Container:
     def _fill(self) -> str:
         """Put them in, through links that the image has on their way, as mounts would go.
 
-        Return what the engine says where something else is in the way; SageMaker's mounts would
+        Return what the engine says if something else is in the way; SageMaker's mounts would
         fail there.
         """
         links: dict[str, str] = {}

@@ -328,7 +328,7 @@ def _hardware(spec: ContainerSpec) -> list[str]:
 
 
 def _gpus(most: int | None) -> list[str]:
-    """The GPUs that this process was left by whoever shares the machine, if it was left some."""
+    """Options for the GPUs that CUDA_VISIBLE_DEVICES leaves to this process, or for all."""
     if CUDA_DEVICES not in os.environ:
         return ["--gpus", "all" if most is None else str(most)]
     names = visible_gpus(os.environ)[:most]

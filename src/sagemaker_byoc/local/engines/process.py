@@ -243,7 +243,7 @@ def _own_variables(spec: ContainerSpec) -> dict[str, str]:
     if spec.port is not None:
         variables["SAGEMAKER_BIND_TO_PORT"] = str(spec.port)
         variables["BYOC_BIND_HOST"] = "127.0.0.1"
-    # Those that this process was left by whoever shares the machine, and no others.
+    # Those that CUDA_VISIBLE_DEVICES leaves to this process, and no others.
     if spec.gpus is not None or CUDA_DEVICES in os.environ or hides_gpus(os.environ):
         variables[CUDA_DEVICES] = ",".join(visible_gpus(os.environ)[: spec.gpus])
     return variables

@@ -1,7 +1,7 @@
 """An endpoint that follows its files: each change starts a container beside the one that serves.
 
 The new one gets the requests once it is healthy; the old one finishes those it has. One that does
-not become healthy is removed, and the old one goes on serving. While both are there, so are both
+not become healthy is removed, and the old one continues to serve. While both are there, so are both
 models.
 """
 
@@ -33,7 +33,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
-    """Who is told, from the thread that calls `follow`."""
+    """Functions that get what happens, from the thread that calls `follow`."""
 
     line: Callable[[str], None]
     """Each line of a container's log, from other threads."""
@@ -95,7 +95,7 @@ class Reloading:
         except (LocalError, ContractError, OSError) as error:
             if not self.given_up.is_set():
                 self.listeners.failed(error)
-                serving = "the one before goes on serving" if self._current else "nothing serves"
+                serving = "the previous one still serves" if self._current else "nothing serves"
                 self.listeners.say(f"{serving}; waiting for a change")
             return
         relay.target = port
