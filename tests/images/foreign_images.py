@@ -278,7 +278,7 @@ DEFECTS = (
           "a model under /opt/ml", "IMG012", files={"entry": b"x"}, exit_code=0),
     train("volume", f'VOLUME /opt/ml/model\n{_zoo("")}', "a volume under /opt/ml", "IMG013",
           exit_code=0),
-    train("ml-file", f'COPY entry /opt/ml\n{_zoo("")}', "/opt/ml is a file", "TRN001",
+    train("ml-file", f'COPY entry /opt/ml\n{_zoo("")}', "/opt/ml is a file", "IMG016 TRN001",
           files={"entry": b"x"}),
     train("arm64", 'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n',
           "an image for another machine", "IMG003", platform="linux/arm64"),
@@ -339,7 +339,8 @@ DEFECTS = (
           "offers another port, and does not listen there", "SRV018"),
     serve("models-label", f"LABEL {_CAPABLE}.multi-models=true\n{_zoo('')}",
           "offers several models, and has no /models", "SRV019"),
-    serve("stopsignal", f'STOPSIGNAL SIGKILL\n{_zoo("")}', "STOPSIGNAL SIGKILL", "", exit_code=0),
+    serve("stopsignal", f'STOPSIGNAL SIGKILL\n{_zoo("")}', "STOPSIGNAL SIGKILL", "IMG017",
+          exit_code=0),
 )  # fmt: skip
 
 ALL = (*GOOD, *DEFECTS)

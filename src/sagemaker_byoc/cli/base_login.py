@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from sagemaker_byoc.images.credentials import docker_login
 from sagemaker_byoc.images.reference import ecr_host
+from sagemaker_byoc.images.trials import leftovers
 
 HELPER = "byoc-ecr"
 _NAME = re.compile(r"[a-z0-9.-]*\d{12}\.dkr[.-]ecr\.[a-z0-9.-]+")
@@ -39,8 +39,8 @@ def lent(hosts: list[str]) -> Iterator[list[str]]:
         yield []
         return
     own = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    with tempfile.TemporaryDirectory(prefix="byoc-login-") as name:
-        folder = Path(name)
+    leftovers.sweep_folders()
+    with leftovers.scratch("login") as folder:
         _write_helper(folder)
         document = _configuration(own / "config.json")
         helpers = document.get("credHelpers")
@@ -53,8 +53,8 @@ def lent(hosts: list[str]) -> Iterator[list[str]]:
             if entry.name != "config.json":  # plug-ins and contexts
                 (folder / entry.name).symlink_to(entry.resolve())
         changes = {
-            "DOCKER_CONFIG": name,
-            "PATH": f"{name}:{os.environ.get('PATH', os.defpath)}",
+            "DOCKER_CONFIG": str(folder),
+            "PATH": f"{folder}:{os.environ.get('PATH', os.defpath)}",
             "REGISTRY_AUTH_FILE": str(folder / "config.json"),  # podman's and buildah's
         }
         with _environment(changes):

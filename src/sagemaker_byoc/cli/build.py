@@ -15,7 +15,15 @@ from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import base_login, console, options, settings, target
 from sagemaker_byoc.images import docker
 from sagemaker_byoc.images.building import bare, builders, sbom, secrets
-from sagemaker_byoc.images.building.run import AUTO, PROGRESS, BuildRequest, Built, build
+from sagemaker_byoc.images.building.run import (
+    AUTO,
+    PROGRESS,
+    QUIET,
+    BuildRequest,
+    Built,
+    Output,
+    build,
+)
 from sagemaker_byoc.images.project import name_of
 from sagemaker_byoc.local.build import Recording, record
 from sagemaker_byoc.local.errors import RequestError
@@ -139,7 +147,7 @@ def _build(request: BuildRequest) -> Built:
     with base_login.lent(hosts) as lent:
         for host in lent:
             console.detail(f"base images of {host}: with these AWS credentials")
-        return build(request, console.step, console.detail)
+        return build(request, Output(console.step, console.detail, console.builder_line))
 
 
 def _list(built: Built, file: Path) -> None:
@@ -194,7 +202,7 @@ def _request(
         labels=options.parse_pairs("--label", arguments.label),
         secrets=tuple(secrets.parse(text, os.environ) for text in arguments.secret),
         builder=arguments.builder,
-        progress=arguments.progress,
+        progress=QUIET if console.is_quiet() else arguments.progress,
         cache=not arguments.no_cache,
         pull=arguments.pull,
         seconds=arguments.timeout,

@@ -169,6 +169,11 @@ def log_line(host: str, line: str) -> None:
     _say(f"{_colour(_DIM, f'{clean(host)} |')} {shown}")
 
 
+def builder_line(line: str) -> None:
+    """One line of an image's builder; of a quiet command it explains a failure."""
+    _say(clean_line(line, colour=has_colour(sys.stderr)))
+
+
 def error(what: str, cure: str, kind: str = "FAILED") -> None:
     """`kind` is the error's stable id, as docs/reference/commands.md lists them."""
     _say(f"{_colour(_RED, f'error[{kind}]:')} {clean(what)}")

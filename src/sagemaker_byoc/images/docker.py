@@ -47,12 +47,11 @@ def run(
     timeout: float = QUICK,
     environment: Mapping[str, str] | None = None,
     with_errors: bool = False,
-    apart: bool = False,
 ) -> str:
     """One command's standard output, `with_errors` the other too.
 
-    With `apart`, Ctrl-C in the terminal reaches this process and not the command, which ends its
-    work. Raise DockerError if the engine refuses, MachineError if there is none.
+    Ctrl-C in the terminal reaches this process and not the command, whose death would be taken for
+    the engine's refusal. Raise DockerError if the engine refuses, MachineError if there is none.
     """
     note_command([client(), *arguments])
     try:
@@ -65,7 +64,7 @@ def run(
             check=False,
             timeout=timeout,
             env={**os.environ, **(environment or {})},
-            start_new_session=apart,
+            start_new_session=True,
         )
     except OSError as error:
         raise _no_client(error) from error
@@ -112,6 +111,7 @@ def output_of(*arguments: str) -> Iterator[IO[bytes]]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
     except OSError as error:
         raise _no_client(error) from error
@@ -120,9 +120,10 @@ def output_of(*arguments: str) -> Iterator[IO[bytes]]:
         assert process.stderr is not None
         try:
             yield process.stdout
-        except BaseException:
+        except BaseException as error:
             process.kill()
-            if process.wait() > 0:  # its own failure explains the reader's
+            failed = process.wait() > 0  # its own failure explains the reader's, not a signal
+            if failed and isinstance(error, Exception):
                 raise _refusal(arguments[0], process.stderr.read()) from None
             raise
         while process.stdout.read(2**16):

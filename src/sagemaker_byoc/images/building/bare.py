@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from sagemaker_byoc.contract import environment
 from sagemaker_byoc.contract.paths import DEFAULT_PROGRAM_DIR
@@ -19,6 +18,7 @@ from sagemaker_byoc.images import docker
 from sagemaker_byoc.images.building import ignore
 from sagemaker_byoc.images.building.context import walk
 from sagemaker_byoc.images.errors import RequestError
+from sagemaker_byoc.images.trials import leftovers
 
 BASES = {"train": "byoc-train", "serve": "byoc-serve"}
 _INSTALL = (
@@ -64,8 +64,8 @@ def prepared(
             cure="`byoc init` writes a Dockerfile; or build the toolkit's images: "
             "scripts/build-images",
         )
-    with TemporaryDirectory(prefix="byoc-build-") as scratch:
-        folder = Path(scratch)
+    leftovers.sweep_folders()
+    with leftovers.scratch("build") as folder:
         left_out = _copy(program, folder / "program")
         dockerfile = folder / "Dockerfile"
         dockerfile.write_text(_text(kind, entry_point, folder / "program", secret=secret))

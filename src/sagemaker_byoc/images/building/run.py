@@ -7,18 +7,18 @@ import re
 import subprocess
 import sys
 import time
-import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
+from typing import IO
 
 from sagemaker_byoc.contract.requirements import MARK
 from sagemaker_byoc.images import reference
-from sagemaker_byoc.images.building import base, builders, commit, context, secrets, stamp
+from sagemaker_byoc.images.building import base, builders, commit, context, names, secrets, stamp
 from sagemaker_byoc.images.building.builders import Builder
-from sagemaker_byoc.images.building.commit import SHORT
 from sagemaker_byoc.images.errors import ImageError, MachineError, RequestError, TimeLimitError
 
 AUTO, PLAIN, QUIET = "auto", "plain", "quiet"
@@ -28,9 +28,13 @@ LATEST = "latest"
 _LARGE = 512 * 2**20
 """Bytes of a context from which on a build waits for the copying of it."""
 _LAST_LINES = 25
+_KEPT_LINES = 2000
+_LONGEST_LINE = 2**16
 _SHOWN = 8
 _QUICK = 60.0
 _GRACE = 20.0
+_STEP = re.compile(r" ---> Running in ([0-9a-f]{12})$")
+"""What the legacy builder prints when it starts a step."""
 
 Say = Callable[[str], None]
 
@@ -73,8 +77,23 @@ class Built:
     seconds: float
 
 
-def build(request: BuildRequest, say: Say, warn: Say) -> Built:
-    """Raises RequestError, MachineError, TimeLimitError, or BuildError after what was printed."""
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a build says what it does."""
+
+    say: Say
+    """Gets each step."""
+    warn: Say
+    """Gets what a user should know of one."""
+    line: Say
+    """Gets each line of the builder as it is: a step may print anything."""
+
+
+def build(request: BuildRequest, out: Output) -> Built:
+    """Build, stamp and tag an image.
+
+    Raise RequestError, MachineError, TimeLimitError, or BuildError after what was shown.
+    """
     began = time.monotonic()
     name = reference.parse(request.tag)
     if name.digest:
@@ -86,29 +105,19 @@ def build(request: BuildRequest, say: Say, warn: Say) -> Built:
     builders.require_understood(builder, dockerfile, str(request.dockerfile))
     secrets.require_support(builder, request.secrets)
     found = context.content(request.context, request.dockerfile, request.arguments, *request.bases)
-    if found.size > _LARGE:
-        warn(
-            f"{request.context} holds {found.size / 1e6:.0f} MB in {found.files} files, all of "
-            "which the builder is sent: .dockerignore leaves out what the image does not need"
-        )
-    if found.secrets:
-        names = ", ".join(found.secrets[:_SHOWN])
-        warn(
-            f"by their names secrets, and the builder is sent them: {names}; name them in "
-            ".dockerignore unless the image needs them"
-        )
+    _warn_of(found, request.context, out.warn)
     at = commit.read(request.source)
     repository = str(reference.Reference(name.registry, name.repository))
-    # Until its id is known, an image without a tag of the user's has one that nobody else uses.
-    first = f"{repository}:{name.tag or f'byoc-{uuid.uuid4().hex[:SHORT]}'}"
-    say(f"building {first if name.tag else repository} with {builder.title}")
+    first = f"{repository}:{name.tag or names.of_this_process()}"
+    out.say(f"building {first if name.tag else repository} with {builder.title}")
     if builder.note:
-        warn(builder.note)
+        out.warn(builder.note)
+    names.sweep(repository, builder, builders.ask)
     own = base.labels(base.base_of(dockerfile, request.arguments), builder, builders.ask)
     labels = _labels(at, found.digest) | own | dict(request.labels)
-    _run(_command(builder, request, first, labels), builder, request, warn)
     try:
-        _stamp(first, builder, warn)
+        _run(_command(builder, request, first, labels), builder, request, out)
+        _stamp(first, builder, out.warn)
         identity = _id(builder, first)
         tags = [first] if name.tag else _named(first, identity, at, builder)
     finally:
@@ -123,6 +132,20 @@ def build(request: BuildRequest, say: Say, warn: Say) -> Built:
         builder=builder,
         seconds=time.monotonic() - began,
     )
+
+
+def _warn_of(found: context.Content, folder: Path, warn: Say) -> None:
+    if found.size > _LARGE:
+        warn(
+            f"{folder} holds {found.size / 1e6:.0f} MB in {found.files} files, all of which the "
+            "builder is sent: .dockerignore leaves out what the image does not need"
+        )
+    if found.secrets:
+        shown = ", ".join(found.secrets[:_SHOWN])
+        warn(
+            f"by their names secrets, and the builder is sent them: {shown}; name them in "
+            ".dockerignore unless the image needs them"
+        )
 
 
 def _named(image: str, identity: str, at: commit.Commit, builder: Builder) -> list[str]:
@@ -181,7 +204,7 @@ def _command(
         command += ["--label", f"{name}={value}"]
     for secret in request.secrets:
         command += ["--secret", secret]
-    if builder.is_buildkit and not _is_watched(request):
+    if builder.is_buildkit and not _is_watched(builder, request):
         command += ["--progress", PLAIN]
     if not request.cache:
         command.append("--no-cache")
@@ -190,42 +213,48 @@ def _command(
     return [*command, str(request.context)]
 
 
-def _is_watched(request: BuildRequest) -> bool:
-    """Only then does the builder redraw its progress."""
-    return request.progress == AUTO and sys.stderr.isatty()
+def _is_watched(builder: Builder, request: BuildRequest) -> bool:
+    """Tell whether BuildKit redraws its progress in the terminal, and escapes what steps print."""
+    return builder.is_buildkit and request.progress == AUTO and sys.stderr.isatty()
 
 
-def _run(command: list[str], builder: Builder, request: BuildRequest, warn: Say) -> None:
-    """The builder's words go to stderr as they are; `quiet` keeps them for a failure."""
-    quiet = request.progress == QUIET
+def _run(command: list[str], builder: Builder, request: BuildRequest, out: Output) -> None:
+    """Show the builder's lines as they come; `quiet` keeps the last ones for a failure."""
+    watched, quiet = _is_watched(builder, request), request.progress == QUIET
     sys.stderr.flush()
     try:
         process = subprocess.Popen(
             command,
             env=builder.variables(),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if quiet else sys.stderr,
-            stderr=subprocess.STDOUT if quiet else sys.stderr,
-            text=True,
-            errors="replace",
+            stdout=sys.stderr if watched else subprocess.PIPE,
+            stderr=sys.stderr if watched else subprocess.STDOUT,
         )
     except OSError as error:
         raise MachineError(
             f"{command[0]} can't be run: {error.strerror}", cure="`byoc doctor` looks closer"
         ) from error
+    kept: deque[str] = deque(maxlen=_KEPT_LINES)
+    reader = Thread(
+        target=_read_lines, args=(process.stdout, kept, None if quiet else out.line), daemon=True
+    )
+    reader.start()
     try:
-        said, _ = process.communicate(timeout=request.seconds)
+        process.wait(request.seconds)
     except subprocess.TimeoutExpired as error:
         raise TimeLimitError(
             f"the build did not end within {request.seconds:.0f} s",
             cure="Give it more with --timeout; what it has done so far is cached",
         ) from error
     finally:
-        _end(process)
+        ended = _end(process)
+        reader.join(_GRACE)
+        if ended and builder.name == builders.LEGACY:
+            _remove_step(builder, kept)
     if process.returncode != 0:
-        for line in deque((said or "").splitlines(), _LAST_LINES):
-            warn(line)
-        causes = re.findall(rf"{MARK}(.+?)(?:\x1b\[0m)?$", said or "", re.MULTILINE)
+        for line in list(kept)[-_LAST_LINES:] if quiet else ():
+            out.line(line)
+        causes = re.findall(rf"{MARK}(.+?)(?:\x1b\[0m)?$", "\n".join(kept), re.MULTILINE)
         why = f": {causes[-1]}" if causes else ""
         raise BuildError(
             f"{builder.title} ended with exit code {process.returncode} "
@@ -234,15 +263,39 @@ def _run(command: list[str], builder: Builder, request: BuildRequest, warn: Say)
         )
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    """After Ctrl-C or a time limit: the client is asked, for it has an engine to tell."""
-    if process.poll() is None:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE)
+def _read_lines(stream: IO[bytes] | None, kept: deque[str], show: Say | None) -> None:
+    """Read to the end: the builder must not wait for a reader."""
+    if stream is None:
+        return
+    with stream:
+        while data := stream.readline(_LONGEST_LINE):
+            line = data.decode(errors="replace").rstrip("\r\n")
+            kept.append(line)
+            if show is not None:
+                show(line)
+
+
+def _end(process: subprocess.Popen[bytes]) -> bool:
+    """After a signal or a time limit: the client is asked, for it has an engine to tell.
+
+    Return whether it still ran.
+    """
+    if process.poll() is not None:
+        return False
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE)
     if process.poll() is None:
         process.kill()
         process.wait()
+    return True
+
+
+def _remove_step(builder: Builder, lines: Iterable[str]) -> None:
+    """Remove the container of the last step, which the engine does later than its client ends."""
+    found = [match[1] for line in lines if (match := _STEP.match(line))]
+    if found:
+        builders.ask([builder.command[0], "rm", "--force", "--volumes", found[-1]])
 
 
 def _id(builder: Builder, image: str) -> str:

@@ -10,6 +10,7 @@ import re
 import tarfile
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
@@ -21,6 +22,7 @@ from sagemaker_byoc.images import docker
 from sagemaker_byoc.images.building.base import DIGEST_LABEL, NAME_LABEL
 from sagemaker_byoc.images.errors import ImageError, MachineError, RequestError
 from sagemaker_byoc.images.sources.documents import Json
+from sagemaker_byoc.images.trials import leftovers
 
 _LIMIT = 16 * 2**20
 """Bytes of one file; Debian's list has about 100 kB for a slim image."""
@@ -66,12 +68,12 @@ def write(image: str, identity: str, file: Path) -> Contents:
     config = found.get("Config")
     labels = config.get("Labels") if isinstance(config, dict) else None
     labels = labels if isinstance(labels, dict) else {}
-    container = docker.run("create", "--network", "none", image, "x").strip()
-    try:
-        with docker.output_of("export", container) as stream:
-            contents = read(stream)
-    finally:
-        docker.run("rm", "--force", container)
+    with (
+        leftovers.removed(),
+        _container(image) as container,
+        docker.output_of("export", container) as stream,
+    ):
+        contents = read(stream)
     text = json.dumps(document(image, identity, labels, contents), indent=2)
     try:
         file.write_text(f"{text}\n", encoding="utf-8")
@@ -80,6 +82,19 @@ def write(image: str, identity: str, file: Path) -> Contents:
             f"{file} can't be written: {error.strerror}", cure="Name another file with --sbom"
         ) from error
     return contents
+
+
+@contextmanager
+def _container(image: str) -> Iterator[str]:
+    """Make one that is never started, for its files."""
+    with suppress(ImageError):
+        leftovers.sweep()
+    words = ["create", *leftovers.labels(), "--network", "none", image, "x"]
+    name = leftovers.whole(*words).strip()
+    try:
+        yield name
+    finally:
+        leftovers.whole("rm", "--force", "--volumes", name)
 
 
 def read(stream: IO[bytes]) -> Contents:

@@ -86,6 +86,11 @@ _LINES = (
         _INSTALL + "Rscript -e 'install.packages(\"{name}\")'",
     ),
     _sign(r"^Error: Cannot find module '(?P<name>[^']+)'", _INSTALL + "npm install {name}"),
+    _sign(
+        r"\\r': command not found|[: ]set: (Illegal option -|-: invalid option)$"
+        r"|Illegal option -$",
+        "Save the scripts with LF line ends: sed -i 's/\\r$//' FILE",
+    ),
     _sign(r"(open|mkdir)\(\) \"(?P<path>/[^\"]+)\" failed \((2|13): ", _FOLDER),
     _sign(r"Error: '(?P<path>/[^']+)' isn't writable", _FOLDER),
     _sign(r"cannot create (?P<path>/[^:]+): (Directory nonexistent|Permission denied)", _FOLDER),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from sagemaker_byoc.images.findings import Found, Rule, Severity
@@ -10,6 +11,8 @@ from sagemaker_byoc.images.rules.execution import Failure
 from sagemaker_byoc.images.rules.subject import TRAIN, Subject
 
 _ENTRY = "configuration: Entrypoint"
+_OPERATORS = re.compile(r"[;&|<>()$`'\"\n]")
+"""What only a shell understands."""
 
 
 def shell_form(subject: Subject) -> Iterator[Found]:
@@ -17,6 +20,9 @@ def shell_form(subject: Subject) -> Iterator[Found]:
     if line.startswith("[") and line.endswith("]"):
         what = f"ENTRYPOINT {line} is not JSON, so Docker gives it to a shell"
         yield Found(what, _ENTRY, fix="ENTRYPOINT " + line.replace("'", '"') + ", in double quotes")
+    elif _OPERATORS.search(line):
+        fix = 'Write a script that ends in `exec program "$@"`, and ENTRYPOINT ["/script"]'
+        yield Found(f"ENTRYPOINT {line}", _ENTRY, fix=fix)
     elif line:
         words = ", ".join(f'"{word}"' for word in line.split() if word != "exec")
         yield Found(f"ENTRYPOINT {line}", _ENTRY, fix=f"ENTRYPOINT [{words}]")

@@ -122,11 +122,15 @@ def _look_up(root: _Root, word: str) -> File | Failure | None:
         return _at(root, word)
     if root.path is None:
         return None
-    blocked = ""
+    blocked = broken = ""
     for place in root.path:
-        found = root.files.resolve(posixpath.join(place or ".", word), root.folder, root.uid)
+        path = posixpath.join("/", root.folder, place or ".", word)
+        found = root.files.resolve(path, uid=root.uid)
         file = root.files.visible.get(found.path)
         if found.error or file is None or file.kind != "file":
+            link = root.files.visible.get(path)
+            is_broken = bool(found.error) and link is not None and link.kind == "link"
+            broken = broken or (f" ({path} links to {found.path})" if is_broken else "")
             continue
         if not users.may_execute(file, root.uid):
             blocked = blocked or file.path
@@ -139,7 +143,7 @@ def _look_up(root: _Root, word: str) -> File | Failure | None:
     if blocked:
         return _not_executable(root, root.files.visible[blocked])
     return Failure(
-        f"there is no program `{word}` on PATH",
+        f"there is no program `{word}` on PATH{broken}",
         f"PATH={':'.join(root.path)}",
         f"Install `{word}` in a folder of PATH",
         missing=True,
@@ -218,9 +222,23 @@ def _script(root: _Root, file: File, name: str, argument: str, depth: int) -> Fa
     if isinstance(found, Failure):
         return _no_interpreter(file, name, found)
     failure = None if found is None else _execute(root, found, depth + 1)
-    if failure is not None or posixpath.basename(name) != "env":
-        return failure
-    return _by_env(root, file, split or (argument,))
+    words = split or (argument,)
+    if failure is None and posixpath.basename(name) == "env":
+        failure = _by_env(root, file, words)
+        name = words[0]
+    return failure or (_carriage_returns(file) if wrappers.is_shell(name) else None)
+
+
+def _carriage_returns(file: File) -> Failure | None:
+    """Return why a shell can't run a script whose commands all end in CR LF."""
+    data = file.program.start if file.program is not None else file.head or b""
+    lines = data.split(b"\n")[1:-1]
+    commands = [line for line in lines if line.strip() and not line.lstrip().startswith(b"#")]
+    if not commands or not all(line.endswith(b"\r") for line in commands):
+        return None
+    what = f"the lines of {file.path} end in CR LF: the shell takes the CR for part of each command"
+    fix = f"sed -i 's/\\r$//' {posixpath.basename(file.path)}; in .gitattributes: * eol=lf"
+    return Failure(what, file.path, fix)
 
 
 def _no_interpreter(file: File, name: str, found: Failure) -> Failure:
@@ -322,7 +340,10 @@ def _interpreted(root: _Root, interpreter: str, script: str) -> Failure | None:
         return None
     found = root.files.resolve(script, root.folder, root.uid)
     if not found.error:
-        return None
+        file = root.files.visible.get(found.path)
+        if file is None or not wrappers.is_shell(interpreter):
+            return None
+        return _carriage_returns(file)
     if "/" not in script and (not root.direct or isinstance(_look_up(root, script), File)):
         return None  # after `cd`, or shells that search PATH too
     what = f"{posixpath.basename(interpreter)} can't open {script}: {found.error} at {whole}"

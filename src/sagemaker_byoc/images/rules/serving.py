@@ -51,12 +51,17 @@ def _cause(trial: ServingTrial) -> Cause | None:
 
 def healthy(trial: ServingTrial) -> Iterator[Found]:
     waits = trial.healthy_after is None and not _ended(trial)
-    if trial.with_model and waits and _cause(trial) is None:
+    if (trial.with_model or _is_no_route(trial)) and waits and _cause(trial) is None:
         yield Found(_said(trial) + last_line(trial.log), "GET /ping")
 
 
+def _is_no_route(trial: ServingTrial) -> bool:
+    """Tell whether /ping has an answer that no model would change."""
+    return 200 < trial.last_ping < 400 or trial.last_ping in {401, 403, 404, 405}
+
+
 def without_model(trial: ServingTrial) -> Iterator[Found]:
-    if trial.with_model or trial.healthy_after is not None or trial.refused:
+    if trial.with_model or _is_no_route(trial) or trial.healthy_after is not None or trial.refused:
         return
     if _cause(trial) is not None:
         return
@@ -103,6 +108,14 @@ def ping_is_quick(trial: ServingTrial) -> Iterator[Found]:
     elif trial.load is not None and (trial.load.failed_pings or trial.load.worst_ping > limit):
         what = f"{trial.load.failed_pings} failed, the slowest took {trial.load.worst_ping:.1f} s"
         yield Found(f"under load: {what}", "GET /ping")
+
+
+def survives(trial: ServingTrial) -> Iterator[Found]:
+    if trial.died is not None:
+        cause = causes.of(trial.log, trial.died)
+        why = f": {cause.what}" if cause is not None else last_line(trial.log)
+        what = f"it ended with exit code {trial.died} while requests were made{why}"
+        yield Found(what, "POST /invocations", cause.fix if cause is not None else "")
 
 
 def stops(trial: ServingTrial) -> Iterator[Found]:
@@ -199,6 +212,14 @@ RULES: tuple[Rule[ServingTrial], ...] = (
         "It would fail with any model: a module, a library, a file or a right is missing.",
         "Install it in the image",
         complete,
+    ),
+    Rule(
+        "SRV024",
+        Severity.ERROR,
+        "Requests end the server",
+        "With it ends every other request, and the instance is replaced.",
+        "Answer what can't be served with a 4xx or 5xx status",
+        survives,
     ),
     Rule(
         "SRV015",

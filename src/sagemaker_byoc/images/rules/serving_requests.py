@@ -29,7 +29,8 @@ def _differs(trial: ServingTrial, name: str) -> Reply | None:
 
 def route(trial: ServingTrial) -> Iterator[Found]:
     plain = trial.replies.get("plain")
-    if plain is not None and plain.status in {0, 404, 405}:
+    died = trial.died is not None and plain is not None and not plain.status
+    if plain is not None and plain.status in {0, 404, 405} and not died:
         yield Found(f"POST answers {_said(plain)}", _ROUTE)
 
 

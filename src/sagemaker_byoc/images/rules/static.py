@@ -6,11 +6,21 @@ from collections.abc import Iterator
 
 from sagemaker_byoc.contract import accelerators
 from sagemaker_byoc.images.findings import Found, Rule, Severity
-from sagemaker_byoc.images.model import DOCKER_LAYER, DOCKER_MANIFEST
+from sagemaker_byoc.images.model import (
+    DOCKER_LAYER,
+    DOCKER_MANIFEST,
+    ELOOP,
+    ENOTDIR,
+    File,
+    Files,
+)
 from sagemaker_byoc.images.rules.subject import SERVE, Subject
 
 _OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _GZIP_LAYERS = frozenset({DOCKER_LAYER, _OCI_LAYER})
+_MOUNTS = ("/opt/ml", "/opt/ml/input", "/opt/ml/input/data", "/opt/ml/model", "/opt/ml/output")
+_NOT_CAUGHT = frozenset({"KILL", "9", "STOP", "19"})
+"""Signals without a handler, signal(7), as Docker takes their names."""
 _BUILD = (
     "docker buildx build --platform linux/amd64 --provenance=false --sbom=false "
     "--output type=docker . ; or let `byoc push` convert it, which needs no rebuild"
@@ -61,11 +71,58 @@ def user(subject: Subject) -> Iterator[Found]:
 def reserved_folder(subject: Subject) -> Iterator[Found]:
     if subject.image.files is None:
         return
-    files = [file for file in subject.image.files.below("/opt/ml") if file.kind != "dir"]
+    hiding = {path for path, _, _ in _in_the_way(subject.image.files)}
+    files = [
+        file
+        for file in subject.image.files.below("/opt/ml")
+        if file.kind != "dir" and file.path not in hiding and not _is_known_code(subject, file)
+    ]
     if files:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         total = sum(file.size for file in files)
         yield Found(f"{files[0].path}{more}, {total} bytes", "/opt/ml")
+
+
+def _is_known_code(subject: Subject, file: File) -> bool:
+    """Tell whether it is the code that a variable of sagemaker-training names.
+
+    AWS's guide (adapt-training-container) has it copied to /opt/ml/code.
+    """
+    named = {"SAGEMAKER_PROGRAM", "SAGEMAKER_SUBMIT_DIRECTORY"} & {
+        *subject.image.config.environment
+    }
+    return bool(named) and file.path.startswith("/opt/ml/code/")
+
+
+def mount_points(subject: Subject) -> Iterator[Found]:
+    """Once: what is in the way of /opt/ml is in the way of all that is below it."""
+    if subject.image.files is None:
+        return
+    for path, place, kind in _in_the_way(subject.image.files):
+        through = f", which {place} leads to" if place != path else ""
+        yield Found(f"{path} is {kind}{through}", place)
+        return
+
+
+def _in_the_way(files: Files) -> Iterator[tuple[str, str, str]]:
+    """Yield path, mount point and kind of what is no folder where SageMaker mounts one.
+
+    runc resolves links inside the image and makes folders that are missing (libcontainer,
+    rootfs_linux.go: securejoin, createMountpoint); over anything else a mount of a folder fails.
+    """
+    for place in _MOUNTS:
+        found = files.resolve(place)
+        if found.error == ELOOP:
+            yield place, place, "a link to itself"
+        elif found.error == ENOTDIR or not (found.error or files.is_folder(found.path)):
+            file = files.visible.get(found.path)
+            yield found.path, place, "a file" if file is None else f"a {file.kind}"
+
+
+def stop_signal(subject: Subject) -> Iterator[Found]:
+    name = subject.image.config.stop_signal
+    if name.upper().removeprefix("SIG") in _NOT_CAUGHT:
+        yield Found(f"STOPSIGNAL {name}", "configuration: StopSignal")
 
 
 def volumes(subject: Subject) -> Iterator[Found]:
@@ -158,5 +215,23 @@ RULES: tuple[Rule[Subject], ...] = (
         "server on another port is never healthy.",
         "Listen on 0.0.0.0:8080 and write EXPOSE 8080",
         ports,
+    ),
+    Rule(
+        "IMG016",
+        Severity.ERROR,
+        "Something is in the way of SageMaker's folders",
+        "SageMaker mounts folders at /opt/ml; over anything but a folder the mount fails, and the "
+        "container is not started.",
+        "Remove it, or make it a folder, in the step that makes it",
+        mount_points,
+    ),
+    Rule(
+        "IMG017",
+        Severity.WARNING,
+        "STOPSIGNAL is a signal that no program can handle",
+        "`docker stop` sends it in place of SIGTERM: whatever stops the container so, nothing is "
+        "saved and no request is finished.",
+        "Remove the STOPSIGNAL line, or write STOPSIGNAL SIGTERM",
+        stop_signal,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
 
 from sagemaker_byoc.images.model import Image
@@ -15,6 +16,7 @@ OUR_CONTRACT = "sagemaker-byoc.contract"
 _CONTRACTS = {"training": TRAIN, "hosting": SERVE}
 _INITS = frozenset({"tini", "dumb-init", "docker-init"})
 _PORT = "8080/tcp"
+_ENDS_IN_EXEC = re.compile(r"^\s*exec\s|(?:;|&&?|\|\||\n)\s*exec\s(?:[^;&|\n]|>&|&>)*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +28,13 @@ class Subject:
     def shell_form(self) -> str:
         """The command line of an ENTRYPOINT that drops the argument in a shell, or nothing.
 
-        A line with $0 or "$@" passes it on; one that starts with `exec` leaves no shell behind,
-        and an image for one role alone can do without the argument.
+        A line with $0 or "$@" passes it on; one that ends in `exec` leaves no shell behind, and an
+        image for one role alone can do without the argument.
         """
         command = shell_command(self.image.entry)
         if command is None or command.uses_arguments:
             return ""
-        replaced = command.line.lstrip().startswith("exec ") and len(self.roles) < 2
+        replaced = _ENDS_IN_EXEC.search(command.line) is not None and len(self.roles) < 2
         return "" if replaced else command.line
 
     @property

@@ -38,6 +38,8 @@ _MOST_FILES = 1000
 
 _BLOCKED = re.compile(r'cannot overwrite non-directory "([^"]+)" with directory')
 """Docker's words for a link or a file in the place of a folder."""
+_NO_WAY = re.compile(r"too many (?:links|levels of symbolic links)|mkdir \S+: not a directory")
+"""Its words for a link to itself, or a file, above a folder."""
 _MOST_LINKS = 8
 _ABSENT = ("no such", "could not find", "could not be found")
 """Docker's words, and podman's, for a path that is not in a container."""
@@ -165,6 +167,8 @@ class Container:
                 docker.run("cp", "-", f"{self.name}:/", data=data, timeout=docker.SLOW)
             except docker.DockerError as error:
                 blocked = _BLOCKED.search(error.text)
+                if blocked is None and _NO_WAY.search(error.text):
+                    return error.text
                 if blocked is None:
                     raise
                 path = blocked[1]
@@ -201,11 +205,13 @@ def _keep(tar: IO[bytes], found: dict[str, bytes]) -> None:
     """Raise _EnoughError if that is not all."""
     size = 0
     for entry, body in entries(tar):
-        size += entry.size
-        if len(found) == _MOST_FILES or size > _OUTPUT_LIMIT:
+        if len(found) == _MOST_FILES:
             raise _EnoughError
         if entry.kind == "file":
             found[entry.name] = body.read(2**16)
+        size += entry.size
+        if size > _OUTPUT_LIMIT:
+            raise _EnoughError
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from sagemaker_byoc.images.trials.trial import Deadline
 
 HOST = "127.0.0.1"
 _HEAD = 4096
+_ERROR = 200
+"""Characters of an error, which may hold what the server sent."""
 _PIECE = 2**16
 _LEAST = 0.01
 """Seconds; a timeout of 0 would stand for a socket that does not wait."""
@@ -85,7 +87,8 @@ def send(  # noqa: PLR0913 - what a request consists of
         found = {name.lower(): value for name, value in answer.getheaders()}
         return Reply(answer.status, time.monotonic() - begun, found, head)
     except (OSError, http.client.HTTPException) as error:
-        return Reply(0, time.monotonic() - begun, error=str(error) or type(error).__name__)
+        text = " ".join(str(error).split())[:_ERROR] or type(error).__name__
+        return Reply(0, time.monotonic() - begun, error=text)
     finally:
         connection.close()
 

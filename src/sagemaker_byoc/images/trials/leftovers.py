@@ -1,12 +1,13 @@
-"""What a check makes besides its report: containers, networks, and temporary folders.
+"""What a check or a build makes besides its result: containers, networks, temporary folders.
 
-Each carries the identity of the process that made it, so that the next check can remove what is
-left of one that was killed: docker ps --all --filter label=sagemaker-byoc.check
+Each carries the identity of the process that made it, so that the next check or build can remove
+what is left of one that was killed: docker ps --all --filter label=sagemaker-byoc.check
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -22,7 +23,7 @@ from sagemaker_byoc.images.errors import ImageError
 LABEL = "sagemaker-byoc.check"
 """Its value tells the things of one process from those of others."""
 _MINE = uuid.uuid4().hex[:12]
-_PREFIX = "byoc-check-"
+_FOLDER = re.compile(r"byoc-(?:check|build|login)-(?P<owner>.+)-[^-]+")
 _OWNER = f'{{{{.ID}}}}\t{{{{.Label "{owners.LABEL}"}}}}'
 _KINDS = (
     (("ps", "--all", "--no-trunc"), ("rm", "--force", "--volumes")),
@@ -42,15 +43,15 @@ def whole(*arguments: str) -> str:
     What a killed client has asked for is made all the same, and a moment later.
     """
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(docker.run, *arguments, apart=True).result()
+        return thread.submit(docker.run, *arguments).result()
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
+def scratch(purpose: str = "check") -> Iterator[Path]:
     """Make a temporary folder, and remove it with all that is in it."""
     identity = owners.me().replace("/", ".")
     with tempfile.TemporaryDirectory(
-        prefix=f"{_PREFIX}{identity}-", ignore_cleanup_errors=True
+        prefix=f"byoc-{purpose}-{identity}-", ignore_cleanup_errors=True
     ) as folder:
         yield Path(folder)
 
@@ -67,14 +68,19 @@ def removed() -> Iterator[None]:
 
 
 def sweep() -> int:
-    """Remove what checks left that have ended; return how many things that were.
+    """Remove what was left by processes that have ended; return how many things that were.
 
     Raise ImageError if the engine does not answer.
     """
+    return sweep_folders() + _remove(LABEL, only_dead=True)
+
+
+def sweep_folders() -> int:
+    """Do so for the temporary folders alone, which needs no engine."""
     folders = [folder for folder in _folders() if owners.is_dead(_owner_of(folder))]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    return len(folders) + _remove(LABEL, only_dead=True)
+    return len(folders)
 
 
 def _remove(label: str, *, only_dead: bool) -> int:
@@ -92,11 +98,12 @@ def _remove(label: str, *, only_dead: bool) -> int:
 
 
 def _folders() -> Iterator[Path]:
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in Path(tempfile.gettempdir()).glob("byoc-*"):
         with suppress(OSError):
             if folder.lstat().st_uid == os.geteuid() and not folder.is_symlink():
                 yield folder
 
 
 def _owner_of(folder: Path) -> str:
-    return folder.name.removeprefix(_PREFIX).rpartition("-")[0].replace(".", "/")
+    match = _FOLDER.fullmatch(folder.name)
+    return match["owner"].replace(".", "/") if match else ""

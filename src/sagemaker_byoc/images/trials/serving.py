@@ -17,6 +17,8 @@ from sagemaker_byoc.images.trials.http import ENOUGH, Reply, announce, held, lis
 from sagemaker_byoc.images.trials.trial import Deadline, Trials
 
 OTHER_PORT = 9123
+HEALTHY = 200
+"""The only status of /ping that SageMaker takes: your-algorithms-inference-algo-ping-requests."""
 HELD = 16
 """Requests in hand at once: more than any sensible number of synchronous workers on two cores."""
 _HELD_PINGS = 3
@@ -69,6 +71,8 @@ class ServingTrial:
     replies: Mapping[str, Reply] = field(default_factory=dict)
     held_ping: Reply | None = None
     load: traffic.Load | None = None
+    died: int | None = None
+    """Exit code of a healthy server that ended while requests were made; without `stop` then."""
     stop: traffic.Stop | None = None
     ruined: tuple[Reply, Reply] | None = None
     """Of /ping and /invocations with every model file overwritten."""
@@ -123,31 +127,39 @@ def _use(
 ) -> tuple[_Asked, ServingTrial]:
     """Ask, load and stop a healthy server."""
     tried = trials.tried
-    asked = tried("requests of many kinds", _REQUESTS, lambda: _requests(plan, port)) or _Asked()
+    asked = tried("requests of many kinds", _REQUESTS, lambda: _requests(plan, server, port))
+    asked = asked or _Asked()
     headers, payload = {"Content-Type": asked.kind}, asked.payload
-    if asked.replies and len(asked.replies) < _PROBES:
-        trials.notes.append(
-            f"requests of all kinds: of {_PROBES} there was time for {len(asked.replies)}"
-        )
-    held_ping, load = None, None
-    if asked.has_answer:
+    seen = replace(seen, replies=asked.replies)
+    if asked.has_answer and _ended(trials, server) is None:
         held_ping = tried(
             f"/ping while {HELD} requests are in hand",
             HELD_BOUND,
             lambda: _held_ping(port, headers, payload),
         )
+        seen = replace(seen, held_ping=held_ping)
+    if asked.has_answer and _ended(trials, server) is None:
         load = tried(
             "/ping under load", traffic.LOAD_BOUND, lambda: traffic.run(port, headers, payload)
+        )
+        seen = replace(seen, load=load)
+    died = _ended(trials, server)
+    if died is not None:
+        return asked, replace(seen, died=died, held_ping=None, load=None, log=server.log())
+    if asked.replies and len(asked.replies) < _PROBES:
+        trials.notes.append(
+            f"requests of all kinds: of {_PROBES} there was time for {len(asked.replies)}"
         )
     stop = tried(
         "SIGTERM under load" if asked.has_answer else "SIGTERM",
         traffic.STOP_BOUND,
         lambda: traffic.stop(server, port, headers, payload if asked.has_answer else None),
     )
-    replies = asked.replies
-    return asked, replace(
-        seen, replies=replies, held_ping=held_ping, load=load, stop=stop, log=server.log()
-    )
+    return asked, replace(seen, stop=stop, log=server.log())
+
+
+def _ended(trials: Trials, server: Container) -> int | None:
+    return trials.kept("whether the server still runs", server.exit_code)
 
 
 def _start_again(
@@ -217,7 +229,7 @@ def _start(stack: ExitStack, plan: ServingPlan) -> _Started:
     begun = time.monotonic()
     first = _healthy(server, http.PORT.value, plan.seconds)
     seconds = time.monotonic() - begun
-    if first.works:
+    if first.status == HEALTHY:
         return _Started(
             server,
             model,
@@ -246,7 +258,7 @@ def _healthy(server: Container, inside: int, seconds: float) -> Reply:
     while True:
         port = server.port(inside)
         reply = Reply(0, 0.0) if port is None else ping(port, http.PING_TIMEOUT.value)
-        if reply.status == 200 or server.exit_code() is not None or not deadline.left:
+        if reply.status == HEALTHY or server.exit_code() is not None or not deadline.left:
             return reply
         time.sleep(_PAUSE)
 
@@ -264,8 +276,8 @@ def _held_ping(port: int, headers: Mapping[str, str], payload: bytes) -> Reply:
         return ping(port, 2 * http.PING_TIMEOUT.value)
 
 
-def _requests(plan: ServingPlan, port: int) -> _Asked:
-    """Every probe for which there is time."""
+def _requests(plan: ServingPlan, server: Container, port: int) -> _Asked:
+    """Every probe for which there is time, until the server ends."""
     deadline = Deadline(_REQUESTS)
     kind, payload, plain = _plain(plan, port)
     replies = {"plain": plain}
@@ -276,6 +288,8 @@ def _requests(plan: ServingPlan, port: int) -> _Asked:
         if deadline.left < max(_SHORTEST, _SLOWER * plain.seconds):
             break
         reply = probe(deadline.left)
+        if not reply.status and server.exit_code() is not None:
+            break
         if reply.status or deadline.left:
             replies[name] = reply
     return _Asked(kind, payload, replies)
@@ -333,7 +347,7 @@ def _ruined(plan: ServingPlan, model: Path, patience: float) -> tuple[Reply, Rep
                 return None
             health = _healthy(server, http.PORT.value, patience)
             port = server.port(http.PORT.value)
-            if not health.works or port is None:
+            if health.status != HEALTHY or port is None:
                 return health, Reply(0, 0.0)
             return health, _post(port, plan.content_type, plan.payload)
 
@@ -341,7 +355,7 @@ def _ruined(plan: ServingPlan, model: Path, patience: float) -> tuple[Reply, Rep
 def _on_other_port(plan: ServingPlan, model: Path | None, patience: float) -> bool:
     variables = {serving.BIND_TO_PORT.value: str(OTHER_PORT)}
     with _server(plan, model, OTHER_PORT, variables) as server:
-        return not server.start() and _healthy(server, OTHER_PORT, patience).works
+        return not server.start() and _healthy(server, OTHER_PORT, patience).status == HEALTHY
 
 
 def _several_models(plan: ServingPlan, patience: float) -> Reply:
