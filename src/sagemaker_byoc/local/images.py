@@ -116,7 +116,8 @@ class Images(Protocol):
     ) -> None:
         """Pull the image unless the engine has it; this can take many minutes.
 
-        `say` gets how far it has come. Return early once `is_stopped` returns True. Raise PullError.
+        `say` gets how far it has come. Return early once `is_stopped` returns True.
+        Raise PullError.
         """
 
 

@@ -242,7 +242,7 @@ def test_stop_ends_a_creation_under_way(room):
     room(scene)
 
 
-def test_a_deletion_ends_a_pull_under_way(room):
+def test_stop_ends_a_pull_under_way(room):
     """Models and endpoints are made before their image is pulled: a client waits for 60 s."""
 
     async def scene(room):
@@ -251,7 +251,8 @@ def test_a_deletion_ends_a_pull_under_way(room):
         await room.call("CreateEndpoint", EndpointName="one", EndpointConfigName="config")
         pulling = room.images.pulling
         await asyncio.to_thread(wait_for, pulling.is_set, "the pull")
-        await room.delete()
+        room.service.endpoints.stop("one")
+        await room.gone()
         await asyncio.to_thread(wait_for, lambda: not pulling.is_set(), "the end of the pull")
 
     room(scene)
