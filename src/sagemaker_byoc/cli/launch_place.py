@@ -119,7 +119,7 @@ def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -
     state = Path(status["state"])
     pushed = Registry(state=state, account=account, url=status["url"]).pushed
     try:
-        return make_images(status["engine"], state, pushed).digest_of(shared.image)
+        return make_images(status["engine"], state, pushed).resolve(shared.image).digest
     except AwsError as error:
         raise SettingsError(
             f"{shared.where}: image: {error.message}",

@@ -80,6 +80,8 @@ class Image:
     """What the image brings along; a request's own variables win."""
     architecture: str = ""
     """`amd64`, `arm64`, …; empty if it is not known."""
+    pushed: PushedImage | None = field(default=None, repr=False)
+    """Where `Images.bring` pulls it from; None if the engine has it already."""
 
     @classmethod
     def without_region(cls, name: str) -> Image:
@@ -94,12 +96,29 @@ class Image:
         return f"warning: the image {fault.what}: SageMaker could not run it. {fault.cure}"
 
 
-class Images(Protocol):
-    def digest_of(self, uri: str) -> str:
-        """Return the digest without bringing the image here. Raises AwsError as `resolve`."""
+class PullError(AwsError):
+    """The registry has the image, and the engine could not get it."""
 
+
+class Images(Protocol):
     def resolve(self, uri: str) -> Image:
-        """Raises AwsError (ValidationException, with the cure) where there is none."""
+        """Return the image of that name at once, without a pull.
+
+        Raise AwsError (ValidationException, with the cure) if there is none.
+        """
+
+    def bring(
+        self,
+        image: Image,
+        *,
+        say: Callable[[str], None] = lambda _text: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Pull the image unless the engine has it; this can take many minutes.
+
+        `say` gets how far it has come. Return early once `is_stopped` returns True.
+        Raise PullError.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +182,14 @@ class RecordedImages:
             },
         )
 
-    def digest_of(self, uri: str) -> str:
-        return self.resolve(uri).digest
+    def bring(
+        self,
+        image: Image,
+        *,
+        say: Callable[[str], None] = lambda _text: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Do nothing: a program's copy is here already."""
 
     def names(self) -> list[str]:
         return [record["Name"] for record in self._records()]
@@ -202,26 +227,29 @@ class DockerImages:
 
     pushed: Pushed = lambda _reference: None
 
-    def digest_of(self, uri: str) -> str:
-        reference = Reference.parse(uri)
-        pushed = self._pushed(uri, reference)
-        return pushed.digest if pushed is not None else self._found(uri, reference).digest
-
     def resolve(self, uri: str) -> Image:
         reference = Reference.parse(uri)
         pushed = self._pushed(uri, reference)
         if pushed is None:
             return self._found(uri, reference)
-        name = f"{pushed.host}/{reference.repository}@{pushed.digest}"
-        if _inspect(name) is None:
-            _pull(name, pushed)
         return Image(
             uri=uri,
             resolved=reference.pinned(pushed.digest),
             digest=pushed.digest,
-            name=name,
+            name=f"{pushed.host}/{reference.repository}@{pushed.digest}",
             architecture=pushed.architecture,
+            pushed=pushed,
         )
+
+    def bring(
+        self,
+        image: Image,
+        *,
+        say: Callable[[str], None] = lambda _text: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        if image.pushed is not None and _inspect(image.name) is None:
+            _pull(image.name, image.pushed, say, is_stopped)
 
     def _pushed(self, uri: str, reference: Reference) -> PushedImage | None:
         """Return the image of the region's registry. Raise AwsError if SageMaker refuses it."""
@@ -277,8 +305,10 @@ def _check_form(uri: str, pushed: PushedImage) -> None:
     raise AwsError("ValidationException", f"{words} It {fault.what}. {fault.cure}")
 
 
-def _pull(name: str, pushed: PushedImage) -> None:
-    """Bring the image into the engine with the registry's own token. Raise AwsError."""
+def _pull(
+    name: str, pushed: PushedImage, say: Callable[[str], None], is_stopped: Callable[[], bool]
+) -> None:
+    """Bring the image into the engine with the registry's own token. Raise PullError."""
     home = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     with tempfile.TemporaryDirectory(prefix="byoc-docker-") as folder:
         # The user's configuration, which may name the engine, with no key of his but one of ours.
@@ -288,12 +318,45 @@ def _pull(name: str, pushed: PushedImage) -> None:
         if (home / "contexts").is_dir():
             Path(folder, "contexts").symlink_to((home / "contexts").resolve())
         try:
-            docker.run(["--config", folder, "pull", "--quiet", name], timeout=_PULL_SECONDS)
+            docker.follow(
+                ["--config", folder, "pull", name],
+                _Layers(say).see,
+                is_stopped=is_stopped,
+                timeout=_PULL_SECONDS,
+            )
         except MachineError as error:
             what = error.what.replace("`docker --config`", "`docker pull`")
-            raise AwsError(
+            raise PullError(
                 "ValidationException", f"Cannot pull image {name}: {what}. {_pull_cure(what)}"
             ) from error
+
+
+@dataclass(slots=True)
+class _Layers:
+    """Count the layers of a pull in docker's lines, `ID: STATE`."""
+
+    say: Callable[[str], None]
+    found: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
+
+    def see(self, line: str) -> None:
+        layer, colon, state = line.partition(": ")
+        if not colon or state not in _LAYER_STATES or len(self.found) >= _MOST_LAYERS:
+            return
+        self.found.add(layer)
+        if _LAYER_STATES[state] and layer not in self.done:
+            self.done.add(layer)
+            self.say(f"{len(self.done)} of {len(self.found)} layers")
+
+
+_LAYER_STATES = {
+    "Pulling fs layer": False,
+    "Waiting": False,
+    "Already exists": True,
+    "Pull complete": True,
+}
+"""Words of docker's client without a terminal (docker/cli), and whether the layer is here then."""
+_MOST_LAYERS = 1000
 
 
 _PULL_CURES = (

@@ -50,6 +50,7 @@ class Room:
     def __init__(self, state, policy=None):
         self.state = state
         self.engine = PretendEngine()
+        self.images = PretendImages()
         self.store = ObjectStore(state / "s3")
         self.logs = LogStore(state / "logs")
         self.service = Endpoints(
@@ -58,7 +59,7 @@ class Room:
             store=self.store,
             logs=self.logs,
             engine=self.engine,
-            images=PretendImages(),
+            images=self.images,
             policy=policy,
         )
         self.operations = self.service.operations()

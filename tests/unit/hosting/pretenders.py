@@ -14,7 +14,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from sagemaker_byoc.local.images import Image
+from sagemaker_byoc.local.images import Image, PullError
 from sagemaker_byoc.local.wire.errors import AwsError
 
 BOUND = 10.0
@@ -175,6 +175,9 @@ class PretendEngine:
 
 
 class PretendImages:
+    def __init__(self):
+        self.pulling = threading.Event()
+
     def resolve(self, uri):
         if uri.startswith("absent"):
             raise AwsError("ValidationException", f"Cannot find image {uri}: none. Build it")
@@ -182,6 +185,15 @@ class PretendImages:
         return Image(
             uri=uri, resolved=f"{uri}@sha256:1", digest="sha256:1", name=uri, architecture=machine
         )
+
+    def bring(self, image, *, is_stopped=lambda: False):
+        """Bring `slow…` images only when it is stopped, and `broken…` ones not at all."""
+        if image.uri.startswith("broken"):
+            raise PullError("ValidationException", f"Cannot pull image {image.uri}: disk. Clear it")
+        if image.uri.startswith("slow"):
+            self.pulling.set()
+            wait_for(is_stopped, "the end of the pull")
+            self.pulling.clear()
 
 
 def wait_for(condition, what):

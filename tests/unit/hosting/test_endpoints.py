@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.unit.hosting.conftest import ARN, archive
-from tests.unit.hosting.pretenders import is_open
+from tests.unit.hosting.pretenders import is_open, wait_for
 
 from sagemaker_byoc.contract.lifecycle import SERVE_STOP_GRACE
 from sagemaker_byoc.local.caller import CLIENT, SDK, WAITS
@@ -238,6 +238,32 @@ def test_stop_ends_a_creation_under_way(room):
         room.service.endpoints.stop("one")
         await room.gone()
         assert not room.engine.running
+
+    room(scene)
+
+
+def test_stop_ends_a_pull_under_way(room):
+    """Models and endpoints are made before their image is pulled: a client waits for 60 s."""
+
+    async def scene(room):
+        await room.call("CreateModel", ModelName="model", PrimaryContainer={"Image": "slow:1"})
+        await room.config()
+        await room.call("CreateEndpoint", EndpointName="one", EndpointConfigName="config")
+        pulling = room.images.pulling
+        await asyncio.to_thread(wait_for, pulling.is_set, "the pull")
+        room.service.endpoints.stop("one")
+        await room.gone()
+        await asyncio.to_thread(wait_for, lambda: not pulling.is_set(), "the end of the pull")
+
+    room(scene)
+
+
+def test_a_pull_that_fails_is_the_reason(room):
+    async def scene(room):
+        await room.call("CreateModel", ModelName="model", PrimaryContainer={"Image": "broken:1"})
+        await room.config()
+        found = await room.endpoint()
+        assert found["FailureReason"] == "Cannot pull image broken:1: disk. Clear it"
 
     room(scene)
 

@@ -274,7 +274,12 @@ def test_amounts(served, keys, amounts):
         ({"cpus": "2 cores"}, "cpus is '2 cores'", "500m"),
         ({"cpus": "0"}, "cpus is '0'", "1m"),
         ({"cpus": "2Gi"}, "cpus is '2Gi'", "500m"),
+        ({"memory": "9999999Ti"}, "memory is '9999999Ti'", "no node"),
+        ({"memory": "1e99"}, "memory is '1e99'", "no node"),
         ({"cpus": "100000"}, "cpus is '100000'", "no node"),
+        ({"cpus": "2.5m"}, "cpus is '2.5m'", '"3m"'),
+        ({"cpus": 0.0015}, "cpus is '0.0015'", '"2m"'),
+        ({"gpus": 2**40}, "gpus is '1099511627776'", "No node"),
         ({"gpus": 0.5}, "gpus is '0.5'", "whole number"),
         ({"gpus": -1}, "gpus is '-1'", "whole number"),
         ({"user": 2**31}, "user is '2147483648'", "2147483647"),
@@ -294,6 +299,16 @@ def test_values_that_kubernetes_refuses(served, keys, words, cure):
         served(kubernetes=keys)
     assert words in caught.value.what
     assert cure in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://", "s3:///k", "s3://My/k", "s3://b/a b", "s3://b/a\nb", "s3://b/a?b", "s3://b/a#b"],
+)
+def test_a_model_that_kserve_would_not_find(served, uri):
+    with pytest.raises(SettingsError, match="model is ") as caught:
+        served(serving.inference_service, kubernetes={"model": uri})
+    assert "s3://BUCKET/PREFIX" in caught.value.cure
 
 
 def test_all_that_is_wrong_is_reported_at_once(job):
@@ -323,6 +338,12 @@ def test_all_that_is_wrong_is_reported_at_once(job):
         ({"image": ""}, "image is missing"),
         ({"channels": {"train": "data/train"}}, "channels.train is missing"),
         ({"kubernetes": {"channels": {"..": "pvc:a"}}}, "channels... is not a channel's name"),
+        ({"kubernetes": {"channels": {"c" * 65: "pvc:a"}}}, "ccc is not a channel's name"),
+        ({"channels": {"c" * 65: "data/train"}}, "ccc is not a channel's name"),
+        ({"max_runtime": 2**31}, "max-runtime is 2147483648 seconds"),
+        ({"environment": {"RANK": "0"}}, "environment.RANK is set by the training operator"),
+        ({"environment": {"PET_NNODES": "2"}}, "environment.PET_NNODES is set by"),
+        ({"hyperparameters": {f"h{n}": "\U0001f600" * 2500 for n in range(40)}}, "a ConfigMap"),
         ({"hyperparameters": {"api_token": "x"}}, "would stand in a ConfigMap"),
         ({"kubernetes": {"model": "s3://b/p"}}, "model is 's3://b/p'"),
         ({"kubernetes": {"model": "pvc:a/../../b"}}, "model is 'pvc:a/../../b'"),

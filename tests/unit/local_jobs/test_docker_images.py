@@ -6,13 +6,15 @@ Against a docker client that remembers what it was asked; real pulls are in test
 from __future__ import annotations
 
 import json
+import os
+import threading
 from dataclasses import replace
 
 import pytest
-from tests.unit.local_jobs.conftest import House
+from tests.unit.local_jobs.conftest import House, wait_until
 
 from sagemaker_byoc.contract.stored_image import DOCKER_MANIFEST
-from sagemaker_byoc.local.images import DockerImages, PushedImage, RecordedImages
+from sagemaker_byoc.local.images import DockerImages, PullError, PushedImage, RecordedImages
 from sagemaker_byoc.local.wire.errors import AwsError
 
 DIGEST = "sha256:" + "0f" * 32
@@ -22,7 +24,8 @@ CLIENT = """#!/bin/sh
 echo "$*" >> {folder}/asked
 case "$*" in
   *"image inspect"*) cat {folder}/inspected 2>/dev/null || {{ echo "No such image" >&2; exit 1; }};;
-  *pull*) cat "$2/config.json" >> {folder}/configs
+  *pull*) cat "$2/config.json" >> {folder}/configs; cat {folder}/layers 2>/dev/null
+    if [ -e {folder}/slow ]; then echo $$ > {folder}/pulling; exec sleep 600; fi
     if [ -s {folder}/failure ]; then cat {folder}/failure >&2; exit 1; fi;;
 esac
 """
@@ -59,18 +62,47 @@ def asked(client, word):
     "uri", [f"{AWS}/mine:1", f"{AWS}/mine@{DIGEST}", f"{HOST}/mine:1", f"{HOST}/mine@{DIGEST}"]
 )
 def test_it_is_pulled_by_its_digest_with_the_registrys_own_token(client, uri):
-    image = images().resolve(uri)
+    found = images()
+    image = found.resolve(uri)
+    found.bring(image)
     assert image.name == f"{HOST}/mine@{DIGEST}"
     assert image.resolved.endswith(f"/mine@{DIGEST}")
     (line,) = asked(client, "pull")
-    assert line.endswith(f"pull --quiet {HOST}/mine@{DIGEST}")
+    assert line.endswith(f"pull {HOST}/mine@{DIGEST}")
     assert json.loads((client / "configs").read_text())["auths"] == {HOST: {"auth": "dG9rZW4="}}
 
 
-def test_a_digest_is_known_without_a_pull(client):
-    """`byoc launch --local --print` changes nothing."""
-    assert images().digest_of(f"{AWS}/mine:1") == DIGEST
+def test_an_image_is_known_without_a_pull(client):
+    """`byoc launch --local --print` changes nothing; CreateTrainingJob answers at once."""
+    image = images().resolve(f"{AWS}/mine:1")
+    assert (image.digest, image.architecture) == (DIGEST, "amd64")
+    assert "dG9rZW4=" not in repr(image)
     assert not (client / "asked").exists()
+
+
+def test_an_image_that_the_engine_has_is_not_pulled(client):
+    (client / "inspected").write_text(json.dumps([{"Id": DIGEST}]))
+    found = images()
+    found.bring(found.resolve(f"{AWS}/mine:1"))
+    assert not asked(client, "pull")
+
+
+def test_a_pull_says_how_far_it_is_and_ends_when_it_is_stopped(client):
+    (client / "slow").touch()
+    (client / "layers").write_text(
+        "1: Pulling from mine\na: Pulling fs layer\nb: Pulling fs layer\na: Download complete\n"
+        "a: Pull complete\na: Pull complete\nb: Verifying Checksum\n"
+    )
+    said, found = [], images()
+    started = client / "pulling"
+    found.bring(
+        found.resolve(f"{AWS}/mine:1"),
+        say=said.append,
+        is_stopped=lambda: bool(said) and started.exists() and started.stat().st_size > 0,
+    )
+    assert said == ["1 of 2 layers"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
 
 
 @pytest.mark.parametrize(
@@ -90,9 +122,9 @@ def test_a_digest_is_known_without_a_pull(client):
 )
 def test_a_pull_that_fails_keeps_dockers_words(client, words, cure):
     (client / "failure").write_text(words)
-    with pytest.raises(AwsError) as caught:
-        images().resolve(f"{AWS}/mine:1")
-    assert caught.value.code == "ValidationException"
+    found = images()
+    with pytest.raises(PullError) as caught:
+        found.bring(found.resolve(f"{AWS}/mine:1"))
     assert caught.value.message.startswith(f"Cannot pull image {HOST}/mine@{DIGEST}: `docker pull`")
     assert words in caught.value.message
     assert cure in caught.value.message.partition(words)[2]
@@ -152,6 +184,59 @@ def test_an_engines_own_image_states_its_machine(client):
     (client / "inspected").write_text(json.dumps(found))
     image = DockerImages().resolve("mine")
     assert (image.digest, image.architecture) == (DIGEST, "arm64")
+
+
+class Pulled(RecordedImages):
+    """Images that are pulled until `done` is set; `broken` ones not at all."""
+
+    broken = False
+
+    def __init__(self, state):
+        super().__init__(state)
+        object.__setattr__(self, "done", threading.Event())
+
+    def bring(self, image, *, say, is_stopped):
+        if self.broken:
+            raise PullError("ValidationException", "Cannot pull image x: no space. Make room")
+        say("1 of 2 layers")
+        wait_until(lambda: self.done.is_set() or is_stopped(), "the end of the pull")
+
+
+@pytest.fixture
+def pulled(house):
+    found = Pulled(house.state / "pulled")
+    made = House(house.state / "pulled", house.engine, found)
+    yield made
+    found.done.set()
+    made.close()
+
+
+def test_a_job_is_created_before_its_image_is_pulled(pulled):
+    """A client's read timeout is 60 s, and a pull may take longer."""
+    pulled.create("true")
+
+    def steps():
+        last = pulled.describe()["SecondaryStatusTransitions"][-1]
+        return (last["Status"], last["StatusMessage"])
+
+    progress = ("Training", "Downloading the training image: 1 of 2 layers")
+    wait_until(lambda: steps() == progress, "the pull's progress")
+    pulled.images.done.set()
+    assert pulled.end()["TrainingJobStatus"] == "Completed"
+
+
+def test_a_job_can_be_stopped_during_the_pull(pulled):
+    pulled.create("true")
+    wait_until(lambda: pulled.describe()["SecondaryStatus"] == "Training", "the pull")
+    pulled.call("StopTrainingJob", TrainingJobName="job-1")
+    assert pulled.end()["TrainingJobStatus"] == "Stopped"
+    assert pulled.log() == []
+
+
+def test_a_pull_that_fails_is_the_jobs_reason(pulled, monkeypatch):
+    monkeypatch.setattr(Pulled, "broken", True)
+    reason = pulled.run("true")["FailureReason"]
+    assert reason == "ClientError: Cannot pull image x: no space. Make room"
 
 
 def test_the_warning_stands_in_the_jobs_log(house):

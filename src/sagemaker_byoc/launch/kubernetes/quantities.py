@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from math import ceil
 
 _QUANTITY = re.compile(
     r"(?P<number>\d+(\.\d*)?|\.\d+)(?P<unit>[numkMGTPE]|[KMGTPE]i|[eE][+-]?\d{1,2})?"
@@ -18,6 +19,8 @@ _SMALL = {"n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 100
 _LARGE = "kMGTPE"
 _LEAST_MEMORY = 6 * 2**20
 """Bytes: with less no container starts (Docker: the minimum of --memory)."""
+_MOST_MEMORY = 2**50
+"""Bytes; an API server cuts what is above 2**63 - 1 without a word (quantity.go)."""
 _MOST_CPUS = 1024
 
 
@@ -49,6 +52,8 @@ def memory_fault(text: str) -> str:
     if amount < _LEAST_MEMORY:
         shown = "less than a byte" if amount < 1 else f"{int(amount)} bytes"
         return f'That is {shown}, too little to start a container: memory = "16Gi"'
+    if amount > _MOST_MEMORY:
+        return 'That is more than 1 Pi, which no node has: memory = "16Gi"'
     return ""
 
 
@@ -57,8 +62,11 @@ def cpu_fault(text: str) -> str:
     amount = value_of(text)
     if amount is None or text[-1:] == "i":
         return 'Write cpus = "2", "1.5" or "500m", as Kubernetes counts them'
-    if amount * 1000 < 1:
+    thousandths = amount * 1000
+    if thousandths < 1:
         return 'The least that Kubernetes shares out is "1m", a thousandth of a CPU'
+    if thousandths.denominator != 1:
+        return f'Kubernetes counts thousandths of a CPU: cpus = "{ceil(thousandths)}m"'
     if amount > _MOST_CPUS:
         return f'That is {int(amount)} CPUs, which no node has: cpus = "2"'
     return ""

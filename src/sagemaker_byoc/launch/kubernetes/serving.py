@@ -10,7 +10,7 @@ config/core/configmaps/features.yaml; kserve, pkg/constants and pkg/validation/e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 
 from sagemaker_byoc.contract import http
 from sagemaker_byoc.contract.files import Json
@@ -30,9 +30,9 @@ from sagemaker_byoc.launch.kubernetes.settings import (
     label,
     pod_table,
     read_pod,
+    refuse_variables,
 )
 from sagemaker_byoc.launch.problems import Problems
-from sagemaker_byoc.launch.shared import Shared
 from sagemaker_byoc.launch.table import Table
 
 DEPLOYMENT, KSERVE, SERVERLESS = "deployment", "kserve", "kserve-serverless"
@@ -47,6 +47,8 @@ _TREE = Tree()
 _MODE = "serving.kserve.io/deploymentMode"
 _RAW, _KNATIVE = "RawDeployment", "Serverless"
 """KServe 0.16 and above also calls them Standard and Knative, and takes both words."""
+_FETCHED = re.compile(r"s3://[a-z0-9][a-z0-9._-]*(/[^\s?#]*)?")
+"""KServe takes it for a URL, whose path ends at ? and # (python/storage: urlparse)."""
 _BLOCKED = ("PYTHONPATH",)
 _RESERVED = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
 _FLAGS = {
@@ -114,8 +116,12 @@ def inference_service(
     shared, found = settings.shared, Problems() if problems is None else problems
     name = label(shared, found)
     table, pod = _read(settings, name, found)
-    _refuse_variables(shared, found, [*_BLOCKED, *(_RESERVED if serverless else ())])
+    names = [*_BLOCKED, *(_RESERVED if serverless else ())]
+    hint = "Set it in the image, or leave it out"
+    refuse_variables(shared, found, names, "a variable that KServe does not take", hint)
     remote = is_remote(pod.model)
+    if remote and not _FETCHED.fullmatch(pod.model):
+        table.wrong("model", 'Write model = "s3://BUCKET/PREFIX", without spaces, ? and #')
     volumes = _volumes(settings, table, pod)
     if serverless:
         _refuse_features(table, pod, found)
@@ -148,14 +154,6 @@ def _read(settings: EndpointSettings, name: str, problems: Problems) -> tuple[Ta
         problems.add(place, SettingsError(what, cure="Use a day at most"))
     table = pod_table(settings.shared, POD_KEYS, problems)
     return table, read_pod(table, settings.shared, name, user=USER)
-
-
-def _refuse_variables(shared: Shared, problems: Problems, names: Sequence[str]) -> None:
-    for name in names:
-        if name in shared.environment:
-            place = f"{shared.where}: environment.{name}"
-            what = f"{place} is a variable that KServe does not take"
-            problems.add(place, SettingsError(what, cure="Set it in the image, or leave it out"))
 
 
 def _refuse_features(table: Table, pod: PodSettings, problems: Problems) -> None:

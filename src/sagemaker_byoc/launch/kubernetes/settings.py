@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract import image_reference
@@ -39,6 +39,9 @@ NAME_LENGTH = 39
 """Of 63: a hash and `-worker-99` come behind it."""
 MOST_PODS = 1000
 """Then the name of the last one still has 63 characters."""
+_MOST_GPUS = 1024
+LONGEST_RUN = 2**31 - 1
+"""Seconds of activeDeadlineSeconds (kubernetes: pkg/apis/core/validation)."""
 _HASH = 8
 _LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 """DNS-1035: a Service, a PyTorchJob and an InferenceService begin with a letter (kubernetes:
@@ -127,6 +130,8 @@ def _resources(table: Table) -> dict[str, Json]:
             table.wrong(key, fault)
         found[name] = value
     gpus = table.number("gpus", 0, least=0)
+    if gpus > _MOST_GPUS:
+        table.wrong("gpus", f"No node has more than {_MOST_GPUS}")
     return found | ({GPU: str(gpus)} if gpus else {})
 
 
@@ -164,6 +169,16 @@ def claim(table: Table, key: str, text: str) -> Claim:
     if not _SUBDOMAIN.fullmatch(name) or outside:
         table.wrong_value(key, text, CLAIM_HINT.format(key=key))
     return Claim(name, folder)
+
+
+def refuse_variables(
+    shared: Shared, problems: Problems, names: Collection[str], what: str, hint: str
+) -> None:
+    """Report the variables among `names`; `what` continues the sentence "NAME is"."""
+    for name in names:
+        if name in shared.environment:
+            place = f"{shared.where}: environment.{name}"
+            problems.add(place, SettingsError(f"{place} is {what}", cure=hint))
 
 
 def check_common(shared: Shared, problems: Problems) -> None:

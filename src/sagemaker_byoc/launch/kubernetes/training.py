@@ -22,6 +22,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.settings import (
+    LONGEST_RUN,
     TRAIN_KEYS,
     Claim,
     PodSettings,
@@ -30,6 +31,7 @@ from sagemaker_byoc.launch.kubernetes.settings import (
     label,
     pod_table,
     read_pod,
+    refuse_variables,
 )
 from sagemaker_byoc.launch.names import content_name
 from sagemaker_byoc.launch.problems import Problems
@@ -39,6 +41,20 @@ CONTAINER = "pytorch"
 """The operator looks for this name, and for the port's."""
 PORT, PORT_NAME = 23456, "pytorchjob-port"
 _TREE = Tree()
+_OPERATORS = (
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "PET_MASTER_ADDR",
+    "PET_MASTER_PORT",
+    "PET_NNODES",
+    "PET_NODE_RANK",
+    "PET_NPROC_PER_NODE",
+    "RANK",
+    "WORLD_SIZE",
+)
+"""Each is appended to the container's own, so that it wins (training-operator: envvar.go)."""
+_LARGEST_CONFIG = 2**20
+"""Bytes of names and values (kubernetes: core.MaxSecretSize, also for a ConfigMap)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +76,7 @@ def manifests(settings: TrainSettings, problems: Problems | None = None) -> list
     stem = label(settings.shared, found)
     job = _read(settings, stem, found)
     found.check(settings.shared.where)
-    files: dict[str, Json] = {
-        _TREE.hyperparameters_file.name: json.dumps(dict(settings.hyperparameters)),
-        _TREE.input_data_config_file.name: json.dumps(
-            {name: Channel(name).document() for name in job.channels}
-        ),
-    }
+    files: dict[str, Json] = {**_files(settings, job)}
     spec = _spec(job, "")
     name = content_name(stem, {"files": files, "spec": spec})
     config: dict[str, Json] = {
@@ -83,20 +94,49 @@ def manifests(settings: TrainSettings, problems: Problems | None = None) -> list
     return [config, pytorchjob]
 
 
+def _files(settings: TrainSettings, job: _Job) -> dict[str, str]:
+    channels = {name: Channel(name).document() for name in job.channels}
+    files = {
+        _TREE.hyperparameters_file.name: json.dumps(dict(settings.hyperparameters)),
+        _TREE.input_data_config_file.name: json.dumps(channels),
+    }
+    if (size := sum(len(name) + len(text) for name, text in files.items())) > _LARGEST_CONFIG:
+        raise SettingsError(
+            f"{settings.shared.where}: hyperparameters have {size} bytes as JSON, and a ConfigMap "
+            f"holds {_LARGEST_CONFIG}",
+            cure="Put long text into a file of a channel",
+        )
+    return files
+
+
+def _is_channel(name: str) -> bool:
+    fits = re.fullmatch(limits.CHANNEL_NAME.value, name) and name not in {".", ".."}
+    return bool(fits) and len(name) <= limits.CHANNEL_NAME_LENGTH.value
+
+
 def _read(settings: TrainSettings, stem: str, problems: Problems) -> _Job:
     shared = settings.shared
     check_common(shared, problems)
     table = pod_table(shared, TRAIN_KEYS, problems)
     pod = read_pod(table, shared, stem, user=None)
     _check_hyperparameters(settings, problems)
+    if settings.max_runtime > LONGEST_RUN:
+        place = f"{shared.where}: max-runtime"
+        what = f"{place} is {settings.max_runtime} seconds"
+        problems.add(place, SettingsError(what, cure=f"Use {LONGEST_RUN} at most"))
+    hint = "Leave it out; kubernetes.processes is PET_NPROC_PER_NODE"
+    refuse_variables(shared, problems, _OPERATORS, "set by the training operator", hint)
     claims = {
         name: claim(table, f"channels.{name}", text)
         for name, text in table.pairs("channels").items()
     }
     for name in [*settings.channels, *claims]:
         place = f"{pod.where}: channels.{name}"
-        if not re.fullmatch(limits.CHANNEL_NAME.value, name) or name in {".", ".."}:
-            cure = f"The pattern is {limits.CHANNEL_NAME.value}"
+        if not _is_channel(name):
+            cure = (
+                f"Use 1 to {limits.CHANNEL_NAME_LENGTH.value} characters; "
+                f"the pattern is {limits.CHANNEL_NAME.value}"
+            )
             problems.add(place, SettingsError(f"{place} is not a channel's name", cure=cure))
         elif name not in claims:
             cure = f'Write channels.{name} = "pvc:CLAIM/FOLDER": a pod reads volumes, not S3'

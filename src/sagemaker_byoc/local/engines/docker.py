@@ -12,8 +12,10 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -51,6 +53,8 @@ _CHECK = "Check the engine with: docker info"
 _IPV4 = 4
 _QUICK = 60.0
 _COPY = 1800.0
+_POLL = 0.2
+_MOST_WORDS = 4096
 _COPIES = 4
 """At a time; each waits for the engine more than for the disk."""
 
@@ -82,10 +86,7 @@ def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -
             start_new_session=True,  # a Ctrl-C of the terminal must not end a removal midway
         )
     except FileNotFoundError as error:
-        raise NoClientError(
-            f"there is no docker client {client()!r}",
-            cure="Install one, set DOCKER to its path, or use --engine process",
-        ) from error
+        raise _no_client() from error
     except subprocess.TimeoutExpired as error:
         raise SilentError(
             f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s", cure=_CHECK
@@ -94,6 +95,77 @@ def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -
         words = result.stderr.strip() or result.stdout.strip()
         raise MachineError(f"`docker {arguments[0]}` failed: {words}", cure=_CHECK)
     return result.stdout
+
+
+def follow(
+    arguments: Sequence[str],
+    on_line: Callable[[str], None],
+    *,
+    is_stopped: Callable[[], bool],
+    timeout: float,
+) -> None:
+    """Run one docker command and pass its lines on; end it once `is_stopped` returns True.
+
+    Raise MachineError with docker's own words if it fails.
+    """
+    note_command([client(), *arguments])
+    with tempfile.TemporaryFile() as errors, _popen(arguments, errors) as process:
+        assert process.stdout is not None
+        reader = threading.Thread(target=_pass_on, args=(process.stdout, on_line), daemon=True)
+        reader.start()
+        try:
+            is_late = not _ended(process, is_stopped, timeout)
+        finally:
+            process.kill()
+            code = process.wait()
+            reader.join(_QUICK)
+        if is_stopped():
+            return
+        if is_late:
+            raise SilentError(f"`docker {arguments[0]}` took {timeout:.0f} s", cure=_CHECK)
+        if code != 0:
+            errors.seek(0)
+            words = errors.read(_MOST_WORDS).decode(errors="replace").strip()
+            raise MachineError(f"`docker {arguments[0]}` failed: {words}", cure=_CHECK)
+
+
+def _popen(arguments: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            [client(), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise _no_client() from error
+
+
+def _pass_on(lines: Iterable[str], on_line: Callable[[str], None]) -> None:
+    for line in lines:
+        on_line(line.rstrip("\n"))
+
+
+def _ended(process: subprocess.Popen[str], is_stopped: Callable[[], bool], timeout: float) -> bool:
+    """Wait for the end, a stop or the timeout; return False after the timeout."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL)
+            return True
+        if is_stopped():
+            return True
+    return False
+
+
+def _no_client() -> NoClientError:
+    return NoClientError(
+        f"there is no docker client {client()!r}",
+        cure="Install one, set DOCKER to its path, or use --engine process",
+    )
 
 
 def remove(kind: str, arguments: Sequence[str], missing: str) -> None:

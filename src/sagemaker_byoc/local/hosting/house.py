@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.hosting.ports import Ports
-from sagemaker_byoc.local.images import Images
+from sagemaker_byoc.local.images import Image, Images
 from sagemaker_byoc.local.leftovers import machine_label, region_labels, region_prefix
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.storage.store import ObjectStore
@@ -64,6 +65,19 @@ class House:
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="byoc-hosting")
     )
+
+    async def brought(self, uri: str) -> Image:
+        """Return the image that `uri` names, once the engine has it. Raise AwsError.
+
+        A cancellation ends a pull that is under way.
+        """
+        image = await self.run(self.images.resolve, uri)
+        stopped = threading.Event()
+        try:
+            await self.run(self.images.bring, image, is_stopped=stopped.is_set)
+        finally:
+            stopped.set()
+        return image
 
     async def finish(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """As `run`, and where the caller is cancelled meanwhile it still waits: what a thread has

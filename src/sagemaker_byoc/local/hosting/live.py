@@ -202,7 +202,7 @@ class Live:
         uris = {container.image for plan in plans for container in plan.containers}
         images: dict[str, Image] = {}
         for uri in sorted(uris):
-            images[uri] = await self._house.run(self._house.images.resolve, uri)
+            images[uri] = await self._house.brought(uri)
         folder = self._house.work / self.name / secrets.token_hex(4)
         fleet = Fleet(Deployment(self.name, self._house, folder, images), plans)
         await fleet.start()

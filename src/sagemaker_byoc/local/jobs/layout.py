@@ -14,7 +14,7 @@ from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network
-from sagemaker_byoc.local.images import Image
+from sagemaker_byoc.local.images import Image, Images
 from sagemaker_byoc.local.jobs import checkpoints, reports
 from sagemaker_byoc.local.jobs.objects import Item
 from sagemaker_byoc.local.jobs.plan import ChannelPlan, JobPlan
@@ -30,6 +30,7 @@ class Surroundings:
 
     store: ObjectStore
     engine: Engine
+    images: Images
     work: Path
     """A folder in which each job has one while it lives."""
     labels: Mapping[str, str]

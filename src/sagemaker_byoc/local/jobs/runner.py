@@ -17,6 +17,7 @@ from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.engines.container import ContainerSpec
 from sagemaker_byoc.local.errors import LocalError, MachineError
+from sagemaker_byoc.local.images import PullError
 from sagemaker_byoc.local.jobs import artifacts, checkpoints, reports
 from sagemaker_byoc.local.jobs.control import StopSwitch, Why
 from sagemaker_byoc.local.jobs.hosts import Hosts, Outcome
@@ -50,6 +51,8 @@ class CollectError(Exception):
 def _reason_of(error: BaseException) -> str:
     """The FailureReason of a job that this error ended."""
     match error:
+        case PullError():
+            return f"ClientError: {error.message}"
         case DownloadError() | AwsError():
             text = error.message if isinstance(error, AwsError) else str(error)
             return f"ClientError: Data download failed: {text}"
@@ -175,9 +178,11 @@ class JobRun(threading.Thread):
                 find_lines(self._around.store, channel)
         return found
 
-    def _train(self, layout: Layout, found: Found) -> Outcome:
+    def _train(self, layout: Layout, found: Found) -> Outcome | None:
         plan, engine = self._plan, self._around.engine
-        self._record.enter(Secondary.TRAINING, "Downloading the training image")
+        self._pull()
+        if self.switch.asked:
+            return None
         hosts = self._hosts = Hosts()
         stack = self._held
         engine.open_network(layout.network)
@@ -203,6 +208,16 @@ class JobRun(threading.Thread):
         self._collect(hosts, outcome)
         self._unsent = sync.finish() if sync is not None else None
         return outcome
+
+    def _pull(self) -> None:
+        """Raises PullError."""
+        downloading = "Downloading the training image"
+        self._record.enter(Secondary.TRAINING, downloading)
+        self._around.images.bring(
+            self._job.image,
+            say=lambda done: self._record.enter(Secondary.TRAINING, f"{downloading}: {done}"),
+            is_stopped=lambda: self.switch.asked,
+        )
 
     def _with_access(self, stack: ExitStack, layout: Layout) -> Mapping[str, ContainerSpec]:
         """Return the specs with what their containers need to reach the region.

@@ -72,7 +72,6 @@ class TrainingJobs:
         self.tags = Tags(state)
         self._account = account
         self._logs = logs
-        self._images = images
         self._records = Records(state / "sagemaker" / "training-jobs")
         self._watch = Watch(SUBJECT)
         self._runs: dict[str, JobRun] = {}
@@ -80,6 +79,7 @@ class TrainingJobs:
         self._around = Surroundings(
             store=store,
             engine=engine,
+            images=images,
             work=state / "work" / "training-jobs",
             labels=region_labels(state),
             account=account,
@@ -148,7 +148,7 @@ class TrainingJobs:
         plan = plan_of(request)
         definitions = metrics.compile_definitions(plan.metrics)
         _check_values(plan)
-        image = self._images.resolve(plan.image)
+        image = self._around.images.resolve(plan.image)
         self._check_storage(plan)
         record = JobRecord(name, self._records, self._watch.announce)
         run = JobRun(
