@@ -11,8 +11,7 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
-from sagemaker_byoc.contract import archives, folders, http
-from sagemaker_byoc.local import leftovers
+from sagemaker_byoc.contract import archives, folders, http, owners
 from sagemaker_byoc.local.engines.container import Engine, GivenUpError
 from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.hosting.endpoint import (
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     port = arguments.port or free_port()
     engine = options.make_engine(arguments.engine)
     options.sweep(engine)
-    folder = leftovers.make_folder()
+    folder = owners.make_folder("command")
     try:
         request = EndpointRequest(
             name=options.unique_name(program.name if program else "model"),

@@ -7,11 +7,16 @@ process id alone is used again.
 from __future__ import annotations
 
 import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 LABEL = "sagemaker-byoc.owner"
 """Label of a container or network: the identity of the command that made it."""
 
+_FOLDER = re.compile(r"byoc-[a-z]+-(?P<owner>\d+\.\d+\.\d+\.[0-9a-f-]+)-[^-]+")
 _PROC = Path("/proc")
 _PARTS = 4
 _START = 19
@@ -42,6 +47,31 @@ def is_dead(identity: str) -> bool:
         return True
     except OSError:
         return False
+
+
+def as_name(identity: str) -> str:
+    """Return an identity as a part of a file's name or of a tag."""
+    return identity.replace("/", ".")
+
+
+def of_name(name: str) -> str:
+    return name.replace(".", "/")
+
+
+def make_folder(purpose: str) -> Path:
+    """Make a temporary folder, which `dead_folders` yields once this process has ended."""
+    return Path(tempfile.mkdtemp(prefix=f"byoc-{purpose}-{as_name(me())}-"))
+
+
+def dead_folders() -> Iterator[Path]:
+    """Yield the temporary folders of this user's processes that have ended."""
+    for folder in Path(tempfile.gettempdir()).glob("byoc-*"):
+        found = _FOLDER.fullmatch(folder.name)
+        if found is None or not is_dead(of_name(found["owner"])):
+            continue
+        with suppress(OSError):
+            if folder.lstat().st_uid == os.geteuid() and not folder.is_symlink():
+                yield folder
 
 
 def _start_time(pid: int) -> str:

@@ -12,7 +12,6 @@ import platform
 import tempfile
 import time
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,8 +30,6 @@ MACHINE_LABEL = "sagemaker-byoc.machine"
 YOUNG = 60.0
 """Seconds for which a temporary folder without a lock may be that of a region that starts."""
 
-COMMAND_PREFIX = "byoc-command-"
-_OWNER = "owner"
 _LABELS = (STATE_LABEL, REGION_LABEL, MACHINE_LABEL, owners.LABEL)
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/mnt")
@@ -183,13 +180,6 @@ def _life_of(owner: str, status: str) -> Life:
     return Life.GONE if is_over else Life.HIDDEN
 
 
-def make_folder() -> Path:
-    """Return a temporary folder of this command, which `end_commands` of a later one finds."""
-    made = Path(tempfile.mkdtemp(prefix=COMMAND_PREFIX))
-    (made / _OWNER).write_text(owners.me())
-    return made
-
-
 def end_commands(*, docker_too: bool) -> list[str]:
     """End and remove what killed `byoc train` and `byoc serve` left; a sentence for each kind."""
     said = []
@@ -206,8 +196,6 @@ def end_commands(*, docker_too: bool) -> list[str]:
             docker.remove("container", ["rm", "--force", "--volumes", name], "no such container")
         if containers:
             said.append(f"removed containers of a command that was killed: {', '.join(containers)}")
-    for folder in Path(tempfile.gettempdir()).glob(f"{COMMAND_PREFIX}*"):
-        with suppress(OSError):
-            if owners.is_dead((folder / _OWNER).read_text()):
-                folders.remove(folder)
+    for folder in owners.dead_folders():
+        folders.remove(folder)
     return said

@@ -14,7 +14,7 @@ _PREFIX = "byoc-building-"
 
 
 def of_this_process() -> str:
-    return _PREFIX + (owners.me().replace("/", ".") or uuid.uuid4().hex)
+    return _PREFIX + (owners.as_name(owners.me()) or uuid.uuid4().hex)
 
 
 def sweep(repository: str, builder: Builder, ask: Ask) -> None:
@@ -23,6 +23,6 @@ def sweep(repository: str, builder: Builder, ask: Ask) -> None:
         return
     tags = ask([builder.command[0], "image", "ls", "--format", "{{.Tag}}", repository]) or ""
     for tag in tags.split():
-        identity = tag.removeprefix(_PREFIX).replace(".", "/")
+        identity = owners.of_name(tag.removeprefix(_PREFIX))
         if tag.startswith(_PREFIX) and owners.is_dead(identity):
             ask(builder.untag(f"{repository}:{tag}"))

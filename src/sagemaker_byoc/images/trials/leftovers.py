@@ -6,10 +6,7 @@ what is left of one that was killed: docker ps --all --filter label=sagemaker-by
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +20,6 @@ from sagemaker_byoc.images.errors import ImageError
 LABEL = "sagemaker-byoc.check"
 """Its value tells the things of one process from those of others."""
 _MINE = uuid.uuid4().hex[:12]
-_FOLDER = re.compile(r"byoc-(?:check|build|login)-(?P<owner>.+)-[^-]+")
 _OWNER = f'{{{{.ID}}}}\t{{{{.Label "{owners.LABEL}"}}}}'
 _KINDS = (
     (("ps", "--all", "--no-trunc"), ("rm", "--force", "--volumes")),
@@ -49,11 +45,11 @@ def whole(*arguments: str) -> str:
 @contextmanager
 def scratch(purpose: str = "check") -> Iterator[Path]:
     """Make a temporary folder, and remove it with all that is in it."""
-    identity = owners.me().replace("/", ".")
-    with tempfile.TemporaryDirectory(
-        prefix=f"byoc-{purpose}-{identity}-", ignore_cleanup_errors=True
-    ) as folder:
-        yield Path(folder)
+    folder = owners.make_folder(purpose)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -77,7 +73,7 @@ def sweep() -> int:
 
 def sweep_folders() -> int:
     """Do so for the temporary folders alone, which needs no engine."""
-    folders = [folder for folder in _folders() if owners.is_dead(_owner_of(folder))]
+    folders = [*owners.dead_folders()]
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     return len(folders)
@@ -95,15 +91,3 @@ def _remove(label: str, *, only_dead: bool) -> int:
                 whole(*removal, name)
                 count += 1
     return count
-
-
-def _folders() -> Iterator[Path]:
-    for folder in Path(tempfile.gettempdir()).glob("byoc-*"):
-        with suppress(OSError):
-            if folder.lstat().st_uid == os.geteuid() and not folder.is_symlink():
-                yield folder
-
-
-def _owner_of(folder: Path) -> str:
-    match = _FOLDER.fullmatch(folder.name)
-    return match["owner"].replace(".", "/") if match else ""
