@@ -22,7 +22,6 @@ from urllib.request import url2pathname
 from sagemaker_byoc.contract.environment import INSTALLER
 
 DISTRIBUTION = "sagemaker-byoc"
-EXTRAS = ("serve", "local", "monitor", "cloud", "train")
 DRIVER = Path("/proc/driver/nvidia/version")
 TORCH_CPU = "https://download.pytorch.org/whl/cpu"
 """PyPI's torch for Linux brings gigabytes of CUDA's libraries."""

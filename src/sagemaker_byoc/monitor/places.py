@@ -82,6 +82,10 @@ class Places:
             ) from error
         if not isinstance(prefix, str) or not all(isinstance(key, str) for key in keys):
             raise DataError(f"{name} is a manifest of other things than keys", cure="Copy it again")
+        if name.startswith(S3) and not prefix.startswith(S3):
+            raise DataError(  # or everyone who writes there could read this machine's files
+                f"{name} is a manifest of files outside of S3", cure="Give it a prefix in S3"
+            )
         return [f"{prefix}{key}" for key in keys]
 
     def open(self, name: str) -> BinaryIO:

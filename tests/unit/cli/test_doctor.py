@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from sagemaker_byoc.cli import machine, machine_aws
 from sagemaker_byoc.cli.machine import ERROR, OK, WARNING, Machine
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.contract.installation import EXTRAS
 from sagemaker_byoc.images import docker
 
 INFO = {"ServerVersion": "28.2.2", "Architecture": "x86_64", "Runtimes": {"runc": {}}}
@@ -84,7 +85,10 @@ def test_a_row_for_each_extra(monkeypatch):
         machine.installation, "missing", lambda extra: ["boto3"] if extra == "cloud" else []
     )
     found = {check.title: check for check in machine.extras()}
-    assert set(found) == {f"extra {name}" for name in EXTRAS}
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert set(found) == {f"extra {name}" for name in project["optional-dependencies"]} - {
+        "extra dev"
+    }
     cloud = found.pop("extra cloud")
     assert cloud.state == WARNING
     assert cloud.found == "for `byoc push` and `byoc launch` in AWS: boto3 missing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from tests.unit.monitor.data import Case, captured, record
 from sagemaker_byoc.contract.capture import Encoding
 from sagemaker_byoc.monitor import streams
 from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
+from sagemaker_byoc.monitor.places import Places
 
 
 @pytest.fixture
@@ -125,3 +127,16 @@ def test_killed_in_the_middle_leaves_no_half_file(case, monkeypatch):
     monkeypatch.undo()
     assert (case.folder / "out" / "statistics.json").read_bytes() == before
     assert not list((case.folder / "out").glob(".*"))
+
+
+@pytest.mark.parametrize("prefix", ["/etc/", "", "file:///etc/", "s3:/etc/"])
+def test_a_manifest_in_s3_names_no_file_of_this_machine(prefix):
+    """Everyone who may write captures could else have any file read, and quoted in a report."""
+
+    class Store:
+        def open(self, uri):
+            return io.BytesIO(json.dumps([{"prefix": prefix}, "passwd"]).encode())
+
+    places = Places(Store())
+    with pytest.raises(DataError, match="is a manifest of files outside of S3"):
+        places.expanded(["s3://bucket/1.json"])
