@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 
@@ -28,7 +27,6 @@ EXIT_CODES = {
     TIME_LIMIT: "a time limit was reached",
     INTERRUPTED: "interrupted with Ctrl-C",
 }
-DEBUG_VARIABLE = "BYOC_DEBUG"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,3 @@ def _internal(error: Exception) -> Failure:
     except OSError:
         return Failure("INTERNAL", what, "Run it again with -v for the traceback", FAILED)
     return Failure("INTERNAL", what, f"Report the traceback in {file.name}", FAILED)
-
-
-def wants_traceback() -> bool:
-    return bool(os.environ.get(DEBUG_VARIABLE))

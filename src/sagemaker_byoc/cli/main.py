@@ -104,8 +104,6 @@ def _run(words: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        if failures.wants_traceback():
-            raise
         failure = failures.explain(error)
         console.error(failure.what, failure.cure, failure.id)
         return failure.exit_code

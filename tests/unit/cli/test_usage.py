@@ -160,21 +160,6 @@ def test_colour(variables, coloured, capsys, monkeypatch):
     assert ("\033[31m" in capsys.readouterr().err) is coloured
 
 
-def test_a_defect_of_ours_is_told_without_a_traceback(monkeypatch, capsys):
-    """The traceback comes when it is asked for."""
-
-    def broken(_):
-        raise ZeroDivisionError("x")
-
-    monkeypatch.setattr("sagemaker_byoc.cli.completion.run", broken)
-    monkeypatch.delenv(failures.DEBUG_VARIABLE, raising=False)
-    assert main(["completion", "bash"]) == failures.FAILED
-    assert capsys.readouterr().err.startswith("error[INTERNAL]: byoc itself failed: ZeroDivision")
-    monkeypatch.setenv(failures.DEBUG_VARIABLE, "1")
-    with pytest.raises(ZeroDivisionError):
-        main(["completion", "bash"])
-
-
 def test_ctrl_c_is_130(monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt

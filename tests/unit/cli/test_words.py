@@ -213,7 +213,6 @@ def test_a_defect_leaves_its_traceback_in_a_private_file(monkeypatch, capsys, tm
         raise ZeroDivisionError("x")
 
     monkeypatch.setattr("sagemaker_byoc.cli.completion.run", broken)
-    monkeypatch.delenv(failures.DEBUG_VARIABLE, raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main(["completion", "bash"]) == failures.FAILED
     what, fix = capsys.readouterr().err.splitlines()
