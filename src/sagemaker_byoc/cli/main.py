@@ -103,7 +103,7 @@ def _run(words: Sequence[str]) -> int:
         return load(namespace.command).run(namespace)
     except BrokenPipeError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the one place that explains them all
         failure = failures.explain(error)
         console.error(failure.what, failure.cure, failure.id)
         return failure.exit_code
