@@ -6,10 +6,8 @@ Source: developer guide, model-monitor-interpreting-violations.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from operator import attrgetter
 
 from sagemaker_byoc.contract.files import Json
@@ -28,11 +26,10 @@ from sagemaker_byoc.monitor.constraints import (
     Config,
     Constraint,
     Constraints,
-    Method,
 )
+from sagemaker_byoc.monitor.drift import Drift, Of, compared, drift_detail, drift_text
 from sagemaker_byoc.monitor.layout import Layout
 from sagemaker_byoc.monitor.profile import Profile
-from sagemaker_byoc.monitor.sketch import Sample
 from sagemaker_byoc.monitor.statistics import Feature, Statistics
 
 FILE = "constraint_violations.json"
@@ -57,59 +54,6 @@ class Violation:
             "constraint_check_type": self.check,
             "description": self.description,
         }
-
-
-class Of(StrEnum):
-    """What of a column is compared."""
-
-    NUMBERS = "numbers"
-    CATEGORIES = "categories"
-    NUMBER_SHARE = "share of numbers"
-    """For a column of text that is mostly numbers."""
-    UNSEEN = "values that the baseline lacks"
-    LENGTHS = "lengths"
-    """Characters of texts that are too many to count."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """One comparison of two distributions, whether it fired or not. NaN for figures it lacks."""
-
-    of: Of
-    method: str
-    distance: float
-    """What is held against `threshold`: L∞, less the allowance if Robust; or the p-value of χ²."""
-    threshold: float
-    gap: float
-    """L∞ as it is."""
-    allowance: float
-    baseline_rows: int
-    rows: int
-    where: str = ""
-    """Where the two differ most: a value, or a category."""
-    baseline_share: float = math.nan
-    """The share of the values at or below `where`, or in that category."""
-    share: float = math.nan
-    note: str = ""
-
-    @property
-    def fired(self) -> bool:
-        if self.method == CategoryMethod.CHI_SQUARED:
-            return self.distance < self.threshold
-        return self.distance > self.threshold
-
-    @property
-    def can_fire(self) -> bool:
-        """Whether any difference could fire: L∞ is at most 1, and few values get an allowance."""
-        if self.method == CategoryMethod.CHI_SQUARED:
-            return not math.isnan(self.distance)
-        return self.threshold + self.allowance < 1
-
-    @property
-    def strength(self) -> tuple[bool, float]:
-        """The order in which the comparisons of one column are told."""
-        is_chi = self.method == CategoryMethod.CHI_SQUARED
-        return self.fired, -self.distance if is_chi else self.distance - self.threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +133,7 @@ def _check_column(
     _check_domain(column, constraint, findings)
     before = baseline.features.get(column.name) if baseline is not None else None
     reason = _not_comparable(column, before, constraint)
-    drifts = [] if reason or before is None else _drifts(column, before, constraint)
+    drifts = [] if reason or before is None else compared(column, before, constraint)
     possible = sorted(filter(_can_fire, drifts), key=_strength, reverse=True)
     reason = reason or _reason(before, drifts, possible)
     if reason:
@@ -208,7 +152,7 @@ def _report(name: str, drifts: list[Drift], findings: Findings) -> None:
         findings.others[name] = others
     if strongest.fired:
         detail = f"{strongest.of}: {drift_detail(strongest)}"
-        findings.violations.append(Violation(name, DRIFT, _drift_text(strongest), detail))
+        findings.violations.append(Violation(name, DRIFT, drift_text(strongest), detail))
 
 
 _can_fire, _strength = attrgetter("can_fire"), attrgetter("strength")
@@ -386,161 +330,3 @@ def _check_domain(column: Column, constraint: Constraint, findings: Findings) ->
         new = [value for value, _ in counts.most_common() if value not in constraint.domain]
         if new:
             findings.note(column.name, f"new: {', '.join(map(repr, new[:10]))}")
-
-
-def _drift_text(drift: Drift) -> str:
-    """No file of AWS's with a ChiSquared drift was at hand; the second text is ours."""
-    if drift.method == CategoryMethod.CHI_SQUARED:
-        return f"Baseline drift p-value: {drift.distance!r} is below threshold: {drift.threshold}"
-    return f"Baseline drift distance: {drift.distance!r} exceeds threshold: {drift.threshold}"
-
-
-def drift_detail(drift: Drift) -> str:
-    if drift.method == CategoryMethod.CHI_SQUARED:
-        return f"p-value {shown(drift.distance)} is below {drift.threshold:g}"
-    return f"distance {shown(drift.distance)} is above {drift.threshold:g}"
-
-
-def _drifts(column: Column, before: Feature, constraint: Constraint) -> list[Drift]:
-    """Every comparison that both sides have figures for."""
-    if constraint.kind.is_numeric or before.is_mixed:
-        found = [_numeric_drift(Of.NUMBERS, before.sample, _numbers(column), constraint)]
-        if before.is_mixed:
-            found.append(_number_share_drift(column, before, constraint))
-    else:
-        now = column.categories.counts
-        found = [_category_drift(now, before.categories, constraint)]
-        if not constraint.domain:
-            found.append(_unseen_drift(column, before, constraint))
-        lengths = column.lengths.sample() if column.lengths.count else None
-        found.append(_numeric_drift(Of.LENGTHS, before.lengths, lengths, constraint))
-    return [each for each in found if each is not None]
-
-
-def _numbers(column: Column) -> Sample | None:
-    return column.sketch.sample() if column.moments.count else None
-
-
-def _numeric_drift(
-    of: Of, before: Sample | None, now: Sample | None, constraint: Constraint
-) -> Drift | None:
-    if before is None or now is None:
-        return None
-    gap = distance.numeric_gap(before, now)
-    n, m = before.count, now.count
-    allowed = _allowance(n, m, constraint)
-    return Drift(
-        of=of,
-        method=constraint.config.method.value,
-        distance=max(0.0, gap.size - allowed),
-        threshold=constraint.config.threshold,
-        gap=gap.size,
-        allowance=allowed,
-        baseline_rows=int(n),
-        rows=int(m),
-        where=shown(gap.at),
-        baseline_share=gap.below_in_first,
-        share=gap.below_in_second,
-    )
-
-
-def _allowance(n: float, m: float, constraint: Constraint) -> float:
-    return distance.allowance(n, m) if constraint.config.method is Method.ROBUST else 0.0
-
-
-def _number_share_drift(column: Column, before: Feature, constraint: Constraint) -> Drift:
-    """The share of the values that are numbers: what a flood of `nan` moves."""
-    share, now = before.numbers / before.present, column.numbers / column.present
-    examples = ", ".join(map(repr, column.examples))
-    rows = before.present, column.present
-    drift = _share_drift(Of.NUMBER_SHARE, (share, now), rows, constraint)
-    return replace(drift, where=examples and f"others: {examples}")
-
-
-def _unseen_drift(column: Column, before: Feature, constraint: Constraint) -> Drift | None:
-    """The share of values that the baseline lacks, beside the share to be expected.
-
-    Of too many values those are taken whose hashes both sides have kept: whether a value is among
-    them does not depend on how often it comes.
-    """
-    if constraint.config.category_method is CategoryMethod.CHI_SQUARED:
-        return None
-    then, now = _counts(column, before)
-    n, total, expected = sum(then.values()), sum(now.values()), singles_share(then.values())
-    if not n or not total or expected > MOSTLY:
-        return None
-    new = {name: count for name, count in now.items() if name not in then}
-    share = sum(new.values()) / total
-    drift = _share_drift(Of.UNSEEN, (expected, share), (n, total), constraint)
-    gap = max(0.0, share - expected)
-    return replace(
-        drift,
-        threshold=constraint.config.category_threshold,
-        gap=gap,
-        distance=max(0.0, gap - drift.allowance),
-        where=max(new, key=new.__getitem__, default="") if before.categories else "",
-    )
-
-
-def _counts(column: Column, before: Feature) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """Return the counts of both sides, by value or by hash, of the same choice of values."""
-    if before.categories or not before.hashes:
-        return before.categories, column.categories.counts
-    now = column.categories.sample()
-    limit = max(before.hashes)
-    if not column.categories.are_counted:
-        limit = min(limit, max(now))
-    then = {str(each): count for each, count in before.hashes.items() if each <= limit}
-    return then, {str(each): count for each, count in now.items() if each <= limit}
-
-
-def _share_drift(
-    of: Of, shares: tuple[float, float], rows: tuple[int, int], constraint: Constraint
-) -> Drift:
-    """`shares` and `rows` of the baseline, and of now."""
-    allowed, gap = _allowance(*rows, constraint), abs(shares[0] - shares[1])
-    return Drift(
-        of=of,
-        method=constraint.config.method.value,
-        distance=max(0.0, gap - allowed),
-        threshold=constraint.config.threshold,
-        gap=gap,
-        allowance=allowed,
-        baseline_rows=rows[0],
-        rows=rows[1],
-        baseline_share=shares[0],
-        share=shares[1],
-    )
-
-
-def _category_drift(
-    now: Mapping[str, int], before: Mapping[str, int], constraint: Constraint
-) -> Drift | None:
-    n, m = sum(before.values()), sum(now.values())
-    if not n or not m:
-        return None
-    gap, where = distance.category_gap(before, now)
-    config = constraint.config
-    allowed, value, method, note = 0.0, gap, config.method.value, ""
-    if config.category_method is CategoryMethod.CHI_SQUARED:
-        result = distance.chi_squared(now, before)
-        value, method = result.p_value, config.category_method.value
-        note = f"χ² {result.statistic:.4g} over {result.categories} categories"
-        note += f", {result.merged} rare ones merged" if result.merged else ""
-    elif config.method is Method.ROBUST:
-        allowed = distance.allowance(n, m)
-        value = max(0.0, gap - allowed)
-    return Drift(
-        of=Of.CATEGORIES,
-        method=method,
-        distance=value,
-        threshold=config.category_threshold,
-        gap=gap,
-        allowance=allowed,
-        baseline_rows=n,
-        rows=m,
-        where=where,
-        baseline_share=before.get(where, 0) / n,
-        share=now.get(where, 0) / m,
-        note=note,
-    )

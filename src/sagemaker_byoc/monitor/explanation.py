@@ -14,9 +14,10 @@ from typing import Any
 
 from sagemaker_byoc.contract.capture import hour_of
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor.checks import Check, Drift, Findings, Of
+from sagemaker_byoc.monitor.checks import Check, Findings
 from sagemaker_byoc.monitor.columns import Column, percent, shown
 from sagemaker_byoc.monitor.constraints import Constraints, Method
+from sagemaker_byoc.monitor.drift import Drift, Of
 from sagemaker_byoc.monitor.power import Power, power
 from sagemaker_byoc.monitor.profile import Profile
 from sagemaker_byoc.monitor.statistics import LONGEST_ORIGIN, ORIGIN, Feature, Statistics

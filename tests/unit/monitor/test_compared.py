@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from tests.unit.monitor.data import Case, captured, csv_text, people
 
-from sagemaker_byoc.monitor.checks import Of, forecast
+from sagemaker_byoc.monitor.checks import forecast
 from sagemaker_byoc.monitor.columns import Column, Kind, shown
+from sagemaker_byoc.monitor.drift import Of
 from sagemaker_byoc.monitor.explanation import listed
 from sagemaker_byoc.monitor.layout import Outputs
 
