@@ -163,7 +163,7 @@ def _baseline(arguments: argparse.Namespace) -> int:
 
 def _warn(warnings: Mapping[str, str]) -> None:
     """What no run against this baseline will compare; columns with one reason in one line."""
-    from sagemaker_byoc.monitor.explanation import by_reason, listed  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor.words import by_reason, listed  # noqa: PLC0415 - needs numpy
 
     for reason, names in by_reason(warnings).items():
         console.detail(f"{listed(names)}: {reason}")

@@ -20,7 +20,6 @@ from sagemaker_byoc.monitor import cloudwatch, hooks, kinds
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.constraints import CategoryMethod
 from sagemaker_byoc.monitor.errors import EmptyError, MonitorError, RequestError
-from sagemaker_byoc.monitor.explanation import listed
 from sagemaker_byoc.monitor.jobs import Documents, Input
 from sagemaker_byoc.monitor.layout import Outputs
 from sagemaker_byoc.monitor.places import Places
@@ -29,6 +28,7 @@ from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.streams import Window
 from sagemaker_byoc.monitor.tables import Format
 from sagemaker_byoc.monitor.truth import Attributes
+from sagemaker_byoc.monitor.words import listed
 
 ROOT = Path("/opt/ml")
 LONGEST_MESSAGE = 1024

@@ -18,8 +18,9 @@ from sagemaker_byoc.monitor.columns import shown
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.explanation import FILE as EXPLANATION
-from sagemaker_byoc.monitor.explanation import VERSION, about_words, count
+from sagemaker_byoc.monitor.explanation import VERSION
 from sagemaker_byoc.monitor.places import Places, json_bytes
+from sagemaker_byoc.monitor.words import about_words, count
 
 THRESHOLD = 0.9
 """Below this NDCG, AWS raises an alert."""

@@ -18,6 +18,7 @@ from sagemaker_byoc.monitor.jobs import Documents, Input
 from sagemaker_byoc.monitor.places import Places
 from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.truth import Attributes
+from sagemaker_byoc.monitor.words import words as data_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def words(why: Mapping[str, Any]) -> list[str]:
     makers = {
         "model_quality": quality.words,
         "feature_attribution": attribution.words,
-        None: explanation.words,
+        None: data_words,
     }
     try:
         return [line.translate(_ONE_LINE) for line in makers[why.get("kind")](why)]

@@ -9,7 +9,9 @@ from typing import Any
 
 from sagemaker_byoc.monitor import charts
 from sagemaker_byoc.monitor.checks import DRIFT
-from sagemaker_byoc.monitor.explanation import (
+from sagemaker_byoc.monitor.profile import Profile
+from sagemaker_byoc.monitor.statistics import Feature, Statistics
+from sagemaker_byoc.monitor.words import (
     Told,
     about_words,
     by_reason,
@@ -21,8 +23,6 @@ from sagemaker_byoc.monitor.explanation import (
     power_words,
     verdict,
 )
-from sagemaker_byoc.monitor.profile import Profile
-from sagemaker_byoc.monitor.statistics import Feature, Statistics
 
 FILE = "report.html"
 SHOWN = 200

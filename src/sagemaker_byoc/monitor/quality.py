@@ -17,14 +17,7 @@ from sagemaker_byoc.monitor.columns import shown
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.explanation import FILE as EXPLANATION
-from sagemaker_byoc.monitor.explanation import (
-    VERSION,
-    about_words,
-    count,
-    listed,
-    unread_document,
-    unread_words,
-)
+from sagemaker_byoc.monitor.explanation import VERSION, unread_document
 from sagemaker_byoc.monitor.jobs import Input, detect_all, files_of
 from sagemaker_byoc.monitor.layout import Layout
 from sagemaker_byoc.monitor.places import Places, json_bytes
@@ -34,6 +27,7 @@ from sagemaker_byoc.monitor.statistics import ORIGIN, origin
 from sagemaker_byoc.monitor.streams import Unread
 from sagemaker_byoc.monitor.tables import Format, TableReader
 from sagemaker_byoc.monitor.truth import Attributes, Gathered
+from sagemaker_byoc.monitor.words import about_words, count, listed, unread_words
 
 _WORSE_IF_GREATER = frozenset({"mae", "mse", "rmse", "false_positive_rate", "false_negative_rate"})
 LESS, GREATER = "LessThanThreshold", "GreaterThanThreshold"

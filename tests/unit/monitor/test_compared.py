@@ -11,8 +11,8 @@ from tests.unit.monitor.data import Case, captured, csv_text, people
 from sagemaker_byoc.monitor.checks import forecast
 from sagemaker_byoc.monitor.columns import Column, Kind, shown
 from sagemaker_byoc.monitor.drift import Of
-from sagemaker_byoc.monitor.explanation import listed
 from sagemaker_byoc.monitor.layout import Outputs
+from sagemaker_byoc.monitor.words import listed
 
 
 def normal(count, mean=0.0, seed=0):
