@@ -87,6 +87,8 @@ class _Check:
         self._apply(table.STATIC, Subject(self.image, self.roles))
         if self.image.files is None:
             self.trials.notes.append("the rules about files: the layers were not read")
+        else:
+            self.trials.notes += self.image.files.limits
 
     def untried(self) -> str:
         """Why no container is started; empty if one is."""

@@ -53,7 +53,12 @@ class Finding:
     ignored: str = ""
     """The reason that the configuration gives for ignoring it."""
     subject: str = ""
-    """With the id the key by which this one alone is ignored: SEC001:PAD_TOKEN."""
+    """What it is about, for the key that ignores this one alone."""
+
+    @property
+    def key(self) -> str:
+        """What ignores this one alone, as the configuration has it: SEC001:PAD_TOKEN."""
+        return f"{self.id}:{self.subject}" if self.subject else self.id
 
 
 def apply(rules: Sequence[Rule[T]], subject: T, ignored: Mapping[str, str]) -> Iterator[Finding]:

@@ -98,6 +98,8 @@ class Files:
     looked_into: tuple[tuple[int, File], ...] = ()
     """Every file with a `head` and the number of its layer, of all layers: one that a later layer
     removes is still shipped."""
+    limits: tuple[str, ...] = ()
+    """What was not looked into because a layer has too much of it."""
 
     _paths: tuple[str, ...] = field(init=False, repr=False, compare=False)
 

@@ -51,7 +51,7 @@ def as_text(report: Report) -> str:
 
 
 def finding_as_text(finding: Finding) -> str:
-    """What, where, why, fix."""
+    """Return what, where, why, fix, and the line that would ignore it."""
     lines = [headline(finding), f"  what: {finding.what}"]
     if finding.where:
         lines.append(f"  where: {finding.where}")
@@ -59,6 +59,9 @@ def finding_as_text(finding: Finding) -> str:
         lines.append(f"  ignored: {finding.ignored}")
     else:
         lines += [f"  why: {finding.why}", f"  fix: {finding.fix}"]
+        lines.append(
+            f'  to ignore it: {json.dumps(finding.key, ensure_ascii=False)} = "your reason"'
+        )
     return "\n".join(lines)
 
 

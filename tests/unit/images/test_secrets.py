@@ -116,6 +116,8 @@ def test_a_shape_is_found_in_files_of_any_name(kind):
         ("CLIENT_SECRET", "aB3xK9mQ"),
         ("KEY_PASSPHRASE", "correct horse"),
         ("DB_PASSWORD", "s3cr$tX"),
+        ("LDAP_BIND_PW", "q1w2e3r4"),
+        ("JWT_SECRET", "my-jwt-signing-thing-77"),
         ("DB_PASSWORD", "#hunter2"),
         ("WANDB_API_KEY", HEX[:40]),
         ("STRIPE_KEY", "9f8e7d6c5b4a"),
@@ -186,6 +188,10 @@ def test_a_variable_that_holds_a_secret_by_its_name(name, value):
         ("LINK", "https://me@github.com/x.git"),
         ("PYTHON_SHA256", HEX),
         ("CERTIFICATE", "-----BEGIN CERTIFICATE-----\nMIIEow"),
+        ("N_PASS", "12345"),
+        ("STRIPE_PUBLISHABLE_KEY", "pk_live_jhIvQ0MUkqifNf4RigaSfOYH"),
+        ("APT_KEY", "0xC150634C333694DD456DFAE080AAC639626C77A7"),
+        ("MODEL_KEY", "resnet50"),
     ],
 )
 def test_a_variable_that_holds_none(name, value):
@@ -208,6 +214,13 @@ def test_a_variable_that_holds_none(name, value):
         ("RUN echo machine x login me password hunter2 > ~/.netrc", "netrc"),
         ("RUN npm config set //x.io/:_authToken=0a1b2c3d4e5f", "_authToken"),
         ("RUN /bin/sh -c git clone https://me:hunter2@host/x.git", "url-password"),
+        ("RUN mysql -uroot -pS3cret99 -e x", "mysql -p"),
+        (f"RUN wandb login {HEX[:40]}", "wandb login"),
+        ("RUN echo root:hunter22 | chpasswd", "chpasswd"),
+        ("RUN echo hunter22 | docker login --password-stdin", "docker login"),
+        (f"RUN aws configure set aws_secret_access_key {LETTERS[:40]}", "aws configure"),
+        ("RUN npm config set //registry.npmjs.org/:_authToken 0a1b2c3d-aaaa", "_authToken"),
+        ("RUN poetry config http-basic.x user hunter22", "poetry config"),
     ],
 )
 def test_a_command_of_the_build(command, subject):
@@ -267,6 +280,16 @@ STORES = {
     "app/rsa.key": b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"
     b"DEK-Info: AES-128-CBC,0A\n\nMIIEow",
     "etc/pip.conf": b"[global]\nindex-url = https://me:hunter@host/simple\n",
+    "app/train.sh": b"export WANDB_API_KEY=" + HEX[:40].encode() + b"\npython train.py\n",
+    "app/compose.yml": b"services:\n  db:\n    environment:\n      POSTGRES_PASSWORD: s3cretpw9\n",
+    "app/application.properties": b"spring.datasource.password=hunter22x\n",
+    "app/appsettings.json": b'{"D": "Server=db;User Id=sa;Password=hunter22x;"}',
+    "app/wp-config.php": b"define('DB_PASSWORD', 'hunter22x');\n",
+    "app/terraform.tfstate": b'{"attributes":{"password":"hunter22xyz"}}',
+    "root/.config/wandb/settings": b"[default]\napi_key = " + HEX[:40].encode(),
+    "root/.mlflow/credentials": b"[mlflow]\nmlflow_tracking_password = hunter22\n",
+    "root/.composer/auth.json": b'{"github-oauth":{"github.com":"' + HEX[:40].encode() + b'"}}',
+    "root/.subversion/auth/svn.simple/ab": b"K 8\npassword\nV 8\nhunter22\nEND\n",
 }
 
 
@@ -309,10 +332,27 @@ def test_a_file_that_keeps_a_secret(path):
         ("etc/ssl/certs/x.pem", KEY.format("", "\n").encode()),
         ("etc/ssl/private/ssl-cert-snakeoil.key", KEY.format("", "\n").encode()),
         ("etc/ssh/ssh_host_rsa_key", KEY.format("OPENSSH ", "\n").encode()),
+        ("app/libs/pytz-2.dist-info/RECORD", b"x,sha256=" + VALUES["hugging-face-token"].encode()),
+        ("root/.cache/uv/a/b/examples-1.json", b'{"password": "examplepass1"}'),
+        ("app/vocab.json", b'{"password": 13244, "secret": 99812, "token": 4444}'),
+        ("app/de.json", b'{"password": "Passwort", "api_key": "Ihr Schl\xc3\xbcssel"}'),
+        ("app/k8s.yaml", b"secret: db-credentials-1\npassword: ${DB_PASSWORD:-x1234567}\n"),
+        ("app/tests/config.yml", b"password: hunter22x\n"),
+        ("etc/nsswitch.conf", b"passwd: files systemd\n"),
+        ("app/openapi.json", b'{"password": {"type": "string"}, "api_key": "X-Api-Key-V2 header"}'),
     ],
 )
 def test_a_file_that_keeps_none(path, data):
     assert finds(Config(), {path: data}) == []
+
+
+def test_examples_of_a_package_installed_anywhere_are_none():
+    """`pip install --target`; the program's own files beside it are looked into."""
+    key = KEY.format("", "\n").encode()
+    layer = {"app/libs/tornado-6.1.dist-info/METADATA": b"Name: tornado\n"}
+    assert finds(Config(), {**layer, "app/libs/tornado/test/test.key": key}) == []
+    (finding,) = finds(Config(), {**layer, "app/libs/mine/deploy.key": key})
+    assert finding.subject == "/app/libs/mine/deploy.key"
 
 
 def test_what_a_later_layer_removes_or_replaces_is_still_in_the_image():

@@ -165,7 +165,7 @@ _PLACEHOLDER = re.compile(
         | [$%<{\[].* | .*\$[{(].* | .*\{\{.*\}\}.* | .*<[\w\s|/-]+>.* | \*+ | \.{2,}.* | .*\.{3} |
         (.)\2{2,} | x+[-_]?x+.* |
         .*(change|replace|fill|insert|set)[-_ ]?(me|this|it|in|your|here).* |
-        .*\b(your|my|the)[-_ ].* | (my|your|the)(pass(word)?|secret|token|key)s? |
+        .*\b(your|the)[-_ ].* | .*\bmy[-_ ]\D* | (my|your|the)(pass(word)?|secret|token|key)s? |
         .*(example|placeholder|dummy|redacted|sample|fixme|todo).* |
         (not|to)[-_ ]?be?[-_ ]?(set|used|needed|defined|provided|filled|changed)? |
         (un|not[-_ ])?(set|known|defined|used)(now)? | none | null | nil | n/?a | default | empty |
@@ -187,7 +187,7 @@ _REFERENCE = re.compile(
 """Where a secret is, or what is public; not the secret itself."""
 _NAME_END = r"(_(BASE|VALUE|B64|BASE64))?(_?\d+)?$"
 _STRONG_NAME = re.compile(
-    r"((PASSWORD|PASSWD|PASSPHRASE|PASSCODE)|(^|_)(PASS|PWD|SECRET)"
+    r"((PASSWORD|PASSWD|PASSPHRASE|PASSCODE)|(^|_)(PASS|PWD|PW|SECRET)"
     r"|(SECRET|PRIVATE|ENCRYPTION|SIGNING|MASTER|SECRET_ACCESS|ACCOUNT)_?KEY)" + _NAME_END
 )
 _WEAK_NAME = re.compile(
@@ -197,7 +197,10 @@ _WEAK_NAME = re.compile(
 _EXPLICIT_NAME = re.compile(r"(API|ACCESS|AUTH|BEARER|REFRESH|SESSION)_?(KEY|TOKEN)" + _NAME_END)
 """Names of nothing but secrets: words will do."""
 _PUBLIC_NAME = re.compile(
-    r"(^|_)(GPG|PGP|PUBLIC|PUB|HOST|PRIMARY|FOREIGN|PARTITION|SORT|CACHE|OBJECT|S3|FINGERPRINT)_KEY$"
+    r"(^|_)(GPG|PGP|APT|RPM|PUBLIC|PUB|PUBLISHABLE|HOST|PRIMARY|FOREIGN|PARTITION|SORT|CACHE|OBJECT|S3"
+    r"|FINGERPRINT|MODEL|FEATURE|DATA|IMAGE|TEXT|LABEL|INPUT|OUTPUT|TARGET|SHUFFLE|HASH|ROW|COLUMN"
+    r"|INDEX|GROUP|ROUTING|JOIN|METRIC|CONFIG|STATE|QUERY|TAG|TOPIC|MESSAGE|SPLIT)_KEY$"
+    r"|^(N|NUM|MAX|MIN|FIRST|SECOND|LAST|SINGLE)_PASS(ES)?$"
     r"|^(OLD)?PWD$|^(PAD|BOS|EOS|UNK|CLS|SEP|MASK|STOP|START|END|SPECIAL|IMAGE|SYSTEM)_TOKEN$"
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -209,10 +212,13 @@ _TEXT_LIMIT = 2**18
 _SWITCHES = 2
 """Changes between letters and digits in a word, from which on it is not a word with a number."""
 _ASSIGNMENT = re.compile(
-    r"""(?:^|[\s;&|'"(,{:#])(?:-{1,2}|-D)?(?P<name>[A-Za-z_][\w.-]*)["']?(?:=|\s*:\s+|\s+=\s*)
+    r"""(?:^|[\s;&|'"(,{:#])(?:-{1,2}|-D)?(?P<name>[A-Za-z_][\w.-]*)["']?
+    (?:=|[ \t]*:[ \t]+|(?<=["'])[ \t]*:|[ \t]+=[ \t]*)
     (?P<value>"[^"\n]*"|'[^'\n]*'|[^\s;&|'"]+)""",
     re.VERBOSE | re.MULTILINE,
 )
+_CONNECTION = re.compile(r";\s*(?P<name>Password|Pwd)\s*=\s*(?P<value>[^;'\"\s]+)", re.IGNORECASE)
+_DEFINED = re.compile(r"define\(\s*['\"](?P<name>\w+)['\"]\s*,\s*(?P<value>'[^'\n]*'|\"[^\"\n]*\")")
 _OPTION = re.compile(
     r"\s--?(?P<name>[a-z][\w-]*)[ ](?P<value>\"[^\"\n]*\"|'[^'\n]*'|[^\s;&|'\"-][^\s;&|'\"]*)"
 )
@@ -220,6 +226,22 @@ _KEYRING = re.compile(r"\b(gpg|apt-key|rpm --import|keyserver)\b")
 _FINGERPRINT = re.compile(r"^(0x)?([0-9A-Fa-f]{4}\s?){2,10}$")
 """Fingerprint of a public key; commands that install packages fetch the key by it."""
 _LOGINS = {
+    "mysql -p": re.compile(r"\bmysql\w*\b[^|;&\n]{0,500}?\s-p(?P<value>[^\s'\"]+)"),
+    "wandb login": re.compile(r"\bwandb\s+login\s+(?:--\S+\s+)*(?P<value>[0-9a-f]{40,})"),
+    "chpasswd": re.compile(
+        r"\becho\s+['\"]?[\w.-]+:(?P<value>[^\s'\"|]+)['\"]?\s*\|\s*(?:sudo\s+)?chpasswd\b"
+    ),
+    "docker login": re.compile(
+        r"\becho\s+['\"]?(?P<value>[^\s'\"|]+)['\"]?\s*\|\s*docker\s+login\b"
+    ),
+    "aws configure": re.compile(
+        r"\baws\s+configure\s+set\s+\S*(?:secret_access_key|session_token)\s+(?P<value>\S+)"
+    ),
+    "_authToken": re.compile(r"_authToken[\s=]+(?P<value>[^\s'\"]+)"),
+    "kaggle config": re.compile(r"\bkaggle\s+config\s+set\s+-n\s+key\s+-v\s+(?P<value>\S+)"),
+    "poetry config": re.compile(
+        r"\bpoetry\s+config\s+(?:http-basic\.\S+\s+\S+|pypi-token\.\S+)\s+(?P<value>\S+)"
+    ),
     "curl --user": re.compile(
         r"\bcurl\b[^|;&\n]{0,500}?\s(?:-u|--user)[ =]?['\"]?[^\s:'\"$]+:(?P<value>[^\s'\"]+)"
     ),
@@ -320,6 +342,8 @@ def redacted(text: str) -> str:
     text = data.decode(errors="replace")
     for pattern in (_ASSIGNMENT, _OPTION):
         text = pattern.sub(_without_value, text)
+    for pattern in _LOGINS.values():
+        text = pattern.sub(lambda match: match[0].replace(match["value"], "***"), text)
     return text
 
 
@@ -363,6 +387,17 @@ STORES = (
     ),
     _store(r"kaggle\.json", rb"\"key\"\s*:\s*\"(?P<value>[^\"]+)\""),
     _store(r"\.?huggingface/(token|stored_tokens)", rb"(?<!\w)(?P<value>\w{8,})\s*\Z"),
+    _store(r"wandb/settings|\.comet(ml)?\.config", rb"\bapi_key\s*=\s*" + _VALUE),
+    _store(r"\.mlflow/credentials|\.snowsql/config", rb"password\s*=\s*" + _VALUE),
+    _store(r"\.mc/config\.json", rb"\"secretKey\"\s*:\s*\"(?P<value>[^\"]+)\""),
+    _store(r"clearml\.conf", rb"\bsecret_key\"?\s*[=:]\s*" + _VALUE),
+    _store(r"credentials\.tfrc\.json", rb"\"token\"\s*:\s*\"(?P<value>[^\"]+)\""),
+    _store(
+        r"\.?composer/auth\.json",
+        rb"(?:oauth\"\s*:\s*\{[^}]*?:|\"password\"\s*:)\s*\"(?P<value>[^\"]+)\"",
+    ),
+    _store(r"\.subversion/auth/.*", rb"\npassword\nV \d+\n(?P<value>[^\n]+)"),
+    _store(r"\.condarc", rb"/t/(?P<value>[\w-]{16,})/"),
     _store(r"\.pgpass", rb"(?m)^[^#:\n]+:[^:\n]*:[^:\n]*:[^:\n]*:(?P<value>\S+)"),
     _store(r"\.my\.cnf", rb"\bpassword\s*=\s*" + _VALUE),
     _store(r"(\.databrickscfg|\.cargo/credentials(\.toml)?)", rb"\btoken\s*=\s*" + _VALUE),
@@ -379,6 +414,13 @@ STORES = (
         rb"\"(?:refreshToken|secret|accessToken)\"\s*:\s*\"(?P<value>[^\"]+)",
     ),
 )
+_CONFIGURATION = re.compile(
+    r"\.(conf|cfg|config|ini|toml|ya?ml|json|properties|xml|php|sh|bash|tfstate)$|(^|/)\.[^/]*rc$"
+)
+_TRIED_OUT = re.compile(
+    r"^/?etc/|(^|/)(tests?|fixtures?|testdata|examples?|samples?|docs?)/", re.IGNORECASE
+)
+"""Folders whose passwords open nothing; /etc has what packages install."""
 _ENVIRONMENT_FILE = re.compile(r"(^|/)(\.env(\.[\w-]+)?|[\w-]+\.env|[^/]+\.tfvars|secrets\.toml)$")
 _SETTINGS = re.compile(
     r"(^|/)(\.[^/.]+|[^/]+\.(env|conf|cfg|config|ini|toml|ya?ml|json|"
@@ -402,7 +444,33 @@ def in_file(path: str, data: bytes) -> list[str]:
     if _ENVIRONMENT_FILE.search(path):
         names = list(assigned(data.decode(errors="replace")))
         return [f"a value of {names[0]}"] if names else []
+    if _CONFIGURATION.search(path) and not _TRIED_OUT.search(path):
+        names = list(_configured(data.decode(errors="replace")))
+        return [f"a value of {names[0]}"] if names else []
     return []
+
+
+def _configured(text: str) -> Iterator[str]:
+    """Yield the names in a configuration or script that get what is certainly a secret.
+
+    Vocabularies, schemas and translations have the same names; their values are numbers and words.
+    """
+    for pattern in (_ASSIGNMENT, _CONNECTION, _DEFINED):
+        for match in pattern.finditer(text[:_TEXT_LIMIT]):
+            name, value = match["name"], match["value"].strip("'\"")
+            plain = _CAMEL.sub("_", name).replace("-", "_").replace(".", "_").upper()
+            known = _STRONG_NAME.search(plain) or _EXPLICIT_NAME.search(plain)
+            if known and _is_mixed(value) and is_secret(name, value):
+                yield name
+
+
+def _is_mixed(value: str) -> bool:
+    """Tell whether a value has letters and digits and is not a name made of words and numbers."""
+    if not re.fullmatch(r"[^\s<>()\[\]{}$]{8,512}", value) or re.fullmatch(
+        r"[a-z]+\d*([-_.:/][a-z0-9]+)+", value
+    ):
+        return False
+    return re.search(r"\d", value) is not None and re.search(r"[A-Za-z]", value) is not None
 
 
 def _holds(store: Store, data: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sagemaker_byoc.images.findings import Found, Rule, Severity
 from sagemaker_byoc.images.rules import secret_shapes
@@ -11,6 +11,7 @@ from sagemaker_byoc.images.rules.subject import Subject
 
 # Made when a package is installed; they open nothing outside of the image.
 _GENERATED = ("/etc/ssl/private/ssl-cert-snakeoil.key", "/etc/pki/tls/private/localhost.key")
+_INSTALLED = re.compile(r"(.*/)([^/-]+)-[^/]+\.dist-info/")
 _CONFIGURED = re.compile(r"(/bin/sh -c #\(nop\)\s+)?(ENV|LABEL)\s")
 """Steps that SEC001 judges by what came of them."""
 
@@ -58,16 +59,31 @@ def files(subject: Subject) -> Iterator[Found]:
     if subject.image.files is None:
         return
     said: set[tuple[str, str]] = set()
+    packages = _packages(subject.image.files.visible)
     for layer, file in subject.image.files.looked_into:
         if file.path in _GENERATED:
             continue
         for kind in secret_shapes.in_file(file.path, file.head or b""):
-            if (file.path, kind) in said:
+            if (file.path, kind) in said or _is_of(packages, file.path):
                 continue
             said.add((file.path, kind))
             gone = file.path not in subject.image.files.visible
             buried = "; a later layer removes it, and its own layer still has it" if gone else ""
             yield Found(f"{kind}{buried}", f"{file.path}, layer {layer}", subject=file.path)
+
+
+def _packages(paths: Iterable[str]) -> frozenset[str]:
+    """Return the folders of Python packages, as `pip install --target` makes them anywhere."""
+    found = (_INSTALLED.match(path) for path in paths if ".dist-info/" in path)
+    return frozenset(f"{match[1]}{match[2].lower()}" for match in found if match is not None)
+
+
+def _is_of(packages: frozenset[str], path: str) -> bool:
+    """Tell whether a file belongs to one; its test keys and examples open nothing."""
+    parts = path.split("/")
+    return bool(packages) and any(
+        "/".join([*parts[:at], parts[at].lower()]) in packages for at in range(1, len(parts))
+    )
 
 
 _ROTATE = "Then replace the secret where it was issued: it must count as known."

@@ -19,12 +19,17 @@ FILES_LIMIT = 5_000_000
 _REMOVED = ".wh."
 _EMPTIED = ".wh..wh..opq"
 
-Layer = list[File]
+
+class Layer(list[File]):
+    """The files of one layer, in its order."""
+
+    unread = 0
+    """Files that some rule wants to look into, and that are beyond the limits."""
 
 
 def read_layer(source: Source) -> Layer:
     """Read a layer, packed with gzip or not. Raises HostileError if it is not one."""
-    files: Layer = []
+    files = Layer()
     by_path: dict[str, File] = {}
     kept = _Kept()
     for entry, body in entries(Inflated(source, LAYER_LIMIT)):
@@ -33,6 +38,7 @@ def read_layer(source: Source) -> Layer:
             file = _linked(file, by_path)
         by_path[file.path] = file
         files.append(file)
+    files.unread = kept.unread
     return files
 
 
@@ -43,13 +49,17 @@ class _Kept:
     files: int = 0
     head_bytes: int = 0
     program_bytes: int = 0
+    unread: int = 0
 
     def allows(self, look: Look) -> bool:
         """Tell whether one more file may be looked into; half is left for files of known names."""
-        if look is Look.IF_TEXT:
-            within = self.head_bytes < wanted.BYTES_LIMIT // 2
-            return within and self.files < wanted.FILES_LIMIT
-        return look is Look.YES and self.head_bytes < wanted.BYTES_LIMIT
+        if look is Look.NO:
+            return False
+        is_named = look is Look.YES
+        within = self.head_bytes < (wanted.BYTES_LIMIT if is_named else wanted.BYTES_LIMIT // 2)
+        allowed = within and (is_named or self.files < wanted.FILES_LIMIT)
+        self.unread += not allowed
+        return allowed
 
 
 def _file(entry: Entry, body: Body, kept: _Kept) -> File:
@@ -112,7 +122,13 @@ def merge(layers: Sequence[Layer]) -> Files:
         for file in layer
         if file.head is not None
     )
-    return Files(visible=visible, looked_into=looked_into)
+    limits = tuple(
+        f"secrets in {layer.unread} files of layer {number}: a layer's first "
+        f"{wanted.FILES_LIMIT} texts, and {wanted.BYTES_LIMIT >> 20} MiB of them, are looked into"
+        for number, layer in enumerate(layers)
+        if layer.unread
+    )
+    return Files(visible=visible, looked_into=looked_into, limits=limits)
 
 
 def _remove(visible: dict[str, File], layer: Layer) -> None:

@@ -53,7 +53,8 @@ _SYSTEM = re.compile(
         (site|dist)-packages | node_modules | lib(64)?/(python|pypy|R|ruby|node)[^/]* |
         (ana|mini|micro|mamba)?(conda|forge|mamba)\d*/(envs/[^/]+/)?
             (pkgs|lib|share|include|ssl|conda-meta) |
-        pkg/mod | registry/src | gems | \.rustup | \.nuget
+        pkg/mod | registry/src | gems | \.rustup | \.nuget | \.cache/(pip|uv) |
+        [^/]+\.(dist|egg)-info
     )/""",
     re.VERBOSE,
 )

@@ -31,6 +31,9 @@ _GRACE = float(lifecycle.TRAIN_STOP_GRACE.value)
 _TO_END = f", and {_GRACE:.0f} s more to end after SIGTERM"
 _SLOWER = 3.0
 """Two hosts share this machine: a slow job is not a hanging one."""
+_TENFOLD, _BUSY = 10.0, 30.0
+"""Multiple of one host's time, and seconds more, after which a job hangs, however busy this
+machine is."""
 _LEAST = 1.0
 """Seconds below which no job is begun."""
 _BROKEN = b'{"epochs": '
@@ -140,7 +143,15 @@ class _Run:
                 f"{_MORE}"
             )
             return {}
-        return self.trials.tried(name, seconds, lambda: _several(self.plan, seconds)) or {}
+        hosts = self.trials.tried(name, seconds, lambda: _several(self.plan, seconds)) or {}
+        codes = {job.exit_code for job in hosts.values()}
+        if None in codes and codes <= {None, 0} and seconds < _TENFOLD * alone.seconds + _BUSY:
+            self.trials.unjudged.append(
+                f"{name}: they ran on after {seconds:.0f} s, and one alone took "
+                f"{alone.seconds:.0f} s; {_MORE}"
+            )
+            return {}
+        return hosts
 
 
 def run(plan: TrainingPlan, trials: Trials) -> TrainingTrial | None:
