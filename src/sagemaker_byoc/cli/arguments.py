@@ -18,13 +18,15 @@ _CURES: tuple[tuple[str, str], ...] = (
     (r"invalid int value", "Give a whole number: {usage}"),
     (r"invalid float value", "Give a number: {usage}"),
     (r"not allowed with argument", "Give only one of the two"),
-    (r"are required|is required", "`{prog} --help` says what they are"),
+    (r"are required|is required", "Write: {line}; `{prog} --help` says what they are"),
     (r"ignored explicit argument", "It takes no value: leave out what follows ="),
 )
 _HP = "--hp"
 QUIET, VERBOSE = ("-q", "--quiet"), ("-v", "--verbose")
 CURE = "; "
 """What follows it in an ArgumentTypeError is the cure."""
+USAGE = "{usage}"
+"""In a cure: the flag with the name of its value."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -95,18 +97,30 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(failures.USAGE)
 
     def _explain(self, message: str) -> tuple[str, str]:
-        what, semicolon, cure = message.rpartition(CURE)
-        if semicolon:
-            return what, cure[:1].upper() + cure[1:]
         if choice := re.search(r"invalid choice: (.*?) \(choose from (.*)\)", message):
             return message[: choice.end(1)], self._nearest(choice[1], choice[2])
         if unknown := re.search(r"unrecognized arguments: (.*)", message):
             word = unknown[1].split(" ")[0].partition("=")[0]
             return message, self._nearest(word, ", ".join(self._flags()))
+        what, semicolon, cure = message.rpartition(CURE)
+        if semicolon:
+            cure = cure.replace(USAGE, self._usage_of(message))
+            return what, cure[:1].upper() + cure[1:]
         for pattern, text in _CURES:
             if re.search(pattern, message):
-                return message, text.format(prog=self.prog, usage=self._usage_of(message))
+                usage = self._usage_of(message)
+                return message, text.format(prog=self.prog, usage=usage, line=self._line())
         return message, f"`{self.prog} --help` shows what it takes"
+
+    def _line(self) -> str:
+        """The shortest command line that is complete."""
+        words = [self.prog]
+        for action in self._actions:
+            if action.required:
+                named = isinstance(action, argparse._SubParsersAction)  # noqa: SLF001
+                value = str(action.metavar) if named else _value_of(action)
+                words += [*action.option_strings[-1:], value]
+        return " ".join(words)
 
     def _flags(self) -> list[str]:
         return [flag for action in self._actions for flag in action.option_strings]
@@ -238,5 +252,5 @@ def pair(text: str) -> str:
     """KEY=VALUE, kept as one word: `options.parse_pairs` takes it apart."""
     key, equals, _ = text.partition("=")
     if not equals or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE{CURE}write KEY=VALUE")
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE{CURE}write {USAGE}")
     return text

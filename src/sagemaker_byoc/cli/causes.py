@@ -15,8 +15,10 @@ _OURS = re.compile(r"byoc: (?:error: )(?:slot \d+: )?(?:loading failed: )?(.*)")
 _EXCEPTION = re.compile(r"(?:byoc: )?([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b.*)")
 _NOISE = re.compile(r"byoc: ping: ")
 _VARIABLE = re.compile(r"\bset ((?:BYOC|SAGEMAKER)_[A-Z_]+=[^\s,.;]+)")
-_INSTALL = re.compile(r"\bpip install \S.*")
+_INSTALL = re.compile(r"(?:is not installed|Install what it needs): ([^;\n]+)")
 _CHOICE = re.compile(r"to choose from \(([^,)]+)")
+_NO_PROGRAM = re.compile(r"no \.py file that could be the program")
+_CHANNEL = re.compile(r"channel '([^']+)' was not given")
 
 
 def of_log(lines: Sequence[str]) -> str:
@@ -34,7 +36,11 @@ def hint(command: str, program: Path | None, cause: str) -> str:
     if variable := _VARIABLE.search(cause):
         return f"If that is what you want, add --env {variable[1]}"
     if install := _INSTALL.search(cause):
-        return f"Run: {install[0].partition(';')[0]}"
+        return f"Run: {install[1]}"
+    if channel := _CHANNEL.search(cause):
+        return f"Add --channel {channel[1]}=DIR, with the folder that holds its data"
     if program is not None and (choice := _CHOICE.search(cause)):
         return f"Name the file: {shlex.join(['byoc', command, str(program / choice[1])])}"
+    if _NO_PROGRAM.search(cause):
+        return f"Name the program's file: byoc {command} FOLDER/FILE"
     return ""

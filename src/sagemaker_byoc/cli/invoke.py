@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import http.client
+import re
 import sys
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ _MEMBERS: Mapping[str, tuple[Fact[str] | None, str]] = {
     "TargetContainerHostname": (hosting.TARGET_CONTAINER, "in a model of several containers"),
 }
 """Members of InvokeEndpoint: their header, where its name differs, and their help."""
+_SERVED = "; what `byoc serve` serves is asked by its URL"
 _NOT_STREAMED = "TargetModel"
 """The member that InvokeEndpointWithResponseStream does not have."""
 
@@ -68,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if re.fullmatch(r"[\w.-]+:\d+(/.*)?", arguments.target):  # no endpoint's name has a colon
+        arguments.target = f"http://{arguments.target}"
     files: list[str | None] = [*arguments.files] or [None]
     if len(files) > 1 and arguments.output is not None:
         raise RequestError(
@@ -137,7 +141,7 @@ Answer = Iterator[Any]
 
 
 def _ask_endpoint(arguments: argparse.Namespace, members: Mapping[str, str], body: bytes) -> Answer:
-    region, name = target.find(arguments), arguments.target
+    region, name = target.find(arguments, _SERVED), arguments.target
     region.status()
     # An invocation is not repeated: the model may have seen it.
     client = region.client(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
+import shlex
 import tempfile
 import time
 from collections.abc import Iterable
@@ -37,14 +39,17 @@ class Program:
         return stem[:40].strip("-") or "program"
 
 
-def parse_program(path: Path) -> Program:
+def parse_program(path: Path, usual: str = "train.py") -> Program:
     """PROGRAM of the command line: a folder, or one file of it."""
     if path.is_dir():
         return Program(path, None)
     if path.is_file():
         return Program(path.parent, path.name)
+    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=1)
+    meant = f"Did you mean {shlex.quote(str(path.parent / near[0]))}? " if near else ""
     raise RequestError(
-        f"there is no program {path}", cure="Name a folder with a train.py, or a file"
+        f"there is no program {path}", cure=f"{meant}Name a folder with {usual}, or a file"
     )
 
 
@@ -60,9 +65,10 @@ def add_program(parser: argparse.ArgumentParser) -> None:
 
 def required(path: Path | None, kind: str) -> Path:
     if path is None:
+        here = f": `byoc {kind} .` takes this one" if any(Path().glob("*.py")) else ""
         raise RequestError(
             f"there is no PROGRAM, and no [tool.byoc.{kind}] program in ./{settings.FILE}",
-            cure="Name a folder or a file, or start a project with `byoc init`",
+            cure=f"Name a folder{here}, or a file, or start a project with `byoc init`",
         )
     return path
 

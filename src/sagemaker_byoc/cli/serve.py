@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import shlex
 import signal
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
-from sagemaker_byoc.contract import archives, folders, http, owners
+from sagemaker_byoc.contract import archives, folders, http, owners, serving
+from sagemaker_byoc.contract.installation import add_extra
+from sagemaker_byoc.contract.runs import RUN_FILE
 from sagemaker_byoc.local.engines.container import Engine, GivenUpError
-from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.local.errors import MachineError, RequestError
 from sagemaker_byoc.local.hosting.endpoint import (
     DEFAULT_IMAGE,
     EndpointError,
@@ -26,6 +30,8 @@ from sagemaker_byoc.local.hosting.reloading import Listeners, Reloading
 
 HELP = "Serve a model as SageMaker would, on this machine."
 _WATCH_SECONDS = 1.0
+_MOST_SOURCE = 1 << 20
+"""Bytes of a source file."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "./pyproject.toml says, or none, where the model needs none)",
     )
     parser.add_argument(
-        "--model", type=Path, metavar="DIR|model.tar.gz", help="what `byoc train` wrote (needed)"
+        "--model",
+        type=Path,
+        metavar="DIR|model.tar.gz",
+        help="what `byoc train` wrote; its folder will do",
     )
     parser.add_argument(
         "--port",
@@ -66,9 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     project = settings.read_for("serve", arguments.program)
-    program = None if project.program is None else options.parse_program(project.program)
-    model = _required_model(arguments.model)
+    program = None if project.program is None else _program(project.program)
+    model = _model(arguments.model)
+    if program is None and Path(serving.DEFAULT_PROGRAM.value).is_file():
+        console.detail("./inference.py is not used: `byoc serve .` takes it")
     port = arguments.port or free_port()
+    if arguments.engine == "process":
+        _require_packages()
     engine = options.make_engine(arguments.engine)
     options.sweep(engine)
     folder = owners.make_folder("command")
@@ -99,9 +112,52 @@ def run(arguments: argparse.Namespace) -> int:
         folders.remove(folder)
 
 
-def _required_model(path: Path | None) -> Path:
+def _require_packages() -> None:
+    """Raise MachineError for what the server, which is a process here, would end for."""
+    lacking = [name for name in serving.PACKAGES if find_spec(name) is None]
+    if lacking:
+        raise MachineError(
+            f"the server needs the Python packages {', '.join(lacking)}",
+            cure=f"Run: {add_extra('serve')}",
+        )
+
+
+def _program(path: Path) -> options.Program:
+    """The file of a folder that defines the handlers, if it is not one of the usual ones.
+
+    Many scripts for SageMaker have `model_fn` beside what trains the model.
+    """
+    program = options.parse_program(path, serving.DEFAULT_PROGRAM.value)
+    usual = (serving.DEFAULT_PROGRAM.value, *serving.APPLICATIONS)
+    if program.entry_point or any((path / name).is_file() for name in usual):
+        return program
+    found = [file for file in sorted(path.glob("*.py")) if _defines_handlers(file)]
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise RequestError(
+            f"{path} has no {usual[0]}, and {names} define model_fn",
+            cure=f"Name the file: byoc serve {shlex.quote(str(found[0]))}",
+        )
+    if found:
+        console.step(f"handlers: {found[0]}, as there is no {usual[0]}")
+        return options.Program(path, found[0].name)
+    return program
+
+
+def _defines_handlers(file: Path) -> bool:
+    try:
+        with open(file, "rb") as opened:
+            body = ast.parse(opened.read(_MOST_SOURCE)).body
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(one, ast.FunctionDef) and one.name == "model_fn" for one in body)
+
+
+def _model(path: Path | None) -> Path:
+    """Return what to serve; the archive of the folder that `byoc train` wrote."""
     if path is not None:
-        return path
+        archive = path / archives.MODEL_ARCHIVE
+        return archive if archive.is_file() and (path / RUN_FILE).is_file() else path
     found = [*Path("byoc-jobs").glob(f"*/{archives.MODEL_ARCHIVE}")]
     newest = max(found, key=lambda each: each.stat().st_mtime, default=None)
     example = shlex.quote(str(newest)) if newest else "byoc-jobs/NAME/model.tar.gz"

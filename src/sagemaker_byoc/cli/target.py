@@ -95,7 +95,10 @@ class Target:
             ) from error
 
 
-def find(arguments: argparse.Namespace) -> Target:
+_START = "Start it with `byoc local up --detach`, or name another --state or --url"
+
+
+def find(arguments: argparse.Namespace, instead: str = "") -> Target:
     """Raises MachineError where no region is known."""
     if arguments.url is not None:
         return _checked(arguments.url, "--url")
@@ -103,17 +106,18 @@ def find(arguments: argparse.Namespace) -> Target:
         for name in URL_VARIABLES:
             if os.environ.get(name):
                 return _checked(os.environ[name], f"${name}")
-    return of_state(state_folder(arguments))
+    return of_state(state_folder(arguments), instead)
 
 
-def of_state(state: Path) -> Target:
+def of_state(state: Path, instead: str = "") -> Target:
+    """`instead` ends the hint for a folder without a region."""
     from sagemaker_byoc.local.state import read_address  # noqa: PLC0415 - POSIX only
 
     address = read_address(state)
     if address is None:
         raise MachineError(
             f"no region runs in {state}",
-            cure="Start it with `byoc local up --detach`, or name another --state or --url",
+            cure=_START + instead,
         )
     return Target(address.url, str(state), state)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
@@ -24,6 +24,8 @@ from sagemaker_byoc.local.jobs.training import (
     run_training_job,
     write_record,
 )
+from sagemaker_byoc.local.jobs.transcript import Transcript
+from sagemaker_byoc.local.jobs.verdict import failure_text
 
 HELP = "Run a training program as SageMaker would, on this machine."
 
@@ -103,13 +105,19 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(request: TrainingRequest, engine: Engine, folder: Path, *, as_json: bool) -> int:
     name = request.name
     console.step(f"training job {name} ({engine.name})")
+    transcript = Transcript(request.output)
+
+    def on_line(line: str) -> None:
+        console.log_line("algo-1", line)
+        transcript.write(line)
+
     try:
-        with _stop_on_signal() as stop:
-            result = run_training_job(
-                request, engine, lambda line: console.log_line("algo-1", line), stop
-            )
+        with _stop_on_signal() as stop, closing(transcript):
+            result = run_training_job(request, engine, on_line, stop)
     except GivenUpError:
         return signals.received().exit_code
+    if transcript.problem:
+        console.detail(f"the log was not kept whole: {transcript.problem}")
     try:
         write_record(request, result)
     except OSError as error:
@@ -118,10 +126,15 @@ def _train(request: TrainingRequest, engine: Engine, folder: Path, *, as_json: b
     if signals.received().number:
         return signals.received().exit_code
     if result.status is not Status.COMPLETED:
-        cause = result.failure_reason or f"exit code {result.exit_code}"
+        cause = _reason(result) or f"the program ended with exit code {result.exit_code}"
         cure = causes.hint("train", folder, cause)
-        raise JobError(cause, cure=cure or "Correct the program; its log is above")
+        raise JobError(cause, cure=cure or f"Correct the program; its log: {_near(transcript.log)}")
     return failures.DONE
+
+
+def _near(path: Path) -> Path:
+    """From here if it is below this folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _origin(folder: Path) -> dict[str, str]:
@@ -149,8 +162,8 @@ def _stop_on_signal() -> Iterator[StopSwitch]:
 
 def _report(result: TrainingResult, name: str, *, as_json: bool) -> None:
     console.step(f"{result.status} in {result.seconds:.1f} s, exit code {result.exit_code}")
-    if result.status is Status.STOPPED and result.failure_reason is not None:
-        for line in result.failure_reason.splitlines():
+    if result.status is Status.STOPPED:
+        for line in _reason(result).splitlines():
             console.detail(line)
     if result.output is not None:
         console.detail(f"output data: {result.output}")
@@ -160,6 +173,12 @@ def _report(result: TrainingResult, name: str, *, as_json: bool) -> None:
         console.result(str(result.model))
     elif result.status is Status.COMPLETED:
         console.detail("the program left /opt/ml/model empty: there is no model.tar.gz")
+
+
+def _reason(result: TrainingResult) -> str:
+    """Empty if the container said nothing, as one that is ended before its program runs."""
+    reason = result.failure_reason or ""
+    return "" if reason == failure_text("", result.exit_code) else reason
 
 
 def _members(result: TrainingResult, name: str) -> dict[str, object]:

@@ -135,7 +135,7 @@ def unpack(archive: Path, folder: Path) -> None:
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ArchiveError(
             where=where,
-            what=f"is not a whole tar archive ({error})",
+            what=f"is not a whole tar archive ({str(error).partition(':')[0]})",
             cure="Make it with: tar -C MODEL_DIR -czf model.tar.gz .",
         ) from error
     except OSError as error:

@@ -101,6 +101,8 @@ def _words(extra: str) -> str:
     url = str(record.get("url") or "")
     if isinstance(vcs := record.get("vcs_info"), dict):
         revision = vcs.get("requested_revision") or vcs.get("commit_id")
+        # pip before 24 takes no URL without a host after a name.
+        url = url.replace("file:///", "file://localhost/", 1)
         return shlex.quote(f"{DISTRIBUTION}[{extra}] @ {vcs.get('vcs')}+{url}@{revision}")
     if not url.startswith("file:"):
         return shlex.quote(f"{DISTRIBUTION}[{extra}]" + (f" @ {url}" if url else ""))

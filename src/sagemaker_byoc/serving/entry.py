@@ -10,6 +10,7 @@ import sys
 import traceback
 from importlib.util import find_spec
 
+from sagemaker_byoc.contract import serving
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.gpu import check_gpus
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
@@ -24,8 +25,6 @@ from sagemaker_byoc.serving.supervisor import Supervisor
 
 BACKLOG = 2048
 CHECK = "--check"
-PACKAGES = ("flask", "gunicorn", "numpy", "orjson")
-"""Those of the extra `serve` that it does not start without."""
 CHECKER = "sagemaker_byoc.serving.worker.check"
 
 
@@ -51,7 +50,7 @@ def main() -> int:
 
 def _require_packages() -> None:
     """Raise ContractError if the front or a worker could not be imported: that would end them."""
-    lacking = [name for name in PACKAGES if find_spec(name) is None]
+    lacking = [name for name in serving.PACKAGES if find_spec(name) is None]
     if not lacking:
         return
     # Nobody waits for importlib.metadata where everything is installed.

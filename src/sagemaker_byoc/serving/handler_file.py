@@ -30,14 +30,9 @@ def folders(settings: Settings) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(candidates))
 
 
-APPLICATIONS = ("wsgi.py", "predictor.py")
-"""Looked for if no program is named and there is none of the default name: where the examples of
-AWS's for a container of one's own have their application."""
-
-
 def find(settings: Settings) -> HandlerFile:
     """The first file of the program's name; none is fine unless the name was given."""
-    names = [settings.program, *([] if settings.is_program_named else APPLICATIONS)]
+    names = [settings.program, *([] if settings.is_program_named else serving.APPLICATIONS)]
     places = [(folder, folder / name) for name in names for folder in folders(settings)]
     found = [(folder, path) for folder, path in places if path.is_file()]
     if found:

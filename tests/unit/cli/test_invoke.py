@@ -90,6 +90,8 @@ def test_a_served_model_is_asked_at_its_url(server, tmp_path, capfdbinary):
     assert server.sent["X-Amzn-SageMaker-Target-Model"] == "m"
     assert main(["invoke", f"{server.url}/other?a=b", "--data", "[1]"]) == 0
     assert (server.path, server.body) == ("/other?a=b", b"[1]")
+    assert main(["invoke", server.url.removeprefix("http://"), "--data", "[2]"]) == 0
+    assert (server.path, server.body) == ("/invocations", b"[2]")
 
 
 def test_an_endpoint_is_asked_through_the_region(server, stdin, capfd):
@@ -144,6 +146,12 @@ def test_an_unknown_endpoint_is_refused_with_awss_words(server, capfd):
     ("words", "code", "text"),
     [
         (["http://127.0.0.1:1", "--data", "x"], 3, "no whole answer"),
+        (["localhost:1", "--data", "x"], 3, "no whole answer from http://localhost:1"),
+        (
+            ["e", "--state", "/nonexistent", "--data", "x"],
+            3,
+            "or name another --state or --url; what `byoc serve` serves is asked by its URL",
+        ),
         (["http://", "--data", "x"], 2, "is not an http URL"),
         (["ftp://x", "--data", "x"], 2, "is not an http URL"),
         (["http://x", "/nonexistent"], 2, "/nonexistent"),

@@ -51,7 +51,8 @@ def byoc(tmp_path_factory):
     ("command", "code", "words"),
     [
         (["train", "program"], 1, "import error: sklearn is not installed: {} scikit-learn;"),
-        (["serve", "program", "--model", "model", "--port", "0"], 1, "needs: {} '{}[serve]'"),
+        (["serve", "program", "--model", "model", "--port", "0"], 3, "Run: {} '{}[serve]'"),
+        (["train", "program"], 1, "fix: Run: {} scikit-learn\\n"),
         (["local", "up"], 3, "fix: Install what the region needs: {} '{}[local]'"),
         (["push", "x1", "--region", "eu-west-1"], 3, "Install it: {} '{}[cloud]'"),
         (["monitor", "run", "a", "--baseline", "b", "--output", "c"], 3, "{} '{}[monitor]'"),

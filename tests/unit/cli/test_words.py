@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -12,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli import causes, console, failures, verbosity
+from sagemaker_byoc.cli import causes, console, failures, serve, train, verbosity
 from sagemaker_byoc.cli.arguments import hyperparameters_last
 from sagemaker_byoc.cli.main import main, parser
+from sagemaker_byoc.cli.options import Program
 from sagemaker_byoc.contract import asked
+from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.local.jobs.training import Status, TrainingResult
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 ROOT = parser()
@@ -152,8 +156,29 @@ def test_hints():
     assert causes.hint("train", Path("UPPER"), choose) == "Name the file: byoc train 'UPPER/b c.py'"
     assert causes.hint("train", None, choose) == ""
     assert causes.hint("train", Path(), "something else") == ""
-    missing = "joblib is not installed: pip install joblib; a module of your own belongs beside"
-    assert causes.hint("train", None, missing) == "Run: pip install joblib"
+    assert causes.hint("train", None, "channel 'a.b' was not given: add it").startswith(
+        "Add --channel a.b=DIR,"
+    )
+    assert causes.hint(
+        "train", Path("x"), "and no .py file that could be the program; it"
+    ).endswith("byoc train FOLDER/FILE")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pip install joblib",
+        "'/my venv/bin/python' -m pip install joblib",
+        "uv pip install --python /x/bin/python joblib",
+        "pipx inject sagemaker-byoc joblib",
+        "pip install torch --index-url https://host/whl/cpu",
+    ],
+)
+def test_the_command_that_installs_is_whole(command):
+    missing = f"joblib is not installed: {command}; a module of your own belongs beside"
+    assert causes.hint("train", None, missing) == f"Run: {command}"
+    lacking = f"needs the Python package x. Install what it needs: {command}"
+    assert causes.hint("serve", None, lacking) == f"Run: {command}"
 
 
 def test_serve_without_a_model_names_the_newest(folder, capsys):
@@ -166,6 +191,106 @@ def test_serve_without_a_model_names_the_newest(folder, capsys):
         os.utime(archive, (number, number))
     assert main(["serve"]) == failures.USAGE
     assert "--model 'byoc-jobs/UPPER Case/model.tar.gz'\n" in capsys.readouterr().err
+
+
+HANDLERS = "import no_such_package\n\ndef model_fn(model_dir):\n    return None\n"
+
+
+def test_a_script_that_defines_model_fn_is_the_handler(folder, capsys):
+    """As AWS's scripts do it; the usual file wins, and nothing is imported to find out."""
+    (folder / "two/a.py").write_text(HANDLERS)
+    (folder / "two/c.py").write_text("def model_fn(:")
+    found = serve._program(Path("two"))
+    assert found == Program(Path("two"), "a.py")
+    assert "handlers: two/a.py, as there is no inference.py" in capsys.readouterr().err
+    (folder / "two/b.py").write_text(HANDLERS)
+    with pytest.raises(RequestError, match=r"a.py, b.py define model_fn\. .*byoc serve two/a.py"):
+        serve._program(Path("two"))
+    assert serve._program(Path("two/b.py")) == Program(Path("two"), "b.py")
+    (folder / "two/predictor.py").touch()
+    assert serve._program(Path("two")) == Program(Path("two"), None)
+
+
+def test_handlers_that_are_not_asked_for_are_named(folder, capsys):
+    (folder / "inference.py").write_text(HANDLERS)
+    assert main(["serve", "--model", "none", "--port", "0"]) == failures.USAGE
+    assert "./inference.py is not used: `byoc serve .` takes it" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_job_is_its_model(folder):
+    """Another folder is a model itself, whatever its files are called."""
+    (folder / "model.tar.gz").touch()
+    assert serve._model(folder) == folder
+    (folder / "run.json").touch()
+    assert serve._model(folder) == folder / "model.tar.gz"
+
+
+def test_a_file_in_the_place_of_a_folder(folder, capsys):
+    (folder / "rows.csv").touch()
+    assert main(["train", "two/a.py", "--channel", "train=rows.csv"]) == failures.USAGE
+    assert "rows.csv is a file\n  fix: Name the folder that holds it: ." in capsys.readouterr().err
+    assert main(["train", "two/a.py", "--output", "rows.csv"]) == failures.USAGE
+    assert "rows.csv is not a folder\n  fix: Choose another" in capsys.readouterr().err
+    assert main(["serve", "--model", "rows.csv", "--port", "0"]) == failures.USAGE
+    what = capsys.readouterr().err.splitlines()[-2]
+    assert what.endswith("is not a whole tar archive (file could not be opened successfully)")
+
+
+def test_a_name_that_is_nearly_right(folder, capsys):
+    assert main(["train", "tow/a.py"]) == failures.USAGE
+    assert "Did you mean" not in capsys.readouterr().err
+    assert main(["train", "two/aa.py"]) == failures.USAGE
+    assert "Did you mean two/a.py? Name a folder with train.py" in capsys.readouterr().err
+    assert main(["serve", "tow", "--model", "x"]) == failures.USAGE
+    assert "Did you mean two? Name a folder with inference.py" in capsys.readouterr().err
+    (folder / "train.py").touch()
+    assert main(["train"]) == failures.USAGE
+    assert "Name a folder: `byoc train .` takes this one" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_made(folder, capsys):
+    """Room is not what is missing."""
+    assert main(["train", "two/a.py", "--output", "/proc/x"]) == failures.MACHINE
+    assert "'/proc/x'\n  fix: Choose another --output\n" in capsys.readouterr().err
+
+
+def test_a_job_leaves_its_log_and_its_metrics(folder, capsys):
+    program = "import sys; print('loss=2.5; acc=0.1;'); print('loss=0.5;'); sys.exit(1)"
+    (folder / "two/a.py").write_text(program)
+    assert main(["train", "two/a.py", "--output", "byoc-jobs/x"]) == failures.FAILED
+    assert "fix: Correct the program; its log: byoc-jobs/x/train.log\n" in capsys.readouterr().err
+    log = (folder / "byoc-jobs/x/train.log").read_text().splitlines()
+    assert log[0].startswith("byoc: a.py from ")
+    assert log[1:3] == ["loss=2.5; acc=0.1;", "loss=0.5;"]
+    assert main(["runs", "byoc-jobs", "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)
+    assert run["metrics"] == {"loss": 0.5, "acc": 0.1}
+    assert run["best"]["loss"] == 0.5
+    # The next job there prints none, and a refused one leaves nothing.
+    assert main(["train", "two/b.py", "--output", "byoc-jobs/x"]) == 0
+    assert not (folder / "byoc-jobs/x/metrics.jsonl").exists()
+    assert main(["train", "two/b.py", "--output", "byoc-jobs/y", "--channel", "a=none"]) == 2
+    assert not (folder / "byoc-jobs/y").exists()
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (None, ""),
+        ("AlgorithmError: , exit code: 143", ""),
+        ("AlgorithmError: x, exit code: 143", "AlgorithmError: x, exit code: 143"),
+    ],
+)
+def test_a_reason_without_words_is_not_shown(reason, shown):
+    ended = TrainingResult(
+        status=Status.STOPPED,
+        exit_code=143,
+        failure_reason=reason,
+        model=None,
+        output=None,
+        seconds=0.1,
+    )
+    assert train._reason(ended) == shown
 
 
 # ── how much is said ──

@@ -55,6 +55,10 @@ def git(**more):
         ({"url": "file://HERE", "dir_info": {"editable": True}}, ["-e", "HERE[cloud]"]),
         ({"url": "file://HERE/gone", "dir_info": {}}, ["boto3<2,>=1.40"]),
         (git(), ["sagemaker-byoc[cloud] @ git+https://host/a.git@c0ffee"]),
+        (
+            {**git(), "url": "file:///a/b"},
+            ["sagemaker-byoc[cloud] @ git+file://localhost/a/b@c0ffee"],
+        ),
         (git(requested_revision="v1"), ["sagemaker-byoc[cloud] @ git+https://host/a.git@v1"]),
         (
             {"url": "https://host/a.whl", "archive_info": {}},

@@ -351,6 +351,24 @@ def test_missing_channel(text, container):
     assert "was not given" not in text(err=f"KeyError: {data}/valid/b.csv")
 
 
+def test_a_channel_whose_variable_had_a_default(text, container, tmp_path):
+    """`os.environ.get` hides the name from the exception; the program's source has it."""
+    container.config("inputdataconfig", {"valid": {}})
+    script = tmp_path / "train.py"
+    script.write_text('"SM_CHANNEL_TRAIN", "SM_CHANNEL_VALID", "SM_CHANNEL_EXTRA"')
+    end = "TypeError: expected str, bytes or os.PathLike object, not NoneType"
+    log = f'Traceback (most recent call last):\n  File "{script}", line 1, in <module>\n    {{}}\n{end}'
+    shown = text(err=log.format("open(arguments.train)"))
+    assert "channel 'train' was not given" in shown
+    assert "'extra' was not given" not in shown
+    shown = text(err=log.format("open(path)"))
+    assert shown.index("channel 'train' was not given") < shown.index("channel 'extra' was not")
+    assert "'valid' was" not in shown
+    assert "was not given" not in text(err=log.format("open(path)").replace("NoneType", "int"))
+    script.unlink()
+    assert "was not given" not in text(err=log.format("open(path)"))
+
+
 def test_parts_do_not_crowd_each_other_out(text):
     """A huge message leaves room for who and where."""
     shown = clip(text(err=CHAIN.replace("no vocabulary", "ü" * 5000)))

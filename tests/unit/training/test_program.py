@@ -145,6 +145,7 @@ def test_archive_with_a_leading_dot(container, environ):
         (["only.py", "README.md"], "only.py"),
         (["main.py", "._main.py"], "main.py"),
         (["main.py", "__init__.py", "setup.py", "conftest.py"], "main.py"),
+        (["fit.py", "inference.py"], "fit.py"),
         (["main.py", "test_main.py", "main_test.py"], "main.py"),
         (["__main__.py", "other.py", "third.py"], "__main__.py"),
         (["setup.py", "pkg/__init__.py", "pkg/__main__.py"], "-m pkg"),

@@ -104,8 +104,7 @@ def run_training_job(
             # The container is there until its results are in their place.
             return _verdict(request, spec.tree, outcome, on_left)
         except OSError as error:
-            cure = hosts.keep() or f"Make room for {request.output}"
-            raise MachineError(f"the job's files can't be written: {error}", cure=cure) from error
+            raise _unwritten(request, error, hosts.keep()) from error
         finally:
             hosts.close()
 
@@ -128,12 +127,17 @@ def prepared_job(request: TrainingRequest, engine: Engine) -> Iterator[Container
         engine.open_network(network)
         yield _lay_out(request, Tree(work / "ml"), engine, network)
     except OSError as error:
-        cure = f"Make room for {request.output}"
-        raise MachineError(f"the job's files can't be written: {error}", cure=cure) from error
+        raise _unwritten(request, error) from error
     finally:
         engine.close_network(network)
         folders.remove(work)
         _remove_if_empty(request.output)
+
+
+def _unwritten(request: TrainingRequest, error: OSError, kept: str = "") -> MachineError:
+    is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    cure = f"Make room for {request.output}" if is_full else "Choose another --output"
+    return MachineError(f"the job's files can't be written: {error}", cure=kept or cure)
 
 
 def _collect(hosts: Hosts, outcome: Outcome, on_left: OnLeft) -> None:
@@ -166,8 +170,14 @@ def check(request: TrainingRequest) -> None:
     Hyperparameters(request.hyperparameters).check()
     check_channels({name: Channel(name) for name in request.channels})
     for what, folder in folders.items():
+        if folder.is_file():
+            cure = f"Name the folder that holds it: {folder.parent}"
+            raise RequestError(f"{what}: {folder} is a file", cure=cure)
         if not folder.is_dir():
             raise RequestError(f"{what}: there is no folder {folder}", cure="Check the path")
+    if os.path.lexists(request.output) and not request.output.is_dir():
+        what = f"--output: {request.output} is not a folder"
+        raise RequestError(what, cure="Choose another")
 
 
 def _lay_out(

@@ -13,9 +13,13 @@ def failure_reason(tree: Tree, code: int, on_left: OnLeft = lambda _: None) -> s
 
     Without a failure file there is no TEXT, as in the service's own reasons.
     """
+    return failure_text(read_failure(tree, on_left) or "", code)
+
+
+def failure_text(text: str, code: int) -> str:
     start, end = "AlgorithmError: ", f", exit code: {code}"
     room = limits.FAILURE_REASON.value - len(start) - len(end)
-    return f"{start}{clip(read_failure(tree, on_left) or '', room)}{end}"
+    return f"{start}{clip(text, room)}{end}"
 
 
 def read_failure(tree: Tree, on_left: OnLeft = lambda _: None) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import Signals
@@ -24,7 +25,7 @@ from sagemaker_byoc.training.supervisor.hints import (
     hint_for_end,
     hint_for_text,
 )
-from sagemaker_byoc.training.supervisor.inputs import missing_channels
+from sagemaker_byoc.training.supervisor.inputs import CHANNEL, VARIABLE, missing_channels
 from sagemaker_byoc.training.supervisor.inquest import is_echo
 from sagemaker_byoc.training.supervisor.link import Report
 from sagemaker_byoc.training.supervisor.output import lines_of
@@ -42,6 +43,8 @@ PART_LIMIT = 240
 FIXED_LIMIT = 500
 """Bytes for who failed and what helps."""
 PLACE_LIMIT = 160
+SOURCE_LIMIT = 1 << 20
+"""Bytes of a source file that are searched."""
 LEAST = 24
 """Bytes below which a cut line says nothing."""
 FRAMES = 5
@@ -95,12 +98,10 @@ def failure_text(outcome: Outcome, circumstances: Circumstances) -> str:
     outcome = _masked(outcome, circumstances.mask)
     finding = _finding(outcome)
     causes = [circumstances.mask(cause) for cause in _causes(outcome, finding, circumstances)]
-    words = " ".join([*causes, _last_words(outcome)])
-    fixed = [
-        clip(line, PART_LIMIT)
-        for line in (_who(outcome, circumstances), *_advice(outcome, words, circumstances))
-    ]
     frames = finding.traceback.frames if finding.traceback else ()
+    words = " ".join([*causes, _last_words(outcome)])
+    advice = _advice(outcome, words, circumstances, frames)
+    fixed = [clip(line, PART_LIMIT) for line in (_who(outcome, circumstances), *advice)]
     places = [
         clip(circumstances.mask(_place(frame, circumstances.folder)), PLACE_LIMIT)
         for frame in _innermost(frames)
@@ -303,7 +304,9 @@ def _how_it_ended(outcome: Outcome, circumstances: Circumstances) -> str | None:
     return f"{how}: one of its commands ended by {number.name}" if code >= 0 else how
 
 
-def _advice(outcome: Outcome, words: str, circumstances: Circumstances) -> Iterator[str]:
+def _advice(
+    outcome: Outcome, words: str, circumstances: Circumstances, frames: tuple[Frame, ...]
+) -> Iterator[str]:
     hint = hint_for_text(words)
     if circumstances.oom_kills:
         hint = MEMORY
@@ -311,8 +314,26 @@ def _advice(outcome: Outcome, words: str, circumstances: Circumstances) -> Itera
         hint = hint_for_end(outcome.returncode)
     if hint:
         yield hint
-    for line in (*missing_channels(circumstances.job, words), *circumstances.absent):
+    # `default=os.environ.get("SM_CHANNEL_TRAIN")` is None without the channel; only the source of
+    # the program has its name then.
+    asked = words if "NoneType" not in words else f"{words} {_variables_of_source(frames)}"
+    for line in (*missing_channels(circumstances.job, asked), *circumstances.absent):
         yield f"{MISSING_DATA}: {line}"
+
+
+def _variables_of_source(frames: tuple[Frame, ...]) -> str:
+    """Return the names of channels' variables in the user's files of a traceback.
+
+    Only those whose channels the lines of the traceback name, if there are any.
+    """
+    found: list[str] = []
+    for path in dict.fromkeys(frame.file for frame in _innermost(frames)):
+        with suppress(OSError), open(path, "rb") as file:
+            text = file.read(SOURCE_LIMIT).decode("utf-8", "replace")
+            found += [match[0] for match in re.finditer(VARIABLE, text)]
+    code = " ".join(frame.code for frame in frames).lower()
+    named = [name for name in found if name.removeprefix(CHANNEL).lower() in code]
+    return " ".join(named or found)
 
 
 def _innermost(frames: tuple[Frame, ...]) -> list[Frame]:

@@ -8,7 +8,8 @@ from sagemaker_byoc.contract.channels import InputMode
 from sagemaker_byoc.contract.environment import legal_name
 from sagemaker_byoc.contract.job import Job
 
-VARIABLE = r"\bSM_CHANNEL_([A-Za-z0-9_.-]+)"
+CHANNEL = "SM_CHANNEL_"
+VARIABLE = rf"\b{CHANNEL}([A-Za-z0-9_.-]+)"
 
 
 def absent_channels(job: Job) -> list[str]:

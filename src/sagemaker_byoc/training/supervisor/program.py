@@ -17,7 +17,7 @@ from sagemaker_byoc.training.supervisor.scripts import check_shell, interpreter_
 
 PROGRAM_KEY = "sagemaker_program"
 USUAL_NAMES = ("train.py", "train.sh", "__main__.py")
-NO_PROGRAMS = frozenset({"__init__.py", "setup.py", "conftest.py"})
+NO_PROGRAMS = frozenset({"__init__.py", "setup.py", "conftest.py", "inference.py"})
 """Python files that a folder has beside its program."""
 PYTHON = frozenset({".py", ".pyc", ".pyz"})
 SHELL = frozenset({".sh", ".bash"})

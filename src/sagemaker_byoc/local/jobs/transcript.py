@@ -1,0 +1,69 @@
+"""What one job printed, kept in its output folder: the log, and the metrics of its lines.
+
+`byoc runs` reads the metrics as those of a program that tracks them with our library.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+from sagemaker_byoc.contract.metrics import parse_line
+from sagemaker_byoc.contract.runs import METRICS_FILE
+
+LOG_FILE = "train.log"
+MOST_CHARACTERS = 64 << 20
+"""Of the log and of the metrics each."""
+SEARCHED = 2048
+"""Characters of a line that are searched for metrics."""
+
+
+class Transcript:
+    """Its files are opened by the first line, so that a refused job leaves none.
+
+    A full disk ends no job: `problem` says then what is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / LOG_FILE
+        self.problem = ""
+        self._metrics = folder / METRICS_FILE
+        self._files: dict[Path, TextIO] = {}
+        self._left = dict.fromkeys((self.log, self._metrics), MOST_CHARACTERS)
+
+    def write(self, line: str) -> None:
+        self._write(self.log, line)
+        if values := parse_line(line[:SEARCHED]):
+            self._write(self._metrics, json.dumps(values))
+
+    def close(self) -> None:
+        for file in self._files.values():
+            with suppress(OSError):
+                file.close()
+        self._files.clear()
+        with suppress(OSError):
+            if not self._metrics.stat().st_size:
+                self._metrics.unlink()
+
+    def _write(self, path: Path, line: str) -> None:
+        if self.problem:
+            return
+        try:
+            if not self._files:
+                self._open()
+            if self._left[path] > 0:
+                self._left[path] -= len(line) + 1
+                is_full = self._left[path] <= 0
+                self._files[path].write("… the rest was not kept\n" if is_full else f"{line}\n")
+        except OSError as error:
+            self.problem = f"{path}: {error.strerror}"
+
+    def _open(self) -> None:
+        """Both of them: an earlier job may have written its own there."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        for path in self._left:
+            self._files[path] = open(  # noqa: SIM115 - closed by `close`
+                path, "w", encoding="utf-8", errors="backslashreplace", buffering=1
+            )
