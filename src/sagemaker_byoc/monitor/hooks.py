@@ -87,7 +87,7 @@ def preprocessor(script: Path) -> Preprocess:
     def preprocess(record: Record, truth: GroundTruth | None = None) -> list[Row]:
         try:
             made = plain(handler(InferenceRecord(record, truth), *more, **named))
-            return [_by_position(row) for row in _rows(made)]
+            return [_by_position(row) for row in _rows(made) if row]
         except UnreadableError as error:
             raise UnreadableError(f"preprocess_handler: {error.what}", error.detail) from error
         except (Exception, SystemExit) as error:
