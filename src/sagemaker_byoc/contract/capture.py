@@ -171,8 +171,9 @@ LINE_HEAD = '{"captureData":{'
 
 
 def payload_head(mode: Mode, content_type: str) -> str:
-    """Up to the quoted data."""
-    key, kind = _KEYS[mode], encode_basestring(content_type)
+    """Up to the quoted data. A body without a content type has null, as in the schema of captured
+    data that AWS's example sm-model_monitor_byoc_llm_monitor holds."""
+    key, kind = _KEYS[mode], encode_basestring(content_type) if content_type else "null"
     return f'"{key}":{{"observedContentType":{kind},"mode":"{mode.value}","data":'
 
 

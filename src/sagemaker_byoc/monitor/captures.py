@@ -27,10 +27,11 @@ _PARSED_AT_ONCE = 32
 """Lines. Of more, the garbage collector looks at the objects again and again (measured)."""
 _BLOCK_BYTES = 8 << 20
 _CELLS = r'"([^"\\\n]*)(?:\\r)?(?:\\n)?"'
+_TYPE = r'(?:null|"[^"\\\n]*")'
 _HABITUAL = re.compile(
-    r'^\{"captureData":\{"endpointInput":\{"observedContentType":"[^"\\\n]*","mode":"INPUT",'
+    rf'^\{{"captureData":\{{"endpointInput":\{{"observedContentType":{_TYPE},"mode":"INPUT",'
     rf'"data":{_CELLS},"encoding":"CSV"\}},'
-    r'"endpointOutput":\{"observedContentType":"[^"\\\n]*","mode":"OUTPUT",'
+    rf'"endpointOutput":\{{"observedContentType":{_TYPE},"mode":"OUTPUT",'
     rf'"data":{_CELLS},"encoding":"CSV"\}}\}},'
     r'"eventMetadata":\{[^{}\\\n]*"inferenceTime":"([^"\\\n]*)"\},"eventVersion":"0"\}\r?$',
     re.MULTILINE,

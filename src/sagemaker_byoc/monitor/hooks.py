@@ -37,7 +37,7 @@ class EventData:
     def __init__(self, payload: Payload, mode: str) -> None:
         self.encoding: str | None = payload.encoding.value
         self.data: Any = payload.data
-        self.observedContentType = payload.content_type
+        self.observedContentType = payload.content_type or None
         self.mode = mode
 
     def as_dict(self) -> dict[str, Any]:
