@@ -27,6 +27,7 @@ COLUMNS = 6
 WIDEST = 28
 MOST_BROKEN = 20
 """Files that can't be read, of which each gets a line."""
+MOST_NAMED = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -120,17 +121,24 @@ def _goals(runs: Sequence[Run], given: Mapping[str, Goal]) -> dict[str, Goal | N
 
 
 def _no_metric(metric: str, names: Iterable[str]) -> RequestError:
-    shown = ", ".join(sorted(names)) or "none"
-    return RequestError(f"no run has a metric {metric!r}", cure=f"Name one of: {shown}")
+    return RequestError(f"no run has a metric {metric!r}", cure=f"Name one of: {_some(names)}")
 
 
-def _named(runs: Sequence[Run], names: Iterable[str]) -> list[Run]:
-    known = {one.record.name: one for one in runs}
+def _some(names: Iterable[str]) -> str:
+    found = sorted({*map(_line, names)})
+    more = f" and {len(found) - MOST_NAMED:,} more" if len(found) > MOST_NAMED else ""
+    return (", ".join(found[:MOST_NAMED]) or "none") + more
+
+
+def _named(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
+    """All of these names: two folders may each hold a run of one name."""
+    known: dict[str, list[Run]] = {}
+    for one in runs:
+        known.setdefault(one.record.name, []).append(one)
     missing = [name for name in names if name not in known]
     if missing:
-        shown = ", ".join(known) or "none"
-        raise RequestError(f"there is no run {missing[0]!r}", cure=f"Name some of: {shown}")
-    return [known[name] for name in names]
+        raise RequestError(f"there is no run {missing[0]!r}", cure=f"Name some of: {_some(known)}")
+    return [one for name in dict.fromkeys(names) for one in known[name]]
 
 
 def _sorted(runs: Sequence[Run], metric: str, goals: Mapping[str, Goal | None]) -> list[Run]:

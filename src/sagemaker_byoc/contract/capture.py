@@ -171,8 +171,9 @@ LINE_HEAD = '{"captureData":{'
 
 
 def payload_head(mode: Mode, content_type: str) -> str:
-    """Up to the quoted data."""
-    key, kind = _KEYS[mode], encode_basestring(content_type)
+    """Up to the quoted data. A body without a content type has null, as in the schema of captured
+    data that AWS's example sm-model_monitor_byoc_llm_monitor holds."""
+    key, kind = _KEYS[mode], encode_basestring(content_type) if content_type else "null"
     return f'"{key}":{{"observedContentType":{kind},"mode":"{mode.value}","data":'
 
 
@@ -214,6 +215,8 @@ def _payload(data: Mapping[str, Any], mode: Mode) -> Payload | None:
         return None
     found = _object(data, key)
     text, encoding = found.get("data"), str(found.get("encoding")).upper()
+    if text is None and "data" in found:
+        return None
     if not isinstance(text, str):
         raise _wrong(f"{key}.data", "is missing, or is not a string")
     if encoding not in tuple(Encoding):
@@ -264,15 +267,16 @@ class GroundTruth:
     def from_document(cls, document: object) -> GroundTruth:
         """Raises CaptureError. A label that is a JSON value, and not text, is read as JSON."""
         found, metadata = _object(document, "groundTruthData"), _object(document, "eventMetadata")
-        data, encoding = found.get("data"), str(found.get("encoding", "")).upper()
+        data, encoding = found.get("data"), str(found.get("encoding") or Encoding.CSV).upper()
         if data is None or data == "":
             raise _wrong("groundTruthData.data", "is missing")
         if not isinstance(data, str):
             data, encoding = json.dumps(data), Encoding.JSON.value
         if encoding not in tuple(Encoding):
             raise _wrong("groundTruthData.encoding", f"is not one of {', '.join(Encoding)}")
-        key = metadata.get("eventId")
-        if key is None or key == "":
+        keys = (metadata.get("eventId"), metadata.get("inferenceId"))
+        key = next((each for each in keys if each not in (None, "")), None)
+        if key is None:
             raise _wrong("eventMetadata.eventId", "is missing")
         return cls(str(key), data, Encoding(encoding))
 

@@ -128,7 +128,9 @@ class RunRecord:
             hosts=_whole(document.get("hosts")),
             processes=_whole(document.get("processes")),
             metrics={
-                name: _number(value) for name, value in _object(document.get("metrics")).items()
+                name: number
+                for name, value in _object(document.get("metrics")).items()
+                if (number := _metric(value)) is not None
             },
             goals={
                 name: value
@@ -144,11 +146,18 @@ def _text(document: Mapping[str, Json], key: str) -> str:
 
 
 def _number(value: Json) -> float:
-    """NaN and Infinity are strings, since JSON has no numbers for them."""
+    return _metric(value) or 0.0
+
+
+def _metric(value: Json) -> float | None:
+    """NaN and Infinity are strings, since JSON has no numbers for them. None for what is not a
+    number: a metric of 0 would be the best of all losses."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
     try:
-        return float(value) if isinstance(value, int | float | str) else 0.0
+        return float(value)
     except (ValueError, OverflowError):
-        return 0.0
+        return None
 
 
 def _whole(value: Json) -> int:

@@ -27,7 +27,7 @@ _LOSSES = frozenset(
     latency time runtime duration elapsed second seconds sec secs ms millis minute minutes hour
     hours memory mem vram brier ece mce logloss mlogloss deviance xent crossentropy
     hinge huber pinball regret divergence kl kld jsd wasserstein emd mmd chamfer hausdorff epe ade
-    fde fpr fnr aic bic rss sse residual residuals distance violations failures misses failure miss
+    fde crps dcf hd fpr fnr aic bic rss sse residual residuals distance violations failures misses failure miss
     misclassification hallucination toxicity ttft tpot
     """.split()  # noqa: SIM905 - a hundred words read better as text
 )
@@ -37,7 +37,7 @@ _GAINS = frozenset(
     fmeasure bleu sacrebleu chrf rouge meteor cider spice bertscore bleurt comet ndcg dcg mrr hit
     hits recall precision sensitivity specificity tpr tnr ppv npv iou miou jaccard dice psnr ssim
     snr sdr sisdr stoi pesq mos vmaf r2 mcc matthews kappa qwk spearman pearson kendall corr
-    correlation reward rewards return returns score scores win wins success pass em likelihood
+    correlation reward rewards rew return returns score scores win wins success pass em likelihood
     loglik loglikelihood elbo throughput tflops tps fps qps rps speed speedup mfu hfu lift profit
     gain revenue sharpe silhouette purity nmi ari concordance cindex coverage
     """.split()  # noqa: SIM905 - a hundred words read better as text
@@ -57,6 +57,14 @@ _PHRASES: tuple[tuple[str, Goal | None], ...] = (
     (r"log likelihood|inception score|average precision|c index", Goal.MAX),
 )
 """Looked for in this order, before single words."""
+_ABOUT_ANOTHER = frozenset(
+    """
+    std stdev stddev stderr var variance delta diff difference change drop gap degradation threshold
+    weight coef coefficient
+    """.split()  # noqa: SIM905 - as above
+)
+"""As in `acc_std`, `f1_threshold`, `accuracy_drop`: the goal of the other metric is not that of
+this one."""
 _TURNED = re.compile(r"\bneg(?:ative)? |\bone minus |^1 (?=[a-z])")
 """scikit-learn's `neg_mean_squared_error`; `1-accuracy`."""
 _LOSS_ENDS = ("loss", "error", "rmse", "nloglik", "deviance", "perplexity")
@@ -92,6 +100,8 @@ def _goal(name: str) -> Goal | None:
         if re.search(rf"\b(?:{pattern})", name):
             return goal
     words = name.split()
+    if not _ABOUT_ANOTHER.isdisjoint(words):
+        return None
     words += [word.rstrip("0123456789") for word in words]
     if any(word in _LOSSES or word.endswith(_LOSS_ENDS) for word in words):
         return Goal.MIN

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sagemaker_byoc.monitor.documents import Row, UnreadableError, cell
 
 _BINARY = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
 _MISSING = frozenset({"", "nan", "NaN", "null"})
+_FLOAT32 = 1e-6
+"""How far a probability may be off: a softmax of 32-bit numbers gives 1.0000001."""
 _ROUNDING = 0.005
 """How far each of several probabilities may be rounded off, where their sum is held against 1."""
 
@@ -103,14 +105,80 @@ def are_chances(found: Sequence[str]) -> bool:
     return len(values) > 1 and abs(sum(values) - 1) <= _ROUNDING * len(values)
 
 
+_PREDICTIONS = ("predicted_label", "prediction", "predicted_class", "label", "class")
+_NUMBERS = ("prediction", "predicted_value", "value", "score", "mean")
+_CLASSES, _SCORES = ("classes", "labels"), ("scores", "probabilities")
+
+
+def plain_answer(row: Row) -> Row:
+    """Return what an answer of several cells says if nobody names its parts: a prediction, or a
+    probability per class. Raise UnreadableError if it can't be told: a wrong part is worse.
+
+    Objects go by the usual keys: those of linear learner, of pipelines of transformers, of Vertex
+    (`classes` beside `scores`). Of a CSV row, the first cell is the prediction if it can be one.
+    """
+    cells = row if isinstance(row, list) else [*row.values()]
+    if not cells:
+        raise UnreadableError("a prediction is missing")
+    if len(cells) == 1 or are_chances(cells):
+        return row
+    if isinstance(row, list):
+        are_scores = all(math.isfinite(_float(each)) for each in cells)
+        has_logits = are_scores and not all(0 <= _float(each) <= 1 for each in cells[1:])
+        if "." not in cells[0] or not (has_logits or cells[0].removesuffix(".0").count(".")):
+            return cells[:1]
+    elif found := _listed_chances(row):
+        return found
+    elif name := next((each for each in _PREDICTIONS if each in row), None):
+        return [row[name]]
+    raise UnreadableError(
+        "which cell of the output is the prediction is not said: give --prediction or "
+        "--probability",
+        f"{len(cells)} cells",
+    )
+
+
+def plain_number(row: Row) -> Row:
+    """Return what an answer says to a regression, if nobody names its parts: the first cell, and of
+    an object of several that of a usual key. Raise UnreadableError as `plain_answer` does."""
+    if isinstance(row, list) or len(row) < 2:
+        return row
+    name = next((each for each in _NUMBERS if each in row), None)
+    return plain_answer(row) if name is None else [row[name]]
+
+
+def by_class(rows: list[Row]) -> list[Row]:
+    """`[{"label": "a", "score": 0.9}, {"label": "b", "score": 0.1}]`, as pipelines of transformers
+    answer one request with `top_k`, as one row: a probability per class. Columns of classes and
+    scores are such rows too. Other rows as they are."""
+    pairs = [pair for row in rows if isinstance(row, dict) and (pair := _scored(row))]
+    return [dict(pairs)] if len(rows) > 1 and len(pairs) == len(rows) else rows
+
+
+def _scored(row: Mapping[str, str]) -> tuple[str, str] | None:
+    names = [row[key] for key in ("label", *_CLASSES) if key in row]
+    scores = [row[key] for key in ("score", *_SCORES) if key in row]
+    return (names[0], scores[0]) if len(names) == len(scores) == 1 and len(row) == 2 else None
+
+
+def _listed_chances(row: Mapping[str, str]) -> dict[str, str]:
+    """Probabilities by class of `{"classes": ["a", "b"], "scores": [0.1, 0.9]}`; {} of others."""
+    places = range(len(row))
+    lists = [
+        [row[name] for stem in stems for place in places if (name := f"{stem}_{place}") in row]
+        for stems in (_CLASSES, _SCORES)
+    ]
+    return dict(zip(*lists, strict=True)) if len(lists[0]) == len(lists[1]) else {}
+
+
 # ── what a cell means ──
 
 
 def chance(text: str) -> float:
     value = _float(text)
-    if not 0 <= value <= 1:
+    if not -_FLOAT32 <= value <= 1 + _FLOAT32:
         raise UnreadableError("a probability is not a number from 0 to 1", repr(text[:40]))
-    return value
+    return min(max(value, 0.0), 1.0)
 
 
 def number(text: str, what: str) -> float:

@@ -27,10 +27,11 @@ _PARSED_AT_ONCE = 32
 """Lines. Of more, the garbage collector looks at the objects again and again (measured)."""
 _BLOCK_BYTES = 8 << 20
 _CELLS = r'"([^"\\\n]*)(?:\\r)?(?:\\n)?"'
+_TYPE = r'(?:null|"[^"\\\n]*")'
 _HABITUAL = re.compile(
-    r'^\{"captureData":\{"endpointInput":\{"observedContentType":"[^"\\\n]*","mode":"INPUT",'
+    rf'^\{{"captureData":\{{"endpointInput":\{{"observedContentType":{_TYPE},"mode":"INPUT",'
     rf'"data":{_CELLS},"encoding":"CSV"\}},'
-    r'"endpointOutput":\{"observedContentType":"[^"\\\n]*","mode":"OUTPUT",'
+    rf'"endpointOutput":\{{"observedContentType":{_TYPE},"mode":"OUTPUT",'
     rf'"data":{_CELLS},"encoding":"CSV"\}}\}},'
     r'"eventMetadata":\{[^{}\\\n]*"inferenceTime":"([^"\\\n]*)"\},"eventVersion":"0"\}\r?$',
     re.MULTILINE,
@@ -186,7 +187,7 @@ class CaptureReader:
     def _take(self, text: str) -> None:
         record = Record.from_line(text)
         if self._preprocess is not None:
-            for row in self._preprocess(record, None):
+            for row in self.layout.headed(self._preprocess(record, None)):
                 self._place(row, [])
         else:
             self._take_rows(rows(record.input), lambda: rows(record.output))
@@ -239,10 +240,22 @@ class CaptureReader:
         for (wide, high), found in shapes(inputs, outputs, places).items():
             fit = self.layout.order(wide, high)
             if fit is None:
-                self.layout.misfit(wide, high, len(found))
+                for n in found:
+                    text, said = at(inputs, n) or "", at(outputs, n)
+                    self._take_misfit(text, said, (wide, high), origins[n])
                 continue
             before, after = columns(inputs, found, wide), columns(outputs, found, high)
             yield Block(fit[0], joined(before, after, fit[1]))
+
+    def _take_misfit(self, text: str, said: str | None, shape: tuple[int, int], where: int) -> None:
+        """Count a body that does not fit, unless its cells have another separator, and fit then."""
+        separator = next((each for each in ";\t|" if each in text), "")
+        width = text.count(separator) + 1 if separator and shape[0] == 1 else 0
+        if width and self.layout.order(width, shape[1]) is not None:
+            self.unread.notice(f"bodies are separated by {separator!r}")
+            self._take_one(text.replace(separator, ","), said, self._origins[where])
+        else:
+            self.layout.misfit(*shape)
 
     def _take_one(self, text: str | None, said: str | None, origin: Origin) -> None:
         try:

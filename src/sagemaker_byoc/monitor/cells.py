@@ -14,7 +14,11 @@ def trimmed(pending: list[str | None], places: list[int]) -> list[str]:
 
 
 def is_special(text: str) -> bool:
-    return '"' in text or "\n" in text or "\r" in text
+    """Whether a body is not one plain row: quotes, several lines, JSON, a byte order mark."""
+    return any(each in text for each in _SPECIAL)
+
+
+_SPECIAL = ('"', "\n", "\r", "{", "[", "\ufeff")
 
 
 def csv_rows(text: str | None) -> list[Row]:

@@ -160,6 +160,9 @@ class Column:
     kind: Kind | None = None
     has_numbers: bool = False
     """Whether the baseline's column of text holds numbers that are compared as numbers."""
+    takes_floats: bool = False
+    """Whether 1.0 is whole in a baseline's column of whole numbers: cells come from a script, and
+    arrays and `float()` make fractions of all numbers."""
     missing: int = 0
     integral: int = 0
     fractional: int = 0
@@ -213,6 +216,8 @@ class Column:
         return Kind.INTEGRAL if self.integral else Kind.UNKNOWN
 
     def add(self, cells: Sequence[str]) -> None:
+        if self.takes_floats and self.kind is Kind.INTEGRAL:
+            cells = [cell.removesuffix(".0") for cell in cells]
         present = [cell for cell in cells if cell] if "" in cells else cells
         self.missing += len(cells) - len(present)
         if not present:

@@ -25,8 +25,8 @@ _HINT = re.compile(r"sep=[,;\t|]", re.IGNORECASE)
 def separator_of(some: list[str]) -> str:
     """Return what separates cells: a comma, unless every line has as many of another one and the
     commas are within the cells: in the header there is none, or all are decimal."""
-    found = {each: {len(split(text, each)) for text in some} for each in _SEPARATORS}
-    fitting = [each for each in _SEPARATORS[1:] if len(found[each]) == 1 and found[each] != {1}]
+    found = {each: _widths(some, each) for each in _SEPARATORS}
+    fitting = [each for each in _SEPARATORS[1:] if len(found[each]) == 1 and max(found[each]) > 1]
     if not fitting:
         return ","
     best = max(fitting, key=lambda each: max(found[each]))
@@ -34,6 +34,17 @@ def separator_of(some: list[str]) -> str:
     is_decimal = all(re.search(r"(?<!\d),|,(?!\d)", text) is None for text in some)
     is_ragged = len(found[","]) > 1
     return best if not has_commas or is_decimal or is_ragged else ","
+
+
+def _widths(some: list[str], separator: str) -> set[int]:
+    """The numbers of cells of the first rows; quoted cells may hold line ends, and the last row of
+    several lines may be cut off."""
+    try:
+        rows = [*csv.reader((f"{text}\n" for text in some), delimiter=separator)]
+    except csv.Error:
+        return {0}
+    is_cut = len(rows) > 1 and "".join(some).count('"') % 2 == 1
+    return {len(row) for row in (rows[:-1] if is_cut else rows)} or {0}
 
 
 def split(text: str, separator: str) -> list[str]:
@@ -58,7 +69,9 @@ class RowTexts:
         some = [*itertools.islice(raw, LOOKED_AT)]
         if some and _HINT.fullmatch(some[0][1].strip()):
             some = some[1:]
-        self.separator = separator_of([text for _, text in some if text.strip()] or [""])
+        filled = [text for _, text in some if text.strip()]
+        self.first = filled[0] if filled else ""
+        self.separator = separator_of(filled or [""])
         self._raw = itertools.chain(some, raw)
         if self.separator != ",":
             unread.notice(f"files are separated by {self.separator!r}")

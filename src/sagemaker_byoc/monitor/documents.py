@@ -19,7 +19,10 @@ from typing import Any, TypeAlias
 Row: TypeAlias = "list[str] | dict[str, str]"
 _DEEPEST = 8
 """Levels of nesting that become columns of their own; what is deeper stays JSON text."""
-_INPUTS = ("instances", "inputs", "dataframe_records", "dataframe_split", "records", "rows")
+_INPUTS = (
+    "instances", "inputs", "dataframe_records", "dataframe_split", "input_data", "Inputs",
+    "records", "rows",
+)  # fmt: skip
 _OUTPUTS = ("predictions", "outputs")
 """Keys whose value is the table: what stands beside it (a model's version, a signature's name) is
 not data. Outputs may come as columns, one of which is called `predictions`."""
@@ -28,6 +31,8 @@ _VAGUE = ("data", "results")
 _SPLITS = (
     ("columns", "data", ("index", "index_names", "column_names")),
     ("names", "ndarray", ()),
+    ("fields", "values", ("id",)),
+    ("feature_names", "values", ()),
 )
 _FOLDED = {"True": "true", "False": "false", "TRUE": "true", "FALSE": "false"}
 
@@ -124,6 +129,9 @@ def _table_rows(table: Any) -> Iterator[Row]:
         yield from _object_rows(table) if is_nested else _column_rows(table)
     elif table and all(_is_tensor(each) for each in table):
         yield from _tensor_rows(table)
+    elif table and all(isinstance(each, dict) and _split(each) for each in table):
+        for each in table:
+            yield from _object_rows(each)
     else:
         yield from _each(table)
 
@@ -154,8 +162,9 @@ def _column_rows(columns: Mapping[str, list[Any]]) -> Iterator[Row]:
 
 
 def _split(document: Mapping[str, Any]) -> tuple[list[Any], list[Any]] | None:
-    """Names and rows of `to_json(orient="split")` and `to_dict("tight")`, and of Seldon's
-    `{"names": […], "ndarray": […]}`; None for other objects."""
+    """Names and rows of `to_json(orient="split")` and `to_dict("tight")`, of Seldon's
+    `{"names": […], "ndarray": […]}`, of watsonx's `{"fields": […], "values": […]}`; None for other
+    objects."""
     for names, data, more in _SPLITS:
         found: tuple[Any, Any] = document.get(names), document.get(data)
         if isinstance(found[0], list) and isinstance(found[1], list):
@@ -165,7 +174,8 @@ def _split(document: Mapping[str, Any]) -> tuple[list[Any], list[Any]] | None:
 
 def _split_rows(columns: list[Any], data: list[Any]) -> Iterator[Row]:
     names = [cell(name) for name in columns]
-    for values in data:
+    is_flat = len(data) == len(names) > 1 and not any(isinstance(each, list) for each in data)
+    for values in [data] if is_flat else data:
         if not isinstance(values, list) or len(values) != len(names):
             size = len(values) if isinstance(values, list) else 1
             raise UnreadableError(
@@ -263,7 +273,8 @@ def _is_size(value: object) -> bool:
 def named(document: Mapping[str, Any]) -> dict[str, str]:
     """Return the cells of one object: `{"a": {"b": 1}, "c": [2, 3]}` has a.b, c_0 and c_1."""
     found: dict[str, str] = {}
-    _flatten("", document, found, _DEEPEST)
+    if document:
+        _flatten("", document, found, _DEEPEST)
     return found
 
 

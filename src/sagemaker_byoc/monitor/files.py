@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -30,6 +31,12 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (b"ARROW1", "an Arrow file"),
     (b"\x89HDF", "an HDF5 file"),
     (b"\x93NUMPY", "an array of numpy"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4"),
+    (b"SQLite format 3\0", "an SQLite database"),
+    (b"%PDF-", "a PDF"),
+    (b"\x89PNG", "an image"),
+    (b"\x1f\x8b", "gzip within gzip"),
 )
 _MARKS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -102,7 +109,7 @@ class _Text(io.RawIOBase, BinaryIO):
     def _decode(self, head: bytes) -> None:
         other = next((what for mark, what in _OTHERS if head.startswith(mark)), None)
         mark, encoding = next((each for each in _MARKS if head.startswith(each[0])), (b"", ""))
-        if not encoding and b"\0" in head and other is None:
+        if not encoding and other is None and _is_odd(head):
             encoding = _unmarked(head)
             other = None if encoding else "binary"
         if other is not None:
@@ -127,6 +134,22 @@ class _Text(io.RawIOBase, BinaryIO):
     def close(self) -> None:
         self._stream.close()
         super().close()
+
+
+def _is_odd(head: bytes) -> bool:
+    """Whether this is not text of 8 bits: it holds NUL, or control characters and no UTF-8."""
+    if b"\0" in head:
+        return True
+    if not _CONTROL.search(head):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+_CONTROL = re.compile(rb"[\x01-\x08\x0e-\x1a]")
 
 
 def _unmarked(head: bytes) -> str:

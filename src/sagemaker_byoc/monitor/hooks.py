@@ -37,7 +37,7 @@ class EventData:
     def __init__(self, payload: Payload, mode: str) -> None:
         self.encoding: str | None = payload.encoding.value
         self.data: Any = payload.data
-        self.observedContentType = payload.content_type
+        self.observedContentType = payload.content_type or None
         self.mode = mode
 
     def as_dict(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def preprocessor(script: Path) -> Preprocess:
     def preprocess(record: Record, truth: GroundTruth | None = None) -> list[Row]:
         try:
             made = plain(handler(InferenceRecord(record, truth), *more, **named))
-            return [_by_position(row) for row in _rows(made)]
+            return [_by_position(row) for row in _rows(made) if row]
         except UnreadableError as error:
             raise UnreadableError(f"preprocess_handler: {error.what}", error.detail) from error
         except (Exception, SystemExit) as error:

@@ -167,6 +167,8 @@ def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unre
     form = data.form or detect_all(places, files, layout.names or ())
     reader: CaptureReader | TableReader
     if form is Format.CAPTURE:
+        for column in profile.columns.values():
+            column.takes_floats = data.preprocess is not None
         preprocess = hooks.preprocessor(data.preprocess) if data.preprocess else None
         reader = CaptureReader(layout, window=data.window, preprocess=preprocess)
     elif data.preprocess:
@@ -182,6 +184,8 @@ def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unre
     unread = reader.unread
     for name, rows in layout.by_position.items():
         unread.notice(f"rows had names such as {name!r}, which were read by position", rows)
+    for name, rows in layout.unwrapped.items():
+        unread.notice(f"rows had their columns below the key {name!r}", rows)
     rows = profile.rows + layout.misfits.total()
     if not rows and not unread.count:
         raise _nothing(data, unread)

@@ -241,6 +241,7 @@ def _add_all(
     """Every prediction of a record with its label; one that can't be judged costs itself alone."""
     if not said:
         raise UnreadableError("a prediction is missing")
+    said = answers.by_class(said) if len(truths) == 1 else said
     cells = [text for row in said for text in (row if isinstance(row, list) else row.values())]
     if len(said) == 1 and len(truths) > 1 and len(cells) == len(truths):
         said = [[each] for each in cells]

@@ -50,6 +50,8 @@ class Layout:
     """Rows that have another number of columns than the baseline, by that number."""
     by_position: Counter[str] = field(default_factory=Counter)
     """Rows read by the numbers in their names, by the first of these names."""
+    unwrapped: Counter[str] = field(default_factory=Counter)
+    """Rows that were found below a key that the baseline lacks, by that key."""
     known: set[str] = field(default_factory=set)
     _groups: dict[tuple[str, ...], Groups | None] = field(default_factory=dict)
 
@@ -82,18 +84,21 @@ class Layout:
             return self.outputs is Outputs.NONE
         if self.outputs is not Outputs.AUTO:
             return False
-        inputs, _ = self._positional(inputs)
+        inputs, _ = self._positional(self._unwrapped(inputs)[0])
         if isinstance(inputs, dict):
             return self.known <= inputs.keys()
         return len(inputs) == len(self.names)
 
     def headed(self, rows: list[Row]) -> list[Row]:
-        """Rows by name if the first of several is the baseline's names, as pandas writes them."""
+        """Rows by name if the first of several is the baseline's names, as pandas writes them: with
+        or without its index, which has no name."""
         first = rows[0] if len(rows) > 1 else None
-        if not isinstance(first, list) or not self.known or not self.known.issuperset(first):
+        if not isinstance(first, list) or not self.known or first == [""]:
+            return rows
+        if not self.known.issuperset(first[1:] if first[0] == "" else first):
             return rows
         return [
-            dict(zip(first, row, strict=True))
+            {name: cell for name, cell in zip(first, row, strict=True) if name}
             if isinstance(row, list) and len(row) == len(first)
             else row
             for row in rows[1:]
@@ -102,6 +107,9 @@ class Layout:
     def place(self, inputs: Row, outputs: Row) -> dict[str, str] | None:
         """One row as cells by name; None, and counted, if it does not fit."""
         if self.names is not None:
+            inputs, stem = self._unwrapped(inputs)
+            if stem:
+                self.unwrapped[stem] += 1
             inputs, outputs = self._unnumbered(inputs, outputs)
             outputs = self._unnamed(inputs, outputs)
         if isinstance(inputs, list) and isinstance(outputs, list):
@@ -141,7 +149,8 @@ class Layout:
         row = {self._unlisted(name, row): text for name, text in row.items()}
         new = tuple(name for name in row if name not in self.known)
         if new not in self._groups and len(self._groups) < _MOST_GROUPS:
-            self._groups[new] = numbered(new)
+            is_alone = len(new) == len(row)
+            self._groups[new] = numbered(new) or (_numbered_of_some(new) if is_alone else None)
         groups = self._groups.get(new)
         if groups is None or len(groups) > 2:
             return row, []
@@ -155,6 +164,23 @@ class Layout:
         return {name: row[name] for name in row if name in self.known} | dict(
             zip(left, first, strict=True)
         ), []
+
+    def _unwrapped(self, row: Row) -> tuple[Row, str]:
+        """`{"inputs": {"age": 30}, "parameters": …}` has the column `inputs.age`; if the baseline
+        has `age`, and no name of this row, it is that column, and what stands beside is not data.
+        Return the row, and the key that it was found below.
+        """
+        if isinstance(row, list) or not self.known.isdisjoint(row):
+            return row, ""
+        inner: dict[str, dict[str, str]] = {}
+        for name, text in row.items():
+            stem, dot, rest = name.partition(".")
+            if dot:
+                inner.setdefault(stem, {})[rest] = text
+        stem = max(inner, key=lambda each: len(self.known & inner[each].keys()), default="")
+        if not stem or self.known.isdisjoint(inner[stem]):
+            return row, ""
+        return inner[stem], stem
 
     def _unlisted(self, name: str, row: Mapping[str, str]) -> str:
         """`{"age": [30]}`, as TensorFlow takes a feature of one value, is the column `age`."""
@@ -207,6 +233,18 @@ def numbered(names: Sequence[str]) -> Groups | None:
     if len(names) < 2 or not all(_is_a_series(each) for each in series.values()):
         return None
     return tuple(tuple(each[number] for number in sorted(each)) for each in series.values())
+
+
+def _numbered_of_some(names: Sequence[str]) -> Groups | None:
+    """The same of the largest series, beside a request's id or a model's version."""
+    stems = Counter(match[1] for name in names if (match := _NUMBERED.fullmatch(name)))
+    stem = max(stems, key=stems.__getitem__, default="")
+    return numbered([name for name in names if _stem(name) == stem]) if stem else None
+
+
+def _stem(name: str) -> str:
+    match = _NUMBERED.fullmatch(name)
+    return match[1] if match else ""
 
 
 def _is_a_series(found: Mapping[int, str]) -> bool:

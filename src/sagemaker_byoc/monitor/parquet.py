@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from sagemaker_byoc.monitor.documents import UnreadableError, cell, named
-from sagemaker_byoc.monitor.errors import RequestError
+from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.layout import Block
 from sagemaker_byoc.monitor.plain import plain
 from sagemaker_byoc.monitor.streams import Unread
@@ -28,8 +28,15 @@ def blocks(name: str, stream: BinaryIO, unread: Unread) -> Iterator[Block]:
             cure="Install it (pip install pyarrow), or save the data as CSV",
         ) from error
     try:
-        file = pq.ParquetFile(stream if stream.seekable() else io.BytesIO(stream.read()))
+        whole = stream if stream.seekable() else io.BytesIO(stream.read())
+        if not whole.read(1):
+            return  # `_SUCCESS`, which Spark leaves beside its parts
+        whole.seek(0)
+        file = pq.ParquetFile(whole)
         names = [each for each in file.schema_arrow.names if not each.startswith(_INDEX)]
+        twice = next((each for each in names if names.count(each) > 1), None)
+        if twice is not None:
+            raise DataError(f"{name} has the column {twice!r} twice", cure="Name each column once")
         for batch in file.iter_batches(batch_size=_ROWS, columns=names):
             unread.lines += batch.num_rows
             yield _block(batch)
@@ -40,12 +47,22 @@ def blocks(name: str, stream: BinaryIO, unread: Unread) -> Iterator[Block]:
 
 def _block(batch: Any) -> Block:
     """Structs and lists become columns of their own, as in JSON."""
-    rows = [named(plain(row)) for row in batch.to_pylist()] if _is_nested(batch) else None
+    rows = None
+    if _is_nested(batch):
+        rows = [
+            named(plain({name: _text(value) for name, value in row.items()}))
+            for row in batch.to_pylist()
+        ]
     if rows is None:
-        columns = [[cell(plain(value)) for value in each.to_pylist()] for each in batch.columns]
+        columns = [[cell(plain(_text(value))) for value in each.to_pylist()] for each in batch]
         return Block(tuple(batch.schema.names), columns)
     names = tuple(dict.fromkeys(name for row in rows for name in row))
     return Block(names, [[row.get(name, "") for row in rows] for name in names])
+
+
+def _text(value: Any) -> Any:
+    """Bytes that are no text, such as an image, cost nothing but themselves."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _is_nested(batch: Any) -> bool:

@@ -12,6 +12,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -38,14 +39,25 @@ def rows(payload: Payload | None) -> list[Row]:
     if payload is None:
         return []
     if payload.encoding is Encoding.CSV:
-        return _csv_rows(clean(payload.data))
+        return _delimited_rows(payload.data)
     if payload.encoding is Encoding.JSON:
         return text_rows(payload.data, is_json=True)
     kind = payload.content_type.lower()
+    if "libsvm" in kind:
+        raise UnreadableError("LIBSVM, which has no columns")
     data = _unpacked(_decoded(payload), kind)
     if data.startswith(_NUMPY):
         return _array_rows(data)
     return text_rows(_text(data, kind), is_json="json" in kind)
+
+
+def _delimited_rows(data: str) -> list[Row]:
+    """CSV, or JSON that the endpoint's settings call CSV."""
+    text = clean(data.removeprefix("\ufeff"))
+    if text.lstrip()[:1] in ("{", "["):
+        with suppress(UnreadableError):
+            return _json_rows(text)
+    return _csv_rows(text)
 
 
 def text_rows(text: str, *, is_json: bool = False) -> list[Row]:
@@ -57,9 +69,18 @@ def text_rows(text: str, *, is_json: bool = False) -> list[Row]:
 def _decoded(payload: Payload) -> bytes:
     """Flask's replies are text/html unless their type is set, and so end up as BASE64."""
     try:
-        return base64.b64decode(payload.data, validate=True)
+        return base64.b64decode(_plain_base64(payload.data), validate=True)
     except (binascii.Error, ValueError) as error:
         raise UnreadableError("BASE64 that is not base64") from error
+
+
+def _plain_base64(text: str) -> str:
+    """Return base64 as the standard alphabet has it: in one line, padded, without - and _."""
+    text = "".join(text.split()).translate(_URL_SAFE)
+    return text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)
+
+
+_URL_SAFE = str.maketrans("-_", "+/")
 
 
 def _unpacked(data: bytes, kind: str) -> bytes:

@@ -17,13 +17,15 @@ from sagemaker_byoc.monitor.documents import UnreadableError, cell
 
 _MOST_ITEMS = 1_000_000
 """Items of a list that a generator makes: one that never ends must not take all memory."""
+_MOST_BITS = 4096
+"""Bits of an integer: Python refuses to write those of more than 4,300 digits."""
 
 
 def plain(value: Any, where: str = "") -> Any:
     """Return a Python value as JSON would have it: numbers of numpy, pandas and decimal stay
     numbers, frames are lists of objects, times are ISO 8601. Raise UnreadableError, naming the type
     and `where` it stands, for a value that is not data."""
-    if value is None or isinstance(value, bool | int | str) or type(value) is float:
+    if value is None or isinstance(value, bool | str) or type(value) is float:
         return value
     if isinstance(value, Mapping):
         return {_key(key): plain(each, _inner(where, key)) for key, each in value.items()}
@@ -31,7 +33,7 @@ def plain(value: Any, where: str = "") -> Any:
         return plain(value._asdict(), where)
     if isinstance(value, list | tuple):
         return [plain(each, _inner(where, place)) for place, each in enumerate(value)]
-    scalar = _scalar(value)
+    scalar = _scalar(value, where)
     if scalar is not _NOT_A_SCALAR:
         return scalar
     return plain(_container(value, where), where)
@@ -39,7 +41,7 @@ def plain(value: Any, where: str = "") -> Any:
 
 _SCALARS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (np.bool_, bool),
-    (Decimal, lambda value: str(value) if value.is_finite() else float(value)),
+    (Decimal, lambda value: str(value) if value.is_finite() else _not_finite(value)),
     (np.timedelta64, lambda value: float(value / np.timedelta64(1, "s"))),  # an Integral to Python
     (np.datetime64, str),
     (numbers.Integral, int),
@@ -52,12 +54,21 @@ _SCALARS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
 _NOT_A_SCALAR = object()
 
 
-def _scalar(value: Any) -> Any:
-    """Return a number, or a time as text; `_NOT_A_SCALAR` for anything else."""
+def _not_finite(value: Decimal) -> float:
+    """A signaling NaN can't be a float: it counts as any other."""
+    return float("nan") if value.is_nan() else float(value)
+
+
+def _scalar(value: Any, where: str) -> Any:
+    """Return a number, or a time as text; `_NOT_A_SCALAR` for anything else. Raise UnreadableError
+    for an integer that is too long to be written."""
     if type(value).__name__ in ("NAType", "NaTType") or _is_nat(value):
         return None
     convert = next((convert for kind, convert in _SCALARS if isinstance(value, kind)), None)
-    return _NOT_A_SCALAR if convert is None else convert(value)
+    found = _NOT_A_SCALAR if convert is None else convert(value)
+    if isinstance(found, int) and found.bit_length() > _MOST_BITS:
+        raise _no_data(value, where, f", as it has more than {_MOST_BITS:,} bits")
+    return found
 
 
 def _is_nat(value: Any) -> bool:
@@ -106,6 +117,7 @@ _WAYS: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("to_dicts", lambda value: value.to_dicts()),  # polars
     ("to_pylist", lambda value: value.to_pylist()),  # tables of pyarrow
     ("as_py", lambda value: value.as_py()),  # its scalars
+    ("_value_", lambda value: value.value),  # enumerations
     ("model_dump", lambda value: value.model_dump()),  # pydantic
     ("toarray", lambda value: value.toarray()),  # sparse matrices of scipy
     ("__dataclass_fields__", asdict),

@@ -66,8 +66,8 @@ def detect(name: str, stream: BinaryIO, known: Sequence[str] = ()) -> Format | N
         return None
     if some[0][:1] in ("{", "[") or name.endswith(SUFFIX.value):
         found = _json_format(some, is_named=name.endswith(SUFFIX.value))
-        if found is not None:
-            return found
+        if found is not None or name.endswith(".json"):
+            return found or Format.JSON
     some = without_hint(some)
     cells = split(some[0], separator_of(some))
     if known and cells == [*known]:
@@ -201,6 +201,10 @@ class TableReader:
     def _csv(self, name: str, stream: BinaryIO) -> Iterator[Block]:
         """Rows without quotes are split a block at a time; the csv module has the others."""
         found = RowTexts(name, stream, self.unread)
+        if found.first.lstrip("\ufeff")[:1] in ("{", "[") and _is_json(found.first):
+            self.unread.lines += 1
+            self.unread.add("a file of JSON among files of CSV", name)
+            return
         self._separator, texts = found.separator, iter(found)
         names = self._names(name, texts) if self.form is Format.CSV else None
         while block := [*itertools.islice(texts, ROWS)]:

@@ -18,6 +18,7 @@ from sagemaker_byoc.monitor.scores import Predictions, Problem
 from sagemaker_byoc.monitor.streams import Unread
 
 MOST_CLASSES = 1000
+_LONGEST_NOTICE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ class Gathered:
         """Raise UnreadableError for a row that can't be judged."""
         if wanted.problem is Problem.REGRESSION:
             truth: Any = answers.number(label, "label")
+            row = row if wanted.prediction else answers.plain_number(row)
             guess: Any = answers.number(answers.pick(row, wanted.prediction or "0"), "prediction")
         elif wanted.problem is Problem.MULTICLASS:
             truth, guess = answers.class_of(label, "label"), self._class(wanted, row)
@@ -73,10 +75,11 @@ class Gathered:
     def _class(self, wanted: Attributes, row: Row) -> str:
         if wanted.prediction is not None:
             return answers.class_of(answers.pick(row, wanted.prediction), "prediction")
-        cells = row if isinstance(row, list) else [*row.values()]
-        if wanted.probability is None and not _holds_chances(cells):
-            _refuse_several(cells)
-            return answers.class_of(cells[0], "prediction")
+        if wanted.probability is None:
+            row = answers.plain_answer(row)
+            cells = row if isinstance(row, list) else [*row.values()]
+            if not _holds_chances(cells):
+                return answers.class_of(cells[0], "prediction")
         found = answers.chances(row, wanted.probability)
         if len(found) < 2:
             raise UnreadableError("there is one probability, and the problem has several classes")
@@ -88,15 +91,16 @@ class Gathered:
 def _binary(wanted: Attributes, row: Row) -> tuple[float, float | None]:
     """The prediction, and the probability of class 1 if there is one."""
     chance = None
+    if wanted.prediction is None and wanted.probability is None:
+        row = answers.plain_answer(row)
     cells = row if isinstance(row, list) else [*row.values()]
-    is_plain = wanted.prediction is None and wanted.probability is None
-    if wanted.probability is not None or (is_plain and (len(cells) == 1 or _holds_chances(cells))):
+    is_class = len(cells) == 1 and cells[0] in ("true", "false")
+    is_plain = wanted.prediction is None and not is_class
+    if wanted.probability is not None or is_plain:
         found = answers.chances(row, wanted.probability)
         if len(found) > 2:
             raise UnreadableError("there are several probabilities, and the problem has 2 classes")
         chance = next((each for name, each in found if name == "1"), found[-1][1])
-    elif is_plain:
-        _refuse_several(cells)
     if wanted.prediction is not None or chance is None:
         text = answers.pick(row, wanted.prediction or "0")
         return answers.binary(text, "prediction"), chance
@@ -105,18 +109,6 @@ def _binary(wanted: Attributes, row: Row) -> tuple[float, float | None]:
 
 def _holds_chances(cells: list[str]) -> bool:
     return answers.are_chances(cells) or (len(cells) == 1 and cells[0][:1] == "[")
-
-
-def _refuse_several(cells: list[str]) -> None:
-    """The first of several cells is the prediction only if it can be a class."""
-    if not cells:
-        raise UnreadableError("a prediction is missing")
-    if len(cells) > 1 and "." in cells[0].removesuffix(".0"):
-        raise UnreadableError(
-            "which cell of the output is the prediction is not said: give --prediction or "
-            "--probability",
-            f"{len(cells)} cells",
-        )
 
 
 # ── rows to arrays ──
@@ -143,7 +135,8 @@ def predictions(gathered: Gathered, wanted: Attributes) -> Predictions:
     labels, guesses = np.array(gathered.labels, float), np.array(gathered.predicted, float)
     if wanted.problem is Problem.REGRESSION:
         return Predictions(labels, guesses)
-    chances = np.array(gathered.probabilities) if gathered.probabilities else None
+    has_all = len(gathered.probabilities) == len(gathered.labels)
+    chances = np.array(gathered.probabilities) if has_all else None
     if chances is not None and wanted.probability is None and np.isin(chances, (0, 1)).all():
         chances = None  # the output was the prediction
     return Predictions(labels, guesses, chances, ("0", "1"))
@@ -163,6 +156,11 @@ def _classes(gathered: Gathered) -> Predictions:
             f"the labels are names ({gathered.labels[0][:40]!r}), and the probabilities have none",
             cure='Let the model return {"NAME": probability, …} or the class, or give --prediction',
         )
+    truths, guesses = gathered.labels, gathered.predicted
+    if not {*truths} & {*guesses}:
+        known, said = (", ".join(map(repr, sorted({*each})[:3])) for each in (truths, guesses))
+        told = f"rows, in which no prediction ({said}) is the class of any label ({known})"
+        gathered.unread.notice(told[:_LONGEST_NOTICE], len(truths))
     order = {name: float(number) for number, name in enumerate(classes)}
     return Predictions(
         np.array([order[each] for each in gathered.labels]),

@@ -227,3 +227,17 @@ def test_ground_truth_round_trip():
     assert GroundTruth.from_line(label.to_line()) == label
     with pytest.raises(CaptureError):
         GroundTruth.from_line('{"groundTruthData": {}, "eventMetadata": {}}')
+
+
+def test_a_body_without_a_content_type():
+    """null, as in the schema of AWS's example, and not a type whose name is empty."""
+    types = ContentTypes()
+    record = Record(
+        input=Payload.of(b"1,2", "text/csv", types),
+        output=Payload.of(b"0.5", None, types),
+        event_id="x",
+        time=datetime(2026, 11, 23, tzinfo=UTC),
+    )
+    output = json.loads(record.to_line())["captureData"]["endpointOutput"]
+    assert output["observedContentType"] is None
+    assert Record.from_line(record.to_line()) == record

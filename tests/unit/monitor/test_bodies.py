@@ -340,3 +340,79 @@ def test_what_this_project_writes_is_read_at_once(monkeypatch):
     """Or the figures of the benchmark would not hold."""
     monkeypatch.setattr(captures, "_parsed", pytest.fail)
     assert through([LINES["usual"]] * 40)[0] == 40
+
+
+WIDE = {"a": 1, "b": 2.5, "c": 0}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"inputs": WIDE, "parameters": {"k": 1}},
+        {"data": WIDE},
+        {"features": WIDE},
+        {"payload": WIDE, "user": {"c": 7}, "request_id": "x"},
+        {"input_data": {"columns": ["a", "b", "c"], "index": [0], "data": [[1, 2.5, 0]]}},
+        {"input_data": [{"fields": ["a", "b", "c"], "values": [[1, 2.5, 0]]}]},
+        {"feature_names": ["a", "b", "c"], "values": [1, 2.5, 0]},
+        {"Inputs": {"data": [WIDE]}, "GlobalParameters": {}},
+        {"features": [1, 2.5, 0], "request_id": "x", "version": 3},
+    ],
+)
+@pytest.mark.parametrize("encoding", [Encoding.JSON, Encoding.CSV])
+def test_columns_below_a_key(tmp_path, document, encoding):
+    """Also if the endpoint's settings call JSON a CSV."""
+    case = Case(tmp_path, ["a", "b", "c"], [[n, n / 7, n % 3] for n in range(300)])
+    outcome = case.run(record(json.dumps(document), "[0.5]", kind=encoding, out=Encoding.JSON))
+    totals = {name: each.moments.total for name, each in outcome.profile.columns.items()}
+    assert totals == WIDE
+    assert outcome.findings.violations == []
+
+
+def test_a_key_above_the_columns_is_said(tmp_path):
+    case = Case(tmp_path, ["a", "b"], [[n, n / 7] for n in range(300)])
+    line = record('{"inputs": {"a": 1, "b": 2.5}}', kind=Encoding.JSON)
+    notices = case.run(line * 3).unread.notices
+    assert notices == {"rows had their columns below the key 'inputs'": 3}
+
+
+@pytest.mark.parametrize(
+    "body", ["1;2.5;0", "1\t2.5\t0", "1|2.5|0", "\ufeff1,2.5,0", ",a,b,c\n0,1,2.5,0\n"]
+)
+def test_csv_of_other_kinds_in_a_body(tmp_path, body):
+    case = Case(tmp_path, ["a", "b", "c"], [[n, n / 7, n % 3] for n in range(300)])
+    outcome = case.run(record(body, "0.5") * 2)
+    totals = {name: each.moments.total for name, each in outcome.profile.columns.items()}
+    assert totals == {"a": 2, "b": 5, "c": 0}
+    assert [what for what in outcome.unread.notices if "separated" in what] == (
+        [f"bodies are separated by {body[1]!r}"] if body[1] in ";\t|" else []
+    )
+
+
+def test_text_with_a_semicolon_stays_one_cell(tmp_path):
+    case = Case(tmp_path, ["a"], [[f"some; words {n % 7}"] for n in range(300)])
+    outcome = case.run(record("some; words 3", None) * 5)
+    assert (outcome.profile.rows, outcome.findings.violations) == (5, [])
+
+
+@pytest.mark.parametrize("body", ["MSwyLjU", "MSwy\nLjU=\n", "MSwyLjU="])
+def test_base64_as_others_write_it(tmp_path, body):
+    case = Case(tmp_path, ["a", "b"], [[n, n / 7] for n in range(300)])
+    outcome = case.run(record(body, None, kind=Encoding.BASE64))
+    assert (outcome.profile.rows, outcome.unread.count) == (1, 0)
+
+
+def test_libsvm_is_called_by_name(tmp_path):
+    case = Case(tmp_path, ["a", "b"], [[n, n / 7] for n in range(300)])
+    body = base64.b64encode(b"1 0:2 1:3").decode()
+    line = record(body, None, kind=Encoding.BASE64).replace(b"text/html", b"text/x-libsvm")
+    outcome = case.run(captured([[1, 0.5]] * 3) + line)
+    assert outcome.unread.reasons == {"LIBSVM, which has no columns": 1}
+
+
+def test_a_side_without_data(tmp_path):
+    case = Case(tmp_path, ["a", "b"], [[n, n / 7] for n in range(300)])
+    line = json.loads(record("1,2.5", "0.5"))
+    line["captureData"]["endpointOutput"] |= dict.fromkeys(("data", "encoding"))
+    outcome = case.run(json.dumps(line).encode())
+    assert (outcome.profile.rows, outcome.unread.count) == (1, 0)

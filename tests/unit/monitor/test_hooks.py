@@ -133,3 +133,56 @@ def preprocess_handler(inference_record):
     outcome = through(text, record(json.dumps([1, 2.5]), kind=Encoding.JSON) * 5)
     assert [*outcome.profile.columns] == ["a", "b"]
     assert outcome.profile.columns["b"].moments.mean == 2.5
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        "[float(a), b]",
+        "{'a': float(a), 'b': b}",
+        "np.array([a, b])",
+        "[np.float32(a), np.float64(b)]",
+        "[Fraction(a), b]",
+        "array('d', [a, b])",
+        "f'a,b\\n{a},{b}'",
+        "f',a,b\\n0,{a},{b}'",
+        "{'a': [One.X, One.Y][a - 1], 'b': b}",
+        "[[], {}, [a, b]]",
+    ],
+)
+def test_whole_numbers_that_a_script_made_fractions(through, returned):
+    """An array has one type for all; what is whole is no violation in a column of whole numbers."""
+    head = (
+        "import enum\nimport numpy as np\nfrom array import array\nfrom fractions import Fraction\n"
+        "class One(enum.Enum):\n    X = 1\n    Y = 2\n"
+    )
+    outcome = through(f"{head}def preprocess_handler(record):\n{BODY}    return {returned}\n")
+    totals = {name: each.moments.total for name, each in outcome.profile.columns.items()}
+    assert (totals, outcome.findings.violations) == ({"a": 3, "b": 0.75}, [])
+
+
+def test_a_fraction_among_whole_numbers_is_one(through):
+    text = f"def preprocess_handler(record):\n{BODY}    return [a + 0.5, b]\n"
+    assert [each.check for each in through(text).findings.violations] == ["data_type_check"]
+
+
+def test_text_that_a_script_returns_keeps_its_zero(tmp_path):
+    case = Case(tmp_path, ["a", "b"], [[["1.0", "x"][number % 2], number] for number in range(300)])
+    (tmp_path / "script.py").write_text("def preprocess_handler(record):\n    return ['1.0', 5]\n")
+    outcome = case.run(captured([[1, 0.5]]), preprocess=tmp_path / "script.py")
+    assert outcome.findings.violations == []
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [("Decimal('sNaN')", ""), ("10**5000", "a value of type int is not data, as it has more than")],
+)
+def test_numbers_that_python_does_not_write(through, returned, told):
+    head = "from decimal import Decimal\n"
+    text = f"{head}def preprocess_handler(record):\n{BODY}    return [a, [b, {returned}][a - 1]]\n"
+    outcome = through(text)
+    assert ", ".join(outcome.unread.reasons).startswith(
+        f"preprocess_handler: {told}" if told else ""
+    )
+    assert outcome.unread.count == bool(told)
+    assert outcome.profile.columns["b"].moments.total == 0.5

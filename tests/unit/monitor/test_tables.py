@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import zipfile
+import zlib
 from importlib.util import find_spec
 
 import pytest
@@ -303,3 +304,40 @@ def test_a_manifest_stands_for_what_it_names(tmp_path):
     (hour / "1.json").write_text('[{"prefix": "s3://b')
     with pytest.raises(DataError, match="is a manifest that is cut off"):
         case.run_place(str(tmp_path / "capture"))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|", ","])
+def test_line_ends_within_quotes_of_any_separator(tmp_path, separator):
+    rows = [f'{number},"x,\r\ny ""z""",2.5\r\n' for number in range(50)]
+    text = "".join(rows).replace(",", separator)
+    (tmp_path / "x.csv").write_bytes(f"a{separator}b{separator}c\r\n{text}".encode())
+    outcome = jobs.make_baseline(PLACES, Input(place=str(tmp_path / "x.csv")), str(tmp_path / "o"))
+    columns = outcome.profile.columns
+    assert (outcome.profile.rows, [*columns], outcome.unread.count) == (50, ["a", "b", "c"], 0)
+    assert columns["c"].moments.total == 125
+
+
+def test_what_lies_beside_the_parts_of_a_dataset(tmp_path):
+    """An empty file says nothing of separators, and JSON among CSV is no rows of text."""
+    (tmp_path / "_SUCCESS").write_bytes(b"")
+    (tmp_path / "a.csv").write_text("a,b\n" + "1,2\n" * 30)
+    (tmp_path / "b.jsonl").write_text('{"a": 1, "b": 2}\n' * 30)
+    outcome = jobs.make_baseline(PLACES, Input(place=str(tmp_path)), str(tmp_path / "o"))
+    assert [*outcome.profile.columns] == ["a", "b"]
+    assert outcome.unread.reasons == {"a file of JSON among files of CSV": 1}
+    assert not outcome.unread.notices
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (zlib.compress(b"a,b\n" + b"1,2\n" * 300), "not text, but binary"),
+        (gzip.compress(gzip.compress(b"a,b\n1,2\n")), "not text, but gzip within gzip"),
+        (b"\x04\x22\x4d\x18xxxx\n", "not text, but compressed with lz4"),
+        (b'{"a":1}{"a":2}\n' * 3, "not JSON"),
+    ],
+)
+def test_what_is_not_read_is_called_by_name(tmp_path, data, told):
+    (tmp_path / "x.json").write_bytes(data)
+    with pytest.raises(DataError, match=told):
+        jobs.make_baseline(PLACES, Input(place=str(tmp_path / "x.json")), str(tmp_path / "o"))

@@ -375,3 +375,66 @@ def test_a_table_with_bad_rows(tmp_path):
     gathered = quality._gather(PLACES, Input(place=str(tmp_path / "t.csv")), wanted)
     assert len(gathered.labels) == 3
     assert dict(gathered.unread.first) == {"a label is not 0 or 1": "row 4: '?'"}
+
+
+SCORED = [{"label": "a", "score": 0.9}, {"label": "b", "score": 0.1}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "label", "problem", "expected"),
+    [
+        ({"classes": ["a", "b"], "scores": [0.1, 0.9]}, "b", MANY, "b"),
+        ({"sequence": "a", "labels": ["b", "a"], "scores": [0.8, 0.2]}, "b", MANY, "b"),
+        ({"score": 0.7, "predicted_label": 1}, "1", BINARY, 1),
+        ({"id": 9, "prediction": "a", "took_ms": 3}, "a", MANY, "a"),
+        (SCORED, "a", MANY, "a"),
+        ({"id": 9, "prediction": 2.5}, "2.5", NUMBER, 2.5),
+        ("true", "1", BINARY, 1),
+        ("False", "0", BINARY, 0),
+    ],
+)
+def test_answers_of_several_parts(judged, answer, label, problem, expected):
+    text = answer if isinstance(answer, str) else json.dumps(answer)
+    out = Encoding.CSV if isinstance(answer, str) else Encoding.JSON
+    value, gathered = judged([text] * 3, [label] * 3, problem, out=out)
+    assert gathered.predicted == [expected] * 3
+    assert value == (0 if problem is NUMBER else 1)
+
+
+@pytest.mark.parametrize("answer", ["2.0,-0.1,0.0", "-1.5,3.25", "2.5,0.5,0.1"])
+def test_scores_that_are_no_probabilities_are_no_classes(judged, answer):
+    with pytest.raises(DataError, match="which cell of the output is the prediction is not said"):
+        judged([answer] * 3, ["0"] * 3, MANY)
+
+
+def test_an_object_without_a_known_key_is_not_guessed(judged):
+    answer = json.dumps({"text": "a", "tokens": 5})
+    with pytest.raises(DataError, match="is not said"):
+        judged([answer] * 3, ["a"] * 3, MANY, out=Encoding.JSON)
+
+
+def test_classes_that_have_nothing_in_common_are_said(judged):
+    _, gathered = judged(["Cat", "DOG"], ["cat", "dog"], MANY)
+    told = "rows, in which no prediction ('Cat', 'DOG') is the class of any label ('cat', 'dog')"
+    assert gathered.unread.notices == {told: 2}
+
+
+def test_a_probability_of_32_bits(judged):
+    value, gathered = judged(["1.0000001", "-1e-8"], ["1", "0"])
+    assert (value, gathered.probabilities) == (1, [1.0, 0.0])
+
+
+def test_classes_beside_probabilities(judged):
+    """Rows with and without a probability: the curves are left out, and nothing fails."""
+    assert judged(["true", "0.2", "0.9"], ["1", "0", "1"])[0] == 1
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        {"groundTruthData": {"data": "1"}, "eventMetadata": {"eventId": "event-0"}},
+        {"groundTruthData": {"data": 1}, "eventMetadata": {"inferenceId": "event-0"}},
+    ],
+)
+def test_ground_truth_with_less(judged, label):
+    assert judged(["0.9"], [label])[1].labels == [1]

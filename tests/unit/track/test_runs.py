@@ -340,3 +340,47 @@ def test_damaged_lines(tmp_path, capsys):
         file.write('{"step": 2, "lo')
     assert main(["runs", str(tmp_path)]) == 0
     assert "cut" in lines(capsys)[1]
+
+
+@pytest.mark.parametrize("value", ["x", True, None, [], {}, int("9" * 400)])
+def test_a_metric_that_is_not_a_number_is_none(tmp_path, capsys, value):
+    """Not 0, which would be the best of all losses."""
+    for name, loss in (("good", 0.5), ("odd", value)):
+        (tmp_path / name).mkdir()
+        document = {"format": 1, "name": name, "started": 1, "metrics": {"loss": loss}}
+        (tmp_path / name / "run.json").write_text(json.dumps(document))
+    assert main(["runs", str(tmp_path), "--sort", "loss", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["name"], first["best"]) == ("good", {"loss": 0.5})
+    assert (second["name"], second["metrics"]) == ("odd", {})
+
+
+def test_two_runs_of_one_name_are_both_compared(tmp_path, capsys):
+    make_run(tmp_path / "a", "same", rate=0.1, losses=[1.0])
+    make_run(tmp_path / "b", "same", rate=0.5, losses=[2.0])
+    assert main(["runs", str(tmp_path), "--compare", "same", "same"]) == 0
+    head, *rows = lines(capsys)
+    assert head.split() == ["same", "same"]
+    assert ["loss", "1", "2"] in [row.split() for row in rows]
+
+
+def test_a_hint_of_many_names_is_one_short_line(tmp_path, capsys):
+    record = RunRecord(name="x", metrics={f"m\n{number}": 1.0 for number in range(500)})
+    (tmp_path / "x").mkdir()
+    record.write(tmp_path / "x" / "run.json")
+    assert main(["runs", str(tmp_path), "--sort", "nope"]) == 2
+    hint = capsys.readouterr().err.splitlines()[-1]
+    assert hint.endswith("and 480 more")
+    assert len(hint) < 300
+
+
+@pytest.mark.parametrize(
+    "metric", ["val_acc_std", "accuracy_drop", "f1_threshold", "loss_delta", "reward_gap"]
+)
+def test_what_is_about_another_metric_has_no_goal(metric):
+    assert goal_of(metric) is None
+
+
+@pytest.mark.parametrize("metric", ["rollout/ep_rew_mean", "HD95", "explained_variance", "crps"])
+def test_goals_of_more_libraries(metric):
+    assert goal_of(metric) is (Goal.MIN if metric in ("HD95", "crps") else Goal.MAX)
