@@ -75,15 +75,21 @@ def check(settings: Settings, problems: Problems, *, local: bool) -> None:
 
 def check_plan(plan: Plan, shared: Shared, problems: Problems) -> None:
     """Hold every call against AWS's model of it, and against what the documentation says."""
-    for call in plan.calls():
-        raw = shared.request.get(call.operation) or {}
+    calls = plan.calls()
+    for call in calls:
         for finding in _findings(call.service, call.operation, call.parameters):
-            key = rules.key_of(call.operation, finding, raw)
-            what = f"{shared.where}: {key} {finding.what}"
-            if finding.is_warning:
-                problems.warn(f"warning: {key} {finding.what}. {finding.hint}")
-            else:
-                _add(problems, shared, key, SettingsError(what, cure=finding.hint))
+            _report_finding(call.operation, finding, shared, problems)
+    for operation, finding in rules.check_together({c.operation: c.parameters for c in calls}):
+        _report_finding(operation, finding, shared, problems)
+
+
+def _report_finding(operation: str, finding: Finding, shared: Shared, problems: Problems) -> None:
+    key = rules.key_of(operation, finding, shared.request.get(operation) or {})
+    if finding.is_warning:
+        problems.warn(f"warning: {key} {finding.what}. {finding.hint}")
+    else:
+        error = SettingsError(f"{shared.where}: {key} {finding.what}", cure=finding.hint)
+        _add(problems, shared, key, error)
 
 
 def _check_types(shared: Shared, problems: Problems) -> bool:
@@ -121,14 +127,16 @@ def _draft(settings: Settings, place: Place, problems: Problems) -> Plan:
         }
         return train.plan(replace(settings, shared=shared, channels=channels), place)
     job = endpoint.wanted_job(settings)
-    if job and not _is_name(job):
+    if settings.model.startswith(endpoint.JOB) and not _is_name(job):
         error = SettingsError(
             f"{shared.where}: model is {settings.model!r}, and {job!r} is not the name of a job",
             cure='Write model = "job:NAME" with a job\'s name, or the beginning of one',
         )
         _add(problems, shared, "model", error)
     model = (
-        _STAND_IN if job else settings.model and _remote("model", settings.model, shared, problems)
+        _STAND_IN
+        if settings.model.startswith(endpoint.JOB)
+        else settings.model and _remote("model", settings.model, shared, problems)
     )
     return endpoint.plan(replace(settings, shared=shared, model=model), place)
 
@@ -290,7 +298,9 @@ def _size(shape: Shape, value: Any) -> tuple[int | float | None, str]:
 
 
 def _nearest(value: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(value, known, n=1)
+    plain = value.strip().lower()
+    near = [each for each in (plain, f"ml.{plain}") if each in known]
+    near = near or difflib.get_close_matches(value, known, n=1)
     start = f"Did you mean {near[0]}?" if near else "Correct it."
     return f"{start} Else {_UPGRADE}" if len(known) > _FEW else f"Use {' or '.join(known)}"
 

@@ -40,12 +40,19 @@ ENVIRONMENT = _model(100, "pairs", "sagemaker.TrainingEnvironmentMap.max")
 ENVIRONMENT_KEY_LENGTH = _model(512, "characters", "sagemaker.TrainingEnvironmentKey.max")
 ENVIRONMENT_VALUE = _model(512, "characters", "sagemaker.TrainingEnvironmentValue.max")
 ENVIRONMENT_KEY = _pattern("[a-zA-Z_][a-zA-Z0-9_]*", "sagemaker.TrainingEnvironmentKey.pattern")
+LONGEST_RUN = Fact(
+    28 * 86400,
+    "seconds",
+    f"{API_MODEL}: sagemaker.StoppingCondition.MaxRuntimeInSeconds, documentation",
+    "2026-11-29",
+    "an account's default quota is 5 days",
+)
 CONTAINER_ARGUMENTS = _model(100, "arguments", "sagemaker.TrainingContainerArguments.max")
 CONTAINER_ARGUMENT = _model(256, "characters", "sagemaker.TrainingContainerArgument.max")
 INSTANCE_GROUPS = _model(5, "groups", "sagemaker.InstanceGroups.max")
 IMAGE_NAME = _model(255, "characters", "sagemaker.ContainerImage.max")
 BUCKET_NAME = Fact(
-    r"(?!\d+\.\d+\.\d+\.\d+$)(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+    r"(?!\d+\.\d+\.\d+\.\d+$)(?!xn--)(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
     "regular expression",
     "S3 user guide: general purpose bucket naming rules",
     "2026-11-29",

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.limits import is_bucket_name, is_reserved_tag
 from sagemaker_byoc.launch.shared import words
 
-LONGEST_RUN = 28 * 86400
-"""Seconds (service model: sagemaker.StoppingCondition.MaxRuntimeInSeconds, documentation)."""
 USUAL_LONGEST_RUN = 5 * 86400
 """Seconds (SageMaker quotas: longest run time for a training job; may be raised)."""
 LARGEST_VOLUME = 16384
@@ -24,6 +23,8 @@ MODEL_ENVIRONMENT = 32 * 1024
 SERVERLESS_STEP = 1024
 """MB (service model: sagemaker.ProductionVariantServerlessConfig.MemorySizeInMB)."""
 BUCKET_HINT = "A bucket's name has 3 to 63 lower-case letters, digits, dots and hyphens"
+LONGEST_ROLE = 64
+"""Characters (IAM user guide: IAM and AWS STS quotas, name length limits)."""
 _ACCESS_POINT = ("arn:", "accesspoint")
 
 
@@ -45,6 +46,8 @@ Request = Mapping[str, Any]
 def check(operation: str, request: Request) -> Iterator[Finding]:
     yield from _tags(request)
     yield from _network(request)
+    yield from _role(request)
+    yield from _variables(request)
     for path, label, uri in _locations(request):
         yield from _location(path, label, uri)
     for rule in _RULES.get(operation, ()):
@@ -137,12 +140,34 @@ def _network(request: Request) -> Iterator[Finding]:
                 )
 
 
+def _role(request: Request) -> Iterator[Finding]:
+    for member in ("RoleArn", "ExecutionRoleArn"):
+        name = str(request.get(member, "/x")).rpartition("/")[2]
+        if not 1 <= len(name) <= LONGEST_ROLE:
+            what = f"has a name of {len(name)} characters; IAM takes 1 to {LONGEST_ROLE}"
+            yield Finding((member,), what, "Name the role, or write its whole ARN")
+
+
+def _variables(request: Request) -> Iterator[Finding]:
+    for path in (("Environment",), ("PrimaryContainer", "Environment")):
+        found = request
+        for name in path:
+            found = found.get(name) or {}
+        for name, value in found.items():
+            if "\0" in value:
+                what = "has a NUL character, which Linux passes to no program"
+                yield Finding(path, what, "Leave it out", name)
+
+
 def _locations(request: Request) -> Iterator[tuple[tuple[str, ...], str, object]]:
     """Each place in S3 with its path, and the channel's name."""
     for path in (
         ("OutputDataConfig", "S3OutputPath"),
         ("CheckpointConfig", "S3Uri"),
         ("PrimaryContainer", "ModelDataUrl"),
+        ("DataCaptureConfig", "DestinationS3Uri"),
+        ("DebugHookConfig", "S3OutputPath"),
+        ("TensorBoardOutputConfig", "S3OutputPath"),
     ):
         yield path, "", (request.get(path[0]) or {}).get(path[1])
     for channel in request.get("InputDataConfig") or ():
@@ -173,8 +198,8 @@ def _times(request: Request) -> Iterator[Finding]:
             "It includes the run itself: make it at least as long as max-runtime",
         )
     path = ("StoppingCondition", "MaxRuntimeInSeconds")
-    if runtime is not None and runtime > LONGEST_RUN:
-        limit = words(LONGEST_RUN)
+    if runtime is not None and runtime > limits.LONGEST_RUN.value:
+        limit = words(limits.LONGEST_RUN.value)
         yield Finding(path, f"is {words(runtime)}; SageMaker takes {limit} at most", "Shorten it")
     elif runtime is not None and runtime > USUAL_LONGEST_RUN:
         yield Finding(
@@ -217,10 +242,31 @@ def _volume(request: Request) -> Iterator[Finding]:
 
 
 def _channels(request: Request) -> Iterator[Finding]:
-    for channel in request.get("InputDataConfig") or ():
-        name = str(channel.get("ChannelName"))
+    names = [str(each.get("ChannelName")) for each in request.get("InputDataConfig") or ()]
+    for name in dict.fromkeys(names):
         if name in {".", ".."}:
             yield Finding(_CHANNEL, "names another folder", "Use a name of letters", name)
+        if names.count(name) > 1:
+            yield Finding(_CHANNEL, "is there more than once", "Give each another name", name)
+
+
+def _algorithm(request: Request) -> Iterator[Finding]:
+    if (request.get("AlgorithmSpecification") or {}).get("AlgorithmName"):
+        what = "names an algorithm beside the image, which excludes it"
+        yield Finding((*_ALGORITHM, "AlgorithmName"), what, "Leave it out")
+
+
+def _groups(request: Request) -> Iterator[Finding]:
+    groups = (request.get("ResourceConfig") or {}).get("InstanceGroups")
+    path = ("ResourceConfig", "InstanceGroups")
+    if groups is not None and not groups:
+        yield Finding(path, "is empty", "Write a group, or leave it out")
+    for name in _repeated([str(each.get("InstanceGroupName")) for each in groups or ()]):
+        yield Finding(path, f"has {name!r} more than once", "Give each another name")
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if names.count(name) > 1]
 
 
 def _metrics(request: Request) -> Iterator[Finding]:
@@ -237,11 +283,34 @@ def _metrics(request: Request) -> Iterator[Finding]:
             yield Finding(path, "has no group, so that there is no value", hint, name)
 
 
+def _variants(request: Request) -> Iterator[Finding]:
+    variants = request.get("ProductionVariants") or ()
+    shadows = request.get("ShadowProductionVariants") or ()
+    for each in (*variants, *shadows):
+        name = str(each.get("VariantName"))
+        if bool(each.get("ServerlessConfig")) == ("InstanceType" in each):
+            what = "has an InstanceType or a ServerlessConfig: one of the two"
+            yield Finding(_VARIANT, what, "Write one and leave the other out", name)
+    for name in _repeated([str(each.get("VariantName")) for each in (*variants, *shadows)]):
+        yield Finding(_VARIANT, "is there more than once", "Give each variant another name", name)
+    # Service model: CreateEndpointConfigInput.ShadowProductionVariants, documentation.
+    if shadows and (len(variants), len(shadows)) != (1, 1):
+        what = f"has {len(shadows)} beside {len(variants)} variants; SageMaker takes one of each"
+        yield Finding(("ShadowProductionVariants",), what, "Leave the others out")
+
+
 def _serverless(request: Request) -> Iterator[Finding]:
     # SageMaker developer guide: serverless-endpoints, feature exclusions.
     variants = [*(request.get("ProductionVariants") or ())]
-    serverless = [each["ServerlessConfig"] for each in variants if each.get("ServerlessConfig")]
+    serverless = _serverless_configs(request)
     for config in serverless:
+        provisioned, most = config.get("ProvisionedConcurrency"), config.get("MaxConcurrency")
+        if provisioned is not None and most is not None and provisioned > most:
+            yield Finding(
+                (*_VARIANT, "ServerlessConfig", "ProvisionedConcurrency"),
+                f"is {provisioned}, more than the most requests at a time, {most}",
+                "Make it smaller, or max-concurrency larger",
+            )
         memory = config.get("MemorySizeInMB")
         if memory is not None and memory % SERVERLESS_STEP:
             yield Finding(
@@ -249,16 +318,58 @@ def _serverless(request: Request) -> Iterator[Finding]:
                 f"is {memory}; SageMaker takes 1024, 2048, 3072, 4096, 5120 or 6144",
                 "Write one of these",
             )
-    if serverless and (request.get("DataCaptureConfig") or {}).get("EnableCapture"):
-        yield Finding(
-            ("DataCaptureConfig",),
-            "can't be had of a serverless endpoint",
-            "Leave it out, or use instances",
-        )
+    capture = (request.get("DataCaptureConfig") or {}).get("EnableCapture")
+    for member, wrong in (
+        ("DataCaptureConfig", capture),
+        ("AsyncInferenceConfig", request.get("AsyncInferenceConfig")),
+        ("ShadowProductionVariants", request.get("ShadowProductionVariants")),
+        ("VpcConfig", request.get("VpcConfig")),
+        ("EnableNetworkIsolation", request.get("EnableNetworkIsolation")),
+        ("ProductionVariants", len(variants) > 1),
+    ):
+        if serverless and wrong:
+            what = _NOT_SERVERLESS.format("more than one of them" if wrong is True else "it")
+            yield Finding((member,), what, "Leave it out, or use instances")
+
+
+_NOT_SERVERLESS = "is set, and a serverless endpoint can't have {}"
+
+
+def _serverless_configs(request: Request) -> list[Mapping[str, Any]]:
+    variants = request.get("ProductionVariants") or ()
+    return [each["ServerlessConfig"] for each in variants if each.get("ServerlessConfig")]
+
+
+def check_together(requests: Mapping[str, Request]) -> Iterator[tuple[str, Finding]]:
+    """Yield the operation and what is wrong with its request because of another's.
+
+    Sources: SageMaker developer guide, serverless-endpoints; service model, ContainerDefinition.
+    """
+    model = requests.get("CreateModel") or {}
+    if not _serverless_configs(requests.get("CreateEndpointConfig") or {}):
+        return
+    container = model.get("PrimaryContainer") or {}
+    access = (container.get("ImageConfig") or {}).get("RepositoryAccessMode")
+    for path, wrong in (
+        (("VpcConfig",), model.get("VpcConfig")),
+        (("EnableNetworkIsolation",), model.get("EnableNetworkIsolation")),
+        (("PrimaryContainer", "ModelDataSource"), container.get("ModelDataSource")),
+        (("PrimaryContainer", "Mode"), container.get("Mode") == "MultiModel"),
+        (("PrimaryContainer", "ImageConfig"), access == "Vpc"),
+    ):
+        if wrong:
+            what = _NOT_SERVERLESS.format("it")
+            yield "CreateModel", Finding(path, what, "Leave it out, or use instances")
 
 
 def _model(request: Request) -> Iterator[Finding]:
     container = request.get("PrimaryContainer") or {}
+    if container and request.get("Containers"):
+        what = "is set beside the container of the table's image, which excludes it"
+        yield Finding(("Containers",), what, "Leave it out: an endpoint here has one container")
+    if container.get("ModelDataUrl") and container.get("ModelDataSource"):
+        what = "is set beside the table's model, which excludes it"
+        yield Finding(("PrimaryContainer", "ModelDataSource"), what, "Leave one of them out")
     variables = container.get("Environment") or {}
     size = sum(len(text.encode()) for pair in variables.items() for text in pair)
     if size > MODEL_ENVIRONMENT:
@@ -278,7 +389,15 @@ def _model(request: Request) -> Iterator[Finding]:
 
 
 _RULES: Mapping[str, Sequence[Callable[[Request], Iterator[Finding]]]] = {
-    "CreateTrainingJob": (_times, _spot, _volume, _channels, _metrics),
+    "CreateTrainingJob": (
+        _times,
+        _spot,
+        _volume,
+        _groups,
+        _channels,
+        _algorithm,
+        _metrics,
+    ),
     "CreateModel": (_model,),
-    "CreateEndpointConfig": (_serverless,),
+    "CreateEndpointConfig": (_variants, _serverless),
 }

@@ -35,6 +35,13 @@ _WHERE_TO_SET = {
     "region": 'Write region = "eu-west-1", give --set region=eu-west-1, or set AWS_REGION',
     "instance-type": 'Write instance-type = "ml.m5.large", or give --set instance-type=ml.m5.large',
 }
+_OURS = {
+    "Tags": "tags = {NAME = VALUE}",
+    **dict.fromkeys(
+        ("TrainingJobName", "ModelName", "EndpointConfigName", "EndpointName"), 'name = "NAME"'
+    ),
+}
+"""Members of the API that are made from the table's own keys alone."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -74,8 +81,13 @@ def read_shared(
     if ("subnets" in table) != ("security-groups" in table):
         missing = "subnets" if "security-groups" in table else "security-groups"
         table.wrong(missing, "A VPC takes both: subnets and security-groups")
-    if not instances and "instance-type" in table:
-        table.wrong("instance-type", "A serverless endpoint has no instances: leave it out")
+    for key in () if instances else ("instance-type", "instance-count"):
+        if key in table:
+            table.wrong(key, "A serverless endpoint has no instances: leave it out")
+    for operation in operations:
+        for member in _OURS.keys() & request.table(operation).keys():
+            shown = f"request.{operation}.{member}"
+            table.refuse(shown, "is made from another key", f"Write {_OURS[member]} instead")
     return Shared(
         where=where,
         folder=folder,

@@ -121,7 +121,11 @@ class Table:
 
     def wrong_value(self, key: str, value: str, cure: str) -> None:
         """Report a value inside of `key`, which may be dotted."""
-        error = SettingsError(f"{self._where}: {key} is {_show(value)}", cure=cure)
+        self.refuse(key, f"is {_show(value)}", cure)
+
+    def refuse(self, key: str, what: str, cure: str) -> None:
+        """Report something else about `key`; `what` follows its name."""
+        error = SettingsError(f"{self._where}: {key} {what}", cure=cure)
         self._tell(f"{self._where}: {key}", error)
 
     def _tell(self, place: str, error: SettingsError) -> None:

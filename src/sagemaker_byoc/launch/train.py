@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.channels import InputMode
 from sagemaker_byoc.launch import inputs
 from sagemaker_byoc.launch.names import check_name, content_name, digest_of
@@ -145,7 +146,7 @@ def plan(settings: TrainSettings, place: Place, *, new: str = "") -> Plan:
         own = f"s3://{place.data_bucket}/{stem}/checkpoints/{config}"
         request["CheckpointConfig"] = {"S3Uri": own if uri == "default" else uri}
     name = content_name(stem, content, tail=new)
-    if environment := {**_provenance(place), **shared.environment}:
+    if environment := _environment(shared, place):
         request["Environment"] = environment
     request = {
         "TrainingJobName": name,
@@ -228,10 +229,11 @@ def _instances(shared: Shared) -> dict[str, Any]:
     return {"InstanceType": shared.instance_type, "InstanceCount": shared.instance_count}
 
 
-def _provenance(place: Place) -> dict[str, str]:
-    """For the container, which can't know; our library records them with the run."""
-    found = {CODE_COMMIT: place.commit, IMAGE_DIGEST: place.digest}
-    return {name: value for name, value in found.items() if value}
+def _environment(shared: Shared, place: Place) -> dict[str, str]:
+    """Return the user's variables, and where there is room what our library records of the run."""
+    known = {CODE_COMMIT: place.commit, IMAGE_DIGEST: place.digest}
+    found = {name: value for name, value in known.items() if value} | {**shared.environment}
+    return found if len(found) <= limits.ENVIRONMENT.value else dict(shared.environment)
 
 
 def _metrics(settings: TrainSettings) -> dict[str, Any]:

@@ -54,10 +54,10 @@ def make_endpoint(folder):
     return make
 
 
-def validate(plan, request=None):
+def validate(plan, request=None, kind=train):
     """Hold a plan against AWS's model and the documented rules."""
     problems = Problems()
-    shared = train.read(WHERE, {"request": request or {}}, Path()).shared
+    shared = kind.read(WHERE, {"request": request or {}}, Path()).shared
     check_plan(plan, shared, problems)
     problems.check(WHERE)
     return problems.warnings

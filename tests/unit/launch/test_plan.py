@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.launch.conftest import DIGEST, IMAGE, PLACE, WHERE, hyphened, validate
 
-from sagemaker_byoc.launch import endpoint
+from sagemaker_byoc.launch import endpoint, train
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.place import role_arn
 
@@ -184,6 +184,11 @@ def test_an_empty_folder_is_no_channel(make_train, folder):
 LONG = "y" * 2501
 SPOT = {"spot": True, "checkpoints": True}
 KEEP = {"ResourceConfig": {"KeepAlivePeriodInSeconds": 600}}
+CHANNEL = {
+    "ChannelName": "a",
+    "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/p"}},
+}
+GROUP = {"InstanceGroupName": "g", "InstanceType": "ml.m5.large", "InstanceCount": 1}
 MANY = {f"h{number}": "1" for number in range(101)}
 
 
@@ -210,6 +215,20 @@ MANY = {f"h{number}": "1" for number in range(101)}
         ({"tags": {"k" * 129: "1"}}, "is 129 characters long; SageMaker takes 128", "smaller"),
         ({"tags": {"k": "v" * 257}}, "tags.k is 257 characters long", "smaller"),
         ({"tags": {f"t{n}": "" for n in range(50)}}, "tags is 53 entries", "smaller"),
+        ({"environment": {"A": "x\0y"}}, "environment.A has a NUL character", "Leave it out"),
+        ({"instance_type": "m5.large"}, "instance-type is 'm5.large'", "mean ml.m5.large?"),
+        ({"instance_type": " ML.m5.large"}, "instance-type is ' ML.m5.large'", "ml.m5.large?"),
+        ({"output": "s3://a..b/p"}, "'a..b' is not the name of a bucket", "3 to 63"),
+        ({"request": {"CreateTrainingJob": {"InputDataConfig": [CHANNEL, CHANNEL]}}},
+         "InputDataConfig.a is there more than once", "another name"),
+        ({"request": {"CreateTrainingJob": {"AlgorithmSpecification": {"AlgorithmName": "x"}}}},
+         "AlgorithmName names an algorithm beside the image", "Leave it out"),
+        ({"request": {"CreateTrainingJob": {"ResourceConfig": {"InstanceGroups": []}}}},
+         "ResourceConfig.InstanceGroups is empty", "Write a group"),
+        ({"request": {"CreateTrainingJob": {"ResourceConfig": {"InstanceGroups": [GROUP, GROUP]}}}},
+         "InstanceGroups has 'g' more than once", "another name"),
+        ({"request": {"CreateTrainingJob": {"TensorBoardOutputConfig": {"S3OutputPath": "s3://B/x"}}}},
+         "'B' is not the name of a bucket", "3 to 63"),
         ({"metrics": {"loss": "loss=("}}, "metrics.loss is not a regular expression", ""),
         ({"metrics": {"loss": "loss=.*"}}, "metrics.loss has no group", "parentheses"),
         ({"metrics": {"loss": f"({LONG})"}}, "metrics.loss is 2503 characters long", "smaller"),
@@ -242,9 +261,71 @@ def test_what_aws_would_refuse_is_refused_first(make_train, keys, what, hint):
     assert hint in caught.value.cure
 
 
+def raw(operation, **members):
+    return {"request": {operation: members}}
+
+
+VARIANT = {
+    "VariantName": "v",
+    "ModelName": "m",
+    "InstanceType": "ml.m5.large",
+    "InitialInstanceCount": 1,
+}
+NEITHER = {"VariantName": "v", "ModelName": "m"}
+FUNCTION = {
+    "ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 5, "ProvisionedConcurrency": 6}
+}
+CAPTURE = {
+    "EnableCapture": True,
+    "InitialSamplingPercentage": 100,
+    "DestinationS3Uri": "s3://bucket/c",
+    "CaptureOptions": [{"CaptureMode": "Input"}],
+}
+VPC = {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+FOLDER = {
+    "ModelDataSource": {
+        "S3DataSource": {
+            "S3Uri": "s3://bucket/m/",
+            "S3DataType": "S3Prefix",
+            "CompressionType": "None",
+        }
+    }
+}
+PRIVATE = {"ImageConfig": {"RepositoryAccessMode": "Vpc"}}
+
+
+def test_members_that_are_made_from_the_tables_own_keys(folder):
+    """They would be lost, or make another thing than the one that is looked for."""
+    for kind, operation, member in (
+        (train, "CreateTrainingJob", "Tags"),
+        (train, "CreateTrainingJob", "TrainingJobName"),
+        (endpoint, "CreateModel", "ModelName"),
+        (endpoint, "CreateEndpointConfig", "Tags"),
+        (endpoint, "CreateEndpoint", "EndpointName"),
+    ):
+        with pytest.raises(SettingsError, match=f"{operation}.{member} is made from another key"):
+            kind.read(WHERE, {"request": {operation: {member: "x"}}}, folder)
+
+
+def test_all_hundred_variables_are_the_users(make_train):
+    """What our library records of the run yields to them."""
+    values = {f"V{number}": "x" for number in range(100)}
+    plan = make_train(environment=values)
+    assert plan.steps[-1].call.parameters["Environment"] == values
+    assert validate(plan) == []
+
+
+@pytest.mark.parametrize("name", ["", "r" * 65])
+def test_a_role_that_iam_would_not_have(make_train, name):
+    place = replace(PLACE, role=f"arn:aws:iam::123456789012:role/{name}")
+    with pytest.raises(SettingsError, match="IAM takes 1 to 64"):
+        validate(make_train(place=place))
+
+
 @pytest.mark.parametrize(
     ("keys", "what"),
     [
+        ({"serverless": {}, "instance_count": 2}, "instance-count is '2'"),
         ({"serverless": {"memory-mb": 1500}}, "serverless.memory-mb is 1500"),
         ({"serverless": {"memory-mb": 512}}, "serverless.memory-mb is 512"),
         ({"serverless": {"max-concurrency": 201}}, "serverless.max-concurrency is 201"),
@@ -253,14 +334,61 @@ def test_what_aws_would_refuse_is_refused_first(make_train, keys, what, hint):
         ({"environment": {f"V{n}": "x" * 1024 for n in range(33)}}, "environment has 33881 bytes"),
         ({"model": "s3://bad_bucket/model.tar.gz"}, "model is 's3://bad_bucket/model.tar.gz'"),
         ({"instance_type": "ml.t2.mediu"}, "instance-type is 'ml.t2.mediu'"),
+        (raw("CreateModel", Containers=[{"Image": "x"}]), "Containers is set beside"),
+        (
+            {"model": "s3://bucket/m.tar.gz", **raw("CreateModel", PrimaryContainer=FOLDER)},
+            "PrimaryContainer.ModelDataSource is set beside",
+        ),
+        (raw("CreateEndpointConfig", ProductionVariants=[VARIANT, VARIANT]), "more than once"),
+        (raw("CreateEndpointConfig", ProductionVariants=[NEITHER]), "one of the two"),
+        (
+            raw("CreateEndpointConfig", ProductionVariants=[{**VARIANT, **FUNCTION}]),
+            "one of the two",
+        ),
+        (
+            raw("CreateEndpointConfig", ShadowProductionVariants=[{**VARIANT, "VariantName": "s"},
+                                                                  {**VARIANT, "VariantName": "t"}]),
+            "ShadowProductionVariants has 2 beside 1 variants",
+        ),
+        (
+            raw("CreateEndpointConfig", DataCaptureConfig={**CAPTURE, "DestinationS3Uri": "s3://B_"}),
+            "'B_' is not the name of a bucket",
+        ),
+        (
+            raw("CreateEndpointConfig", ProductionVariants=[{**NEITHER, **FUNCTION}]),
+            "ProvisionedConcurrency is 6, more than the most requests at a time, 5",
+        ),
+        *(
+            ({"serverless": {}, **raw("CreateEndpointConfig", **{name: value})}, f"{name} is set")
+            for name, value in {
+                "DataCaptureConfig": CAPTURE,
+                "AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://bucket/o"}},
+                "ShadowProductionVariants": [VARIANT],
+                "VpcConfig": VPC,
+                "EnableNetworkIsolation": True,
+            }.items()
+        ),
+        *(
+            ({"serverless": {}, **raw("CreateModel", **{name: value})}, f"CreateModel.{name}")
+            for name, value in {
+                "VpcConfig": VPC,
+                "EnableNetworkIsolation": True,
+                "PrimaryContainer": FOLDER,
+            }.items()
+        ),
+        ({"serverless": {}, **raw("CreateModel", PrimaryContainer={"Mode": "MultiModel"})},
+         "PrimaryContainer.Mode is set, and a serverless endpoint can't"),
+        ({"serverless": {}, **raw("CreateModel", PrimaryContainer=PRIVATE)}, "ImageConfig is set"),
     ],
-)
+)  # fmt: skip
 def test_what_aws_would_refuse_of_an_endpoint(folder, keys, what):
     table = {"name": "digits", **hyphened(keys)}
     if "serverless" not in keys:
         table = {"instance-type": "ml.m5.large", **table}
     with pytest.raises(SettingsError) as caught:
-        validate(endpoint.plan(endpoint.read(WHERE, table, folder), PLACE))
+        validate(
+            endpoint.plan(endpoint.read(WHERE, table, folder), PLACE), keys.get("request"), endpoint
+        )
     assert what in caught.value.what
     assert caught.value.cure
 

@@ -74,6 +74,10 @@ ODD = {"InstanceGroupNames": ["other"]}
         ({"InputDataConfig": [channel("..", "a")]}, "'..' is not the name of a folder"),
         ({"InputDataConfig": [channel("a", "a"), channel("a-manifest", "a")]}, "rename one"),
         ({"InputDataConfig": [channel("p", "a"), channel("p_0", "a")]}, "rename one"),
+        (
+            {"StoppingCondition": {"MaxRuntimeInSeconds": 2419201}},
+            "Invalid MaxRuntimeInSeconds 2419201. The maximum value is 2419200",
+        ),
         ({"EnableManagedSpotTraining": True}, "needs StoppingCondition.MaxWaitTimeInSeconds"),
         (
             {

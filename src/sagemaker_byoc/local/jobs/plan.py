@@ -149,7 +149,7 @@ def plan_of(request: Request) -> JobPlan:
     bucket, prefix = _location(request["OutputDataConfig"]["S3OutputPath"])
     stopping = request.get("StoppingCondition") or {}
     spot = bool(request.get("EnableManagedSpotTraining"))
-    max_runtime = stopping.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME)
+    max_runtime = _max_runtime(stopping)
     return JobPlan(
         name=request["TrainingJobName"],
         image=algorithm["TrainingImage"],
@@ -181,6 +181,16 @@ def _refuse_unsupported(request: Request) -> None:
             raise refuse(f"{member} is not supported by this region: {cure}")
     if "AlgorithmSpecification" not in request:
         raise refuse("AlgorithmSpecification is needed")
+
+
+def _max_runtime(stopping: Request) -> int:
+    runtime: int = stopping.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME)
+    if runtime > limits.LONGEST_RUN.value:
+        raise refuse(
+            f"Invalid MaxRuntimeInSeconds {runtime}. The maximum value is "
+            f"{limits.LONGEST_RUN.value}, which is 28 days"
+        )
+    return runtime
 
 
 def _max_wait(stopping: Request, max_runtime: int, *, spot: bool) -> int | None:
