@@ -16,7 +16,7 @@ from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.launch import endpoint, inputs, rules, train
 from sagemaker_byoc.launch.errors import SettingsError
-from sagemaker_byoc.launch.names import check_name
+from sagemaker_byoc.launch.names import check_name, is_name
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.plan import Plan
 from sagemaker_byoc.launch.problems import Problems
@@ -112,7 +112,7 @@ def _draft(settings: Settings, place: Place, problems: Problems) -> Plan:
     shared = settings.shared
     with _into(problems, shared, "name"):
         check_name(shared.where, shared.name)
-    if not _is_name(shared.name):
+    if not is_name(shared.name):
         shared = replace(shared, name="name")
     if not shared.instance_type and _needs_type(settings):
         error = missing(shared.where, "instance-type")
@@ -127,7 +127,7 @@ def _draft(settings: Settings, place: Place, problems: Problems) -> Plan:
         }
         return train.plan(replace(settings, shared=shared, channels=channels), place)
     job = endpoint.wanted_job(settings)
-    if settings.model.startswith(endpoint.JOB) and not _is_name(job):
+    if settings.model.startswith(endpoint.JOB) and not is_name(job):
         error = SettingsError(
             f"{shared.where}: model is {settings.model!r}, and {job!r} is not the name of a job",
             cure='Write model = "job:NAME" with a job\'s name, or the beginning of one',
@@ -149,10 +149,6 @@ def _remote(key: str, source: str, shared: Shared, problems: Problems) -> str:
             check = inputs.require_model if key == "model" else inputs.require
             check(f"{shared.where}: {key}", shared.folder / source)
     return _STAND_IN
-
-
-def _is_name(text: str) -> bool:
-    return re.fullmatch(limits.JOB_NAME.value, text) is not None
 
 
 def _needs_type(settings: Settings) -> bool:

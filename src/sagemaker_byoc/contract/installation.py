@@ -84,10 +84,15 @@ def installer(interpreter: Path | None = None) -> str:
     return f"{shlex.quote(str(python))} -m pip install"
 
 
+def package_of(module: str) -> str:
+    """Return the distribution to install for a module that a program imports."""
+    top = module.partition(".")[0]
+    return DISTRIBUTIONS.get(top, top)
+
+
 def hint_for_module(module: str, environ: Mapping[str, str]) -> str:
     """Return what to do about a module that a program or a handler can't import."""
-    top = module.partition(".")[0]
-    package = DISTRIBUTIONS.get(top, top)
+    top, package = module.partition(".")[0], package_of(module)
     if environ.get(INSTALLER):
         what = f"{top} is not installed: {add_package(package, environ)}"
     else:

@@ -35,12 +35,16 @@ def digest_of(content: Mapping[str, Any]) -> str:
 
 def check_name(where: str, name: str) -> str:
     """Raises SettingsError unless SageMaker takes it as a name."""
-    if not re.fullmatch(limits.JOB_NAME.value, name):
+    if not is_name(name):
         raise SettingsError(
             f"{where}: name is {name!r}, which SageMaker would not take",
             cure=f"Use up to {limits.JOB_NAME_LENGTH.value} letters, digits and single hyphens",
         )
     return name
+
+
+def is_name(text: str) -> bool:
+    return re.fullmatch(limits.JOB_NAME.value, text) is not None
 
 
 def legal_name(text: str) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_byoc.contract import limits
-from sagemaker_byoc.contract.limits import is_bucket_name, is_reserved_tag
 from sagemaker_byoc.launch.shared import words
 
 USUAL_LONGEST_RUN = 5 * 86400
@@ -122,7 +121,7 @@ _KEYS: Mapping[tuple[str, ...], str] = {
 def _tags(request: Request) -> Iterator[Finding]:
     for tag in request.get("Tags") or ():
         key = str(tag.get("Key", ""))
-        if is_reserved_tag(key):
+        if limits.is_reserved_tag(key):
             yield Finding(
                 ("Tags",), "has a name that AWS keeps for itself (aws:)", "Use another name", key
             )
@@ -179,7 +178,7 @@ def _location(path: tuple[str, ...], label: str, uri: object) -> Iterator[Findin
     if not isinstance(uri, str) or not uri.startswith("s3://"):
         return
     bucket = uri.removeprefix("s3://").partition("/")[0]
-    if not is_bucket_name(bucket) and not all(word in bucket for word in _ACCESS_POINT):
+    if not limits.is_bucket_name(bucket) and not all(word in bucket for word in _ACCESS_POINT):
         what = f"is {uri!r}, and {bucket!r} is not the name of a bucket"
         yield Finding(path, what, f"{BUCKET_HINT}: s3://BUCKET/PREFIX", label)
 

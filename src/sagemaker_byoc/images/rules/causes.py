@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from sagemaker_byoc.contract.installation import package_of
+
 SHOWN = 300
 _LINE_LIMIT = 2000
 _GIVEN = ("/opt/ml", "/tmp", "/proc", "/sys", "/dev", "/run")  # noqa: S108 - names in a log
@@ -74,8 +76,8 @@ _LINES = (
     ),
     _GLIBC,
     _sign(
-        r"python[\d.]*: No module named '?(?P<name>[\w.]+)",
-        _INSTALL + "add {name} to requirements.txt",
+        r"python[\d.]*: No module named '?(?P<module>[\w.]+)",
+        _INSTALL + "add {module} to requirements.txt",
     ),
     _sign(
         r"can't open file '(?P<name>[^']+)': \[Errno \d+\]",
@@ -116,7 +118,7 @@ _EXCEPTIONS = (
         r"numpy\.core\.multiarray failed to import|compiled using NumPy 1\.x cannot be run",
         "Pin numpy<2, or install newer builds of the packages that need it",
     ),
-    _sign(r"No module named '?(?P<name>[\w.]+)'?", _INSTALL + "add {name} to requirements.txt"),
+    _sign(r"No module named '?(?P<module>[\w.]+)'?", _INSTALL + "add {module} to requirements.txt"),
     _sign(r"Package (?P<name>\w+) not found in current path", _INSTALL + 'Pkg.add("{name}")'),
     _sign(r"Exec format error: '(?P<path>/[^']+)'", "Install {path} in its build for linux/amd64"),
     _sign(
@@ -201,6 +203,8 @@ def _match(signs: tuple[_Sign, ...], line: str, log: str) -> Cause | None:
         match = sign.pattern.search(line)
         if match is not None and _counts(match, log):
             groups = {name: text or "" for name, text in match.groupdict().items()}
+            if "module" in groups:
+                groups["module"] = package_of(groups["module"])
             return Cause(line[:SHOWN], sign.fix.format(**groups), sign.starts)
     return None
 
