@@ -1,6 +1,6 @@
 """The toolkit's own wheel, made of the package that runs: what a project's images install.
 
-The same package gives the same bytes, so a project that is made anew changes nothing in git.
+The same package gives the same bytes, so a project that is made again changes nothing in git.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from importlib import metadata
 from pathlib import Path
 
 import sagemaker_byoc
+from sagemaker_byoc.contract.installation import DISTRIBUTION
 from sagemaker_byoc.images.errors import MachineError
 
-DISTRIBUTION = "sagemaker-byoc"
 _PACKAGE = "sagemaker_byoc"
 _DATE = (2000, 1, 1, 0, 0, 0)
 _SUFFIXES = frozenset({".pyc", ".pyo"})
@@ -54,13 +54,6 @@ def write(folder: Path) -> Path:
     return path
 
 
-def requirements(extra: str) -> list[str]:
-    """What the extra asks for, without its marker."""
-    wanted = f'extra == "{extra}"'
-    found = [text.partition(";") for text in _distribution().requires or ()]
-    return [name.strip() for name, _, marker in found if wanted in marker.replace("'", '"')]
-
-
 def _distribution() -> metadata.Distribution:
     try:
         return metadata.distribution(DISTRIBUTION)
@@ -82,7 +75,7 @@ def _text(distribution: metadata.Distribution, name: str) -> bytes:
     text = distribution.read_text(name)
     if text is None:
         raise MachineError(
-            f"the installation of {DISTRIBUTION} has no {name}", cure="Install it anew"
+            f"the installation of {DISTRIBUTION} has no {name}", cure="Install it again"
         )
     return text.encode()
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from sagemaker_byoc.contract import installation
 from sagemaker_byoc.images.building import wheel
 from sagemaker_byoc.images.errors import RequestError
 
@@ -65,7 +66,7 @@ def _filled(text: str, name: str) -> str:
         "version": wheel.version(),
         "torch": TORCH,
         "cuda12": TORCH_CUDA_12,
-        "train": " ".join(f'"{wish}"' for wish in wheel.requirements("train")),
+        "train": " ".join(f'"{wish}"' for wish in installation.requirements("train")),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], text)
 
