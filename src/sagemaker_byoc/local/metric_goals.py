@@ -27,8 +27,8 @@ _LOSSES = frozenset(
     latency time runtime duration elapsed second seconds sec secs ms millis minute minutes hour
     hours memory mem vram brier ece mce logloss mlogloss deviance xent crossentropy
     hinge huber pinball regret divergence kl kld jsd wasserstein emd mmd chamfer hausdorff epe ade
-    fde crps dcf hd fpr fnr aic bic rss sse residual residuals distance violations failures misses failure miss
-    misclassification hallucination toxicity ttft tpot
+    fde crps dcf hd fpr fnr aic bic rss sse residual residuals distance violations failures misses
+    failure miss misclassification hallucination toxicity ttft tpot
     """.split()  # noqa: SIM905 - a hundred words read better as text
 )
 _GAINS = frozenset(

@@ -284,9 +284,10 @@ class Column:
         booleans = sum(cell in ("true", "false") for cell in cells)
         self.boolean += booleans
         self.text += len(cells) - booleans
-        self.examples += [
-            cell[:LONGEST_CATEGORY] for cell in cells[: _EXAMPLES - len(self.examples)]
-        ]
+        if len(self.examples) < _EXAMPLES:
+            known = dict.fromkeys(self.examples)
+            known |= dict.fromkeys(cell[:LONGEST_CATEGORY] for cell in cells)
+            self.examples = [*known][:_EXAMPLES]
         if not (self.kind and self.kind.is_numeric):
             self.lengths.add(np.fromiter(map(len, cells), dtype=np.float64, count=len(cells)))
 
