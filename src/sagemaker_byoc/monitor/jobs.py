@@ -201,7 +201,9 @@ def files_of(places: Places, data: Input) -> list[str]:
         found = [name for name in found if data.window.has_file(name)]
     if not found:
         raise _nothing(data)
-    return places.expanded(found)
+    found = places.expanded(found)
+    places.expect(found)
+    return found
 
 
 def _nothing(data: Input, unread: Unread | None = None) -> EmptyError:
