@@ -167,8 +167,6 @@ def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unre
     form = data.form or detect_all(places, files, layout.names or ())
     reader: CaptureReader | TableReader
     if form is Format.CAPTURE:
-        for column in profile.columns.values():
-            column.takes_floats = data.preprocess is not None
         preprocess = hooks.preprocessor(data.preprocess) if data.preprocess else None
         reader = CaptureReader(layout, window=data.window, preprocess=preprocess)
     elif data.preprocess:

@@ -99,6 +99,16 @@ def test_a_whole_number_is_a_fraction_too(case):
     assert case.checks(captured(rows)) == []
 
 
+@pytest.mark.parametrize("ages", ["6.0", "6.00", "6e0", " 6.0 "])
+def test_a_fraction_may_be_a_whole_number(case, ages):
+    """In what it is worth, and not in how it is spelled; 6.5 is none."""
+    rows = people(500, seed=1)
+    rows[7][0] = ages
+    assert case.checks(captured(rows)) == []
+    rows[7][0] = "6.5"
+    assert case.checks(captured(rows)) == [("age", "data_type_check")]
+
+
 def test_missing_values(case):
     rows = people(500, seed=1)
     rows[7][0] = rows[8][0] = ""
