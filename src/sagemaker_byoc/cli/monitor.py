@@ -196,10 +196,12 @@ def _attributes(arguments: argparse.Namespace, problem: str | None = None) -> At
 
     chosen = arguments.problem or problem
     if chosen is None:
-        given = (arguments.label, arguments.prediction, arguments.probability)
-        if any(each is not None for each in given):
+        names = ("label", "prediction", "probability", "ground_truth")
+        given = [name for name in names if getattr(arguments, name, None) is not None]
+        if given:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise RequestError(
-                "--label, --prediction and --probability are about model quality",
+                f"only model quality takes {options}",
                 cure=f"Give --problem too: {', '.join(PROBLEMS)}",
             )
         return None

@@ -25,7 +25,7 @@ from sagemaker_byoc.monitor.explanation import (
     unread_document,
     unread_words,
 )
-from sagemaker_byoc.monitor.jobs import Input, detect_all, files_of
+from sagemaker_byoc.monitor.jobs import Input, detect_all, files_of, note_window
 from sagemaker_byoc.monitor.layout import Layout
 from sagemaker_byoc.monitor.places import Places, json_bytes
 from sagemaker_byoc.monitor.scores import FEWEST_FOR_DEVIATION, Judged, Problem, Score, judge
@@ -185,6 +185,7 @@ def _gather(places: Places, data: Input, wanted: Attributes) -> Gathered:
     else:
         gathered = joining.from_captures(names, places.open, wanted, known or {}, data)
     gathered.unread.join(unread)
+    note_window(data, form, names, gathered.unread)
     return gathered
 
 

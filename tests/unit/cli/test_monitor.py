@@ -143,6 +143,10 @@ def test_model_quality(folder, capsys):
         (("explain", "nowhere"), "holds no explanation.json"),
         (("baseline", "data.csv", "--output", "data.csv/x"), "can't be written"),
         (("baseline", "data.csv", "--output", "o", "--label", "a"), "--problem"),
+        (
+            ("run", "same.jsonl", "--baseline", "base", "--output", "o", "--ground-truth", "x"),
+            "only model quality takes --ground-truth",
+        ),
         (("run", "s3:///key", "--baseline", "base", "--output", "o"), "names no bucket"),
     ],
 )
