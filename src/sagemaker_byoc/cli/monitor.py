@@ -113,10 +113,12 @@ def _explained_imports() -> Iterator[None]:
         ) from error
 
 
-def _places() -> Places:
+@contextmanager
+def _places() -> Iterator[Places]:
     from sagemaker_byoc.monitor.places import Places  # noqa: PLC0415 - needs numpy
 
-    return Places(S3())
+    with S3() as store:
+        yield Places(store)
 
 
 def _input(arguments: argparse.Namespace) -> Input:
@@ -143,9 +145,10 @@ def _input(arguments: argparse.Namespace) -> Input:
 def _baseline(arguments: argparse.Namespace) -> int:
     from sagemaker_byoc.monitor import kinds  # noqa: PLC0415 - needs numpy
 
-    made = kinds.make_baseline(
-        _places(), _input(arguments), _attributes(arguments), arguments.output
-    )
+    with _places() as places:
+        made = kinds.make_baseline(
+            places, _input(arguments), _attributes(arguments), arguments.output
+        )
     if arguments.json:
         console.document({**made, "output": arguments.output})
         return failures.DONE
@@ -172,10 +175,10 @@ def _warn(warnings: Mapping[str, str]) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from sagemaker_byoc.monitor import hooks, jobs, kinds  # noqa: PLC0415 - needs numpy
 
-    places = _places()
-    baseline = jobs.documents(places, arguments.baseline)
-    wanted = _attributes(arguments, kinds.problem_of(baseline))
-    found = kinds.run(places, _input(arguments), baseline, wanted, arguments.output)
+    with _places() as places:
+        baseline = jobs.documents(places, arguments.baseline)
+        wanted = _attributes(arguments, kinds.problem_of(baseline))
+        found = kinds.run(places, _input(arguments), baseline, wanted, arguments.output)
     if arguments.postprocess:
         hooks.run_postprocessor(arguments.postprocess)
     _show(arguments, found.why, found.words)
@@ -193,10 +196,12 @@ def _attributes(arguments: argparse.Namespace, problem: str | None = None) -> At
 
     chosen = arguments.problem or problem
     if chosen is None:
-        given = (arguments.label, arguments.prediction, arguments.probability)
-        if any(each is not None for each in given):
+        names = ("label", "prediction", "probability", "ground_truth")
+        given = [name for name in names if getattr(arguments, name, None) is not None]
+        if given:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise RequestError(
-                "--label, --prediction and --probability are about model quality",
+                f"only model quality takes {options}",
                 cure=f"Give --problem too: {', '.join(PROBLEMS)}",
             )
         return None
@@ -213,7 +218,8 @@ def _attributes(arguments: argparse.Namespace, problem: str | None = None) -> At
 def _explain(arguments: argparse.Namespace) -> int:
     from sagemaker_byoc.monitor import jobs, kinds  # noqa: PLC0415 - needs numpy
 
-    found = jobs.read_explanation(_places(), arguments.data)
+    with _places() as places:
+        found = jobs.read_explanation(places, arguments.data)
     _show(arguments, found, kinds.words(found))
     return failures.DONE
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, Self
 
 from sagemaker_byoc.cli import target
+from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.session import Cloud, resolve_region
 from sagemaker_byoc.local.errors import RequestError
 
-_SPOOLED = 16 << 20
 _CHUNK = 1 << 20
 
 Caller = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -35,11 +35,31 @@ def caller() -> Caller:
 
 
 class S3:
-    """The store that the monitor is handed. No client is made before one is needed."""
+    """The store that the monitor is handed; a context, in which progress is shown. No client is
+    made before one is needed.
+    """
 
     def __init__(self, make_caller: Callable[[], Caller] = caller) -> None:
         self._make = make_caller
         self._caller: Caller | None = None
+        self._progress = Progress("read from S3")
+        self._sizes: dict[str, int] = {}
+        self._expected: set[str] = set()
+        self._copy: tuple[str, BinaryIO] | None = None
+        """The object that was read last: its first bytes tell how to read it, and need no second
+        transfer."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.finish()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._copy is not None:
+            self._copy[1].close()
+        self._copy = None
 
     def names(self, uri: str) -> Iterator[str]:
         bucket, key = _split(uri)
@@ -50,26 +70,40 @@ class S3:
             for found in page.get("Contents", ()):
                 name = str(found["Key"])
                 if name == key or (name.startswith(below) and not name.endswith("/")):
+                    self._sizes[f"s3://{bucket}/{name}"] = int(found.get("Size", 0))
                     yield f"s3://{bucket}/{name}"
             if not page.get("IsTruncated"):
                 return
             parameters["ContinuationToken"] = page["NextContinuationToken"]
 
+    def expect(self, names: Iterable[str]) -> None:
+        new = {*names} - self._expected
+        self._expected |= new
+        self._progress.expect(sum(self._sizes.get(name, 0) for name in new))
+
     def open(self, uri: str) -> BinaryIO:
+        if self._copy is None or self._copy[0] != uri:
+            self._forget()
+            self._copy = uri, self._fetched(uri)
+        descriptor = os.dup(self._copy[1].fileno())
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return os.fdopen(descriptor, "rb")
+
+    def _fetched(self, uri: str) -> BinaryIO:
         bucket, key = _split(uri)
         body = self._ask("GetObject", {"Bucket": bucket, "Key": key})["Body"]
-        copy = tempfile.SpooledTemporaryFile(max_size=_SPOOLED)  # noqa: SIM115 - the caller closes
+        copy = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - until another one is read
         try:
             with target.refusals():
                 while chunk := body.read(_CHUNK):
                     copy.write(chunk)
+                    self._progress.advance(len(chunk))
         except BaseException:
             copy.close()
             raise
         finally:
             body.close()
-        copy.seek(0)
-        return copy  # type: ignore[return-value] # a BinaryIO in all but its base class
+        return copy
 
     def put(self, uri: str, data: bytes) -> None:
         bucket, key = _split(uri)

@@ -28,8 +28,7 @@ _LOSSES = frozenset(
     hours memory mem vram brier ece mce logloss mlogloss deviance xent crossentropy
     hinge huber pinball regret divergence kl kld jsd wasserstein emd mmd chamfer hausdorff epe ade
     fde crps dcf hd fpr fnr aic bic rss sse residual residuals distance violations failures misses
-    failure miss
-    misclassification hallucination toxicity ttft tpot
+    failure miss misclassification hallucination toxicity ttft tpot
     """.split()  # noqa: SIM905 - a hundred words read better as text
 )
 _GAINS = frozenset(

@@ -44,6 +44,17 @@ def ndcg(before: Mapping[str, float], now: Mapping[str, float]) -> float:
     return _gain(size, order) / ideal if ideal else 1.0
 
 
+def _reason(before: Mapping[str, float], now: Mapping[str, float]) -> str:
+    """Return why the order of two attributions says nothing; empty if it does."""
+    if before.keys() != now.keys():
+        return ""  # `ndcg` refuses them
+    if len(before) == 1:
+        return "there is one feature, whose place can't change"
+    if not any(before.values()):
+        return "every attribution of the baseline is 0"
+    return "" if any(now.values()) else "every attribution is 0 now"
+
+
 def _gain(size: Mapping[str, float], order: list[str]) -> float:
     return sum(size[name] / math.log2(place + 2) for place, name in enumerate(order))
 
@@ -89,7 +100,8 @@ def run(
             f"the baseline explains {', '.join(before)}, this file {', '.join(now)}",
             cure="Compute both for the same labels",
         )
-    scores = {label: ndcg(before[label], now[label]) for label in before}
+    left_out = {label: reason for label in before if (reason := _reason(before[label], now[label]))}
+    scores = {label: ndcg(before[label], now[label]) for label in before if label not in left_out}
     violations: list[Json] = [
         {
             "label": label,
@@ -105,6 +117,7 @@ def run(
         "kind": "feature_attribution",
         "about": {**subject},
         "checks": len(scores),
+        "not_compared": {**left_out},
         "violations": violations,
         "labels": [
             {"label": label, "ndcg": score, "before": {**before[label]}, "now": {**now[label]}}
@@ -115,14 +128,16 @@ def run(
     verdict = f"drift in {fired} of {count(len(scores), 'label')}"
     if not fired:
         verdict = f"no violation in {count(len(scores), 'label')}"
-    head = page.head("What the model goes by", verdict, "bad" if fired else "good", subject)
+    verdict += f"; {len(left_out):,} not compared" if left_out else ""
+    head = page.head("What the model goes by", verdict, page.verdict_class(why), subject)
     places.write(
         output,
         {
             VIOLATIONS: json_bytes({"version": "1.0", "violations": violations}),
             EXPLANATION: json_bytes(why),
             page.FILE: page.whole(
-                "Monitor: feature attributions", head + page.paragraphs(_label_words(why))
+                "Monitor: feature attributions",
+                head + page.not_compared(left_out, "label") + page.paragraphs(_label_words(why)),
             ),
         },
     )
@@ -130,7 +145,9 @@ def run(
 
 
 def words(why: Mapping[str, Any]) -> list[str]:
-    return about_words(why["about"]) + _label_words(why)
+    left_out = why.get("not_compared", {}).items()
+    told = [f"not compared: {label}: {reason}" for label, reason in left_out]
+    return about_words(why["about"]) + told + _label_words(why)
 
 
 def _label_words(why: Mapping[str, Any]) -> list[str]:

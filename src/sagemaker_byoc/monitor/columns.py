@@ -154,15 +154,13 @@ class Categories:
 
 @dataclass(slots=True)
 class Column:
-    """`kind` is the baseline's, if there is one: it says what has to be kept."""
+    """`kind` is the baseline's, if there is one: it says what has to be kept. In a column of whole
+    numbers 6.0 is whole too: arrays, `float()` and many clients have one type for all numbers."""
 
     name: str
     kind: Kind | None = None
     has_numbers: bool = False
     """Whether the baseline's column of text holds numbers that are compared as numbers."""
-    takes_floats: bool = False
-    """Whether 1.0 is whole in a baseline's column of whole numbers: cells come from a script, and
-    arrays and `float()` make fractions of all numbers."""
     missing: int = 0
     integral: int = 0
     fractional: int = 0
@@ -216,8 +214,6 @@ class Column:
         return Kind.INTEGRAL if self.integral else Kind.UNKNOWN
 
     def add(self, cells: Sequence[str]) -> None:
-        if self.takes_floats and self.kind is Kind.INTEGRAL:
-            cells = [cell.removesuffix(".0") for cell in cells]
         present = [cell for cell in cells if cell] if "" in cells else cells
         self.missing += len(cells) - len(present)
         if not present:
@@ -257,6 +253,8 @@ class Column:
             if rest
             else text.count(".")
         )
+        if fractional and self.kind is Kind.INTEGRAL:
+            fractional = int(np.count_nonzero(values % 1))
         self.fractional += fractional
         self.integral += len(cells) - fractional
         self._add_values(values)
@@ -271,6 +269,7 @@ class Column:
             if match and math.isfinite(value):
                 values.append(value)
                 is_whole = match[1] is None and match[2] is None
+                is_whole |= self.kind is Kind.INTEGRAL and value.is_integer()
                 self.integral += is_whole
                 self.fractional += not is_whole
                 continue
@@ -284,9 +283,10 @@ class Column:
         booleans = sum(cell in ("true", "false") for cell in cells)
         self.boolean += booleans
         self.text += len(cells) - booleans
-        self.examples += [
-            cell[:LONGEST_CATEGORY] for cell in cells[: _EXAMPLES - len(self.examples)]
-        ]
+        if len(self.examples) < _EXAMPLES:
+            known = dict.fromkeys(self.examples)
+            known |= dict.fromkeys(cell[:LONGEST_CATEGORY] for cell in cells)
+            self.examples = [*known][:_EXAMPLES]
         if not (self.kind and self.kind.is_numeric):
             self.lengths.add(np.fromiter(map(len, cells), dtype=np.float64, count=len(cells)))
 

@@ -9,6 +9,7 @@ from datetime import MAXYEAR, MINYEAR
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.contract.capture import hour_of
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor import checks, constraints, explanation, hooks, page, statistics
 from sagemaker_byoc.monitor.captures import CaptureReader
@@ -167,8 +168,6 @@ def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unre
     form = data.form or detect_all(places, files, layout.names or ())
     reader: CaptureReader | TableReader
     if form is Format.CAPTURE:
-        for column in profile.columns.values():
-            column.takes_floats = data.preprocess is not None
         preprocess = hooks.preprocessor(data.preprocess) if data.preprocess else None
         reader = CaptureReader(layout, window=data.window, preprocess=preprocess)
     elif data.preprocess:
@@ -186,8 +185,9 @@ def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unre
         unread.notice(f"rows had names such as {name!r}, which were read by position", rows)
     for name, rows in layout.unwrapped.items():
         unread.notice(f"rows had their columns below the key {name!r}", rows)
+    note_window(data, form, files, unread)
     rows = profile.rows + layout.misfits.total()
-    if not rows and not unread.count:
+    if not rows and (unread.outside or not unread.count):
         raise _nothing(data, unread)
     unread.refuse_most(rows, "lines could not be used", "Give captures, CSV, JSON or Parquet")
     return unread
@@ -201,7 +201,18 @@ def files_of(places: Places, data: Input) -> list[str]:
         found = [name for name in found if data.window.has_file(name)]
     if not found:
         raise _nothing(data)
-    return places.expanded(found)
+    found = places.expanded(found)
+    places.expect(found)
+    return found
+
+
+def note_window(data: Input, form: Format, files: list[str], unread: Unread) -> None:
+    """Say that `data.window` picked no rows of tables that are in no folder of an hour."""
+    timeless = [name for name in files if hour_of(name) is None]
+    if data.window is not None and form is not Format.CAPTURE and timeless:
+        unread.notice(
+            "files were read whole, whatever the time: their rows have none", len(timeless)
+        )
 
 
 def _nothing(data: Input, unread: Unread | None = None) -> EmptyError:

@@ -53,7 +53,7 @@ def from_table(
         columns = (block.columns[place] for place in kept)
         for label, *cells in zip(truths, *columns, strict=True):
             number += 1
-            if label is None:
+            if not label:
                 gathered.unlabelled += 1
                 continue
             try:

@@ -20,6 +20,7 @@ from sagemaker_byoc.monitor.words import (
     grouped_notes,
     groups,
     listed,
+    notice_words,
     power_words,
     verdict,
 )
@@ -50,7 +51,8 @@ td:first-child { max-width: 24rem; } th { font-weight: 600; } th, .check { white
 .neutral { color: var(--soft); font-weight: 600; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 .8rem; margin: .6rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; } table.matrix { width: auto; } .matrix td { text-align: right; }
+.scroll { overflow-x: auto; } td.number { text-align: right; white-space: nowrap; }
+table.matrix { width: auto; } .matrix td { text-align: right; }
 .matrix th { max-width: 12rem; overflow: hidden; text-overflow: ellipsis; }
 .matrix td.cell { background: color-mix(in srgb, var(--heat) var(--share), var(--card)); }
 .right { --heat: #15803d; } .wrong { --heat: #b91c1c; }
@@ -98,23 +100,24 @@ def head(title: str, told: str, kind: str, about: Mapping[str, Any]) -> str:
 
 
 def verdict_class(why: Mapping[str, Any]) -> str:
-    """Green only if something was compared, and nothing was left out."""
+    """Green only if something was compared, and nothing was left out: no column, metric or line."""
     if why["violations"]:
         return "bad"
-    return "neutral" if why["not_compared"] or not why["compared"] else "good"
+    is_partial = why.get("not_compared") or why.get("unread", {}).get("unread")
+    return "neutral" if is_partial or not why["checks"] else "good"
 
 
 def _unread(unread: Mapping[str, Any]) -> str:
+    """The lines that were lost, and those that were read otherwise than they stand in the files."""
+    notices = paragraphs(notice_words(unread))
     if not unread["unread"]:
-        return ""
+        return notices
     lines = "".join(
         f"<li>{each['lines']:,} {escape(each['reason'])} (first: {escape(each['first'])})</li>"
         for each in unread["reasons"]
     )
-    return (
-        f'<p class="bad">{count(unread["unread"], "line")} of {unread["lines"]:,} could not be '
-        f"used:</p><ul>{lines}</ul>"
-    )
+    told = f"{count(unread['unread'], 'line')} of {unread['lines']:,} could not be used:"
+    return f'{notices}<p class="bad">{told}</p><ul>{lines}</ul>'
 
 
 def _violations(why: Mapping[str, Any]) -> str:
@@ -124,8 +127,9 @@ def _violations(why: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     return (
-        "<h2>Violations</h2><table><tr><th>column</th><th>check</th><th>what</th></tr>"
-        f"{''.join(rows[:SHOWN])}</table>{_more(len(rows), 'rows in the files')}"
+        "<h2>Violations</h2><div class=scroll><table>"
+        "<tr><th>column</th><th>check</th><th>what</th></tr>"
+        f"{''.join(rows[:SHOWN])}</table></div>{_more(len(rows), 'rows in the files')}"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -27,6 +27,9 @@ class Store(Protocol):
 
     def names(self, uri: str) -> Iterator[str]:
         """URIs of the object `uri`, if there is one, or of all below `uri/`; sorted by key."""
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Take note that these objects, which were listed, are about to be read."""
 
     def open(self, uri: str) -> BinaryIO:
         """Raises RequestError where there is no such object."""
@@ -65,6 +68,11 @@ class Places:
                     cure="Name the folder of a shorter time",
                 )
         return found
+
+    def expect(self, names: list[str]) -> None:
+        """Let the store show how far reading is."""
+        if self.store is not None and names and names[0].startswith(S3):
+            self.store.expect(names)
 
     def _manifest(self, name: str) -> list[str] | None:
         """What `[{"prefix": "s3://…"}, "key", …]` names; None for any other file."""

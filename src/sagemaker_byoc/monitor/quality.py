@@ -18,7 +18,7 @@ from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.explanation import FILE as EXPLANATION
 from sagemaker_byoc.monitor.explanation import VERSION, unread_document
-from sagemaker_byoc.monitor.jobs import Input, detect_all, files_of
+from sagemaker_byoc.monitor.jobs import Input, detect_all, files_of, note_window
 from sagemaker_byoc.monitor.layout import Layout
 from sagemaker_byoc.monitor.places import Places, json_bytes
 from sagemaker_byoc.monitor.scores import FEWEST_FOR_DEVIATION, Judged, Problem, Score, judge
@@ -179,6 +179,7 @@ def _gather(places: Places, data: Input, wanted: Attributes) -> Gathered:
     else:
         gathered = joining.from_captures(names, places.open, wanted, known or {}, data)
     gathered.unread.join(unread)
+    note_window(data, form, names, gathered.unread)
     return gathered
 
 
@@ -323,11 +324,14 @@ def _matrix_words(matrix: Mapping[str, Any] | None) -> list[str]:
 
 
 def _page(why: Mapping[str, Any]) -> bytes:
-    kind = "neutral" if why["not_compared"] or not why["checks"] else "good"
-    kind = "bad" if why["violations"] else kind
     return page.whole(
         "Monitor: model quality",
-        page.head("What the monitor saw of the model", _verdict(why), kind, why["about"])
+        page.head(
+            "What the monitor saw of the model",
+            _verdict(why),
+            page.verdict_class(why),
+            why["about"],
+        )
         + page.paragraphs([f"{_rows(why)}.", *_violation_words(why)])
         + page.not_compared(why["not_compared"], "metric")
         + _matrix_table(why["confusion_matrix"])
@@ -361,15 +365,18 @@ def _matrix_row(number: int, counts: Sequence[int]) -> str:
     )
 
 
+_FIGURES = ("value", "standard_error", "threshold")
+
+
 def _table(why: Mapping[str, Any]) -> str:
     fired = {each["metric_name"] for each in why["violations"]}
     rows = "".join(
         f"<tr><td{' class=bad' if each['name'] in fired else ''}>{escape(each['name'])}</td>"
-        f"<td>{shown(each['value'])}</td><td>{shown(each['standard_error'])}</td>"
-        f"<td>{shown(each['threshold'])}</td></tr>"
+        + "".join(f"<td class=number>{shown(each[key])}</td>" for key in _FIGURES)
+        + "</tr>"
         for each in why["metrics"]
     )
     return (
-        "<h2>Metrics</h2><table><tr><th>metric</th><th>value</th><th>standard error</th>"
-        f"<th>threshold</th></tr>{rows}</table>"
+        '<h2>Metrics</h2><div class="scroll"><table><tr><th>metric</th><th>value</th>'
+        f"<th>standard error</th><th>threshold</th></tr>{rows}</table></div>"
     )

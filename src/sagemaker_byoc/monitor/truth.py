@@ -39,9 +39,13 @@ class Attributes:
 
 
 def check(wanted: Attributes) -> None:
-    """Raise RequestError for attributes that contradict the problem."""
+    """Raise RequestError for attributes that contradict the problem, or are out of range."""
     if wanted.problem is Problem.REGRESSION and wanted.probability and not wanted.prediction:
         raise RequestError("a regression has no probability", cure="Give --prediction")
+    if not 0 <= wanted.threshold <= 1:
+        raise RequestError(
+            f"the threshold of the probability is {wanted.threshold}", cure="Give one from 0 to 1"
+        )
 
 
 @dataclass(slots=True)
@@ -117,7 +121,8 @@ def _holds_chances(cells: list[str]) -> bool:
 def predictions(gathered: Gathered, wanted: Attributes) -> Predictions:
     """Raise EmptyError if there is nothing to judge, and DataError if most of it is of no use."""
     unread = gathered.unread
-    if not gathered.labels and gathered.unlabelled and wanted.labels is None:
+    is_given = wanted.labels is not None or wanted.label is not None
+    if not gathered.labels and gathered.unlabelled and not is_given:
         raise RequestError(
             f"none of {gathered.unlabelled:,} predictions has a label, and no labels are given",
             cure="Give --ground-truth PLACE",

@@ -86,9 +86,13 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def notice_words(unread: Mapping[str, Any]) -> list[str]:
+    return [f"{each['count']:,} {each['what']}" for each in unread.get("notices", ())]
+
+
 def unread_words(unread: Mapping[str, Any]) -> list[str]:
     """How many lines were lost and why, and what was read otherwise than it stands there."""
-    notices = [f"{each['count']:,} {each['what']}" for each in unread.get("notices", ())]
+    notices = notice_words(unread)
     if not unread["unread"]:
         return notices
     lines = [*notices, f"{unread['unread']:,} of {unread['lines']:,} lines could not be used:"]

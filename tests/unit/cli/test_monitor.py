@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 
 import pytest
 from tests.unit.monitor.data import captured, csv_text
 
-from sagemaker_byoc.cli import failures, monitor_s3
+from sagemaker_byoc.cli import console, failures, monitor_s3, progress
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.monitor_s3 import S3
 from sagemaker_byoc.contract.capture import GroundTruth
@@ -142,6 +143,10 @@ def test_model_quality(folder, capsys):
         (("explain", "nowhere"), "holds no explanation.json"),
         (("baseline", "data.csv", "--output", "data.csv/x"), "can't be written"),
         (("baseline", "data.csv", "--output", "o", "--label", "a"), "--problem"),
+        (
+            ("run", "same.jsonl", "--baseline", "base", "--output", "o", "--ground-truth", "x"),
+            "only model quality takes --ground-truth",
+        ),
         (("run", "s3:///key", "--baseline", "base", "--output", "o"), "names no bucket"),
     ],
 )
@@ -165,6 +170,7 @@ class Bucket:
 
     def __init__(self):
         self.objects = {}
+        self.read = []
 
     def __call__(self, operation, parameters):
         assert parameters["Bucket"] == "bucket"
@@ -173,11 +179,13 @@ class Bucket:
     def ListObjectsV2(self, parameters):  # noqa: N802 - S3's name
         keys = sorted(key for key in self.objects if key.startswith(parameters["Prefix"]))
         start = int(parameters.get("ContinuationToken", 0))
-        page = {"Contents": [{"Key": key} for key in keys[start : start + 2]]}
+        found = [{"Key": key, "Size": len(self.objects[key])} for key in keys[start : start + 2]]
+        page = {"Contents": found}
         more = start + 2 < len(keys)
         return page | {"IsTruncated": more, "NextContinuationToken": str(start + 2)}
 
     def GetObject(self, parameters):  # noqa: N802
+        self.read.append(parameters["Key"])
         return {"Body": io.BytesIO(self.objects[parameters["Key"]])}
 
     def PutObject(self, parameters):  # noqa: N802
@@ -212,3 +220,45 @@ def test_s3(folder, monkeypatch, capsys):
     bucket.objects["batch/input/2026/11/23/14/x.json"] = json.dumps(manifest).encode()
     assert byoc("run", "s3://bucket/batch", *words) == 0
     assert "800 rows" in capsys.readouterr().out
+
+
+def test_an_object_is_read_once(folder, monkeypatch):
+    """Its first bytes tell how to read it."""
+    bucket = Bucket()
+    monkeypatch.setattr("sagemaker_byoc.cli.monitor.S3", lambda: S3(lambda: bucket))
+    bucket.objects["data.csv"] = (folder / "data.csv").read_bytes()
+    assert byoc("baseline", "s3://bucket/data.csv", "--output", str(folder / "of-s3")) == 0
+    assert bucket.read == ["data.csv"]
+    assert json.loads((folder / "of-s3" / "statistics.json").read_text())["dataset"] == {
+        "item_count": len(ROWS)
+    }
+
+
+class SlowBody(io.BytesIO):
+    """Ends once something was said of its progress."""
+
+    def read(self, size=-1):
+        found = super().read(100)
+        if not found:
+            assert SAID.wait(20)
+        return found
+
+
+SAID = threading.Event()
+
+
+def test_a_long_read_shows_how_far_it_is(folder, monkeypatch):
+    """Bytes, of how many, and the rate, once it took long; nothing of objects that are not read."""
+    said = []
+    monkeypatch.setattr(progress, "_SILENT", 0.0)
+    monkeypatch.setattr(progress, "_REPEATED", 0.01)
+    monkeypatch.setattr(console, "is_interactive", lambda: False)
+    monkeypatch.setattr(console, "detail", lambda text: said.append(text) or SAID.set())
+    bucket = Bucket()
+    bucket.objects = {"data/a.csv": b"a,b\n" + b"1,2\n" * 200, "data-of-others": b"x" * 10**6}
+    bucket.GetObject = lambda at: {"Body": SlowBody(bucket.objects[at["Key"]])}
+    monkeypatch.setattr("sagemaker_byoc.cli.monitor.S3", lambda: S3(lambda: bucket))
+    assert byoc("baseline", "s3://bucket/data", "--output", str(folder / "of-s3")) == 0
+    shown = [text for text in said if text.startswith("read from S3: ")]
+    assert shown
+    assert all(" of 804 B" in text for text in shown[-1:])

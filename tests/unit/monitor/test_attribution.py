@@ -7,7 +7,7 @@ import json
 import pytest
 from tests.unit.monitor.data import PLACES
 
-from sagemaker_byoc.monitor import kinds
+from sagemaker_byoc.monitor import attribution, kinds
 from sagemaker_byoc.monitor.attribution import ndcg
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.jobs import Input, documents
@@ -90,3 +90,20 @@ def test_refused(run, document, told):
 def test_not_an_analysis(run):
     with pytest.raises(RequestError, match=r"is no analysis\.json"):
         run({"rows": 1})
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ({"a": 0, "b": 0}, {"a": 1, "b": 2}, "every attribution of the baseline is 0"),
+        ({"a": 1, "b": 2}, {"a": 0, "b": 0}, "every attribution is 0 now"),
+        ({"a": 1}, {"a": 2}, "there is one feature, whose place can't change"),
+    ],
+)
+def test_an_order_that_says_nothing_is_not_compared(tmp_path, before, now, told):
+    why = attribution.run(PLACES, analysis(now), analysis(before), str(tmp_path), {})
+    assert (why["violations"], why["checks"], why["not_compared"]) == ([], 0, {"label0": told})
+    assert f"not compared: label0: {told}" in attribution.words(why)
+    shown = (tmp_path / "report.html").read_text()
+    assert 'class="good"' not in shown
+    assert "<h2>Not compared</h2>" in shown

@@ -155,6 +155,7 @@ def test_an_array_of_numpy(tmp_path):
         line = record(base64.b64encode(body.getvalue()).decode(), kind=Encoding.BASE64)
         outcome = made.run(line + captured([[1, 2.5]] * 2))
         assert outcome.profile.rows == rows + 2
+        assert not any(each.check == "data_type_check" for each in outcome.findings.violations)
         assert outcome.unread.count == (not rows)
 
 

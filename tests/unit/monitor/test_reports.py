@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from tests.unit.monitor.data import PLACES, Case, captured, csv_text, people
+from tests.unit.monitor.data import PLACES, Case, captured, csv_text, people, record
 
 from sagemaker_byoc.monitor import kinds
 from sagemaker_byoc.monitor.jobs import Input, documents
@@ -215,3 +215,36 @@ def test_a_matrix_of_a_binary_problem_in_words(tmp_path):
     words = kinds.run(PLACES, data, baseline, wanted, str(tmp_path / "out")).words
     table = [line.split() for line in words[words.index("confusion matrix") + 1 :]]
     assert table == [["truth", "\\", "predicted", "0", "1"], ["0", "100", "50"], ["1", "100", "50"]]
+
+
+def test_what_was_read_otherwise_is_on_the_page(tmp_path):
+    case = Case(tmp_path, ["a", "b", "c"], [[n, n / 7, n % 3] for n in range(300)])
+    case.run(record("1;2.5;0") * 3)
+    assert "<p>3 bodies are separated by &#x27;;&#x27;</p>" in page_of(tmp_path)
+
+
+def test_no_green_if_lines_were_lost(case):
+    case.run(captured(people(500, seed=1)) + b"{\n")
+    shown = page_of(case.folder)
+    assert 'class="good"' not in shown
+    assert "1 line of 501 could not be used:" in shown
+
+
+def test_no_green_for_a_model_whose_predictions_were_lost(tmp_path):
+    rows = [[number % 2, number % 2] for number in range(300)]
+    (tmp_path / "base.csv").write_text(csv_text([["label", "guess"], *rows]))
+    (tmp_path / "live.csv").write_text(csv_text([["label", "guess"], *rows, [1, "?"]]))
+    data = Input(place=str(tmp_path / "base.csv"))
+    wanted = replace(WANTED, problem=Problem.BINARY)
+    kinds.make_baseline(PLACES, data, wanted, str(tmp_path / "baseline"))
+    baseline = documents(PLACES, str(tmp_path / "baseline"))
+    live = replace(data, place=str(tmp_path / "live.csv"))
+    found = kinds.run(PLACES, live, baseline, wanted, str(tmp_path / "out"))
+    assert found.why["violations"] == []
+    assert '<p class="neutral">No violation in' in page_of(tmp_path)
+
+
+def test_the_values_at_fault_are_named_once(tmp_path):
+    case = Case(tmp_path, ["a", "b"], [[n, n / 7] for n in range(300)])
+    case.run(captured([["nan", 0.5]] * 9 + [["x", 0.5]]))
+    assert "not a number: &#x27;nan&#x27;, &#x27;x&#x27;<" in page_of(tmp_path)

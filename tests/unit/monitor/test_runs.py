@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
-from tests.unit.monitor.data import Case, captured, people
+from tests.unit.monitor.data import Case, captured, csv_text, people
 
-from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
 from sagemaker_byoc.monitor.layout import Outputs
+from sagemaker_byoc.monitor.streams import Window
 
 NAMES = ["age", "income", "plan"]
 
@@ -97,6 +99,16 @@ def test_a_whole_number_is_a_fraction_too(case):
     rows = people(500, seed=1)
     rows[7][1] = 3000
     assert case.checks(captured(rows)) == []
+
+
+@pytest.mark.parametrize("ages", ["6.0", "6.00", "6e0", " 6.0 "])
+def test_a_fraction_may_be_a_whole_number(case, ages):
+    """In what it is worth, and not in how it is spelled; 6.5 is none."""
+    rows = people(500, seed=1)
+    rows[7][0] = ages
+    assert case.checks(captured(rows)) == []
+    rows[7][0] = "6.5"
+    assert case.checks(captured(rows)) == [("age", "data_type_check")]
 
 
 def test_missing_values(case):
@@ -203,3 +215,18 @@ def test_no_baseline(case, tmp_path):
     case.baseline = str(tmp_path / "nowhere")
     with pytest.raises(RequestError, match=r"no constraints\.json"):
         case.run(captured(people(5)))
+
+
+HOUR = Window(datetime(2030, 1, 1, tzinfo=UTC), datetime(2030, 1, 2, tzinfo=UTC))
+
+
+def test_one_damaged_line_in_a_quiet_window(case):
+    """Its time can't be told: the hour is a quiet one."""
+    with pytest.raises(EmptyError, match="and 500 of another time"):
+        case.run(captured(people(500)) + b"{\n", window=HOUR)
+
+
+def test_a_window_over_rows_without_a_time_is_said(case):
+    text = csv_text([NAMES, *people(500)]).encode()
+    notices = case.run(text, name="live.csv", window=HOUR).unread.notices
+    assert notices == {"files were read whole, whatever the time: their rows have none": 1}

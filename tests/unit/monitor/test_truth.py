@@ -438,3 +438,27 @@ def test_classes_beside_probabilities(judged):
 )
 def test_ground_truth_with_less(judged, label):
     assert judged(["0.9"], [label])[1].labels == [1]
+
+
+@pytest.mark.parametrize("threshold", [7, -0.1, float("nan")])
+def test_a_threshold_that_is_none(judged, threshold):
+    with pytest.raises(RequestError, match="threshold of the probability"):
+        judged(["0.9"], ["1"], threshold=threshold)
+
+
+def table(folder, rows):
+    (folder / "x.csv").write_text(csv_text([["label", "guess"], *rows]))
+    wanted = Attributes(problem=BINARY, label="label", prediction="guess")
+    gathered = quality._gather(PLACES, Input(place=str(folder / "x.csv")), wanted)
+    return gathered, lambda: truth.predictions(gathered, wanted)
+
+
+def test_rows_of_a_table_whose_label_comes_later(tmp_path):
+    gathered, predictions = table(tmp_path, [[1, 1], *[["", 0]] * 5])
+    assert (len(predictions()), gathered.unlabelled, gathered.unread.count) == (1, 5, 0)
+
+
+def test_a_table_without_any_label_yet(tmp_path):
+    _, predictions = table(tmp_path, [["", 0]] * 5)
+    with pytest.raises(EmptyError, match="none of 5 predictions has a label"):
+        predictions()
