@@ -21,7 +21,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import IO, cast
 
-from sagemaker_byoc.contract import environment, http
+from sagemaker_byoc.contract import docker_client, environment, http
 from sagemaker_byoc.contract.asked import note_command
 from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.contract.folders import OnLeft, left_out
@@ -47,6 +47,7 @@ SHARED_MEMORY = "2g"
 
 LOG = logging.getLogger(__name__)
 
+_WITHOUT = "use --engine process"
 _CHECK = "Check the engine with: docker info"
 _IPV4 = 4
 _QUICK = 60.0
@@ -81,17 +82,19 @@ def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -
             input=stdin,
             start_new_session=True,  # a Ctrl-C of the terminal must not end a removal midway
         )
-    except FileNotFoundError as error:
-        raise NoClientError(
-            f"there is no docker client {client()!r}",
-            cure="Install one, set DOCKER to its path, or use --engine process",
-        ) from error
+    except OSError as error:
+        reason = docker_client.no_client(client(), error)
+        raise NoClientError(reason.what, cure=f"{reason.cure}, or {_WITHOUT}") from error
     except subprocess.TimeoutExpired as error:
         raise SilentError(
             f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s", cure=_CHECK
         ) from error
     if result.returncode != 0:
         words = result.stderr.strip() or result.stdout.strip()
+        found = docker_client.reason(words, _WITHOUT)
+        if found is not None:
+            more = "" if _WITHOUT in found.cure else f"; or {_WITHOUT}"
+            raise MachineError(found.what, cure=f"{found.cure}{more}")
         raise MachineError(f"`docker {arguments[0]}` failed: {words}", cure=_CHECK)
     return result.stdout
 
