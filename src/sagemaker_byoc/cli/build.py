@@ -263,15 +263,18 @@ def _record(arguments: argparse.Namespace, project: settings.Project | None) -> 
             arguments.program or _known(project, arguments.kind).program, arguments.kind
         )
     )
-    recording = Recording(
-        kind=arguments.kind,
-        program=program.folder.resolve(),
-        entry_point=program.entry_point,
-        tag=arguments.tag or f"{_name(project, program.folder)}-{arguments.kind}",
-    )
     state = target.state_folder(arguments)
-    # Not resolved: a venv's python is a link, and the venv is found by the link's place.
-    digest = record(recording, state, arguments.python.absolute())
+    with bare.copied(program.folder.resolve()) as (copy, notes):
+        for note in notes:
+            console.detail(note)
+        recording = Recording(
+            kind=arguments.kind,
+            program=copy,
+            entry_point=program.entry_point,
+            tag=arguments.tag or f"{_name(project, program.folder)}-{arguments.kind}",
+        )
+        # Not resolved: a venv's python is a link, and the venv is found by the link's place.
+        digest = record(recording, state, arguments.python.absolute())
     console.step(f"image {recording.tag} (process), recorded in {state}")
     if arguments.json:
         members = {"image": recording.tag, "id": digest, "kind": recording.kind}

@@ -13,6 +13,7 @@ import pytest
 
 from sagemaker_byoc.cli import settings
 from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.contract import owners
 from sagemaker_byoc.local.errors import RequestError
 
 FAKE = """#!{python}
@@ -32,10 +33,13 @@ elif words[0] == "run":
     print("cuda: Optional[str] = '11.8'")
 elif words[0] == "tag" or words[:2] == ["image", "rm"]:
     pass
+elif words[:2] == ["image", "ls"]:
+    print({tags!r})
 elif words[0] == "image":
     print(json.dumps([{{"Id": "sha256:" + "2" * 64}}]))
 elif words[0] == "build":
-    print("Step 1/1")
+    print("Step 1/1 \\x1b]0;title\\x07\\x1b[2J 10%\\r 20%")
+    sys.stdout.flush()
     time.sleep({sleep})
     sys.exit({code})
 else:
@@ -49,8 +53,8 @@ def docker(tmp_path, monkeypatch):
     log = tmp_path / "log"
     path = tmp_path / "docker"
 
-    def prepare(code=0, sleep=0, labels="null"):
-        values = {"log": str(log), "code": code, "sleep": sleep, "labels": labels}
+    def prepare(code=0, sleep=0, labels="null", tags=""):
+        values = {"log": str(log), "code": code, "sleep": sleep, "labels": labels, "tags": tags}
         path.write_text(FAKE.format(python=sys.executable, **values))
         path.chmod(0o755)
         return lambda: [json.loads(line) for line in log.read_text().splitlines()]
@@ -99,7 +103,7 @@ def test_what_the_builder_is_told(docker, project, capfd):
         ["tag", tag, "mine-train:latest"],
         ["image", "rm", tag],
     ]
-    assert "Step 1/1" in err
+    assert " 20%\n" in err
     assert "BuildKit (of the docker engine 20.10.24)" in err
     assert after(words, "--platform") == ["linux/amd64"]
     assert after(words, "--build-arg") == ["TORCH=cpu", "VERSION=1.10"]
@@ -195,12 +199,58 @@ def test_secrets_are_passed_on_to_buildkit(docker, project, capfd, monkeypatch):
     assert "s3cret-word" not in "".join([*capfd.readouterr(), (project.parent / "log").read_text()])
 
 
+def test_what_a_step_prints_can_not_steer_the_terminal(docker, project, capfd):
+    docker()
+    assert main(["build", "train", "--builder", "legacy"]) == 0
+    err = capfd.readouterr().err
+    assert "20%" in err
+    assert not {"\x1b", "\x07", "\r"} & {*err}
+
+
+def test_a_quiet_build_explains_its_failure_and_nothing_else(docker, project, capfd):
+    docker()
+    assert main(["--quiet", "build", "train"]) == 0
+    assert capfd.readouterr() == ("mine-train:111111111111\n", "")
+    docker(code=3)
+    assert main(["--quiet", "build", "train"]) == 1
+    err = capfd.readouterr().err
+    assert err.startswith(" 20%\nerror[BUILD]")
+
+
+def test_the_tag_of_a_build_that_was_killed_is_removed(docker, project):
+    """Of this repository, and only if its process has ended."""
+    pid, start, *rest = owners.me().split("/")
+    dead, alive = (
+        "byoc-building-" + ".".join((pid, number, *rest)) for number in (f"{start}0", start)
+    )
+    calls = docker(tags=f"latest\n{dead}\n{alive}\nbyoc-building-other\n")
+    assert main(["build", "train", "--tag", "mine:1"]) == 0
+    removed = [call[0][2] for call in calls() if call[0][:2] == ["image", "rm"]]
+    assert removed == [f"mine:{dead}"]
+
+
+def test_the_process_engine_leaves_out_what_an_image_does(project, capfd, tmp_path):
+    program = project / "program"
+    (program / ".dockerignore").write_text("data\n*.log\n")
+    (program / "data").mkdir()
+    for name in ("data/x.csv", "a.log", ".env", "used.py"):
+        (program / name).write_text("x")
+    os.mkfifo(program / "pipe")
+    state = tmp_path / "state"
+    words = ["build", "train", "program", "--engine", "process", "--state", str(state)]
+    assert main(words) == 0
+    assert "left out: .env" in capfd.readouterr().err
+    names = {path.name for path in state.rglob("*")}
+    assert {"train.py", "used.py"} <= names
+    assert not {"x.csv", "a.log", ".env", "pipe"} & names
+
+
 def test_a_build_that_fails(docker, project, capfd):
     docker(code=3)
     assert main(["build", "train", "--progress", "quiet"]) == 1
     out, err = capfd.readouterr()
     assert out == ""
-    assert "Step 1/1" in err
+    assert " 20%\n" in err
     assert "error[BUILD]: BuildKit" in err
     assert "exit code 3 at a line of Dockerfile.train" in err
 

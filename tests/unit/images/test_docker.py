@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from sagemaker_byoc.images import docker
@@ -28,6 +30,33 @@ def test_one_image_is_saved(tmp_path, monkeypatch, name, asked):
     monkeypatch.setenv("DOCKER", str(client))
     with docker.saved(name, ID) as stream:
         assert stream.read().decode() == f"save {asked} "
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_signal_is_not_taken_for_the_engines_refusal(tmp_path, monkeypatch, error):
+    client = tmp_path / "docker"
+    client.write_text("#!/bin/sh\necho interrupted >&2\nexit 1\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("DOCKER", str(client))
+
+    def read():
+        with docker.output_of("save", "x") as stream:
+            stream.read()
+            raise error
+
+    with pytest.raises(error):
+        read()
+
+
+def test_ctrl_c_does_not_reach_the_client(tmp_path, monkeypatch):
+    """It is in another session, so that the terminal's SIGINT is this process's alone."""
+    client = tmp_path / "docker"
+    client.write_text("#!/bin/sh\nexec ps -o sid= -p $$\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("DOCKER", str(client))
+    with docker.output_of("save", "x") as stream:
+        assert int(stream.read()) != os.getsid(0)
+    assert int(docker.run("info")) != os.getsid(0)
 
 
 RESOLVE = "unable to resolve docker endpoint: "

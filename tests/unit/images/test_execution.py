@@ -277,6 +277,57 @@ def test_the_user_exists(user, known):
     assert [finding.id for finding in findings] == ([] if known else ["IMG015"])
 
 
+CR = b"# comment\n\nset -e\r\nexec python3 /opt/train.py\r\n"
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "script", "is_found"),
+    [
+        (("/opt/run",), b"#!/bin/sh\n" + CR, True),  # set: Illegal option -
+        (("/opt/run",), b"#!/usr/bin/env bash\n" + CR, True),
+        (("/opt/run",), b"#!/usr/bin/env -S bash -e\n" + CR, True),
+        (("sh", "/opt/run"), b"#!/bin/sh\r\n" + CR, True),
+        (("bash", "/opt/run"), CR, True),
+        (("tini", "--", "bash", "/opt/run"), CR, True),
+        (("bash", "/opt/run"), CR.replace(b"\r", b""), False),
+        (("bash", "/opt/run"), b"printf 'a\r\n'\ncat <<X\na: b\r\nX\n", False),
+        (("python3", "/opt/run"), b"print(1)\r\nprint(2)\r\n", False),
+        (("/opt/run",), b"#!/usr/bin/python3\nprint(1)\r\nprint(2)\r\n", False),
+    ],
+)
+def test_a_shell_takes_a_carriage_return_for_part_of_a_command(entrypoint, script, is_found):
+    findings = found(image({"opt/run": script, "opt/train.py": b""}, entrypoint=entrypoint))
+    assert [finding.id for finding in findings] == (["IMG009"] if is_found else [])
+    assert not is_found or "CR LF" in findings[0].what
+
+
+@pytest.mark.parametrize(
+    ("line", "is_shell_form", "fix"),
+    [
+        ("exec python3 /opt/train.py", False, ""),
+        (". /opt/activate; exec python3 /opt/train.py 2>&1", False, ""),
+        ("source /opt/activate && exec python3 /opt/train.py", False, ""),
+        ("cd /opt\nexec python3 train.py", False, ""),
+        ("python3 /opt/train.py", True, 'ENTRYPOINT ["python3", "/opt/train.py"]'),
+        ("exec_it", True, 'ENTRYPOINT ["exec_it"]'),
+        ("exec_it; python3 a.py", True, 'a script that ends in `exec program "$@"`'),
+        ("a && exec b; c", True, "a script that ends"),
+        ("a | exec b", True, "a script that ends"),
+    ],
+)
+def test_a_shell_that_is_replaced_in_the_end_passes_signals_on(line, is_shell_form, fix):
+    subject = image({"opt/train.py": b""}, entrypoint=("/bin/sh", "-c", line))
+    findings = [one for one in found(subject, frozenset({"train"})) if one.id == "IMG006"]
+    assert bool(findings) == is_shell_form
+    assert not findings or fix in findings[0].fix
+
+
+def test_a_link_to_nothing_on_path_is_named():
+    (finding,) = found(image({"usr/bin/train": b"-> /nope"}, entrypoint=()), frozenset({"train"}))
+    assert finding.id == "IMG007"
+    assert finding.what.endswith("(/usr/bin/train links to /nope)")
+
+
 TRAIN = {"usr/bin/train": RUN}
 WRAP = b'#!/bin/sh\n# comment\nset -e\nexec "$@"\n'
 

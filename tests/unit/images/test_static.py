@@ -9,6 +9,7 @@ from tests.unit.images import made
 
 from sagemaker_byoc.images.check import CheckRequest, check
 from sagemaker_byoc.images.report import as_json, as_junit, as_text
+from sagemaker_byoc.images.sources import wanted
 
 SOUND = {
     "usr": None,
@@ -87,6 +88,63 @@ def test_what_the_files_say(tmp_path, expected, path, data):
 )
 def test_what_is_no_defect(tmp_path, path, data):
     assert ids(saved(tmp_path, {path: data})) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "where", "what"),
+    [
+        ({"opt/ml": b"x"}, "/opt/ml", "/opt/ml is a file"),
+        ({"opt/ml/model": b"x"}, "/opt/ml/model", "/opt/ml/model is a file"),
+        ({"opt/ml/input": b"x"}, "/opt/ml/input", "/opt/ml/input is a file"),
+        ({"opt/ml": b"-> ml"}, "/opt/ml", "/opt/ml is a link to itself"),
+        ({"opt/ml": b"-> /f", "f": b"x"}, "/opt/ml", "/opt/ml leads to /f, which is a file"),
+        ({"opt": b"-> /f", "f": b"x"}, "/opt/ml", "/opt/ml leads to /f, which is a file"),
+        ({"opt/ml": b"-> /data/ml", "data/ml": None}, "", ""),
+        ({"opt/ml": b"-> /made/by/runc"}, "", ""),
+        ({"opt/ml/model": None}, "", ""),
+    ],
+)
+def test_what_is_in_the_way_of_a_mount(tmp_path, files, where, what):
+    """Each was tried with runc 1.1.5; it makes folders that are missing, also through links."""
+    config = made.config(Entrypoint=["/bin/run"], Cmd=["train"])
+    path = tmp_path / "image.tar"
+    made.saved(path, config, made.layer({"bin/run": made.elf(), **files}, mode=0o755))
+    findings = check(CheckRequest(image=str(path)), lambda _: None).findings
+    assert [finding.id for finding in findings] == (["IMG016"] if what else [])
+    assert not what or (findings[0].where, findings[0].what) == (where, what)
+
+
+@pytest.mark.parametrize(
+    ("signal", "is_found"),
+    [
+        ("SIGKILL", True), ("sigkill", True), ("KILL", True), ("9", True), ("SIGSTOP", True),
+        ("19", True), ("SIGTERM", False), ("SIGQUIT", False), ("SIGRTMIN+3", False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_stop_signal_that_no_program_can_handle(tmp_path, signal, is_found):
+    assert ids(saved(tmp_path, StopSignal=signal)) == (["IMG017"] if is_found else [])
+
+
+def test_code_where_aws_has_it_copied_is_no_mistake(tmp_path):
+    """The guide adapt-training-container copies it there and names it in SAGEMAKER_PROGRAM."""
+    files = {"opt/ml/code/train.py": b"x"}
+    assert ids(saved(tmp_path, files, Env=["SAGEMAKER_PROGRAM=train.py"])) == []
+
+
+def test_the_text_names_what_ignores_a_finding(tmp_path):
+    """Written into the configuration as it is, it ignores this finding."""
+    path = saved(tmp_path, Env=["DB_PASSWORD=hunter2"])
+    text = as_text(check(CheckRequest(image=str(path)), lambda _: None))
+    assert '  to ignore it: "SEC001:DB_PASSWORD" = "your reason"\n' in text
+    assert ids(path, ignored={"SEC001:DB_PASSWORD": "your reason"}) == []
+
+
+def test_limits_that_were_reached_are_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(wanted, "FILES_LIMIT", 2)
+    path = saved(tmp_path, {f"app/{number}.txt": b"text" for number in range(5)})
+    report = check(CheckRequest(image=str(path)), lambda _: None)
+    assert "secrets in 4 files of layer 0" in report.notes[0]
+    assert report.notes[0] in as_text(report)
 
 
 @pytest.mark.parametrize(

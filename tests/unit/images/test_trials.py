@@ -11,7 +11,13 @@ from contextlib import contextmanager
 import pytest
 from tests.unit.images.engine import make_engine
 
-from sagemaker_byoc.images.trials import container, http
+from sagemaker_byoc.images.findings import apply
+from sagemaker_byoc.images.rules import table
+from sagemaker_byoc.images.trials import container, http, training
+from sagemaker_byoc.images.trials.http import Reply
+from sagemaker_byoc.images.trials.serving import ServingTrial
+from sagemaker_byoc.images.trials.training import Job, TrainingPlan
+from sagemaker_byoc.images.trials.trial import Deadline, Trials
 
 BLOCKED = 'Error processing tar file: cannot overwrite non-directory "{}" with directory "/"'
 
@@ -48,6 +54,67 @@ def test_links_that_lead_in_a_circle_end(tmp_path, monkeypatch):
     engine.fails("cp", BLOCKED.format("/opt/ml"))
     monkeypatch.setattr(container.Container, "_target", lambda *_: "/opt/ml")
     assert "cannot overwrite" in container.Container("any", {"/opt/ml/model/": b""}).start()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "evalSymlinksInScope: too many links in /var/lib/docker/overlay2/x/merged/opt/ml",
+        "Error processing tar file(exit status 1): mkdir /opt/ml: not a directory",
+    ],
+)
+def test_a_link_to_itself_or_a_file_above_refuses_the_start(tmp_path, monkeypatch, words):
+    engine = make_engine(tmp_path, monkeypatch, {}, Entrypoint=["/x"])
+    engine.fails("cp", f"Error response from daemon: {words}")
+    assert words in container.Container("any", {"/opt/ml/model/": b""}).start()
+
+
+def test_one_file_above_the_limit_is_a_model(monkeypatch):
+    monkeypatch.setattr(container, "_OUTPUT_LIMIT", 1000)
+    found = {}
+    with pytest.raises(container._EnoughError):
+        container._keep(io.BytesIO(container.pack({"/m/model.bin": b"x" * 5000}, {})), found)
+    assert {*found} == {"m/model.bin"}
+
+
+@pytest.mark.parametrize(
+    ("codes", "alone", "judged"),
+    [
+        ((None, None), 2.0, False),  # of 40 s, which a busy machine may need
+        ((None, 0), 2.0, False),
+        ((None, 1), 2.0, True),
+        ((0, 0), 2.0, True),
+        ((None, None), 0.5, True),  # 80 times what one alone took
+    ],
+)
+def test_two_hosts_that_may_only_be_slow_are_not_judged(monkeypatch, codes, alone, judged):
+    hosts = {f"algo-{number}": Job(exit_code=code) for number, code in enumerate(codes, 1)}
+    monkeypatch.setattr(training, "_several", lambda *_: hosts)
+    trials = Trials(lambda _: None)
+    jobs = training._Run(TrainingPlan(image="any:1"), trials, Deadline(40.0))
+    assert jobs.several(Job(exit_code=0, seconds=alone)) == (hosts if judged else {})
+    assert [text.partition(":")[0] for text in trials.unjudged] == (
+        [] if judged else ["a training job on two hosts"]
+    )
+
+
+def test_a_server_that_requests_end_is_one_finding():
+    """What it did not answer after that says nothing."""
+    seen = ServingTrial(
+        healthy_after=1.0, replies={"plain": Reply(0, 0.1, error="closed")}, died=3, log="boom"
+    )
+    findings = list(apply(table.SERVING, seen, {}))
+    assert [finding.id for finding in findings] == ["SRV024"]
+    assert findings[0].what.endswith("exit code 3 while requests were made; its last line: boom")
+
+
+@pytest.mark.parametrize(
+    ("status", "rule"),
+    [(0, "SRV022"), (204, "SRV002"), (302, "SRV002"), (404, "SRV002"), (500, "SRV022")],
+)
+def test_what_no_model_changes_is_an_error(status, rule):
+    findings = list(apply(table.SERVING, ServingTrial(last_ping=status), {}))
+    assert [finding.id for finding in findings] == [rule]
 
 
 @contextmanager

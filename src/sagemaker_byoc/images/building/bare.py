@@ -64,13 +64,20 @@ def prepared(
             cure="`byoc init` writes a Dockerfile; or build the toolkit's images: "
             "scripts/build-images",
         )
-    leftovers.sweep_folders()
-    with leftovers.scratch("build") as folder:
-        left_out = _copy(program, folder / "program")
+    with copied(program) as (copy, left_out):
+        folder = copy.parent
         dockerfile = folder / "Dockerfile"
         dockerfile.write_text(_text(kind, entry_point, folder / "program", secret=secret))
         notes = (*left_out, *_unread(folder / "program"))
         yield BareContext(folder, dockerfile, str(found["Id"]), notes)
+
+
+@contextmanager
+def copied(program: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield a copy without what its .dockerignore and our own patterns leave out, and notes."""
+    leftovers.sweep_folders()
+    with leftovers.scratch("build") as folder:
+        yield folder / "program", _copy(program, folder / "program")
 
 
 def _copy(program: Path, target: Path) -> tuple[str, ...]:

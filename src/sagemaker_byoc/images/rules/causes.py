@@ -92,6 +92,7 @@ _LINES = (
         r"\\r': command not found|[: ]set: (Illegal option -|-: invalid option)$"
         r"|Illegal option -$",
         "Save the scripts with LF line ends: sed -i 's/\\r$//' FILE",
+        starts=False,
     ),
     _sign(r"(open|mkdir)\(\) \"(?P<path>/[^\"]+)\" failed \((2|13): ", _FOLDER),
     _sign(r"Error: '(?P<path>/[^']+)' isn't writable", _FOLDER),

@@ -99,8 +99,8 @@ def mount_points(subject: Subject) -> Iterator[Found]:
     if subject.image.files is None:
         return
     for path, place, kind in _in_the_way(subject.image.files):
-        through = f", which {place} leads to" if place != path else ""
-        yield Found(f"{path} is {kind}{through}", place)
+        what = f"{place} leads to {path}, which" if place != path else path
+        yield Found(f"{what} is {kind}", place)
         return
 
 

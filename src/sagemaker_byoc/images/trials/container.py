@@ -181,9 +181,14 @@ class Container:
                 return ""
 
     def _target(self, path: str) -> str:
-        """Where the link at `path` leads; empty if it is not a link."""
-        with docker.output_of("cp", f"{self.name}:{path}", "-") as tar:
-            targets = [entry.link for entry, _ in entries(tar) if entry.kind == "link"]
+        """Where the link at `path` leads; empty if it is not a link, or one to itself."""
+        targets = []
+        try:
+            with docker.output_of("cp", f"{self.name}:{path}", "-") as tar:
+                targets = [entry.link for entry, _ in entries(tar) if entry.kind == "link"]
+        except docker.DockerError as error:
+            if not _NO_WAY.search(error.text):
+                raise
         folder = posixpath.dirname(path)
         return posixpath.normpath(posixpath.join(folder, targets[0])) if targets else ""
 

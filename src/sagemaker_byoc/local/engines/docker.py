@@ -23,7 +23,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import IO, cast
 
-from sagemaker_byoc.contract import environment, http
+from sagemaker_byoc.contract import docker_client, environment, http
 from sagemaker_byoc.contract.asked import note_command
 from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.contract.folders import OnLeft, left_out
@@ -49,6 +49,7 @@ SHARED_MEMORY = "2g"
 
 LOG = logging.getLogger(__name__)
 
+_WITHOUT = "use --engine process"
 _CHECK = "Check the engine with: docker info"
 _IPV4 = 4
 _QUICK = 60.0
@@ -85,15 +86,14 @@ def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -
             input=stdin,
             start_new_session=True,  # a Ctrl-C of the terminal must not end a removal midway
         )
-    except FileNotFoundError as error:
-        raise _no_client() from error
+    except OSError as error:
+        raise _no_client(error) from error
     except subprocess.TimeoutExpired as error:
         raise SilentError(
             f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s", cure=_CHECK
         ) from error
     if result.returncode != 0:
-        words = result.stderr.strip() or result.stdout.strip()
-        raise MachineError(f"`docker {arguments[0]}` failed: {words}", cure=_CHECK)
+        raise _failure(arguments[0], result.stderr.strip() or result.stdout.strip())
     return result.stdout
 
 
@@ -126,7 +126,7 @@ def follow(
         if code != 0:
             errors.seek(0)
             words = errors.read(_MOST_WORDS).decode(errors="replace").strip()
-            raise MachineError(f"`docker {arguments[0]}` failed: {words}", cure=_CHECK)
+            raise _failure(arguments[0], words)
 
 
 def _popen(arguments: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[str]:
@@ -140,8 +140,8 @@ def _popen(arguments: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[str]
             errors="replace",
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise _no_client() from error
+    except OSError as error:
+        raise _no_client(error) from error
 
 
 def _pass_on(lines: Iterable[str], on_line: Callable[[str], None]) -> None:
@@ -161,11 +161,18 @@ def _ended(process: subprocess.Popen[str], is_stopped: Callable[[], bool], timeo
     return False
 
 
-def _no_client() -> NoClientError:
-    return NoClientError(
-        f"there is no docker client {client()!r}",
-        cure="Install one, set DOCKER to its path, or use --engine process",
-    )
+def _no_client(error: OSError) -> NoClientError:
+    reason = docker_client.no_client(client(), error)
+    return NoClientError(reason.what, cure=f"{reason.cure}, or {_WITHOUT}")
+
+
+def _failure(verb: str, words: str) -> MachineError:
+    """Return the error for a command that failed, with the cause if no engine was reached."""
+    found = docker_client.reason(words, _WITHOUT)
+    if found is None:
+        return MachineError(f"`docker {verb}` failed: {words}", cure=_CHECK)
+    more = "" if _WITHOUT in found.cure else f"; or {_WITHOUT}"
+    return MachineError(found.what, cure=f"{found.cure}{more}")
 
 
 def remove(kind: str, arguments: Sequence[str], missing: str) -> None:
