@@ -22,13 +22,13 @@ _CHANNEL = re.compile(r"channel '([^']+)' was not given")
 
 
 def of_log(lines: Sequence[str]) -> str:
-    """Return the line that says why; the last line if none does, "" for an empty log."""
+    """Return the line that says why; how it ends if none does, "" for an empty log."""
     for pattern in (_OURS, _EXCEPTION):
         for line in reversed(lines):
             if found := pattern.fullmatch(line.strip()):
                 return found[1]
     said = [line for line in lines if line.strip() and not _NOISE.match(line)]
-    return said[-1].strip().removeprefix("byoc: ") if said else ""
+    return f"its log ends with: {said[-1].strip().removeprefix('byoc: ')}" if said else ""
 
 
 def hint(command: str, program: Path | None, cause: str) -> str:

@@ -23,15 +23,24 @@ _REDRAWN = 0.2
 
 
 class Progress:
-    """One transfer; a context. Its methods may be called from several threads."""
+    """One transfer after the other; a context. Its methods may be called from several threads."""
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self, title: str = "") -> None:
         self._lock = threading.Lock()
+        self._reset(title)
+
+    def _reset(self, title: str) -> None:
+        self.title = title
         self._total = self._sent = 0
         self._began = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._show, daemon=True)
+
+    def start(self, title: str) -> None:
+        """Take the bar of the transfer before away, and count from nothing."""
+        self.finish()
+        with self._lock:
+            self._reset(title)
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
+from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract import archives, folders, http, owners, serving
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.runs import RUN_FILE
@@ -65,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reload",
         action="store_true",
-        help="start again when a file of the program or the model changes; the old container "
-        "serves until the new one is healthy",
+        help="start again when a file of the program or the model changes; what serves goes on "
+        "until the new one is healthy",
     )
     shell.add_argument(parser, "serve")
     options.add_engine(parser, DEFAULT_IMAGE)
@@ -79,37 +80,44 @@ def run(arguments: argparse.Namespace) -> int:
     model = _model(arguments.model)
     if program is None and Path(serving.DEFAULT_PROGRAM.value).is_file():
         console.detail("./inference.py is not used: `byoc serve .` takes it")
-    port = arguments.port or free_port()
     if arguments.engine == "process":
         _require_packages()
-    engine = options.make_engine(arguments.engine)
-    options.sweep(engine)
-    folder = owners.make_folder("command")
-    try:
-        request = EndpointRequest(
-            name=options.unique_name(program.name if program else "model"),
-            work=folder / "work",
-            model=model.resolve(),
-            port=port,
-            program=None if program is None else program.folder.resolve(),
-            entry_point=None if program is None else program.entry_point,
-            image=options.image_of(arguments, DEFAULT_IMAGE),
-            environment=options.parse_pairs("--env", arguments.env),
-            startup_timeout=arguments.startup_timeout,
-        )
-        if arguments.shell:
-            return shell.attend(engine, prepare(request), "serve")
-        console.step(f"endpoint {request.name} ({engine.name})")
-        serve = _follow if arguments.reload else _serve
-        return serve(request, engine, as_json=arguments.json)
-    except (EndpointError, GivenUpError) as error:
-        if signals.received().number:
-            return signals.received().exit_code
-        if isinstance(error, EndpointError):
-            raise explained(error, program) from error
-        raise
-    finally:
-        folders.remove(folder)
+    with Progress() as copying:
+        engine = options.make_engine(arguments.engine, copying=copying)
+        options.sweep(engine)
+        folder = owners.make_folder("command")
+        try:
+            request = _request(arguments, program, model, folder / "work")
+            if arguments.shell:
+                return shell.attend(engine, prepare(request, copying), "serve")
+            console.step(f"endpoint {request.name} ({engine.name})")
+            if arguments.reload:
+                return _follow(request, engine, as_json=arguments.json)
+            return _serve(request, engine, copying, as_json=arguments.json)
+        except (EndpointError, GivenUpError) as error:
+            if signals.received().number:
+                return signals.received().exit_code
+            if isinstance(error, EndpointError):
+                raise explained(error, program) from error
+            raise
+        finally:
+            folders.remove(folder)
+
+
+def _request(
+    arguments: argparse.Namespace, program: options.Program | None, model: Path, work: Path
+) -> EndpointRequest:
+    return EndpointRequest(
+        name=options.unique_name(program.name if program else "model"),
+        work=work,
+        model=model.resolve(),
+        port=arguments.port or free_port(),
+        program=None if program is None else program.folder.resolve(),
+        entry_point=None if program is None else program.entry_point,
+        image=options.image_of(arguments, DEFAULT_IMAGE),
+        environment=options.parse_pairs("--env", arguments.env),
+        startup_timeout=arguments.startup_timeout,
+    )
 
 
 def _require_packages() -> None:
@@ -164,9 +172,9 @@ def _model(path: Path | None) -> Path:
     raise RequestError("there is no --model", cure=f"Name one: --model {example}")
 
 
-def _serve(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:
+def _serve(request: EndpointRequest, engine: Engine, copying: Progress, *, as_json: bool) -> int:
     """Until a signal, or until the container ends by itself, which is a failure."""
-    prepared = prepare(request)  # unpacking a large model is interrupted at once
+    prepared = prepare(request, copying)  # unpacking a large model is interrupted at once
     received = signals.received()
     ended, hurried = threading.Event(), threading.Event()
     with (

@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
             **options.parse_pairs("--env", arguments.env),
         },
     )
-    with Progress("copy into the container") as copying:
+    with Progress() as copying:
         engine = options.make_engine(
             arguments.engine, mount_inputs=arguments.mount, copying=copying
         )
@@ -99,10 +99,12 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.shell:
             with prepared_job(request, engine) as spec:
                 return shell.attend(engine, spec, "train")
-        return _train(request, engine, program.folder, as_json=arguments.json)
+        return _train(request, engine, program.folder, copying, as_json=arguments.json)
 
 
-def _train(request: TrainingRequest, engine: Engine, folder: Path, *, as_json: bool) -> int:
+def _train(
+    request: TrainingRequest, engine: Engine, folder: Path, copying: Progress, *, as_json: bool
+) -> int:
     name = request.name
     console.step(f"training job {name} ({engine.name})")
     transcript = Transcript(request.output)
@@ -113,7 +115,7 @@ def _train(request: TrainingRequest, engine: Engine, folder: Path, *, as_json: b
 
     try:
         with _stop_on_signal() as stop, closing(transcript):
-            result = run_training_job(request, engine, on_line, stop)
+            result = run_training_job(request, engine, on_line, stop, copying)
     except GivenUpError:
         return signals.received().exit_code
     if transcript.problem:

@@ -7,11 +7,12 @@ Source: developer guide, your-algorithms-training-algo-output and your-algorithm
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from sagemaker_byoc.contract import folders
@@ -19,6 +20,8 @@ from sagemaker_byoc.contract.errors import ArchiveError
 
 MODEL_ARCHIVE = "model.tar.gz"
 OUTPUT_ARCHIVE = "output.tar.gz"
+
+OnBytes = Callable[[int], None]
 
 # Weights hardly compress; level 1 packs them several times as fast as the default, 9.
 _LEVEL = 1
@@ -42,8 +45,29 @@ def pack(folder: Path, archive: Path, on_left: folders.OnLeft | None = None) -> 
     return pack_entries(entries, archive)
 
 
-def pack_entries(entries: Iterable[folders.Entry], archive: Path) -> bool:
+class _Counted(io.BufferedReader):
+    """A file that says how far it has been read."""
+
+    def __init__(self, file: io.FileIO, on_bytes: OnBytes) -> None:
+        super().__init__(file)
+        self._on_bytes = on_bytes
+        self._farthest = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        more = self.tell() - self._farthest
+        if more > 0:
+            self._farthest += more
+            self._on_bytes(more)
+        return data
+
+
+def pack_entries(
+    entries: Iterable[folders.Entry], archive: Path, on_bytes: OnBytes | None = None
+) -> bool:
     """Write `archive`, whole or not at all; return False, writing nothing, without entries.
+
+    `on_bytes` gets the bytes of the files as they are read.
 
     The same files, with the same times, make the same bytes.
     """
@@ -60,9 +84,9 @@ def pack_entries(entries: Iterable[folders.Entry], archive: Path) -> bool:
             gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packer,
             tarfile.open(fileobj=packer, mode="w") as tar,
         ):
-            _add(tar, first)
+            _add(tar, first, on_bytes)
             for entry in waiting:
-                _add(tar, entry)
+                _add(tar, entry, on_bytes)
         temporary.replace(archive)
     finally:
         temporary.unlink(missing_ok=True)
@@ -100,7 +124,7 @@ def _bounded(tar: tarfile.TarFile, where: str) -> Iterator[tarfile.TarInfo]:
         yield member
 
 
-def _add(tar: tarfile.TarFile, entry: folders.Entry) -> None:
+def _add(tar: tarfile.TarFile, entry: folders.Entry, on_bytes: OnBytes | None) -> None:
     """Without user names of this machine: the same bytes, regardless of who packs them."""
     member = tarfile.TarInfo(entry.relative)
     member.mode = stat.S_IMODE(entry.status.st_mode) & 0o777
@@ -113,18 +137,23 @@ def _add(tar: tarfile.TarFile, entry: folders.Entry) -> None:
         tar.addfile(member)
     else:
         member.size = entry.status.st_size
-        with open(entry.file, "rb", closefd=False) as data:
+        file = io.FileIO(entry.file, "rb", closefd=False)
+        with io.BufferedReader(file) if on_bytes is None else _Counted(file, on_bytes) as data:
             tar.addfile(member, data)
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack(archive: Path, folder: Path, on_bytes: OnBytes | None = None) -> None:
     """Unpack into `folder`. Links and names that lead outside it are refused, and so is a damaged
     archive; what had been unpacked before that stays in `folder`, which the caller throws away.
     """
     folder.mkdir(parents=True, exist_ok=True)
     where = str(archive)
     try:
-        with tarfile.open(archive, "r:*") as tar:
+        with (
+            io.FileIO(archive) as raw,
+            io.BufferedReader(raw) if on_bytes is None else _Counted(raw, on_bytes) as file,
+            tarfile.open(fileobj=file, mode="r:*") as tar,
+        ):
             tar.extractall(folder, members=_bounded(tar, where), filter="data")
     except tarfile.FilterError as error:
         raise ArchiveError(

@@ -80,6 +80,21 @@ def test_lines_where_nobody_watches(monkeypatch, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_one_transfer_after_the_other(monkeypatch, capsys):
+    """Each counts from nothing, under its own title."""
+    slow(monkeypatch, watched=False)
+    said = []
+    monkeypatch.setattr(console, "detail", said.append)
+    with Progress() as sent:
+        for title, size in (("pack", 5), ("copy", 7)):
+            sent.start(title)
+            sent.advance(size)
+            while not said or not said[-1].startswith(f"{title}: {size} B"):
+                assert all(line.startswith(("pack: 5 B", "copy: 7 B")) for line in said)
+            sent.finish()
+    assert len(said) == 2
+
+
 def test_quiet(monkeypatch, capsys):
     slow(monkeypatch, watched=False, quiet=True)
     try:

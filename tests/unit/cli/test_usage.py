@@ -132,6 +132,7 @@ def test_a_misused_flag(words, named, capsys):
         (["build", "train", "--build-arg", "a; {b}"], "Write --build-arg KEY=VALUE"),
         (["train", "x", "a; b"], "`byoc train --help` shows what it takes"),
         (["monitor", "run"], "Write: byoc monitor run CAPTURES --baseline DIR --output DIR; `"),
+        (["invoke"], "Write: byoc invoke ENDPOINT|URL; `"),
         (["launch"], "Write: byoc launch {train,endpoint}; `"),
         ([], "Write: byoc COMMAND; `"),
         (["build", "train", "--timeout", "nan"], "Give seconds, more than 0 and at most 86400"),

@@ -141,7 +141,10 @@ def test_a_cause_of_serve_stands_in_the_error_once(folder, capsys):
             ["Traceback (most recent call last):", "  x", "a.b.MyError: why", "bye"],
             "a.b.MyError: why",
         ),
-        (["exec format error", "byoc: ping: loading"], "exec format error"),
+        (
+            ["exec format error", "byoc: ping: loading"],
+            "its log ends with: exec format error",
+        ),
     ],
 )
 def test_the_cause_in_a_log(lines, cause):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import tarfile
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagemaker_byoc.contract import archives, metrics
+from sagemaker_byoc.contract import archives, folders, metrics
 from sagemaker_byoc.contract.errors import ArchiveError, ContractError
 from sagemaker_byoc.contract.failure import clip, write_failure
 from sagemaker_byoc.contract.files import write_atomically
@@ -72,6 +73,23 @@ def test_archive_round_trip(tmp_path):
         assert {member.uname for member in tar} == {""}
     archives.unpack(archive, tmp_path / "again")
     assert (tmp_path / "again" / "model.pt").read_bytes() == b"weights"
+
+
+def test_packing_and_unpacking_say_how_far_they_are(tmp_path):
+    """In bytes of the files, and in bytes of the archive; each counts once."""
+    source = tmp_path / "model"
+    source.mkdir()
+    for name, size in (("a", 300_000), ("b", 0), ("c", 7)):
+        (source / name).write_bytes(os.urandom(size))
+    archive = tmp_path / "model.tar.gz"
+    packed, unpacked = [], []
+    entries = folders.walk(source, "", packed.append, keep_links=True)
+    assert archives.pack_entries(entries, archive, packed.append)
+    assert sum(packed) == 300_007
+    assert len(packed) > 2
+    archives.unpack(archive, tmp_path / "again", unpacked.append)
+    assert sum(unpacked) == archive.stat().st_size
+    assert (tmp_path / "again/a").read_bytes() == (source / "a").read_bytes()
 
 
 def test_empty_folder_gives_no_archive(tmp_path):

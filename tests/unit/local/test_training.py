@@ -37,7 +37,7 @@ def engine(request):
 def job(tmp_path):
     """Run a program's text as a job; returns its result and its log."""
 
-    def run(engine, text, *, stop=None, on_line=None, **more):
+    def run(engine, text, *, stop=None, on_line=None, copying=None, **more):
         program = tmp_path / "program"
         program.mkdir()
         (program / "train.py").write_text(textwrap.dedent(text))
@@ -53,7 +53,8 @@ def job(tmp_path):
                 **more,
             }
         )
-        result = run_training_job(request, engine, on_line or log.append, stop or StopSwitch())
+        stop = stop or StopSwitch()
+        result = run_training_job(request, engine, on_line or log.append, stop, copying)
         return result, log
 
     return run
@@ -227,6 +228,37 @@ def test_a_failed_copy_keeps_the_container(namespace_engine, job, monkeypatch):
     monkeypatch.setattr(ProcessContainer, "keep", lambda _: "It is kept")
     with pytest.raises(MachineError, match=r"no space left on device\. It is kept"):
         job(namespace_engine, "print(1)")
+
+
+class Copying:
+    def __init__(self):
+        self.said = []
+
+    def start(self, title):
+        self.said.append([title, 0, 0])
+
+    def expect(self, size):
+        self.said[-1][1] += size
+
+    def advance(self, size):
+        self.said[-1][2] += size
+
+    def finish(self):
+        self.said[-1].append("end")
+
+
+def test_packing_is_told(namespace_engine, job):
+    """It takes longer than the training, for a large model."""
+    copying = Copying()
+    program = """
+    open("/opt/ml/model/w", "wb").write(bytes(70_000))
+    """
+    result, _ = job(namespace_engine, program, copying=copying)
+    assert result.model
+    assert copying.said == [
+        ["pack model.tar.gz", 70_000, 70_000, "end"],
+        ["pack output.tar.gz", 0, 0, "end"],
+    ]
 
 
 def test_a_full_disk_is_no_traceback(namespace_engine, job, monkeypatch):

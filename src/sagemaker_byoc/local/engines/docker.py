@@ -33,6 +33,7 @@ from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Net
 from sagemaker_byoc.local.engines.packing import (
     Copying,
     Counted,
+    CountedRead,
     program_folder,
     size_of,
     write_tree,
@@ -192,7 +193,7 @@ class DockerEngine:
     mount_inputs: bool = False
     """Bind-mount the inputs read-only instead of copying them: for large data, local engines."""
     copying: Copying | None = None
-    """Gets the bytes that are copied into a container."""
+    """Gets the bytes that are copied into a container, and those that are collected from it."""
     name: str = "docker"
     shares_files: bool = False
     protects_inputs: bool = True
@@ -232,7 +233,7 @@ class DockerEngine:
 
     def _created(self, spec: ContainerSpec, options: Sequence[str] = ()) -> DockerContainer:
         """Return the container with its files in it, not started."""
-        container = DockerContainer(spec)
+        container = DockerContainer(spec, self.copying)
         try:
             run(["create", *options, *self.create_arguments(spec)], stdin=self.env_file(spec))
         except SilentError:  # it may be created all the same
@@ -358,6 +359,7 @@ class DockerEngine:
 
     def _expect(self, sources: Mapping[str, Path]) -> None:
         if self.copying is not None:
+            self.copying.start("copy into the container")
             self.copying.expect(sum(map(size_of, sources.values())))
 
 
@@ -428,6 +430,7 @@ def _network(spec: ContainerSpec) -> list[str]:
 @dataclass(frozen=True, slots=True)
 class DockerContainer:
     spec: ContainerSpec
+    copying: Copying | None = None
 
     def lines(self) -> Iterator[str]:
         command = [client(), "logs", "--follow", self.spec.name]
@@ -477,8 +480,12 @@ class DockerContainer:
     def collect(self, on_left: OnLeft) -> None:
         wanted = {name: self.spec.tree.root / name for name in self.spec.outputs}
         wanted |= self.spec.outside
+        if self.copying is not None:
+            self.copying.start("copy out of the container")
         with ThreadPoolExecutor(_COPIES) as copies:
             begun = [copies.submit(self._fetch, name, wanted[name], on_left) for name in wanted]
+        if self.copying is not None:
+            self.copying.finish()
         for copy in begun:
             copy.result()
 
@@ -505,7 +512,8 @@ class DockerContainer:
         source = DEFAULT_ROOT / folder
         receiver = Receiver(target, str(source), on_left)
         try:
-            _receive([client(), "cp", f"{self.spec.name}:{source}/.", "-"], receiver)
+            command = [client(), "cp", f"{self.spec.name}:{source}/.", "-"]
+            _receive(command, receiver, self.copying)
         except MachineError as error:
             words = str(error).lower()
             if "not a directory" in words:
@@ -515,7 +523,7 @@ class DockerContainer:
         receiver.prune()
 
 
-def _receive(command: Sequence[str], receiver: Receiver) -> None:
+def _receive(command: Sequence[str], receiver: Receiver, copying: Copying | None) -> None:
     """Raises MachineError with docker's own words, or with what this machine lacks."""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
@@ -526,7 +534,8 @@ def _receive(command: Sequence[str], receiver: Receiver) -> None:
         clock.start()
         broken: OSError | tarfile.TarError | None = None
         try:
-            receiver.receive(copy.stdout)
+            counted = copy.stdout if copying is None else CountedRead(copy.stdout, copying)
+            receiver.receive(cast("IO[bytes]", counted))  # it is only read
             while copy.stdout.read(1 << 16):
                 pass  # padding after the archive's end
         except OSError as error:

@@ -55,6 +55,8 @@ def program_folder(program: Path) -> Path:
 class Copying(Protocol):
     """Gets the bytes of a copy: how many there will be, those that are written, and the end."""
 
+    def start(self, title: str) -> None: ...
+
     def expect(self, size: int) -> None: ...
 
     def advance(self, size: int) -> None: ...
@@ -79,6 +81,19 @@ class Counted:
         if self._copying is not None:
             self._copying.advance(len(data))
         return self._stream.write(data)
+
+
+class CountedRead:
+    """A stream that says how many bytes were read of it."""
+
+    def __init__(self, stream: IO[bytes], copying: Copying) -> None:
+        self._stream = stream
+        self._copying = copying
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._copying.advance(len(data))
+        return data
 
 
 def size_of(folder: Path) -> int:

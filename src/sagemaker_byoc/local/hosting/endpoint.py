@@ -17,6 +17,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
+from sagemaker_byoc.local.engines.packing import Copying
 from sagemaker_byoc.local.engines.starting import start_all
 from sagemaker_byoc.local.errors import MachineError, RequestError
 from sagemaker_byoc.local.hosting.health import (
@@ -111,11 +112,26 @@ def open_endpoint(
         folders.remove(request.work)
 
 
-def prepare(request: EndpointRequest) -> ContainerSpec:
-    """Write the container's tree into the folder `work`, which the caller removes."""
+def prepare(request: EndpointRequest, copying: Copying | None = None) -> ContainerSpec:
+    """Write the container's tree into the folder `work`, which the caller removes.
+
+    `copying` gets the bytes of the archive as it is unpacked.
+    """
     check(request)
     require_free(request.port)
-    return _lay_out(request)
+    return _lay_out(request, copying)
+
+
+def _unpack(archive: Path, folder: Path, copying: Copying | None) -> None:
+    if copying is None:
+        archives.unpack(archive, folder)
+        return
+    copying.start(f"unpack {archive.name}")
+    copying.expect(archive.stat().st_size)
+    try:
+        archives.unpack(archive, folder, copying.advance)
+    finally:
+        copying.finish()
 
 
 def require_free(port: int) -> None:
@@ -131,11 +147,11 @@ def free_port() -> int:
         return port
 
 
-def _lay_out(request: EndpointRequest) -> ContainerSpec:
+def _lay_out(request: EndpointRequest, copying: Copying | None) -> ContainerSpec:
     model = request.model
     if not model.is_dir():
         model = request.work / "model"
-        archives.unpack(request.model, model)
+        _unpack(request.model, model, copying)
     entry = {} if request.entry_point is None else {environment.PROGRAM: request.entry_point}
     common = specs.serving(
         name=f"byoc-{request.name}",

@@ -134,7 +134,7 @@ def wait_until_healthy(
         if code is not None:
             raise EndpointError(
                 f"the serving container ended with exit code {code}",
-                cure="Correct what its log names, then serve again",
+                cure="Correct the program or the model, then serve again",
                 last_lines=log.last_lines(),
             )
         status, answer = ping(port)

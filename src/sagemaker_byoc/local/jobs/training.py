@@ -22,6 +22,7 @@ from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY, RUN_FILE,
 from sagemaker_byoc.local import instances, specs
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network
+from sagemaker_byoc.local.engines.packing import Copying, size_of
 from sagemaker_byoc.local.errors import LocalError, MachineError, RequestError
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.jobs import artifacts
@@ -81,9 +82,13 @@ class TrainingResult:
 
 
 def run_training_job(
-    request: TrainingRequest, engine: Engine, on_line: Callable[[str], None], stop: StopSwitch
+    request: TrainingRequest,
+    engine: Engine,
+    on_line: Callable[[str], None],
+    stop: StopSwitch,
+    copying: Copying | None = None,
 ) -> TrainingResult:
-    """Run `request` to its end; `on_line` gets each line of its log.
+    """Run `request` to its end; `on_line` gets each line of its log, `copying` what is packed.
 
     Raises RequestError for what SageMaker would refuse, MachineError where the engine can't.
     The artifacts lie in `request.output` as SageMaker would put them into S3.
@@ -102,7 +107,7 @@ def run_training_job(
             outcome = hosts.wait(stop, lambda: lifecycle.TRAIN_STOP_GRACE.value)
             _collect(hosts, outcome, on_left)
             # The container is there until its results are in their place.
-            return _verdict(request, spec.tree, outcome, on_left)
+            return _verdict(request, spec.tree, outcome, on_left, copying)
         except OSError as error:
             raise _unwritten(request, error, hosts.keep()) from error
         finally:
@@ -211,7 +216,11 @@ def _lay_out(
 
 
 def _verdict(
-    request: TrainingRequest, tree: Tree, outcome: Outcome, on_left: OnLeft
+    request: TrainingRequest,
+    tree: Tree,
+    outcome: Outcome,
+    on_left: OnLeft,
+    copying: Copying | None,
 ) -> TrainingResult:
     code = outcome.codes[DEFAULT_HOST]
     ended = Status.FAILED if code else Status.COMPLETED
@@ -219,8 +228,10 @@ def _verdict(
         status=Status.STOPPED if outcome.stopped else ended,
         exit_code=code,
         failure_reason=failure_reason(tree, code, on_left) if code else None,
-        model=_pack(tree, "model", request.output / archives.MODEL_ARCHIVE, on_left),
-        output=_pack(tree, "output/data", request.output / archives.OUTPUT_ARCHIVE, on_left),
+        model=_pack(tree, "model", request.output / archives.MODEL_ARCHIVE, on_left, copying),
+        output=_pack(
+            tree, "output/data", request.output / archives.OUTPUT_ARCHIVE, on_left, copying
+        ),
         seconds=outcome.seconds,
     )
 
@@ -240,8 +251,17 @@ def write_record(request: TrainingRequest, result: TrainingResult) -> None:
     record.write(request.output / RUN_FILE)
 
 
-def _pack(tree: Tree, folder: str, archive: Path, on_left: OnLeft) -> Path | None:
+def _pack(
+    tree: Tree, folder: str, archive: Path, on_left: OnLeft, copying: Copying | None
+) -> Path | None:
     entries = artifacts.noting_links(
         folders.walk(tree.root, folder, on_left, keep_links=True), archive.name, on_left
     )
-    return archive if archives.pack_entries(entries, archive) else None
+    if copying is None:
+        return archive if archives.pack_entries(entries, archive) else None
+    copying.start(f"pack {archive.name}")
+    copying.expect(size_of(tree.root / folder))
+    try:
+        return archive if archives.pack_entries(entries, archive, copying.advance) else None
+    finally:
+        copying.finish()
