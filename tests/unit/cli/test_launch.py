@@ -124,10 +124,13 @@ def test_settings_are_checked_before_anything_is_asked(folder, capsys, monkeypat
     ],
 )
 def test_a_raw_member_of_another_type(kind, member, capsys):
-    assert main(["launch", kind, "--print", "--set", f"request.{member}"]) == 2
+    words = ["launch", kind, "--print", "--set", f"request.{member}", "--set", "name=a_b"]
+    assert main([*words, "--set", "tags={a=1,'aws:b'=1}"]) == 2
     err = capsys.readouterr().err
     assert "Invalid type for parameter" in err
-    assert "role is missing" in err
+    assert "<class" not in err
+    for others in ("role is missing", "image is missing", "name is 'a_b'", "tags.aws:b"):
+        assert others in err
 
 
 def test_a_tag_is_asked_for_after_the_settings(folder, capsys, monkeypatch):
