@@ -14,9 +14,9 @@ from sagemaker_byoc.cli import launch, launch_image
 from sagemaker_byoc.cli.launch_image import Pinned
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
+from sagemaker_byoc.launch import endpoint, train
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.plan import Plan
-from sagemaker_byoc.launch.train import read
 
 DIGEST = "sha256:" + "ab" * 32
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
@@ -259,7 +259,7 @@ class Ecr:
 
 
 def pinned(folder, image, refusal=None, instance="ml.m5.large", **ecr):
-    shared = read("x", {"image": image, "instance-type": instance}, folder).shared
+    shared = train.read("x", {"image": image, "instance-type": instance}, folder).shared
     return launch_image.pin(shared, image, Ecr(refusal, **ecr))
 
 
@@ -352,6 +352,24 @@ def test_an_image_that_fits_its_instances_is_launched(folder, ecr):
     found = pinned(folder, f"{HOST}/digits:v1", **ecr)
     assert (found.image, found.digest) == (f"{HOST}/digits@{DIGEST}", DIGEST)
     assert found.cuda == ("" if ecr["architecture"] else None)
+
+
+@pytest.mark.parametrize("architecture", ["arm64", "amd64"])
+@pytest.mark.parametrize("kind", [train, endpoint])
+def test_instances_that_are_named_raw_have_to_run_the_image(folder, kind, architecture):
+    hosts = [{"InstanceType": "ml.c7g.large"}]
+    raw = {
+        train: {"CreateTrainingJob": {"ResourceConfig": {"InstanceGroups": hosts}}},
+        endpoint: {"CreateEndpointConfig": {"ProductionVariants": hosts}},
+    }[kind]
+    image = f"{HOST}/digits:v1"
+    shared = kind.read("x", {"image": image, "request": raw}, folder).shared
+    caller = Ecr(architecture=architecture)
+    if architecture == "arm64":
+        assert launch_image.pin(shared, image, caller).digest == DIGEST
+    else:
+        with pytest.raises(SettingsError, match=r"the instances are arm64 \(ml\.c7g\.large\)"):
+            launch_image.pin(shared, image, caller)
 
 
 @pytest.mark.parametrize(
