@@ -87,6 +87,14 @@ def test_an_image_that_the_engine_has_is_not_pulled(client):
     assert not asked(client, "pull")
 
 
+def test_an_engine_that_ends_before_the_pull(client):
+    found = images()
+    image = found.resolve(f"{AWS}/mine:1")
+    (client / "docker").unlink()
+    with pytest.raises(PullError):
+        found.bring(image)
+
+
 def test_a_pull_says_how_far_it_is_and_ends_when_it_is_stopped(client):
     (client / "slow").touch()
     (client / "layers").write_text(
