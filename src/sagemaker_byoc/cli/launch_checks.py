@@ -149,7 +149,7 @@ def _remote(key: str, source: str, shared: Shared, problems: Problems) -> str:
     if inputs.is_remote(source):
         return source
     if source:
-        with _into(problems, shared, key):
+        with _into(problems, shared, f"{key} (path)"):
             check = inputs.require_model if key == "model" else inputs.require
             check(f"{shared.where}: {key}", shared.folder / source)
     return _STAND_IN

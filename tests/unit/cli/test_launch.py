@@ -133,6 +133,19 @@ def test_a_raw_member_of_another_type(kind, member, capsys):
         assert others in err
 
 
+def test_one_setting_may_be_wrong_twice(folder, capsys, monkeypatch):
+    """And is not named twice for one thing."""
+    words = ["launch", "train", "--print", "--set", "channels.'a b'=none"]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "channels.a b: there is no file or folder" in err
+    assert "channels.a b is 'a b', which SageMaker does not take" in err
+    network = "{subnets=['subnet-1'],security-groups=['sg-1'],serverless={}}"
+    (folder / "pyproject.toml").write_text(f"[tool.byoc]\nendpoint = {network}\n")
+    assert main(["launch", "endpoint", "--print"]) == 2
+    assert "VpcConfig" not in capsys.readouterr().err
+
+
 def test_a_tag_is_asked_for_after_the_settings(folder, capsys, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     words = ["launch", "train", "--print", "--image", f"{HOST}/digits:v1", "--set", "role=R"]
