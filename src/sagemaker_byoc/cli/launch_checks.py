@@ -22,6 +22,7 @@ from sagemaker_byoc.launch.plan import Plan
 from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.rules import Finding
 from sagemaker_byoc.launch.shared import Shared, missing
+from sagemaker_byoc.launch.table import Written
 
 if TYPE_CHECKING:
     from botocore.model import Shape, StructureShape
@@ -39,7 +40,8 @@ _MOST = {"integer": 2**31 - 1, "long": 2**63 - 1}
 """What the types of the service's own language hold."""
 _UNSHOWN = frozenset({"HyperParameters", "Environment"})
 """Members in whose values secrets may be."""
-_WRONG_TYPE = "Invalid type for"
+_WRONG_TYPE = re.compile(r"Invalid type for parameter (\w+)")
+_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>")
 _RANGES = ("Invalid value for", "Invalid length for")
 """Botocore's words for some of what `_constraints` finds too."""
 _UNKNOWN = re.compile(r'Unknown parameter in ([^:]+): "([^"]*)", must be one of: (.*)')
@@ -67,10 +69,9 @@ def check(settings: Settings, problems: Problems, *, local: bool) -> None:
         commit="0" * 40,
         bucket=bucket,
     )
-    if not _check_types(shared, problems):
-        return  # no plan can be made of them
+    settings = replace(settings, shared=_without_wrong_types(shared, problems))
     with _into(problems, shared, "plan"):
-        check_plan(_draft(settings, place, problems), shared, problems)
+        check_plan(_draft(settings, place, problems), settings.shared, problems)
 
 
 def check_plan(plan: Plan, shared: Shared, problems: Problems) -> None:
@@ -92,19 +93,22 @@ def _report_finding(operation: str, finding: Finding, shared: Shared, problems: 
         _add(problems, shared, key, error)
 
 
-def _check_types(shared: Shared, problems: Problems) -> bool:
-    """Whether the raw members have the types that the API gives them; what has not is added."""
-    are_right = True
+def _without_wrong_types(shared: Shared, problems: Problems) -> Shared:
+    """Report raw members of other types than the API's; return the settings without them."""
+    request = {operation: dict(raw) for operation, raw in shared.request.items()}
     for operation, raw in shared.request.items():
         shape = _shape_of("sagemaker", operation)
         for line in _report(raw, shape) if shape is not None else ():
-            if line.startswith(_WRONG_TYPE):
-                are_right = False
+            if match := _WRONG_TYPE.match(line):
+                request[operation].pop(match[1], None)
                 finding = _of_type(line)
                 key = rules.key_of(operation, finding, raw)
                 error = SettingsError(f"{shared.where}: {key} {finding.what}", cure=finding.hint)
                 _add(problems, shared, f"{key} {line}", error)
-    return are_right
+    hosts = shared.instance_type
+    if request != shared.request:
+        hosts = hosts or _TYPE  # what was left out may have named the instances
+    return replace(shared, request=request, instance_type=hosts)
 
 
 def _draft(settings: Settings, place: Place, problems: Problems) -> Plan:
@@ -145,7 +149,7 @@ def _remote(key: str, source: str, shared: Shared, problems: Problems) -> str:
     if inputs.is_remote(source):
         return source
     if source:
-        with _into(problems, shared, key):
+        with _into(problems, shared, f"{key} (path)"):
             check = inputs.require_model if key == "model" else inputs.require
             check(f"{shared.where}: {key}", shared.folder / source)
     return _STAND_IN
@@ -235,6 +239,7 @@ def _of_member(unknown: re.Match[str]) -> Finding:
 def _of_type(line: str) -> Finding:
     """A raw member of another type than the API's, or one that is missing beside it."""
     shown = re.sub(r"(, value: ).*?(, type: )", rf"\g<1>{MASK}\g<2>", line)
+    shown = _CLASS.sub(r"\1", shown).replace(Written.__name__, float.__name__)
     return Finding((), f"would be refused: {shown}", "Correct it as the API has it")
 
 
@@ -265,6 +270,9 @@ def _constraints(
     from sagemaker_byoc.local.wire import validation  # noqa: PLC0415 - needs botocore
 
     facts = shape.metadata
+    if isinstance(value, bool) and shape.type_name != "boolean":  # botocore takes it for a number
+        yield f"is {str(value).lower()}, not a number", "Correct it as the API has it"
+        return
     size, unit = _size(shape, value)
     least, most = facts.get("min"), facts.get("max", _MOST.get(shape.type_name))
     if size is not None and most is not None and size > most:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.host_images import cuda_of
 from sagemaker_byoc.launch.plan import Caller
-from sagemaker_byoc.launch.shared import Shared
+from sagemaker_byoc.launch.shared import Shared, instance_types
 
 _MISSING = frozenset({"ImageNotFoundException", "RepositoryNotFoundException"})
 _MOST_CONFIG = 4 * 2**20
@@ -107,7 +107,7 @@ def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
     stored_kind, manifest = _manifest(asked, digest, caller)
     config = _configuration(asked, manifest, caller)
     stored = _Stored(kind or stored_kind, manifest or {"config": {"mediaType": artifact}}, config)
-    _check(f"{where}: {text}", stored, shared.instance_type, repository)
+    _check(f"{where}: {text}", stored, instance_types(shared), repository)
     return Pinned(f"{repository}@{digest}", digest, cuda_of(config) if config else None)
 
 
@@ -120,14 +120,14 @@ class _Stored:
     config: dict[str, Any]
 
 
-def _check(image: str, stored: _Stored, instance_type: str, repository: str) -> None:
+def _check(image: str, stored: _Stored, types: Sequence[str], repository: str) -> None:
     """Raise SettingsError if SageMaker refuses the image, or the instances can't run it."""
-    machine = stored_image.machine_of(instance_type)
+    machine = stored_image.machine_of(types[0])
     found = str(stored.config.get("architecture", ""))
     fault = None
     if stored.kind:
         fault = stored_image.storage_fault(stored.kind, stored.manifest, machine)
-    fault = fault or stored_image.machine_fault(found, [instance_type])
+    fault = fault or stored_image.machine_fault(found, types)
     if fault is None:
         return
     cure = fault.cure

@@ -66,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reload",
         action="store_true",
-        help="start again when a file of the program or the model changes; what serves goes on "
-        "until the new one is healthy",
+        help="start again when a file of the program or the model changes; the old container "
+        "serves until the new one is healthy",
     )
     shell.add_argument(parser, "serve")
     options.add_engine(parser, DEFAULT_IMAGE)

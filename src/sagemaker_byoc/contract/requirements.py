@@ -12,6 +12,7 @@ a problem that is new is an error. The last line of stderr is the cause.
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
 import re
 import subprocess
@@ -59,8 +60,17 @@ _MISSING = re.compile(r"^ERROR: No matching distribution found for (?P<asked>.+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DIRECT = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?:\[[^\]]*\])?\s*@\s*\S")
 _ARCHIVE = re.compile(
-    r"(?:^|[/\\])(?P<name>[A-Za-z0-9][\w.]*?)-\d[^/\\]*(?:\.whl|\.tar\.gz|\.zip)$"
+    r"(?:^|[/\\])(?P<name>[A-Za-z0-9][\w.-]*?)-\d[^/\\]*\.(?:whl|zip|tgz|tar\.(?:gz|bz2|xz))$"
 )
+_EGG = re.compile(r"[#&]egg=(?P<name>[A-Za-z0-9][\w.-]*)")
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""That of UTF-32 begins with that of UTF-16."""
 _NESTED = re.compile(r"(?:-r|--requirement)[\s=]\s*(\S+)")
 _PASSWORD = re.compile(r"(?<=://)[^/\s@]+@")
 _USELESS = "ERROR: ResolutionImpossible"
@@ -133,7 +143,8 @@ def require_no_archives(file: Path, packages: Mapping[str, str]) -> None:
     """Raise ConflictError for a held package that a line takes from a URL or a file: pip would
     download and install it whatever its version is."""
     for line in _lines_of(file):
-        match = _DIRECT.match(line) or _ARCHIVE.search(line.partition("#")[0].split(";")[0].strip())
+        plain = line.partition("#")[0].split(";")[0].strip()
+        match = _DIRECT.match(line) or _EGG.search(line) or _ARCHIVE.search(plain)
         if match and (name := canonical(match["name"])) in packages:
             raise ConflictError(_refusal(FILE, f"{name} of its own ({line})", packages, name))
 
@@ -218,14 +229,15 @@ def _group(name: str) -> str:
 
 def _lines_of(first: Path) -> Iterator[str]:
     """Yield the requirements in a file and in those that it names, each file once."""
-    left, seen = [first], set[str]()
+    left, seen = [first], {os.path.realpath(first)}
     while left:
         file = left.pop(0)
         try:
-            with file.open(encoding="utf-8-sig", errors="replace") as stream:
-                lines = stream.read(_LONGEST).replace("\\\n", " ").splitlines()
+            with file.open("rb") as stream:
+                data = stream.read(_LONGEST)
         except OSError:
             continue  # pip says it better
+        lines = re.sub(r"\\\r?\n", " ", _decoded(data)).splitlines()
         for line in map(str.strip, lines):
             nested = _NESTED.match(line)
             if nested and (name := os.path.realpath(file.parent / nested[1])) not in seen:
@@ -233,6 +245,12 @@ def _lines_of(first: Path) -> Iterator[str]:
                 left.append(Path(name))
             elif line and line[0] not in "#-":
                 yield line
+
+
+def _decoded(data: bytes) -> str:
+    """Return the text as pip reads it, by its byte order mark: PowerShell's > writes UTF-16."""
+    found = (name for mark, name in _MARKS if data.startswith(mark))
+    return data.decode(next(found, "utf-8"), errors="replace")
 
 
 def _check(pip: Sequence[str]) -> list[str]:

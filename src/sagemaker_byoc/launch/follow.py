@@ -48,10 +48,14 @@ def wait_for_job(name: str, watch: Watch) -> Ended:
     said: list[str] = []
 
     def has_ended(found: dict[str, Any]) -> bool:
-        for entry in found.get("SecondaryStatusTransitions", ())[len(said) :]:
-            said.append(entry["Status"])
-            logs.show(watch.line, until=entry["StartTime"])
-            watch.say(f"{entry['Status']}: {entry.get('StatusMessage') or entry['Status']}")
+        for number, entry in enumerate(found.get("SecondaryStatusTransitions", ())):
+            words = f"{entry['Status']}: {entry.get('StatusMessage') or entry['Status']}"
+            if said[number : number + 1] == [words]:
+                continue
+            if number == len(said):
+                logs.show(watch.line, until=entry["StartTime"])
+            said[number:] = [words]  # or a new message of the same status
+            watch.say(words)
         return found["TrainingJobStatus"] in {"Completed", "Failed", "Stopped"}
 
     found = _until(has_ended, ask, logs, watch, f"training job {name}")

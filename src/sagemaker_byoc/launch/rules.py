@@ -350,7 +350,7 @@ def check_together(requests: Mapping[str, Request]) -> Iterator[tuple[str, Findi
     container = model.get("PrimaryContainer") or {}
     access = (container.get("ImageConfig") or {}).get("RepositoryAccessMode")
     for path, wrong in (
-        (("VpcConfig",), model.get("VpcConfig")),
+        (("VpcConfig", "Subnets"), model.get("VpcConfig")),
         (("EnableNetworkIsolation",), model.get("EnableNetworkIsolation")),
         (("PrimaryContainer", "ModelDataSource"), container.get("ModelDataSource")),
         (("PrimaryContainer", "Mode"), container.get("Mode") == "MultiModel"),

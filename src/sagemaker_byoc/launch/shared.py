@@ -114,6 +114,15 @@ def require_instance_type(shared: Shared) -> None:
         raise missing(shared.where, "instance-type")
 
 
+def instance_types(shared: Shared) -> list[str]:
+    """Return the types that have to run the image, also raw ones; an empty one is serverless."""
+    request = shared.request
+    resources = request.get("CreateTrainingJob", {}).get("ResourceConfig", {})
+    variants = request.get("CreateEndpointConfig", {}).get("ProductionVariants")
+    hosts = resources.get("InstanceGroups") or variants or [resources]
+    return [str(each.get("InstanceType", shared.instance_type)) for each in hosts]
+
+
 def missing(where: str, key: str) -> SettingsError:
     """Return the error for a key without which nothing can be launched."""
     return SettingsError(f"{where}: {key} is missing", cure=_WHERE_TO_SET[key])

@@ -248,7 +248,13 @@ class DockerImages:
         say: Callable[[str], None] = lambda _text: None,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        if image.pushed is not None and _inspect(image.name) is None:
+        if image.pushed is None:
+            return
+        try:
+            is_here = _inspect(image.name) is not None
+        except AwsError as error:
+            raise PullError(error.code, error.message) from error
+        if not is_here:
             _pull(image.name, image.pushed, say, is_stopped)
 
     def _pushed(self, uri: str, reference: Reference) -> PushedImage | None:

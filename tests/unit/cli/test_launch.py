@@ -14,9 +14,9 @@ from sagemaker_byoc.cli import launch, launch_image
 from sagemaker_byoc.cli.launch_image import Pinned
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
+from sagemaker_byoc.launch import endpoint, train
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.plan import Plan
-from sagemaker_byoc.launch.train import read
 
 DIGEST = "sha256:" + "ab" * 32
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
@@ -124,10 +124,26 @@ def test_settings_are_checked_before_anything_is_asked(folder, capsys, monkeypat
     ],
 )
 def test_a_raw_member_of_another_type(kind, member, capsys):
-    assert main(["launch", kind, "--print", "--set", f"request.{member}"]) == 2
+    words = ["launch", kind, "--print", "--set", f"request.{member}", "--set", "name=a_b"]
+    assert main([*words, "--set", "tags={a=1,'aws:b'=1}"]) == 2
     err = capsys.readouterr().err
     assert "Invalid type for parameter" in err
-    assert "role is missing" in err
+    assert "<class" not in err
+    for others in ("role is missing", "image is missing", "name is 'a_b'", "tags.aws:b"):
+        assert others in err
+
+
+def test_one_setting_may_be_wrong_twice(folder, capsys, monkeypatch):
+    """And is not named twice for one thing."""
+    words = ["launch", "train", "--print", "--set", "channels.'a b'=none"]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "channels.a b: there is no file or folder" in err
+    assert "channels.a b is 'a b', which SageMaker does not take" in err
+    network = "{subnets=['subnet-1'],security-groups=['sg-1'],serverless={}}"
+    (folder / "pyproject.toml").write_text(f"[tool.byoc]\nendpoint = {network}\n")
+    assert main(["launch", "endpoint", "--print"]) == 2
+    assert "VpcConfig" not in capsys.readouterr().err
 
 
 def test_a_tag_is_asked_for_after_the_settings(folder, capsys, monkeypatch):
@@ -256,7 +272,7 @@ class Ecr:
 
 
 def pinned(folder, image, refusal=None, instance="ml.m5.large", **ecr):
-    shared = read("x", {"image": image, "instance-type": instance}, folder).shared
+    shared = train.read("x", {"image": image, "instance-type": instance}, folder).shared
     return launch_image.pin(shared, image, Ecr(refusal, **ecr))
 
 
@@ -349,6 +365,24 @@ def test_an_image_that_fits_its_instances_is_launched(folder, ecr):
     found = pinned(folder, f"{HOST}/digits:v1", **ecr)
     assert (found.image, found.digest) == (f"{HOST}/digits@{DIGEST}", DIGEST)
     assert found.cuda == ("" if ecr["architecture"] else None)
+
+
+@pytest.mark.parametrize("architecture", ["arm64", "amd64"])
+@pytest.mark.parametrize("kind", [train, endpoint])
+def test_instances_that_are_named_raw_have_to_run_the_image(folder, kind, architecture):
+    hosts = [{"InstanceType": "ml.c7g.large"}]
+    raw = {
+        train: {"CreateTrainingJob": {"ResourceConfig": {"InstanceGroups": hosts}}},
+        endpoint: {"CreateEndpointConfig": {"ProductionVariants": hosts}},
+    }[kind]
+    image = f"{HOST}/digits:v1"
+    shared = kind.read("x", {"image": image, "request": raw}, folder).shared
+    caller = Ecr(architecture=architecture)
+    if architecture == "arm64":
+        assert launch_image.pin(shared, image, caller).digest == DIGEST
+    else:
+        with pytest.raises(SettingsError, match=r"the instances are arm64 \(ml\.c7g\.large\)"):
+            launch_image.pin(shared, image, caller)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,11 @@ def test_the_cause_in_pips_words(said, expected):
         "Torch[opt-einsum]@file:///wheels/torch.whl",
         "https://download.pytorch.org/whl/cpu/torch-2.1.0%2Bcpu-cp311-cp311-linux_x86_64.whl",
         "./wheels/torch-2.1.0-cp311-none-any.whl ; python_version > '3'",
+        "./sdist/torch-2.1.0.tar.bz2",
+        "https://example.com/torch-2.1.0.tgz",
+        "git+https://example.com/pytorch.git@v2.1.0#egg=torch",
+        "https://example.com/main.zip#subdirectory=x&egg=torch",
+        "torch \\\r\n @ https://example.com/x.whl",
         "-r more.txt",
     ],
 )
@@ -130,6 +135,14 @@ def test_requirements_that_name_each_other_are_read_once(tmp_path):
     with pytest.raises(ConflictError, match="torch of its own"):
         require_no_archives(tmp_path / "a.txt", held(IMAGE))
     require_no_archives(tmp_path / "a.txt", {})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_file_of_another_encoding_is_read_as_pip_reads_it(encoding, tmp_path):
+    file = tmp_path / "requirements.txt"
+    file.write_bytes("mine\r\ntorch @ https://example.com/torch.whl\r\n".encode(encoding))
+    with pytest.raises(ConflictError, match="asks for torch of its own"):
+        require_no_archives(file, held(IMAGE))
 
 
 def test_an_own_archive_is_allowed(tmp_path):

@@ -84,6 +84,27 @@ def test_a_job_until_it_is_completed(follow):
     assert numbers
 
 
+def test_a_new_message_of_the_same_status_is_said(follow):
+    """As the layers of an image arrive."""
+
+    def look(message, *more, status="InProgress"):
+        found = job(status, "Starting", "Training", *more)
+        found["SecondaryStatusTransitions"][1]["StatusMessage"] = message
+        return found
+
+    layers = [f"{done} of 2 layers" for done in (1, 1, 2)]
+    answers = [*map(look, layers), look(layers[-1], "Completed", status="Completed")]
+    _, said, _ = follow(
+        lambda watch: wait_for_job("digits-1", watch), "DescribeTrainingJob", answers
+    )
+    assert said == [
+        "Starting: it is Starting",
+        "Training: 1 of 2 layers",
+        "Training: 2 of 2 layers",
+        "Completed: it is Completed",
+    ]
+
+
 def test_lines_and_statuses_in_the_order_of_their_times():
     """Also if one look brings them all, as for a job of a second."""
     page = [(500, "old"), (1500, "trains"), (2000, "last"), (2001, "after")]

@@ -170,6 +170,7 @@ def test_kserves_serverless_mode_gets_what_knative_takes(served):
         ({"kubernetes": {"node-selector": {"a": "b"}}}, "kubernetes.podspec-nodeselector"),
         ({"kubernetes": {"model": "pvc:a/b"}}, "kubernetes.podspec-persistent-volume-claim"),
         ({"environment": {"PORT": "80"}}, "Set it in the image"),
+        ({"environment": {"STORAGE_URI": "s3://b/m"}}, "kubernetes.model"),
         ({"environment": {"PYTHONPATH": "/x"}}, "Set it in the image"),
     ],
 )

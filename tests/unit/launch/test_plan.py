@@ -249,6 +249,8 @@ MANY = {f"h{number}": "1" for number in range(101)}
          "request.CreateTrainingJob.ResourceConfig.InstanceTyp is not", "mean InstanceType?"),
         ({"request": {"CreateTrainingJob": {"ResourceConfig": {"InstanceCount": "two"}}}},
          "Invalid type for parameter ResourceConfig.InstanceCount, value: ***", "Correct"),
+        ({"request": {"CreateTrainingJob": {"StoppingCondition": {"MaxRuntimeInSeconds": True}}}},
+         "MaxRuntimeInSeconds is true, not a number", "Correct it"),
         ({"request": {"CreateTrainingJob": {"StoppingCondition": {"MaxWaitTimeInSeconds": 9}}}},
          "MaxWaitTimeInSeconds is for managed spot training", "spot = true"),
     ],

@@ -87,6 +87,14 @@ def test_an_image_that_the_engine_has_is_not_pulled(client):
     assert not asked(client, "pull")
 
 
+def test_an_engine_that_ends_before_the_pull(client):
+    found = images()
+    image = found.resolve(f"{AWS}/mine:1")
+    (client / "docker").unlink()
+    with pytest.raises(PullError):
+        found.bring(image)
+
+
 def test_a_pull_says_how_far_it_is_and_ends_when_it_is_stopped(client):
     (client / "slow").touch()
     (client / "layers").write_text(
@@ -117,11 +125,12 @@ def test_a_pull_says_how_far_it_is_and_ends_when_it_is_stopped(client):
         ("http: server gave HTTP response to HTTPS client", "insecure-registries"),
         ("dial tcp 127.0.0.1:5000: connect: connection refused", "127.0.0.1"),
         ("net/http: TLS handshake timeout", "docker info"),
+        ("Get https://x/v2/: dial tcp: lookup x: no such host", "docker info"),
         ("something else", "docker info"),
     ],
 )
 def test_a_pull_that_fails_keeps_dockers_words(client, words, cure):
-    (client / "failure").write_text(words)
+    (client / "failure").write_text(f"Error response from daemon: {words}")
     found = images()
     with pytest.raises(PullError) as caught:
         found.bring(found.resolve(f"{AWS}/mine:1"))

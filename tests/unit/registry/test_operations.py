@@ -18,6 +18,7 @@ from sagemaker_byoc.local.registry.tokens import PATH_LIFETIME
 from sagemaker_byoc.local.wire.errors import AwsError
 
 NAME = {"repositoryName": "team/model"}
+INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 def test_repositories(client, tmp_path):
@@ -58,6 +59,37 @@ def test_what_is_told_of_images(client):
         client.api("DescribeImages", imageIds=[{"imageTag": "nope"}], **NAME)
     ids = client.api("ListImages", **NAME)["imageIds"]
     assert {image_id["imageTag"] for image_id in ids} == {"v1", "v2", "oci"}
+
+
+def test_the_size_of_a_list_is_that_of_its_largest_image(client):
+    members = [
+        client.push("team/model", "a", OCI, (b"12345",)),
+        client.push("team/model", "b", OCI),
+    ]
+    entries = [{"digest": each, "size": 9, "mediaType": OCI} for each in members]
+    index = {"mediaType": INDEX, "schemaVersion": 2, "manifests": entries}
+    put = client.api("PutImage", imageManifest=json.dumps(index), imageTag="all", **NAME)
+    digest = put["image"]["imageId"]["imageDigest"]
+    outer = {**index, "manifests": [{"digest": digest, "size": 9, "mediaType": INDEX}]}
+    client.api("PutImage", imageManifest=json.dumps(outer), imageTag="outer", **NAME)
+    for tag in ("all", "outer"):
+        (found,) = client.api("DescribeImages", imageIds=[{"imageTag": tag}], **NAME)[
+            "imageDetails"
+        ]
+        assert found["imageSizeInBytes"] == 7
+        assert "artifactMediaType" not in found
+
+
+def test_an_image_whose_configuration_has_no_media_type_is_described(client):
+    """OCI clients may leave it out; and a signature names its subject."""
+    config = client.push_blob("team/model", b"{}")
+    subject = {"mediaType": OCI, "size": 9, "digest": client.push("team/model", "v1", OCI)}
+    manifest = {"mediaType": OCI, "schemaVersion": 2, "layers": [], "subject": subject}
+    manifest["config"] = {key: config[key] for key in ("digest", "size")}
+    client.api("PutImage", imageManifest=json.dumps(manifest), imageTag="bare", **NAME)
+    (found,) = client.api("DescribeImages", imageIds=[{"imageTag": "bare"}], **NAME)["imageDetails"]
+    assert "artifactMediaType" not in found
+    assert found["subjectManifestDigest"] == subject["digest"]
 
 
 def test_batch_get_image(client):

@@ -50,6 +50,8 @@ _RAW, _KNATIVE = "RawDeployment", "Serverless"
 _FETCHED = re.compile(r"s3://[a-z0-9][a-z0-9._-]*(/[^\s?#]*)?")
 """KServe takes it for a URL, whose path ends at ? and # (python/storage: urlparse)."""
 _BLOCKED = ("PYTHONPATH",)
+_FETCHES = "STORAGE_URI"
+"""Of a container of the user's own, into /mnt/models (kserve: pkg/apis/serving/v1beta1)."""
 _RESERVED = ("PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION")
 _FLAGS = {
     "node-selector": "kubernetes.podspec-nodeselector",
@@ -119,6 +121,8 @@ def inference_service(
     names = [*_BLOCKED, *(_RESERVED if serverless else ())]
     hint = "Set it in the image, or leave it out"
     refuse_variables(shared, found, names, "a variable that KServe does not take", hint)
+    hint = 'Write kubernetes.model = "s3://BUCKET/PREFIX"'
+    refuse_variables(shared, found, (_FETCHES,), "what KServe fetches a model by", hint)
     remote = is_remote(pod.model)
     if remote and not _FETCHED.fullmatch(pod.model):
         table.wrong("model", 'Write model = "s3://BUCKET/PREFIX", without spaces, ? and #')

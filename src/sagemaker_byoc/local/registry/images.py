@@ -179,20 +179,23 @@ class ImageOperations:
         return tags
 
     def _detail(self, name: str, image: Image, tags: dict[str, list[str]]) -> dict[str, Any]:
-        config = self._manifests.document(image).get("config")
+        document = self._manifests.document(image)
+        config, subject = document.get("config"), document.get("subject")
         detail: dict[str, Any] = {
             "registryId": self._registry,
             "repositoryName": name,
             "imageDigest": image.digest,
             "imagePushedAt": image.pushed,
             "imageManifestMediaType": image.media_type,
+            "imageSizeInBytes": self._manifests.size(name, image),
             "imageStatus": "ACTIVE",
         }
         if image.digest in tags:
             detail["imageTags"] = tags[image.digest]
-        if config is not None:
-            detail["imageSizeInBytes"] = self._manifests.size(image)
+        if config is not None and isinstance(config.get("mediaType"), str):
             detail["artifactMediaType"] = config["mediaType"]
+        if isinstance(subject, dict) and isinstance(subject.get("digest"), str):
+            detail["subjectManifestDigest"] = subject["digest"]
         return detail
 
     def _image(self, name: str, image: Image, tag: str | None) -> dict[str, Any]:

@@ -18,6 +18,9 @@ TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 MAX_MANIFEST = 4 << 20
 """What a registry should take at least (distribution specification, "Pushing manifests")."""
 
+_DEPTH = 2
+"""Lists of lists that are followed for a size."""
+
 
 class Manifests:
     def __init__(self, repositories: Repositories, registry: str) -> None:
@@ -65,9 +68,16 @@ class Manifests:
         document: dict[str, Any] = json.loads(self._repositories.blobs.read(image.digest))
         return document
 
-    def size(self, image: Image) -> int:
-        """Bytes that a pull brings: configuration and layers as they were pushed."""
+    def size(self, name: str, image: Image, depth: int = _DEPTH) -> int:
+        """Bytes that a pull brings: configuration and layers as they were pushed.
+
+        Of a list, those of its largest image (ECR API: ImageDetail.imageSizeInBytes).
+        """
         document = self.document(image)
+        if image.media_type in INDEXES:
+            named = (self.find(name, digest=each["digest"]) for each in document["manifests"])
+            members = [each for each in named if each is not None and depth]
+            return max((self.size(name, each, depth - 1) for each in members), default=0)
         entries = [document.get("config"), *document.get("layers", ())]
         return sum(int(entry["size"]) for entry in entries if entry)
 
