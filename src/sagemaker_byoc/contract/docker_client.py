@@ -19,6 +19,9 @@ _SILENT = (
     r"Cannot connect to the Docker daemon at (?P<a>\S+?)\.? Is the|daemon is not running"
     r"|error during connect: "
 )
+_ANSWER = "Error response from daemon: "
+"""Before an engine's own words: what it says of other hosts is no trouble of the client."""
+_VERSIONS = "the docker client and its engine do not fit: {a}"
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         r'context "(?P<a>[^"]*)"(?:: context not found| does not exist)',
@@ -57,7 +60,7 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"client version (?P<a>\S+) is too (?:new|old)",
-        "the docker client and its engine do not fit: {a}",
+        _VERSIONS,
         "Unset DOCKER_API_VERSION, or install a client and an engine of nearer versions",
     ),
     (
@@ -93,9 +96,10 @@ def reason(text: str, otherwise: str) -> Reason | None:
 
     `otherwise` is what can be done without an engine.
     """
+    is_answer = _ANSWER in text
     for pattern, what, cure in _CAUSES:
         match = re.search(pattern, text)
-        if match is None:
+        if match is None or (is_answer and what != _VERSIONS):
             continue
         groups = match.groupdict()
         named = next((value.strip() for value in groups.values() if value), "")
