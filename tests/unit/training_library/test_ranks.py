@@ -8,18 +8,24 @@ import textwrap
 import pytest
 
 ENDS = """
-import atexit, pathlib, sys
+import atexit, pathlib, sys, time
 from torch import distributed
 from sagemaker_byoc.training.library.ranks import Ranks
 
-def show():  # runs last of the handlers, before the interpreter is taken down
+def names():
     threads = pathlib.Path("/proc/self/task").glob("*/comm")
-    print(*(file.read_text().strip() for file in threads))
+    return [file.read_text().strip() for file in threads]
+
+def show():  # runs last of the handlers, before the interpreter is taken down
+    print(*names())
 
 atexit.register(show)
 distributed.init_process_group("gloo")
 ranks = Ranks()
 ranks.wait()
+deadline = time.monotonic() + 30
+while names().count("pt_gloo_runloop") < 4 and time.monotonic() < deadline:
+    time.sleep(0.01)  # a thread takes its name once it runs
 show()
 if sys.argv[1] == "destroyed":
     distributed.destroy_process_group()
