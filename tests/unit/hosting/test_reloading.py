@@ -23,8 +23,11 @@ SECONDS = 20
 
 
 @contextmanager
-def answering(answer):
-    """A server that reads to the end of each connection and sends `answer` and what it has read."""
+def answering(answer, accepted=None):
+    """A server that reads to the end of each connection and sends `answer` and what it has read.
+
+    `accepted` is a list that gets each connection.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve():
@@ -33,6 +36,8 @@ def answering(answer):
                     connection, _ = server.accept()
                 except OSError:
                     return
+                if accepted is not None:
+                    accepted.append(connection)
                 with connection:
                     got = b""
                     while data := connection.recv(65536):
@@ -61,13 +66,17 @@ def ask(port, body=b"x"):
 def test_bytes_pass_both_ways_and_so_does_their_end():
     """A megabyte, with the client's half of the connection closed before the answer begins."""
     body = os.urandom(1 << 20)
-    port = free_port()
-    with answering(b"1:") as first, answering(b"2:") as second, Relay(port) as relay:
+    port, accepted = free_port(), []
+    with (
+        answering(b"1:", accepted) as first,
+        answering(b"2:") as second,
+        Relay(port) as relay,
+    ):
         relay.target = first
         assert ask(port, body) == b"1:" + body
         with socket.create_connection(("127.0.0.1", port), SECONDS) as begun:
             begun.sendall(b"before")
-            wait_until(lambda: len(relay._connections) == 1, "the connection")
+            wait_until(lambda: len(accepted) == 2, "the connection")
             relay.target = second
             assert ask(port) == b"2:x"
             begun.shutdown(socket.SHUT_WR)
