@@ -21,7 +21,15 @@ AT_ONCE = 8
 LONGEST = {"hangs", "flood", "shell-form", "bash-lc", "no-exec", "term", "one-worker"}
 """Begun first, or all others would be waited for, and then these."""
 BOUNDS = {"train": ("--train-timeout", "120"), "serve": ("--startup-timeout", "60")}
-LONG_BOUNDS = {"loads-long", "ping-500", "ping-slow", "ping-hangs", "local-host", "port"}
+LONG_BOUNDS = {
+    "loads-long",
+    "ping-204",
+    "ping-500",
+    "ping-slow",
+    "ping-hangs",
+    "local-host",
+    "port",
+}
 """Servers that are never healthy: they cost the whole of what they are given."""
 
 
