@@ -61,6 +61,8 @@ _DIRECT = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?:\[[^\]]*\])?\s*@\s*\S")
 _ARCHIVE = re.compile(
     r"(?:^|[/\\])(?P<name>[A-Za-z0-9][\w.]*?)-\d[^/\\]*(?:\.whl|\.tar\.gz|\.zip)$"
 )
+_EGG = re.compile(r"#(?:\S*&)?egg=(?P<name>[A-Za-z0-9][\w.-]*)")
+_EDITABLE = re.compile(r"^(?:-e|--editable)[\s=]\s*")
 _NESTED = re.compile(r"(?:-r|--requirement)[\s=]\s*(\S+)")
 _PASSWORD = re.compile(r"(?<=://)[^/\s@]+@")
 _USELESS = "ERROR: ResolutionImpossible"
@@ -133,7 +135,8 @@ def require_no_archives(file: Path, packages: Mapping[str, str]) -> None:
     """Raise ConflictError for a held package that a line takes from a URL or a file: pip would
     download and install it whatever its version is."""
     for line in _lines_of(file, _DEPTH):
-        match = _DIRECT.match(line) or _ARCHIVE.search(line.partition("#")[0].split(";")[0].strip())
+        place = line.partition("#")[0].split(";")[0].strip()
+        match = _DIRECT.match(line) or _EGG.search(line) or _ARCHIVE.search(place)
         if match and (name := canonical(match["name"])) in packages:
             raise ConflictError(_refusal(FILE, f"{name} of its own ({line})", packages, name))
 
@@ -223,7 +226,7 @@ def _lines_of(file: Path, depth: int) -> Iterator[str]:
             lines = stream.read(_LONGEST).replace("\\\n", " ").splitlines()
     except OSError:
         return  # pip says it better
-    for line in map(str.strip, lines):
+    for line in (_EDITABLE.sub("", line.strip()) for line in lines):
         nested = _NESTED.match(line)
         if nested and depth:
             yield from _lines_of(file.parent / nested[1], depth - 1)

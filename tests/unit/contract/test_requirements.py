@@ -110,6 +110,9 @@ def test_the_cause_in_pips_words(said, expected):
         "Torch[opt-einsum]@file:///wheels/torch.whl",
         "https://download.pytorch.org/whl/cpu/torch-2.1.0%2Bcpu-cp311-cp311-linux_x86_64.whl",
         "./wheels/torch-2.1.0-cp311-none-any.whl ; python_version > '3'",
+        "git+https://github.com/pytorch/pytorch@v2.1.0#egg=torch",
+        "-e git+ssh://git@github.com/pytorch/pytorch#subdirectory=x&egg=torch",
+        "--editable=git+https://github.com/pallets/flask#egg=Flask",
         "-r more.txt",
     ],
 )
@@ -125,7 +128,9 @@ def test_a_held_package_from_a_url_is_not_downloaded(line, tmp_path):
 
 def test_an_own_archive_is_allowed(tmp_path):
     file = tmp_path / "requirements.txt"
-    file.write_text("mine @ https://example.com/mine-1.0.whl\n./wheels/torchy-1.0.whl\n--pre\n")
+    file.write_text(
+        "mine @ https://example.com/mine-1.0.whl\n./wheels/torchy-1.0.whl\n--pre\n-e .\n"
+    )
     require_no_archives(file, held(IMAGE))
 
 
