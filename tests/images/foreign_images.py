@@ -206,6 +206,7 @@ GOOD = (
     train("tini", 'COPY program /tini\nENTRYPOINT ["/tini", "--", "program"]\n'),
     train("wrapper", 'COPY entry /entry\nENTRYPOINT ["/entry"]\n',
           files={"entry": b'#!/bin/sh\nset -e\nexec program "$@"\n'}, modes={"entry": 0o755}),
+    train("exec-last", 'ENTRYPOINT ["sh", "-c", "cd /usr/local/bin && exec ./program train"]\n'),
     train("env-shebang", "COPY train /usr/local/bin/train\n",
           files={"train": _SHELL.replace(b"/bin/sh", b"/usr/bin/env sh")}, modes={"train": 0o755}),
     train("folder", 'WORKDIR /app\nCOPY program run\nENTRYPOINT ["./run"]\n'),
@@ -228,6 +229,8 @@ DEFECTS = (
     # what the kernel and runc do with the entry
     _entry("crlf", "a script with CR LF line ends", _SHELL.replace(b"\n", b"\r\n"),
            "IMG009 TRN001"),
+    _entry("crlf-body", "a script whose commands end in CR LF",
+           b"#!/bin/sh\nset -e\r\nexec program train\r\n", "IMG009 TRN001"),
     _entry("no-shebang", "a script without #!", b"exec program train\n", "IMG009 TRN001"),
     _entry("bom", "a script with a byte order mark", b"\xef\xbb\xbf" + _SHELL, "IMG009 TRN001"),
     _entry("empty", "an empty program", b"", "IMG009 TRN001"),
@@ -307,6 +310,10 @@ DEFECTS = (
     serve("port", f'EXPOSE 9000\n{_zoo("port=9000")}', "listens on port 9000",
           "IMG014 SRV003 SRV022"),
     serve("ping-500", _zoo("ping=500"), "/ping answers 500", "SRV002", options=_MODEL),
+    serve("ping-204", _zoo("ping=204"), "/ping answers 204, with no model asked for", "SRV002"),
+    serve("dies", _python(""), "a request ends the server", "SRV024", files={
+        "server.py": SERVER_PY.replace(b"    def do_POST(self):\n", b"    def do_POST(self):\n"
+                                       b"        import os\n        os._exit(3)\n")}),
     serve("ping-slow", _zoo("ping=slow"), "/ping takes 3 s", "SRV002", options=_MODEL),
     serve("ping-hangs", _zoo("ping=hang"), "/ping hangs", "SRV002", options=_MODEL),
     serve("loads-long", _zoo("load=60"), "the model loads for longer than allowed", "SRV002",

@@ -71,6 +71,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 """That of UTF-32 begins with that of UTF-16."""
+_EDITABLE = re.compile(r"^(?:-e|--editable)[\s=]\s*")
 _NESTED = re.compile(r"(?:-r|--requirement)[\s=]\s*(\S+)")
 _PASSWORD = re.compile(r"(?<=://)[^/\s@]+@")
 _USELESS = "ERROR: ResolutionImpossible"
@@ -238,7 +239,7 @@ def _lines_of(first: Path) -> Iterator[str]:
         except OSError:
             continue  # pip says it better
         lines = re.sub(r"\\\r?\n", " ", _decoded(data)).splitlines()
-        for line in map(str.strip, lines):
+        for line in (_EDITABLE.sub("", line.strip()) for line in lines):
             nested = _NESTED.match(line)
             if nested and (name := os.path.realpath(file.parent / nested[1])) not in seen:
                 seen.add(name)

@@ -115,6 +115,8 @@ def test_the_cause_in_pips_words(said, expected):
         "git+https://example.com/pytorch.git@v2.1.0#egg=torch",
         "https://example.com/main.zip#subdirectory=x&egg=torch",
         "torch \\\r\n @ https://example.com/x.whl",
+        "-e git+ssh://git@github.com/pytorch/pytorch#subdirectory=x&egg=torch",
+        "--editable=git+https://github.com/pallets/flask#egg=Flask",
         "-r more.txt",
     ],
 )
@@ -147,7 +149,9 @@ def test_a_file_of_another_encoding_is_read_as_pip_reads_it(encoding, tmp_path):
 
 def test_an_own_archive_is_allowed(tmp_path):
     file = tmp_path / "requirements.txt"
-    file.write_text("mine @ https://example.com/mine-1.0.whl\n./wheels/torchy-1.0.whl\n--pre\n")
+    file.write_text(
+        "mine @ https://example.com/mine-1.0.whl\n./wheels/torchy-1.0.whl\n--pre\n-e .\n"
+    )
     require_no_archives(file, held(IMAGE))
 
 

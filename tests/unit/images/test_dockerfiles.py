@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sagemaker_byoc.contract.accelerators import (
     OLDEST_DRIVER,
     is_enough,
 )
+from sagemaker_byoc.images import project
 
 ROOT = Path(__file__).parents[3]
 KINDS = ("cpu", "cuda12", "cuda13")
@@ -104,3 +106,14 @@ def test_both_images_share_the_torch_layer():
     }
     assert len(layers) == 1
     assert "torch/test" in layers.pop()
+
+
+@pytest.mark.parametrize("kind", ["train", "serve"])
+def test_what_init_writes_names_a_version_of_all_that_it_installs(kind, tmp_path):
+    """As hadolint's DL3013 wants it, also of torch, which is there already."""
+    project.write(tmp_path, "mine")
+    text = (tmp_path / f"Dockerfile.{kind}").read_text().replace("\\\n", " ")
+    (line,) = [line for line in text.splitlines() if "--find-links /mnt/toolkit" in line]
+    words = shlex.split(line.partition("&&")[0].partition("/mnt/toolkit")[2])
+    assert [word for word in words if not re.search(r"[=<>]|^-|^:all:$", word)] == []
+    assert "torch>=2" in words

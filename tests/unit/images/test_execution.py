@@ -322,6 +322,25 @@ def test_a_shell_that_is_replaced_in_the_end_passes_signals_on(line, is_shell_fo
     assert not findings or fix in findings[0].fix
 
 
+@pytest.mark.parametrize(
+    ("words", "is_found"),
+    [
+        (('exec python3 /opt/train.py "$@"',), True),  # "$@" is empty, and $0 is `train`
+        (('exec python3 /opt/train.py "${@}"',), True),
+        (('exec python3 /opt/train.py "$1"',), True),
+        (('exec python3 /opt/train.py "$@"', "sh"), False),
+        (("exec python3 /opt/train.py $0",), False),
+        (('exec python3 /opt/train.py "$0" "$@"',), False),
+    ],
+)
+def test_the_first_word_after_a_shells_line_is_its_name(words, is_found):
+    """Tried: sh -c 'echo "$@"' train prints an empty line."""
+    subject = image({"opt/train.py": b""}, entrypoint=("/bin/sh", "-c", *words))
+    findings = found(subject, frozenset({"train", "serve"}))
+    assert [finding.id for finding in findings] == (["IMG006"] if is_found else [])
+    assert not is_found or '"--"' in findings[0].fix
+
+
 def test_a_link_to_nothing_on_path_is_named():
     (finding,) = found(image({"usr/bin/train": b"-> /nope"}, entrypoint=()), frozenset({"train"}))
     assert finding.id == "IMG007"

@@ -13,6 +13,7 @@ from sagemaker_byoc.images.rules.subject import TRAIN, Subject
 _ENTRY = "configuration: Entrypoint"
 _OPERATORS = re.compile(r"[;&|<>()$`'\"\n]")
 """What only a shell understands."""
+_PASSED_ON = re.compile(r"\$\{?[@*1-9]")
 
 
 def shell_form(subject: Subject) -> Iterator[Found]:
@@ -20,6 +21,9 @@ def shell_form(subject: Subject) -> Iterator[Found]:
     if line.startswith("[") and line.endswith("]"):
         what = f"ENTRYPOINT {line} is not JSON, so Docker gives it to a shell"
         yield Found(what, _ENTRY, fix="ENTRYPOINT " + line.replace("'", '"') + ", in double quotes")
+    elif _PASSED_ON.search(line):
+        what = f"ENTRYPOINT {line}: the argument becomes $0, and is not passed on"
+        yield Found(what, _ENTRY, fix='Add a word after the line, for $0: ["sh", "-c", "…", "--"]')
     elif _OPERATORS.search(line):
         fix = 'Write a script that ends in `exec program "$@"`, and ENTRYPOINT ["/script"]'
         yield Found(f"ENTRYPOINT {line}", _ENTRY, fix=fix)

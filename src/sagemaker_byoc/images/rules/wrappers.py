@@ -15,6 +15,7 @@ Words = tuple[str, ...]
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "mksh"})
 _PYTHON = re.compile(r"^(python|pypy)[\d.]*$")
 _ARGUMENTS = re.compile(r"\$\{?[@*0-9]")
+_NAME = re.compile(r"\$(0|\{0)")
 _PLAIN = re.compile(r"^[\w./+:=,%-]+(\s+[\w./+:=,%-]+)*$")
 """A command line without quoting, variables or operators."""
 _BUILTINS = frozenset(
@@ -52,10 +53,13 @@ class ShellCommand:
     at: int
     starts_clean: bool
     """False for a login or interactive shell, which reads files that may set PATH."""
+    has_name: bool
+    """Whether a word follows the line: it is $0, and without it the first argument would be."""
 
     @property
     def uses_arguments(self) -> bool:
-        return _ARGUMENTS.search(self.line) is not None
+        used = _ARGUMENTS.search(self.line) is not None
+        return used and (self.has_name or _NAME.search(self.line) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ def shell_command(words: Words) -> ShellCommand | None:
         clean = clean and not {"l", "i"} & {*word}
     if not command or at >= len(words):
         return None
-    return ShellCommand(words[at], at, clean)
+    return ShellCommand(words[at], at, clean, at + 1 < len(words))
 
 
 def _shell(words: Words) -> Inner | None:

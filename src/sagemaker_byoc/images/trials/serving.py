@@ -35,7 +35,7 @@ _SLOWER = 3.0
 _SHORTEST = 5.0
 _ANNOUNCED = 20.0
 _LIST = 10.0
-_PAUSE = 0.1
+_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _GUESSES = (("application/json", b"{}"), ("text/csv", b"0\n"))
 _KEPT = frozenset({".py", ".txt", ".toml", ".cfg"})
 
@@ -153,7 +153,9 @@ def _use(
     stop = tried(
         "SIGTERM under load" if asked.has_answer else "SIGTERM",
         traffic.STOP_BOUND,
-        lambda: traffic.stop(server, port, headers, payload if asked.has_answer else None),
+        lambda: traffic.stop(
+            server, port, headers, payload if asked.has_answer else None, traffic.margin(seen.load)
+        ),
     )
     return asked, replace(seen, stop=stop, log=server.log())
 
@@ -253,14 +255,18 @@ def _start(stack: ExitStack, plan: ServingPlan) -> _Started:
 
 
 def _healthy(server: Container, inside: int, seconds: float) -> Reply:
-    """The first good /ping, or the last bad one; a container that has ended has no port."""
-    deadline = Deadline(seconds)
+    """The first good /ping, or the last bad one; a container that has ended has no port.
+
+    Each look costs two runs of the docker client, so that the longer it takes the fewer they are.
+    """
+    begun, deadline = time.monotonic(), Deadline(seconds)
     while True:
         port = server.port(inside)
         reply = Reply(0, 0.0) if port is None else ping(port, http.PING_TIMEOUT.value)
         if reply.status == HEALTHY or server.exit_code() is not None or not deadline.left:
             return reply
-        time.sleep(_PAUSE)
+        pause = min(_LONGEST_PAUSE, max(_PAUSE, (time.monotonic() - begun) / 10))
+        time.sleep(min(pause, deadline.left))
 
 
 def _held_ping(port: int, headers: Mapping[str, str], payload: bytes) -> Reply:

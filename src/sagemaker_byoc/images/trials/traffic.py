@@ -15,8 +15,9 @@ from sagemaker_byoc.images.trials.trial import Deadline
 CLIENTS = 4
 _SECONDS = 2.0
 _BEFORE_STOP = 0.5
-_MARGIN = 0.05
-"""Seconds before SIGTERM by which a request counts as sent before it."""
+_MARGIN, _LONGEST_MARGIN = 0.05, 0.25
+"""Seconds before SIGTERM by which the server has a request; what it has not taken yet is lost with
+any server."""
 _DROPPED = 2.0
 """Seconds to wait for a process that has no handler for SIGTERM, and so is not reached by it."""
 _REQUESTS = 2000
@@ -100,8 +101,15 @@ def run(port: int, headers: Mapping[str, str], payload: bytes) -> Load:
     )
 
 
-def stop(server: Container, port: int, headers: Mapping[str, str], payload: bytes | None) -> Stop:
-    """SIGTERM while `CLIENTS` invoke; what they asked before it should still be answered.
+def margin(load: Load | None) -> float:
+    """Return how long a request is under way to the server, on a machine as busy as this one."""
+    return min(_LONGEST_MARGIN, max(_MARGIN, load.worst_ping if load is not None else 0.0))
+
+
+def stop(
+    server: Container, port: int, headers: Mapping[str, str], payload: bytes | None, before: float
+) -> Stop:
+    """SIGTERM while `CLIENTS` invoke; what they asked `before` it should still be answered.
 
     Nobody invokes without a payload.
     """
@@ -117,10 +125,10 @@ def stop(server: Container, port: int, headers: Mapping[str, str], payload: byte
     if code is None:
         server.signal("KILL")
     clients.end()
-    before = [reply for begun, reply in [*clients.results] if begun < asked - _MARGIN]
+    replies = [reply for begun, reply in [*clients.results] if begun < asked - before]
     return Stop(
         exit_code=code,
         seconds=seconds,
-        lost=sum(reply.status == 0 for reply in before),
-        answered=sum(reply.status != 0 for reply in before),
+        lost=sum(reply.status == 0 for reply in replies),
+        answered=sum(reply.status != 0 for reply in replies),
     )
