@@ -159,6 +159,13 @@ def test_hints():
     assert causes.hint("train", Path("UPPER"), choose) == "Name the file: byoc train 'UPPER/b c.py'"
     assert causes.hint("train", None, choose) == ""
     assert causes.hint("train", Path(), "something else") == ""
+    loads = "/opt/ml/model holds a.bin, none of which is a model that loads without model_fn"
+    assert causes.hint("serve", None, loads).startswith(
+        "Define model_fn in an inference.py, and name"
+    )
+    assert causes.hint("serve", Path("x"), loads).startswith(
+        "Define model_fn in x/inference.py, or"
+    )
     assert causes.hint("train", None, "channel 'a.b' was not given: add it").startswith(
         "Add --channel a.b=DIR,"
     )
