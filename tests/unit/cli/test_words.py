@@ -303,6 +303,13 @@ def test_a_reason_without_words_is_not_shown(reason, shown):
     assert train._reason(ended) == shown
 
 
+def test_without_unshare_the_kernel_is_not_blamed(folder, monkeypatch, capsys):
+    """What the job needs is there: its program is run by this interpreter's own path."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert main(["train", "two/a.py", "--output", "out"]) == 0
+    assert "the command unshare, of util-linux, is missing: /opt/ml" in capsys.readouterr().err
+
+
 # ── how much is said ──
 
 
