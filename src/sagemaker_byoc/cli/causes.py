@@ -10,15 +10,32 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from sagemaker_byoc.contract.serving import DEFAULT_PROGRAM
+
 _OURS = re.compile(r"byoc: (?:error: )(?:slot \d+: )?(?:loading failed: )?(.*)")
 """The cause in the log of an image of this toolkit; it comes last, if at all."""
 _EXCEPTION = re.compile(r"(?:byoc: )?([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b.*)")
 _NOISE = re.compile(r"byoc: ping: ")
-_VARIABLE = re.compile(r"\bset ((?:BYOC|SAGEMAKER)_[A-Z_]+=[^\s,.;]+)")
-_INSTALL = re.compile(r"(?:is not installed|Install what it needs): ([^;\n]+)")
 _CHOICE = re.compile(r"to choose from \(([^,)]+)")
-_NO_PROGRAM = re.compile(r"no \.py file that could be the program")
-_CHANNEL = re.compile(r"channel '([^']+)' was not given")
+_HINTS = (
+    (
+        re.compile(r"\bset ((?:BYOC|SAGEMAKER)_[A-Z_]+=[^\s,.;]+)"),
+        "If that is what you want, add --env {found}",
+    ),
+    (re.compile(r"(?:is not installed|Install what it needs): ([^;\n]+)"), "Run: {found}"),
+    (
+        re.compile(r"channel '([^']+)' was not given"),
+        "Add --channel {found}=DIR, with the folder that holds its data",
+    ),
+    (
+        re.compile(r"((?:without|no) model_fn)\b"),
+        "Define model_fn in {handlers}, or name another --model",
+    ),
+    (
+        re.compile(r"(no \.py file that could be the program)"),
+        "Name the program's file: byoc {command} FOLDER/FILE",
+    ),
+)
 
 
 def of_log(lines: Sequence[str]) -> str:
@@ -33,14 +50,14 @@ def of_log(lines: Sequence[str]) -> str:
 
 def hint(command: str, program: Path | None, cause: str) -> str:
     """Return what to do about `cause`; "" if there is nothing more to say than the cause does."""
-    if variable := _VARIABLE.search(cause):
-        return f"If that is what you want, add --env {variable[1]}"
-    if install := _INSTALL.search(cause):
-        return f"Run: {install[1]}"
-    if channel := _CHANNEL.search(cause):
-        return f"Add --channel {channel[1]}=DIR, with the folder that holds its data"
     if program is not None and (choice := _CHOICE.search(cause)):
         return f"Name the file: {shlex.join(['byoc', command, str(program / choice[1])])}"
-    if _NO_PROGRAM.search(cause):
-        return f"Name the program's file: byoc {command} FOLDER/FILE"
+    handlers = (
+        "an inference.py, and name its folder"
+        if program is None
+        else program / DEFAULT_PROGRAM.value
+    )
+    for pattern, text in _HINTS:
+        if found := pattern.search(cause):
+            return text.format(found=found[1], handlers=handlers, command=command)
     return ""

@@ -108,10 +108,10 @@ def namespaces() -> Check:
         "DOC003",
         "the process engine",
         WARNING,
-        "this kernel forbids mount namespaces: /opt/ml is moved with SAGEMAKER_BASE_DIR, which "
+        f"{process.lacking()}: /opt/ml is moved with SAGEMAKER_BASE_DIR, which "
         "programs that write /opt/ml literally do not follow",
-        "Allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1), run as "
-        "root, or use --engine docker",
+        "Install unshare, allow unprivileged user namespaces (sysctl "
+        "kernel.unprivileged_userns_clone=1), run as root, or use --engine docker",
     )
 
 

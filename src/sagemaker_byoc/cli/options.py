@@ -127,9 +127,7 @@ def make_engine(
     with tempfile.TemporaryDirectory(prefix="byoc-") as scratch:
         engine = process.make_engine(Path(scratch))
     if not engine.unshare:
-        console.detail(
-            "this kernel forbids mount namespaces: /opt/ml is moved with SAGEMAKER_BASE_DIR"
-        )
+        console.detail(f"{process.lacking()}: /opt/ml is moved with SAGEMAKER_BASE_DIR")
     return engine
 
 

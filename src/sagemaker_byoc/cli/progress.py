@@ -78,7 +78,9 @@ class Progress:
             sent, total, began = self._sent, self._total, self._began
         seconds = time.monotonic() - began if began else 0.0
         rate = sent / seconds if seconds > 0 else 0.0
-        parts = [f"{size_of(sent)} of {size_of(total)}" if total else size_of(sent)]
+        parts = [
+            f"{size_of(sent)} of {size_of(total)}" if total and total >= sent else size_of(sent)
+        ]
         if rate:
             parts.append(f"{size_of(round(rate))}/s")
             if total > sent:

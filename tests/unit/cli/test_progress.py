@@ -49,6 +49,8 @@ def test_the_line(monkeypatch):
     assert sent.line() == "upload: 50.0 MB"
     sent.expect(200_000_000)
     assert sent.line() == "upload: 50.0 MB of 200.0 MB, 5.0 MB/s, 0:30 left"
+    sent.advance(200_000_000)  # the total was estimated too low
+    assert sent.line() == "upload: 250.0 MB, 12.5 MB/s"
 
 
 def test_a_quick_transfer_says_nothing(capsys):

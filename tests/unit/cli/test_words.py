@@ -159,6 +159,13 @@ def test_hints():
     assert causes.hint("train", Path("UPPER"), choose) == "Name the file: byoc train 'UPPER/b c.py'"
     assert causes.hint("train", None, choose) == ""
     assert causes.hint("train", Path(), "something else") == ""
+    loads = "/opt/ml/model holds a.bin, none of which is a model that loads without model_fn"
+    assert causes.hint("serve", None, loads).startswith(
+        "Define model_fn in an inference.py, and name"
+    )
+    assert causes.hint("serve", Path("x"), loads).startswith(
+        "Define model_fn in x/inference.py, or"
+    )
     assert causes.hint("train", None, "channel 'a.b' was not given: add it").startswith(
         "Add --channel a.b=DIR,"
     )
@@ -294,6 +301,13 @@ def test_a_reason_without_words_is_not_shown(reason, shown):
         seconds=0.1,
     )
     assert train._reason(ended) == shown
+
+
+def test_without_unshare_the_kernel_is_not_blamed(folder, monkeypatch, capsys):
+    """What the job needs is there: its program is run by this interpreter's own path."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert main(["train", "two/a.py", "--output", "out"]) == 0
+    assert "the command unshare, of util-linux, is missing: /opt/ml" in capsys.readouterr().err
 
 
 # ── how much is said ──

@@ -225,6 +225,13 @@ def _inside(root: Path) -> list[str]:
     return [sys.executable, "-I", "-m", "sagemaker_byoc.local.engines.namespace", str(root)]
 
 
+def lacking() -> str:
+    """Return why there is no namespace, for an engine without one."""
+    if shutil.which("unshare") is None:
+        return "the command unshare, of util-linux, is missing"
+    return "this kernel forbids mount namespaces"
+
+
 def _mounts(unshare: tuple[str, ...], scratch: Path) -> bool:
     """Whether `unshare` gives a namespace in which `scratch` appears as /opt/ml."""
     command = [*unshare, *_inside(scratch), "--", "test", "-d", str(DEFAULT_ROOT)]
