@@ -15,7 +15,7 @@ from sagemaker_byoc.monitor.checks import forecast
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.jobs import Documents, Input
-from sagemaker_byoc.monitor.places import Places
+from sagemaker_byoc.monitor.places import Places, are_one
 from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.truth import Attributes
 
@@ -78,6 +78,12 @@ def run(
 ) -> Found:
     """`baseline` as `jobs.documents` reads it. Raises MonitorError."""
     constraints = baseline.get(CONSTRAINTS) or {}
+    place = str(data.about.get("baseline") or "")
+    if place and are_one(place, output):
+        raise RequestError(
+            f"{output} holds the baseline, which the results would replace",
+            cure="Name another --output folder",
+        )
     files = jobs.files_of(places, data)
     about = explanation.subject(
         data.place, files, data.window, baseline.get(STATISTICS), data.about
