@@ -53,7 +53,7 @@ def make_baseline(
     if wanted is not None:
         judged = quality.make_baseline(places, data, wanted, output)
         metrics = {name: score.document()["value"] for name, score in judged.scores.items()}
-        return {"rows": judged.rows, "metrics": metrics}
+        return {"rows": judged.rows, "metrics": metrics, "notices": [*judged.notices]}
     document = _analysis(places, data.place)
     if document is not None:
         labels = attribution.make_baseline(places, document, data.place, output)
@@ -64,6 +64,7 @@ def make_baseline(
         "rows": outcome.profile.rows,
         "columns": {name: each.inferred.value for name, each in columns.items()},
         "unread": outcome.unread.count,
+        "notices": explanation.unread_words(explanation.unread_document(outcome.unread)),
         "warnings": {name: text for name, each in columns.items() if (text := forecast(each))},
     }
 
