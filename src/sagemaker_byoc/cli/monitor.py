@@ -152,13 +152,13 @@ def _baseline(arguments: argparse.Namespace) -> int:
     if arguments.json:
         console.document({**made, "output": arguments.output})
         return failures.DONE
-    if made.get("unread"):
-        console.detail(f"{made['unread']:,} lines could not be used")
+    for line in made.get("notices", ()):
+        console.detail(line)
     _warn(made.get("warnings") or {})
     counted = [
         f"{len(each):,} {name}" if isinstance(each, dict) else f"{each:,} {name}"
         for name, each in made.items()
-        if name not in {"unread", "warnings"}
+        if name not in {"unread", "notices", "warnings"}
     ]
     console.result(f"{', '.join(counted)}: {arguments.output}/constraints.json")
     return failures.DONE

@@ -221,6 +221,8 @@ def _run(request: Request, root: Path) -> kinds.Found | None:
     found: kinds.Found | None = None
     if request.baseline is None:
         made = kinds.make_baseline(places, request.data, request.quality, output)
+        for line in made.get("notices") or ():
+            print(line, flush=True)  # noqa: T201 - the job's log
         for name, text in (made.get("warnings") or {}).items():
             print(f"{listed([name])}: {text}", flush=True)  # noqa: T201 - the job's log
     else:

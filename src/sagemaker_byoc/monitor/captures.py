@@ -18,7 +18,7 @@ from sagemaker_byoc.monitor.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.hooks import Preprocess
 from sagemaker_byoc.monitor.layout import Block, Layout, joined
 from sagemaker_byoc.monitor.payloads import paired, rows
-from sagemaker_byoc.monitor.streams import READ_BYTES, Opener, Unread, Window, lines
+from sagemaker_byoc.monitor.streams import READ_BYTES, Opener, Unread, Window
 
 ROWS = 8192
 """Of a block."""
@@ -77,7 +77,7 @@ class CaptureReader:
         some: list[bytes] = []
         numbers: list[int] = []
         size = 0
-        for number, line in enumerate(lines(stream), start=1):
+        for number, line in streams.records(stream):
             if line is None:
                 self.unread.lines += 1
                 self.unread.add(f"longer than {streams.LONGEST_LINE >> 20} MiB", f"{name}:{number}")

@@ -17,6 +17,7 @@ from sagemaker_byoc.monitor.columns import (
     MOSTLY,
     Column,
     Kind,
+    are_numbers_of_another_spelling,
     percent,
     shown,
     singles_share,
@@ -213,12 +214,9 @@ def forecast(column: Column) -> str:
     if not column.present:
         return "every cell is empty: there is nothing to compare"
     if column.inferred is Kind.STRING and not column.is_mostly_numbers:
-        also = " and new values" if column.categories.singles_share <= MOSTLY else ""
-        if not column.categories.are_counted:
-            many = f"more than {MOST_CATEGORIES:,} different values"
-            return f"{many}: only lengths{also} can be compared"
-        if column.is_mostly_unique:
-            return "most values came once: only lengths can be compared"
+        reason = _text_forecast(column)
+        if reason:
+            return reason
     if Config().threshold + distance.allowance(column.present, _MANY) >= 1:
         return f"too few values ({column.present:,}): no difference would count as drift"
     if column.is_mostly_numbers:
@@ -228,6 +226,16 @@ def forecast(column: Column) -> str:
             f"({others}), which makes its type String; its numbers are compared, its type is not"
         )
     return ""
+
+
+def _text_forecast(column: Column) -> str:
+    if are_numbers_of_another_spelling(column.categories.counts or column.examples):
+        some = ", ".join(map(repr, column.examples))
+        return f"numbers in a spelling that counts as text ({some}): compared as text alone"
+    if not column.categories.are_counted:
+        also = " and new values" if column.categories.singles_share <= MOSTLY else ""
+        return f"more than {MOST_CATEGORIES:,} different values: only lengths{also} can be compared"
+    return "most values came once: only lengths can be compared" if column.is_mostly_unique else ""
 
 
 def _check_columns(

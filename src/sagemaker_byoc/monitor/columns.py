@@ -22,7 +22,8 @@ from sagemaker_byoc.monitor.sketch import Sketch, Values
 MOST_CATEGORIES = 1000
 """Deequ's histograms have as many bins."""
 LONGEST_CATEGORY = 256
-"""Characters of a value that is kept as a category; the rest is cut off."""
+"""Characters of a value that is kept as a category; of a longer one the rest is a checksum."""
+_CHECKSUM = 9
 MOSTLY = 0.5
 """Above this share of values that came once, the shares of single values say nothing."""
 OTHERS = "(other values)"
@@ -126,7 +127,7 @@ class Categories:
         return {hash_of(value): count for value, count in self.counts.items()}
 
     def _category(self, value: str) -> str:
-        value = value[:LONGEST_CATEGORY]
+        value = kept(value)
         has_room = len(self.counts) < MOST_CATEGORIES + len(self.known)
         if not self.known or has_room or value in self.counts or value in self.known:
             return value
@@ -295,8 +296,19 @@ class Column:
         self.sketch.add(values)
 
 
+def kept(value: str) -> str:
+    """Return a value as a category: long texts that begin alike, such as prompts, differ still."""
+    if len(value) <= LONGEST_CATEGORY:
+        return value
+    return f"{value[: LONGEST_CATEGORY - _CHECKSUM]}…{_checksum(value):08x}"
+
+
+def _checksum(value: str) -> int:
+    return crc32(value.encode("utf-8", "surrogatepass"))
+
+
 def hash_of(value: str) -> int:
-    return crc32(value[:LONGEST_CATEGORY].encode("utf-8", "surrogatepass"))
+    return _checksum(kept(value))
 
 
 def singles_share(counts: Collection[int]) -> float:
@@ -318,6 +330,24 @@ def percent(share: float | None) -> str:
     if share is None or not math.isfinite(share):
         return "?"
     return f"{100 * share:.1f} %" if 0.001 <= share <= 0.999 else f"{100 * share:.4g} %"
+
+
+def are_numbers_of_another_spelling(cells: Collection[str]) -> bool:
+    """Whether most are numbers to a person, and text to Deequ: `1,5`, `.5`, `$3`, `7 %`."""
+    return bool(cells) and 2 * sum(map(_looks_numeric, cells)) > len(cells)
+
+
+def _looks_numeric(cell: str) -> bool:
+    return _SPELLED.fullmatch(cell) is not None and not is_number(cell)
+
+
+_SPELLED = re.compile(
+    r"""[-+\u2212(]? \s? [$€£¥]? \s? [-+]?
+    (?: \d{1,3} (?:[.,'_\ \u00a0\u202f]\d{3}){1,9} (?:[.,]\d{1,30})?
+    | \d{1,30} (?:[.,]\d{0,30})? | [.,]\d{1,30} )
+    (?:[eE][-+]?\d{1,3})? \s? [%€$£¥)]?""",
+    re.VERBOSE,
+)
 
 
 def is_number(cell: str) -> bool:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor.columns import Column, Kind
+from sagemaker_byoc.monitor.columns import Column, Kind, kept
 from sagemaker_byoc.monitor.documents import folded
 from sagemaker_byoc.monitor.errors import DataError
 
@@ -139,7 +139,7 @@ def _constraint(found: Mapping[str, Any], config: Config) -> Constraint:
         kind=Kind(found["inferred_type"]),
         completeness=None if completeness is None else _number(found, "completeness", 1.0),
         is_non_negative=bool((found.get("num_constraints") or {}).get("is_non_negative")),
-        domain=frozenset(folded([*map(str, strings.get("domains") or ())])),
+        domain=frozenset(map(kept, folded([*map(str, strings.get("domains") or ())]))),
         config=config,
     )
 

@@ -19,7 +19,7 @@ from sagemaker_byoc.monitor.hooks import preprocessor
 from sagemaker_byoc.monitor.jobs import Input
 from sagemaker_byoc.monitor.layout import Block
 from sagemaker_byoc.monitor.payloads import rows
-from sagemaker_byoc.monitor.streams import Opener, Unread, lines
+from sagemaker_byoc.monitor.streams import Opener, Unread, records
 from sagemaker_byoc.monitor.tables import INFERENCE_ID, TableReader
 from sagemaker_byoc.monitor.truth import Attributes, Gathered
 
@@ -153,10 +153,7 @@ def labels(names: Iterable[str], opener: Opener) -> tuple[Labels, Unread]:
 
 def _ground_truths(line: bytes) -> list[Any]:
     """One record, or a JSON array of them: on one line, or with one record per line."""
-    text = line.strip()
-    if text in (b"[", b"]"):
-        return []
-    found = json.loads(text.removesuffix(b","))
+    found = json.loads(line.strip().removesuffix(b","))
     return found if isinstance(found, list) else [found]
 
 
@@ -266,6 +263,6 @@ def _note_unused(unread: Unread, known: Labels | None, used: Iterable[str]) -> N
 def _lines(names: Iterable[str], opener: Opener, unread: Unread) -> Iterator[tuple[str, bytes]]:
     for name in names:
         with files.text(opener, name, unread) as stream:
-            for number, line in enumerate(lines(stream), start=1):
+            for number, line in records(stream):
                 if line is None or line.strip():
                     yield f"{name}:{number}", line or b""

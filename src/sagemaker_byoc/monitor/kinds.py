@@ -15,7 +15,7 @@ from sagemaker_byoc.monitor.checks import forecast
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.jobs import Documents, Input
-from sagemaker_byoc.monitor.places import Places
+from sagemaker_byoc.monitor.places import Places, are_one
 from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.truth import Attributes
 from sagemaker_byoc.monitor.words import words as data_words
@@ -54,7 +54,7 @@ def make_baseline(
     if wanted is not None:
         judged = quality.make_baseline(places, data, wanted, output)
         metrics = {name: score.document()["value"] for name, score in judged.scores.items()}
-        return {"rows": judged.rows, "metrics": metrics}
+        return {"rows": judged.rows, "metrics": metrics, "notices": [*judged.notices]}
     document = _analysis(places, data.place)
     if document is not None:
         labels = attribution.make_baseline(places, document, data.place, output)
@@ -65,6 +65,7 @@ def make_baseline(
         "rows": outcome.profile.rows,
         "columns": {name: each.inferred.value for name, each in columns.items()},
         "unread": outcome.unread.count,
+        "notices": explanation.unread_words(explanation.unread_document(outcome.unread)),
         "warnings": {name: text for name, each in columns.items() if (text := forecast(each))},
     }
 
@@ -79,6 +80,12 @@ def run(
 ) -> Found:
     """`baseline` as `jobs.documents` reads it. Raises MonitorError."""
     constraints = baseline.get(CONSTRAINTS) or {}
+    place = str(data.about.get("baseline") or "")
+    if place and are_one(place, output):
+        raise RequestError(
+            f"{output} holds the baseline, which the results would replace",
+            cure="Name another --output folder",
+        )
     files = jobs.files_of(places, data)
     about = explanation.subject(
         data.place, files, data.window, baseline.get(STATISTICS), data.about

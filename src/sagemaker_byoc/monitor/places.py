@@ -50,8 +50,11 @@ class Places:
             path = Path(place)
             found = [place] if path.is_file() else [str(each) for each in _below(path)]
         if not found:
-            if not place.startswith(S3) and not Path(place).exists():
-                raise RequestError(f"{place} does not exist", cure="Name a file, or a folder")
+            if not place.startswith(S3) and not Path(place).is_dir():
+                what = (
+                    "is neither a file nor a folder" if Path(place).exists() else "does not exist"
+                )
+                raise RequestError(f"{place} {what}", cure="Name a file, or a folder")
             raise EmptyError(f"{place} holds no file", cure=NOTHING)
         return found
 
@@ -144,16 +147,23 @@ class Places:
 _MANIFEST = re.compile(rb'\s*\[\s*\{\s*"prefix"\s*:')
 
 
+def are_one(first: str, second: str) -> bool:
+    """Whether two names are those of one folder."""
+    if first.startswith(S3) or second.startswith(S3):
+        return first.rstrip("/") == second.rstrip("/")
+    return Path(first).resolve() == Path(second).resolve()
+
+
 def join(folder: str, file: str) -> str:
     return f"{folder.rstrip('/')}/{file}" if folder.startswith(S3) else str(Path(folder) / file)
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Hidden ones are files that something is still writing."""
+    """Hidden ones are files that something is still writing; to read a pipe would never end."""
     for parent, folders, files in os.walk(folder):
         folders.sort()
         for file in sorted(files):
-            if not file.startswith("."):
+            if not file.startswith(".") and Path(parent, file).is_file():
                 yield Path(parent, file)
 
 

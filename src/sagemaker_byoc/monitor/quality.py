@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -57,7 +57,10 @@ def make_baseline(places: Places, data: Input, wanted: Attributes, output: str) 
             CONSTRAINTS: json_bytes(suggest(judged, wanted.problem)),
         },
     )
-    return judged
+    notices = unread_words(unread_document(gathered.unread))
+    if gathered.unlabelled:
+        notices.append(f"{count(gathered.unlabelled, 'row')} without a label")
+    return replace(judged, notices=tuple(notices))
 
 
 def run(

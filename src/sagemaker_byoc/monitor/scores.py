@@ -63,6 +63,8 @@ class Judged:
     classes: tuple[str, ...] = ()
     matrix: Counts | None = None
     """The confusion matrix, rows the truth; None for a regression."""
+    notices: tuple[str, ...] = ()
+    """Lines for a person: rows that were left out, or read otherwise than they stand there."""
 
 
 @dataclass(frozen=True, slots=True)

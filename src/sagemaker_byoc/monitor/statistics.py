@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor.columns import Column, Kind
+from sagemaker_byoc.monitor.columns import Column, Kind, kept
 from sagemaker_byoc.monitor.documents import cell
 from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.sketch import C, K, Sample, Sketch
@@ -250,7 +250,7 @@ def _parse_counts(categorical: Mapping[str, Any]) -> Counter[str]:
     """By category, as live traffic spells it: pandas' True is true."""
     found: Counter[str] = Counter()
     for each in categorical.get("buckets") or ():
-        found[cell(str(each["value"]))] += int(each["count"])
+        found[kept(cell(str(each["value"])))] += int(each["count"])
     return found
 
 

@@ -111,3 +111,36 @@ def lines(stream: BinaryIO) -> Iterator[bytes | None]:
             rest, is_too_long = b"", True
     if rest and not is_too_long:
         yield rest
+
+
+def records(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Yield JSON objects with the numbers of their first lines: one per line, or printed over
+    several as `json.dumps(…, indent=2)` does, alone or in a list. None as in `lines`.
+
+    Such an object ends with a brace that is indented as its first one; what does not end within
+    LONGEST_LINE bytes comes as it is.
+    """
+    parts: list[bytes] = []
+    start = size = 0
+    for number, line in enumerate(lines(stream), start=1):
+        text = line.strip() if line is not None else b""
+        if not parts and text == b"{":
+            parts, start, size = [line or b""], number, 1
+        elif not parts:
+            if text not in (b"[", b"]"):
+                yield number, line
+        elif line is None or size > LONGEST_LINE:
+            yield start, b" ".join(parts)
+            parts = []
+        else:
+            parts.append(line)
+            size += len(line)
+            if text in (b"}", b"},") and _indent(line) == _indent(parts[0]):
+                yield start, b" ".join(parts).rstrip().removesuffix(b",")
+                parts = []
+    if parts:
+        yield start, b" ".join(parts)
+
+
+def _indent(line: bytes) -> int:
+    return len(line) - len(line.lstrip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import threading
 
 import pytest
@@ -140,6 +141,11 @@ def test_model_quality(folder, capsys):
     [
         (("run", "same.jsonl", "--baseline", "nowhere", "--output", "o"), "no constraints.json"),
         (("run", "nowhere", "--baseline", "base", "--output", "o"), "nowhere does not exist"),
+        (("run", "same.jsonl", "--baseline", "base", "--output", "./base/"), "holds the baseline"),
+        (
+            ("run", "/dev/null", "--baseline", "base", "--output", "o"),
+            "neither a file nor a folder",
+        ),
         (("explain", "nowhere"), "holds no explanation.json"),
         (("baseline", "data.csv", "--output", "data.csv/x"), "can't be written"),
         (("baseline", "data.csv", "--output", "o", "--label", "a"), "--problem"),
@@ -262,3 +268,32 @@ def test_a_long_read_shows_how_far_it_is(folder, monkeypatch):
     shown = [text for text in said if text.startswith("read from S3: ")]
     assert shown
     assert all(" of 804 B" in text for text in shown[-1:])
+
+
+def test_a_pipe_and_a_broken_link_among_captures(folder):
+    (folder / "cap").mkdir()
+    (folder / "cap" / "a.jsonl").write_bytes(captured(ROWS))
+    os.mkfifo(folder / "cap" / "b.jsonl")
+    (folder / "cap" / "c.jsonl").symlink_to("nowhere")
+    (folder / "cap" / "loop").symlink_to(".")
+    byoc("baseline", "data.csv", "--output", "base")
+    assert byoc("run", "cap", "--baseline", "base", "--output", "o") == 0
+
+
+def test_a_baseline_says_what_it_did_not_read(folder, capsys):
+    """The rows that were left out with the reason, and what was read otherwise."""
+    (folder / "x.csv").write_text("a;b\n" + "1;2\n" * 30 + "1;2;3\n")
+    assert byoc("baseline", "x.csv", "--output", "o") == 0
+    said = capsys.readouterr().err
+    assert "1 files are separated by ';'" in said
+    assert "1 of 31 lines could not be used:" in said
+    assert "another number of cells than there are columns (first: x.csv: 3, not 2)" in said
+
+
+def test_a_baseline_of_quality_says_what_it_did_not_judge(folder, capsys):
+    (folder / "x.csv").write_text("label,guess\n" + "1,1\n0,0\n" * 30 + "?,1\n,1\n")
+    words = ("--problem", "BinaryClassification", "--label", "label", "--prediction", "guess")
+    assert byoc("baseline", "x.csv", "--output", "o", *words) == 0
+    said = capsys.readouterr().err
+    assert "1 a label is not 0 or 1 (first: row 61: '?')" in said
+    assert "1 row without a label" in said

@@ -239,6 +239,12 @@ def test_every_check_has_a_state(tmp_path):
         (list(map(str, normal(100))), ""),
         (["a", "b"] * 50, ""),
         (["true", "false"] * 50, ""),
+        (["1,5", "2,25"] * 50, "numbers in a spelling that counts as text ('1,5', '2,25')"),
+        ([f".{number}" for number in range(10, 2000)], "numbers in a spelling that counts"),
+        (["$3", "$1,200.50"] * 50, "numbers in a spelling"),
+        (["7 %", "12%"] * 50, "numbers in a spelling"),
+        (["2020-01-02", "2020-01-03"] * 50, ""),
+        (["10:30", "A1"] * 50, ""),
     ],
 )
 def test_what_a_baseline_warns_of(cells, told):
@@ -284,3 +290,15 @@ def test_the_kind_of_a_mixed_column_is_that_of_the_baseline():
     column.add(["1.5", "2", "true", "x"])
     assert (column.numbers, column.boolean, column.text) == (2, 1, 1)
     assert column.lengths.count == 2
+
+
+def test_long_texts_that_begin_alike_are_different(tmp_path):
+    """Prompts share their first sentences; AWS's files hold such values whole."""
+    rows = [[f"{'x' * 400} {number % 3}", number] for number in range(300)]
+    case = Case(tmp_path, ["prompt", "b"], rows)
+    assert case.checks(captured(rows)) == []
+    found = case.checks(captured([["x" * 400 + " new", number] for number in range(300)]))
+    assert ("prompt", "categorical_values_check") in found
+    values = [value for value, _ in rows[:3]]
+    case.edit(lambda made: made["features"][0].update(string_constraints={"domains": values}))
+    assert case.checks(captured(rows)) == []

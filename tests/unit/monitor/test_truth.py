@@ -462,3 +462,22 @@ def test_a_table_without_any_label_yet(tmp_path):
     _, predictions = table(tmp_path, [["", 0]] * 5)
     with pytest.raises(EmptyError, match="none of 5 predictions has a label"):
         predictions()
+
+
+@pytest.mark.parametrize("indent", [1, 2, 4, "\t"])
+@pytest.mark.parametrize("is_list", [True, False])
+def test_records_over_several_lines(tmp_path, indent, is_list):
+    """As notebooks print captured data and labels; a record that is cut off costs itself."""
+
+    def text(documents):
+        if is_list:
+            return json.dumps(documents, indent=indent)
+        return "\n".join(json.dumps(each, indent=indent) for each in documents)
+
+    lines = [json.loads(record("1", "0.9", number=n)) for n in range(5)]
+    truths = [json.loads(GroundTruth(f"event-{n}", "1").to_line()) for n in range(5)]
+    (tmp_path / "live.jsonl").write_text(text(lines) + '\n{\n"captureData": {')
+    (tmp_path / "truth.json").write_text(text(truths))
+    wanted = Attributes(problem=BINARY, labels=str(tmp_path / "truth.json"))
+    gathered = quality._gather(PLACES, Input(place=str(tmp_path / "live.jsonl")), wanted)
+    assert (gathered.labels, gathered.unread.count) == ([1] * 5, 1)
