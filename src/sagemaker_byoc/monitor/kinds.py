@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sagemaker_byoc.monitor import attribution, explanation, jobs, quality
+from sagemaker_byoc.monitor import words as data_words
 from sagemaker_byoc.monitor.checks import forecast
 from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.errors import DataError, RequestError
@@ -18,7 +19,6 @@ from sagemaker_byoc.monitor.jobs import Documents, Input
 from sagemaker_byoc.monitor.places import Places, are_one
 from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.truth import Attributes
-from sagemaker_byoc.monitor.words import words as data_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def make_baseline(
         "rows": outcome.profile.rows,
         "columns": {name: each.inferred.value for name, each in columns.items()},
         "unread": outcome.unread.count,
-        "notices": explanation.unread_words(explanation.unread_document(outcome.unread)),
+        "notices": data_words.unread_words(explanation.unread_document(outcome.unread)),
         "warnings": {name: text for name, each in columns.items() if (text := forecast(each))},
     }
 
@@ -113,7 +113,7 @@ def words(why: Mapping[str, Any]) -> list[str]:
     makers = {
         "model_quality": quality.words,
         "feature_attribution": attribution.words,
-        None: data_words,
+        None: data_words.words,
     }
     try:
         return [line.translate(_ONE_LINE) for line in makers[why.get("kind")](why)]
