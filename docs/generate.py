@@ -101,8 +101,8 @@ IMG003 = "only for Graviton hosting"
 ```
 
 The report prints this line for each finding (`to ignore it: …`). What follows the colon is the
-finding's `subject` in the report of `--json`: the variable, the build argument, the file. `*` stands
-for any text.
+finding's `subject` in the report of `--json`: the variable, the build argument, the file. `*`
+stands for any text.
 
 Secrets are searched for in variables, labels, the history, and the first 64 KiB of text files of
 every layer (up to 20,000 files each; the report says how many there were above that), not in what
