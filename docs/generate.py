@@ -100,19 +100,24 @@ IMG003 = "only for Graviton hosting"
 "SEC003:/app/tests/*.pem" = "made for the tests"
 ```
 
-What follows the colon is the finding's `subject` in the report of `--json`: the variable, the build
-argument, the file. `*` stands for any text.
+The report prints this line for each finding (`to ignore it: …`). What follows the colon is the
+finding's `subject` in the report of `--json`: the variable, the build argument, the file. `*`
+stands for any text.
 
 Secrets are searched for in variables, labels, the history, and the first 64 KiB of text files of
-every layer (up to 20,000 files each), not in what package managers install: `site-packages`,
-`node_modules`, `/usr/lib` and the like.
+every layer (up to 20,000 files each; the report says how many there were above that), not in what
+package managers install: `site-packages`, `node_modules`, `/usr/lib`, what `pip install --target`
+put beside its `.dist-info`, and the like. In configurations and scripts a name such as `password`
+counts with a value of letters and digits, outside of `/etc` and of folders of tests and examples.
 
 How a container starts its program is judged as runc and the kernel do it, through links, `#!`
 lines, loaders, and wrappers such as `tini`, `env` or a script that ends in `exec "$@"`. What can't
 be known from the image is not reported. Neither are, on purpose:
 
 - the host keys of OpenSSH and the snakeoil certificate, which the installation of a package makes;
-- `ENTRYPOINT exec program` in an image for one role: no shell is left, and no argument is needed;
+- a shell's line that ends in `exec program` in an image for one role: no shell is left, and no
+  argument is needed;
+- code in `/opt/ml/code` if `SAGEMAKER_PROGRAM` is set, as AWS's guide has it;
 - what a login shell (`bash -lc train`) finds, because `/etc/profile` sets its PATH.
 
 `IMG`, `CUD` and `SEC` look at the image as it is stored. `TRN` and `SRV` come from containers that

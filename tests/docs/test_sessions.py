@@ -20,7 +20,7 @@ IMAGES = HOW_TO / "the-two-images.md"
 BLOCK = re.compile(r"^(.*)\n```(console|sh|bash|shell)\n", re.MULTILINE)
 SKETCH = re.compile(r"\*A sketch: it needs [^*]+\.\*")
 LONG = 1800
-"""Seconds for a session that builds images."""
+"""Seconds for a session that builds images, or installs packages."""
 
 RUN = {
     README: {"demo", "install", "region", "walk"},
@@ -95,7 +95,7 @@ def test_how_to(page, desk):
 def test_installation(tmp_path):
     """Into a plain environment, where nothing of this checkout's own is."""
     here = {"'.[local]'": f"'{ROOT}[local]'"}
-    with shell(tmp_path, here, CHECKOUT=str(ROOT), PYTHONPATH="") as typed:
+    with shell(tmp_path, here, LONG, CHECKOUT=str(ROOT), PYTHONPATH="") as typed:
         for page in (README, TUTORIAL):
             typed.play(sessions(page)["install"])
 

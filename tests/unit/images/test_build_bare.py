@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from sagemaker_byoc.contract import owners
 from sagemaker_byoc.images import docker
 from sagemaker_byoc.images.building import bare, secrets
 from sagemaker_byoc.images.building.builders import Builder
 from sagemaker_byoc.images.errors import RequestError
+from sagemaker_byoc.images.trials import leftovers
 
 
 @pytest.fixture
@@ -40,6 +42,23 @@ def test_what_no_program_needs_is_left_out_and_said(program):
         assert (context.folder / "program" / "link").is_symlink()
         (note,) = context.notes
     assert note.startswith("left out: .env, .git, a/__pycache__, keys/id_rsa; a line `!NAME` in ")
+
+
+def test_the_copies_of_a_build_that_was_killed_are_removed(program, tmp_path, monkeypatch):
+    """Of commands that have ended, of this user; nothing that only has a similar name."""
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr(leftovers.tempfile, "tempdir", str(place))
+    pid, start, *rest = owners.me().split("/")
+    dead, mine = (".".join((pid, number, *rest)) for number in (f"{start}0", start))
+    for name in (f"build-{dead}-x1", f"login-{dead}-y2", f"build-{mine}-z3", f"other-{dead}-x4"):
+        (place / f"byoc-{name}").mkdir()
+    with bare.prepared("train", program, None) as context:
+        assert context.folder.parent == place
+    assert {path.name for path in place.iterdir()} == {
+        f"byoc-build-{mine}-z3",
+        f"byoc-other-{dead}-x4",
+    }
 
 
 def test_the_programs_own_dockerignore_decides(program):

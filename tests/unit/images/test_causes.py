@@ -210,6 +210,14 @@ def test_a_program_that_never_ran_is_not_asked_for_a_failure_file():
     assert [finding.id for finding in of_training("", 1, b"")] == ["TRN002", "TRN003"]
 
 
+def test_the_last_words_of_a_program_count_without_the_exceptions_name():
+    """Those of one that runs on may be a warning about something optional."""
+    log = "loading\nFailed: No module named 'cv2'\n"
+    assert [finding.id for finding in of_training(log, 1)] == ["TRN010"]
+    assert [finding.id for finding in of_serving(log, 1)] == ["SRV023"]
+    assert [finding.id for finding in of_serving(log, None)] == ["SRV022"]
+
+
 def test_a_server_that_runs_on_without_its_module_is_an_error():
     (finding,) = of_serving(BROKEN["no module"][0], None)
     assert (finding.id, "No module named 'yaml.x'" in finding.what) == ("SRV023", True)

@@ -57,6 +57,15 @@ _GLIBC = _sign(
     r"version [`'](?P<name>(GLIBC|GLIBCXX|CXXABI)_[\d.]+)' not found",
     "Build it in an image as old as this one, or base this one on a newer distribution",
 )
+_LIBRARY = _sign(
+    r"(?P<name>lib[\w.+-]+\.so[\d.]*): cannot open shared object file",
+    _INSTALL + "apt-get install the package that holds {name}",
+)
+_MODULE = _sign(
+    r"No module named '?(?P<module>[\w.]+)'?", _INSTALL + "add {module} to requirements.txt"
+)
+_LAST_WORDS = (_LIBRARY, _MODULE)
+"""What counts without its exception's name if it is the last that a program says."""
 _LINES = (
     _sign(
         r"^exec (?P<name>/?\S+): (exec format error|no such file or directory|permission denied|"
@@ -110,16 +119,13 @@ _LINES = (
 """What a line says by itself; other programs log their own end in it."""
 _EXCEPTIONS = (
     _GLIBC,
-    _sign(
-        r"(?P<name>lib[\w.+-]+\.so[\d.]*): cannot open shared object file",
-        _INSTALL + "apt-get install the package that holds {name}",
-    ),
+    _LIBRARY,
     _sign(r"undefined symbol: (?P<name>\w+)", "Install builds that belong together"),
     _sign(
         r"numpy\.core\.multiarray failed to import|compiled using NumPy 1\.x cannot be run",
         "Pin numpy<2, or install newer builds of the packages that need it",
     ),
-    _sign(r"No module named '?(?P<module>[\w.]+)'?", _INSTALL + "add {module} to requirements.txt"),
+    _MODULE,
     _sign(r"Package (?P<name>\w+) not found in current path", _INSTALL + 'Pkg.add("{name}")'),
     _sign(r"Exec format error: '(?P<path>/[^']+)'", "Install {path} in its build for linux/amd64"),
     _sign(
@@ -185,7 +191,7 @@ def of(log: str, exit_code: int | None) -> Cause | None:
         cause = _match(_LINES, line, log) or _by_words(line, exit_code)
         if cause is not None:
             return cause
-    return None
+    return _match(_LAST_WORDS, lines[-1], log) if lines and exit_code is not None else None
 
 
 def _last_exception(lines: list[str]) -> str | None:

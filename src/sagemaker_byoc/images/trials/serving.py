@@ -161,6 +161,8 @@ def _use(
 
 
 def _ended(trials: Trials, server: Container) -> int | None:
+    if not trials.has_engine:
+        return None
     return trials.kept("whether the server still runs", server.exit_code)
 
 

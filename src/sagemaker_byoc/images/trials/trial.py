@@ -48,6 +48,10 @@ class Trials:
         self.say(f"{name}: at most {seconds:.0f} s{more}")
         return self.kept(name, trial)
 
+    @property
+    def has_engine(self) -> bool:
+        return not self._engine
+
     def kept(self, name: str, action: Callable[[], T]) -> T | None:
         """Return what the action returns; None if it raised, and then `unjudged` has the cause."""
         try:
