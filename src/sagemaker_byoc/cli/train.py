@@ -10,6 +10,7 @@ from pathlib import Path
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.cli.progress import Progress
+from sagemaker_byoc.contract.archives import MODEL_ARCHIVE, OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.building import commit as commits
 from sagemaker_byoc.local.engines.container import Engine, GivenUpError
@@ -124,7 +125,7 @@ def _train(
         write_record(request, result)
     except OSError as error:
         console.detail(f"`byoc runs` won't list it: {error.filename}: {error.strerror}")
-    _report(result, name, as_json=as_json)
+    _report(result, request, as_json=as_json)
     if signals.received().number:
         return signals.received().exit_code
     if result.status is not Status.COMPLETED:
@@ -162,15 +163,18 @@ def _stop_on_signal() -> Iterator[StopSwitch]:
         yield stop
 
 
-def _report(result: TrainingResult, name: str, *, as_json: bool) -> None:
+def _report(result: TrainingResult, request: TrainingRequest, *, as_json: bool) -> None:
     console.step(f"{result.status} in {result.seconds:.1f} s, exit code {result.exit_code}")
     if result.status is Status.STOPPED:
         for line in _reason(result).splitlines():
             console.detail(line)
     if result.output is not None:
         console.detail(f"output data: {result.output}")
+    for made, name in ((result.model, MODEL_ARCHIVE), (result.output, OUTPUT_ARCHIVE)):
+        if made is None and (request.output / name).exists():
+            console.detail(f"{_near(request.output / name)} is an earlier job's")
     if as_json:
-        console.document(_members(result, name))
+        console.document(_members(result, request.name))
     elif result.model is not None:
         console.result(str(result.model))
     elif result.status is Status.COMPLETED:

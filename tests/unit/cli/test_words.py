@@ -277,7 +277,9 @@ def test_a_job_leaves_its_log_and_its_metrics(folder, capsys):
     assert run["metrics"] == {"loss": 0.5, "acc": 0.1}
     assert run["best"]["loss"] == 0.5
     # The next job there prints none, and a refused one leaves nothing.
+    (folder / "byoc-jobs/x/model.tar.gz").touch()
     assert main(["train", "two/b.py", "--output", "byoc-jobs/x"]) == 0
+    assert "  byoc-jobs/x/model.tar.gz is an earlier job's\n" in capsys.readouterr().err
     assert not (folder / "byoc-jobs/x/metrics.jsonl").exists()
     assert main(["train", "two/b.py", "--output", "byoc-jobs/y", "--channel", "a=none"]) == 2
     assert not (folder / "byoc-jobs/y").exists()
