@@ -417,3 +417,9 @@ def test_a_side_without_data(tmp_path):
     line["captureData"]["endpointOutput"] |= dict.fromkeys(("data", "encoding"))
     outcome = case.run(json.dumps(line).encode())
     assert (outcome.profile.rows, outcome.unread.count) == (1, 0)
+
+
+def test_rows_without_cells(tmp_path):
+    case = Case(tmp_path, ["a", "b"], [[n, n / 7] for n in range(300)])
+    outcome = case.run(record("[[], [1, 2.5]]", None, kind=Encoding.JSON) + captured([[1, 2.5]]))
+    assert outcome.profile.columns["a"].moments.total == 2
