@@ -341,6 +341,8 @@ def test_what_this_project_writes_is_read_at_once(monkeypatch):
     """Or the figures of the benchmark would not hold."""
     monkeypatch.setattr(captures, "_parsed", pytest.fail)
     assert through([LINES["usual"]] * 40)[0] == 40
+    bare = record("1,2", "0.5").replace(b'"text/csv"', b"null")
+    assert through([bare] * 40)[0] == 40
 
 
 WIDE = {"a": 1, "b": 2.5, "c": 0}
