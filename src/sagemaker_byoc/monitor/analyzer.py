@@ -131,8 +131,8 @@ def _format(given: Mapping[str, str]) -> tuple[Format | None, Outputs]:
     text = given.get("dataset_format") or "{}"
     try:
         found: dict[str, dict[str, Any] | None] = json.loads(text)
-        kind = next(iter(found), None)
-        options = (found[kind] if kind else None) or {}
+        kind, given_options = next(iter(found.items()), (None, None))
+        options = given_options or {}
         position = Outputs(options.get("output_columns_position", "AUTO"))
     except (ValueError, AttributeError) as error:
         raise RequestError(

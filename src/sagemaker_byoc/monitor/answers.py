@@ -64,6 +64,8 @@ def chances(row: Row, path: str | None) -> Chances:
         except (ValueError, RecursionError) as error:
             raise UnreadableError("a list of probabilities is not JSON") from error
         cells = [(str(place), cell(value)) for place, value in enumerate(listed)]
+    if not cells:
+        raise UnreadableError("a prediction is missing")
     return [(name, chance(text)) for name, text in cells]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from html import escape
 
@@ -15,6 +16,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 10, 22
 _BINS = 40
 _MOST_CATEGORIES = 12
 _ROW = 18
+_HALVES = 2**52
+"""Floats from here on are whole: there is nothing between two whole numbers."""
 
 
 def numeric(
@@ -88,12 +91,12 @@ def _edges(samples: list[Sample], *, is_whole: bool) -> Values:
     """Over the middle 99.8 % of both, so that one wild value does not hide the rest."""
     ends = [each.quantiles(np.array([0.001, 0.999])) for each in samples]
     low, high = float(min(end[0] for end in ends)), float(max(end[1] for end in ends))
-    if is_whole and high - low < 1e9:
+    if is_whole and high - low < 1e9 and max(-low, high) < _HALVES:
         step = max(1, round((high - low) / _BINS))  # the same number of whole numbers in each bin
         return np.arange(low - 0.5, high + 0.5 + step, step)
     if not high > low:
         margin = abs(low) * 0.1 or 1.0
-        low, high = low - margin, high + margin
+        low, high = max(low - margin, -sys.float_info.max), min(high + margin, sys.float_info.max)
     place = np.linspace(0.0, 1.0, _BINS + 1)
     return np.asarray(low * (1 - place) + high * place)
 

@@ -80,7 +80,7 @@ def run(
 ) -> Found:
     """`baseline` as `jobs.documents` reads it. Raises MonitorError."""
     constraints = baseline.get(CONSTRAINTS) or {}
-    place = str(data.about.get("baseline") or "")
+    place = str(data.about.get("baseline") or "").removesuffix(f"/{CONSTRAINTS}")
     if place and are_one(place, output):
         raise RequestError(
             f"{output} holds the baseline, which the results would replace",

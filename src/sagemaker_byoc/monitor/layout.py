@@ -93,7 +93,7 @@ class Layout:
         """Rows by name if the first of several is the baseline's names, as pandas writes them: with
         or without its index, which has no name."""
         first = rows[0] if len(rows) > 1 else None
-        if not isinstance(first, list) or not self.known or first == [""]:
+        if not isinstance(first, list) or not self.known or first in ([], [""]):
             return rows
         if not self.known.issuperset(first[1:] if first[0] == "" else first):
             return rows

@@ -52,7 +52,7 @@ td:first-child { max-width: 24rem; } th { font-weight: 600; } th, .check { white
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 .8rem; margin: .6rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; } td.number { text-align: right; white-space: nowrap; }
-table.matrix { width: auto; } .matrix td { text-align: right; }
+table.matrix { width: auto; } .matrix td { text-align: right; white-space: nowrap; }
 .matrix th { max-width: 12rem; overflow: hidden; text-overflow: ellipsis; }
 .matrix td.cell { background: color-mix(in srgb, var(--heat) var(--share), var(--card)); }
 .right { --heat: #15803d; } .wrong { --heat: #b91c1c; }

@@ -30,7 +30,10 @@ def plain(value: Any, where: str = "") -> Any:
     if isinstance(value, Mapping):
         return {_key(key): plain(each, _inner(where, key)) for key, each in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return plain(value._asdict(), where)
+        found = value._asdict()
+        if type(value).__name__ == "Pandas":  # of `itertuples`
+            found.pop("Index", None)
+        return plain(found, where)
     if isinstance(value, list | tuple):
         return [plain(each, _inner(where, place)) for place, each in enumerate(value)]
     scalar = _scalar(value, where)

@@ -199,6 +199,12 @@ def test_model_quality(container):
     [
         ({"dataset_source": ""}, "the variable dataset_source is not set"),
         ({"dataset_format": "{"}, "dataset_format"),
+        ({"dataset_format": "null"}, "dataset_format is 'null'"),
+        ({"dataset_format": "[1]"}, "dataset_format is '[1]'"),
+        (
+            {"problem_type": "BinaryClassification", "probability_threshold_attribute": "7"},
+            "is 7.0",
+        ),
         ({"dataset_format": '{"avro": {}}'}, "'avro' can't be read here"),
         ({"start_time": "yesterday"}, "start_time is 'yesterday'"),
         ({"baseline_constraints": "/nowhere.json"}, "/nowhere.json does not exist"),
@@ -270,3 +276,11 @@ def test_the_module_runs(container):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == container.message
     assert TIME.hour == 14
+
+
+def test_results_do_not_replace_the_baseline(container):
+    constraints = container.root / "baseline" / "constraints.json"
+    before = constraints.read_bytes()
+    assert container.run(output_path=container.case.baseline) == 1
+    assert "holds the baseline" in container.message
+    assert constraints.read_bytes() == before

@@ -25,6 +25,8 @@ ODD = [
     '"', "[", "{}", [], [[]], [None], [1, [2, {"a": 3}]], {}, {"": ""}, {"a": {"0": []}},
     {"instances": 7}, {"inputs": [{"name": 1, "shape": [2, None], "datatype": 3, "data": [1]}]},
     {"columns": [1], "data": [[{}]]}, {"predictions": {}}, {"0": {"a": 1}}, {"a": [[1], 2]},
+    [[], [1, 2]], "[]", {"inputs": {"a": 1}}, {"classes": ["a"], "scores": [1]},
+    {"features": [1, 2], "x": 0},
 ]  # fmt: skip
 ENCODINGS = ["CSV", "JSON", "BASE64", "csv", "XML", None, 7]
 

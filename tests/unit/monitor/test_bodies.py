@@ -341,6 +341,8 @@ def test_what_this_project_writes_is_read_at_once(monkeypatch):
     """Or the figures of the benchmark would not hold."""
     monkeypatch.setattr(captures, "_parsed", pytest.fail)
     assert through([LINES["usual"]] * 40)[0] == 40
+    bare = record("1,2", "0.5").replace(b'"text/csv"', b"null")
+    assert through([bare] * 40)[0] == 40
 
 
 WIDE = {"a": 1, "b": 2.5, "c": 0}
@@ -417,3 +419,9 @@ def test_a_side_without_data(tmp_path):
     line["captureData"]["endpointOutput"] |= dict.fromkeys(("data", "encoding"))
     outcome = case.run(json.dumps(line).encode())
     assert (outcome.profile.rows, outcome.unread.count) == (1, 0)
+
+
+def test_rows_without_cells(tmp_path):
+    case = Case(tmp_path, ["a", "b"], [[n, n / 7] for n in range(300)])
+    outcome = case.run(record("[[], [1, 2.5]]", None, kind=Encoding.JSON) + captured([[1, 2.5]]))
+    assert outcome.profile.columns["a"].moments.total == 2

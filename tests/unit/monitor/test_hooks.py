@@ -148,12 +148,14 @@ def preprocess_handler(inference_record):
         "f',a,b\\n0,{a},{b}'",
         "{'a': [One.X, One.Y][a - 1], 'b': b}",
         "[[], {}, [a, b]]",
+        "[namedtuple('Pandas', 'Index a b')(0, a, b)]",
     ],
 )
 def test_whole_numbers_that_a_script_made_fractions(through, returned):
     """An array has one type for all; what is whole is no violation in a column of whole numbers."""
     head = (
-        "import enum\nimport numpy as np\nfrom array import array\nfrom fractions import Fraction\n"
+        "import enum\nimport numpy as np\nfrom collections import namedtuple\n"
+        "from array import array\nfrom fractions import Fraction\n"
         "class One(enum.Enum):\n    X = 1\n    Y = 2\n"
     )
     outcome = through(f"{head}def preprocess_handler(record):\n{BODY}    return {returned}\n")

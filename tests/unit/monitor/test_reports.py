@@ -248,3 +248,13 @@ def test_the_values_at_fault_are_named_once(tmp_path):
     case = Case(tmp_path, ["a", "b"], [[n, n / 7] for n in range(300)])
     case.run(captured([["nan", 0.5]] * 9 + [["x", 0.5]]))
     assert "not a number: &#x27;nan&#x27;, &#x27;x&#x27;<" in page_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1000000000000000000000000000000", "100000000000000001", "-9007199254740993", "1.7e308"],
+)
+def test_a_column_of_one_huge_number_is_drawn(tmp_path, value):
+    case = Case(tmp_path, ["a", "b"], [[value, number] for number in range(300)])
+    case.run(captured([[value, number] for number in range(300)]))
+    assert page_of(tmp_path).count("<svg") == 2

@@ -341,3 +341,17 @@ def test_what_is_not_read_is_called_by_name(tmp_path, data, told):
     (tmp_path / "x.json").write_bytes(data)
     with pytest.raises(DataError, match=told):
         jobs.make_baseline(PLACES, Input(place=str(tmp_path / "x.json")), str(tmp_path / "o"))
+
+
+def test_parquet_beside_an_empty_file_and_with_an_image(tmp_path):
+    """Spark leaves `_SUCCESS`; bytes that are not text cost nothing but themselves."""
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is the user's to install")
+    pa = pytest.importorskip("pyarrow")
+    pq.write_table(pa.table({"a": [1] * 30, "image": [b"\xff\xd8"] * 30}), tmp_path / "x.parquet")
+    (tmp_path / "_SUCCESS").write_bytes(b"")
+    outcome = jobs.make_baseline(PLACES, Input(place=str(tmp_path)), str(tmp_path / "o"))
+    assert (outcome.profile.rows, outcome.unread.count) == (30, 0)
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    pq.write_table(twice, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="has the column 'a' twice"):
+        jobs.make_baseline(PLACES, Input(place=str(tmp_path)), str(tmp_path / "o"))

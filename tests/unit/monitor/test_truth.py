@@ -55,6 +55,7 @@ def judged(tmp_path):
         ("1", "None", "a probability is not a number from 0 to 1"),
         ("1", "1_0", "a probability is not a number from 0 to 1"),
         ("1", "", "a prediction is missing"),
+        ("1", "[]", "a prediction is missing"),
     ],
 )
 def test_a_bad_row_costs_itself(judged, label, answer, reason):
