@@ -56,6 +56,16 @@ def in_ecr(shared: Shared, text: str, region: str) -> tuple[reference.Reference,
     return parsed, host
 
 
+def request_of(parsed: reference.Reference, host: reference.EcrHost) -> dict[str, Any]:
+    """Return what DescribeImages is asked with."""
+    wanted = {"imageDigest": parsed.digest} if parsed.digest else {"imageTag": parsed.target}
+    return {
+        "registryId": host.account,
+        "repositoryName": parsed.repository,
+        "imageIds": [wanted],
+    }
+
+
 def is_private(shared: Shared) -> bool:
     """Whether the image is in a private registry of the user's VPC, which SageMaker pulls from.
 
@@ -85,12 +95,7 @@ def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
         return Pinned(text, reference.parse(text).digest)
     where = f"{shared.where}: image"
     parsed, host = in_ecr(shared, text, caller.region)
-    wanted = {"imageDigest": parsed.digest} if parsed.digest else {"imageTag": parsed.target}
-    asked = {
-        "registryId": host.account,
-        "repositoryName": parsed.repository,
-        "imageIds": [wanted],
-    }
+    asked = request_of(parsed, host)
     repository = f"{parsed.registry}/{parsed.repository}"
     try:
         digest, kind, artifact = _described(asked, caller)
