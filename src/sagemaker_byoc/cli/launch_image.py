@@ -9,7 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import CloudError
+from sagemaker_byoc.cloud.refusals import not_aws
 from sagemaker_byoc.contract import stored_image
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.errors import RequestError
@@ -143,7 +145,10 @@ def _check(image: str, stored: _Stored, types: Sequence[str], repository: str) -
 
 def _described(asked: dict[str, Any], caller: Caller) -> tuple[str, str, str]:
     """Return the image's digest, and the media types of its manifest and its configuration."""
-    (detail,) = caller.call("ecr", "DescribeImages", asked)["imageDetails"]
+    details = caller.call("ecr", "DescribeImages", asked)["imageDetails"]
+    if len(details) != 1:
+        raise not_aws(Call("ecr", "DescribeImages"), f"has {len(details)} images for one")
+    (detail,) = details
     kinds = (str(detail.get(f"{part}MediaType", "")) for part in ("imageManifest", "artifact"))
     manifest, artifact = kinds
     return str(detail["imageDigest"]), manifest, artifact
