@@ -11,7 +11,7 @@ from typing import Any
 
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import CloudError
-from sagemaker_byoc.cloud.refusals import not_aws
+from sagemaker_byoc.cloud.refusals import only
 from sagemaker_byoc.contract import stored_image
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.errors import RequestError
@@ -145,10 +145,8 @@ def _check(image: str, stored: _Stored, types: Sequence[str], repository: str) -
 
 def _described(asked: dict[str, Any], caller: Caller) -> tuple[str, str, str]:
     """Return the image's digest, and the media types of its manifest and its configuration."""
-    details = caller.call("ecr", "DescribeImages", asked)["imageDetails"]
-    if len(details) != 1:
-        raise not_aws(Call("ecr", "DescribeImages"), f"has {len(details)} images for one")
-    (detail,) = details
+    call = Call("ecr", "DescribeImages", asked)
+    detail = only(call, caller.call(call.service, call.operation, asked), "imageDetails")
     kinds = (str(detail.get(f"{part}MediaType", "")) for part in ("imageManifest", "artifact"))
     manifest, artifact = kinds
     return str(detail["imageDigest"]), manifest, artifact

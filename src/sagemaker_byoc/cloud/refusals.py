@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,6 +43,14 @@ def not_aws(call: Call, what: str) -> MachineError:
         f"the answer to {call.service} {call.operation} {what}",
         cure="Check AWS_ENDPOINT_URL and HTTPS_PROXY: what answers there is not AWS",
     )
+
+
+def only(call: Call, answer: Mapping[str, Any], key: str) -> Any:
+    """Return the one entry of the list `key`. Raise MachineError if there is not exactly one."""
+    entries = answer[key]
+    if not isinstance(entries, list) or len(entries) != 1:
+        raise not_aws(call, f"has not one entry of {key}")
+    return entries[0]
 
 
 def _refusal(call: Call, region: str, error: dict[str, Any]) -> CloudError:

@@ -14,7 +14,7 @@ from botocore import exceptions
 from sagemaker_byoc.cloud import ecr, session
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import AwsError, CloudError, MachineError, RequestError
-from sagemaker_byoc.cloud.refusals import explained
+from sagemaker_byoc.cloud.refusals import explained, only
 from sagemaker_byoc.cloud.session import Cloud, resolve_account, resolve_region
 
 
@@ -130,6 +130,12 @@ def test_what_answers_is_not_aws(proxy, page, monkeypatch):
     with pytest.raises(MachineError, match="the answer to ecr DescribeImages") as caught:
         len(cloud.call(asked)["imageDetails"])
     assert "HTTPS_PROXY" in caught.value.cure
+
+
+@pytest.mark.parametrize("entries", [[], [{}, {}], None, {}])
+def test_one_is_asked_for_and_one_has_to_come(entries):
+    with pytest.raises(MachineError, match="has not one entry of imageDetails"):
+        only(Call("ecr", "DescribeImages"), {"imageDetails": entries}, "imageDetails")
 
 
 def test_without_boto3_the_cure_is_one_line(monkeypatch):
