@@ -181,7 +181,14 @@ def _check_image(shared: Shared, region: str, problems: Problems, *, local: bool
         known = f"{shared.where}: region" not in problems.errors
         with _into(problems, shared, "image"):
             if not launch_image.is_private(shared):
-                launch_image.in_ecr(shared, shared.image, region if known else "")
+                found = launch_image.in_ecr(shared, shared.image, region if known else "")
+                _check_ecr(launch_image.request_of(*found), shared, problems)
+
+
+def _check_ecr(request: Mapping[str, Any], shared: Shared, problems: Problems) -> None:
+    for finding in _findings("ecr", "DescribeImages", request):
+        what = f"{shared.where}: image: its {finding.path[-1]} {finding.what}"
+        _add(problems, shared, "image", SettingsError(what, cure=finding.hint))
 
 
 def _add(problems: Problems, shared: Shared, key: str, error: SettingsError) -> None:

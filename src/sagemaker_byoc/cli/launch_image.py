@@ -9,7 +9,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import CloudError
+from sagemaker_byoc.cloud.refusals import only
 from sagemaker_byoc.contract import stored_image
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.errors import RequestError
@@ -56,6 +58,16 @@ def in_ecr(shared: Shared, text: str, region: str) -> tuple[reference.Reference,
     return parsed, host
 
 
+def request_of(parsed: reference.Reference, host: reference.EcrHost) -> dict[str, Any]:
+    """Return what DescribeImages is asked with."""
+    wanted = {"imageDigest": parsed.digest} if parsed.digest else {"imageTag": parsed.target}
+    return {
+        "registryId": host.account,
+        "repositoryName": parsed.repository,
+        "imageIds": [wanted],
+    }
+
+
 def is_private(shared: Shared) -> bool:
     """Whether the image is in a private registry of the user's VPC, which SageMaker pulls from.
 
@@ -85,12 +97,7 @@ def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
         return Pinned(text, reference.parse(text).digest)
     where = f"{shared.where}: image"
     parsed, host = in_ecr(shared, text, caller.region)
-    wanted = {"imageDigest": parsed.digest} if parsed.digest else {"imageTag": parsed.target}
-    asked = {
-        "registryId": host.account,
-        "repositoryName": parsed.repository,
-        "imageIds": [wanted],
-    }
+    asked = request_of(parsed, host)
     repository = f"{parsed.registry}/{parsed.repository}"
     try:
         digest, kind, artifact = _described(asked, caller)
@@ -138,7 +145,8 @@ def _check(image: str, stored: _Stored, types: Sequence[str], repository: str) -
 
 def _described(asked: dict[str, Any], caller: Caller) -> tuple[str, str, str]:
     """Return the image's digest, and the media types of its manifest and its configuration."""
-    (detail,) = caller.call("ecr", "DescribeImages", asked)["imageDetails"]
+    call = Call("ecr", "DescribeImages", asked)
+    detail = only(call, caller.call(call.service, call.operation, asked), "imageDetails")
     kinds = (str(detail.get(f"{part}MediaType", "")) for part in ("imageManifest", "artifact"))
     manifest, artifact = kinds
     return str(detail["imageDigest"]), manifest, artifact

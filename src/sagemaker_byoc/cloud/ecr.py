@@ -10,6 +10,7 @@ from typing import Any
 
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import AwsError, RequestError
+from sagemaker_byoc.cloud.refusals import only
 from sagemaker_byoc.cloud.session import Cloud
 
 MUTABLE, IMMUTABLE = "MUTABLE", "IMMUTABLE"
@@ -57,7 +58,7 @@ class StoredImage:
 
 
 def log_in(cloud: Cloud) -> Authorization:
-    (data,) = cloud.call(LOGIN)["authorizationData"]
+    data = only(LOGIN, cloud.call(LOGIN), "authorizationData")
     try:
         decoded = base64.b64decode(data["authorizationToken"], validate=True).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
@@ -148,7 +149,8 @@ def ensure(cloud: Cloud, wanted: WantedRepository) -> Repository:
 
 
 def stored_image(cloud: Cloud, wanted: WantedRepository, digest: str) -> StoredImage:
-    (detail,) = cloud.call(describe_image(wanted, digest))["imageDetails"]
+    asked = describe_image(wanted, digest)
+    detail = only(asked, cloud.call(asked), "imageDetails")
     return StoredImage(
         str(detail["imageDigest"]),
         str(detail.get("imageManifestMediaType", "")),
@@ -162,7 +164,7 @@ def _place(wanted: WantedRepository) -> dict[str, Any]:
 
 def _find(cloud: Cloud, wanted: WantedRepository) -> dict[str, Any] | None:
     try:
-        (found,) = cloud.call(describe(wanted))["repositories"]
+        found = only(describe(wanted), cloud.call(describe(wanted)), "repositories")
     except AwsError as error:
         if error.code == "RepositoryNotFoundException":
             return None

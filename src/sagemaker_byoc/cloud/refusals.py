@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,24 @@ def explained(call: Call, region: str) -> Iterator[None]:
         raise _failure(call, region, error) from error
     except ValueError as error:  # a malformed AWS_ENDPOINT_URL
         raise RequestError(f"AWS can't be asked: {error}", cure="Check AWS_ENDPOINT_URL") from error
+    except (AttributeError, KeyError, TypeError) as error:  # botocore's, of an answer's shape
+        raise not_aws(call, f"can't be read: {error}") from error
+
+
+def not_aws(call: Call, what: str) -> MachineError:
+    """Return the error for an answer that no AWS service gives."""
+    return MachineError(
+        f"the answer to {call.service} {call.operation} {what}",
+        cure="Check AWS_ENDPOINT_URL and HTTPS_PROXY: what answers there is not AWS",
+    )
+
+
+def only(call: Call, answer: Mapping[str, Any], key: str) -> Any:
+    """Return the one entry of the list `key`. Raise MachineError if there is not exactly one."""
+    entries = answer[key]
+    if not isinstance(entries, list) or len(entries) != 1:
+        raise not_aws(call, f"has not one entry of {key}")
+    return entries[0]
 
 
 def _refusal(call: Call, region: str, error: dict[str, Any]) -> CloudError:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import MachineError, RequestError
-from sagemaker_byoc.cloud.refusals import explained
+from sagemaker_byoc.cloud.refusals import explained, not_aws
 from sagemaker_byoc.contract.asked import note_call
 from sagemaker_byoc.contract.installation import add_extra
 
@@ -30,10 +30,8 @@ class Cloud:
     def call(self, call: Call) -> dict[str, Any]:
         note_call(call.service, call.operation, self.region)
         with explained(call, self.region):
-            answer: dict[str, Any] = getattr(self._client(call.service), call.method)(
-                **call.parameters
-            )
-        return answer
+            answer = getattr(self._client(call.service), call.method)(**call.parameters)
+            return Answer(call, answer)
 
     def endpoint(self, service: str) -> str:
         """Where calls of a service go: AWS's, or what AWS_ENDPOINT_URL or a profile says."""
@@ -53,6 +51,20 @@ class Cloud:
             session = boto3.session.Session(region_name=self.region)
             self._clients[service] = session.client(service, config=config)
         return self._clients[service]
+
+
+class Answer(dict[str, Any]):
+    """What a service answered; a member that is read and missing is a MachineError.
+
+    AWS leaves none of these out, but a proxy's own page is read as an answer without any.
+    """
+
+    def __init__(self, call: Call, members: Mapping[str, Any]) -> None:
+        super().__init__(members)
+        self._call = call
+
+    def __missing__(self, key: str) -> Any:
+        raise not_aws(self._call, f"has no {key}")
 
 
 def resolve_region(chosen: str | None, environment: Mapping[str, str] | None = None) -> str:

@@ -133,6 +133,15 @@ def test_a_raw_member_of_another_type(kind, member, capsys):
         assert others in err
 
 
+@pytest.mark.parametrize("repository", ["x", "x" * 257])
+def test_a_repository_that_ecr_would_not_have(folder, capsys, repository):
+    image = f"{HOST}/{repository}:v1"
+    assert main(["launch", "train", "--print", "--image", image]) == 2
+    err = capsys.readouterr().err
+    assert "role is missing" in err
+    assert "repositoryName is" in err or "image name has" in err
+
+
 def test_one_setting_may_be_wrong_twice(folder, capsys, monkeypatch):
     """And is not named twice for one thing."""
     words = ["launch", "train", "--print", "--set", "channels.'a b'=none"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote, unquote
 
 import pytest
 from botocore import exceptions
@@ -11,7 +14,7 @@ from botocore import exceptions
 from sagemaker_byoc.cloud import ecr, session
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import AwsError, CloudError, MachineError, RequestError
-from sagemaker_byoc.cloud.refusals import explained
+from sagemaker_byoc.cloud.refusals import explained, only
 from sagemaker_byoc.cloud.session import Cloud, resolve_account, resolve_region
 
 
@@ -97,6 +100,42 @@ def test_what_aws_refuses(code, kind, cure):
         raise exceptions.ClientError(answer, "CreateRepository")
     assert cure in caught.value.cure
     assert code in caught.value.what
+
+
+@pytest.fixture(scope="module")
+def proxy():
+    """Answers every request with 200 and what it asks for in its path."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = unquote(self.path.strip("/")).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("page", ["<p>Log in to the network", "", "[]", "null", "{", "{}", "3"])
+def test_what_answers_is_not_aws(proxy, page, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_ECR", f"{proxy}/{quote(page, safe='')}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    asked, cloud = Call("ecr", "DescribeImages", {"repositoryName": "digits"}), Cloud("eu-west-1")
+    with pytest.raises(MachineError, match="the answer to ecr DescribeImages") as caught:
+        len(cloud.call(asked)["imageDetails"])
+    assert "HTTPS_PROXY" in caught.value.cure
+
+
+@pytest.mark.parametrize("entries", [[], [{}, {}], None, {}])
+def test_one_is_asked_for_and_one_has_to_come(entries):
+    with pytest.raises(MachineError, match="has not one entry of imageDetails"):
+        only(Call("ecr", "DescribeImages"), {"imageDetails": entries}, "imageDetails")
 
 
 def test_without_boto3_the_cure_is_one_line(monkeypatch):

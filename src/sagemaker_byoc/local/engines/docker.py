@@ -125,8 +125,8 @@ def follow(
         if is_late:
             raise SilentError(f"`docker {arguments[0]}` took {timeout:.0f} s", cure=_CHECK)
         if code != 0:
-            errors.seek(0)
-            words = errors.read(_MOST_WORDS).decode(errors="replace").strip()
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MOST_WORDS))
+            words = errors.read().decode(errors="replace").strip()
             raise _failure(arguments[0], words)
 
 
