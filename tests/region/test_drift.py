@@ -6,7 +6,7 @@ import pytest
 from tests.region import notebooks
 
 NOTEBOOK = notebooks.EXAMPLES / "drift/drift.ipynb"
-OF_THE_MODEL = ("% right", '"probability"', "Metric ", "standard errors")
+OF_THE_MODEL = ("% right", '"probability"', "is below the threshold", "standard errors")
 
 
 @pytest.mark.slow
@@ -19,7 +19,7 @@ def test_the_notebook_prints_what_it_shows():
     assert before >= 95
     assert after <= 30
     runs = re.findall(r"360 rows against a baseline of 1,437: (.*)", text)
-    assert runs == ["no violation", "violations: 48"]
+    assert runs == ["no violation in 64 columns", "violations: 48"]
     assert re.findall(r"exit code (\d)", text) == ["0", "1"]
     assert "360 predictions with a label, 360 without: violations: 6" in text
 
