@@ -9,7 +9,6 @@ from sagemaker_byoc.images import docker
 from sagemaker_byoc.images.building import bare, secrets
 from sagemaker_byoc.images.building.builders import Builder
 from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.images.trials import leftovers
 
 
 @pytest.fixture
@@ -48,16 +47,16 @@ def test_the_copies_of_a_build_that_was_killed_are_removed(program, tmp_path, mo
     """Of commands that have ended, of this user; nothing that only has a similar name."""
     place = tmp_path / "tmp"
     place.mkdir()
-    monkeypatch.setattr(leftovers.tempfile, "tempdir", str(place))
+    monkeypatch.setattr(owners.tempfile, "tempdir", str(place))
     pid, start, *rest = owners.me().split("/")
     dead, mine = (".".join((pid, number, *rest)) for number in (f"{start}0", start))
-    for name in (f"build-{dead}-x1", f"login-{dead}-y2", f"build-{mine}-z3", f"other-{dead}-x4"):
+    for name in (f"build-{dead}-x1", f"login-{dead}-y2", f"build-{mine}-z3", f"build-{dead}"):
         (place / f"byoc-{name}").mkdir()
     with bare.prepared("train", program, None) as context:
         assert context.folder.parent == place
     assert {path.name for path in place.iterdir()} == {
         f"byoc-build-{mine}-z3",
-        f"byoc-other-{dead}-x4",
+        f"byoc-build-{dead}",
     }
 
 
