@@ -16,7 +16,7 @@ class Reason:
 
 _WHERE = "set DOCKER_HOST to where it listens"
 _SILENT = (
-    r"Cannot connect to the Docker daemon at (?P<a>\S+?)\.? Is the|daemon is not running"
+    r"Cannot connect to the Docker daemon at (?P<a>\S+?)\.?(?:\s|$)|daemon is not running"
     r"|error during connect: "
 )
 _ANSWER = "Error response from daemon: "
