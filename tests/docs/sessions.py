@@ -71,9 +71,9 @@ def client() -> str:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """In which `docker` is the client that the tests use, and `byoc` this checkout's."""
+    """Variables in which `docker` is the tests' client, and `byoc` and `python3` this checkout's."""
     folders = [str(Path(client()).parent)] if "/" in client() else []
-    path = os.pathsep.join([*folders, str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(Path(sys.executable).parent), *folders, os.environ["PATH"]])
     # On a busy machine torch's threads wait for each other: a session took four times as long.
     threads = {"OMP_NUM_THREADS": "1"}
     return {**os.environ, **threads, "DOCKER_BUILDKIT": "1", "PATH": path, **variables}

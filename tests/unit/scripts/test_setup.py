@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
+import sys
+import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -124,3 +128,19 @@ def test_the_lock_of_torch_is_for_one_wheel(checkout, version, is_locked):
     path = f"{uname.parent}{os.pathsep}{os.environ['PATH']}"
     assert run(checkout, FAKE_VERSION=version, PATH=path)[0] == 0
     assert any("torch-cpu.txt" in line for line in calls(checkout)) is is_locked
+
+
+def test_pip_refuses_an_old_python_before_it_resolves(monkeypatch):
+    """The build backend's hook, without the backend: pip would search without an end."""
+    interface = types.ModuleType("hatchling.metadata.plugin.interface")
+    interface.MetadataHookInterface = object
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    for parent in ("hatchling", "hatchling.metadata", "hatchling.metadata.plugin"):
+        monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
+    hook = runpy.run_path(str(ROOT / "hatch_build.py"))["OldestPython"]()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["hatch"]["metadata"]["hooks"] == {"custom": {}}
+    hook.update(project["project"])
+    monkeypatch.setattr(sys, "version_info", (3, 11, 3, "final", 0))
+    with pytest.raises(SystemExit, match=r"needs Python 3\.11\.4 or newer(.|\n)*fix: "):
+        hook.update(project["project"])
