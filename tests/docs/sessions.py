@@ -71,7 +71,7 @@ def client() -> str:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Variables in which `docker` is the tests' client, and `byoc` and `python3` this checkout's."""
+    """Put this checkout's `byoc` and `python3` first, then the tests' client `docker`."""
     folders = [str(Path(client()).parent)] if "/" in client() else []
     path = os.pathsep.join([str(Path(sys.executable).parent), *folders, os.environ["PATH"]])
     # On a busy machine torch's threads wait for each other: a session took four times as long.
