@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
@@ -111,6 +113,25 @@ def test_late_name():
 
     found = wait_for_hosts(["a", "b"], 5, is_stopped=lambda: False, resolve=resolve)
     assert found == {"a": "address of a", "b": "address of b"}
+
+
+def test_a_lookup_that_blocks_is_not_waited_for():
+    """As Docker's own DNS does for 10 s, if the other host starts a moment later."""
+    asked, end = [], threading.Event()
+
+    def resolve(host):
+        asked.append(host)
+        if len(asked) == 1:
+            end.wait(30)
+            raise OSError
+        return host
+
+    try:
+        found = wait_for_hosts(["algo-2"], 20, is_stopped=lambda: False, resolve=resolve)
+        assert found == {"algo-2": "algo-2"}
+        assert not end.is_set()
+    finally:
+        end.set()
 
 
 def test_missing_names():

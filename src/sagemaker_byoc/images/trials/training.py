@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,8 +198,9 @@ def _several(plan: TrainingPlan, seconds: float) -> Mapping[str, Job]:
             host: stack.enter_context(_job(plan, host, HOSTS, network_name=name)) for host in HOSTS
         }
         deadline = Deadline(seconds)
-        for job in jobs.values():
-            job.start()
+        # At once, as near as can be: the name of a host that has ended is gone.
+        with ThreadPoolExecutor(len(jobs)) as threads:
+            list(threads.map(Container.start, jobs.values()))
         return {host: _result(job, job.wait(deadline.left)) for host, job in jobs.items()}
 
 

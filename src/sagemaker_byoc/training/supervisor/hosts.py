@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic, sleep
 
 from sagemaker_byoc.contract.errors import ContractError
@@ -17,6 +18,7 @@ DEFAULT_SECONDS = 300.0
 POLL_SECONDS = 0.05
 FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
+LONGEST_LOOKUP = 1.0
 
 Resolve = Callable[[str], str]
 
@@ -55,12 +57,18 @@ def wait_for_hosts(
 
 
 def _keep_trying(host: str, found: dict[str, str], deadline: float, resolve: Resolve) -> None:
+    """Ask again while an earlier lookup still blocks: a resolver may take 10 s to answer for a name
+    that is not there yet, and a host whose work is short may have left by then."""
     pause = FIRST_RETRY
-    while monotonic() < deadline:
-        try:
-            found[host] = resolve(host)
-        except OSError:
+    while host not in found and monotonic() < deadline:
+        lookup = threading.Thread(target=_try, args=(host, found, resolve), daemon=True)
+        lookup.start()
+        lookup.join(LONGEST_LOOKUP)
+        if host not in found:
             sleep(min(pause, max(0.0, deadline - monotonic())))
             pause = min(2 * pause, LONGEST_RETRY)
-        else:
-            return
+
+
+def _try(host: str, found: dict[str, str], resolve: Resolve) -> None:
+    with suppress(OSError):
+        found[host] = resolve(host)
