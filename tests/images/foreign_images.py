@@ -328,7 +328,7 @@ DEFECTS = (
     serve("one-worker", _zoo("workers=one slow"), "one synchronous worker", "SRV006", exit_code=0),
     serve("term-drop", _zoo("term=drop"), "SIGTERM does not reach the server", "SRV015"),
     serve("term-ignore", _zoo("term=ignore"), "SIGTERM is ignored", "SRV015"),
-    serve("term-cut", _zoo("term=cut slow"), "SIGTERM cuts requests", "SRV016"),
+    serve("term-cut", _zoo("term=cut slow=1500"), "SIGTERM cuts requests", "SRV016"),
     serve("term-code", _zoo("term=code"), "exit code 1 after SIGTERM", "SRV017", exit_code=0),
     serve("without-model", _zoo("model=needed"), "needs a model, and got none", "SRV022",
           exit_code=0),

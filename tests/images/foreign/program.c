@@ -5,7 +5,7 @@
  *        data=needed, hosts=all|one, fork, flood
  * serve: port=N, host=local, ping=STATUS|slow|hang, invoke=none|hang, limit=BYTES, large=cut,
  *        types=any|crash|none, charset=no, chunked=no, type=none, parameters=text, term=ignore|
- *        drop|code|cut, start=return|log, model=needed|late, load=N, workers=one, slow
+ *        drop|code|cut, start=return|log, model=needed|late, load=N, workers=one, slow[=MILLISECONDS]
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -173,7 +173,8 @@ static void invocations(int link, char *head, char *body, long got) {
     if (!is_known) return refuse(link, is("types", "crash") ? "500 Internal Server Error" : "415 Unsupported Media Type");
     if (is("model", "late") && (read_file("/opt/ml/model/model.bin", rest, 64) < 0 || strncmp(rest, "weights", 7)))
         return say(link, "500 Internal Server Error", "text/plain", "the model is damaged");
-    if (word("slow")) usleep(200000);
+    const char *slow = word("slow");
+    if (slow) usleep(1000 * (*slow ? atoi(slow) : 200));
     say(link, "200 OK", is("type", "none") ? NULL : "application/json", "[0.5]");
 }
 
