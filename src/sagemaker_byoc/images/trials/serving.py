@@ -35,6 +35,7 @@ _SLOWER = 3.0
 _SHORTEST = 5.0
 _ANNOUNCED = 20.0
 _LIST = 10.0
+_NOTICED = 3.0
 _PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _GUESSES = (("application/json", b"{}"), ("text/csv", b"0\n"))
 _KEPT = frozenset({".py", ".txt", ".toml", ".cfg"})
@@ -131,19 +132,19 @@ def _use(
     asked = asked or _Asked()
     headers, payload = {"Content-Type": asked.kind}, asked.payload
     seen = replace(seen, replies=asked.replies)
-    if asked.has_answer and _ended(trials, server) is None:
+    if asked.has_answer and _ended(trials, server, asked) is None:
         held_ping = tried(
             f"/ping while {HELD} requests are in hand",
             HELD_BOUND,
             lambda: _held_ping(port, headers, payload),
         )
         seen = replace(seen, held_ping=held_ping)
-    if asked.has_answer and _ended(trials, server) is None:
+    if asked.has_answer and _ended(trials, server, asked) is None:
         load = tried(
             "/ping under load", traffic.LOAD_BOUND, lambda: traffic.run(port, headers, payload)
         )
         seen = replace(seen, load=load)
-    died = _ended(trials, server)
+    died = _ended(trials, server, asked)
     if died is not None:
         return asked, replace(seen, died=died, held_ping=None, load=None, log=server.log())
     if asked.replies and len(asked.replies) < _PROBES:
@@ -160,10 +161,18 @@ def _use(
     return asked, replace(seen, stop=stop, log=server.log())
 
 
-def _ended(trials: Trials, server: Container) -> int | None:
+def _ended(trials: Trials, server: Container, asked: _Asked) -> int | None:
+    """Return the exit code of a server that requests have ended.
+
+    An engine takes a moment to notice, so if a request got no reply the end is waited for.
+    """
     if not trials.has_engine:
         return None
-    return trials.kept("whether the server still runs", server.exit_code)
+    is_silent = any(not reply.status for reply in asked.replies.values())
+    return trials.kept(
+        "whether the server still runs",
+        lambda: server.wait(_NOTICED) if is_silent else server.exit_code(),
+    )
 
 
 def _start_again(
