@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from sagemaker_byoc.training.library import gloo
 from sagemaker_byoc.training.library.gloo import THREAD_NAME, wait_until_idle
 
 PR_SET_NAME = 15
@@ -54,6 +55,13 @@ def thread():
 def test_none():
     """A program without gloo pays for one look."""
     assert wait_until_idle(0)
+
+
+def test_one_look_is_not_enough(thread, monkeypatch):
+    """A working thread may wait for a moment."""
+    answers = iter([True])
+    monkeypatch.setattr(gloo, "_is_idle", lambda _thread: next(answers, False))
+    assert not wait_until_idle(0.1)
 
 
 def test_a_thread_that_works(thread):

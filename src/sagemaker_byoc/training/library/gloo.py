@@ -17,6 +17,7 @@ THREAD_NAME = "pt_gloo_runloop"
 """torch/csrc/distributed/c10d/ProcessGroupGloo.cpp, `runLoop`."""
 LIMIT_SECONDS = 10.0
 PAUSE_SECONDS = 0.005
+ENOUGH_LOOKS = 2
 TASKS = Path("/proc/self/task")
 FUTEX = ("202", "98")
 """The number of futex(2) on x86-64 and on aarch64."""
@@ -28,10 +29,15 @@ COMMAND = 0x7F
 def wait_until_idle(seconds: float = LIMIT_SECONDS) -> bool:
     """Return whether every gloo thread of this process is idle, after `seconds` at the latest.
 
-    Registered with `atexit`. Costs one look at /proc if there are no such threads or all are idle.
+    Registered with `atexit`. A thread is idle if it is so in two looks: one that works can wait for
+    the interpreter without a timeout for a moment. A program without such threads pays for one.
     """
     deadline = time.monotonic() + seconds
-    while not all(map(_is_idle, _threads())):
+    looks = 0
+    while threads := _threads():
+        looks = looks + 1 if all(map(_is_idle, threads)) else 0
+        if looks == ENOUGH_LOOKS:
+            break
         if time.monotonic() > deadline:
             return False
         time.sleep(PAUSE_SECONDS)  # also gives the interpreter's lock away
