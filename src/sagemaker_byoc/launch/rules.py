@@ -242,10 +242,11 @@ def _volume(request: Request) -> Iterator[Finding]:
 
 def _channels(request: Request) -> Iterator[Finding]:
     names = [str(each.get("ChannelName")) for each in request.get("InputDataConfig") or ()]
+    repeated = _repeated(names)
     for name in dict.fromkeys(names):
         if name in {".", ".."}:
             yield Finding(_CHANNEL, "names another folder", "Use a name of letters", name)
-        if names.count(name) > 1:
+        if name in repeated:
             yield Finding(_CHANNEL, "is there more than once", "Give each another name", name)
 
 

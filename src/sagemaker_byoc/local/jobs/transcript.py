@@ -15,7 +15,7 @@ from sagemaker_byoc.contract.runs import METRICS_FILE
 
 LOG_FILE = "train.log"
 MOST_CHARACTERS = 64 << 20
-"""Of the log and of the metrics each."""
+"""Most that is kept, for the log and for the metrics each."""
 SEARCHED = 2048
 """Characters of a line that are searched for metrics."""
 
