@@ -102,7 +102,7 @@ static int train(void) {
     if (!is("term", "ignore")) signal(SIGTERM, end);
     puts("training");
     fflush(stdout);
-    if (word("fork") && fork()) return 0;
+    if (word("fork")) return fork() ? 0 : pause();  /* the child ends with process 1 */
     if (word("flood"))
         for (int line = 0; line < 400000; line++) puts("epoch 1, step 17, loss 0.123456789, rate 0.0003");
     if (read_file("/opt/ml/input/config/hyperparameters.json", text, sizeof text) < 1)
@@ -250,12 +250,11 @@ static int serve(void) {
     if (bind(port, (struct sockaddr *)&address, sizeof address) || listen(port, 512)) return perror("bind"), 1;
     fprintf(stderr, "listening on port %d\n", ntohs(address.sin_port));
     while (!asked_to_end) take(port, 200);
-    if (is("term", "code")) return 1;
     if (is("term", "cut")) return 0;
     take(port, 100);
     close(port);
     for (int tenth = 0; tenth < 200 && active; tenth++) usleep(100000);
-    return 0;
+    return is("term", "code") ? 1 : 0;
 }
 
 /* As an init: SIGTERM is blocked and asked for, and passed on to the one child. */

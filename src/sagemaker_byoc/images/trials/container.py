@@ -80,17 +80,20 @@ class Container:
             return int(docker.run("wait", self.name, timeout=max(seconds, _PAUSE)))
         return self.exit_code()
 
-    def signal(self, name: str) -> float:
+    def signal(self, name: str, wait: Callable[[], object] = lambda: None) -> float:
         """Send SIGNAME to process 1; return the last moment at which it had not got it yet.
 
-        It is sent directly if that is possible: the client takes longer than many a request.
+        It is sent directly if that is possible: the client takes longer than many a request. `wait`
+        is called when all is ready for that, and returns at the moment to send it.
         """
         with suppress(OSError):
             process = self._process_of_host()
             if process is not None:
+                wait()
                 moment = time.monotonic()
                 os.kill(int(process.name), signal.Signals[f"SIG{name}"])
                 return moment
+        wait()
         moment = time.monotonic()
         with suppress(docker.DockerError):  # it may have ended this moment
             docker.run("kill", "--signal", name, self.name)

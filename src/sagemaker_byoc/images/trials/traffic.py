@@ -14,7 +14,9 @@ from sagemaker_byoc.images.trials.trial import Deadline
 
 CLIENTS = 4
 _SECONDS = 2.0
-_BEFORE_STOP = 0.5
+_BEFORE_STOP, _MOST_BEFORE_STOP = 0.5, 3.0
+"""Seconds of load before SIGTERM: the least, and the most until a request is under way for long."""
+_LOOK = 0.002
 _MARGIN, _LONGEST_MARGIN = 0.05, 0.25
 """Seconds before SIGTERM by which the server has a request; what it has not taken yet is lost with
 any server."""
@@ -25,7 +27,7 @@ _REQUESTS = 2000
 _LAST = 10.0
 """Seconds for requests that are under way when the load ends."""
 LOAD_BOUND = _SECONDS + 2 * http.PING_TIMEOUT.value + _LAST
-STOP_BOUND = _BEFORE_STOP + lifecycle.SERVE_STOP_GRACE.value + _LAST
+STOP_BOUND = _MOST_BEFORE_STOP + lifecycle.SERVE_STOP_GRACE.value + _LAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Stop:
     seconds: float
     lost: int
     answered: int
+    catches: bool | None = None
+    """Whether process 1 has a handler for SIGTERM; None if that is unknown."""
 
 
 @dataclass(slots=True)
@@ -54,18 +58,23 @@ class _Clients:
     over: threading.Event = field(default_factory=threading.Event)
     results: list[tuple[float, Reply]] = field(default_factory=list)
     """Moment of sending, and the reply."""
+    under_way: dict[int, float] = field(default_factory=dict)
+    """For each client the moment of sending, while it waits for a reply."""
     threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(CLIENTS)]
+        self.threads = [
+            threading.Thread(target=self._work, args=(client,), daemon=True)
+            for client in range(CLIENTS)
+        ]
         for thread in self.threads:
             thread.start()
 
-    def _work(self) -> None:
+    def _work(self, client: int) -> None:
         for _ in range(_REQUESTS):
             if self.over.is_set():
                 return
-            begun = time.monotonic()
+            begun = self.under_way[client] = time.monotonic()
             reply = send(
                 self.port,
                 "POST",
@@ -74,7 +83,26 @@ class _Clients:
                 headers=self.headers,
                 patience=float(http.INVOCATION_TIMEOUT.value),
             )
+            del self.under_way[client]
             self.results.append((begun, reply))
+
+    def wait_for_an_old_request(self, age: float) -> None:
+        """Return as soon as a request is under way for `age` seconds, if the server is that slow.
+
+        Of a server that answers faster none is caught in the middle, however long one looks.
+        """
+        deadline = Deadline(_MOST_BEFORE_STOP - _BEFORE_STOP)
+        while self.threads and deadline.left:
+            now = time.monotonic()
+            # It has just become so old: the longer it is still worked on, the surer the verdict.
+            if any(age <= now - begun < 2 * age for begun in [*self.under_way.values()]):
+                return
+            if self.results and not any(seconds >= age for seconds in self._latencies()):
+                return
+            time.sleep(_LOOK)
+
+    def _latencies(self) -> list[float]:
+        return [reply.seconds for _, reply in [*self.results]]
 
     def end(self) -> None:
         """What is still under way after this has no result; its threads end with their requests."""
@@ -117,10 +145,11 @@ def stop(
     if payload is not None:
         clients.start()
         time.sleep(_BEFORE_STOP)
-    is_dropped = server.catches_term() is False
-    asked = server.signal("TERM")
+    catches = server.catches_term()
+    asked = server.signal("TERM", lambda: clients.wait_for_an_old_request(before))
     clients.over.set()
-    code = server.wait(_DROPPED if is_dropped else float(lifecycle.SERVE_STOP_GRACE.value))
+    grace = _DROPPED if catches is False else float(lifecycle.SERVE_STOP_GRACE.value)
+    code = server.wait(grace)
     seconds = time.monotonic() - asked
     if code is None:
         server.signal("KILL")
@@ -131,4 +160,5 @@ def stop(
         seconds=seconds,
         lost=sum(reply.status == 0 for reply in replies),
         answered=sum(reply.status != 0 for reply in replies),
+        catches=catches,
     )
