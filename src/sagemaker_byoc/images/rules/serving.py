@@ -119,23 +119,22 @@ def survives(trial: ServingTrial) -> Iterator[Found]:
 
 
 def stops(trial: ServingTrial) -> Iterator[Found]:
-    if trial.stop is None:
-        return
-    if trial.stop.exit_code is None:
-        yield Found(f"it still ran {trial.stop.seconds:.0f} s after SIGTERM", "docker stop")
-    elif trial.stop.catches is False:
-        yield Found("process 1 has no handler for SIGTERM", "docker stop")
+    stop = trial.stop
+    if stop is not None and not stop.is_heeded:
+        still = f"it still ran {stop.seconds:.0f} s after SIGTERM"
+        none = "process 1 has no handler for SIGTERM"
+        yield Found(still if stop.exit_code is None else none, "docker stop")
 
 
 def drains(trial: ServingTrial) -> Iterator[Found]:
     stop = trial.stop
-    if stop is not None and stop.exit_code is not None and stop.lost and stop.catches is not False:
+    if stop is not None and stop.is_heeded and stop.lost:
         yield Found(f"{stop.lost} request(s) under way got no reply", "docker stop")
 
 
 def stop_code(trial: ServingTrial) -> Iterator[Found]:
     stop = trial.stop
-    if stop is not None and stop.exit_code not in {None, 0, 143} and stop.catches is not False:
+    if stop is not None and stop.is_heeded and stop.exit_code not in {0, 143}:
         yield Found(f"exit code {stop.exit_code} after SIGTERM", "docker stop")
 
 

@@ -49,6 +49,15 @@ class Stop:
     catches: bool | None = None
     """Whether process 1 has a handler for SIGTERM; None if that is unknown."""
 
+    @property
+    def is_heeded(self) -> bool:
+        """Whether the server ended because of SIGTERM, as it meant to.
+
+        Without a handler the kernel drops the signal for process 1, except while its main thread
+        blocks signals, as pthread_create does for a moment.
+        """
+        return self.exit_code is not None and self.catches is not False
+
 
 @dataclass(slots=True)
 class _Clients:
@@ -97,12 +106,10 @@ class _Clients:
             # It has just become so old: the longer it is still worked on, the surer the verdict.
             if any(age <= now - begun < 2 * age for begun in [*self.under_way.values()]):
                 return
-            if self.results and not any(seconds >= age for seconds in self._latencies()):
+            replies = [reply for _, reply in [*self.results]]
+            if replies and all(reply.seconds < age for reply in replies):
                 return
             time.sleep(_LOOK)
-
-    def _latencies(self) -> list[float]:
-        return [reply.seconds for _, reply in [*self.results]]
 
     def end(self) -> None:
         """What is still under way after this has no result; its threads end with their requests."""
