@@ -19,8 +19,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from sagemaker_byoc.contract.channels import Channel, InputMode, write_channels
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import Channel, InputMode, write_channels
 from sagemaker_byoc.training.library.channel import channel
 from sagemaker_byoc.training.library.framing import Framing
 from sagemaker_byoc.training.library.process import job

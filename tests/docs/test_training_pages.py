@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from sagemaker_byoc.contract.channels import Channel, write_channels
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import Channel, write_channels
 from sagemaker_byoc.training.library.watch.attach import current_watch
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"

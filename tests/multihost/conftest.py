@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.contract.cluster import Cluster, InstanceGroup
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.cluster import Cluster, InstanceGroup
 
 TRAINERS = Path(__file__).parents[1] / "zoo" / "trainers"
 COMMAND = [sys.executable, "-I", "-m", "sagemaker_byoc.training", "train"]

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract import http, installation
+from sagemaker_byoc.contract import installation
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.images import docker as images_docker
 from sagemaker_byoc.images.building import bare, builders
 from sagemaker_byoc.images.errors import ImageError

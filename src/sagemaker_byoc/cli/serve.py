@@ -14,9 +14,10 @@ from pathlib import Path
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.cli.progress import Progress
-from sagemaker_byoc.contract import archives, folders, http, owners, serving
+from sagemaker_byoc.contract import archives, folders, owners
+from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.contract.installation import add_extra
-from sagemaker_byoc.contract.runs import RUN_FILE
+from sagemaker_byoc.contract.training.runs import RUN_FILE
 from sagemaker_byoc.local.engines.container import Engine, GivenUpError
 from sagemaker_byoc.local.errors import MachineError, RequestError
 from sagemaker_byoc.local.hosting.endpoint import (
@@ -78,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     project = settings.read_for("serve", arguments.program)
     program = None if project.program is None else _program(project.program)
     model = _model(arguments.model)
-    if program is None and Path(serving.DEFAULT_PROGRAM.value).is_file():
+    if program is None and Path(environment.DEFAULT_PROGRAM.value).is_file():
         console.detail("./inference.py is not used: `byoc serve .` takes it")
     if arguments.engine == "process":
         _require_packages()
@@ -122,7 +123,7 @@ def _request(
 
 def _require_packages() -> None:
     """Raise MachineError for what the server, which is a process here, would end for."""
-    lacking = [name for name in serving.PACKAGES if find_spec(name) is None]
+    lacking = [name for name in environment.PACKAGES if find_spec(name) is None]
     if lacking:
         raise MachineError(
             f"the server needs the Python packages {', '.join(lacking)}",
@@ -135,8 +136,8 @@ def _program(path: Path) -> options.Program:
 
     Many scripts for SageMaker have `model_fn` beside what trains the model.
     """
-    program = options.parse_program(path, serving.DEFAULT_PROGRAM.value)
-    usual = (serving.DEFAULT_PROGRAM.value, *serving.APPLICATIONS)
+    program = options.parse_program(path, environment.DEFAULT_PROGRAM.value)
+    usual = (environment.DEFAULT_PROGRAM.value, *environment.APPLICATIONS)
     if program.entry_point or any((path / name).is_file() for name in usual):
         return program
     found = [file for file in sorted(path.glob("*.py")) if _defines_handlers(file)]

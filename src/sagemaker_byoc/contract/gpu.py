@@ -13,9 +13,9 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import accelerators
 from sagemaker_byoc.contract.accelerators import has_gpus, is_instance_type
-from sagemaker_byoc.contract.environment import INSTALLER
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gpus
+from sagemaker_byoc.contract.training.environment import INSTALLER
 
 ALLOW_CPU = "BYOC_ALLOW_CPU"
 DRIVER = "proc/driver/nvidia/version"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters, decode
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, decode
 
 # Not max_tokens, tokenizer or tokenise: those are among the commonest hyperparameters there are.
 SECRET_KEY = re.compile(

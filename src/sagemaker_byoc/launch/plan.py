@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from sagemaker_byoc.contract.hyperparameters import decode
 from sagemaker_byoc.contract.masking import MASK, SHORTEST, is_secret, masked
+from sagemaker_byoc.contract.training.hyperparameters import decode
 
 Parameters: TypeAlias = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract import limits
-from sagemaker_byoc.contract.channels import InputMode
+from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.launch import inputs
 from sagemaker_byoc.launch.names import check_name, content_name, digest_of
 from sagemaker_byoc.launch.place import Place

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract import environment
 from sagemaker_byoc.contract.files import write_json
+from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.local.engines import packing
 from sagemaker_byoc.local.engines.process import ROOMS
 from sagemaker_byoc.local.errors import RequestError

@@ -16,10 +16,10 @@ from typing import Any
 
 from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import ContractError, DocumentError
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters, as_text
 from sagemaker_byoc.contract.masking import MASK, is_secret
-from sagemaker_byoc.contract.metric_lint import values
-from sagemaker_byoc.contract.runs import RunRecord
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
+from sagemaker_byoc.contract.training.metric_lint import values
+from sagemaker_byoc.contract.training.runs import RunRecord
 from sagemaker_byoc.local.jobs.joblog import GROUP
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.records import read

@@ -18,8 +18,13 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import ContractError, DocumentError
-from sagemaker_byoc.contract.metric_lint import lint, values
-from sagemaker_byoc.contract.runs import DEFINITIONS_FILE, METRICS_FILE, RUN_FILE, RunRecord
+from sagemaker_byoc.contract.training.metric_lint import lint, values
+from sagemaker_byoc.contract.training.runs import (
+    DEFINITIONS_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    RunRecord,
+)
 from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.metric_goals import Goal, goal_of
 

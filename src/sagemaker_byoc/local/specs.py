@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sagemaker_byoc.contract import environment, lifecycle, runs
-from sagemaker_byoc.contract.cluster import Cluster
+from sagemaker_byoc.contract import lifecycle
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training import environment, runs
+from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.local import instances
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import ContainerSpec, Network

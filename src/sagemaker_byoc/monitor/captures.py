@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
-from sagemaker_byoc.contract.capture import CaptureError, Record
+from sagemaker_byoc.contract.hosting.capture import CaptureError, Record
 from sagemaker_byoc.monitor import files, streams
 from sagemaker_byoc.monitor.cells import at, columns, csv_rows, is_special, shapes, trimmed
 from sagemaker_byoc.monitor.documents import Row, UnreadableError

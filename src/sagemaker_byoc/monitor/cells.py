@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagemaker_byoc.contract.capture import Encoding, Payload
+from sagemaker_byoc.contract.hosting.capture import Encoding, Payload
 from sagemaker_byoc.monitor.documents import Row, clean, folded, may_fold
 from sagemaker_byoc.monitor.payloads import rows
 

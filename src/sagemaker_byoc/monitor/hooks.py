@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sagemaker_byoc.contract.capture import GroundTruth, Payload, Record
+from sagemaker_byoc.contract.hosting.capture import GroundTruth, Payload, Record
 from sagemaker_byoc.monitor.documents import Row, UnreadableError, cell, document_rows
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.payloads import text_rows

@@ -9,8 +9,8 @@ from datetime import MAXYEAR, MINYEAR
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract.capture import hour_of
 from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.contract.hosting.capture import hour_of
 from sagemaker_byoc.monitor import checks, constraints, explanation, hooks, page, statistics
 from sagemaker_byoc.monitor.captures import CaptureReader
 from sagemaker_byoc.monitor.checks import Findings

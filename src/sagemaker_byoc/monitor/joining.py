@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from sagemaker_byoc.contract.capture import CaptureError, GroundTruth, Payload, Record
+from sagemaker_byoc.contract.hosting.capture import CaptureError, GroundTruth, Payload, Record
 from sagemaker_byoc.monitor import answers, files
 from sagemaker_byoc.monitor.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.errors import DataError, RequestError

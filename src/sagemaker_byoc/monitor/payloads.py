@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sagemaker_byoc.contract.capture import Encoding, Payload
+from sagemaker_byoc.contract.hosting.capture import Encoding, Payload
 from sagemaker_byoc.monitor.documents import (
     Row,
     UnreadableError,

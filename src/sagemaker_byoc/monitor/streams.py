@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
-from sagemaker_byoc.contract.capture import hour_of
+from sagemaker_byoc.contract.hosting.capture import hour_of
 from sagemaker_byoc.monitor.errors import DataError
 
 READ_BYTES = 1 << 20

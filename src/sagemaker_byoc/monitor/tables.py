@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, BinaryIO
 
-from sagemaker_byoc.contract.capture import SUFFIX
+from sagemaker_byoc.contract.hosting.capture import SUFFIX
 from sagemaker_byoc.monitor import files, parquet
 from sagemaker_byoc.monitor.captures import ROWS
 from sagemaker_byoc.monitor.columns import is_number

@@ -10,11 +10,11 @@ import sys
 import traceback
 from importlib.util import find_spec
 
-from sagemaker_byoc.contract import serving
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.gpu import check_gpus
+from sagemaker_byoc.contract.hosting import environment
+from sagemaker_byoc.contract.hosting.environment import ALLOW_CPU
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
-from sagemaker_byoc.contract.serving import ALLOW_CPU
 from sagemaker_byoc.serving import handler_file, limits, log, processes
 from sagemaker_byoc.serving.capture.settings import CaptureSettings, prepare, warnings
 from sagemaker_byoc.serving.reader import Reader
@@ -50,7 +50,7 @@ def main() -> int:
 
 def _require_packages() -> None:
     """Raise ContractError if the front or a worker could not be imported: that would end them."""
-    lacking = [name for name in serving.PACKAGES if find_spec(name) is None]
+    lacking = [name for name in environment.PACKAGES if find_spec(name) is None]
     if not lacking:
         return
     # Nobody waits for importlib.metadata where everything is installed.

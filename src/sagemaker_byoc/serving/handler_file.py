@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract import serving
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.hosting import environment
 from sagemaker_byoc.serving.settings import Settings
 
 
@@ -32,7 +32,7 @@ def folders(settings: Settings) -> tuple[Path, ...]:
 
 def find(settings: Settings) -> HandlerFile:
     """The first file of the program's name; none is fine unless the name was given."""
-    names = [settings.program, *([] if settings.is_program_named else serving.APPLICATIONS)]
+    names = [settings.program, *([] if settings.is_program_named else environment.APPLICATIONS)]
     places = [(folder, folder / name) for name in names for folder in folders(settings)]
     found = [(folder, path) for folder, path in places if path.is_file()]
     if found:
@@ -41,9 +41,9 @@ def find(settings: Settings) -> HandlerFile:
         return HandlerFile(chosen, folder, others)
     if settings.is_program_named:
         raise ContractError(
-            where=serving.PROGRAM.value,
+            where=environment.PROGRAM.value,
             what=f"is {settings.program}, and no such file is in "
             + ", ".join(str(folder) for folder, _ in places),
-            cure=f"Put it into one of them, or set {serving.SUBMIT_DIRECTORY.value}",
+            cure=f"Put it into one of them, or set {environment.SUBMIT_DIRECTORY.value}",
         )
     return HandlerFile(None, None, ())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
-from sagemaker_byoc.contract import serving
 from sagemaker_byoc.contract.facts import Fact
+from sagemaker_byoc.contract.hosting import environment
 
 PREFIXES = ("BYOC_", "SAGEMAKER_", "MODEL_SERVER_")
 ELSEWHERE = frozenset(
@@ -23,18 +23,18 @@ LIKENESS = 0.85
 OTHERS = ("MMS_", "TS_", "SAGEMAKER_TS_", "SAGEMAKER_", "GUNICORN_")
 """Prefixes of variables that other servers of SageMaker's containers read."""
 OURS = {
-    "MAX_REQUEST_SIZE": f"{serving.MAX_PAYLOAD_IN_MB.value} sets the largest request",
+    "MAX_REQUEST_SIZE": f"{environment.MAX_PAYLOAD_IN_MB.value} sets the largest request",
     "MAX_RESPONSE_SIZE": "replies have no limit",
-    "RESPONSE_TIMEOUT": f"{serving.TIMEOUT.value} sets the deadline, in seconds",
+    "RESPONSE_TIMEOUT": f"{environment.TIMEOUT.value} sets the deadline, in seconds",
     "UNREGISTER_MODEL_TIMEOUT": "unloading waits for running requests, up to 20 seconds",
-    "TIMEOUT": f"{serving.TIMEOUT.value} sets the deadline, in seconds",
-    "MODEL_WORKERS": f"{serving.WORKERS.value} sets the number of workers",
-    "WORKERS_PER_MODEL": f"{serving.WORKERS.value} sets the number of workers",
-    "MIN_WORKERS": f"{serving.WORKERS.value} sets the number of workers",
-    "MAX_WORKERS": f"{serving.WORKERS.value} sets the number of workers",
-    "WORKERS": f"{serving.WORKERS.value} sets the number of workers",
-    "JOB_QUEUE_SIZE": f"{serving.QUEUE.value} sets the length of the queue",
-    "BATCH_SIZE": f"{serving.BATCH_SIZE.value} sets the size of batches",
+    "TIMEOUT": f"{environment.TIMEOUT.value} sets the deadline, in seconds",
+    "MODEL_WORKERS": f"{environment.WORKERS.value} sets the number of workers",
+    "WORKERS_PER_MODEL": f"{environment.WORKERS.value} sets the number of workers",
+    "MIN_WORKERS": f"{environment.WORKERS.value} sets the number of workers",
+    "MAX_WORKERS": f"{environment.WORKERS.value} sets the number of workers",
+    "WORKERS": f"{environment.WORKERS.value} sets the number of workers",
+    "JOB_QUEUE_SIZE": f"{environment.QUEUE.value} sets the length of the queue",
+    "BATCH_SIZE": f"{environment.BATCH_SIZE.value} sets the size of batches",
     "MAX_BATCH_DELAY": "a batch never waits for more requests",
     "CMD_ARGS": "gunicorn's settings are fixed",
 }
@@ -55,7 +55,7 @@ def _known() -> frozenset[str]:
     """Return the names of all variables that have a meaning."""
     return ELSEWHERE | {
         fact.value
-        for fact in vars(serving).values()
+        for fact in vars(environment).values()
         if isinstance(fact, Fact) and fact.unit == "variable"
     }
 

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.failure import write_failure
 from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, ExitCode
 from sagemaker_byoc.contract.limits import FAILURE_REASON
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.failure import write_failure
 from sagemaker_byoc.training.supervisor.run import FLUSH_SECONDS_STOPPING, Verdict, run_job
 from sagemaker_byoc.training.supervisor.settings import NPROC, STOP_GRACE
 from sagemaker_byoc.training.supervisor.signals import SignalQueue

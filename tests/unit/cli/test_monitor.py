@@ -13,7 +13,7 @@ from tests.unit.monitor.data import captured, csv_text
 from sagemaker_byoc.cli import console, failures, monitor_s3, progress
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.monitor_s3 import S3
-from sagemaker_byoc.contract.capture import GroundTruth
+from sagemaker_byoc.contract.hosting.capture import GroundTruth
 
 ROWS = [[number, number / 7] for number in range(400)]
 MOVED = [[number, number / 7 + 40] for number in range(400)]

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagemaker_byoc.contract.channels import (
+from sagemaker_byoc.contract.errors import DocumentError
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import (
     Channel,
     Distribution,
     InputMode,
@@ -17,10 +19,8 @@ from sagemaker_byoc.contract.channels import (
     read_channels,
     write_channels,
 )
-from sagemaker_byoc.contract.cluster import Cluster, InstanceGroup, natural_order
-from sagemaker_byoc.contract.errors import DocumentError
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters, decode
-from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.cluster import Cluster, InstanceGroup, natural_order
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, decode
 
 
 @pytest.fixture

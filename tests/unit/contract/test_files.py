@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagemaker_byoc.contract import archives, folders, metrics
+from sagemaker_byoc.contract import archives, folders
 from sagemaker_byoc.contract.errors import ArchiveError, ContractError
-from sagemaker_byoc.contract.failure import clip, write_failure
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.contract.lifecycle import exit_code_of
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training import metrics
+from sagemaker_byoc.contract.training.failure import clip, write_failure
 from sagemaker_byoc.local.jobs.verdict import read_failure
 
 

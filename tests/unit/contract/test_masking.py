@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.masking import Secrets, is_secret, shown_values
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 
 
 @pytest.mark.parametrize(

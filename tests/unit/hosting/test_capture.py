@@ -7,7 +7,7 @@ import logging
 
 from tests.unit.hosting.pretenders import BOUND
 
-from sagemaker_byoc.contract.capture import Record
+from sagemaker_byoc.contract.hosting.capture import Record
 from sagemaker_byoc.local.hosting import capture as module
 
 HEADERS = {"CsvContentTypes": ["text/csv", "text/plain"], "JsonContentTypes": ["application/json"]}

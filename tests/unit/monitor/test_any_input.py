@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 from tests.unit.monitor.data import PLACES, Case, captured, record
 
-from sagemaker_byoc.contract.capture import Encoding, GroundTruth, Record
+from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth, Record
 from sagemaker_byoc.monitor import hooks, jobs, quality, truth
 from sagemaker_byoc.monitor.documents import UnreadableError
 from sagemaker_byoc.monitor.errors import MonitorError

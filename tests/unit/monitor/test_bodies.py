@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tests.unit.monitor.data import PLACES, TIME, Case, captured, csv_text, people, record
 
-from sagemaker_byoc.contract.capture import Encoding
+from sagemaker_byoc.contract.hosting.capture import Encoding
 from sagemaker_byoc.monitor import captures, jobs
 from sagemaker_byoc.monitor.captures import CaptureReader
 from sagemaker_byoc.monitor.columns import Kind

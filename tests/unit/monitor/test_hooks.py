@@ -7,7 +7,7 @@ import json
 import pytest
 from tests.unit.monitor.data import Case, captured, record
 
-from sagemaker_byoc.contract.capture import Encoding
+from sagemaker_byoc.contract.hosting.capture import Encoding
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 
 

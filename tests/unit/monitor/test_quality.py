@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.unit.monitor.data import PLACES, csv_text, record
 
-from sagemaker_byoc.contract.capture import GroundTruth
+from sagemaker_byoc.contract.hosting.capture import GroundTruth
 from sagemaker_byoc.monitor import kinds
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.jobs import Input, documents

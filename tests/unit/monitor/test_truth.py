@@ -8,7 +8,7 @@ import json
 import pytest
 from tests.unit.monitor.data import PLACES, csv_text, record
 
-from sagemaker_byoc.contract.capture import Encoding, GroundTruth
+from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth
 from sagemaker_byoc.monitor import joining, quality, truth
 from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
 from sagemaker_byoc.monitor.jobs import Input

@@ -8,7 +8,7 @@ import time
 import pytest
 from tests.unit.serving.house import House
 
-from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import BadInput, SessionLost, Unavailable, UnknownSession
 from sagemaker_byoc.serving.front.replies import Answer

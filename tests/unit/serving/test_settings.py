@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.contract import http, serving
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.serving.restarts import DEATHS_IN_WINDOW, Restarts
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.slots import worker_environ
@@ -21,7 +21,7 @@ def test_defaults():
     """An empty environment is the real-time contract."""
     settings = Settings.from_environ({"CUDA_VISIBLE_DEVICES": ""})
     assert (settings.port, settings.payload) == (http.PORT.value, http.PAYLOAD.value)
-    assert (settings.slots, settings.deadline) == (1, serving.REALTIME_DEADLINE.value)
+    assert (settings.slots, settings.deadline) == (1, environment.REALTIME_DEADLINE.value)
     assert settings.gpu_of(0) is None
 
 
@@ -47,7 +47,7 @@ def test_batch():
     """A batch job may ask for no limit, and waits longer."""
     environ = {"SAGEMAKER_BATCH": "True", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}
     settings = Settings.from_environ(environ)
-    assert (settings.payload, settings.deadline) == (None, serving.BATCH_DEADLINE.value)
+    assert (settings.payload, settings.deadline) == (None, environment.BATCH_DEADLINE.value)
 
 
 @pytest.mark.parametrize(

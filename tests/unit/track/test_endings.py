@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.runs import RunRecord
+from sagemaker_byoc.contract.training.runs import RunRecord
 from sagemaker_byoc.training.library.track.events import EventFile
 from sagemaker_byoc.training.library.track.parameters import plain_parameters
 from sagemaker_byoc.training.library.track.track import Track

@@ -9,7 +9,7 @@ import pytest
 
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.runs import RunRecord
+from sagemaker_byoc.contract.training.runs import RunRecord
 from sagemaker_byoc.local.job_runs import is_region, region_runs
 from sagemaker_byoc.local.jobs import reports
 from sagemaker_byoc.local.jobs.joblog import GROUP

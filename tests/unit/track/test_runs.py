@@ -10,7 +10,7 @@ import tarfile
 import pytest
 
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.contract.runs import RunRecord
+from sagemaker_byoc.contract.training.runs import RunRecord
 from sagemaker_byoc.local.metric_goals import Goal, goal_of
 
 

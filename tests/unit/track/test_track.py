@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 import pytest
 import torch
 
-from sagemaker_byoc.contract.runs import RunRecord
+from sagemaker_byoc.contract.training.runs import RunRecord
 from sagemaker_byoc.training.library.track import mlflow as sink
 from sagemaker_byoc.training.library.track.provenance import code_commit
 from sagemaker_byoc.training.library.track.track import Track

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.job import Job
 
 TRAINERS = Path(__file__).parents[2] / "zoo" / "trainers"
 COMMAND = [sys.executable, "-I", "-m", "sagemaker_byoc.training"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.training.supervisor.arguments import arguments_for
 
 NAMES = st.from_regex(r"[a-z][a-z0-9]{1,8}", fullmatch=True)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sagemaker_byoc.contract.failure import clip
+from sagemaker_byoc.contract.training.failure import clip
 from sagemaker_byoc.training.supervisor import hints
 from sagemaker_byoc.training.supervisor.child import Outcome
 from sagemaker_byoc.training.supervisor.diagnosis import Circumstances, failure_text

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagemaker_byoc.contract.cluster import Cluster, InstanceGroup
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
-from sagemaker_byoc.contract.job import Hardware, Job
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.cluster import Cluster, InstanceGroup
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.training.job import Hardware, Job
 from sagemaker_byoc.training.supervisor.child import Program
 from sagemaker_byoc.training.supervisor.launch import cpu_threads, distribution_hosts, make_launch
 from sagemaker_byoc.training.supervisor.ranks import rank_programs, torchrun_program

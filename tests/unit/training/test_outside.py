@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.job import Hardware
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.contract.training.job import Hardware
 from sagemaker_byoc.training.supervisor.launch import make_launch
 from sagemaker_byoc.training.supervisor.outside import master_variables, outer_hosts, read_job
 from sagemaker_byoc.training.supervisor.settings import Settings

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from sagemaker_byoc.contract.gpu import Torch
-from sagemaker_byoc.contract.job import Job
+from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.training.supervisor import checks, checks_job
 from sagemaker_byoc.training.supervisor.checks import Level
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sagemaker_byoc.contract.channels import (
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import (
     Channel,
     Distribution,
     InputMode,
     RecordWrapper,
     write_channels,
 )
-from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.library.channel import Part, channel
 from sagemaker_byoc.training.library.files import DataError
 from sagemaker_byoc.training.library.framing import Framing

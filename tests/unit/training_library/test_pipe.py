@@ -11,14 +11,14 @@ import threading
 
 import pytest
 
-from sagemaker_byoc.contract.channels import (
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import (
     Channel,
     Distribution,
     InputMode,
     RecordWrapper,
     write_channels,
 )
-from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.library.channel import channel
 from sagemaker_byoc.training.library.files import DataError
 from sagemaker_byoc.training.library.framing import Framing

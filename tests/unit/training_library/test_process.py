@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from sagemaker_byoc.contract.channels import Channel, InputMode, write_channels
-from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import Channel, InputMode, write_channels
+from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.training.library.process import job
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagemaker_byoc.contract.channels import Distribution
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.training.channels import Distribution
 from sagemaker_byoc.training.library.shards import Place, Share
 
 COUNTS = st.integers(1, 5)

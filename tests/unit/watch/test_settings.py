@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from sagemaker_byoc.contract.debugger import HookConfig, ProfilerConfig
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.debugger import HookConfig, ProfilerConfig
 from sagemaker_byoc.training.library.watch.settings import read_settings
 
 

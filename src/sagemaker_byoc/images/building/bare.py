@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract import environment
 from sagemaker_byoc.contract.paths import DEFAULT_PROGRAM_DIR
 from sagemaker_byoc.contract.requirements import FILE as REQUIREMENTS
+from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.images import docker
 from sagemaker_byoc.images.building import ignore
 from sagemaker_byoc.images.building.context import walk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.images.findings import Found, Rule, Severity
 from sagemaker_byoc.images.rules import causes, serving_requests
 from sagemaker_byoc.images.rules.causes import Cause

@@ -9,8 +9,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sagemaker_byoc.contract import accelerators, http, lifecycle, serving
+from sagemaker_byoc.contract import accelerators, lifecycle
 from sagemaker_byoc.contract.archives import unpack
+from sagemaker_byoc.contract.hosting import environment as serving
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.images.trials import leftovers, traffic
 from sagemaker_byoc.images.trials.container import Container, Content, container
 from sagemaker_byoc.images.trials.http import ENOUGH, Reply, announce, held, listening, ping, send

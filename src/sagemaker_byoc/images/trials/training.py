@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sagemaker_byoc.contract import lifecycle
-from sagemaker_byoc.contract.channels import Channel, write_channels
-from sagemaker_byoc.contract.cluster import Cluster
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import Channel, write_channels
+from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.images.trials import leftovers
 from sagemaker_byoc.images.trials.container import Container, Content, container, network, wait_for
 from sagemaker_byoc.images.trials.trial import Deadline, Trials

@@ -23,12 +23,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import IO, cast
 
-from sagemaker_byoc.contract import docker_client, environment, http
+from sagemaker_byoc.contract import docker_client
 from sagemaker_byoc.contract.asked import note_command
-from sagemaker_byoc.contract.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.contract.folders import OnLeft, left_out
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, visible_gpus
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
+from sagemaker_byoc.contract.training import environment
+from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
 from sagemaker_byoc.local.engines.packing import (
     Copying,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.hosting import headers, model_errors
 from sagemaker_byoc.local.hosting.fleet import Variant

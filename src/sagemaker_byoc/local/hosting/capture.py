@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.contract.capture import file_name, hour_folder, moment_of
-from sagemaker_byoc.contract.capture_config import Lines, Selection
+from sagemaker_byoc.contract.hosting.capture import file_name, hour_folder, moment_of
+from sagemaker_byoc.contract.hosting.capture_config import Lines, Selection
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.uri import parse_s3_uri
 from sagemaker_byoc.local.wire.errors import AwsError

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sagemaker_byoc.contract import archives, environment, folders, lifecycle, owners
-from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.contract import archives, folders, lifecycle, owners
+from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine

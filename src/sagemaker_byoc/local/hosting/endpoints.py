@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from sagemaker_byoc.contract.capture_config import is_enabled
+from sagemaker_byoc.contract.hosting.capture_config import is_enabled
 from sagemaker_byoc.local.caller import SDK
 from sagemaker_byoc.local.hosting import listing, live
 from sagemaker_byoc.local.hosting.capture import Captures

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.local.engines.container import Container
 from sagemaker_byoc.local.engines.reach import Reach, Reachable
 from sagemaker_byoc.local.errors import LocalError

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.hosting.health import stopped
 from sagemaker_byoc.local.hosting.house import House, all_stopped, to_the_end

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.hosting import headers
 from sagemaker_byoc.local.hosting.call import Call

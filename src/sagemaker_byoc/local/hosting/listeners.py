@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.local.engines.reach import Reach
 
 LOG = logging.getLogger(__name__)

@@ -8,8 +8,9 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from sagemaker_byoc.contract import failure, limits
-from sagemaker_byoc.contract.capture_config import is_enabled
+from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract.hosting.capture_config import is_enabled
+from sagemaker_byoc.contract.training import failure
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.hosting.catalog import Catalog
 from sagemaker_byoc.local.hosting.fleet import Fleet

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.local.wire.service import Parameters
 
 PRIMARY = "primary"

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from sagemaker_byoc.contract import folders, lifecycle, serving
-from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.contract import folders, lifecycle
+from sagemaker_byoc.contract.hosting import environment
+from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec
@@ -51,7 +52,7 @@ class Launch:
             variables |= house.access.variables(role=self.plan.role)
         # Where containers share this machine's network, the engine names each a port of its own.
         if self.fellows > 1 and house.engine.interface != "lo":
-            variables[serving.BIND_TO_PORT.value] = str(hosting.PORT.value)
+            variables[environment.BIND_TO_PORT.value] = str(hosting.PORT.value)
         return {**variables, **self.plan.environment}
 
 

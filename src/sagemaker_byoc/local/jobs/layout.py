@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sagemaker_byoc.contract.channels import Channel
-from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import Channel
+from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from sagemaker_byoc.contract.channels import Distribution, InputMode
+from sagemaker_byoc.contract.training.channels import Distribution, InputMode
 from sagemaker_byoc.local.jobs.plan import ChannelPlan, DataType
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.storage.store import ObjectStore

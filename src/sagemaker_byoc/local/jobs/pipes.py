@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sagemaker_byoc.contract.channels import RecordWrapper
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import RecordWrapper
 from sagemaker_byoc.local.jobs.framing import frame
 from sagemaker_byoc.local.jobs.objects import DownloadError, Item, find_lines, share
 from sagemaker_byoc.local.jobs.plan import ChannelPlan, DataType

@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE
-from sagemaker_byoc.contract.channels import (
+from sagemaker_byoc.contract.paths import DEFAULT_ROOT
+from sagemaker_byoc.contract.training.channels import (
     MANIFEST_SUFFIX,
     Channel,
     Distribution,
     InputMode,
     RecordWrapper,
 )
-from sagemaker_byoc.contract.cluster import HOMOGENEOUS_GROUP, InstanceGroup
-from sagemaker_byoc.contract.paths import DEFAULT_ROOT
+from sagemaker_byoc.contract.training.cluster import HOMOGENEOUS_GROUP, InstanceGroup
 from sagemaker_byoc.local.storage.uri import parse_s3_uri
 from sagemaker_byoc.local.wire.errors import AwsError
 

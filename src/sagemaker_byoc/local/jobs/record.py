@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sagemaker_byoc.contract.failure import clip
+from sagemaker_byoc.contract.training.failure import clip
 from sagemaker_byoc.local.jobs.plan import DEFAULT_RUNTIME
 from sagemaker_byoc.local.records import Records, now
 from sagemaker_byoc.local.watching import Subject

@@ -11,10 +11,10 @@ from dataclasses import replace
 from functools import partial
 
 from sagemaker_byoc.contract import folders, lifecycle
-from sagemaker_byoc.contract.channels import InputMode
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import InputMode
+from sagemaker_byoc.contract.training.failure import clip
 from sagemaker_byoc.local.engines.container import ContainerSpec
 from sagemaker_byoc.local.errors import LocalError, MachineError
 from sagemaker_byoc.local.images import PullError

@@ -12,8 +12,8 @@ from typing import Any
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.local import instances
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account

@@ -10,17 +10,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract.channels import (
+from sagemaker_byoc.contract.files import Json, write_json
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import (
     MANIFEST_SUFFIX,
     Channel,
     InputMode,
     write_channels,
 )
-from sagemaker_byoc.contract.cluster import Cluster
-from sagemaker_byoc.contract.debugger import HOOK_FILE, PROFILER_FILE, TENSORBOARD_FILE
-from sagemaker_byoc.contract.files import Json, write_json
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
-from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.contract.training.debugger import (
+    HOOK_FILE,
+    PROFILER_FILE,
+    TENSORBOARD_FILE,
+)
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.jobs.objects import DownloadError, Item, share
 from sagemaker_byoc.local.jobs.plan import ChannelPlan

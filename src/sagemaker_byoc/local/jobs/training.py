@@ -11,14 +11,20 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from sagemaker_byoc.contract import archives, environment, folders, lifecycle, owners
-from sagemaker_byoc.contract.channels import Channel, check_channels
-from sagemaker_byoc.contract.cluster import DEFAULT_HOST, Cluster
+from sagemaker_byoc.contract import archives, folders, lifecycle, owners
 from sagemaker_byoc.contract.folders import OnLeft
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters, as_text
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.runs import CODE_COMMIT, CODE_REPOSITORY, RUN_FILE, RunRecord
+from sagemaker_byoc.contract.training import environment
+from sagemaker_byoc.contract.training.channels import Channel, check_channels
+from sagemaker_byoc.contract.training.cluster import DEFAULT_HOST, Cluster
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
+from sagemaker_byoc.contract.training.runs import (
+    CODE_COMMIT,
+    CODE_REPOSITORY,
+    RUN_FILE,
+    RunRecord,
+)
 from sagemaker_byoc.local import instances, specs
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network

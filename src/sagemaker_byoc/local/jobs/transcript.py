@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from sagemaker_byoc.contract.metrics import parse_line
-from sagemaker_byoc.contract.runs import METRICS_FILE
+from sagemaker_byoc.contract.training.metrics import parse_line
+from sagemaker_byoc.contract.training.runs import METRICS_FILE
 
 LOG_FILE = "train.log"
 MOST_CHARACTERS = 64 << 20

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sagemaker_byoc.contract import folders, limits
-from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.failure import clip
 
 
 def failure_reason(tree: Tree, code: int, on_left: OnLeft = lambda _: None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from sagemaker_byoc.contract.http import API_PAYLOAD
+from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
 from sagemaker_byoc.local.wire.errors import AwsError
 from sagemaker_byoc.local.wire.http import Request, Response
 

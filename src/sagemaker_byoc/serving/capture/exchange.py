@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from json.encoder import encode_basestring
 
-from sagemaker_byoc.contract.capture import (
+from sagemaker_byoc.contract.hosting.capture import (
     LINE_HEAD,
     ContentTypes,
     Encoding,

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sagemaker_byoc.contract.capture import Mode, line_tail, moment_of
-from sagemaker_byoc.contract.capture_config import CACHED, Lines
+from sagemaker_byoc.contract.hosting.capture import Mode, line_tail, moment_of
+from sagemaker_byoc.contract.hosting.capture_config import CACHED, Lines
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.exchange import Exchange, Side

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sagemaker_byoc.contract.capture import Mode
+from sagemaker_byoc.contract.hosting.capture import Mode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.settings import CaptureSettings

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sagemaker_byoc.contract import capture, capture_config, serving
-from sagemaker_byoc.contract.capture import ContentTypes, Encoding, Mode
-from sagemaker_byoc.contract.capture_config import Selection
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.facts import Fact
+from sagemaker_byoc.contract.hosting import capture, capture_config, environment
+from sagemaker_byoc.contract.hosting.capture import ContentTypes, Encoding, Mode
+from sagemaker_byoc.contract.hosting.capture_config import Selection
 from sagemaker_byoc.serving.reader import Reader
 
 MODES = {"both": frozenset(Mode), "input": {Mode.INPUT}, "output": {Mode.OUTPUT}}
@@ -58,26 +58,26 @@ class CaptureSettings:
     @classmethod
     def read(cls, read: Reader) -> Self | None:
         """None where nothing is to be captured; raises ContractError."""
-        folder = read.text(serving.CAPTURE)
+        folder = read.text(environment.CAPTURE)
         if not folder:
             return None
-        if read.text(serving.MULTI_MODEL).lower() == "true":
+        if read.text(environment.MULTI_MODEL).lower() == "true":
             raise ContractError(
-                where=serving.CAPTURE.value,
+                where=environment.CAPTURE.value,
                 what="is set on a multi-model endpoint, whose requests SageMaker does not capture",
                 cure="Remove it, or serve one model",
             )
         return cls(
             folder=folder,
-            percentage=_percent(read, serving.CAPTURE_PERCENT, 100.0),
-            mode=read.choice(serving.CAPTURE_MODE, tuple(MODES)),
-            csv_types=_types(read, serving.CAPTURE_CSV_TYPES, capture.CSV_TYPES.value),
-            json_types=_types(read, serving.CAPTURE_JSON_TYPES, capture.JSON_TYPES.value),
-            seconds=read.seconds(serving.CAPTURE_SECONDS, default=SECONDS),
-            size=read.count(serving.CAPTURE_MB, default=MEGABYTES) * 2**20,
-            body=read.count(serving.CAPTURE_BODY_MB, default=BODY_MEGABYTES) * 2**20,
-            queue=read.count(serving.CAPTURE_QUEUE_MB, default=MEGABYTES) * 2**20,
-            free_percent=_percent(read, serving.CAPTURE_FREE_PERCENT, FREE_PERCENT),
+            percentage=_percent(read, environment.CAPTURE_PERCENT, 100.0),
+            mode=read.choice(environment.CAPTURE_MODE, tuple(MODES)),
+            csv_types=_types(read, environment.CAPTURE_CSV_TYPES, capture.CSV_TYPES.value),
+            json_types=_types(read, environment.CAPTURE_JSON_TYPES, capture.JSON_TYPES.value),
+            seconds=read.seconds(environment.CAPTURE_SECONDS, default=SECONDS),
+            size=read.count(environment.CAPTURE_MB, default=MEGABYTES) * 2**20,
+            body=read.count(environment.CAPTURE_BODY_MB, default=BODY_MEGABYTES) * 2**20,
+            queue=read.count(environment.CAPTURE_QUEUE_MB, default=MEGABYTES) * 2**20,
+            free_percent=_percent(read, environment.CAPTURE_FREE_PERCENT, FREE_PERCENT),
         )
 
 
@@ -118,7 +118,7 @@ def prepare(settings: CaptureSettings) -> None:
         Path(path).unlink()
     except OSError as error:
         raise ContractError(
-            where=serving.CAPTURE.value,
+            where=environment.CAPTURE.value,
             what=f"is {folder}, where no file can be written ({error.strerror})",
             cure="Name a folder that this user may write to, or remove the variable",
         ) from error
@@ -140,6 +140,6 @@ def useless(what: str, content_type: str) -> str:
     kind = f"of type {content_type}" if content_type else "without a Content-Type"
     return (
         f"warning: capture: {what} {kind} are kept as BASE64, which a monitor can't read. Use "
-        f"text/csv or application/json, or name the type in {serving.CAPTURE_CSV_TYPES.value} or "
-        f"{serving.CAPTURE_JSON_TYPES.value} if it is CSV or JSON"
+        f"text/csv or application/json, or name the type in {environment.CAPTURE_CSV_TYPES.value} or "
+        f"{environment.CAPTURE_JSON_TYPES.value} if it is CSV or JSON"
     )

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.recorder import SIZE, Recorder

@@ -18,7 +18,7 @@ from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
 
-from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.front import head
 from sagemaker_byoc.serving.front.invocation import Unsent
 from sagemaker_byoc.serving.front.replies import Answer, document

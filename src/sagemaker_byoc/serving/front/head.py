@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from gunicorn.asgi.parser import ParseError
 
-from sagemaker_byoc.contract import http, serving
+from sagemaker_byoc.contract.hosting import environment, http
 
 HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 ABSOLUTE = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE)
@@ -21,7 +21,11 @@ ROUTES = frozenset(
     {
         http.PING.value,
         http.INVOCATIONS.value,
-        *(serving.METRICS.value, serving.EXECUTION_PARAMETERS.value, serving.CHAT.value),
+        *(
+            environment.METRICS.value,
+            environment.EXECUTION_PARAMETERS.value,
+            environment.CHAT.value,
+        ),
     }
 )
 _PLAIN_ROUTES = frozenset(route.encode() for route in ROUTES)

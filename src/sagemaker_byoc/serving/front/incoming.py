@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.front.coding import names_of
 from sagemaker_byoc.serving.front.replies import Call
 

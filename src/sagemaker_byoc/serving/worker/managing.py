@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.worker.handlers import Handlers
 from sagemaker_byoc.serving.worker.jobs import Job

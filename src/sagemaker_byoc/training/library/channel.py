@@ -11,8 +11,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract.channels import Channel, Distribution, InputMode, RecordWrapper
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import (
+    Channel,
+    Distribution,
+    InputMode,
+    RecordWrapper,
+)
 from sagemaker_byoc.training.library.files import (
     GZIP,
     DataError,

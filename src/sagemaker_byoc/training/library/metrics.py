@@ -22,8 +22,8 @@ import torch
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.limits import METRIC_DEFINITIONS
-from sagemaker_byoc.contract.metrics import checked_name, definition, format_line
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.metrics import checked_name, definition, format_line
 from sagemaker_byoc.training.library.appending import Appender
 from sagemaker_byoc.training.library.flops import peak_flops
 from sagemaker_byoc.training.library.progress import Progress

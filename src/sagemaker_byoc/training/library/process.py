@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sagemaker_byoc.contract.channels import Channel
-from sagemaker_byoc.contract.cluster import Cluster
-from sagemaker_byoc.contract.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.machine import visible_gpus
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import Channel
+from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
+from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.training.library.schema import parse
 from sagemaker_byoc.training.library.shards import Place
 

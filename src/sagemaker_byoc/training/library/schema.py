@@ -20,8 +20,8 @@ from dataclasses import MISSING, dataclass
 from typing import Any, TypeVar
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hyperparameters import is_reserved
 from sagemaker_byoc.contract.masking import MASK, is_secret
+from sagemaker_byoc.contract.training.hyperparameters import is_reserved
 from sagemaker_byoc.training.library.values import (
     Given,
     UnfitError,

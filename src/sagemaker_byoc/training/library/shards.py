@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from sagemaker_byoc.contract.channels import Distribution
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.training.channels import Distribution
 
 T = TypeVar("T")
 

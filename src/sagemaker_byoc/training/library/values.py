@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.contract.hyperparameters import decode
+from sagemaker_byoc.contract.training.hyperparameters import decode
 
 TRUE = frozenset({"true", "1", "yes"})
 FALSE = frozenset({"false", "0", "no"})

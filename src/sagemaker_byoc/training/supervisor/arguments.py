@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters, as_text, decode
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text, decode
 from sagemaker_byoc.training.supervisor.declarations import declared_options
 from sagemaker_byoc.training.supervisor.options import Option, Several
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator, Mapping
 
-from sagemaker_byoc.contract.channels import Channel, InputMode
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.gpu import find_trouble
-from sagemaker_byoc.contract.job import Job
+from sagemaker_byoc.contract.training.channels import Channel, InputMode
+from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.training.supervisor.checks import Finding, Level
 from sagemaker_byoc.training.supervisor.hosts import wait_for_hosts
 from sagemaker_byoc.training.supervisor.network import has_interface

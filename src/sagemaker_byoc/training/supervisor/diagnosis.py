@@ -15,9 +15,9 @@ from pathlib import Path
 from signal import Signals
 
 from sagemaker_byoc.contract import limits
-from sagemaker_byoc.contract.failure import clip, squeeze
-from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, exit_code_of
+from sagemaker_byoc.contract.training.failure import clip, squeeze
+from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.training.supervisor.child import Outcome
 from sagemaker_byoc.training.supervisor.hints import (
     MEMORY,

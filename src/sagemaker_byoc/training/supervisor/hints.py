@@ -7,8 +7,8 @@ import re
 import signal
 from collections.abc import Mapping
 
-from sagemaker_byoc.contract.environment import INSTALLER
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
+from sagemaker_byoc.contract.training.environment import INSTALLER
 
 MEMORY = "host out of memory: use a larger instance, smaller batches or fewer data-loader workers"
 SHARED_MEMORY = "shared memory is too small: docker run --shm-size=2g"

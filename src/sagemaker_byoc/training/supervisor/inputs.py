@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from sagemaker_byoc.contract.channels import InputMode
-from sagemaker_byoc.contract.environment import legal_name
-from sagemaker_byoc.contract.job import Job
+from sagemaker_byoc.contract.training.channels import InputMode
+from sagemaker_byoc.contract.training.environment import legal_name
+from sagemaker_byoc.contract.training.job import Job
 
 CHANNEL = "SM_CHANNEL_"
 VARIABLE = rf"\b{CHANNEL}([A-Za-z0-9_.-]+)"

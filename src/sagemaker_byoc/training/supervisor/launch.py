@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sagemaker_byoc.contract.cluster import Cluster, natural_order
-from sagemaker_byoc.contract.environment import MASTER_PORT, TRAINING_JOB_NAME
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hyperparameters import decode
-from sagemaker_byoc.contract.job import Hardware, Job
+from sagemaker_byoc.contract.training.cluster import Cluster, natural_order
+from sagemaker_byoc.contract.training.environment import MASTER_PORT, TRAINING_JOB_NAME
+from sagemaker_byoc.contract.training.hyperparameters import decode
+from sagemaker_byoc.contract.training.job import Hardware, Job
 from sagemaker_byoc.training.supervisor.outside import (
     NODE_RANK,
     has_named_hosts,

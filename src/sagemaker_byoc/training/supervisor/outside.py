@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sagemaker_byoc.contract.cluster import Cluster
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.training.supervisor.settings import PET_RENDEZVOUS
 
 NODES = "PET_NNODES"

@@ -8,16 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract.debugger import hook_file
-from sagemaker_byoc.contract.environment import POINTER, fit, size_of, training_environment
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.failure import clip
 from sagemaker_byoc.contract.home import home_variables
-from sagemaker_byoc.contract.job import Command, Hardware, Job
 from sagemaker_byoc.contract.lifecycle import TRAIN_STOP_GRACE, TRAIN_STOP_RESERVE
 from sagemaker_byoc.contract.machine import find_hardware
 from sagemaker_byoc.contract.masking import shown_values
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.debugger import hook_file
+from sagemaker_byoc.contract.training.environment import (
+    POINTER,
+    fit,
+    size_of,
+    training_environment,
+)
+from sagemaker_byoc.contract.training.failure import clip
+from sagemaker_byoc.contract.training.job import Command, Hardware, Job
 from sagemaker_byoc.training.supervisor.arguments import arguments_for
 from sagemaker_byoc.training.supervisor.caches import cache_variables
 from sagemaker_byoc.training.supervisor.child import Program

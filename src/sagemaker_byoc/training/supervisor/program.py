@@ -8,10 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sagemaker_byoc.contract.environment import PROGRAM
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.paths import PROGRAM_DIR
+from sagemaker_byoc.contract.training.environment import PROGRAM
+from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.training.supervisor.declarations import imports_its_own_package
 from sagemaker_byoc.training.supervisor.scripts import check_shell, interpreter_of, make_executable
 

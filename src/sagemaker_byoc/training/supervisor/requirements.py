@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.failure import squeeze
-from sagemaker_byoc.contract.job import Job
 from sagemaker_byoc.contract.limits import FAILURE_REASON
 from sagemaker_byoc.contract.requirements import FILE, MARK
+from sagemaker_byoc.contract.training.failure import squeeze
+from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.training.supervisor.child import Outcome, Program
 from sagemaker_byoc.training.supervisor.hints import hint_for_text
 from sagemaker_byoc.training.supervisor.settings import INSTALL_REQUIREMENTS

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from sagemaker_byoc.contract import gpu
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 
 STOP_GRACE = "BYOC_STOP_GRACE"
 """Seconds from a stop signal until the program is killed, for where SageMaker's 120 don't hold."""

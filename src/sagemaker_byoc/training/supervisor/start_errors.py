@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sagemaker_byoc.contract.environment import LONGEST_STRING, size_of
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.training.environment import LONGEST_STRING, size_of
 
 if TYPE_CHECKING:  # the module there imports this one
     from sagemaker_byoc.training.supervisor.child import Program

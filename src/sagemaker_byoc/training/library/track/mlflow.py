@@ -15,7 +15,7 @@ from http.client import HTTPException
 from typing import Any, TypeVar
 
 from sagemaker_byoc.contract.masking import without_user
-from sagemaker_byoc.contract.runs import COMPLETED, STOPPED
+from sagemaker_byoc.contract.training.runs import COMPLETED, STOPPED
 from sagemaker_byoc.training.library.track.mlflow_servers import (
     REQUEST_SECONDS,
     TAG_LENGTH,

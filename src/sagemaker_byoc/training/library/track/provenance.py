@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract.masking import without_user
-from sagemaker_byoc.contract.runs import (
+from sagemaker_byoc.contract.training.runs import (
     CODE_COMMIT,
     CODE_REPOSITORY,
     IMAGE_DIGEST,

@@ -17,14 +17,14 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from sagemaker_byoc.contract.debugger import tensorboard_folder
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.metric_lint import lint
-from sagemaker_byoc.contract.metrics import format_line
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.runs import (
+from sagemaker_byoc.contract.training.debugger import tensorboard_folder
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
+from sagemaker_byoc.contract.training.metric_lint import lint
+from sagemaker_byoc.contract.training.metrics import format_line
+from sagemaker_byoc.contract.training.runs import (
     COMPLETED,
     DEFINITIONS_FILE,
     FAILED,

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from sagemaker_byoc.contract.cluster import Cluster
-from sagemaker_byoc.contract.debugger import SAVE_INTERVAL, HookConfig, ProfilerConfig
-from sagemaker_byoc.contract.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.contract.training.debugger import (
+    SAVE_INTERVAL,
+    HookConfig,
+    ProfilerConfig,
+)
+from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.training.library.watch.rules.base import Rule
 from sagemaker_byoc.training.library.watch.rules.registry import (
     ACTIVATION_RULES,

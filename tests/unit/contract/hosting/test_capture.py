@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sagemaker_byoc.contract.capture import (
+from sagemaker_byoc.contract.hosting.capture import (
     CaptureError,
     ContentTypes,
     Encoding,
@@ -21,7 +21,7 @@ from sagemaker_byoc.contract.capture import (
     hour_of,
     moment_of,
 )
-from sagemaker_byoc.contract.capture_config import Lines, Selection, is_enabled
+from sagemaker_byoc.contract.hosting.capture_config import Lines, Selection, is_enabled
 
 # developer guide, model-monitor-pre-and-post-processing: the record that it shows
 GUIDE_RECORD = """

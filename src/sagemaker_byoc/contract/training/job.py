@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract.channels import Channel, read_channels
-from sagemaker_byoc.contract.cluster import Cluster
-from sagemaker_byoc.contract.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import Channel, read_channels
+from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.contract.hyperparameters import as_text, is_reserved
-from sagemaker_byoc.contract.job import Command, Hardware, Job
+from sagemaker_byoc.contract.training.hyperparameters import as_text, is_reserved
+from sagemaker_byoc.contract.training.job import Command, Hardware, Job
 
 TRAINING_JOB_NAME = "TRAINING_JOB_NAME"
 TRAINING_JOB_ARN = "TRAINING_JOB_ARN"

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from json.encoder import encode_basestring
 from typing import Any
 
-from sagemaker_byoc.contract.capture import (
+from sagemaker_byoc.contract.facts import API_MODEL, Fact
+from sagemaker_byoc.contract.hosting.capture import (
     LINE_HEAD,
     ContentTypes,
     Encoding,
@@ -21,7 +22,6 @@ from sagemaker_byoc.contract.capture import (
     payload_head,
     payload_tail,
 )
-from sagemaker_byoc.contract.facts import API_MODEL, Fact
 
 _MODEL = f"{API_MODEL}: sagemaker"
 SAMPLING_MAX = Fact(100, "percent", f"{_MODEL}.SamplingPercentage.max", "2026-11-23")

@@ -1,0 +1,1 @@
+"""What SageMaker promises a training container."""
