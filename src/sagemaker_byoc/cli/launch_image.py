@@ -12,7 +12,7 @@ from typing import Any
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import CloudError
 from sagemaker_byoc.cloud.refusals import only
-from sagemaker_byoc.contract import stored_image
+from sagemaker_byoc.host import stored_image
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError

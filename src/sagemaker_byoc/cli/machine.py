@@ -15,10 +15,10 @@ from typing import Any
 
 from sagemaker_byoc.contract import installation
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.images import docker as images_docker
+from sagemaker_byoc.host import docker as images_docker
+from sagemaker_byoc.host.ports import is_free
 from sagemaker_byoc.images.building import bare, builders
 from sagemaker_byoc.images.errors import ImageError
-from sagemaker_byoc.local.hosting.ports import is_free
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 _PYTHON = (3, 11, 4)

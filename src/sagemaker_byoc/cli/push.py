@@ -14,7 +14,7 @@ from sagemaker_byoc.cli.push_request import PushRequest, parse_request
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.cloud.session import Cloud, resolve_account, resolve_region
-from sagemaker_byoc.contract.image_reference import is_loopback
+from sagemaker_byoc.host.image_reference import is_loopback
 from sagemaker_byoc.images.credentials import Login, docker_login
 from sagemaker_byoc.images.errors import RegistryError, RequestError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST

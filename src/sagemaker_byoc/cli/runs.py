@@ -14,10 +14,10 @@ from sagemaker_byoc.cli import console
 from sagemaker_byoc.cli.arguments import CURE
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.host.metric_goals import Goal, goal_of
+from sagemaker_byoc.host.recorded_runs import Found, Run, find_runs
 from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.job_runs import is_region, region_runs
-from sagemaker_byoc.local.metric_goals import Goal, goal_of
-from sagemaker_byoc.local.runs import Found, Run, find_runs
 from sagemaker_byoc.local.state import default_state
 
 HELP = "List the runs of a folder, or compare some of them."

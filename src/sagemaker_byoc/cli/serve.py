@@ -14,10 +14,11 @@ from pathlib import Path
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.cli.progress import Progress
-from sagemaker_byoc.contract import archives, folders, owners
+from sagemaker_byoc.contract import archives, folders
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.training.runs import RUN_FILE
+from sagemaker_byoc.host import owners
 from sagemaker_byoc.local.engines.container import Engine, GivenUpError
 from sagemaker_byoc.local.errors import MachineError, RequestError
 from sagemaker_byoc.local.hosting.endpoint import (

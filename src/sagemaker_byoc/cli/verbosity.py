@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from sagemaker_byoc.cli import console
-from sagemaker_byoc.contract.asked import LOGGER
+from sagemaker_byoc.host.asked import LOGGER
 
 
 class _Handler(logging.Handler):

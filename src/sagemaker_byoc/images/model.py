@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sagemaker_byoc.contract import stored_image
+from sagemaker_byoc.host import stored_image
 
 DOCKER_MANIFEST = stored_image.DOCKER_MANIFEST.value
 DOCKER_CONFIG = stored_image.DOCKER_CONFIG

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sagemaker_byoc.contract import image_reference
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.image_reference import DEFAULT_TAG, TAG, EcrHost, Reference, ecr_host
+from sagemaker_byoc.host import image_reference
+from sagemaker_byoc.host.image_reference import DEFAULT_TAG, TAG, EcrHost, Reference, ecr_host
 from sagemaker_byoc.images.errors import RequestError
 
 __all__ = ["DEFAULT_TAG", "TAG", "EcrHost", "Reference", "ecr_host", "parse"]

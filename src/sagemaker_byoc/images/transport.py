@@ -14,7 +14,7 @@ from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
-from sagemaker_byoc.contract.image_reference import is_loopback
+from sagemaker_byoc.host.image_reference import is_loopback
 from sagemaker_byoc.images.errors import RegistryError, RequestError, TrustError
 
 PATIENCE = 60.0

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote
 
-from sagemaker_byoc.contract import image_reference, stored_image
 from sagemaker_byoc.contract.errors import ContractError, DocumentError
 from sagemaker_byoc.contract.files import read_object
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
 from sagemaker_byoc.contract.paths import PROGRAM_DIR
+from sagemaker_byoc.host import image_reference, stored_image
 from sagemaker_byoc.local.engines import docker
 from sagemaker_byoc.local.errors import LocalError, MachineError
 from sagemaker_byoc.local.wire.errors import AwsError

@@ -20,10 +20,10 @@ from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
 from sagemaker_byoc.contract.training.metric_lint import values
 from sagemaker_byoc.contract.training.runs import RunRecord
+from sagemaker_byoc.host.recorded_runs import Found, Run, from_archive, of_job
 from sagemaker_byoc.local.jobs.joblog import GROUP
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.records import read
-from sagemaker_byoc.local.runs import Found, Run, from_archive, of_job
 from sagemaker_byoc.local.storage.uri import parse_s3_uri
 
 MOST_LINES = 1_000_000

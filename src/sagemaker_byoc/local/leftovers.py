@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from sagemaker_byoc.contract import folders, owners
+from sagemaker_byoc.contract import folders
+from sagemaker_byoc.host import owners
 from sagemaker_byoc.local import state
 from sagemaker_byoc.local.engines import docker, inhabitants
 from sagemaker_byoc.local.errors import MachineError, RequestError

@@ -13,7 +13,7 @@ import pytest
 
 from sagemaker_byoc.cli import settings
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.contract import owners
+from sagemaker_byoc.host import owners
 from sagemaker_byoc.local.errors import RequestError
 
 FAKE = """#!{python}

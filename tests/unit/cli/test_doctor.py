@@ -13,7 +13,7 @@ import pytest
 from sagemaker_byoc.cli import machine, machine_aws
 from sagemaker_byoc.cli.machine import ERROR, OK, WARNING, Machine
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.images import docker
+from sagemaker_byoc.host import docker
 
 INFO = {"ServerVersion": "28.2.2", "Architecture": "x86_64", "Runtimes": {"runc": {}}}
 

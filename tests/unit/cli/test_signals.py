@@ -15,7 +15,7 @@ from tests.unit.local_jobs.conftest import wait_until
 
 from sagemaker_byoc.cli import signals
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.contract import owners
+from sagemaker_byoc.host import owners
 from sagemaker_byoc.local.engines import inhabitants
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]

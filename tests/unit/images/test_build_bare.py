@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sagemaker_byoc.contract import owners
-from sagemaker_byoc.images import docker
+from sagemaker_byoc.host import docker, owners
 from sagemaker_byoc.images.building import bare, secrets
 from sagemaker_byoc.images.building.builders import Builder
 from sagemaker_byoc.images.errors import RequestError

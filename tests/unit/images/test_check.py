@@ -9,7 +9,7 @@ import pytest
 from tests.unit.images import made
 from tests.unit.images.engine import make_engine
 
-from sagemaker_byoc.contract import owners
+from sagemaker_byoc.host import owners
 from sagemaker_byoc.images.check import CheckRequest, check
 from sagemaker_byoc.images.report import as_json, as_junit, as_text
 from sagemaker_byoc.images.rules import table

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.contract import owners
+from sagemaker_byoc.host import owners
 from sagemaker_byoc.local import leftovers, state
 from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.local.leftovers import Life

@@ -10,7 +10,7 @@ from tests.unit.hosting.conftest import archive
 from tests.unit.hosting.conftest import room as room  # noqa: PLC0414 - a fixture
 from tests.unit.local_jobs.conftest import House
 
-from sagemaker_byoc.contract import owners
+from sagemaker_byoc.host import owners
 from sagemaker_byoc.local import instances
 from sagemaker_byoc.local.engines.container import ContainerSpec
 from sagemaker_byoc.local.engines.docker import DockerEngine

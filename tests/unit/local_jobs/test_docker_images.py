@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.local_jobs.conftest import House, wait_until
 
-from sagemaker_byoc.contract.stored_image import DOCKER_MANIFEST
+from sagemaker_byoc.host.stored_image import DOCKER_MANIFEST
 from sagemaker_byoc.local.images import DockerImages, PullError, PushedImage, RecordedImages
 from sagemaker_byoc.local.wire.errors import AwsError
 

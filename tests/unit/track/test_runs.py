@@ -11,7 +11,7 @@ import pytest
 
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.contract.training.runs import RunRecord
-from sagemaker_byoc.local.metric_goals import Goal, goal_of
+from sagemaker_byoc.host.metric_goals import Goal, goal_of
 
 
 def make_run(folder, name, *, rate, losses, **settings):
@@ -134,7 +134,7 @@ def test_a_broken_file_hides_no_run(folder, capsys, name, data):
 
 def test_too_many_files(folder, capsys, monkeypatch):
     """What was not looked at is said."""
-    monkeypatch.setattr("sagemaker_byoc.local.runs.MOST_FILES", 2)
+    monkeypatch.setattr("sagemaker_byoc.host.recorded_runs.MOST_FILES", 2)
     assert main(["runs", str(folder)]) == 0
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 2

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sagemaker_byoc.images import docker
+from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.errors import MachineError, RequestError
 
 BUILDX, BUILDKIT, LEGACY, PODMAN, BUILDAH = "buildx", "buildkit", "legacy", "podman", "buildah"

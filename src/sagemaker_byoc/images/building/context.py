@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.images.building.ignore import SECRETS, Ignore
-from sagemaker_byoc.images.building.ignore import read as read_ignore
+from sagemaker_byoc.host.ignore import SECRETS, Ignore
+from sagemaker_byoc.host.ignore import read as read_ignore
 from sagemaker_byoc.images.errors import RequestError
 
 PLATFORM = "linux/amd64"

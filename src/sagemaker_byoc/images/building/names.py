@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 
-from sagemaker_byoc.contract import owners
+from sagemaker_byoc.host import owners
 from sagemaker_byoc.images.building.builders import BUILDAH, Ask, Builder
 
 _PREFIX = "byoc-building-"

@@ -18,7 +18,7 @@ from typing import IO
 from urllib.parse import quote
 
 from sagemaker_byoc.contract.requirements import canonical
-from sagemaker_byoc.images import docker
+from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.building.base import DIGEST_LABEL, NAME_LABEL
 from sagemaker_byoc.images.errors import ImageError, MachineError, RequestError
 from sagemaker_byoc.images.sources.documents import Json

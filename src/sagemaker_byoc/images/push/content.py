@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from sagemaker_byoc.contract.stored_image import OCI_CONFIG
+from sagemaker_byoc.host.stored_image import OCI_CONFIG
 from sagemaker_byoc.images.errors import HostileError, ImageError
 from sagemaker_byoc.images.model import DOCKER_CONFIG
 from sagemaker_byoc.images.push.slices import Slice

@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.client import HTTPException, HTTPResponse
 
-from sagemaker_byoc.images import docker, reference
+from sagemaker_byoc.host import docker
+from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.credentials import Login
 from sagemaker_byoc.images.errors import HostileError, RegistryError, RequestError
 from sagemaker_byoc.images.model import INDEXES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sagemaker_byoc.images import docker
+from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image
 from sagemaker_byoc.images.sources import archive, documents

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from sagemaker_byoc.contract.gpu import ALLOW_CPU
-from sagemaker_byoc.images import docker
+from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.errors import ImageError, RequestError
 from sagemaker_byoc.images.tar import entries
 from sagemaker_byoc.images.trials import leftovers

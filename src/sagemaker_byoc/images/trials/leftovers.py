@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sagemaker_byoc.contract import owners
-from sagemaker_byoc.images import docker
+from sagemaker_byoc.host import docker, owners
 from sagemaker_byoc.images.errors import ImageError
 
 LABEL = "sagemaker-byoc.check"

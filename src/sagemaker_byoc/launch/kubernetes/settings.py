@@ -7,9 +7,9 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sagemaker_byoc.contract import image_reference
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.host import image_reference
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.kubernetes import quantities
 from sagemaker_byoc.launch.problems import Problems

@@ -23,14 +23,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import IO, cast
 
-from sagemaker_byoc.contract import docker_client
-from sagemaker_byoc.contract.asked import note_command
 from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, visible_gpus
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE
+from sagemaker_byoc.host import docker_reasons
+from sagemaker_byoc.host.asked import note_command
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
 from sagemaker_byoc.local.engines.packing import (
     Copying,
@@ -165,13 +165,13 @@ def _ended(process: subprocess.Popen[str], is_stopped: Callable[[], bool], timeo
 
 
 def _no_client(error: OSError) -> NoClientError:
-    reason = docker_client.no_client(client(), error)
+    reason = docker_reasons.no_client(client(), error)
     return NoClientError(reason.what, cure=f"{reason.cure}, or {_WITHOUT}")
 
 
 def _failure(verb: str, words: str) -> MachineError:
     """Return the error for a command that failed, with the cause if no engine was reached."""
-    found = docker_client.reason(words, _WITHOUT)
+    found = docker_reasons.reason(words, _WITHOUT)
     if found is None:
         return MachineError(f"`docker {verb}` failed: {words}", cure=_CHECK)
     more = "" if _WITHOUT in found.cure else f"; or {_WITHOUT}"

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sagemaker_byoc.contract import owners
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, Tree
+from sagemaker_byoc.host import owners
 
 _PASSED_OVER = (FileNotFoundError, ProcessLookupError, NotADirectoryError, PermissionError)
 """A process that has ended, or is another user's."""

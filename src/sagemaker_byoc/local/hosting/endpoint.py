@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sagemaker_byoc.contract import archives, folders, lifecycle, owners
+from sagemaker_byoc.contract import archives, folders, lifecycle
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training import environment
+from sagemaker_byoc.host import owners
+from sagemaker_byoc.host.ports import is_free
 from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
@@ -28,7 +30,6 @@ from sagemaker_byoc.local.hosting.health import (
     wait_until_healthy,
 )
 from sagemaker_byoc.local.hosting.plan import PRIMARY
-from sagemaker_byoc.local.hosting.ports import is_free
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.leftovers import machine_label
 from sagemaker_byoc.local.names import check_name

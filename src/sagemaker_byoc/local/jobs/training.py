@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from sagemaker_byoc.contract import archives, folders, lifecycle, owners
+from sagemaker_byoc.contract import archives, folders, lifecycle
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.paths import Tree
@@ -25,6 +25,7 @@ from sagemaker_byoc.contract.training.runs import (
     RUN_FILE,
     RunRecord,
 )
+from sagemaker_byoc.host import owners
 from sagemaker_byoc.local import instances, specs
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network

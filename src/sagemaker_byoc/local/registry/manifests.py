@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sagemaker_byoc.contract.stored_image import INDEXES, MANIFESTS
+from sagemaker_byoc.host.stored_image import INDEXES, MANIFESTS
 from sagemaker_byoc.local.registry.blobs import DIGEST
 from sagemaker_byoc.local.registry.repositories import Image, Repositories, Repository
 from sagemaker_byoc.local.wire.errors import AwsError

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO
 
-from sagemaker_byoc.contract import docker_client
-from sagemaker_byoc.contract.asked import note_command
+from sagemaker_byoc.host import docker_reasons
+from sagemaker_byoc.host.asked import note_command
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.errors import ImageError, MachineError
 from sagemaker_byoc.images.sources.documents import Json
@@ -133,7 +133,7 @@ def output_of(*arguments: str) -> Iterator[IO[bytes]]:
 
 
 def _no_client(error: OSError, program: str = "") -> MachineError:
-    found = docker_client.no_client(program or client(), error)
+    found = docker_reasons.no_client(program or client(), error)
     return MachineError(found.what, cure=found.cure)
 
 
@@ -167,7 +167,7 @@ def explain(command: Sequence[str]) -> MachineError:
 
 def unreachable(text: str) -> MachineError | None:
     """Return why the client reached no engine; None if its words say something else."""
-    found = docker_client.reason(text, "use --builder podman, which needs no engine")
+    found = docker_reasons.reason(text, "use --builder podman, which needs no engine")
     return None if found is None else MachineError(found.what, cure=found.cure)
 
 

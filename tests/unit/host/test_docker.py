@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sagemaker_byoc.images import docker
+from sagemaker_byoc.host import docker
 
 ID = "sha256:7b6244d0731002680ffd1e48ee1818cda900711e1f4b8bb00247870c0a2bf2d9"
 

@@ -25,8 +25,8 @@ from sagemaker_byoc.contract.training.runs import (
     RUN_FILE,
     RunRecord,
 )
+from sagemaker_byoc.host.metric_goals import Goal, goal_of
 from sagemaker_byoc.local.errors import RequestError
-from sagemaker_byoc.local.metric_goals import Goal, goal_of
 
 MOST_FILES = 100_000
 MOST_MEMBERS = 100_000

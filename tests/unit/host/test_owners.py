@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 
-from sagemaker_byoc.contract import owners
+from sagemaker_byoc.host import owners
 
 
 def test_folders_of_the_dead(tmp_path, monkeypatch):
