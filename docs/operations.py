@@ -11,15 +11,15 @@ from botocore.model import OperationModel
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.credentials import Credentials, Keys
-from sagemaker_byoc.local.engines.docker import DockerEngine
 from sagemaker_byoc.local.hosting.invocation import ROUTES
 from sagemaker_byoc.local.services import compose
 from sagemaker_byoc.local.storage.call import Route
 from sagemaker_byoc.local.storage.s3 import S3
-from sagemaker_byoc.local.wire import models
-from sagemaker_byoc.local.wire.http import Request, Response
-from sagemaker_byoc.local.wire.json11 import JsonService
-from sagemaker_byoc.local.wire.query import QueryService
+from sagemaker_byoc.region.engines.docker import DockerEngine
+from sagemaker_byoc.region.wire import models
+from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.json11 import JsonService
+from sagemaker_byoc.region.wire.query import QueryService
 
 HEAD = """# What the local region answers
 

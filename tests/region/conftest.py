@@ -8,8 +8,8 @@ import pytest
 from botocore.validate import ParamValidator
 
 from sagemaker_byoc.local.region import Region
-from sagemaker_byoc.local.wire import validation
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire import validation
+from sagemaker_byoc.region.wire.errors import AwsError
 
 
 class CheckedRegion(Region):

@@ -22,7 +22,7 @@ from sagemaker_byoc.local.client import make_client
 from sagemaker_byoc.local.credentials import CREDENTIALS_FILE, Credentials, Keys, read_keys
 from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.local.region import Region
-from sagemaker_byoc.local.wire.signatures import sign
+from sagemaker_byoc.region.wire.signatures import sign
 
 SECONDS = 20
 BUCKET = "sagemaker-us-east-1-000000000000"

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError, WaiterError
 from tests.region.conftest import CheckedRegion
 
 from sagemaker_byoc.local.client import make_client
-from sagemaker_byoc.local.engines import docker
+from sagemaker_byoc.region.engines import docker
 
 pytestmark = pytest.mark.slow
 SECONDS = 120

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from datetime import UTC, datetime
 
-from sagemaker_byoc.local.wire import models
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire import models
+from sagemaker_byoc.region.wire.errors import AwsError
 
 
 class Recorder(dict):

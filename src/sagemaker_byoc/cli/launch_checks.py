@@ -222,7 +222,7 @@ def _findings(service: str, operation: str, request: Mapping[str, Any]) -> Itera
 
 def _shape_of(service: str, operation: str) -> StructureShape | None:
     with target.explained_imports():
-        from sagemaker_byoc.local.wire import models  # noqa: PLC0415 - needs botocore
+        from sagemaker_byoc.region.wire import models  # noqa: PLC0415 - needs botocore
     return models.service_model(service).operation_model(operation).input_shape
 
 
@@ -274,7 +274,7 @@ def _broken(shape: Shape, value: Any, path: tuple[str, ...], label: str) -> Iter
 def _constraints(
     shape: Shape, value: Any, path: tuple[str, ...], label: str
 ) -> Iterator[tuple[str, str]]:
-    from sagemaker_byoc.local.wire import validation  # noqa: PLC0415 - needs botocore
+    from sagemaker_byoc.region.wire import validation  # noqa: PLC0415 - needs botocore
 
     facts = shape.metadata
     if isinstance(value, bool) and shape.type_name != "boolean":  # botocore takes it for a number

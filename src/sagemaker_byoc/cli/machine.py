@@ -98,7 +98,7 @@ def extras() -> Iterator[Check]:
 
 
 def namespaces() -> Check:
-    from sagemaker_byoc.local.engines import process  # noqa: PLC0415 - POSIX only
+    from sagemaker_byoc.region.engines import process  # noqa: PLC0415 - POSIX only
 
     with tempfile.TemporaryDirectory(prefix="byoc-") as scratch:
         engine = process.make_engine(Path(scratch))

@@ -15,12 +15,12 @@ from pathlib import Path
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, settings
 from sagemaker_byoc.local import leftovers
-from sagemaker_byoc.local.engines import process
-from sagemaker_byoc.local.engines.container import Engine
-from sagemaker_byoc.local.engines.docker import DockerEngine
-from sagemaker_byoc.local.engines.packing import Copying
-from sagemaker_byoc.local.engines.process import ProcessEngine
 from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.region.engines import process
+from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.engines.docker import DockerEngine
+from sagemaker_byoc.region.engines.packing import Copying
+from sagemaker_byoc.region.engines.process import ProcessEngine
 
 ENGINES = ("process", "docker")
 

@@ -19,7 +19,6 @@ from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.training.runs import RUN_FILE
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.local.engines.container import Engine, GivenUpError
 from sagemaker_byoc.local.errors import MachineError, RequestError
 from sagemaker_byoc.local.hosting.endpoint import (
     DEFAULT_IMAGE,
@@ -30,6 +29,7 @@ from sagemaker_byoc.local.hosting.endpoint import (
     prepare,
 )
 from sagemaker_byoc.local.hosting.reloading import Listeners, Reloading
+from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 
 HELP = "Serve a model as SageMaker would, on this machine."
 _WATCH_SECONDS = 1.0

@@ -73,7 +73,7 @@ class Target:
 
     def _ask(self, method: str, command: str) -> dict[str, Any]:
         """Raises MachineError where nothing answers, RequestError for what it refuses."""
-        from sagemaker_byoc.local.wire.signatures import sign  # noqa: PLC0415 - of the host side
+        from sagemaker_byoc.region.wire.signatures import sign  # noqa: PLC0415 - of the host side
 
         url = f"{self.url}/_byoc/{urllib.parse.quote(command)}"
         signed = sign(method, url, self.keys)

@@ -13,7 +13,6 @@ from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE, OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.training.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.building import commit as commits
-from sagemaker_byoc.local.engines.container import Engine, GivenUpError
 from sagemaker_byoc.local.errors import JobError
 from sagemaker_byoc.local.jobs.training import (
     DEFAULT_IMAGE,
@@ -27,6 +26,7 @@ from sagemaker_byoc.local.jobs.training import (
 )
 from sagemaker_byoc.local.jobs.transcript import Transcript
 from sagemaker_byoc.local.jobs.verdict import failure_text
+from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 
 HELP = "Run a training program as SageMaker would, on this machine."
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.training import environment
-from sagemaker_byoc.local.engines import packing
-from sagemaker_byoc.local.engines.process import ROOMS
 from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.images import RecordedImages, Reference
 from sagemaker_byoc.local.state import make_private
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.engines import packing
+from sagemaker_byoc.region.engines.process import ROOMS
+from sagemaker_byoc.region.wire.errors import AwsError
 
 _LEFT_BEHIND = shutil.ignore_patterns(*sorted(packing.SKIPPED))
 _IMPORT_SECONDS = 60.0

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sagemaker_byoc.local.caller import CALLER
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.http import Request, Response
-from sagemaker_byoc.local.wire.routing import OWN_PREFIX
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.routing import OWN_PREFIX
 
 HEADER = "x-byoc"
 """Must be there: a web page can't send it to this machine, browsers ask the server first."""

@@ -16,8 +16,8 @@ from urllib.parse import quote
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.caller import CALLER
 from sagemaker_byoc.local.credentials import Credentials
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.service import Operation, Parameters
 
 SESSION = "local"
 DEFAULT_SECONDS = 3600

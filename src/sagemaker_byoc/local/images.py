@@ -17,9 +17,9 @@ from sagemaker_byoc.contract.files import read_object
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
 from sagemaker_byoc.contract.paths import PROGRAM_DIR
 from sagemaker_byoc.host import image_reference, stored_image
-from sagemaker_byoc.local.engines import docker
 from sagemaker_byoc.local.errors import LocalError, MachineError
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.engines import docker
+from sagemaker_byoc.region.wire.errors import AwsError
 
 TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}
 """The toolkit's own images; on the process engine they exist from the start, without a program."""

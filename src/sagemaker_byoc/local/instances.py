@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract.machine import NVIDIA_PROC, hides_gpus, visible_gpus
-from sagemaker_byoc.local.engines.container import Limits
+from sagemaker_byoc.region.engines.container import Limits
 
 _GIB = 2**30
 _SIZES = {"large": 2, "xlarge": 4}

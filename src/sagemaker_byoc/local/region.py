@@ -13,20 +13,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
-from sagemaker_byoc.local import environ, sts_rules
+from sagemaker_byoc.local import environ
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.client import make_client
 from sagemaker_byoc.local.control import Control, Interruptible
 from sagemaker_byoc.local.credentials import Credentials, Keys, make_keys
-from sagemaker_byoc.local.engines import docker, process
-from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.local.services import CLOSING_SECONDS, Composition, compose
 from sagemaker_byoc.local.state import LOG_FILE, Address, StateFolder
-from sagemaker_byoc.local.wire.admission import Admission
-from sagemaker_byoc.local.wire.routing import Router
-from sagemaker_byoc.local.wire.server import Application, RegionServer, listen, make_server
+from sagemaker_byoc.region.engines import docker, process
+from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.wire import sts_rules
+from sagemaker_byoc.region.wire.admission import Admission
+from sagemaker_byoc.region.wire.routing import Router
+from sagemaker_byoc.region.wire.server import Application, RegionServer, listen, make_server
 
 EngineName: TypeAlias = Literal["process", "docker"]
 

@@ -21,12 +21,12 @@ from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.registry.service import Registry
 from sagemaker_byoc.local.storage.s3 import S3
 from sagemaker_byoc.local.storage.store import ObjectStore
-from sagemaker_byoc.local.wire import models
-from sagemaker_byoc.local.wire.http import Handler
-from sagemaker_byoc.local.wire.json11 import JsonService
-from sagemaker_byoc.local.wire.query import QueryService
-from sagemaker_byoc.local.wire.routing import Services
-from sagemaker_byoc.local.wire.service import Operation, Service
+from sagemaker_byoc.region.wire import models
+from sagemaker_byoc.region.wire.http import Handler
+from sagemaker_byoc.region.wire.json11 import JsonService
+from sagemaker_byoc.region.wire.query import QueryService
+from sagemaker_byoc.region.wire.routing import Services
+from sagemaker_byoc.region.wire.service import Operation, Service
 
 LOG = logging.getLogger(__name__)
 

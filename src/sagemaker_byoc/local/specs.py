@@ -16,9 +16,9 @@ from sagemaker_byoc.contract.training import environment, runs
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.local import instances
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.engines.container import ContainerSpec, Network
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.leftovers import machine_label
+from sagemaker_byoc.region.engines.container import ContainerSpec, Network
 
 JOB_LABEL = "sagemaker-byoc.job"
 

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.limits import is_reserved_tag
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.service import Operation, Parameters
 
 MOST = 50
 """Tags of one resource (service model: sagemaker.TagList.max)."""

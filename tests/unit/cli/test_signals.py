@@ -16,7 +16,7 @@ from tests.unit.local_jobs.conftest import wait_until
 from sagemaker_byoc.cli import signals
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.local.engines import inhabitants
+from sagemaker_byoc.region.engines import inhabitants
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 SIGINT, SIGTERM, SIGHUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP

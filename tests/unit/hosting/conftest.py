@@ -17,8 +17,8 @@ from sagemaker_byoc.local.hosting.live import CHANGING
 from sagemaker_byoc.local.hosting.service import Endpoints
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.storage.store import ObjectStore
-from sagemaker_byoc.local.wire.errors import AwsError, EntityTooLargeError
-from sagemaker_byoc.local.wire.http import Request
+from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.http import Request
 
 ARN = "arn:aws:sagemaker:us-east-1:000000000000"
 

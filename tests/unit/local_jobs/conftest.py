@@ -12,12 +12,12 @@ import pytest
 
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.caller import CLIENT
-from sagemaker_byoc.local.engines.process import make_engine
 from sagemaker_byoc.local.images import RecordedImages
 from sagemaker_byoc.local.jobs.joblog import GROUP
 from sagemaker_byoc.local.jobs.service import TrainingJobs
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.region.engines.process import make_engine
 
 PATIENCE = 60.0
 BUCKET = "data-bucket"

@@ -15,7 +15,7 @@ from tests.unit.local_jobs.conftest import House, wait_until
 
 from sagemaker_byoc.host.stored_image import DOCKER_MANIFEST
 from sagemaker_byoc.local.images import DockerImages, PullError, PushedImage, RecordedImages
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 DIGEST = "sha256:" + "0f" * 32
 HOST = "127.0.0.1:5000"

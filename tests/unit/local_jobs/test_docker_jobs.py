@@ -10,11 +10,11 @@ import pytest
 from tests.unit.local_jobs.conftest import BUCKET, House, channel, wait_until
 
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.local.engines import docker
-from sagemaker_byoc.local.engines.container import Network
-from sagemaker_byoc.local.engines.docker import DockerEngine
 from sagemaker_byoc.local.images import DockerImages
 from sagemaker_byoc.local.leftovers import STATE_LABEL
+from sagemaker_byoc.region.engines import docker
+from sagemaker_byoc.region.engines.container import Network
+from sagemaker_byoc.region.engines.docker import DockerEngine
 
 pytestmark = pytest.mark.docker
 

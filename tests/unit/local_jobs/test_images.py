@@ -11,7 +11,7 @@ from sagemaker_byoc.cli import main
 from sagemaker_byoc.local.build import Recording, record
 from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.local.images import RecordedImages, Reference
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 DIGEST = "sha256:" + "0f" * 32
 

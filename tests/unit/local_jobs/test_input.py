@@ -7,8 +7,8 @@ import json
 import pytest
 from tests.unit.local_jobs.conftest import BUCKET, House, channel
 
-from sagemaker_byoc.local.engines.process import ProcessEngine
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.engines.process import ProcessEngine
+from sagemaker_byoc.region.wire.errors import AwsError
 
 MODEL = f"s3://{BUCKET}/out/job-1/output/model.tar.gz"
 SHOW = "cd /opt/ml/input/data && find . -type f -o -type l | sort"

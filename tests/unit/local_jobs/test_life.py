@@ -9,7 +9,7 @@ import tarfile
 import pytest
 from tests.unit.local_jobs.conftest import BUCKET, wait_until
 
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 SPOT = {
     "EnableManagedSpotTraining": True,

@@ -13,10 +13,10 @@ import pytest
 from tests.unit.local_jobs.conftest import BUCKET, House, wait_until
 
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.engines import inhabitants
-from sagemaker_byoc.local.engines.container import LONGEST_LINE, ContainerSpec, Network
-from sagemaker_byoc.local.engines.process import ProcessEngine, host_addresses
 from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.region.engines import inhabitants
+from sagemaker_byoc.region.engines.container import LONGEST_LINE, ContainerSpec, Network
+from sagemaker_byoc.region.engines.process import ProcessEngine, host_addresses
 
 
 @pytest.fixture(params=["namespace", "moved"])

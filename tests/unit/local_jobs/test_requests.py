@@ -12,7 +12,7 @@ from tests.unit.local_jobs.conftest import BUCKET, channel, wait_until
 
 from sagemaker_byoc.local.caller import CLIENT, FOLLOWS, WAITS
 from sagemaker_byoc.local.jobs.record import new_document
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 
 def refusal(call, *arguments, **parameters):

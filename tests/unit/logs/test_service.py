@@ -12,7 +12,7 @@ from tests.support.members import unread_members
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.logs.service import Logs
 from sagemaker_byoc.local.logs.store import LogStore
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 HERE = {"logGroupName": "g", "logStreamName": "s"}
 HOUR = 3_600_000

@@ -12,7 +12,7 @@ from tests.unit.storage.conftest import Answer, Body, collect
 
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.registry.service import Registry
-from sagemaker_byoc.local.wire.http import Request
+from sagemaker_byoc.region.wire.http import Request
 
 DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
 OCI = "application/vnd.oci.image.manifest.v1+json"

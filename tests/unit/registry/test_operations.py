@@ -15,7 +15,7 @@ from tests.unit.registry.conftest import DOCKER, OCI, Client, digest_of
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.local.registry.tokens import PATH_LIFETIME
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 NAME = {"repositoryName": "team/model"}
 INDEX = "application/vnd.oci.image.index.v1+json"

@@ -10,8 +10,8 @@ import pytest
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.storage.s3 import S3
 from sagemaker_byoc.local.storage.store import ObjectStore
-from sagemaker_byoc.local.wire.errors import EntityTooLargeError
-from sagemaker_byoc.local.wire.http import Request
+from sagemaker_byoc.region.wire.errors import EntityTooLargeError
+from sagemaker_byoc.region.wire.http import Request
 
 
 class Body:

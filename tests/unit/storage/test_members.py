@@ -18,8 +18,8 @@ from tests.support.members import Recorder, sample
 from sagemaker_byoc.local.storage.call import parse
 from sagemaker_byoc.local.storage.multipart import Uploads
 from sagemaker_byoc.local.storage.objects import Attributes
-from sagemaker_byoc.local.wire import models
-from sagemaker_byoc.local.wire.http import Request
+from sagemaker_byoc.region.wire import models
+from sagemaker_byoc.region.wire.http import Request
 
 MODEL = models.service_model("s3")
 OF_ANOTHER_HOST = {"ListDirectoryBuckets", "WriteGetObjectResponse"}

@@ -13,7 +13,7 @@ from sagemaker_byoc.local.jobs.objects import DownloadError, Item, check_paths
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.uri import parse_s3_uri
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 
 def is_there(data: ModelData, store: ObjectStore) -> bool:

@@ -18,8 +18,8 @@ from sagemaker_byoc.local.hosting.upstream.errors import (
     UpstreamError,
 )
 from sagemaker_byoc.local.hosting.upstream.reply import Reply
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.http import Request, Response
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.http import Request, Response
 
 
 class ModelFailure(Exception):  # noqa: N818 - it carries an answer

@@ -9,7 +9,7 @@ from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.hosting.refusals import already_exists, could_not_find
 from sagemaker_byoc.local.records import Records
 from sagemaker_byoc.local.tags import Tags
-from sagemaker_byoc.local.wire.service import Parameters
+from sagemaker_byoc.region.wire.service import Parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sagemaker_byoc.local.engines.packing import SKIPPED
+from sagemaker_byoc.region.engines.packing import SKIPPED
 
 MOST = 20_000
 """Files that are looked at; a folder that holds more is watched in part."""

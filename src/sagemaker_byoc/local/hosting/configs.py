@@ -9,7 +9,7 @@ from sagemaker_byoc.local.hosting.catalog import Catalog
 from sagemaker_byoc.local.hosting.refusals import invalid, not_here
 from sagemaker_byoc.local.records import now
 from sagemaker_byoc.local.storage.uri import parse_s3_uri
-from sagemaker_byoc.local.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.service import Operation, Parameters
 
 MOST_VARIANTS = 10
 """Source: service model, ProductionVariantList.max."""

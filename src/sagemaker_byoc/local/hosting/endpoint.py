@@ -19,9 +19,6 @@ from sagemaker_byoc.host import owners
 from sagemaker_byoc.host.ports import is_free
 from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
-from sagemaker_byoc.local.engines.packing import Copying
-from sagemaker_byoc.local.engines.starting import start_all
 from sagemaker_byoc.local.errors import MachineError, RequestError
 from sagemaker_byoc.local.hosting.health import (
     LOG_SECONDS,
@@ -33,6 +30,9 @@ from sagemaker_byoc.local.hosting.plan import PRIMARY
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.leftovers import machine_label
 from sagemaker_byoc.local.names import check_name
+from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
+from sagemaker_byoc.region.engines.packing import Copying
+from sagemaker_byoc.region.engines.starting import start_all
 
 __all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]
 

@@ -19,7 +19,7 @@ from sagemaker_byoc.local.hosting.plan import VariantPlan
 from sagemaker_byoc.local.hosting.refusals import ENDPOINT, could_not_find, in_progress, invalid
 from sagemaker_byoc.local.records import now
 from sagemaker_byoc.local.watching import Subject, Watch
-from sagemaker_byoc.local.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.service import Operation, Parameters
 
 SUBJECT = Subject(
     look=lambda document: (document["EndpointStatus"],),

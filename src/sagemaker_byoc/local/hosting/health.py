@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.local.engines.container import Container
-from sagemaker_byoc.local.engines.reach import Reach, Reachable
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.hosting import listeners
+from sagemaker_byoc.region.engines.container import Container
+from sagemaker_byoc.region.engines.reach import Reach, Reachable
 
 LOG_SECONDS = 10.0
 """A log ends with its container; this bounds the wait for it."""

@@ -14,11 +14,11 @@ from typing import Any, ParamSpec, TypeVar
 from sagemaker_byoc.host.ports import Ports
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.images import Image, Images
 from sagemaker_byoc.local.leftovers import machine_label, region_labels, region_prefix
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.region.engines.container import Engine
 
 P = ParamSpec("P")
 R = TypeVar("R")

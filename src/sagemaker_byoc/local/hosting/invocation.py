@@ -17,9 +17,9 @@ from sagemaker_byoc.local.hosting.instance import Instance
 from sagemaker_byoc.local.hosting.live import Live
 from sagemaker_byoc.local.hosting.upstream.errors import BusyError, UnreachableError
 from sagemaker_byoc.local.records import now
-from sagemaker_byoc.local.wire.errors import AwsError, EntityTooLargeError
-from sagemaker_byoc.local.wire.http import Request, Response
-from sagemaker_byoc.local.wire.rest import invocation_too_large
+from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.rest import invocation_too_large
 
 ROUTES = {"invocations": False, "invocations-response-stream": True}
 """Whether the answer is a stream."""

@@ -20,8 +20,8 @@ from sagemaker_byoc.local.hosting.plan import VariantPlan
 from sagemaker_byoc.local.hosting.sessions import Sessions
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.records import now
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.service import Parameters
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.service import Parameters
 
 LOG = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.hosting.served import GROUP
 from sagemaker_byoc.local.hosting.upstream.errors import OverdueError, UpstreamError
-from sagemaker_byoc.local.wire.http import Request, Response
+from sagemaker_byoc.region.wire.http import Request, Response
 
 MESSAGE_LIMIT = 8192
 """Characters of the container's answer that are passed on."""

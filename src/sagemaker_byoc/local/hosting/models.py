@@ -10,7 +10,7 @@ from sagemaker_byoc.local.hosting.house import House
 from sagemaker_byoc.local.hosting.plan import data_of
 from sagemaker_byoc.local.hosting.refusals import invalid, not_here
 from sagemaker_byoc.local.records import now
-from sagemaker_byoc.local.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.service import Operation, Parameters
 
 MOST_CONTAINERS = 15
 """Source: service model, ContainerDefinitionList.max."""

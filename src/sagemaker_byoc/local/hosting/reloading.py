@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.local.engines.container import Engine, GivenUpError
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.hosting.changes import Changes
 from sagemaker_byoc.local.hosting.endpoint import (
@@ -25,6 +24,7 @@ from sagemaker_byoc.local.hosting.endpoint import (
     require_free,
 )
 from sagemaker_byoc.local.hosting.relay import Relay
+from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 
 LOOK = 0.3
 """Seconds between two looks at the files."""

@@ -15,13 +15,13 @@ from sagemaker_byoc.contract.hosting import environment
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local import specs
-from sagemaker_byoc.local.engines.container import Container, ContainerSpec
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.hosting.health import LOG_SECONDS, ContainerLog, wait_until_healthy
 from sagemaker_byoc.local.hosting.house import House
 from sagemaker_byoc.local.hosting.plan import ContainerPlan
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.logs.store import LastingStream
+from sagemaker_byoc.region.engines.container import Container, ContainerSpec
 
 LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.hosting.capture import Captures
 from sagemaker_byoc.local.hosting.catalog import Catalog
 from sagemaker_byoc.local.hosting.configs import EndpointConfigs
@@ -25,8 +24,9 @@ from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.records import Records
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.tags import Tags
-from sagemaker_byoc.local.wire.http import Handler
-from sagemaker_byoc.local.wire.service import Operation
+from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.wire.http import Handler
+from sagemaker_byoc.region.wire.service import Operation
 
 
 class Endpoints:

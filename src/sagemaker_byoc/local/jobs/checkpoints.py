@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 from sagemaker_byoc.contract.folders import Entry, walk
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.engines.container import Container
 from sagemaker_byoc.local.jobs import artifacts
 from sagemaker_byoc.local.jobs.objects import DownloadError, Item, check_paths
 from sagemaker_byoc.local.jobs.plan import CheckpointPlan
 from sagemaker_byoc.local.jobs.stage import copy_file
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.region.engines.container import Container
 
 LOG = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from sagemaker_byoc.contract import lifecycle
-from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Engine
-from sagemaker_byoc.local.engines.starting import start_all
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.jobs.control import StopSwitch
+from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
+from sagemaker_byoc.region.engines.starting import start_all
 
 LOG = logging.getLogger(__name__)
 

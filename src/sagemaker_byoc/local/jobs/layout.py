@@ -13,13 +13,13 @@ from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.local.images import Image, Images
 from sagemaker_byoc.local.jobs import checkpoints, reports
 from sagemaker_byoc.local.jobs.objects import Item
 from sagemaker_byoc.local.jobs.plan import ChannelPlan, JobPlan
 from sagemaker_byoc.local.jobs.stage import Staged, Stager, write_config, write_more_config
 from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 
 Found = Sequence[tuple[ChannelPlan, Sequence[Item]]]
 

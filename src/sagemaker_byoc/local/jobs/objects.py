@@ -14,7 +14,7 @@ from sagemaker_byoc.local.jobs.plan import ChannelPlan, DataType
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.uri import parse_s3_uri
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from sagemaker_byoc.contract.training.channels import (
 )
 from sagemaker_byoc.contract.training.cluster import HOMOGENEOUS_GROUP, InstanceGroup
 from sagemaker_byoc.local.storage.uri import parse_s3_uri
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 MODEL_FOLDER = "model"
 DEFAULT_RUNTIME = 86_400

@@ -15,7 +15,6 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.training.failure import clip
-from sagemaker_byoc.local.engines.container import ContainerSpec
 from sagemaker_byoc.local.errors import LocalError, MachineError
 from sagemaker_byoc.local.images import PullError
 from sagemaker_byoc.local.jobs import artifacts, checkpoints, reports
@@ -30,7 +29,8 @@ from sagemaker_byoc.local.jobs.plan import DataType
 from sagemaker_byoc.local.jobs.record import JobRecord, Secondary, Status
 from sagemaker_byoc.local.jobs.verdict import failure_reason
 from sagemaker_byoc.local.records import now
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.engines.container import ContainerSpec
+from sagemaker_byoc.region.wire.errors import AwsError
 
 LOG = logging.getLogger(__name__)
 

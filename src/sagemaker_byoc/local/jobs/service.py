@@ -17,7 +17,6 @@ from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.local import instances
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.local.images import Images
 from sagemaker_byoc.local.jobs import metrics, objects
@@ -42,8 +41,9 @@ from sagemaker_byoc.local.specs import JOB_LABEL
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.tags import Tags
 from sagemaker_byoc.local.watching import Watch
-from sagemaker_byoc.local.wire.errors import AwsError, not_found
-from sagemaker_byoc.local.wire.service import Operation, Parameters
+from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.wire.errors import AwsError, not_found
+from sagemaker_byoc.region.wire.service import Operation, Parameters
 
 LOG = logging.getLogger(__name__)
 

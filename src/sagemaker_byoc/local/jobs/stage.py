@@ -25,11 +25,11 @@ from sagemaker_byoc.contract.training.debugger import (
     TENSORBOARD_FILE,
 )
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-from sagemaker_byoc.local.engines.container import Engine
 from sagemaker_byoc.local.jobs.objects import DownloadError, Item, share
 from sagemaker_byoc.local.jobs.plan import ChannelPlan
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.region.engines.container import Engine
 
 CHECKPOINT_CONFIG = "checkpointconfig.json"
 METRIC_CONFIG = "metric-definition-regex.json"

@@ -28,8 +28,6 @@ from sagemaker_byoc.contract.training.runs import (
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.local import instances, specs
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.engines.container import ContainerSpec, Engine, Network
-from sagemaker_byoc.local.engines.packing import Copying, size_of
 from sagemaker_byoc.local.errors import LocalError, MachineError, RequestError
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.jobs import artifacts
@@ -38,6 +36,8 @@ from sagemaker_byoc.local.jobs.hosts import Hosts, Outcome
 from sagemaker_byoc.local.jobs.stage import write_config, write_more_config
 from sagemaker_byoc.local.jobs.verdict import failure_reason
 from sagemaker_byoc.local.names import check_name
+from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
+from sagemaker_byoc.region.engines.packing import Copying, size_of
 
 __all__ = [
     "DEFAULT_IMAGE",

@@ -15,7 +15,7 @@ from typing import Any
 from sagemaker_byoc.local.logs import paging
 from sagemaker_byoc.local.logs.reading import Event, Located
 from sagemaker_byoc.local.logs.store import LogStore
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 _TERM = re.compile(r'(?P<sign>[-?]?)(?:"(?P<phrase>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"]+))(?=\s|$)')
 

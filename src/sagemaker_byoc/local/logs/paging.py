@@ -8,7 +8,7 @@ import json
 import re
 import zlib
 
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 _EVENTS_TOKEN = re.compile(r"(?P<way>[fb])/(?P<offset>\d{1,18})/s")
 _LONGEST = 1 << 20

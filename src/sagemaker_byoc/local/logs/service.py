@@ -15,8 +15,8 @@ from sagemaker_byoc.local.logs import filtering, paging
 from sagemaker_byoc.local.logs.reading import Event, Located
 from sagemaker_byoc.local.logs.store import LogStore, StreamFacts, fits
 from sagemaker_byoc.local.records import now
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.service import Operation, Parameters
 
 PAGE = 50
 """Groups or streams of one answer, where the request names no limit [model]."""

@@ -25,8 +25,8 @@ from sagemaker_byoc.local.storage.conditions import parse_range
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.storage.reading import FileStream
 from sagemaker_byoc.local.storage.threads import Threads
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.http import Request, Response
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.http import Request, Response
 
 _NAME = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
 _MOST_TAGS = 1000

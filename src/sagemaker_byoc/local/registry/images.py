@@ -10,8 +10,8 @@ from sagemaker_byoc.local.registry.blobs import DIGEST
 from sagemaker_byoc.local.registry.manifests import Manifests
 from sagemaker_byoc.local.registry.paging import page
 from sagemaker_byoc.local.registry.repositories import Image, Repositories
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.service import Parameters
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.service import Parameters
 
 
 class ImageOperations:

@@ -19,8 +19,8 @@ from sagemaker_byoc.local.registry.policies import (
 from sagemaker_byoc.local.registry.repositories import Repositories, Repository
 from sagemaker_byoc.local.registry.tokens import Tokens
 from sagemaker_byoc.local.storage.threads import Threads
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.service import Operation, Parameters
 
 Synchronous = Callable[[Parameters], Parameters]
 

@@ -6,8 +6,8 @@ import base64
 import binascii
 from typing import Any
 
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.service import Parameters
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.service import Parameters
 
 _DEFAULT = 100
 

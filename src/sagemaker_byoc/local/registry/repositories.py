@@ -26,7 +26,7 @@ from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.local.records import now
 from sagemaker_byoc.local.registry.blobs import Blobs
 from sagemaker_byoc.local.registry.errors import no_repository
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 _GRACE_SECONDS = 3600.0
 """A push brings its layers first and names them last; what is younger is not cleared away."""

@@ -18,9 +18,9 @@ from sagemaker_byoc.local.registry.operations import EcrOperations
 from sagemaker_byoc.local.registry.repositories import Repositories
 from sagemaker_byoc.local.registry.tokens import Tokens
 from sagemaker_byoc.local.storage.threads import Threads
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.http import Handler
-from sagemaker_byoc.local.wire.service import Operation
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.http import Handler
+from sagemaker_byoc.region.wire.service import Operation
 
 _MOST_CONFIG = 4 << 20
 """Bytes of an image's configuration; what is larger is none."""

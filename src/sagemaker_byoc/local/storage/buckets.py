@@ -25,7 +25,7 @@ from sagemaker_byoc.local.storage.xml import (
     parse,
     timestamp,
 )
-from sagemaker_byoc.local.wire.http import Response
+from sagemaker_byoc.region.wire.http import Response
 
 _MAX_XML = 1 << 20
 _MOST_BUCKETS = 10_000

@@ -9,8 +9,8 @@ from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from sagemaker_byoc.local.storage.errors import S3Error
-from sagemaker_byoc.local.wire.http import Request, Response
-from sagemaker_byoc.local.wire.signatures import LONGEST_PRESIGNED
+from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.signatures import LONGEST_PRESIGNED
 
 SUBRESOURCES = (
     "accelerate", "acl", "analytics", "attributes", "cors", "delete", "encryption", "inventory",

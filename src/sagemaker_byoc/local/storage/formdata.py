@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 
 from sagemaker_byoc.local.storage.errors import S3Error
-from sagemaker_byoc.local.wire.http import Request
+from sagemaker_byoc.region.wire.http import Request
 
 _BOUNDARY = re.compile(
     r'multipart/form-data\s*;.*?boundary=("?)(?P<it>[^";,]{1,70})\1', re.IGNORECASE

@@ -20,7 +20,7 @@ from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.threads import Threads
 from sagemaker_byoc.local.storage.writer import Writer
 from sagemaker_byoc.local.storage.xml import document, element
-from sagemaker_byoc.local.wire.http import Response
+from sagemaker_byoc.region.wire.http import Response
 
 __all__ = ["FormRequests", "SecretOf"]
 

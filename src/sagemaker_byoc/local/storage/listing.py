@@ -15,7 +15,7 @@ from sagemaker_byoc.local.storage.objects import ObjectInfo
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.threads import Threads
 from sagemaker_byoc.local.storage.xml import document, element, text, timestamp
-from sagemaker_byoc.local.wire.http import Response
+from sagemaker_byoc.region.wire.http import Response
 
 MOST_KEYS = 1000
 _UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")

@@ -35,7 +35,7 @@ from sagemaker_byoc.local.storage.writing import (
     wanted_algorithm,
 )
 from sagemaker_byoc.local.storage.xml import Node, document, element, malformed, parse, timestamp
-from sagemaker_byoc.local.wire.http import Response
+from sagemaker_byoc.region.wire.http import Response
 
 _MAX_XML = 8 << 20
 _MOST_LISTED = 1000

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from sagemaker_byoc.local.storage.errors import S3Error
-from sagemaker_byoc.local.wire.signatures import signing_key
+from sagemaker_byoc.region.wire.signatures import signing_key
 
 SecretOf: TypeAlias = Callable[[str, str], str | None]
 """The secret of an access key with its session token, if it has one; None if it is not valid."""

@@ -18,7 +18,7 @@ from sagemaker_byoc.local.storage.objects import Attributes, ObjectInfo
 from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.threads import Threads
 from sagemaker_byoc.local.storage.xml import acl_document, document, element
-from sagemaker_byoc.local.wire.http import Response
+from sagemaker_byoc.region.wire.http import Response
 
 _SMALL = 256 << 10
 """Up to this many bytes are read at once, with the attributes."""

@@ -12,8 +12,8 @@ from sagemaker_byoc.local.storage import checksums
 from sagemaker_byoc.local.storage.chunked import ChunkedDecoder
 from sagemaker_byoc.local.storage.errors import S3Error
 from sagemaker_byoc.local.storage.threads import Threads
-from sagemaker_byoc.local.wire.body import sha256_mismatch
-from sagemaker_byoc.local.wire.http import Request
+from sagemaker_byoc.region.wire.body import sha256_mismatch
+from sagemaker_byoc.region.wire.http import Request
 
 _HEX_SHA256 = 64
 MAX_PUT = 5 << 30

@@ -18,8 +18,8 @@ from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.threads import Threads
 from sagemaker_byoc.local.storage.writing import WriteRequests, check_version
 from sagemaker_byoc.local.storage.xml import error_document
-from sagemaker_byoc.local.wire.errors import AwsError, EntityTooLargeError
-from sagemaker_byoc.local.wire.http import Request, Response
+from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.http import Request, Response
 
 LOG = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from sagemaker_byoc.local.wire.http import Body
+from sagemaker_byoc.region.wire.http import Body
 
 BATCH = 1 << 20
 """Bytes that are handed to a thread at once; so many again may wait meanwhile."""

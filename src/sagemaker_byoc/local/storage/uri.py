@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire.errors import AwsError
 
 _SCHEME = "s3://"
 

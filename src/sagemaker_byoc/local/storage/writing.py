@@ -22,7 +22,7 @@ from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.local.storage.threads import Threads
 from sagemaker_byoc.local.storage.writer import Writer
 from sagemaker_byoc.local.storage.xml import document, element, malformed, parse, timestamp
-from sagemaker_byoc.local.wire.http import Response
+from sagemaker_byoc.region.wire.http import Response
 
 _DELETED = ("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
 _MAX_XML = 1 << 20

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.storage.errors import S3Error
-from sagemaker_byoc.local.wire.http import Response
+from sagemaker_byoc.region.wire.http import Response
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'

@@ -21,15 +21,15 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as ClientKeys
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.wire.requests import Body
+from tests.unit.region.wire.requests import Body
 
 from sagemaker_byoc.local.caller import CALLER
 from sagemaker_byoc.local.credentials import Credentials, Keys
-from sagemaker_byoc.local.wire import signatures
-from sagemaker_byoc.local.wire.admission import Admission, Denial, DeniedError
-from sagemaker_byoc.local.wire.body import BufferedBody
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.http import Request
+from sagemaker_byoc.region.wire import signatures
+from sagemaker_byoc.region.wire.admission import Admission, Denial, DeniedError
+from sagemaker_byoc.region.wire.body import BufferedBody
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.http import Request
 
 OWNER = Keys("AKIAOWNER", "secret/of+the=owner")
 HOST = "http://127.0.0.1:8321"
@@ -215,7 +215,7 @@ def test_a_clock_that_is_off(monkeypatch, minutes, signer):
     """Or a request that was recorded and is sent again later."""
     request = signed(signer)
     then = datetime.now(UTC) + timedelta(minutes=minutes)
-    monkeypatch.setattr("sagemaker_byoc.local.wire.admission._now", lambda: then)
+    monkeypatch.setattr("sagemaker_byoc.region.wire.admission._now", lambda: then)
     assert denial(request) is Denial.SKEWED
 
 
@@ -251,7 +251,7 @@ def test_a_presigned_call_of_another_service_expires(monkeypatch):
     request = signed(signer, method="GET", url=url, body=b"")
     assert admit(request)[0].is_owner
     then = datetime.now(UTC) + timedelta(seconds=61)
-    monkeypatch.setattr("sagemaker_byoc.local.wire.admission._now", lambda: then)
+    monkeypatch.setattr("sagemaker_byoc.region.wire.admission._now", lambda: then)
     assert denial(request) is Denial.EXPIRED
 
 

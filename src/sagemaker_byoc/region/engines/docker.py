@@ -31,8 +31,14 @@ from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.host import docker_reasons
 from sagemaker_byoc.host.asked import note_command
-from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
-from sagemaker_byoc.local.engines.packing import (
+from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.region.engines.container import (
+    Container,
+    ContainerSpec,
+    Network,
+    lines_of,
+)
+from sagemaker_byoc.region.engines.packing import (
     Copying,
     Counted,
     CountedRead,
@@ -40,10 +46,9 @@ from sagemaker_byoc.local.engines.packing import (
     size_of,
     write_tree,
 )
-from sagemaker_byoc.local.engines.reach import Reach
-from sagemaker_byoc.local.engines.shell import shell_of
-from sagemaker_byoc.local.engines.unpacking import Receiver
-from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.region.engines.reach import Reach
+from sagemaker_byoc.region.engines.shell import shell_of
+from sagemaker_byoc.region.engines.unpacking import Receiver
 
 LABEL = "sagemaker-byoc"
 """Every container of ours carries it, so that exactly ours can be found and removed."""

@@ -14,11 +14,11 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
-from sagemaker_byoc.local.wire import admission, json11, models, query, rest
-from sagemaker_byoc.local.wire.admission import Admission, DeniedError
-from sagemaker_byoc.local.wire.body import ClientLeftError
-from sagemaker_byoc.local.wire.errors import AwsError, EntityTooLargeError
-from sagemaker_byoc.local.wire.http import Handler, Request, Response
+from sagemaker_byoc.region.wire import admission, json11, models, query, rest
+from sagemaker_byoc.region.wire.admission import Admission, DeniedError
+from sagemaker_byoc.region.wire.body import ClientLeftError
+from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.http import Handler, Request, Response
 
 LOG = logging.getLogger(__name__)
 

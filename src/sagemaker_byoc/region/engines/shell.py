@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
-from sagemaker_byoc.local.engines.container import ContainerSpec
+from sagemaker_byoc.region.engines.container import ContainerSpec
 
 _SCRIPT = """cd "${SAGEMAKER_SUBMIT_DIRECTORY:-.}" && if command -v bash >/dev/null
 then exec bash; else exec sh; fi"""

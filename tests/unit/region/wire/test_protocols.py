@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 import pytest
-from tests.unit.wire.requests import answer, request
+from tests.unit.region.wire.requests import answer, request
 
-from sagemaker_byoc.local.wire import json11, models, query
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.service import Service
+from sagemaker_byoc.region.wire import json11, models, query
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.service import Service
 
 TIME = datetime(2024, 5, 6, 7, 8, 9, 123000, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ import os
 import pytest
 from botocore.session import Session
 
-from sagemaker_byoc.local import sts_rules
+from sagemaker_byoc.region.wire import sts_rules
 
 URL = "http://127.0.0.1:12345"
 

@@ -20,7 +20,7 @@ from typing import TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 
 from sagemaker_byoc.local.credentials import Keys
-from sagemaker_byoc.local.wire.http import Request
+from sagemaker_byoc.region.wire.http import Request
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"

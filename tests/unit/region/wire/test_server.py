@@ -10,9 +10,9 @@ import threading
 
 import pytest
 
-from sagemaker_byoc.local.wire.errors import EntityTooLargeError
-from sagemaker_byoc.local.wire.http import FilePart, Response
-from sagemaker_byoc.local.wire.server import Application, listen, make_server
+from sagemaker_byoc.region.wire.errors import EntityTooLargeError
+from sagemaker_byoc.region.wire.http import FilePart, Response
+from sagemaker_byoc.region.wire.server import Application, listen, make_server
 
 SECONDS = 20
 
@@ -110,7 +110,7 @@ def handler(tmp_path):
 
 @pytest.fixture
 def server(handler, monkeypatch):
-    monkeypatch.setattr("sagemaker_byoc.local.wire.server.CLOSING_SECONDS", 1)
+    monkeypatch.setattr("sagemaker_byoc.region.wire.server.CLOSING_SECONDS", 1)
     return make_server(Application(handler))
 
 

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.local.wire.errors import AwsError, EntityTooLargeError
-from sagemaker_byoc.local.wire.http import Body
+from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.http import Body
 
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 

@@ -24,11 +24,16 @@ from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gp
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.local.engines import inhabitants, namespace
-from sagemaker_byoc.local.engines.container import Container, ContainerSpec, Network, lines_of
-from sagemaker_byoc.local.engines.reach import Reach
-from sagemaker_byoc.local.engines.shell import shell_of
 from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.region.engines import inhabitants, namespace
+from sagemaker_byoc.region.engines.container import (
+    Container,
+    ContainerSpec,
+    Network,
+    lines_of,
+)
+from sagemaker_byoc.region.engines.reach import Reach
+from sagemaker_byoc.region.engines.shell import shell_of
 
 ROOMS = {
     lifecycle.TRAIN_ARGUMENT.value: "sagemaker_byoc.training",
@@ -224,7 +229,7 @@ def _popen(
 
 
 def _inside(root: Path) -> list[str]:
-    return [sys.executable, "-I", "-m", "sagemaker_byoc.local.engines.namespace", str(root)]
+    return [sys.executable, "-I", "-m", "sagemaker_byoc.region.engines.namespace", str(root)]
 
 
 def lacking() -> str:

@@ -1,6 +1,6 @@
 """Run a command in a mount namespace that shows a host folder as /opt/ml.
 
-    unshare --mount … python -I -m sagemaker_byoc.local.engines.namespace ROOT [WORD …] -- CMD …
+    unshare --mount … python -I -m sagemaker_byoc.region.engines.namespace ROOT [WORD …] -- CMD …
 
 where a WORD is DST=SRC (SRC is shown, read-only, at DST: relative to /opt/ml, or absolute),
 @folder=DST=SRC (SRC is shown, writable, at DST, which is absolute),

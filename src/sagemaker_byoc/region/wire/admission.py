@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from sagemaker_byoc.local.caller import CALLER
 from sagemaker_byoc.local.credentials import HINT, Credentials, Principal
-from sagemaker_byoc.local.wire import signatures
-from sagemaker_byoc.local.wire.body import BufferedBody, HashedBody
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.http import Request
-from sagemaker_byoc.local.wire.signatures import V2, V4, MalformedError, NoDateError
+from sagemaker_byoc.region.wire import signatures
+from sagemaker_byoc.region.wire.body import BufferedBody, HashedBody
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.http import Request
+from sagemaker_byoc.region.wire.signatures import V2, V4, MalformedError, NoDateError
 
 _LOOPBACK = re.compile(r"localhost|.+\.localhost|127\.\d+\.\d+\.\d+|::1")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")

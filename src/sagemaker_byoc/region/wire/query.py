@@ -10,10 +10,10 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 
-from sagemaker_byoc.local.wire import models, validation
-from sagemaker_byoc.local.wire.errors import AwsError, unknown_operation
-from sagemaker_byoc.local.wire.http import Request, Response
-from sagemaker_byoc.local.wire.service import Service
+from sagemaker_byoc.region.wire import models, validation
+from sagemaker_byoc.region.wire.errors import AwsError, unknown_operation
+from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.service import Service
 
 BODY_LIMIT = 1 << 20
 _LARGEST_LIST = 1000

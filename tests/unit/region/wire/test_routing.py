@@ -6,11 +6,11 @@ import json
 from xml.etree import ElementTree as ET
 
 import pytest
-from tests.unit.wire.requests import answer, request
+from tests.unit.region.wire.requests import answer, request
 
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.http import Response
-from sagemaker_byoc.local.wire.routing import Router, Services, signing_name
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.routing import Router, Services, signing_name
 
 FORM = "application/x-www-form-urlencoded; charset=utf-8"
 

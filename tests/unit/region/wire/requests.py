@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sagemaker_byoc.local.wire.http import Request
+from sagemaker_byoc.region.wire.http import Request
 
 
 class Body:

@@ -7,8 +7,8 @@ import warnings
 import pytest
 from botocore.loaders import Loader
 
-from sagemaker_byoc.local.wire import models, validation
-from sagemaker_byoc.local.wire.errors import AwsError
+from sagemaker_byoc.region.wire import models, validation
+from sagemaker_byoc.region.wire.errors import AwsError
 
 
 def shape(operation, service="sagemaker"):

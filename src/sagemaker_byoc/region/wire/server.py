@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 import uvicorn
 
 from sagemaker_byoc.local.caller import CLIENT, FOLLOWER, FOLLOWS, SDK, WAITS, is_sdk, is_waiter
-from sagemaker_byoc.local.wire.body import ClientLeftError, IncomingBody, Receive
-from sagemaker_byoc.local.wire.http import FilePart, Handler, Request, Response
+from sagemaker_byoc.region.wire.body import ClientLeftError, IncomingBody, Receive
+from sagemaker_byoc.region.wire.http import FilePart, Handler, Request, Response
 
 Message: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]

@@ -8,17 +8,17 @@ import tarfile
 import pytest
 
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.engines import packing
-from sagemaker_byoc.local.engines.container import (
+from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.region.engines import packing
+from sagemaker_byoc.region.engines.container import (
     LONGEST_LINE,
     ContainerSpec,
     GivenUpError,
     lines_of,
     never,
 )
-from sagemaker_byoc.local.engines.docker import DockerContainer, DockerEngine
-from sagemaker_byoc.local.engines.packing import program_folder, write_tree
-from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.region.engines.docker import DockerContainer, DockerEngine
+from sagemaker_byoc.region.engines.packing import program_folder, write_tree
 
 
 @pytest.fixture

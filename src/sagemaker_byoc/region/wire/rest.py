@@ -6,8 +6,8 @@ import json
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
-from sagemaker_byoc.local.wire.errors import AwsError
-from sagemaker_byoc.local.wire.http import Request, Response
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.http import Request, Response
 
 
 def invocation_too_large() -> AwsError:

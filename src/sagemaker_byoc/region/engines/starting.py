@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from sagemaker_byoc.local.engines.container import (
+from sagemaker_byoc.region.engines.container import (
     Container,
     ContainerSpec,
     Engine,
