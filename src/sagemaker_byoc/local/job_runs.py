@@ -24,7 +24,7 @@ from sagemaker_byoc.host.recorded_runs import Found, Run, from_archive, of_job
 from sagemaker_byoc.local.jobs.joblog import GROUP
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.records import read
-from sagemaker_byoc.local.storage.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
 
 MOST_LINES = 1_000_000
 """Of a job's log that are searched."""

@@ -19,8 +19,8 @@ from sagemaker_byoc.local.jobs.service import TrainingJobs
 from sagemaker_byoc.local.logs.service import Logs
 from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.registry.service import Registry
-from sagemaker_byoc.local.storage.s3 import S3
-from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.region.services.s3.s3 import S3
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.json11 import JsonService

@@ -7,7 +7,7 @@ import pytest
 from sagemaker_byoc.local.hosting.artifacts import fetch
 from sagemaker_byoc.local.hosting.health import EndpointError
 from sagemaker_byoc.local.hosting.plan import ModelData
-from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 
 DATA = ModelData(uri="s3://bucket/m/", is_archive=False)
 

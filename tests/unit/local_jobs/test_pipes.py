@@ -16,7 +16,7 @@ from sagemaker_byoc.local.jobs.framing import LONGEST, frame
 from sagemaker_byoc.local.jobs.objects import find_items
 from sagemaker_byoc.local.jobs.pipes import CHUNK, Feed, PipeFeeder
 from sagemaker_byoc.local.jobs.plan import plan_of
-from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 from sagemaker_byoc.training.library.recordio import record_blocks
 
 

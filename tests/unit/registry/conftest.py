@@ -8,7 +8,7 @@ import hashlib
 import json
 
 import pytest
-from tests.unit.storage.conftest import Answer, Body, collect
+from tests.unit.region.services.s3.conftest import Answer, Body, collect
 
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.registry.service import Registry

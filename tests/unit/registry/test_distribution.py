@@ -6,8 +6,8 @@ import json
 from datetime import timedelta
 
 import pytest
+from tests.unit.region.services.s3.conftest import Body
 from tests.unit.registry.conftest import DOCKER, INDEX, OCI, Client, basic, digest_of, error
-from tests.unit.storage.conftest import Body
 
 ROOT = "/v2/team/model"
 

@@ -10,9 +10,9 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.local.hosting.health import EndpointError
 from sagemaker_byoc.local.hosting.plan import ModelData
 from sagemaker_byoc.local.jobs.objects import DownloadError, Item, check_paths
-from sagemaker_byoc.local.storage.errors import S3Error
-from sagemaker_byoc.local.storage.store import ObjectStore
-from sagemaker_byoc.local.storage.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.errors import S3Error
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
 from sagemaker_byoc.region.wire.errors import AwsError
 
 

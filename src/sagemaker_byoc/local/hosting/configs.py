@@ -8,7 +8,7 @@ from sagemaker_byoc.local.hosting import listing
 from sagemaker_byoc.local.hosting.catalog import Catalog
 from sagemaker_byoc.local.hosting.refusals import invalid, not_here
 from sagemaker_byoc.local.records import now
-from sagemaker_byoc.local.storage.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
 from sagemaker_byoc.region.wire.service import Operation, Parameters
 
 MOST_VARIANTS = 10

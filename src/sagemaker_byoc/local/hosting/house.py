@@ -17,8 +17,8 @@ from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.images import Image, Images
 from sagemaker_byoc.local.leftovers import machine_label, region_labels, region_prefix
 from sagemaker_byoc.local.logs.store import LogStore
-from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,8 +9,8 @@ from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, OnLeft, left_out, readable, walk
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.local.jobs.plan import MODEL_FOLDER, JobPlan
-from sagemaker_byoc.local.storage.errors import S3Error
-from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.errors import S3Error
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 
 ARCHIVE_TYPE = "application/x-gzip"
 _CHUNK = 1 << 20

@@ -14,9 +14,9 @@ from sagemaker_byoc.local.jobs import artifacts
 from sagemaker_byoc.local.jobs.objects import DownloadError, Item, check_paths
 from sagemaker_byoc.local.jobs.plan import CheckpointPlan
 from sagemaker_byoc.local.jobs.stage import copy_file
-from sagemaker_byoc.local.storage.errors import S3Error
-from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.region.engines.container import Container
+from sagemaker_byoc.region.services.s3.store.errors import S3Error
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 
 LOG = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from sagemaker_byoc.local.jobs import checkpoints, reports
 from sagemaker_byoc.local.jobs.objects import Item
 from sagemaker_byoc.local.jobs.plan import ChannelPlan, JobPlan
 from sagemaker_byoc.local.jobs.stage import Staged, Stager, write_config, write_more_config
-from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 
 Found = Sequence[tuple[ChannelPlan, Sequence[Item]]]
 

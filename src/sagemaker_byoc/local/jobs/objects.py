@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from sagemaker_byoc.contract.training.channels import Distribution, InputMode
 from sagemaker_byoc.local.jobs.plan import ChannelPlan, DataType
-from sagemaker_byoc.local.storage.errors import S3Error
-from sagemaker_byoc.local.storage.store import ObjectStore
-from sagemaker_byoc.local.storage.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.errors import S3Error
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
 from sagemaker_byoc.region.wire.errors import AwsError
 
 T = TypeVar("T")

@@ -26,8 +26,8 @@ from sagemaker_byoc.contract.training.channels import RecordWrapper
 from sagemaker_byoc.local.jobs.framing import frame
 from sagemaker_byoc.local.jobs.objects import DownloadError, Item, find_lines, share
 from sagemaker_byoc.local.jobs.plan import ChannelPlan, DataType
-from sagemaker_byoc.local.storage.store import ObjectStore
-from sagemaker_byoc.local.storage.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
 
 LOG = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.local.jobs import artifacts
 from sagemaker_byoc.local.jobs.plan import ReportPlan
-from sagemaker_byoc.local.storage.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 
 
 def upload(

@@ -27,9 +27,9 @@ from sagemaker_byoc.contract.training.debugger import (
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.local.jobs.objects import DownloadError, Item, share
 from sagemaker_byoc.local.jobs.plan import ChannelPlan
-from sagemaker_byoc.local.storage.errors import S3Error
-from sagemaker_byoc.local.storage.store import ObjectStore
 from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.services.s3.store.errors import S3Error
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 
 CHECKPOINT_CONFIG = "checkpointconfig.json"
 METRIC_CONFIG = "metric-definition-regex.json"

@@ -21,10 +21,10 @@ from sagemaker_byoc.local.registry.replies import (
 )
 from sagemaker_byoc.local.registry.repositories import Repositories
 from sagemaker_byoc.local.registry.tokens import Tokens
-from sagemaker_byoc.local.storage.conditions import parse_range
-from sagemaker_byoc.local.storage.errors import S3Error
-from sagemaker_byoc.local.storage.reading import FileStream
-from sagemaker_byoc.local.storage.threads import Threads
+from sagemaker_byoc.region.services.s3.conditions import parse_range
+from sagemaker_byoc.region.services.s3.reading import FileStream
+from sagemaker_byoc.region.services.s3.store.errors import S3Error
+from sagemaker_byoc.region.services.s3.store.threads import Threads
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
 

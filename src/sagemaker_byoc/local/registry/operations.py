@@ -18,7 +18,7 @@ from sagemaker_byoc.local.registry.policies import (
 )
 from sagemaker_byoc.local.registry.repositories import Repositories, Repository
 from sagemaker_byoc.local.registry.tokens import Tokens
-from sagemaker_byoc.local.storage.threads import Threads
+from sagemaker_byoc.region.services.s3.store.threads import Threads
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.service import Operation, Parameters
 

@@ -17,7 +17,7 @@ from sagemaker_byoc.local.registry.manifests import Manifests
 from sagemaker_byoc.local.registry.operations import EcrOperations
 from sagemaker_byoc.local.registry.repositories import Repositories
 from sagemaker_byoc.local.registry.tokens import Tokens
-from sagemaker_byoc.local.storage.threads import Threads
+from sagemaker_byoc.region.services.s3.store.threads import Threads
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.service import Operation

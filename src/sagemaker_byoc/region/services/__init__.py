@@ -1,0 +1,1 @@
+"""One folder per AWS service, by AWS's name."""

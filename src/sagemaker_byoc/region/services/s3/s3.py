@@ -1,0 +1,124 @@
+"""S3's REST interface over the object store."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.services.s3.buckets import BucketRequests
+from sagemaker_byoc.region.services.s3.call import (
+    Call,
+    Operation,
+    Route,
+    check_presigned,
+    parse,
+)
+from sagemaker_byoc.region.services.s3.forms.forms import FormRequests, SecretOf
+from sagemaker_byoc.region.services.s3.listing import ListRequests
+from sagemaker_byoc.region.services.s3.parts import PartRequests
+from sagemaker_byoc.region.services.s3.reading import ReadRequests
+from sagemaker_byoc.region.services.s3.refusals import check_headers
+from sagemaker_byoc.region.services.s3.store.errors import S3Error, check_key
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.threads import Threads
+from sagemaker_byoc.region.services.s3.writing import WriteRequests, check_version
+from sagemaker_byoc.region.services.s3.xml import error_document
+from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.http import Request, Response
+
+LOG = logging.getLogger(__name__)
+
+
+class S3:
+    """A Handler of requests that are authenticated, but for forms: they carry a policy of their
+    own, whose signature is checked if `secret_of` finds the secrets of access keys."""
+
+    def __init__(
+        self, store: ObjectStore, account: Account, secret_of: SecretOf | None = None
+    ) -> None:
+        self._store = store
+        self._account = account
+        self._threads = Threads()
+        buckets = BucketRequests(store, account, self._threads)
+        self._routes: dict[Route, Operation] = {
+            **buckets.routes(),
+            **ListRequests(store, account, self._threads).routes(),
+            **ReadRequests(store, account, self._threads).routes(),
+            **WriteRequests(store, account, self._threads).routes(),
+            **FormRequests(store, account, self._threads, secret_of).routes(),
+            **PartRequests(store, account, self._threads).routes(),
+        }
+
+    @property
+    def routes(self) -> frozenset[Route]:
+        """What it answers."""
+        return frozenset(self._routes)
+
+    def close(self) -> None:
+        """Waits for the reads and writes that have begun; the store is closed with it."""
+        self._threads.close()
+        self._store.close()
+
+    async def __call__(self, request: Request) -> Response:
+        resource = request.path
+        try:
+            call = parse(request)
+            resource = call.resource
+            response = await self._answer(call)
+        except AwsError as error:
+            response = error_document(_as_s3(error), resource, request.id)
+        except OSError as error:
+            if isinstance(error, ConnectionError):
+                raise
+            LOG.exception("%s: %s %s", request.id, request.method, request.path)
+            failure = S3Error("InternalError", f"The store's files: {error.strerror}", status=500)
+            response = error_document(failure, resource, request.id)
+        if request.method == "HEAD" and response.status >= 400:
+            response = Response(status=response.status, headers=response.headers)
+            response.headers.pop("Content-Type", None)
+        response.headers.setdefault("x-amz-request-id", request.id)
+        return response
+
+    async def _answer(self, call: Call) -> Response:
+        check_presigned(call.query, datetime.now(UTC))
+        check_version(call.query)
+        check_headers(call.headers)
+        if call.key:
+            check_key(call.key)
+        owner = call.headers.get("x-amz-expected-bucket-owner", self._account.id)
+        if owner != self._account.id:
+            raise S3Error("AccessDenied", "Access Denied", status=403)
+        operation = self._routes.get(call.route)
+        if operation is None:
+            raise self._unknown(call)
+        return await operation(call)
+
+    def _unknown(self, call: Call) -> S3Error:
+        method, level, subresource = call.route
+        if not subresource:
+            return S3Error(
+                "MethodNotAllowed",
+                "The specified method is not allowed against this resource.",
+                status=405,
+                Method=call.request.method,
+                ResourceType=level.upper(),
+            )
+        known = sorted(
+            name for verb, at, name in self._routes if verb == method and at == level and name
+        )
+        return S3Error(
+            "NotImplemented",
+            f"This object store has no {method} ?{subresource} of a {level};"
+            f" what it has of these: {', '.join(known) or 'none'}",
+            status=501,
+            Header=subresource,
+        )
+
+
+def _as_s3(error: AwsError) -> S3Error:
+    if isinstance(error, S3Error):
+        return error
+    if isinstance(error, EntityTooLargeError):
+        return S3Error("MaxMessageLengthExceeded", "Your request was too big.")
+    return S3Error(error.code, error.message, status=error.status)

@@ -1,0 +1,1 @@
+"""The object store: buckets are folders, objects are files."""
