@@ -15,7 +15,7 @@ from sagemaker_byoc.local.caller import WAITS
 from sagemaker_byoc.local.hosting.invocation import Policy
 from sagemaker_byoc.local.hosting.live import CHANGING
 from sagemaker_byoc.local.hosting.service import Endpoints
-from sagemaker_byoc.local.logs.store import LogStore
+from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
 from sagemaker_byoc.region.wire.http import Request

@@ -15,7 +15,7 @@ from tests.unit.hosting.pretenders import BOUND, Pretender
 from sagemaker_byoc.local import records
 from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.local.hosting import instance
-from sagemaker_byoc.local.logs.store import LogStore
+from sagemaker_byoc.region.services.logs.store import LogStore
 
 GONE = MachineError("`docker x` failed: the engine is gone", cure="Start it")
 

@@ -15,8 +15,8 @@ from sagemaker_byoc.local.caller import CLIENT
 from sagemaker_byoc.local.images import RecordedImages
 from sagemaker_byoc.local.jobs.joblog import GROUP
 from sagemaker_byoc.local.jobs.service import TrainingJobs
-from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.region.engines.process import make_engine
+from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 
 PATIENCE = 60.0

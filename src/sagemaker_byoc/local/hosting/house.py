@@ -16,8 +16,8 @@ from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.images import Image, Images
 from sagemaker_byoc.local.leftovers import machine_label, region_labels, region_prefix
-from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 
 P = ParamSpec("P")

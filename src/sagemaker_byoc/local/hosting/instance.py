@@ -20,7 +20,7 @@ from sagemaker_byoc.local.hosting.served import GROUP, Launch, Served
 from sagemaker_byoc.local.hosting.upstream.errors import UpstreamError
 from sagemaker_byoc.local.hosting.upstream.pool import Pool
 from sagemaker_byoc.local.images import Image
-from sagemaker_byoc.local.logs.store import LastingStream
+from sagemaker_byoc.region.services.logs.store import LastingStream
 
 LOG = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from sagemaker_byoc.local.hosting.health import LOG_SECONDS, ContainerLog, wait_
 from sagemaker_byoc.local.hosting.house import House
 from sagemaker_byoc.local.hosting.plan import ContainerPlan
 from sagemaker_byoc.local.images import Image
-from sagemaker_byoc.local.logs.store import LastingStream
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec
+from sagemaker_byoc.region.services.logs.store import LastingStream
 
 LOG = logging.getLogger(__name__)
 

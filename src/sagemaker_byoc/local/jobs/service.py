@@ -35,12 +35,12 @@ from sagemaker_byoc.local.jobs.record import (
 )
 from sagemaker_byoc.local.jobs.runner import INTERNAL, JobRun
 from sagemaker_byoc.local.leftovers import region_labels, region_prefix
-from sagemaker_byoc.local.logs.store import LogStore
 from sagemaker_byoc.local.records import Records
 from sagemaker_byoc.local.specs import JOB_LABEL
 from sagemaker_byoc.local.tags import Tags
 from sagemaker_byoc.local.watching import Watch
 from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 from sagemaker_byoc.region.wire.errors import AwsError, not_found
 from sagemaker_byoc.region.wire.service import Operation, Parameters

@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from sagemaker_byoc.host.stored_image import INDEXES, MANIFESTS
-from sagemaker_byoc.local.registry.blobs import DIGEST
-from sagemaker_byoc.local.registry.repositories import Image, Repositories, Repository
+from sagemaker_byoc.region.services.ecr.blobs import DIGEST
+from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories, Repository
 from sagemaker_byoc.region.wire.errors import AwsError
 
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")

@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import Any
 
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.logs import filtering, paging
-from sagemaker_byoc.local.logs.reading import Event, Located
-from sagemaker_byoc.local.logs.store import LogStore, StreamFacts, fits
 from sagemaker_byoc.local.records import now
+from sagemaker_byoc.region.services.logs import filtering, paging
+from sagemaker_byoc.region.services.logs.reading import Event, Located
+from sagemaker_byoc.region.services.logs.store import LogStore, StreamFacts, fits
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.service import Operation, Parameters
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.records import now
-from sagemaker_byoc.local.registry.blobs import DIGEST
-from sagemaker_byoc.local.registry.errors import no_repository
-from sagemaker_byoc.local.registry.images import ImageOperations
-from sagemaker_byoc.local.registry.paging import page
-from sagemaker_byoc.local.registry.policies import (
+from sagemaker_byoc.region.services.ecr.blobs import DIGEST
+from sagemaker_byoc.region.services.ecr.errors import no_repository
+from sagemaker_byoc.region.services.ecr.images import ImageOperations
+from sagemaker_byoc.region.services.ecr.paging import page
+from sagemaker_byoc.region.services.ecr.policies import (
     check_lifecycle_policy,
     check_repository_policy,
 )
-from sagemaker_byoc.local.registry.repositories import Repositories, Repository
-from sagemaker_byoc.local.registry.tokens import Tokens
+from sagemaker_byoc.region.services.ecr.repositories import Repositories, Repository
+from sagemaker_byoc.region.services.ecr.tokens import Tokens
 from sagemaker_byoc.region.services.s3.store.threads import Threads
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.service import Operation, Parameters

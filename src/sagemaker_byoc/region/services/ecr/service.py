@@ -11,12 +11,12 @@ from typing import Any
 
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.images import PushedImage, Reference
-from sagemaker_byoc.local.registry.http import RegistryHttp
-from sagemaker_byoc.local.registry.images import ImageOperations
-from sagemaker_byoc.local.registry.manifests import Manifests
-from sagemaker_byoc.local.registry.operations import EcrOperations
-from sagemaker_byoc.local.registry.repositories import Repositories
-from sagemaker_byoc.local.registry.tokens import Tokens
+from sagemaker_byoc.region.services.ecr.http import RegistryHttp
+from sagemaker_byoc.region.services.ecr.images import ImageOperations
+from sagemaker_byoc.region.services.ecr.manifests import Manifests
+from sagemaker_byoc.region.services.ecr.operations import EcrOperations
+from sagemaker_byoc.region.services.ecr.repositories import Repositories
+from sagemaker_byoc.region.services.ecr.tokens import Tokens
 from sagemaker_byoc.region.services.s3.store.threads import Threads
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.http import Handler

@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from sagemaker_byoc.local.logs import reading
-from sagemaker_byoc.local.logs.reading import Event
-from sagemaker_byoc.local.logs.store import LastingStream, LogStore, fits
+from sagemaker_byoc.region.services.logs import reading
+from sagemaker_byoc.region.services.logs.reading import Event
+from sagemaker_byoc.region.services.logs.store import LastingStream, LogStore, fits
 
 
 def test_an_event_comes_back_as_it_was():

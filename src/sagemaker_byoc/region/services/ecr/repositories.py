@@ -24,8 +24,8 @@ from urllib.parse import quote, unquote
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.local.records import now
-from sagemaker_byoc.local.registry.blobs import Blobs
-from sagemaker_byoc.local.registry.errors import no_repository
+from sagemaker_byoc.region.services.ecr.blobs import Blobs
+from sagemaker_byoc.region.services.ecr.errors import no_repository
 from sagemaker_byoc.region.wire.errors import AwsError
 
 _GRACE_SECONDS = 3600.0

@@ -9,18 +9,22 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 from urllib.parse import quote
 
-from sagemaker_byoc.local.registry.blobs import UploadedBlob
-from sagemaker_byoc.local.registry.errors import RegistryError, blob_unknown, over_the_wire
-from sagemaker_byoc.local.registry.manifests import MAX_MANIFEST, Manifests
-from sagemaker_byoc.local.registry.replies import (
+from sagemaker_byoc.region.services.ecr.blobs import UploadedBlob
+from sagemaker_byoc.region.services.ecr.errors import (
+    RegistryError,
+    blob_unknown,
+    over_the_wire,
+)
+from sagemaker_byoc.region.services.ecr.manifests import MAX_MANIFEST, Manifests
+from sagemaker_byoc.region.services.ecr.replies import (
     check_start,
     created,
     json_reply,
     progress,
     refusal,
 )
-from sagemaker_byoc.local.registry.repositories import Repositories
-from sagemaker_byoc.local.registry.tokens import Tokens
+from sagemaker_byoc.region.services.ecr.repositories import Repositories
+from sagemaker_byoc.region.services.ecr.tokens import Tokens
 from sagemaker_byoc.region.services.s3.conditions import parse_range
 from sagemaker_byoc.region.services.s3.reading import FileStream
 from sagemaker_byoc.region.services.s3.store.errors import S3Error

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.support.members import unread_members
-from tests.unit.registry.conftest import DOCKER, OCI, Client, digest_of
+from tests.unit.region.services.ecr.conftest import DOCKER, OCI, Client, digest_of
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.local.registry.tokens import PATH_LIFETIME
+from sagemaker_byoc.region.services.ecr.tokens import PATH_LIFETIME
 from sagemaker_byoc.region.wire.errors import AwsError
 
 NAME = {"repositoryName": "team/model"}

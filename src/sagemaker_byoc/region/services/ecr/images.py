@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.registry.blobs import DIGEST
-from sagemaker_byoc.local.registry.manifests import Manifests
-from sagemaker_byoc.local.registry.paging import page
-from sagemaker_byoc.local.registry.repositories import Image, Repositories
+from sagemaker_byoc.region.services.ecr.blobs import DIGEST
+from sagemaker_byoc.region.services.ecr.manifests import Manifests
+from sagemaker_byoc.region.services.ecr.paging import page
+from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.service import Parameters
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sagemaker_byoc.local.logs import paging
-from sagemaker_byoc.local.logs.reading import Event, Located
-from sagemaker_byoc.local.logs.store import LogStore
+from sagemaker_byoc.region.services.logs import paging
+from sagemaker_byoc.region.services.logs.reading import Event, Located
+from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.wire.errors import AwsError
 
 _TERM = re.compile(r'(?P<sign>[-?]?)(?:"(?P<phrase>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"]+))(?=\s|$)')

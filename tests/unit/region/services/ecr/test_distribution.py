@@ -6,8 +6,16 @@ import json
 from datetime import timedelta
 
 import pytest
+from tests.unit.region.services.ecr.conftest import (
+    DOCKER,
+    INDEX,
+    OCI,
+    Client,
+    basic,
+    digest_of,
+    error,
+)
 from tests.unit.region.services.s3.conftest import Body
-from tests.unit.registry.conftest import DOCKER, INDEX, OCI, Client, basic, digest_of, error
 
 ROOT = "/v2/team/model"
 
@@ -30,7 +38,7 @@ def test_a_token_is_good_over_a_restart_and_for_twelve_hours(client, tmp_path, m
     again = Client(tmp_path)
     again.authorization = client.authorization
     assert again("GET", "/v2/").status == 200
-    monkeypatch.setattr("sagemaker_byoc.local.registry.tokens.LIFETIME", timedelta(hours=-1))
+    monkeypatch.setattr("sagemaker_byoc.region.services.ecr.tokens.LIFETIME", timedelta(hours=-1))
     assert error(Client(tmp_path)("GET", "/v2/"))[:2] == (403, "DENIED")
 
 

@@ -13,8 +13,8 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.local.logs import reading
-from sagemaker_byoc.local.logs.reading import Event, Located
+from sagemaker_byoc.region.services.logs import reading
+from sagemaker_byoc.region.services.logs.reading import Event, Located
 
 __all__ = ["Event", "LastingStream", "Located", "LogStore", "LogStream", "StreamFacts"]
 
