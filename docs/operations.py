@@ -11,11 +11,11 @@ from botocore.model import OperationModel
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.credentials import Credentials, Keys
-from sagemaker_byoc.local.hosting.invocation import ROUTES
 from sagemaker_byoc.local.services import compose
 from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.region.services.s3.call import Route
 from sagemaker_byoc.region.services.s3.s3 import S3
+from sagemaker_byoc.region.services.sagemaker_runtime.invocation import ROUTES
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.json11 import JsonService

@@ -13,7 +13,7 @@ import pytest
 
 from sagemaker_byoc.cli import content_type
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.local.hosting import eventstream
+from sagemaker_byoc.region.services.sagemaker_runtime import eventstream
 
 
 class Server(ThreadingHTTPServer):

@@ -12,11 +12,11 @@ from tests.unit.hosting.pretenders import BOUND, PretendEngine, PretendImages
 
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.caller import WAITS
-from sagemaker_byoc.local.hosting.invocation import Policy
 from sagemaker_byoc.local.hosting.live import CHANGING
 from sagemaker_byoc.local.hosting.service import Endpoints
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Policy
 from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
 from sagemaker_byoc.region.wire.http import Request
 

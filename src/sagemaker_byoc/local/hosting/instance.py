@@ -17,10 +17,10 @@ from sagemaker_byoc.local.hosting.health import stopped
 from sagemaker_byoc.local.hosting.house import House, all_stopped, to_the_end
 from sagemaker_byoc.local.hosting.plan import VariantPlan
 from sagemaker_byoc.local.hosting.served import GROUP, Launch, Served
-from sagemaker_byoc.local.hosting.upstream.errors import UpstreamError
-from sagemaker_byoc.local.hosting.upstream.pool import Pool
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.region.services.logs.store import LastingStream
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import UpstreamError
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.pool import Pool
 
 LOG = logging.getLogger(__name__)
 

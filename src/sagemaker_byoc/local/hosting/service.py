@@ -16,7 +16,6 @@ from sagemaker_byoc.local.hosting.catalog import Catalog
 from sagemaker_byoc.local.hosting.configs import EndpointConfigs
 from sagemaker_byoc.local.hosting.endpoints import EndpointOperations
 from sagemaker_byoc.local.hosting.house import House
-from sagemaker_byoc.local.hosting.invocation import Invocations, Policy
 from sagemaker_byoc.local.hosting.models import Models
 from sagemaker_byoc.local.hosting.refusals import CONFIG, ENDPOINT, MODEL
 from sagemaker_byoc.local.images import Images
@@ -25,6 +24,7 @@ from sagemaker_byoc.local.tags import Tags
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.service import Operation
 

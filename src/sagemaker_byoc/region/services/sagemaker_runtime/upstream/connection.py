@@ -8,13 +8,13 @@ from typing import cast
 
 import httptools
 
-from sagemaker_byoc.local.hosting.upstream.errors import (
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
     BrokenError,
     MalformedError,
     OverdueError,
     UpstreamError,
 )
-from sagemaker_byoc.local.hosting.upstream.reply import Reply
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.reply import Reply
 
 HEAD_LIMIT = 64 * 2**10
 """Bytes before the end of the headers, those of interim answers included."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from sagemaker_byoc.local.hosting.upstream.connection import Connection
-from sagemaker_byoc.local.hosting.upstream.errors import (
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.connection import Connection
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
     BrokenError,
     BusyError,
     OverdueError,
     UnreachableError,
 )
-from sagemaker_byoc.local.hosting.upstream.reply import Reply
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.reply import Reply
 
 CONNECTIONS = 512
 """One container's share; a real endpoint refuses long before."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Self
 
-from sagemaker_byoc.local.hosting import eventstream
-from sagemaker_byoc.local.hosting.upstream.errors import OverdueError, UpstreamError
-from sagemaker_byoc.local.hosting.upstream.reply import Reply
+from sagemaker_byoc.region.services.sagemaker_runtime import eventstream
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
+    OverdueError,
+    UpstreamError,
+)
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.reply import Reply
 
 FAULT = "ModelStreamError"
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.hosting.served import GROUP
-from sagemaker_byoc.local.hosting.upstream.errors import OverdueError, UpstreamError
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
+    OverdueError,
+    UpstreamError,
+)
 from sagemaker_byoc.region.wire.http import Request, Response
 
 MESSAGE_LIMIT = 8192

@@ -9,14 +9,17 @@ from urllib.parse import unquote
 
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.hosting import headers
-from sagemaker_byoc.local.hosting.call import Call
 from sagemaker_byoc.local.hosting.capture import Capture, Exchange
 from sagemaker_byoc.local.hosting.fleet import Fleet, Variant
 from sagemaker_byoc.local.hosting.instance import Instance
 from sagemaker_byoc.local.hosting.live import Live
-from sagemaker_byoc.local.hosting.upstream.errors import BusyError, UnreachableError
 from sagemaker_byoc.local.records import now
+from sagemaker_byoc.region.services.sagemaker_runtime import headers
+from sagemaker_byoc.region.services.sagemaker_runtime.call import Call
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
+    BusyError,
+    UnreachableError,
+)
 from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.rest import invocation_too_large

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.hosting import headers, model_errors
 from sagemaker_byoc.local.hosting.fleet import Variant
 from sagemaker_byoc.local.hosting.instance import Instance
-from sagemaker_byoc.local.hosting.model_errors import Place
-from sagemaker_byoc.local.hosting.streaming import EventStream
-from sagemaker_byoc.local.hosting.upstream.errors import (
+from sagemaker_byoc.region.services.sagemaker_runtime import headers, model_errors
+from sagemaker_byoc.region.services.sagemaker_runtime.model_errors import Place
+from sagemaker_byoc.region.services.sagemaker_runtime.streaming import EventStream
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
     BusyError,
     UnreachableError,
     UpstreamError,
 )
-from sagemaker_byoc.local.hosting.upstream.reply import Reply
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.reply import Reply
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
 

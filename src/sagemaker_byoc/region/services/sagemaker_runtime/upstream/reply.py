@@ -7,7 +7,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from sagemaker_byoc.local.hosting.upstream.errors import BrokenError, OversizeError, UpstreamError
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
+    BrokenError,
+    OversizeError,
+    UpstreamError,
+)
 
 HIGH_WATER = 256 * 2**10
 """Bytes of a body that wait to be read before the container is made to wait."""
