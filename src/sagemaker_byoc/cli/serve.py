@@ -20,7 +20,8 @@ from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.training.runs import RUN_FILE
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.local.errors import MachineError, RequestError
-from sagemaker_byoc.local.hosting.endpoint import (
+from sagemaker_byoc.region.engines.container import Engine, GivenUpError
+from sagemaker_byoc.standalone.endpoint import (
     DEFAULT_IMAGE,
     EndpointError,
     EndpointRequest,
@@ -28,8 +29,7 @@ from sagemaker_byoc.local.hosting.endpoint import (
     open_endpoint,
     prepare,
 )
-from sagemaker_byoc.local.hosting.reloading import Listeners, Reloading
-from sagemaker_byoc.region.engines.container import Engine, GivenUpError
+from sagemaker_byoc.standalone.reloading import Listeners, Reloading
 
 HELP = "Serve a model as SageMaker would, on this machine."
 _WATCH_SECONDS = 1.0

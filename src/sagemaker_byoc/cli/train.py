@@ -14,7 +14,9 @@ from sagemaker_byoc.contract.archives import MODEL_ARCHIVE, OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.training.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.building import commit as commits
 from sagemaker_byoc.local.errors import JobError
-from sagemaker_byoc.local.jobs.training import (
+from sagemaker_byoc.local.jobs.verdict import failure_text
+from sagemaker_byoc.region.engines.container import Engine, GivenUpError
+from sagemaker_byoc.standalone.training_job import (
     DEFAULT_IMAGE,
     Status,
     StopSwitch,
@@ -24,9 +26,7 @@ from sagemaker_byoc.local.jobs.training import (
     run_training_job,
     write_record,
 )
-from sagemaker_byoc.local.jobs.transcript import Transcript
-from sagemaker_byoc.local.jobs.verdict import failure_text
-from sagemaker_byoc.region.engines.container import Engine, GivenUpError
+from sagemaker_byoc.standalone.transcript import Transcript
 
 HELP = "Run a training program as SageMaker would, on this machine."
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import pytest
 
 from sagemaker_byoc.local.hosting import health, listeners
-from sagemaker_byoc.local.hosting.endpoint import free_port
 from sagemaker_byoc.local.hosting.listeners import Listener
 from sagemaker_byoc.region.engines.reach import Reach
+from sagemaker_byoc.standalone.endpoint import free_port
 
 SERVER = """
 import http.server, sys

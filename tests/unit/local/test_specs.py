@@ -13,10 +13,14 @@ from tests.unit.local_jobs.conftest import House
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.local import instances
 from sagemaker_byoc.local.errors import MachineError
-from sagemaker_byoc.local.hosting import endpoint
-from sagemaker_byoc.local.jobs.training import StopSwitch, TrainingRequest, run_training_job
 from sagemaker_byoc.region.engines.container import ContainerSpec
 from sagemaker_byoc.region.engines.docker import DockerEngine
+from sagemaker_byoc.standalone import endpoint
+from sagemaker_byoc.standalone.training_job import (
+    StopSwitch,
+    TrainingRequest,
+    run_training_job,
+)
 
 NOT_COMPARED = {
     "given_up", "name", "tree", "inputs", "environment", "labels", "network", "program", "port",

@@ -29,10 +29,10 @@ from sagemaker_byoc.local.hosting.health import (
 from sagemaker_byoc.local.hosting.plan import PRIMARY
 from sagemaker_byoc.local.images import Image
 from sagemaker_byoc.local.leftovers import machine_label
-from sagemaker_byoc.local.names import check_name
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
 from sagemaker_byoc.region.engines.packing import Copying
 from sagemaker_byoc.region.engines.starting import start_all
+from sagemaker_byoc.standalone.names import check_name
 
 __all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]
 

@@ -13,8 +13,13 @@ import pytest
 from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import DocumentError
 from sagemaker_byoc.local.errors import MachineError, RequestError
-from sagemaker_byoc.local.jobs.training import Status, StopSwitch, TrainingRequest, run_training_job
 from sagemaker_byoc.region.engines.process import ProcessContainer, ProcessEngine, make_engine
+from sagemaker_byoc.standalone.training_job import (
+    Status,
+    StopSwitch,
+    TrainingRequest,
+    run_training_job,
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from contextlib import closing, contextmanager
 import pytest
 from tests.unit.local_jobs.conftest import wait_until
 
-from sagemaker_byoc.local.hosting import changes
-from sagemaker_byoc.local.hosting.changes import Changes
-from sagemaker_byoc.local.hosting.endpoint import free_port
-from sagemaker_byoc.local.hosting.relay import Relay
+from sagemaker_byoc.standalone import changes
+from sagemaker_byoc.standalone.changes import Changes
+from sagemaker_byoc.standalone.endpoint import free_port
+from sagemaker_byoc.standalone.relay import Relay
 
 SECONDS = 20
 

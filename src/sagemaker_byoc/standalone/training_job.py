@@ -35,9 +35,9 @@ from sagemaker_byoc.local.jobs.control import StopSwitch
 from sagemaker_byoc.local.jobs.hosts import Hosts, Outcome
 from sagemaker_byoc.local.jobs.stage import write_config, write_more_config
 from sagemaker_byoc.local.jobs.verdict import failure_reason
-from sagemaker_byoc.local.names import check_name
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.engines.packing import Copying, size_of
+from sagemaker_byoc.standalone.names import check_name
 
 __all__ = [
     "DEFAULT_IMAGE",

@@ -15,16 +15,16 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.local.errors import LocalError
-from sagemaker_byoc.local.hosting.changes import Changes
-from sagemaker_byoc.local.hosting.endpoint import (
+from sagemaker_byoc.region.engines.container import Engine, GivenUpError
+from sagemaker_byoc.standalone.changes import Changes
+from sagemaker_byoc.standalone.endpoint import (
     Endpoint,
     EndpointRequest,
     free_port,
     open_endpoint,
     require_free,
 )
-from sagemaker_byoc.local.hosting.relay import Relay
-from sagemaker_byoc.region.engines.container import Engine, GivenUpError
+from sagemaker_byoc.standalone.relay import Relay
 
 LOOK = 0.3
 """Seconds between two looks at the files."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sagemaker_byoc.local.jobs import transcript
-from sagemaker_byoc.local.jobs.transcript import Transcript
+from sagemaker_byoc.standalone import transcript
+from sagemaker_byoc.standalone.transcript import Transcript
 
 
 def test_both_are_bounded(tmp_path, monkeypatch):

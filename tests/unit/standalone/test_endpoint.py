@@ -9,7 +9,7 @@ from collections import deque
 import pytest
 
 from sagemaker_byoc.local.errors import MachineError, RequestError
-from sagemaker_byoc.local.hosting import endpoint
+from sagemaker_byoc.standalone import endpoint
 
 
 class Fake:

@@ -1,0 +1,1 @@
+"""One training job or one endpoint on this machine, without a region."""
