@@ -17,8 +17,8 @@ from sagemaker_byoc.images.errors import ImageError
 from sagemaker_byoc.images.push.patience import StoppedError
 from sagemaker_byoc.launch.errors import LaunchError
 from sagemaker_byoc.local.errors import LocalError
-from sagemaker_byoc.local.hosting.health import EndpointError
 from sagemaker_byoc.monitor.errors import MonitorError
+from sagemaker_byoc.region.containers.health import EndpointError
 
 HEAD = """# Commands
 

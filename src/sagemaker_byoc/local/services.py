@@ -12,15 +12,15 @@ from typing import Protocol
 from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.control import Interruptible
 from sagemaker_byoc.local.environ import default_bucket
-from sagemaker_byoc.local.hosting.service import Endpoints
 from sagemaker_byoc.local.images import make_images
-from sagemaker_byoc.local.jobs.service import TrainingJobs
 from sagemaker_byoc.region.services.ecr.service import Registry
 from sagemaker_byoc.region.services.identity import Identity
 from sagemaker_byoc.region.services.logs.service import Logs
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.s3 import S3
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker.endpoints.service import Endpoints
+from sagemaker_byoc.region.services.sagemaker.training_jobs.service import TrainingJobs
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.json11 import JsonService

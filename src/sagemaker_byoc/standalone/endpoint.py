@@ -20,18 +20,18 @@ from sagemaker_byoc.host.ports import is_free
 from sagemaker_byoc.local import specs
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.errors import MachineError, RequestError
-from sagemaker_byoc.local.hosting.health import (
+from sagemaker_byoc.local.images import Image
+from sagemaker_byoc.local.leftovers import machine_label
+from sagemaker_byoc.region.containers.health import (
     LOG_SECONDS,
     ContainerLog,
     EndpointError,
     wait_until_healthy,
 )
-from sagemaker_byoc.local.hosting.plan import PRIMARY
-from sagemaker_byoc.local.images import Image
-from sagemaker_byoc.local.leftovers import machine_label
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
 from sagemaker_byoc.region.engines.packing import Copying
 from sagemaker_byoc.region.engines.starting import start_all
+from sagemaker_byoc.region.services.sagemaker.endpoints.plan import PRIMARY
 from sagemaker_byoc.standalone.names import check_name
 
 __all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]

@@ -30,13 +30,16 @@ from sagemaker_byoc.local import instances, specs
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.errors import LocalError, MachineError, RequestError
 from sagemaker_byoc.local.images import Image
-from sagemaker_byoc.local.jobs import artifacts
-from sagemaker_byoc.local.jobs.control import StopSwitch
-from sagemaker_byoc.local.jobs.hosts import Hosts, Outcome
-from sagemaker_byoc.local.jobs.stage import write_config, write_more_config
-from sagemaker_byoc.local.jobs.verdict import failure_reason
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.engines.packing import Copying, size_of
+from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts
+from sagemaker_byoc.region.services.sagemaker.training_jobs.control import StopSwitch
+from sagemaker_byoc.region.services.sagemaker.training_jobs.hosts import Hosts, Outcome
+from sagemaker_byoc.region.services.sagemaker.training_jobs.stage import (
+    write_config,
+    write_more_config,
+)
+from sagemaker_byoc.region.services.sagemaker.training_jobs.verdict import failure_reason
 from sagemaker_byoc.standalone.names import check_name
 
 __all__ = [

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.unit.local_jobs.conftest import wait_until
+from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_until
 
 from sagemaker_byoc.cli import signals
 from sagemaker_byoc.cli.main import main

@@ -6,9 +6,9 @@ import json
 from dataclasses import fields, replace
 
 import pytest
-from tests.unit.hosting.conftest import archive
-from tests.unit.hosting.conftest import room as room  # noqa: PLC0414 - a fixture
-from tests.unit.local_jobs.conftest import House
+from tests.unit.region.services.sagemaker.endpoints.conftest import archive
+from tests.unit.region.services.sagemaker.endpoints.conftest import room as room  # noqa: PLC0414 - a fixture
+from tests.unit.region.services.sagemaker.training_jobs.conftest import House
 
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.local import instances

@@ -12,7 +12,7 @@ import threading
 from contextlib import closing, contextmanager
 
 import pytest
-from tests.unit.local_jobs.conftest import wait_until
+from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_until
 
 from sagemaker_byoc.standalone import changes
 from sagemaker_byoc.standalone.changes import Changes

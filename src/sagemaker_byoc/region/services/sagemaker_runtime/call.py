@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.hosting.fleet import Variant
-from sagemaker_byoc.local.hosting.instance import Instance
+from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Variant
+from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
 from sagemaker_byoc.region.services.sagemaker_runtime import headers, model_errors
 from sagemaker_byoc.region.services.sagemaker_runtime.model_errors import Place
 from sagemaker_byoc.region.services.sagemaker_runtime.streaming import EventStream

@@ -1,0 +1,1 @@
+"""From a request to the containers that run it: images, instances, access, health."""

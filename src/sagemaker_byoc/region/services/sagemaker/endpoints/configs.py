@@ -1,0 +1,159 @@
+"""Endpoint configurations: which models, on how many instances, with which share of the traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sagemaker_byoc.local.records import now
+from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
+from sagemaker_byoc.region.services.sagemaker import listing
+from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
+from sagemaker_byoc.region.services.sagemaker.refusals import invalid, not_here
+from sagemaker_byoc.region.wire.service import Operation, Parameters
+
+MOST_VARIANTS = 10
+"""Source: service model, ProductionVariantList.max."""
+MOST_INSTANCES = 16
+"""Of a variant; this machine has no more to give, and a slip should not start a thousand."""
+SERVERLESS_MEMORY = (1024, 2048, 3072, 4096, 5120, 6144)
+"""Source: developer guide, serverless-endpoints, memory size."""
+_OF_INSTANCES = (
+    "InstanceType",
+    "InstancePools",
+    "InitialInstanceCount",
+    "AcceleratorType",
+    "VolumeSizeInGB",
+)
+"""Members of a variant that has instances."""
+_NOT_HERE = {
+    "AsyncInferenceConfig": "Leave it out and invoke the endpoint synchronously",
+    "ExplainerConfig": "Leave it out",
+    "ShadowProductionVariants": "Leave them out, or give them as ProductionVariants with a weight",
+}
+
+
+class EndpointConfigs:
+    def __init__(self, catalog: Catalog, models: Catalog) -> None:
+        self.catalog = catalog
+        self._models = models
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "CreateEndpointConfig": self.create,
+            "DescribeEndpointConfig": self.describe,
+            "ListEndpointConfigs": self.list_page,
+            "DeleteEndpointConfig": self.delete,
+        }
+
+    async def create(self, asked: Parameters) -> Parameters:
+        name = asked["EndpointConfigName"]
+        for part, cure in _NOT_HERE.items():
+            if asked.get(part):
+                raise not_here(part, cure)
+        variants = asked["ProductionVariants"]
+        if len(variants) > MOST_VARIANTS:
+            raise invalid(f"An endpoint configuration has at most {MOST_VARIANTS} variants")
+        names = [variant["VariantName"] for variant in variants]
+        if len(set(names)) != len(names):
+            raise invalid("Each VariantName of an endpoint configuration must be another")
+        _check_capture(asked)
+        self._check_serverless(asked, variants)
+        document = {"EnableNetworkIsolation": False, **asked}
+        document.pop("Tags", None)
+        document["ProductionVariants"] = [self._checked(variant) for variant in variants]
+        document |= {"EndpointConfigArn": self.catalog.arn(name), "CreationTime": now()}
+        self.catalog.add(name, document, asked.get("Tags", ()))
+        return {"EndpointConfigArn": document["EndpointConfigArn"]}
+
+    async def describe(self, asked: Parameters) -> Parameters:
+        return self.catalog.get(asked["EndpointConfigName"])
+
+    async def list_page(self, asked: Parameters) -> Parameters:
+        found = listing.page(self.catalog, "EndpointConfigName", "", asked)
+        keys = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
+        return listing.summaries(found, "EndpointConfigs", keys)
+
+    async def delete(self, asked: Parameters) -> Parameters:
+        self.catalog.remove(asked["EndpointConfigName"])
+        return {}
+
+    def variants(self, name: str) -> list[Parameters]:
+        """What the plan of an endpoint is read from. Raises AwsError where a model is gone."""
+        return [
+            {**variant, "Model": self._models.get(variant["ModelName"])}
+            for variant in self.catalog.get(name)["ProductionVariants"]
+        ]
+
+    def _checked(self, variant: Parameters) -> Parameters:
+        """With SageMaker's defaults filled in."""
+        name = variant["VariantName"]
+        if "ModelName" not in variant:
+            raise not_here(f"Variant {name} without a ModelName", "Name the model that it serves")
+        self._models.get(variant["ModelName"])
+        if variant.get("InitialVariantWeight", 1.0) < 0:
+            raise invalid(f"InitialVariantWeight of variant {name} is below 0")
+        if "ManagedInstanceScaling" in variant:
+            raise invalid(
+                "ManagedInstanceScaling is only supported for inference component endpoints."
+            )
+        if "ServerlessConfig" in variant:
+            return {"InitialVariantWeight": 1.0, **variant}
+        if not ("InstanceType" in variant or "InstancePools" in variant):
+            raise invalid(f"Variant {name} needs an InstanceType or a ServerlessConfig")
+        count = variant.get("InitialInstanceCount", 1)
+        check_count(name, count, least=1)
+        return {"InitialVariantWeight": 1.0, "InitialInstanceCount": count, **variant}
+
+    def _check_serverless(self, asked: Parameters, variants: list[Parameters]) -> None:
+        """Source: developer guide, serverless-endpoints: memory size, feature exclusions."""
+        serverless = [variant for variant in variants if "ServerlessConfig" in variant]
+        if not serverless:
+            return
+        if len(variants) > 1:
+            raise invalid("A serverless endpoint has one variant only.")
+        for part in ("VpcConfig", "KmsKeyId"):
+            if asked.get(part):
+                raise invalid(f"{part} is not supported for serverless variants.")
+        _check_serverless_variant(serverless[0])
+        model = self._models.get(serverless[0]["ModelName"])
+        if model.get("VpcConfig") or model.get("EnableNetworkIsolation"):
+            raise invalid(
+                "VpcConfig and EnableNetworkIsolation of a model are not supported for serverless "
+                "variants."
+            )
+        if len(model.get("Containers", ())) > 1:
+            raise invalid("A serverless variant serves a model of one container only.")
+
+
+def _check_serverless_variant(variant: Parameters) -> None:
+    name, config = variant["VariantName"], variant["ServerlessConfig"]
+    for part in _OF_INSTANCES:
+        if part in variant:
+            raise invalid(f"Variant {name} has both a ServerlessConfig and {part}")
+    if config["MemorySizeInMB"] not in SERVERLESS_MEMORY:
+        sizes = ", ".join(map(str, SERVERLESS_MEMORY))
+        raise invalid(
+            f"MemorySizeInMB {config['MemorySizeInMB']} of variant {name} is not one of {sizes}"
+        )
+    if config.get("ProvisionedConcurrency", 0) > config["MaxConcurrency"]:
+        raise invalid(f"ProvisionedConcurrency of variant {name} is more than its MaxConcurrency")
+
+
+def _check_capture(asked: Parameters) -> None:
+    """Source: developer guide, model-monitor-data-capture-endpoint, serverless-endpoints."""
+    config = asked.get("DataCaptureConfig")
+    if config is None:
+        return
+    parse_s3_uri(config["DestinationS3Uri"])
+    if any("ServerlessConfig" in variant for variant in asked["ProductionVariants"]):
+        raise invalid("DataCaptureConfig is not supported for serverless variants.")
+
+
+def check_count(variant: str, count: int, least: int) -> None:
+    if count < least:
+        raise invalid(f"Variant {variant} needs at least {least} instance")
+    if count > MOST_INSTANCES:
+        raise invalid(
+            f"Variant {variant}: this local region runs at most {MOST_INSTANCES} instances of a "
+            f"variant, not {count}"
+        )

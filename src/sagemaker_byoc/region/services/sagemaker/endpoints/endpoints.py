@@ -1,0 +1,252 @@
+"""The operations on endpoints, as SageMaker words them; what they set going is in `live`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from sagemaker_byoc.contract.hosting.capture_config import is_enabled
+from sagemaker_byoc.local.caller import SDK
+from sagemaker_byoc.local.records import now
+from sagemaker_byoc.local.watching import Subject, Watch
+from sagemaker_byoc.region.services.sagemaker import listing
+from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
+from sagemaker_byoc.region.services.sagemaker.endpoints import live
+from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
+from sagemaker_byoc.region.services.sagemaker.endpoints.configs import (
+    EndpointConfigs,
+    check_count,
+)
+from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
+from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
+from sagemaker_byoc.region.services.sagemaker.endpoints.live import Live
+from sagemaker_byoc.region.services.sagemaker.endpoints.plan import VariantPlan
+from sagemaker_byoc.region.services.sagemaker.refusals import (
+    ENDPOINT,
+    could_not_find,
+    in_progress,
+    invalid,
+)
+from sagemaker_byoc.region.wire.service import Operation, Parameters
+
+SUBJECT = Subject(
+    look=lambda document: (document["EndpointStatus"],),
+    has_ended=lambda document: document["EndpointStatus"] not in live.CHANGING,
+    hold=10.0,
+)
+_SUMMARY = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
+_DESCRIBED = (
+    *_SUMMARY,
+    "EndpointConfigName",
+    "FailureReason",
+    "LastDeploymentConfig",
+    "MetricsConfig",
+)
+
+
+class EndpointOperations:
+    """`lives` holds every endpoint that has a record."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        configs: EndpointConfigs,
+        house: House,
+        captures: Captures,
+    ) -> None:
+        self.catalog = catalog
+        self.watch = Watch(SUBJECT)
+        self.lives: dict[str, Live] = {}
+        self.swept: asyncio.Task[None] | None = None
+        """Ends once nothing of a former run is left; no container is started before."""
+        self._configs = configs
+        self._house = house
+        self._captures = captures
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "CreateEndpoint": self.create,
+            "DescribeEndpoint": self.describe,
+            "ListEndpoints": self.list_page,
+            "UpdateEndpoint": self.update,
+            "UpdateEndpointWeightsAndCapacities": self.resize,
+            "DeleteEndpoint": self.delete,
+        }
+
+    def live(self, name: str) -> Live:
+        """Raises AwsError."""
+        found = self.lives.get(name)
+        if found is None:
+            raise could_not_find(ENDPOINT, self.catalog.arn(name))
+        return found
+
+    def adopt(self, name: str) -> Live:
+        """A Live for the record of that name."""
+        found = Live(
+            name,
+            self.catalog,
+            self._house,
+            announce=self.watch.announce,
+            on_gone=self._forget,
+        )
+        self.lives[name] = found
+        return found
+
+    def _forget(self, name: str) -> None:
+        self.lives.pop(name, None)
+        self._captures.forget(name)
+
+    async def create(self, asked: Parameters) -> Parameters:
+        name, time = asked["EndpointName"], now()
+        document: Parameters = {
+            "EndpointName": name,
+            "EndpointArn": self.catalog.arn(name),
+            "EndpointStatus": live.CREATING,
+            "CreationTime": time,
+            "LastModifiedTime": time,
+            **self._target(asked),
+        }
+        self.catalog.add(name, document, asked.get("Tags", ()))
+        self.adopt(name).create(self.swept)
+        return {"EndpointArn": document["EndpointArn"]}
+
+    async def describe(self, asked: Parameters) -> Parameters:
+        found = self.live(asked["EndpointName"])
+        # Both SageMaker SDKs sleep 30 s before each look at an endpoint, as waiters of botocore do.
+        document = await self.watch.see(found.name, lambda: found.document, waits=SDK.get())
+        return _description(
+            document, found.fleet, is_capturing=self._captures.is_working(found.name)
+        )
+
+    async def list_page(self, asked: Parameters) -> Parameters:
+        found = listing.page(self.catalog, "EndpointName", "EndpointStatus", asked)
+        return listing.summaries(found, "Endpoints", _SUMMARY)
+
+    async def update(self, asked: Parameters) -> Parameters:
+        found = self._ready(asked["EndpointName"])
+        target = self._target(asked)
+        if asked.get("RetainAllVariantProperties"):
+            excluded = {
+                each["VariantPropertyType"]
+                for each in asked.get("ExcludeRetainedVariantProperties", [])
+            }
+            target["Variants"] = _retained(found.document["Variants"], target["Variants"], excluded)
+            if "DataCaptureConfig" not in excluded:
+                target["DataCaptureConfig"] = found.document.get("DataCaptureConfig", {})
+        found.update(target)
+        return {"EndpointArn": self.catalog.arn(found.name)}
+
+    async def resize(self, asked: Parameters) -> Parameters:
+        found = self._ready(asked["EndpointName"])
+        if found.fleet is None:
+            raise invalid(f'Endpoint "{self.catalog.arn(found.name)}" has no running variant')
+        weights: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        for each in asked["DesiredWeightsAndCapacities"]:
+            name = each["VariantName"]
+            if name not in found.fleet.variants:
+                config = found.document["EndpointConfigName"]
+                raise invalid(
+                    f'The variant name(s) "{name}" is/are not present within endpoint '
+                    f'configuration "{config}".'
+                )
+            if "DesiredWeight" in each:
+                weights[name] = each["DesiredWeight"]
+            if "DesiredInstanceCount" in each:
+                check_count(name, each["DesiredInstanceCount"], least=0)
+                counts[name] = each["DesiredInstanceCount"]
+        found.resize(weights, counts)
+        return {"EndpointArn": self.catalog.arn(found.name)}
+
+    async def delete(self, asked: Parameters) -> Parameters:
+        self._ready(asked["EndpointName"]).delete()
+        return {}
+
+    def stop(self, name: str) -> None:
+        """Delete it in whatever state it is, as the AWS API would not. Raises AwsError."""
+        found = self.live(name)
+        if found.status != live.DELETING:
+            found.delete()
+
+    def _ready(self, name: str) -> Live:
+        found = self.live(name)
+        if found.status in live.CHANGING:
+            raise in_progress(self.catalog.arn(name))
+        return found
+
+    def _target(self, asked: Parameters) -> Parameters:
+        """The part of a document that comes from the configuration, as it is now."""
+        name = asked["EndpointConfigName"]
+        config = self._configs.catalog.get(name)
+        target: Parameters = {
+            "EndpointConfigName": name,
+            "Variants": self._configs.variants(name),
+            "DataCaptureConfig": config.get("DataCaptureConfig", {}),
+        }
+        if "DeploymentConfig" in asked:
+            target["LastDeploymentConfig"] = asked["DeploymentConfig"]
+        return target
+
+
+def _retained(old: list[Parameters], new: list[Parameters], excluded: set[str]) -> list[Parameters]:
+    """`new`, with the weights and counts that the variants of the same names have now."""
+    properties = {
+        "DesiredInstanceCount": "InitialInstanceCount",
+        "DesiredWeight": "InitialVariantWeight",
+    }
+    kept = [key for word, key in properties.items() if word not in excluded]
+    before = {variant["VariantName"]: variant for variant in old}
+    return [
+        {
+            **variant,
+            **{
+                key: before[variant["VariantName"]][key]
+                for key in kept
+                if key in before.get(variant["VariantName"], {})
+            },
+        }
+        for variant in new
+    ]
+
+
+def _description(document: Parameters, fleet: Fleet | None, *, is_capturing: bool) -> Parameters:
+    described = {key: document[key] for key in _DESCRIBED if key in document}
+    described["ProductionVariants"] = [
+        _variant(variant, fleet, document.get("Images", {})) for variant in document["Variants"]
+    ]
+    capture = document.get("DataCaptureConfig")
+    if capture:
+        is_on = is_enabled(capture)
+        described["DataCaptureConfig"] = {
+            "EnableCapture": is_on,
+            "CaptureStatus": "Started" if is_on and is_capturing else "Stopped",
+            "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
+            "DestinationS3Uri": capture["DestinationS3Uri"],
+            "KmsKeyId": capture.get("KmsKeyId", ""),
+        }
+    return described
+
+
+def _variant(document: Parameters, fleet: Fleet | None, images: Mapping[str, Any]) -> Parameters:
+    plan = VariantPlan.from_document(document)
+    running = fleet.variants.get(plan.name) if fleet is not None else None
+    summary: Parameters = {
+        "VariantName": plan.name,
+        "DeployedImages": [
+            {
+                "SpecifiedImage": each.image,
+                "ResolvedImage": images[each.image]["Resolved"],
+                "ResolutionTime": images[each.image]["Time"],
+            }
+            for each in plan.containers
+            if each.image in images
+        ],
+        "CurrentWeight": running.weight if running is not None else 0.0,
+        "DesiredWeight": plan.weight,
+        "CurrentInstanceCount": running.healthy if running is not None else 0,
+        "DesiredInstanceCount": plan.count,
+    }
+    if "ServerlessConfig" in document:
+        summary["CurrentServerlessConfig"] = document["ServerlessConfig"]
+    return summary

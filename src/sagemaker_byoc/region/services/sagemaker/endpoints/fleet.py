@@ -1,0 +1,191 @@
+"""All instances of an endpoint that belong to one deployment of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from sagemaker_byoc.contract import folders
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.region.containers.health import EndpointError
+from sagemaker_byoc.region.services.sagemaker.endpoints import artifacts
+from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment, Instance
+from sagemaker_byoc.region.services.sagemaker.endpoints.plan import ModelData, VariantPlan
+
+DRAIN_SECONDS = 60.0
+"""As long as an invocation may take."""
+
+
+class Variant:
+    """The instances of a variant, and its share of the traffic."""
+
+    def __init__(self, plan: VariantPlan) -> None:
+        self.plan = plan
+        self.weight = plan.weight
+        self.credit = 0.0
+        """For the choice by weight."""
+        self.instances: list[Instance] = []
+        self._turn = 0
+
+    @property
+    def healthy(self) -> int:
+        return sum(instance.is_healthy for instance in self.instances)
+
+    def choose(self) -> Instance | None:
+        """The healthy one with the fewest requests under way; in turn where several have as few."""
+        count = len(self.instances)
+        if count == 1:
+            only = self.instances[0]
+            return only if only.is_healthy else None
+        self._turn += 1
+        best: Instance | None = None
+        for step in range(count):
+            each = self.instances[(self._turn + step) % count]
+            if each.is_healthy and (best is None or each.outstanding < best.outstanding):
+                best = each
+        return best
+
+
+class Fleet:
+    """Variants by name."""
+
+    def __init__(self, deployment: Deployment, plans: Iterable[VariantPlan]) -> None:
+        self.variants = {plan.name: Variant(plan) for plan in plans}
+        self._deployment = deployment
+        self._house = deployment.house
+        self._models: dict[ModelData, Path] = {}
+
+    async def start(self) -> None:
+        """All instances healthy, or none is left. Raises EndpointError with SageMaker's sentence
+        and the cause.
+        """
+        try:
+            await self._house.finish(self._fetch_models)
+            await self._start_all([(each, each.plan.count) for each in self.variants.values()])
+        except BaseException:
+            await self.stop(drain=0)
+            raise
+
+    async def stop(self, drain: float = DRAIN_SECONDS) -> None:
+        instances = [each for variant in self.variants.values() for each in variant.instances]
+        await asyncio.gather(*(instance.stop(drain) for instance in instances))
+        await self._house.run(folders.remove, self._deployment.folder)
+
+    def hurry(self) -> None:
+        """A stop under way waits for no request any more."""
+        for variant in self.variants.values():
+            for instance in variant.instances:
+                instance.hurry()
+
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        for name, weight in weights.items():
+            self.variants[name].weight = weight
+        for variant in self.variants.values():
+            variant.credit = 0.0
+
+    async def rescale(self, counts: Mapping[str, int]) -> None:
+        """To that many instances each; those that are there go on. Raises EndpointError, and then
+        what had been there goes on alone.
+        """
+        more = []
+        surplus: list[Instance] = []
+        for name, count in counts.items():
+            variant = self.variants[name]
+            more.append((variant, max(0, count - len(variant.instances))))
+            surplus += variant.instances[count:]
+            del variant.instances[count:]
+        stopping = asyncio.gather(*(instance.stop(DRAIN_SECONDS) for instance in surplus))
+        try:
+            await self._start_all(more)
+        finally:
+            await stopping
+
+    def choose(self, target: str | None) -> Variant | None:
+        """By name, or so that the shares follow the weights exactly: each request pays its
+        variant's credit by the sum of all weights, and all are credited with their own.
+        Variants without a healthy instance are passed over.
+        """
+        if target is not None:
+            return self.variants.get(target)
+        if len(self.variants) == 1:
+            return next(iter(self.variants.values()))
+        total = 0.0
+        best: Variant | None = None
+        for variant in self.variants.values():
+            if variant.weight <= 0 or not variant.healthy:
+                continue
+            total += variant.weight
+            variant.credit += variant.weight
+            if best is None or variant.credit > best.credit:
+                best = variant
+        if best is not None:
+            best.credit -= total
+        return best
+
+    async def _start_all(self, wanted: list[tuple[Variant, int]]) -> None:
+        new = [
+            (variant, self._instance(variant)) for variant, count in wanted for _ in range(count)
+        ]
+        # They are known before they are healthy, so that a stop reaches them.
+        for variant, instance in new:
+            variant.instances.append(instance)
+        instances = [instance for _, instance in new]
+        failed = await _start_together(instances)
+        if failed is not None:
+            number, error = failed
+            await asyncio.gather(*(instance.stop() for instance in instances))
+            for variant, instance in new:
+                if instance in variant.instances:
+                    variant.instances.remove(instance)
+            raise _failure(new[number][0].plan, error) from error
+
+    def _instance(self, variant: Variant) -> Instance:
+        models = {
+            each.name: self._models[each.data]
+            for each in variant.plan.containers
+            if each.data is not None
+        }
+        return Instance(self._deployment, variant.plan, models)
+
+    def _fetch_models(self) -> None:
+        """Each once, however many instances show it."""
+        for variant in self.variants.values():
+            for each in variant.plan.containers:
+                if each.data is not None and each.data not in self._models:
+                    target = self._deployment.folder / f"model-{len(self._models)}"
+                    target.mkdir(parents=True)
+                    artifacts.fetch(each.data, self._house.store, target, each.name)
+                    self._models[each.data] = target
+
+
+async def _start_together(instances: list[Instance]) -> tuple[int, BaseException] | None:
+    """The place and the error of the first that failed, upon which the others are given up."""
+    if not instances:
+        return None
+    starts = [asyncio.create_task(instance.start()) for instance in instances]
+    first: asyncio.Task[None] | None = None
+    try:
+        done, _ = await asyncio.wait(starts, return_when=asyncio.FIRST_EXCEPTION)
+        first = next((task for task in done if task.exception() is not None), None)
+        if first is None:
+            return None
+    finally:
+        if first is not None or not all(task.done() for task in starts):
+            for instance in instances:
+                instance.give_up()
+            await asyncio.gather(*starts, return_exceptions=True)
+    error = first.exception()
+    assert error is not None
+    return starts.index(first), error
+
+
+def _failure(variant: VariantPlan, error: BaseException) -> EndpointError:
+    if not isinstance(error, LocalError):
+        raise error
+    return EndpointError(
+        f"The {variant.containers[0].name} container for production variant {variant.name} did not "
+        "pass the ping health check. Please check CloudWatch logs for this endpoint. "
+        f"Cause: {error.what}",
+        cure=error.cure,
+    )

@@ -1,0 +1,258 @@
+"""One instance of a variant: its containers, the way to them, and a new one for each that dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagemaker_byoc.contract.hosting import http as hosting
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.images import Image
+from sagemaker_byoc.region.containers.health import stopped
+from sagemaker_byoc.region.services.logs.store import LastingStream
+from sagemaker_byoc.region.services.sagemaker.endpoints.house import (
+    House,
+    all_stopped,
+    to_the_end,
+)
+from sagemaker_byoc.region.services.sagemaker.endpoints.plan import VariantPlan
+from sagemaker_byoc.region.services.sagemaker.endpoints.served import GROUP, Launch, Served
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import UpstreamError
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.pool import Pool
+
+LOG = logging.getLogger(__name__)
+
+PING_EVERY = 5.0
+"""Seconds; SageMaker does not say how often it asks a healthy container."""
+_ASK_EVERY = 6
+"""Pings to one question to the engine: what a dead container left behind may answer /ping."""
+_LOOK_AGAIN = 1.0
+_ILL_SECONDS = 15.0
+"""After which a container that runs and does not answer is replaced; a worker may restart."""
+_DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0)
+"""Seconds before each attempt to start a dead container again; then its instance stays out."""
+_STEADY = 60.0
+"""Seconds of health after which the delays begin anew."""
+PING = b"GET /ping HTTP/1.1\r\nHost: model\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What the instances of one deployment of an endpoint share."""
+
+    endpoint: str
+    house: House
+    folder: Path
+    """Made at the start, removed at the end."""
+    images: Mapping[str, Image]
+    """By the URIs of the plan."""
+
+
+class Instance:
+    """Lives on the event loop; what blocks runs in the house's threads."""
+
+    def __init__(
+        self, deployment: Deployment, variant: VariantPlan, models: Mapping[str, Path]
+    ) -> None:
+        """`models` by the names of the variant's containers."""
+        house, endpoint = deployment.house, deployment.endpoint
+        self.id = f"i-{secrets.token_hex(8)}1"
+        self.stream = f"{variant.name}/{self.id}"
+        self.outstanding = 0
+        """Requests under way."""
+        self.is_healthy = False
+        self.pools: dict[str, Pool] = {}
+        """By container, in the order of the plan."""
+        self._house = house
+        self._group = GROUP + endpoint
+        several = len(variant.containers) > 1
+        self._launches = [
+            Launch(
+                endpoint=endpoint,
+                plan=each,
+                image=deployment.images[each.image],
+                model=models.get(each.name),
+                folder=deployment.folder / f"{self.id}-{number}",
+                name=f"{house.prefix}-{endpoint}-{self.id}-{number}",
+                stream=f"{self.stream}/{each.name}" if several else self.stream,
+                fellows=len(variant.containers),
+                startup_timeout=variant.startup_timeout,
+            )
+            for number, each in enumerate(variant.containers)
+        ]
+        types = [variant.instance_type]
+        found = {launch.image.machine_warning(types) for launch in self._launches}
+        self._warnings = sorted(found - {""})
+        self._served: list[Served] = []
+        self._given_up = threading.Event()
+        self._trouble = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Healthy at the end. Raises LocalError, and then nothing is left of it."""
+        for warning in self._warnings:
+            await self._house.run(self._say, warning)
+        await self._start_containers()
+        self._watch = asyncio.create_task(self._keep_well(), name=f"watch {self.id}")
+
+    async def stop(self, drain: float = 0.0) -> None:
+        """No new request may be sent here. Waits `drain` seconds for those under way, then SIGTERM
+        and what the contract gives.
+        """
+        self._given_up.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(drain):
+                await self._idle.wait()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._stop_containers()
+
+    def give_up(self) -> None:
+        """A start under way fails soon."""
+        self._given_up.set()
+
+    def hurry(self) -> None:
+        """A stop under way waits for no request any more."""
+        self._idle.set()
+
+    # ── requests ──
+
+    def enter(self) -> None:
+        self.outstanding += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        self.outstanding -= 1
+        if self.outstanding == 0:
+            self._idle.set()
+
+    def suspect(self) -> None:
+        """A request could not reach it: it gets no other before the watch has looked, at once."""
+        self.is_healthy = False
+        self._trouble.set()
+
+    # ── containers ──
+
+    async def _start_containers(self) -> None:
+        await to_the_end(self._start_together())
+
+    async def _start_together(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_end() -> None:
+            with suppress(RuntimeError):  # the loop has ended before the log
+                loop.call_soon_threadsafe(self._trouble.set)
+
+        found = await asyncio.gather(
+            *(
+                self._house.run(Served.start, launch, self._house, on_end, self._given_up)
+                for launch in self._launches
+            ),
+            return_exceptions=True,
+        )
+        self._served = [each for each in found if isinstance(each, Served)]
+        errors = [each for each in found if isinstance(each, BaseException)]
+        if errors or self._given_up.is_set():
+            await self._stop_containers()
+            raise errors[0] if errors else stopped()
+        self.pools = {each.launch.plan.name: Pool(each.port) for each in self._served}
+        self._trouble.clear()
+        self.is_healthy = True
+
+    async def _stop_containers(self) -> None:
+        self.is_healthy = False
+        served, self._served = self._served, []
+        await all_stopped((self._house.finish(each.stop) for each in served), self.stream)
+        for pool in self.pools.values():
+            pool.close()
+
+    # ── the watch ──
+
+    async def _keep_well(self) -> None:
+        loop = asyncio.get_running_loop()
+        attempts = 0
+        while True:
+            since = loop.time()
+            cause: str | None = await self._next_trouble()
+            if loop.time() - since > _STEADY:
+                attempts = 0
+            while cause is not None:
+                if attempts == len(_DELAYS):
+                    await self._house.run(self._say, f"{cause}; it stays out of service")
+                    return
+                cause = await self._replace(cause, _DELAYS[attempts])
+                attempts += 1
+
+    async def _next_trouble(self) -> str:
+        """Wait for it; pings all the while."""
+        loop = asyncio.get_running_loop()
+        looks, ill_since = 0, None
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PING_EVERY if ill_since is None else _LOOK_AGAIN):
+                    await self._trouble.wait()
+            self._trouble.clear()
+            looks += 1
+            if await self._answers():
+                self.is_healthy, ill_since = True, None
+                if looks % _ASK_EVERY:
+                    continue
+            elif ill_since is None:
+                ill_since = loop.time()
+            code = await self._exit_code()
+            if code is not None:
+                return f"it ended with exit code {code}"
+            if ill_since is not None and loop.time() - ill_since > _ILL_SECONDS:
+                return f"/ping was not 200 for {_ILL_SECONDS:.0f} s"
+
+    async def _answers(self) -> bool:
+        """Whether each container answers /ping with 200 within SageMaker's 2 s."""
+        for pool in self.pools.values():
+            try:
+                reply = await pool.request(PING, timeout=hosting.PING_TIMEOUT.value)
+                await reply.read(2**16)
+            except UpstreamError:
+                return False
+            if reply.status != 200:
+                return False
+        return True
+
+    async def _exit_code(self) -> int | None:
+        """Of the first that has ended; None also if the engine can't tell, and /ping decides."""
+        for each in self._served:
+            try:
+                code = await self._house.run(each.container.exit_code)
+            except (LocalError, OSError) as error:
+                LOG.warning("the state of %s is unknown: %s", each.launch.name, error)
+                continue
+            if code is not None:
+                return code
+        return None
+
+    async def _replace(self, cause: str, delay: float) -> str | None:
+        """Why the new one did not become healthy; None where it did."""
+        self.is_healthy = False
+        await self._house.run(self._say, f"{cause}; a new one is started in {delay:.0f} s")
+        await self._stop_containers()
+        await asyncio.sleep(delay)
+        try:
+            await self._start_containers()
+        except LocalError as error:
+            return error.what
+        except OSError as error:
+            return str(error)
+        return None
+
+    def _say(self, text: str) -> None:
+        stream = LastingStream(self._house.logs, self._group, self._launches[0].stream)
+        stream.write(f"byoc: container of {self.stream}: {text}")
+        stream.close()

@@ -1,0 +1,250 @@
+"""One endpoint of the region over its life: created, updated, rolled back, deleted, found again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract.hosting.capture_config import is_enabled
+from sagemaker_byoc.contract.training import failure
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.images import Image
+from sagemaker_byoc.local.records import now
+from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
+from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
+from sagemaker_byoc.region.services.sagemaker.endpoints.house import House, all_stopped
+from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment
+from sagemaker_byoc.region.services.sagemaker.endpoints.plan import VariantPlan
+from sagemaker_byoc.region.services.sagemaker.endpoints.sessions import Sessions
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.service import Parameters
+
+LOG = logging.getLogger(__name__)
+
+IN_SERVICE = "InService"
+UPDATING = "Updating"
+DELETING = "Deleting"
+FAILED = "Failed"
+CREATING = "Creating"
+RECOVERING = "SystemUpdating"
+CHANGING = frozenset({CREATING, UPDATING, RECOVERING, DELETING, "RollingBack"})
+"""The states that end by themselves, which a client waits for."""
+INTERRUPTED = (
+    "The region ended during an update of this endpoint, which runs its former configuration."
+)
+
+
+class Live:
+    """All on one event loop, one transition at a time.
+
+    `announce` is called with its name after each change of its status, `on_gone` when it is
+    deleted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        catalog: Catalog,
+        house: House,
+        *,
+        announce: Callable[[str], None],
+        on_gone: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self.fleet: Fleet | None = None
+        """What takes the requests; replaced in one step."""
+        self.sessions = Sessions()
+        self.capture: Parameters | None = None
+        """The DataCaptureConfig of what runs, where it is switched on."""
+        self._catalog = catalog
+        self._house = house
+        self._announce = announce
+        self._on_gone = on_gone
+        self._task: asyncio.Task[None] | None = None
+        self._draining: dict[asyncio.Task[None], Fleet] = {}
+
+    @property
+    def document(self) -> Parameters:
+        """Raises AwsError once it is gone."""
+        return self._catalog.get(self.name)
+
+    @property
+    def status(self) -> str:
+        return str(self.document["EndpointStatus"])
+
+    # ── transitions ──
+
+    def create(self, swept: asyncio.Future[None] | None) -> None:
+        self._begin(self._bring_up(swept))
+
+    def update(self, target: Parameters) -> None:
+        """`target`: the keys of the document that a success changes, Variants among them."""
+        self._set({"EndpointStatus": UPDATING, "Pending": target}, without=("FailureReason",))
+        self._begin(self._replace(target))
+
+    def resize(self, weights: Mapping[str, float], counts: Mapping[str, int]) -> None:
+        self._set({"EndpointStatus": UPDATING}, without=("FailureReason",))
+        self._begin(self._resize(weights, counts))
+
+    def recover(self, swept: asyncio.Future[None]) -> None:
+        """After a restart of the region; starts nothing before `swept`."""
+        status = self.status
+        if status == DELETING:
+            self._begin(self._delete(swept))
+        elif status != FAILED:
+            reason = INTERRUPTED if "Pending" in self.document else None
+            if status != CREATING:
+                self._set({"EndpointStatus": RECOVERING}, without=("Pending", "FailureReason"))
+            self._begin(self._bring_up(swept, reason))
+
+    def delete(self) -> None:
+        before = self._task
+        self._set({"EndpointStatus": DELETING})
+        if before is not None:
+            before.cancel()
+        self._begin(self._delete(before))
+
+    async def close(self) -> None:
+        """Stop what runs; the record stays, and is found at the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._stop_fleets()
+
+    def _begin(self, transition: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.create_task(transition, name=f"endpoint {self.name}")
+
+    async def _bring_up(
+        self, swept: asyncio.Future[None] | None, reason: str | None = None
+    ) -> None:
+        try:
+            if swept is not None:
+                await asyncio.shield(swept)
+            fleet, images = await self._deploy(self.document["Variants"])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the endpoint has failed
+            self._set({"EndpointStatus": FAILED, "FailureReason": self._reason(error)})
+            return
+        self.fleet = fleet
+        self.capture = _capture(self.document)
+        changes: Parameters = {"EndpointStatus": IN_SERVICE, "Images": images}
+        if reason is not None:
+            changes["FailureReason"] = reason
+        self._set(changes)
+
+    async def _replace(self, target: Parameters) -> None:
+        """The new fleet beside the old, then all requests to it, then the old one's end."""
+        try:
+            fleet, images = await self._deploy(target["Variants"])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the old fleet goes on
+            status = IN_SERVICE if self.fleet is not None else FAILED
+            failed = {"EndpointStatus": status, "FailureReason": self._reason(error)}
+            self._set(failed, without=("Pending",))
+            return
+        old, self.fleet = self.fleet, fleet
+        self.capture = _capture(target)
+        self.sessions.clear()
+        changes = {**target, "EndpointStatus": IN_SERVICE, "Images": images}
+        self._set(changes, without=("Pending", "FailureReason"))
+        if old is not None:
+            draining = asyncio.create_task(old.stop(), name=f"drain {self.name}")
+            self._draining[draining] = old
+            draining.add_done_callback(self._draining.pop)
+
+    async def _resize(self, weights: Mapping[str, float], counts: Mapping[str, int]) -> None:
+        assert self.fleet is not None
+        changes: Parameters = {"EndpointStatus": IN_SERVICE}
+        try:
+            await self.fleet.rescale(counts)
+        except Exception as error:  # noqa: BLE001 - what was there goes on
+            changes["FailureReason"] = self._reason(error)
+        else:
+            self.fleet.reweigh(weights)
+            changes["Variants"] = [
+                {
+                    **variant,
+                    "InitialVariantWeight": weights.get(
+                        variant["VariantName"], variant.get("InitialVariantWeight", 1.0)
+                    ),
+                    "InitialInstanceCount": counts.get(
+                        variant["VariantName"], variant.get("InitialInstanceCount", 1)
+                    ),
+                }
+                for variant in self.document["Variants"]
+            ]
+        self._set(changes)
+
+    async def _delete(self, before: asyncio.Future[None] | None) -> None:
+        if before is not None:
+            await asyncio.gather(before, return_exceptions=True)
+        await self._stop_fleets()
+        try:
+            self._catalog.remove(self.name)
+        except OSError as error:  # the next start of the region would bring it back
+            self._set({"EndpointStatus": FAILED, "FailureReason": self._reason(error)})
+            return
+        self._on_gone(self.name)
+        self._announce(self.name)
+
+    async def _stop_fleets(self) -> None:
+        for draining in self._draining.values():
+            draining.hurry()
+        stops = [*self._draining]
+        fleet, self.fleet = self.fleet, None
+        if fleet is not None:
+            stops.append(asyncio.create_task(fleet.stop(drain=0)))
+        await all_stopped(stops, f"endpoint {self.name}")
+
+    async def _deploy(self, variants: list[Parameters]) -> tuple[Fleet, Parameters]:
+        plans = [VariantPlan.from_document(variant) for variant in variants]
+        uris = {container.image for plan in plans for container in plan.containers}
+        images: dict[str, Image] = {}
+        for uri in sorted(uris):
+            images[uri] = await self._house.brought(uri)
+        folder = self._house.work / self.name / secrets.token_hex(4)
+        fleet = Fleet(Deployment(self.name, self._house, folder, images), plans)
+        await fleet.start()
+        resolved = {
+            uri: {"Resolved": image.resolved, "Time": now()} for uri, image in images.items()
+        }
+        return fleet, resolved
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, AwsError):
+            text = error.message
+        elif isinstance(error, LocalError):
+            text = error.what
+        elif isinstance(error, OSError):
+            LOG.warning("endpoint %s", self.name, exc_info=error)
+            text = f"InternalServerError: {error}"
+        else:
+            LOG.error("endpoint %s", self.name, exc_info=error)
+            text = f"InternalServerError: {error!r}; the region's log has the traceback"
+        return _shortened(text)
+
+    # ── the record ──
+
+    def _set(self, changes: Parameters, without: tuple[str, ...] = ()) -> None:
+        document = {**self.document, **changes, "LastModifiedTime": now()}
+        for key in without:
+            if key not in changes:
+                document.pop(key, None)
+        self._catalog.put(self.name, document)
+        if "EndpointStatus" in changes:
+            self._announce(self.name)
+
+
+def _capture(document: Parameters) -> Parameters | None:
+    config: Parameters = document.get("DataCaptureConfig") or {}
+    return config if is_enabled(config) else None
+
+
+def _shortened(text: str) -> str:
+    """To what a FailureReason holds: of a log below the first line, the end counts."""
+    first, *rest = text.split("\n")
+    while rest and len("\n".join([first, *rest]).encode()) > limits.FAILURE_REASON.value:
+        del rest[0]
+    return failure.clip("\n".join([first, *rest]))

@@ -1,0 +1,136 @@
+"""One serving container of an endpoint: started, healthy, stopped. Blocks; run in threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from sagemaker_byoc.contract import folders, lifecycle
+from sagemaker_byoc.contract.hosting import environment
+from sagemaker_byoc.contract.hosting import http as hosting
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.local import specs
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.images import Image
+from sagemaker_byoc.region.containers.health import (
+    LOG_SECONDS,
+    ContainerLog,
+    wait_until_healthy,
+)
+from sagemaker_byoc.region.engines.container import Container, ContainerSpec
+from sagemaker_byoc.region.services.logs.store import LastingStream
+from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
+from sagemaker_byoc.region.services.sagemaker.endpoints.plan import ContainerPlan
+
+LOG = logging.getLogger(__name__)
+
+GROUP = "/aws/sagemaker/Endpoints/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """All that is needed to start a container, and to start it again."""
+
+    endpoint: str
+    plan: ContainerPlan
+    image: Image
+    model: Path | None
+    """The folder of the unpacked model, shared by the instances that serve it."""
+    folder: Path
+    """Of this container alone; made at its start, removed at its end."""
+    name: str
+    stream: str
+    fellows: int
+    """How many containers the instance has."""
+    startup_timeout: float
+
+    def variables(self, house: House) -> dict[str, str]:
+        """As SageMaker sets them; the model's own win."""
+        variables = specs.platform(house.account)
+        if house.access is not None and not self.plan.isolated:
+            variables |= house.access.variables(role=self.plan.role)
+        # Where containers share this machine's network, the engine names each a port of its own.
+        if self.fellows > 1 and house.engine.interface != "lo":
+            variables[environment.BIND_TO_PORT.value] = str(hosting.PORT.value)
+        return {**variables, **self.plan.environment}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    launch: Launch
+    house: House
+    container: Container
+    port: int
+    log: ContainerLog
+    close_log: Callable[[], None]
+
+    @classmethod
+    def start(
+        cls,
+        launch: Launch,
+        house: House,
+        on_end: Callable[[], None],
+        given_up: threading.Event,
+    ) -> Self:
+        """Healthy, or nothing is left of it. `on_end` is called from another thread, when its log
+        ends. Raises LocalError.
+        """
+        stream = LastingStream(house.logs, GROUP + launch.endpoint, launch.stream)
+        port = house.ports.take()
+        try:
+            container = house.engine.start(_lay_out(launch, house, port))
+        except BaseException as error:
+            if isinstance(error, LocalError):
+                stream.write(f"byoc: {error.what}. {error.cure}")
+            _clean(launch, house, port)
+            stream.close()
+            raise
+        log = ContainerLog(container, stream.write, on_end)
+        log.start()
+        served = cls(launch, house, container, port, log, stream.close)
+        try:
+            wait_until_healthy(container, port, launch.startup_timeout, log, given_up)
+        except BaseException:
+            served.close()
+            raise
+        return served
+
+    def stop(self) -> None:
+        """SIGTERM, up to 30 s for what is in flight, SIGKILL; nothing is left."""
+        try:
+            self.container.stop(lifecycle.SERVE_STOP_GRACE.value)
+        except LocalError as error:  # it may have ended, or its engine has
+            LOG.warning("%s can't be stopped: %s", self.launch.name, error)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End it without grace."""
+        with ExitStack() as ends:  # the last is the first
+            ends.callback(_clean, self.launch, self.house, self.port)
+            ends.callback(self.close_log)
+            ends.callback(self.log.join, LOG_SECONDS)
+            ends.callback(self.container.close)
+
+
+def _lay_out(launch: Launch, house: House, port: int) -> ContainerSpec:
+    return specs.serving(
+        name=launch.name,
+        hostname=launch.plan.name,
+        image=launch.image,
+        tree=Tree(launch.folder),
+        model=launch.model,
+        port=port,
+        variables=launch.variables(house),
+        labels=house.labels(launch.endpoint),
+    )
+
+
+def _clean(launch: Launch, house: House, port: int) -> None:
+    folders.remove(launch.folder)
+    house.ports.give_back(port)

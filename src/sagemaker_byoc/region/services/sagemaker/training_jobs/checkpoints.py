@@ -1,0 +1,153 @@
+"""Checkpoints: out of S3 before the containers start, into S3 while they run and at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from sagemaker_byoc.contract.folders import Entry, walk
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.region.engines.container import Container
+from sagemaker_byoc.region.services.s3.store.errors import S3Error
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts
+from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
+    DownloadError,
+    Item,
+    check_paths,
+)
+from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import CheckpointPlan
+from sagemaker_byoc.region.services.sagemaker.training_jobs.stage import copy_file
+
+LOG = logging.getLogger(__name__)
+
+INTERVAL = 2.0
+"""Seconds between two looks at the folders; the service's own is not published."""
+SHARE = 0.1
+"""Most of the time that looking and copying may take."""
+
+Place = tuple[str, str]
+"""A host, and the path below its folder."""
+Mark = tuple[int, int]
+"""Size and mtime, in nanoseconds."""
+
+
+def restore(store: ObjectStore, plan: CheckpointPlan, tree: Tree) -> int:
+    """Every object below the prefix into the host's folder; how many. Raises DownloadError."""
+    folder = tree.root / plan.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    prefix = f"{plan.prefix}/" if plan.prefix else ""
+    count = 0
+    count = 0
+    try:
+        infos = [info for info in store.list(plan.bucket, prefix) if not info.key.endswith("/")]
+        check_paths(
+            plan.uri,
+            [Item(plan.bucket, info.key, info.key.removeprefix(prefix)) for info in infos],
+        )
+        for info in infos:
+            target = folder / info.key.removeprefix(prefix)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            copy_file(store.get(plan.bucket, info.key).path, target)
+            # Whole seconds are what comes back out of every engine: the file is not news then.
+            os.utime(target, (int(time.time()),) * 2)
+            count += 1
+    except (S3Error, OSError) as error:
+        raise DownloadError(f"the checkpoints of {plan.uri}: {error}") from error
+    return count
+
+
+class CheckpointSync(threading.Thread):
+    """Copies what the containers write: files that have not changed between two looks.
+
+    What is deleted in a container stays in S3. If two hosts write one name, the file that changed
+    last is there.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        plan: CheckpointPlan,
+        trees: Mapping[str, Tree],
+        on_line: Callable[[str], None],
+    ) -> None:
+        """`on_line` gets the same sentence again as long as its cause lasts."""
+        super().__init__(daemon=True, name="checkpoints")
+        self._store = store
+        self._plan = plan
+        self._trees = trees
+        self._on_line = on_line
+        self._containers: Mapping[str, Container] = {}
+        self._sent = {place: mark for place, mark, _ in self._files()}
+        self._seen: dict[Place, Mark] = {}
+        self._over = threading.Event()
+
+    def follow(self, containers: Mapping[str, Container]) -> None:
+        self._containers = containers
+        self.start()
+
+    def close(self) -> None:
+        """End the thread; `finish` sends the rest."""
+        self._over.set()
+        if self.ident is not None:
+            self.join()
+
+    def finish(self) -> str | None:
+        """Send all, once the containers have ended and their folders are on the host.
+
+        Return why that was not possible.
+        """
+        self.close()
+        return self._look(lambda *_: True)
+
+    def run(self) -> None:
+        pause = INTERVAL
+        while not self._over.wait(pause):
+            began = time.monotonic()
+            try:
+                for container in self._containers.values():
+                    container.fetch(self._plan.folder, self._on_line)
+                self._look(lambda place, mark: self._seen.get(place) == mark)
+            except Exception as error:  # a later look may succeed; the last one is reported
+                LOG.exception("checkpoints of %s", self._plan.uri)
+                self._on_line(f"checkpoints can't be looked at, which is tried again: {error}")
+            pause = max(INTERVAL, (time.monotonic() - began) / SHARE)
+
+    def _look(self, is_settled: Callable[[Place, Mark], bool]) -> str | None:
+        """Send what is settled and has not been sent; return why something could not be."""
+        seen = {}
+        failure = None
+        try:
+            for place, mark, entry in self._files():
+                seen[place] = mark
+                if failure is None and is_settled(place, mark) and self._sent.get(place) != mark:
+                    failure = self._send(place, mark, entry)
+        except OSError as error:
+            failure = self._fail(error)
+        self._seen = seen
+        return failure
+
+    def _files(self) -> Iterator[tuple[Place, Mark, Entry]]:
+        for host, tree in self._trees.items():
+            for entry in walk(tree.root, self._plan.folder, self._on_line):
+                if entry.file is not None:
+                    mark = (entry.status.st_size, entry.status.st_mtime_ns)
+                    yield (host, entry.relative), mark, entry
+
+    def _send(self, place: Place, mark: Mark, entry: Entry) -> str | None:
+        prefix = self._plan.prefix
+        key = f"{prefix}/{entry.relative}" if prefix else entry.relative
+        try:
+            artifacts.send(self._store, self._plan.bucket, key, entry, self._on_line)
+        except (S3Error, OSError) as error:
+            return self._fail(error)
+        self._sent[place] = mark
+        return None
+
+    def _fail(self, error: Exception) -> str:
+        failure = f"checkpoints can't be sent to {self._plan.uri}: {error}"
+        self._on_line(failure)
+        return failure

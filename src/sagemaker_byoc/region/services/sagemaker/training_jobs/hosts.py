@@ -1,0 +1,144 @@
+"""The containers of one job, from the first start to the last end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+from sagemaker_byoc.contract import lifecycle
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
+from sagemaker_byoc.region.engines.starting import start_all
+from sagemaker_byoc.region.services.sagemaker.training_jobs.control import StopSwitch
+
+LOG = logging.getLogger(__name__)
+
+OnLine = Callable[[str, str], None]
+"""Gets the host's name and one line of its log, from several threads."""
+
+_STOPPED = ""
+"""In the queue: a host's name that no host has, for an asked switch."""
+LOG_ENDS = 30.0
+"""Seconds from a container's end to the end of its log; then the log is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    codes: Mapping[str, int]
+    """Exit codes by host, in the order in which they ended."""
+    seconds: float
+    """From the start to the last end."""
+    stopped: bool
+    """Whether the switch was asked before the last host ended by itself."""
+    lost: Mapping[str, str] = field(default_factory=dict)
+    """Why the engine could not tell how a host ended, or could not end it."""
+
+    @property
+    def failed(self) -> str | None:
+        """The first host that ended with another code than 0."""
+        return next((host for host, code in self.codes.items() if code), None)
+
+
+@dataclass(slots=True)
+class Hosts:
+    """Started containers by host, each with a thread that reads its log to the end."""
+
+    containers: dict[str, Container] = field(default_factory=dict)
+    _ended: SimpleQueue[str] = field(default_factory=SimpleQueue)
+    _codes: dict[str, int] = field(default_factory=dict)
+    _lost: dict[str, str] = field(default_factory=dict)
+    _kept: bool = False
+    _hurried: bool = False
+    _readers: list[threading.Thread] = field(default_factory=list)
+    _stoppers: list[threading.Thread] = field(default_factory=list)
+
+    def start(
+        self,
+        engine: Engine,
+        specs: Mapping[str, ContainerSpec],
+        on_line: OnLine,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """All or none; raises LocalError, GivenUpError once `given_up` returns True."""
+        self.containers = start_all(engine, specs, given_up)
+        for host, container in self.containers.items():
+            reader = threading.Thread(
+                target=self._read, args=(host, container, on_line), daemon=True
+            )
+            reader.start()
+            self._readers.append(reader)
+
+    def wait(self, stop: StopSwitch, grace: Callable[[], float]) -> Outcome:
+        """Until all have ended. A host that fails, or `stop`, ends the others: SIGTERM, and
+        SIGKILL after `grace()` seconds, or at once when the stop is hurried.
+        """
+        began = time.monotonic()
+        stop.listen(lambda: self._ended.put(_STOPPED))
+        stopped = False
+        while len(self._codes) < len(self.containers):
+            host = self._ended.get()
+            if host == _STOPPED:
+                stopped = stopped or len(self._codes) < len(self.containers)
+                self._stop_all(grace(), hurried=stop.hurried)
+            elif self._codes.get(host, 1) and len(self._codes) < len(self.containers):
+                self._stop_all(lifecycle.TRAIN_STOP_GRACE.value)
+        return Outcome(dict(self._codes), time.monotonic() - began, stopped, dict(self._lost))
+
+    def keep(self) -> str:
+        """End all, leave them to the user, and return sentences that say how to get at them."""
+        self._kept = True
+        return ". ".join(filter(None, (each.keep() for each in self.containers.values())))
+
+    def close(self) -> None:
+        """End and remove all; their logs are read to the end first."""
+        with ExitStack() as stack:
+            for container in () if self._kept else self.containers.values():
+                stack.callback(container.close)
+        for thread in (*self._stoppers, *self._readers):
+            thread.join(LOG_ENDS)
+
+    def _read(self, host: str, container: Container, on_line: OnLine) -> None:
+        code = 1
+        try:
+            self._copy_log(host, container, on_line)
+            code = container.wait()
+        except Exception as error:
+            LOG.exception("%s can't be followed", host)
+            self._lost[host] = str(error)
+        finally:
+            self._codes.setdefault(host, code)
+            self._ended.put(host)
+
+    def _copy_log(self, host: str, container: Container, on_line: OnLine) -> None:
+        try:
+            for line in container.lines():
+                on_line(host, line)
+        except (LocalError, OSError, ValueError) as error:
+            on_line(host, f"byoc: the log of {host} was lost: {error}")
+
+    def _stop_all(self, grace: float, *, hurried: bool = False) -> None:
+        if self._hurried or (self._stoppers and not hurried):
+            return
+        self._hurried = hurried
+        grace = 0.0 if hurried else grace
+        for host, container in self.containers.items():
+            if host not in self._codes:
+                stopper = threading.Thread(
+                    target=self._stop, args=(host, container, grace), daemon=True
+                )
+                stopper.start()
+                self._stoppers.append(stopper)
+
+    def _stop(self, host: str, container: Container, grace: float) -> None:
+        try:
+            container.stop(grace)
+        except Exception as error:  # it might never end, and the job must
+            LOG.exception("%s can't be stopped", host)
+            self._lost[host] = str(error)
+            self._codes.setdefault(host, 1)
+            self._ended.put(host)

@@ -1,0 +1,157 @@
+"""From a plan to what the engine is given: a tree and a container a host, and their network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import Channel
+from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.local import specs
+from sagemaker_byoc.local.access import ContainerAccess
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.images import Image, Images
+from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker.training_jobs import checkpoints, reports
+from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import Item
+from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ChannelPlan, JobPlan
+from sagemaker_byoc.region.services.sagemaker.training_jobs.stage import (
+    Staged,
+    Stager,
+    write_config,
+    write_more_config,
+)
+
+Found = Sequence[tuple[ChannelPlan, Sequence[Item]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every job of the region uses."""
+
+    store: ObjectStore
+    engine: Engine
+    images: Images
+    work: Path
+    """A folder in which each job has one while it lives."""
+    labels: Mapping[str, str]
+    """Labels by which the containers and networks of this region are found."""
+    account: Account
+    access: ContainerAccess | None
+    """How containers reach the region; None if they don't."""
+    prefix: str
+    """Of the names of containers and networks, which an engine may share with other regions."""
+    gpus: int
+    """Of this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    trees: Mapping[str, Tree]
+    specs: Mapping[str, ContainerSpec]
+    network: Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job, as far as it is known before its data is."""
+
+    plan: JobPlan
+    image: Image
+    arn: str
+    request: Mapping[str, Any]
+    around: Surroundings
+
+    @property
+    def work(self) -> Path:
+        return self.around.work / self.plan.name
+
+    @property
+    def trees(self) -> dict[str, Tree]:
+        return {host: Tree(self.work / host / "ml") for host in self.plan.hosts}
+
+
+def lay_out(job: Job, found: Found, *, is_stopped: Callable[[], bool]) -> Layout:
+    """Raises DownloadError."""
+    plan, around = job.plan, job.around
+    network = specs.job_network(
+        f"{around.prefix}-{plan.name}",
+        plan.name,
+        plan.hosts,
+        isolated=plan.isolated,
+        labels=around.labels,
+    )
+    stager = Stager(around.store, job.work / "channels", around.engine, is_stopped=is_stopped)
+    found_specs = {}
+    for host, tree in job.trees.items():
+        cluster = _cluster(plan, host, around.engine)
+        write_config(
+            tree,
+            hyperparameters=plan.hyperparameters,
+            channels=_channels(plan, host),
+            cluster=cluster,
+        )
+        write_more_config(tree, job.request)
+        staged = stager.stage(tree, host, found)
+        if plan.checkpoint is not None:
+            checkpoints.restore(around.store, plan.checkpoint, tree)
+        found_specs[host] = _spec(job, cluster, staged, network)
+    return Layout(job.trees, found_specs, network)
+
+
+def _channels(plan: JobPlan, host: str) -> list[Channel]:
+    return [channel.channel for channel in plan.channels if host in channel.hosts]
+
+
+def _cluster(plan: JobPlan, host: str, engine: Engine) -> Cluster:
+    group = plan.group_of(host)
+    return Cluster(
+        current_host=host,
+        hosts=plan.hosts,
+        current_instance_type=group.instance_type,
+        current_group=group.name,
+        groups=plan.groups,
+        network_interface=engine.interface,
+    )
+
+
+def _outputs(plan: JobPlan) -> tuple[str, ...]:
+    """Each folder once, and not those that are brought with another."""
+    wanted = {"model", "output", *(each.folder for each in plan.reports if not each.is_outside)}
+    if plan.checkpoint is not None:
+        wanted.add(plan.checkpoint.folder)
+    return tuple(
+        sorted(
+            name for name in wanted if not wanted & {str(p) for p in PurePosixPath(name).parents}
+        )
+    )
+
+
+def _spec(job: Job, cluster: Cluster, staged: Staged, network: Network) -> ContainerSpec:
+    plan, around = job.plan, job.around
+    tree = job.trees[cluster.current_host]
+    outside = {each.folder: reports.outside(tree, each) for each in plan.reports if each.is_outside}
+    common = specs.training(
+        job=plan.name,
+        account=around.account,
+        image=job.image,
+        tree=tree,
+        cluster=cluster,
+        network=network,
+        variables=plan.environment,
+        gpus=around.gpus,
+    )
+    return replace(
+        common,
+        entrypoint=plan.entrypoint,
+        arguments=plan.arguments,
+        inputs=staged.inputs,
+        read_only=staged.read_only,
+        outputs=_outputs(plan),
+        outside=outside,
+        shared=staged.shared,
+    )

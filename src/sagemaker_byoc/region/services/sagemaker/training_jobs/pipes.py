@@ -1,0 +1,212 @@
+"""Pipe mode: the region's end of `<channel>_<epoch>`, one FIFO an epoch, until the job is over.
+
+A FIFO is written to as soon as somebody has opened it; whoever closes it early, or at its end,
+finds the next one. Nothing is fed ahead of the reader, and one chunk is held in memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import select
+import tempfile
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import RecordWrapper
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
+from sagemaker_byoc.region.services.sagemaker.training_jobs.framing import frame
+from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
+    DownloadError,
+    Item,
+    find_lines,
+    share,
+)
+from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ChannelPlan, DataType
+
+LOG = logging.getLogger(__name__)
+
+CHUNK = 1 << 20
+REFERENCE = "-ref"
+"""An attribute whose name ends so holds an S3 URI, and the object goes into the pipe."""
+
+_POLL = 0.01
+_TICK_MS = 250
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What one host gets through the FIFOs of one channel."""
+
+    store: ObjectStore
+    plan: ChannelPlan
+    items: Sequence[Item]
+    host: str
+    tree: Tree
+
+
+class PipeFeeder(threading.Thread):
+    """Feeds one channel of one host; `on_error` gets what ends the job."""
+
+    def __init__(self, feed: Feed, on_error: Callable[[DownloadError], None]) -> None:
+        super().__init__(daemon=True, name=f"pipe-{feed.host}-{feed.plan.channel.name}")
+        self._store = feed.store
+        self._plan = feed.plan
+        self._items = feed.items
+        self._host = feed.host
+        self._tree = feed.tree
+        self._on_error = on_error
+        self._over = threading.Event()
+        self._make(0)
+
+    def close(self) -> None:
+        """Bounded by one tick, and by one read of an object."""
+        self._over.set()
+        self.join()
+
+    def run(self) -> None:
+        epoch = 0
+        try:
+            while not self._over.is_set():
+                self._feed(epoch)
+                self._tree.pipe(self._plan.channel.name, epoch).unlink(missing_ok=True)
+                epoch += 1
+                if not self._over.is_set():
+                    self._make(epoch)
+        except DownloadError as error:
+            self._on_error(error)
+        except Exception as error:  # or the program waits for ever
+            LOG.exception("channel %s", self._plan.channel.name)
+            self._on_error(DownloadError(f"channel {self._plan.channel.name!r}: {error}"))
+
+    def _make(self, epoch: int) -> None:
+        path = self._tree.pipe(self._plan.channel.name, epoch)
+        os.mkfifo(path)
+        path.chmod(0o666)  # the container may run as any user
+
+    def _feed(self, epoch: int) -> None:
+        pipe = self._open(self._tree.pipe(self._plan.channel.name, epoch))
+        if pipe is None:
+            return
+        try:
+            for chunk in self._chunks(epoch):
+                if not self._write(pipe, chunk):
+                    return
+        finally:
+            os.close(pipe)
+
+    def _open(self, path: Path) -> int | None:
+        """As soon as there is a reader; None where the job was over before."""
+        while not self._over.wait(_POLL):
+            try:
+                pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+            else:
+                with suppress(PermissionError):  # more than the kernel grants to this user
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
+                return pipe
+        return None
+
+    def _write(self, pipe: int, data: bytes) -> bool:
+        """False where the reader has closed its end, or the job is over."""
+        poll = select.poll()
+        poll.register(pipe, select.POLLOUT)
+        view = memoryview(data)
+        while view:
+            if self._over.is_set():
+                return False
+            if not poll.poll(_TICK_MS):
+                continue
+            try:
+                view = view[os.write(pipe, view) :]
+            except BlockingIOError:
+                continue
+            except BrokenPipeError:
+                return False
+        return True
+
+    def _chunks(self, epoch: int) -> Iterator[bytes]:
+        if self._plan.data_type is DataType.AUGMENTED:
+            lines = find_lines(self._store, self._plan)
+            for line in share(self._plan, lines, self._host, epoch):
+                for name in self._plan.attributes:
+                    yield from self._attribute(name, line[name])
+        else:
+            for item in share(self._plan, self._items, self._host, epoch):
+                yield from self._object(item.bucket, item.key)
+
+    def _attribute(self, name: str, value: object) -> Iterator[bytes]:
+        if name.endswith(REFERENCE):
+            bucket, key = parse_s3_uri(str(value))
+            yield from self._object(bucket, key)
+        else:
+            data = (value if isinstance(value, str) else json.dumps(value)).encode()
+            yield from self._framed(len(data), [data])
+
+    def _object(self, bucket: str, key: str) -> Iterator[bytes]:
+        stored = self._store.get(bucket, key)
+        where = f"s3://{bucket}/{key}"
+        with open(stored.path, "rb", buffering=0) as file:
+            if not self._plan.gunzip:
+                yield from self._framed(os.fstat(file.fileno()).st_size, _read(file))
+            elif self._plan.channel.record_wrapper is RecordWrapper.NONE:
+                yield from gunzip(file, where)
+            else:
+                yield from self._unpacked(file, where)
+
+    def _unpacked(self, file: BinaryIO, where: str) -> Iterator[bytes]:
+        """A record says its length first, which is known once all of it is unpacked."""
+        with tempfile.TemporaryFile() as plain:
+            for chunk in gunzip(file, where):
+                plain.write(chunk)
+            size = plain.tell()
+            plain.seek(0)
+            yield from self._framed(size, _read(plain))
+
+    def _framed(self, size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        if self._plan.channel.record_wrapper is RecordWrapper.RECORD_IO:
+            yield from frame(size, chunks)
+        else:
+            yield from chunks
+
+
+def gunzip(file: BinaryIO, where: str) -> Iterator[bytes]:
+    """All members, in chunks of bounded size; DownloadError for what is not whole gzip."""
+    unpacker = zlib.decompressobj(_GZIP)
+    begun = False
+    for data in _read(file):
+        rest = data
+        chunk = b""
+        # A chunk of the most that was allowed may have more behind it, without any input left.
+        while rest or len(chunk) == CHUNK:
+            begun = True
+            try:
+                chunk = unpacker.decompress(rest, CHUNK)
+            except zlib.error as error:
+                raise DownloadError(f"{where} is not gzip ({error})") from error
+            if chunk:
+                yield chunk
+            rest = unpacker.unconsumed_tail
+            if unpacker.eof:
+                rest, chunk = unpacker.unused_data, b""
+                unpacker, begun = zlib.decompressobj(_GZIP), bool(rest)
+    if begun:
+        raise DownloadError(f"{where} ends within its gzip stream")
+
+
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    while data := file.read(CHUNK):
+        yield data

@@ -1,0 +1,236 @@
+"""A training job's document: what DescribeTrainingJob answers, kept after each change."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sagemaker_byoc.contract.training.failure import clip
+from sagemaker_byoc.local.records import Records, now
+from sagemaker_byoc.local.watching import Subject
+from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DEFAULT_RUNTIME
+
+Document = dict[str, Any]
+
+ECHOED = (
+    "AlgorithmSpecification",
+    "CheckpointConfig",
+    "DebugHookConfig",
+    "DebugRuleConfigurations",
+    "EnableInterContainerTrafficEncryption",
+    "EnableManagedSpotTraining",
+    "EnableNetworkIsolation",
+    "Environment",
+    "ExperimentConfig",
+    "HyperParameters",
+    "InfraCheckConfig",
+    "InputDataConfig",
+    "MlflowConfig",
+    "OutputDataConfig",
+    "ProfilerConfig",
+    "ProfilerRuleConfigurations",
+    "RemoteDebugConfig",
+    "ResourceConfig",
+    "RetryStrategy",
+    "RoleArn",
+    "StoppingCondition",
+    "TensorBoardOutputConfig",
+    "TrainingJobName",
+    "VpcConfig",
+)
+"""Members of the request that the description repeats as they were."""
+
+
+DEFAULT_VOLUME = 30
+"""GiB, as both SDKs ask for; a request may leave it out."""
+
+
+class Status(StrEnum):
+    IN_PROGRESS = "InProgress"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+
+    @property
+    def has_ended(self) -> bool:
+        return self in {Status.COMPLETED, Status.FAILED, Status.STOPPED}
+
+
+class Secondary(StrEnum):
+    STARTING = "Starting"
+    DOWNLOADING = "Downloading"
+    TRAINING = "Training"
+    UPLOADING = "Uploading"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    INTERRUPTED = "Interrupted"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    MAX_RUNTIME_EXCEEDED = "MaxRuntimeExceeded"
+    MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
+
+
+def _look(document: Document) -> tuple[str, ...]:
+    last = document["SecondaryStatusTransitions"][-1]
+    return (document["TrainingJobStatus"], last["Status"], last["StatusMessage"])
+
+
+SUBJECT = Subject(
+    look=_look,
+    has_ended=lambda document: Status(document["TrainingJobStatus"]).has_ended,
+    hold=5.0,
+    settle=2.0,
+)
+"""`settle`: SDK 3 sleeps 5 s after each answer that says that a job runs, however short it is."""
+
+_BEFORE_STOPPING = frozenset(
+    {Secondary.STARTING, Secondary.DOWNLOADING, Secondary.TRAINING, Secondary.INTERRUPTED}
+)
+
+
+def new_document(request: Mapping[str, Any], arn: str, model: str) -> Document:
+    """`model` is the S3 URI where the model will be, if the job leaves one."""
+    time = now()
+    document = {key: request[key] for key in ECHOED if key in request}
+    stopping = {"MaxRuntimeInSeconds": DEFAULT_RUNTIME, **(request.get("StoppingCondition") or {})}
+    return {
+        **document,
+        **_with_defaults(document),
+        "EnableNetworkIsolation": bool(request.get("EnableNetworkIsolation")),
+        "EnableManagedSpotTraining": bool(request.get("EnableManagedSpotTraining")),
+        "EnableInterContainerTrafficEncryption": bool(
+            request.get("EnableInterContainerTrafficEncryption")
+        ),
+        "StoppingCondition": stopping,
+        "TrainingJobArn": arn,
+        "ModelArtifacts": {"S3ModelArtifacts": model},
+        "TrainingJobStatus": Status.IN_PROGRESS.value,
+        "SecondaryStatus": Secondary.STARTING.value,
+        "SecondaryStatusTransitions": [
+            {
+                "Status": Secondary.STARTING.value,
+                "StartTime": time,
+                "StatusMessage": "Starting the training job",
+            }
+        ],
+        "CreationTime": time,
+        "LastModifiedTime": time,
+    }
+
+
+def _with_defaults(document: Document) -> Document:
+    """Return the members that AWS describes in full, whatever the request left out.
+
+    SDK 2 reads some of them without asking, as `Estimator.attach` does.
+    """
+    algorithm = document["AlgorithmSpecification"]
+    found: Document = {
+        "AlgorithmSpecification": {
+            "EnableSageMakerMetricsTimeSeries": bool(algorithm.get("MetricDefinitions")),
+            **algorithm,
+        },
+        "OutputDataConfig": {
+            "KmsKeyId": "",
+            "CompressionType": "GZIP",
+            **document["OutputDataConfig"],
+        },
+        "ResourceConfig": {"VolumeSizeInGB": DEFAULT_VOLUME, **document["ResourceConfig"]},
+        "ProfilingStatus": "Disabled",
+    }
+    if "InputDataConfig" in document:
+        found["InputDataConfig"] = [_channel(each) for each in document["InputDataConfig"]]
+    return found
+
+
+def _channel(asked: Document) -> Document:
+    source = dict(asked.get("DataSource", {}))
+    if "S3DataSource" in source:
+        source["S3DataSource"] = {
+            "S3DataDistributionType": "FullyReplicated",
+            **source["S3DataSource"],
+        }
+    return {"CompressionType": "None", "RecordWrapperType": "None", **asked, "DataSource": source}
+
+
+class JobRecord:
+    """One job's document while it lives; `announce` is called after each change."""
+
+    def __init__(self, name: str, records: Records, announce: Callable[[str], None]) -> None:
+        self.name = name
+        self._records = records
+        self._announce = announce
+        self._lock = threading.Lock()
+
+    @property
+    def document(self) -> Document:
+        document = self._records.get(self.name)
+        assert document is not None, self.name
+        return document
+
+    @property
+    def status(self) -> Status:
+        return Status(self.document["TrainingJobStatus"])
+
+    def enter(
+        self,
+        secondary: Secondary,
+        message: str,
+        status: Status | None = None,
+        **members: object,
+    ) -> None:
+        """The next transition, or a new message of the one that lasts.
+
+        A job that is to stop does not go back to what comes before that, and one that has ended
+        stays as it is.
+        """
+        with self._lock:
+            document = self.document
+            before = Status(document["TrainingJobStatus"])
+            if before.has_ended or (before is Status.STOPPING and secondary in _BEFORE_STOPPING):
+                return
+            time = now()
+            _transition(document, secondary, message, time)
+            if status is not None:
+                document["TrainingJobStatus"] = status.value
+                if status.has_ended:
+                    document["SecondaryStatusTransitions"][-1]["EndTime"] = time
+            document.update(members)
+            document["LastModifiedTime"] = time
+            self._records.settle(self.name, document)
+        self._announce(self.name)
+
+    def begin_training_time(self) -> None:
+        """Once for a job, however often it is interrupted."""
+        with self._lock:
+            document = self.document
+            if "TrainingStartTime" not in document:
+                document["TrainingStartTime"] = now()
+                self._records.settle(self.name, document)
+
+    def flush(self) -> None:
+        """Write what a full disk has kept from being written."""
+        self._records.flush()
+
+    def fail(self, reason: str, **members: object) -> None:
+        self.enter(
+            Secondary.FAILED,
+            "Training job failed",
+            Status.FAILED,
+            FailureReason=clip(reason),
+            **members,
+        )
+
+
+def _transition(document: Document, secondary: Secondary, message: str, time: datetime) -> None:
+    transitions = document["SecondaryStatusTransitions"]
+    last = transitions[-1]
+    if last["Status"] == secondary.value:
+        last["StatusMessage"] = message
+    else:
+        last["EndTime"] = time
+        transitions.append({"Status": secondary.value, "StartTime": time, "StatusMessage": message})
+    document["SecondaryStatus"] = secondary.value

@@ -1,0 +1,294 @@
+"""Training jobs of the region: the operations, and the jobs that run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.contract import folders
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
+from sagemaker_byoc.local import instances
+from sagemaker_byoc.local.access import ContainerAccess
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.local.images import Images
+from sagemaker_byoc.local.leftovers import region_labels, region_prefix
+from sagemaker_byoc.local.records import Records
+from sagemaker_byoc.local.specs import JOB_LABEL
+from sagemaker_byoc.local.tags import Tags
+from sagemaker_byoc.local.watching import Watch
+from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.services.logs.store import LogStore
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker.training_jobs import metrics, objects
+from sagemaker_byoc.region.services.sagemaker.training_jobs.control import Why
+from sagemaker_byoc.region.services.sagemaker.training_jobs.joblog import JobLog
+from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import Job, Surroundings
+from sagemaker_byoc.region.services.sagemaker.training_jobs.listing import list_jobs
+from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import (
+    JobPlan,
+    check_names,
+    plan_of,
+    refuse,
+)
+from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
+    SUBJECT,
+    Document,
+    JobRecord,
+    Secondary,
+    Status,
+    new_document,
+)
+from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import INTERNAL, JobRun
+from sagemaker_byoc.region.wire.errors import AwsError, not_found
+from sagemaker_byoc.region.wire.service import Operation, Parameters
+
+LOG = logging.getLogger(__name__)
+
+MOST_ALIVE = 100
+"""Jobs at a time; each has some threads and processes of this machine."""
+CLEARING_SECONDS = 60.0
+CLOSING_SECONDS = 140.0
+"""The 120 that a container has to save its model, and what its upload takes."""
+
+
+class TrainingJobs:
+    """`start` and `close` are called once, on the event loop's thread."""
+
+    def __init__(  # noqa: PLR0913 - each a part of the region, by its keyword
+        self,
+        *,
+        state: Path,
+        account: Account,
+        store: ObjectStore,
+        logs: LogStore,
+        engine: Engine,
+        images: Images,
+        access: ContainerAccess | None = None,
+    ) -> None:
+        """`access` is how containers reach the region; without it they don't."""
+        self.tags = Tags(state)
+        self._account = account
+        self._logs = logs
+        self._records = Records(state / "sagemaker" / "training-jobs")
+        self._watch = Watch(SUBJECT)
+        self._runs: dict[str, JobRun] = {}
+        self._lock = threading.Lock()
+        self._around = Surroundings(
+            store=store,
+            engine=engine,
+            images=images,
+            work=state / "work" / "training-jobs",
+            labels=region_labels(state),
+            account=account,
+            access=access,
+            prefix=region_prefix(state),
+            gpus=instances.gpus_here(),
+        )
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "CreateTrainingJob": self._create,
+            "DescribeTrainingJob": self._describe,
+            "StopTrainingJob": self._stop,
+            "ListTrainingJobs": self._list,
+            "DeleteTrainingJob": self._delete,
+            **self.tags.operations(),
+        }
+
+    def start(self) -> None:
+        """Jobs that were running when the region was killed have failed; nothing of them is left.
+
+        AWS says the same of a job whose instance died: InternalServerError.
+        """
+        self._watch.start()
+        lost = [name for name in self._records if not self._record(name).status.has_ended]
+        for name in lost:
+            try:
+                self._sweep(name)
+            except LocalError:
+                LOG.exception("what the lost job %s left could not be removed", name)
+            self._record(name).fail(INTERNAL)
+        folders.remove(self._around.work)
+
+    async def close(self) -> None:
+        """Stop what runs, as StopTrainingJob would, and wait for it; bounded."""
+        runs = [*self._runs.values()]
+        for run in runs:
+            self._ask(run, Why.CLOSING)
+        await asyncio.to_thread(_join, runs, CLOSING_SECONDS)
+        self._records.flush()
+
+    def interrupt(self, name: str, *, kill: bool = False) -> None:
+        """As the spot market takes instances away; with `kill`, without a SIGTERM before.
+
+        Raises AwsError unless the job runs on spot instances.
+        """
+        document = self._document(name)
+        run = self._runs.get(name)
+        if not document.get("EnableManagedSpotTraining"):
+            raise refuse(
+                f"{name} is not a managed spot training job: EnableManagedSpotTraining is not set"
+            )
+        if run is None or document["TrainingJobStatus"] != Status.IN_PROGRESS.value:
+            raise _rejected(document)
+        run.interrupt(kill=kill)
+
+    async def _create(self, parameters: Parameters) -> Parameters:
+        return await asyncio.to_thread(self._create_now, parameters)
+
+    def _create_now(self, request: Parameters) -> Parameters:
+        check_names(request)
+        name = request["TrainingJobName"]
+        arn = self._account.arn("sagemaker", f"training-job/{name}")
+        if name in self._records:
+            raise _in_use(arn)
+        plan = plan_of(request)
+        definitions = metrics.compile_definitions(plan.metrics)
+        _check_values(plan)
+        image = self._around.images.resolve(plan.image)
+        self._check_storage(plan)
+        record = JobRecord(name, self._records, self._watch.announce)
+        run = JobRun(
+            Job(plan=plan, image=image, arn=arn, request=request, around=self._around),
+            record,
+            JobLog(self._logs, name, plan.hosts[0]),
+            metrics.MetricCollector(definitions),
+            on_end=self._forget,
+        )
+        with self._lock:
+            if len(self._runs) >= MOST_ALIVE:
+                raise AwsError(
+                    "ResourceLimitExceeded",
+                    f"The region runs {MOST_ALIVE} training jobs at a time. Wait for one to end",
+                )
+            if not self._records.add(name, new_document(request, arn, plan.model_uri)):
+                raise _in_use(arn)
+            self._runs[name] = run
+        try:
+            self.tags.add(arn, request.get("Tags") or ())
+            run.start()
+        except BaseException:
+            self._forget(name)
+            self._records.remove(name)
+            raise
+        return {"TrainingJobArn": arn}
+
+    def _check_storage(self, plan: JobPlan) -> None:
+        store = self._around.store
+        wanted = {"OutputDataConfig.S3OutputPath": plan.output_bucket}
+        if plan.checkpoint is not None:
+            wanted["CheckpointConfig.S3Uri"] = plan.checkpoint.bucket
+        for where, bucket in wanted.items():
+            if not store.has_bucket(bucket):
+                raise refuse(f"{where}: there is no bucket {bucket!r}. Create it first")
+        for channel in plan.channels:
+            try:
+                objects.require_items(store, channel)
+            except objects.DownloadError:
+                continue  # found out by the download in the cloud, and so it is here
+
+    async def _describe(self, parameters: Parameters) -> Parameters:
+        name = parameters["TrainingJobName"]
+        return await self._watch.see(name, lambda: self._document(name))
+
+    async def _stop(self, parameters: Parameters) -> Parameters:
+        document = self._document(parameters["TrainingJobName"])
+        run = self._runs.get(document["TrainingJobName"])
+        if Status(document["TrainingJobStatus"]).has_ended or run is None:
+            raise _rejected(document)
+        await asyncio.to_thread(self._ask, run, Why.STOP)
+        return {}
+
+    async def _list(self, parameters: Parameters) -> Parameters:
+        documents = [d for name in self._records if (d := self._records.get(name)) is not None]
+        return list_jobs(documents, parameters)
+
+    async def _delete(self, parameters: Parameters) -> Parameters:
+        document = self._document(parameters["TrainingJobName"])
+        name = document["TrainingJobName"]
+        run = self._runs.get(name)
+        if not Status(document["TrainingJobStatus"]).has_ended:
+            raise AwsError(
+                "ResourceInUse",
+                f"The training job {document['TrainingJobArn']} is in status "
+                f"{document['TrainingJobStatus']}. Only jobs that have ended can be deleted.",
+            )
+        if run is not None:
+            # It has told its end, and clears up; a new job may have its name and its folder.
+            await asyncio.to_thread(run.join, CLEARING_SECONDS)
+        if document["TrainingJobStatus"] == Status.FAILED.value:
+            await asyncio.to_thread(self._remove_kept, name)
+        self._records.remove(name)
+        self.tags.forget(document["TrainingJobArn"])
+        return {}
+
+    def _remove_kept(self, name: str) -> None:
+        """Remove the containers that a failure has kept, if the engine answers."""
+        try:
+            self._sweep(name)
+        except LocalError as error:
+            LOG.warning("what was kept of %s stays behind: %s", name, error)
+
+    def _sweep(self, name: str) -> None:
+        """Raises LocalError."""
+        trees = [Tree(host / "ml") for host in self._folders(name)]
+        self._around.engine.sweep({**self._around.labels, JOB_LABEL: name}, trees)
+
+    def _ask(self, run: JobRun, why: Why) -> None:
+        # The status first: a job that is interrupted at this moment must not start again.
+        self._record(run.job_name).enter(
+            Secondary.STOPPING, "Stopping the training job", Status.STOPPING
+        )
+        run.stop(why)
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            self._runs.pop(name, None)
+
+    def _record(self, name: str) -> JobRecord:
+        return JobRecord(name, self._records, self._watch.announce)
+
+    def _document(self, name: str) -> Document:
+        document: dict[str, Any] | None = self._records.get(name)
+        if document is None:
+            raise not_found("Requested resource not found.")
+        return document
+
+    def _folders(self, name: str) -> list[Path]:
+        return [*(self._around.work / name).glob("algo-*")]
+
+
+def _in_use(arn: str) -> AwsError:
+    return AwsError(
+        "ResourceInUse",
+        "Training job names must be unique within an AWS account and region, and a training job "
+        f"with this name already exists ({arn})",
+    )
+
+
+def _rejected(document: Document) -> AwsError:
+    return refuse(
+        "The request was rejected because the training job is in status "
+        f"{document['TrainingJobStatus']}."
+    )
+
+
+def _check_values(plan: JobPlan) -> None:
+    try:
+        Hyperparameters(plan.hyperparameters).check()
+    except ContractError as error:
+        raise refuse(f"{error.where}: {error.what}. {error.cure}") from error
+
+
+def _join(runs: Sequence[JobRun], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for run in runs:
+        run.join(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,166 @@
+"""The hosting room on pretended containers, without a port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import tarfile
+
+import pytest
+from tests.unit.region.services.sagemaker.endpoints.pretenders import (
+    BOUND,
+    PretendEngine,
+    PretendImages,
+)
+
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.caller import WAITS
+from sagemaker_byoc.region.services.logs.store import LogStore
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker.endpoints.live import CHANGING
+from sagemaker_byoc.region.services.sagemaker.endpoints.service import Endpoints
+from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Policy
+from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.http import Request
+
+ARN = "arn:aws:sagemaker:us-east-1:000000000000"
+
+
+def archive(**files):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return data.getvalue()
+
+
+class Body:
+    def __init__(self, data):
+        self.data = data
+
+    async def read(self, limit):
+        await asyncio.sleep(0)
+        if len(self.data) > limit:
+            raise EntityTooLargeError(limit)
+        return self.data
+
+
+class Room:
+    """The service, and what a client does with it."""
+
+    def __init__(self, state, policy=None):
+        self.state = state
+        self.engine = PretendEngine()
+        self.images = PretendImages()
+        self.store = ObjectStore(state / "s3")
+        self.logs = LogStore(state / "logs")
+        self.service = Endpoints(
+            state=state,
+            account=Account(),
+            store=self.store,
+            logs=self.logs,
+            engine=self.engine,
+            images=self.images,
+            policy=policy,
+        )
+        self.operations = self.service.operations()
+
+    async def __aenter__(self):
+        self.service.start()
+        return self
+
+    async def __aexit__(self, *_):
+        for container in self.engine.started:
+            container.release.set()
+        await self.service.close()
+        assert not self.engine.running, "containers are left"
+
+    async def call(self, operation, **parameters):
+        return await self.operations[operation](parameters)
+
+    async def refused(self, operation, **parameters):
+        with pytest.raises(AwsError) as caught:
+            await self.call(operation, **parameters)
+        assert caught.value.code == "ValidationException"
+        return caught.value.message
+
+    async def model(self, name="model", **environment):
+        container = {"Image": "serve:1", "Environment": environment}
+        await self.call("CreateModel", ModelName=name, PrimaryContainer=container)
+
+    async def config(self, name="config", *variants, **more):
+        found = variants or (self.variant(),)
+        await self.call(
+            "CreateEndpointConfig", EndpointConfigName=name, ProductionVariants=[*found], **more
+        )
+
+    def variant(self, name="AllTraffic", model="model", **more):
+        kind = {} if "ServerlessConfig" in more else {"InstanceType": "ml.m5.large"}
+        return {"VariantName": name, "ModelName": model, **kind, **more}
+
+    async def endpoint(self, name="one", config="config", **more):
+        """Created, and waited for; its description."""
+        await self.call("CreateEndpoint", EndpointName=name, EndpointConfigName=config, **more)
+        return await self.settled(name)
+
+    async def settled(self, name="one"):
+        found = await self.waiter(name)
+        assert found["EndpointStatus"] not in CHANGING
+        return found
+
+    async def waiter(self, name="one"):
+        """What DescribeEndpoint answers to a waiter of botocore."""
+
+        async def look():
+            WAITS.set(True)
+            return await self.call("DescribeEndpoint", EndpointName=name)
+
+        async with asyncio.timeout(BOUND):
+            return await asyncio.create_task(look())
+
+    async def gone(self, name="one"):
+        with contextlib.suppress(AwsError):
+            await self.waiter(name)
+        assert "Could not find" in await self.refused("DescribeEndpoint", EndpointName=name)
+
+    async def delete(self, name="one"):
+        await self.call("DeleteEndpoint", EndpointName=name)
+        await self.gone(name)
+
+    async def invoke(self, body=b"hello", name="one", way="invocations", **headers):
+        found = {key.replace("_", "-").lower(): value for key, value in headers.items()}
+        return await self.service.invoke_handler(
+            Request(
+                method="POST",
+                target=f"/endpoints/{name}/{way}",
+                query_string="",
+                headers=found,
+                body=Body(body),
+                id="request-1",
+            )
+        )
+
+    def log(self, name="one"):
+        """All lines of the endpoint's streams."""
+        group = f"/aws/sagemaker/Endpoints/{name}"
+        return {
+            stream: [event.text for event in self.logs.events(group, stream)]
+            for stream in self.logs.streams(group)
+        }
+
+
+@pytest.fixture
+def room(tmp_path):
+    """Runs `scene(room)` in a room, bounded; nothing may be left of it."""
+
+    def play(scene, **policy):
+        async def main():
+            async with asyncio.timeout(3 * BOUND), Room(tmp_path, Policy(**policy)) as room:
+                await scene(room)
+
+        asyncio.run(main())
+
+    return play

@@ -1,0 +1,168 @@
+"""Training jobs without a wire: the service on an event loop, containers of the process engine."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.local.caller import CLIENT
+from sagemaker_byoc.local.images import RecordedImages
+from sagemaker_byoc.region.engines.process import make_engine
+from sagemaker_byoc.region.services.logs.store import LogStore
+from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker.training_jobs.joblog import GROUP
+from sagemaker_byoc.region.services.sagemaker.training_jobs.service import TrainingJobs
+
+PATIENCE = 60.0
+BUCKET = "data-bucket"
+
+
+def wait_until(condition, what):
+    """What `condition` returns as soon as that is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
+        time.sleep(0.01)
+    return value
+
+
+@dataclass
+class House:
+    """The service in a thread of its own; its operations as plain calls."""
+
+    state: Path
+    engine: object
+    images: object = None
+    store: ObjectStore = field(init=False)
+    logs: LogStore = field(init=False)
+    jobs: TrainingJobs = field(init=False)
+
+    def __post_init__(self):
+        self.store = ObjectStore(self.state / "s3")
+        self.logs = LogStore(self.state / "logs")
+        if not self.store.has_bucket(BUCKET):
+            self.store.create_bucket(BUCKET)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.jobs = TrainingJobs(
+            state=self.state,
+            account=Account(),
+            store=self.store,
+            logs=self.logs,
+            engine=self.engine,
+            images=self.images or RecordedImages(self.state),
+        )
+        self._on_loop(self._start())
+
+    async def _start(self):
+        self.jobs.start()
+
+    def _on_loop(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
+
+    def close(self):
+        self._on_loop(self.jobs.close())
+        self._on_loop(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def call(self, operation, client="", **parameters):
+        async def run():
+            CLIENT.set(client)
+            return await self.jobs.operations()[operation](parameters)
+
+        return self._on_loop(run())
+
+    def create(self, script=None, name="job-1", **more):
+        """A job whose container runs `script` with sh, and no supervisor."""
+        algorithm = {"TrainingImage": "byoc-train", "TrainingInputMode": "File"}
+        if script is not None:
+            algorithm["ContainerEntrypoint"] = ["/bin/sh", "-c", script]
+        algorithm |= more.pop("algorithm", {})
+        request = {
+            "TrainingJobName": name,
+            "AlgorithmSpecification": algorithm,
+            "RoleArn": "arn:aws:iam::000000000000:role/service-role/SageMakerRole",
+            "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/out"},
+            "ResourceConfig": {
+                "InstanceType": "ml.m5.large",
+                "InstanceCount": more.pop("hosts", 1),
+                "VolumeSizeInGB": 1,
+            },
+            "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
+            **more,
+        }
+        return self.call("CreateTrainingJob", **request)["TrainingJobArn"]
+
+    def describe(self, name="job-1"):
+        return self.call("DescribeTrainingJob", TrainingJobName=name)
+
+    def end(self, name="job-1"):
+        """The job's description once it has ended."""
+
+        def ended():
+            document = self.describe(name)
+            status = document["TrainingJobStatus"]
+            return status not in {"InProgress", "Stopping"} and document
+
+        return wait_until(ended, f"the end of {name}")
+
+    def run(self, script=None, name="job-1", **more):
+        self.create(script, name, **more)
+        return self.end(name)
+
+    def log(self, name="job-1", host="algo-1"):
+        return [
+            event.text
+            for stream in self.logs.streams(GROUP, f"{name}/{host}-")
+            for event in self.logs.events(GROUP, stream)
+        ]
+
+    def wait_for_line(self, line, name="job-1", host="algo-1"):
+        wait_until(lambda: line in self.log(name, host), f"{line!r} in the log")
+
+    def objects(self, prefix=""):
+        return [info.key for info in self.store.list(BUCKET, prefix)]
+
+    def read(self, key):
+        return self.store.get(BUCKET, key).path.read_bytes()
+
+    def put(self, key, data=b"x"):
+        self.store.put_bytes(BUCKET, key, data)
+
+
+def channel(name, uri, data_type="S3Prefix", source=None, **more):
+    return {
+        "ChannelName": name,
+        "DataSource": {
+            "S3DataSource": {
+                "S3DataType": data_type,
+                "S3Uri": f"s3://{BUCKET}/{uri}",
+                **(source or {}),
+            }
+        },
+        **more,
+    }
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory):
+    found = make_engine(tmp_path_factory.mktemp("probe"))
+    if not found.unshare:
+        pytest.skip("this kernel forbids mount namespaces")
+    return found
+
+
+@pytest.fixture
+def house(tmp_path, engine):
+    made = House(tmp_path / "state", engine)
+    yield made
+    made.close()
