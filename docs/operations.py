@@ -8,10 +8,10 @@ from pathlib import Path
 
 from botocore.model import OperationModel
 
-from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.credentials import Credentials, Keys
 from sagemaker_byoc.local.services import compose
+from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.region.services.s3.call import Route
 from sagemaker_byoc.region.services.s3.s3 import S3

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sagemaker_byoc.local import leftovers  # noqa: PLC0415 - POSIX only
+    from sagemaker_byoc.region.containers import leftovers  # noqa: PLC0415 - POSIX only
 
     things, problems = leftovers.find()
     found = leftovers.chosen(things, arguments.remove)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from sagemaker_byoc.local import environ
-from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.client import make_client
 from sagemaker_byoc.local.control import Control, Interruptible
@@ -22,6 +21,7 @@ from sagemaker_byoc.local.credentials import Credentials, Keys, make_keys
 from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.local.services import CLOSING_SECONDS, Composition, compose
 from sagemaker_byoc.local.state import LOG_FILE, Address, StateFolder
+from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.wire import sts_rules

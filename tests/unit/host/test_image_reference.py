@@ -9,7 +9,7 @@ from sagemaker_byoc.host import image_reference
 from sagemaker_byoc.host.image_reference import EcrHost, Reference
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.local.images import Reference as LocalReference
+from sagemaker_byoc.region.containers.images import Reference as LocalReference
 from sagemaker_byoc.region.wire.errors import AwsError
 
 DIGEST = "sha256:" + "0f" * 32

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from sagemaker_byoc.host.ports import Ports
-from sagemaker_byoc.local.access import ContainerAccess
 from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.images import Image, Images
-from sagemaker_byoc.local.leftovers import machine_label, region_labels, region_prefix
+from sagemaker_byoc.region.containers.access import ContainerAccess
+from sagemaker_byoc.region.containers.images import Image, Images
+from sagemaker_byoc.region.containers.leftovers import (
+    machine_label,
+    region_labels,
+    region_prefix,
+)
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore

@@ -12,7 +12,7 @@ import pytest
 
 from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.local.caller import CLIENT
-from sagemaker_byoc.local.images import RecordedImages
+from sagemaker_byoc.region.containers.images import RecordedImages
 from sagemaker_byoc.region.engines.process import make_engine
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore

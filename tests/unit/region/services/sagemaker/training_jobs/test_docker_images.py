@@ -14,7 +14,12 @@ import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import House, wait_until
 
 from sagemaker_byoc.host.stored_image import DOCKER_MANIFEST
-from sagemaker_byoc.local.images import DockerImages, PullError, PushedImage, RecordedImages
+from sagemaker_byoc.region.containers.images import (
+    DockerImages,
+    PullError,
+    PushedImage,
+    RecordedImages,
+)
 from sagemaker_byoc.region.wire.errors import AwsError
 
 DIGEST = "sha256:" + "0f" * 32

@@ -15,8 +15,8 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import (
 )
 
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.local.images import DockerImages
-from sagemaker_byoc.local.leftovers import STATE_LABEL
+from sagemaker_byoc.region.containers.images import DockerImages
+from sagemaker_byoc.region.containers.leftovers import STATE_LABEL
 from sagemaker_byoc.region.engines import docker
 from sagemaker_byoc.region.engines.container import Network
 from sagemaker_byoc.region.engines.docker import DockerEngine

@@ -6,8 +6,8 @@ import pytest
 
 from sagemaker_byoc.contract import machine
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local import instances
-from sagemaker_byoc.local.instances import describe, on_this_machine
+from sagemaker_byoc.region.containers import instances
+from sagemaker_byoc.region.containers.instances import describe, on_this_machine
 from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import ContainerSpec, Limits
 
