@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.local.client import make_client
-from sagemaker_byoc.local.credentials import Keys, read_keys
+from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.region.core.credentials import Keys, read_keys
 
 PART = 64 << 20
 BLOCK = 250
@@ -33,7 +33,7 @@ CHUNK = 1 << 20
 
 REGION = """
 import sys, time
-from sagemaker_byoc.local.region import Region
+from sagemaker_byoc.region.region import Region
 with Region(sys.argv[1], port=int(sys.argv[2])):
     sys.stdin.read()
 """

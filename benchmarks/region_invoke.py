@@ -29,8 +29,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from sagemaker_byoc.local.client import make_client
-from sagemaker_byoc.local.credentials import Keys, read_keys
+from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.region.core.credentials import Keys, read_keys
 
 HERE = Path(__file__).parent
 DIGITS = HERE.parent / "examples" / "digits"
@@ -43,7 +43,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 ROLE = "arn:aws:iam::000000000000:role/service-role/SageMakerRole"
 REGION = """
 import json, sys
-from sagemaker_byoc.local.region import Region
+from sagemaker_byoc.region.region import Region
 with Region(sys.argv[1]) as region:
     print(json.dumps({"url": region.url}), flush=True)
     sys.stdin.read()

@@ -23,13 +23,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.local.client import make_client
-from sagemaker_byoc.local.credentials import read_keys
+from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.region.core.credentials import read_keys
 
 REGION = """
 import sys
 from pathlib import Path
-from sagemaker_byoc.local.region import Region
+from sagemaker_byoc.region.region import Region
 with Region(Path(sys.argv[1]), engine=sys.argv[2]) as region:
     print(region.url, flush=True)
     sys.stdin.read()

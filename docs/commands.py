@@ -16,9 +16,9 @@ from sagemaker_byoc.images.building.run import BuildError
 from sagemaker_byoc.images.errors import ImageError
 from sagemaker_byoc.images.push.patience import StoppedError
 from sagemaker_byoc.launch.errors import LaunchError
-from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.monitor.errors import MonitorError
 from sagemaker_byoc.region.containers.health import EndpointError
+from sagemaker_byoc.region.core.errors import LocalError
 
 HEAD = """# Commands
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from botocore.model import OperationModel
 
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.credentials import Credentials, Keys
-from sagemaker_byoc.local.services import compose
+from sagemaker_byoc.region.composition import compose
 from sagemaker_byoc.region.containers.access import ContainerAccess
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.credentials import Credentials, Keys
 from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.region.services.s3.call import Route
 from sagemaker_byoc.region.services.s3.s3 import S3
@@ -23,7 +23,7 @@ from sagemaker_byoc.region.wire.query import QueryService
 
 HEAD = """# What the local region answers
 
-Generated from `src/sagemaker_byoc/local/` and botocore's service models by `scripts/docs`; CI fails
+Generated from `src/sagemaker_byoc/region/` and botocore's service models by `scripts/docs`; CI fails
 when it is stale. Everything else is refused with `UnknownOperationException`, which names the
 operation and what is supported instead.
 """

@@ -20,7 +20,7 @@ from tests.images.conftest import NAMES
 from tests.images.containers import docker, wait_until
 from tests.images.registries import RealRegistry, Way, docker_registry
 
-from sagemaker_byoc.local.region import Region
+from sagemaker_byoc.region.region import Region
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from botocore.validate import ParamValidator
 
-from sagemaker_byoc.local.region import Region
+from sagemaker_byoc.region.region import Region
 from sagemaker_byoc.region.wire import validation
 from sagemaker_byoc.region.wire.errors import AwsError
 

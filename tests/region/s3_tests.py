@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from sagemaker_byoc.local.region import Region
+from sagemaker_byoc.region.region import Region
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "s3-tests.md"
 FILES = ("s3tests/functional/test_s3.py", "s3tests/functional/test_headers.py")

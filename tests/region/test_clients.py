@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 
 NOW = int(time.time() * 1000) - 60_000
 """A minute ago, in milliseconds: events of long ago are rejected."""

@@ -19,8 +19,8 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.region.conftest import check_answer
 
-from sagemaker_byoc.local.client import make_client
-from sagemaker_byoc.local.credentials import read_keys
+from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.region.core.credentials import read_keys
 
 pytestmark = pytest.mark.slow
 
@@ -42,7 +42,7 @@ def output_fn(prediction, accept): return prediction, "text/plain"
 """
 REGION = """
 import sys, time
-from sagemaker_byoc.local.region import Region
+from sagemaker_byoc.region.region import Region
 with Region(sys.argv[1], port=int(sys.argv[2]), engine=sys.argv[3]) as region:
     print(region.url, flush=True)
     sys.stdin.read()

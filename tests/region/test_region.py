@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from botocore.session import Session
 
-from sagemaker_byoc.local.errors import MachineError
-from sagemaker_byoc.local.region import Region
-from sagemaker_byoc.local.state import is_locked, read_address
+from sagemaker_byoc.region.core.errors import MachineError
+from sagemaker_byoc.region.core.state import is_locked, read_address
+from sagemaker_byoc.region.region import Region
 
-pytest_plugins = ["sagemaker_byoc.local.pytest_plugin"]
+pytest_plugins = ["sagemaker_byoc.region.pytest_plugin"]
 
 KILLED = """
 import os, sys
-from sagemaker_byoc.local.region import Region
+from sagemaker_byoc.region.region import Region
 region = Region(sys.argv[1])
 region.start()
 region.client("s3").put_object(Bucket="sagemaker-us-east-1-000000000000", Key="k", Body=b"v")
@@ -64,7 +64,7 @@ def test_a_region_that_fails_to_start_says_why_and_holds_nothing(tmp_path, monke
     def fail(*_args, **_settings):
         raise OSError("no room")
 
-    monkeypatch.setattr("sagemaker_byoc.local.region.compose", fail)
+    monkeypatch.setattr("sagemaker_byoc.region.region.compose", fail)
     with pytest.raises(OSError, match="no room"):
         Region(tmp_path).start()
     assert not is_locked(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.region.conftest import CheckedRegion, peak_memory
 
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 
 SPECIAL = ["a", "a/", "a/b", "a//b", "..", "b c+d%20é.txt", "😀", "x" * 1024, "\x01"]
 

@@ -25,8 +25,8 @@ from sagemaker_byoc.images.building.run import (
     build,
 )
 from sagemaker_byoc.images.project import name_of
-from sagemaker_byoc.local.errors import RequestError
 from sagemaker_byoc.region.containers.process_images import Recording, record
+from sagemaker_byoc.region.core.errors import RequestError
 
 HELP = "Make an image of a program: linux/amd64, Docker's media types, a tag that means it alone."
 _LIKE = re.compile(r"(docker|container)file", re.IGNORECASE)

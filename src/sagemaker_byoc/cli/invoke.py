@@ -17,7 +17,12 @@ from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, content_type, target
 from sagemaker_byoc.contract.facts import Fact
 from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.local.errors import LocalError, MachineError, RequestError, TimeLimitError
+from sagemaker_byoc.region.core.errors import (
+    LocalError,
+    MachineError,
+    RequestError,
+    TimeLimitError,
+)
 
 HELP = "Send one request to an endpoint of the region, or to a model that `byoc serve` serves."
 _CHUNK = 65_536

@@ -11,9 +11,9 @@ from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.cloud.session import Cloud
 from sagemaker_byoc.host.asked import note_call
 from sagemaker_byoc.launch.errors import RefusedError
-from sagemaker_byoc.local.caller import FOLLOWER
-from sagemaker_byoc.local.credentials import Keys
-from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.region.core.caller import FOLLOWER
+from sagemaker_byoc.region.core.credentials import Keys
+from sagemaker_byoc.region.core.errors import MachineError
 
 
 class AwsCaller:
@@ -62,7 +62,7 @@ class RegionCaller:
         return answer
 
     def _client(self, service: str) -> Any:
-        from sagemaker_byoc.local.client import make_client  # noqa: PLC0415 - needs botocore
+        from sagemaker_byoc.region.client import make_client  # noqa: PLC0415 - needs botocore
 
         if service not in self._clients:
             self._clients[service] = make_client(

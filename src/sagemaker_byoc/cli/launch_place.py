@@ -18,7 +18,7 @@ from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.plan import Call, Caller
 from sagemaker_byoc.launch.shared import ROLE_VARIABLE, Shared
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from sagemaker_byoc.cli import console, target
-from sagemaker_byoc.local.errors import TimeLimitError
+from sagemaker_byoc.region.core.errors import TimeLimitError
 
 HELP = "End the region; endpoints and jobs get their grace."
 _SECONDS = 200.0
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sagemaker_byoc.local.state import is_locked  # noqa: PLC0415 - POSIX only
+    from sagemaker_byoc.region.core.state import is_locked  # noqa: PLC0415 - POSIX only
 
     region = target.find(arguments)
     state = Path(region.status()["state"])

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sagemaker_byoc.cli import console, target
-from sagemaker_byoc.local import environ
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region import environ
+from sagemaker_byoc.region.core.account import Account
 
 HELP = 'Print what points AWS clients at the region: eval "$(byoc local env)".'
 

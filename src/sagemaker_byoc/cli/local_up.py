@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, options, signals, target
-from sagemaker_byoc.local.errors import MachineError, TimeLimitError
+from sagemaker_byoc.region.core.errors import MachineError, TimeLimitError
 
 if TYPE_CHECKING:
-    from sagemaker_byoc.local.region import Region
+    from sagemaker_byoc.region.region import Region
 
 HELP = "Start a region on this machine, and serve until Ctrl-C."
 DEFAULT_PORT = 8321
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     with target.explained_imports():
-        from sagemaker_byoc.local.region import Region  # noqa: PLC0415 - an extra of the package
+        from sagemaker_byoc.region.region import Region  # noqa: PLC0415 - an extra of the package
     state = target.state_folder(arguments)
     if arguments.detach:
         return _detach(arguments, state)
@@ -91,7 +91,7 @@ def _result(url: str, state: Path, engine: str, pid: int, *, as_json: bool) -> N
 
 
 def _detach(arguments: argparse.Namespace, state: Path) -> int:
-    from sagemaker_byoc.local.state import LOG_FILE, make_private, read_address  # noqa: PLC0415
+    from sagemaker_byoc.region.core.state import LOG_FILE, make_private, read_address  # noqa: PLC0415
 
     if (other := read_address(state)) is not None:
         raise MachineError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import target
 from sagemaker_byoc.cli.machine import ERROR, OK, WARNING, Check, Machine
-from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.region.core.errors import LocalError
 
 _ELSEWHERE = {
     "AWS_WEB_IDENTITY_TOKEN_FILE": "a web identity token",

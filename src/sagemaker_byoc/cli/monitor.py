@@ -13,7 +13,7 @@ from sagemaker_byoc.cli import console, failures
 from sagemaker_byoc.cli.arguments import CURE
 from sagemaker_byoc.cli.monitor_s3 import S3
 from sagemaker_byoc.contract.installation import add_extra
-from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.region.core.errors import MachineError, RequestError
 
 if TYPE_CHECKING:
     from sagemaker_byoc.monitor.jobs import Input

@@ -11,7 +11,7 @@ from sagemaker_byoc.cli import target
 from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.session import Cloud, resolve_region
-from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.region.core.errors import RequestError
 
 _CHUNK = 1 << 20
 

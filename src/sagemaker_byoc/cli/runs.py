@@ -16,8 +16,8 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host.metric_goals import Goal, goal_of
 from sagemaker_byoc.host.recorded_runs import Found, Run, find_runs
-from sagemaker_byoc.local.errors import RequestError
-from sagemaker_byoc.local.state import default_state
+from sagemaker_byoc.region.core.errors import RequestError
+from sagemaker_byoc.region.core.state import default_state
 from sagemaker_byoc.region.services.sagemaker.training_jobs.job_runs import (
     is_region,
     region_runs,

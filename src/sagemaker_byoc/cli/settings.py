@@ -10,7 +10,7 @@ from typing import Any
 
 from sagemaker_byoc.launch.inputs import is_remote
 from sagemaker_byoc.launch.table import as_text, parse_toml
-from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.region.core.errors import RequestError
 
 FILE = "pyproject.toml"
 KINDS = ("train", "serve")

@@ -6,7 +6,7 @@ import argparse
 
 from sagemaker_byoc.cli import console, target
 from sagemaker_byoc.cli.logs import endpoints_named, jobs_named
-from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.region.core.errors import RequestError
 
 HELP = "Stop a training job (its model is kept), or delete an endpoint."
 

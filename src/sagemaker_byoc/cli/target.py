@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract.installation import add_extra
-from sagemaker_byoc.local.credentials import HINT, Keys
-from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.region.core.credentials import HINT, Keys
+from sagemaker_byoc.region.core.errors import MachineError, RequestError
 
 URL_VARIABLES = ("BYOC_REGION_URL", "AWS_ENDPOINT_URL")
 _ANSWER_SECONDS = 30.0
@@ -54,7 +54,7 @@ class Target:
     @property
     def keys(self) -> Keys:
         """Raise MachineError if they are not known here."""
-        from sagemaker_byoc.local.client import find_keys  # noqa: PLC0415 - POSIX only
+        from sagemaker_byoc.region.client import find_keys  # noqa: PLC0415 - POSIX only
 
         return find_keys(self.url, self.state)
 
@@ -66,7 +66,7 @@ class Target:
 
     def client(self, service: str, **config: Any) -> Any:
         """Return a botocore client of this region; `config` are options of botocore's Config."""
-        from sagemaker_byoc.local.client import make_client  # noqa: PLC0415 - needs botocore
+        from sagemaker_byoc.region.client import make_client  # noqa: PLC0415 - needs botocore
 
         with explained_imports():
             return make_client(service, self.url, self.keys, **config)
@@ -111,7 +111,7 @@ def find(arguments: argparse.Namespace, instead: str = "") -> Target:
 
 def of_state(state: Path, instead: str = "") -> Target:
     """`instead` ends the hint for a folder without a region."""
-    from sagemaker_byoc.local.state import read_address  # noqa: PLC0415 - POSIX only
+    from sagemaker_byoc.region.core.state import read_address  # noqa: PLC0415 - POSIX only
 
     address = read_address(state)
     if address is None:
@@ -123,7 +123,7 @@ def of_state(state: Path, instead: str = "") -> Target:
 
 
 def state_folder(arguments: argparse.Namespace) -> Path:
-    from sagemaker_byoc.local.state import default_state  # noqa: PLC0415 - POSIX only
+    from sagemaker_byoc.region.core.state import default_state  # noqa: PLC0415 - POSIX only
 
     return default_state() if arguments.state is None else arguments.state.resolve()
 

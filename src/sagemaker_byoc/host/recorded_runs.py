@@ -26,7 +26,7 @@ from sagemaker_byoc.contract.training.runs import (
     RunRecord,
 )
 from sagemaker_byoc.host.metric_goals import Goal, goal_of
-from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.region.core.errors import RequestError
 
 MOST_FILES = 100_000
 MOST_MEMBERS = 100_000

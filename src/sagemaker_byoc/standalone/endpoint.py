@@ -17,8 +17,6 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.host.ports import is_free
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.errors import MachineError, RequestError
 from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.health import (
     LOG_SECONDS,
@@ -28,6 +26,8 @@ from sagemaker_byoc.region.containers.health import (
 )
 from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.containers.leftovers import machine_label
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.errors import MachineError, RequestError
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
 from sagemaker_byoc.region.engines.packing import Copying
 from sagemaker_byoc.region.engines.starting import start_all

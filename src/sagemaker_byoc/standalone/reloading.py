@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.region.core.errors import LocalError
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.standalone.changes import Changes
 from sagemaker_byoc.standalone.endpoint import (

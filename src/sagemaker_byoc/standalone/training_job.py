@@ -26,10 +26,10 @@ from sagemaker_byoc.contract.training.runs import (
     RunRecord,
 )
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.errors import LocalError, MachineError, RequestError
 from sagemaker_byoc.region.containers import instances, specs
 from sagemaker_byoc.region.containers.images import Image
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.errors import LocalError, MachineError, RequestError
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.engines.packing import Copying, size_of
 from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts

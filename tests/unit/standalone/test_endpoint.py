@@ -8,7 +8,7 @@ from collections import deque
 
 import pytest
 
-from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.region.core.errors import MachineError, RequestError
 from sagemaker_byoc.standalone import endpoint
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import DocumentError
-from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.region.core.errors import MachineError, RequestError
 from sagemaker_byoc.region.engines.process import ProcessContainer, ProcessEngine, make_engine
 from sagemaker_byoc.standalone.training_job import (
     Status,

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.credentials import Credentials
-from sagemaker_byoc.local.environ import URL_VARIABLE
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.credentials import Credentials
 from sagemaker_byoc.region.engines.container import Engine, Network
+from sagemaker_byoc.region.environ import URL_VARIABLE
 from sagemaker_byoc.region.wire import sts_rules
 
 LOG = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.region.containers import listeners
+from sagemaker_byoc.region.core.errors import LocalError
 from sagemaker_byoc.region.engines.container import Container
 from sagemaker_byoc.region.engines.reach import Reach, Reachable
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.local import state
-from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.region.core import state
+from sagemaker_byoc.region.core.errors import MachineError, RequestError
 from sagemaker_byoc.region.engines import docker, inhabitants
 
 STATE_LABEL = "sagemaker-byoc.state"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.training import environment
-from sagemaker_byoc.local.errors import RequestError
-from sagemaker_byoc.local.state import make_private
 from sagemaker_byoc.region.containers.images import RecordedImages, Reference
+from sagemaker_byoc.region.core.errors import RequestError
+from sagemaker_byoc.region.core.state import make_private
 from sagemaker_byoc.region.engines import packing
 from sagemaker_byoc.region.engines.process import ROOMS
 from sagemaker_byoc.region.wire.errors import AwsError

@@ -14,10 +14,10 @@ from sagemaker_byoc.contract import lifecycle
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training import environment, runs
 from sagemaker_byoc.contract.training.cluster import Cluster
-from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.region.containers import instances
 from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.containers.leftovers import machine_label
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import ContainerSpec, Network
 
 JOB_LABEL = "sagemaker-byoc.job"

@@ -9,7 +9,7 @@ from typing import IO, Protocol
 
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.errors import LocalError
+from sagemaker_byoc.region.core.errors import LocalError
 
 LONGEST_LINE = 262_118
 """Characters: what CloudWatch took as one event for years, 256 KiB less its overhead."""

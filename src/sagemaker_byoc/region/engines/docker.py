@@ -31,7 +31,7 @@ from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.host import docker_reasons
 from sagemaker_byoc.host.asked import note_command
-from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.region.core.errors import MachineError, RequestError
 from sagemaker_byoc.region.engines.container import (
     Container,
     ContainerSpec,

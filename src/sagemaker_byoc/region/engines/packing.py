@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
-from sagemaker_byoc.local.errors import RequestError
+from sagemaker_byoc.region.core.errors import RequestError
 from sagemaker_byoc.region.engines.container import GivenUpError
 
 SKIPPED = frozenset({".git", ".venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"})

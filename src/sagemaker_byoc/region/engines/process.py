@@ -24,7 +24,7 @@ from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gp
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.engines import inhabitants, namespace
 from sagemaker_byoc.region.engines.container import (
     Container,

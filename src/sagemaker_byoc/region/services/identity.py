@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.caller import CALLER
-from sagemaker_byoc.local.credentials import Credentials
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.caller import CALLER
+from sagemaker_byoc.region.core.credentials import Credentials
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.service import Operation, Parameters
 

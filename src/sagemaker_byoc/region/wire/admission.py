@@ -10,8 +10,8 @@ from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from sagemaker_byoc.local.caller import CALLER
-from sagemaker_byoc.local.credentials import HINT, Credentials, Principal
+from sagemaker_byoc.region.core.caller import CALLER
+from sagemaker_byoc.region.core.credentials import HINT, Credentials, Principal
 from sagemaker_byoc.region.wire import signatures
 from sagemaker_byoc.region.wire.body import BufferedBody, HashedBody
 from sagemaker_byoc.region.wire.errors import AwsError

@@ -12,7 +12,15 @@ from typing import Any, TypeAlias
 
 import uvicorn
 
-from sagemaker_byoc.local.caller import CLIENT, FOLLOWER, FOLLOWS, SDK, WAITS, is_sdk, is_waiter
+from sagemaker_byoc.region.core.caller import (
+    CLIENT,
+    FOLLOWER,
+    FOLLOWS,
+    SDK,
+    WAITS,
+    is_sdk,
+    is_waiter,
+)
 from sagemaker_byoc.region.wire.body import ClientLeftError, IncomingBody, Receive
 from sagemaker_byoc.region.wire.http import FilePart, Handler, Request, Response
 

@@ -12,11 +12,11 @@ import pytest
 
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.local import state
-from sagemaker_byoc.local.errors import MachineError
-from sagemaker_byoc.local.state import StateFolder
 from sagemaker_byoc.region.containers import leftovers
 from sagemaker_byoc.region.containers.leftovers import Life
+from sagemaker_byoc.region.core import state
+from sagemaker_byoc.region.core.errors import MachineError
+from sagemaker_byoc.region.core.state import StateFolder
 
 ELSEWHERE = "another-boot/1-2-3"
 OTHER_VIEW = f"{leftovers.here().partition('/')[0]}/other-view"

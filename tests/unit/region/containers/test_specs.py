@@ -11,8 +11,8 @@ from tests.unit.region.services.sagemaker.endpoints.conftest import room as room
 from tests.unit.region.services.sagemaker.training_jobs.conftest import House
 
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.local.errors import MachineError
 from sagemaker_byoc.region.containers import instances
+from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.engines.container import ContainerSpec
 from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.standalone import endpoint

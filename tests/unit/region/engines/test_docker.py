@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.errors import MachineError, RequestError
+from sagemaker_byoc.region.core.errors import MachineError, RequestError
 from sagemaker_byoc.region.engines import packing
 from sagemaker_byoc.region.engines.container import (
     LONGEST_LINE,

@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.region.wire.requests import Body
 
-from sagemaker_byoc.local.caller import CALLER
-from sagemaker_byoc.local.credentials import Credentials, Keys
+from sagemaker_byoc.region.core.caller import CALLER
+from sagemaker_byoc.region.core.credentials import Credentials, Keys
 from sagemaker_byoc.region.wire import signatures
 from sagemaker_byoc.region.wire.admission import Admission, Denial, DeniedError
 from sagemaker_byoc.region.wire.body import BufferedBody

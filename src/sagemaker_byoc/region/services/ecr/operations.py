@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.records import now
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
 from sagemaker_byoc.region.services.ecr.errors import no_repository
 from sagemaker_byoc.region.services.ecr.images import ImageOperations

@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.local.records import now
+from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.ecr.blobs import Blobs
 from sagemaker_byoc.region.services.ecr.errors import no_repository
 from sagemaker_byoc.region.wire.errors import AwsError

@@ -10,8 +10,8 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.records import now
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.logs import filtering, paging
 from sagemaker_byoc.region.services.logs.reading import Event, Located
 from sagemaker_byoc.region.services.logs.store import LogStore, StreamFacts, fits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from sagemaker_byoc.local.account import DEFAULT_REGION, Account
+from sagemaker_byoc.region.core.account import DEFAULT_REGION, Account
 from sagemaker_byoc.region.services.s3 import described, tagging
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
 from sagemaker_byoc.region.services.s3.store.errors import (

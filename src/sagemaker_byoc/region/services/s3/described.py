@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3 import tagging
 from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.errors import S3Error, invalid_argument

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from datetime import datetime
 from email.utils import format_datetime
 
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3 import described, tagging
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
 from sagemaker_byoc.region.services.s3.conditions import (

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3.store.errors import S3Error
 from sagemaker_byoc.region.wire.http import Response
 

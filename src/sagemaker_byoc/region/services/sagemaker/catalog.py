@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.records import Records
-from sagemaker_byoc.local.tags import Tags
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.records import Records
+from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.services.sagemaker.refusals import already_exists, could_not_find
 from sagemaker_byoc.region.wire.service import Parameters
 

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Variant
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
 from sagemaker_byoc.region.services.sagemaker_runtime import headers, model_errors

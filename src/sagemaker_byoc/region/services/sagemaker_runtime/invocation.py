@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.records import now
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Capture, Exchange
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet, Variant
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance

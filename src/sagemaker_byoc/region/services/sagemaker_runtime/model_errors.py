@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.sagemaker.endpoints.served import GROUP
 from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
     OverdueError,

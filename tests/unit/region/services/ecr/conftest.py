@@ -10,7 +10,7 @@ import json
 import pytest
 from tests.unit.region.services.s3.conftest import Answer, Body, collect
 
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.ecr.service import Registry
 from sagemaker_byoc.region.wire.http import Request
 

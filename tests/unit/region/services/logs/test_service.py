@@ -9,7 +9,7 @@ import time
 import pytest
 from tests.support.members import unread_members
 
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.logs.service import Logs
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.wire.errors import AwsError

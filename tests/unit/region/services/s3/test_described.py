@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 from tests.unit.region.services.s3.conftest import Server
 
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3.s3 import S3
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 

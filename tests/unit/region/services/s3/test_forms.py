@@ -13,7 +13,7 @@ import botocore.session
 import pytest
 from tests.unit.region.services.s3.conftest import Body, Server
 
-from sagemaker_byoc.local.account import Account
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3.s3 import S3
 
 BOUNDARY = "----b"

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.region.containers.health import EndpointError
+from sagemaker_byoc.region.core.errors import LocalError
 from sagemaker_byoc.region.services.sagemaker.endpoints import artifacts
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment, Instance
 from sagemaker_byoc.region.services.sagemaker.endpoints.plan import ModelData, VariantPlan

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from sagemaker_byoc.host.ports import Ports
-from sagemaker_byoc.local.account import Account
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import Image, Images
 from sagemaker_byoc.region.containers.leftovers import (
@@ -20,6 +19,7 @@ from sagemaker_byoc.region.containers.leftovers import (
     region_labels,
     region_prefix,
 )
+from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.region.containers.health import stopped
 from sagemaker_byoc.region.containers.images import Image
+from sagemaker_byoc.region.core.errors import LocalError
 from sagemaker_byoc.region.services.logs.store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.endpoints.house import (
     House,

@@ -11,9 +11,9 @@ from typing import Any
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.hosting.capture_config import is_enabled
 from sagemaker_byoc.contract.training import failure
-from sagemaker_byoc.local.errors import LocalError
-from sagemaker_byoc.local.records import now
 from sagemaker_byoc.region.containers.images import Image
+from sagemaker_byoc.region.core.errors import LocalError
+from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
 from sagemaker_byoc.region.services.sagemaker.endpoints.house import House, all_stopped

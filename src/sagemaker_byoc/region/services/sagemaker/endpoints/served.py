@@ -14,7 +14,6 @@ from sagemaker_byoc.contract import folders, lifecycle
 from sagemaker_byoc.contract.hosting import environment
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.errors import LocalError
 from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.health import (
     LOG_SECONDS,
@@ -22,6 +21,7 @@ from sagemaker_byoc.region.containers.health import (
     wait_until_healthy,
 )
 from sagemaker_byoc.region.containers.images import Image
+from sagemaker_byoc.region.core.errors import LocalError
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec
 from sagemaker_byoc.region.services.logs.store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.endpoints.house import House

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.records import Records
-from sagemaker_byoc.local.tags import Tags
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import Images
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.records import Records
+from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore

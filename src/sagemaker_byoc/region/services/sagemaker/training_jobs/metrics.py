@@ -14,7 +14,7 @@ from typing import Any
 
 import regex as re
 
-from sagemaker_byoc.local.records import now
+from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.wire.errors import AwsError
 
 LINE_LIMIT = 16_384

@@ -15,9 +15,9 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.training.failure import clip
-from sagemaker_byoc.local.errors import LocalError, MachineError
-from sagemaker_byoc.local.records import now
 from sagemaker_byoc.region.containers.images import PullError
+from sagemaker_byoc.region.core.errors import LocalError, MachineError
+from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.engines.container import ContainerSpec
 from sagemaker_byoc.region.services.sagemaker.training_jobs import (
     artifacts,

@@ -14,8 +14,8 @@ from tests.unit.region.services.sagemaker.endpoints.pretenders import (
     PretendImages,
 )
 
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.caller import WAITS
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.caller import WAITS
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.endpoints.live import CHANGING

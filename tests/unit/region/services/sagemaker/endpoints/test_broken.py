@@ -12,8 +12,8 @@ import pytest
 from tests.unit.region.services.sagemaker.endpoints.conftest import Room, archive
 from tests.unit.region.services.sagemaker.endpoints.pretenders import BOUND, Pretender
 
-from sagemaker_byoc.local import records
-from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.region.core import records
+from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.sagemaker.endpoints import instance
 

@@ -9,9 +9,9 @@ from tests.unit.region.services.sagemaker.endpoints.conftest import ARN, archive
 from tests.unit.region.services.sagemaker.endpoints.pretenders import is_open, wait_for
 
 from sagemaker_byoc.contract.lifecycle import SERVE_STOP_GRACE
-from sagemaker_byoc.local.caller import CLIENT, SDK, WAITS
-from sagemaker_byoc.local.tags import Tags
 from sagemaker_byoc.region.containers import health
+from sagemaker_byoc.region.core.caller import CLIENT, SDK, WAITS
+from sagemaker_byoc.region.core.tags import Tags
 
 
 def test_life_of_an_endpoint(room):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.caller import CLIENT
 from sagemaker_byoc.region.containers.images import RecordedImages
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.caller import CLIENT
 from sagemaker_byoc.region.engines.process import make_engine
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore

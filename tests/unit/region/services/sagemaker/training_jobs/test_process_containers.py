@@ -13,7 +13,7 @@ import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, House, wait_until
 
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.engines import inhabitants
 from sagemaker_byoc.region.engines.container import LONGEST_LINE, ContainerSpec, Network
 from sagemaker_byoc.region.engines.process import ProcessEngine, host_addresses

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.local.account import DEFAULT_REGION
-from sagemaker_byoc.local.credentials import Keys, read_keys
-from sagemaker_byoc.local.errors import MachineError
-from sagemaker_byoc.local.state import default_state, read_address
+from sagemaker_byoc.region.core.account import DEFAULT_REGION
+from sagemaker_byoc.region.core.credentials import Keys, read_keys
+from sagemaker_byoc.region.core.errors import MachineError
+from sagemaker_byoc.region.core.state import default_state, read_address
 
 
 def find_keys(url: str, state: Path | None = None) -> Keys:

@@ -15,7 +15,7 @@ from typing import IO
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import DocumentError
 from sagemaker_byoc.contract.files import read_object, write_json
-from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.region.core.errors import MachineError
 
 ADDRESS_FILE = "region.json"
 LOG_FILE = "region.log"

@@ -1,4 +1,4 @@
-"""For the tests of a project: `pytest_plugins = ["sagemaker_byoc.local.pytest_plugin"]`.
+"""For the tests of a project: `pytest_plugins = ["sagemaker_byoc.region.pytest_plugin"]`.
 
 The fixture `sagemaker_region` is a region of its own for each test, on the process engine. The
 environment points at it while the test runs, so that code under test finds it by itself.
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sagemaker_byoc.local import environ
-from sagemaker_byoc.local.region import Region
+from sagemaker_byoc.region import environ
+from sagemaker_byoc.region.region import Region
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.credentials import Keys
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.credentials import Keys
 from sagemaker_byoc.region.wire import sts_rules
 
 SDK_CONFIG = "sdk-config.yaml"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sagemaker_byoc.local.control import Interruptible
-from sagemaker_byoc.local.environ import default_bucket
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import make_images
+from sagemaker_byoc.region.core.control import Interruptible
+from sagemaker_byoc.region.environ import default_bucket
 from sagemaker_byoc.region.services.ecr.service import Registry
 from sagemaker_byoc.region.services.identity import Identity
 from sagemaker_byoc.region.services.logs.service import Logs

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.local.caller import CLIENT, FOLLOWS, WAITER_SECONDS, WAITS
+from sagemaker_byoc.region.core.caller import CLIENT, FOLLOWS, WAITER_SECONDS, WAITS
 
 REMEMBERED = 4096
 """Looks, of all clients together; a forgotten one costs its client an early answer."""

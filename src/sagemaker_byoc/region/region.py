@@ -13,15 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
-from sagemaker_byoc.local import environ
-from sagemaker_byoc.local.account import Account
-from sagemaker_byoc.local.client import make_client
-from sagemaker_byoc.local.control import Control, Interruptible
-from sagemaker_byoc.local.credentials import Credentials, Keys, make_keys
-from sagemaker_byoc.local.errors import MachineError
-from sagemaker_byoc.local.services import CLOSING_SECONDS, Composition, compose
-from sagemaker_byoc.local.state import LOG_FILE, Address, StateFolder
+from sagemaker_byoc.region import environ
+from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.region.composition import CLOSING_SECONDS, Composition, compose
 from sagemaker_byoc.region.containers.access import ContainerAccess
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.control import Control, Interruptible
+from sagemaker_byoc.region.core.credentials import Credentials, Keys, make_keys
+from sagemaker_byoc.region.core.errors import MachineError
+from sagemaker_byoc.region.core.state import LOG_FILE, Address, StateFolder
 from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.wire import sts_rules

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextvars import ContextVar
 
-from sagemaker_byoc.local.credentials import Principal
+from sagemaker_byoc.region.core.credentials import Principal
 
 CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")
 """An id of the client's connection; empty where a request came another way than over the wire."""

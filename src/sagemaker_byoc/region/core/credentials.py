@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.errors import DocumentError
 from sagemaker_byoc.contract.files import read_object, write_atomically
-from sagemaker_byoc.local.errors import MachineError
+from sagemaker_byoc.region.core.errors import MachineError
 
 CREDENTIALS_FILE = "credentials.json"
 HINT = 'This region\'s keys are in: eval "$(byoc local env)"'

@@ -1,0 +1,1 @@
+"""What every service of the region stands on: records, credentials, tags, state."""
