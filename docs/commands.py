@@ -12,7 +12,7 @@ from sagemaker_byoc.cli.main import parser
 from sagemaker_byoc.cloud.errors import CloudError
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.host.docker import DockerError
-from sagemaker_byoc.images.building.run import BuildError
+from sagemaker_byoc.images.build.run import BuildError
 from sagemaker_byoc.images.errors import ImageError
 from sagemaker_byoc.images.push.patience import StoppedError
 from sagemaker_byoc.launch.errors import LaunchError

@@ -16,7 +16,7 @@ import sagemaker_byoc.contract
 from sagemaker_byoc.contract.facts import Fact
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.images.rules import table
+from sagemaker_byoc.images.check.rules import table
 
 REFERENCE = Path(__file__).parent / "reference"
 HEAD = """# The contract, as data
@@ -87,7 +87,7 @@ def page() -> str:
 
 FINDINGS_HEAD = """# What `byoc check` finds
 
-Generated from `src/sagemaker_byoc/images/rules/` by `scripts/docs`; CI fails when it is stale.
+Generated from `src/sagemaker_byoc/images/check/rules/` by `scripts/docs`; CI fails when it is stale.
 
 An **error** means that SageMaker refuses the image, that a job or an endpoint breaks, or that a
 secret would be shipped; with one the exit code is 1. A **warning** alone leaves it at 0. To ignore

@@ -14,8 +14,9 @@ from pathlib import Path
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import base_login, console, options, settings, target
 from sagemaker_byoc.host import docker
-from sagemaker_byoc.images.building import bare, builders, sbom, secrets
-from sagemaker_byoc.images.building.run import (
+from sagemaker_byoc.images.build import bare, builders, sbom, secrets
+from sagemaker_byoc.images.build.project import name_of
+from sagemaker_byoc.images.build.run import (
     AUTO,
     PROGRESS,
     QUIET,
@@ -24,7 +25,6 @@ from sagemaker_byoc.images.building.run import (
     Output,
     build,
 )
-from sagemaker_byoc.images.project import name_of
 from sagemaker_byoc.region.containers.process_images import Recording, record
 from sagemaker_byoc.region.core.errors import RequestError
 

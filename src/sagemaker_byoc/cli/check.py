@@ -9,12 +9,12 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, options, settings
-from sagemaker_byoc.images import findings, report
-from sagemaker_byoc.images.check import CheckRequest, check
+from sagemaker_byoc.images.check import findings, report
+from sagemaker_byoc.images.check.check import CheckRequest, check
+from sagemaker_byoc.images.check.findings import Finding
+from sagemaker_byoc.images.check.rules import table
+from sagemaker_byoc.images.check.rules.subject import SERVE, TRAIN
 from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.images.findings import Finding
-from sagemaker_byoc.images.rules import table
-from sagemaker_byoc.images.rules.subject import SERVE, TRAIN
 
 HELP = "Find out whether SageMaker will accept an image, any image."
 _CONFIG = Path("pyproject.toml")

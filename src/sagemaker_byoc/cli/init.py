@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import console
 from sagemaker_byoc.contract import installation
-from sagemaker_byoc.images import project
+from sagemaker_byoc.images.build import project
 
 HELP = "Write a small project to start from; nothing is ever overwritten."
 

@@ -17,7 +17,7 @@ from sagemaker_byoc.contract import installation
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.host import docker as images_docker
 from sagemaker_byoc.host.ports import is_free
-from sagemaker_byoc.images.building import bare, builders
+from sagemaker_byoc.images.build import bare, builders
 from sagemaker_byoc.images.errors import ImageError
 
 OK, WARNING, ERROR = "ok", "warning", "error"

@@ -12,7 +12,7 @@ from sagemaker_byoc.cli import causes, console, failures, options, settings, she
 from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE, OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.training.runs import CODE_COMMIT, CODE_REPOSITORY
-from sagemaker_byoc.images.building import commit as commits
+from sagemaker_byoc.images.build import commit as commits
 from sagemaker_byoc.region.core.errors import JobError
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.region.services.sagemaker.training_jobs.verdict import failure_text

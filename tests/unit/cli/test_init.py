@@ -13,7 +13,7 @@ import pytest
 
 from sagemaker_byoc.cli import init
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.images.project import TORCH, TORCH_CUDA_12
+from sagemaker_byoc.images.build.project import TORCH, TORCH_CUDA_12
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 

@@ -13,7 +13,7 @@ import zipfile
 
 import pytest
 
-from sagemaker_byoc.images.building import wheel
+from sagemaker_byoc.images.build import wheel
 
 INSTALL = r"\S+/python3? -m pip install"
 

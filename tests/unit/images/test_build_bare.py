@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sagemaker_byoc.host import docker, owners
-from sagemaker_byoc.images.building import bare, secrets
-from sagemaker_byoc.images.building.builders import Builder
+from sagemaker_byoc.images.build import bare, secrets
+from sagemaker_byoc.images.build.builders import Builder
 from sagemaker_byoc.images.errors import RequestError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sagemaker_byoc.images.building import builders
-from sagemaker_byoc.images.building.builders import choose, require_understood
+from sagemaker_byoc.images.build import builders
+from sagemaker_byoc.images.build.builders import choose, require_understood
 from sagemaker_byoc.images.errors import MachineError, RequestError
 
 OLD = "Docker version 20.10.24+dfsg1, build 297e128"

@@ -7,9 +7,9 @@ import io
 import pytest
 from tests.unit.images.made import layer
 
-from sagemaker_byoc.images.building import sbom, stamp
-from sagemaker_byoc.images.building.base import DIGEST_LABEL, NAME_LABEL, base_of, labels
-from sagemaker_byoc.images.building.builders import Builder
+from sagemaker_byoc.images.build import sbom, stamp
+from sagemaker_byoc.images.build.base import DIGEST_LABEL, NAME_LABEL, base_of, labels
+from sagemaker_byoc.images.build.builders import Builder
 
 DIGEST = f"sha256:{'0' * 64}"
 DOCKER = Builder(name="buildkit", version="1", command=("docker", "build"))

@@ -12,8 +12,7 @@ import zipfile
 import pytest
 
 from sagemaker_byoc import __version__
-from sagemaker_byoc.images import project
-from sagemaker_byoc.images.building import wheel
+from sagemaker_byoc.images.build import project, wheel
 from sagemaker_byoc.images.errors import RequestError
 
 

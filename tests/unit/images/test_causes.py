@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sagemaker_byoc.images.findings import Finding, apply
-from sagemaker_byoc.images.rules import table
-from sagemaker_byoc.images.trials.serving import ServingTrial
-from sagemaker_byoc.images.trials.training import Job, TrainingTrial
+from sagemaker_byoc.images.check.findings import Finding, apply
+from sagemaker_byoc.images.check.rules import table
+from sagemaker_byoc.images.check.trials.serving import ServingTrial
+from sagemaker_byoc.images.check.trials.training import Job, TrainingTrial
 
 
 def traceback(last: str, *, after: str = "", inside: str = "    run()") -> str:

@@ -10,12 +10,12 @@ from tests.unit.images import made
 from tests.unit.images.engine import make_engine
 
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.images.check import CheckRequest, check
-from sagemaker_byoc.images.report import as_json, as_junit, as_text
-from sagemaker_byoc.images.rules import table
-from sagemaker_byoc.images.trials import training
-from sagemaker_byoc.images.trials.training import Job, TrainingPlan
-from sagemaker_byoc.images.trials.trial import Deadline, Trials
+from sagemaker_byoc.images.check.check import CheckRequest, check
+from sagemaker_byoc.images.check.report import as_json, as_junit, as_text
+from sagemaker_byoc.images.check.rules import table
+from sagemaker_byoc.images.check.trials import training
+from sagemaker_byoc.images.check.trials.training import Job, TrainingPlan
+from sagemaker_byoc.images.check.trials.trial import Deadline, Trials
 
 pytestmark = pytest.mark.slow  # each runs the docker client of the tests many times
 

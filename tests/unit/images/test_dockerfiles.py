@@ -15,14 +15,14 @@ from sagemaker_byoc.contract.accelerators import (
     OLDEST_DRIVER,
     is_enough,
 )
-from sagemaker_byoc.images import project
+from sagemaker_byoc.images.build import project
 
 ROOT = Path(__file__).parents[3]
 KINDS = ("cpu", "cuda12", "cuda13")
 CUDA = re.compile(r"^nvidia-cuda-runtime(?:-cu12)?==(\d+)\.(\d+)\.", re.MULTILINE)
 
 
-TEMPLATES = ROOT / "src/sagemaker_byoc/images/project/template"
+TEMPLATES = ROOT / "src/sagemaker_byoc/images/build/project/template"
 
 
 @pytest.fixture(params=["train", "serve"])

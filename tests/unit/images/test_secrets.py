@@ -8,11 +8,11 @@ import pytest
 from tests.unit.images import made
 
 from sagemaker_byoc.cli.check import read_ignored
+from sagemaker_byoc.images.check.findings import Finding, apply
+from sagemaker_byoc.images.check.rules import entry, secrets
+from sagemaker_byoc.images.check.rules.subject import Subject
 from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.images.findings import Finding, apply
 from sagemaker_byoc.images.model import Config, Image
-from sagemaker_byoc.images.rules import entry, secrets
-from sagemaker_byoc.images.rules.subject import Subject
 from sagemaker_byoc.images.sources.layers import merge, read_layer
 
 LETTERS = "Zm9vYmFyQmF6UXV4MTIzNDU2Nzg5MGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6QUJDREVGR0hJSktM"

@@ -7,8 +7,8 @@ import json
 import pytest
 from tests.unit.images import made
 
-from sagemaker_byoc.images.check import CheckRequest, check
-from sagemaker_byoc.images.report import as_json, as_junit, as_text
+from sagemaker_byoc.images.check.check import CheckRequest, check
+from sagemaker_byoc.images.check.report import as_json, as_junit, as_text
 from sagemaker_byoc.images.sources import wanted
 
 SOUND = {

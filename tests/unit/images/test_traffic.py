@@ -9,11 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from sagemaker_byoc.images.findings import apply
-from sagemaker_byoc.images.rules import table
-from sagemaker_byoc.images.trials import traffic
-from sagemaker_byoc.images.trials.serving import ServingTrial
-from sagemaker_byoc.images.trials.traffic import Stop
+from sagemaker_byoc.images.check.findings import apply
+from sagemaker_byoc.images.check.rules import table
+from sagemaker_byoc.images.check.trials import traffic
+from sagemaker_byoc.images.check.trials.serving import ServingTrial
+from sagemaker_byoc.images.check.trials.traffic import Stop
 
 
 class Killed:

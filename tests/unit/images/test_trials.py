@@ -11,13 +11,13 @@ from contextlib import contextmanager
 import pytest
 from tests.unit.images.engine import make_engine
 
-from sagemaker_byoc.images.findings import apply
-from sagemaker_byoc.images.rules import table
-from sagemaker_byoc.images.trials import container, http, training
-from sagemaker_byoc.images.trials.http import Reply
-from sagemaker_byoc.images.trials.serving import ServingTrial
-from sagemaker_byoc.images.trials.training import Job, TrainingPlan
-from sagemaker_byoc.images.trials.trial import Deadline, Trials
+from sagemaker_byoc.images.check.findings import apply
+from sagemaker_byoc.images.check.rules import table
+from sagemaker_byoc.images.check.trials import container, http, training
+from sagemaker_byoc.images.check.trials.http import Reply
+from sagemaker_byoc.images.check.trials.serving import ServingTrial
+from sagemaker_byoc.images.check.trials.training import Job, TrainingPlan
+from sagemaker_byoc.images.check.trials.trial import Deadline, Trials
 
 BLOCKED = 'Error processing tar file: cannot overwrite non-directory "{}" with directory "/"'
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract.accelerators import CUDA_LABEL, DRIVER_LABEL, OLDEST_DRIVER
-from sagemaker_byoc.images.building.builders import BUILDAH, Ask, Builder
+from sagemaker_byoc.images.build.builders import BUILDAH, Ask, Builder
 
 TORCH_LABEL = "sagemaker-byoc.torch"
 _SECONDS = 120.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from xml.etree import ElementTree as ET
 
-from sagemaker_byoc.images.findings import Finding, Severity
+from sagemaker_byoc.images.check.findings import Finding, Severity
 
 UNJUDGED = 4
 """Exit code if nothing wrong was found, and something could not be judged."""

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from sagemaker_byoc.images.trials.trial import Deadline
+from sagemaker_byoc.images.check.trials.trial import Deadline
 
 HOST = "127.0.0.1"
 _HEAD = 4096

@@ -6,8 +6,8 @@ import posixpath
 import re
 from dataclasses import dataclass
 
+from sagemaker_byoc.images.check.rules.wrappers import shell_command
 from sagemaker_byoc.images.model import Image
-from sagemaker_byoc.images.rules.wrappers import shell_command
 
 TRAIN = "train"
 SERVE = "serve"

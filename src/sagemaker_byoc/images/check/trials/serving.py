@@ -13,10 +13,18 @@ from sagemaker_byoc.contract import accelerators, lifecycle
 from sagemaker_byoc.contract.archives import unpack
 from sagemaker_byoc.contract.hosting import environment as serving
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.images.trials import leftovers, traffic
-from sagemaker_byoc.images.trials.container import Container, Content, container
-from sagemaker_byoc.images.trials.http import ENOUGH, Reply, announce, held, listening, ping, send
-from sagemaker_byoc.images.trials.trial import Deadline, Trials
+from sagemaker_byoc.images.check.trials import leftovers, traffic
+from sagemaker_byoc.images.check.trials.container import Container, Content, container
+from sagemaker_byoc.images.check.trials.http import (
+    ENOUGH,
+    Reply,
+    announce,
+    held,
+    listening,
+    ping,
+    send,
+)
+from sagemaker_byoc.images.check.trials.trial import Deadline, Trials
 
 OTHER_PORT = 9123
 HEALTHY = 200

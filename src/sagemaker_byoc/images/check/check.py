@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sagemaker_byoc.images.findings import Finding, Rule, apply
+from sagemaker_byoc.images.check.findings import Finding, Rule, apply
+from sagemaker_byoc.images.check.report import Report
+from sagemaker_byoc.images.check.rules import table
+from sagemaker_byoc.images.check.rules.subject import SERVE, TRAIN, Subject, roles_of
+from sagemaker_byoc.images.check.trials import leftovers, serving, training
+from sagemaker_byoc.images.check.trials.serving import ServingPlan, ServingTrial
+from sagemaker_byoc.images.check.trials.training import TrainingPlan, TrainingTrial
+from sagemaker_byoc.images.check.trials.trial import Trials
 from sagemaker_byoc.images.model import Image
-from sagemaker_byoc.images.report import Report
-from sagemaker_byoc.images.rules import table
-from sagemaker_byoc.images.rules.subject import SERVE, TRAIN, Subject, roles_of
 from sagemaker_byoc.images.sources.find import read_image
-from sagemaker_byoc.images.trials import leftovers, serving, training
-from sagemaker_byoc.images.trials.serving import ServingPlan, ServingTrial
-from sagemaker_byoc.images.trials.training import TrainingPlan, TrainingTrial
-from sagemaker_byoc.images.trials.trial import Trials
 
 T = TypeVar("T")
 Measured = dict[str, float | int | str | None]

@@ -22,10 +22,10 @@ from typing import IO
 
 from sagemaker_byoc.contract.gpu import ALLOW_CPU
 from sagemaker_byoc.host import docker
+from sagemaker_byoc.images.check.trials import leftovers
+from sagemaker_byoc.images.check.trials.trial import Deadline
 from sagemaker_byoc.images.errors import ImageError, RequestError
 from sagemaker_byoc.images.tar import entries
-from sagemaker_byoc.images.trials import leftovers
-from sagemaker_byoc.images.trials.trial import Deadline
 
 SHARED_MEMORY = "2g"
 LOG_LINES = 40

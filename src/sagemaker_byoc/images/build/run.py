@@ -17,8 +17,8 @@ from typing import IO
 
 from sagemaker_byoc.contract.requirements import MARK
 from sagemaker_byoc.images import reference
-from sagemaker_byoc.images.building import base, builders, commit, context, names, secrets, stamp
-from sagemaker_byoc.images.building.builders import Builder
+from sagemaker_byoc.images.build import base, builders, commit, context, names, secrets, stamp
+from sagemaker_byoc.images.build.builders import Builder
 from sagemaker_byoc.images.errors import ImageError, MachineError, RequestError, TimeLimitError
 
 AUTO, PLAIN, QUIET = "auto", "plain", "quiet"

@@ -12,9 +12,9 @@ import re
 import shlex
 from dataclasses import dataclass, replace
 
+from sagemaker_byoc.images.check.rules import users, wrappers
+from sagemaker_byoc.images.check.rules.wrappers import Inner, Words
 from sagemaker_byoc.images.model import EACCES, ENOTDIR, Elf, File, Files, Image, Resolved
-from sagemaker_byoc.images.rules import users, wrappers
-from sagemaker_byoc.images.rules.wrappers import Inner, Words
 from sagemaker_byoc.images.sources.programs import BUFFER
 
 _WRAPPERS_LIMIT = 8

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sagemaker_byoc.images.findings import Found, Rule, Severity
-from sagemaker_byoc.images.rules import execution, secret_shapes, users
-from sagemaker_byoc.images.rules.execution import Failure
-from sagemaker_byoc.images.rules.subject import TRAIN, Subject
+from sagemaker_byoc.images.check.findings import Found, Rule, Severity
+from sagemaker_byoc.images.check.rules import execution, secret_shapes, users
+from sagemaker_byoc.images.check.rules.execution import Failure
+from sagemaker_byoc.images.check.rules.subject import TRAIN, Subject
 
 _ENTRY = "configuration: Entrypoint"
 _OPERATORS = re.compile(r"[;&|<>()$`'\"\n]")

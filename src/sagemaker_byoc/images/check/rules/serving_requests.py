@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 
 from sagemaker_byoc.contract.hosting import environment
-from sagemaker_byoc.images.findings import Found, Rule, Severity
-from sagemaker_byoc.images.trials.http import Reply
-from sagemaker_byoc.images.trials.serving import LARGE, LARGEST, ServingTrial
+from sagemaker_byoc.images.check.findings import Found, Rule, Severity
+from sagemaker_byoc.images.check.trials.http import Reply
+from sagemaker_byoc.images.check.trials.serving import LARGE, LARGEST, ServingTrial
 
 _ROUTE = "POST /invocations"
 _STRATEGIES = frozenset({"MULTI_RECORD", "SINGLE_RECORD", "MultiRecord", "SingleRecord"})

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sagemaker_byoc.images.building.builders import LEGACY, Builder
+from sagemaker_byoc.images.build.builders import LEGACY, Builder
+from sagemaker_byoc.images.check.rules import secret_shapes
 from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.images.rules import secret_shapes
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PLACES = ("src", "source", "env")

@@ -15,9 +15,9 @@ from sagemaker_byoc.contract.paths import DEFAULT_PROGRAM_DIR
 from sagemaker_byoc.contract.requirements import FILE as REQUIREMENTS
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.host import docker, ignore
-from sagemaker_byoc.images.building.context import walk
+from sagemaker_byoc.images.build.context import walk
+from sagemaker_byoc.images.check.trials import leftovers
 from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.images.trials import leftovers
 
 BASES = {"train": "byoc-train", "serve": "byoc-serve"}
 _INSTALL = (

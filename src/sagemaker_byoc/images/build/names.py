@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.images.building.builders import BUILDAH, Ask, Builder
+from sagemaker_byoc.images.build.builders import BUILDAH, Ask, Builder
 
 _PREFIX = "byoc-building-"
 

@@ -19,9 +19,15 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, write_channels
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-from sagemaker_byoc.images.trials import leftovers
-from sagemaker_byoc.images.trials.container import Container, Content, container, network, wait_for
-from sagemaker_byoc.images.trials.trial import Deadline, Trials
+from sagemaker_byoc.images.check.trials import leftovers
+from sagemaker_byoc.images.check.trials.container import (
+    Container,
+    Content,
+    container,
+    network,
+    wait_for,
+)
+from sagemaker_byoc.images.check.trials.trial import Deadline, Trials
 
 HOSTS = ("algo-1", "algo-2")
 _WARM = 5.0

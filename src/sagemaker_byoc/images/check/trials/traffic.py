@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from sagemaker_byoc.contract import lifecycle
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.images.trials.container import Container
-from sagemaker_byoc.images.trials.http import Reply, ping, send
-from sagemaker_byoc.images.trials.trial import Deadline
+from sagemaker_byoc.images.check.trials.container import Container
+from sagemaker_byoc.images.check.trials.http import Reply, ping, send
+from sagemaker_byoc.images.check.trials.trial import Deadline
 
 CLIENTS = 4
 _SECONDS = 2.0

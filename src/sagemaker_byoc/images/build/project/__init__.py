@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sagemaker_byoc.contract import installation
-from sagemaker_byoc.images.building import wheel
+from sagemaker_byoc.images.build import wheel
 from sagemaker_byoc.images.errors import RequestError
 
 _TEMPLATE = Path(__file__).parent / "template"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sagemaker_byoc.contract import limits
-from sagemaker_byoc.images.findings import Found, Rule, Severity
-from sagemaker_byoc.images.rules import causes
-from sagemaker_byoc.images.rules.causes import Cause
-from sagemaker_byoc.images.trials.training import Job, TrainingTrial
+from sagemaker_byoc.images.check.findings import Found, Rule, Severity
+from sagemaker_byoc.images.check.rules import causes
+from sagemaker_byoc.images.check.rules.causes import Cause
+from sagemaker_byoc.images.check.trials.training import Job, TrainingTrial
 
 CANNOT_RUN = frozenset({126, 127})
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.images.findings import Found, Rule, Severity
-from sagemaker_byoc.images.rules import causes, serving_requests
-from sagemaker_byoc.images.rules.causes import Cause
-from sagemaker_byoc.images.rules.training import CANNOT_RUN, last_line, one_line
-from sagemaker_byoc.images.trials.serving import HELD, OTHER_PORT, ServingTrial
+from sagemaker_byoc.images.check.findings import Found, Rule, Severity
+from sagemaker_byoc.images.check.rules import causes, serving_requests
+from sagemaker_byoc.images.check.rules.causes import Cause
+from sagemaker_byoc.images.check.rules.training import CANNOT_RUN, last_line, one_line
+from sagemaker_byoc.images.check.trials.serving import HELD, OTHER_PORT, ServingTrial
 
 _OLD_STARTUP = 240
 _PORT = http.PORT.value

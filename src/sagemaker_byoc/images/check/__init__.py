@@ -1,0 +1,1 @@
+"""Check an image against SageMaker's contract."""
