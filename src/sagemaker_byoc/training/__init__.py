@@ -12,17 +12,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sagemaker_byoc.training.library.channel import channel
     from sagemaker_byoc.training.library.checkpoint.checkpointer import Checkpointer
+    from sagemaker_byoc.training.library.data.channel import channel
+    from sagemaker_byoc.training.library.data.prefetch import Prefetch
+    from sagemaker_byoc.training.library.data.tokens import TokenDataset
     from sagemaker_byoc.training.library.export import export_model
     from sagemaker_byoc.training.library.guard import NonFiniteGuard
     from sagemaker_byoc.training.library.metrics import Metrics
-    from sagemaker_byoc.training.library.prefetch import Prefetch
     from sagemaker_byoc.training.library.process import job
     from sagemaker_byoc.training.library.profiling import Profile
     from sagemaker_byoc.training.library.seeding import seed_everything
     from sagemaker_byoc.training.library.stop import StopFlag
-    from sagemaker_byoc.training.library.tokens import TokenDataset
     from sagemaker_byoc.training.library.track.track import Track
     from sagemaker_byoc.training.library.values import Choices, Range
     from sagemaker_byoc.training.library.watch.attach import watch
@@ -32,13 +32,13 @@ _HOMES = {
     "Choices": "values",
     "Metrics": "metrics",
     "NonFiniteGuard": "guard",
-    "Prefetch": "prefetch",
+    "Prefetch": "data.prefetch",
     "Profile": "profiling",
     "Range": "values",
     "StopFlag": "stop",
-    "TokenDataset": "tokens",
+    "TokenDataset": "data.tokens",
     "Track": "track.track",
-    "channel": "channel",
+    "channel": "data.channel",
     "export_model": "export",
     "job": "process",
     "seed_everything": "seeding",

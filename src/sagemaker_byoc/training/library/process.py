@@ -17,8 +17,8 @@ from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.training.job import Job
+from sagemaker_byoc.training.library.data.shards import Place
 from sagemaker_byoc.training.library.schema import parse
-from sagemaker_byoc.training.library.shards import Place
 
 Schema = TypeVar("Schema")
 

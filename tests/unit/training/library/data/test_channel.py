@@ -17,18 +17,18 @@ from sagemaker_byoc.contract.training.channels import (
     RecordWrapper,
     write_channels,
 )
-from sagemaker_byoc.training.library.channel import Part, channel
-from sagemaker_byoc.training.library.files import DataError
-from sagemaker_byoc.training.library.framing import Framing
-from sagemaker_byoc.training.library.process import job
-from sagemaker_byoc.training.library.recordio import (
+from sagemaker_byoc.training.library.data.channel import Part, channel
+from sagemaker_byoc.training.library.data.files import DataError
+from sagemaker_byoc.training.library.data.framing import Framing
+from sagemaker_byoc.training.library.data.recordio import (
     FIRST,
     LAST,
     RecordError,
     encode_record,
     frame,
 )
-from sagemaker_byoc.training.library.shards import Place, Unit
+from sagemaker_byoc.training.library.data.shards import Place, Unit
+from sagemaker_byoc.training.library.process import job
 
 pytestmark = pytest.mark.slow  # real processes
 
@@ -160,7 +160,7 @@ def test_lines_over_chunks(content, size, monkeypatch):
     """Where the chunks of a read end makes no difference."""
     import io
 
-    from sagemaker_byoc.training.library import framing
+    from sagemaker_byoc.training.library.data import framing
 
     monkeypatch.setattr(framing, "CHUNK", size)
     blocks = framing.split(io.BytesIO(content), Framing.LINES, "x")

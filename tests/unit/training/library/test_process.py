@@ -101,7 +101,7 @@ def test_platform_name_wins(environ):
 def test_reading_data_needs_no_torch():
     """All but tokens and prefetching is standard library."""
     program = (
-        "import sys; import sagemaker_byoc.training.library.channel; "
+        "import sys; import sagemaker_byoc.training.library.data.channel; "
         "print([name for name in ('torch', 'numpy') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

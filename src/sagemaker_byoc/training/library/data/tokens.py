@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sagemaker_byoc.training.library.files import DataError
-from sagemaker_byoc.training.library.permutation import permuted
-from sagemaker_byoc.training.library.shards import Place
+from sagemaker_byoc.training.library.data.files import DataError
+from sagemaker_byoc.training.library.data.permutation import permuted
+from sagemaker_byoc.training.library.data.shards import Place
 
 Tokens = npt.NDArray[np.integer[Any]]
 Positions = npt.NDArray[np.int64]

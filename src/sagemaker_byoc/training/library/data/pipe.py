@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.training.library.files import CHUNK, DataError
+from sagemaker_byoc.training.library.data.files import CHUNK, DataError
 
 PATIENCE = 300.0
 """Seconds without a FIFO, or without a byte from it, after which a job is broken and not slow."""

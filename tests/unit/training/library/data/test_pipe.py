@@ -19,13 +19,13 @@ from sagemaker_byoc.contract.training.channels import (
     RecordWrapper,
     write_channels,
 )
-from sagemaker_byoc.training.library.channel import channel
-from sagemaker_byoc.training.library.files import DataError
-from sagemaker_byoc.training.library.framing import Framing
-from sagemaker_byoc.training.library.pipe import PipeError
+from sagemaker_byoc.training.library.data.channel import channel
+from sagemaker_byoc.training.library.data.files import DataError
+from sagemaker_byoc.training.library.data.framing import Framing
+from sagemaker_byoc.training.library.data.pipe import PipeError
+from sagemaker_byoc.training.library.data.recordio import RecordError, encode_record
+from sagemaker_byoc.training.library.data.shards import Place
 from sagemaker_byoc.training.library.process import job
-from sagemaker_byoc.training.library.recordio import RecordError, encode_record
-from sagemaker_byoc.training.library.shards import Place
 
 pytestmark = pytest.mark.slow  # real processes
 
@@ -184,7 +184,7 @@ def test_sigterm_ends_a_waiting_program(tree, reader):
     os.mkfifo(tree.pipe("train", 0))
     program = (
         "import signal, sys\n"
-        "from sagemaker_byoc.training.library.channel import channel\n"
+        "from sagemaker_byoc.training.library.data.channel import channel\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\n"
         "print('ready', flush=True)\n"
         "list(channel('train').records())\n"

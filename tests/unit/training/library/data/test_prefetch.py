@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagemaker_byoc.training.library.prefetch import Prefetch
-from sagemaker_byoc.training.library.tokens import TokenDataset
+from sagemaker_byoc.training.library.data.prefetch import Prefetch
+from sagemaker_byoc.training.library.data.tokens import TokenDataset
 
 pytestmark = pytest.mark.slow  # real processes
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagemaker_byoc.training.library import tokens
-from sagemaker_byoc.training.library.permutation import permuted
-from sagemaker_byoc.training.library.shards import Place
-from sagemaker_byoc.training.library.tokens import UINT32, Raw, TokenDataset, TokenError
+from sagemaker_byoc.training.library.data import tokens
+from sagemaker_byoc.training.library.data.permutation import permuted
+from sagemaker_byoc.training.library.data.shards import Place
+from sagemaker_byoc.training.library.data.tokens import UINT32, Raw, TokenDataset, TokenError
 
 LENGTH = 4
 

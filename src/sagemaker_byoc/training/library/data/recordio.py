@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import NoReturn
 
-from sagemaker_byoc.training.library.files import CHUNK, DataError, Source
+from sagemaker_byoc.training.library.data.files import CHUNK, DataError, Source
 
 MAGIC = 0xCED7230A
 MXNET_JOINT = struct.pack("<I", MAGIC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.unit.watch.runs import Data, Run, fired, mlp
+from tests.unit.training.library.watch.runs import Data, Run, fired, mlp
 from torch import nn
 
 from sagemaker_byoc.training.library.watch import watch as module

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from sagemaker_byoc.training.library import export
+from sagemaker_byoc.training.library.data.files import DataError
 from sagemaker_byoc.training.library.export import export_model
-from sagemaker_byoc.training.library.files import DataError
 
 pytestmark = pytest.mark.slow  # real processes
 

@@ -18,7 +18,7 @@ from sagemaker_byoc.contract.training.channels import (
     InputMode,
     RecordWrapper,
 )
-from sagemaker_byoc.training.library.files import (
+from sagemaker_byoc.training.library.data.files import (
     GZIP,
     DataError,
     list_files,
@@ -26,11 +26,11 @@ from sagemaker_byoc.training.library.files import (
     split_by_content,
     unzipped,
 )
-from sagemaker_byoc.training.library.framing import Framing, split
-from sagemaker_byoc.training.library.pipe import PATIENCE, Pipe, Stop, StoppedError
+from sagemaker_byoc.training.library.data.framing import Framing, split
+from sagemaker_byoc.training.library.data.pipe import PATIENCE, Pipe, Stop, StoppedError
+from sagemaker_byoc.training.library.data.recordio import AWS_JOINT, MXNET_JOINT
+from sagemaker_byoc.training.library.data.shards import ALL, Place, Share, Unit
 from sagemaker_byoc.training.library.process import Process, job
-from sagemaker_byoc.training.library.recordio import AWS_JOINT, MXNET_JOINT
-from sagemaker_byoc.training.library.shards import ALL, Place, Share, Unit
 
 Blocks = Generator[list[bytes], None, None]
 """Records by the list, which costs less than one by one through several generators."""

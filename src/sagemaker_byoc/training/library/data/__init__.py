@@ -1,0 +1,1 @@
+"""Training data: channels, records, shards."""
