@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from sagemaker_byoc.training.library.watch.finding import Finding
-from sagemaker_byoc.training.library.watch.journal import say_to_log
-from sagemaker_byoc.training.library.watch.probe import Wants
+from sagemaker_byoc.training.library.watch.hooks.probe import Wants
+from sagemaker_byoc.training.library.watch.report.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.activations import (
     DeadRelu,
     PoorWeightInitialization,

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from sagemaker_byoc.training.library.appending import append
-from sagemaker_byoc.training.library.watch.journal import say_to_log
 from sagemaker_byoc.training.library.watch.nvml import Gpus
+from sagemaker_byoc.training.library.watch.report.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.base import Reading
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.training.library.watch import journal
+from sagemaker_byoc.training.library.watch.report import journal
 from sagemaker_byoc.training.library.watch.rules.base import Reading
 from sagemaker_byoc.training.library.watch.system import Meter, SystemLines
 from sagemaker_byoc.training.library.watch.watch import WatchStop

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from sagemaker_byoc.training.library.watch.finding import Finding
-from sagemaker_byoc.training.library.watch.journal import say_to_log
+from sagemaker_byoc.training.library.watch.report.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.base import Integers, Rule
 
 MOST_CLASSES = 1000

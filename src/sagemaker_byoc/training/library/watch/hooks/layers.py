@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from sagemaker_byoc.training.library.watch.parameters import WRAPPERS
+from sagemaker_byoc.training.library.watch.hooks.parameters import WRAPPERS
 from sagemaker_byoc.training.library.watch.rules.activations import (
     RELU,
     SIGMOID,

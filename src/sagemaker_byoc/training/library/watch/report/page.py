@@ -8,10 +8,10 @@ from html import escape
 from pathlib import Path
 
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.training.library.watch import charts
-from sagemaker_byoc.training.library.watch.history import History
-from sagemaker_byoc.training.library.watch.journal import Journal
 from sagemaker_byoc.training.library.watch.panel import Panel
+from sagemaker_byoc.training.library.watch.report import charts
+from sagemaker_byoc.training.library.watch.report.history import History
+from sagemaker_byoc.training.library.watch.report.journal import Journal
 from sagemaker_byoc.training.library.watch.rules.base import Rule
 from sagemaker_byoc.training.library.watch.rules.registry import parameters_of
 

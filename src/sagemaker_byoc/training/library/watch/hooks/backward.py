@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sagemaker_byoc.training.library.guard import GUARDED
-from sagemaker_byoc.training.library.watch.journal import say_to_log
-from sagemaker_byoc.training.library.watch.parameters import local
+from sagemaker_byoc.training.library.watch.hooks.parameters import local
+from sagemaker_byoc.training.library.watch.hooks.uncompiled import uncompiled
+from sagemaker_byoc.training.library.watch.report.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.base import TRAIN, Loss
-from sagemaker_byoc.training.library.watch.uncompiled import uncompiled
 
 WINDOW = 64
 """Steps whose mean is taken for the loss."""

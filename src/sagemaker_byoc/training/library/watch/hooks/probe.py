@@ -15,11 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sagemaker_byoc.training.library.watch.parameters import (
-    Parameter,
-    by_device,
-    local,
-)
+from sagemaker_byoc.training.library.watch.hooks.parameters import Parameter, by_device, local
 from sagemaker_byoc.training.library.watch.rules.base import (
     BIAS_GRADIENTS,
     GRADIENTS,

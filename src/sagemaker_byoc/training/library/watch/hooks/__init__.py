@@ -1,0 +1,1 @@
+"""What is read from a training program's optimizers and layers."""

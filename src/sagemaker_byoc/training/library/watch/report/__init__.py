@@ -1,0 +1,1 @@
+"""What the watch reports: findings, history, and the page."""
