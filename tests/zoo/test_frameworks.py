@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.unit.training.conftest import Container
+from tests.unit.training.supervisor.conftest import Container
 
 from sagemaker_byoc.contract.paths import Tree
 

@@ -13,10 +13,10 @@ from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, ExitCode
 from sagemaker_byoc.contract.limits import FAILURE_REASON
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.failure import write_failure
+from sagemaker_byoc.training.supervisor.process.signals import SignalQueue
+from sagemaker_byoc.training.supervisor.process.writer import ERR, PREFIX, Writer
 from sagemaker_byoc.training.supervisor.run import FLUSH_SECONDS_STOPPING, Verdict, run_job
 from sagemaker_byoc.training.supervisor.settings import NPROC, STOP_GRACE
-from sagemaker_byoc.training.supervisor.signals import SignalQueue
-from sagemaker_byoc.training.supervisor.writer import ERR, PREFIX, Writer
 
 CHECK = "--check"
 USAGE = f"""\
@@ -37,7 +37,7 @@ def main() -> int:
         arguments = arguments[1:]
     tree = Tree(Tree.from_environ(os.environ).root.absolute())  # the program has another folder
     if arguments == [CHECK]:
-        from sagemaker_byoc.training.supervisor.preflight import check  # noqa: PLC0415
+        from sagemaker_byoc.training.supervisor.preflight.command import check  # noqa: PLC0415
 
         return check(tree, os.environ)
     if arguments:

@@ -23,19 +23,19 @@ from sagemaker_byoc.contract.training.environment import (
 )
 from sagemaker_byoc.contract.training.failure import clip
 from sagemaker_byoc.contract.training.job import Command, Hardware, Job
-from sagemaker_byoc.training.supervisor.arguments import arguments_for
 from sagemaker_byoc.training.supervisor.caches import cache_variables
-from sagemaker_byoc.training.supervisor.child import Program
-from sagemaker_byoc.training.supervisor.outside import master_variables
-from sagemaker_byoc.training.supervisor.program import (
+from sagemaker_byoc.training.supervisor.process.child import Program
+from sagemaker_byoc.training.supervisor.program.arguments import arguments_for
+from sagemaker_byoc.training.supervisor.program.entry_point import (
     MODULE,
     command,
     find_entry,
     import_folders,
     source_file,
 )
+from sagemaker_byoc.training.supervisor.program.source import Source, find_source
+from sagemaker_byoc.training.supervisor.ranks.outside import master_variables
 from sagemaker_byoc.training.supervisor.settings import STOP_GRACE, WATCH, Settings
-from sagemaker_byoc.training.supervisor.source import Source, find_source
 
 DEFAULT_GRACE = float(TRAIN_STOP_GRACE.value - TRAIN_STOP_RESERVE.value)
 BANNER_LIMIT = 2000

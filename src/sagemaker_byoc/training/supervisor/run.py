@@ -12,11 +12,13 @@ from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, ExitCode, exit_code_o
 from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.contract.masking import Secrets
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.training.supervisor.child import Outcome
-from sagemaker_byoc.training.supervisor.inputs import absent_channels
-from sagemaker_byoc.training.supervisor.loop import Ending, Supervisor
-from sagemaker_byoc.training.supervisor.outside import has_named_hosts, read_job
+from sagemaker_byoc.training.supervisor.failure.inputs import absent_channels
 from sagemaker_byoc.training.supervisor.plan import Plan, banner, make_folders, make_plan
+from sagemaker_byoc.training.supervisor.process.child import Outcome
+from sagemaker_byoc.training.supervisor.process.loop import Ending, Supervisor
+from sagemaker_byoc.training.supervisor.process.signals import STOP, SignalQueue
+from sagemaker_byoc.training.supervisor.process.writer import Writer
+from sagemaker_byoc.training.supervisor.ranks.outside import has_named_hosts, read_job
 from sagemaker_byoc.training.supervisor.settings import (
     ALLOW_CPU,
     DNS_SECONDS,
@@ -24,8 +26,6 @@ from sagemaker_byoc.training.supervisor.settings import (
     INSTALL_REQUIREMENTS,
     REPLACE,
 )
-from sagemaker_byoc.training.supervisor.signals import STOP, SignalQueue
-from sagemaker_byoc.training.supervisor.writer import Writer
 
 FLUSH_SECONDS = 60.0
 FLUSH_SECONDS_STOPPING = 3.0
@@ -83,7 +83,7 @@ class Course:
                 return failed
         settings = self.plan.settings
         if settings.asks_for_ranks or settings.text(HANG_SECONDS):
-            from sagemaker_byoc.training.supervisor.group import run_group  # noqa: PLC0415
+            from sagemaker_byoc.training.supervisor.ranks.group import run_group  # noqa: PLC0415
 
             return run_group(self)
         ending = self.supervisor().run([self.plan.program])
@@ -110,7 +110,7 @@ class Course:
 
     def reason(self, outcome: Outcome) -> str:
         # Imported only now: it is most of this room, and a job that succeeds needs none of it.
-        from sagemaker_byoc.training.supervisor.diagnosis import Circumstances, failure_text  # noqa: PLC0415
+        from sagemaker_byoc.training.supervisor.failure.diagnosis import Circumstances, failure_text  # noqa: PLC0415
 
         circumstances = Circumstances(
             self.job,
@@ -123,7 +123,7 @@ class Course:
 
     def _look_at_model(self) -> None:
         """Name what does not survive on the way to hosting; one line, whatever the folder holds."""
-        from sagemaker_byoc.training.supervisor.model import odd_things  # noqa: PLC0415 - after the end
+        from sagemaker_byoc.training.supervisor.failure.model import odd_things  # noqa: PLC0415 - after the end
 
         line = odd_things(self.job.tree)
         if line:
@@ -139,7 +139,7 @@ class Course:
         return self.signals.first(STOP)
 
     def _wait_for_hosts(self) -> None:
-        from sagemaker_byoc.training.supervisor.hosts import DEFAULT_SECONDS, wait_for_hosts  # noqa: PLC0415
+        from sagemaker_byoc.training.supervisor.ranks.hosts import DEFAULT_SECONDS, wait_for_hosts  # noqa: PLC0415
 
         seconds = self.plan.settings.seconds(DNS_SECONDS, DEFAULT_SECONDS)
         if seconds:
@@ -151,7 +151,7 @@ class Course:
 
     def _install(self) -> Verdict | None:
         """A verdict only where the job ends with it."""
-        from sagemaker_byoc.training.supervisor.requirements import failure, install_program  # noqa: PLC0415
+        from sagemaker_byoc.training.supervisor.program.requirements import failure, install_program  # noqa: PLC0415
 
         folder, environment = self.plan.source.folder, self.plan.program.environment
         replace = self.plan.settings.text(REPLACE) or ""

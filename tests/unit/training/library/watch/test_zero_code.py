@@ -8,7 +8,7 @@ import signal
 
 import pytest
 from tests.unit.training import conftest
-from tests.unit.training.conftest import container, wait_until  # noqa: F401
+from tests.unit.training.supervisor.conftest import container, wait_until  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

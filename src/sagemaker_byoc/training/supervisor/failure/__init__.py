@@ -1,0 +1,1 @@
+"""Why a program failed, in the words of the failure file."""

@@ -1,0 +1,120 @@
+"""Which of several failures was the cause: the earliest that is not the echo of another."""
+
+from __future__ import annotations
+
+import re
+import selectors
+from signal import Signals
+
+from sagemaker_byoc.training.supervisor.process.link import NEVER, Link, Order, Report, State
+
+ECHO_SECONDS = 1.0
+"""So long what looks like an echo waits for its cause."""
+COLLECT_SECONDS = 0.5
+"""So long after that an earlier cause may still be on its way."""
+HANG_CODE = 134
+"""128 + SIGABRT."""
+
+ECHO = re.compile(
+    r"connection (?:was )?(?:closed|reset|refused|aborted)|broken ?pipe|socket closed"
+    r"|remote (?:process|peer)|remote error|ncclRemoteError|ncclSystemError|ncclUnhandled"
+    r"|unhandled system error|closed by (?:remote )?peer|peer closed|recvvalue|recvbytes"
+    r"|failed to (?:recv|send)|DistNetworkError|DistStoreError|connectFullMesh"
+    r"|gloo.{0,120}(?:timed out|timeout|transport)|collective operation timeout"
+    r"|watchdog.{0,120}timeout|heartbeat monitor|waiting for clients|store.{0,40}timeout"
+    r"|BrokenBarrierError|EADDRNOTAVAIL",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def is_echo(cause: str) -> bool:
+    """Whether these words tell of another process's end rather than of an error of their own."""
+    return ECHO.search(cause) is not None
+
+
+class Inquest:
+    """Collects reports; patient with echoes, quick with causes."""
+
+    def __init__(self) -> None:
+        self.best: Report | None = None
+        self._end_at = NEVER
+        self._verdict_at = NEVER
+
+    def add(self, report: Report, now: float) -> None:
+        if self.best is None or _weight(report) < _weight(self.best):
+            self.best = report
+        end_at = now + ECHO_SECONDS if report.is_secondary else now
+        self._end_at = min(self._end_at, end_at)
+        self._verdict_at = min(self._verdict_at, end_at + COLLECT_SECONDS)
+
+    @property
+    def due(self) -> float:
+        """When to look again."""
+        return min(self._end_at, self._verdict_at)
+
+    def takes_others_along(self, now: float) -> bool:
+        """True once: the time has come to end the other ranks."""
+        if now < self._end_at:
+            return False
+        self._end_at = NEVER
+        return True
+
+    def verdict(self, now: float, *, is_complete: bool) -> Report | None:
+        """The cause, as soon as no earlier one can come."""
+        if self.best is None or (now < self._verdict_at and not is_complete):
+            return None
+        self._verdict_at = NEVER
+        return self.best
+
+
+def _weight(report: Report) -> tuple[bool, float]:
+    return report.is_secondary, report.time
+
+
+def hang_report(host: str, seconds: float, now: float) -> Report:
+    return Report(
+        host=host,
+        rank=None,
+        code=HANG_CODE,
+        text=f"hang: no progress for {seconds:g} s\n[{host} exit {HANG_CODE}]",
+        is_secondary=False,
+        time=now,
+    )
+
+
+class Alone(Link):
+    """The judge of one host's own ranks, where there is no other host."""
+
+    def __init__(self, host: str, *, hang_seconds: float = NEVER) -> None:
+        self._host = host
+        self._hang_seconds = hang_seconds
+        self._inquest = Inquest()
+        self._poll = NEVER if hang_seconds == NEVER else min(1.0, hang_seconds / 4)
+        self.due = NEVER if self._poll == NEVER else 0.0
+        self.is_settled = True
+
+    def register(self, selector: selectors.BaseSelector) -> None:
+        pass
+
+    def report(self, report: Report) -> None:
+        self._inquest.add(report, report.time)
+        self.is_settled = False
+        self.due = 0.0
+
+    def advance(self, now: float, state: State) -> Order | None:
+        hangs = self._inquest.best is None and not state.is_over and self._hangs(state)
+        if hangs:
+            self._inquest.add(hang_report(self._host, self._hang_seconds, now), now)
+            self.is_settled = False
+        order = Order.END if self._inquest.takes_others_along(now) else None
+        self.verdict = self.verdict or self._inquest.verdict(now, is_complete=state.is_over)
+        self.is_settled = self._inquest.best is None or self.verdict is not None
+        self.due = min(self._inquest.due, now + self._poll)
+        return Order.ABORT if hangs else order
+
+    def leave(self, stop: Signals | None) -> None:
+        pass
+
+    def _hangs(self, state: State) -> bool:
+        idle = state.quiet if state.stalled is None else state.stalled
+        return idle >= self._hang_seconds

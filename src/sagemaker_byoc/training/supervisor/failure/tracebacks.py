@@ -1,0 +1,240 @@
+"""Python tracebacks in the end of a log, as data, and what else the log says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from signal import Signals
+
+from sagemaker_byoc.training.supervisor.failure.output import HEADER, MEMBER, lines_of
+
+FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.+))?')
+FATAL_FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
+FATAL = re.compile(r"^(?:Fatal Python error: |Windows fatal )")
+CURRENT_THREAD = re.compile(r"^(?:Current t|T)hread .* \(most recent call first\):$")
+LINKS = (
+    "The above exception was the direct cause of the following exception:",
+    "During handling of the above exception, another exception occurred:",
+)
+WRAPPERS = re.compile(
+    r"^(?:torch\.distributed\.elastic\.[\w.]*(?:ChildFailedError|SignalException)"
+    r"|subprocess\.CalledProcessError: Command .*(?:non-zero exit status|died with)"
+    r"|torch\.multiprocessing\.spawn\.Process(?:Raised|Exited)Exception)"
+)
+"""Exceptions of a process that started another one: the other one's traceback says more."""
+TABLE = "ChildFailedError"
+"""Torchrun's, whose message is a table of its ranks."""
+ROOT_CAUSE = re.compile(
+    r"Root Cause \(first observed failure\):.*?rank\s+: (?P<rank>\d+)"
+    r".*?exitcode\s+: (?P<code>-?\d+)",
+    re.DOTALL,
+)
+NOISE = re.compile(
+    r"^\s*$"
+    r"|^\s*[=*_~-]{5,}$"
+    r'|^"""$'
+    r"|^\[?[IW]\d{4} \d\d:\d\d:\d\d|^E\d{4} .*torch/distributed/elastic/"  # glog
+    r"|^(?:\S+ )?(?:[\d-]+[ T])?\[?\d\d:\d\d:\d\d\S*\]?.*\b(?:DEBUG|INFO|WARNING)\b"
+    r"|^\[?(?:DEBUG|INFO|WARNING|WARN)\b"
+    r"|^\S*:\d+: \w*Warning: |^\s+warnings\.warn\("
+    r"|^Exception ignored (?:in|on|while)|^Error in sys\.excepthook|^sys:1: "
+    r"|resource_tracker:|^wandb: |^Set the env\w* (?:variable )?HYDRA_FULL_ERROR=1"
+    r"|\d+%\|.*\||\b(?:it|s|examples|batch|B)/(?:it|s|batch)\b.*\]$"  # tqdm
+    r"|^(?i:try '.* --help' for help|tip: )"
+    r"|^To enable traceback see: "
+)
+PROGRESS = re.compile(
+    r"(?i)^\W*(?:step|epoch|iter(?:ation)?|train(?:ing)?|eval)\b\W{0,3}(?:\w+=)?\d"
+)
+RECORD = re.compile(r"\b(?:DEBUG|INFO)\b|\d+%\|.*\|")
+MANY_RECORDS = 5
+MESSAGE_LINES = 40
+FOREIGN = ("/site-packages/", "/dist-packages/", "<frozen ", "/lib/python3")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    file: str
+    line: int
+    function: str
+    code: str
+
+    @property
+    def is_users(self) -> bool:
+        return not any(part in self.file for part in FOREIGN)
+
+
+@dataclass(frozen=True, slots=True)
+class Traceback:
+    """One exception, and the one that the chain began with."""
+
+    exception: str
+    """Its type and its whole message in one line, and a line for each member of a group."""
+    frames: tuple[Frame, ...]
+    """Outermost first; for a SyntaxError, the place that can't be parsed."""
+    root: str | None
+    """The type and message of the first exception of the chain, where there is a chain."""
+    is_at_end: bool
+    """Nothing of weight comes after it: it is what ended the program."""
+    is_wrapper: bool = False
+    """It says only that another process failed."""
+    is_survived: bool = False
+    """The program went on with its work after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the end of one stream says."""
+
+    tracebacks: tuple[Traceback, ...]
+    """The last of each rank, in the order of their ranks' first lines; wrappers come last."""
+    words: tuple[str, ...]
+    """The lines of weight that belong to no traceback and come after what was survived."""
+    launched: str = ""
+    """The rank that failed first and how it ended, as torchrun says."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    exception: str
+    frames: tuple[Frame, ...]
+    start: int
+    end: int
+
+
+def read_log(text: str) -> Log:
+    """Parse the end of a stream."""
+    found: list[Traceback] = []
+    words: list[str] = []
+    for lines in lines_of(text).values():
+        blocks = list(_blocks(lines))
+        loose = _loose(lines, blocks)
+        own = [block for block in blocks if not WRAPPERS.match(block.exception)]
+        for group in (own, [block for block in blocks if block not in own]):
+            if group:
+                end = group[-1].end
+                after = [line for number, line in loose if number >= end]
+                found.append(_chained(lines, group, after, is_survived=_goes_on(lines[end:])))
+        words += [line for _, line in loose if not PROGRESS.match(line)]
+    ranked = sorted(found, key=lambda traceback: traceback.is_wrapper)
+    return Log(tuple(ranked), tuple(words), _launched(text))
+
+
+def last_traceback(text: str) -> Traceback | None:
+    """Return the last complete traceback in `text`, with its chain; never a wrapper."""
+    found = read_log(text).tracebacks
+    own = [traceback for traceback in found if not traceback.is_wrapper]
+    return own[-1] if own else None
+
+
+def fatal_error(text: str) -> Traceback | None:
+    """What Python's fault handler wrote of a crash, with the frames of the thread that crashed."""
+    lines = lines_of(text).get("", [])
+    starts = [number for number, line in enumerate(lines) if FATAL.match(line)]
+    if not starts:
+        return None
+    frames: list[Frame] = []
+    threads = [n for n in range(starts[-1], len(lines)) if CURRENT_THREAD.match(lines[n])]
+    current = [n for n in threads if lines[n].startswith("Current")] or threads
+    for line in lines[current[0] + 1 :] if current else []:
+        place = FATAL_FRAME.fullmatch(line)
+        if not place:
+            break
+        frames.insert(0, Frame(place["file"], int(place["line"]), place["function"], ""))
+    return Traceback(lines[starts[-1]], tuple(frames), root=None, is_at_end=True)
+
+
+def _chained(
+    lines: list[str], blocks: list[_Block], after: list[str], *, is_survived: bool
+) -> Traceback:
+    """The last of the blocks, with the chain that it ends."""
+    last = blocks[-1]
+    first = len(blocks) - 1
+    while first > 0 and _is_linked(lines, blocks[first - 1]):
+        first -= 1
+    root = blocks[first]
+    is_same = root.exception == last.exception  # as it comes back from a worker's process
+    return Traceback(
+        exception=last.exception,
+        frames=(*last.frames, *root.frames) if is_same and root is not last else last.frames,
+        root=None if is_same else root.exception,
+        is_at_end=len(after) <= 2 and not is_survived,
+        is_wrapper=bool(WRAPPERS.match(last.exception)),
+        is_survived=is_survived,
+    )
+
+
+def _goes_on(lines: list[str]) -> bool:
+    """Return whether a training continues after a traceback: it logs steps, or many records."""
+    records = [line for line in lines if RECORD.search(line)]
+    return len(records) >= MANY_RECORDS or any(map(PROGRESS.match, lines))
+
+
+def _blocks(lines: list[str]) -> Iterator[_Block]:
+    """Runs of frames with the exception below each; a SyntaxError's has no header above."""
+    frames: list[Frame] = []
+    start = end = 0
+    for number, line in enumerate(lines):
+        if number < end:
+            continue
+        if line == HEADER:
+            frames, start = [], number
+        elif found := FRAME.fullmatch(line):
+            start = start if frames or lines[start] == HEADER else number
+            frames.append(_frame(found, lines[number + 1 : number + 2]))
+        elif frames and line and not line.startswith(" "):
+            end = _end_of_message(lines, number + 1)
+            yield _Block(_join(lines[number:end]), tuple(frames), start, end)
+            frames, start = [], end
+
+
+def _frame(found: re.Match[str], below: list[str]) -> Frame:
+    code = below[0].strip() if below and below[0].startswith("    ") else ""
+    return Frame(found["file"], int(found["line"]), found["function"] or "", code)
+
+
+def _end_of_message(lines: list[str], start: int) -> int:
+    """A message may have any number of lines, and nothing marks its end.
+
+    It ends where something else begins: a traceback, a record of a log, a line of progress.
+    """
+    end = start
+    is_table = TABLE in lines[start - 1]
+    for number in range(start, min(len(lines), start + MESSAGE_LINES)):
+        line = lines[number]
+        if line.endswith(HEADER) or line in LINKS or FRAME.fullmatch(line):
+            break
+        if line and not is_table and (NOISE.search(line) or PROGRESS.match(line)):
+            break
+        end = number + 1 if line else end
+    return end
+
+
+def _join(lines: list[str]) -> str:
+    members = "\n".join(lines).split(MEMBER)
+    return "\n".join(" ".join(member.split()) for member in members)
+
+
+def _is_linked(lines: list[str], block: _Block) -> bool:
+    following = [line for line in lines[block.end : block.end + 4] if line.strip(' "')]
+    return bool(following) and following[0] in LINKS
+
+
+def _loose(lines: list[str], blocks: list[_Block]) -> list[tuple[int, str]]:
+    """The lines that have weight and belong to no traceback, with their numbers."""
+    inside = {number for block in blocks for number in range(block.start, block.end)}
+    return [
+        (number, line)
+        for number, line in enumerate(lines)
+        if number not in inside and line not in LINKS and not NOISE.search(line)
+    ]
+
+
+def _launched(text: str) -> str:
+    found = ROOT_CAUSE.search(text)
+    if not found:
+        return ""
+    code = int(found["code"])
+    name = Signals(-code).name if -code in map(int, Signals) else f"exit code {code}"
+    return f"rank {found['rank']} ended {'by' if name.startswith('SIG') else 'with'} {name}"

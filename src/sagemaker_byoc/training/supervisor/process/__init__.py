@@ -1,0 +1,1 @@
+"""Processes of the supervisor: start, output, signals, end."""

@@ -1,0 +1,289 @@
+"""The loop that runs the user's programs: output, signals, ends, descendants, other hosts.
+
+One thread, which waits for whatever comes first. Needs a SignalQueue, and a Writer for the output.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from signal import Signals
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from sagemaker_byoc.training.supervisor.process.child import Child, Outcome, Program, Stream
+from sagemaker_byoc.training.supervisor.process.descendants import Offspring, adopt_orphans
+from sagemaker_byoc.training.supervisor.process.signals import PASSED, STOP, SignalQueue
+from sagemaker_byoc.training.supervisor.process.writer import Writer
+
+if TYPE_CHECKING:  # a plain program needs no judge, and must not wait for these imports
+    from sagemaker_byoc.training.supervisor.process.link import Oversight, Report
+
+NEVER = float("inf")
+# After the programs' end. With the flush of the log (run.py) they fit into TRAIN_STOP_RESERVE.
+LEFTOVER_SECONDS = 3.0
+KILL_SECONDS = 1.0
+DRAIN_SECONDS = 1.0
+POLL_SECONDS = 0.02
+"""How often leftovers are looked for; the end of one that is not our child sends no signal."""
+END_SECONDS = 2.0
+"""What other ranks get to end after one has failed: they wait for it, and can't do much else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the programs of this host ended."""
+
+    outcomes: tuple[Outcome, ...]
+    verdict: Report | None
+    """The cause, where ranks were judged; of this host or of another."""
+    stop: Signals | None
+
+
+class Supervisor:
+    """`oversight` judges the ends of ranks; without it each end is its own affair."""
+
+    def __init__(
+        self,
+        *,
+        signals: SignalQueue,
+        writer: Writer,
+        grace: float,
+        oversight: Oversight | None = None,
+    ) -> None:
+        self._signals = signals
+        self._writer = writer
+        self._grace = grace
+        self._oversight = oversight
+        self._link = link = oversight.link if oversight else None
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(signals.descriptor, selectors.EVENT_READ, self._on_signals)
+        if link:
+            link.register(self._selector)
+        self._offspring = Offspring()
+        self._children: list[Child] = []
+        self._sent: list[Signals] = []
+        self._deadline = NEVER
+        self._is_killed = False
+        self._is_overrun = False
+        self._has_continued = False
+        self._last_output = monotonic()
+
+    @property
+    def stop(self) -> Signals | None:
+        """The signal that asked for the end, if one did."""
+        return self._sent[0] if self._sent else None
+
+    def wait_for(self, condition: Callable[[], bool], deadline: float) -> bool:
+        """Serve signals and messages until `condition`; False if a stop or the deadline came."""
+        while not condition():
+            if self._sent or monotonic() >= deadline:
+                return False
+            self._turn(min(deadline, self._link.due if self._link else NEVER))
+            self._consult_link(monotonic())
+        return True
+
+    def run(self, programs: Sequence[Program]) -> Ending:
+        """Start `programs`; stay until they and all their descendants have ended."""
+        try:
+            for program in programs:
+                self._start(program)
+            adopt_orphans()  # only now: the programs need not wait for it
+            self._wait()
+            self._end_leftovers()
+        except BaseException:
+            self._offspring.signal_all(signal.SIGKILL)
+            raise
+        self._drain()
+        return Ending(
+            outcomes=tuple(self._outcome(child) for child in self._children),
+            verdict=self._link.verdict if self._link else None,
+            stop=self.stop,
+        )
+
+    def _start(self, program: Program) -> None:
+        child = Child(program)
+        self._children.append(child)
+        self._offspring.groups.append(child.pid)
+        for stream in child.streams.values():
+            on_output = partial(self._on_output, stream)
+            self._selector.register(stream.reader, selectors.EVENT_READ, on_output)
+
+    def _wait(self) -> None:
+        """Until the programs have ended and, unless we were stopped, the link has settled."""
+        self._last_output = monotonic()
+        while not self._is_finished():
+            deadline = NEVER if self._is_over() else self._deadline
+            self._turn(min(deadline, self._link.due if self._link else NEVER))
+            now = monotonic()
+            if now >= deadline:
+                self._on_deadline(now)
+            self._consult_link(now)
+        if self._link:
+            self._link.leave(self.stop)
+
+    def _is_over(self) -> bool:
+        return all(child.status is not None for child in self._children)
+
+    def _is_finished(self) -> bool:
+        settled = self._link is None or self._link.is_settled or bool(self._sent)
+        return settled and self._is_over()
+
+    def _on_deadline(self, now: float) -> None:
+        if self._is_killed:  # stuck inside the kernel; the failure file can't wait
+            for child in self._children:
+                child.status = signal.SIGKILL if child.status is None else child.status
+            return
+        self._is_killed = True
+        self._deadline = now + KILL_SECONDS
+        if self._sent:
+            self._is_overrun = True
+            seconds = f"{self._grace:g} s after the signal"
+            self._writer.say(f"the program has not ended {seconds}: killed")
+        self._offspring.signal_all(signal.SIGKILL)
+
+    def _consult_link(self, now: float) -> None:
+        if self._oversight is None or self._link is None or now < self._link.due:
+            return
+        from sagemaker_byoc.training.supervisor.process.link import Order, State  # noqa: PLC0415 - see above
+
+        state = State(is_over=False, quiet=0.0, stalled=None)  # before the start
+        if self._children:
+            stalled = self._oversight.stalled(now)
+            state = State(self._is_over(), now - self._last_output, stalled)
+        order = self._link.advance(now, state)
+        if order is Order.STOP:
+            self._stop(signal.SIGTERM)
+        elif order and not self._sent:
+            self._end(signal.SIGABRT if order is Order.ABORT else signal.SIGTERM, now)
+
+    def _end(self, number: Signals, now: float) -> None:
+        """End the ranks because one, here or elsewhere, has failed."""
+        self._deadline = min(self._deadline, now + END_SECONDS)
+        for child in self._children:
+            if child.status is None:
+                child.is_ending = True
+                child.signal(number)
+
+    def _end_leftovers(self) -> None:
+        """Ask what the programs left running to end, then make it end."""
+        if not self._offspring.remain():
+            return
+        has_grace = self._is_cut_short()
+        kill_at = self._ask_leftovers(has_grace=has_grace)
+        while self._offspring.remain() and (now := monotonic()) < kill_at + KILL_SECONDS:
+            if has_grace:
+                kill_at = min(kill_at, self._deadline)  # a second Ctrl-C
+                self._is_overrun = now >= kill_at
+            if now >= kill_at:
+                self._offspring.signal_all(signal.SIGKILL)
+            self._turn(now + POLL_SECONDS)
+            self._reap()
+
+    def _ask_leftovers(self, *, has_grace: bool) -> float:
+        """Send the signal to those that have not got it; return when they are to be killed."""
+        if has_grace:
+            self._offspring.signal_strays(signal.SIGTERM)
+            return self._deadline
+        self._offspring.signal_all(signal.SIGTERM)
+        limit = END_SECONDS if self._is_failing() else LEFTOVER_SECONDS
+        return monotonic() + min(limit, self._grace)
+
+    def _is_cut_short(self) -> bool:
+        """Whether the signal itself ended a program: it had no handler, as a shell has none.
+
+        What it started, such as torchrun or python, may have one, and saves its work meanwhile.
+        By SIGINT Python ends itself, after its handlers; and a shell waits for what it started.
+        """
+        ends = {os.waitstatus_to_exitcode(child.status or 0) for child in self._children}
+        return any(-number in ends for number in self._sent if number != signal.SIGINT)
+
+    def _is_failing(self) -> bool:
+        return self._link is not None and self._link.verdict is not None
+
+    def _drain(self) -> None:
+        """Read what is still in the pipes; whoever holds one open from afar can't keep us."""
+        deadline = monotonic() + DRAIN_SECONDS
+        while self._open_streams() and monotonic() < deadline:
+            self._turn(deadline)
+        for stream in self._open_streams():
+            self._close(stream)
+
+    def _open_streams(self) -> list[Stream]:
+        return [s for child in self._children for s in child.streams.values() if s.is_open]
+
+    def _turn(self, until: float) -> None:
+        """Serve what is ready, or wait for it until then."""
+        timeout = None if until == NEVER else max(0.0, until - monotonic())
+        for key, _ in self._selector.select(timeout):
+            key.data()
+
+    def _on_output(self, stream: Stream) -> None:
+        if not self._writer.wait_for_room(POLL_SECONDS):
+            return  # the pipe fills up meanwhile, and the next turn comes back here
+        size = stream.read(self._writer) if stream.is_open else -1
+        if size > 0:
+            self._last_output = monotonic()
+        elif size == 0:
+            self._close(stream)
+
+    def _close(self, stream: Stream) -> None:
+        self._selector.unregister(stream.reader)
+        stream.close(self._writer)
+
+    def _on_signals(self) -> None:
+        for number in self._signals.take():
+            if number == signal.SIGCHLD:
+                self._reap()
+            elif number in PASSED:
+                for child in self._children:
+                    child.signal(number)
+            elif number in STOP:
+                self._stop(number)
+
+    def _reap(self) -> None:
+        now = monotonic()
+        for pid, status in self._offspring.reap():
+            for child in self._children:
+                if child.pid == pid:
+                    child.status = status
+                    self._judge(child, now)
+        if self._offspring.continued and not self._has_continued:
+            self._has_continued = True
+            pid = self._offspring.continued
+            self._writer.say(f"warning: process {pid} had stopped itself (SIGSTOP); continued")
+
+    def _judge(self, child: Child, now: float) -> None:
+        """Report an end that may be the cause of others."""
+        if self._oversight is None or self._sent:
+            return
+        self._oversight.link.due = 0.0  # it may wait for the last rank's end
+        if child.status == 0 or self._is_killed:
+            return
+        for stream in child.streams.values():
+            while stream.is_open and stream.read(self._writer) > 0:
+                pass  # what it wrote before its end is in the pipe already
+        report = self._oversight.examine(self._outcome(child), now, child.is_ending)
+        if report:
+            self._oversight.link.report(report)
+
+    def _outcome(self, child: Child) -> Outcome:
+        return child.outcome(self.stop, is_overrun=self._is_overrun)
+
+    def _stop(self, number: Signals) -> None:
+        now = monotonic()
+        if number in self._sent:
+            # Who presses Ctrl-C a second time does not want to wait.
+            if number == signal.SIGINT and self._children:
+                self._deadline = now
+            return
+        if not self._sent and self._children:
+            self._deadline = now + self._grace
+            self._writer.say(f"{number.name}: passed on; the program has {self._grace:g} s to end")
+        self._sent.append(number)
+        for child in self._children:
+            child.signal(number)

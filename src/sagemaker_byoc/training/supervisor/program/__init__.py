@@ -1,0 +1,1 @@
+"""The user's program: its file, its arguments, its requirements."""

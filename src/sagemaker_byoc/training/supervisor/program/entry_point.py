@@ -1,0 +1,198 @@
+"""The user's program: which file of the source folder, and the command that starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.paths import PROGRAM_DIR
+from sagemaker_byoc.contract.training.environment import PROGRAM
+from sagemaker_byoc.contract.training.job import Job
+from sagemaker_byoc.training.supervisor.program.declarations import imports_its_own_package
+from sagemaker_byoc.training.supervisor.program.scripts import (
+    check_shell,
+    interpreter_of,
+    make_executable,
+)
+
+PROGRAM_KEY = "sagemaker_program"
+USUAL_NAMES = ("train.py", "train.sh", "__main__.py")
+NO_PROGRAMS = frozenset({"__init__.py", "setup.py", "conftest.py", "inference.py"})
+"""Python files that a folder has beside its program."""
+PYTHON = frozenset({".py", ".pyc", ".pyz"})
+SHELL = frozenset({".sh", ".bash"})
+MODULE = "-m "
+DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+BASH = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash")
+SHOWN = 20
+SEARCHED = 2000
+"""Entries of the source folder that are looked through for what a wrong name may mean."""
+
+
+def find_entry(job: Job, environ: Mapping[str, str], folder: Path) -> str:
+    """Return the entry file, relative to `folder`; or a module, as `-m package.module`."""
+    name = (job.hyperparameters.text(PROGRAM_KEY) or environ.get(PROGRAM) or "").strip()
+    if name:
+        return _named(name, folder)
+    for usual in USUAL_NAMES:
+        if (folder / usual).is_file():
+            return usual
+    programs = _programs(folder)
+    if len(programs) == 1:
+        return programs[0]
+    raise ContractError(
+        where=str(folder),
+        what=f"has no {' or '.join(USUAL_NAMES)}, and {_several(programs)}; it holds "
+        f"{_listing(folder)}",
+        cure=f"{_meant(folder, Path(USUAL_NAMES[0]))}Name the program with hyperparameter "
+        f"{PROGRAM_KEY} or variable {PROGRAM}",
+    )
+
+
+def command(folder: Path, entry: str) -> tuple[str, ...]:
+    """Return what is executed for `entry`, without its arguments; no shell ever sees those.
+
+    Raises ContractError for a file that can't be a program.
+    """
+    if entry.startswith(MODULE):
+        return (sys.executable, "-m", entry.removeprefix(MODULE))
+    path = folder / entry
+    suffix = path.suffix.lower()
+    if suffix in PYTHON:
+        return (sys.executable, str(path))
+    if suffix in SHELL:
+        check_shell(path)
+        return (next(filter(os.path.exists, BASH), "/bin/sh"), str(path))
+    if suffix == ".ipynb":
+        raise ContractError(
+            where=str(path),
+            what="is a notebook, which no command runs",
+            cure=f"Convert it before it is sent: jupyter nbconvert --to script {entry}",
+        )
+    interpreter = interpreter_of(path)
+    if not interpreter:
+        make_executable(path)
+    return (*interpreter, str(path))
+
+
+def source_file(folder: Path, entry: str) -> Path:
+    """Return the file that declares the program's options, as far as a name tells."""
+    if not entry.startswith(MODULE):
+        return folder / entry
+    name = entry.removeprefix(MODULE)
+    return _module_file(folder, name) or folder / name
+
+
+def import_folders(folder: Path) -> tuple[Path, ...]:
+    """Return the folders that the program can import from: the folder, and src if it has one."""
+    return (folder, folder / "src") if (folder / "src").is_dir() else (folder,)
+
+
+def _module_file(folder: Path, name: str) -> Path | None:
+    for root in import_folders(folder):
+        path = root.joinpath(*name.split("."))
+        for candidate in (path.with_name(f"{path.name}.py"), path / "__main__.py"):
+            if candidate.is_file():
+                return candidate
+    return None
+
+
+def _module(name: str, folder: Path) -> str | None:
+    """Return `name` as a module to run: what is said to be one, or is one in the folder."""
+    if name.startswith(MODULE):
+        dotted = name.removeprefix(MODULE).strip()
+        return f"{MODULE}{dotted}" if DOTTED.fullmatch(dotted) else None
+    dotted = name.rstrip("/").replace("/", ".")
+    if DOTTED.fullmatch(dotted) and not (folder / name).is_file() and _module_file(folder, dotted):
+        return f"{MODULE}{dotted}"
+    return None
+
+
+def _named(name: str, folder: Path) -> str:
+    module = _module(name, folder)
+    if module:
+        return module
+    path = Path(name)
+    for root in (folder, folder.resolve()):
+        if path.is_absolute() and path.is_relative_to(root):
+            path = path.relative_to(root)
+    if path.is_absolute() or ".." in path.parts:
+        raise ContractError(
+            where=f"program {name!r}",
+            what=f"is outside the source folder {folder}",
+            cure="Give a path relative to the source folder; for a folder of the image that is "
+            f"not {folder}, set {PROGRAM_DIR}",
+        )
+    if not (folder / path).is_file():
+        raise ContractError(
+            where=f"program {name!r}",
+            what=f"{_problem(folder, path)} {folder}, which holds {_listing(folder)}",
+            cure=f"{_meant(folder, path)}Correct hyperparameter {PROGRAM_KEY} (or variable "
+            f"{PROGRAM}), or the code that was sent",
+        )
+    return _as_module(folder, path) or str(path)
+
+
+def _as_module(folder: Path, path: Path) -> str | None:
+    """Return a file of a package as a module if it imports its siblings by a dot."""
+    root = next((r for r in reversed(import_folders(folder)) if r in (folder / path).parents), None)
+    if root is None or path.suffix != ".py" or not imports_its_own_package(folder / path):
+        return None
+    dotted = ".".join((folder / path).relative_to(root).with_suffix("").parts)
+    return f"{MODULE}{dotted}" if "." in dotted and DOTTED.fullmatch(dotted) else None
+
+
+def _problem(folder: Path, path: Path) -> str:
+    """Return what keeps `path` from being a file of the folder."""
+    if (folder / path).is_dir():
+        return "is a folder without __main__.py in"
+    return "is a link that leads nowhere in" if (folder / path).is_symlink() else "is not in"
+
+
+def _meant(folder: Path, path: Path) -> str:
+    """Return the question whether a file of that name elsewhere was meant, or nothing."""
+    for number, found in enumerate(folder.rglob("*")):
+        if number == SEARCHED:
+            break
+        if found.name.lower() == path.name.lower() and found.is_file():
+            return f"Did you mean {str(found.relative_to(folder))!r}? "
+    return ""
+
+
+def _programs(folder: Path) -> list[str]:
+    """Return what could be the program: Python files, and packages with a __main__.py as modules.
+
+    Tests are not, and neither are hidden files: a tar made on macOS has `._train.py` beside
+    `train.py`.
+    """
+    scripts = [
+        path.name
+        for path in folder.glob("*.py")
+        if not path.name.startswith((".", "test_")) and not path.name.endswith("_test.py")
+        if path.name not in NO_PROGRAMS and path.is_file()
+    ]
+    return sorted(scripts) or sorted(_packages(folder))
+
+
+def _packages(folder: Path) -> Iterator[str]:
+    for root in import_folders(folder):
+        for path in root.glob("*/__main__.py"):
+            if DOTTED.fullmatch(path.parent.name):
+                yield f"{MODULE}{path.parent.name}"
+
+
+def _several(programs: list[str]) -> str:
+    if not programs:
+        return "no .py file that could be the program"
+    more = f" and {len(programs) - SHOWN} more" if len(programs) > SHOWN else ""
+    return f"{len(programs)} to choose from ({', '.join(programs[:SHOWN])}{more})"
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return (", ".join(names[:SHOWN]) or "nothing") + more

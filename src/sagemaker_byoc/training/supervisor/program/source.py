@@ -1,0 +1,132 @@
+"""Where the user's code lies: what was sent with the job wins over what is in the image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from sagemaker_byoc.contract.errors import ArchiveError, ContractError
+from sagemaker_byoc.contract.paths import baked_program_dir
+from sagemaker_byoc.contract.training.environment import SUBMIT_DIRECTORY
+from sagemaker_byoc.contract.training.job import Job
+
+CODE_CHANNEL = "code"
+NO_CODE = frozenset({"__pycache__", "lost+found"})
+ARCHIVES = (".tar.gz", ".tgz")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The folder that was taken, where it came from, and what else was there."""
+
+    folder: Path
+    origin: str
+    passed_over: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    origin: str
+    path: str
+    folder: Callable[[], Path]
+    """Makes the folder ready. Called only for the candidate that is taken: it may download."""
+    is_usable: bool
+
+
+def find_source(job: Job, environ: Mapping[str, str]) -> Source:
+    """The first candidate that holds anything."""
+    candidates = list(_candidates(job, environ))
+    usable = [candidate for candidate in candidates if candidate.is_usable]
+    if not usable:
+        looked = ", ".join(f"{c.path} ({c.origin}{_state(c)})" for c in candidates)
+        raise ContractError(
+            where="program",
+            what=f"there is no code in any of {looked}",
+            cure="Bake train.py into the image, or give it as a channel named 'code' or as "
+            "hyperparameter sagemaker_submit_directory",
+        )
+    taken, *others = usable
+    folder = taken.folder().absolute()
+    return Source(
+        folder=folder,
+        origin=taken.origin,
+        passed_over=tuple(f"{o.path} ({o.origin})" for o in others if o.path != str(folder)),
+    )
+
+
+def _state(candidate: Candidate) -> str:
+    """What keeps a folder from being looked into, if there is anything."""
+    path = Path(candidate.path)
+    is_closed = path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
+    return ", which the container's user can't read" if is_closed else ""
+
+
+def _candidates(job: Job, environ: Mapping[str, str]) -> Iterator[Candidate]:
+    """In order of precedence."""
+    submitted = job.hyperparameters.text("sagemaker_submit_directory")
+    if submitted:
+        yield _submitted("sagemaker_submit_directory", submitted)
+    elif environ.get(SUBMIT_DIRECTORY):
+        yield _submitted(SUBMIT_DIRECTORY, environ[SUBMIT_DIRECTORY])
+    for origin, folder in (
+        (f"channel {CODE_CHANNEL!r}", job.tree.channel(CODE_CHANNEL)),
+        ("placed beside the input", job.tree.code),
+        ("in the image", baked_program_dir(environ)),
+    ):
+        yield Candidate(origin, str(folder), partial(Path, folder), _holds_code(folder))
+
+
+def _submitted(origin: str, place: str) -> Candidate:
+    """An explicit place is always taken: where it is wrong, that is an error and no fallback."""
+    return Candidate(origin, place, partial(_make_ready, origin, place), is_usable=True)
+
+
+def _make_ready(origin: str, place: str) -> Path:
+    if place.startswith("s3://"):
+        from sagemaker_byoc.training.supervisor.program.bridge import fetch  # noqa: PLC0415 - few jobs need it
+
+        folder = _fresh_folder()
+        fetch(place, folder)
+        return folder
+    path = Path(place.removeprefix("file://"))
+    if path.name.endswith(ARCHIVES) and path.is_file():
+        folder = _fresh_folder()
+        _unpack(path, folder)
+        return folder
+    if not _holds_code(path):
+        raise ContractError(
+            where=f"{origin} {place}",
+            what="is neither a folder with code nor a .tar.gz file in this container",
+            cure="Name a folder or an archive that lies in the container, or an s3:// address",
+        )
+    return path
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    from sagemaker_byoc.contract.archives import unpack  # noqa: PLC0415 - it imports tarfile
+
+    try:
+        unpack(archive, folder)
+    except ArchiveError as error:
+        raise ContractError(
+            where=str(archive),
+            what=f"can't be unpacked: it {error.what}",
+            cure="Pack the code with: tar -C FOLDER -czf code.tar.gz .",
+        ) from error
+
+
+def _fresh_folder() -> Path:
+    import tempfile  # noqa: PLC0415 - few jobs need it, and each pays for its import
+
+    return Path(tempfile.mkdtemp(prefix="byoc-code-"))
+
+
+def _holds_code(folder: Path) -> bool:
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return False
+    return any(name not in NO_CODE and not name.startswith(".") for name in names)

@@ -1,0 +1,228 @@
+"""A job of several ranks: they are gathered over all hosts, started, watched and judged together.
+
+Imported only by jobs that ask for ranks, or for the watch over hangs.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.lifecycle import ExitCode
+from sagemaker_byoc.contract.machine import oom_kills
+from sagemaker_byoc.training.supervisor.failure.diagnosis import Circumstances, report_on
+from sagemaker_byoc.training.supervisor.failure.first_cause import HANG_CODE, Alone
+from sagemaker_byoc.training.supervisor.process.child import Outcome, Program
+from sagemaker_byoc.training.supervisor.process.link import NEVER, Oversight, Report, Terms
+from sagemaker_byoc.training.supervisor.process.loop import Ending, Supervisor
+from sagemaker_byoc.training.supervisor.process.scratch import scratch_folder
+from sagemaker_byoc.training.supervisor.ranks.commands import rank_programs, torchrun_program
+from sagemaker_byoc.training.supervisor.ranks.hang import (
+    Watch,
+    innermost_frames,
+    progress_variables,
+)
+from sagemaker_byoc.training.supervisor.ranks.hosts import DEFAULT_SECONDS, resolve
+from sagemaker_byoc.training.supervisor.ranks.hub import Hub
+from sagemaker_byoc.training.supervisor.ranks.launch import Launch, cpu_threads, make_launch
+from sagemaker_byoc.training.supervisor.ranks.network import Network, look_at_network
+from sagemaker_byoc.training.supervisor.ranks.spoke import Spoke
+from sagemaker_byoc.training.supervisor.run import FLUSH_SECONDS, Course, Verdict
+from sagemaker_byoc.training.supervisor.settings import (
+    CONTROL_PORT,
+    DNS_SECONDS,
+    HANG_SECONDS,
+    LOST_SECONDS,
+    PET_RENDEZVOUS,
+)
+
+DEFAULT_LOST_SECONDS = 20.0
+
+
+def run_group(course: Course) -> Verdict:
+    launch = make_launch(course.job, course.plan.settings, course.plan.hardware)
+    with scratch_folder() as scratch:
+        return Group(course, launch, scratch).run()
+
+
+class Group:
+    def __init__(self, course: Course, launch: Launch | None, scratch: Path) -> None:
+        self._course = course
+        self._launch = launch
+        self._scratch = scratch
+        self._hang_seconds = course.plan.settings.seconds(HANG_SECONDS, NEVER) or NEVER
+        self._host = launch.host if launch else course.job.cluster.current_host
+        self._files: list[Path] = []
+
+    def run(self) -> Verdict:
+        link = self._link()
+        watch = Watch(self._files)
+        supervisor = Supervisor(
+            signals=self._course.signals,
+            writer=self._course.writer,
+            grace=self._course.plan.stop_grace,
+            oversight=Oversight(link, self._examiner(), watch.stalled),
+        )
+        counts = [self._launch.processes] if self._launch else []
+        if isinstance(link, Hub | Spoke):
+            if not self._gather(supervisor, link):
+                link.leave(supervisor.stop)
+                return self._course.stopped_early(supervisor.stop)
+            counts = link.counts
+        ending = supervisor.run(self._watched(self._programs(counts)))
+        return self._judge(ending)
+
+    def _link(self) -> Alone | Hub | Spoke:
+        launch = self._launch
+        if launch is None or len(launch.hosts) == 1 or launch.is_elastic:
+            return Alone(self._host, hang_seconds=self._hang_seconds)
+        terms = Terms(
+            run_id=launch.run_id,
+            say=self._course.writer.say,
+            lost_seconds=self._course.plan.settings.seconds(LOST_SECONDS, DEFAULT_LOST_SECONDS),
+            hang_seconds=self._hang_seconds,
+        )
+        if launch.place == 0:
+            return Hub(
+                launch.hosts,
+                launch.processes,
+                listener=listen(self._course.addresses.get(launch.master), launch),
+                terms=terms,
+            )
+        return Spoke(
+            launch.host,
+            launch.processes,
+            hub=(launch.master, launch.control_port),
+            hub_name=launch.hosts[0],
+            terms=terms,
+        )
+
+    def _gather(self, supervisor: Supervisor, link: Hub | Spoke) -> bool:
+        """Until all hosts are there; False if we were stopped."""
+        seconds = self._course.plan.settings.seconds(DNS_SECONDS, DEFAULT_SECONDS)
+        seconds = seconds or DEFAULT_SECONDS
+        if supervisor.wait_for(lambda: bool(link.counts), monotonic() + seconds):
+            return True
+        if supervisor.stop:
+            return False
+        missing = link.missing if isinstance(link, Hub) else [link.hub_name]
+        raise ContractError(
+            where=f"host {', '.join(missing)}",
+            what=f"did not join the job within {seconds:g} s",
+            cure="Look into that host's log; the hosts must reach each other's ports "
+            f"({CONTROL_PORT} sets the one for this), and have the same settings",
+        )
+
+    def _programs(self, counts: Sequence[int]) -> list[Program]:
+        launch, program = self._launch, self._course.plan.program
+        if launch is None:
+            self._course.writer.say("not in the distribution: one plain process")
+            return [program]
+        network = self._network(launch)
+        self._say(launch, counts, network)
+        environment = {
+            **self._defaults(launch, network),
+            **program.environment,
+            "SM_MASTER_ADDR": launch.master,
+            "SM_MASTER_PORT": str(launch.port),
+        }
+        program = replace(program, environment=environment)
+        if launch.torchrun is not None:
+            return [torchrun_program(launch, program, scratch=self._scratch)]
+        return rank_programs(launch, counts, program, scratch=self._scratch)
+
+    def _network(self, launch: Launch) -> Network:
+        return look_at_network(
+            self._course.job.cluster.network_interface,
+            hosts=len(launch.hosts),
+            gpus=self._course.plan.hardware.gpus,
+            environ=self._course.plan.settings.environ,
+        )
+
+    def _defaults(self, launch: Launch, network: Network) -> Mapping[str, str]:
+        """They give way to what the user set."""
+        threads = cpu_threads(self._course.plan.hardware.cpus, launch.processes)
+        defaults = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", **network.variables}
+        if launch.processes > 1 and launch.torchrun is None:
+            defaults["OMP_NUM_THREADS"] = str(threads)
+        return defaults
+
+    def _say(self, launch: Launch, counts: Sequence[int], network: Network) -> None:
+        say = self._course.writer.say
+        rendezvous = self._course.plan.settings.environ.get(PET_RENDEZVOUS)
+        if rendezvous and launch.torchrun is not None:
+            say(f"{launch.processes} started by torchrun on this host; others meet at {rendezvous}")
+            return
+        how = "started by torchrun" if launch.torchrun is not None else "ranks"
+        say(
+            f"{sum(counts) or launch.processes} {how} over {len(launch.hosts)} host(s), "
+            f"{launch.host} is number {launch.place + 1}, master {launch.master}:{launch.port}, "
+            f"expected transport: {network.transport}"
+        )
+        if network.warning:
+            say(f"warning: {network.warning}")
+
+    def _watched(self, programs: list[Program]) -> list[Program]:
+        if self._hang_seconds == NEVER:
+            return programs
+        watched = []
+        for number, program in enumerate(programs):
+            file = self._scratch / f"progress-{number}"
+            self._files.append(file)
+            environment = {**program.environment, **progress_variables(file)}
+            watched.append(replace(program, environment=environment))
+        return watched
+
+    def _examiner(self) -> Callable[[Outcome, float, bool], Report | None]:
+        def examine(outcome: Outcome, now: float, was_told: bool) -> Report | None:  # noqa: FBT001
+            circumstances = Circumstances(
+                self._course.job,
+                self._course.plan.source.folder,
+                absent=self._course.absent,
+                oom_kills=oom_kills() - self._course.kills,
+                host=self._host,
+                mask=self._course.writer.mask,
+            )
+            return report_on(outcome, circumstances, now=now, was_told=was_told)
+
+        return examine
+
+    def _judge(self, ending: Ending) -> Verdict:
+        verdict = ending.verdict
+        if ending.stop or verdict is None:
+            return self._course.judge(ending)
+        text = verdict.text
+        if verdict.code == HANG_CODE and verdict.rank is None:
+            text = "\n".join([text, *_stacks(ending)])
+        return self._course.failed(verdict.code or ExitCode.MODEL_FAILED, text, FLUSH_SECONDS)
+
+
+def listen(address: str | None, launch: Launch) -> socket.socket:
+    """On the address that the other hosts know; on all where that is not one of this host's."""
+    problem: str | None = None
+    for place in (address or _address(launch.master), ""):
+        try:
+            return socket.create_server((place, launch.control_port), backlog=128)
+        except OSError as error:
+            problem = error.strerror
+    raise ContractError(
+        where=f"port {launch.control_port}",
+        what=f"can't be listened on ({problem})",
+        cure=f"Set {CONTROL_PORT} to a free port, the same on all hosts",
+    )
+
+
+def _address(host: str) -> str:
+    try:
+        return resolve(host)
+    except OSError:
+        return ""
+
+
+def _stacks(ending: Ending) -> list[str]:
+    """Return the stacks of the first rank that left any."""
+    return next((frames for o in ending.outcomes if (frames := innermost_frames(o.err))), [])

@@ -1,0 +1,255 @@
+"""The first host's end of the control channel: it gathers the hosts, and judges for all."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from collections.abc import Sequence
+from signal import Signals
+from time import monotonic
+
+from sagemaker_byoc.training.supervisor.failure.first_cause import Inquest, hang_report
+from sagemaker_byoc.training.supervisor.process.link import Link, Order, Report, State, Terms
+from sagemaker_byoc.training.supervisor.ranks import messages
+from sagemaker_byoc.training.supervisor.ranks.messages import Message
+from sagemaker_byoc.training.supervisor.ranks.wire import Wire
+
+BEAT_SECONDS = 1.0
+STRANGERS = 64
+"""Connections that have not said who they are."""
+MOST_PROCESSES = 4096
+LOST_CODE = 1
+
+
+class Peer:
+    """Another host that has joined."""
+
+    def __init__(self, wire: Wire, processes: int) -> None:
+        self.wire = wire
+        self.processes = processes
+        self.heard = monotonic()
+        self.is_over = False
+        self.is_gone = False
+        self.quiet = 0.0
+        self.stalled: float | None = None
+
+
+class Hub(Link):
+    """`hosts`: all of the distribution, this one first."""
+
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        processes: int,
+        *,
+        listener: socket.socket,
+        terms: Terms,
+    ) -> None:
+        self._hosts = hosts
+        self._processes = processes
+        self._listener = listener
+        self._terms = terms
+        self._inquest = Inquest()
+        self._peers: dict[str, Peer] = {}
+        self._strangers: list[Wire] = []
+        self._names: dict[Wire, str] = {}
+        self._peer_stop: Signals | None = None
+        self._has_ended = False
+        self.counts: list[int] = []
+        """Processes of each host, in the hosts' order, once all have joined."""
+
+    @property
+    def missing(self) -> list[str]:
+        """Hosts that have not joined."""
+        return [host for host in self._hosts[1:] if host not in self._peers]
+
+    def register(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def report(self, report: Report) -> None:
+        self._inquest.add(report, monotonic())
+        self.due = 0.0
+
+    def advance(self, now: float, state: State) -> Order | None:
+        self._look_for_lost(now)
+        self._beat()
+        self.due = min(now + BEAT_SECONDS, self._inquest.due)
+        if self._inquest.best is None:
+            if self._peer_stop:
+                return Order.STOP
+            if self._is_all_over(state):
+                self._conclude()
+            elif self.counts and not state.is_over and self._hangs(state):
+                self._inquest.add(hang_report(self._hosts[0], self._terms.hang_seconds, now), now)
+                return self._end("abort", Order.ABORT)
+            return None
+        return self._judge(now, state)
+
+    def leave(self, stop: Signals | None) -> None:
+        if stop:
+            for peer in self._present():
+                peer.wire.send("stopped", host=self._hosts[0], signal=int(stop))
+        for peer in self._peers.values():
+            peer.wire.close()
+        for stranger in self._strangers:
+            stranger.close()
+        self._listener.close()
+
+    def _judge(self, now: float, state: State) -> Order | None:
+        order = None
+        if self._inquest.takes_others_along(now) and not self._has_ended:
+            order = self._end("end", Order.END)
+        verdict = self._inquest.verdict(now, is_complete=self._is_all_over(state))
+        if verdict and self.verdict is None:
+            self.verdict = verdict
+            for peer in self._present():
+                peer.wire.send(
+                    "verdict",
+                    host=verdict.host,
+                    rank=verdict.rank,
+                    code=verdict.code,
+                    text=verdict.text,
+                )
+        # Should another host be slow to end, it has its verdict, and needs us no more.
+        self.is_settled = self.verdict is not None
+        self.due = min(now + BEAT_SECONDS, self._inquest.due)
+        return order
+
+    def _end(self, kind: str, order: Order) -> Order:
+        self._has_ended = True
+        for peer in self._present():
+            peer.wire.send(kind)
+        return order
+
+    def _conclude(self) -> None:
+        for peer in self._present():
+            peer.wire.send("bye")
+        self.is_settled = True
+
+    def _present(self) -> list[Peer]:
+        return [peer for peer in self._peers.values() if not peer.is_gone]
+
+    def _is_all_over(self, state: State) -> bool:
+        return state.is_over and all(peer.is_over for peer in self._present())
+
+    def _hangs(self, state: State) -> bool:
+        """A rank that tells its steps has made none, or nobody has written anything."""
+        peers = [peer for peer in self._present() if not peer.is_over]
+        stalls = [s for s in (state.stalled, *(peer.stalled for peer in peers)) if s is not None]
+        if stalls:
+            return max(stalls) >= self._terms.hang_seconds
+        return min([state.quiet, *(peer.quiet for peer in peers)]) >= self._terms.hang_seconds
+
+    def _beat(self) -> None:
+        for peer in self._present():
+            peer.wire.send("alive")
+
+    def _look_for_lost(self, now: float) -> None:
+        for name, peer in self._peers.items():
+            if not peer.is_gone and now - peer.heard > self._terms.lost_seconds:
+                peer.is_gone = True
+                peer.wire.close()
+                self.report(lost_report(name, f"silent for {self._terms.lost_seconds:g} s", now))
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        if len(self._strangers) >= STRANGERS:
+            self._strangers.pop(0).close()
+        wire = Wire(sock, self._selector, on_message=self._on_message, on_lost=self._on_lost)
+        self._strangers.append(wire)
+
+    def _on_message(self, wire: Wire, message: Message) -> None:
+        name = self._names.get(wire)
+        if name is None:
+            self._greet(wire, message)
+            return
+        peer = self._peers[name]
+        peer.heard = now = monotonic()
+        match message["kind"]:
+            case "beat":
+                peer.quiet = messages.number(message, "quiet")
+                stalled = message["stalled"]
+                peer.stalled = None if stalled is None else messages.number(message, "stalled")
+                peer.is_over = message["over"] is True
+                if peer.is_over:
+                    self.due = 0.0
+            case "failed":
+                self.report(_report_of(name, message, now))
+            case "stopped":
+                peer.is_gone = True
+                self._on_stopped(name, messages.count(message, "signal"))
+
+    def _greet(self, wire: Wire, message: Message) -> None:
+        host = message.get("host")
+        is_known = message["kind"] == "hello" and message["run"] == self._terms.run_id
+        if (
+            not is_known
+            or host not in self.missing
+            or not 0 < _processes(message) <= MOST_PROCESSES
+        ):
+            self._terms.say(f"refused a connection to the control port: {str(message)[:100]}")
+            self._on_lost(wire, "refused")
+            wire.close()
+            return
+        self._strangers.remove(wire)
+        self._names[wire] = str(host)
+        self._peers[str(host)] = Peer(wire, _processes(message))
+        if not self.missing:
+            self.counts = [
+                self._processes,
+                *(self._peers[host].processes for host in self._hosts[1:]),
+            ]
+            for peer in self._peers.values():
+                peer.wire.send("start", processes=[*self.counts])
+
+    def _on_lost(self, wire: Wire, reason: str) -> None:
+        name = self._names.get(wire)
+        if name is None:
+            if wire in self._strangers:
+                self._strangers.remove(wire)
+            return
+        peer = self._peers[name]
+        if not self.counts:
+            del self._peers[name]  # it may come again until all have joined
+        elif not peer.is_gone and self.verdict is None:
+            peer.is_gone = True
+            self.report(lost_report(name, f"its connection was lost: {reason}", monotonic()))
+
+    def _on_stopped(self, name: str, number: int) -> None:
+        self._terms.say(f"{name} was stopped by {signal_name(number)}")
+        for peer in self._present():
+            peer.wire.send("stopped", host=name, signal=number)
+            peer.is_gone = True  # each host stops by itself from here on
+        self._peer_stop = Signals.SIGTERM
+        self.due = 0.0
+
+
+def _processes(message: Message) -> int:
+    return messages.count(message, "processes")
+
+
+def _report_of(host: str, message: Message, now: float) -> Report:
+    return Report(
+        host=host,
+        rank=messages.optional_count(message, "rank"),
+        code=messages.count(message, "code") or LOST_CODE,
+        text=messages.text(message, "text"),
+        is_secondary=message["secondary"] is True,
+        time=now - max(0.0, messages.number(message, "age")),
+    )
+
+
+def lost_report(host: str, how: str, now: float) -> Report:
+    text = f"host {host} has vanished ({how})\n[{host}]\nhint: the instance or its container ended"
+    return Report(host, None, LOST_CODE, text, is_secondary=False, time=now)
+
+
+def signal_name(number: int) -> str:
+    try:
+        return Signals(number).name
+    except ValueError:
+        return f"signal {number}"

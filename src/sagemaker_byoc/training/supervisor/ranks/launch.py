@@ -1,0 +1,200 @@
+"""How many processes on which hosts, in which order, and who is the master.
+
+Imported only by jobs that ask for more than one plain process a host. The switches of the
+SageMaker SDK, our own, and the PET_* variables that Kubernetes operators set for torchrun are
+understood; docs/decisions/0007-distributed.md has the reasons.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.training.cluster import Cluster, natural_order
+from sagemaker_byoc.contract.training.environment import MASTER_PORT, TRAINING_JOB_NAME
+from sagemaker_byoc.contract.training.hyperparameters import decode
+from sagemaker_byoc.contract.training.job import Hardware, Job
+from sagemaker_byoc.training.supervisor.ranks.outside import (
+    NODE_RANK,
+    has_named_hosts,
+    outer_hosts,
+    rendezvous_is_outside,
+)
+from sagemaker_byoc.training.supervisor.settings import (
+    CONTROL_PORT,
+    NPROC,
+    PET_NPROC,
+    TORCHRUN_ARGS,
+    UNSUPPORTED,
+    Settings,
+)
+
+GROUPS = "sagemaker_distribution_instance_groups"
+GPU = "gpu"
+MOST_PROCESSES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    hosts: tuple[str, ...]
+    """Hosts of the distribution, in the order of their ranks; the first is the master."""
+    place: int
+    """This host's index among them."""
+    processes: int
+    """On this host."""
+    master: str
+    port: int
+    control_port: int
+    run_id: str
+    torchrun: tuple[str, ...] | None
+    """Options for torchrun, where it is to start the processes."""
+
+    @property
+    def host(self) -> str:
+        return self.hosts[self.place]
+
+    @property
+    def is_elastic(self) -> bool:
+        """Torchrun may go on with fewer hosts, so that one that ends must not end the others."""
+        return any(":" in words for words in _values(self.torchrun or (), "nnodes"))
+
+
+def make_launch(job: Job, settings: Settings, hardware: Hardware) -> Launch | None:
+    """None where this host is to run the program plainly all the same."""
+    _refuse_unsupported(settings)
+    environ = settings.environ
+    if _is_a_rank_already(environ):
+        return None
+    outer = _outer_hosts(job, environ)
+    hosts = outer or distribution_hosts(job)
+    place = int(environ[NODE_RANK]) if outer else _place(job.cluster, hosts)
+    if place is None:
+        return None
+    port = _port(environ) or (_free_port() if len(hosts) == 1 else MASTER_PORT)
+    return Launch(
+        hosts=hosts,
+        place=place,
+        processes=_processes(settings, hardware),
+        master=environ.get("PET_MASTER_ADDR")
+        or environ.get("MASTER_ADDR")
+        or ("127.0.0.1" if len(hosts) == 1 else hosts[0]),
+        port=port,
+        control_port=settings.port(CONTROL_PORT, port + 1 if port < 65535 else port - 1),
+        run_id=environ.get("PET_RDZV_ID") or environ.get(TRAINING_JOB_NAME) or "byoc",
+        torchrun=_torchrun(settings),
+    )
+
+
+def distribution_hosts(job: Job) -> tuple[str, ...]:
+    """By capacity unit, then by name; those of the named groups, else of the current group."""
+    cluster = job.cluster
+    names = decode(job.hyperparameters.raw.get(GROUPS, "null")) or [cluster.current_group]
+    if not isinstance(names, list):
+        names = [names]
+    known = {group.name: group for group in cluster.all_groups}
+    unknown = [name for name in names if not isinstance(name, str) or name not in known]
+    if unknown:
+        raise ContractError(
+            where=GROUPS,
+            what=f"names {unknown}, and the job's groups are {sorted(known)}",
+            cure="Name groups of the job",
+        )
+    hosts = {host for name in names for host in known[str(name)].hosts}
+    return tuple(sorted(hosts, key=lambda host: _order(cluster, host)))
+
+
+def _order(cluster: Cluster, host: str) -> tuple[object, ...]:
+    unit = cluster.topology.get(host)
+    return (unit is None, natural_order(unit or ""), natural_order(host))
+
+
+def _refuse_unsupported(settings: Settings) -> None:
+    for name in UNSUPPORTED:
+        if settings.is_enabled(name):
+            raise ContractError(
+                where=f"hyperparameter {name}",
+                what="asks for a launcher that this image does not have",
+                cure="Use distribution={'torch_distributed': {'enabled': True}}, or set "
+                f"{NPROC}=gpu",
+            )
+
+
+def _is_a_rank_already(environ: Mapping[str, str]) -> bool:
+    """Someone outside counts processes already: RANK and WORLD_SIZE without torchrun's PET_*."""
+    has_pet = any(name.startswith("PET_") for name in environ)
+    return "RANK" in environ and "WORLD_SIZE" in environ and not has_pet
+
+
+def _outer_hosts(job: Job, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of an operator, which win over a file where they say which host this is."""
+    return outer_hosts(environ) if environ.get(NODE_RANK) or not has_named_hosts(job) else ()
+
+
+def _place(cluster: Cluster, hosts: tuple[str, ...]) -> int | None:
+    return hosts.index(cluster.current_host) if cluster.current_host in hosts else None
+
+
+def _processes(settings: Settings, hardware: Hardware) -> int:
+    text = settings.text(NPROC) or settings.environ.get(PET_NPROC) or GPU
+    if text in {GPU, "auto"}:
+        # On a host without GPUs one process: the same job can be tried where there are none.
+        return max(1, hardware.gpus)
+    if text == "cpu":
+        return hardware.cpus
+    if text.isdecimal() and 0 < int(text) <= MOST_PROCESSES:
+        return int(text)
+    raise ContractError(
+        where=NPROC,
+        what=f"is {text!r}",
+        cure=f"Give a number of processes for each host, or {GPU!r} for one a GPU",
+    )
+
+
+def _torchrun(settings: Settings) -> tuple[str, ...] | None:
+    text = settings.text(TORCHRUN_ARGS)
+    if text is None:
+        # An elastic job of Kubernetes: torchrun reads the rest of its variables itself.
+        return () if rendezvous_is_outside(settings.environ) else None
+    import shlex  # noqa: PLC0415 - only where torchrun is asked for
+
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ContractError(
+            where=TORCHRUN_ARGS,
+            what=f"is {text!r} ({error})",
+            cure="Quote its words as for a shell",
+        ) from error
+
+
+def _values(options: tuple[str, ...], name: str) -> list[str]:
+    """What an option is given, as --name value or --name=value."""
+    spellings = {f"--{name}", f"--{name.replace('-', '_')}"}
+    values = [b for a, b in pairwise(options) if a in spellings]
+    return values + [o.partition("=")[2] for o in options if o.partition("=")[0] in spellings]
+
+
+def _port(environ: Mapping[str, str]) -> int | None:
+    for name in ("PET_MASTER_PORT", "MASTER_PORT"):
+        text = environ.get(name)
+        if text and not (text.isdecimal() and 0 < int(text) < 65536):
+            raise ContractError(where=name, what=f"is {text!r}", cure="Give a port, 1 to 65535")
+        if text:
+            return int(text)
+    return None
+
+
+def _free_port() -> int:
+    """One host needs no agreed port, and other jobs may run on the same machine."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def cpu_threads(cpus: int, processes: int) -> int:
+    """For OMP_NUM_THREADS: a rank's share of the cores, of which two vCPUs make one."""
+    return max(1, cpus // (2 * processes))
