@@ -15,13 +15,14 @@ from sagemaker_byoc.contract.gpu import check_gpus
 from sagemaker_byoc.contract.hosting import environment
 from sagemaker_byoc.contract.hosting.environment import ALLOW_CPU
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
-from sagemaker_byoc.serving import handler_file, limits, log, processes
+from sagemaker_byoc.serving import handler_file, limits, log
 from sagemaker_byoc.serving.capture.settings import CaptureSettings, prepare, warnings
 from sagemaker_byoc.serving.reader import Reader
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.slots import worker_environ
-from sagemaker_byoc.serving.spelling import misspelt, without_effect
-from sagemaker_byoc.serving.supervisor import Supervisor
+from sagemaker_byoc.serving.supervisor import processes
+from sagemaker_byoc.serving.supervisor.slots import worker_environ
+from sagemaker_byoc.serving.supervisor.spelling import misspelt, without_effect
+from sagemaker_byoc.serving.supervisor.supervisor import Supervisor
 
 BACKLOG = 2048
 CHECK = "--check"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from sagemaker_byoc.serving import processes
 from sagemaker_byoc.serving.front.gunicorn_app import FrontApplication
 from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.supervisor import processes
 
 
 def main(arguments: list[str]) -> None:

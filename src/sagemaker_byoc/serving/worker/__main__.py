@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 
-from sagemaker_byoc.serving import processes
 from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.supervisor import processes
 from sagemaker_byoc.serving.worker import guard
 from sagemaker_byoc.serving.worker.loop import Worker
 

@@ -21,7 +21,7 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import LoadFailed
 from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.slots import LOADED
+from sagemaker_byoc.serving.supervisor.slots import LOADED
 from sagemaker_byoc.serving.worker import guard, handlers
 from sagemaker_byoc.serving.worker.apps import AppError
 from sagemaker_byoc.serving.worker.conversations import Exchange

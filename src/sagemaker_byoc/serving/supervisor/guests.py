@@ -10,9 +10,10 @@ import socket
 import time
 from collections.abc import Callable
 
-from sagemaker_byoc.serving import control, log, processes
+from sagemaker_byoc.serving import control, log
 from sagemaker_byoc.serving.control import Channel, Message
-from sagemaker_byoc.serving.slots import Slot
+from sagemaker_byoc.serving.supervisor import processes
+from sagemaker_byoc.serving.supervisor.slots import Slot
 
 RETRY = 0.1
 """Seconds until the front may have room for what it is told."""

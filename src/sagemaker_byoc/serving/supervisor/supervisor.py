@@ -15,11 +15,12 @@ import time
 from collections.abc import Mapping
 
 from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, ExitCode
-from sagemaker_byoc.serving import log, processes
-from sagemaker_byoc.serving.guests import Guests
+from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.signals import SignalPipe
-from sagemaker_byoc.serving.slots import Slot
+from sagemaker_byoc.serving.supervisor import processes
+from sagemaker_byoc.serving.supervisor.guests import Guests
+from sagemaker_byoc.serving.supervisor.signals import SignalPipe
+from sagemaker_byoc.serving.supervisor.slots import Slot
 
 FRONT = "sagemaker_byoc.serving.front"
 STOPS = (signal.SIGTERM, signal.SIGINT)

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from sagemaker_byoc.contract.home import home_variables
-from sagemaker_byoc.serving import processes
-from sagemaker_byoc.serving.restarts import Restarts
 from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.supervisor import processes
+from sagemaker_byoc.serving.supervisor.restarts import Restarts
 
 WORKER = "sagemaker_byoc.serving.worker"
 LOADED = b"loaded\n"

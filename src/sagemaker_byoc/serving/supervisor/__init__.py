@@ -1,0 +1,1 @@
+"""The supervisor (PID 1) of a serving container."""
