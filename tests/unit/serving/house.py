@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.front.admission import Admission, Room
-from sagemaker_byoc.serving.front.broker import Broker
+from sagemaker_byoc.serving.front.broker.admission import Admission, Room
+from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.link import LinkError
 
 

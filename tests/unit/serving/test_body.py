@@ -8,8 +8,8 @@ import pytest
 
 from sagemaker_byoc.serving.bodies import INLINE
 from sagemaker_byoc.serving.errors import BadInput, PayloadTooLarge, SlowUpload, Unavailable
-from sagemaker_byoc.serving.front import body
-from sagemaker_byoc.serving.front.admission import Admission, Room
+from sagemaker_byoc.serving.front.broker.admission import Admission, Room
+from sagemaker_byoc.serving.front.http import body
 
 
 class Sender:

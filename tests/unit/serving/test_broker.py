@@ -6,9 +6,9 @@ import pytest
 from tests.unit.serving.house import House, Notes
 
 from sagemaker_byoc.serving.errors import Unavailable, UnknownModel
-from sagemaker_byoc.serving.front.admission import Admission, Room
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.tickets import KILL_AFTER, End
+from sagemaker_byoc.serving.front.broker.admission import Admission, Room
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.tickets import KILL_AFTER, End
 from sagemaker_byoc.serving.link import ClosedError, LinkError
 
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from sagemaker_byoc.serving.front import gpus
-from sagemaker_byoc.serving.front.budget import LEAST, WINDOW, ErrorBudget
+from sagemaker_byoc.serving.front.broker.budget import LEAST, WINDOW, ErrorBudget
+from sagemaker_byoc.serving.front.telemetry import gpus
 
 
 class Minute:

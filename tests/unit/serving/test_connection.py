@@ -8,7 +8,7 @@ import types
 import pytest
 from gunicorn.config import Config
 
-from sagemaker_byoc.serving.front import connection
+from sagemaker_byoc.serving.front.gunicorn import connection
 
 
 class Transport(asyncio.Transport):

@@ -13,7 +13,7 @@ from tests.unit.serving.harness import Server, children, wait_until
 from tests.unit.serving.websocket import Client
 
 from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, SERVE_STOP_GRACE
-from sagemaker_byoc.serving.front.budget import LEAST
+from sagemaker_byoc.serving.front.broker.budget import LEAST
 
 pytestmark = pytest.mark.slow  # real processes
 

@@ -16,10 +16,10 @@ from sagemaker_byoc.serving.errors import (
     OutOfMemory,
     UnknownModel,
 )
-from sagemaker_byoc.serving.front import models as module
-from sagemaker_byoc.serving.front.admission import Admission, Room
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.models import Models
+from sagemaker_byoc.serving.front.broker.admission import Admission, Room
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.models import models as module
+from sagemaker_byoc.serving.front.models.models import Models
 from sagemaker_byoc.serving.link import LinkError
 from sagemaker_byoc.serving.settings import Settings
 

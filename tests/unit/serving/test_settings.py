@@ -165,7 +165,7 @@ def test_crash_loop():
     ("module", "forbidden"),
     [
         ("sagemaker_byoc.serving.entry", {"flask", "gunicorn", "orjson", "numpy", "torch"}),
-        ("sagemaker_byoc.serving.front.gunicorn_app", {"numpy", "torch"}),
+        ("sagemaker_byoc.serving.front.gunicorn.application", {"numpy", "torch"}),
         ("sagemaker_byoc.serving.worker.loop", {"flask", "gunicorn", "torch"}),
     ],
 )

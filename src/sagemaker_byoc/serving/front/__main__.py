@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from sagemaker_byoc.serving.front.gunicorn_app import FrontApplication
+from sagemaker_byoc.serving.front.gunicorn.application import FrontApplication
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import processes
 

@@ -11,17 +11,17 @@ from typing import Any
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.serving import limits
 from sagemaker_byoc.serving.bodies import INLINE
-from sagemaker_byoc.serving.front.adapters import Adapters
-from sagemaker_byoc.serving.front.admission import ARRIVING, Admission, Room
-from sagemaker_byoc.serving.front.base import MODELS, OURS, PINGS, BaseFront
-from sagemaker_byoc.serving.front.body import Receive
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.budget import ErrorBudget
-from sagemaker_byoc.serving.front.conversations import Conversations
-from sagemaker_byoc.serving.front.invocation import Invocations
-from sagemaker_byoc.serving.front.lanes import Lanes
-from sagemaker_byoc.serving.front.replies import Send
-from sagemaker_byoc.serving.front.tickets import Health
+from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.budget import ErrorBudget
+from sagemaker_byoc.serving.front.broker.lanes import Lanes
+from sagemaker_byoc.serving.front.broker.tickets import Health
+from sagemaker_byoc.serving.front.http.base import MODELS, OURS, PINGS, BaseFront
+from sagemaker_byoc.serving.front.http.body import Receive
+from sagemaker_byoc.serving.front.http.conversations import Conversations
+from sagemaker_byoc.serving.front.http.invocation import Invocations
+from sagemaker_byoc.serving.front.http.replies import Send
+from sagemaker_byoc.serving.front.models.adapters import Adapters
 from sagemaker_byoc.serving.settings import Settings
 
 

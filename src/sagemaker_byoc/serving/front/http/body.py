@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 from sagemaker_byoc.serving.bodies import Body, Collector
 from sagemaker_byoc.serving.errors import BadInput, PayloadTooLarge, SlowUpload, Unavailable
-from sagemaker_byoc.serving.front.admission import Permit
-from sagemaker_byoc.serving.front.coding import Decoders
+from sagemaker_byoc.serving.front.broker.admission import Permit
+from sagemaker_byoc.serving.front.http.coding import Decoders
 
 Receive: TypeAlias = "Callable[[], Awaitable[dict[str, Any]]]"
 

@@ -20,9 +20,9 @@ import orjson
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import BadInput, SessionLost, Unavailable, UnknownSession
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.replies import Answer
-from sagemaker_byoc.serving.front.tickets import End, Outcome, Ticket
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, Ticket
+from sagemaker_byoc.serving.front.http.replies import Answer
 
 HEADER = http.SESSION_ID.value.lower()
 ID = re.compile(http.SESSION_PATTERN.value)

@@ -18,12 +18,12 @@ from typing import Any
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import Refusal, Unavailable
-from sagemaker_byoc.serving.front import incoming
-from sagemaker_byoc.serving.front.body import Receive
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.journal import Journal
-from sagemaker_byoc.serving.front.replies import Call, Send
-from sagemaker_byoc.serving.front.tickets import KILL_AFTER, Lane
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.tickets import KILL_AFTER, Lane
+from sagemaker_byoc.serving.front.http import incoming
+from sagemaker_byoc.serving.front.http.body import Receive
+from sagemaker_byoc.serving.front.http.replies import Call, Send
+from sagemaker_byoc.serving.front.telemetry.journal import Journal
 from sagemaker_byoc.serving.link import ClosedError, Frame, FullError, Kind
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.window import Window

@@ -19,10 +19,10 @@ from typing import Any
 from gunicorn.asgi.protocol import ASGIProtocol
 
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.serving.front import head
-from sagemaker_byoc.serving.front.invocation import Unsent
-from sagemaker_byoc.serving.front.replies import Answer, document
-from sagemaker_byoc.serving.front.tickets import Ticket
+from sagemaker_byoc.serving.front.broker.tickets import Ticket
+from sagemaker_byoc.serving.front.gunicorn import head
+from sagemaker_byoc.serving.front.http.invocation import Unsent
+from sagemaker_byoc.serving.front.http.replies import Answer, document
 
 PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FIRST_REQUEST = 1.0

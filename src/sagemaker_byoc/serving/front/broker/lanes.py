@@ -14,8 +14,8 @@ from typing import TypeAlias
 import orjson
 
 from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.tickets import Ticket
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.tickets import Ticket
 from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as the kernel saw them at connect()

@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any, Protocol, Self
 
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.front.batching import BatchLimit
-from sagemaker_byoc.serving.front.stream import Stream
+from sagemaker_byoc.serving.front.broker.batching import BatchLimit
+from sagemaker_byoc.serving.front.broker.stream import Stream
 from sagemaker_byoc.serving.link import Frame
 
 KILL_AFTER = 2.0

@@ -15,11 +15,11 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.workers import base
 
 from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN
-from sagemaker_byoc.serving.front import parser, websocket
-from sagemaker_byoc.serving.front.asgi import Front
-from sagemaker_byoc.serving.front.base import BaseFront
-from sagemaker_byoc.serving.front.http_worker import FrontWorker
-from sagemaker_byoc.serving.front.multi import ModelsFront
+from sagemaker_byoc.serving.front.gunicorn import parser, websocket
+from sagemaker_byoc.serving.front.gunicorn.worker import FrontWorker
+from sagemaker_byoc.serving.front.http.asgi import Front
+from sagemaker_byoc.serving.front.http.base import BaseFront
+from sagemaker_byoc.serving.front.models.multi import ModelsFront
 from sagemaker_byoc.serving.settings import Settings
 
 MESSAGE = 16 * 2**20

@@ -26,11 +26,11 @@ from sagemaker_byoc.serving.errors import (
     Unavailable,
     UnknownAdapter,
 )
-from sagemaker_byoc.serving.front import replies
-from sagemaker_byoc.serving.front.body import Receive, read_small
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.replies import Answer, Send, send_answer
-from sagemaker_byoc.serving.front.tickets import End, Outcome, Ticket
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, Ticket
+from sagemaker_byoc.serving.front.http import replies
+from sagemaker_byoc.serving.front.http.body import Receive, read_small
+from sagemaker_byoc.serving.front.http.replies import Answer, Send, send_answer
 from sagemaker_byoc.serving.settings import Settings
 
 HEADER = http.ADAPTER_ID.value.lower()

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.tickets import Lane
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.tickets import Lane
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 

@@ -13,8 +13,8 @@ import orjson
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import Refusal, UnsupportedCoding, WorkerLost
-from sagemaker_byoc.serving.front import coding
-from sagemaker_byoc.serving.front.tickets import End, Outcome
+from sagemaker_byoc.serving.front.broker.tickets import End, Outcome
+from sagemaker_byoc.serving.front.http import coding
 
 Send: TypeAlias = "Callable[[dict[str, Any]], Awaitable[None]]"
 Headers: TypeAlias = "list[tuple[bytes, bytes]]"

@@ -19,16 +19,16 @@ from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.serving import limits
 from sagemaker_byoc.serving.control import Channel
 from sagemaker_byoc.serving.errors import BadInput, Refusal, UnknownModel
-from sagemaker_byoc.serving.front import replies
-from sagemaker_byoc.serving.front.admission import ARRIVING, Admission, Room
-from sagemaker_byoc.serving.front.base import PINGS, BaseFront
-from sagemaker_byoc.serving.front.body import Receive, drain, read_small
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.invocation import Invocations
-from sagemaker_byoc.serving.front.lanes import Lanes
-from sagemaker_byoc.serving.front.models import Model, Models
-from sagemaker_byoc.serving.front.replies import Send, send_answer
-from sagemaker_byoc.serving.front.tickets import Health
+from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.lanes import Lanes
+from sagemaker_byoc.serving.front.broker.tickets import Health
+from sagemaker_byoc.serving.front.http import replies
+from sagemaker_byoc.serving.front.http.base import PINGS, BaseFront
+from sagemaker_byoc.serving.front.http.body import Receive, drain, read_small
+from sagemaker_byoc.serving.front.http.invocation import Invocations
+from sagemaker_byoc.serving.front.http.replies import Send, send_answer
+from sagemaker_byoc.serving.front.models.models import Model, Models
 from sagemaker_byoc.serving.settings import Settings
 
 INVOKE = "invoke"

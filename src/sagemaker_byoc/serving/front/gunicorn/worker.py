@@ -11,8 +11,8 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers.gasgi import ASGIWorker
 
 from sagemaker_byoc.serving import limits
-from sagemaker_byoc.serving.front.base import BaseFront
-from sagemaker_byoc.serving.front.connection import FrontProtocol
+from sagemaker_byoc.serving.front.gunicorn.connection import FrontProtocol
+from sagemaker_byoc.serving.front.http.base import BaseFront
 
 HEARTBEAT = 1.0
 BACKLOG = 2048

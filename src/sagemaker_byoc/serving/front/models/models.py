@@ -27,7 +27,7 @@ from sagemaker_byoc.serving.errors import (
     Unavailable,
     UnknownModel,
 )
-from sagemaker_byoc.serving.front.broker import Broker
+from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.link import LinkError
 from sagemaker_byoc.serving.settings import Settings
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from sagemaker_byoc.serving.bodies import BUNDLE
-from sagemaker_byoc.serving.front.tickets import Ticket
+from sagemaker_byoc.serving.front.broker.tickets import Ticket
 
 BATCH_BYTES = BUNDLE
 """Bytes of bodies that go to a worker together, unless one alone has more."""

@@ -17,8 +17,8 @@ from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.recorder import SIZE, Recorder
 from sagemaker_byoc.serving.capture.traffic import Traffic
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.tickets import End, Outcome, Ticket
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, Ticket
 
 CHOSEN = "capture"
 """Key of the metadata of a request that was drawn; workers with a redact_fn act on it."""

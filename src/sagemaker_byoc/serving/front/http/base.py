@@ -13,16 +13,16 @@ import orjson
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.capture.recorder import Recorder
-from sagemaker_byoc.serving.front import gauges, gpus
-from sagemaker_byoc.serving.front.body import Receive
-from sagemaker_byoc.serving.front.bridge import Bridge
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.invocation import Invocations, Unsent
-from sagemaker_byoc.serving.front.journal import Journal
-from sagemaker_byoc.serving.front.ledger import Ledger
-from sagemaker_byoc.serving.front.metrics import Metrics
-from sagemaker_byoc.serving.front.replies import Answer, Send, send_answer
-from sagemaker_byoc.serving.front.tickets import Health
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.tickets import Health
+from sagemaker_byoc.serving.front.http.body import Receive
+from sagemaker_byoc.serving.front.http.bridge import Bridge
+from sagemaker_byoc.serving.front.http.invocation import Invocations, Unsent
+from sagemaker_byoc.serving.front.http.replies import Answer, Send, send_answer
+from sagemaker_byoc.serving.front.telemetry import gauges, gpus
+from sagemaker_byoc.serving.front.telemetry.journal import Journal
+from sagemaker_byoc.serving.front.telemetry.ledger import Ledger
+from sagemaker_byoc.serving.front.telemetry.metrics import Metrics
 from sagemaker_byoc.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class BaseFront(ABC):
         self._last_ping = ""
 
     def _create_app(self) -> Flask:
-        from sagemaker_byoc.serving.front import routes  # noqa: PLC0415 - see Bridge
+        from sagemaker_byoc.serving.front.http import routes  # noqa: PLC0415 - see Bridge
 
         return routes.create_app(self.settings, self.metrics, self.gauges)
 

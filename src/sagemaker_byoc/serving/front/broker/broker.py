@@ -13,11 +13,11 @@ from typing import Any
 
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import Unavailable, UnknownModel
-from sagemaker_byoc.serving.front.admission import Admission, Permit
-from sagemaker_byoc.serving.front.batching import BatchLimit
-from sagemaker_byoc.serving.front.hooks import Hooks
-from sagemaker_byoc.serving.front.stream import Stream
-from sagemaker_byoc.serving.front.tickets import (
+from sagemaker_byoc.serving.front.broker.admission import Admission, Permit
+from sagemaker_byoc.serving.front.broker.batching import BatchLimit
+from sagemaker_byoc.serving.front.broker.hooks import Hooks
+from sagemaker_byoc.serving.front.broker.stream import Stream
+from sagemaker_byoc.serving.front.broker.tickets import (
     End,
     Health,
     Lane,
@@ -27,7 +27,7 @@ from sagemaker_byoc.serving.front.tickets import (
     Ticket,
     end_stuck,
 )
-from sagemaker_byoc.serving.front.waiting import Waiting
+from sagemaker_byoc.serving.front.broker.waiting import Waiting
 from sagemaker_byoc.serving.link import ClosedError, LinkError
 
 

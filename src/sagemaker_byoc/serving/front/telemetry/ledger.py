@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from sagemaker_byoc.serving.front.journal import Journal
-from sagemaker_byoc.serving.front.metrics import Metrics
-from sagemaker_byoc.serving.front.replies import Call
-from sagemaker_byoc.serving.front.tickets import End, Outcome
+from sagemaker_byoc.serving.front.broker.tickets import End, Outcome
+from sagemaker_byoc.serving.front.http.replies import Call
+from sagemaker_byoc.serving.front.telemetry.journal import Journal
+from sagemaker_byoc.serving.front.telemetry.metrics import Metrics
 
 CLIENT_GONE = 499
 """In the log and the metrics; nobody is there to read it."""

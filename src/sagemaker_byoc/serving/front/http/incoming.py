@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.serving.front.coding import names_of
-from sagemaker_byoc.serving.front.replies import Call
+from sagemaker_byoc.serving.front.http.coding import names_of
+from sagemaker_byoc.serving.front.http.replies import Call
 
 SAGEMAKER = b"x-amzn-sagemaker-"
 INFERENCE_ID = http.INFERENCE_ID.value.lower()

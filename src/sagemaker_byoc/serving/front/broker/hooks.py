@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.front.tickets import Lane
+from sagemaker_byoc.serving.front.broker.tickets import Lane
 from sagemaker_byoc.serving.link import Frame
 
 

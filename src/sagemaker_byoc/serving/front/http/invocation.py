@@ -24,18 +24,18 @@ from sagemaker_byoc.serving.errors import (
     UnsupportedCoding,
     WorkerLost,
 )
-from sagemaker_byoc.serving.front import incoming, replies
-from sagemaker_byoc.serving.front.adapters import Adapters
-from sagemaker_byoc.serving.front.admission import Permit
-from sagemaker_byoc.serving.front.body import DRAIN_TIME, Receive, drain, read_body
-from sagemaker_byoc.serving.front.broker import Broker
-from sagemaker_byoc.serving.front.captures import Captures
-from sagemaker_byoc.serving.front.incoming import Incoming
-from sagemaker_byoc.serving.front.ledger import CLIENT_GONE, Ledger
-from sagemaker_byoc.serving.front.replies import Answer, Call, Send
-from sagemaker_byoc.serving.front.sessions import Sessions
-from sagemaker_byoc.serving.front.stream import StreamCutError
-from sagemaker_byoc.serving.front.tickets import End, Outcome, Ticket
+from sagemaker_byoc.serving.front.broker.admission import Permit
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.sessions import Sessions
+from sagemaker_byoc.serving.front.broker.stream import StreamCutError
+from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, Ticket
+from sagemaker_byoc.serving.front.http import incoming, replies
+from sagemaker_byoc.serving.front.http.body import DRAIN_TIME, Receive, drain, read_body
+from sagemaker_byoc.serving.front.http.incoming import Incoming
+from sagemaker_byoc.serving.front.http.replies import Answer, Call, Send
+from sagemaker_byoc.serving.front.models.adapters import Adapters
+from sagemaker_byoc.serving.front.telemetry.captures import Captures
+from sagemaker_byoc.serving.front.telemetry.ledger import CLIENT_GONE, Ledger
 from sagemaker_byoc.serving.settings import Settings
 
 REFUSAL_PATIENCE = 1.0

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.errors import Refusal
-from sagemaker_byoc.serving.front.body import Receive, drain, read_small
-from sagemaker_byoc.serving.front.replies import (
+from sagemaker_byoc.serving.front.http.body import Receive, drain, read_small
+from sagemaker_byoc.serving.front.http.replies import (
     Answer,
     Send,
     document,

@@ -1,0 +1,1 @@
+"""The HTTP server: gunicorn's ASGI worker and its parsers."""
