@@ -12,7 +12,8 @@ import numpy as np
 with atheris.instrument_imports(include=["sagemaker_byoc.serving", "zipfile", "numpy.lib"]):
     import entry
 
-    from sagemaker_byoc.serving.worker import defaults, named
+    from sagemaker_byoc.serving.worker import defaults
+    from sagemaker_byoc.serving.worker.formats import named
 
 MEMORY_MB = 2048
 SLOWEST = 5

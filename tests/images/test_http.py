@@ -19,7 +19,7 @@ from tests.images.http_targets import Reply, Target, ask, started, wait_for_ping
 from tests.support.arrays import npy
 from tests.unit.serving import wire_cases
 
-from sagemaker_byoc.serving.worker import named
+from sagemaker_byoc.serving.worker.formats import named
 
 JSON, LINES, CSV = "application/json", "application/jsonlines", "text/csv"
 NPY, NPZ, SAFE = "application/x-npy", "application/x-npz", "application/x-safetensors"

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.serving.harness import Server
 
-from sagemaker_byoc.serving.worker import batches, buckets, handlers
-from sagemaker_byoc.serving.worker.handlers import HandlerError
+from sagemaker_byoc.serving.worker import batches, buckets
+from sagemaker_byoc.serving.worker.code import handlers
+from sagemaker_byoc.serving.worker.code.handlers import HandlerError
 
 SIZES = (1, 4, 16)
 

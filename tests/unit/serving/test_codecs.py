@@ -15,7 +15,7 @@ from tests.support.arrays import npy
 
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker import codecs
+from sagemaker_byoc.serving.worker.formats import codecs
 
 PLAIN = MediaType("x/y")
 CHARSETS = st.sampled_from(["utf-8", "utf-16", "iso-8859-1", "unicode_escape", "hex", "nonsense"])

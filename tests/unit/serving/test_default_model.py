@@ -16,9 +16,10 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.handler_file import HandlerFile
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import default_model, defaults, model_files, unpickling
-from sagemaker_byoc.serving.worker.handlers import Handlers
-from sagemaker_byoc.serving.worker.model_files import ModelError
+from sagemaker_byoc.serving.worker import defaults
+from sagemaker_byoc.serving.worker.code import default_model, model_files, unpickling
+from sagemaker_byoc.serving.worker.code.handlers import Handlers
+from sagemaker_byoc.serving.worker.code.model_files import ModelError
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 
 torch = pytest.importorskip("torch")

@@ -29,12 +29,14 @@ from sagemaker_byoc.serving.handler_file import HandlerFile
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import codecs, default_model, defaults, named, values
+from sagemaker_byoc.serving.worker import defaults
+from sagemaker_byoc.serving.worker.code import default_model
+from sagemaker_byoc.serving.worker.code.handlers import Handler, Handlers
+from sagemaker_byoc.serving.worker.code.model_files import ModelError
 from sagemaker_byoc.serving.worker.context import Context
-from sagemaker_byoc.serving.worker.handlers import Handler, Handlers
-from sagemaker_byoc.serving.worker.model_files import ModelError
+from sagemaker_byoc.serving.worker.formats import codecs, named, values
+from sagemaker_byoc.serving.worker.formats.rows import RowCheck
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
-from sagemaker_byoc.serving.worker.rows import RowCheck
 
 torch = pytest.importorskip("torch")
 PLAIN = MediaType("x/y")

@@ -20,8 +20,9 @@ from tests.support import arrays
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker import codecs, defaults, named
+from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.formats import codecs, named
 
 PLAIN = MediaType("x/y")
 CONTEXT = Context("/m", "cpu", 0)

@@ -17,7 +17,8 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import BadInput
 from sagemaker_byoc.serving.link import Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.supervisor import processes
-from sagemaker_byoc.serving.worker import apps, guard, raised, streams
+from sagemaker_byoc.serving.worker import streams
+from sagemaker_byoc.serving.worker.code import apps, guard, raised
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.jobs import Job
 

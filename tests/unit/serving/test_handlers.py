@@ -15,10 +15,12 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import apps, forms, guard, handlers, pipeline
+from sagemaker_byoc.serving.worker import pipeline
+from sagemaker_byoc.serving.worker.code import apps, guard, handlers
+from sagemaker_byoc.serving.worker.code.handlers import HandlerError
+from sagemaker_byoc.serving.worker.code.model_files import ModelError
 from sagemaker_byoc.serving.worker.context import Context
-from sagemaker_byoc.serving.worker.handlers import HandlerError
-from sagemaker_byoc.serving.worker.model_files import ModelError
+from sagemaker_byoc.serving.worker.formats import forms
 
 pytest.importorskip("flask")  # here, since `tree` replaces sys.modules
 

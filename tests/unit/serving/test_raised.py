@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import flask
 import pytest
 
-from sagemaker_byoc.serving.worker import raised
+from sagemaker_byoc.serving.worker.code import raised
 
 
 class NamedError(Exception):

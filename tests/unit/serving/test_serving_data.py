@@ -22,9 +22,10 @@ from tests.support.arrays import npy  # noqa: F401 - the page's cells use it
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.errors import Refusal
-from sagemaker_byoc.serving.worker import defaults, forms
+from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.defaults import Wanted
+from sagemaker_byoc.serving.worker.formats import forms
 
 torch = pytest.importorskip("torch")
 PAGE = pathlib.Path(__file__).parents[3] / "docs" / "reference" / "serving-data.md"

@@ -12,8 +12,9 @@ from tests.fuzz import entry
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker import defaults, tables
+from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.formats import tables
 
 CONTEXT = Context("/m", "cpu", 0)
 

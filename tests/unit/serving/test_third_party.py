@@ -19,7 +19,7 @@ import pytest
 from tests.support.arrays import npy
 from tests.unit.serving.harness import JSON, Server
 
-from sagemaker_byoc.serving.worker import handlers
+from sagemaker_byoc.serving.worker.code import handlers
 
 FOLDER = os.environ.get("BYOC_HANDLERS", "")
 pytestmark = [

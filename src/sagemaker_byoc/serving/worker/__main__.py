@@ -9,7 +9,7 @@ import sys
 
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import processes
-from sagemaker_byoc.serving.worker import guard
+from sagemaker_byoc.serving.worker.code import guard
 from sagemaker_byoc.serving.worker.loop import Worker
 
 

@@ -15,7 +15,7 @@ import orjson
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.errors import BadInput
-from sagemaker_byoc.serving.worker import codecs
+from sagemaker_byoc.serving.worker.formats import codecs
 from sagemaker_byoc.serving.worker.jobs import Job
 
 DONE = "[DONE]"

@@ -15,7 +15,7 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.settings import is_opaque, useless
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import guard, handlers
+from sagemaker_byoc.serving.worker.code import guard, handlers
 from sagemaker_byoc.serving.worker.loop import plainly
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 

@@ -17,7 +17,7 @@ from typing import Any
 from sagemaker_byoc import __version__
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.worker import model_files
+from sagemaker_byoc.serving.worker.code import model_files
 from sagemaker_byoc.serving.worker.sessions import Session
 
 _CUSTOM_ATTRIBUTES = re.compile(r"[\x20-\x7e]*")

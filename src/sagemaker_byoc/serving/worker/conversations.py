@@ -18,10 +18,12 @@ from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.window import Window
-from sagemaker_byoc.serving.worker import codecs, defaults, guard
+from sagemaker_byoc.serving.worker import defaults
+from sagemaker_byoc.serving.worker.code import guard
+from sagemaker_byoc.serving.worker.code.guard import Failure
+from sagemaker_byoc.serving.worker.code.handlers import Handler
 from sagemaker_byoc.serving.worker.context import Context
-from sagemaker_byoc.serving.worker.guard import Failure
-from sagemaker_byoc.serving.worker.handlers import Handler
+from sagemaker_byoc.serving.worker.formats import codecs
 from sagemaker_byoc.serving.worker.jobs import exact_bytes, name_of
 
 SMALL = 1024

@@ -13,14 +13,14 @@ from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker import guard, raised
+from sagemaker_byoc.serving.worker.code import guard, raised
+from sagemaker_byoc.serving.worker.code.guard import Failure
 from sagemaker_byoc.serving.worker.context import (
     HEADERS_SIZE,
     Context,
     checked_header,
     checked_name,
 )
-from sagemaker_byoc.serving.worker.guard import Failure
 from sagemaker_byoc.serving.worker.sessions import Session
 
 TYPE_LENGTH = 1000

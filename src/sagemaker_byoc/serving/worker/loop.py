@@ -22,13 +22,13 @@ from sagemaker_byoc.serving.errors import LoadFailed
 from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor.slots import LOADED
-from sagemaker_byoc.serving.worker import guard, handlers
-from sagemaker_byoc.serving.worker.apps import AppError
+from sagemaker_byoc.serving.worker.code import guard, handlers
+from sagemaker_byoc.serving.worker.code.apps import AppError
+from sagemaker_byoc.serving.worker.code.guard import Failure
+from sagemaker_byoc.serving.worker.code.handlers import HandlerError
+from sagemaker_byoc.serving.worker.code.model_files import ModelError
 from sagemaker_byoc.serving.worker.conversations import Exchange
-from sagemaker_byoc.serving.worker.guard import Failure
-from sagemaker_byoc.serving.worker.handlers import HandlerError
 from sagemaker_byoc.serving.worker.jobs import failed
-from sagemaker_byoc.serving.worker.model_files import ModelError
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 
 PAUSE = 0.05

@@ -8,7 +8,7 @@ import orjson
 
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.worker.handlers import Handlers
+from sagemaker_byoc.serving.worker.code.handlers import Handlers
 from sagemaker_byoc.serving.worker.jobs import Job
 from sagemaker_byoc.serving.worker.sessions import Session
 

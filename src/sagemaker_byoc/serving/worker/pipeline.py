@@ -16,25 +16,15 @@ from sagemaker_byoc.serving.errors import NotAcceptable, Overdue, UnsupportedTyp
 from sagemaker_byoc.serving.link import Frame
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import (
-    apps,
-    batches,
-    buckets,
-    chat,
-    default_model,
-    defaults,
-    forms,
-    guard,
-    managing,
-    streams,
-    unpickling,
-)
+from sagemaker_byoc.serving.worker import batches, buckets, chat, defaults, managing, streams
+from sagemaker_byoc.serving.worker.code import apps, default_model, guard, unpickling
+from sagemaker_byoc.serving.worker.code.handlers import Handlers
+from sagemaker_byoc.serving.worker.code.model_files import ModelError, NoModelError
+from sagemaker_byoc.serving.worker.code.redaction import Redaction
 from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context
-from sagemaker_byoc.serving.worker.handlers import Handlers
+from sagemaker_byoc.serving.worker.formats import forms
+from sagemaker_byoc.serving.worker.formats.rows import RowCheck
 from sagemaker_byoc.serving.worker.jobs import Job, exact_header, exact_pairs
-from sagemaker_byoc.serving.worker.model_files import ModelError, NoModelError
-from sagemaker_byoc.serving.worker.redaction import Redaction
-from sagemaker_byoc.serving.worker.rows import RowCheck
 from sagemaker_byoc.serving.worker.sessions import SessionStore
 
 TALKS = ("chat_fn", "bidirectional_fn")

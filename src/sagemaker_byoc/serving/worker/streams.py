@@ -11,7 +11,9 @@ import orjson
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import INLINE, Body
 from sagemaker_byoc.serving.link import Frame, Kind
-from sagemaker_byoc.serving.worker import codecs, defaults, guard
+from sagemaker_byoc.serving.worker import defaults
+from sagemaker_byoc.serving.worker.code import guard
+from sagemaker_byoc.serving.worker.formats import codecs
 from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
 
 _LINE_END = re.compile(r"\r\n|\r|\n")

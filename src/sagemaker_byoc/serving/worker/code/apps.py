@@ -19,7 +19,7 @@ from typing import Any
 
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.serving import log, wsgi
-from sagemaker_byoc.serving.worker import coroutines, guard
+from sagemaker_byoc.serving.worker.code import coroutines, guard
 from sagemaker_byoc.serving.worker.jobs import exact_bytes
 from sagemaker_byoc.serving.wsgi import Reply, Request
 

@@ -25,7 +25,7 @@ from typing import Any, NoReturn, ParamSpec, Self, TypeGuard, TypeVar
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.errors import MESSAGE_LENGTH, Refusal
-from sagemaker_byoc.serving.worker import raised
+from sagemaker_byoc.serving.worker.code import raised
 
 P = ParamSpec("P")
 T = TypeVar("T")

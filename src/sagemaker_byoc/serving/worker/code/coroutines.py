@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
 from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.worker import guard
+from sagemaker_byoc.serving.worker.code import guard
 
 
 @functools.cache

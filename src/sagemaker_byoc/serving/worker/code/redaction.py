@@ -14,9 +14,9 @@ from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.link import Frame, Kind
-from sagemaker_byoc.serving.worker import guard
-from sagemaker_byoc.serving.worker.guard import Failure
-from sagemaker_byoc.serving.worker.handlers import Handler
+from sagemaker_byoc.serving.worker.code import guard
+from sagemaker_byoc.serving.worker.code.guard import Failure
+from sagemaker_byoc.serving.worker.code.handlers import Handler
 from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
 
 CHOSEN = "capture"

@@ -20,8 +20,8 @@ import orjson
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
-from sagemaker_byoc.serving.worker import values
-from sagemaker_byoc.serving.worker.values import Array
+from sagemaker_byoc.serving.worker.formats import values
+from sagemaker_byoc.serving.worker.formats.values import Array
 
 Rows: TypeAlias = "list[list[str]]"
 

@@ -23,8 +23,8 @@ from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker import csv_format, values
-from sagemaker_byoc.serving.worker.values import NUMBERS, Array
+from sagemaker_byoc.serving.worker.formats import csv_format, values
+from sagemaker_byoc.serving.worker.formats.values import NUMBERS, Array
 
 CHARSETS = (
     *("utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252"),

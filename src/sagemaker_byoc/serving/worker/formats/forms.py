@@ -5,8 +5,9 @@ from __future__ import annotations
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker import codecs, defaults
+from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.context import Context, checked_header
+from sagemaker_byoc.serving.worker.formats import codecs
 from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
 
 TEXT_TYPES = (media.JSON, media.CSV)

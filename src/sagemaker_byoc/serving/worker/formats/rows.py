@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.errors import BadInput
-from sagemaker_byoc.serving.worker import csv_format
+from sagemaker_byoc.serving.worker.formats import csv_format
 from sagemaker_byoc.serving.worker.jobs import Job
 
 LINES = frozenset({media.CSV, media.JSON_LINES})

@@ -16,7 +16,7 @@ from typing import Any
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.errors import MESSAGE_LENGTH
-from sagemaker_byoc.serving.worker import coroutines
+from sagemaker_byoc.serving.worker.code import coroutines
 from sagemaker_byoc.serving.worker.context import Context
 
 DECODE = ("MMS_DECODE_INPUT_REQUEST", "TS_DECODE_INPUT_REQUEST")

@@ -1,0 +1,1 @@
+"""The user's code: loading and calling it."""
