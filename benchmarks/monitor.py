@@ -24,14 +24,14 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 from sagemaker_byoc.contract.hosting.capture import Encoding, Payload, Record
-from sagemaker_byoc.monitor.captures import CaptureReader
-from sagemaker_byoc.monitor.columns import Kind
-from sagemaker_byoc.monitor.distance import numeric_gap, robust
+from sagemaker_byoc.monitor.data.columns import Kind
+from sagemaker_byoc.monitor.data.distance import numeric_gap, robust
+from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.data.sketch import Sketch
+from sagemaker_byoc.monitor.inputs.captures import CaptureReader
+from sagemaker_byoc.monitor.inputs.layout import Layout
 from sagemaker_byoc.monitor.jobs import Input, make_baseline
-from sagemaker_byoc.monitor.layout import Layout
 from sagemaker_byoc.monitor.places import Places
-from sagemaker_byoc.monitor.profile import Profile
-from sagemaker_byoc.monitor.sketch import Sketch
 
 ROWS, TURNS, REPEATS = 200_000, 5, 400
 KINDS = {f"f{place}": Kind.FRACTIONAL for place in range(6)}

@@ -9,12 +9,12 @@ import pytest
 from sklearn.datasets import load_breast_cancer
 from tests.unit.monitor.data import captured
 
-from sagemaker_byoc.monitor import checks, constraints, statistics
-from sagemaker_byoc.monitor.captures import CaptureReader
-from sagemaker_byoc.monitor.constraints import Method
-from sagemaker_byoc.monitor.layout import Layout
-from sagemaker_byoc.monitor.power import power
-from sagemaker_byoc.monitor.profile import Profile
+from sagemaker_byoc.monitor.data import checks, constraints, statistics
+from sagemaker_byoc.monitor.data.constraints import Method
+from sagemaker_byoc.monitor.data.power import power
+from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.inputs.captures import CaptureReader
+from sagemaker_byoc.monitor.inputs.layout import Layout
 
 SEEDS = 100
 DATA = load_breast_cancer()

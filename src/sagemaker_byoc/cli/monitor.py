@@ -18,7 +18,7 @@ from sagemaker_byoc.region.core.errors import MachineError, RequestError
 if TYPE_CHECKING:
     from sagemaker_byoc.monitor.jobs import Input
     from sagemaker_byoc.monitor.places import Places
-    from sagemaker_byoc.monitor.truth import Attributes
+    from sagemaker_byoc.monitor.quality.truth import Attributes
 
 HELP = "Drift of captured traffic from a baseline: baseline, run, explain."
 FORMATS = ("csv", "csv-without-header", "json", "jsonlines", "parquet", "capture")
@@ -122,10 +122,10 @@ def _places() -> Iterator[Places]:
 
 
 def _input(arguments: argparse.Namespace) -> Input:
+    from sagemaker_byoc.monitor.inputs.layout import Outputs  # noqa: PLC0415
+    from sagemaker_byoc.monitor.inputs.streams import Window  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor.inputs.tables import Format  # noqa: PLC0415
     from sagemaker_byoc.monitor.jobs import Input  # noqa: PLC0415
-    from sagemaker_byoc.monitor.layout import Outputs  # noqa: PLC0415
-    from sagemaker_byoc.monitor.streams import Window  # noqa: PLC0415 - needs numpy
-    from sagemaker_byoc.monitor.tables import Format  # noqa: PLC0415
 
     since, until = getattr(arguments, "since", None), getattr(arguments, "until", None)
     window = None
@@ -166,14 +166,15 @@ def _baseline(arguments: argparse.Namespace) -> int:
 
 def _warn(warnings: Mapping[str, str]) -> None:
     """What no run against this baseline will compare; columns with one reason in one line."""
-    from sagemaker_byoc.monitor.words import by_reason, listed  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor.report.words import by_reason, listed  # noqa: PLC0415 - needs numpy
 
     for reason, names in by_reason(warnings).items():
         console.detail(f"{listed(names)}: {reason}")
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from sagemaker_byoc.monitor import hooks, jobs, kinds  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor import jobs, kinds  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor.inputs import hooks
 
     with _places() as places:
         baseline = jobs.documents(places, arguments.baseline)
@@ -191,8 +192,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _attributes(arguments: argparse.Namespace, problem: str | None = None) -> Attributes | None:
-    from sagemaker_byoc.monitor.scores import Problem  # noqa: PLC0415 - needs numpy
-    from sagemaker_byoc.monitor.truth import Attributes  # noqa: PLC0415
+    from sagemaker_byoc.monitor.quality.scores import Problem  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor.quality.truth import Attributes  # noqa: PLC0415
 
     chosen = arguments.problem or problem
     if chosen is None:

@@ -16,19 +16,20 @@ from typing import Any
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import read_object, write_atomically
-from sagemaker_byoc.monitor import cloudwatch, hooks, kinds
-from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
-from sagemaker_byoc.monitor.constraints import CategoryMethod
+from sagemaker_byoc.monitor import cloudwatch, kinds
+from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
+from sagemaker_byoc.monitor.data.constraints import CategoryMethod
+from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.errors import EmptyError, MonitorError, RequestError
+from sagemaker_byoc.monitor.inputs import hooks
+from sagemaker_byoc.monitor.inputs.layout import Outputs
+from sagemaker_byoc.monitor.inputs.streams import Window
+from sagemaker_byoc.monitor.inputs.tables import Format
 from sagemaker_byoc.monitor.jobs import Documents, Input
-from sagemaker_byoc.monitor.layout import Outputs
 from sagemaker_byoc.monitor.places import Places
-from sagemaker_byoc.monitor.scores import Problem
-from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
-from sagemaker_byoc.monitor.streams import Window
-from sagemaker_byoc.monitor.tables import Format
-from sagemaker_byoc.monitor.truth import Attributes
-from sagemaker_byoc.monitor.words import listed
+from sagemaker_byoc.monitor.quality.scores import Problem
+from sagemaker_byoc.monitor.quality.truth import Attributes
+from sagemaker_byoc.monitor.report.words import listed
 
 ROOT = Path("/opt/ml")
 LONGEST_MESSAGE = 1024

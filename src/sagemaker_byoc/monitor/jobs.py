@@ -11,18 +11,20 @@ from typing import Any
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.hosting.capture import hour_of
-from sagemaker_byoc.monitor import checks, constraints, explanation, hooks, page, statistics
-from sagemaker_byoc.monitor.captures import CaptureReader
-from sagemaker_byoc.monitor.checks import Findings
-from sagemaker_byoc.monitor.constraints import Constraints
+from sagemaker_byoc.monitor.data import checks, constraints, statistics
+from sagemaker_byoc.monitor.data.checks import Findings
+from sagemaker_byoc.monitor.data.constraints import Constraints
+from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.data.statistics import Statistics
 from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
-from sagemaker_byoc.monitor.files import is_parquet, text
-from sagemaker_byoc.monitor.layout import Block, Layout, Outputs
+from sagemaker_byoc.monitor.inputs import hooks
+from sagemaker_byoc.monitor.inputs.captures import CaptureReader
+from sagemaker_byoc.monitor.inputs.files import is_parquet, text
+from sagemaker_byoc.monitor.inputs.layout import Block, Layout, Outputs
+from sagemaker_byoc.monitor.inputs.streams import Unread, Window
+from sagemaker_byoc.monitor.inputs.tables import Format, TableReader, detect
 from sagemaker_byoc.monitor.places import NOTHING, Places, json_bytes
-from sagemaker_byoc.monitor.profile import Profile
-from sagemaker_byoc.monitor.statistics import Statistics
-from sagemaker_byoc.monitor.streams import Unread, Window
-from sagemaker_byoc.monitor.tables import Format, TableReader, detect
+from sagemaker_byoc.monitor.report import explanation, page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,15 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sagemaker_byoc.monitor import attribution, explanation, jobs, quality
-from sagemaker_byoc.monitor import words as data_words
-from sagemaker_byoc.monitor.checks import forecast
-from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
+from sagemaker_byoc.monitor import attribution, jobs
+from sagemaker_byoc.monitor.data.checks import forecast
+from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
+from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.jobs import Documents, Input
 from sagemaker_byoc.monitor.places import Places, are_one
-from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
-from sagemaker_byoc.monitor.truth import Attributes
+from sagemaker_byoc.monitor.quality import quality
+from sagemaker_byoc.monitor.quality.truth import Attributes
+from sagemaker_byoc.monitor.report import explanation
+from sagemaker_byoc.monitor.report import words as data_words
 
 
 @dataclass(frozen=True, slots=True)

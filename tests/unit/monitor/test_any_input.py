@@ -11,14 +11,16 @@ import pytest
 from tests.unit.monitor.data import PLACES, Case, captured, record
 
 from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth, Record
-from sagemaker_byoc.monitor import hooks, jobs, quality, truth
-from sagemaker_byoc.monitor.documents import UnreadableError
+from sagemaker_byoc.monitor import jobs
+from sagemaker_byoc.monitor.data.profile import Profile
 from sagemaker_byoc.monitor.errors import MonitorError
+from sagemaker_byoc.monitor.inputs import hooks
+from sagemaker_byoc.monitor.inputs.documents import UnreadableError
+from sagemaker_byoc.monitor.inputs.layout import Layout
 from sagemaker_byoc.monitor.jobs import Input
-from sagemaker_byoc.monitor.layout import Layout
-from sagemaker_byoc.monitor.profile import Profile
-from sagemaker_byoc.monitor.scores import Problem
-from sagemaker_byoc.monitor.truth import Attributes
+from sagemaker_byoc.monitor.quality import quality, truth
+from sagemaker_byoc.monitor.quality.scores import Problem
+from sagemaker_byoc.monitor.quality.truth import Attributes
 
 ODD = [
     None, True, 7, -1, 1.5, float("nan"), float("inf"), 10**400, "", "x", "\ud800", "\0", "a,b\n1",

@@ -7,10 +7,10 @@ import json
 import pytest
 from tests.unit.monitor.data import Case, captured, people
 
-from sagemaker_byoc.monitor import statistics
-from sagemaker_byoc.monitor.columns import Column
+from sagemaker_byoc.monitor.data import statistics
+from sagemaker_byoc.monitor.data.columns import Column
 from sagemaker_byoc.monitor.errors import DataError
-from sagemaker_byoc.monitor.layout import Outputs
+from sagemaker_byoc.monitor.inputs.layout import Outputs
 
 NAMES = ["age", "income", "plan"]
 

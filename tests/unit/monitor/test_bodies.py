@@ -14,13 +14,14 @@ import pytest
 from tests.unit.monitor.data import PLACES, TIME, Case, captured, csv_text, people, record
 
 from sagemaker_byoc.contract.hosting.capture import Encoding
-from sagemaker_byoc.monitor import captures, jobs
-from sagemaker_byoc.monitor.captures import CaptureReader
-from sagemaker_byoc.monitor.columns import Kind
+from sagemaker_byoc.monitor import jobs
+from sagemaker_byoc.monitor.data.columns import Kind
+from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.inputs import captures
+from sagemaker_byoc.monitor.inputs.captures import CaptureReader
+from sagemaker_byoc.monitor.inputs.layout import Layout, Outputs
+from sagemaker_byoc.monitor.inputs.streams import Window
 from sagemaker_byoc.monitor.jobs import Input
-from sagemaker_byoc.monitor.layout import Layout, Outputs
-from sagemaker_byoc.monitor.profile import Profile
-from sagemaker_byoc.monitor.streams import Window
 
 NAMES = ["age", "income", "plan"]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagemaker_byoc.monitor.columns import MOST_CATEGORIES, OTHERS, Column, Kind
+from sagemaker_byoc.monitor.data.columns import MOST_CATEGORIES, OTHERS, Column, Kind
 
 
 def column(cells, kind=None):

@@ -10,8 +10,8 @@ import math
 import numpy as np
 import pytest
 
-from sagemaker_byoc.monitor import distance
-from sagemaker_byoc.monitor.sketch import Sketch
+from sagemaker_byoc.monitor.data import distance
+from sagemaker_byoc.monitor.data.sketch import Sketch
 
 FIRST = {"a": 10, "b": 20, "c": 25, "d": 10, "e": 5}
 SECOND = {"a": 11, "b": 20, "c": 25, "d": 10, "e": 10}

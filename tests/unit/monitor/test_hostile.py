@@ -9,8 +9,8 @@ import pytest
 from tests.unit.monitor.data import Case, captured, record
 
 from sagemaker_byoc.contract.hosting.capture import Encoding
-from sagemaker_byoc.monitor import streams
 from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
+from sagemaker_byoc.monitor.inputs import streams
 from sagemaker_byoc.monitor.places import Places
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sagemaker_byoc.monitor.constraints import Method
-from sagemaker_byoc.monitor.power import power
+from sagemaker_byoc.monitor.data.constraints import Method
+from sagemaker_byoc.monitor.data.power import power
 
 
 def drawn(n, m, limit, shift, trials=400):

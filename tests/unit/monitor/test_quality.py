@@ -13,8 +13,8 @@ from sagemaker_byoc.contract.hosting.capture import GroundTruth
 from sagemaker_byoc.monitor import kinds
 from sagemaker_byoc.monitor.errors import DataError, RequestError
 from sagemaker_byoc.monitor.jobs import Input, documents
-from sagemaker_byoc.monitor.scores import Predictions, Problem, area, judge
-from sagemaker_byoc.monitor.truth import Attributes
+from sagemaker_byoc.monitor.quality.scores import Predictions, Problem, area, judge
+from sagemaker_byoc.monitor.quality.truth import Attributes
 
 
 def of_matrix(matrix):

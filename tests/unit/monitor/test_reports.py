@@ -13,10 +13,10 @@ import pytest
 from tests.unit.monitor.data import PLACES, Case, captured, csv_text, people, record
 
 from sagemaker_byoc.monitor import kinds
+from sagemaker_byoc.monitor.inputs.streams import Window
 from sagemaker_byoc.monitor.jobs import Input, documents
-from sagemaker_byoc.monitor.scores import Problem
-from sagemaker_byoc.monitor.streams import Window
-from sagemaker_byoc.monitor.truth import Attributes
+from sagemaker_byoc.monitor.quality.scores import Problem
+from sagemaker_byoc.monitor.quality.truth import Attributes
 
 NAMES = ["age", "income", "plan"]
 HOUR = "endpoint/AllTraffic/2026/11/23"

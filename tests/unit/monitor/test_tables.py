@@ -16,11 +16,11 @@ import pytest
 from tests.unit.monitor.data import PLACES, Case, csv_text
 
 from sagemaker_byoc.monitor import jobs
-from sagemaker_byoc.monitor.delimited import separator_of
 from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.inputs.delimited import separator_of
+from sagemaker_byoc.monitor.inputs.layout import Outputs
+from sagemaker_byoc.monitor.inputs.tables import Format
 from sagemaker_byoc.monitor.jobs import Input
-from sagemaker_byoc.monitor.layout import Outputs
-from sagemaker_byoc.monitor.tables import Format
 
 
 @pytest.fixture

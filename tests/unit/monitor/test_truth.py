@@ -9,11 +9,11 @@ import pytest
 from tests.unit.monitor.data import PLACES, csv_text, record
 
 from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth
-from sagemaker_byoc.monitor import joining, quality, truth
 from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
 from sagemaker_byoc.monitor.jobs import Input
-from sagemaker_byoc.monitor.scores import Problem, judge
-from sagemaker_byoc.monitor.truth import Attributes
+from sagemaker_byoc.monitor.quality import joining, quality, truth
+from sagemaker_byoc.monitor.quality.scores import Problem, judge
+from sagemaker_byoc.monitor.quality.truth import Attributes
 
 BINARY, MANY, NUMBER = Problem.BINARY, Problem.MULTICLASS, Problem.REGRESSION
 

@@ -6,11 +6,11 @@ import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from sagemaker_byoc.monitor.documents import UnreadableError, cell, named
 from sagemaker_byoc.monitor.errors import DataError, RequestError
-from sagemaker_byoc.monitor.layout import Block
-from sagemaker_byoc.monitor.plain import plain
-from sagemaker_byoc.monitor.streams import Unread
+from sagemaker_byoc.monitor.inputs.documents import UnreadableError, cell, named
+from sagemaker_byoc.monitor.inputs.layout import Block
+from sagemaker_byoc.monitor.inputs.plain import plain
+from sagemaker_byoc.monitor.inputs.streams import Unread
 
 _ROWS = 8192
 _INDEX = "__index_level_"

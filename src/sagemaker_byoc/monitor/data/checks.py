@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor import distance
-from sagemaker_byoc.monitor.columns import (
+from sagemaker_byoc.monitor.data import distance
+from sagemaker_byoc.monitor.data.columns import (
     MOST_CATEGORIES,
     MOSTLY,
     Column,
@@ -22,16 +22,16 @@ from sagemaker_byoc.monitor.columns import (
     shown,
     singles_share,
 )
-from sagemaker_byoc.monitor.constraints import (
+from sagemaker_byoc.monitor.data.constraints import (
     CategoryMethod,
     Config,
     Constraint,
     Constraints,
 )
-from sagemaker_byoc.monitor.drift import Drift, Of, compared, drift_detail, drift_text
-from sagemaker_byoc.monitor.layout import Layout
-from sagemaker_byoc.monitor.profile import Profile
-from sagemaker_byoc.monitor.statistics import Feature, Statistics
+from sagemaker_byoc.monitor.data.drift import Drift, Of, compared, drift_detail, drift_text
+from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.data.statistics import Feature, Statistics
+from sagemaker_byoc.monitor.inputs.layout import Layout
 
 FILE = "constraint_violations.json"
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from sagemaker_byoc.monitor import charts
-from sagemaker_byoc.monitor.checks import DRIFT
-from sagemaker_byoc.monitor.profile import Profile
-from sagemaker_byoc.monitor.statistics import Feature, Statistics
-from sagemaker_byoc.monitor.words import (
+from sagemaker_byoc.monitor.data.checks import DRIFT
+from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.data.statistics import Feature, Statistics
+from sagemaker_byoc.monitor.report import charts
+from sagemaker_byoc.monitor.report.words import (
     Told,
     about_words,
     by_reason,

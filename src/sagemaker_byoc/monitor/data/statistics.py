@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor.columns import Column, Kind, kept
-from sagemaker_byoc.monitor.documents import cell
+from sagemaker_byoc.monitor.data.columns import Column, Kind, kept
+from sagemaker_byoc.monitor.data.sketch import C, K, Sample, Sketch
 from sagemaker_byoc.monitor.errors import DataError
-from sagemaker_byoc.monitor.sketch import C, K, Sample, Sketch
+from sagemaker_byoc.monitor.inputs.documents import cell
 
 FILE = "statistics.json"
 BUCKETS = 10

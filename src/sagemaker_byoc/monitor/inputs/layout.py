@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
 
-from sagemaker_byoc.monitor.documents import Row
+from sagemaker_byoc.monitor.inputs.documents import Row
 
 Groups: TypeAlias = tuple[tuple[str, ...], ...]
 

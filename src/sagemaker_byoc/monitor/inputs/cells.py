@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sagemaker_byoc.contract.hosting.capture import Encoding, Payload
-from sagemaker_byoc.monitor.documents import Row, clean, folded, may_fold
-from sagemaker_byoc.monitor.payloads import rows
+from sagemaker_byoc.monitor.inputs.documents import Row, clean, folded, may_fold
+from sagemaker_byoc.monitor.inputs.payloads import rows
 
 
 def trimmed(pending: list[str | None], places: list[int]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from sagemaker_byoc.contract.hosting.capture import Encoding, Payload
-from sagemaker_byoc.monitor.documents import (
+from sagemaker_byoc.monitor.inputs.documents import (
     Row,
     UnreadableError,
     clean,
@@ -26,7 +26,7 @@ from sagemaker_byoc.monitor.documents import (
     folded,
     may_fold,
 )
-from sagemaker_byoc.monitor.plain import plain
+from sagemaker_byoc.monitor.inputs.plain import plain
 
 _LARGEST_BODY = 64 << 20
 """Bytes of a compressed body once it is unpacked: twice what an endpoint takes and returns."""

@@ -17,20 +17,26 @@ from enum import StrEnum
 from typing import Any, BinaryIO
 
 from sagemaker_byoc.contract.hosting.capture import SUFFIX
-from sagemaker_byoc.monitor import files, parquet
-from sagemaker_byoc.monitor.captures import ROWS
-from sagemaker_byoc.monitor.columns import is_number
-from sagemaker_byoc.monitor.delimited import LOOKED_AT, RowTexts, separator_of, split, without_hint
-from sagemaker_byoc.monitor.documents import (
+from sagemaker_byoc.monitor.data.columns import is_number
+from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.inputs import files, parquet
+from sagemaker_byoc.monitor.inputs.captures import ROWS
+from sagemaker_byoc.monitor.inputs.delimited import (
+    LOOKED_AT,
+    RowTexts,
+    separator_of,
+    split,
+    without_hint,
+)
+from sagemaker_byoc.monitor.inputs.documents import (
     UnreadableError,
     document_rows,
     folded,
     may_fold,
 )
-from sagemaker_byoc.monitor.errors import DataError
-from sagemaker_byoc.monitor.layout import Block, Layout
-from sagemaker_byoc.monitor.payloads import paired
-from sagemaker_byoc.monitor.streams import Opener, Unread, lines
+from sagemaker_byoc.monitor.inputs.layout import Block, Layout
+from sagemaker_byoc.monitor.inputs.payloads import paired
+from sagemaker_byoc.monitor.inputs.streams import Opener, Unread, lines
 
 INFERENCE_ID, INFERENCE_TIME = "SageMakerInferenceId", "SageMakerInferenceTime"
 OUTPUT = "SageMakerOutput"

@@ -7,20 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sagemaker_byoc.monitor import distance
-from sagemaker_byoc.monitor.columns import (
-    MOSTLY,
-    Column,
-    shown,
-    singles_share,
-)
-from sagemaker_byoc.monitor.constraints import (
-    CategoryMethod,
-    Constraint,
-    Method,
-)
-from sagemaker_byoc.monitor.sketch import Sample
-from sagemaker_byoc.monitor.statistics import Feature
+from sagemaker_byoc.monitor.data import distance
+from sagemaker_byoc.monitor.data.columns import MOSTLY, Column, shown, singles_share
+from sagemaker_byoc.monitor.data.constraints import CategoryMethod, Constraint, Method
+from sagemaker_byoc.monitor.data.sketch import Sample
+from sagemaker_byoc.monitor.data.statistics import Feature
 
 
 class Of(StrEnum):

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from sagemaker_byoc.monitor import answers
-from sagemaker_byoc.monitor.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
-from sagemaker_byoc.monitor.scores import Predictions, Problem
-from sagemaker_byoc.monitor.streams import Unread
+from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
+from sagemaker_byoc.monitor.inputs.streams import Unread
+from sagemaker_byoc.monitor.quality import answers
+from sagemaker_byoc.monitor.quality.scores import Predictions, Problem
 
 MOST_CLASSES = 1000
 _LONGEST_NOTICE = 200

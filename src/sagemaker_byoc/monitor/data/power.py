@@ -12,9 +12,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from sagemaker_byoc.monitor.constraints import Method
-from sagemaker_byoc.monitor.distance import allowance
-from sagemaker_byoc.monitor.sketch import Values
+from sagemaker_byoc.monitor.data.constraints import Method
+from sagemaker_byoc.monitor.data.distance import allowance
+from sagemaker_byoc.monitor.data.sketch import Values
 
 SHIFTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 """In standard deviations of the baseline."""

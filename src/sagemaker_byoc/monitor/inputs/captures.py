@@ -12,13 +12,20 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from sagemaker_byoc.contract.hosting.capture import CaptureError, Record
-from sagemaker_byoc.monitor import files, streams
-from sagemaker_byoc.monitor.cells import at, columns, csv_rows, is_special, shapes, trimmed
-from sagemaker_byoc.monitor.documents import Row, UnreadableError
-from sagemaker_byoc.monitor.hooks import Preprocess
-from sagemaker_byoc.monitor.layout import Block, Layout, joined
-from sagemaker_byoc.monitor.payloads import paired, rows
-from sagemaker_byoc.monitor.streams import READ_BYTES, Opener, Unread, Window
+from sagemaker_byoc.monitor.inputs import files, streams
+from sagemaker_byoc.monitor.inputs.cells import (
+    at,
+    columns,
+    csv_rows,
+    is_special,
+    shapes,
+    trimmed,
+)
+from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
+from sagemaker_byoc.monitor.inputs.hooks import Preprocess
+from sagemaker_byoc.monitor.inputs.layout import Block, Layout, joined
+from sagemaker_byoc.monitor.inputs.payloads import paired, rows
+from sagemaker_byoc.monitor.inputs.streams import READ_BYTES, Opener, Unread, Window
 
 ROWS = 8192
 """Of a block."""

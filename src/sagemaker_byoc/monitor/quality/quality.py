@@ -11,23 +11,30 @@ from typing import Any
 import numpy as np
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor import joining, page, truth
-from sagemaker_byoc.monitor.checks import FILE as VIOLATIONS
-from sagemaker_byoc.monitor.columns import shown
-from sagemaker_byoc.monitor.constraints import FILE as CONSTRAINTS
+from sagemaker_byoc.monitor.data.checks import FILE as VIOLATIONS
+from sagemaker_byoc.monitor.data.columns import shown
+from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
+from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
+from sagemaker_byoc.monitor.data.statistics import ORIGIN, origin
 from sagemaker_byoc.monitor.errors import DataError, RequestError
-from sagemaker_byoc.monitor.explanation import FILE as EXPLANATION
-from sagemaker_byoc.monitor.explanation import VERSION, unread_document
+from sagemaker_byoc.monitor.inputs.layout import Layout
+from sagemaker_byoc.monitor.inputs.streams import Unread
+from sagemaker_byoc.monitor.inputs.tables import Format, TableReader
 from sagemaker_byoc.monitor.jobs import Input, detect_all, files_of, note_window
-from sagemaker_byoc.monitor.layout import Layout
 from sagemaker_byoc.monitor.places import Places, json_bytes
-from sagemaker_byoc.monitor.scores import FEWEST_FOR_DEVIATION, Judged, Problem, Score, judge
-from sagemaker_byoc.monitor.statistics import FILE as STATISTICS
-from sagemaker_byoc.monitor.statistics import ORIGIN, origin
-from sagemaker_byoc.monitor.streams import Unread
-from sagemaker_byoc.monitor.tables import Format, TableReader
-from sagemaker_byoc.monitor.truth import Attributes, Gathered
-from sagemaker_byoc.monitor.words import about_words, count, listed, unread_words
+from sagemaker_byoc.monitor.quality import joining, truth
+from sagemaker_byoc.monitor.quality.scores import (
+    FEWEST_FOR_DEVIATION,
+    Judged,
+    Problem,
+    Score,
+    judge,
+)
+from sagemaker_byoc.monitor.quality.truth import Attributes, Gathered
+from sagemaker_byoc.monitor.report import page
+from sagemaker_byoc.monitor.report.explanation import FILE as EXPLANATION
+from sagemaker_byoc.monitor.report.explanation import VERSION, unread_document
+from sagemaker_byoc.monitor.report.words import about_words, count, listed, unread_words
 
 _WORSE_IF_GREATER = frozenset({"mae", "mse", "rmse", "false_positive_rate", "false_negative_rate"})
 LESS, GREATER = "LessThanThreshold", "GreaterThanThreshold"

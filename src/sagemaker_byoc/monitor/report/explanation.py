@@ -14,15 +14,15 @@ from typing import Any
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.hosting.capture import hour_of
-from sagemaker_byoc.monitor.checks import Check, Findings
-from sagemaker_byoc.monitor.columns import Column
-from sagemaker_byoc.monitor.constraints import Constraints, Method
-from sagemaker_byoc.monitor.drift import Drift, Of
-from sagemaker_byoc.monitor.power import Power, power
-from sagemaker_byoc.monitor.profile import Profile
-from sagemaker_byoc.monitor.statistics import LONGEST_ORIGIN, ORIGIN, Feature, Statistics
-from sagemaker_byoc.monitor.streams import Unread, Window
-from sagemaker_byoc.monitor.words import listed
+from sagemaker_byoc.monitor.data.checks import Check, Findings
+from sagemaker_byoc.monitor.data.columns import Column
+from sagemaker_byoc.monitor.data.constraints import Constraints, Method
+from sagemaker_byoc.monitor.data.drift import Drift, Of
+from sagemaker_byoc.monitor.data.power import Power, power
+from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.data.statistics import LONGEST_ORIGIN, ORIGIN, Feature, Statistics
+from sagemaker_byoc.monitor.inputs.streams import Unread, Window
+from sagemaker_byoc.monitor.report.words import listed
 
 FILE = "explanation.json"
 VERSION = 2

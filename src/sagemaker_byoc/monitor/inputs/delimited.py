@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from sagemaker_byoc.monitor.streams import Unread, lines
+from sagemaker_byoc.monitor.inputs.streams import Unread, lines
 
 LOOKED_AT = 20
 """Lines, to tell what a file holds."""

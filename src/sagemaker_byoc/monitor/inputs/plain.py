@@ -13,7 +13,7 @@ from uuid import UUID
 
 import numpy as np
 
-from sagemaker_byoc.monitor.documents import UnreadableError, cell
+from sagemaker_byoc.monitor.inputs.documents import UnreadableError, cell
 
 _MOST_ITEMS = 1_000_000
 """Items of a list that a generator makes: one that never ends must not take all memory."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sagemaker_byoc.monitor.sketch import Sample
+from sagemaker_byoc.monitor.data.sketch import Sample
 
 C_ALPHA = 1.8
 """c(0.003): Knuth, The Art of Computer Programming 2, 3.3.1, equation 15, as Deequ cites it."""

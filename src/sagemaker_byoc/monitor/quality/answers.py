@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from sagemaker_byoc.monitor.documents import Row, UnreadableError, cell
+from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError, cell
 
 _BINARY = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
 _MISSING = frozenset({"", "nan", "NaN", "null"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sagemaker_byoc.monitor.columns import percent, shown
-from sagemaker_byoc.monitor.drift import Of
+from sagemaker_byoc.monitor.data.columns import percent, shown
+from sagemaker_byoc.monitor.data.drift import Of
 
 LONGEST_NAME = 60
 """Characters of a name in a list of names."""

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from sagemaker_byoc.monitor.streams import READ_BYTES, Opener, Unread
+from sagemaker_byoc.monitor.inputs.streams import READ_BYTES, Opener, Unread
 
 PARQUET = b"PAR1"
 _HEAD = 4096

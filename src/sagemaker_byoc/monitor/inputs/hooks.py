@@ -15,10 +15,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from sagemaker_byoc.contract.hosting.capture import GroundTruth, Payload, Record
-from sagemaker_byoc.monitor.documents import Row, UnreadableError, cell, document_rows
 from sagemaker_byoc.monitor.errors import DataError, RequestError
-from sagemaker_byoc.monitor.payloads import text_rows
-from sagemaker_byoc.monitor.plain import plain
+from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError, cell, document_rows
+from sagemaker_byoc.monitor.inputs.payloads import text_rows
+from sagemaker_byoc.monitor.inputs.plain import plain
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -12,16 +12,17 @@ from dataclasses import replace
 from typing import Any
 
 from sagemaker_byoc.contract.hosting.capture import CaptureError, GroundTruth, Payload, Record
-from sagemaker_byoc.monitor import answers, files
-from sagemaker_byoc.monitor.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.errors import DataError, RequestError
-from sagemaker_byoc.monitor.hooks import preprocessor
+from sagemaker_byoc.monitor.inputs import files
+from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
+from sagemaker_byoc.monitor.inputs.hooks import preprocessor
+from sagemaker_byoc.monitor.inputs.layout import Block
+from sagemaker_byoc.monitor.inputs.payloads import rows
+from sagemaker_byoc.monitor.inputs.streams import Opener, Unread, records
+from sagemaker_byoc.monitor.inputs.tables import INFERENCE_ID, TableReader
 from sagemaker_byoc.monitor.jobs import Input
-from sagemaker_byoc.monitor.layout import Block
-from sagemaker_byoc.monitor.payloads import rows
-from sagemaker_byoc.monitor.streams import Opener, Unread, records
-from sagemaker_byoc.monitor.tables import INFERENCE_ID, TableReader
-from sagemaker_byoc.monitor.truth import Attributes, Gathered
+from sagemaker_byoc.monitor.quality import answers
+from sagemaker_byoc.monitor.quality.truth import Attributes, Gathered
 
 MOST_LABELS = 5_000_000
 """They are in memory, at some 200 bytes each."""

@@ -8,8 +8,8 @@ from html import escape
 
 import numpy as np
 
-from sagemaker_byoc.monitor.columns import percent, shown
-from sagemaker_byoc.monitor.sketch import Sample, Values
+from sagemaker_byoc.monitor.data.columns import percent, shown
+from sagemaker_byoc.monitor.data.sketch import Sample, Values
 
 WIDTH, HEIGHT = 360, 150
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 10, 22

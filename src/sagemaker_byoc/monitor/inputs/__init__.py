@@ -1,0 +1,1 @@
+"""Reading inputs: captured traffic, tables, documents."""
