@@ -1,1 +1,1 @@
-"""What every host-side room needs: the docker client, image names, ports, ignore files. Never in an image."""
+"""What every host-side package needs: docker, image names, ports, ignore files."""
