@@ -9,16 +9,13 @@ from collections.abc import Iterator
 from sagemaker_byoc.cli import failures
 from sagemaker_byoc.cli.arguments import actions, below
 from sagemaker_byoc.cli.main import parser
-from sagemaker_byoc.cloud.errors import CloudError
-from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.host.docker import DockerError
 from sagemaker_byoc.images.build.run import BuildError
-from sagemaker_byoc.images.errors import ImageError
 from sagemaker_byoc.images.push.patience import StoppedError
-from sagemaker_byoc.launch.errors import LaunchError
-from sagemaker_byoc.monitor.errors import MonitorError
 from sagemaker_byoc.region.containers.health import EndpointError
-from sagemaker_byoc.region.core.errors import LocalError
 
 HEAD = """# Commands
 
@@ -37,7 +34,6 @@ in a file that `error[INTERNAL]` names; `-v` shows it.
 An error is `error[ID]:` with what and where, then `fix:` with what to do. The ids are stable, the
 words are not.
 """
-ROOTS = (LocalError, ImageError, LaunchError, CloudError, MonitorError, ContractError)
 ELSEWHERE = (BuildError, DockerError, EndpointError, StoppedError)
 
 
@@ -57,11 +53,9 @@ def page() -> str:
 def error_ids() -> dict[str, int]:
     """Of the rooms' error modules; the few that live elsewhere are named above."""
     found = {"USAGE": failures.USAGE, "FILE": failures.USAGE, "INTERNAL": failures.FAILED}
-    kinds = [kind for root in ROOTS for kind in subclasses(root)]
-    for kind in (*kinds, *ELSEWHERE):
+    for kind in (*subclasses(ByocError), *ELSEWHERE):
         if kind.__module__.endswith(".errors") or kind in ELSEWHERE:
-            is_contract = issubclass(kind, ContractError)
-            found[failures.id_of(kind)] = failures.USAGE if is_contract else kind.exit_code
+            found[failures.id_of(kind)] = kind.exit_code
     return found
 
 

@@ -87,7 +87,8 @@ def page() -> str:
 
 FINDINGS_HEAD = """# What `byoc check` finds
 
-Generated from `src/sagemaker_byoc/images/check/rules/` by `scripts/docs`; CI fails when it is stale.
+Generated from `src/sagemaker_byoc/images/check/rules/` by `scripts/docs`; CI fails when it is
+stale.
 
 An **error** means that SageMaker refuses the image, that a job or an endpoint breaks, or that a
 secret would be shipped; with one the exit code is 1. A **warning** alone leaves it at 0. To ignore

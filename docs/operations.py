@@ -23,8 +23,8 @@ from sagemaker_byoc.region.wire.query import QueryService
 
 HEAD = """# What the local region answers
 
-Generated from `src/sagemaker_byoc/region/` and botocore's service models by `scripts/docs`; CI fails
-when it is stale. Everything else is refused with `UnknownOperationException`, which names the
+Generated from `src/sagemaker_byoc/region/` and botocore's service models by `scripts/docs`; CI
+fails when it is stale. Everything else is refused with `UnknownOperationException`, which names the
 operation and what is supported instead.
 """
 TITLES = {

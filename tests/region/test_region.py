@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from botocore.session import Session
 
-from sagemaker_byoc.region.core.errors import MachineError
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 from sagemaker_byoc.region.core.state import is_locked, read_address
 from sagemaker_byoc.region.region import Region
 
@@ -47,7 +49,7 @@ def test_a_folder_belongs_to_one_region(tmp_path):
         with pytest.raises(MachineError) as refused:
             Region(tmp_path).start()
         assert first.url in str(refused.value)
-        assert "byoc local down" in refused.value.cure
+        assert "byoc local down" in refused.value.hint
     with Region(tmp_path) as next_one:
         assert next_one.client("sts").get_caller_identity()["Account"] == "000000000000"
 

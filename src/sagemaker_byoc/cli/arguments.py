@@ -1,4 +1,4 @@
-"""A parser whose refusals are one line and a cure, and the types of what follows a flag."""
+"""A parser whose refusals are one line and a hint, and the types of what follows a flag."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from sagemaker_byoc.cli import console, failures
 
-_CURES: tuple[tuple[str, str], ...] = (
+_HINTS: tuple[tuple[str, str], ...] = (
     (r"expected .*argument", "Give it a value: {usage}"),
     (r"invalid int value", "Give a whole number: {usage}"),
     (r"invalid float value", "Give a number: {usage}"),
@@ -23,10 +23,10 @@ _CURES: tuple[tuple[str, str], ...] = (
 )
 _HP = "--hp"
 QUIET, VERBOSE = ("-q", "--quiet"), ("-v", "--verbose")
-CURE = "; "
-"""What follows it in an ArgumentTypeError is the cure."""
+HINT = "; "
+"""What follows it in an ArgumentTypeError is the hint."""
 USAGE = "{usage}"
-"""In a cure: the flag with the name of its value."""
+"""In a hint: the flag with the name of its value."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -92,8 +92,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self._fail(*self._explain(message))
 
-    def _fail(self, what: str, cure: str) -> NoReturn:
-        console.error(f"{self.prog}: {what}", cure, "USAGE")
+    def _fail(self, what: str, hint: str) -> NoReturn:
+        console.error(f"{self.prog}: {what}", hint, "USAGE")
         raise SystemExit(failures.USAGE)
 
     def _explain(self, message: str) -> tuple[str, str]:
@@ -102,11 +102,11 @@ class Parser(argparse.ArgumentParser):
         if unknown := re.search(r"unrecognized arguments: (.*)", message):
             word = unknown[1].split(" ")[0].partition("=")[0]
             return message, self._nearest(word, ", ".join(self._flags()))
-        what, semicolon, cure = message.rpartition(CURE)
+        what, semicolon, hint = message.rpartition(HINT)
         if semicolon:
-            cure = cure.replace(USAGE, self._usage_of(message))
-            return what, cure[:1].upper() + cure[1:]
-        for pattern, text in _CURES:
+            hint = hint.replace(USAGE, self._usage_of(message))
+            return what, hint[:1].upper() + hint[1:]
+        for pattern, text in _HINTS:
             if re.search(pattern, message):
                 usage = self._usage_of(message)
                 return message, text.format(prog=self.prog, usage=usage, line=self._line())
@@ -235,7 +235,7 @@ def seconds(most: float) -> Callable[[str], float]:
             value = -1.0
         if not 0 < value <= most:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is no time{CURE}give seconds, more than 0 and at most {most:.0f}"
+                f"{text!r} is no time{HINT}give seconds, more than 0 and at most {most:.0f}"
             )
         return value
 
@@ -244,7 +244,7 @@ def seconds(most: float) -> Callable[[str], float]:
 
 def port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a TCP port{CURE}use 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a TCP port{HINT}use 0 to 65535")
     return int(text)
 
 
@@ -252,5 +252,5 @@ def pair(text: str) -> str:
     """KEY=VALUE, kept as one word: `options.parse_pairs` takes it apart."""
     key, equals, _ = text.partition("=")
     if not equals or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE{CURE}write {USAGE}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE{HINT}write {USAGE}")
     return text

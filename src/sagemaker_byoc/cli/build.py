@@ -13,6 +13,9 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import base_login, console, options, settings, target
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.build import bare, builders, sbom, secrets
 from sagemaker_byoc.images.build.project import name_of
@@ -26,7 +29,6 @@ from sagemaker_byoc.images.build.run import (
     build,
 )
 from sagemaker_byoc.region.containers.process_images import Recording, record
-from sagemaker_byoc.region.core.errors import RequestError
 
 HELP = "Make an image of a program: linux/amd64, Docker's media types, a tag that means it alone."
 _LIKE = re.compile(r"(docker|container)file", re.IGNORECASE)
@@ -127,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _record(arguments, project)
     if arguments.sbom is not None and not arguments.sbom.absolute().parent.is_dir():
         raise RequestError(
-            f"--sbom {arguments.sbom}: there is no such folder", cure="Make it, or name another"
+            f"--sbom {arguments.sbom}: there is no such folder", hint="Make it, or name another"
         )
     with _request(arguments, place, project) as request:
         built = _build(request)
@@ -155,7 +157,7 @@ def _list(built: Built, file: Path) -> None:
     if client != docker.client():
         raise RequestError(
             f"--sbom: {built.image} is in the store of {client}, and {docker.client()} is asked",
-            cure=f"Set DOCKER={client}" if built.builder.name == builders.PODMAN else "Use podman",
+            hint=f"Set DOCKER={client}" if built.builder.name == builders.PODMAN else "Use podman",
         )
     contents = sbom.write(built.image, built.id, file)
     console.detail(f"{len(contents.packages)} packages listed in {file}")
@@ -256,7 +258,7 @@ def _record(arguments: argparse.Namespace, project: settings.Project | None) -> 
             flag = f"--{name.replace('_', '-')}"
             raise RequestError(
                 f"{flag} is for an image, and --engine process makes none",
-                cure=f"Leave out {flag}, or build with --engine docker",
+                hint=f"Leave out {flag}, or build with --engine docker",
             )
     program = options.parse_program(
         options.required(

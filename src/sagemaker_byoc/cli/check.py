@@ -9,12 +9,14 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, options, settings
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.images.check import findings, report
 from sagemaker_byoc.images.check.check import CheckRequest, check
 from sagemaker_byoc.images.check.findings import Finding
 from sagemaker_byoc.images.check.rules import table
 from sagemaker_byoc.images.check.rules.subject import SERVE, TRAIN
-from sagemaker_byoc.images.errors import RequestError
 
 HELP = "Find out whether SageMaker will accept an image, any image."
 _CONFIG = Path("pyproject.toml")
@@ -124,26 +126,26 @@ def read_ignored(path: Path) -> Mapping[str, str]:
             document = tomllib.load(file)
     except FileNotFoundError:
         if path != _CONFIG:
-            raise RequestError(f"there is no file {path}", cure="Correct --config") from None
+            raise RequestError(f"there is no file {path}", hint="Correct --config") from None
         return {}
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise RequestError(f"{path} can't be read: {error}", cure="Correct the file") from error
+        raise RequestError(f"{path} can't be read: {error}", hint="Correct the file") from error
     table_ = document.get("tool", {}).get("byoc", {}).get("check", {}).get("ignore", {})
     known = {row.id for row in table.rows()}
     where = f"{path}: [tool.byoc.check] ignore"
     if not isinstance(table_, dict):
-        raise RequestError(f"{where} is no table", cure='Write ignore = {IMG012 = "reason"}')
+        raise RequestError(f"{where} is no table", hint='Write ignore = {IMG012 = "reason"}')
     for key, reason in table_.items():
         if findings.rule_of(key) not in known:
-            raise RequestError(f"{where}: there is no rule {key}", cure="See byoc check's report")
+            raise RequestError(f"{where}: there is no rule {key}", hint="See byoc check's report")
         if not isinstance(reason, str) or not reason.strip():
-            raise RequestError(f"{where}: {key} has no reason", cure=f'Write {key} = "the reason"')
+            raise RequestError(f"{where}: {key} has no reason", hint=f'Write {key} = "the reason"')
     return table_
 
 
 def _existing(path: Path | None, option: str) -> Path | None:
     if path is not None and not path.exists():
-        raise RequestError(f"{option}: there is no {path}", cure="Check the path")
+        raise RequestError(f"{option}: there is no {path}", hint="Check the path")
     return path
 
 
@@ -152,4 +154,4 @@ def _read(path: Path | None) -> bytes | None:
     try:
         return None if found is None else found.read_bytes()
     except OSError as error:
-        raise RequestError(f"--payload {path}: {error.strerror}", cure="Name a file") from error
+        raise RequestError(f"--payload {path}: {error.strerror}", hint="Name a file") from error

@@ -174,7 +174,7 @@ def builder_line(line: str) -> None:
     _say(clean_line(line, colour=has_colour(sys.stderr)))
 
 
-def error(what: str, cure: str, kind: str = "FAILED") -> None:
+def error(what: str, hint: str, kind: str = "FAILED") -> None:
     """`kind` is the error's stable id, as docs/reference/commands.md lists them."""
     _say(f"{_colour(_RED, f'error[{kind}]:')} {clean(what)}")
-    _say(f"  fix: {clean(cure)}")
+    _say(f"  fix: {clean(hint)}")

@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.errors import CloudError
 from sagemaker_byoc.cloud.session import Cloud
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.images.reference import ecr_host
 
 _NOTHING = "credentials not found in native keychain"
@@ -31,8 +33,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     try:
         found = ecr.log_in(Cloud(host.region))
-    except CloudError as error:
-        print(f"{error.what}. {error.cure}")
+    except ByocError as error:
+        print(f"{error.what}. {error.hint}")
         return 1
     print(json.dumps({"ServerURL": server, "Username": found.user, "Secret": found.password}))
     return 0

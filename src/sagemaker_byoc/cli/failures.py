@@ -1,4 +1,4 @@
-"""From an exception to what a user is told: an id, what and where, the cure, the exit code."""
+"""From an exception to what a user is told: an id, what and where, the hint, the exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from sagemaker_byoc.cli import verbosity
-from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.errors import ByocError
 
 DONE = 0
 FAILED = 1
@@ -33,7 +33,7 @@ EXIT_CODES = {
 class Failure:
     id: str
     what: str
-    cure: str
+    hint: str
     exit_code: int
 
 
@@ -44,13 +44,9 @@ def id_of(kind: type[BaseException]) -> str:
 
 
 def explain(error: Exception) -> Failure:
-    """Each room's errors say what and how to mend it; anything else is a defect of ours."""
-    what, cure = getattr(error, "what", None), getattr(error, "cure", None)
-    if isinstance(what, str) and isinstance(cure, str):
-        if isinstance(error, ContractError):
-            return Failure(id_of(type(error)), f"{error.where}: {what}", cure, USAGE)
-        code = getattr(error, "exit_code", FAILED)
-        return Failure(id_of(type(error)), what, cure, int(code))
+    """Return what to tell the user; an error that is not a ByocError is a defect of ours."""
+    if isinstance(error, ByocError):
+        return Failure(id_of(type(error)), error.sentence, error.hint, error.exit_code)
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror or error}"
         return Failure("FILE", text, "Check that the path exists and may be read or written", USAGE)

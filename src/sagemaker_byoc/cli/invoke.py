@@ -15,14 +15,14 @@ from typing import Any, BinaryIO
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, content_type, target
-from sagemaker_byoc.contract.facts import Fact
-from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.region.core.errors import (
-    LocalError,
+from sagemaker_byoc.contract.errors import (
+    ByocError,
     MachineError,
     RequestError,
     TimeLimitError,
 )
+from sagemaker_byoc.contract.facts import Fact
+from sagemaker_byoc.contract.hosting import http as hosting
 
 HELP = "Send one request to an endpoint of the region, or to a model that `byoc serve` serves."
 _CHUNK = 65_536
@@ -43,7 +43,7 @@ _NOT_STREAMED = "TargetModel"
 """The member that InvokeEndpointWithResponseStream does not have."""
 
 
-class ModelError(LocalError):
+class ModelError(ByocError):
     """The model answered with an error of its own."""
 
 
@@ -82,12 +82,12 @@ def run(arguments: argparse.Namespace) -> int:
     if len(files) > 1 and arguments.output is not None:
         raise RequestError(
             f"--output takes one answer, and there are {len(files)} files",
-            cure="Send them one by one, or redirect stdout",
+            hint="Send them one by one, or redirect stdout",
         )
     for file in files:
         try:
             _send(arguments, file, ends_line=len(files) > 1)
-        except LocalError as error:
+        except ByocError as error:
             if len(files) > 1:
                 error.what = f"{file}: {error.what}"
             raise
@@ -120,13 +120,13 @@ def _flag(member: str) -> str:
 def _read_body(arguments: argparse.Namespace, name: str | None, limit: Fact[int]) -> bytes:
     """Raises RequestError, OSError."""
     if arguments.data is not None and name is not None:
-        raise RequestError("FILE and --data are both a body", cure="Give only one of the two")
+        raise RequestError("FILE and --data are both a body", hint="Give only one of the two")
     if arguments.data is not None:
         body = arguments.data.encode("utf-8", "surrogateescape")
     elif name in {None, "-"}:
         if name is None and sys.stdin.isatty():
             raise RequestError(
-                "there is no body", cure="Name a FILE, give --data TEXT, or pipe it into stdin"
+                "there is no body", hint="Name a FILE, give --data TEXT, or pipe it into stdin"
             )
         body = sys.stdin.buffer.read(limit.value + 1)
     else:
@@ -135,7 +135,7 @@ def _read_body(arguments: argparse.Namespace, name: str | None, limit: Fact[int]
     if len(body) > limit.value:
         raise RequestError(
             f"the body has more than {limit.value:,} bytes, which SageMaker refuses",
-            cure="Send fewer rows at a time, or have the model read them from S3",
+            hint="Send fewer rows at a time, or have the model read them from S3",
         )
     return bytes(body)
 
@@ -166,7 +166,7 @@ def _ask_endpoint(arguments: argparse.Namespace, members: Mapping[str, str], bod
         if _NOT_STREAMED in asked:
             raise RequestError(
                 f"a stream has no {_NOT_STREAMED}",
-                cure=f"Leave out --stream or {_flag(_NOT_STREAMED)}",
+                hint=f"Leave out --stream or {_flag(_NOT_STREAMED)}",
             )
         answer = client.invoke_endpoint_with_response_stream(**asked)
         _tell(answer)
@@ -207,7 +207,7 @@ def _raise_model_error(name: str, error: Any) -> None:
     if code == "ModelStreamError":
         raise ModelError(
             f"endpoint {name}: the answer broke off: {response['Error'].get('Message')}",
-            cure=f"`byoc logs {name}` shows what the model said",
+            hint=f"`byoc logs {name}` shows what the model said",
         ) from error
     if code == "ModelError":
         text = response.get("OriginalMessage") or response["Error"].get("Message", "")
@@ -215,12 +215,12 @@ def _raise_model_error(name: str, error: Any) -> None:
         raise ModelError(
             f"endpoint {name}: the model answered {status}: {text.strip()}"
             f" (log: {response.get('LogStreamArn', 'none')})",
-            cure=f"`byoc logs {name}` shows what the model said",
+            hint=f"`byoc logs {name}` shows what the model said",
         ) from error
 
 
 def _late(name: str) -> TimeLimitError:
-    return TimeLimitError(f"{name} did not answer in time", cure="Give it more with --timeout")
+    return TimeLimitError(f"{name} did not answer in time", hint="Give it more with --timeout")
 
 
 # ── a URL ──
@@ -243,7 +243,7 @@ def _ask_url(arguments: argparse.Namespace, members: Mapping[str, str], body: by
             text = response.read(_MOST_ERROR).decode("utf-8", "replace").strip()
             raise ModelError(
                 f"{arguments.target} answered {response.status}: {text or response.reason}",
-                cure="Look at the log of the server, where `byoc serve` runs",
+                hint="Look at the log of the server, where `byoc serve` runs",
             )
         yield response.headers.get("Content-Type", content_type.OCTETS)
         while chunk := response.read1(_CHUNK):
@@ -252,12 +252,12 @@ def _ask_url(arguments: argparse.Namespace, members: Mapping[str, str], body: by
         raise _late(arguments.target) from error
     except ValueError as error:  # of http.client, for a header
         raise RequestError(
-            f"the request can't be written: {error}", cure="Use Latin-1 text without line breaks"
+            f"the request can't be written: {error}", hint="Use Latin-1 text without line breaks"
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise MachineError(
             f"no whole answer from {arguments.target}: {str(error) or type(error).__name__}",
-            cure="Is it running? `byoc serve` prints its URL",
+            hint="Is it running? `byoc serve` prints its URL",
         ) from error
     finally:
         connection.close()
@@ -268,7 +268,7 @@ def _parsed(text: str) -> urllib.parse.SplitResult:
         url = urllib.parse.urlsplit(text)
         if url.scheme in {"http", "https"} and url.hostname and url.port != 0:
             return url
-    raise RequestError(f"{text!r} is not an http URL", cure="Write http://HOST:PORT")
+    raise RequestError(f"{text!r} is not an http URL", hint="Write http://HOST:PORT")
 
 
 def _path(url: urllib.parse.SplitResult) -> str:
@@ -290,7 +290,7 @@ def _sink(output: Path | None, kind: str) -> Iterator[Any]:
     elif not content_type.is_text(kind):
         raise RequestError(
             f"the answer is {kind}, which a terminal can't show",
-            cure="Write it to a file with --output FILE, or pipe it on",
+            hint="Write it to a file with --output FILE, or pipe it on",
         )
     else:
         text = codecs.getincrementaldecoder("utf-8")("replace")

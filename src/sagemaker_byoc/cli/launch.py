@@ -16,7 +16,9 @@ from sagemaker_byoc.cli.launch_checks import Settings
 from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.launch import endpoint, follow, train
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.execute import execute
 from sagemaker_byoc.launch.kubernetes import serving, training, yaml
 from sagemaker_byoc.launch.plan import Caller, Plan, Step
@@ -145,9 +147,9 @@ def _check(arguments: argparse.Namespace) -> None:
         (not arguments.local and (arguments.url or arguments.state),
          "--url and --state name a region of this machine", "Add --local"),
     )  # fmt: skip
-    for wrong, what, cure in refusals:
+    for wrong, what, hint in refusals:
         if wrong:
-            raise SettingsError(what, cure=cure)
+            raise SettingsError(what, hint=hint)
 
 
 def _table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -158,19 +160,19 @@ def _table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         document = parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if path != _CONFIG:
-            raise SettingsError(f"there is no file {path}", cure="Correct --config") from None
+            raise SettingsError(f"there is no file {path}", hint="Correct --config") from None
         document = {}
         where = f"[tool.byoc.{arguments.kind}] (there is no {path} here)"
     except OSError as error:
         raise SettingsError(
-            f"{path}: {error.strerror}", cure="Name a file that can be read"
+            f"{path}: {error.strerror}", hint="Name a file that can be read"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}", cure="Correct that line") from error
+        raise SettingsError(f"{path} is not TOML: {error}", hint="Correct that line") from error
     project = _inner(_inner(document, "tool"), "byoc")
     found = project.get(arguments.kind, {})
     if not isinstance(found, dict):
-        raise SettingsError(f"{where} is no table", cure="Write KEY = VALUE below its head")
+        raise SettingsError(f"{where} is no table", hint="Write KEY = VALUE below its head")
     name = {"name": project["name"]} if "name" in project else {}
     table = overlaid(name | found, arguments.set)
     return where, table | ({"image": arguments.image} if arguments.image else {})
@@ -210,11 +212,11 @@ def _confirm(arguments: argparse.Namespace, plan: Plan) -> None:
         if sys.stdin.readline().strip().lower() in {"y", "yes"}:
             return
         raise SettingsError(
-            "nothing was done: it was not confirmed", cure="Answer y, or give --yes"
+            "nothing was done: it was not confirmed", hint="Answer y, or give --yes"
         )
     raise SettingsError(
         f"this costs money in AWS: {plan.cost}",
-        cure="Give --yes where nobody can be asked; --print shows every call",
+        hint="Give --yes where nobody can be asked; --print shows every call",
     )
 
 

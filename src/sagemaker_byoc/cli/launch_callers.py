@@ -7,13 +7,19 @@ from typing import Any
 
 from sagemaker_byoc.cli import target
 from sagemaker_byoc.cloud import calls
-from sagemaker_byoc.cloud.errors import AwsError
+from sagemaker_byoc.cloud.errors import (
+    AwsError,
+)
 from sagemaker_byoc.cloud.session import Cloud
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 from sagemaker_byoc.host.asked import note_call
-from sagemaker_byoc.launch.errors import RefusedError
+from sagemaker_byoc.launch.errors import (
+    RefusedError,
+)
 from sagemaker_byoc.region.core.caller import FOLLOWER
 from sagemaker_byoc.region.core.credentials import Keys
-from sagemaker_byoc.region.core.errors import MachineError
 
 
 class AwsCaller:
@@ -30,7 +36,7 @@ class AwsCaller:
         try:
             return self._cloud.call(calls.Call(service, operation, parameters))
         except AwsError as error:
-            raise RefusedError(error.code, error.what, cure=error.cure) from error
+            raise RefusedError(error.code, error.what, hint=error.hint) from error
 
 
 class RegionCaller:
@@ -55,10 +61,10 @@ class RegionCaller:
             raise RefusedError(
                 str(found.get("Code", "")),
                 f"{service} {operation}: {found.get('Message') or error}",
-                cure="Mend what it names; `byoc ps` shows what the region has",
+                hint="Mend what it names; `byoc ps` shows what the region has",
             ) from error
         except BotoCoreError as error:
-            raise MachineError(str(error), cure="Is the region running? `byoc local up`") from error
+            raise MachineError(str(error), hint="Is the region running? `byoc local up`") from error
         return answer
 
     def _client(self, service: str) -> Any:

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from sagemaker_byoc.cli import launch_image, launch_place, target
 from sagemaker_byoc.cloud import session
-from sagemaker_byoc.cloud.errors import RequestError
 from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.launch import endpoint, inputs, rules, train
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.names import check_name, is_name
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.plan import Plan
@@ -57,7 +61,7 @@ def check(settings: Settings, problems: Problems, *, local: bool) -> None:
         _add(problems, shared, "role", missing(shared.where, "role"))
     bucket = shared.bucket
     if bucket and not limits.is_bucket_name(bucket):
-        wrong = SettingsError(f"{shared.where}: bucket is {bucket!r}", cure=rules.BUCKET_HINT)
+        wrong = SettingsError(f"{shared.where}: bucket is {bucket!r}", hint=rules.BUCKET_HINT)
         _add(problems, shared, "bucket", wrong)
         bucket = ""
     place = Place(
@@ -89,7 +93,7 @@ def _report_finding(operation: str, finding: Finding, shared: Shared, problems: 
     if finding.is_warning:
         problems.warn(f"warning: {key} {finding.what}. {finding.hint}")
     else:
-        error = SettingsError(f"{shared.where}: {key} {finding.what}", cure=finding.hint)
+        error = SettingsError(f"{shared.where}: {key} {finding.what}", hint=finding.hint)
         _add(problems, shared, key, error)
 
 
@@ -103,7 +107,7 @@ def _without_wrong_types(shared: Shared, problems: Problems) -> Shared:
                 request[operation].pop(match[1], None)
                 finding = _of_type(line)
                 key = rules.key_of(operation, finding, raw)
-                error = SettingsError(f"{shared.where}: {key} {finding.what}", cure=finding.hint)
+                error = SettingsError(f"{shared.where}: {key} {finding.what}", hint=finding.hint)
                 _add(problems, shared, f"{key} {line}", error)
     hosts = shared.instance_type
     if request != shared.request:
@@ -134,7 +138,7 @@ def _draft(settings: Settings, place: Place, problems: Problems) -> Plan:
     if settings.model.startswith(endpoint.JOB) and not is_name(job):
         error = SettingsError(
             f"{shared.where}: model is {settings.model!r}, and {job!r} is not the name of a job",
-            cure='Write model = "job:NAME" with a job\'s name, or the beginning of one',
+            hint='Write model = "job:NAME" with a job\'s name, or the beginning of one',
         )
         _add(problems, shared, "model", error)
     model = (
@@ -169,7 +173,7 @@ def _region(shared: Shared, problems: Problems) -> str:
         return session.resolve_region(shared.region or None)
     except RequestError as error:
         unset = missing(shared.where, "region")
-        wrong = SettingsError(f"{shared.where}: region: {error.what}", cure=unset.cure)
+        wrong = SettingsError(f"{shared.where}: region: {error.what}", hint=unset.hint)
         _add(problems, shared, "region", wrong)
     return _REGION
 
@@ -188,7 +192,7 @@ def _check_image(shared: Shared, region: str, problems: Problems, *, local: bool
 def _check_ecr(request: Mapping[str, Any], shared: Shared, problems: Problems) -> None:
     for finding in _findings("ecr", "DescribeImages", request):
         what = f"{shared.where}: image: its {finding.path[-1]} {finding.what}"
-        _add(problems, shared, "image", SettingsError(what, cure=finding.hint))
+        _add(problems, shared, "image", SettingsError(what, hint=finding.hint))
 
 
 def _add(problems: Problems, shared: Shared, key: str, error: SettingsError) -> None:

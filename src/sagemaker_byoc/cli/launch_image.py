@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_byoc.cloud.calls import Call
-from sagemaker_byoc.cloud.errors import CloudError
 from sagemaker_byoc.cloud.refusals import only
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    RequestError,
+)
 from sagemaker_byoc.host import stored_image
 from sagemaker_byoc.images import reference
-from sagemaker_byoc.images.errors import RequestError
-from sagemaker_byoc.launch.errors import RefusedError, SettingsError
+from sagemaker_byoc.launch.errors import (
+    RefusedError,
+    SettingsError,
+)
 from sagemaker_byoc.launch.host_images import cuda_of
 from sagemaker_byoc.launch.plan import Caller
 from sagemaker_byoc.launch.shared import Shared, instance_types
@@ -43,17 +48,17 @@ def in_ecr(shared: Shared, text: str, region: str) -> tuple[reference.Reference,
     try:
         parsed = reference.parse(text)
     except RequestError as error:
-        raise SettingsError(f"{where}: {error.what}", cure=error.cure) from error
+        raise SettingsError(f"{where}: {error.what}", hint=error.hint) from error
     host = reference.ecr_host(parsed.registry)
     if host is None:
         raise SettingsError(
             f"{where} is {text!r}, which SageMaker can't pull: it is in no ECR registry",
-            cure=f"byoc push {text}, and take the name that it prints",
+            hint=f"byoc push {text}, and take the name that it prints",
         )
     if region and host.region != region:
         raise SettingsError(
             f"{where} is in {host.region}, and the launch in {region}",
-            cure="SageMaker pulls from its own region only: push it there, or set region",
+            hint="SageMaker pulls from its own region only: push it there, or set region",
         )
     return parsed, host
 
@@ -101,13 +106,14 @@ def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
     repository = f"{parsed.registry}/{parsed.repository}"
     try:
         digest, kind, artifact = _described(asked, caller)
-    except (RefusedError, CloudError) as error:
+    except ByocError as error:
+        is_refused = isinstance(error, RefusedError)
         missing = isinstance(error, RefusedError) and error.code in _MISSING
-        if parsed.digest and (missing or isinstance(error, CloudError)):
+        if parsed.digest and (missing or not is_refused):
             return Pinned(f"{repository}@{parsed.digest}", parsed.digest)  # SageMaker may know it
         if missing:
             what = f"{where}: {text} is not in ECR"
-            raise SettingsError(what, cure="Push it: byoc push IMAGE") from error
+            raise SettingsError(what, hint="Push it: byoc push IMAGE") from error
         if not parsed.digest:
             raise
         digest, kind, artifact = parsed.digest, "", ""  # who pulls it may not describe it
@@ -137,10 +143,10 @@ def _check(image: str, stored: _Stored, types: Sequence[str], repository: str) -
     fault = fault or stored_image.machine_fault(found, types)
     if fault is None:
         return
-    cure = fault.cure
+    hint = fault.hint
     if member := stored_image.member_for(stored.manifest, machine):
-        cure += f'. Or name its image for {machine}: image = "{repository}@{member}"'
-    raise SettingsError(f"{image} {fault.what}", cure=cure)
+        hint += f'. Or name its image for {machine}: image = "{repository}@{member}"'
+    raise SettingsError(f"{image} {fault.what}", hint=hint)
 
 
 def _described(asked: dict[str, Any], caller: Caller) -> tuple[str, str, str]:
@@ -155,7 +161,7 @@ def _described(asked: dict[str, Any], caller: Caller) -> tuple[str, str, str]:
 def _manifest(asked: dict[str, Any], digest: str, caller: Caller) -> tuple[str, dict[str, Any]]:
     """Return media type and manifest of the image, empty if they can't be read."""
     place = {key: asked[key] for key in ("registryId", "repositoryName")}
-    with suppress(RefusedError, CloudError, OSError, ValueError, LookupError, TypeError):
+    with suppress(ByocError, OSError, ValueError, LookupError, TypeError):
         ids = [{"imageDigest": digest}]
         (image,) = caller.call("ecr", "BatchGetImage", {**place, "imageIds": ids})["images"]
         manifest = json.loads(image["imageManifest"])
@@ -170,7 +176,7 @@ def _configuration(
 ) -> dict[str, Any]:
     """Return the image's configuration, empty if it can't be read."""
     place = {key: asked[key] for key in ("registryId", "repositoryName")}
-    with suppress(RefusedError, CloudError, OSError, ValueError, LookupError, TypeError):
+    with suppress(ByocError, OSError, ValueError, LookupError, TypeError):
         layer = {**place, "layerDigest": manifest["config"]["digest"]}
         url = caller.call("ecr", "GetDownloadUrlForLayer", layer)["downloadUrl"]
         return _read(url)

@@ -13,7 +13,9 @@ from sagemaker_byoc.cli import launch_image, target
 from sagemaker_byoc.cli.launch_callers import AwsCaller, RegionCaller
 from sagemaker_byoc.cloud import session
 from sagemaker_byoc.images.build import commit
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.plan import Call, Caller
@@ -94,14 +96,14 @@ def artifact_of(where: str, job: str, caller: Caller) -> tuple[str, str]:
     if described is None:
         raise SettingsError(
             f"{where}: model: there is no training job {job!r}, and no completed one {job}-…",
-            cure="Launch it first: byoc launch train --wait",
+            hint="Launch it first: byoc launch train --wait",
         )
     name, status = described["TrainingJobName"], described["TrainingJobStatus"]
     uri = described.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
     if status != "Completed" or not uri:
         state = status if status != "Completed" else "Completed without a model"
         raise SettingsError(
-            f"{where}: model: training job {name} is {state}", cure="Name a job that made a model"
+            f"{where}: model: training job {name} is {state}", hint="Name a job that made a model"
         )
     return str(name), str(uri)
 
@@ -123,7 +125,7 @@ def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -
     except AwsError as error:
         raise SettingsError(
             f"{shared.where}: image: {error.message}",
-            cure="Or name an image that the region has: --image",
+            hint="Or name an image that the region has: --image",
         ) from error
 
 

@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 from sagemaker_byoc.cli import console, target
-from sagemaker_byoc.region.core.errors import TimeLimitError
+from sagemaker_byoc.contract.errors import (
+    TimeLimitError,
+)
 
 HELP = "End the region; endpoints and jobs get their grace."
 _SECONDS = 200.0
@@ -29,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         if time.monotonic() > deadline:
             raise TimeLimitError(
                 f"the region at {region.url} did not end within {_SECONDS:.0f} s",
-                cure=f"Read {state / 'region.log'}; end its process by hand",
+                hint=f"Read {state / 'region.log'}; end its process by hand",
             )
         time.sleep(0.05)
     console.step(f"the region at {region.url} has ended; its state stays in {state}")

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, options, signals, target
-from sagemaker_byoc.region.core.errors import MachineError, TimeLimitError
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    TimeLimitError,
+)
 
 if TYPE_CHECKING:
     from sagemaker_byoc.region.region import Region
@@ -96,7 +99,7 @@ def _detach(arguments: argparse.Namespace, state: Path) -> int:
     if (other := read_address(state)) is not None:
         raise MachineError(
             f"{state} belongs to the region at {other.url}",
-            cure="Use that one, or end it with `byoc local down`",
+            hint="Use that one, or end it with `byoc local down`",
         )
     make_private(state)
     command = [sys.executable, "-m", "sagemaker_byoc.cli", "local", "up"]
@@ -126,11 +129,11 @@ def _detach(arguments: argparse.Namespace, state: Path) -> int:
             return 0
         if child.poll() is not None:
             _tell_log(log, begin)
-            raise MachineError("the region ended while it started", cure=f"Read {log}")
+            raise MachineError("the region ended while it started", hint=f"Read {log}")
         time.sleep(0.02)
     child.terminate()
     raise TimeLimitError(
-        f"the region did not answer within {_STARTING_SECONDS:.0f} s", cure=f"Read {log}"
+        f"the region did not answer within {_STARTING_SECONDS:.0f} s", hint=f"Read {log}"
     )
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sagemaker_byoc.cli import console, target
-from sagemaker_byoc.region.core.errors import RequestError
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 
 HELP = "Print the log of a training job or an endpoint."
 JOBS_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -110,7 +112,7 @@ def _find(region: target.Target, name: str) -> _Source:
         return endpoint
     raise RequestError(
         f"there is no training job and no endpoint {name!r} at {region.url}",
-        cure="`byoc ps` lists them",
+        hint="`byoc ps` lists them",
     )
 
 

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract import installation
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.host import docker as images_docker
 from sagemaker_byoc.host.ports import is_free
 from sagemaker_byoc.images.build import bare, builders
-from sagemaker_byoc.images.errors import ImageError
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 _PYTHON = (3, 11, 4)
@@ -124,13 +126,13 @@ def docker(machine: Machine) -> tuple[Check, dict[str, Any] | None]:
     if said is None:
         cause = machine.explain([client, "--version"])
         found = f"{cause.what}: `byoc build` and what uses --engine docker need one"
-        fix = cause.cure
+        fix = cause.hint
         return Check("DOC004", title, state, found, fix), None
     answer = machine.ask([client, "info", "--format", "{{json .}}"])
     information = _object(answer)
     if information is None or information.get("ServerErrors"):
         cause = machine.explain([client, "version"])
-        return Check("DOC004", title, state, f"{said.strip()}: {cause.what}", cause.cure), None
+        return Check("DOC004", title, state, f"{said.strip()}: {cause.what}", cause.hint), None
     version = information.get("ServerVersion") or (information.get("version") or {}).get("Version")
     return Check("DOC004", title, OK, f"{version}; {said.strip()}"), information
 
@@ -152,8 +154,8 @@ def platform(information: Mapping[str, Any]) -> Check:
 def builder(machine: Machine) -> Check:
     try:
         chosen = builders.choose(None, machine.environment, machine.ask)
-    except ImageError as error:
-        return Check("DOC006", "the builder", ERROR, error.what, error.cure)
+    except ByocError as error:
+        return Check("DOC006", "the builder", ERROR, error.sentence, error.hint)
     if chosen.name == builders.LEGACY:
         return Check(
             "DOC006",

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import target
 from sagemaker_byoc.cli.machine import ERROR, OK, WARNING, Check, Machine
-from sagemaker_byoc.region.core.errors import LocalError
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 
 _ELSEWHERE = {
     "AWS_WEB_IDENTITY_TOKEN_FILE": "a web identity token",
@@ -77,7 +79,7 @@ def endpoint(machine: Machine) -> Check:
         return Check("DOC014", title, OK, "to AWS: AWS_ENDPOINT_URL is not set")
     try:
         status = target.Target(url.rstrip("/"), f"${_ENDPOINT}").status()
-    except LocalError as error:
+    except ByocError as error:
         fix = 'byoc local up --detach; eval "$(byoc local env)"; or unset AWS_ENDPOINT_URL'
         return Check("DOC014", title, ERROR, error.what, fix)
     if machine.environment.get("AWS_PROFILE"):

@@ -22,7 +22,7 @@ class Command(Protocol):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """The exit code. Raises the errors of the rooms, each with what is wrong and the cure."""
+        """The exit code. Raises the errors of the rooms, each with what is wrong and the hint."""
 
 
 COMMANDS = (
@@ -105,7 +105,7 @@ def _run(words: Sequence[str]) -> int:
         raise
     except Exception as error:  # noqa: BLE001 - the one place that explains them all
         failure = failures.explain(error)
-        console.error(failure.what, failure.cure, failure.id)
+        console.error(failure.what, failure.hint, failure.id)
         return failure.exit_code
     finally:
         verbosity.reset()

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sagemaker_byoc.cli import console, failures
-from sagemaker_byoc.cli.arguments import CURE
+from sagemaker_byoc.cli.arguments import HINT
 from sagemaker_byoc.cli.monitor_s3 import S3
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.contract.installation import add_extra
-from sagemaker_byoc.region.core.errors import MachineError, RequestError
 
 if TYPE_CHECKING:
     from sagemaker_byoc.monitor.jobs import Input
@@ -91,7 +94,7 @@ def _time(text: str) -> datetime:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no time{CURE}write 2026-11-23T15:00:00Z"
+            f"{text!r} is no time{HINT}write 2026-11-23T15:00:00Z"
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
@@ -109,7 +112,7 @@ def _explained_imports() -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise MachineError(
             f"the Python package {error.name} is missing",
-            cure=f"Install what the monitor needs: {add_extra('monitor')}",
+            hint=f"Install what the monitor needs: {add_extra('monitor')}",
         ) from error
 
 
@@ -174,7 +177,7 @@ def _warn(warnings: Mapping[str, str]) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from sagemaker_byoc.monitor import jobs, kinds  # noqa: PLC0415 - needs numpy
-    from sagemaker_byoc.monitor.inputs import hooks
+    from sagemaker_byoc.monitor.inputs import hooks  # noqa: PLC0415
 
     with _places() as places:
         baseline = jobs.documents(places, arguments.baseline)
@@ -203,7 +206,7 @@ def _attributes(arguments: argparse.Namespace, problem: str | None = None) -> At
             options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise RequestError(
                 f"only model quality takes {options}",
-                cure=f"Give --problem too: {', '.join(PROBLEMS)}",
+                hint=f"Give --problem too: {', '.join(PROBLEMS)}",
             )
         return None
     return Attributes(

@@ -11,7 +11,9 @@ from sagemaker_byoc.cli import target
 from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.session import Cloud, resolve_region
-from sagemaker_byoc.region.core.errors import RequestError
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 
 _CHUNK = 1 << 20
 
@@ -118,5 +120,5 @@ class S3:
 def _split(uri: str) -> tuple[str, str]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not bucket:
-        raise RequestError(f"{uri!r} names no bucket", cure="Write s3://BUCKET/PREFIX")
+        raise RequestError(f"{uri!r} names no bucket", hint="Write s3://BUCKET/PREFIX")
     return bucket, key

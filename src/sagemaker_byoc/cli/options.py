@@ -14,8 +14,10 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, settings
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.region.containers import leftovers
-from sagemaker_byoc.region.core.errors import RequestError
 from sagemaker_byoc.region.engines import process
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.engines.docker import DockerEngine
@@ -49,7 +51,7 @@ def parse_program(path: Path, usual: str = "train.py") -> Program:
     near = difflib.get_close_matches(path.name, names, n=1)
     meant = f"Did you mean {shlex.quote(str(path.parent / near[0]))}? " if near else ""
     raise RequestError(
-        f"there is no program {path}", cure=f"{meant}Name a folder with {usual}, or a file"
+        f"there is no program {path}", hint=f"{meant}Name a folder with {usual}, or a file"
     )
 
 
@@ -68,7 +70,7 @@ def required(path: Path | None, kind: str) -> Path:
         here = f": `byoc {kind} .` takes this one" if any(Path().glob("*.py")) else ""
         raise RequestError(
             f"there is no PROGRAM, and no [tool.byoc.{kind}] program in ./{settings.FILE}",
-            cure=f"Name a folder{here}, or a file, or start a project with `byoc init`",
+            hint=f"Name a folder{here}, or a file, or start a project with `byoc init`",
         )
     return path
 
@@ -80,23 +82,23 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise RequestError(
-                f"{option} {pair!r} is not KEY=VALUE", cure=f"Write {option} KEY=VALUE"
+                f"{option} {pair!r} is not KEY=VALUE", hint=f"Write {option} KEY=VALUE"
             )
         if key in values:
-            raise RequestError(f"{option} {key!r} is given twice", cure="Give it once")
+            raise RequestError(f"{option} {key!r} is given twice", hint="Give it once")
         values[key] = value
     return values
 
 
-def check_engine(arguments: argparse.Namespace, option: str, cure: str) -> None:
+def check_engine(arguments: argparse.Namespace, option: str, hint: str) -> None:
     """Raise RequestError for an option that only the Docker engine has a use for."""
     if getattr(arguments, option) and arguments.engine != "docker":
-        raise RequestError(f"--{option} needs --engine docker", cure=cure)
+        raise RequestError(f"--{option} needs --engine docker", hint=hint)
 
 
 def image_of(arguments: argparse.Namespace, default_image: str) -> str:
     """Return the image that is asked for; RequestError if the engine has no use for it."""
-    check_engine(arguments, "image", cure="Add --engine docker, or leave --image out")
+    check_engine(arguments, "image", hint="Add --engine docker, or leave --image out")
     image: str = arguments.image or default_image
     return image
 

@@ -12,11 +12,18 @@ from sagemaker_byoc.cli import console, push_plan
 from sagemaker_byoc.cli.push_progress import PushProgress
 from sagemaker_byoc.cli.push_request import PushRequest, parse_request
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.errors import AwsError
+from sagemaker_byoc.cloud.errors import (
+    AwsError,
+)
 from sagemaker_byoc.cloud.session import Cloud, resolve_account, resolve_region
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.host.image_reference import is_loopback
 from sagemaker_byoc.images.credentials import Login, docker_login
-from sagemaker_byoc.images.errors import RegistryError, RequestError
+from sagemaker_byoc.images.errors import (
+    RegistryError,
+)
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.images.push import sources
 from sagemaker_byoc.images.push.known import KnownLayers, cache_folder
@@ -194,7 +201,7 @@ def _is_plain(endpoint: str, *, insecure: bool) -> bool:
     if not insecure:
         raise RequestError(
             f"the registry {endpoint} has no TLS: the login would cross the network readable",
-            cure="Give it TLS, or add --insecure in a network that you trust",
+            hint="Give it TLS, or add --insecure in a network that you trust",
         )
     return True
 
@@ -224,7 +231,7 @@ def _confirm(
     if found.media_type not in {DOCKER_MANIFEST, ""}:
         raise RegistryError(
             f"ECR keeps {pushed.reference} as {found.media_type}, which SageMaker refuses",
-            cure="Push it to a new repository, without pull-through or replication rules",
+            hint="Push it to a new repository, without pull-through or replication rules",
         )
 
 

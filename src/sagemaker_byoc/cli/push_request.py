@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sagemaker_byoc.cloud.ecr import WantedRepository
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.images import reference
-from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.images.push import sources
 from sagemaker_byoc.images.reference import Reference, ecr_host
 from sagemaker_byoc.images.sources.find import REMOTE
@@ -62,17 +64,17 @@ def parse_request(arguments: argparse.Namespace) -> PushRequest:
     repository = arguments.repository or (own.repository if own else "")
     if not repository:
         raise RequestError(
-            f"{arguments.image} doesn't say what it is called", cure="Add --repository NAME"
+            f"{arguments.image} doesn't say what it is called", hint="Add --repository NAME"
         )
     if not registry and not (2 <= len(repository) <= 256 and _ECR_NAME.fullmatch(repository)):
         raise RequestError(
             f"{repository!r} is no name of an ECR repository",
-            cure="Give --repository lower-case letters, digits and . _ - / between them",
+            hint="Give --repository lower-case letters, digits and . _ - / between them",
         )
     tag = arguments.tag or (own.tag if own else "")
     if tag and not reference.TAG.fullmatch(tag):
         raise RequestError(
-            f"{tag!r} is no tag", cure="Give --tag up to 128 letters, digits and . _ - in them"
+            f"{tag!r} is no tag", hint="Give --tag up to 128 letters, digits and . _ - in them"
         )
     reference.parse(f"{registry or 'localhost'}/{repository}")
     return PushRequest(
@@ -98,16 +100,16 @@ def _registry(arguments: argparse.Namespace) -> str:
         if getattr(arguments, name) is not None:
             raise RequestError(
                 f"{flag} is for ECR, and --registry {registry} is not",
-                cure=f"Leave out {flag}, or --registry",
+                hint=f"Leave out {flag}, or --registry",
             )
     if not _HOST.fullmatch(registry):
         raise RequestError(
-            f"--registry {registry!r} is no registry", cure="Write HOST or HOST:PORT"
+            f"--registry {registry!r} is no registry", hint="Write HOST or HOST:PORT"
         )
     if ecr_host(registry):
         raise RequestError(
             f"--registry {registry} is ECR",
-            cure="Use --account and --region in its place: ECR wants a login and a repository",
+            hint="Use --account and --region in its place: ECR wants a login and a repository",
         )
     return str(registry)
 
@@ -123,7 +125,7 @@ def _ecr_named(arguments: argparse.Namespace, own: Reference | None) -> referenc
     if found is None and arguments.repository is None and own.registry not in _endpoints():
         raise RequestError(
             f"{arguments.image} is named for {own.registry}, and this push would go to ECR",
-            cure=f"Add --registry {own.registry}, or --repository NAME for ECR",
+            hint=f"Add --registry {own.registry}, or --repository NAME for ECR",
         )
     return found
 

@@ -11,12 +11,14 @@ from operator import itemgetter
 from pathlib import Path
 
 from sagemaker_byoc.cli import console
-from sagemaker_byoc.cli.arguments import CURE
-from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.cli.arguments import HINT
+from sagemaker_byoc.contract.errors import (
+    ContractError,
+    RequestError,
+)
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host.metric_goals import Goal, goal_of
 from sagemaker_byoc.host.recorded_runs import Found, Run, find_runs
-from sagemaker_byoc.region.core.errors import RequestError
 from sagemaker_byoc.region.core.state import default_state
 from sagemaker_byoc.region.services.sagemaker.training_jobs.job_runs import (
     is_region,
@@ -64,7 +66,7 @@ def _goal(text: str) -> tuple[str, Goal]:
             return metric, Goal(goal)
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a goal{CURE}write METRIC=max or METRIC=min")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a goal{HINT}write METRIC=max or METRIC=min")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -124,7 +126,7 @@ def _goals(runs: Sequence[Run], given: Mapping[str, Goal]) -> dict[str, Goal | N
 
 
 def _no_metric(metric: str, names: Iterable[str]) -> RequestError:
-    return RequestError(f"no run has a metric {metric!r}", cure=f"Name one of: {_some(names)}")
+    return RequestError(f"no run has a metric {metric!r}", hint=f"Name one of: {_some(names)}")
 
 
 def _some(names: Iterable[str]) -> str:
@@ -140,7 +142,7 @@ def _named(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
         known.setdefault(one.record.name, []).append(one)
     missing = [name for name in names if name not in known]
     if missing:
-        raise RequestError(f"there is no run {missing[0]!r}", cure=f"Name some of: {_some(known)}")
+        raise RequestError(f"there is no run {missing[0]!r}", hint=f"Name some of: {_some(known)}")
     return [one for name in dict.fromkeys(names) for one in known[name]]
 
 
@@ -152,7 +154,7 @@ def _sorted(runs: Sequence[Run], metric: str, goals: Mapping[str, Goal | None]) 
     if goal is None:
         raise RequestError(
             f"whether more or less of {metric!r} is better is not known",
-            cure=f"Say it: --goal {metric}=max, or --goal {metric}=min",
+            hint=f"Say it: --goal {metric}=max, or --goal {metric}=min",
         )
     best = [(one.best(metric, goal), one) for one in runs]
     have = [(value, one) for value, one in best if value is not None]

@@ -15,11 +15,14 @@ from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract import archives, folders
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.training.runs import RUN_FILE
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.core.errors import MachineError, RequestError
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.standalone.endpoint import (
     DEFAULT_IMAGE,
@@ -128,7 +131,7 @@ def _require_packages() -> None:
     if lacking:
         raise MachineError(
             f"the server needs the Python packages {', '.join(lacking)}",
-            cure=f"Run: {add_extra('serve')}",
+            hint=f"Run: {add_extra('serve')}",
         )
 
 
@@ -146,7 +149,7 @@ def _program(path: Path) -> options.Program:
         names = ", ".join(file.name for file in found)
         raise RequestError(
             f"{path} has no {usual[0]}, and {names} define model_fn",
-            cure=f"Name the file: byoc serve {shlex.quote(str(found[0]))}",
+            hint=f"Name the file: byoc serve {shlex.quote(str(found[0]))}",
         )
     if found:
         console.step(f"handlers: {found[0]}, as there is no {usual[0]}")
@@ -171,7 +174,7 @@ def _model(path: Path | None) -> Path:
     found = [*Path("byoc-jobs").glob(f"*/{archives.MODEL_ARCHIVE}")]
     newest = max(found, key=lambda each: each.stat().st_mtime, default=None)
     example = shlex.quote(str(newest)) if newest else "byoc-jobs/NAME/model.tar.gz"
-    raise RequestError("there is no --model", cure=f"Name one: --model {example}")
+    raise RequestError("there is no --model", hint=f"Name one: --model {example}")
 
 
 def _serve(request: EndpointRequest, engine: Engine, copying: Progress, *, as_json: bool) -> int:
@@ -189,7 +192,7 @@ def _serve(request: EndpointRequest, engine: Engine, copying: Progress, *, as_js
             code = endpoint.exit_code()
             if code is not None:
                 raise EndpointError(
-                    f"the container ended with exit code {code}", cure="Read its log above"
+                    f"the container ended with exit code {code}", hint="Read its log above"
                 )
         code = endpoint.stop(hurried)
     console.step(f"stopped, exit code {code}")
@@ -214,7 +217,7 @@ def _follow(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:
     def failed(error: Exception) -> None:
         shown = explained(error, program) if isinstance(error, EndpointError) else error
         failure = failures.explain(shown)
-        console.error(failure.what, failure.cure, failure.id)
+        console.error(failure.what, failure.hint, failure.id)
 
     listeners = Listeners(line=_show, say=console.step, failed=failed, healthy=healthy)
     with received.asking(ended.set, hurried.set):
@@ -236,7 +239,7 @@ def explained(error: EndpointError, program: options.Program | None) -> Endpoint
     folder = None if program is None else program.folder
     return EndpointError(
         f"{error.event}: {cause}" if cause else error.event,
-        cure=causes.hint("serve", folder, cause) or error.cure,
+        hint=causes.hint("serve", folder, cause) or error.hint,
     )
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.launch.inputs import is_remote
 from sagemaker_byoc.launch.table import as_text, parse_toml
-from sagemaker_byoc.region.core.errors import RequestError
 
 FILE = "pyproject.toml"
 KINDS = ("train", "serve")
@@ -46,7 +48,7 @@ def read(folder: Path) -> Project | None:
     except FileNotFoundError:
         return None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} can't be read: {error}", cure="Correct the file") from error
+        raise RequestError(f"{path} can't be read: {error}", hint="Correct the file") from error
     tool = document.get("tool", {})
     if not isinstance(tool, dict) or "byoc" not in tool:
         return None
@@ -93,7 +95,7 @@ class _Table:
 
     def __post_init__(self) -> None:
         if not isinstance(self.value, dict):
-            raise RequestError(f"{self.file}: [{self.name}] is no table", cure="Make it one")
+            raise RequestError(f"{self.file}: [{self.name}] is no table", hint="Make it one")
 
     def table(self, key: str) -> _Table:
         return _Table(self.file, f"{self.name}.{key}", self.value.get(key, {}))
@@ -103,7 +105,7 @@ class _Table:
         if not isinstance(value, str):
             raise RequestError(
                 f"{self.file}: [{self.name}] {key} is {value!r}, which is no text",
-                cure=f'Write {key} = "…"',
+                hint=f'Write {key} = "…"',
             )
         return value
 
@@ -119,7 +121,7 @@ class _Table:
             if not isinstance(place, str):
                 raise RequestError(
                     f"{self.file}: [{self.name}] {key}.{name} is {value!r}",
-                    cure=f'Write {name} = "PATH", or {name} = {{source = "PATH"}}',
+                    hint=f'Write {name} = "PATH", or {name} = {{source = "PATH"}}',
                 )
             found[name] = place
         return found

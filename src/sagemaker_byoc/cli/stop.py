@@ -6,7 +6,9 @@ import argparse
 
 from sagemaker_byoc.cli import console, target
 from sagemaker_byoc.cli.logs import endpoints_named, jobs_named
-from sagemaker_byoc.region.core.errors import RequestError
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 
 HELP = "Stop a training job (its model is kept), or delete an endpoint."
 
@@ -32,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
             return _result(arguments, "endpoint", "Deleting")
     raise RequestError(
         f"no training job {name!r} is in progress at {region.url}, and there is no such endpoint",
-        cure="`byoc ps` lists them",
+        hint="`byoc ps` lists them",
     )
 
 

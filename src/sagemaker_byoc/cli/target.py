@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.region.core.credentials import HINT, Keys
-from sagemaker_byoc.region.core.errors import MachineError, RequestError
 
 URL_VARIABLES = ("BYOC_REGION_URL", "AWS_ENDPOINT_URL")
 _ANSWER_SECONDS = 30.0
@@ -91,7 +94,7 @@ class Target:
         except (OSError, ValueError) as error:
             raise MachineError(
                 f"no region answers at {self.url} (from {self.source}): {_reason(error)}",
-                cure="Start one with `byoc local up`, or name it with --url",
+                hint="Start one with `byoc local up`, or name it with --url",
             ) from error
 
 
@@ -117,7 +120,7 @@ def of_state(state: Path, instead: str = "") -> Target:
     if address is None:
         raise MachineError(
             f"no region runs in {state}",
-            cure=_START + instead,
+            hint=_START + instead,
         )
     return Target(address.url, str(state), state)
 
@@ -136,7 +139,7 @@ def explained_imports() -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise MachineError(
             f"the Python package {error.name} is missing",
-            cure=f"Install what the region needs: {add_extra('local')}",
+            hint=f"Install what the region needs: {add_extra('local')}",
         ) from error
 
 
@@ -151,21 +154,21 @@ def refusals() -> Iterator[None]:
         message = error.response.get("Error", {}).get("Message") or str(error)
         raise _refusal(message) from error
     except BotoCoreError as error:
-        raise MachineError(str(error), cure="Is the region running? `byoc local up`") from error
+        raise MachineError(str(error), hint="Is the region running? `byoc local up`") from error
 
 
 def _checked(url: str, source: str) -> Target:
     if not url.startswith(("http://", "https://")):
         raise RequestError(
-            f"{source} is {url!r}, which is no http URL", cure="Write http://HOST:PORT"
+            f"{source} is {url!r}, which is no http URL", hint="Write http://HOST:PORT"
         )
     return Target(url.rstrip("/"), source)
 
 
 def _refusal(message: str) -> RequestError:
     if message.endswith(HINT):
-        return RequestError(message.removesuffix(HINT).rstrip(". "), cure=_KEYS)
-    return RequestError(message, cure="`byoc ps` shows what the region has")
+        return RequestError(message.removesuffix(HINT).rstrip(". "), hint=_KEYS)
+    return RequestError(message, hint="`byoc ps` shows what the region has")
 
 
 def _message(error: urllib.error.HTTPError) -> str:

@@ -11,9 +11,11 @@ from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE, OUTPUT_ARCHIVE
+from sagemaker_byoc.contract.errors import (
+    JobError,
+)
 from sagemaker_byoc.contract.training.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.build import commit as commits
-from sagemaker_byoc.region.core.errors import JobError
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.region.services.sagemaker.training_jobs.verdict import failure_text
 from sagemaker_byoc.standalone.training_job import (
@@ -69,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     program = options.parse_program(options.required(project.program, "train"))
     name = arguments.name or options.unique_name(program.name)
     output = arguments.output or Path("byoc-jobs") / name
-    options.check_engine(arguments, "mount", cure="Leave it out: nothing is copied")
+    options.check_engine(arguments, "mount", hint="Leave it out: nothing is copied")
     request = TrainingRequest(
         name=name,
         output=output.resolve(),
@@ -130,8 +132,8 @@ def _train(
         return signals.received().exit_code
     if result.status is not Status.COMPLETED:
         cause = _reason(result) or f"the program ended with exit code {result.exit_code}"
-        cure = causes.hint("train", folder, cause)
-        raise JobError(cause, cure=cure or f"Correct the program; its log: {_near(transcript.log)}")
+        hint = causes.hint("train", folder, cause)
+        raise JobError(cause, hint=hint or f"Correct the program; its log: {_near(transcript.log)}")
     return failures.DONE
 
 

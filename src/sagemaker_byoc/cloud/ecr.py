@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sagemaker_byoc.cloud.calls import Call
-from sagemaker_byoc.cloud.errors import AwsError, RequestError
+from sagemaker_byoc.cloud.errors import (
+    AwsError,
+)
 from sagemaker_byoc.cloud.refusals import only
 from sagemaker_byoc.cloud.session import Cloud
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 
 MUTABLE, IMMUTABLE = "MUTABLE", "IMMUTABLE"
 LOGIN = Call("ecr", "GetAuthorizationToken")
@@ -62,7 +67,7 @@ def log_in(cloud: Cloud) -> Authorization:
     try:
         decoded = base64.b64decode(data["authorizationToken"], validate=True).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise AwsError("", "ECR's token is none", cure="Check AWS_ENDPOINT_URL") from error
+        raise AwsError("", "ECR's token is none", hint="Check AWS_ENDPOINT_URL") from error
     user, _, password = decoded.partition(":")
     return Authorization(user, password, str(data["proxyEndpoint"]))
 
@@ -202,6 +207,6 @@ def _needs_lifecycle(cloud: Cloud, wanted: WantedRepository) -> bool:
         pass
     raise RequestError(
         f"--lifecycle: the repository {wanted.name} has a lifecycle policy of its own",
-        cure="Leave --lifecycle out, or delete that one: aws ecr delete-lifecycle-policy"
+        hint="Leave --lifecycle out, or delete that one: aws ecr delete-lifecycle-policy"
         f" --repository-name {wanted.name}",
     )

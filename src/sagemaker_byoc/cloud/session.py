@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from sagemaker_byoc.cloud.calls import Call
-from sagemaker_byoc.cloud.errors import MachineError, RequestError
 from sagemaker_byoc.cloud.refusals import explained, not_aws
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.host.asked import note_call
 
@@ -21,7 +24,7 @@ _ACCOUNT = re.compile(r"\d{12}")
 
 
 class Cloud:
-    """One region. Every failure of `call` is a CloudError with what to do about it."""
+    """One region. Every failure of `call` is a ByocError with what to do about it."""
 
     def __init__(self, region: str) -> None:
         self.region = region
@@ -77,10 +80,10 @@ def resolve_region(chosen: str | None, environment: Mapping[str, str] | None = N
     if not found:
         raise RequestError(
             "no region is set",
-            cure="Give --region eu-west-1, set AWS_REGION, or: aws configure set region eu-west-1",
+            hint="Give --region eu-west-1, set AWS_REGION, or: aws configure set region eu-west-1",
         )
     if not _REGION.fullmatch(found):
-        raise RequestError(f"{found!r} is no region", cure="Write one as eu-west-1")
+        raise RequestError(f"{found!r} is no region", hint="Write one as eu-west-1")
     return found
 
 
@@ -89,7 +92,7 @@ def resolve_account(cloud: Cloud, chosen: str | None) -> str:
     if chosen is None:
         return str(cloud.call(IDENTITY)["Account"])
     if not _ACCOUNT.fullmatch(chosen):
-        raise RequestError(f"--account {chosen!r} is no account id", cure="Give its 12 digits")
+        raise RequestError(f"--account {chosen!r} is no account id", hint="Give its 12 digits")
     return chosen
 
 
@@ -101,6 +104,6 @@ def _boto3() -> Any:
         import boto3  # noqa: PLC0415 # most commands never need it
     except ImportError as error:
         raise MachineError(
-            "boto3 is not installed here", cure=f"Install it: {add_extra('cloud')}"
+            "boto3 is not installed here", hint=f"Install it: {add_extra('cloud')}"
         ) from error
     return boto3

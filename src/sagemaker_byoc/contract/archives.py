@@ -36,7 +36,7 @@ def pack(folder: Path, archive: Path, on_left: folders.OnLeft | None = None) -> 
 
     def refuse(sentence: str) -> None:
         raise ArchiveError(
-            where=str(folder), what=f"can't be packed whole; {sentence}", cure="Copy or remove it"
+            where=str(folder), what=f"can't be packed whole; {sentence}", hint="Copy or remove it"
         )
 
     if not folder.is_dir():
@@ -106,7 +106,7 @@ def _bounded(tar: tarfile.TarFile, where: str) -> Iterator[tarfile.TarInfo]:
             raise ArchiveError(
                 where=where,
                 what=f"holds more than {folders.MOST_ENTRIES} entries or {folders.LARGEST} bytes",
-                cure="Pack the model's own files only",
+                hint="Pack the model's own files only",
             )
         path = PurePosixPath(member.name)
         through = {
@@ -117,7 +117,7 @@ def _bounded(tar: tarfile.TarFile, where: str) -> Iterator[tarfile.TarInfo]:
             raise ArchiveError(
                 where=where,
                 what=f"holds an entry that goes through a link ({folders.readable(member.name)})",
-                cure="Pack folders instead of links to folders",
+                hint="Pack folders instead of links to folders",
             )
         if member.issym():
             links.add(path)
@@ -159,17 +159,17 @@ def unpack(archive: Path, folder: Path, on_bytes: OnBytes | None = None) -> None
         raise ArchiveError(
             where=where,
             what=f"holds an entry that leads outside the model folder ({error})",
-            cure="Pack the folder's contents with relative names",
+            hint="Pack the folder's contents with relative names",
         ) from error
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ArchiveError(
             where=where,
             what=f"is not a whole tar archive ({str(error).partition(':')[0]})",
-            cure="Make it with: tar -C MODEL_DIR -czf model.tar.gz .",
+            hint="Make it with: tar -C MODEL_DIR -czf model.tar.gz .",
         ) from error
     except OSError as error:
         raise ArchiveError(
             where=where,
             what=f"can't be unpacked ({error.strerror or error})",
-            cure=f"Check that it is readable and that {folder} has room",
+            hint=f"Check that it is readable and that {folder} has room",
         ) from error

@@ -41,25 +41,25 @@ def read_object(path: Path) -> dict[str, Json] | None:
         raise DocumentError(
             where=str(path),
             what=f"can't be read ({error.strerror})",
-            cure="Make it readable for the container's user",
+            hint="Make it readable for the container's user",
         ) from error
     if not text.strip():
-        raise DocumentError(where=str(path), what="is empty", cure="Write {}, or remove the file")
+        raise DocumentError(where=str(path), what="is empty", hint="Write {}, or remove the file")
     try:
         document: Json = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise DocumentError(
-            where=str(path), what=f"is not JSON ({error})", cure="Write one JSON object"
+            where=str(path), what=f"is not JSON ({error})", hint="Write one JSON object"
         ) from error
     except KeyError as error:
         raise DocumentError(
-            where=str(path), what=f"has the name {error} twice", cure="Remove one of the two"
+            where=str(path), what=f"has the name {error} twice", hint="Remove one of the two"
         ) from error
     if not isinstance(document, dict):
         raise DocumentError(
             where=str(path),
             what=f"holds a JSON {type(document).__name__}, not an object",
-            cure="Write one JSON object",
+            hint="Write one JSON object",
         )
     return document
 

@@ -44,7 +44,7 @@ class Trouble:
     """Why GPUs stay unused; `is_fatal` if the container was given GPUs that torch can't use."""
 
     what: str
-    cure: str
+    hint: str
     is_fatal: bool
 
 
@@ -61,8 +61,8 @@ def check_gpus(
     if trouble is None:
         return ""
     if trouble.is_fatal and not allowed:
-        raise ContractError(where="GPU", what=trouble.what, cure=f"{trouble.cure}, {_ON_CPU}")
-    return f"warning: GPU: {trouble.what}" + ("" if allowed else f". {trouble.cure}")
+        raise ContractError(where="GPU", what=trouble.what, hint=f"{trouble.hint}, {_ON_CPU}")
+    return f"warning: GPU: {trouble.what}" + ("" if allowed else f". {trouble.hint}")
 
 
 def find_trouble(
@@ -102,12 +102,12 @@ def find_trouble(
 def _cpu_build(who: str, torch: Torch, environ: Mapping[str, str]) -> Trouble:
     """Not fatal: the program may use the GPUs with another library than torch."""
     if INSTALLER in environ:
-        cure = "Install torch's build for CUDA"
+        hint = "Install torch's build for CUDA"
     else:
-        cure = "Build the image with TORCH=cuda12, or use an instance type without GPUs"
+        hint = "Build the image with TORCH=cuda12, or use an instance type without GPUs"
     return Trouble(
         f"{who} has NVIDIA GPUs, and torch {torch.version} was built without CUDA",
-        cure,
+        hint,
         is_fatal=False,
     )
 

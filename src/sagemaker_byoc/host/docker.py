@@ -13,24 +13,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO
 
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    MachineError,
+)
 from sagemaker_byoc.host import docker_reasons
 from sagemaker_byoc.host.asked import note_command
 from sagemaker_byoc.images import reference
-from sagemaker_byoc.images.errors import ImageError, MachineError
 from sagemaker_byoc.images.sources.documents import Json
 
 QUICK = 60.0
 SLOW = 1800.0
 
 
-class DockerError(ImageError):
+class DockerError(ByocError):
     """The engine answered, and its answer is no; `text` is what it said."""
 
     exit_code = 1
 
     def __init__(self, verb: str, text: str) -> None:
         self.text = text
-        super().__init__(f"`docker {verb}` failed: {text}", cure="Read the engine's words above")
+        super().__init__(f"`docker {verb}` failed: {text}", hint="Read the engine's words above")
 
 
 class SilentError(MachineError):
@@ -71,7 +74,7 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise SilentError(
             f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s",
-            cure="Check the engine with: docker info",
+            hint="Check the engine with: docker info",
         ) from error
     if result.returncode != 0:
         raise _refusal(arguments[0], result.stderr or result.stdout)
@@ -134,7 +137,7 @@ def output_of(*arguments: str) -> Iterator[IO[bytes]]:
 
 def _no_client(error: OSError, program: str = "") -> MachineError:
     found = docker_reasons.no_client(program or client(), error)
-    return MachineError(found.what, cure=found.cure)
+    return MachineError(found.what, hint=found.hint)
 
 
 def explain(command: Sequence[str]) -> MachineError:
@@ -154,23 +157,23 @@ def explain(command: Sequence[str]) -> MachineError:
     except subprocess.TimeoutExpired:
         return MachineError(
             f"`{shlex.join(command)}` gave no answer in {QUICK:.0f} s",
-            cure="Check the engine with: docker info",
+            hint="Check the engine with: docker info",
         )
     text = result.stderr.strip() or result.stdout.strip()
     if result.returncode == 0:  # by now
         text = "error during connect: "
     return unreachable(text) or MachineError(
         f"`{shlex.join(command)}` failed: {text or 'it said nothing'}",
-        cure="Check the engine with: docker info",
+        hint="Check the engine with: docker info",
     )
 
 
 def unreachable(text: str) -> MachineError | None:
     """Return why the client reached no engine; None if its words say something else."""
     found = docker_reasons.reason(text, "use --builder podman, which needs no engine")
-    return None if found is None else MachineError(found.what, cure=found.cure)
+    return None if found is None else MachineError(found.what, hint=found.hint)
 
 
-def _refusal(verb: str, stderr: bytes) -> ImageError:
+def _refusal(verb: str, stderr: bytes) -> ByocError:
     text = stderr.decode(errors="replace").strip() or "it said nothing"
     return unreachable(text) or DockerError(verb, text)

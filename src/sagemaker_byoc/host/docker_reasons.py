@@ -11,7 +11,7 @@ class Reason:
     """What is wrong, and what to do about it."""
 
     what: str
-    cure: str
+    hint: str
 
 
 _WHERE = "set DOCKER_HOST to where it listens"
@@ -97,7 +97,7 @@ def reason(text: str, otherwise: str) -> Reason | None:
     `otherwise` is what can be done without an engine.
     """
     is_answer = _ANSWER in text
-    for pattern, what, cure in _CAUSES:
+    for pattern, what, hint in _CAUSES:
         match = re.search(pattern, text)
         if match is None or (is_answer and what != _VERSIONS):
             continue
@@ -105,5 +105,5 @@ def reason(text: str, otherwise: str) -> Reason | None:
         named = next((value.strip() for value in groups.values() if value), "")
         if "answers{a}" in what and named:
             named = f" at {named}"
-        return Reason(what.format(a=named), cure.format(otherwise=otherwise))
+        return Reason(what.format(a=named), hint.format(otherwise=otherwise))
     return None

@@ -12,7 +12,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from sagemaker_byoc.images.errors import RequestError
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 
 FILE = ".dockerignore"
 SECRETS = (
@@ -134,7 +136,7 @@ def lines_of(file: Path) -> list[str]:
         lines = file.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
     except OSError as error:
         raise RequestError(
-            f"{file} can't be read: {error.strerror}", cure="Make it readable"
+            f"{file} can't be read: {error.strerror}", hint="Make it readable"
         ) from error
     for number, line in enumerate(lines, start=1):
         try:
@@ -142,7 +144,7 @@ def lines_of(file: Path) -> list[str]:
         except (ValueError, re.error) as error:
             raise RequestError(
                 f"{file}:{number}: {line.strip()!r} is not a pattern: {error}",
-                cure="Close each [, and write a name after !",
+                hint="Close each [, and write a name after !",
             ) from error
     return lines
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.facts import API_MODEL, Fact
 
 NAME_LIMIT = Fact(255, "characters", f"{API_MODEL}: sagemaker.ContainerImage.max", "2026-11-23")
@@ -51,12 +51,11 @@ class EcrHost:
 
 
 def parse(text: str) -> Reference:
-    """Raise ContractError for what no registry takes."""
+    """Raise RequestError for a name that no registry takes."""
     if len(text) > NAME_LIMIT.value:
-        raise ContractError(
-            where="image",
-            what=f"the image name has {len(text)} characters; SageMaker takes {NAME_LIMIT.value}",
-            cure="Choose a shorter repository or tag",
+        raise RequestError(
+            f"the image name has {len(text)} characters; SageMaker takes {NAME_LIMIT.value}",
+            hint="Choose a shorter repository or tag",
         )
     rest, at, digest = text.partition("@")
     registry, slash, path = rest.partition("/")
@@ -70,10 +69,9 @@ def parse(text: str) -> Reference:
         or (at and not _DIGEST.fullmatch(digest))
     )
     if wrong:
-        raise ContractError(
-            where="image",
-            what=f"{text!r} is not an image name",
-            cure="Write [HOST/]repository[:tag][@sha256:…], lower case",
+        raise RequestError(
+            f"{text!r} is not an image name",
+            hint="Write [HOST/]repository[:tag][@sha256:…], lower case",
         )
     return Reference(registry, repository, tag, digest)
 

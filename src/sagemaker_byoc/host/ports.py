@@ -6,7 +6,9 @@ import random
 import socket
 import threading
 
-from sagemaker_byoc.region.core.errors import MachineError
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 
 FIRST, LAST = 20_000, 32_000
 """Below the range from which kernels take the ports of outgoing connections, so that none of these
@@ -31,7 +33,7 @@ class Ports:
                     self._taken.add(port)
                     return port
         raise MachineError(
-            f"no TCP port from {FIRST} to {LAST} is free", cure="Delete endpoints that run"
+            f"no TCP port from {FIRST} to {LAST} is free", hint="Delete endpoints that run"
         )
 
     def give_back(self, port: int) -> None:

@@ -17,7 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
-from sagemaker_byoc.contract.errors import ContractError, DocumentError
+from sagemaker_byoc.contract.errors import (
+    ContractError,
+    DocumentError,
+    RequestError,
+)
 from sagemaker_byoc.contract.training.metric_lint import lint, values
 from sagemaker_byoc.contract.training.runs import (
     DEFINITIONS_FILE,
@@ -26,7 +30,6 @@ from sagemaker_byoc.contract.training.runs import (
     RunRecord,
 )
 from sagemaker_byoc.host.metric_goals import Goal, goal_of
-from sagemaker_byoc.region.core.errors import RequestError
 
 MOST_FILES = 100_000
 MOST_MEMBERS = 100_000
@@ -66,15 +69,15 @@ def find_runs(folder: Path) -> Found:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise RequestError(
-            f"{folder} {what}", cure="Name a folder of `byoc train`, of a region, or of logs"
+            f"{folder} {what}", hint="Name a folder of `byoc train`, of a region, or of logs"
         )
     found = Found()
     jobs: dict[Path, int] = {}
     for number, path in enumerate(_files(folder)):
         if number >= MOST_FILES:
             what = f"holds more than {MOST_FILES:,} files, and the others were not looked at"
-            cure = "Name a folder below it"
-            found.broken.append(DocumentError(where=str(folder), what=what, cure=cure))
+            hint = "Name a folder below it"
+            found.broken.append(DocumentError(where=str(folder), what=what, hint=hint))
             break
         try:
             run = _run(path)
@@ -139,7 +142,7 @@ def _text(path: Path) -> str:
             return file.read(MOST_BYTES).decode("utf-8", "replace")
     except OSError as error:
         raise DocumentError(
-            where=str(path), what=f"can't be read ({error.strerror})", cure="Make it readable"
+            where=str(path), what=f"can't be read ({error.strerror})", hint="Make it readable"
         ) from error
 
 
@@ -157,7 +160,7 @@ def from_archive(path: Path) -> Run | None:
                     break
     except _CORRUPT as error:
         raise DocumentError(
-            where=str(path), what=f"can't be read ({error})", cure="Remove it, or name a folder"
+            where=str(path), what=f"can't be read ({error})", hint="Remove it, or name a folder"
         ) from error
     if RUN_FILE not in texts:
         return None
@@ -170,11 +173,11 @@ def _record(text: str, where: str) -> RunRecord:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DocumentError(
-            where=where, what=f"is not JSON ({error})", cure="Remove it, or write it again"
+            where=where, what=f"is not JSON ({error})", hint="Remove it, or write it again"
         ) from error
     if not isinstance(document, dict):
         what = f"holds a JSON {type(document).__name__}, not an object"
-        raise DocumentError(where=where, what=what, cure="Remove it, or write it again")
+        raise DocumentError(where=where, what=what, hint="Remove it, or write it again")
     return RunRecord.parse(document, where)
 
 
@@ -208,18 +211,18 @@ def _from_log(path: Path, definitions: Path) -> Run:
         listed = json.loads(_text(definitions))
     except (ValueError, RecursionError) as error:
         raise DocumentError(
-            where=str(definitions), what=f"is not JSON ({error})", cure="Write a list"
+            where=str(definitions), what=f"is not JSON ({error})", hint="Write a list"
         ) from error
     if not isinstance(listed, list) or not all(map(_is_definition, listed)):
         raise DocumentError(
             where=str(definitions),
             what="is not a list of definitions",
-            cure='Write [{"Name": "loss", "Regex": "loss: ([0-9.]+)"}]',
+            hint='Write [{"Name": "loss", "Regex": "loss: ([0-9.]+)"}]',
         )
     broken = [problem for problem in lint(listed, []) if "greedy" not in problem.what]
     if broken:
         raise DocumentError(
-            where=str(definitions), what=str(broken[0]), cure="Correct the definition"
+            where=str(definitions), what=str(broken[0]), hint="Correct the definition"
         )
     points = {one["Name"]: values(one, lines) for one in listed}
     started = path.stat().st_mtime

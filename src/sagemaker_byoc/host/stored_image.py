@@ -40,25 +40,25 @@ def machine_of(instance_type: str) -> str:
 class Fault:
     what: str
     """Continues the sentence "The image …"."""
-    cure: str
+    hint: str
 
 
 def storage_fault(media_type: str, manifest: Mapping[str, Any], machine: str = "") -> Fault | None:
     """Return what SageMaker does not take of an image's form; `manifest` may be empty."""
-    cure = (
+    hint = (
         "`byoc push` stores it as SageMaker takes it; so do docker buildx build --platform "
         f"linux/{machine or AMD64} --provenance=false --output type=registry,oci-mediatypes=false, "
         "and skopeo copy --format v2s2"
     )
     if media_type in INDEXES:
         what = f"is stored as {media_type}, an index{_members(manifest)}, which SageMaker refuses"
-        return Fault(what, cure)
+        return Fault(what, hint)
     config = _text(manifest.get("config"), "mediaType")
     if config and config not in {DOCKER_CONFIG, OCI_CONFIG}:
         what = f"is not an image: what is stored there is {config}"
         return Fault(what, "Name an image; its repository holds other things too")
     if media_type != DOCKER_MANIFEST.value:
-        return Fault(f"is stored as {media_type}, which SageMaker refuses", cure)
+        return Fault(f"is stored as {media_type}, which SageMaker refuses", hint)
     layers = manifest.get("layers")
     if any("zstd" in _text(layer, "mediaType") for layer in _list(layers)):
         what = "has layers packed with zstd, which Docker's media types don't have"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.errors import (
+    ContractError,
+    RequestError,
+)
 from sagemaker_byoc.host import image_reference
 from sagemaker_byoc.host.image_reference import DEFAULT_TAG, TAG, EcrHost, Reference, ecr_host
-from sagemaker_byoc.images.errors import RequestError
 
 __all__ = ["DEFAULT_TAG", "TAG", "EcrHost", "Reference", "ecr_host", "parse"]
 
@@ -15,4 +17,4 @@ def parse(text: str) -> Reference:
     try:
         return image_reference.parse(text)
     except ContractError as error:
-        raise RequestError(error.what, cure=error.cure) from error
+        raise RequestError(error.what, hint=error.hint) from error

@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import RegistryError, TrustError
+from sagemaker_byoc.images.errors import (
+    RegistryError,
+    TrustError,
+)
 from sagemaker_byoc.images.model import INDEXES, MANIFESTS
 from sagemaker_byoc.images.reference import Reference, ecr_host
 from sagemaker_byoc.images.sources.documents import DOCUMENT_LIMIT
@@ -73,7 +76,7 @@ class Registry:
         if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
             raise RegistryError(
                 f"{self.reference.registry} gave other bytes than {digest}",
-                cure="Push the image again; if it stays so, don't trust that registry",
+                hint="Push the image again; if it stays so, don't trust that registry",
             )
         return data
 
@@ -157,7 +160,7 @@ class Registry:
                 self._opened.discard(connection)
         raise RegistryError(
             f"{self.reference.registry} sends from place to place, or refuses every login",
-            cure="Log in anew: docker login " + self.reference.registry,
+            hint="Log in anew: docker login " + self.reference.registry,
             status=401,
         )
 
@@ -167,7 +170,7 @@ class Registry:
         if base.scheme == "https" and parts.scheme != "https":
             raise TrustError(
                 f"{self.reference.registry} sends to {parts.netloc} without TLS",
-                cure="Correct the address that the registry is configured to give",
+                hint="Correct the address that the registry is configured to give",
             )
         ports = {"http": 80, "https": 443}
         return (base.hostname, base.port or ports[base.scheme]) == (
@@ -187,13 +190,13 @@ class Registry:
         if scheme.lower() != "bearer" or "realm" not in asked:
             raise RegistryError(
                 f"{self.reference.registry} refuses the login",
-                cure="Log in: docker login " + self.reference.registry,
+                hint="Log in: docker login " + self.reference.registry,
                 status=401,
             )
         if urlsplit(self._base()).scheme == "https" and urlsplit(asked["realm"]).scheme != "https":
             raise TrustError(
                 f"{self.reference.registry} wants the login sent to {asked['realm']} without TLS",
-                cure="Correct the address of its token service",
+                hint="Correct the address of its token service",
             )
         query = {key: asked[key] for key in ("service", "scope") if key in asked}
         headers = {"Authorization": self.login.header} if self.login is not None else {}
@@ -205,7 +208,7 @@ class Registry:
             self._token = f"Bearer {found.get('token') or found['access_token']}"
         except (ValueError, KeyError, AttributeError) as error:
             raise RegistryError(
-                f"{asked['realm']} gives no token", cure="Log in anew with docker login"
+                f"{asked['realm']} gives no token", hint="Log in anew with docker login"
             ) from error
         finally:
             answer.close()
@@ -222,12 +225,12 @@ def _refusal(reference: Reference, action: str, answer: http.client.HTTPResponse
     return RegistryError(
         f"{reference.registry} refuses {action} for {reference.repository} with "
         f"{answer.status} {text}".strip(),
-        cure=_cure(reference, answer.status, text),
+        hint=_hint(reference, answer.status, text),
         status=answer.status,
     )
 
 
-def _cure(reference: Reference, status: int, text: str) -> str:
+def _hint(reference: Reference, status: int, text: str) -> str:
     if status in {401, 403} and ecr_host(reference.registry):
         return (
             "Let these credentials do ecr:BatchCheckLayerAvailability, InitiateLayerUpload,"

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import IO, Protocol, runtime_checkable
 
-from sagemaker_byoc.images.errors import HostileError
+from sagemaker_byoc.images.errors import (
+    HostileError,
+)
 
 BLOCK = 512
 CHUNK = 2**18
@@ -23,7 +25,7 @@ ENTRIES_LIMIT = 3_000_000
 """Entries of one archive; large images of machine learning hold some 200,000 files."""
 
 _KINDS = {b"0": "file", b"\0": "file", b"7": "file", b"1": "hardlink", b"2": "link", b"5": "dir"}
-_CURE = "Make the archive anew with `docker save`, or don't trust where it came from"
+_HINT = "Make the archive anew with `docker save`, or don't trust where it came from"
 
 
 class Source(Protocol):
@@ -79,7 +81,7 @@ def entries(source: Source) -> Iterator[tuple[Entry, Body]]:
     while (header := _header(source)) is not None:
         count += 1
         if count > ENTRIES_LIMIT:
-            raise HostileError(f"an archive of over {ENTRIES_LIMIT} entries", cure=_CURE)
+            raise HostileError(f"an archive of over {ENTRIES_LIMIT} entries", hint=_HINT)
         flag = header[156:157]
         size = _number(header[124:136])
         if flag in b"LKxg" and flag:
@@ -100,7 +102,7 @@ def _header(source: Source) -> bytes | None:
         return None
     said = _number(block[148:156])
     if said != sum(block) - sum(block[148:156]) + 8 * 32:
-        raise HostileError("this is not a tar archive, or it is damaged", cure=_CURE)
+        raise HostileError("this is not a tar archive, or it is damaged", hint=_HINT)
     return block
 
 
@@ -117,7 +119,7 @@ def _entry(header: bytes, flag: bytes, size: int, extra: dict[str, str]) -> Entr
         link=extra.get("linkpath", _text(header[157:257])),
     )
     if plain.size < 0:
-        raise HostileError("an archive with an entry of negative size", cure=_CURE)
+        raise HostileError("an archive with an entry of negative size", hint=_HINT)
     return replace(plain, name=_clean(extra.get("path", plain.name)))
 
 
@@ -128,7 +130,7 @@ def _extended(flag: bytes, data: bytes) -> dict[str, str]:
     while data and flag == b"x":  # g: of all entries; docker's archives say nothing there
         length, _, _ = data.partition(b" ")
         if not length.isdigit() or not 0 < int(length) <= len(data):
-            raise HostileError("an archive with a broken extended header", cure=_CURE)
+            raise HostileError("an archive with a broken extended header", hint=_HINT)
         record, data = data[len(length) + 1 : int(length)], data[int(length) :]
         key, _, value = record.rstrip(b"\n").partition(b"=")
         if key in {b"path", b"linkpath"} or (key == b"size" and value.isdigit()):
@@ -138,7 +140,7 @@ def _extended(flag: bytes, data: bytes) -> dict[str, str]:
 
 def _whole(source: Source, size: int) -> bytes:
     if not 0 <= size <= HEADER_LIMIT:
-        raise HostileError(f"an archive with a header of {size} bytes", cure=_CURE)
+        raise HostileError(f"an archive with a header of {size} bytes", hint=_HINT)
     data = _exactly(source, size)
     _exactly(source, -size % BLOCK)
     return data
@@ -152,7 +154,7 @@ def _exactly(source: Source, size: int, *, may_end: bool = False) -> bytes:
         if not part:
             if may_end:
                 break
-            raise HostileError("the archive ends in the middle of an entry", cure=_CURE)
+            raise HostileError("the archive ends in the middle of an entry", hint=_HINT)
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
@@ -166,7 +168,7 @@ def _number(field: bytes) -> int:
     try:
         return int(text or b"0", 8)
     except ValueError as error:
-        raise HostileError("an archive with a number that is none", cure=_CURE) from error
+        raise HostileError("an archive with a number that is none", hint=_HINT) from error
 
 
 def _text(field: bytes) -> str:
@@ -197,7 +199,7 @@ class Inflated:
                 return b""
             self._limit -= len(produced)
             if self._limit < 0:
-                raise HostileError("a layer that unpacks to more than any image holds", cure=_CURE)
+                raise HostileError("a layer that unpacks to more than any image holds", hint=_HINT)
             self._ready = io.BytesIO(produced)
             data = self._ready.read(size)
         return data
@@ -218,7 +220,7 @@ class Inflated:
         try:
             produced = self._gzip.decompress(data, 4 * CHUNK)
         except zlib.error as error:
-            raise HostileError(f"a gzip layer that is damaged: {error}", cure=_CURE) from error
+            raise HostileError(f"a gzip layer that is damaged: {error}", hint=_HINT) from error
         self._pending = self._gzip.unconsumed_tail
         return produced
 

@@ -14,8 +14,14 @@ from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.host.image_reference import is_loopback
-from sagemaker_byoc.images.errors import RegistryError, RequestError, TrustError
+from sagemaker_byoc.images.errors import (
+    RegistryError,
+    TrustError,
+)
 
 PATIENCE = 60.0
 """Seconds for any one answer, or pause within one."""
@@ -42,7 +48,7 @@ def proxy_for(scheme: str, host: str) -> Proxy | None:
     if parts.scheme != "http" or not parts.hostname:
         raise RequestError(
             f"{scheme.upper()}_PROXY names a proxy of the kind {parts.scheme}",
-            cure="Name one as http://HOST:PORT, or list the registry in NO_PROXY",
+            hint="Name one as http://HOST:PORT, or list the registry in NO_PROXY",
         )
     headers = {}
     if parts.username is not None:
@@ -100,11 +106,11 @@ def _failure(host: str, error: Exception) -> RegistryError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return TrustError(
             f"{host} shows a certificate that is not trusted: {error.verify_message}",
-            cure="Name the authority's file in SSL_CERT_FILE (AWS_CA_BUNDLE does as well)",
+            hint="Name the authority's file in SSL_CERT_FILE (AWS_CA_BUNDLE does as well)",
         )
     return RegistryError(
         f"{host} gives no answer: {str(error) or type(error).__name__}",
-        cure="Check the registry's name and the way to it",
+        hint="Check the registry's name and the way to it",
     )
 
 

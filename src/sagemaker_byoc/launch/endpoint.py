@@ -145,7 +145,7 @@ def plan(settings: EndpointSettings, place: Place, *, artifact: str = "") -> Pla
             instead=Call(
                 "sagemaker", "UpdateEndpoint", merged_request(target, shared, "UpdateEndpoint")
             ),
-            dead={status: cure.format(delete=place.aws(delete)) for status, cure in _DEAD.items()},
+            dead={status: hint.format(delete=place.aws(delete)) for status, hint in _DEAD.items()},
             undo=place.aws(delete),
         ),
     )

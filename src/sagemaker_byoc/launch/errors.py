@@ -1,50 +1,36 @@
-"""The errors of this room.
+"""The errors of a launch.
 
-LaunchError             with `exit_code`, what to tell the user and the cure
-├── SettingsError       the settings can't be meant as they are                   exit code 2
-├── UnfinishedError     a call failed after others had been made                  exit code 1
-├── FailedError         the job or the endpoint itself failed                     exit code 1
-├── TimeLimitError      it did not end within --timeout                           exit code 124
-└── RefusedError        a service's answer is no; `code` is the service's         exit code 1
+LaunchError             a call of the plan failed
+├── UnfinishedError     a call failed after others had been made
+├── FailedError         the job or the endpoint itself failed
+└── RefusedError        a service refused a call; `code` is the service's
+SettingsError           the settings cannot be used as they are               exit code 2
 """
 
 from __future__ import annotations
 
-
-class LaunchError(Exception):
-    """`what` is wrong and `cure`; shown to the user as they are, without a traceback."""
-
-    exit_code = 1
-
-    def __init__(self, what: str, *, cure: str) -> None:
-        self.what = what
-        self.cure = cure
-        super().__init__(f"{what}. {cure}")
+from sagemaker_byoc.contract.errors import ByocError, RequestError
 
 
-class SettingsError(LaunchError):
-    """A key that is none, a value of another type, a folder that is not there."""
+class SettingsError(RequestError):
+    """An unknown key, a value of another type, a folder that does not exist."""
 
-    exit_code = 2
+
+class LaunchError(ByocError):
+    """A call of the plan failed."""
 
 
 class UnfinishedError(LaunchError):
-    """What was made stays, and is named together with how to undo it."""
+    """What was created stays; the message names it and how to delete it."""
 
 
 class FailedError(LaunchError):
-    """A job that Failed, an endpoint that is not InService."""
-
-
-class TimeLimitError(LaunchError):
-    """What was waited for goes on."""
-
-    exit_code = 124
+    """A job that is Failed, an endpoint that is not InService."""
 
 
 class RefusedError(LaunchError):
-    """Whoever makes the calls raises it, so that a plan can tell `there is none` from the rest."""
+    """The answer of a service; a plan tells `does not exist` from the rest by `code`."""
 
-    def __init__(self, code: str, what: str, *, cure: str) -> None:
+    def __init__(self, code: str, what: str, *, hint: str) -> None:
         self.code = code
-        super().__init__(what, cure=cure)
+        super().__init__(what, hint=hint)

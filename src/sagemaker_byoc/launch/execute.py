@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sagemaker_byoc.contract import archives
+from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.launch.errors import (
     LaunchError,
     RefusedError,
@@ -59,8 +60,8 @@ def execute(plan: Plan, caller: Caller, say: Say, sent: Sent | None = None) -> l
             else:
                 _make(step, caller, say, made)
         except OSError as error:
-            what, cure = f"{step.makes}: {error}", "Check that the files can be read"
-            raise _explained(LaunchError(what, cure=cure), plan, step, made) from error
+            what, hint = f"{step.makes}: {error}", "Check that the files can be read"
+            raise _explained(LaunchError(what, hint=hint), plan, step, made) from error
         except Exception as error:
             raise _explained(error, plan, step, made) from error
     return [what for what, _ in made]
@@ -91,7 +92,7 @@ def _make(step: Step, caller: Caller, say: Say, made: list[tuple[str, str]]) -> 
     same = all(found.get(key) == value for key, value in step.same.items())
     changing = same and step.instead is not None and status not in {"Failed", "Deleting"}
     if status in step.dead and not changing:
-        raise SettingsError(f"{step.makes} is there and {status}", cure=step.dead[status])
+        raise SettingsError(f"{step.makes} is there and {status}", hint=step.dead[status])
     if step.instead is None or same:
         say(f"{step.makes}: is there already{f', {status}' if status else ''}")
         return
@@ -168,17 +169,15 @@ def _explained(
     error: Exception, plan: Plan, step: Step | Upload, made: list[tuple[str, str]]
 ) -> Exception:
     """The same error where nothing was made, and else what is there and how to undo it."""
-    what, cure = getattr(error, "what", None), getattr(error, "cure", None)
-    if not isinstance(what, str) or not isinstance(cure, str):
+    if not isinstance(error, ByocError):
         return error
     mask = plan.masker()
-    what, cure = mask(what), mask(cure)
+    what, hint = mask(error.sentence), mask(error.hint)
     if made:
         there = "; ".join(name for name, _ in made)
         undo = " && ".join(command for _, command in reversed(made))
         what = f"{step.makes} could not be made: {what}. Made before it, and still there: {there}"
-        cure = f"{cure}. Run it again, which goes on from there; or undo it: {undo}"
-        return UnfinishedError(what, cure=cure)
-    vars(error).update(what=what, cure=cure)
-    error.args = (f"{what}. {cure}",)
+        hint = f"{hint}. Run it again, which goes on from there; or undo it: {undo}"
+        return UnfinishedError(what, hint=hint)
+    error.mask(mask)
     return error

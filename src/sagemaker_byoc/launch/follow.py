@@ -12,7 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sagemaker_byoc.launch.errors import FailedError, TimeLimitError
+from sagemaker_byoc.contract.errors import (
+    TimeLimitError,
+)
+from sagemaker_byoc.launch.errors import (
+    FailedError,
+)
 from sagemaker_byoc.launch.execute import Say, find
 from sagemaker_byoc.launch.plan import Call, Caller
 
@@ -64,7 +69,7 @@ def wait_for_job(name: str, watch: Watch) -> Ended:
         reason = found.get("FailureReason") or "it was stopped, or reached its maximum runtime"
         raise FailedError(
             f"training job {name} {status}: {reason}",
-            cure="Read its log above; `byoc train` runs the same program on this machine",
+            hint="Read its log above; `byoc train` runs the same program on this machine",
         )
     model = found.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
     return Ended(status, model, found.get("TrainingJobArn", ""))
@@ -90,7 +95,7 @@ def wait_for_endpoint(name: str, config: str, watch: Watch) -> Ended:
         left = f"; it goes on with {serves}" if status == "InService" else ""
         raise FailedError(
             f"endpoint {name} is {status} and not as asked for{left}: {reason}",
-            cure="Read its log above; `byoc check IMAGE --serve` tries the image on this machine",
+            hint="Read its log above; `byoc check IMAGE --serve` tries the image on this machine",
         )
     return Ended(status, arn=found.get("EndpointArn", ""))
 
@@ -106,7 +111,7 @@ def _until(
             _show_until(answer, logs, watch, deadline)
             found = answer.result()
             if found is None:
-                raise FailedError(f"{what} is gone", cure="Somebody deleted it; launch it again")
+                raise FailedError(f"{what} is gone", hint="Somebody deleted it; launch it again")
             logs.fetch()
             ended = has_ended(found)
             logs.show(watch.line)
@@ -115,7 +120,7 @@ def _until(
             if time.monotonic() >= deadline:
                 raise TimeLimitError(
                     f"{what} did not end within {watch.seconds:.0f} s, and goes on",
-                    cure="Run the same command to wait for it again, with a longer --timeout",
+                    hint="Run the same command to wait for it again, with a longer --timeout",
                 )
             time.sleep(watch.pause)
 

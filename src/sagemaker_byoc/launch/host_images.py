@@ -16,7 +16,9 @@ from sagemaker_byoc.contract.accelerators import (
     gpu_family,
     is_enough,
 )
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 
 KEY = "ami-version"
 _LATER_FAMILIES = 535
@@ -68,7 +70,7 @@ def choose(where: str, chosen: str, cuda: str | None, instance_type: str) -> Cho
         raise SettingsError(
             f"{where}: image was built for CUDA {cuda}, which has no code for the GPUs of "
             f"{instance_type}",
-            cure=f"Use a build for CUDA {newest}, or another instance type",
+            hint=f"Use a build for CUDA {newest}, or another instance type",
         )
     images = [host for host in HOST_IMAGES.value if "inference" in host.name]
     able = [host for host in images if is_enough(host.driver, major)]
@@ -78,7 +80,7 @@ def choose(where: str, chosen: str, cuda: str | None, instance_type: str) -> Cho
         raise SettingsError(
             f"{where}: image was built for CUDA {cuda}, and no host image of SageMaker's for "
             f"{instance_type} has a driver for it",
-            cure=f"Build it with --build-arg TORCH=cuda12, or name a newer host image: {KEY}",
+            hint=f"Build it with --build-arg TORCH=cuda12, or name a newer host image: {KEY}",
         )
     default = DEFAULT_DRIVERS.value.get(family)
     if is_enough(default or _LATER_FAMILIES, major):

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.names import DIGITS, file_digest
 from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.plan import File, Upload
@@ -28,7 +30,7 @@ def upload(where: str, path: Path, to: Place, prefix: str) -> Upload:
     listed = [(path.name, path)] if path.is_file() else _listed(where, path)
     if not listed:
         raise SettingsError(
-            f"{where}: {path} is an empty folder", cure="Name a folder or a file with data"
+            f"{where}: {path} is an empty folder", hint="Name a folder or a file with data"
         )
     hashes = {name: file_digest(file) for name, file in listed}
     place = f"{prefix}/{_digest(hashes)}/"
@@ -45,7 +47,7 @@ def upload_model(where: str, path: Path, to: Place, prefix: str) -> Upload:
         listed = _listed(where, path)
         if not listed:
             raise SettingsError(
-                f"{where}: {path} is an empty folder", cure="Name the folder that holds the model"
+                f"{where}: {path} is an empty folder", hint="Name the folder that holds the model"
             )
         digest = _digest({name: file_digest(file) for name, file in listed})
         size = sum(file.stat().st_size for _, file in listed)
@@ -62,7 +64,7 @@ def require_model(where: str, path: Path) -> None:
         if not is_packed:
             raise SettingsError(
                 f"{where}: {path} is not a .tar.gz archive",
-                cure="Name the archive, or the folder with the model's files, which is packed",
+                hint="Name the archive, or the folder with the model's files, which is packed",
             )
 
 
@@ -81,7 +83,7 @@ def require(where: str, path: Path) -> None:
     if not path.is_file() and not path.is_dir():
         raise SettingsError(
             f"{where}: there is no file or folder {path}",
-            cure="Write a path relative to the configuration file, or s3://BUCKET/PREFIX",
+            hint="Write a path relative to the configuration file, or s3://BUCKET/PREFIX",
         )
 
 
@@ -94,7 +96,7 @@ def _listed(where: str, folder: Path) -> list[tuple[str, Path]]:
         if len(found) > MOST_FILES:
             raise SettingsError(
                 f"{where}: {folder} has more than {MOST_FILES} files",
-                cure="Pack them into archives, or copy them to S3 yourself and name its prefix",
+                hint="Pack them into archives, or copy them to S3 yourself and name its prefix",
             )
     return sorted(found)
 

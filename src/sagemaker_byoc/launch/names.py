@@ -12,7 +12,9 @@ from typing import Any
 
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.masking import is_secret
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 
 DIGITS = 12
 """Of a hash in a name."""
@@ -38,7 +40,7 @@ def check_name(where: str, name: str) -> str:
     if not is_name(name):
         raise SettingsError(
             f"{where}: name is {name!r}, which SageMaker would not take",
-            cure=f"Use up to {limits.JOB_NAME_LENGTH.value} letters, digits and single hyphens",
+            hint=f"Use up to {limits.JOB_NAME_LENGTH.value} letters, digits and single hyphens",
         )
     return name
 

@@ -51,7 +51,7 @@ class Step:
     """What `look` finds is as wanted if it has all of these."""
     instead: Call | None = None
     dead: Mapping[str, str] = field(default_factory=dict)
-    """Statuses of what `look` finds that make it useless, with the cure for each."""
+    """Statuses of what `look` finds that make it useless, with the hint for each."""
     undo: str = ""
     """A command."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 
 
 @dataclass(slots=True)
@@ -29,10 +31,10 @@ class Problems:
             raise found[0]
         if found:
             lines = [
-                f"\n  {error.what.removeprefix(f'{where}: ')}\n      {error.cure}"
+                f"\n  {error.what.removeprefix(f'{where}: ')}\n      {error.hint}"
                 for error in found
             ]
             raise SettingsError(
                 f"{where}: {len(found)} settings are missing or wrong:{''.join(lines)}",
-                cure="Correct all of them in the file, or with --set KEY=VALUE",
+                hint="Correct all of them in the file, or with --set KEY=VALUE",
             )

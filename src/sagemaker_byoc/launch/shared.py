@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.names import legal_name
 from sagemaker_byoc.launch.table import Table, merged
 
@@ -125,7 +127,7 @@ def instance_types(shared: Shared) -> list[str]:
 
 def missing(where: str, key: str) -> SettingsError:
     """Return the error for a key without which nothing can be launched."""
-    return SettingsError(f"{where}: {key} is missing", cure=_WHERE_TO_SET[key])
+    return SettingsError(f"{where}: {key} is missing", hint=_WHERE_TO_SET[key])
 
 
 def merged_request(made: Mapping[str, Any], shared: Shared, operation: str) -> dict[str, Any]:

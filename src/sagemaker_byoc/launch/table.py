@@ -1,4 +1,4 @@
-"""A table of settings, read key by key; a refusal names file, key, value and cure."""
+"""A table of settings, read key by key; a refusal names file, key, value and hint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.problems import Problems
 
 _UNSHOWN = frozenset({"environment", "hyperparameters"})
@@ -63,7 +65,7 @@ def _parsed(setting: str) -> dict[str, Any]:
                 continue
     raise SettingsError(
         f"--set {key!r} is not KEY=VALUE",  # the value may be a secret
-        cure="Write --set instance-type=ml.m5.large, or --set hyperparameters.epochs=3",
+        hint="Write --set instance-type=ml.m5.large, or --set hyperparameters.epochs=3",
     )
 
 
@@ -93,14 +95,14 @@ class Table:
         self._problems = problems
         self._values: dict[str, Any] = values if isinstance(values, dict) else {}
         if not isinstance(values, dict):
-            error = SettingsError(f"{where} is {_show(values)}, no table", cure="Write KEY = VALUE")
+            error = SettingsError(f"{where} is {_show(values)}, no table", hint="Write KEY = VALUE")
             self._tell(where, error)
         for key in self._values:
             if key not in keys:
                 near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-                cure = f"Did you mean {near[0]}?" if near else f"Use {', '.join(sorted(keys))}"
+                hint = f"Did you mean {near[0]}?" if near else f"Use {', '.join(sorted(keys))}"
                 self._tell(
-                    f"{where}: {key}", SettingsError(f"{where}: there is no key {key}", cure=cure)
+                    f"{where}: {key}", SettingsError(f"{where}: there is no key {key}", hint=hint)
                 )
 
     def __contains__(self, key: str) -> bool:
@@ -110,22 +112,22 @@ class Table:
         """A table that stands in this one."""
         return Table(f"{self._where}: {key}", values, keys, self._problems)
 
-    def wrong(self, key: str, cure: str) -> None:
+    def wrong(self, key: str, hint: str) -> None:
         """Report the value of `key`, or that it is missing."""
         value = self._values.get(key)
         shown = "is missing" if value is None else f"is {_show(value)}"
         if value is not None and key in _UNSHOWN:
             shown = f"is a {type(value).__name__}"
-        error = SettingsError(f"{self._where}: {key} {shown}", cure=cure)
+        error = SettingsError(f"{self._where}: {key} {shown}", hint=hint)
         self._tell(f"{self._where}: {key}", error)
 
-    def wrong_value(self, key: str, value: str, cure: str) -> None:
+    def wrong_value(self, key: str, value: str, hint: str) -> None:
         """Report a value inside of `key`, which may be dotted."""
-        self.refuse(key, f"is {_show(value)}", cure)
+        self.refuse(key, f"is {_show(value)}", hint)
 
-    def refuse(self, key: str, what: str, cure: str) -> None:
+    def refuse(self, key: str, what: str, hint: str) -> None:
         """Report something else about `key`; `what` follows its name."""
-        error = SettingsError(f"{self._where}: {key} {what}", cure=cure)
+        error = SettingsError(f"{self._where}: {key} {what}", hint=hint)
         self._tell(f"{self._where}: {key}", error)
 
     def _tell(self, place: str, error: SettingsError) -> None:

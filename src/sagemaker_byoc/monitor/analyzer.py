@@ -14,13 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    RequestError,
+)
 from sagemaker_byoc.contract.files import read_object, write_atomically
 from sagemaker_byoc.monitor import cloudwatch, kinds
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.constraints import CategoryMethod
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
-from sagemaker_byoc.monitor.errors import EmptyError, MonitorError, RequestError
+from sagemaker_byoc.monitor.errors import (
+    EmptyError,
+)
 from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.layout import Outputs
 from sagemaker_byoc.monitor.inputs.streams import Window
@@ -59,7 +64,7 @@ def main(environment: Mapping[str, str] | None = None, root: Path | None = None)
         found = _run(parse(_environment(given, root)), root)
     except EmptyError as error:
         return _end(root, f"Failed: {error}", error.exit_code)
-    except (MonitorError, ContractError) as error:
+    except ByocError as error:
         return _end(root, f"Failed: {error}", 1)
     except Exception as error:  # noqa: BLE001 - the message is all that the platform shows
         return _end(root, f"Failed: {type(error).__name__}: {error}", 1)
@@ -124,7 +129,7 @@ def parse(given: Mapping[str, str]) -> Request:
 
 def _required(given: Mapping[str, str], name: str) -> str:
     if not given.get(name):
-        raise RequestError(f"the variable {name} is not set", cure="Set it as the guide has it")
+        raise RequestError(f"the variable {name} is not set", hint="Set it as the guide has it")
     return given[name]
 
 
@@ -137,7 +142,7 @@ def _format(given: Mapping[str, str]) -> tuple[Format | None, Outputs]:
         position = Outputs(options.get("output_columns_position", "AUTO"))
     except (ValueError, AttributeError) as error:
         raise RequestError(
-            f"dataset_format is {text[:200]!r}", cure='Write as {"csv": {"header": true}}'
+            f"dataset_format is {text[:200]!r}", hint='Write as {"csv": {"header": true}}'
         ) from error
     if kind is None:
         return None, position
@@ -151,7 +156,7 @@ def _format(given: Mapping[str, str]) -> tuple[Format | None, Outputs]:
     if kind == "csv":
         has_header = str(options.get("header", True)).lower() == "true"
         return Format.CSV if has_header else Format.BARE_CSV, position
-    raise RequestError(f"dataset_format {kind!r} can't be read here", cure=f"Use one of {_FORMATS}")
+    raise RequestError(f"dataset_format {kind!r} can't be read here", hint=f"Use one of {_FORMATS}")
 
 
 def _window(given: Mapping[str, str]) -> Window | None:
@@ -164,7 +169,7 @@ def _window(given: Mapping[str, str]) -> Window | None:
             time = datetime.fromisoformat(text.replace(" ", ""))
         except ValueError as error:
             raise RequestError(
-                f"{name} is {text!r}, no time", cure="Write 2019-12-01T15:20:00Z"
+                f"{name} is {text!r}, no time", hint="Write 2019-12-01T15:20:00Z"
             ) from error
         times.append(time if time.tzinfo else time.replace(tzinfo=UTC))
     return Window(*times)
@@ -177,7 +182,7 @@ def _baseline(path: str | None, file: str) -> dict[str, Any] | None:
     place = Path(path) / file if Path(path).is_dir() else Path(path)
     found = read_object(place)
     if found is None:
-        raise RequestError(f"{place} does not exist", cure="Check the job's inputs")
+        raise RequestError(f"{place} does not exist", hint="Check the job's inputs")
     return found
 
 
@@ -189,7 +194,7 @@ def _with_method(baseline: Documents | None, method: str | None) -> Documents | 
         chosen = CategoryMethod(method).value
     except ValueError as error:
         raise RequestError(
-            f"categorical_drift_method is {method!r}", cure="Write LInfinity or ChiSquared"
+            f"categorical_drift_method is {method!r}", hint="Write LInfinity or ChiSquared"
         ) from error
     config = (baseline[CONSTRAINTS] or {}).setdefault("monitoring_config", {})
     config.setdefault("distribution_constraints", {})["categorical_drift_method"] = chosen
@@ -205,7 +210,7 @@ def _quality(given: Mapping[str, str]) -> Attributes | None:
     except ValueError as error:
         raise RequestError(
             f"problem_type or probability_threshold_attribute: {error}",
-            cure=f"Use one of {', '.join(Problem)}, and a number",
+            hint=f"Use one of {', '.join(Problem)}, and a number",
         ) from error
     return Attributes(
         problem=kind,

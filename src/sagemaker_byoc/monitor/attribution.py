@@ -15,7 +15,9 @@ from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.data.checks import FILE as VIOLATIONS
 from sagemaker_byoc.monitor.data.columns import shown
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
-from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 from sagemaker_byoc.monitor.places import Places, json_bytes
 from sagemaker_byoc.monitor.report import page
 from sagemaker_byoc.monitor.report.explanation import FILE as EXPLANATION
@@ -36,7 +38,7 @@ def ndcg(before: Mapping[str, float], now: Mapping[str, float]) -> float:
         apart = sorted(before.keys() ^ now.keys())
         raise DataError(
             f"attributions of different features: {', '.join(apart[:10]) or 'there are none'}",
-            cure="Compute both for the same columns",
+            hint="Compute both for the same columns",
         )
     size = {name: abs(value) for name, value in before.items()}
     ideal = _gain(size, sorted(size, key=size.__getitem__, reverse=True))
@@ -71,11 +73,11 @@ def parse(document: Mapping[str, Any], where: str) -> Shares:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"{where} is no analysis.json: {type(error).__name__} {error}",
-            cure='Write {"explanations": {"kernel_shap": {"label0": {"global_shap_values": {…}}}}}',
+            hint='Write {"explanations": {"kernel_shap": {"label0": {"global_shap_values": {…}}}}}',
         ) from error
     if not found or not all(math.isfinite(x) for each in found.values() for x in each.values()):
         raise DataError(
-            f"{where} has no finite global_shap_values", cure="Compute attributions first"
+            f"{where} has no finite global_shap_values", hint="Compute attributions first"
         )
     return found
 
@@ -98,7 +100,7 @@ def run(
     if before.keys() != now.keys():
         raise DataError(
             f"the baseline explains {', '.join(before)}, this file {', '.join(now)}",
-            cure="Compute both for the same labels",
+            hint="Compute both for the same labels",
         )
     left_out = {label: reason for label in before if (reason := _reason(before[label], now[label]))}
     scores = {label: ndcg(before[label], now[label]) for label in before if label not in left_out}

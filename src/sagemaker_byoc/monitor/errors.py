@@ -1,34 +1,19 @@
-"""The errors of this room.
+"""The errors of a monitoring run.
 
-MonitorError            with `exit_code`, what to tell the user and the cure
-├── RequestError        an option that contradicts another, a place that can't be read   exit code 2
-├── DataError           data that can't be monitored as it is                            exit code 1
-└── EmptyError          no data: neither a violation nor a pass                          exit code 4
+DataError     data that cannot be monitored as it is
+EmptyError    no data: neither a violation nor a pass    exit code 4
 """
 
 from __future__ import annotations
 
-
-class MonitorError(Exception):
-    """`what` is wrong and `cure`; shown to the user as they are, without a traceback."""
-
-    exit_code = 1
-
-    def __init__(self, what: str, *, cure: str) -> None:
-        self.what = what
-        self.cure = cure
-        super().__init__(f"{what}. {cure}")
+from sagemaker_byoc.contract.errors import ByocError
 
 
-class RequestError(MonitorError):
-    exit_code = 2
+class DataError(ByocError):
+    """Data that cannot be monitored as it is."""
 
 
-class DataError(MonitorError):
-    pass
-
-
-class EmptyError(MonitorError):
+class EmptyError(ByocError):
     """A quiet hour: no file, no line, nothing in the window, no label yet."""
 
     exit_code = 4

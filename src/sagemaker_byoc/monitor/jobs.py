@@ -9,6 +9,9 @@ from datetime import MAXYEAR, MINYEAR
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.hosting.capture import hour_of
 from sagemaker_byoc.monitor.data import checks, constraints, statistics
@@ -16,7 +19,10 @@ from sagemaker_byoc.monitor.data.checks import Findings
 from sagemaker_byoc.monitor.data.constraints import Constraints
 from sagemaker_byoc.monitor.data.profile import Profile
 from sagemaker_byoc.monitor.data.statistics import Statistics
-from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+    EmptyError,
+)
 from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.captures import CaptureReader
 from sagemaker_byoc.monitor.inputs.files import is_parquet, text
@@ -56,14 +62,14 @@ class Outcome:
 
 
 def make_baseline(places: Places, data: Input, output: str) -> Outcome:
-    """Writes statistics.json and constraints.json. Raises MonitorError."""
+    """Writes statistics.json and constraints.json. Raises ByocError."""
     layout = Layout(outputs=data.outputs)
     profile = Profile()
     try:
         unread = _read(places, data, layout, profile)
     except EmptyError as error:
         raise DataError(
-            error.what, cure="Give captured JSON Lines, CSV, JSON or Parquet"
+            error.what, hint="Give captured JSON Lines, CSV, JSON or Parquet"
         ) from error
     columns = [*profile.columns.values()]
     position = "" if data.outputs is Outputs.AUTO else data.outputs.value
@@ -92,7 +98,7 @@ def documents(places: Places, folder: str) -> Documents:
     if found[constraints.FILE] is None:
         raise RequestError(
             f"{folder} holds no {constraints.FILE}",
-            cure="Make a baseline first: byoc monitor baseline DATA.csv --output DIR",
+            hint="Make a baseline first: byoc monitor baseline DATA.csv --output DIR",
         )
     return found
 
@@ -110,7 +116,7 @@ def parse_baseline(found: Documents, where: str) -> Baseline:
 
 
 def run(places: Places, data: Input, baseline: Baseline, output: str) -> Outcome:
-    """Writes AWS's three files, explanation.json and report.html. Raises MonitorError."""
+    """Writes AWS's three files, explanation.json and report.html. Raises ByocError."""
     before, wanted = baseline.statistics, baseline.constraints
     outputs = data.outputs
     if outputs is Outputs.AUTO and before is not None and before.outputs:
@@ -145,7 +151,7 @@ def read_explanation(places: Places, folder: str) -> dict[str, Any]:
     if found is None:
         raise RequestError(
             f"{folder} holds no {explanation.FILE}",
-            cure="Name the --output folder of a `byoc monitor run`",
+            hint="Name the --output folder of a `byoc monitor run`",
         )
     return found
 
@@ -157,9 +163,9 @@ def _document(places: Places, folder: str, file: str) -> dict[str, Any] | None:
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{folder}/{file} is not JSON ({error})", cure="Make it again") from error
+        raise DataError(f"{folder}/{file} is not JSON ({error})", hint="Make it again") from error
     if not isinstance(found, dict):
-        raise DataError(f"{folder}/{file} holds no JSON object", cure="Make it again")
+        raise DataError(f"{folder}/{file} holds no JSON object", hint="Make it again")
     return found
 
 
@@ -175,7 +181,7 @@ def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unre
     elif data.preprocess:
         raise RequestError(
             f"{data.place} holds {form}, and a preprocess_handler takes captured records",
-            cure="Leave the script out, or give captures",
+            hint="Leave the script out, or give captures",
         )
     else:
         reader = TableReader(form, layout)
@@ -225,7 +231,7 @@ def _nothing(data: Input, unread: Unread | None = None) -> EmptyError:
         what += f" until {data.window.end.isoformat()}"
     if unread is not None and unread.outside:
         what += f", and {unread.outside:,} of another time"
-    return EmptyError(what, cure=NOTHING)
+    return EmptyError(what, hint=NOTHING)
 
 
 def detect_all(places: Places, files: list[str], names: Sequence[str] = ()) -> Format:

@@ -10,11 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.monitor import attribution, jobs
 from sagemaker_byoc.monitor.data.checks import forecast
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
-from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 from sagemaker_byoc.monitor.jobs import Documents, Input
 from sagemaker_byoc.monitor.places import Places, are_one
 from sagemaker_byoc.monitor.quality import quality
@@ -52,7 +57,7 @@ class Found:
 def make_baseline(
     places: Places, data: Input, wanted: Attributes | None, output: str
 ) -> dict[str, Any]:
-    """What was made, for a person or a program. Raises MonitorError."""
+    """What was made, for a person or a program. Raises ByocError."""
     if wanted is not None:
         judged = quality.make_baseline(places, data, wanted, output)
         metrics = {name: score.document()["value"] for name, score in judged.scores.items()}
@@ -80,13 +85,13 @@ def problem_of(baseline: Documents) -> str | None:
 def run(
     places: Places, data: Input, baseline: Documents, wanted: Attributes | None, output: str
 ) -> Found:
-    """`baseline` as `jobs.documents` reads it. Raises MonitorError."""
+    """`baseline` as `jobs.documents` reads it. Raises ByocError."""
     constraints = baseline.get(CONSTRAINTS) or {}
     place = str(data.about.get("baseline") or "").removesuffix(f"/{CONSTRAINTS}")
     if place and are_one(place, output):
         raise RequestError(
             f"{output} holds the baseline, which the results would replace",
-            cure="Name another --output folder",
+            hint="Name another --output folder",
         )
     files = jobs.files_of(places, data)
     about = explanation.subject(
@@ -98,7 +103,7 @@ def run(
         if document is None:
             raise RequestError(
                 f"{data.place} is no analysis.json, and the baseline is of attributions",
-                cure="Name the analysis.json that was computed on live traffic",
+                hint="Name the analysis.json that was computed on live traffic",
             )
         return Found(attribution.run(places, document, constraints, output, about))
     problem = quality.problem_of(constraints)
@@ -123,7 +128,7 @@ def words(why: Mapping[str, Any]) -> list[str]:
         raise DataError(
             f"explanation.json is not as `byoc monitor run` writes it: "
             f"{type(error).__name__} {error}",
-            cure="Run it again",
+            hint="Run it again",
         ) from error
 
 

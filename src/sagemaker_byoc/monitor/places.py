@@ -13,8 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.files import Json, write_atomically
-from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+    EmptyError,
+)
 
 S3 = "s3://"
 NOTHING = "Nothing was compared: neither a violation nor a pass; check the place and the time"
@@ -23,7 +29,7 @@ _MOST_FILES = 1_000_000
 
 
 class Store(Protocol):
-    """What the room needs of S3. Its errors are MonitorError."""
+    """What the room needs of S3. Its errors are ByocError."""
 
     def names(self, uri: str) -> Iterator[str]:
         """URIs of the object `uri`, if there is one, or of all below `uri/`; sorted by key."""
@@ -54,8 +60,8 @@ class Places:
                 what = (
                     "is neither a file nor a folder" if Path(place).exists() else "does not exist"
                 )
-                raise RequestError(f"{place} {what}", cure="Name a file, or a folder")
-            raise EmptyError(f"{place} holds no file", cure=NOTHING)
+                raise RequestError(f"{place} {what}", hint="Name a file, or a folder")
+            raise EmptyError(f"{place} holds no file", hint=NOTHING)
         return found
 
     def expanded(self, names: list[str]) -> list[str]:
@@ -68,7 +74,7 @@ class Places:
             if len(found) > _MOST_FILES:
                 raise DataError(
                     f"{name}: manifests name more than {_MOST_FILES:,} files",
-                    cure="Name the folder of a shorter time",
+                    hint="Name the folder of a shorter time",
                 )
         return found
 
@@ -89,13 +95,13 @@ class Places:
             prefix = first["prefix"]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(
-                f"{name} is a manifest that is cut off", cure="Copy it again"
+                f"{name} is a manifest that is cut off", hint="Copy it again"
             ) from error
         if not isinstance(prefix, str) or not all(isinstance(key, str) for key in keys):
-            raise DataError(f"{name} is a manifest of other things than keys", cure="Copy it again")
+            raise DataError(f"{name} is a manifest of other things than keys", hint="Copy it again")
         if name.startswith(S3) and not prefix.startswith(S3):
             raise DataError(  # or everyone who writes there could read this machine's files
-                f"{name} is a manifest of files outside of S3", cure="Give it a prefix in S3"
+                f"{name} is a manifest of files outside of S3", hint="Give it a prefix in S3"
             )
         return [f"{prefix}{key}" for key in keys]
 
@@ -106,7 +112,7 @@ class Places:
             return open(name, "rb")
         except OSError as error:
             raise RequestError(
-                f"{name} can't be read: {error.strerror}", cure="Name a file that can be read"
+                f"{name} can't be read: {error.strerror}", hint="Name a file that can be read"
             ) from error
 
     def read(self, folder: str, file: str) -> bytes | None:
@@ -132,14 +138,14 @@ class Places:
             except OSError as error:
                 raise RequestError(
                     f"{name} can't be written: {error.strerror}",
-                    cure="Name another --output folder",
+                    hint="Name another --output folder",
                 ) from error
 
     def _store(self, name: str) -> Store:
         if self.store is None:
             raise RequestError(
                 f"{name} is in S3, and nothing here reads S3",
-                cure="Copy it to a folder first, or use `byoc monitor`, which has a client",
+                hint="Copy it to a folder first, or use `byoc monitor`, which has a client",
             )
         return self.store
 

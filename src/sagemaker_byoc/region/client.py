@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 from sagemaker_byoc.region.core.account import DEFAULT_REGION
 from sagemaker_byoc.region.core.credentials import Keys, read_keys
-from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.core.state import default_state, read_address
 
 
@@ -28,7 +30,7 @@ def find_keys(url: str, state: Path | None = None) -> Keys:
     if keys is None:
         raise MachineError(
             f"the keys of the region at {url} are not known here",
-            cure='Run eval "$(byoc local env)" first, or name its folder with --state',
+            hint='Run eval "$(byoc local env)" first, or name its folder with --state',
         )
     return keys
 

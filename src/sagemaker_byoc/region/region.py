@@ -13,6 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 from sagemaker_byoc.region import environ
 from sagemaker_byoc.region.client import make_client
 from sagemaker_byoc.region.composition import CLOSING_SECONDS, Composition, compose
@@ -20,7 +23,6 @@ from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.control import Control, Interruptible
 from sagemaker_byoc.region.core.credentials import Credentials, Keys, make_keys
-from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.core.state import LOG_FILE, Address, StateFolder
 from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import Engine
@@ -273,7 +275,7 @@ def _listen(port: int) -> socket.socket:
     except OSError as error:
         raise MachineError(
             f"port {port} of 127.0.0.1 can't be used ({error.strerror})",
-            cure="Name another with --port, or 0 for any; `byoc local down` ends an old region",
+            hint="Name another with --port, or 0 for any; `byoc local down` ends an old region",
         ) from error
 
 

@@ -61,7 +61,7 @@ def _require_packages() -> None:
     raise ContractError(
         where="serve",
         what=f"the server needs the Python {are} {', '.join(lacking)}",
-        cure=f"Install what it needs: {add_extra('serve')}",
+        hint=f"Install what it needs: {add_extra('serve')}",
     )
 
 
@@ -113,7 +113,7 @@ def _http_socket(settings: Settings) -> socket.socket:
         raise ContractError(
             where=f"{settings.host}:{settings.port}",
             what=f"can't be listened on ({error.strerror})",
-            cure="Free the port, or choose another with SAGEMAKER_BIND_TO_PORT",
+            hint="Free the port, or choose another with SAGEMAKER_BIND_TO_PORT",
         ) from error
     listener.listen(BACKLOG)
     return listener

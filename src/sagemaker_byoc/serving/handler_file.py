@@ -44,6 +44,6 @@ def find(settings: Settings) -> HandlerFile:
             where=environment.PROGRAM.value,
             what=f"is {settings.program}, and no such file is in "
             + ", ".join(str(folder) for folder, _ in places),
-            cure=f"Put it into one of them, or set {environment.SUBMIT_DIRECTORY.value}",
+            hint=f"Put it into one of them, or set {environment.SUBMIT_DIRECTORY.value}",
         )
     return HandlerFile(None, None, ())

@@ -29,7 +29,7 @@ def raise_open_files() -> None:
         raise ContractError(
             where="ulimit -n",
             what=f"is {found}, which are fewer open files than the server needs ({LEAST})",
-            cure=HINT,
+            hint=HINT,
         )
     if found < ENOUGH:
         log.say(

@@ -26,7 +26,7 @@ class Reader:
         text = self.text(name).lower()
         if text in {"", "0", "false", "1", "true"}:
             return text in {"1", "true"}
-        raise ContractError(where=name.value, what=f"is {text!r}", cure="Give 1 or 0")
+        raise ContractError(where=name.value, what=f"is {text!r}", hint="Give 1 or 0")
 
     def count(self, *names: Fact[str], default: int, least: int = 1, most: float = math.inf) -> int:
         return self._number(names, int, default, least, most)
@@ -39,7 +39,7 @@ class Reader:
         text = self.text(name).lower() or choices[0]
         if text not in choices:
             raise ContractError(
-                where=name.value, what=f"is {text!r}", cure=f"Give one of {', '.join(choices)}"
+                where=name.value, what=f"is {text!r}", hint=f"Give one of {', '.join(choices)}"
             )
         return text
 
@@ -63,6 +63,6 @@ class Reader:
             raise ContractError(
                 where=name.value,
                 what=f"is {text!r}",
-                cure=f"Give a {whole} {bounds}, or leave it out",
+                hint=f"Give a {whole} {bounds}, or leave it out",
             )
         return default

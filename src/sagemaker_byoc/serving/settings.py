@@ -179,7 +179,7 @@ def _payload(read: Reader, *, is_batch: bool) -> int | None:
         raise ContractError(
             where=environment.MAX_PAYLOAD_IN_MB.value,
             what="is 0, which means no limit, outside of a batch transform job",
-            cure=f"Give a number of megabytes, or set {environment.BATCH.value}=true",
+            hint=f"Give a number of megabytes, or set {environment.BATCH.value}=true",
         )
     return megabytes * 2**20
 
@@ -218,6 +218,6 @@ def _accept(read: Reader) -> str:
         raise ContractError(
             where=environment.DEFAULT_ACCEPT.value,
             what=f"is {text!r}, which is not one media type",
-            cure=f"Give a type such as {media.JSON}",
+            hint=f"Give a type such as {media.JSON}",
         )
     return parsed.essence

@@ -12,6 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sagemaker_byoc.contract import archives, folders, lifecycle
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training import environment
@@ -27,7 +31,6 @@ from sagemaker_byoc.region.containers.health import (
 from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.containers.leftovers import machine_label
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.errors import MachineError, RequestError
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
 from sagemaker_byoc.region.engines.packing import Copying
 from sagemaker_byoc.region.engines.starting import start_all
@@ -139,7 +142,7 @@ def _unpack(archive: Path, folder: Path, copying: Copying | None) -> None:
 def require_free(port: int) -> None:
     """Raise MachineError if something listens on `port`."""
     if not is_free(port):
-        raise MachineError(f"port {port} is taken", cure="Choose another with --port, or 0 for any")
+        raise MachineError(f"port {port} is taken", hint="Choose another with --port, or 0 for any")
 
 
 def free_port() -> int:
@@ -178,7 +181,7 @@ def check(request: EndpointRequest) -> None:
     if not request.model.exists():
         raise RequestError(
             f"there is no model {request.model}",
-            cure="Name a folder, or the model.tar.gz that `byoc train` wrote",
+            hint="Name a folder, or the model.tar.gz that `byoc train` wrote",
         )
     if request.program is not None and not request.program.is_dir():
-        raise RequestError(f"there is no program folder {request.program}", cure="Check the path")
+        raise RequestError(f"there is no program folder {request.program}", hint="Check the path")

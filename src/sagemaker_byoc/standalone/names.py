@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 from sagemaker_byoc.contract import limits
-from sagemaker_byoc.region.core.errors import RequestError
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 
 
 def check_name(kind: str, name: str) -> None:
@@ -13,5 +15,5 @@ def check_name(kind: str, name: str) -> None:
     if not re.fullmatch(limits.JOB_NAME.value, name):
         raise RequestError(
             f"{name!r} is not a legal {kind} name",
-            cure=f"Use up to {limits.JOB_NAME_LENGTH.value} letters, digits and hyphens",
+            hint=f"Use up to {limits.JOB_NAME_LENGTH.value} letters, digits and hyphens",
         )

@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.region.core.errors import LocalError
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.standalone.changes import Changes
 from sagemaker_byoc.standalone.endpoint import (
@@ -59,7 +60,7 @@ class Reloading:
     _leaving: list[threading.Thread] = field(default_factory=list)
 
     def follow(self) -> None:
-        """Serve until `given_up` is set. Raise LocalError if the port is taken."""
+        """Serve until `given_up` is set. Raise ByocError if the port is taken."""
         require_free(self.request.port)
         watched = [self.request.model]
         watched += [] if self.request.program is None else [self.request.program]
@@ -92,7 +93,7 @@ class Reloading:
             )
         except GivenUpError:
             return
-        except (LocalError, ContractError, OSError) as error:
+        except (ByocError, OSError) as error:
             if not self.given_up.is_set():
                 self.listeners.failed(error)
                 serving = "the previous one still serves" if self._current else "nothing serves"

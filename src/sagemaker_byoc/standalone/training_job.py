@@ -12,6 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from sagemaker_byoc.contract import archives, folders, lifecycle
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.paths import Tree
@@ -29,7 +34,6 @@ from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances, specs
 from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.errors import LocalError, MachineError, RequestError
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.engines.packing import Copying, size_of
 from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts
@@ -151,8 +155,8 @@ def prepared_job(request: TrainingRequest, engine: Engine) -> Iterator[Container
 
 def _unwritten(request: TrainingRequest, error: OSError, kept: str = "") -> MachineError:
     is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    cure = f"Make room for {request.output}" if is_full else "Choose another --output"
-    return MachineError(f"the job's files can't be written: {error}", cure=kept or cure)
+    hint = f"Make room for {request.output}" if is_full else "Choose another --output"
+    return MachineError(f"the job's files can't be written: {error}", hint=kept or hint)
 
 
 def _collect(hosts: Hosts, outcome: Outcome, on_left: OnLeft) -> None:
@@ -160,12 +164,12 @@ def _collect(hosts: Hosts, outcome: Outcome, on_left: OnLeft) -> None:
     try:
         if DEFAULT_HOST in outcome.lost:
             why = outcome.lost[DEFAULT_HOST]
-            raise MachineError(f"the container was lost: {why}", cure="Check the engine")
+            raise MachineError(f"the container was lost: {why}", hint="Check the engine")
         hosts.containers[DEFAULT_HOST].collect(on_left)
-    except (LocalError, OSError) as error:
+    except (ByocError, OSError) as error:
         kept = hosts.keep() or "Check that the disk has room"
-        what = error.what if isinstance(error, LocalError) else str(error)
-        raise MachineError(f"the results can't be copied: {what}", cure=kept) from error
+        what = error.sentence if isinstance(error, ByocError) else str(error)
+        raise MachineError(f"the results can't be copied: {what}", hint=kept) from error
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -186,13 +190,13 @@ def check(request: TrainingRequest) -> None:
     check_channels({name: Channel(name) for name in request.channels})
     for what, folder in folders.items():
         if folder.is_file():
-            cure = f"Name the folder that holds it: {folder.parent}"
-            raise RequestError(f"{what}: {folder} is a file", cure=cure)
+            hint = f"Name the folder that holds it: {folder.parent}"
+            raise RequestError(f"{what}: {folder} is a file", hint=hint)
         if not folder.is_dir():
-            raise RequestError(f"{what}: there is no folder {folder}", cure="Check the path")
+            raise RequestError(f"{what}: there is no folder {folder}", hint="Check the path")
     if os.path.lexists(request.output) and not request.output.is_dir():
         what = f"--output: {request.output} is not a folder"
-        raise RequestError(what, cure="Choose another")
+        raise RequestError(what, hint="Choose another")
 
 
 def _lay_out(

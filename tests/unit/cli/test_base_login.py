@@ -12,7 +12,9 @@ import pytest
 
 from sagemaker_byoc.cli import base_login, ecr_credentials
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.errors import MachineError
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 
 AWS = "763104351884.dkr.ecr.eu-west-1.amazonaws.com"
 OURS = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
@@ -89,7 +91,7 @@ def test_the_helper_speaks_dockers_protocol(monkeypatch, capsys):
 
 def test_a_helper_without_credentials_says_what_to_do(monkeypatch, capsys):
     def log_in(_):
-        raise MachineError("there are no AWS credentials here", cure="Log in: aws configure")
+        raise MachineError("there are no AWS credentials here", hint="Log in: aws configure")
 
     monkeypatch.setattr(ecr, "log_in", log_in)
     monkeypatch.setattr("sys.stdin", io.StringIO(AWS))

@@ -13,8 +13,10 @@ import pytest
 
 from sagemaker_byoc.cli import settings
 from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.core.errors import RequestError
 
 FAKE = """#!{python}
 import json, os, sys, time

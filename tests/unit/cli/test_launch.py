@@ -15,7 +15,10 @@ from sagemaker_byoc.cli.launch_image import Pinned
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.errors import RefusedError, SettingsError
+from sagemaker_byoc.launch.errors import (
+    RefusedError,
+    SettingsError,
+)
 from sagemaker_byoc.launch.plan import Plan
 
 DIGEST = "sha256:" + "ab" * 32
@@ -56,7 +59,7 @@ def folder(tmp_path, monkeypatch):
         (["train", *KUBERNETES], "image is missing"),
     ],
 )  # fmt: skip
-def test_a_wrong_request_is_exit_2_with_a_cure(words, said, capsys):
+def test_a_wrong_request_is_exit_2_with_a_hint(words, said, capsys):
     assert main(["launch", *words]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -270,12 +273,12 @@ class Ecr:
             return {"imageDetails": [detail]}
         if operation == "BatchGetImage":
             if self.manifest.get("secret"):
-                raise RefusedError("AccessDeniedException", "no", cure="")
+                raise RefusedError("AccessDeniedException", "no", hint="")
             image = {"imageManifest": json.dumps(self.manifest)}
             return {"images": [image | {"imageManifestMediaType": self.media_type}]}
         assert (operation, parameters["layerDigest"]) == ("GetDownloadUrlForLayer", "sha256:c")
         if not self.architecture:
-            raise RefusedError("AccessDeniedException", "no", cure="")
+            raise RefusedError("AccessDeniedException", "no", hint="")
         document = {"architecture": self.architecture, "config": self.config}
         return {"downloadUrl": f"data:,{quote(json.dumps(document))}"}
 
@@ -310,7 +313,7 @@ ATTESTATION = UNKNOWN | {"annotations": {"vnd.docker.reference.type": "attestati
 
 @pytest.mark.parametrize("name", ["digits:v1", f"digits@{DIGEST}"])
 @pytest.mark.parametrize(
-    ("ecr", "words", "cure"),
+    ("ecr", "words", "hint"),
     [
         ({"media_type": f"{OCI}manifest.v1+json"}, "manifest.v1.json, which SageMaker", FORM),
         ({"media_type": f"{OCI}index.v1+json"}, "index.v1.json, an index, which SageMaker", FORM),
@@ -340,11 +343,11 @@ ATTESTATION = UNKNOWN | {"annotations": {"vnd.docker.reference.type": "attestati
         ),
     ],
 )
-def test_an_image_that_sagemaker_refuses_is_not_launched(folder, name, ecr, words, cure):
+def test_an_image_that_sagemaker_refuses_is_not_launched(folder, name, ecr, words, hint):
     """Whoever pushed it: with the command that makes it one that SageMaker takes."""
     with pytest.raises(SettingsError, match=words) as error:
         pinned(folder, f"{HOST}/{name}", **ecr)
-    assert re.search(cure, error.value.cure)
+    assert re.search(hint, error.value.hint)
 
 
 def test_the_image_of_an_index_is_named(folder):
@@ -352,12 +355,12 @@ def test_the_image_of_an_index_is_named(folder):
     index = {"media_type": LIST, "manifests": [ARM, AMD]}
     with pytest.raises(SettingsError) as error:
         pinned(folder, f"{HOST}/digits:v1", **index)
-    assert f'image = "{HOST}/digits@{OTHER}"' in error.value.cure
+    assert f'image = "{HOST}/digits@{OTHER}"' in error.value.hint
 
 
 def test_what_may_not_be_described_is_read(folder):
     """Roles that pull have BatchGetImage, and often no more."""
-    refusal = RefusedError("AccessDeniedException", "no", cure="")
+    refusal = RefusedError("AccessDeniedException", "no", hint="")
     with pytest.raises(SettingsError, match="which SageMaker refuses"):
         pinned(folder, f"{HOST}/digits@{DIGEST}", refusal, media_type=f"{OCI}manifest.v1+json")
 
@@ -413,13 +416,13 @@ def test_the_cuda_that_an_image_states(folder, config, cuda):
 
 def test_a_digest_is_launched_by_who_may_not_read_it(folder):
     image = f"{HOST}/digits@{DIGEST}"
-    refusal = RefusedError("AccessDeniedException", "no", cure="")
+    refusal = RefusedError("AccessDeniedException", "no", hint="")
     assert pinned(folder, image, refusal, architecture="") == Pinned(image, DIGEST)
     with pytest.raises(RefusedError):
         pinned(folder, f"{HOST}/digits:v1", refusal)
 
 
 def test_an_image_that_is_not_there(folder):
-    refusal = RefusedError("ImageNotFoundException", "no", cure="")
+    refusal = RefusedError("ImageNotFoundException", "no", hint="")
     with pytest.raises(SettingsError, match="is not in ECR"):
         pinned(folder, f"{HOST}/digits:v1", refusal)

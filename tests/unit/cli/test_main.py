@@ -1,4 +1,4 @@
-"""The command line: exit codes, where words go, and a cure with every refusal."""
+"""The command line: exit codes, where words go, and a hint with every refusal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.options import parse_pairs, parse_program
-from sagemaker_byoc.region.core.errors import RequestError
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 
@@ -38,7 +40,7 @@ def program(tmp_path):
         (["serve", "--model", "/nonexistent"], "no model /nonexistent"),
     ],
 )
-def test_a_wrong_request_is_exit_2_with_a_cure(arguments, words, capfd, tmp_path, monkeypatch):
+def test_a_wrong_request_is_exit_2_with_a_hint(arguments, words, capfd, tmp_path, monkeypatch):
     """Nothing on stdout, no traceback, the wrong value and what to do."""
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2

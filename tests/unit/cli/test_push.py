@@ -15,8 +15,12 @@ from sagemaker_byoc.cli import console, push, push_plan
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.push_request import parse_request
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.errors import AwsError
-from sagemaker_byoc.images.errors import RequestError
+from sagemaker_byoc.cloud.errors import (
+    AwsError,
+)
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +72,7 @@ def image(tmp_path):
         (["xy", "--tag"], "expected one argument"),
     ],
 )
-def test_misuse_is_exit_2_with_a_cure(arguments, words, capfd):
+def test_misuse_is_exit_2_with_a_hint(arguments, words, capfd):
     try:
         code = main(["push", *arguments])
     except SystemExit as error:
@@ -206,9 +210,9 @@ class RecordedEcr:
     def call(self, call):
         self.commands.append(call.command("eu-west-1"))
         if call.operation == "DescribeRepositories" and not self.is_there:
-            raise AwsError("RepositoryNotFoundException", "x", cure="y")
+            raise AwsError("RepositoryNotFoundException", "x", hint="y")
         if call.operation == "GetLifecyclePolicy":
-            raise AwsError("LifecyclePolicyNotFoundException", "x", cure="y")
+            raise AwsError("LifecyclePolicyNotFoundException", "x", hint="y")
         found = {"repositoryUri": "h/mine", "imageScanningConfiguration": {"scanOnPush": False}}
         return {"repositories": [found], "repository": found}
 
@@ -237,5 +241,5 @@ def test_a_login_does_not_cross_a_network_readable():
     assert push._is_plain("http://[::1]:8321", insecure=False) is False
     with pytest.raises(RequestError, match="has no TLS") as caught:
         push._is_plain("http://region.example:8321", insecure=False)
-    assert "--insecure" in caught.value.cure
+    assert "--insecure" in caught.value.hint
     assert push._is_plain("http://region.example:8321", insecure=True) is True

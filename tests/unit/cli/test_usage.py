@@ -1,4 +1,4 @@
-"""Every flag of every command, misused: exit 2, one line that names it, and a cure."""
+"""Every flag of every command, misused: exit 2, one line that names it, and a hint."""
 
 from __future__ import annotations
 
@@ -112,15 +112,15 @@ def test_a_misused_flag(words, named, capsys):
     out, err = capsys.readouterr()
     assert refusal.value.code == failures.USAGE
     assert out == ""
-    what, cure = err.splitlines()
+    what, hint = err.splitlines()
     assert what.startswith("error[USAGE]: byoc")
     assert named in what
-    assert cure.startswith("  fix: ")
-    assert len(cure) > len("  fix: ...")
+    assert hint.startswith("  fix: ")
+    assert len(hint) > len("  fix: ...")
 
 
 @pytest.mark.parametrize(
-    ("words", "cure"),
+    ("words", "hint"),
     [
         (["bild"], "Did you mean build?"),
         (["train", "x", "--engin", "docker"], "Did you mean --engine?"),
@@ -139,9 +139,9 @@ def test_a_misused_flag(words, named, capsys):
         (["local", "env", "--json", "--shell", "fish"], "Give only one of the two"),
     ],
 )
-def test_the_cure_fits(words, cure, capsys):
+def test_the_hint_fits(words, hint, capsys):
     assert main(words) == 2
-    assert cure in capsys.readouterr().err
+    assert hint in capsys.readouterr().err
 
 
 def test_misuse_from_a_shell():
@@ -163,7 +163,7 @@ def test_colour(variables, coloured, capsys, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    console.error("what", "cure")
+    console.error("what", "hint")
     assert ("\033[31m" in capsys.readouterr().err) is coloured
 
 

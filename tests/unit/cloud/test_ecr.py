@@ -9,7 +9,12 @@ from dataclasses import replace
 import pytest
 
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.errors import AwsError, RequestError
+from sagemaker_byoc.cloud.errors import (
+    AwsError,
+)
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 
 WANTED = ecr.WantedRepository(name="mine", account="123456789012")
 
@@ -28,7 +33,7 @@ class Played:
 
     def describe_repositories(self, _):
         if self.repository is None:
-            raise AwsError("RepositoryNotFoundException", "no", cure="")
+            raise AwsError("RepositoryNotFoundException", "no", hint="")
         return {"repositories": [self.repository]}
 
     def create_repository(self, parameters):
@@ -42,7 +47,7 @@ class Played:
 
     def get_lifecycle_policy(self, _):
         if self.policy is None:
-            raise AwsError("LifecyclePolicyNotFoundException", "no", cure="")
+            raise AwsError("LifecyclePolicyNotFoundException", "no", hint="")
         return {"lifecyclePolicyText": self.policy}
 
     def put_lifecycle_policy(self, parameters):
@@ -89,7 +94,7 @@ def test_somebody_elses_lifecycle_is_not_replaced(policy):
     cloud = Played(repository={"repositoryUri": "host/mine"}, policy=policy)
     with pytest.raises(RequestError, match="lifecycle policy of its own") as caught:
         ecr.ensure(cloud, replace(WANTED, untagged_kept=2))
-    assert "Leave --lifecycle out" in caught.value.cure
+    assert "Leave --lifecycle out" in caught.value.hint
     assert cloud.policy == policy
 
 
@@ -97,7 +102,7 @@ def test_somebody_else_was_quicker_to_make_it():
     class Raced(Played):
         def create_repository(self, parameters):
             super().create_repository(parameters)
-            raise AwsError("RepositoryAlreadyExistsException", "there", cure="")
+            raise AwsError("RepositoryAlreadyExistsException", "there", hint="")
 
     assert ecr.ensure(Raced(), WANTED).uri == "host/mine"
 
@@ -105,7 +110,7 @@ def test_somebody_else_was_quicker_to_make_it():
 def test_a_refusal_is_passed_on():
     class Denied(Played):
         def describe_repositories(self, _):
-            raise AwsError("AccessDeniedException", "not you", cure="ask")
+            raise AwsError("AccessDeniedException", "not you", hint="ask")
 
     with pytest.raises(AwsError, match="not you"):
         ecr.ensure(Denied(), WANTED)

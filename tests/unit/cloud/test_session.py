@@ -13,9 +13,16 @@ from botocore import exceptions
 
 from sagemaker_byoc.cloud import ecr, session
 from sagemaker_byoc.cloud.calls import Call
-from sagemaker_byoc.cloud.errors import AwsError, CloudError, MachineError, RequestError
+from sagemaker_byoc.cloud.errors import (
+    AwsError,
+)
 from sagemaker_byoc.cloud.refusals import explained, only
 from sagemaker_byoc.cloud.session import Cloud, resolve_account, resolve_region
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    MachineError,
+    RequestError,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +47,8 @@ def test_the_flag_before_the_environment_before_the_configuration(tmp_path, monk
 def test_no_region():
     with pytest.raises(RequestError, match="no region is set") as caught:
         resolve_region(None, {})
-    assert "--region" in caught.value.cure
-    assert "aws configure" in caught.value.cure
+    assert "--region" in caught.value.hint
+    assert "aws configure" in caught.value.hint
 
 
 @pytest.mark.parametrize("region", ["Ireland", "eu-west", "eu_west_1", "evil.example/eu-west-1"])
@@ -53,7 +60,7 @@ def test_what_is_no_region(region):
 def test_no_credentials():
     with pytest.raises(MachineError, match="no AWS credentials") as caught:
         resolve_account(Cloud("eu-west-1"), None)
-    assert "aws configure" in caught.value.cure
+    assert "aws configure" in caught.value.hint
     assert caught.value.exit_code == 3
 
 
@@ -66,7 +73,7 @@ def test_a_profile_that_is_not_there(monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(RequestError, match="nobody") as caught:
         resolve_region(None, {})
-    assert "AWS_PROFILE" in caught.value.cure
+    assert "AWS_PROFILE" in caught.value.hint
 
 
 @pytest.mark.slow
@@ -77,15 +84,15 @@ def test_nobody_at_the_endpoint(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(MachineError, match="can't be reached") as caught:
         resolve_account(Cloud("eu-west-1"), None)
-    assert "AWS_ENDPOINT_URL" in caught.value.cure
+    assert "AWS_ENDPOINT_URL" in caught.value.hint
     monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
-    with pytest.raises(CloudError) as caught:
+    with pytest.raises(ByocError) as caught:
         resolve_account(Cloud("eu-west-1"), None)
-    assert "AWS_ENDPOINT_URL" in caught.value.cure
+    assert "AWS_ENDPOINT_URL" in caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "cure"),
+    ("code", "kind", "hint"),
     [
         ("ExpiredTokenException", MachineError, "aws sso login"),
         ("UnrecognizedClientException", MachineError, "aws configure"),
@@ -94,11 +101,11 @@ def test_nobody_at_the_endpoint(monkeypatch):
         ("SomethingNew", AwsError, "AWS's words"),
     ],
 )
-def test_what_aws_refuses(code, kind, cure):
+def test_what_aws_refuses(code, kind, hint):
     answer = {"Error": {"Code": code, "Message": "not you"}}
     with pytest.raises(kind) as caught, explained(Call("ecr", "CreateRepository"), "eu-west-1"):
         raise exceptions.ClientError(answer, "CreateRepository")
-    assert cure in caught.value.cure
+    assert hint in caught.value.hint
     assert code in caught.value.what
 
 
@@ -129,7 +136,7 @@ def test_what_answers_is_not_aws(proxy, page, monkeypatch):
     asked, cloud = Call("ecr", "DescribeImages", {"repositoryName": "digits"}), Cloud("eu-west-1")
     with pytest.raises(MachineError, match="the answer to ecr DescribeImages") as caught:
         len(cloud.call(asked)["imageDetails"])
-    assert "HTTPS_PROXY" in caught.value.cure
+    assert "HTTPS_PROXY" in caught.value.hint
 
 
 @pytest.mark.parametrize("entries", [[], [{}, {}], None, {}])
@@ -138,11 +145,11 @@ def test_one_is_asked_for_and_one_has_to_come(entries):
         only(Call("ecr", "DescribeImages"), {"imageDetails": entries}, "imageDetails")
 
 
-def test_without_boto3_the_cure_is_one_line(monkeypatch):
+def test_without_boto3_the_hint_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(MachineError, match="boto3 is not installed") as caught:
         Cloud("eu-west-1").call(session.IDENTITY)
-    assert "[cloud]" in caught.value.cure
+    assert "[cloud]" in caught.value.hint
 
 
 def test_boto3_is_imported_by_the_first_call_only():

@@ -109,12 +109,12 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize(("said", "what", "cure"), SAID)
-def test_why_no_engine_answers(said, what, cure):
+@pytest.mark.parametrize(("said", "what", "hint"), SAID)
+def test_why_no_engine_answers(said, what, hint):
     """As docker 20.10.24 and 28.2.2 say it: each cause has its own hint."""
     found = docker.unreachable(said)
     assert what in found.what
-    assert cure in found.cure
+    assert hint in found.hint
 
 
 def test_other_words_are_no_missing_engine():

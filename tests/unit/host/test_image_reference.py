@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.errors import (
+    ContractError,
+    RequestError,
+)
 from sagemaker_byoc.host import image_reference
 from sagemaker_byoc.host.image_reference import EcrHost, Reference
 from sagemaker_byoc.images import reference
-from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.region.containers.images import Reference as LocalReference
 from sagemaker_byoc.region.wire.errors import AwsError
 

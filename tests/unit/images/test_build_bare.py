@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.host import docker, owners
 from sagemaker_byoc.images.build import bare, secrets
 from sagemaker_byoc.images.build.builders import Builder
-from sagemaker_byoc.images.errors import RequestError
 
 
 @pytest.fixture
@@ -157,7 +159,7 @@ def test_what_is_a_secret(name, value):
     with pytest.raises(RequestError) as refusal:
         secrets.require_public("--build-arg", {name: value})
     assert value not in str(refusal.value)
-    assert f"--secret id={name},env={name}" in refusal.value.cure
+    assert f"--secret id={name},env={name}" in refusal.value.hint
 
 
 def test_a_secret_is_not_for_the_legacy_builder():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.images.build import builders
 from sagemaker_byoc.images.build.builders import choose, require_understood
-from sagemaker_byoc.images.errors import MachineError, RequestError
 
 OLD = "Docker version 20.10.24+dfsg1, build 297e128"
 NEW = "Docker version 28.2.2, build e6534b4"
@@ -86,12 +89,12 @@ def test_no_client_and_no_engine():
     """The cause is asked for, of the question that failed."""
     with pytest.raises(MachineError, match="there is no docker client '/absent/d'") as refusal:
         choose(None, {"DOCKER": "/absent/d"})
-    assert "set DOCKER" in refusal.value.cure
+    assert "set DOCKER" in refusal.value.hint
     asked = []
 
     def explain(command):
         asked.append(command[1])
-        return MachineError("no engine", cure="x")
+        return MachineError("no engine", hint="x")
 
     for ask in (lambda command: None, machine(engine=None)):
         with pytest.raises(MachineError, match="no engine"):

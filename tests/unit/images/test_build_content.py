@@ -7,10 +7,12 @@ import subprocess
 
 import pytest
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.masking import without_user
 from sagemaker_byoc.host.ignore import DEFAULTS, Ignore, read
 from sagemaker_byoc.images.build import commit, context
-from sagemaker_byoc.images.errors import RequestError
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ import zipfile
 import pytest
 
 from sagemaker_byoc import __version__
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.images.build import project, wheel
-from sagemaker_byoc.images.errors import RequestError
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_a_project_is_written_once(tmp_path):
     before = {path: (folder / path).read_bytes() for path in files}
     with pytest.raises(RequestError, match=r"has .*Dockerfile.serve.* already") as refusal:
         project.write(folder, "mine")
-    assert "empty or new folder" in refusal.value.cure
+    assert "empty or new folder" in refusal.value.hint
     assert {path: (folder / path).read_bytes() for path in files} == before
 
 

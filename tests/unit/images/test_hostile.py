@@ -1,4 +1,4 @@
-"""Archives that mean harm, or are broken: refused with a cure, in bounded memory."""
+"""Archives that mean harm, or are broken: refused with a hint, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.images import made
 
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.images import tar
-from sagemaker_byoc.images.errors import HostileError, ImageError
+from sagemaker_byoc.images.errors import (
+    HostileError,
+)
 from sagemaker_byoc.images.model import Files
 from sagemaker_byoc.images.sources import archive, documents
 from sagemaker_byoc.images.sources.layers import merge, read_layer
@@ -55,7 +60,7 @@ def test_too_many_entries(monkeypatch):
 
 @given(st.binary(max_size=2000))
 def test_no_bytes_lead_to_anything_but_a_refusal(data):
-    with pytest.raises(ImageError):
+    with pytest.raises(ByocError):
         archive.read_stream(io.BytesIO(data), "x")
 
 
@@ -64,7 +69,7 @@ def test_no_bytes_lead_to_anything_but_a_refusal(data):
 def test_no_document_leads_to_anything_but_a_refusal(value, key):
     for document in ({"config": value, "layers": value}, {"manifests": value}, {key: value}):
         for parse in (documents.parse_manifest, documents.parse_config):
-            with suppress(ImageError):  # any other error fails the test
+            with suppress(ByocError):  # any other error fails the test
                 parse(json.dumps(document).encode(), "x")
 
 
@@ -106,6 +111,6 @@ def test_links_are_followed_and_circles_end():
 def test_a_path_that_is_no_archive(tmp_path):
     for path in (tmp_path, tmp_path / "none", tmp_path / "text"):
         (tmp_path / "text").write_text("no archive at all")
-        with pytest.raises(ImageError) as caught:
+        with pytest.raises(ByocError) as caught:
             archive.read_archive(path)
-        assert "docker save" in caught.value.cure
+        assert "docker save" in caught.value.hint

@@ -11,9 +11,16 @@ import pytest
 from tests.unit.images import made
 from tests.unit.images.served import registry
 
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    RequestError,
+)
 from sagemaker_byoc.images import model
 from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import HostileError, ImageError, RegistryError, RequestError
+from sagemaker_byoc.images.errors import (
+    HostileError,
+    RegistryError,
+)
 from sagemaker_byoc.images.push import patience as patience_
 from sagemaker_byoc.images.push import sources
 from sagemaker_byoc.images.push.known import KnownLayer, KnownLayers
@@ -225,7 +232,7 @@ def test_from_one_registry_to_another_with_a_break(send, layout, served):
 
 def test_another_platform_is_refused_before_anything_is_sent(send, tmp_path, served):
     path = made.saved(tmp_path / "a.tar", document(BASE, architecture="arm64"), BASE)
-    with pytest.raises(ImageError, match=r"is for linux/arm64; .* want linux/amd64"):
+    with pytest.raises(ByocError, match=r"is for linux/arm64; .* want linux/amd64"):
         send(path)
     assert not served.sent("POST")
     assert send(path, platform="linux/arm64").verified.platform == "linux/arm64"
@@ -235,7 +242,7 @@ def test_a_fixed_tag_is_refused_before_anything_is_sent(send, saved, served):
     before = served.put("mine", "1", b'{"schemaVersion": 2, "config": {}, "layers": []}', "x/y")
     with pytest.raises(RegistryError, match=f"is {before} already") as caught:
         send(saved, immutable=True)
-    assert "--mutable" in caught.value.cure
+    assert "--mutable" in caught.value.hint
     assert not served.sent("POST")
     assert send(saved).tag == "1"
     assert any(before in note for note in send.told.notes)
@@ -243,9 +250,9 @@ def test_a_fixed_tag_is_refused_before_anything_is_sent(send, saved, served):
 
 def test_zstd_is_refused_with_what_to_do(send, tmp_path):
     path = made.saved(tmp_path / "z.tar", document(BASE), b"\x28\xb5\x2f\xfd" + b"x" * 600)
-    with pytest.raises(ImageError, match="zstd") as caught:
+    with pytest.raises(ByocError, match="zstd") as caught:
         send(path)
-    assert "--dest-decompress" in caught.value.cure
+    assert "--dest-decompress" in caught.value.hint
 
 
 def test_a_layer_that_is_not_what_the_configuration_says(send, tmp_path, served):
@@ -354,7 +361,7 @@ def test_a_refusal_is_not_tried_again_and_says_what_to_do(send, saved, served):
     served.faults.append(denied)
     with pytest.raises(RegistryError, match="403 DENIED: not authorized") as caught:
         send(saved)
-    assert "docker login" in caught.value.cure
+    assert "docker login" in caught.value.hint
     assert not send.told.notes
 
 
@@ -369,7 +376,7 @@ def test_a_tag_that_became_fixed_in_between(send, saved, served):
     served.faults.append(fixed)
     with pytest.raises(RegistryError, match="immutable") as caught:
         send(saved)
-    assert "--tag" in caught.value.cure
+    assert "--tag" in caught.value.hint
 
 
 def test_a_registry_that_rewrites_manifests_is_found_out(send, saved, served):

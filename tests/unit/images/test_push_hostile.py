@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagemaker_byoc.images.errors import HostileError, ImageError
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
+from sagemaker_byoc.images.errors import (
+    HostileError,
+)
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, OCI_INDEX
 from sagemaker_byoc.images.push.archive import Archive
 from sagemaker_byoc.images.push.content import with_diff_ids
@@ -62,7 +67,7 @@ def parts(tmp_path_factory):
 def test_no_archive_leads_to_anything_but_a_refusal(parts, value, other, name):
     contents = {name: json.dumps(value).encode(), BLOB: json.dumps(other).encode()}
     archive = Archive("x", parts(contents), {"a": "a"})
-    with suppress(ImageError):  # any other error fails the test
+    with suppress(ByocError):  # any other error fails the test
         assert isinstance(archive.image_name, str)
         with_diff_ids(archive.load("linux/amd64"), "linux/amd64", "x")
 
@@ -71,7 +76,7 @@ def test_no_archive_leads_to_anything_but_a_refusal(parts, value, other, name):
 @settings(deadline=None, max_examples=150)
 @given(value=JSON)
 def test_no_manifest_of_a_registry_leads_to_anything_but_a_refusal(value):
-    with suppress(ImageError):
+    with suppress(ByocError):
         assert plain_docker(Stored(json.dumps(value).encode(), DOCKER_MANIFEST)) is None
 
 

@@ -11,7 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sagemaker_byoc.images.errors import HostileError, MachineError
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
+from sagemaker_byoc.images.errors import (
+    HostileError,
+)
 from sagemaker_byoc.images.push.packing import BLOCK, packed
 from sagemaker_byoc.images.push.slices import Slice, scratch, spooled
 
@@ -68,7 +73,7 @@ def test_what_the_listener_raises_ends_it():
 def test_a_full_disk_says_where():
     with pytest.raises(MachineError, match=r"no room in .*MiB are free") as caught, scratch():
         raise OSError(28, "No space left on device")
-    assert "TMPDIR" in caught.value.cure
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_a_file_that_shrinks_is_not_read_for_ever(tmp_path):

@@ -11,9 +11,15 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from tests.unit.images.served import registry, serving
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.images import transport
 from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import RegistryError, RequestError, TrustError
+from sagemaker_byoc.images.errors import (
+    RegistryError,
+    TrustError,
+)
 from sagemaker_byoc.images.reference import Reference, parse
 from sagemaker_byoc.images.registry import Registry
 from sagemaker_byoc.images.transport import exchange, proxy_for
@@ -43,7 +49,7 @@ def test_a_proxy_that_can_not_be_used_says_so(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy:1080")
     with pytest.raises(RequestError, match="kind socks5") as caught:
         proxy_for("https", "registry.example")
-    assert "NO_PROXY" in caught.value.cure
+    assert "NO_PROXY" in caught.value.hint
 
 
 def test_a_plain_registry_through_a_proxy(monkeypatch):
@@ -73,7 +79,7 @@ def test_a_certificate_that_nobody_signed(tmp_path, monkeypatch):
         url = f"https://localhost:{address.rpartition(':')[2]}/"
         with pytest.raises(TrustError, match="not trusted") as caught:
             exchange("GET", url, {}, None)
-        assert "SSL_CERT_FILE" in caught.value.cure
+        assert "SSL_CERT_FILE" in caught.value.hint
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
         connection, answer = exchange("GET", url, {}, None)
         assert answer.status == 204

@@ -8,10 +8,12 @@ import pytest
 from tests.unit.images import made
 
 from sagemaker_byoc.cli.check import read_ignored
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.images.check.findings import Finding, apply
 from sagemaker_byoc.images.check.rules import entry, secrets
 from sagemaker_byoc.images.check.rules.subject import Subject
-from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.images.model import Config, Image
 from sagemaker_byoc.images.sources.layers import merge, read_layer
 

@@ -8,7 +8,9 @@ import pytest
 
 from sagemaker_byoc.cli.launch_checks import check_plan
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.errors import RefusedError
+from sagemaker_byoc.launch.errors import (
+    RefusedError,
+)
 from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.problems import Problems
 
@@ -80,7 +82,7 @@ class Service:
         self.calls.append(operation)
         answer = self.answers.get(operation)
         if answer is None and operation.startswith(("Describe", "Head")):
-            raise RefusedError("ValidationException", "Could not find it.", cure="none")
+            raise RefusedError("ValidationException", "Could not find it.", hint="none")
         if callable(answer):
             answer = answer(parameters)
         if isinstance(answer, Exception):

@@ -6,7 +6,11 @@ import pytest
 from tests.unit.launch.conftest import Service
 
 from sagemaker_byoc.launch import execute as executing
-from sagemaker_byoc.launch.errors import RefusedError, SettingsError, UnfinishedError
+from sagemaker_byoc.launch.errors import (
+    RefusedError,
+    SettingsError,
+    UnfinishedError,
+)
 from sagemaker_byoc.launch.execute import execute
 
 
@@ -71,7 +75,7 @@ def test_a_job_that_failed_is_not_taken_for_a_new_one(make_train, said):
     service = Service(HeadBucket={}, DescribeTrainingJob={"TrainingJobStatus": "Failed"})
     with pytest.raises(SettingsError, match="is there and Failed") as caught:
         execute(make_train(), service, said.append)
-    assert "--new" in caught.value.cure
+    assert "--new" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ def test_an_endpoint_that_can_not_be_updated(make_endpoint, status, said):
 
 def test_what_was_made_before_a_failure_is_named_with_its_undo(make_endpoint, said):
     """In the order in which it can be undone, and without the secret that the service repeats."""
-    refusal = RefusedError("ResourceLimitExceeded", "No quota for topsecret", cure="Ask for more")
+    refusal = RefusedError("ResourceLimitExceeded", "No quota for topsecret", hint="Ask for more")
     service = Service(CreateEndpoint=refusal)
     plan = make_endpoint(environment={"API_KEY": "topsecret"})
     with pytest.raises(UnfinishedError) as caught:
@@ -110,13 +114,13 @@ def test_what_was_made_before_a_failure_is_named_with_its_undo(make_endpoint, sa
     error = caught.value
     assert "endpoint digits could not be made: No quota for ***" in error.what
     assert plan.steps[0].makes in error.what
-    undo = error.cure.partition("undo it: ")[2]
+    undo = error.hint.partition("undo it: ")[2]
     assert undo == f"{plan.steps[1].undo} && {plan.steps[0].undo}"
     assert error.exit_code == 1
 
 
 def test_the_first_refusal_is_the_services_own(make_train, said):
-    refusal = RefusedError("AccessDenied", "no: topsecret", cure="ask")
+    refusal = RefusedError("AccessDenied", "no: topsecret", hint="ask")
     plan = make_train(environment={"API_KEY": "topsecret"})
     with pytest.raises(RefusedError) as caught:
         execute(plan, Service(HeadBucket=refusal), said.append)
@@ -147,7 +151,7 @@ def test_the_parts_of_a_broken_upload_are_not_left_to_be_paid_for(make_train, sa
     service = Service(
         HeadBucket={},
         CreateMultipartUpload={"UploadId": "u"},
-        UploadPart=RefusedError("SlowDown", "slow down", cure="later"),
+        UploadPart=RefusedError("SlowDown", "slow down", hint="later"),
     )
     with pytest.raises(UnfinishedError):
         execute(make_train(channels={"train": "data/train/rows.csv"}), service, said.append)

@@ -12,7 +12,9 @@ import pytest
 from tests.unit.launch.conftest import WHERE, hyphened
 
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.kubernetes import serving, training
 from sagemaker_byoc.launch.problems import Problems
 
@@ -177,7 +179,7 @@ def test_kserves_serverless_mode_gets_what_knative_takes(served):
 def test_what_kserves_serverless_mode_refuses(served, keys, flag):
     with pytest.raises(SettingsError) as caught:
         served(serverless, **keys)
-    assert flag in caught.value.cure
+    assert flag in caught.value.hint
 
 
 def test_a_gpu_in_serverless_mode_is_warned_about(served):
@@ -261,7 +263,7 @@ def test_amounts(served, keys, amounts):
 
 
 @pytest.mark.parametrize(
-    ("keys", "words", "cure"),
+    ("keys", "words", "hint"),
     [
         ({"memory": "16GB"}, "memory is '16GB'", '"16Gi" (1024s) or "16G"'),
         ({"memory": "16gib"}, "memory is '16gib'", '"16Gi"'),
@@ -295,11 +297,11 @@ def test_amounts(served, keys, amounts):
         ({"model": "pvc:a/b\nc"}, "model is 'pvc:a/b", "PersistentVolumeClaim"),
     ],
 )
-def test_values_that_kubernetes_refuses(served, keys, words, cure):
+def test_values_that_kubernetes_refuses(served, keys, words, hint):
     with pytest.raises(SettingsError) as caught:
         served(kubernetes=keys)
     assert words in caught.value.what
-    assert cure in caught.value.cure
+    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -309,7 +311,7 @@ def test_values_that_kubernetes_refuses(served, keys, words, cure):
 def test_a_model_that_kserve_would_not_find(served, uri):
     with pytest.raises(SettingsError, match="model is ") as caught:
         served(serving.inference_service, kubernetes={"model": uri})
-    assert "s3://BUCKET/PREFIX" in caught.value.cure
+    assert "s3://BUCKET/PREFIX" in caught.value.hint
 
 
 def test_all_that_is_wrong_is_reported_at_once(job):
@@ -357,7 +359,7 @@ def test_what_no_job_is_made_of(job, keys, words):
     with pytest.raises(SettingsError) as caught:
         job(**keys)
     assert words in caught.value.what
-    assert caught.value.cure
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import pytest
 from tests.unit.launch.conftest import DIGEST, IMAGE, PLACE, WHERE, hyphened, validate
 
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.place import role_arn
 
 EVERYTHING = {
@@ -260,7 +262,7 @@ def test_what_aws_would_refuse_is_refused_first(make_train, keys, what, hint):
     with pytest.raises(SettingsError) as caught:
         validate(make_train(**keys), keys.get("request"))
     assert what in caught.value.what
-    assert hint in caught.value.cure
+    assert hint in caught.value.hint
 
 
 def raw(operation, **members):
@@ -392,7 +394,7 @@ def test_what_aws_would_refuse_of_an_endpoint(folder, keys, what):
             endpoint.plan(endpoint.read(WHERE, table, folder), PLACE), keys.get("request"), endpoint
         )
     assert what in caught.value.what
-    assert caught.value.cure
+    assert caught.value.hint
 
 
 def test_a_model_that_is_not_an_archive(make_endpoint, folder):

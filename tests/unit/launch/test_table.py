@@ -6,7 +6,9 @@ import pytest
 from tests.unit.launch.conftest import WHERE
 
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.table import overlaid, parse_toml
 
 
@@ -51,7 +53,7 @@ def test_set_that_is_none(setting):
 
 
 @pytest.mark.parametrize(
-    ("table", "what", "cure"),
+    ("table", "what", "hint"),
     [
         ({"instance_type": "ml.m5.large"}, "there is no key instance_type", "instance-type"),
         ({"hyperparameter": {}}, "no key hyperparameter", "Did you mean hyperparameters"),
@@ -78,11 +80,11 @@ def test_set_that_is_none(setting):
         ({"request": {"CreateModel": {}}}, "there is no key CreateModel", "CreateTrainingJob"),
     ],
 )
-def test_a_mistake_is_named_with_its_cure(table, what, cure, folder):
+def test_a_mistake_is_named_with_its_hint(table, what, hint, folder):
     with pytest.raises(SettingsError) as caught:
         train.read(WHERE, table, folder)
     assert what in caught.value.what
-    assert cure in caught.value.cure
+    assert hint in caught.value.hint
     assert caught.value.exit_code == 2
 
 

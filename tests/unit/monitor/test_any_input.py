@@ -10,10 +10,12 @@ from contextlib import suppress
 import pytest
 from tests.unit.monitor.data import PLACES, Case, captured, record
 
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth, Record
 from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.data.profile import Profile
-from sagemaker_byoc.monitor.errors import MonitorError
 from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.documents import UnreadableError
 from sagemaker_byoc.monitor.inputs.layout import Layout
@@ -112,7 +114,7 @@ def test_preprocessors(case):
     made = hooks.preprocessor(script)
     for value in ODD:
         line = record(json.dumps(value), kind=Encoding.JSON)
-        with suppress(MonitorError, UnreadableError):
+        with suppress(ByocError, UnreadableError):
             made(Record.from_line(line), None)
 
 
@@ -144,6 +146,6 @@ def test_files(case):
         try:
             jobs._read(PLACES, Input(place=str(path)), Layout(("a", "b")), Profile())
             seen.add("read")
-        except MonitorError as error:
+        except ByocError as error:
             seen.add(type(error).__name__)
     assert seen >= {"read", "DataError", "EmptyError"}

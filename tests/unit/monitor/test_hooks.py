@@ -7,8 +7,13 @@ import json
 import pytest
 from tests.unit.monitor.data import Case, captured, record
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.hosting.capture import Encoding
-from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 
 
 @pytest.fixture

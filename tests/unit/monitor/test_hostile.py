@@ -1,4 +1,4 @@
-"""What is no data: counted, with its place, or an error with a cure; never half a file."""
+"""What is no data: counted, with its place, or an error with a hint; never half a file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import json
 import pytest
 from tests.unit.monitor.data import Case, captured, record
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.hosting.capture import Encoding
-from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+    EmptyError,
+)
 from sagemaker_byoc.monitor.inputs import streams
 from sagemaker_byoc.monitor.places import Places
 
@@ -78,7 +84,7 @@ def test_nothing_to_use(case, data, kind, code):
     with pytest.raises(kind) as error:
         case.run(data)
     assert error.value.exit_code == code
-    assert error.value.cure
+    assert error.value.hint
     assert not (case.folder / "out").exists()
 
 

@@ -82,7 +82,7 @@ def test_warm_up():
     ("value", "part"), [((1, 4), "example_input"), ((0, 4), "1 to"), (4, "1 to"), ((True,), "1 to")]
 )
 def test_declaration(value, part):
-    """What is declared wrongly ends the start, with the cure."""
+    """What is declared wrongly ends the start, with the hint."""
     module = ModuleType("m")
     module.batch_buckets = value
     with pytest.raises(HandlerError, match=part):

@@ -195,11 +195,11 @@ def test_settings_travel():
     ],
 )
 def test_bad_settings(name, value, part):
-    """Name, value, cure."""
+    """Name, value, hint."""
     with pytest.raises(ContractError) as caught:
         read(**{name: value})
     assert part in str(caught.value)
-    assert caught.value.cure
+    assert caught.value.hint
 
 
 def test_folder_that_cannot_be_written(tmp_path):

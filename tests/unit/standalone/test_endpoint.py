@@ -8,7 +8,10 @@ from collections import deque
 
 import pytest
 
-from sagemaker_byoc.region.core.errors import MachineError, RequestError
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.standalone import endpoint
 
 
@@ -128,7 +131,7 @@ def test_container_and_folder_go_with_the_endpoint(tmp_path):
 
 @pytest.mark.slow
 def test_taken_port_is_a_machine_error(pinged):
-    """The cure names the option."""
+    """The hint names the option."""
     with pytest.raises(MachineError, match="--port"):
         endpoint.require_free(pinged)
 

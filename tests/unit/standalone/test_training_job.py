@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from sagemaker_byoc.contract import archives
-from sagemaker_byoc.contract.errors import DocumentError
-from sagemaker_byoc.region.core.errors import MachineError, RequestError
+from sagemaker_byoc.contract.errors import (
+    DocumentError,
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.region.engines.process import ProcessContainer, ProcessEngine, make_engine
 from sagemaker_byoc.standalone.training_job import (
     Status,
@@ -227,7 +230,7 @@ def test_a_failed_copy_keeps_the_container(namespace_engine, job, monkeypatch):
     """It is an error of this machine that says where the results still are."""
 
     def fail(*_):
-        raise MachineError("`docker cp` failed: no space left on device", cure="Cure")
+        raise MachineError("`docker cp` failed: no space left on device", hint="Cure")
 
     monkeypatch.setattr(ProcessContainer, "collect", fail)
     monkeypatch.setattr(ProcessContainer, "keep", lambda _: "It is kept")

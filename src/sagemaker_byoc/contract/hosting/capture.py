@@ -234,7 +234,7 @@ def _time(text: object) -> datetime:
 
 def _wrong(where: str, what: str) -> CaptureError:
     return CaptureError(
-        where=where, what=what, cure="Give lines as data capture writes them, one record each"
+        where=where, what=what, hint="Give lines as data capture writes them, one record each"
     )
 
 

@@ -62,7 +62,7 @@ class Channel:
             raise DocumentError(
                 where=f"channel {self.name!r}",
                 what="is not a legal channel name",
-                cure=f"Use 1 to {limits.CHANNEL_NAME_LENGTH.value} letters, digits, . - _",
+                hint=f"Use 1 to {limits.CHANNEL_NAME_LENGTH.value} letters, digits, . - _",
             )
 
     def document(self) -> dict[str, Json]:
@@ -89,7 +89,7 @@ def read_channels(tree: Tree) -> dict[str, Channel]:
             raise DocumentError(
                 where=f"{path}: {name!r}",
                 what=f"is a {type(entry).__name__}, not an object",
-                cure='Write {"TrainingInputMode": "File"} or more',
+                hint='Write {"TrainingInputMode": "File"} or more',
             )
         where = f"{path}: {name!r}"
         content_type = entry.get("ContentType")
@@ -109,7 +109,7 @@ def check_channels(channels: Mapping[str, Channel]) -> None:
         raise DocumentError(
             where="channels",
             what=f"are {len(channels)}, and SageMaker takes {limits.CHANNELS.value}",
-            cure="Put several data sets into one channel, a folder each",
+            hint="Put several data sets into one channel, a folder each",
         )
 
 
@@ -141,5 +141,5 @@ def _choice(kind: type[Choice], entry: Mapping[str, Json], key: str, where: str)
     raise DocumentError(
         where=f"{where}: {key}",
         what=f"has value {value!r}",
-        cure=f"Use one of {', '.join(choice.value for choice in choices)}",
+        hint=f"Use one of {', '.join(choice.value for choice in choices)}",
     )

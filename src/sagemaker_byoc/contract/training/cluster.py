@@ -74,7 +74,7 @@ class Cluster:
             raise DocumentError(
                 where=f"{where}: current_host",
                 what=f"is {current!r}, which is not among hosts {list(hosts)}",
-                cure="Name this container's own host",
+                hint="Name this container's own host",
             )
         groups = _groups(document, where, hosts)
         own_group = next((g.name for g in groups if current in g.hosts), HOMOGENEOUS_GROUP)
@@ -139,7 +139,7 @@ def _text(document: Mapping[str, Json], key: str, where: str, default: str) -> s
         return default
     if not isinstance(value, str):
         raise DocumentError(
-            where=f"{where}: {key}", what=f"has value {value!r}", cure="Write a string"
+            where=f"{where}: {key}", what=f"has value {value!r}", hint="Write a string"
         )
     return value
 
@@ -150,7 +150,7 @@ def _texts(document: Mapping[str, Json], key: str, where: str) -> tuple[str, ...
         return ()
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise DocumentError(
-            where=f"{where}: {key}", what=f"has value {value!r}", cure="Write a list of strings"
+            where=f"{where}: {key}", what=f"has value {value!r}", hint="Write a list of strings"
         )
     return tuple(str(item) for item in value)
 
@@ -168,12 +168,12 @@ def _groups(
     entries = document.get("instance_groups") or []
     place = f"{where}: instance_groups"
     if not isinstance(entries, list):
-        raise DocumentError(where=place, what=f"has value {entries!r}", cure="Write a list")
+        raise DocumentError(where=place, what=f"has value {entries!r}", hint="Write a list")
     groups = []
     for entry in entries:
         if not isinstance(entry, dict):
             raise DocumentError(
-                where=place, what=f"holds {entry!r}", cure="Write an object for each group"
+                where=place, what=f"holds {entry!r}", hint="Write an object for each group"
             )
         groups.append(
             InstanceGroup(

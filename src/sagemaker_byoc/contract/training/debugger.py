@@ -61,7 +61,7 @@ class HookConfig:
             raise DocumentError(
                 where=f"{HOOK_FILE}: HookParameters {name}",
                 what=f"is {text!r}",
-                cure="Give a whole number of steps",
+                hint="Give a whole number of steps",
             )
         return int(text)
 
@@ -147,5 +147,5 @@ def _count(value: object) -> int:
 
 def _wrong(path: Path, key: str, expected: str) -> DocumentError:
     return DocumentError(
-        where=f"{path}: {key}", what=f"is not {expected}", cure=f"Write {expected}, or leave it out"
+        where=f"{path}: {key}", what=f"is not {expected}", hint=f"Write {expected}, or leave it out"
     )

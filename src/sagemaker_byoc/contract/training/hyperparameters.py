@@ -71,7 +71,7 @@ class Hyperparameters:
                     where=f"{path}: {key!r}",
                     what="holds a NUL character or half of a surrogate pair, which no argument "
                     "and no variable of a program can hold",
-                    cure="Remove the character, or put the text into a file of a channel",
+                    hint="Remove the character, or put the text into a file of a channel",
                 )
         return cls(strings, tuple(k for k, v in document.items() if not isinstance(v, str)))
 
@@ -86,7 +86,7 @@ class Hyperparameters:
             raise DocumentError(
                 where="hyperparameters",
                 what=f"are {len(self.raw)}, and SageMaker takes {limits.HYPERPARAMETERS.value}",
-                cure="Pack some of them into one JSON value, or into a file of a channel",
+                hint="Pack some of them into one JSON value, or into a file of a channel",
             )
         for key, value in self.raw.items():
             for text, limit, name in (
@@ -97,7 +97,7 @@ class Hyperparameters:
                     raise DocumentError(
                         where=f"hyperparameter {key[:60]!r}",
                         what=f"has a {name} of {len(text)} characters, limit {limit}",
-                        cure="Put long text into a file of a channel",
+                        hint="Put long text into a file of a channel",
                     )
 
     def decoded(self) -> dict[str, Json]:

@@ -36,7 +36,7 @@ def definition(name: str) -> dict[str, str]:
         raise ContractError(
             where=f"metric {name!r}",
             what=f"is longer than SageMaker's limit of {limits.METRIC_REGEX.value} for a regex",
-            cure="Use a shorter name",
+            hint="Use a shorter name",
         )
     return {"Name": name, "Regex": regex}
 
@@ -48,6 +48,6 @@ def checked_name(name: object) -> str:
         raise ContractError(
             where=f"metric {name!r}",
             what="is not a legal metric name",
-            cure=f"Use letters, digits and . : / - _ as in {NAME}",
+            hint=f"Use letters, digits and . : / - _ as in {NAME}",
         )
     return name

@@ -104,7 +104,7 @@ class RunRecord:
             raise DocumentError(
                 where=where,
                 what=f"has format {document.get('format')!r}, and {FORMAT} is known",
-                cure="Read it with the version that wrote it",
+                hint="Read it with the version that wrote it",
             )
         return cls(
             name=_text(document, "name"),

@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.paths import DEFAULT_PROGRAM_DIR
 from sagemaker_byoc.contract.requirements import FILE as REQUIREMENTS
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.host import docker, ignore
 from sagemaker_byoc.images.build.context import walk
 from sagemaker_byoc.images.check.trials import leftovers
-from sagemaker_byoc.images.errors import RequestError
 
 BASES = {"train": "byoc-train", "serve": "byoc-serve"}
 _INSTALL = (
@@ -60,7 +62,7 @@ def prepared(
         raise RequestError(
             f"{program} has no Dockerfile.{kind}, and the engine has no image {BASES[kind]} "
             "to put the program on",
-            cure="`byoc init` writes a Dockerfile; or build the toolkit's images: "
+            hint="`byoc init` writes a Dockerfile; or build the toolkit's images: "
             "scripts/build-images",
         )
     with copied(program) as (copy, left_out):
@@ -104,7 +106,7 @@ def _copy(program: Path, target: Path) -> tuple[str, ...]:
     except OSError as error:
         raise RequestError(
             f"{error.filename} can't be read: {error.strerror}",
-            cure=f"Make it readable, or name it in {own}",
+            hint=f"Make it readable, or name it in {own}",
         ) from error
     return _told(program, left_out, ignore.Ignore(lines))
 
@@ -157,6 +159,6 @@ def _require_small(program: Path, size: int) -> None:
     if size > LIMIT:
         raise RequestError(
             f"the program folder {program} holds over {LIMIT >> 20} MiB",
-            cure="Name a folder that holds code only, and give data as a channel; or leave it out "
+            hint="Name a folder that holds code only, and give data as a channel; or leave it out "
             f"with {program / ignore.FILE}",
         )

@@ -9,8 +9,11 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.host import docker
-from sagemaker_byoc.images.errors import MachineError, RequestError
 
 BUILDX, BUILDKIT, LEGACY, PODMAN, BUILDAH = "buildx", "buildkit", "legacy", "podman", "buildah"
 NAMES = (BUILDX, BUILDKIT, LEGACY, PODMAN, BUILDAH)
@@ -120,7 +123,7 @@ def _without_daemon(program: str, ask: Ask) -> Builder:
     said = ask([program, "--version"])
     if said is None:
         raise MachineError(
-            f"there is no {program}", cure=f"apt-get install {program}, or another --builder"
+            f"there is no {program}", hint=f"apt-get install {program}, or another --builder"
         )
     name = BUILDAH if "buildah" in said else PODMAN
     # OCI is their default, and SageMaker refuses it.
@@ -164,7 +167,7 @@ def _docker(
     if wanted is not None:
         raise MachineError(
             f"docker {client.version} here can't build with {wanted}",
-            cure="Install its plug-in: apt-get install docker-buildx; or leave --builder out",
+            hint="Install its plug-in: apt-get install docker-buildx; or leave --builder out",
         )
     return Builder(
         name=LEGACY,
@@ -221,6 +224,6 @@ def require_understood(builder: Builder, dockerfile: str, where: str) -> None:
             word = f"{match['run'] or match['copy']} --{flag}" if flag else "a here-document"
             raise RequestError(
                 f"{where}:{number} has {word}, which {builder.title} does not know",
-                cure="Build with BuildKit (apt-get install docker-buildx; docker before 23: "
+                hint="Build with BuildKit (apt-get install docker-buildx; docker before 23: "
                 "DOCKER_BUILDKIT=1), or with --builder podman",
             )

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.host.ignore import SECRETS, Ignore
 from sagemaker_byoc.host.ignore import read as read_ignore
-from sagemaker_byoc.images.errors import RequestError
 
 PLATFORM = "linux/amd64"
 FILES_LIMIT = 100_000
@@ -55,7 +57,7 @@ def content(context: Path, dockerfile: Path, arguments: Mapping[str, str], *word
     except OSError as error:
         raise RequestError(
             f"{error.filename} can't be read: {error.strerror}",
-            cure=f"Make it readable, or name it in {context / '.dockerignore'}",
+            hint=f"Make it readable, or name it in {context / '.dockerignore'}",
         ) from error
     return Content(digest.hexdigest(), files, size, tuple(secrets))
 
@@ -98,5 +100,5 @@ def _hash(path: Path, mode: int) -> bytes:
 def _too_many(context: Path) -> RequestError:
     return RequestError(
         f"{context} holds over {FILES_LIMIT} files, all of which a build would be sent",
-        cure=f"Leave out with {context / '.dockerignore'} what is not code: data, .venv, .git",
+        hint=f"Leave out with {context / '.dockerignore'} what is not code: data, .venv, .git",
     )

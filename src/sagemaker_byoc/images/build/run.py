@@ -15,11 +15,18 @@ from pathlib import Path
 from threading import Thread
 from typing import IO
 
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+    TimeLimitError,
+)
 from sagemaker_byoc.contract.requirements import MARK
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.build import base, builders, commit, context, names, secrets, stamp
 from sagemaker_byoc.images.build.builders import Builder
-from sagemaker_byoc.images.errors import ImageError, MachineError, RequestError, TimeLimitError
+from sagemaker_byoc.images.errors import (
+    ImageError,
+)
 
 AUTO, PLAIN, QUIET = "auto", "plain", "quiet"
 PROGRESS = (AUTO, PLAIN, QUIET)
@@ -97,7 +104,7 @@ def build(request: BuildRequest, out: Output) -> Built:
     began = time.monotonic()
     name = reference.parse(request.tag)
     if name.digest:
-        raise RequestError(f"--tag {request.tag!r} holds a digest", cure="Give REPOSITORY:TAG")
+        raise RequestError(f"--tag {request.tag!r} holds a digest", hint="Give REPOSITORY:TAG")
     dockerfile = _read(request.dockerfile)
     secrets.require_public("--build-arg", request.arguments)
     secrets.require_public("--label", request.labels)
@@ -156,7 +163,7 @@ def _named(image: str, identity: str, at: commit.Commit, builder: Builder) -> li
     for name in tags:
         if builders.ask(builder.tag(image, name)) is None:
             raise MachineError(
-                f"{builder.title} can't tag {image} as {name}", cure="`byoc doctor` looks closer"
+                f"{builder.title} can't tag {image} as {name}", hint="`byoc doctor` looks closer"
             )
     return tags
 
@@ -178,7 +185,7 @@ def _read(dockerfile: Path) -> str:
         return dockerfile.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(
-            f"{dockerfile} can't be read: {error}", cure="Name another with --file"
+            f"{dockerfile} can't be read: {error}", hint="Name another with --file"
         ) from error
 
 
@@ -232,7 +239,7 @@ def _run(command: list[str], builder: Builder, request: BuildRequest, out: Outpu
         )
     except OSError as error:
         raise MachineError(
-            f"{command[0]} can't be run: {error.strerror}", cure="`byoc doctor` looks closer"
+            f"{command[0]} can't be run: {error.strerror}", hint="`byoc doctor` looks closer"
         ) from error
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
     reader = Thread(
@@ -244,7 +251,7 @@ def _run(command: list[str], builder: Builder, request: BuildRequest, out: Outpu
     except subprocess.TimeoutExpired as error:
         raise TimeLimitError(
             f"the build did not end within {request.seconds:.0f} s",
-            cure="Give it more with --timeout; what it has done so far is cached",
+            hint="Give it more with --timeout; what it has done so far is cached",
         ) from error
     finally:
         ended = _end(process)
@@ -259,7 +266,7 @@ def _run(command: list[str], builder: Builder, request: BuildRequest, out: Outpu
         raise BuildError(
             f"{builder.title} ended with exit code {process.returncode} "
             f"at a line of {request.dockerfile}{why}",
-            cure="Correct what it printed above, and build again: what succeeded is cached",
+            hint="Correct what it printed above, and build again: what succeeded is cached",
         )
 
 
@@ -310,12 +317,12 @@ def _id(builder: Builder, image: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MachineError(
-            f"{builder.title} can't say what it built: {error}", cure="`byoc doctor` looks closer"
+            f"{builder.title} can't say what it built: {error}", hint="`byoc doctor` looks closer"
         ) from error
     if done.returncode != 0:
         raise MachineError(
             f"{image} was built, and {builder.title} does not find it: {done.stderr.strip()}",
-            cure="buildx with a builder of its own needs: docker buildx use default",
+            hint="buildx with a builder of its own needs: docker buildx use default",
         )
     identity = done.stdout.strip()
     return identity if ":" in identity else f"sha256:{identity}"

@@ -17,11 +17,18 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.contract.requirements import canonical
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.build.base import DIGEST_LABEL, NAME_LABEL
 from sagemaker_byoc.images.check.trials import leftovers
-from sagemaker_byoc.images.errors import ImageError, MachineError, RequestError
+from sagemaker_byoc.images.errors import (
+    ImageError,
+)
 from sagemaker_byoc.images.sources.documents import Json
 
 _LIMIT = 16 * 2**20
@@ -59,11 +66,11 @@ class Contents:
 
 
 def write(image: str, identity: str, file: Path) -> Contents:
-    """Write the document of an image that the engine has. Raises ImageError."""
+    """Write the document of an image that the engine has. Raises ByocError."""
     found = docker.inspect("image", image)
     if found is None:
         raise MachineError(
-            f"the engine has no image {image}", cure="--sbom needs docker or podman as the builder"
+            f"the engine has no image {image}", hint="--sbom needs docker or podman as the builder"
         )
     config = found.get("Config")
     labels = config.get("Labels") if isinstance(config, dict) else None
@@ -79,7 +86,7 @@ def write(image: str, identity: str, file: Path) -> Contents:
         file.write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
         raise RequestError(
-            f"{file} can't be written: {error.strerror}", cure="Name another file with --sbom"
+            f"{file} can't be written: {error.strerror}", hint="Name another file with --sbom"
         ) from error
     return contents
 
@@ -87,7 +94,7 @@ def write(image: str, identity: str, file: Path) -> Contents:
 @contextmanager
 def _container(image: str) -> Iterator[str]:
     """Make one that is never started, for its files."""
-    with suppress(ImageError):
+    with suppress(ByocError):
         leftovers.sweep()
     words = ["create", *leftovers.labels(), "--network", "none", image, "x"]
     name = leftovers.whole(*words).strip()
@@ -117,7 +124,7 @@ def read(stream: IO[bytes]) -> Contents:
                     packages |= {package.key: package for package in _packages(name, text)}
     except tarfile.TarError as error:
         raise ImageError(
-            f"the engine's export is not an archive: {error}", cure="Check it with: docker info"
+            f"the engine's export is not an archive: {error}", hint="Check it with: docker info"
         ) from error
     return Contents(tuple(sorted(packages.values())), system, has_rpm)
 

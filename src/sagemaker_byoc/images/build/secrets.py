@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.images.build.builders import LEGACY, Builder
 from sagemaker_byoc.images.check.rules import secret_shapes
-from sagemaker_byoc.images.errors import RequestError
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PLACES = ("src", "source", "env")
@@ -23,18 +25,18 @@ def parse(text: str, environ: Mapping[str, str]) -> str:
     if strange or not _ID.fullmatch(name) or not all(equals for _, equals, _ in pairs):
         raise RequestError(
             f"--secret {text!r} is not a secret of BuildKit's",
-            cure="Write --secret id=NAME,src=FILE or --secret id=NAME,env=VARIABLE",
+            hint="Write --secret id=NAME,src=FILE or --secret id=NAME,env=VARIABLE",
         )
     file = found.get("src") or found.get("source")
     if file is not None:
         if not Path(file).is_file():
-            raise RequestError(f"--secret {name}: there is no file {file}", cure="Correct src=")
+            raise RequestError(f"--secret {name}: there is no file {file}", hint="Correct src=")
         return f"id={name},src={file}"
     variable = found.get("env") or name
     if variable not in environ:
         raise RequestError(
             f"--secret {name}: the variable {variable} is not set",
-            cure=f"Set it, or give a file: --secret id={name},src=FILE",
+            hint=f"Set it, or give a file: --secret id={name},src=FILE",
         )
     return f"id={name},env={variable}"
 
@@ -51,7 +53,7 @@ def require_public(option: str, pairs: Mapping[str, str]) -> None:
             what = f"holds {found[0].what}" if found else "is by its name a secret"
             raise RequestError(
                 f"{option} {name} {what}, and everyone who has the image can read it",
-                cure=f"Give it as --secret id={name},env={name}, and in the Dockerfile: "
+                hint=f"Give it as --secret id={name},env={name}, and in the Dockerfile: "
                 f"RUN --mount=type=secret,id={name} …, which reads /run/secrets/{name}",
             )
 
@@ -60,6 +62,6 @@ def require_support(builder: Builder, secrets: tuple[str, ...]) -> None:
     if secrets and builder.name == LEGACY:
         raise RequestError(
             f"--secret needs BuildKit, and this is {builder.title}",
-            cure="apt-get install docker-buildx (docker before 23: DOCKER_BUILDKIT=1), or "
+            hint="apt-get install docker-buildx (docker before 23: DOCKER_BUILDKIT=1), or "
             "--builder podman",
         )

@@ -15,8 +15,10 @@ from importlib import metadata
 from pathlib import Path
 
 import sagemaker_byoc
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 from sagemaker_byoc.contract.installation import DISTRIBUTION
-from sagemaker_byoc.images.errors import MachineError
 
 _PACKAGE = "sagemaker_byoc"
 _DATE = (2000, 1, 1, 0, 0, 0)
@@ -60,7 +62,7 @@ def _distribution() -> metadata.Distribution:
     except metadata.PackageNotFoundError as error:
         raise MachineError(
             f"the package {DISTRIBUTION} runs without having been installed",
-            cure="Install it: pip install of its checkout or of its wheel",
+            hint="Install it: pip install of its checkout or of its wheel",
         ) from error
 
 
@@ -75,7 +77,7 @@ def _text(distribution: metadata.Distribution, name: str) -> bytes:
     text = distribution.read_text(name)
     if text is None:
         raise MachineError(
-            f"the installation of {DISTRIBUTION} has no {name}", cure="Install it again"
+            f"the installation of {DISTRIBUTION} has no {name}", hint="Install it again"
         )
     return text.encode()
 

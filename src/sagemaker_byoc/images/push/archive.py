@@ -9,7 +9,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import IO
 
-from sagemaker_byoc.images.errors import HostileError, ImageError, RequestError
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
+from sagemaker_byoc.images.errors import (
+    HostileError,
+    ImageError,
+)
 from sagemaker_byoc.images.model import OCI_INDEX
 from sagemaker_byoc.images.push.content import (
     Layer,
@@ -26,7 +32,7 @@ from sagemaker_byoc.images.sources.documents import DOCUMENT_LIMIT, Descriptor
 from sagemaker_byoc.images.sources.layers import LAYER_LIMIT
 from sagemaker_byoc.images.tar import Inflated, entries
 
-_CURE = "Make it with `docker save IMAGE -o FILE` or `skopeo copy … oci:DIR`"
+_HINT = "Make it with `docker save IMAGE -o FILE` or `skopeo copy … oci:DIR`"
 
 
 class Archive:
@@ -48,7 +54,7 @@ class Archive:
         if "index.json" in self._parts:
             return self._layout(platform)
         raise RequestError(
-            f"{self.name} is no image archive: no manifest.json, no index.json", cure=_CURE
+            f"{self.name} is no image archive: no manifest.json, no index.json", hint=_HINT
         )
 
     @property
@@ -61,13 +67,13 @@ class Archive:
         if not isinstance(images, list) or len(images) != 1:
             count = len(images) if isinstance(images, list) else 0
             raise ImageError(
-                f"{self.name} holds {count} images", cure="Save the one: docker save IMAGE -o FILE"
+                f"{self.name} holds {count} images", hint="Save the one: docker save IMAGE -o FILE"
             )
         first = images[0]
         config = first.get("Config") if isinstance(first, dict) else None
         paths = first.get("Layers") if isinstance(first, dict) else None
         if not isinstance(config, str) or not isinstance(paths, list):
-            raise HostileError(f"{self.name}: manifest.json names no image", cure=_CURE)
+            raise HostileError(f"{self.name}: manifest.json names no image", hint=_HINT)
         layers = tuple(self._layer(str(path)) for path in paths)
         return Loaded(config=self._document(config), layers=layers)
 
@@ -100,7 +106,7 @@ class Archive:
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
         found = self._parts.get(path.lstrip("/"))
         if found is None:
-            raise HostileError(f"{self.name} lacks {path}, which it names", cure=_CURE)
+            raise HostileError(f"{self.name} lacks {path}, which it names", hint=_HINT)
         return found
 
     def _document(self, path: str) -> bytes:
@@ -132,7 +138,7 @@ def archive_at(path: Path) -> Iterator[Archive]:
         try:
             file = stack.enter_context(path.open("rb"))
         except OSError as error:
-            raise RequestError(f"{path} can't be read: {error.strerror}", cure=_CURE) from error
+            raise RequestError(f"{path} can't be read: {error.strerror}", hint=_HINT) from error
         whole = Slice(file, 0, os.fstat(file.fileno()).st_size)
         if whole.read(0, 2) == GZIP:
             whole = stack.enter_context(spooled(Inflated(Reader(whole), 2 * LAYER_LIMIT)))
@@ -146,21 +152,21 @@ def tar_archive(name: str, whole: Slice) -> Archive:
     reader = Reader(whole)
     for count, (entry, _) in enumerate(entries(reader)):
         if count > ENTRIES_LIMIT:
-            raise HostileError(f"an image archive of over {ENTRIES_LIMIT} entries", cure=_CURE)
+            raise HostileError(f"an image archive of over {ENTRIES_LIMIT} entries", hint=_HINT)
         if entry.kind == "link":
             links[entry.name] = entry.link
         elif entry.kind == "hardlink":
             links[entry.name] = f"/{entry.link}"
         elif entry.kind == "file":
             if reader.position + entry.size > whole.size:
-                raise HostileError(f"{name} ends in the middle of {entry.name}", cure=_CURE)
+                raise HostileError(f"{name} ends in the middle of {entry.name}", hint=_HINT)
             parts[entry.name] = Slice(whole.file, whole.start + reader.position, entry.size)
     return Archive(name, parts, links)
 
 
 def _folder(root: Path, stack: ExitStack) -> dict[str, Slice]:
     if not (root / "index.json").is_file():
-        raise RequestError(f"the folder {root} is no OCI layout: no index.json", cure=_CURE)
+        raise RequestError(f"the folder {root} is no OCI layout: no index.json", hint=_HINT)
     parts: dict[str, Slice] = {}
     for path in sorted([root / "index.json", *root.glob("blobs/*/*")]):
         if path.is_symlink() or not path.is_file():
@@ -168,5 +174,5 @@ def _folder(root: Path, stack: ExitStack) -> dict[str, Slice]:
         file: IO[bytes] = stack.enter_context(path.open("rb"))
         parts[path.relative_to(root).as_posix()] = Slice(file, 0, path.stat().st_size)
         if len(parts) > 500:
-            raise HostileError(f"the layout {root} holds over 500 blobs", cure="Copy out one image")
+            raise HostileError(f"the layout {root} holds over 500 blobs", hint="Copy out one image")
     return parts

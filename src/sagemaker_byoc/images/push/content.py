@@ -8,15 +8,21 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.host.stored_image import OCI_CONFIG
-from sagemaker_byoc.images.errors import HostileError, ImageError
+from sagemaker_byoc.images.errors import (
+    HostileError,
+    ImageError,
+)
 from sagemaker_byoc.images.model import DOCKER_CONFIG
 from sagemaker_byoc.images.push.slices import Slice
 from sagemaker_byoc.images.reference import Reference
 from sagemaker_byoc.images.sources import documents
 from sagemaker_byoc.images.sources.documents import Descriptor, Index, Manifest
 
-_ZSTD_CURE = (
+_ZSTD_HINT = (
     "Build it with gzip layers (compression=gzip,force-compression=true), or: skopeo copy"
     " --dest-decompress SOURCE dir:PLAIN && skopeo copy dir:PLAIN oci:PACKED, and push oci:PACKED"
 )
@@ -65,7 +71,7 @@ class Content:
         return self._loaded
 
     def check(self, platform: str) -> None:
-        """As far as it costs little. Raises ImageError for what SageMaker would refuse."""
+        """As far as it costs little. Raises ByocError for what SageMaker would refuse."""
         if self.is_cheap:
             with_diff_ids(self.load(), platform, self.name)
 
@@ -77,7 +83,7 @@ class Content:
 def with_diff_ids(loaded: Loaded, platform: str, name: str) -> Loaded:
     """Each layer with the digest that the configuration gives it unpacked.
 
-    Raises ImageError for another platform, HostileError where the documents contradict each other.
+    Raises ByocError for another platform, HostileError where the documents contradict each other.
     """
     document = documents.parse(loaded.config, f"the configuration of {name}")
     check_platform(f"{document.get('os')}/{document.get('architecture')}", platform, name)
@@ -87,7 +93,7 @@ def with_diff_ids(loaded: Loaded, platform: str, name: str) -> Loaded:
     if len(diff_ids) != len(loaded.layers):
         raise HostileError(
             f"{name} has {len(loaded.layers)} layers and its configuration {len(diff_ids)}",
-            cure="Build it anew",
+            hint="Build it anew",
         )
     layers = tuple(
         replace(layer, diff_id=diff_id)
@@ -100,7 +106,7 @@ def check_platform(found: str, wanted: str, name: str) -> None:
     if found != wanted:
         raise ImageError(
             f"{name} is for {found}; SageMaker's instances want {wanted}",
-            cure=f"Build it with --platform {wanted}"
+            hint=f"Build it with --platform {wanted}"
             + (", or push with --platform linux/arm64 for Graviton" if "arm" in found else ""),
         )
 
@@ -114,7 +120,7 @@ def chosen_manifest(
             return top
         best = _of_platform(top, platform, name)
         top = documents.parse_manifest(read(best), best.digest, best.media_type)
-    raise HostileError(f"{name} is an index of indexes of indexes", cure="Push one image")
+    raise HostileError(f"{name} is an index of indexes of indexes", hint="Push one image")
 
 
 def _of_platform(index: Index, platform: str, name: str) -> Descriptor:
@@ -126,17 +132,17 @@ def _of_platform(index: Index, platform: str, name: str) -> Descriptor:
         offered = ", ".join(entry.platform or "one that says none" for entry in images)
         raise ImageError(
             f"{name} offers {offered or 'no image'}; SageMaker's instances want {platform}",
-            cure=f"Build it with --platform {platform}",
+            hint=f"Build it with --platform {platform}",
         )
     return wanted[0]
 
 
 def check_manifest(manifest: Manifest, name: str) -> None:
-    """Raises ImageError for what is no image, or has layers that no gzip reader reads."""
+    """Raises ByocError for what is no image, or has layers that no gzip reader reads."""
     if manifest.config.media_type not in {DOCKER_CONFIG, OCI_CONFIG, ""}:
         raise ImageError(
             f"{name} is no image: its configuration is {manifest.config.media_type}",
-            cure="Name an image",
+            hint="Name an image",
         )
     for layer in manifest.layers:
         kind = layer.media_type
@@ -145,16 +151,16 @@ def check_manifest(manifest: Manifest, name: str) -> None:
         if "foreign" in kind or "nondistributable" in kind:
             raise ImageError(
                 f"{name} has a layer that may not be distributed ({kind})",
-                cure="Build it from another base",
+                hint="Build it from another base",
             )
         if kind and "tar" not in kind:
-            raise ImageError(f"{name} has a layer of the type {kind}", cure="Name an image")
+            raise ImageError(f"{name} has a layer of the type {kind}", hint="Name an image")
 
 
-def zstd_error(name: str) -> ImageError:
+def zstd_error(name: str) -> ByocError:
     return ImageError(
         f"{name} has layers packed with zstd, which Docker's media types don't have",
-        cure=_ZSTD_CURE,
+        hint=_ZSTD_HINT,
     )
 
 

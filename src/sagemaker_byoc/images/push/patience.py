@@ -7,7 +7,11 @@ from collections.abc import Callable
 from threading import Event
 from typing import TypeVar
 
-from sagemaker_byoc.images.errors import ImageError, RegistryError, TrustError
+from sagemaker_byoc.images.errors import (
+    ImageError,
+    RegistryError,
+    TrustError,
+)
 
 T = TypeVar("T")
 ATTEMPTS = 6
@@ -20,7 +24,7 @@ class StoppedError(ImageError):
     """Another part of the push failed, or the user has had enough."""
 
     def __init__(self) -> None:
-        super().__init__("the push was stopped", cure="Run it again; it goes on where it was")
+        super().__init__("the push was stopped", hint="Run it again; it goes on where it was")
 
 
 class Patience:

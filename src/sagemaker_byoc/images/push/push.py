@@ -11,7 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import HostileError, RegistryError
+from sagemaker_byoc.images.errors import (
+    HostileError,
+    RegistryError,
+)
 from sagemaker_byoc.images.model import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST
 from sagemaker_byoc.images.push.content import Content, Layer, Loaded, with_diff_ids
 from sagemaker_byoc.images.push.known import KnownLayer, KnownLayers
@@ -91,7 +94,7 @@ def push(
     patience: Patience,
     known: KnownLayers,
 ) -> Pushed:
-    """Raises ImageError; what was sent by then is there for the next try."""
+    """Raises ByocError; what was sent by then is there for the next try."""
     tag = destination.tag or derived_tag(content.config_digest)
     registry = Registry(
         Reference(destination.registry, destination.repository, tag),
@@ -167,7 +170,7 @@ def _check_tag(
     if destination.immutable:
         raise RegistryError(
             f"{name} is {before.digest} already, and the repository's tags can't be moved",
-            cure=hint,
+            hint=hint,
         )
     progress.note(f"{name} was {before.digest}; endpoints that run keep that one")
 
@@ -179,7 +182,7 @@ def _put_manifest(registry: Registry, data: bytes, patience: Patience, hint: str
     except RegistryError as error:
         if "immutable" not in error.what.lower():
             raise
-        raise RegistryError(error.what, cure=hint, status=error.status) from error
+        raise RegistryError(error.what, hint=hint, status=error.status) from error
 
 
 def _pushed(
@@ -281,7 +284,7 @@ class _Sender:
                 if content.read(0, 2) != GZIP:
                     raise HostileError(
                         f"the layer {layer.digest} is said to be gzip, and isn't",
-                        cure="Build the image anew",
+                        hint="Build the image anew",
                     )
                 how = self._uploader.send(content, layer.digest)
                 return SentLayer(layer.digest, content.size, how)
@@ -289,7 +292,7 @@ class _Sender:
                 if made.diff_id != layer.diff_id:
                     raise HostileError(
                         f"what lies there as the layer {layer.diff_id} is something else",
-                        cure="The image is damaged: build or save it anew",
+                        hint="The image is damaged: build or save it anew",
                     )
                 # Only of what was packed here: a foreign image may lie about its layers.
                 known = KnownLayer(made.digest, made.content.size)

@@ -15,7 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from sagemaker_byoc.images.errors import HostileError, MachineError
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
+from sagemaker_byoc.images.errors import (
+    HostileError,
+)
 from sagemaker_byoc.images.tar import Source
 
 CHUNK = 2**18
@@ -36,7 +41,7 @@ class Slice:
         wanted = min(size, self.size - offset)
         data = os.pread(self.file.fileno(), wanted, self.start + offset) if wanted > 0 else b""
         if wanted > 0 and not data:
-            raise HostileError("a file became shorter while it was read", cure="Run it again")
+            raise HostileError("a file became shorter while it was read", hint="Run it again")
         return data
 
     def __iter__(self) -> Iterator[bytes]:
@@ -48,7 +53,7 @@ class Slice:
 
     def whole(self, limit: int, what: str) -> bytes:
         if self.size > limit:
-            raise HostileError(f"{what} is over {limit >> 20} MiB", cure="Build the image anew")
+            raise HostileError(f"{what} is over {limit >> 20} MiB", hint="Build the image anew")
         return b"".join(self)
 
     @property
@@ -88,7 +93,7 @@ def scratch() -> Iterator[IO[bytes]]:
         free = shutil.disk_usage(folder).free >> 20
         raise MachineError(
             f"no room in {folder} for the image's layers: {free} MiB are free",
-            cure="Make room, or set TMPDIR to a folder on a larger disk",
+            hint="Make room, or set TMPDIR to a folder on a larger disk",
         ) from error
 
 
@@ -104,5 +109,5 @@ def spooled(source: Source, digest: str = "") -> Iterator[Slice]:
             size += len(data)
         file.flush()
         if digest and f"sha256:{seen.hexdigest()}" != digest:
-            raise HostileError(f"what came as {digest} is something else", cure="Run it again")
+            raise HostileError(f"what came as {digest} is something else", hint="Run it again")
         yield Slice(file, 0, size)

@@ -8,10 +8,16 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.client import HTTPException, HTTPResponse
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images import reference
 from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import HostileError, RegistryError, RequestError
+from sagemaker_byoc.images.errors import (
+    HostileError,
+    RegistryError,
+)
 from sagemaker_byoc.images.model import INDEXES
 from sagemaker_byoc.images.push.archive import Archive, archive_at, tar_archive
 from sagemaker_byoc.images.push.content import (
@@ -71,7 +77,7 @@ def _of_engine(name: str, platform: str, stack: ExitStack, note: Callable[[str],
     if found is None:
         raise RequestError(
             f"the engine has no image {name!r}",
-            cure="Name one of `docker images`, an archive's path, or docker://HOST/NAME:TAG",
+            hint="Name one of `docker images`, an archive's path, or docker://HOST/NAME:TAG",
         )
     held = f"{found.get('Os')}/{found.get('Architecture')}"
     if found.get("Descriptor") is None:  # containerd's store may hold several platforms
@@ -100,9 +106,9 @@ def _of_registry(name: str, platform: str, log_in: FindLogin, patience: Patience
     def manifest_data(target: str) -> tuple[bytes, str]:
         stored = patience(lambda: registry.manifest(target))
         if stored is None:
-            raise RequestError(f"there is no image {name}", cure="Check its name, tag and login")
+            raise RequestError(f"there is no image {name}", hint="Check its name, tag and login")
         if target.startswith("sha256:") and stored.digest != target:
-            raise HostileError(f"what came as {target} is something else", cure="Push it again")
+            raise HostileError(f"what came as {target} is something else", hint="Push it again")
         return stored.data, stored.media_type
 
     def load() -> Loaded:
@@ -138,13 +144,13 @@ class _Complete:
             raise self._broken(f"{self._left} bytes are missing")
         if self._left < 0:
             raise HostileError(
-                f"{self._layer.digest} is longer than its manifest says", cure="Push it again"
+                f"{self._layer.digest} is longer than its manifest says", hint="Push it again"
             )
         return data
 
     def _broken(self, why: str) -> RegistryError:
         return RegistryError(
-            f"the layer {self._layer.digest} broke off: {why}", cure="Run it again"
+            f"the layer {self._layer.digest} broke off: {why}", hint="Run it again"
         )
 
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sagemaker_byoc.images.errors import RegistryError
+from sagemaker_byoc.images.errors import (
+    RegistryError,
+)
 from sagemaker_byoc.images.push.patience import Patience
 from sagemaker_byoc.images.push.slices import Slice
 from sagemaker_byoc.images.registry import Registry
@@ -74,7 +76,7 @@ def explain_upload(error: RegistryError, digest: str) -> RegistryError:
     if "DIGEST_INVALID" in error.what:
         return RegistryError(
             f"the registry counts other bytes than {digest}: {error.what}",
-            cure="The image is damaged where it lies: build or save it anew",
+            hint="The image is damaged where it lies: build or save it anew",
             status=error.status,
         )
     return error

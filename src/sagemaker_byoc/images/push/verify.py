@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sagemaker_byoc.images.errors import RegistryError
+from sagemaker_byoc.images.errors import (
+    RegistryError,
+)
 from sagemaker_byoc.images.model import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST
 from sagemaker_byoc.images.push.content import check_platform
 from sagemaker_byoc.images.push.patience import Patience
@@ -37,21 +39,21 @@ def plain_docker(stored: Stored) -> Manifest | None:
 def verify(
     registry: Registry, tag: str, digest: str, platform: str, patience: Patience
 ) -> Verified:
-    """Raises ImageError for the first thing that is not as SageMaker wants it, or not as sent."""
+    """Raises ByocError for the first thing that is not as SageMaker wants it, or not as sent."""
     stored = patience(lambda: registry.manifest(tag))
     name = f"{registry.reference.registry}/{registry.reference.repository}:{tag}"
     if stored is None:
-        raise RegistryError(f"{name} is not there after the push", cure="Run it again")
+        raise RegistryError(f"{name} is not there after the push", hint="Run it again")
     if stored.digest != digest:
         raise RegistryError(
             f"{name} is {stored.digest} and not {digest}, which was pushed",
-            cure="Somebody else pushes to this tag: choose another, or make tags --immutable",
+            hint="Somebody else pushes to this tag: choose another, or make tags --immutable",
         )
     manifest = plain_docker(stored)
     if manifest is None:
         raise RegistryError(
             f"{name} came out with the media type {stored.media_type}, which SageMaker refuses",
-            cure="Push to another registry; this one rewrites manifests",
+            hint="Push to another registry; this one rewrites manifests",
         )
     config = patience(lambda: registry.small_blob(manifest.config.digest))
     found = documents.parse_config(config, name).platform
@@ -71,4 +73,4 @@ def _check_layer(registry: Registry, digest: str, size: int, patience: Patience)
     found = patience(lambda: registry.blob_size(digest))
     if found not in {size, -1}:
         what = "is missing" if found is None else f"has {found} bytes, not {size}"
-        raise RegistryError(f"the layer {digest} {what} after the push", cure="Run it again")
+        raise RegistryError(f"the layer {digest} {what} after the push", hint="Run it again")

@@ -14,7 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from sagemaker_byoc.images.errors import HostileError, RequestError
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
+from sagemaker_byoc.images.errors import (
+    HostileError,
+)
 from sagemaker_byoc.images.model import OCI_INDEX, Image
 from sagemaker_byoc.images.sources import documents
 from sagemaker_byoc.images.sources.documents import Descriptor, Index, Manifest
@@ -22,7 +27,7 @@ from sagemaker_byoc.images.sources.layers import LAYER_LIMIT, Layer, merge, read
 from sagemaker_byoc.images.tar import BLOCK, Inflated, Source, entries
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_CURE = "Make it with `docker save IMAGE -o FILE` or `skopeo copy … oci:DIR`"
+_HINT = "Make it with `docker save IMAGE -o FILE` or `skopeo copy … oci:DIR`"
 ENTRIES_LIMIT = 10_000
 """Entries of an image archive: layers and documents, not files."""
 
@@ -38,7 +43,7 @@ class Contents:
     def document(self, path: str) -> bytes:
         data = self.documents.get(path)
         if data is None:
-            raise HostileError(f"the archive lacks {path}, which it names", cure=_CURE)
+            raise HostileError(f"the archive lacks {path}, which it names", hint=_HINT)
         return data
 
     def layer(self, path: str) -> Layer:
@@ -47,7 +52,7 @@ class Contents:
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
         found = self.layers.get(path)
         if found is None:
-            raise HostileError(f"the archive lacks the layer {path}, which it names", cure=_CURE)
+            raise HostileError(f"the archive lacks the layer {path}, which it names", hint=_HINT)
         return found
 
 
@@ -59,7 +64,7 @@ def read_archive(path: Path) -> Image:
         with path.open("rb") as file:
             return read_stream(file, str(path))
     except OSError as error:
-        raise RequestError(f"{path} can't be read: {error.strerror}", cure=_CURE) from error
+        raise RequestError(f"{path} can't be read: {error.strerror}", hint=_HINT) from error
 
 
 def read_stream(stream: IO[bytes], reference: str) -> Image:
@@ -78,7 +83,7 @@ def _tar(source: Source) -> Iterator[tuple[str, Source | str]]:
 
 def _folder(root: Path) -> Iterator[tuple[str, Source | str]]:
     if not (root / "index.json").is_file():
-        raise RequestError(f"the folder {root} is no OCI layout: no index.json", cure=_CURE)
+        raise RequestError(f"the folder {root} is no OCI layout: no index.json", hint=_HINT)
     for path in sorted(root.rglob("*")):
         if path.is_file() and not path.is_symlink():
             with path.open("rb") as file:
@@ -89,7 +94,7 @@ def _contents(pairs: Iterator[tuple[str, Source | str]]) -> Contents:
     contents = Contents()
     for count, (path, content) in enumerate(pairs):
         if count > ENTRIES_LIMIT:
-            raise HostileError(f"an image archive of over {ENTRIES_LIMIT} entries", cure=_CURE)
+            raise HostileError(f"an image archive of over {ENTRIES_LIMIT} entries", hint=_HINT)
         if isinstance(content, str):
             contents.links[path] = content.lstrip("/") if content.startswith("/") else content
             continue
@@ -111,7 +116,7 @@ def _bounded(source: Source) -> bytes:
     while part := source.read(2**16):
         data.write(part)
         if data.tell() > documents.DOCUMENT_LIMIT:
-            raise HostileError("the archive holds a large file that is no layer", cure=_CURE)
+            raise HostileError("the archive holds a large file that is no layer", hint=_HINT)
     return data.getvalue()
 
 
@@ -134,7 +139,7 @@ def _image(contents: Contents, reference: str) -> Image:
     if "manifest.json" in contents.documents:
         return _saved_image(contents, reference)
     raise RequestError(
-        f"{reference} is no image archive: no manifest.json, no index.json", cure=_CURE
+        f"{reference} is no image archive: no manifest.json, no index.json", hint=_HINT
     )
 
 
@@ -154,7 +159,7 @@ def _saved_image(contents: Contents, reference: str) -> Image:
         assert isinstance(config_path, str)
         assert isinstance(layer_paths, list)
     except (AssertionError, IndexError, KeyError) as error:
-        raise HostileError("the archive's manifest.json names no image", cure=_CURE) from error
+        raise HostileError("the archive's manifest.json names no image", hint=_HINT) from error
     config_data = contents.document(config_path)
     layers = [contents.layer(str(path)) for path in layer_paths]
     return Image(
@@ -186,7 +191,7 @@ def _oci_image(contents: Contents, reference: str) -> Image:
             contents.document(_blob(best)), best.digest, best.media_type
         )
     if not isinstance(found, Manifest):
-        raise HostileError("an index of indexes of indexes", cure=_CURE)
+        raise HostileError("an index of indexes of indexes", hint=_HINT)
     layers = [contents.layers.get(_blob(layer)) for layer in found.layers]
     known = [layer for layer in layers if layer is not None]
     image = describe(found, several, contents.document(_blob(found.config)), reference)

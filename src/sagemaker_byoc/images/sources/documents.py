@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sagemaker_byoc.images.errors import HostileError
+from sagemaker_byoc.images.errors import (
+    HostileError,
+)
 from sagemaker_byoc.images.model import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, Config
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -44,7 +46,7 @@ class Index:
         """linux/amd64 where it is there, as SageMaker would want it, or else the first image."""
         images = [entry for entry in self.manifests if not entry.attestation]
         if not images:
-            raise HostileError("the index names no image", cure="Build it anew")
+            raise HostileError("the index names no image", hint="Build it anew")
         amd64 = [entry for entry in images if entry.platform == "linux/amd64"]
         return (amd64 or images)[0]
 
@@ -52,11 +54,11 @@ class Index:
 def parse(data: bytes, what: str) -> dict[str, Json]:
     """The JSON object in `data`."""
     if len(data) > DOCUMENT_LIMIT:
-        raise HostileError(f"{what} is over {DOCUMENT_LIMIT >> 20} MiB", cure="Build it anew")
+        raise HostileError(f"{what} is over {DOCUMENT_LIMIT >> 20} MiB", hint="Build it anew")
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise HostileError(f"{what} is not JSON", cure="Build it anew") from error
+        raise HostileError(f"{what} is not JSON", hint="Build it anew") from error
     return _object(found)
 
 
@@ -69,7 +71,7 @@ def parse_manifest(data: bytes, what: str, media_type: str = "") -> Manifest | I
         return Index(said or OCI_INDEX, entries)
     if said and said not in MANIFESTS:
         raise HostileError(
-            f"{what} is of the type {said}", cure="Build it anew with a current builder"
+            f"{what} is of the type {said}", hint="Build it anew with a current builder"
         )
     layers = tuple(_descriptor(layer) for layer in _list(document.get("layers")))
     return Manifest(said or OCI_MANIFEST, _descriptor(document.get("config")), layers)
@@ -113,7 +115,7 @@ def _descriptor(value: Json) -> Descriptor:
     entry = _object(value)
     digest, size = _text(entry.get("digest")), entry.get("size")
     if not digest or not isinstance(size, int) or size < 0:
-        raise HostileError("a manifest with a reference to nothing", cure="Build the image anew")
+        raise HostileError("a manifest with a reference to nothing", hint="Build the image anew")
     platform = _object(entry.get("platform"))
     names = [_text(platform.get("os")), _text(platform.get("architecture"))]
     return Descriptor(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.host import docker
-from sagemaker_byoc.images.errors import RequestError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image
 from sagemaker_byoc.images.sources import archive, documents
 
@@ -23,7 +25,7 @@ def read(reference: str, *, layers: bool = True) -> Image:
     if found is None:
         raise RequestError(
             f"the engine has no image {reference!r}",
-            cure="Name one of `docker images`, an archive's path, or docker://HOST/NAME:TAG",
+            hint="Name one of `docker images`, an archive's path, or docker://HOST/NAME:TAG",
         )
     inner, size = found.get("Config"), found.get("Size")
     history = docker.run("history", "--no-trunc", "--format", "{{.CreatedBy}}", reference)

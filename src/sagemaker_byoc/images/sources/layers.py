@@ -6,7 +6,9 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sagemaker_byoc.images.errors import HostileError
+from sagemaker_byoc.images.errors import (
+    HostileError,
+)
 from sagemaker_byoc.images.model import File, Files
 from sagemaker_byoc.images.sources import programs, wanted
 from sagemaker_byoc.images.sources.wanted import Look
@@ -108,7 +110,7 @@ def merge(layers: Sequence[Layer]) -> Files:
     if sum(len(layer) for layer in layers) > FILES_LIMIT:
         raise HostileError(
             f"the image's layers hold over {FILES_LIMIT} files",
-            cure="Clean up in the step that makes the files: RUN … && rm -r …",
+            hint="Clean up in the step that makes the files: RUN … && rm -r …",
         )
     visible: dict[str, File] = {}
     for layer in layers:

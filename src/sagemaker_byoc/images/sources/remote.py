@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sagemaker_byoc.images.errors import HostileError, RequestError
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
+from sagemaker_byoc.images.errors import (
+    HostileError,
+)
 from sagemaker_byoc.images.model import Image
 from sagemaker_byoc.images.registry import Registry
 from sagemaker_byoc.images.sources import archive, documents
@@ -17,7 +22,7 @@ def read(registry: Registry, *, layers: bool = True) -> Image:
     name = str(registry.reference)
     stored = registry.manifest()
     if stored is None:
-        raise RequestError(f"there is no image {name}", cure="Check its name, tag and login")
+        raise RequestError(f"there is no image {name}", hint="Check its name, tag and login")
     digest = stored.digest
     manifest = documents.parse_manifest(stored.data, name, stored.media_type)
     index: Index | None = None
@@ -25,10 +30,10 @@ def read(registry: Registry, *, layers: bool = True) -> Image:
         index, best = manifest, manifest.best()
         found = registry.manifest(best.digest)
         if found is None:
-            raise HostileError(f"the index {name} names what is not there", cure="Push it again")
+            raise HostileError(f"the index {name} names what is not there", hint="Push it again")
         manifest = documents.parse_manifest(found.data, best.digest, found.media_type)
     if not isinstance(manifest, Manifest):
-        raise HostileError(f"{name} is an index of indexes", cure="Push one image")
+        raise HostileError(f"{name} is an index of indexes", hint="Push one image")
     config = registry.small_blob(manifest.config.digest)
     image = replace(archive.describe(manifest, index, config, name), digest=digest)
     if not layers or any("zstd" in layer.media_type for layer in manifest.layers):

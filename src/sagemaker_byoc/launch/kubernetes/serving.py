@@ -18,7 +18,9 @@ from sagemaker_byoc.contract.hosting.environment import METRICS
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, SERVE_STOP_GRACE
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.launch.endpoint import EndpointSettings
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.inputs import is_remote
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.settings import (
@@ -71,8 +73,8 @@ def deployment(
     name = label(shared, found)
     table, pod = _read(settings, name, found)
     if is_remote(pod.model):
-        cure = 'Nobody fetches it: write model = "pvc:CLAIM/FOLDER", or use --kubernetes kserve'
-        table.wrong("model", cure)
+        hint = 'Nobody fetches it: write model = "pvc:CLAIM/FOLDER", or use --kubernetes kserve'
+        table.wrong("model", hint)
     volumes = _volumes(settings, table, pod)
     found.check(shared.where)
     spec = _drained_pod(settings, pod, volumes, SERVE_ARGUMENT.value)
@@ -155,19 +157,19 @@ def _read(settings: EndpointSettings, name: str, problems: Problems) -> tuple[Ta
     if _startup(settings) > LONGEST_STARTUP:
         place = f"{settings.shared.where}: startup-timeout"
         what = f"{place} is {settings.startup_timeout} seconds"
-        problems.add(place, SettingsError(what, cure="Use a day at most"))
+        problems.add(place, SettingsError(what, hint="Use a day at most"))
     table = pod_table(settings.shared, POD_KEYS, problems)
     return table, read_pod(table, settings.shared, name, user=USER)
 
 
 def _refuse_features(table: Table, pod: PodSettings, problems: Problems) -> None:
     """Report what Knative takes only if its administrator has enabled it."""
-    cure = "Knative refuses it unless {} is enabled in its config-features: use --kubernetes kserve"
+    hint = "Knative refuses it unless {} is enabled in its config-features: use --kubernetes kserve"
     if pod.node_selector:
-        table.wrong("node-selector", cure.format(_FLAGS["node-selector"]))
+        table.wrong("node-selector", hint.format(_FLAGS["node-selector"]))
     if pod.model and not is_remote(pod.model):
-        hint = 'or write model = "s3://BUCKET/PREFIX"'
-        table.wrong("model", f"{cure.format(_FLAGS['model'])}, {hint}")
+        instead = 'or write model = "s3://BUCKET/PREFIX"'
+        table.wrong("model", f"{hint.format(_FLAGS['model'])}, {instead}")
     if GPU in pod.resources:
         problems.warn(
             "warning: kubernetes.gpus: a tainted GPU node takes no pod of this service, because "
@@ -252,11 +254,11 @@ def _volumes(settings: EndpointSettings, table: Table, pod: PodSettings) -> pods
         place = claim(table, "model", pod.model)
         volumes.claim(place, str(_TREE.model), read_only=True)
     if settings.model and not pod.model:
-        cure = (
+        hint = (
             f"A pod can't have {settings.model!r}: write kubernetes.model = "
             '"pvc:CLAIM/FOLDER"; with KServe "s3://…" will do too'
         )
-        table.wrong("model", cure)
+        table.wrong("model", hint)
     return volumes
 
 

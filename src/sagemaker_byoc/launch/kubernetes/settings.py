@@ -7,10 +7,14 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.errors import (
+    ContractError,
+)
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host import image_reference
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.kubernetes import quantities
 from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.shared import Shared
@@ -153,7 +157,7 @@ def label(shared: Shared, problems: Problems) -> str:
         f"{shared.where}: name",
         SettingsError(
             f"{shared.where}: name is {shared.name!r}, which Kubernetes would not take",
-            cure="It begins with a letter; then letters, digits and hyphens: "
+            hint="It begins with a letter; then letters, digits and hyphens: "
             f'name = "{near[:NAME_LENGTH].rstrip("-")}"',
         ),
     )
@@ -178,34 +182,34 @@ def refuse_variables(
     for name in names:
         if name in shared.environment:
             place = f"{shared.where}: environment.{name}"
-            problems.add(place, SettingsError(f"{place} is {what}", cure=hint))
+            problems.add(place, SettingsError(f"{place} is {what}", hint=hint))
 
 
 def check_common(shared: Shared, problems: Problems) -> None:
     """Report an image and variables that no pod can have."""
     place = f"{shared.where}: image"
     if not shared.image:
-        cure = 'Write image = "REGISTRY/NAME:TAG", or give --image'
-        problems.add(place, SettingsError(f"{place} is missing", cure=cure))
+        hint = 'Write image = "REGISTRY/NAME:TAG", or give --image'
+        problems.add(place, SettingsError(f"{place} is missing", hint=hint))
     else:
         try:
             image_reference.parse(shared.image)
         except ContractError as error:
-            problems.add(place, SettingsError(f"{place}: {error.what}", cure=error.cure))
+            problems.add(place, SettingsError(f"{place}: {error.what}", hint=error.hint))
     if shared.instance_count > MOST_PODS:
         place = f"{shared.where}: instance-count"
         what = f"{place} is {shared.instance_count}"
-        problems.add(place, SettingsError(what, cure=f"Use {MOST_PODS} pods at most"))
+        problems.add(place, SettingsError(what, hint=f"Use {MOST_PODS} pods at most"))
     for name, value in shared.environment.items():
         place = f"{shared.where}: environment.{name}"
         if not _VARIABLE.fullmatch(name):
-            cure = "Use letters, digits and _, not beginning with a digit"
+            hint = "Use letters, digits and _, not beginning with a digit"
             problems.add(
-                place, SettingsError(f"{place}: {name!r} is not a variable's name", cure=cure)
+                place, SettingsError(f"{place}: {name!r} is not a variable's name", hint=hint)
             )
         elif "\0" in value:
-            cure = "Leave the NUL character out"
-            problems.add(place, SettingsError(f"{place} has a NUL character", cure=cure))
+            hint = "Leave the NUL character out"
+            problems.add(place, SettingsError(f"{place} has a NUL character", hint=hint))
 
 
 def _is_label(key: str) -> bool:

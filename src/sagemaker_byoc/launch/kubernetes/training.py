@@ -11,7 +11,9 @@ import re
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract import limits
-from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.errors import (
+    ContractError,
+)
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, TRAIN_STOP_GRACE
 from sagemaker_byoc.contract.masking import is_secret
@@ -19,7 +21,9 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.errors import (
+    SettingsError,
+)
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.settings import (
     LONGEST_RUN,
@@ -104,7 +108,7 @@ def _files(settings: TrainSettings, job: _Job) -> dict[str, str]:
         raise SettingsError(
             f"{settings.shared.where}: hyperparameters have {size} bytes as JSON, and a ConfigMap "
             f"holds {_LARGEST_CONFIG}",
-            cure="Put long text into a file of a channel",
+            hint="Put long text into a file of a channel",
         )
     return files
 
@@ -123,7 +127,7 @@ def _read(settings: TrainSettings, stem: str, problems: Problems) -> _Job:
     if settings.max_runtime > LONGEST_RUN:
         place = f"{shared.where}: max-runtime"
         what = f"{place} is {settings.max_runtime} seconds"
-        problems.add(place, SettingsError(what, cure=f"Use {LONGEST_RUN} at most"))
+        problems.add(place, SettingsError(what, hint=f"Use {LONGEST_RUN} at most"))
     hint = "Leave it out; kubernetes.processes is PET_NPROC_PER_NODE"
     refuse_variables(shared, problems, _OPERATORS, "set by the training operator", hint)
     claims = {
@@ -133,14 +137,14 @@ def _read(settings: TrainSettings, stem: str, problems: Problems) -> _Job:
     for name in [*settings.channels, *claims]:
         place = f"{pod.where}: channels.{name}"
         if not _is_channel(name):
-            cure = (
+            hint = (
                 f"Use 1 to {limits.CHANNEL_NAME_LENGTH.value} characters; "
                 f"the pattern is {limits.CHANNEL_NAME.value}"
             )
-            problems.add(place, SettingsError(f"{place} is not a channel's name", cure=cure))
+            problems.add(place, SettingsError(f"{place} is not a channel's name", hint=hint))
         elif name not in claims:
-            cure = f'Write channels.{name} = "pvc:CLAIM/FOLDER": a pod reads volumes, not S3'
-            problems.add(place, SettingsError(f"{place} is missing", cure=cure))
+            hint = f'Write channels.{name} = "pvc:CLAIM/FOLDER": a pod reads volumes, not S3'
+            problems.add(place, SettingsError(f"{place} is missing", hint=hint))
     processes = table.value("processes")
     if processes is None:
         processes = "auto"
@@ -163,12 +167,12 @@ def _check_hyperparameters(settings: TrainSettings, problems: Problems) -> None:
         Hyperparameters(settings.hyperparameters).check()
     except ContractError as error:
         place = f"{where}: hyperparameters"
-        problems.add(place, SettingsError(f"{place}: {error.what}", cure=error.cure))
+        problems.add(place, SettingsError(f"{place}: {error.what}", hint=error.hint))
     for name in filter(is_secret, settings.hyperparameters):
         place = f"{where}: hyperparameters.{name}"
         what = f"{place} is a secret by its name, and would stand in a ConfigMap"
-        cure = "Give it as environment: it is then taken from a Secret"
-        problems.add(place, SettingsError(what, cure=cure))
+        hint = "Give it as environment: it is then taken from a Secret"
+        problems.add(place, SettingsError(what, hint=hint))
 
 
 def _spec(job: _Job, name: str) -> dict[str, Json]:

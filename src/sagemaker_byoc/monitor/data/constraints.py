@@ -13,7 +13,9 @@ from typing import Any
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.data.columns import Column, Kind, kept
-from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 from sagemaker_byoc.monitor.inputs.documents import folded
 
 FILE = "constraints.json"
@@ -123,7 +125,7 @@ def parse(found: Mapping[str, Any], where: str) -> Constraints:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{where} is no constraints.json: {type(error).__name__} {error}",
-            cure="Keep to the keys and values of the file that `byoc monitor baseline` wrote",
+            hint="Keep to the keys and values of the file that `byoc monitor baseline` wrote",
         ) from error
     return Constraints({each.name: each for each in features}, config)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from sagemaker_byoc.monitor.data.columns import Column, Kind
-from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 from sagemaker_byoc.monitor.inputs.layout import Block
 
 MOST_COLUMNS = 20_000
@@ -51,7 +53,7 @@ class Profile:
         if len(self.columns) >= MOST_COLUMNS:
             raise DataError(
                 f"there are more than {MOST_COLUMNS} columns",
-                cure="Let a preprocess_handler pick those that are worth watching",
+                hint="Let a preprocess_handler pick those that are worth watching",
             )
         column = self.columns[name] = Column(name, missing=self.rows)
         return column

@@ -17,7 +17,9 @@ import numpy as np
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.data.columns import Column, Kind, kept
 from sagemaker_byoc.monitor.data.sketch import C, K, Sample, Sketch
-from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 from sagemaker_byoc.monitor.inputs.documents import cell
 
 FILE = "statistics.json"
@@ -218,7 +220,7 @@ def parse(found: Mapping[str, Any], where: str) -> Statistics:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{where} is no statistics.json: {type(error).__name__} {error}",
-            cure="Give the file that `byoc monitor baseline` wrote",
+            hint="Give the file that `byoc monitor baseline` wrote",
         ) from error
 
 

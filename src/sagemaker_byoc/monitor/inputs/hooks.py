@@ -14,8 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.hosting.capture import GroundTruth, Payload, Record
-from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError, cell, document_rows
 from sagemaker_byoc.monitor.inputs.payloads import text_rows
 from sagemaker_byoc.monitor.inputs.plain import plain
@@ -94,7 +99,7 @@ def preprocessor(script: Path) -> Preprocess:
             raise DataError(
                 f"{script}: preprocess_handler failed on the record {record.event_id}: "
                 f"{type(error).__name__}: {error}",
-                cure="Correct the script, or let it return [] for records that it can't take",
+                hint="Correct the script, or let it return [] for records that it can't take",
             ) from error
 
     return preprocess
@@ -126,7 +131,7 @@ def run_postprocessor(script: Path) -> None:
     except (Exception, SystemExit) as error:
         raise DataError(
             f"{script}: postprocess_handler failed: {type(error).__name__}: {error}",
-            cure="Correct the script; the results are written",
+            hint="Correct the script; the results are written",
         ) from error
 
 
@@ -143,10 +148,10 @@ def _function(script: Path, name: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         raise RequestError(
             f"{script} can't be loaded: {type(error).__name__}: {error}",
-            cure="Give a Python file that can be imported here",
+            hint="Give a Python file that can be imported here",
         ) from error
     if not callable(found):
         raise RequestError(
-            f"{script} has no {name}()", cure=f"Define {name} as the developer guide shows"
+            f"{script} has no {name}()", hint=f"Define {name} as the developer guide shows"
         )
     return found  # type: ignore[no-any-return] # callable() leaves it Any

@@ -6,7 +6,12 @@ import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 from sagemaker_byoc.monitor.inputs.documents import UnreadableError, cell, named
 from sagemaker_byoc.monitor.inputs.layout import Block
 from sagemaker_byoc.monitor.inputs.plain import plain
@@ -25,7 +30,7 @@ def blocks(name: str, stream: BinaryIO, unread: Unread) -> Iterator[Block]:
     except ModuleNotFoundError as error:
         raise RequestError(
             f"{name} is Parquet, and the Python package pyarrow is missing",
-            cure="Install it (pip install pyarrow), or save the data as CSV",
+            hint="Install it (pip install pyarrow), or save the data as CSV",
         ) from error
     try:
         whole = stream if stream.seekable() else io.BytesIO(stream.read())
@@ -36,7 +41,7 @@ def blocks(name: str, stream: BinaryIO, unread: Unread) -> Iterator[Block]:
         names = [each for each in file.schema_arrow.names if not each.startswith(_INDEX)]
         twice = next((each for each in names if names.count(each) > 1), None)
         if twice is not None:
-            raise DataError(f"{name} has the column {twice!r} twice", cure="Name each column once")
+            raise DataError(f"{name} has the column {twice!r} twice", hint="Name each column once")
         for batch in file.iter_batches(batch_size=_ROWS, columns=names):
             unread.lines += batch.num_rows
             yield _block(batch)

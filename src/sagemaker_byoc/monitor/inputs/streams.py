@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
 from sagemaker_byoc.contract.hosting.capture import hour_of
-from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 
 READ_BYTES = 1 << 20
 LONGEST_LINE = 80 << 20
@@ -61,7 +63,7 @@ class Unread:
     def count(self) -> int:
         return self.reasons.total()
 
-    def refuse_most(self, good: int, what: str, cure: str) -> None:
+    def refuse_most(self, good: int, what: str, hint: str) -> None:
         """Raise DataError if more than half of all could not be used: what is left would be taken
         for the whole."""
         bad = self.count - self.elsewhere
@@ -70,7 +72,7 @@ class Unread:
             raise DataError(
                 f"{bad:,} of {bad + good:,} {what}, {times:,} of them: {reason} "
                 f"(first: {self.first[reason]})",
-                cure=cure,
+                hint=hint,
             )
 
 

@@ -18,7 +18,9 @@ from typing import Any, BinaryIO
 
 from sagemaker_byoc.contract.hosting.capture import SUFFIX
 from sagemaker_byoc.monitor.data.columns import is_number
-from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 from sagemaker_byoc.monitor.inputs import files, parquet
 from sagemaker_byoc.monitor.inputs.captures import ROWS
 from sagemaker_byoc.monitor.inputs.delimited import (
@@ -164,7 +166,7 @@ class TableReader:
         if sum(map(len, parts)) > _LARGEST_DOCUMENT:
             raise DataError(
                 f"{name} is one JSON document of more than {_LARGEST_DOCUMENT >> 20} MiB",
-                cure="Write one object per line",
+                hint="Write one object per line",
             )
         self.unread.lines += 1
         found = self._document(b"".join(parts), name)
@@ -230,7 +232,7 @@ class TableReader:
         if twice is not None:
             raise DataError(
                 f"{name} has the column name {twice!r} twice in its header",
-                cure="Name each column once",
+                hint="Name each column once",
             )
         return names
 

@@ -11,8 +11,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.hosting.capture import CaptureError, GroundTruth, Payload, Record
-from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 from sagemaker_byoc.monitor.inputs import files
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.inputs.hooks import preprocessor
@@ -73,7 +78,7 @@ def _table_labels(
         return (_next_label(known, each, turn, wanted.label) for each in ids)
     if wanted.label is None:
         raise RequestError(
-            "which column holds the labels?", cure="Give --label COLUMN, and --prediction COLUMN"
+            "which column holds the labels?", hint="Give --label COLUMN, and --prediction COLUMN"
         )
     return block.columns[_place(block, wanted.label)]
 
@@ -96,7 +101,7 @@ def _kept(block: Block, wanted: Attributes) -> tuple[list[int], Attributes]:
     """Where the columns are that an answer may be in, and `wanted` with these columns' names."""
     if wanted.prediction is None and wanted.probability is None:
         raise RequestError(
-            "which column holds the predictions?", cure="Give --prediction or --probability"
+            "which column holds the predictions?", hint="Give --prediction or --probability"
         )
     paths = (wanted.prediction, wanted.probability)
     prediction, probability = ([] if path is None else _places(block, path) for path in paths)
@@ -121,7 +126,7 @@ def _places(block: Block, path: str) -> list[int]:
         if found:
             return found
     raise RequestError(
-        f"there is no column {path!r}", cure=f"Name one of {', '.join(block.names[:20])}"
+        f"there is no column {path!r}", hint=f"Name one of {', '.join(block.names[:20])}"
     )
 
 
@@ -147,7 +152,7 @@ def labels(names: Iterable[str], opener: Opener) -> tuple[Labels, Unread]:
         if len(found) > MOST_LABELS:
             raise DataError(
                 f"there are more than {MOST_LABELS:,} labels",
-                cure="Judge a shorter time: name the folders of some hours",
+                hint="Judge a shorter time: name the folders of some hours",
             )
     return found, unread
 

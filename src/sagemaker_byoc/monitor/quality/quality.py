@@ -10,13 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.data.checks import FILE as VIOLATIONS
 from sagemaker_byoc.monitor.data.columns import shown
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.data.statistics import ORIGIN, origin
-from sagemaker_byoc.monitor.errors import DataError, RequestError
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+)
 from sagemaker_byoc.monitor.inputs.layout import Layout
 from sagemaker_byoc.monitor.inputs.streams import Unread
 from sagemaker_byoc.monitor.inputs.tables import Format, TableReader
@@ -52,7 +57,7 @@ class Outcome:
 
 
 def make_baseline(places: Places, data: Input, wanted: Attributes, output: str) -> Judged:
-    """Writes statistics.json and constraints.json. Raises MonitorError."""
+    """Writes statistics.json and constraints.json. Raises ByocError."""
     gathered = _gather(places, data, wanted)
     judged = judge(wanted.problem, truth.predictions(gathered, wanted))
     places.write(
@@ -134,7 +139,7 @@ def _limits(baseline: Mapping[str, Any], problem: Problem) -> dict[str, tuple[fl
     if not isinstance(found, dict):
         raise RequestError(
             f"the baseline's constraints are not for {problem}",
-            cure=f"Make one: byoc monitor baseline DATA --problem {problem} …",
+            hint=f"Make one: byoc monitor baseline DATA --problem {problem} …",
         )
     limits: dict[str, tuple[float, str]] = {}
     for name, each in found.items():
@@ -145,12 +150,12 @@ def _limits(baseline: Mapping[str, Any], problem: Problem) -> dict[str, tuple[fl
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(
                 f"the constraint {name} has no threshold or no comparison_operator",
-                cure='Write {"threshold": 0.9, "comparison_operator": "LessThanThreshold"}',
+                hint='Write {"threshold": 0.9, "comparison_operator": "LessThanThreshold"}',
             ) from error
         if operator not in (LESS, GREATER):
             raise DataError(
                 f"the constraint {name} has the comparison_operator {operator!r}",
-                cure=f"Write {LESS} or {GREATER}",
+                hint=f"Write {LESS} or {GREATER}",
             )
         limits[name] = limit, operator
     return limits
@@ -198,7 +203,7 @@ def _labels(places: Places, place: str) -> tuple[joining.Labels, Unread]:
     if not known and unread.count:
         raise DataError(
             f"{place} holds no label ({unread.count} of {unread.lines} lines are none)",
-            cure='Give lines as {"groundTruthData": {"data": "1", "encoding": "CSV"}, '
+            hint='Give lines as {"groundTruthData": {"data": "1", "encoding": "CSV"}, '
             '"eventMetadata": {"eventId": "…"}, "eventVersion": "0"}',
         )
     return known, unread

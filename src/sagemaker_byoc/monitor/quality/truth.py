@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from sagemaker_byoc.monitor.errors import DataError, EmptyError, RequestError
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
+from sagemaker_byoc.monitor.errors import (
+    DataError,
+    EmptyError,
+)
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.inputs.streams import Unread
 from sagemaker_byoc.monitor.quality import answers
@@ -41,10 +47,10 @@ class Attributes:
 def check(wanted: Attributes) -> None:
     """Raise RequestError for attributes that contradict the problem, or are out of range."""
     if wanted.problem is Problem.REGRESSION and wanted.probability and not wanted.prediction:
-        raise RequestError("a regression has no probability", cure="Give --prediction")
+        raise RequestError("a regression has no probability", hint="Give --prediction")
     if not 0 <= wanted.threshold <= 1:
         raise RequestError(
-            f"the threshold of the probability is {wanted.threshold}", cure="Give one from 0 to 1"
+            f"the threshold of the probability is {wanted.threshold}", hint="Give one from 0 to 1"
         )
 
 
@@ -125,16 +131,16 @@ def predictions(gathered: Gathered, wanted: Attributes) -> Predictions:
     if not gathered.labels and gathered.unlabelled and not is_given:
         raise RequestError(
             f"none of {gathered.unlabelled:,} predictions has a label, and no labels are given",
-            cure="Give --ground-truth PLACE",
+            hint="Give --ground-truth PLACE",
         )
     if not gathered.labels and not unread.count:
         what = f"none of {gathered.unlabelled:,} predictions has a label"
         raise EmptyError(
             what if gathered.unlabelled else "there is no prediction, or none of that time",
-            cure="Nothing was judged, which is neither a violation nor a pass: labels may come "
+            hint="Nothing was judged, which is neither a violation nor a pass: labels may come "
             "later, and carry the captures' inferenceId or eventId",
         )
-    unread.refuse_most(len(gathered.labels), "rows can't be judged", _CURE)
+    unread.refuse_most(len(gathered.labels), "rows can't be judged", _HINT)
     if wanted.problem is Problem.MULTICLASS:
         return _classes(gathered)
     labels, guesses = np.array(gathered.labels, float), np.array(gathered.predicted, float)
@@ -147,19 +153,19 @@ def predictions(gathered: Gathered, wanted: Attributes) -> Predictions:
     return Predictions(labels, guesses, chances, ("0", "1"))
 
 
-_CURE = "Check --problem, --prediction, --probability and the labels, or remove those rows"
+_HINT = "Check --problem, --prediction, --probability and the labels, or remove those rows"
 
 
 def _classes(gathered: Gathered) -> Predictions:
     classes = tuple(sorted({*gathered.labels, *gathered.predicted}))
     if len(classes) > MOST_CLASSES:
         raise DataError(
-            f"there are {len(classes)} classes", cure="Is this a Regression? Give --problem"
+            f"there are {len(classes)} classes", hint="Is this a Regression? Give --problem"
         )
     if gathered.by_position and not any(each.isdecimal() for each in gathered.labels):
         raise DataError(
             f"the labels are names ({gathered.labels[0][:40]!r}), and the probabilities have none",
-            cure='Let the model return {"NAME": probability, …} or the class, or give --prediction',
+            hint='Let the model return {"NAME": probability, …} or the class, or give --prediction',
         )
     truths, guesses = gathered.labels, gathered.predicted
     if not {*truths} & {*guesses}:

@@ -8,9 +8,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers import listeners
-from sagemaker_byoc.region.core.errors import LocalError
 from sagemaker_byoc.region.engines.container import Container
 from sagemaker_byoc.region.engines.reach import Reach, Reachable
 
@@ -25,21 +27,21 @@ _SURE = 3
 elsewhere for a moment while they start."""
 
 
-class EndpointError(LocalError):
+class EndpointError(ByocError):
     """The container ended, or did not become healthy in time; `what` says which, with its log."""
 
-    def __init__(self, what: str, *, cure: str, last_lines: Sequence[str] | None = None) -> None:
+    def __init__(self, what: str, *, hint: str, last_lines: Sequence[str] | None = None) -> None:
         """`last_lines` of the log are added to `what`; `event` stays without them."""
         self.event = what
         self.last_lines = [*(last_lines or ())]
         if last_lines is not None:
             told = "".join(f"\n  {line}" for line in last_lines) or " (it is empty)"
             what = f"{what}; its log ends:{told}"
-        super().__init__(what, cure=cure)
+        super().__init__(what, hint=hint)
 
 
 def stopped() -> EndpointError:
-    return EndpointError("it was stopped before it was healthy", cure="Start it again")
+    return EndpointError("it was stopped before it was healthy", hint="Start it again")
 
 
 class ContainerLog(threading.Thread):
@@ -62,7 +64,7 @@ class ContainerLog(threading.Thread):
             for line in self._container.lines():
                 self._last.append(line)
                 self._on_line(line)
-        except (LocalError, OSError, ValueError) as error:
+        except (ByocError, OSError, ValueError) as error:
             self._on_line(f"byoc: the log was lost: {error}")
         finally:
             if self._on_end is not None:
@@ -134,7 +136,7 @@ def wait_until_healthy(
         if code is not None:
             raise EndpointError(
                 f"the serving container ended with exit code {code}",
-                cure="Correct the program or the model, then serve again",
+                hint="Correct the program or the model, then serve again",
                 last_lines=log.last_lines(),
             )
         status, answer = ping(port)
@@ -144,7 +146,7 @@ def wait_until_healthy(
         if fault is not None:
             raise EndpointError(
                 f"the serving container runs, but {fault}",
-                cure="Serve on the address 0.0.0.0 and the port of SAGEMAKER_BIND_TO_PORT, or 8080",
+                hint="Serve on the address 0.0.0.0 and the port of SAGEMAKER_BIND_TO_PORT, or 8080",
                 last_lines=log.last_lines(),
             )
         if given_up.wait(_POLL):
@@ -152,7 +154,7 @@ def wait_until_healthy(
     told = "; ".join(filter(None, [answer, watch.listening()]))
     raise EndpointError(
         f"/ping was not 200 within {timeout:.0f} s ({told})",
-        cure="Load the model faster, or give more time with --startup-timeout",
+        hint="Load the model faster, or give more time with --startup-timeout",
         last_lines=log.last_lines(),
     )
 

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote
 
-from sagemaker_byoc.contract.errors import ContractError, DocumentError
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    ContractError,
+    DocumentError,
+    MachineError,
+)
 from sagemaker_byoc.contract.files import read_object
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
 from sagemaker_byoc.contract.paths import PROGRAM_DIR
 from sagemaker_byoc.host import image_reference, stored_image
-from sagemaker_byoc.region.core.errors import LocalError, MachineError
 from sagemaker_byoc.region.engines import docker
 from sagemaker_byoc.region.wire.errors import AwsError
 
@@ -42,7 +46,7 @@ class Reference:
         try:
             found = image_reference.parse(uri)
         except ContractError as error:
-            raise AwsError("ValidationException", f"{error.what}. {error.cure}") from error
+            raise AwsError("ValidationException", f"{error.sentence}. {error.hint}") from error
         tag = found.tag or ("" if found.digest else image_reference.DEFAULT_TAG)
         return cls(found.registry, found.repository, tag, found.digest)
 
@@ -93,7 +97,7 @@ class Image:
         fault = stored_image.machine_fault(self.architecture, instance_types)
         if fault is None:
             return ""
-        return f"warning: the image {fault.what}: SageMaker could not run it. {fault.cure}"
+        return f"warning: the image {fault.what}: SageMaker could not run it. {fault.hint}"
 
 
 class PullError(AwsError):
@@ -104,7 +108,7 @@ class Images(Protocol):
     def resolve(self, uri: str) -> Image:
         """Return the image of that name at once, without a pull.
 
-        Raise AwsError (ValidationException, with the cure) if there is none.
+        Raise AwsError (ValidationException, with the hint) if there is none.
         """
 
     def bring(
@@ -144,8 +148,8 @@ def make_images(engine: str, state: Path, pushed: Pushed) -> Images:
     return DockerImages(pushed) if engine == "docker" else RecordedImages(state)
 
 
-def _unknown(uri: str, known: str, cure: str) -> AwsError:
-    return AwsError("ValidationException", f"Cannot find image {uri}: {known}. {cure}")
+def _unknown(uri: str, known: str, hint: str) -> AwsError:
+    return AwsError("ValidationException", f"Cannot find image {uri}: {known}. {hint}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +312,7 @@ def _check_form(uri: str, pushed: PushedImage) -> None:
             f"Unsupported manifest media type {pushed.media_type} for image {uri}. Ensure that "
             "valid manifest media type is used for specified image."
         )
-    raise AwsError("ValidationException", f"{words} It {fault.what}. {fault.cure}")
+    raise AwsError("ValidationException", f"{words} It {fault.what}. {fault.hint}")
 
 
 def _pull(
@@ -333,7 +337,7 @@ def _pull(
         except MachineError as error:
             what = error.what.replace("`docker --config`", "`docker pull`")
             raise PullError(
-                "ValidationException", f"Cannot pull image {name}: {what}. {_pull_cure(what)}"
+                "ValidationException", f"Cannot pull image {name}: {what}. {_pull_hint(what)}"
             ) from error
 
 
@@ -365,7 +369,7 @@ _LAYER_STATES = {
 _MOST_LAYERS = 1000
 
 
-_PULL_CURES = (
+_PULL_HINTS = (
     ("no space left", "Make room for the engine: docker system df, docker image prune"),
     ("no matching manifest", "Build it for the engine's platform: --platform linux/amd64"),
     ("does not match the specified platform", "Build it with --platform linux/amd64"),
@@ -382,10 +386,10 @@ _PULL_CURES = (
 """Words of docker's and containerd's refusals, the most telling first."""
 
 
-def _pull_cure(what: str) -> str:
+def _pull_hint(what: str) -> str:
     words = what.lower()
     return next(
-        (cure for part, cure in _PULL_CURES if part in words), "Check the engine with: docker info"
+        (hint for part, hint in _PULL_HINTS if part in words), "Check the engine with: docker info"
     )
 
 
@@ -397,5 +401,5 @@ def _user_config(home: Path) -> dict[str, object]:
     return {name: found[name] for name in ("currentContext", "proxies") if name in found}
 
 
-def _engine_error(error: LocalError) -> AwsError:
-    return AwsError("InternalFailure", f"{error.what}. {error.cure}", status=500)
+def _engine_error(error: ByocError) -> AwsError:
+    return AwsError("InternalFailure", f"{error.sentence}. {error.hint}", status=500)

@@ -17,9 +17,12 @@ from enum import Enum
 from pathlib import Path
 
 from sagemaker_byoc.contract import folders
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.core import state
-from sagemaker_byoc.region.core.errors import MachineError, RequestError
 from sagemaker_byoc.region.engines import docker, inhabitants
 
 STATE_LABEL = "sagemaker-byoc.state"
@@ -114,7 +117,7 @@ def chosen(things: Collection[Thing], names: Collection[str]) -> list[Thing]:
     if unknown:
         raise RequestError(
             f"nothing of a region is called {', '.join(sorted(unknown))}",
-            cure="Use names that `byoc local gc --dry-run` shows",
+            hint="Use names that `byoc local gc --dry-run` shows",
         )
     return [thing for thing in things if thing.life is Life.GONE or thing.name in names]
 

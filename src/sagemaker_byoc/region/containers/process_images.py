@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.region.containers.images import RecordedImages, Reference
-from sagemaker_byoc.region.core.errors import RequestError
 from sagemaker_byoc.region.core.state import make_private
 from sagemaker_byoc.region.engines import packing
 from sagemaker_byoc.region.engines.process import ROOMS
@@ -73,9 +75,9 @@ def _reference(tag: str) -> Reference:
     try:
         reference = Reference.parse(tag)
     except AwsError as error:
-        raise RequestError(error.message, cure="Change --tag") from error
+        raise RequestError(error.message, hint="Change --tag") from error
     if reference.digest:
-        raise RequestError(f"--tag {tag!r} holds a digest", cure="Give REPOSITORY:TAG")
+        raise RequestError(f"--tag {tag!r} holds a digest", hint="Give REPOSITORY:TAG")
     return reference
 
 
@@ -87,12 +89,12 @@ def _require_toolkit(interpreter: Path, kind: str) -> None:
         )
     except OSError as error:
         raise RequestError(
-            f"{interpreter} can't be run ({error.strerror})", cure="Name a Python with --python"
+            f"{interpreter} can't be run ({error.strerror})", hint="Name a Python with --python"
         ) from error
     if result.returncode != 0:
         raise RequestError(
             f"{interpreter} can't import {ROOMS[kind]}: {result.stderr.strip()[-300:]}",
-            cure="Install sagemaker-byoc for it, or name another Python with --python",
+            hint="Install sagemaker-byoc for it, or name another Python with --python",
         )
 
 

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sagemaker_byoc.contract.errors import DocumentError
+from sagemaker_byoc.contract.errors import (
+    DocumentError,
+    MachineError,
+)
 from sagemaker_byoc.contract.files import read_object, write_atomically
-from sagemaker_byoc.region.core.errors import MachineError
 
 CREDENTIALS_FILE = "credentials.json"
 HINT = 'This region\'s keys are in: eval "$(byoc local env)"'
@@ -85,7 +87,7 @@ def make_keys(state: Path) -> Keys:
     if path.exists():
         raise MachineError(
             f"{path} does not hold an access key and a secret key",
-            cure="Restore it, or remove it for new ones",
+            hint="Restore it, or remove it for new ones",
         )
     keys = Keys("AKIA" + _random(16), secrets.token_urlsafe(30))
     document = {"AccessKeyId": keys.access_key, "SecretAccessKey": keys.secret_key}

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import IO
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.contract.errors import DocumentError
+from sagemaker_byoc.contract.errors import (
+    DocumentError,
+    MachineError,
+)
 from sagemaker_byoc.contract.files import read_object, write_json
-from sagemaker_byoc.region.core.errors import MachineError
 
 ADDRESS_FILE = "region.json"
 LOG_FILE = "region.log"
@@ -48,7 +50,7 @@ def make_private(state: Path) -> None:
     if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
         raise MachineError(
             f"the state folder {state} is not yours alone",
-            cure="Name a folder of your own with --state",
+            hint="Name a folder of your own with --state",
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
         state.chmod(0o700)
@@ -125,7 +127,7 @@ def _is_folder(state: Path) -> bool:
 def _unseen(state: Path, error: OSError) -> MachineError:
     return MachineError(
         f"it can't be seen whether a region runs in {state} ({error.strerror})",
-        cure="Ask as the user whose region it is, or name another --state",
+        hint="Ask as the user whose region it is, or name another --state",
     )
 
 
@@ -144,7 +146,7 @@ class StateFolder:
         except OSError as error:
             raise MachineError(
                 f"the state folder {path} can't be made ({error.strerror})",
-                cure="Name one that can be written with --state",
+                hint="Name one that can be written with --state",
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -155,13 +157,13 @@ class StateFolder:
             where = "that is starting or ending" if other is None else f"at {other.url}"
             raise MachineError(
                 f"{self.path} belongs to the region {where}",
-                cure="Use that one, end it with `byoc local down`, or name another --state",
+                hint="Use that one, end it with `byoc local down`, or name another --state",
             ) from None
         except OSError as error:
             self._lock.close()
             raise MachineError(
                 f"the state folder {self.path} can't be written ({error.strerror})",
-                cure="Make room, or name another --state",
+                hint="Make room, or name another --state",
             ) from error
 
     def announce(self, address: Address) -> None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.core.errors import LocalError
 
 LONGEST_LINE = 262_118
 """Characters: what CloudWatch took as one event for years, 256 KiB less its overhead."""
@@ -48,11 +50,11 @@ class Limits:
     """Bytes."""
 
 
-class GivenUpError(LocalError):
+class GivenUpError(ByocError):
     """The container was stopped before it started."""
 
     def __init__(self) -> None:
-        super().__init__("it was stopped before it started", cure="Start it again")
+        super().__init__("it was stopped before it started", hint="Start it again")
 
 
 def never() -> bool:

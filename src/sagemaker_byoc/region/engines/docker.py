@@ -23,6 +23,10 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import IO, cast
 
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, visible_gpus
@@ -31,7 +35,6 @@ from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.host import docker_reasons
 from sagemaker_byoc.host.asked import note_command
-from sagemaker_byoc.region.core.errors import MachineError, RequestError
 from sagemaker_byoc.region.engines.container import (
     Container,
     ContainerSpec,
@@ -98,7 +101,7 @@ def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -
         raise _no_client(error) from error
     except subprocess.TimeoutExpired as error:
         raise SilentError(
-            f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s", cure=_CHECK
+            f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s", hint=_CHECK
         ) from error
     if result.returncode != 0:
         raise _failure(arguments[0], result.stderr.strip() or result.stdout.strip())
@@ -130,7 +133,7 @@ def follow(
         if is_stopped():
             return
         if is_late:
-            raise SilentError(f"`docker {arguments[0]}` took {timeout:.0f} s", cure=_CHECK)
+            raise SilentError(f"`docker {arguments[0]}` took {timeout:.0f} s", hint=_CHECK)
         if code != 0:
             errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MOST_WORDS))
             words = errors.read().decode(errors="replace").strip()
@@ -171,16 +174,16 @@ def _ended(process: subprocess.Popen[str], is_stopped: Callable[[], bool], timeo
 
 def _no_client(error: OSError) -> NoClientError:
     reason = docker_reasons.no_client(client(), error)
-    return NoClientError(reason.what, cure=f"{reason.cure}, or {_WITHOUT}")
+    return NoClientError(reason.what, hint=f"{reason.hint}, or {_WITHOUT}")
 
 
 def _failure(verb: str, words: str) -> MachineError:
     """Return the error for a command that failed, with the cause if no engine was reached."""
     found = docker_reasons.reason(words, _WITHOUT)
     if found is None:
-        return MachineError(f"`docker {verb}` failed: {words}", cure=_CHECK)
-    more = "" if _WITHOUT in found.cure else f"; or {_WITHOUT}"
-    return MachineError(found.what, cure=f"{found.cure}{more}")
+        return MachineError(f"`docker {verb}` failed: {words}", hint=_CHECK)
+    more = "" if _WITHOUT in found.hint else f"; or {_WITHOUT}"
+    return MachineError(found.what, hint=f"{found.hint}{more}")
 
 
 def remove(kind: str, arguments: Sequence[str], missing: str) -> None:
@@ -213,7 +216,7 @@ class DockerEngine:
             raise MachineError(
                 f"{', '.join(spec.shared)} must be seen by this machine and the container alike, "
                 "and the Docker engine is on another machine",
-                cure="Use a local engine, or File mode instead of Pipe mode",
+                hint="Use a local engine, or File mode instead of Pipe mode",
             )
         container = self._created(spec)
         try:
@@ -359,7 +362,7 @@ class DockerEngine:
             if copy.wait(timeout=_COPY) != 0:
                 raise MachineError(
                     f"the tree could not be copied into the container: {message}",
-                    cure="Check that the engine's disk has room: docker system df",
+                    hint="Check that the engine's disk has room: docker system df",
                 )
         if self.copying is not None:
             self.copying.finish()
@@ -379,7 +382,7 @@ def _start(spec: ContainerSpec) -> None:
         if "oci runtime" not in words or "exec:" not in words:
             raise
         raise RequestError(
-            error.what, cure="Name a command that the image has and that may be executed"
+            error.what, hint="Name a command that the image has and that may be executed"
         ) from error
 
 
@@ -392,7 +395,7 @@ def require_image(image: str) -> None:
             raise
         raise RequestError(
             f"the engine has no image {image!r}",
-            cure="Build it with scripts/build-images, or name another with --image",
+            hint="Build it with scripts/build-images, or name another with --image",
         ) from error
 
 
@@ -558,4 +561,4 @@ def _receive(command: Sequence[str], receiver: Receiver, copying: Copying | None
                 words, code = broken.strerror or str(broken), 1
             clock.cancel()
     if code or broken is not None:
-        raise MachineError(f"`docker cp` failed: {words or broken}", cure=_CHECK)
+        raise MachineError(f"`docker cp` failed: {words or broken}", hint=_CHECK)

@@ -9,8 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
 
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
-from sagemaker_byoc.region.core.errors import RequestError
 from sagemaker_byoc.region.engines.container import GivenUpError
 
 SKIPPED = frozenset({".git", ".venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"})
@@ -47,7 +49,7 @@ def program_folder(program: Path) -> Path:
         if total > PROGRAM_LIMIT:
             raise RequestError(
                 f"the program folder {program} holds over {PROGRAM_LIMIT >> 20} MiB",
-                cure="Name a folder that holds code only, and give data as a --channel",
+                hint="Name a folder that holds code only, and give data as a --channel",
             )
     return program
 

@@ -19,12 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sagemaker_byoc.contract import installation, lifecycle
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gpus
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.engines import inhabitants, namespace
 from sagemaker_byoc.region.engines.container import (
     Container,
@@ -127,12 +129,12 @@ class ProcessEngine:
             raise MachineError(
                 f"{len(network.hosts)} hosts need names, and this kernel forbids the namespace "
                 "that would give them",
-                cure="Use one instance, or --engine docker",
+                hint="Use one instance, or --engine docker",
             )
         if network.isolated:
             raise MachineError(
                 "the process engine can't isolate several hosts and leave them connected",
-                cure="Use one instance, EnableNetworkIsolation=False, or --engine docker",
+                hint="Use one instance, EnableNetworkIsolation=False, or --engine docker",
             )
 
     def close_network(self, network: Network) -> None:
@@ -286,7 +288,7 @@ def _show_inputs(spec: ContainerSpec) -> None:
     if spec.outside:
         raise MachineError(
             f"{', '.join(spec.outside)} needs a mount namespace, which this kernel forbids",
-            cure="Leave LocalPath out of TensorBoardOutputConfig, or use --engine docker",
+            hint="Leave LocalPath out of TensorBoardOutputConfig, or use --engine docker",
         )
     for relative, source in spec.inputs.items():
         place = spec.tree.root / relative
@@ -297,5 +299,5 @@ def _show_inputs(spec: ContainerSpec) -> None:
 def make_engine(scratch: Path) -> ProcessEngine:
     """The engine for this machine; `scratch` is an empty folder, used to try what is allowed."""
     if sys.platform == "win32":
-        raise MachineError("the process engine needs Linux", cure="Use --engine docker")
+        raise MachineError("the process engine needs Linux", hint="Use --engine docker")
     return ProcessEngine.detect(scratch)

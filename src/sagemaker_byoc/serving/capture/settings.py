@@ -65,7 +65,7 @@ class CaptureSettings:
             raise ContractError(
                 where=environment.CAPTURE.value,
                 what="is set on a multi-model endpoint, whose requests SageMaker does not capture",
-                cure="Remove it, or serve one model",
+                hint="Remove it, or serve one model",
             )
         return cls(
             folder=folder,
@@ -86,7 +86,7 @@ def _percent(read: Reader, name: Fact[str], default: float) -> float:
     most = capture_config.SAMPLING_MAX.value
     if value > most:
         raise ContractError(
-            where=name.value, what=f"is {value:g}", cure=f"Give a percentage of 0 to {most}"
+            where=name.value, what=f"is {value:g}", hint=f"Give a percentage of 0 to {most}"
         )
     return value
 
@@ -103,7 +103,7 @@ def _types(read: Reader, name: Fact[str], default: tuple[str, ...]) -> tuple[str
         raise ContractError(
             where=name.value,
             what=what,
-            cure=f"Give up to {most} types without parameters, separated by commas: text/csv",
+            hint=f"Give up to {most} types without parameters, separated by commas: text/csv",
         )
     return types
 
@@ -120,7 +120,7 @@ def prepare(settings: CaptureSettings) -> None:
         raise ContractError(
             where=environment.CAPTURE.value,
             what=f"is {folder}, where no file can be written ({error.strerror})",
-            cure="Name a folder that this user may write to, or remove the variable",
+            hint="Name a folder that this user may write to, or remove the variable",
         ) from error
 
 
@@ -140,6 +140,7 @@ def useless(what: str, content_type: str) -> str:
     kind = f"of type {content_type}" if content_type else "without a Content-Type"
     return (
         f"warning: capture: {what} {kind} are kept as BASE64, which a monitor can't read. Use "
-        f"text/csv or application/json, or name the type in {environment.CAPTURE_CSV_TYPES.value} or "
-        f"{environment.CAPTURE_JSON_TYPES.value} if it is CSV or JSON"
+        "text/csv or application/json, or name the type in "
+        f"{environment.CAPTURE_CSV_TYPES.value} or {environment.CAPTURE_JSON_TYPES.value} "
+        "if it is CSV or JSON"
     )

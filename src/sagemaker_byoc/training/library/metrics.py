@@ -232,7 +232,7 @@ def _whole(step: object) -> int:
     raise ContractError(
         where="the step of log()",
         what=f"is {_described(step)}",
-        cure="Give a whole number of at most 63 bits",
+        hint="Give a whole number of at most 63 bits",
     )
 
 
@@ -253,7 +253,7 @@ def _taken(name: str, value: Value) -> Value:
     raise ContractError(
         where=f"metric {name!r}",
         what=f"is {_described(value)}",
-        cure="Log one number, such as a tensor's mean()",
+        hint="Log one number, such as a tensor's mean()",
     )
 
 

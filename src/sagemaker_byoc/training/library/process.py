@@ -112,7 +112,7 @@ def _place(environ: Mapping[str, str], cluster: Cluster) -> Place:
         raise ContractError(
             where="RANK and WORLD_SIZE",
             what="are not both set",
-            cure="Set both, as torchrun does, or neither",
+            hint="Set both, as torchrun does, or neither",
         )
     local_world_size = _count(environ, "LOCAL_WORLD_SIZE")
     local_rank = _count(environ, "LOCAL_RANK")
@@ -128,5 +128,5 @@ def _count(environ: Mapping[str, str], name: str) -> int | None:
     if not text:
         return None
     if not text.isdecimal():
-        raise ContractError(where=name, what=f"is {text!r}", cure="Set a whole number, from 0")
+        raise ContractError(where=name, what=f"is {text!r}", hint="Set a whole number, from 0")
     return int(text)

@@ -63,7 +63,7 @@ class HyperparameterError(ContractError):
         super().__init__(
             where="hyperparameters",
             what=f"do not fit {schema}:\n  {listed}\n",
-            cure="Set them in the job's HyperParameters",
+            hint="Set them in the job's HyperParameters",
         )
 
 

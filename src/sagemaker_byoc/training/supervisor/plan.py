@@ -72,7 +72,7 @@ def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
         raise ContractError(
             where=f"program {_named([str(error.filename)])}",
             what=f"can't be looked at ({error.strerror})",
-            cure="Correct the name, or make the code readable for the container's user",
+            hint="Correct the name, or make the code readable for the container's user",
         ) from error
     arguments = arguments_for(job.hyperparameters, source_file(source.folder, entry))
     hardware = find_hardware(environ)
@@ -150,7 +150,7 @@ def make_folders(tree: Tree) -> None:
             raise ContractError(
                 where=str(folder),
                 what=problem,
-                cure="Mount it writable (no :ro) and owned by the container's user, or run as root",
+                hint="Mount it writable (no :ro) and owned by the container's user, or run as root",
             )
 
 

@@ -77,7 +77,7 @@ class Settings:
             seconds = -1.0
         if not 0 <= seconds < float("inf"):
             raise ContractError(
-                where=name, what=f"is {text!r}", cure="Give a number of seconds, such as 110"
+                where=name, what=f"is {text!r}", hint="Give a number of seconds, such as 110"
             )
         return seconds
 
@@ -86,7 +86,7 @@ class Settings:
         if text is None:
             return default
         if not text.isdecimal() or not 0 < int(text) < 65536:
-            raise ContractError(where=name, what=f"is {text!r}", cure="Give a port, 1 to 65535")
+            raise ContractError(where=name, what=f"is {text!r}", hint="Give a port, 1 to 65535")
         return int(text)
 
     @property

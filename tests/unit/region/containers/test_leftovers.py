@@ -11,11 +11,13 @@ import time
 import pytest
 
 from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import leftovers
 from sagemaker_byoc.region.containers.leftovers import Life
 from sagemaker_byoc.region.core import state
-from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.core.state import StateFolder
 
 ELSEWHERE = "another-boot/1-2-3"

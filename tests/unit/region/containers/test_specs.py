@@ -10,9 +10,11 @@ from tests.unit.region.services.sagemaker.endpoints.conftest import archive
 from tests.unit.region.services.sagemaker.endpoints.conftest import room as room  # noqa: PLC0414 - a fixture
 from tests.unit.region.services.sagemaker.training_jobs.conftest import House
 
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances
-from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.engines.container import ContainerSpec
 from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.standalone import endpoint
@@ -45,7 +47,7 @@ class RecordingEngine:
         self.spec = spec
         folder = spec.tree.config
         self.config = {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
-        raise MachineError("recorded", cure="")
+        raise MachineError("recorded", hint="")
 
     def open_network(self, network):
         self.networks.append(network)

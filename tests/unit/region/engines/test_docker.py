@@ -7,8 +7,11 @@ import tarfile
 
 import pytest
 
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+    RequestError,
+)
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.core.errors import MachineError, RequestError
 from sagemaker_byoc.region.engines import packing
 from sagemaker_byoc.region.engines.container import (
     LONGEST_LINE,
@@ -72,7 +75,7 @@ def test_tree_is_copied_as_root_and_without_leftovers(tmp_path):
 
 
 def test_a_home_folder_is_no_program(tmp_path, monkeypatch):
-    """Data by mistake is refused by size, with the cure."""
+    """Data by mistake is refused by size, with the hint."""
     monkeypatch.setattr(packing, "PROGRAM_LIMIT", 10)
     (tmp_path / "data.bin").write_bytes(b"x" * 11)
     with pytest.raises(RequestError, match="--channel"):
@@ -80,7 +83,7 @@ def test_a_home_folder_is_no_program(tmp_path, monkeypatch):
 
 
 def test_no_client_is_a_machine_error(monkeypatch, spec):
-    """The cure names the other engine."""
+    """The hint names the other engine."""
     monkeypatch.setenv("DOCKER", "/nonexistent/docker")
     with pytest.raises(MachineError, match="--engine process"):
         DockerEngine().start(spec)

@@ -17,7 +17,7 @@ import pytest
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.job import Job
 
-TRAINERS = Path(__file__).parents[2] / "zoo" / "trainers"
+TRAINERS = Path(__file__).parents[3] / "zoo" / "trainers"
 COMMAND = [sys.executable, "-I", "-m", "sagemaker_byoc.training"]
 AS_PID_1 = ["unshare", "--pid", "--fork", "--mount-proc"]
 PATIENCE = 20

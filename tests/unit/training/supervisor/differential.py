@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 DATA = Path(__file__).with_name("differences.json")
 PAGE = ROOT / "docs" / "reference" / "differences-from-sagemaker-training.md"
 PROGRAM = ROOT / "tests" / "zoo" / "trainers" / "dumps_environment.py"
@@ -23,12 +23,12 @@ PLAIN = {"sagemaker_program": '"train.py"'}
 HEAD = """# Differences from sagemaker-training
 
 The same job, described by the same files, is given to the program by sagemaker-training 5.1.4 and
-by our supervisor. A test (`tests/unit/training/supervisor/test_differences.py`) runs both on several trees and
-compares each argument and each variable; whatever differs has to be in the first two tables, and
-whatever is in them has to differ.
+by our supervisor. A test (`tests/unit/training/supervisor/test_differences.py`) runs both on
+several trees and compares each argument and each variable; whatever differs has to be in the first
+two tables, and whatever is in them has to differ.
 
-This page is generated from `tests/unit/training/supervisor/differences.json`. `/opt/ml` stands for the job's
-root.
+This page is generated from `tests/unit/training/supervisor/differences.json`. `/opt/ml` stands for
+the job's root.
 """
 TITLES = {
     "argument": ("Arguments", "| sagemaker-training | here | why |\n|---|---|---|"),

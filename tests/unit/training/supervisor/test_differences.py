@@ -33,5 +33,5 @@ def test_differences_are_the_reviewed_ones(tmp_path):
 
 
 def test_page_is_fresh():
-    """The page is what the data says: python -m tests.unit.training.supervisor.differential writes it."""
+    """python -m tests.unit.training.supervisor.differential writes the page from the data."""
     assert PAGE.read_text() == page()

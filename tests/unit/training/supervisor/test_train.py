@@ -195,7 +195,7 @@ def test_no_program(container):
 
 
 def test_model_folder_that_is_a_file(container):
-    """A model folder that can't be made ends the job at once, with path and cure."""
+    """A model folder that can't be made ends the job at once, with path and hint."""
     container.text("print('ran')")
     container.tree.model.write_text("")
     result = container.run()
@@ -205,7 +205,7 @@ def test_model_folder_that_is_a_file(container):
 
 
 def test_read_only_model_folder(container):
-    """A model folder that is mounted read-only ends the job at once, with path and cure."""
+    """A model folder that is mounted read-only ends the job at once, with path and hint."""
     container.text("print('ran')")
     container.tree.model.mkdir()
     mount = f'mount -t tmpfs -o ro none "{container.tree.model}" && exec "$@"'

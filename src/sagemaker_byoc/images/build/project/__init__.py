@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sagemaker_byoc.contract import installation
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.images.build import wheel
-from sagemaker_byoc.images.errors import RequestError
 
 _TEMPLATE = Path(__file__).parent / "template"
 _SUFFIX = ".template"
@@ -26,7 +28,7 @@ def write(folder: Path, name: str) -> list[Path]:
     if not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise RequestError(
             f"{name!r} can't be the name of a project, its images and its jobs",
-            cure="Give --name: lower case letters, digits and single hyphens, up to "
+            hint="Give --name: lower case letters, digits and single hyphens, up to "
             f"{_LONGEST} characters",
         )
     texts = {path: _filled(text, name) for path, text in _templates()}
@@ -41,7 +43,7 @@ def write(folder: Path, name: str) -> list[Path]:
         wheel.write(folder / TOOLKIT)
     except OSError as error:
         raise RequestError(
-            f"{error.filename} can't be written: {error.strerror}", cure="Name another folder"
+            f"{error.filename} can't be written: {error.strerror}", hint="Name another folder"
         ) from error
     return wanted
 
@@ -73,10 +75,10 @@ def _filled(text: str, name: str) -> str:
 
 def _require_free(folder: Path, wanted: list[Path]) -> None:
     if folder.exists() and not folder.is_dir():
-        raise RequestError(f"{folder} is a file", cure="Name a folder")
+        raise RequestError(f"{folder} is a file", hint="Name a folder")
     there = [str(path) for path in wanted if (folder / path).exists()]
     if there:
         raise RequestError(
             f"{folder} has {', '.join(there)} already, and nothing is overwritten",
-            cure="Name an empty or new folder, and take from it what you want",
+            hint="Name an empty or new folder, and take from it what you want",
         )

@@ -20,11 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    RequestError,
+)
 from sagemaker_byoc.contract.gpu import ALLOW_CPU
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.check.trials import leftovers
 from sagemaker_byoc.images.check.trials.trial import Deadline
-from sagemaker_byoc.images.errors import ImageError, RequestError
 from sagemaker_byoc.images.tar import entries
 
 SHARED_MEMORY = "2g"
@@ -103,8 +106,8 @@ class Container:
         """The last lines of both its streams, in no order between them."""
         try:
             return docker.run("logs", "--tail", str(LOG_LINES), self.name, with_errors=True)
-        except ImageError as error:
-            return error.what
+        except ByocError as error:
+            return error.sentence
 
     def read_proc(self, name: str) -> str:
         """Return a file of process 1 in /proc; empty if it can't be read, or has ended."""
@@ -205,7 +208,7 @@ class Container:
         return docker.run("container", "inspect", "--format", form, self.name).strip()
 
     def remove(self) -> None:
-        with suppress(ImageError):
+        with suppress(ByocError):
             leftovers.whole("rm", "--force", "--volumes", self.name)
 
 
@@ -255,7 +258,7 @@ def network() -> Iterator[str]:
         leftovers.whole("network", "create", *leftovers.labels(), name)
         yield name
     finally:
-        with suppress(ImageError):
+        with suppress(ByocError):
             leftovers.whole("network", "rm", name)
 
 
@@ -296,11 +299,11 @@ def _through(links: Mapping[str, str], path: str) -> str:
 
 def _check_size(path: Path) -> None:
     if not path.exists():
-        raise RequestError(f"there is no {path}", cure="Name a file or folder of this machine")
+        raise RequestError(f"there is no {path}", hint="Name a file or folder of this machine")
     files = path.rglob("*") if path.is_dir() else [path]
     if sum(file.lstat().st_size for file in files) > _OUTPUT_LIMIT:
         raise RequestError(
-            f"{path} holds over {_OUTPUT_LIMIT >> 30} GiB", cure="Give a small sample for the check"
+            f"{path} holds over {_OUTPUT_LIMIT >> 30} GiB", hint="Give a small sample for the check"
         )
 
 

@@ -13,8 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.host import docker, owners
-from sagemaker_byoc.images.errors import ImageError
 
 LABEL = "sagemaker-byoc.check"
 """Its value tells the things of one process from those of others."""
@@ -57,7 +59,7 @@ def removed() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with suppress(ImageError):
+        with suppress(ByocError):
             _remove(f"{LABEL}={_MINE}", only_dead=False)
         raise
 
@@ -65,7 +67,7 @@ def removed() -> Iterator[None]:
 def sweep() -> int:
     """Remove what was left by processes that have ended; return how many things that were.
 
-    Raise ImageError if the engine does not answer.
+    Raise ByocError if the engine does not answer.
     """
     return sweep_folders() + _remove(LABEL, only_dead=True)
 

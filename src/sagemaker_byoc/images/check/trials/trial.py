@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sagemaker_byoc.images.errors import ImageError, MachineError
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    MachineError,
+)
 
 T = TypeVar("T")
 
@@ -65,5 +68,5 @@ class Trials:
 
 def cause(error: Exception) -> str:
     """Return one line about it; errors of ours say themselves what is wrong."""
-    text = error.what if isinstance(error, ImageError) else f"{type(error).__name__}: {error}"
+    text = error.sentence if isinstance(error, ByocError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())

@@ -70,9 +70,9 @@ class Models:
         return {}
 
     async def _check(self, container: Parameters) -> None:
-        for part, cure in _UNKNOWN_PARTS.items():
+        for part, hint in _UNKNOWN_PARTS.items():
             if part in container:
-                raise not_here(part, cure)
+                raise not_here(part, hint)
         if container.get("Mode", "SingleModel") != "SingleModel":
             raise not_here("Mode MultiModel", "Create one model for each archive")
         if "Image" not in container:

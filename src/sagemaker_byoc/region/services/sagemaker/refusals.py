@@ -13,9 +13,9 @@ def invalid(text: str) -> AwsError:
     return AwsError("ValidationException", text)
 
 
-def not_here(what: str, cure: str) -> AwsError:
+def not_here(what: str, hint: str) -> AwsError:
     """A part of SageMaker that this region does not have; it is refused, never ignored."""
-    return invalid(f"{what} is not supported by this local region. {cure}.")
+    return invalid(f"{what} is not supported by this local region. {hint}.")
 
 
 def could_not_find(kind: str, arn: str) -> AwsError:

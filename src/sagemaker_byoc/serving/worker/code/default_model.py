@@ -44,7 +44,7 @@ class Loaded:
 def load(
     model_dir: Path, *, make_model: Callable[[], Any] | None = None, allow_pickle: bool = False
 ) -> Loaded:
-    """Raise ModelError for what can't be loaded, with the cure."""
+    """Raise ModelError for what can't be loaded, with the hint."""
     found = find(model_dir, allow_pickle=allow_pickle)
     if found.kind in WEIGHTS and make_model is None and not _may_be_whole(found, allow_pickle):
         raise ModelError(
@@ -219,7 +219,8 @@ def _read_one(path: Path) -> dict[str, Any]:
             f"{path.name} holds more than weights, which would have to be unpickled "
             f"({_reason(error)}). "
             "Save model.state_dict() instead, or the whole model with torch.export.save; "
-            f"{environment.ALLOW_PICKLE.value}=1 loads it without make_model, if you trust the archive"
+            f"{environment.ALLOW_PICKLE.value}=1 loads it without make_model, "
+            "if you trust the archive"
         ) from None
     except (RuntimeError, EOFError, ValueError) as error:
         raise ModelError(f"{path.name} can't be read: {error}") from None

@@ -83,7 +83,7 @@ class ChannelReader:
                 where=f"channel {self.name!r}",
                 what=f"has {len(found)} files for {self.share.count} shares, "
                 "so not every one gets a file of its own",
-                cure="Read it with records(), or cut the data into more files",
+                hint="Read it with records(), or cut the data into more files",
             )
         return self._own(found, self.share)
 
@@ -161,7 +161,7 @@ class ChannelReader:
             raise DataError(
                 where=f"channel {self.name!r}",
                 what="is in Pipe mode and has no files",
-                cure="Read it with records(), or declare it FastFile",
+                hint="Read it with records(), or declare it FastFile",
             )
         return list_files(self.tree.channel(self.name), pattern)
 
@@ -191,7 +191,7 @@ class ChannelReader:
             raise DataError(
                 where=f"channel {self.name!r}",
                 what="is a Pipe without RecordWrapperType RecordIO: all objects run into one",
-                cure="Declare RecordIO for the channel, or read it by lines",
+                hint="Declare RecordIO for the channel, or read it by lines",
             )
         return framing
 
@@ -207,7 +207,7 @@ class ChannelReader:
         raise DataError(
             where=f"Pipe channel {name!r}",
             what=what,
-            cure=f"Let one read it, channel({name!r}, owner=0), and hand the data on; or give each "
+            hint=f"Let one read it, channel({name!r}, owner=0), and hand the data on; or give each "
             f"its own channel, channel(f'{name}-{{rank}}', owner=rank); or declare it FastFile",
         )
 
@@ -216,7 +216,7 @@ class ChannelReader:
             raise DataError(
                 where=f"channel {self.name!r}",
                 what="is ShardedByS3Key: no host knows how much another one has",
-                cure="Agree on a number of steps between the hosts, or declare FullyReplicated",
+                hint="Agree on a number of steps between the hosts, or declare FullyReplicated",
             )
 
 
@@ -246,7 +246,7 @@ def channel(
         raise DataError(
             where=f"channel {name!r}",
             what=f"is not on this host, which has: {', '.join(process.channels) or 'no channels'}",
-            cure="Declare it in InputDataConfig; with InstanceGroupNames, for this host's group",
+            hint="Declare it in InputDataConfig; with InstanceGroupNames, for this host's group",
         )
     return ChannelReader(
         channel=declared,

@@ -71,7 +71,7 @@ def make_folder(folder: Path) -> None:
         raise DataError(
             where=str(folder),
             what=f"can't be made ({error.strerror})",
-            cure=f"Outside SageMaker set {BASE_DIR} to a folder of yours, or give folder=",
+            hint=f"Outside SageMaker set {BASE_DIR} to a folder of yours, or give folder=",
         ) from error
 
 
@@ -110,7 +110,7 @@ def _walk(folder: Path, left_out: list[str], pattern: str) -> Iterator[Path]:
         raise DataError(
             where=str(error.filename),
             what=f"can't be listed ({error.strerror})",
-            cure="Check that the channel is mounted and readable",
+            hint="Check that the channel is mounted and readable",
         ) from error
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
@@ -143,7 +143,7 @@ def open_file(path: Path) -> Iterator[Source]:
         file = open(path, "rb", buffering=0)  # noqa: SIM115  closed below, not here
     except OSError as error:
         raise DataError(
-            where=str(path), what=f"can't be read ({error.strerror})", cure="Check the channel"
+            where=str(path), what=f"can't be read ({error.strerror})", hint="Check the channel"
         ) from error
     with file:
         head = file.read(len(GZIP))

@@ -41,13 +41,13 @@ def split(
                 yield [b"".join(_chunks(source))]
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise RecordError(
-            where=where, what=f"is no whole gzip file ({error})", cure="Upload it again"
+            where=where, what=f"is no whole gzip file ({error})", hint="Upload it again"
         ) from error
     except OSError as error:
         raise DataError(
             where=where,
             what=f"can't be read on ({error.strerror or error})",
-            cure="Check the channel's source",
+            hint="Check the channel's source",
         ) from error
 
 

@@ -76,7 +76,7 @@ class _Patience:
                 raise PipeError(
                     where=str(path),
                     what=f"{what} within {self._seconds:g} seconds",
-                    cure="The FIFO of an epoch is read once: keep one channel() object for all "
+                    hint="The FIFO of an epoch is read once: keep one channel() object for all "
                     f"epochs. {_neighbours(path)}",
                 )
 
@@ -144,7 +144,7 @@ class Fifo:
             raise PipeError(
                 where=str(self._path),
                 what=f"can't be opened ({error.strerror})",
-                cure="Check the permissions of the data folder",
+                hint="Check the permissions of the data folder",
             ) from error
         return True
 
@@ -155,7 +155,7 @@ class Fifo:
             raise PipeError(
                 where=str(self._path),
                 what="is not a FIFO",
-                cure="Declare the channel with TrainingInputMode File, or make a FIFO there",
+                hint="Declare the channel with TrainingInputMode File, or make a FIFO there",
             )
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -164,7 +164,7 @@ class Fifo:
             raise PipeError(
                 where=str(self._path),
                 what="is being read by another process or reader of this host",
-                cure="Read a Pipe channel in one process only, and in none of its data workers",
+                hint="Read a Pipe channel in one process only, and in none of its data workers",
             ) from error
 
 

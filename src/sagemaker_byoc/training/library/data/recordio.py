@@ -175,7 +175,7 @@ class _Cutter:
         raise RecordError(
             where=f"{self._where}, byte {self._offset + at}",
             what=what,
-            cure="Check that the data is RecordIO and whole, or read it with another framing",
+            hint="Check that the data is RecordIO and whole, or read it with another framing",
         )
 
 
@@ -189,7 +189,7 @@ def encode_record(payload: bytes) -> bytes:
         raise RecordError(
             where=f"record of {len(payload)} bytes",
             what=f"is longer than {LONGEST}, which is all that RecordIO can say",
-            cure="Split it",
+            hint="Split it",
         )
     parts = []
     start = 0

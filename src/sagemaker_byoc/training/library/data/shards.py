@@ -67,7 +67,7 @@ class Place:
                 raise ContractError(
                     where=f"{name} {index}",
                     what=f"is not among {count}, which are counted from 0",
-                    cure="Set RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE as torchrun does",
+                    hint="Set RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE as torchrun does",
                 )
 
     @classmethod
@@ -77,7 +77,7 @@ class Place:
             raise ContractError(
                 where=f"{world_size} processes on {hosts} hosts",
                 what="are not the same number on each",
-                cure="Give the local rank and the local world size too",
+                hint="Give the local rank and the local world size too",
             )
         local = world_size // hosts
         return cls(rank, world_size, rank % local, local)

@@ -95,7 +95,7 @@ class TokenDataset:
             raise TokenError(
                 where=f"{len(files)} token files",
                 what=f"hold no sequence of {sequence_length} + 1 tokens",
-                cure="Check the channel and the sequence length",
+                hint="Check the channel and the sequence length",
             )
         used = self.samples_per_epoch * sequence_length
         self.dropped_tokens = int(sizes.sum()) - used
@@ -179,7 +179,7 @@ class TokenBatches(Iterator[torch.Tensor]):
             raise TokenError(
                 where=f"batch size {batch_size}",
                 what=f"is not a multiple of the {place.world_size} processes that share it",
-                cure="Choose a global batch size that they divide",
+                hint="Choose a global batch size that they divide",
             )
         self.dataset = dataset
         self.batch_size = batch_size
@@ -212,7 +212,7 @@ class TokenBatches(Iterator[torch.Tensor]):
                 raise TokenError(
                     where=f"saved position, {name}",
                     what=f"is {state[name]}, and that of this data set {value}",
-                    cure="Resume with the files, sequence length and seed of the first run",
+                    hint="Resume with the files, sequence length and seed of the first run",
                 )
         self.taken = state["samples"]
 
@@ -228,13 +228,13 @@ def _open(path: Path, raw: Raw) -> Tokens:
         raise TokenError(
             where=str(path),
             what=f"can't be mapped as tokens ({error})",
-            cure=f"Write .npy, or .bin of {np.dtype(raw.dtype).name} alone",
+            hint=f"Write .npy, or .bin of {np.dtype(raw.dtype).name} alone",
         ) from error
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise TokenError(
             where=str(path),
             what=f"holds {tokens.dtype} of shape {tokens.shape}",
-            cure="Write one dimension of integers",
+            hint="Write one dimension of integers",
         )
     return np.asarray(tokens)  # the same mapping; slices of a np.memmap itself cost Python code
 

@@ -111,7 +111,7 @@ def _array(values: object, what: str) -> Array:
         raise ContractError(
             where=what,
             what=f"are not numbers in a regular shape ({error})",
-            cure="Give numbers: the index of each class",
+            hint="Give numbers: the index of each class",
         ) from error
 
 
@@ -194,6 +194,6 @@ def _unclear(first: Array, second: Array, what: str) -> ContractError:
     return ContractError(
         where=f"labels and predictions of shapes {first.shape} and {second.shape}",
         what=what,
-        cure="Give class_axis=, threshold= if each score is of a label 0 or 1, or one label at a "
+        hint="Give class_axis=, threshold= if each score is of a label 0 or 1, or one label at a "
         "time: predictions(labels[:, 0], scores[:, 0])",
     )

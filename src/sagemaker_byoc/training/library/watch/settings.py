@@ -131,13 +131,13 @@ def _given(text: str) -> dict[str, Json]:
         raise ContractError(
             where="BYOC_WATCH",
             what=f"is neither 1, names of rules nor a JSON object ({error})",
-            cure='Write something like {"rules": ["ExplodingTensor"], "action": "stop"}',
+            hint='Write something like {"rules": ["ExplodingTensor"], "action": "stop"}',
         ) from error
     if not isinstance(found, dict) or set(found) - set(KEYS):
         raise ContractError(
             where="BYOC_WATCH",
             what="has a key that is not known",
-            cure=f"Use {', '.join(KEYS)}",
+            hint=f"Use {', '.join(KEYS)}",
         )
     return found
 
@@ -182,4 +182,4 @@ def _text(given: Mapping[str, Json], key: str) -> str | None:
 
 
 def _wrong(key: str, value: object, expected: str) -> ContractError:
-    return ContractError(where=f"watch: {key}", what=f"is {value!r}", cure=f"Give {expected}")
+    return ContractError(where=f"watch: {key}", what=f"is {value!r}", hint=f"Give {expected}")

@@ -37,7 +37,7 @@ def _findings(tree: Tree, environ: Mapping[str, str]) -> Iterable[Finding]:
     try:
         job = read_job(tree, environ)
     except ContractError as error:
-        yield Finding(Level.FAIL, "configuration", f"{error.where}: {error.what}", error.cure)
+        yield Finding(Level.FAIL, "configuration", error.sentence, error.hint)
         return
     yield from unused_gpus(job, environ)
     yield program(job, environ)

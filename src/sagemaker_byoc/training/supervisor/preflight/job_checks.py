@@ -26,7 +26,7 @@ def program(job: Job, environ: Mapping[str, str]) -> Finding:
     try:
         plan = make_plan(job, environ)
     except ContractError as error:
-        return Finding(Level.FAIL, "program", f"{error.where}: {error.what}", error.cure)
+        return Finding(Level.FAIL, "program", error.sentence, error.hint)
     return Finding(Level.OK, "program", f"{plan.entry} from {plan.source.folder}")
 
 
@@ -36,7 +36,7 @@ def unused_gpus(job: Job, environ: Mapping[str, str]) -> Iterator[Finding]:
     if trouble is not None:
         is_failure = trouble.is_fatal and not Settings(job.hyperparameters, environ).flag(ALLOW_CPU)
         level = Level.FAIL if is_failure else Level.WARN
-        yield Finding(level, "GPU", trouble.what, trouble.cure)
+        yield Finding(level, "GPU", trouble.what, trouble.hint)
 
 
 def channels(job: Job) -> Iterator[Finding]:
@@ -54,7 +54,7 @@ def hosts(job: Job, environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
         wait_for_hosts(cluster.hosts, seconds, is_stopped=lambda: False)
     except ContractError as error:
-        yield Finding(Level.FAIL, "hosts", f"{error.where} {error.what}", error.cure)
+        yield Finding(Level.FAIL, "hosts", f"{error.where} {error.what}", error.hint)
     else:
         yield Finding(Level.OK, "hosts", f"all {len(cluster.hosts)} have an address")
     if not has_interface(cluster.network_interface):

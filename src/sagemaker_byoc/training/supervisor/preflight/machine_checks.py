@@ -34,11 +34,11 @@ class Finding:
     level: Level
     what: str
     found: str
-    cure: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
-        cure = f". {self.cure}" if self.cure and self.level is not Level.OK else ""
-        return f"{self.level:<4} {self.what}: {self.found}{cure}"
+        hint = f". {self.hint}" if self.hint and self.level is not Level.OK else ""
+        return f"{self.level:<4} {self.what}: {self.found}{hint}"
 
 
 def machine(environ: Mapping[str, str], root: Path = Path("/")) -> Iterator[Finding]:
@@ -56,8 +56,8 @@ def places(tree: Tree) -> Iterator[Finding]:
     for folder in tree.written_by_training:
         problem = why_not_writable(folder)
         if problem:
-            cure = "Mount it writable and owned by the container's user"
-            yield Finding(Level.FAIL, str(folder), problem, cure)
+            hint = "Mount it writable and owned by the container's user"
+            yield Finding(Level.FAIL, str(folder), problem, hint)
         else:
             yield disk(folder)
 
@@ -66,8 +66,8 @@ def gpu(gpus: int, cuda: tuple[int, int] | None) -> Finding:
     if gpus:
         return Finding(Level.OK, "GPU", f"{gpus} GPUs")
     if cuda:
-        cure = "Start the container with --gpus all, on an instance that has some"
-        return Finding(Level.WARN, "GPU", "none visible, and torch was built for CUDA", cure)
+        hint = "Start the container with --gpus all, on an instance that has some"
+        return Finding(Level.WARN, "GPU", "none visible, and torch was built for CUDA", hint)
     return Finding(Level.OK, "GPU", "none, and none is expected: torch is a CPU build")
 
 
@@ -85,27 +85,27 @@ def shared_memory(folder: Path, gpus: int) -> Finding:
     if size >= LITTLE_SHARED_MEMORY:
         return Finding(Level.OK, SHARED_MEMORY, found)
     level = Level.WARN if size or not gpus else Level.FAIL
-    cure = "docker run --shm-size=2g; or use no data-loader workers"
+    hint = "docker run --shm-size=2g; or use no data-loader workers"
     return Finding(
-        level, SHARED_MEMORY, f"{found}: data-loader workers may end with a bus error", cure
+        level, SHARED_MEMORY, f"{found}: data-loader workers may end with a bus error", hint
     )
 
 
 def disk(folder: Path) -> Finding:
     free = free_bytes(folder)
     found = f"writable, {free / 2**30:.1f} GiB free"
-    cure = "Raise VolumeSizeInGB"
+    hint = "Raise VolumeSizeInGB"
     if free < NO_DISK:
-        return Finding(Level.FAIL, str(folder), found, cure)
-    return Finding(Level.WARN if free < LITTLE_DISK else Level.OK, str(folder), found, cure)
+        return Finding(Level.FAIL, str(folder), found, hint)
+    return Finding(Level.WARN if free < LITTLE_DISK else Level.OK, str(folder), found, hint)
 
 
 def clock(now: float) -> Finding:
     """A clock before this program was written makes every TLS connection fail."""
     year = 1970 + int(now / SECONDS_OF_A_YEAR)
     if year < YEAR_OF_THIS_FILE:
-        cure = "Set the machine's clock: certificates are not valid yet"
-        return Finding(Level.FAIL, "clock", f"it says {year}", cure)
+        hint = "Set the machine's clock: certificates are not valid yet"
+        return Finding(Level.FAIL, "clock", f"it says {year}", hint)
     return Finding(Level.OK, "clock", f"it says {year}")
 
 

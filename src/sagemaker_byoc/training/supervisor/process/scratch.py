@@ -19,7 +19,7 @@ def scratch_folder() -> Iterator[Path]:
         raise ContractError(
             where="temporary folder",
             what=f"can't be made ({error.strerror or error})",
-            cure="Mount a writable /tmp, or set TMPDIR",
+            hint="Mount a writable /tmp, or set TMPDIR",
         ) from error
     try:
         yield folder

@@ -63,10 +63,10 @@ def start_error(program: Program, error: OSError | ValueError) -> ContractError:
         return ContractError(
             where=str(program.folder),
             what=f"can't be made the working folder ({error.strerror})",
-            cure="Make it readable for the container's user (chmod a+rX)",
+            hint="Make it readable for the container's user (chmod a+rX)",
         )
-    what, cure = _of_file(Path(path), error)
-    return ContractError(where=path, what=what, cure=cure)
+    what, hint = _of_file(Path(path), error)
+    return ContractError(where=path, what=what, hint=hint)
 
 
 def _of_file(path: Path, error: OSError) -> tuple[str, str]:
@@ -135,7 +135,7 @@ def _too_long(program: Program) -> ContractError:
         what=f"is the longest, and all are too long to start a program: {total} bytes of arguments "
         f"and {variables} of variables, where the system passes {os.sysconf('SC_ARG_MAX')} in all "
         f"and {LONGEST_STRING} in one",
-        cure="Put long hyperparameters into a file of a channel, or raise the stack limit "
+        hint="Put long hyperparameters into a file of a channel, or raise the stack limit "
         "(docker run --ulimit stack)",
     )
 
@@ -145,7 +145,7 @@ def _unpassable(program: Program) -> ContractError:
     return ContractError(
         where=where,
         what="holds a character that no argument and no variable of a program can hold",
-        cure="Remove it: NUL, half of a surrogate pair, = in a variable's name, or a letter that "
+        hint="Remove it: NUL, half of a surrogate pair, = in a variable's name, or a letter that "
         "the container's locale (LC_ALL) does not know",
     )
 

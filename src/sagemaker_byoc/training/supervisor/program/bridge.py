@@ -29,14 +29,14 @@ def fetch(uri: str, folder: Path) -> None:
             where=f"sagemaker_submit_directory {uri}",
             what="needs the package sagemaker-training or botocore, and neither can be imported "
             f"here ({error})",
-            cure="Install one of them where the program runs, or give the code as a channel "
+            hint="Install one of them where the program runs, or give the code as a channel "
             "named 'code'",
         ) from error
     except Exception as error:  # boto3's and tarfile's errors, and this room may not import boto3
         raise ContractError(
             where=f"sagemaker_submit_directory {uri}",
             what=f"could not be fetched ({type(error).__name__}: {error})",
-            cure="Check that the object exists and is a .tar.gz, that the job's role may read it, "
+            hint="Check that the object exists and is a .tar.gz, that the job's role may read it, "
             "and that the job has a network (EnableNetworkIsolation takes it away)",
         ) from error
 

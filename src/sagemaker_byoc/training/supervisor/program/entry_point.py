@@ -48,7 +48,7 @@ def find_entry(job: Job, environ: Mapping[str, str], folder: Path) -> str:
         where=str(folder),
         what=f"has no {' or '.join(USUAL_NAMES)}, and {_several(programs)}; it holds "
         f"{_listing(folder)}",
-        cure=f"{_meant(folder, Path(USUAL_NAMES[0]))}Name the program with hyperparameter "
+        hint=f"{_meant(folder, Path(USUAL_NAMES[0]))}Name the program with hyperparameter "
         f"{PROGRAM_KEY} or variable {PROGRAM}",
     )
 
@@ -71,7 +71,7 @@ def command(folder: Path, entry: str) -> tuple[str, ...]:
         raise ContractError(
             where=str(path),
             what="is a notebook, which no command runs",
-            cure=f"Convert it before it is sent: jupyter nbconvert --to script {entry}",
+            hint=f"Convert it before it is sent: jupyter nbconvert --to script {entry}",
         )
     interpreter = interpreter_of(path)
     if not interpreter:
@@ -124,14 +124,14 @@ def _named(name: str, folder: Path) -> str:
         raise ContractError(
             where=f"program {name!r}",
             what=f"is outside the source folder {folder}",
-            cure="Give a path relative to the source folder; for a folder of the image that is "
+            hint="Give a path relative to the source folder; for a folder of the image that is "
             f"not {folder}, set {PROGRAM_DIR}",
         )
     if not (folder / path).is_file():
         raise ContractError(
             where=f"program {name!r}",
             what=f"{_problem(folder, path)} {folder}, which holds {_listing(folder)}",
-            cure=f"{_meant(folder, path)}Correct hyperparameter {PROGRAM_KEY} (or variable "
+            hint=f"{_meant(folder, path)}Correct hyperparameter {PROGRAM_KEY} (or variable "
             f"{PROGRAM}), or the code that was sent",
         )
     return _as_module(folder, path) or str(path)

@@ -34,13 +34,13 @@ def install_program(
         raise ContractError(
             where=INSTALL_REQUIREMENTS,
             what=f"is set, and {folder} has no {FILE} and no package to install",
-            cure=f"Send {FILE} beside the program, or unset it",
+            hint=f"Send {FILE} beside the program, or unset it",
         )
     if find_spec("pip") is None:
         raise ContractError(
             where=INSTALL_REQUIREMENTS,
             what=f"needs pip, which {sys.executable} does not have",
-            cure="Install the requirements when the image is built",
+            hint="Install the requirements when the image is built",
         )
     command = (sys.executable, "-I", "-m", "sagemaker_byoc.contract.requirements")
     options = (*(("--replace", replace) if replace else ()), *_wheel_options(job), *wanted)

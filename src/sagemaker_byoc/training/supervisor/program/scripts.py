@@ -64,7 +64,7 @@ def interpreter_of(path: Path) -> tuple[str, ...]:
             where=str(path),
             what="is neither a .py nor a .sh file, nor a binary, and its first line does not begin "
             "with #!",
-            cure="Name a .py or .sh file, or begin it with a line such as #!/bin/sh",
+            hint="Name a .py or .sh file, or begin it with a line such as #!/bin/sh",
         )
     line = text.removeprefix(SHEBANG).partition(b"\n")[0]
     if line.endswith(b"\r"):
@@ -74,7 +74,7 @@ def interpreter_of(path: Path) -> tuple[str, ...]:
         raise ContractError(
             where=str(path),
             what=f"names an interpreter that is not here: {' '.join(words) or 'none'}",
-            cure="Correct its first line (#!), or install the interpreter where the program runs",
+            hint="Correct its first line (#!), or install the interpreter where the program runs",
         )
     return tuple(words)
 
@@ -89,7 +89,7 @@ def make_executable(path: Path) -> None:
         raise ContractError(
             where=str(path),
             what=f"is not executable, and can't be made so ({error.strerror})",
-            cure="Make it executable (chmod +x) before it is packed",
+            hint="Make it executable (chmod +x) before it is packed",
         ) from error
 
 
@@ -101,7 +101,7 @@ def _read(path: Path, size: int) -> bytes:
         raise ContractError(
             where=str(path),
             what=f"can't be read ({error.strerror})",
-            cure="Make it readable for the container's user (chmod a+r)",
+            hint="Make it readable for the container's user (chmod a+r)",
         ) from error
 
 
@@ -110,7 +110,7 @@ def _check_mark(path: Path, text: bytes) -> None:
         raise ContractError(
             where=str(path),
             what="begins with a byte order mark, which an editor of Windows put there",
-            cure="Save it as UTF-8 without BOM",
+            hint="Save it as UTF-8 without BOM",
         )
 
 
@@ -118,6 +118,6 @@ def _windows_lines(path: Path, what: str) -> ContractError:
     return ContractError(
         where=str(path),
         what=f"has {what}, as an editor or Git on Windows writes them",
-        cure=f"Convert it: sed -i 's/\\r$//' {path.name}; and keep it so: put "
+        hint=f"Convert it: sed -i 's/\\r$//' {path.name}; and keep it so: put "
         "'*.sh text eol=lf' into .gitattributes",
     )

@@ -45,7 +45,7 @@ def find_source(job: Job, environ: Mapping[str, str]) -> Source:
         raise ContractError(
             where="program",
             what=f"there is no code in any of {looked}",
-            cure="Bake train.py into the image, or give it as a channel named 'code' or as "
+            hint="Bake train.py into the image, or give it as a channel named 'code' or as "
             "hyperparameter sagemaker_submit_directory",
         )
     taken, *others = usable
@@ -100,7 +100,7 @@ def _make_ready(origin: str, place: str) -> Path:
         raise ContractError(
             where=f"{origin} {place}",
             what="is neither a folder with code nor a .tar.gz file in this container",
-            cure="Name a folder or an archive that lies in the container, or an s3:// address",
+            hint="Name a folder or an archive that lies in the container, or an s3:// address",
         )
     return path
 
@@ -114,7 +114,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         raise ContractError(
             where=str(archive),
             what=f"can't be unpacked: it {error.what}",
-            cure="Pack the code with: tar -C FOLDER -czf code.tar.gz .",
+            hint="Pack the code with: tar -C FOLDER -czf code.tar.gz .",
         ) from error
 
 

@@ -113,7 +113,7 @@ class Group:
         raise ContractError(
             where=f"host {', '.join(missing)}",
             what=f"did not join the job within {seconds:g} s",
-            cure="Look into that host's log; the hosts must reach each other's ports "
+            hint="Look into that host's log; the hosts must reach each other's ports "
             f"({CONTROL_PORT} sets the one for this), and have the same settings",
         )
 
@@ -212,7 +212,7 @@ def listen(address: str | None, launch: Launch) -> socket.socket:
     raise ContractError(
         where=f"port {launch.control_port}",
         what=f"can't be listened on ({problem})",
-        cure=f"Set {CONTROL_PORT} to a free port, the same on all hosts",
+        hint=f"Set {CONTROL_PORT} to a free port, the same on all hosts",
     )
 
 

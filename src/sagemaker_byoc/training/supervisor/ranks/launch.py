@@ -100,7 +100,7 @@ def distribution_hosts(job: Job) -> tuple[str, ...]:
         raise ContractError(
             where=GROUPS,
             what=f"names {unknown}, and the job's groups are {sorted(known)}",
-            cure="Name groups of the job",
+            hint="Name groups of the job",
         )
     hosts = {host for name in names for host in known[str(name)].hosts}
     return tuple(sorted(hosts, key=lambda host: _order(cluster, host)))
@@ -117,7 +117,7 @@ def _refuse_unsupported(settings: Settings) -> None:
             raise ContractError(
                 where=f"hyperparameter {name}",
                 what="asks for a launcher that this image does not have",
-                cure="Use distribution={'torch_distributed': {'enabled': True}}, or set "
+                hint="Use distribution={'torch_distributed': {'enabled': True}}, or set "
                 f"{NPROC}=gpu",
             )
 
@@ -149,7 +149,7 @@ def _processes(settings: Settings, hardware: Hardware) -> int:
     raise ContractError(
         where=NPROC,
         what=f"is {text!r}",
-        cure=f"Give a number of processes for each host, or {GPU!r} for one a GPU",
+        hint=f"Give a number of processes for each host, or {GPU!r} for one a GPU",
     )
 
 
@@ -166,7 +166,7 @@ def _torchrun(settings: Settings) -> tuple[str, ...] | None:
         raise ContractError(
             where=TORCHRUN_ARGS,
             what=f"is {text!r} ({error})",
-            cure="Quote its words as for a shell",
+            hint="Quote its words as for a shell",
         ) from error
 
 
@@ -181,7 +181,7 @@ def _port(environ: Mapping[str, str]) -> int | None:
     for name in ("PET_MASTER_PORT", "MASTER_PORT"):
         text = environ.get(name)
         if text and not (text.isdecimal() and 0 < int(text) < 65536):
-            raise ContractError(where=name, what=f"is {text!r}", cure="Give a port, 1 to 65535")
+            raise ContractError(where=name, what=f"is {text!r}", hint="Give a port, 1 to 65535")
         if text:
             return int(text)
     return None

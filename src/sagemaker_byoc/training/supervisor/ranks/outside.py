@@ -82,7 +82,7 @@ def _counted(environ: Mapping[str, str], total: str, place: str) -> tuple[str, .
     number = environ[total]
     if not number.isdecimal() or not 0 < int(number) <= MOST_HOSTS:
         raise ContractError(
-            where=total, what=f"is {number!r}", cure="Give the number of hosts, such as 2"
+            where=total, what=f"is {number!r}", hint="Give the number of hosts, such as 2"
         )
     count = int(number)
     if count == 1:
@@ -92,6 +92,6 @@ def _counted(environ: Mapping[str, str], total: str, place: str) -> tuple[str, .
         raise ContractError(
             where=place,
             what=f"is {rank!r} of {total}={count}",
-            cure="Number the hosts from 0",
+            hint="Number the hosts from 0",
         )
     return tuple(f"node-{index}" for index in range(count))

@@ -14,7 +14,7 @@ import pytest
 
 from sagemaker_byoc.training.library.checkpoint import folders
 
-ZOO = Path(__file__).parents[2] / "zoo" / "trainers"
+ZOO = Path(__file__).parents[4] / "zoo" / "trainers"
 DEADLINE = 120  # seconds; a run takes about 5
 
 

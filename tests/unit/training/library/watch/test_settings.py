@@ -46,7 +46,7 @@ def test_rules_by_name(tree):
 
 
 @pytest.mark.parametrize(
-    ("text", "cure"),
+    ("text", "hint"),
     [
         ("{rules}", "Write something like"),
         ('{"rule": "x"}', "Use rules, save_interval, action, webhook"),
@@ -55,9 +55,9 @@ def test_rules_by_name(tree):
         ('{"webhook": "file:///etc"}', "https://"),
     ],
 )
-def test_wrong(tree, text, cure):
-    """Each names its cure."""
-    with pytest.raises(ContractError, match=cure):
+def test_wrong(tree, text, hint):
+    """Each names its hint."""
+    with pytest.raises(ContractError, match=hint):
         read_settings(text, tree, {})
 
 

@@ -39,7 +39,7 @@ def test_a_job_that_could_run(container, arguments):
 
 
 def test_a_job_that_could_not(container):
-    """Each obstacle has its line and its cure."""
+    """Each obstacle has its line and its hint."""
     container.config("hyperparameters", {})
     container.config("inputdataconfig", {"train": {}, "stream": {"TrainingInputMode": "Pipe"}})
     container.config("resourceconfig", {"current_host": "a.invalid", "hosts": ["a.invalid", "b"],

@@ -128,7 +128,7 @@ def test_nothing_is_left(container):
 
 
 def test_unsupported_launcher(container):
-    """A job for another launcher ends with a cure instead of training on every host alone."""
+    """A job for another launcher ends with a hint instead of training on every host alone."""
     container.text("print('ran')", sagemaker_distributed_dataparallel_enabled="true")
     result = container.run()
     assert (result.code, result.out) == (2, "")

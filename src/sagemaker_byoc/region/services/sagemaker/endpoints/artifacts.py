@@ -47,7 +47,7 @@ def fetch(data: ModelData, store: ObjectStore, folder: Path, container: str) -> 
             f'Failed to download model data for container "{container}" from URL: "{data.uri}". '
             "Please ensure that there is an object located at the URL and that the role passed to "
             f"CreateModel has permissions to download the object. ({error})",
-            cure="Mend the object, then create the endpoint again",
+            hint="Mend the object, then create the endpoint again",
         ) from error
 
 

@@ -47,9 +47,9 @@ class EndpointConfigs:
 
     async def create(self, asked: Parameters) -> Parameters:
         name = asked["EndpointConfigName"]
-        for part, cure in _NOT_HERE.items():
+        for part, hint in _NOT_HERE.items():
             if asked.get(part):
-                raise not_here(part, cure)
+                raise not_here(part, hint)
         variants = asked["ProductionVariants"]
         if len(variants) > MOST_VARIANTS:
             raise invalid(f"An endpoint configuration has at most {MOST_VARIANTS} variants")

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract import folders
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.region.containers.health import EndpointError
-from sagemaker_byoc.region.core.errors import LocalError
 from sagemaker_byoc.region.services.sagemaker.endpoints import artifacts
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment, Instance
 from sagemaker_byoc.region.services.sagemaker.endpoints.plan import ModelData, VariantPlan
@@ -181,11 +183,11 @@ async def _start_together(instances: list[Instance]) -> tuple[int, BaseException
 
 
 def _failure(variant: VariantPlan, error: BaseException) -> EndpointError:
-    if not isinstance(error, LocalError):
+    if not isinstance(error, ByocError):
         raise error
     return EndpointError(
         f"The {variant.containers[0].name} container for production variant {variant.name} did not "
         "pass the ping health check. Please check CloudWatch logs for this endpoint. "
-        f"Cause: {error.what}",
-        cure=error.cure,
+        f"Cause: {error.sentence}",
+        hint=error.hint,
     )

@@ -11,10 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers.health import stopped
 from sagemaker_byoc.region.containers.images import Image
-from sagemaker_byoc.region.core.errors import LocalError
 from sagemaker_byoc.region.services.logs.store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.endpoints.house import (
     House,
@@ -97,7 +99,7 @@ class Instance:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Healthy at the end. Raises LocalError, and then nothing is left of it."""
+        """Healthy at the end. Raises ByocError, and then nothing is left of it."""
         for warning in self._warnings:
             await self._house.run(self._say, warning)
         await self._start_containers()
@@ -231,7 +233,7 @@ class Instance:
         for each in self._served:
             try:
                 code = await self._house.run(each.container.exit_code)
-            except (LocalError, OSError) as error:
+            except (ByocError, OSError) as error:
                 LOG.warning("the state of %s is unknown: %s", each.launch.name, error)
                 continue
             if code is not None:
@@ -246,8 +248,8 @@ class Instance:
         await asyncio.sleep(delay)
         try:
             await self._start_containers()
-        except LocalError as error:
-            return error.what
+        except ByocError as error:
+            return error.sentence
         except OSError as error:
             return str(error)
         return None

@@ -9,10 +9,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.contract.hosting.capture_config import is_enabled
 from sagemaker_byoc.contract.training import failure
 from sagemaker_byoc.region.containers.images import Image
-from sagemaker_byoc.region.core.errors import LocalError
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
@@ -215,8 +217,8 @@ class Live:
     def _reason(self, error: Exception) -> str:
         if isinstance(error, AwsError):
             text = error.message
-        elif isinstance(error, LocalError):
-            text = error.what
+        elif isinstance(error, ByocError):
+            text = error.sentence
         elif isinstance(error, OSError):
             LOG.warning("endpoint %s", self.name, exc_info=error)
             text = f"InternalServerError: {error}"

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Self
 
 from sagemaker_byoc.contract import folders, lifecycle
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.contract.hosting import environment
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.contract.paths import Tree
@@ -21,7 +24,6 @@ from sagemaker_byoc.region.containers.health import (
     wait_until_healthy,
 )
 from sagemaker_byoc.region.containers.images import Image
-from sagemaker_byoc.region.core.errors import LocalError
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec
 from sagemaker_byoc.region.services.logs.store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
@@ -78,15 +80,15 @@ class Served:
         given_up: threading.Event,
     ) -> Self:
         """Healthy, or nothing is left of it. `on_end` is called from another thread, when its log
-        ends. Raises LocalError.
+        ends. Raises ByocError.
         """
         stream = LastingStream(house.logs, GROUP + launch.endpoint, launch.stream)
         port = house.ports.take()
         try:
             container = house.engine.start(_lay_out(launch, house, port))
         except BaseException as error:
-            if isinstance(error, LocalError):
-                stream.write(f"byoc: {error.what}. {error.cure}")
+            if isinstance(error, ByocError):
+                stream.write(f"byoc: {error.sentence}. {error.hint}")
             _clean(launch, house, port)
             stream.close()
             raise
@@ -104,7 +106,7 @@ class Served:
         """SIGTERM, up to 30 s for what is in flight, SIGKILL; nothing is left."""
         try:
             self.container.stop(lifecycle.SERVE_STOP_GRACE.value)
-        except LocalError as error:  # it may have ended, or its engine has
+        except ByocError as error:  # it may have ended, or its engine has
             LOG.warning("%s can't be stopped: %s", self.launch.name, error)
         finally:
             self.close()

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from sagemaker_byoc.contract import lifecycle
-from sagemaker_byoc.region.core.errors import LocalError
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+)
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
 from sagemaker_byoc.region.engines.starting import start_all
 from sagemaker_byoc.region.services.sagemaker.training_jobs.control import StopSwitch
@@ -64,7 +66,7 @@ class Hosts:
         on_line: OnLine,
         given_up: Callable[[], bool] = lambda: False,
     ) -> None:
-        """All or none; raises LocalError, GivenUpError once `given_up` returns True."""
+        """All or none; raises ByocError, GivenUpError once `given_up` returns True."""
         self.containers = start_all(engine, specs, given_up)
         for host, container in self.containers.items():
             reader = threading.Thread(
@@ -118,7 +120,7 @@ class Hosts:
         try:
             for line in container.lines():
                 on_line(host, line)
-        except (LocalError, OSError, ValueError) as error:
+        except (ByocError, OSError, ValueError) as error:
             on_line(host, f"byoc: the log of {host} was lost: {error}")
 
     def _stop_all(self, grace: float, *, hurried: bool = False) -> None:

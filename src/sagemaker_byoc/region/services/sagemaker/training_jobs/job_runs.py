@@ -46,7 +46,7 @@ def region_runs(state: Path) -> Found:
             found.broken.append(error)
         except _BROKEN as error:
             what = f"can't be read ({type(error).__name__}: {error})"
-            found.broken.append(DocumentError(where=str(path), what=what, cure="Remove it"))
+            found.broken.append(DocumentError(where=str(path), what=what, hint="Remove it"))
     return found
 
 

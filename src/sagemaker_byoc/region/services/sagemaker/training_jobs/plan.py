@@ -173,12 +173,12 @@ def plan_of(request: Request) -> JobPlan:
 
 
 def _refuse_unsupported(request: Request) -> None:
-    for member, cure in (
+    for member, hint in (
         ("ServerlessJobConfig", "name an AlgorithmSpecification.TrainingImage of your own"),
         ("ModelPackageConfig", "leave it out, and use the model archive in S3"),
     ):
         if request.get(member):
-            raise refuse(f"{member} is not supported by this region: {cure}")
+            raise refuse(f"{member} is not supported by this region: {hint}")
     if "AlgorithmSpecification" not in request:
         raise refuse("AlgorithmSpecification is needed")
 

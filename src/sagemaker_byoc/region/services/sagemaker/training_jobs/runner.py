@@ -11,12 +11,14 @@ from dataclasses import replace
 from functools import partial
 
 from sagemaker_byoc.contract import folders, lifecycle
-from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    MachineError,
+)
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.training.failure import clip
 from sagemaker_byoc.region.containers.images import PullError
-from sagemaker_byoc.region.core.errors import LocalError, MachineError
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.engines.container import ContainerSpec
 from sagemaker_byoc.region.services.sagemaker.training_jobs import (
@@ -75,7 +77,7 @@ def _reason_of(error: BaseException) -> str:
             return f"ClientError: Data download failed: {text}"
         case MachineError() | CollectError() | OSError():
             return f"InternalServerError: {error}"
-        case LocalError() | ContractError():
+        case ByocError():
             return f"ClientError: {error}"
         case UploadError():
             return f"ClientError: Artifact upload failed: {error}"
@@ -255,10 +257,10 @@ class JobRun(threading.Thread):
         """Raises CollectError; the containers are kept then, with all that they hold."""
         try:
             for host, why in outcome.lost.items():
-                raise MachineError(f"{host} was lost: {why}", cure="Check the engine")
+                raise MachineError(f"{host} was lost: {why}", hint="Check the engine")
             for container in hosts.containers.values():
                 container.collect(self._log.say_once)
-        except (LocalError, OSError) as error:
+        except (ByocError, OSError) as error:
             raise CollectError(f"{clip(str(error), REASON_PART)}. {hosts.keep()}") from error
 
     def _feed(self, stack: ExitStack, layout: Layout, found: Found) -> None:

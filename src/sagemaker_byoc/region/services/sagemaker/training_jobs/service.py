@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.errors import (
+    ByocError,
+    ContractError,
+)
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.region.containers import instances
@@ -20,7 +23,6 @@ from sagemaker_byoc.region.containers.images import Images
 from sagemaker_byoc.region.containers.leftovers import region_labels, region_prefix
 from sagemaker_byoc.region.containers.specs import JOB_LABEL
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.errors import LocalError
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.core.watching import Watch
@@ -113,7 +115,7 @@ class TrainingJobs:
         for name in lost:
             try:
                 self._sweep(name)
-            except LocalError:
+            except ByocError:
                 LOG.exception("what the lost job %s left could not be removed", name)
             self._record(name).fail(INTERNAL)
         folders.remove(self._around.work)
@@ -234,11 +236,11 @@ class TrainingJobs:
         """Remove the containers that a failure has kept, if the engine answers."""
         try:
             self._sweep(name)
-        except LocalError as error:
+        except ByocError as error:
             LOG.warning("what was kept of %s stays behind: %s", name, error)
 
     def _sweep(self, name: str) -> None:
-        """Raises LocalError."""
+        """Raises ByocError."""
         trees = [Tree(host / "ml") for host in self._folders(name)]
         self._around.engine.sweep({**self._around.labels, JOB_LABEL: name}, trees)
 
@@ -285,7 +287,7 @@ def _check_values(plan: JobPlan) -> None:
     try:
         Hyperparameters(plan.hyperparameters).check()
     except ContractError as error:
-        raise refuse(f"{error.where}: {error.what}. {error.cure}") from error
+        raise refuse(f"{error.where}: {error.what}. {error.hint}") from error
 
 
 def _join(runs: Sequence[JobRun], seconds: float) -> None:

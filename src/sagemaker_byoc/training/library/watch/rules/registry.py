@@ -65,7 +65,7 @@ def make_rule(name: str, parameters: Mapping[str, Json] | None = None) -> Rule:
         raise ContractError(
             where=f"watch: rule {name!r}",
             what="is not known",
-            cure=f"Name one of {', '.join(BY_NAME)}",
+            hint=f"Name one of {', '.join(BY_NAME)}",
         )
     texts = {
         key: value if isinstance(value, str) else json.dumps(value)
@@ -78,7 +78,7 @@ def make_rule(name: str, parameters: Mapping[str, Json] | None = None) -> Rule:
         raise ContractError(
             where=f"watch: rule {name}",
             what="; ".join(str(problem) for problem in error.problems),
-            cure="Correct its parameters",
+            hint="Correct its parameters",
         ) from error
 
 

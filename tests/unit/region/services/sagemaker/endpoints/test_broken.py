@@ -12,12 +12,14 @@ import pytest
 from tests.unit.region.services.sagemaker.endpoints.conftest import Room, archive
 from tests.unit.region.services.sagemaker.endpoints.pretenders import BOUND, Pretender
 
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 from sagemaker_byoc.region.core import records
-from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.sagemaker.endpoints import instance
 
-GONE = MachineError("`docker x` failed: the engine is gone", cure="Start it")
+GONE = MachineError("`docker x` failed: the engine is gone", hint="Start it")
 
 
 def full(*_, **__):

@@ -11,8 +11,10 @@ import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import House, wait_until
 
 from sagemaker_byoc.contract import folders
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 from sagemaker_byoc.region.core import records
-from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.services.sagemaker.training_jobs import joblog
 from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun
 
@@ -54,7 +56,7 @@ class BreakingEngine:
     def __init__(self, engine):
         self._engine = engine
         self.broken = set()
-        self.error = MachineError("`docker x` failed: no space left on device", cure="Cure")
+        self.error = MachineError("`docker x` failed: no space left on device", hint="Cure")
         self.kept, self.closed = [], []
 
     def __getattr__(self, name):

@@ -119,7 +119,7 @@ def test_a_pull_says_how_far_it_is_and_ends_when_it_is_stopped(client):
 
 
 @pytest.mark.parametrize(
-    ("words", "cure"),
+    ("words", "hint"),
     [
         ("write /var/lib/docker/tmp/x: no space left on device", "docker system df"),
         ("manifest for x not found: manifest unknown: Requested image not found", "Push it again"),
@@ -134,14 +134,14 @@ def test_a_pull_says_how_far_it_is_and_ends_when_it_is_stopped(client):
         ("something else", "docker info"),
     ],
 )
-def test_a_pull_that_fails_keeps_dockers_words(client, words, cure):
+def test_a_pull_that_fails_keeps_dockers_words(client, words, hint):
     (client / "failure").write_text(f"Error response from daemon: {words}")
     found = images()
     with pytest.raises(PullError) as caught:
         found.bring(found.resolve(f"{AWS}/mine:1"))
     assert caught.value.message.startswith(f"Cannot pull image {HOST}/mine@{DIGEST}: `docker pull`")
     assert words in caught.value.message
-    assert cure in caught.value.message.partition(words)[2]
+    assert hint in caught.value.message.partition(words)[2]
     assert "dG9rZW4=" not in caught.value.message
 
 

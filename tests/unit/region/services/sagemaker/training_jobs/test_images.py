@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from sagemaker_byoc.cli import main
+from sagemaker_byoc.contract.errors import (
+    RequestError,
+)
 from sagemaker_byoc.region.containers.images import RecordedImages, Reference
 from sagemaker_byoc.region.containers.process_images import Recording, record
-from sagemaker_byoc.region.core.errors import RequestError
 from sagemaker_byoc.region.wire.errors import AwsError
 
 DIGEST = "sha256:" + "0f" * 32
@@ -70,7 +72,7 @@ def test_a_name_moves_on_and_a_digest_stays(tmp_path, program):
     assert "first" in (images.program(first) / "train.py").read_text()
 
 
-def test_unknown_images_are_told_with_the_cure(tmp_path, program):
+def test_unknown_images_are_told_with_the_hint(tmp_path, program):
     """And with what there is."""
     record(build(program), tmp_path, Path(sys.executable))
     with pytest.raises(AwsError, match=r"has recorded mine:1\. Record it with: byoc build train"):

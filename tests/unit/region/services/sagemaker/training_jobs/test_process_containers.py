@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, House, wait_until
 
+from sagemaker_byoc.contract.errors import (
+    MachineError,
+)
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.core.errors import MachineError
 from sagemaker_byoc.region.engines import inhabitants
 from sagemaker_byoc.region.engines.container import LONGEST_LINE, ContainerSpec, Network
 from sagemaker_byoc.region.engines.process import ProcessEngine, host_addresses
@@ -111,7 +113,7 @@ time.sleep(600)
 def test_a_killed_region_starts_again(engine, tmp_path):
     """Its running job has failed, none of its processes is left, all else is as it was."""
     state = tmp_path / "state"
-    root = str(Path(__file__).parents[3])
+    root = str(Path(__file__).parents[6])
     program = textwrap.dedent(REGION.format(root=root, state=str(state)))
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as region:
         try:

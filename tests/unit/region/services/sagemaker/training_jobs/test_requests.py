@@ -93,7 +93,7 @@ ODD = {"InstanceGroupNames": ["other"]}
     ],
 )
 def test_refused(house, more, words):
-    """With the member, its value and the cure; and no job is there."""
+    """With the member, its value and the hint; and no job is there."""
     house.put("a")
     error = refusal(house.create, "true", **more)
     assert words in error.message
