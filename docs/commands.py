@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from sagemaker_byoc.cli import failures
 from sagemaker_byoc.cli.arguments import actions, below
 from sagemaker_byoc.cli.main import parser
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
+from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.host.docker import DockerError
 from sagemaker_byoc.images.build.run import BuildError
 from sagemaker_byoc.images.push.patience import StoppedError

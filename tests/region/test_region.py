@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 from botocore.session import Session
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region.core.state import is_locked, read_address
 from sagemaker_byoc.region.region import Region
 

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.host.image_reference import ecr_host
 from sagemaker_byoc.images.check.trials import leftovers
 from sagemaker_byoc.images.credentials import docker_login
-from sagemaker_byoc.images.reference import ecr_host
 
 HELPER = "byoc-ecr"
 _NAME = re.compile(r"[a-z0-9.-]*\d{12}\.dkr[.-]ecr\.[a-z0-9.-]+")

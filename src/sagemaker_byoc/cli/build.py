@@ -13,9 +13,7 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import base_login, console, options, settings, target
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.build import bare, builders, sbom, secrets
 from sagemaker_byoc.images.build.project import name_of

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, options, settings
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.images.check import findings, report
 from sagemaker_byoc.images.check.check import CheckRequest, check
 from sagemaker_byoc.images.check.findings import Finding

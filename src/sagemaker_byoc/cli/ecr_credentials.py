@@ -11,10 +11,8 @@ from collections.abc import Sequence
 
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.cloud.session import Cloud
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
-from sagemaker_byoc.images.reference import ecr_host
+from sagemaker_byoc.contract.errors import ByocError
+from sagemaker_byoc.host.image_reference import ecr_host
 
 _NOTHING = "credentials not found in native keychain"
 """What docker knows as "I have none", and goes on without."""

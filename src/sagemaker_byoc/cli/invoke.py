@@ -15,12 +15,7 @@ from typing import Any, BinaryIO
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, content_type, target
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-    MachineError,
-    RequestError,
-    TimeLimitError,
-)
+from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError, TimeLimitError
 from sagemaker_byoc.contract.facts import Fact
 from sagemaker_byoc.contract.hosting import http as hosting
 

@@ -16,9 +16,7 @@ from sagemaker_byoc.cli.launch_checks import Settings
 from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.launch import endpoint, follow, train
-from sagemaker_byoc.launch.errors import (
-    SettingsError,
-)
+from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.execute import execute
 from sagemaker_byoc.launch.kubernetes import serving, training, yaml
 from sagemaker_byoc.launch.plan import Caller, Plan, Step

@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING, Any
 from sagemaker_byoc.cli import launch_image, launch_place, target
 from sagemaker_byoc.cloud import session
 from sagemaker_byoc.contract import limits
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.launch import endpoint, inputs, rules, train
-from sagemaker_byoc.launch.errors import (
-    SettingsError,
-)
+from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.names import check_name, is_name
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.plan import Plan

@@ -11,16 +11,9 @@ from typing import Any
 
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.refusals import only
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-    RequestError,
-)
-from sagemaker_byoc.host import stored_image
-from sagemaker_byoc.images import reference
-from sagemaker_byoc.launch.errors import (
-    RefusedError,
-    SettingsError,
-)
+from sagemaker_byoc.contract.errors import ByocError, RequestError
+from sagemaker_byoc.host import image_reference, stored_image
+from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.host_images import cuda_of
 from sagemaker_byoc.launch.plan import Caller
 from sagemaker_byoc.launch.shared import Shared, instance_types
@@ -39,17 +32,19 @@ class Pinned:
     """The CUDA version of its build; empty if it states none, None if it can't be read."""
 
 
-def in_ecr(shared: Shared, text: str, region: str) -> tuple[reference.Reference, reference.EcrHost]:
+def in_ecr(
+    shared: Shared, text: str, region: str
+) -> tuple[image_reference.Reference, image_reference.EcrHost]:
     """Return what `text` names. Raise SettingsError if SageMaker can't pull it in `region`.
 
     An empty `region` is not known yet.
     """
     where = f"{shared.where}: image"
     try:
-        parsed = reference.parse(text)
+        parsed = image_reference.parse(text)
     except RequestError as error:
         raise SettingsError(f"{where}: {error.what}", hint=error.hint) from error
-    host = reference.ecr_host(parsed.registry)
+    host = image_reference.ecr_host(parsed.registry)
     if host is None:
         raise SettingsError(
             f"{where} is {text!r}, which SageMaker can't pull: it is in no ECR registry",
@@ -63,7 +58,7 @@ def in_ecr(shared: Shared, text: str, region: str) -> tuple[reference.Reference,
     return parsed, host
 
 
-def request_of(parsed: reference.Reference, host: reference.EcrHost) -> dict[str, Any]:
+def request_of(parsed: image_reference.Reference, host: image_reference.EcrHost) -> dict[str, Any]:
     """Return what DescribeImages is asked with."""
     wanted = {"imageDigest": parsed.digest} if parsed.digest else {"imageTag": parsed.target}
     return {
@@ -99,7 +94,7 @@ def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
     Raises SettingsError if SageMaker can't pull it or can't run it.
     """
     if is_private(shared):
-        return Pinned(text, reference.parse(text).digest)
+        return Pinned(text, image_reference.parse(text).digest)
     where = f"{shared.where}: image"
     parsed, host = in_ecr(shared, text, caller.region)
     asked = request_of(parsed, host)

@@ -13,9 +13,7 @@ from sagemaker_byoc.cli import launch_image, target
 from sagemaker_byoc.cli.launch_callers import AwsCaller, RegionCaller
 from sagemaker_byoc.cloud import session
 from sagemaker_byoc.images.build import commit
-from sagemaker_byoc.launch.errors import (
-    SettingsError,
-)
+from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.plan import Call, Caller

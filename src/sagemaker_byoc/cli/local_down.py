@@ -7,9 +7,7 @@ import time
 from pathlib import Path
 
 from sagemaker_byoc.cli import console, target
-from sagemaker_byoc.contract.errors import (
-    TimeLimitError,
-)
+from sagemaker_byoc.contract.errors import TimeLimitError
 
 HELP = "End the region; endpoints and jobs get their grace."
 _SECONDS = 200.0

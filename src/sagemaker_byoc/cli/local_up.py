@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, options, signals, target
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-    TimeLimitError,
-)
+from sagemaker_byoc.contract.errors import MachineError, TimeLimitError
 
 if TYPE_CHECKING:
     from sagemaker_byoc.region.region import Region

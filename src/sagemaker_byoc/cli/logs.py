@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sagemaker_byoc.cli import console, target
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 
 HELP = "Print the log of a training job or an endpoint."
 JOBS_GROUP = "/aws/sagemaker/TrainingJobs"

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import target
 from sagemaker_byoc.cli.machine import ERROR, OK, WARNING, Check, Machine
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
+from sagemaker_byoc.contract.errors import ByocError
 
 _ELSEWHERE = {
     "AWS_WEB_IDENTITY_TOKEN_FILE": "a web identity token",

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sagemaker_byoc.cli import console, failures
 from sagemaker_byoc.cli.arguments import HINT
 from sagemaker_byoc.cli.monitor_s3 import S3
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.installation import add_extra
 
 if TYPE_CHECKING:

@@ -11,9 +11,7 @@ from sagemaker_byoc.cli import target
 from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.session import Cloud, resolve_region
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 
 _CHUNK = 1 << 20
 

@@ -14,9 +14,7 @@ from pathlib import Path
 
 from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import console, settings
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.region.containers import leftovers
 from sagemaker_byoc.region.engines import process
 from sagemaker_byoc.region.engines.container import Engine

@@ -12,24 +12,17 @@ from sagemaker_byoc.cli import console, push_plan
 from sagemaker_byoc.cli.push_progress import PushProgress
 from sagemaker_byoc.cli.push_request import PushRequest, parse_request
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.errors import (
-    AwsError,
-)
+from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.cloud.session import Cloud, resolve_account, resolve_region
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
-from sagemaker_byoc.host.image_reference import is_loopback
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.host.image_reference import ecr_host, is_loopback
 from sagemaker_byoc.images.credentials import Login, docker_login
-from sagemaker_byoc.images.errors import (
-    RegistryError,
-)
+from sagemaker_byoc.images.errors import RegistryError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.images.push import sources
 from sagemaker_byoc.images.push.known import KnownLayers, cache_folder
 from sagemaker_byoc.images.push.patience import Patience
 from sagemaker_byoc.images.push.push import Destination, Pushed, push
-from sagemaker_byoc.images.reference import ecr_host
 
 HELP = "Push an image to ECR, or another registry, in the form that SageMaker takes; verified."
 PLATFORMS = ("linux/amd64", "linux/arm64")

@@ -10,8 +10,8 @@ from sagemaker_byoc.cli.push_request import PushRequest
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.cloud.session import IDENTITY
 from sagemaker_byoc.host import docker
+from sagemaker_byoc.host.image_reference import Reference, ecr_host, parse
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
-from sagemaker_byoc.images.reference import Reference, ecr_host, parse
 from sagemaker_byoc.images.sources.find import REMOTE, archive_path
 
 ACCOUNT = "ACCOUNT"

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sagemaker_byoc.cloud.ecr import WantedRepository
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
-from sagemaker_byoc.images import reference
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.host import image_reference
+from sagemaker_byoc.host.image_reference import Reference, ecr_host
 from sagemaker_byoc.images.push import sources
-from sagemaker_byoc.images.reference import Reference, ecr_host
 from sagemaker_byoc.images.sources.find import REMOTE
 
 _FOR_ECR = {
@@ -72,11 +70,11 @@ def parse_request(arguments: argparse.Namespace) -> PushRequest:
             hint="Give --repository lower-case letters, digits and . _ - / between them",
         )
     tag = arguments.tag or (own.tag if own else "")
-    if tag and not reference.TAG.fullmatch(tag):
+    if tag and not image_reference.TAG.fullmatch(tag):
         raise RequestError(
             f"{tag!r} is no tag", hint="Give --tag up to 128 letters, digits and . _ - in them"
         )
-    reference.parse(f"{registry or 'localhost'}/{repository}")
+    image_reference.parse(f"{registry or 'localhost'}/{repository}")
     return PushRequest(
         image=arguments.image,
         repository=repository,
@@ -114,7 +112,9 @@ def _registry(arguments: argparse.Namespace) -> str:
     return str(registry)
 
 
-def _ecr_named(arguments: argparse.Namespace, own: Reference | None) -> reference.EcrHost | None:
+def _ecr_named(
+    arguments: argparse.Namespace, own: Reference | None
+) -> image_reference.EcrHost | None:
     """Where an engine's image is called as if it lay in ECR, that is where it goes.
 
     Raises RequestError where its name says another registry, and no flag says ECR.

@@ -15,10 +15,7 @@ from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract import archives, folders
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.training.runs import RUN_FILE

@@ -6,9 +6,7 @@ import argparse
 
 from sagemaker_byoc.cli import console, target
 from sagemaker_byoc.cli.logs import endpoints_named, jobs_named
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 
 HELP = "Stop a training job (its model is kept), or delete an endpoint."
 

@@ -11,9 +11,7 @@ from sagemaker_byoc.cli import arguments as types
 from sagemaker_byoc.cli import causes, console, failures, options, settings, shell, signals
 from sagemaker_byoc.cli.progress import Progress
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE, OUTPUT_ARCHIVE
-from sagemaker_byoc.contract.errors import (
-    JobError,
-)
+from sagemaker_byoc.contract.errors import JobError
 from sagemaker_byoc.contract.training.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.build import commit as commits
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError

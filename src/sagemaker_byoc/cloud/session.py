@@ -9,10 +9,7 @@ from typing import Any
 
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.refusals import explained, not_aws
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.host.asked import note_call
 

@@ -13,14 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-    MachineError,
-)
-from sagemaker_byoc.host import docker_reasons
+from sagemaker_byoc.contract.errors import ByocError, MachineError
+from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.host import docker_reasons, image_reference
 from sagemaker_byoc.host.asked import note_command
-from sagemaker_byoc.images import reference
-from sagemaker_byoc.images.sources.documents import Json
 
 QUICK = 60.0
 SLOW = 1800.0
@@ -98,9 +94,9 @@ def saved(name: str, image_id: str) -> AbstractContextManager[IO[bytes]]:
     `image_id` is that of `name`, as `inspect` gives it.
     """
     if not image_id.removeprefix("sha256:").startswith(name.removeprefix("sha256:")):
-        parsed = reference.parse(name)
+        parsed = image_reference.parse(name)
         if not parsed.tag and not parsed.digest:
-            name = f"{name}:{reference.DEFAULT_TAG}"
+            name = f"{name}:{image_reference.DEFAULT_TAG}"
     return output_of("save", name)
 
 

@@ -12,9 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 
 FILE = ".dockerignore"
 SECRETS = (

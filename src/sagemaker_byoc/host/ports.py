@@ -6,9 +6,7 @@ import random
 import socket
 import threading
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 
 FIRST, LAST = 20_000, 32_000
 """Below the range from which kernels take the ports of outgoing connections, so that none of these

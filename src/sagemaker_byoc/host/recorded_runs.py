@@ -17,11 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
-from sagemaker_byoc.contract.errors import (
-    ContractError,
-    DocumentError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import ContractError, DocumentError, RequestError
 from sagemaker_byoc.contract.training.metric_lint import lint, values
 from sagemaker_byoc.contract.training.runs import (
     DEFINITIONS_FILE,

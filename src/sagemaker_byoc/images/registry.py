@@ -14,13 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urljoin, urlsplit
 
+from sagemaker_byoc.host.image_reference import Reference, ecr_host
 from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import (
-    RegistryError,
-    TrustError,
-)
+from sagemaker_byoc.images.errors import RegistryError, TrustError
 from sagemaker_byoc.images.model import INDEXES, MANIFESTS
-from sagemaker_byoc.images.reference import Reference, ecr_host
 from sagemaker_byoc.images.sources.documents import DOCUMENT_LIMIT
 from sagemaker_byoc.images.transport import Content, Opened, exchange
 

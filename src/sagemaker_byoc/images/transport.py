@@ -14,14 +14,9 @@ from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host.image_reference import is_loopback
-from sagemaker_byoc.images.errors import (
-    RegistryError,
-    TrustError,
-)
+from sagemaker_byoc.images.errors import RegistryError, TrustError
 
 PATIENCE = 60.0
 """Seconds for any one answer, or pause within one."""

@@ -9,12 +9,7 @@ from typing import Any, Protocol
 
 from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.launch.errors import (
-    LaunchError,
-    RefusedError,
-    SettingsError,
-    UnfinishedError,
-)
+from sagemaker_byoc.launch.errors import LaunchError, RefusedError, SettingsError, UnfinishedError
 from sagemaker_byoc.launch.plan import Call, Caller, File, Plan, Step, Upload
 
 PART_BYTES = 64 * 2**20

@@ -12,12 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sagemaker_byoc.contract.errors import (
-    TimeLimitError,
-)
-from sagemaker_byoc.launch.errors import (
-    FailedError,
-)
+from sagemaker_byoc.contract.errors import TimeLimitError
+from sagemaker_byoc.launch.errors import FailedError
 from sagemaker_byoc.launch.execute import Say, find
 from sagemaker_byoc.launch.plan import Call, Caller
 

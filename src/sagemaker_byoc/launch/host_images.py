@@ -16,9 +16,7 @@ from sagemaker_byoc.contract.accelerators import (
     gpu_family,
     is_enough,
 )
-from sagemaker_byoc.launch.errors import (
-    SettingsError,
-)
+from sagemaker_byoc.launch.errors import SettingsError
 
 KEY = "ami-version"
 _LATER_FAMILIES = 535

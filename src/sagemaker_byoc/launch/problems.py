@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sagemaker_byoc.launch.errors import (
-    SettingsError,
-)
+from sagemaker_byoc.launch.errors import SettingsError
 
 
 @dataclass(slots=True)

@@ -14,18 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import ByocError, RequestError
 from sagemaker_byoc.contract.files import read_object, write_atomically
 from sagemaker_byoc.monitor import cloudwatch, kinds
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.constraints import CategoryMethod
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
-from sagemaker_byoc.monitor.errors import (
-    EmptyError,
-)
+from sagemaker_byoc.monitor.errors import EmptyError
 from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.layout import Outputs
 from sagemaker_byoc.monitor.inputs.streams import Window

@@ -9,9 +9,7 @@ from datetime import MAXYEAR, MINYEAR
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.hosting.capture import hour_of
 from sagemaker_byoc.monitor.data import checks, constraints, statistics
@@ -19,10 +17,7 @@ from sagemaker_byoc.monitor.data.checks import Findings
 from sagemaker_byoc.monitor.data.constraints import Constraints
 from sagemaker_byoc.monitor.data.profile import Profile
 from sagemaker_byoc.monitor.data.statistics import Statistics
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-    EmptyError,
-)
+from sagemaker_byoc.monitor.errors import DataError, EmptyError
 from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.captures import CaptureReader
 from sagemaker_byoc.monitor.inputs.files import is_parquet, text

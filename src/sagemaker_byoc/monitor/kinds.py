@@ -10,16 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.monitor import attribution, jobs
 from sagemaker_byoc.monitor.data.checks import forecast
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-)
+from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.jobs import Documents, Input
 from sagemaker_byoc.monitor.places import Places, are_one
 from sagemaker_byoc.monitor.quality import quality

@@ -13,14 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json, write_atomically
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-    EmptyError,
-)
+from sagemaker_byoc.monitor.errors import DataError, EmptyError
 
 S3 = "s3://"
 NOTHING = "Nothing was compared: neither a violation nor a pass; check the place and the time"

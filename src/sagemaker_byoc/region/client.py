@@ -6,9 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region.core.account import DEFAULT_REGION
 from sagemaker_byoc.region.core.credentials import Keys, read_keys
 from sagemaker_byoc.region.core.state import default_state, read_address

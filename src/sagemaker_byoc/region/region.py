@@ -13,9 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region import environ
 from sagemaker_byoc.region.client import make_client
 from sagemaker_byoc.region.composition import CLOSING_SECONDS, Composition, compose

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 
 from sagemaker_byoc.contract import limits
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 
 
 def check_name(kind: str, name: str) -> None:

@@ -12,11 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from sagemaker_byoc.contract import archives, folders, lifecycle
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.paths import Tree
@@ -24,12 +20,7 @@ from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.channels import Channel, check_channels
 from sagemaker_byoc.contract.training.cluster import DEFAULT_HOST, Cluster
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.runs import (
-    CODE_COMMIT,
-    CODE_REPOSITORY,
-    RUN_FILE,
-    RunRecord,
-)
+from sagemaker_byoc.contract.training.runs import CODE_COMMIT, CODE_REPOSITORY, RUN_FILE, RunRecord
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances, specs
 from sagemaker_byoc.region.containers.images import Image

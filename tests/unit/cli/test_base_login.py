@@ -12,9 +12,7 @@ import pytest
 
 from sagemaker_byoc.cli import base_login, ecr_credentials
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 
 AWS = "763104351884.dkr.ecr.eu-west-1.amazonaws.com"
 OURS = "123456789012.dkr.ecr.us-east-1.amazonaws.com"

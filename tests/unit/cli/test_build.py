@@ -13,9 +13,7 @@ import pytest
 
 from sagemaker_byoc.cli import settings
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import owners
 
 FAKE = """#!{python}

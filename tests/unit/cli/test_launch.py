@@ -15,10 +15,7 @@ from sagemaker_byoc.cli.launch_image import Pinned
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.errors import (
-    RefusedError,
-    SettingsError,
-)
+from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.plan import Plan
 
 DIGEST = "sha256:" + "ab" * 32

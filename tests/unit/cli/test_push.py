@@ -15,12 +15,8 @@ from sagemaker_byoc.cli import console, push, push_plan
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.push_request import parse_request
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.errors import (
-    AwsError,
-)
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.cloud.errors import AwsError
+from sagemaker_byoc.contract.errors import RequestError
 
 
 @pytest.fixture(autouse=True)

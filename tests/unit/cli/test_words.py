@@ -17,9 +17,7 @@ from sagemaker_byoc.cli import causes, console, failures, serve, train, verbosit
 from sagemaker_byoc.cli.arguments import hyperparameters_last
 from sagemaker_byoc.cli.main import main, parser
 from sagemaker_byoc.cli.options import Program
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import asked
 from sagemaker_byoc.standalone.training_job import Status, TrainingResult
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import docker, owners
 from sagemaker_byoc.images.build import bare, secrets
 from sagemaker_byoc.images.build.builders import Builder

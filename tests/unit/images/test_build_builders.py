@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.images.build import builders
 from sagemaker_byoc.images.build.builders import choose, require_understood
 

@@ -7,9 +7,7 @@ import subprocess
 
 import pytest
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.masking import without_user
 from sagemaker_byoc.host.ignore import DEFAULTS, Ignore, read
 from sagemaker_byoc.images.build import commit, context

@@ -12,9 +12,7 @@ import zipfile
 import pytest
 
 from sagemaker_byoc import __version__
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.images.build import project, wheel
 
 

@@ -13,13 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.images import made
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
+from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.images import tar
-from sagemaker_byoc.images.errors import (
-    HostileError,
-)
+from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.model import Files
 from sagemaker_byoc.images.sources import archive, documents
 from sagemaker_byoc.images.sources.layers import merge, read_layer

@@ -11,16 +11,10 @@ import pytest
 from tests.unit.images import made
 from tests.unit.images.served import registry
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import ByocError, RequestError
 from sagemaker_byoc.images import model
 from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import (
-    HostileError,
-    RegistryError,
-)
+from sagemaker_byoc.images.errors import HostileError, RegistryError
 from sagemaker_byoc.images.push import patience as patience_
 from sagemaker_byoc.images.push import sources
 from sagemaker_byoc.images.push.known import KnownLayer, KnownLayers

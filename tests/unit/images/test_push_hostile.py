@@ -9,12 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
-from sagemaker_byoc.images.errors import (
-    HostileError,
-)
+from sagemaker_byoc.contract.errors import ByocError
+from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, OCI_INDEX
 from sagemaker_byoc.images.push.archive import Archive
 from sagemaker_byoc.images.push.content import with_diff_ids

@@ -11,12 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
-from sagemaker_byoc.images.errors import (
-    HostileError,
-)
+from sagemaker_byoc.contract.errors import MachineError
+from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.push.packing import BLOCK, packed
 from sagemaker_byoc.images.push.slices import Slice, scratch, spooled
 

@@ -11,16 +11,11 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from tests.unit.images.served import registry, serving
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.host.image_reference import Reference, parse
 from sagemaker_byoc.images import transport
 from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import (
-    RegistryError,
-    TrustError,
-)
-from sagemaker_byoc.images.reference import Reference, parse
+from sagemaker_byoc.images.errors import RegistryError, TrustError
 from sagemaker_byoc.images.registry import Registry
 from sagemaker_byoc.images.transport import exchange, proxy_for
 

@@ -6,11 +6,7 @@ import pytest
 from tests.unit.launch.conftest import Service
 
 from sagemaker_byoc.launch import execute as executing
-from sagemaker_byoc.launch.errors import (
-    RefusedError,
-    SettingsError,
-    UnfinishedError,
-)
+from sagemaker_byoc.launch.errors import RefusedError, SettingsError, UnfinishedError
 from sagemaker_byoc.launch.execute import execute
 
 

@@ -10,9 +10,7 @@ from contextlib import suppress
 import pytest
 from tests.unit.monitor.data import PLACES, Case, captured, record
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
+from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth, Record
 from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.data.profile import Profile

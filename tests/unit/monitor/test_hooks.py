@@ -7,13 +7,9 @@ import json
 import pytest
 from tests.unit.monitor.data import Case, captured, record
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import Encoding
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-)
+from sagemaker_byoc.monitor.errors import DataError
 
 
 @pytest.fixture

@@ -15,13 +15,9 @@ from importlib.util import find_spec
 import pytest
 from tests.unit.monitor.data import PLACES, Case, csv_text
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.monitor import jobs
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-)
+from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.delimited import separator_of
 from sagemaker_byoc.monitor.inputs.layout import Outputs
 from sagemaker_byoc.monitor.inputs.tables import Format

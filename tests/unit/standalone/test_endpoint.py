@@ -8,10 +8,7 @@ from collections import deque
 
 import pytest
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.standalone import endpoint
 
 

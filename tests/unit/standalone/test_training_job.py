@@ -11,11 +11,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_byoc.contract import archives
-from sagemaker_byoc.contract.errors import (
-    DocumentError,
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import DocumentError, MachineError, RequestError
 from sagemaker_byoc.region.engines.process import ProcessContainer, ProcessEngine, make_engine
 from sagemaker_byoc.standalone.training_job import (
     Status,

@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.paths import DEFAULT_PROGRAM_DIR
 from sagemaker_byoc.contract.requirements import FILE as REQUIREMENTS
 from sagemaker_byoc.contract.training import environment

@@ -7,11 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.host.image_reference import Reference, parse
 from sagemaker_byoc.images.build.builders import BUILDAH, Ask, Builder
-from sagemaker_byoc.images.reference import Reference, parse
 
 NAME_LABEL = "org.opencontainers.image.base.name"
 DIGEST_LABEL = "org.opencontainers.image.base.digest"

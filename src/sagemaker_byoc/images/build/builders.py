@@ -9,10 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.host import docker
 
 BUILDX, BUILDKIT, LEGACY, PODMAN, BUILDAH = "buildx", "buildkit", "legacy", "podman", "buildah"

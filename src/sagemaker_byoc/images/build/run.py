@@ -15,18 +15,12 @@ from pathlib import Path
 from threading import Thread
 from typing import IO
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-    RequestError,
-    TimeLimitError,
-)
+from sagemaker_byoc.contract.errors import MachineError, RequestError, TimeLimitError
 from sagemaker_byoc.contract.requirements import MARK
-from sagemaker_byoc.images import reference
+from sagemaker_byoc.host import image_reference
 from sagemaker_byoc.images.build import base, builders, commit, context, names, secrets, stamp
 from sagemaker_byoc.images.build.builders import Builder
-from sagemaker_byoc.images.errors import (
-    ImageError,
-)
+from sagemaker_byoc.images.errors import ImageError
 
 AUTO, PLAIN, QUIET = "auto", "plain", "quiet"
 PROGRESS = (AUTO, PLAIN, QUIET)
@@ -102,7 +96,7 @@ def build(request: BuildRequest, out: Output) -> Built:
     Raise RequestError, MachineError, TimeLimitError, or BuildError after what was shown.
     """
     began = time.monotonic()
-    name = reference.parse(request.tag)
+    name = image_reference.parse(request.tag)
     if name.digest:
         raise RequestError(f"--tag {request.tag!r} holds a digest", hint="Give REPOSITORY:TAG")
     dockerfile = _read(request.dockerfile)
@@ -114,7 +108,7 @@ def build(request: BuildRequest, out: Output) -> Built:
     found = context.content(request.context, request.dockerfile, request.arguments, *request.bases)
     _warn_of(found, request.context, out.warn)
     at = commit.read(request.source)
-    repository = str(reference.Reference(name.registry, name.repository))
+    repository = str(image_reference.Reference(name.registry, name.repository))
     first = f"{repository}:{name.tag or names.of_this_process()}"
     out.say(f"building {first if name.tag else repository} with {builder.title}")
     if builder.note:

@@ -17,19 +17,13 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
+from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.requirements import canonical
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.build.base import DIGEST_LABEL, NAME_LABEL
 from sagemaker_byoc.images.check.trials import leftovers
-from sagemaker_byoc.images.errors import (
-    ImageError,
-)
-from sagemaker_byoc.images.sources.documents import Json
+from sagemaker_byoc.images.errors import ImageError
 
 _LIMIT = 16 * 2**20
 """Bytes of one file; Debian's list has about 100 kB for a slim image."""

@@ -15,9 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import sagemaker_byoc
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.installation import DISTRIBUTION
 
 _PACKAGE = "sagemaker_byoc"

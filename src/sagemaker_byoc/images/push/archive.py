@@ -9,13 +9,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import IO
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
-from sagemaker_byoc.images.errors import (
-    HostileError,
-    ImageError,
-)
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.images.errors import HostileError, ImageError
 from sagemaker_byoc.images.model import OCI_INDEX
 from sagemaker_byoc.images.push.content import (
     Layer,

@@ -8,17 +8,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
+from sagemaker_byoc.contract.errors import ByocError
+from sagemaker_byoc.host.image_reference import Reference
 from sagemaker_byoc.host.stored_image import OCI_CONFIG
-from sagemaker_byoc.images.errors import (
-    HostileError,
-    ImageError,
-)
+from sagemaker_byoc.images.errors import HostileError, ImageError
 from sagemaker_byoc.images.model import DOCKER_CONFIG
 from sagemaker_byoc.images.push.slices import Slice
-from sagemaker_byoc.images.reference import Reference
 from sagemaker_byoc.images.sources import documents
 from sagemaker_byoc.images.sources.documents import Descriptor, Index, Manifest
 

@@ -7,11 +7,7 @@ from collections.abc import Callable
 from threading import Event
 from typing import TypeVar
 
-from sagemaker_byoc.images.errors import (
-    ImageError,
-    RegistryError,
-    TrustError,
-)
+from sagemaker_byoc.images.errors import ImageError, RegistryError, TrustError
 
 T = TypeVar("T")
 ATTEMPTS = 6

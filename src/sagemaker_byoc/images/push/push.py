@@ -10,11 +10,9 @@ from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExec
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from sagemaker_byoc.host.image_reference import Reference
 from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import (
-    HostileError,
-    RegistryError,
-)
+from sagemaker_byoc.images.errors import HostileError, RegistryError
 from sagemaker_byoc.images.model import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST
 from sagemaker_byoc.images.push.content import Content, Layer, Loaded, with_diff_ids
 from sagemaker_byoc.images.push.known import KnownLayer, KnownLayers
@@ -23,7 +21,6 @@ from sagemaker_byoc.images.push.patience import Patience, StoppedError
 from sagemaker_byoc.images.push.slices import GZIP, spooled
 from sagemaker_byoc.images.push.upload import How, Uploader, explain_upload
 from sagemaker_byoc.images.push.verify import Verified, plain_docker, verify
-from sagemaker_byoc.images.reference import Reference
 from sagemaker_byoc.images.registry import Registry, Stored
 
 __all__ = ["Destination", "Progress", "Pushed", "SentLayer", "push"]

@@ -15,12 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
-from sagemaker_byoc.images.errors import (
-    HostileError,
-)
+from sagemaker_byoc.contract.errors import MachineError
+from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.tar import Source
 
 CHUNK = 2**18

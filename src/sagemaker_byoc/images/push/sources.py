@@ -8,16 +8,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.client import HTTPException, HTTPResponse
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
-from sagemaker_byoc.host import docker
-from sagemaker_byoc.images import reference
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.host import docker, image_reference
+from sagemaker_byoc.host.image_reference import Reference
 from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import (
-    HostileError,
-    RegistryError,
-)
+from sagemaker_byoc.images.errors import HostileError, RegistryError
 from sagemaker_byoc.images.model import INDEXES
 from sagemaker_byoc.images.push.archive import Archive, archive_at, tar_archive
 from sagemaker_byoc.images.push.content import (
@@ -30,7 +25,6 @@ from sagemaker_byoc.images.push.content import (
 )
 from sagemaker_byoc.images.push.patience import Patience
 from sagemaker_byoc.images.push.slices import Slice, spooled
-from sagemaker_byoc.images.reference import Reference
 from sagemaker_byoc.images.registry import Registry
 from sagemaker_byoc.images.sources import documents
 from sagemaker_byoc.images.sources.documents import Descriptor
@@ -55,7 +49,7 @@ def opened(
         with archive_at(path) as archive:
             yield Content(name=name, load_=partial(archive.load, platform))
     else:
-        reference.parse(name)
+        image_reference.parse(name)
         with ExitStack() as stack:
             yield _of_engine(name, platform, stack, note)
 
@@ -63,13 +57,13 @@ def opened(
 def suggested(name: str) -> Reference | None:
     """The name that an image has where it is; None for an archive that doesn't say."""
     if name.startswith(REMOTE):
-        return reference.parse(name.removeprefix(REMOTE))
+        return image_reference.parse(name.removeprefix(REMOTE))
     path = archive_path(name)
     if path is None:
-        return reference.parse(name)
+        return image_reference.parse(name)
     with archive_at(path) as archive:
         found = archive.image_name
-    return reference.parse(found) if found else None
+    return image_reference.parse(found) if found else None
 
 
 def _of_engine(name: str, platform: str, stack: ExitStack, note: Callable[[str], None]) -> Content:
@@ -100,7 +94,7 @@ def _of_engine(name: str, platform: str, stack: ExitStack, note: Callable[[str],
 
 
 def _of_registry(name: str, platform: str, log_in: FindLogin, patience: Patience) -> Content:
-    parsed = reference.parse(name)
+    parsed = image_reference.parse(name)
     registry = Registry(parsed, log_in(parsed.registry))
 
     def manifest_data(target: str) -> tuple[bytes, str]:

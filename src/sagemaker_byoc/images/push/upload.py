@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sagemaker_byoc.images.errors import (
-    RegistryError,
-)
+from sagemaker_byoc.images.errors import RegistryError
 from sagemaker_byoc.images.push.patience import Patience
 from sagemaker_byoc.images.push.slices import Slice
 from sagemaker_byoc.images.registry import Registry

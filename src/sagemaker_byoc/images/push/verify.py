@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sagemaker_byoc.images.errors import (
-    RegistryError,
-)
+from sagemaker_byoc.images.errors import RegistryError
 from sagemaker_byoc.images.model import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST
 from sagemaker_byoc.images.push.content import check_platform
 from sagemaker_byoc.images.push.patience import Patience

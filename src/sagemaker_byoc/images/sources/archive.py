@@ -14,12 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
-from sagemaker_byoc.images.errors import (
-    HostileError,
-)
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.model import OCI_INDEX, Image
 from sagemaker_byoc.images.sources import documents
 from sagemaker_byoc.images.sources.documents import Descriptor, Index, Manifest

@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from sagemaker_byoc.images.errors import (
-    HostileError,
-)
+from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.model import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, Config
-
-Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 DOCUMENT_LIMIT = 8 * 2**20
 """Bytes; ECR takes manifests of up to 4 MiB."""

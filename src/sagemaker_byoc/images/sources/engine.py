@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image
 from sagemaker_byoc.images.sources import archive, documents
@@ -48,7 +47,7 @@ def read(reference: str, *, layers: bool = True) -> Image:
         return replace(image, files=archive.read_stream(stream, reference).files)
 
 
-def _pushed_as(found: dict[str, documents.Json]) -> str:
+def _pushed_as(found: dict[str, Json]) -> str:
     """An engine that keeps images in containerd's store says what it keeps, and pushes just that;
     one without pushes Docker's own type."""
     descriptor = found.get("Descriptor")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sagemaker_byoc.images import reference
+from sagemaker_byoc.host import image_reference
 from sagemaker_byoc.images.credentials import docker_login
 from sagemaker_byoc.images.model import Image
 from sagemaker_byoc.images.registry import Registry
@@ -20,12 +20,12 @@ def read_image(name: str, *, layers: bool = True) -> Image:
     A plain name is the engine's. Raises ImageError.
     """
     if name.startswith(REMOTE):
-        parsed = reference.parse(name.removeprefix(REMOTE))
+        parsed = image_reference.parse(name.removeprefix(REMOTE))
         return remote.read(Registry(parsed, docker_login(parsed.registry)), layers=layers)
     path = archive_path(name)
     if path is not None:
         return archive.read_archive(path)
-    reference.parse(name)
+    image_reference.parse(name)
     return engine.read(name, layers=layers)
 
 

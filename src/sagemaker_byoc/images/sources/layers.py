@@ -6,9 +6,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sagemaker_byoc.images.errors import (
-    HostileError,
-)
+from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.model import File, Files
 from sagemaker_byoc.images.sources import programs, wanted
 from sagemaker_byoc.images.sources.wanted import Look

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
-from sagemaker_byoc.images.errors import (
-    HostileError,
-)
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.model import Image
 from sagemaker_byoc.images.registry import Registry
 from sagemaker_byoc.images.sources import archive, documents

@@ -18,9 +18,7 @@ from sagemaker_byoc.contract.hosting.environment import METRICS
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, SERVE_STOP_GRACE
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.launch.endpoint import EndpointSettings
-from sagemaker_byoc.launch.errors import (
-    SettingsError,
-)
+from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.inputs import is_remote
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.settings import (

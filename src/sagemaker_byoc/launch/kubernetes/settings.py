@@ -7,14 +7,10 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sagemaker_byoc.contract.errors import (
-    ContractError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host import image_reference
-from sagemaker_byoc.launch.errors import (
-    SettingsError,
-)
+from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.kubernetes import quantities
 from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.shared import Shared
@@ -194,7 +190,7 @@ def check_common(shared: Shared, problems: Problems) -> None:
     else:
         try:
             image_reference.parse(shared.image)
-        except ContractError as error:
+        except RequestError as error:
             problems.add(place, SettingsError(f"{place}: {error.what}", hint=error.hint))
     if shared.instance_count > MOST_PODS:
         place = f"{shared.where}: instance-count"

@@ -11,9 +11,7 @@ import re
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract import limits
-from sagemaker_byoc.contract.errors import (
-    ContractError,
-)
+from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, TRAIN_STOP_GRACE
 from sagemaker_byoc.contract.masking import is_secret
@@ -21,9 +19,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-from sagemaker_byoc.launch.errors import (
-    SettingsError,
-)
+from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.settings import (
     LONGEST_RUN,

@@ -22,12 +22,7 @@ from sagemaker_byoc.monitor.data.columns import (
     shown,
     singles_share,
 )
-from sagemaker_byoc.monitor.data.constraints import (
-    CategoryMethod,
-    Config,
-    Constraint,
-    Constraints,
-)
+from sagemaker_byoc.monitor.data.constraints import CategoryMethod, Config, Constraint, Constraints
 from sagemaker_byoc.monitor.data.drift import Drift, Of, compared, drift_detail, drift_text
 from sagemaker_byoc.monitor.data.profile import Profile
 from sagemaker_byoc.monitor.data.statistics import Feature, Statistics

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from sagemaker_byoc.monitor.data.columns import Column, Kind
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-)
+from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.layout import Block
 
 MOST_COLUMNS = 20_000

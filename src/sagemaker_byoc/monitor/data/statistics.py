@@ -17,9 +17,7 @@ import numpy as np
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.data.columns import Column, Kind, kept
 from sagemaker_byoc.monitor.data.sketch import C, K, Sample, Sketch
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-)
+from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.documents import cell
 
 FILE = "statistics.json"

@@ -13,14 +13,7 @@ from typing import Any, BinaryIO
 
 from sagemaker_byoc.contract.hosting.capture import CaptureError, Record
 from sagemaker_byoc.monitor.inputs import files, streams
-from sagemaker_byoc.monitor.inputs.cells import (
-    at,
-    columns,
-    csv_rows,
-    is_special,
-    shapes,
-    trimmed,
-)
+from sagemaker_byoc.monitor.inputs.cells import at, columns, csv_rows, is_special, shapes, trimmed
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.inputs.hooks import Preprocess
 from sagemaker_byoc.monitor.inputs.layout import Block, Layout, joined

@@ -14,13 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import GroundTruth, Payload, Record
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-)
+from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError, cell, document_rows
 from sagemaker_byoc.monitor.inputs.payloads import text_rows
 from sagemaker_byoc.monitor.inputs.plain import plain

@@ -6,12 +6,8 @@ import io
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-)
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.documents import UnreadableError, cell, named
 from sagemaker_byoc.monitor.inputs.layout import Block
 from sagemaker_byoc.monitor.inputs.plain import plain

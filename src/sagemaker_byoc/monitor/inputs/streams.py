@@ -9,9 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
 from sagemaker_byoc.contract.hosting.capture import hour_of
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-)
+from sagemaker_byoc.monitor.errors import DataError
 
 READ_BYTES = 1 << 20
 LONGEST_LINE = 80 << 20

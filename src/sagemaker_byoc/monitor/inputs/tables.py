@@ -18,9 +18,7 @@ from typing import Any, BinaryIO
 
 from sagemaker_byoc.contract.hosting.capture import SUFFIX
 from sagemaker_byoc.monitor.data.columns import is_number
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-)
+from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs import files, parquet
 from sagemaker_byoc.monitor.inputs.captures import ROWS
 from sagemaker_byoc.monitor.inputs.delimited import (
@@ -30,12 +28,7 @@ from sagemaker_byoc.monitor.inputs.delimited import (
     split,
     without_hint,
 )
-from sagemaker_byoc.monitor.inputs.documents import (
-    UnreadableError,
-    document_rows,
-    folded,
-    may_fold,
-)
+from sagemaker_byoc.monitor.inputs.documents import UnreadableError, document_rows, folded, may_fold
 from sagemaker_byoc.monitor.inputs.layout import Block, Layout
 from sagemaker_byoc.monitor.inputs.payloads import paired
 from sagemaker_byoc.monitor.inputs.streams import Opener, Unread, lines

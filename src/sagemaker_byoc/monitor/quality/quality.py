@@ -10,18 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.data.checks import FILE as VIOLATIONS
 from sagemaker_byoc.monitor.data.columns import shown
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.data.statistics import ORIGIN, origin
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-)
+from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.layout import Layout
 from sagemaker_byoc.monitor.inputs.streams import Unread
 from sagemaker_byoc.monitor.inputs.tables import Format, TableReader

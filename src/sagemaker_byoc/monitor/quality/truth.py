@@ -11,13 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
-from sagemaker_byoc.monitor.errors import (
-    DataError,
-    EmptyError,
-)
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.monitor.errors import DataError, EmptyError
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.inputs.streams import Unread
 from sagemaker_byoc.monitor.quality import answers

@@ -8,9 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
+from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers import listeners
 from sagemaker_byoc.region.engines.container import Container

@@ -12,12 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-    ContractError,
-    DocumentError,
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import ByocError, DocumentError, MachineError, RequestError
 from sagemaker_byoc.contract.files import read_object
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
 from sagemaker_byoc.contract.paths import PROGRAM_DIR
@@ -45,7 +40,7 @@ class Reference:
         """Raises AwsError for what is not an image's name."""
         try:
             found = image_reference.parse(uri)
-        except ContractError as error:
+        except RequestError as error:
             raise AwsError("ValidationException", f"{error.sentence}. {error.hint}") from error
         tag = found.tag or ("" if found.digest else image_reference.DEFAULT_TAG)
         return cls(found.registry, found.repository, tag, found.digest)

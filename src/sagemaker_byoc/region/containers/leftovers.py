@@ -17,10 +17,7 @@ from enum import Enum
 from pathlib import Path
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.core import state
 from sagemaker_byoc.region.engines import docker, inhabitants

@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.region.containers.images import RecordedImages, Reference

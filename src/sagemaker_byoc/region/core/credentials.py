@@ -18,10 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sagemaker_byoc.contract.errors import (
-    DocumentError,
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import DocumentError, MachineError
 from sagemaker_byoc.contract.files import read_object, write_atomically
 
 CREDENTIALS_FILE = "credentials.json"

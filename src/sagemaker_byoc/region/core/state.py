@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.contract.errors import (
-    DocumentError,
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import DocumentError, MachineError
 from sagemaker_byoc.contract.files import read_object, write_json
 
 ADDRESS_FILE = "region.json"

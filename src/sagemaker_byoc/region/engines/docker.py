@@ -23,10 +23,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import IO, cast
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, visible_gpus
@@ -35,12 +32,7 @@ from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.host import docker_reasons
 from sagemaker_byoc.host.asked import note_command
-from sagemaker_byoc.region.engines.container import (
-    Container,
-    ContainerSpec,
-    Network,
-    lines_of,
-)
+from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Network, lines_of
 from sagemaker_byoc.region.engines.packing import (
     Copying,
     Counted,

@@ -9,9 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
 from sagemaker_byoc.region.engines.container import GivenUpError
 

@@ -19,21 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sagemaker_byoc.contract import installation, lifecycle
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gpus
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.engines import inhabitants, namespace
-from sagemaker_byoc.region.engines.container import (
-    Container,
-    ContainerSpec,
-    Network,
-    lines_of,
-)
+from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Network, lines_of
 from sagemaker_byoc.region.engines.reach import Reach
 from sagemaker_byoc.region.engines.shell import shell_of
 

@@ -26,12 +26,7 @@ from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.formats import codecs, csv_format, named, tables, values
-from sagemaker_byoc.serving.worker.formats.values import (
-    Array,
-    as_array,
-    plain,
-    torch_if_loaded,
-)
+from sagemaker_byoc.serving.worker.formats.values import Array, as_array, plain, torch_if_loaded
 
 __all__ = ["Predictor", "Wanted", "as_array", "default_input", "default_output", "on_device"]
 __all__ += ["is_estimator", "plain", "torch_if_loaded"]

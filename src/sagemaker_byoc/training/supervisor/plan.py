@@ -15,12 +15,7 @@ from sagemaker_byoc.contract.machine import find_hardware
 from sagemaker_byoc.contract.masking import shown_values
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.debugger import hook_file
-from sagemaker_byoc.contract.training.environment import (
-    POINTER,
-    fit,
-    size_of,
-    training_environment,
-)
+from sagemaker_byoc.contract.training.environment import POINTER, fit, size_of, training_environment
 from sagemaker_byoc.contract.training.failure import clip
 from sagemaker_byoc.contract.training.job import Command, Hardware, Job
 from sagemaker_byoc.training.supervisor.caches import cache_variables

@@ -9,11 +9,7 @@ import pytest
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.cluster import Cluster
-from sagemaker_byoc.contract.training.environment import (
-    LONGEST_STRING,
-    fit,
-    training_environment,
-)
+from sagemaker_byoc.contract.training.environment import LONGEST_STRING, fit, training_environment
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.training.job import Command, Hardware, Job
 

@@ -11,9 +11,7 @@ import time
 import pytest
 
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import leftovers
 from sagemaker_byoc.region.containers.leftovers import Life

@@ -10,19 +10,13 @@ from tests.unit.region.services.sagemaker.endpoints.conftest import archive
 from tests.unit.region.services.sagemaker.endpoints.conftest import room as room  # noqa: PLC0414 - a fixture
 from tests.unit.region.services.sagemaker.training_jobs.conftest import House
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances
 from sagemaker_byoc.region.engines.container import ContainerSpec
 from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.standalone import endpoint
-from sagemaker_byoc.standalone.training_job import (
-    StopSwitch,
-    TrainingRequest,
-    run_training_job,
-)
+from sagemaker_byoc.standalone.training_job import StopSwitch, TrainingRequest, run_training_job
 
 NOT_COMPARED = {
     "given_up", "name", "tree", "inputs", "environment", "labels", "network", "program", "port",

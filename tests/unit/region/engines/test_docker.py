@@ -7,10 +7,7 @@ import tarfile
 
 import pytest
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.engines import packing
 from sagemaker_byoc.region.engines.container import (

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sagemaker_byoc.contract import installation
-from sagemaker_byoc.contract.errors import (
-    RequestError,
-)
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.images.build import wheel
 
 _TEMPLATE = Path(__file__).parent / "template"

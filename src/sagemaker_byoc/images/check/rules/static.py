@@ -7,14 +7,7 @@ from collections.abc import Iterator
 from sagemaker_byoc.contract import accelerators
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
 from sagemaker_byoc.images.check.rules.subject import SERVE, Subject
-from sagemaker_byoc.images.model import (
-    DOCKER_LAYER,
-    DOCKER_MANIFEST,
-    ELOOP,
-    ENOTDIR,
-    File,
-    Files,
-)
+from sagemaker_byoc.images.model import DOCKER_LAYER, DOCKER_MANIFEST, ELOOP, ENOTDIR, File, Files
 
 _OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _GZIP_LAYERS = frozenset({DOCKER_LAYER, _OCI_LAYER})

@@ -13,9 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
+from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.host import docker, owners
 
 LABEL = "sagemaker-byoc.check"

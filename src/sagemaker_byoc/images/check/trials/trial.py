@@ -10,10 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import ByocError, MachineError
 
 T = TypeVar("T")
 

@@ -10,11 +10,7 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from sagemaker_byoc.region.services.ecr.blobs import UploadedBlob
-from sagemaker_byoc.region.services.ecr.errors import (
-    RegistryError,
-    blob_unknown,
-    over_the_wire,
-)
+from sagemaker_byoc.region.services.ecr.errors import RegistryError, blob_unknown, over_the_wire
 from sagemaker_byoc.region.services.ecr.manifests import MAX_MANIFEST, Manifests
 from sagemaker_byoc.region.services.ecr.replies import (
     check_start,

@@ -12,11 +12,7 @@ from email.utils import format_datetime
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3 import described, tagging
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
-from sagemaker_byoc.region.services.s3.conditions import (
-    check_read,
-    check_readable,
-    parse_range,
-)
+from sagemaker_byoc.region.services.s3.conditions import check_read, check_readable, parse_range
 from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.errors import S3Error, invalid_argument
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo

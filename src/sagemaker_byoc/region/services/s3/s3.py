@@ -7,13 +7,7 @@ from datetime import UTC, datetime
 
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3.buckets import BucketRequests
-from sagemaker_byoc.region.services.s3.call import (
-    Call,
-    Operation,
-    Route,
-    check_presigned,
-    parse,
-)
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Route, check_presigned, parse
 from sagemaker_byoc.region.services.s3.forms.forms import FormRequests, SecretOf
 from sagemaker_byoc.region.services.s3.listing import ListRequests
 from sagemaker_byoc.region.services.s3.parts import PartRequests

@@ -22,13 +22,7 @@ from sagemaker_byoc.region.services.s3.store.objects import Condition, ObjectInf
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.threads import Threads
 from sagemaker_byoc.region.services.s3.store.writer import Writer
-from sagemaker_byoc.region.services.s3.xml import (
-    document,
-    element,
-    malformed,
-    parse,
-    timestamp,
-)
+from sagemaker_byoc.region.services.s3.xml import document, element, malformed, parse, timestamp
 from sagemaker_byoc.region.wire.http import Response
 
 _DELETED = ("Key", "VersionId", "ETag", "LastModifiedTime", "Size")

@@ -17,13 +17,7 @@ from typing import Any
 
 from sagemaker_byoc.contract.hosting import environment
 from sagemaker_byoc.serving.worker.code import unpickling
-from sagemaker_byoc.serving.worker.code.model_files import (
-    WEIGHTS,
-    Found,
-    Kind,
-    ModelError,
-    find,
-)
+from sagemaker_byoc.serving.worker.code.model_files import WEIGHTS, Found, Kind, ModelError, find
 
 INNER = ("state_dict", "model_state_dict", "model")
 """Keys under which checkpoints hold the weights, beside an optimizer's state and others."""

@@ -9,11 +9,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 from sagemaker_byoc.training.library.data.files import CHUNK, DataError, Source
-from sagemaker_byoc.training.library.data.recordio import (
-    AWS_JOINT,
-    RecordError,
-    record_blocks,
-)
+from sagemaker_byoc.training.library.data.recordio import AWS_JOINT, RecordError, record_blocks
 
 
 class Framing(StrEnum):

@@ -25,11 +25,7 @@ from sagemaker_byoc.training.supervisor.failure.hints import (
     hint_for_end,
     hint_for_text,
 )
-from sagemaker_byoc.training.supervisor.failure.inputs import (
-    CHANNEL,
-    VARIABLE,
-    missing_channels,
-)
+from sagemaker_byoc.training.supervisor.failure.inputs import CHANNEL, VARIABLE, missing_channels
 from sagemaker_byoc.training.supervisor.failure.output import lines_of
 from sagemaker_byoc.training.supervisor.failure.recorded import recorded_error
 from sagemaker_byoc.training.supervisor.failure.tracebacks import (

@@ -13,20 +13,9 @@ from sagemaker_byoc.training.supervisor.failure.first_cause import (
     HANG_CODE,
     Inquest,
 )
-from sagemaker_byoc.training.supervisor.process.link import (
-    NEVER,
-    Link,
-    Order,
-    Report,
-    State,
-    Terms,
-)
+from sagemaker_byoc.training.supervisor.process.link import NEVER, Link, Order, Report, State, Terms
 from sagemaker_byoc.training.supervisor.ranks import messages
-from sagemaker_byoc.training.supervisor.ranks.hub import (
-    BEAT_SECONDS,
-    lost_report,
-    signal_name,
-)
+from sagemaker_byoc.training.supervisor.ranks.hub import BEAT_SECONDS, lost_report, signal_name
 from sagemaker_byoc.training.supervisor.ranks.messages import Message
 from sagemaker_byoc.training.supervisor.ranks.wire import Wire
 

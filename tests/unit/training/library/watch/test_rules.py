@@ -9,13 +9,7 @@ import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.training.library.watch.panel import Panel
-from sagemaker_byoc.training.library.watch.rules import (
-    activations,
-    labels,
-    losses,
-    system,
-    tensors,
-)
+from sagemaker_byoc.training.library.watch.rules import activations, labels, losses, system, tensors
 from sagemaker_byoc.training.library.watch.rules.base import (
     EVAL,
     GRADIENTS,

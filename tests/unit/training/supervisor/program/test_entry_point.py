@@ -13,11 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.training.supervisor.program.entry_point import (
-    command,
-    find_entry,
-    source_file,
-)
+from sagemaker_byoc.training.supervisor.program.entry_point import command, find_entry, source_file
 from sagemaker_byoc.training.supervisor.program.source import find_source
 
 

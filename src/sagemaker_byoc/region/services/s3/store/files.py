@@ -18,12 +18,7 @@ import time
 from pathlib import Path
 
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.region.services.s3.store.names import (
-    FOLDER_ASIDE,
-    OBJECT_ASIDE,
-    encode,
-    join,
-)
+from sagemaker_byoc.region.services.s3.store.names import FOLDER_ASIDE, OBJECT_ASIDE, encode, join
 from sagemaker_byoc.region.services.s3.store.objects import Attributes
 
 _ATTEMPTS = 20

@@ -14,10 +14,7 @@ from sagemaker_byoc.region.services.sagemaker import listing
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
 from sagemaker_byoc.region.services.sagemaker.endpoints import live
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
-from sagemaker_byoc.region.services.sagemaker.endpoints.configs import (
-    EndpointConfigs,
-    check_count,
-)
+from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs, check_count
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
 from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
 from sagemaker_byoc.region.services.sagemaker.endpoints.live import Live

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
+from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.services.sagemaker.endpoints import artifacts
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment, Instance

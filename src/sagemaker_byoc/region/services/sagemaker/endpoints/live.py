@@ -9,9 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from sagemaker_byoc.contract import limits
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
+from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting.capture_config import is_enabled
 from sagemaker_byoc.contract.training import failure
 from sagemaker_byoc.region.containers.images import Image

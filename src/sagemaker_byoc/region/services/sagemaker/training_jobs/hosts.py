@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from sagemaker_byoc.contract import lifecycle
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-)
+from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
 from sagemaker_byoc.region.engines.starting import start_all
 from sagemaker_byoc.region.services.sagemaker.training_jobs.control import StopSwitch

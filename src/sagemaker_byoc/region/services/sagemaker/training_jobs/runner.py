@@ -11,21 +11,14 @@ from dataclasses import replace
 from functools import partial
 
 from sagemaker_byoc.contract import folders, lifecycle
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import ByocError, MachineError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.training.failure import clip
 from sagemaker_byoc.region.containers.images import PullError
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.engines.container import ContainerSpec
-from sagemaker_byoc.region.services.sagemaker.training_jobs import (
-    artifacts,
-    checkpoints,
-    reports,
-)
+from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts, checkpoints, reports
 from sagemaker_byoc.region.services.sagemaker.training_jobs.control import StopSwitch, Why
 from sagemaker_byoc.region.services.sagemaker.training_jobs.hosts import Hosts, Outcome
 from sagemaker_byoc.region.services.sagemaker.training_jobs.joblog import JobLog

@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.contract.errors import (
-    ByocError,
-    ContractError,
-)
+from sagemaker_byoc.contract.errors import ByocError, ContractError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.region.containers import instances

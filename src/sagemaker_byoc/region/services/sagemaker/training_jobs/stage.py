@@ -19,11 +19,7 @@ from sagemaker_byoc.contract.training.channels import (
     write_channels,
 )
 from sagemaker_byoc.contract.training.cluster import Cluster
-from sagemaker_byoc.contract.training.debugger import (
-    HOOK_FILE,
-    PROFILER_FILE,
-    TENSORBOARD_FILE,
-)
+from sagemaker_byoc.contract.training.debugger import HOOK_FILE, PROFILER_FILE, TENSORBOARD_FILE
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.s3.store.errors import S3Error

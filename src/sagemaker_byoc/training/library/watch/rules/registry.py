@@ -9,13 +9,7 @@ from collections.abc import Mapping
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.training.library.schema import HyperparameterError, parse
-from sagemaker_byoc.training.library.watch.rules import (
-    activations,
-    labels,
-    losses,
-    system,
-    tensors,
-)
+from sagemaker_byoc.training.library.watch.rules import activations, labels, losses, system, tensors
 from sagemaker_byoc.training.library.watch.rules.base import Rule
 
 TENSOR_RULES: tuple[type[Rule], ...] = (

@@ -14,13 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from sagemaker_byoc.training.library.watch.finding import Finding
-from sagemaker_byoc.training.library.watch.rules.base import (
-    GRADIENTS,
-    LOSSES,
-    WEIGHTS,
-    Rule,
-    Stats,
-)
+from sagemaker_byoc.training.library.watch.rules.base import GRADIENTS, LOSSES, WEIGHTS, Rule, Stats
 
 LASTING = 3
 """Consecutive looks after which a small gradient or change is not a passing one."""

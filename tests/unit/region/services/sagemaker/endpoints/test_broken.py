@@ -12,9 +12,7 @@ import pytest
 from tests.unit.region.services.sagemaker.endpoints.conftest import Room, archive
 from tests.unit.region.services.sagemaker.endpoints.pretenders import BOUND, Pretender
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region.core import records
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.sagemaker.endpoints import instance

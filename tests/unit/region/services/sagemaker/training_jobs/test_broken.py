@@ -11,9 +11,7 @@ import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import House, wait_until
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region.core import records
 from sagemaker_byoc.region.services.sagemaker.training_jobs import joblog
 from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun

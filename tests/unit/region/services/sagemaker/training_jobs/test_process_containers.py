@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, House, wait_until
 
-from sagemaker_byoc.contract.errors import (
-    MachineError,
-)
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.engines import inhabitants
 from sagemaker_byoc.region.engines.container import LONGEST_LINE, ContainerSpec, Network
