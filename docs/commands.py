@@ -6,6 +6,9 @@ from argparse import Action
 from argparse import ArgumentParser as Parser
 from collections.abc import Iterator
 
+import sagemaker_byoc.cloud.errors
+import sagemaker_byoc.launch.errors
+import sagemaker_byoc.monitor.errors  # noqa: F401 - so that subclasses knows them
 from sagemaker_byoc.cli import failures
 from sagemaker_byoc.cli.arguments import actions, below
 from sagemaker_byoc.cli.main import parser

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import pkgutil
 import sys
+from operator import itemgetter
 from pathlib import Path
 
 import commands
@@ -13,11 +14,13 @@ import launch_settings
 import operations
 
 import sagemaker_byoc.contract
+import sagemaker_byoc.host
 from sagemaker_byoc.contract.facts import Fact
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.images.check.rules import table
 
+_OURS = "sagemaker_byoc."
 REFERENCE = Path(__file__).parent / "reference"
 HEAD = """# The contract, as data
 
@@ -28,17 +31,14 @@ botocore's copy of it. Pages of the developer guide are named by their file.
 
 
 def facts() -> list[tuple[str, str, Fact[object]]]:
-    """Module, name and fact of everything that the room states."""
+    """Module, name and fact of everything that these packages state."""
     found = []
-    for module in sorted(
-        name for _, name, _ in pkgutil.iter_modules(sagemaker_byoc.contract.__path__)
-    ):
-        for name, value in vars(
-            importlib.import_module(f"sagemaker_byoc.contract.{module}")
-        ).items():
-            if isinstance(value, Fact):
-                found.append((module, name, value))
-    return found
+    for package in (sagemaker_byoc.contract, sagemaker_byoc.host):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            for name, value in vars(importlib.import_module(module.name)).items():
+                if isinstance(value, Fact):
+                    found.append((module.name.removeprefix(_OURS), name, value))
+    return sorted(found, key=itemgetter(0))
 
 
 def cell(value: object) -> str:
@@ -51,7 +51,7 @@ def fact_tables() -> list[str]:
     for module, name, fact in facts():
         if module != section:
             section = module
-            title = importlib.import_module(f"sagemaker_byoc.contract.{module}").__doc__ or module
+            title = importlib.import_module(_OURS + module).__doc__ or module
             lines += ["", f"## {module}", "", title.split("\n\n")[0].replace("\n", " ").strip(), ""]
             lines += [
                 "| name | value | unit | source | checked | note |",

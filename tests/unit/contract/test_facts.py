@@ -14,7 +14,11 @@ import sagemaker_byoc.contract
 from sagemaker_byoc.contract import accelerators
 from sagemaker_byoc.contract.facts import API_MODEL, Fact
 
-NAMES = [name for _, name, _ in pkgutil.iter_modules(sagemaker_byoc.contract.__path__)]
+PACKAGE = f"{sagemaker_byoc.contract.__name__}."
+NAMES = [
+    module.name.removeprefix(PACKAGE)
+    for module in pkgutil.walk_packages(sagemaker_byoc.contract.__path__, PACKAGE)
+]
 FACTS = [
     (f"{module}.{name}", value)
     for module in NAMES

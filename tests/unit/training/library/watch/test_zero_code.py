@@ -7,7 +7,7 @@ import os
 import signal
 
 import pytest
-from tests.unit.training import conftest
+from tests.unit.training.supervisor import conftest
 from tests.unit.training.supervisor.conftest import container, wait_until  # noqa: F401
 
 
