@@ -17,7 +17,7 @@ from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.region.containers.images import RecordedImages, Reference
-from sagemaker_byoc.region.core.state import make_private
+from sagemaker_byoc.region.core.state_folder import make_private
 from sagemaker_byoc.region.engines import packing
 from sagemaker_byoc.region.engines.process import ROOMS
 from sagemaker_byoc.region.wire.errors import AwsError

@@ -14,7 +14,7 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 from sagemaker_byoc.region.wire import models, validation
 from sagemaker_byoc.region.wire.errors import AwsError, unknown_operation
 from sagemaker_byoc.region.wire.http import Request, Response
-from sagemaker_byoc.region.wire.service import Service
+from sagemaker_byoc.region.wire.operations import Service
 
 BODY_LIMIT = 8 << 20
 _TYPE = "application/x-amz-json-1.1"

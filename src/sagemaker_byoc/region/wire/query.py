@@ -13,7 +13,7 @@ from botocore.model import ListShape, MapShape, OperationModel, Shape, Structure
 from sagemaker_byoc.region.wire import models, validation
 from sagemaker_byoc.region.wire.errors import AwsError, unknown_operation
 from sagemaker_byoc.region.wire.http import Request, Response
-from sagemaker_byoc.region.wire.service import Service
+from sagemaker_byoc.region.wire.operations import Service
 
 BODY_LIMIT = 1 << 20
 _LARGEST_LIST = 1000

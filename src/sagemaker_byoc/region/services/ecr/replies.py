@@ -6,7 +6,7 @@ import json
 import re
 
 from sagemaker_byoc.region.services.ecr.blobs import UploadedBlob
-from sagemaker_byoc.region.services.ecr.errors import RegistryError
+from sagemaker_byoc.region.services.ecr.registry_errors import RegistryError
 from sagemaker_byoc.region.wire.http import Request, Response
 
 _CONTENT_RANGE = re.compile(r"(?:bytes[ =])?(\d{1,19})-(\d{1,19})(?:/.*)?")

@@ -9,7 +9,7 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.services.sagemaker.refusals import already_exists, could_not_find
-from sagemaker_byoc.region.wire.service import Parameters
+from sagemaker_byoc.region.wire.operations import Parameters
 
 
 @dataclass(frozen=True, slots=True)

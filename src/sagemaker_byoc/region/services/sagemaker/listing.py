@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sagemaker_byoc.region.services.sagemaker.refusals import invalid
-from sagemaker_byoc.region.wire.service import Parameters
+from sagemaker_byoc.region.wire.operations import Parameters
 
 PAGE = 100
 """Entries of a page where the caller names no MaxResults, which is also the most it may name."""

@@ -11,7 +11,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints import artifacts
 from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
 from sagemaker_byoc.region.services.sagemaker.endpoints.plan import data_of
 from sagemaker_byoc.region.services.sagemaker.refusals import invalid, not_here
-from sagemaker_byoc.region.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 MOST_CONTAINERS = 15
 """Source: service model, ContainerDefinitionList.max."""

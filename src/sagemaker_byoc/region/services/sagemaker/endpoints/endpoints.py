@@ -8,8 +8,8 @@ from typing import Any
 
 from sagemaker_byoc.contract.hosting.capture_config import is_enabled
 from sagemaker_byoc.region.core.caller import SDK
+from sagemaker_byoc.region.core.polling import Subject, Watch
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.core.watching import Subject, Watch
 from sagemaker_byoc.region.services.sagemaker import listing
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
 from sagemaker_byoc.region.services.sagemaker.endpoints import live
@@ -25,7 +25,7 @@ from sagemaker_byoc.region.services.sagemaker.refusals import (
     in_progress,
     invalid,
 )
-from sagemaker_byoc.region.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 SUBJECT = Subject(
     look=lambda document: (document["EndpointStatus"],),

@@ -17,8 +17,8 @@ from sagemaker_byoc.region.containers.images import Image, Images
 from sagemaker_byoc.region.containers.leftovers import machine_label, region_labels, region_prefix
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Engine
-from sagemaker_byoc.region.services.logs.store import LogStore
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.logs.log_store import LogStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 
 P = ParamSpec("P")
 R = TypeVar("R")

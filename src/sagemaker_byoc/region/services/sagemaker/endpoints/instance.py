@@ -15,7 +15,7 @@ from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers.health import stopped
 from sagemaker_byoc.region.containers.images import Image
-from sagemaker_byoc.region.services.logs.store import LastingStream
+from sagemaker_byoc.region.services.logs.log_store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.endpoints.house import House, all_stopped, to_the_end
 from sagemaker_byoc.region.services.sagemaker.endpoints.plan import VariantPlan
 from sagemaker_byoc.region.services.sagemaker.endpoints.served import GROUP, Launch, Served

@@ -21,7 +21,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployme
 from sagemaker_byoc.region.services.sagemaker.endpoints.plan import VariantPlan
 from sagemaker_byoc.region.services.sagemaker.endpoints.sessions import Sessions
 from sagemaker_byoc.region.wire.errors import AwsError
-from sagemaker_byoc.region.wire.service import Parameters
+from sagemaker_byoc.region.wire.operations import Parameters
 
 LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.region.wire.service import Parameters
+from sagemaker_byoc.region.wire.operations import Parameters
 
 PRIMARY = "primary"
 """What SageMaker calls the container of a model that has only one."""

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, OnLeft, left_out, readable, walk
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
-from sagemaker_byoc.region.services.s3.store.errors import S3Error
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import MODEL_FOLDER, JobPlan
 
 ARCHIVE_TYPE = "application/x-gzip"

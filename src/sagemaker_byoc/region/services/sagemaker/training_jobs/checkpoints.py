@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from sagemaker_byoc.contract.folders import Entry, walk
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.engines.container import Container
-from sagemaker_byoc.region.services.s3.store.errors import S3Error
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts
 from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
     DownloadError,

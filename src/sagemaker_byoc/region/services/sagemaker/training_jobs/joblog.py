@@ -6,7 +6,7 @@ import threading
 import time
 
 from sagemaker_byoc.contract.folders import LEFT_OUT
-from sagemaker_byoc.region.services.logs.store import LastingStream, LogStore
+from sagemaker_byoc.region.services.logs.log_store import LastingStream, LogStore
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 MOST_LEFT_OUT = 1000

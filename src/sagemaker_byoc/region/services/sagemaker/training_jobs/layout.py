@@ -15,7 +15,7 @@ from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import Image, Images
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.training_jobs import checkpoints, reports
 from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import Item
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ChannelPlan, JobPlan

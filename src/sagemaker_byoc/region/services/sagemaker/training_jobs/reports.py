@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ReportPlan
 

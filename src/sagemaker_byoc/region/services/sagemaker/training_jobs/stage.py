@@ -22,8 +22,8 @@ from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.debugger import HOOK_FILE, PROFILER_FILE, TENSORBOARD_FILE
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.region.engines.container import Engine
-from sagemaker_byoc.region.services.s3.store.errors import S3Error
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
     DownloadError,
     Item,

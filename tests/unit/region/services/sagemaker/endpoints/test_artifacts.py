@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sagemaker_byoc.region.containers.health import EndpointError
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.endpoints.artifacts import fetch
 from sagemaker_byoc.region.services.sagemaker.endpoints.plan import ModelData
 

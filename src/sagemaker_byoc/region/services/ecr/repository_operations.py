@@ -8,19 +8,19 @@ from typing import Any
 
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
+from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
-from sagemaker_byoc.region.services.ecr.errors import no_repository
-from sagemaker_byoc.region.services.ecr.images import ImageOperations
+from sagemaker_byoc.region.services.ecr.image_operations import ImageOperations
 from sagemaker_byoc.region.services.ecr.paging import page
 from sagemaker_byoc.region.services.ecr.policies import (
     check_lifecycle_policy,
     check_repository_policy,
 )
+from sagemaker_byoc.region.services.ecr.registry_errors import no_repository
 from sagemaker_byoc.region.services.ecr.repositories import Repositories, Repository
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
-from sagemaker_byoc.region.services.s3.store.threads import Threads
 from sagemaker_byoc.region.wire.errors import AwsError
-from sagemaker_byoc.region.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 Synchronous = Callable[[Parameters], Parameters]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.s3 import described
+from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.services.s3 import object_properties
+from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming, receive
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
 from sagemaker_byoc.region.services.s3.conditions import (
     check_copy_source,
@@ -14,9 +16,13 @@ from sagemaker_byoc.region.services.s3.conditions import (
     write_condition,
 )
 from sagemaker_byoc.region.services.s3.listing import coding
-from sagemaker_byoc.region.services.s3.receiving import MAX_PUT, Incoming, receive
+from sagemaker_byoc.region.services.s3.object_writes import (
+    check_source_owner,
+    checksum_elements,
+    copy_source,
+    wanted_algorithm,
+)
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.errors import S3Error, unsupported
 from sagemaker_byoc.region.services.s3.store.multipart import (
     MAX_PARTS,
     Promised,
@@ -25,16 +31,10 @@ from sagemaker_byoc.region.services.s3.store.multipart import (
     Wanted,
     other_algorithm,
 )
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, Condition
-from sagemaker_byoc.region.services.s3.store.partfiles import Part, PartWriter
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.threads import Threads
-from sagemaker_byoc.region.services.s3.writing import (
-    check_source_owner,
-    checksum_elements,
-    copy_source,
-    wanted_algorithm,
-)
+from sagemaker_byoc.region.services.s3.store.part_files import Part, PartWriter
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, unsupported
 from sagemaker_byoc.region.services.s3.xml import (
     Node,
     document,
@@ -74,8 +74,8 @@ class PartRequests:
         algorithm = wanted_algorithm(call.headers)
         default = "FULL_OBJECT" if algorithm in {"", "crc64nvme"} else "COMPOSITE"
         kind = call.headers.get("x-amz-checksum-type", default)
-        described.check_checksum_type(algorithm, kind)
-        sent = described.sent_attributes(call.headers, self._account)
+        object_properties.check_checksum_type(algorithm, kind)
+        sent = object_properties.sent_attributes(call.headers, self._account)
         attributes = replace(sent, checksum_type=kind)
         upload = await self._threads.run(
             self._uploads.create, call.bucket, call.key, attributes, algorithm
@@ -86,7 +86,7 @@ class PartRequests:
             element("Key", call.key),
             element("UploadId", upload.id),
         )
-        response.headers |= described.encryption_headers(attributes)
+        response.headers |= object_properties.encryption_headers(attributes)
         if algorithm:
             response.headers["x-amz-checksum-algorithm"] = algorithm.upper()
             response.headers["x-amz-checksum-type"] = kind
@@ -116,7 +116,7 @@ class PartRequests:
 
         part = await self._threads.run(finish)
         sums = {checksums.PREFIX + name: value for name, value in incoming.checksums.items()}
-        encryption = described.encryption_headers(upload.attributes)
+        encryption = object_properties.encryption_headers(upload.attributes)
         return Response(headers={"ETag": f'"{part.etag}"', **sums, **encryption})
 
     async def copy(self, call: Call) -> Response:
@@ -129,7 +129,7 @@ class PartRequests:
             element("ETag", f'"{part.etag}"'),
             *_part_checksum(upload, part),
         )
-        response.headers |= described.encryption_headers(upload.attributes)
+        response.headers |= object_properties.encryption_headers(upload.attributes)
         return response
 
     async def complete(self, call: Call) -> Response:
@@ -150,7 +150,7 @@ class PartRequests:
             *checksum_elements(attributes.checksums),
             element("ChecksumType", attributes.checksum_type if attributes.checksums else None),
         )
-        response.headers |= described.encryption_headers(attributes)
+        response.headers |= object_properties.encryption_headers(attributes)
         return response
 
     def _complete(

@@ -11,7 +11,7 @@ from sagemaker_byoc.region.services.ecr.manifests import Manifests
 from sagemaker_byoc.region.services.ecr.paging import page
 from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories
 from sagemaker_byoc.region.wire.errors import AwsError
-from sagemaker_byoc.region.wire.service import Parameters
+from sagemaker_byoc.region.wire.operations import Parameters
 
 
 class ImageOperations:

@@ -8,10 +8,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3.chunked import ChunkedDecoder
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.errors import S3Error
-from sagemaker_byoc.region.services.s3.store.threads import Threads
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.wire.body import sha256_mismatch
 from sagemaker_byoc.region.wire.http import Request
 

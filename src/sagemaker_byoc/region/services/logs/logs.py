@@ -12,11 +12,11 @@ from typing import Any
 
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.services.logs import filtering, paging
-from sagemaker_byoc.region.services.logs.reading import Event, Located
-from sagemaker_byoc.region.services.logs.store import LogStore, StreamFacts, fits
+from sagemaker_byoc.region.services.logs import filter_events, paging
+from sagemaker_byoc.region.services.logs.log_files import Event, Located
+from sagemaker_byoc.region.services.logs.log_store import LogStore, StreamFacts, fits
 from sagemaker_byoc.region.wire.errors import AwsError
-from sagemaker_byoc.region.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 PAGE = 50
 """Groups or streams of one answer, where the request names no limit [model]."""
@@ -171,13 +171,13 @@ class Logs:
             names = parameters["logStreamNames"]
             if not all(self._store.has_stream(group, name) for name in names):
                 raise _missing("log stream")
-        question = filtering.Question(
-            pattern=filtering.parse_pattern(parameters.get("filterPattern", "")),
+        question = filter_events.Question(
+            pattern=filter_events.parse_pattern(parameters.get("filterPattern", "")),
             within=_within(parameters),
             limit=_limit(parameters, EVENTS),
             token=parameters.get("nextToken"),
         )
-        return filtering.search(self._store, group, names, question)
+        return filter_events.search(self._store, group, names, question)
 
     def _group(self, parameters: Parameters) -> str:
         name = parameters.get("logGroupName") or parameters.get("logGroupIdentifier")

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_byoc.region.services.logs import paging
-from sagemaker_byoc.region.services.logs.reading import Event, Located
-from sagemaker_byoc.region.services.logs.store import LogStore
+from sagemaker_byoc.region.services.logs.log_files import Event, Located
+from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.wire.errors import AwsError
 
 _TERM = re.compile(r'(?P<sign>[-?]?)(?:"(?P<phrase>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"]+))(?=\s|$)')

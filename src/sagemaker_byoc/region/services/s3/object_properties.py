@@ -8,13 +8,13 @@ from dataclasses import replace
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3 import tagging
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.errors import S3Error, invalid_argument
 from sagemaker_byoc.region.services.s3.store.objects import (
     ARCHIVED,
     BINARY,
     STORAGE_CLASS,
     Attributes,
 )
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
 
 SSE = "x-amz-server-side-encryption"
 KMS_KEY = f"{SSE}-aws-kms-key-id"

@@ -13,8 +13,8 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.region.services.logs import reading
-from sagemaker_byoc.region.services.logs.reading import Event, Located
+from sagemaker_byoc.region.services.logs import log_files
+from sagemaker_byoc.region.services.logs.log_files import Event, Located
 
 __all__ = ["Event", "LastingStream", "Located", "LogStore", "LogStream", "StreamFacts"]
 
@@ -52,12 +52,12 @@ class LogStream:
         with self._lock:
             self._last = max(self._last, time.time_ns() // 1_000_000)
             events = (Event(self._last, line) for line in text.split("\n"))
-            self._append(b"".join(reading.encode(event) for event in events))
+            self._append(b"".join(log_files.encode(event) for event in events))
 
     def put(self, events: Iterable[Event]) -> int:
         """Events with times of their own, and line feeds within; the size of the file after."""
         with self._lock:
-            self._append(b"".join(reading.encode(event) for event in events))
+            self._append(b"".join(log_files.encode(event) for event in events))
             return self._file.tell()
 
     def close(self) -> None:
@@ -180,8 +180,8 @@ class LogStore:
 
     def facts(self, group: str, stream: str) -> StreamFacts:
         path = self._path(group, stream)
-        first = next(reading.forward(path), None)
-        last = next(reading.backward(path), None)
+        first = next(log_files.forward(path), None)
+        last = next(log_files.backward(path), None)
         try:
             status = path.stat()
         except FileNotFoundError:
@@ -200,10 +200,10 @@ class LogStore:
         return (located.event for located in self.forward(group, stream))
 
     def forward(self, group: str, stream: str, start: int = 0) -> Iterator[Located]:
-        return reading.forward(self._path(group, stream), start)
+        return log_files.forward(self._path(group, stream), start)
 
     def backward(self, group: str, stream: str, end: int | None = None) -> Iterator[Located]:
-        return reading.backward(self._path(group, stream), end)
+        return log_files.backward(self._path(group, stream), end)
 
     def _folder(self, group: str) -> Path:
         return self._root / _file_name(group)

@@ -11,16 +11,16 @@ from typing import Any
 
 from sagemaker_byoc.region.containers.images import PushedImage, Reference
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.ecr.http import RegistryHttp
-from sagemaker_byoc.region.services.ecr.images import ImageOperations
+from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.services.ecr.distribution import RegistryHttp
+from sagemaker_byoc.region.services.ecr.image_operations import ImageOperations
 from sagemaker_byoc.region.services.ecr.manifests import Manifests
-from sagemaker_byoc.region.services.ecr.operations import EcrOperations
 from sagemaker_byoc.region.services.ecr.repositories import Repositories
+from sagemaker_byoc.region.services.ecr.repository_operations import EcrOperations
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
-from sagemaker_byoc.region.services.s3.store.threads import Threads
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.http import Handler
-from sagemaker_byoc.region.wire.service import Operation
+from sagemaker_byoc.region.wire.operations import Operation
 
 _MOST_CONFIG = 4 << 20
 """Bytes of an image's configuration; what is larger is none."""

@@ -7,20 +7,20 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, unquote
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.s3 import described, tagging
+from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.services.s3 import object_properties, tagging
+from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming, receive
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
 from sagemaker_byoc.region.services.s3.conditions import (
     check_copy_source,
     delete_condition,
     write_condition,
 )
-from sagemaker_byoc.region.services.s3.reading import checksum_headers
-from sagemaker_byoc.region.services.s3.receiving import MAX_PUT, Incoming, receive
+from sagemaker_byoc.region.services.s3.object_reads import checksum_headers
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.errors import S3Error, check_key
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Condition, ObjectInfo
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.threads import Threads
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
 from sagemaker_byoc.region.services.s3.store.writer import Writer
 from sagemaker_byoc.region.services.s3.xml import document, element, malformed, parse, timestamp
 from sagemaker_byoc.region.wire.http import Response
@@ -51,7 +51,7 @@ class WriteRequests:
 
     async def put(self, call: Call) -> Response:
         condition = write_condition(call.headers, call.key)
-        attributes = described.sent_attributes(call.headers, self._account)
+        attributes = object_properties.sent_attributes(call.headers, self._account)
         self._store.files(call.bucket)
         writers: list[Writer] = []
 
@@ -76,7 +76,7 @@ class WriteRequests:
             headers={
                 "ETag": f'"{info.etag}"',
                 **checksum_headers(incoming.checksums, "FULL_OBJECT"),
-                **described.encryption_headers(info.attributes),
+                **object_properties.encryption_headers(info.attributes),
             }
         )
 
@@ -92,7 +92,7 @@ class WriteRequests:
             element("ChecksumType", info.attributes.checksum_type if sums else None),
             *checksum_elements(sums),
         )
-        response.headers |= described.encryption_headers(info.attributes)
+        response.headers |= object_properties.encryption_headers(info.attributes)
         return response
 
     async def delete(self, call: Call) -> Response:
@@ -162,7 +162,7 @@ class WriteRequests:
 
     def _copy(self, call: Call, bucket: str, key: str, condition: Condition | None) -> ObjectInfo:
         check_source_owner(call.headers, self._account)
-        changed = described.changes_itself(call.headers)
+        changed = object_properties.changes_itself(call.headers)
         if (bucket, key) == (call.bucket, call.key) and not changed:
             raise S3Error(
                 "InvalidRequest",
@@ -180,7 +180,7 @@ class WriteRequests:
                     f" source: {MAX_PUT}",
                 )
             before = source.info.attributes
-            attributes = described.copied(before, call.headers, self._account)
+            attributes = object_properties.copied(before, call.headers, self._account)
             algorithm = wanted_algorithm(call.headers) or next(iter(before.checksums), "")
             running = checksums.start(algorithm) if algorithm else None
             with self._store.open_writer(call.bucket, call.key) as writer:
@@ -217,8 +217,8 @@ async def check_acl(call: Call, account: Account) -> None:
     """Raises S3Error unless the ACL that is put gives everything to the owner and nothing else."""
     body = await call.request.body.read(_MAX_XML)
     verify(call, body)
-    if not described.takes_acl(call.headers, account) or not _is_owners(body, account):
-        raise described.acls_disabled()
+    if not object_properties.takes_acl(call.headers, account) or not _is_owners(body, account):
+        raise object_properties.acls_disabled()
 
 
 def _is_owners(body: bytes, account: Account) -> bool:

@@ -9,9 +9,14 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 from urllib.parse import quote
 
+from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.ecr.blobs import UploadedBlob
-from sagemaker_byoc.region.services.ecr.errors import RegistryError, blob_unknown, over_the_wire
 from sagemaker_byoc.region.services.ecr.manifests import MAX_MANIFEST, Manifests
+from sagemaker_byoc.region.services.ecr.registry_errors import (
+    RegistryError,
+    blob_unknown,
+    over_the_wire,
+)
 from sagemaker_byoc.region.services.ecr.replies import (
     check_start,
     created,
@@ -22,9 +27,8 @@ from sagemaker_byoc.region.services.ecr.replies import (
 from sagemaker_byoc.region.services.ecr.repositories import Repositories
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
 from sagemaker_byoc.region.services.s3.conditions import parse_range
-from sagemaker_byoc.region.services.s3.reading import FileStream
-from sagemaker_byoc.region.services.s3.store.errors import S3Error
-from sagemaker_byoc.region.services.s3.store.threads import Threads
+from sagemaker_byoc.region.services.s3.object_reads import FileStream
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
 

@@ -8,18 +8,17 @@ from datetime import UTC, datetime
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.s3 import described, tagging
+from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.services.s3 import object_properties, post_policy, tagging
+from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming, receive
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
-from sagemaker_byoc.region.services.s3.forms import postpolicy
-from sagemaker_byoc.region.services.s3.forms.formdata import Form
-from sagemaker_byoc.region.services.s3.forms.postpolicy import Policy, SecretOf
-from sagemaker_byoc.region.services.s3.receiving import MAX_PUT, Incoming, receive
+from sagemaker_byoc.region.services.s3.formdata import Form
+from sagemaker_byoc.region.services.s3.post_policy import Policy, SecretOf
 from sagemaker_byoc.region.services.s3.refusals import check_headers
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.errors import S3Error, check_key
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.threads import Threads
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
 from sagemaker_byoc.region.services.s3.store.writer import Writer
 from sagemaker_byoc.region.services.s3.xml import document, element
 from sagemaker_byoc.region.wire.http import Response
@@ -57,13 +56,13 @@ class FormRequests:
         form = Form(call.request)
         fields = await form.fields()
         if "key" not in fields:
-            raise postpolicy.missing_field("key")
+            raise post_policy.missing_field("key")
         fields["key"] = fields["key"].replace(_FILENAME, form.filename)
         check_key(fields["key"])
         policy = self._permit({**fields, "bucket": call.bucket})
         headers = _headers(fields)
         check_headers(headers)
-        attributes = described.sent_attributes(headers, self._account)
+        attributes = object_properties.sent_attributes(headers, self._account)
         if "tagging" in fields:
             tags = tagging.of_document(fields["tagging"].encode(), tagging.OBJECT_MOST)
             attributes = replace(attributes, tags=tags)
@@ -78,10 +77,10 @@ class FormRequests:
             if self._secret_of is not None:
                 raise S3Error("AccessDenied", "Access Denied", status=403)
             return None
-        postpolicy.check_fields(fields)
+        post_policy.check_fields(fields)
         if self._secret_of is not None:
-            postpolicy.check_signature(fields, self._secret_of)
-        policy = postpolicy.parse(fields["policy"])
+            post_policy.check_signature(fields, self._secret_of)
+        policy = post_policy.parse(fields["policy"])
         policy.check(fields, datetime.now(UTC))
         return policy
 
@@ -168,7 +167,7 @@ def _answer(call: Call, fields: Mapping[str, str], info: ObjectInfo) -> Response
         "ETag": etag,
         "Location": location,
         **{checksums.PREFIX + name: value for name, value in info.attributes.checksums.items()},
-        **described.encryption_headers(info.attributes),
+        **object_properties.encryption_headers(info.attributes),
     }
     redirect = urlsplit(fields.get("success_action_redirect", fields.get("redirect", "")))
     if redirect.scheme in {"http", "https"} and redirect.netloc:

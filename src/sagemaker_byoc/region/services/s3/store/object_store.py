@@ -23,14 +23,8 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.region.services.s3.store.errors import (
-    S3Error,
-    check_bucket_name,
-    check_key,
-    no_such_bucket,
-    no_such_key,
-)
-from sagemaker_byoc.region.services.s3.store.files import Clock, Files
+from sagemaker_byoc.region.services.s3.store.bucket_files import Clock, Files
+from sagemaker_byoc.region.services.s3.store.keys import Folders, Walk
 from sagemaker_byoc.region.services.s3.store.objects import (
     BINARY,
     Attributes,
@@ -40,7 +34,13 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     StoredObject,
     info_of,
 )
-from sagemaker_byoc.region.services.s3.store.walk import Folders, Walk
+from sagemaker_byoc.region.services.s3.store.s3_errors import (
+    S3Error,
+    check_bucket_name,
+    check_key,
+    no_such_bucket,
+    no_such_key,
+)
 from sagemaker_byoc.region.services.s3.store.writer import Writer
 
 _CREATED = "%created"

@@ -10,14 +10,14 @@ from datetime import datetime
 from email.utils import format_datetime
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.s3 import described, tagging
+from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.services.s3 import object_properties, tagging
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
 from sagemaker_byoc.region.services.s3.conditions import check_read, check_readable, parse_range
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.errors import S3Error, invalid_argument
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.threads import Threads
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
 from sagemaker_byoc.region.services.s3.xml import acl_document, document, element
 from sagemaker_byoc.region.wire.http import Response
 
@@ -186,7 +186,7 @@ def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
     if not check_read(call.headers, info):
         return Response(status=304, headers=headers), (0, 0)
     attributes = info.attributes
-    headers |= described.shown(attributes)
+    headers |= object_properties.shown(attributes)
     for name in _OVERRIDES:
         if value := call.query.get(f"response-{name}"):
             headers[name] = value
@@ -205,10 +205,10 @@ def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
 
 def _check_no_encryption(call: Call) -> None:
     """S3 decrypts without being told, and refuses to be. Raises S3Error InvalidArgument."""
-    for name in (described.SSE, described.KMS_KEY):
+    for name in (object_properties.SSE, object_properties.KMS_KEY):
         if name in call.headers:
             raise invalid_argument(
-                f"{described.SSE} header is not supported for this operation.",
+                f"{object_properties.SSE} header is not supported for this operation.",
                 name,
                 call.headers[name],
             )
