@@ -13,9 +13,10 @@ from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, ExitCode
 from sagemaker_byoc.contract.limits import FAILURE_REASON
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.failure import write_failure
+from sagemaker_byoc.training.supervisor.job_run import FLUSH_SECONDS_STOPPING, Verdict
 from sagemaker_byoc.training.supervisor.process.signals import SignalQueue
 from sagemaker_byoc.training.supervisor.process.writer import ERR, PREFIX, Writer
-from sagemaker_byoc.training.supervisor.run import FLUSH_SECONDS_STOPPING, Verdict, run_job
+from sagemaker_byoc.training.supervisor.run import run_job
 from sagemaker_byoc.training.supervisor.settings import NPROC, STOP_GRACE
 
 CHECK = "--check"
