@@ -12,13 +12,13 @@ from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, ExitCode, exit_code_o
 from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.contract.masking import Secrets
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.training.supervisor.failure.inputs import absent_channels
+from sagemaker_byoc.training.supervisor.failure.folders import absent_channels
 from sagemaker_byoc.training.supervisor.plan import Plan, banner, make_folders, make_plan
 from sagemaker_byoc.training.supervisor.process.child import Outcome
+from sagemaker_byoc.training.supervisor.process.log import Writer
 from sagemaker_byoc.training.supervisor.process.loop import Ending, Supervisor
 from sagemaker_byoc.training.supervisor.process.signals import SignalQueue
-from sagemaker_byoc.training.supervisor.process.writer import Writer
-from sagemaker_byoc.training.supervisor.ranks.outside import read_job
+from sagemaker_byoc.training.supervisor.ranks.hosts import read_job
 from sagemaker_byoc.training.supervisor.settings import (
     ALLOW_CPU,
 )
@@ -102,7 +102,7 @@ class JobRun:
 
     def _look_at_model(self) -> None:
         """Name what does not survive on the way to hosting; one line, whatever the folder holds."""
-        from sagemaker_byoc.training.supervisor.failure.model import odd_things  # noqa: PLC0415 - after the end
+        from sagemaker_byoc.training.supervisor.failure.folders import odd_things  # noqa: PLC0415 - after the end
 
         line = odd_things(self.job.tree)
         if line:

@@ -1,12 +1,16 @@
 """A job of several ranks: they are gathered over all hosts, started, watched and judged together.
 
-Imported only by jobs that ask for ranks, or for the watch over hangs.
+Imported only by jobs that ask for ranks or for hang detection.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -15,21 +19,26 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.training.supervisor.failure.diagnosis import Circumstances, report_on
-from sagemaker_byoc.training.supervisor.failure.first_cause import HANG_CODE, Alone
+from sagemaker_byoc.training.supervisor.failure.first_cause import (
+    HANG_CODE,
+    NEVER,
+    Alone,
+    Oversight,
+    Report,
+    Terms,
+)
 from sagemaker_byoc.training.supervisor.job_run import FLUSH_SECONDS, JobRun, Verdict
 from sagemaker_byoc.training.supervisor.process.child import Outcome, Program
-from sagemaker_byoc.training.supervisor.process.link import NEVER, Oversight, Report, Terms
 from sagemaker_byoc.training.supervisor.process.loop import Ending, Supervisor
-from sagemaker_byoc.training.supervisor.process.scratch import scratch_folder
-from sagemaker_byoc.training.supervisor.ranks.commands import rank_programs, torchrun_program
-from sagemaker_byoc.training.supervisor.ranks.hang import (
-    Watch,
-    innermost_frames,
-    progress_variables,
-)
 from sagemaker_byoc.training.supervisor.ranks.hosts import DEFAULT_SECONDS, resolve
 from sagemaker_byoc.training.supervisor.ranks.hub import Hub
-from sagemaker_byoc.training.supervisor.ranks.launch import Launch, cpu_threads, make_launch
+from sagemaker_byoc.training.supervisor.ranks.launch import (
+    Launch,
+    cpu_threads,
+    make_launch,
+    rank_programs,
+    torchrun_program,
+)
 from sagemaker_byoc.training.supervisor.ranks.network import Network, look_at_network
 from sagemaker_byoc.training.supervisor.ranks.spoke import Spoke
 from sagemaker_byoc.training.supervisor.settings import (
@@ -38,6 +47,7 @@ from sagemaker_byoc.training.supervisor.settings import (
     HANG_SECONDS,
     LOST_SECONDS,
     PET_RENDEZVOUS,
+    PROGRESS_FILE,
 )
 
 DEFAULT_LOST_SECONDS = 20.0
@@ -60,7 +70,7 @@ class Group:
 
     def run(self) -> Verdict:
         link = self._link()
-        watch = Watch(self._files)
+        watch = ProgressFiles(self._files)
         supervisor = Supervisor(
             signals=self._run.signals,
             writer=self._run.writer,
@@ -226,3 +236,66 @@ def _address(host: str) -> str:
 def _stacks(ending: Ending) -> list[str]:
     """Return the stacks of the first rank that left any."""
     return next((frames for o in ending.outcomes if (frames := innermost_frames(o.err))), [])
+
+
+FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
+MAIN_THREAD = "most recent call first"
+FRAMES = 4
+
+
+class ProgressFiles:
+    """One progress file a rank; a rank without one (yet) tells nothing about its steps."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+        self._seen: dict[Path, tuple[int, float]] = {}
+        """Modification time, and when on our clock we saw it first: the two clocks may differ."""
+
+    def stalled(self, now: float) -> float | None:
+        """Seconds since the slowest rank's last step; None where no rank has made one."""
+        ages = [age for file in self._files if (age := self._age(file, now)) is not None]
+        return max(ages, default=None)
+
+    def _age(self, file: Path, now: float) -> float | None:
+        try:
+            changed = file.stat().st_mtime_ns
+        except OSError:
+            return None
+        last = self._seen.get(file)
+        if last is None or last[0] != changed:
+            self._seen[file] = (changed, now)
+            return 0.0
+        return now - last[1]
+
+
+def progress_variables(file: Path) -> dict[str, str]:
+    """With them a rank tells its steps, and shows its stacks when it is aborted."""
+    return {PROGRESS_FILE: str(file), "PYTHONFAULTHANDLER": "1"}
+
+
+def innermost_frames(err: str) -> list[str]:
+    """Where the main thread was when the fault handler wrote its stack, innermost first."""
+    start = err.rfind(MAIN_THREAD)
+    places = []
+    for line in err[start:].splitlines()[1:] if start >= 0 else []:
+        found = FRAME.fullmatch(line)
+        if not found:
+            break
+        places.append(f"  {found['file']}:{found['line']} in {found['function']}")
+    return places[:FRAMES]
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="byoc-"))
+    except OSError as error:
+        raise ContractError(
+            where="temporary folder",
+            what=f"can't be made ({error.strerror or error})",
+            hint="Mount a writable /tmp, or set TMPDIR",
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

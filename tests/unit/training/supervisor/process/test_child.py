@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.training.supervisor.process.child import Child, Program
-from sagemaker_byoc.training.supervisor.process.start_errors import start_error
+from sagemaker_byoc.training.supervisor.process.child import Child, Program, start_error
 
 
 def start(folder, *command, **environment):

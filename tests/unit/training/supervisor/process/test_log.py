@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagemaker_byoc.training.supervisor.process.relay import (
+from sagemaker_byoc.training.supervisor.process.log import (
     CUT,
     LINE_LIMIT,
     UPDATE_SECONDS,

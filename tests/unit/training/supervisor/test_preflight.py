@@ -8,8 +8,8 @@ import pytest
 
 from sagemaker_byoc.contract.gpu import Torch
 from sagemaker_byoc.contract.training.job import Job
-from sagemaker_byoc.training.supervisor.preflight import job_checks, machine_checks
-from sagemaker_byoc.training.supervisor.preflight.machine_checks import Level
+from sagemaker_byoc.training.supervisor import preflight
+from sagemaker_byoc.training.supervisor.preflight import Level
 
 
 def lines(result):
@@ -86,7 +86,7 @@ def test_channel_that_is_a_fifo(container):
 )
 def test_driver(version, cuda, level):
     """What can't be compared with the needs of torch's CUDA is said."""
-    assert machine_checks.driver(version, cuda).level is level
+    assert preflight.driver(version, cuda).level is level
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_driver(version, cuda, level):
 )
 def test_gpu(gpus, cuda, level):
     """A build for CUDA without a GPU is worth a look."""
-    assert machine_checks.gpu(gpus, cuda).level is level
+    assert preflight.gpu(gpus, cuda).level is level
 
 
 def test_disk_and_clock(tmp_path):
     """Little room and a clock of long ago are found."""
-    assert machine_checks.disk(tmp_path / "absent").level is Level.FAIL
-    assert machine_checks.clock(0.0).level is Level.FAIL
-    assert machine_checks.shared_memory(tmp_path / "absent", 1).level is Level.FAIL
+    assert preflight.disk(tmp_path / "absent").level is Level.FAIL
+    assert preflight.clock(0.0).level is Level.FAIL
+    assert preflight.shared_memory(tmp_path / "absent", 1).level is Level.FAIL
 
 
 OLD = (470, 256)
@@ -124,5 +124,5 @@ def test_gpus_that_the_job_can_not_use(container, monkeypatch, driver, allowed, 
     container.text("")
     container.config("resourceconfig", {"current_instance_type": "ml.g5.xlarge"})
     job = Job.read(container.tree)
-    (finding,) = job_checks.unused_gpus(job, {"BYOC_ALLOW_CPU": allowed})
+    (finding,) = preflight.unused_gpus(job, {"BYOC_ALLOW_CPU": allowed})
     assert str(finding).startswith(words)

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sagemaker_byoc.training.supervisor.ranks.messages import (
+from sagemaker_byoc.training.supervisor.ranks.connection import (
     LIMIT,
     SHAPES,
     NotAMessageError,
+    Wire,
     counts,
     decode,
     encode,
 )
-from sagemaker_byoc.training.supervisor.ranks.wire import Wire
 
 NAMES = ["kind", "run", "host", "processes", "rank", "code", "text"]
 VALUES = st.recursive(
