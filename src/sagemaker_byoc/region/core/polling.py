@@ -1,15 +1,47 @@
-"""Describe as a long poll: an answer is held back while it would say nothing new to its client."""
+"""Long polls: which client asks, and Describe answers that are held until they have news for it."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.region.core.caller import CLIENT, FOLLOWS, WAITER_SECONDS, WAITS
+CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")
+"""An id of the client's connection; empty for a request that did not come over the wire."""
+
+WAITS: ContextVar[bool] = ContextVar("WAITS", default=False)
+"""Whether a waiter of botocore asks: it takes no notice of anything before the end, and sleeps
+30 to 120 s between two looks. So it is answered when it has something to see."""
+
+SDK: ContextVar[bool] = ContextVar("SDK", default=False)
+"""Whether the client of a SageMaker SDK (2 or 3) asks."""
+
+FOLLOWS: ContextVar[bool] = ContextVar("FOLLOWS", default=False)
+"""Whether the client shows each change when it happens, as `byoc launch --wait` does."""
+
+FOLLOWER = "lib/sagemaker-byoc"
+"""The word in the user agent of a client that follows."""
+
+WAITER_SECONDS = 50.0
+"""A waiter's request may be held; botocore gives an answer 60."""
+
+_WAITER = re.compile(r"(?:^|\s)m/(?:[^\s,]+,)*B(?:,|\s|$)")
+
+
+def is_waiter(user_agent: str) -> bool:
+    """Botocore names the features that are in use: `m/Z,b,B`, B being WAITER (useragent.py)."""
+    return _WAITER.search(user_agent) is not None
+
+
+def is_sdk(user_agent: str) -> bool:
+    """Both SDKs append `lib/AWS-SageMaker-Python-SDK#VERSION` (their user_agent.py)."""
+    return "lib/AWS-SageMaker-Python-SDK#" in user_agent
+
 
 REMEMBERED = 4096
 """Looks, of all clients together; a forgotten one costs its client an early answer."""

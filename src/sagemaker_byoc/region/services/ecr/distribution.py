@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Awaitable, Callable
@@ -16,13 +17,6 @@ from sagemaker_byoc.region.services.ecr.registry_errors import (
     RegistryError,
     blob_unknown,
     over_the_wire,
-)
-from sagemaker_byoc.region.services.ecr.replies import (
-    check_start,
-    created,
-    json_reply,
-    progress,
-    refusal,
 )
 from sagemaker_byoc.region.services.ecr.repositories import Repositories
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
@@ -281,3 +275,61 @@ class RegistryHttp:
             link = f"/v2/{name}/tags/list?n={count}&last={quote(page[-1])}"
             response.headers["Link"] = f'<{link}>; rel="next"'
         return response
+
+
+_CONTENT_RANGE = re.compile(r"(?:bytes[ =])?(\d{1,19})-(\d{1,19})(?:/.*)?")
+
+
+def check_start(request: Request, name: str, upload: UploadedBlob) -> None:
+    header = request.headers.get("content-range")
+    if header is None:
+        return
+    found = _CONTENT_RANGE.fullmatch(header)
+    if found is None or int(found[1]) != upload.size:
+        error = RegistryError(
+            "BLOB_UPLOAD_INVALID",
+            f"Content-Range is {header!r}; the next byte is {upload.size}",
+            status=416,
+        )
+        error.headers = progress(name, upload, 416).headers
+        raise error
+
+
+def progress(name: str, upload: UploadedBlob, status: int) -> Response:
+    return Response(
+        status=status,
+        headers={
+            "Location": f"/v2/{name}/blobs/uploads/{upload.path.name}",
+            "Range": f"0-{max(upload.size - 1, 0)}",
+            "Docker-Upload-UUID": upload.path.name,
+            "Content-Length": "0",
+        },
+    )
+
+
+def created(name: str, kind: str, digest: str) -> Response:
+    return Response(
+        status=201,
+        headers={
+            "Location": f"/v2/{name}/{kind}/{digest}",
+            "Docker-Content-Digest": digest,
+            "Content-Length": "0",
+        },
+    )
+
+
+def json_reply(document: object, status: int = 200) -> Response:
+    return Response(
+        status=status,
+        headers={"Content-Type": "application/json"},
+        body=json.dumps(document).encode(),
+    )
+
+
+def refusal(error: RegistryError) -> Response:
+    body = {"errors": [{"code": error.code, "message": error.message}]}
+    response = json_reply(body, error.status)
+    response.headers.update(error.headers)
+    response.headers["Content-Type"] = "application/json"
+    response.headers.pop("Content-Length", None)
+    return response

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sagemaker_byoc.region.services.logs import paging
+from sagemaker_byoc.region.services.logs import log_files
 from sagemaker_byoc.region.services.logs.log_files import Event, Located
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.wire.errors import AwsError
@@ -78,14 +78,14 @@ def search(
     store: LogStore, group: str, streams: Sequence[str], question: Question
 ) -> dict[str, Any]:
     """The events that match; the token of the answer holds how far each stream was read."""
-    offsets = {} if question.token is None else paging.parse_offsets_token(question.token)
+    offsets = {} if question.token is None else log_files.parse_offsets_token(question.token)
 
     def read(stream: str) -> Iterator[tuple[int, str, Located]]:
         try:
             for located in store.forward(group, stream, offsets.get(stream, 0)):
                 yield located.event.milliseconds, stream, located
         except ValueError as error:
-            raise paging.invalid_token() from error
+            raise log_files.invalid_token() from error
 
     found: list[dict[str, Any]] = []
     for _, stream, located in heapq.merge(*map(read, streams), key=lambda item: item[:2]):
@@ -93,7 +93,7 @@ def search(
         if question.within(located.event) and question.pattern.matches(located.event.text):
             found.append(_document(stream, located))
             if len(found) == question.limit:
-                token = paging.offsets_token(offsets)
+                token = log_files.offsets_token(offsets)
                 return {"events": found, "nextToken": token, "searchedLogStreams": []}
     return {"events": found, "searchedLogStreams": []}
 

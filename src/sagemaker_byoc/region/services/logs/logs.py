@@ -12,7 +12,7 @@ from typing import Any
 
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.services.logs import filter_events, paging
+from sagemaker_byoc.region.services.logs import filter_events, log_files
 from sagemaker_byoc.region.services.logs.log_files import Event, Located
 from sagemaker_byoc.region.services.logs.log_store import LogStore, StreamFacts, fits
 from sagemaker_byoc.region.wire.errors import AwsError
@@ -111,7 +111,7 @@ class Logs:
             and part.lower() in name.lower()
             and (wanted is None or name in wanted)
         ]
-        found, token = paging.page(names, parameters.get("nextToken"), _limit(parameters, PAGE))
+        found, token = log_files.page(names, parameters.get("nextToken"), _limit(parameters, PAGE))
         return {"logGroups": [self._group_document(name) for name in found], "nextToken": token}
 
     def _describe_streams(self, parameters: Parameters) -> Parameters:
@@ -128,7 +128,7 @@ class Logs:
             names.sort(key=lambda name: self._store.facts(group, name).last or 0)
         if parameters.get("descending", False):
             names.reverse()
-        found, token = paging.page(names, parameters.get("nextToken"), _limit(parameters, PAGE))
+        found, token = log_files.page(names, parameters.get("nextToken"), _limit(parameters, PAGE))
         streams = [self._stream_document(group, self._store.facts(group, name)) for name in found]
         return {"logStreams": streams, "nextToken": token}
 
@@ -139,9 +139,9 @@ class Logs:
         way: str = "f" if head else "b"
         offset: int | None = 0 if head else None
         if "nextToken" in parameters:
-            way, offset = paging.parse_events_token(parameters["nextToken"])
+            way, offset = log_files.parse_events_token(parameters["nextToken"])
             if offset > self._store.facts(group, name).size:
-                raise paging.invalid_token()
+                raise log_files.invalid_token()
         try:
             source = (
                 self._store.forward(group, name, offset or 0)
@@ -150,12 +150,12 @@ class Logs:
             )
             taken = _take(source, _within(parameters), _limit(parameters, EVENTS))
         except ValueError as error:
-            raise paging.invalid_token() from error
+            raise log_files.invalid_token() from error
         start, end = taken.span(way, offset)
         return {
             "events": [_event_document(located.event) for located in taken.in_order()],
-            "nextForwardToken": paging.events_token("f", end),
-            "nextBackwardToken": paging.events_token("b", start),
+            "nextForwardToken": log_files.events_token("f", end),
+            "nextBackwardToken": log_files.events_token("b", start),
         }
 
     def _filter_events(self, parameters: Parameters) -> Parameters:

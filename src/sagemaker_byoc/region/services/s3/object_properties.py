@@ -1,4 +1,4 @@
-"""What a put says about its object, checked and kept; and what an answer says of it again."""
+"""Properties of an object: read from the headers of a request, kept, and shown in answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     STORAGE_CLASS,
     Attributes,
 )
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument, unsupported
 
 SSE = "x-amz-server-side-encryption"
 KMS_KEY = f"{SSE}-aws-kms-key-id"
@@ -221,3 +221,30 @@ def _encryption(headers: Mapping[str, str], account: Account) -> dict[str, str]:
     if bucket_key is not None and bucket_key.lower() == "true":
         kept[BUCKET_KEY] = "true"
     return kept
+
+
+_SSE_C = f"{SSE}-customer-"
+_REFUSED = (
+    _SSE_C,
+    f"x-amz-copy-source-{_SSE_C.removeprefix('x-amz-')}",
+    "x-amz-object-lock-",
+    "x-amz-object-annotation-",
+    "x-amz-write-offset-bytes",
+    "x-amz-mfa",
+    *(checksums.PREFIX + name for name in checksums.UNKNOWN),
+)
+"""Starts of headers that S3 has a meaning for and this store does not."""
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse what would be lost in silence, whichever operation it is sent to."""
+    for name in headers:
+        if name.startswith(_REFUSED):
+            if name.startswith(_SSE_C) and SSE in headers:
+                raise invalid_argument(
+                    "Server Side Encryption with Customer provided key is incompatible with the"
+                    " encryption method specified",
+                    SSE,
+                    headers[SSE],
+                )
+            raise unsupported(name)

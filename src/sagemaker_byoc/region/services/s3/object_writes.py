@@ -18,10 +18,10 @@ from sagemaker_byoc.region.services.s3.conditions import (
 )
 from sagemaker_byoc.region.services.s3.object_reads import checksum_headers
 from sagemaker_byoc.region.services.s3.store import checksums
+from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Condition, ObjectInfo
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
-from sagemaker_byoc.region.services.s3.store.writer import Writer
 from sagemaker_byoc.region.services.s3.xml import document, element, malformed, parse, timestamp
 from sagemaker_byoc.region.wire.http import Response
 

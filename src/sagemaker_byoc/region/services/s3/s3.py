@@ -11,10 +11,10 @@ from sagemaker_byoc.region.services.s3.buckets import BucketRequests
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route, check_presigned, parse
 from sagemaker_byoc.region.services.s3.listing import ListRequests
 from sagemaker_byoc.region.services.s3.multipart_requests import PartRequests
+from sagemaker_byoc.region.services.s3.object_properties import check_headers
 from sagemaker_byoc.region.services.s3.object_reads import ReadRequests
 from sagemaker_byoc.region.services.s3.object_writes import WriteRequests, check_version
 from sagemaker_byoc.region.services.s3.post_forms import FormRequests, SecretOf
-from sagemaker_byoc.region.services.s3.refusals import check_headers
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
 from sagemaker_byoc.region.services.s3.xml import error_document

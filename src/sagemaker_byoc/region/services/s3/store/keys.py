@@ -1,13 +1,24 @@
-"""All keys of a bucket in the order of their bytes, one folder at a time.
+"""Keys as paths (`train/a.csv` is the file `a.csv` in the folder `train`), and their order.
 
-A folder's names are sorted with a slash behind those of folders, which is where their keys sort:
-`a-b` comes before `a/b`. So a walk holds the names of one folder a level, starts anywhere, and
-passes over what lies under a common prefix without looking at it.
+What a file system can't hold is written with a percent sign, and what a percent sign starts can't
+come from a key, because a key's own are written `%25`:
+
+    %2E       `.` where the segment is `.` or `..`
+    %_        the empty segment, of `a//b` and `a/`
+    X%-       a folder with the rest of a segment that starts with X and is too long
+    X%        the object X where a folder X (of keys X/…) was first
+    X%2F      the folder X where an object X was first
+
+A walk yields the keys of a bucket in the order of their bytes, one folder at a time. The names of
+a folder are sorted with a slash after those of its folders, because their keys sort there: `a-b`
+comes before `a/b`. So a walk holds the names of one folder per level, starts anywhere, and skips
+the keys of a common prefix without looking at them.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from bisect import bisect_left
@@ -15,21 +26,77 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
+from urllib.parse import unquote_to_bytes
 
-from sagemaker_byoc.region.services.s3.store.names import (
-    CONTINUED,
-    EMPTY,
-    FOLDER_ASIDE,
-    OBJECT_ASIDE,
-    decode,
-)
+LONGEST = 200
+"""Bytes of an encoded segment in one name: 255, less what is put behind it."""
+EMPTY = "%_"
+CONTINUED = "%-"
+OBJECT_ASIDE = "%"
+FOLDER_ASIDE = "%2F"
+
+_ESCAPED = re.compile(r"[%\x00-\x1f\x7f\\]")
+_ESCAPED_CASE = re.compile(r"[%\x00-\x1f\x7f\\A-Z\u0080-\U0010ffff]")
+"""Where the file system takes `A` for `a`, or one way to write `é` for the other."""
+_TOKEN = re.compile(r"%[0-9A-F]{2}|[^%]")
+_PLAIN = re.compile(r"[ !-$&-\[\]-~]*")
+
+_DOTS = {".": "%2E", "..": "%2E%2E"}
+
+
+def encode(key: str, *, fold: bool = False) -> list[str]:
+    """Folder names, and the file's name last. `fold` is for file systems that ignore case."""
+    if not fold and len(key) <= LONGEST and key.isascii() and _PLAIN.fullmatch(key):
+        parts = key.split("/")
+        if "." not in parts and ".." not in parts and "" not in parts:
+            return parts
+    return [part for segment in key.split("/") for part in _segment(segment, fold=fold)]
+
+
+def decode(name: str) -> bytes:
+    """The segment, or the start of one for a continued name; marks must be off already."""
+    if name == EMPTY:
+        return b""
+    if "%" not in name:
+        return name.encode("utf-8", "surrogateescape")
+    return unquote_to_bytes(name.encode("utf-8", "surrogateescape"))
+
+
+def join(parts: list[str]) -> str:
+    """What `encode` made of a key, back."""
+    key = b""
+    for part in parts[:-1]:
+        continued = part.endswith(CONTINUED)
+        key += decode(part.removesuffix(CONTINUED)) + (b"" if continued else b"/")
+    return (key + decode(parts[-1])).decode("utf-8", "surrogateescape")
+
+
+def _segment(segment: str, *, fold: bool) -> list[str]:
+    if segment == "":
+        return [EMPTY]
+    if segment in _DOTS:
+        return [_DOTS[segment]]
+    pattern = _ESCAPED_CASE if fold else _ESCAPED
+    name = pattern.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), segment)
+    if len(name.encode()) <= LONGEST:
+        return [name]
+    parts, part, size = [], "", 0
+    for token in _TOKEN.findall(name):
+        length = len(token.encode())
+        if size + length > LONGEST:
+            parts.append(part + CONTINUED)
+            part, size = "", 0
+        part += token
+        size += length
+    return [*parts, _DOTS.get(part, part)]
+
 
 Name = tuple[bytes, str]
 """A segment of keys, with a slash for a folder's, and where it lies in its folder."""
 
 _TRUSTED_AGE_NS = 50_000_000
 """A folder that changed within this time may change again and keep its time stamp (4 ms ticks)."""
-_segment = itemgetter(0)
+_name_segment = itemgetter(0)
 
 
 class Folders:
@@ -88,7 +155,7 @@ def _scan(folder: str) -> tuple[list[Name], bool]:
                     names.append((_decode(name, OBJECT_ASIDE), name))
     except FileNotFoundError:  # pruned in between
         return [], False
-    names.sort(key=_segment)
+    names.sort(key=_name_segment)
     return names, whole
 
 
@@ -152,7 +219,7 @@ class Walk(Iterator[tuple[bytes, str]]):
         first = max(self._after, self._prefix)
         if first.startswith(prefix):
             rest = first[len(prefix) :]
-            level.next = bisect_left(level.names, rest, key=_segment)
+            level.next = bisect_left(level.names, rest, key=_name_segment)
             if level.next and rest.startswith(level.names[level.next - 1][0]):
                 level.next -= 1  # the folder in which the first key lies
         self._levels.append(level)

@@ -28,6 +28,7 @@ from pathlib import Path
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.services.s3.store import checksums
+from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, Condition, ObjectInfo
 from sagemaker_byoc.region.services.s3.store.part_files import (
@@ -42,7 +43,6 @@ from sagemaker_byoc.region.services.s3.store.s3_errors import (
     check_key,
     no_such_upload,
 )
-from sagemaker_byoc.region.services.s3.store.writer import Writer
 
 MAX_PARTS = 10_000
 _TURNS = 64

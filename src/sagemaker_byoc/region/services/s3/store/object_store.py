@@ -23,7 +23,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.region.services.s3.store.bucket_files import Clock, Files
+from sagemaker_byoc.region.services.s3.store.bucket_files import Clock, Files, Writer
 from sagemaker_byoc.region.services.s3.store.keys import Folders, Walk
 from sagemaker_byoc.region.services.s3.store.objects import (
     BINARY,
@@ -41,7 +41,6 @@ from sagemaker_byoc.region.services.s3.store.s3_errors import (
     no_such_bucket,
     no_such_key,
 )
-from sagemaker_byoc.region.services.s3.store.writer import Writer
 
 _CREATED = "%created"
 _COPY_CHUNK = 1 << 20

@@ -9,8 +9,8 @@ from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
-from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.endpoints.plan import ModelData
 from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
     DownloadError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker import listing
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
 from sagemaker_byoc.region.services.sagemaker.refusals import invalid, not_here

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from sagemaker_byoc.contract.training.channels import Distribution, InputMode
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
-from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ChannelPlan, DataType
 from sagemaker_byoc.region.wire.errors import AwsError
 

@@ -15,7 +15,7 @@ from tests.unit.region.services.sagemaker.endpoints.pretenders import (
 )
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.caller import WAITS
+from sagemaker_byoc.region.core.polling import WAITS
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.endpoints.live import CHANGING

@@ -12,7 +12,7 @@ import pytest
 
 from sagemaker_byoc.region.containers.images import RecordedImages
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.caller import CLIENT
+from sagemaker_byoc.region.core.polling import CLIENT
 from sagemaker_byoc.region.engines.process import make_engine
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore

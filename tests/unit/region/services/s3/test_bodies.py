@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sagemaker_byoc.region.services.s3.chunked import ChunkedDecoder
+from sagemaker_byoc.region.services.s3.bodies import ChunkedDecoder
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 
 BODY = (
