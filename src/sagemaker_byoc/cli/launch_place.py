@@ -16,8 +16,8 @@ from sagemaker_byoc.images.build import commit
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.place import Place, role_arn
-from sagemaker_byoc.launch.plan import Call, Caller
 from sagemaker_byoc.launch.shared import ROLE_VARIABLE, Shared
+from sagemaker_byoc.launch.steps import Call, Caller
 from sagemaker_byoc.region.core.account import Account
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Self
 
 from sagemaker_byoc.cli import target
-from sagemaker_byoc.cli.progress import Progress
+from sagemaker_byoc.cli.terminal.progress import Progress
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.session import Cloud, resolve_region
 from sagemaker_byoc.contract.errors import RequestError

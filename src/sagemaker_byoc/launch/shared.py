@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.launch.content_names import legal_name
 from sagemaker_byoc.launch.errors import SettingsError
-from sagemaker_byoc.launch.names import legal_name
 from sagemaker_byoc.launch.table import Table, merged
 
 SHARED_KEYS: Mapping[str, str] = {

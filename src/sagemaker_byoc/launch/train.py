@@ -10,9 +10,8 @@ from typing import Any
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.launch import inputs
-from sagemaker_byoc.launch.names import check_name, content_name, digest_of
+from sagemaker_byoc.launch.content_names import check_name, content_name, digest_of
 from sagemaker_byoc.launch.place import Place
-from sagemaker_byoc.launch.plan import Call, Plan, Step, Upload
 from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
@@ -24,6 +23,7 @@ from sagemaker_byoc.launch.shared import (
     vpc,
     words,
 )
+from sagemaker_byoc.launch.steps import Call, Plan, Step, Upload
 from sagemaker_byoc.launch.table import Table
 
 OPERATION = "CreateTrainingJob"

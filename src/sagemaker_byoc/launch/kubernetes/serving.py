@@ -21,7 +21,7 @@ from sagemaker_byoc.launch.endpoint import EndpointSettings
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.inputs import is_remote
 from sagemaker_byoc.launch.kubernetes import pods
-from sagemaker_byoc.launch.kubernetes.settings import (
+from sagemaker_byoc.launch.kubernetes.pod_settings import (
     GPU,
     POD_KEYS,
     PodSettings,
