@@ -15,8 +15,9 @@ from sagemaker_byoc.contract.gpu import check_gpus
 from sagemaker_byoc.contract.hosting import environment
 from sagemaker_byoc.contract.hosting.environment import ALLOW_CPU
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
-from sagemaker_byoc.serving import handler_file, limits, log
+from sagemaker_byoc.serving import limits, log
 from sagemaker_byoc.serving.capture.settings import CaptureSettings, prepare, warnings
+from sagemaker_byoc.serving.handler_file import find_handlers
 from sagemaker_byoc.serving.reader import Reader
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import processes
@@ -154,4 +155,4 @@ def _capture(settings: CaptureSettings) -> str:
 
 
 def _handlers(settings: Settings) -> str:
-    return f"handlers {handler_file.find(settings).chosen or 'default'}"
+    return f"handlers {find_handlers(settings).chosen or 'default'}"

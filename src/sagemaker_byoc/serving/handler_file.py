@@ -19,7 +19,7 @@ class HandlerFile:
     passed_over: tuple[Path, ...]
 
 
-def folders(settings: Settings) -> tuple[Path, ...]:
+def handler_folders(settings: Settings) -> tuple[Path, ...]:
     """In the order of search: what was said, what came with the model, what the image holds."""
     named = settings.submit_directory
     candidates = [
@@ -30,10 +30,10 @@ def folders(settings: Settings) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(candidates))
 
 
-def find(settings: Settings) -> HandlerFile:
+def find_handlers(settings: Settings) -> HandlerFile:
     """The first file of the program's name; none is fine unless the name was given."""
     names = [settings.program, *([] if settings.is_program_named else environment.APPLICATIONS)]
-    places = [(folder, folder / name) for name in names for folder in folders(settings)]
+    places = [(folder, folder / name) for name in names for folder in handler_folders(settings)]
     found = [(folder, path) for folder, path in places if path.is_file()]
     if found:
         folder, chosen = found[0]

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from sagemaker_byoc.serving.front.broker.budget import LEAST, WINDOW, ErrorBudget
+from sagemaker_byoc.serving.front.broker.budget import BUDGET_LEAST, BUDGET_WINDOW, ErrorBudget
 from sagemaker_byoc.serving.front.telemetry import gpus
 
 
@@ -29,9 +29,9 @@ class Minute:
 def test_all_fail():
     """By default only when nothing else happens; one good answer ends it."""
     minute = Minute(100)
-    assert not minute.answer(500, LEAST - 1)
+    assert not minute.answer(500, BUDGET_LEAST - 1)
     assert minute.answer(507, 1)
-    assert minute.budget.reason == f"{LEAST} of {LEAST} requests failed within 60 s"
+    assert minute.budget.reason == f"{BUDGET_LEAST} of {BUDGET_LEAST} requests failed within 60 s"
     assert not minute.answer(200, 1)
 
 
@@ -47,9 +47,9 @@ def test_recovers():
     """By itself: what is a minute old does not count."""
     minute = Minute(100)
     assert minute.answer(500, 100)
-    minute.now += WINDOW
+    minute.now += BUDGET_WINDOW
     assert not minute.answer(500, 0)
-    assert minute.answer(504, LEAST)
+    assert minute.answer(504, BUDGET_LEAST)
 
 
 @pytest.mark.parametrize("status", [400, 413, 415, 499, 503])
@@ -65,7 +65,7 @@ def test_never():
 
 def test_gpus():
     """In bytes and shares; what a GPU does not know is left out."""
-    found = gpus.parse("0, 37, 1024, 81920, 41\n1, [N/A], 0, 81920, [N/A]\n")
+    found = gpus.parse_gpus("0, 37, 1024, 81920, 41\n1, [N/A], 0, 81920, [N/A]\n")
     assert found["gpu_utilization_ratio"][1] == {'{gpu="0"}': pytest.approx(0.37)}
     assert found["gpu_memory_used_bytes"][1] == {'{gpu="0"}': 2**30, '{gpu="1"}': 0.0}
     assert found["gpu_temperature_celsius"][1] == {'{gpu="0"}': 41.0}
@@ -86,10 +86,10 @@ def test_nvidia_smi(tmp_path, monkeypatch, script, names):
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
-    assert len(gpus.read()) == names
+    assert len(gpus.read_gpus()) == names
 
 
 def test_no_nvidia_smi(monkeypatch):
     """Most machines."""
     monkeypatch.setenv("PATH", "/nowhere")
-    assert gpus.read() == {}
+    assert gpus.read_gpus() == {}

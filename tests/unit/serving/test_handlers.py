@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.serving import handler_file
 from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.handler_file import find_handlers
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
@@ -57,19 +57,19 @@ def test_order_of_search(tree):
     """What was said, then the model's, then the image's; the others are named."""
     settings, write = tree
     baked = write("program", "")
-    assert handler_file.find(settings()).chosen == baked
+    assert find_handlers(settings()).chosen == baked
     of_model = write("model/code", "")
     said = write("said", "")
-    found = handler_file.find(settings(SAGEMAKER_SUBMIT_DIRECTORY=f"file://{said.parent}"))
+    found = find_handlers(settings(SAGEMAKER_SUBMIT_DIRECTORY=f"file://{said.parent}"))
     assert (found.chosen, found.passed_over) == (said, (of_model, baked))
 
 
 def test_no_file(tree):
     """Fine, unless one was named."""
     settings, _ = tree
-    assert handlers.load(handler_file.find(settings())).defined == {}
+    assert handlers.load(find_handlers(settings())).defined == {}
     with pytest.raises(ContractError, match=r"mine\.py"):
-        handler_file.find(settings(SAGEMAKER_PROGRAM="mine.py"))
+        find_handlers(settings(SAGEMAKER_PROGRAM="mine.py"))
 
 
 def test_folder_is_importable(tree):
@@ -77,7 +77,7 @@ def test_folder_is_importable(tree):
     settings, write = tree
     write("model/code", "answer = 42", "beside_it.py")
     write("model/code", "import beside_it\ndef model_fn(d): return beside_it.answer")
-    loaded = handlers.load(handler_file.find(settings()))
+    loaded = handlers.load(find_handlers(settings()))
     assert loaded.get("model_fn")("/m", context=context()) == 42
     assert "model_fn from" in loaded.table()
     assert "input_fn default" in loaded.table()
@@ -103,7 +103,7 @@ def test_context_by_signature(tree, signature, takes):
     """One argument more is the context, if it is required or says so."""
     settings, write = tree
     write("model/code", f"def predict_fn({signature}): pass")
-    handler = handlers.load(handler_file.find(settings())).get("predict_fn")
+    handler = handlers.load(find_handlers(settings())).get("predict_fn")
     assert handler.takes_context is takes
     handler(1, 2, context=context())
 
@@ -126,7 +126,7 @@ def test_unusable(tree, text, part):
     settings, write = tree
     write("model/code", text)
     with pytest.raises(HandlerError, match=part):
-        handlers.load(handler_file.find(settings()))
+        handlers.load(find_handlers(settings()))
 
 
 def test_body_as_toolkits_give_it():
@@ -160,7 +160,7 @@ def test_transform(tree):
         "    return f'{model} {body} {content_type}', accept",
     )
     chosen = settings()
-    loaded = pipeline.Pipeline(chosen, handlers.load(handler_file.find(chosen)), 0)
+    loaded = pipeline.Pipeline(chosen, handlers.load(find_handlers(chosen)), 0)
     loaded.load()
     meta = {"request_id": "r", "content_type": "application/json", "accept": "a/b"}
     ((reply,),) = loaded.answer([Frame(Kind.REQUEST, 1, {**meta, "deadline": 0}, Body(b"[1]"))])
@@ -178,7 +178,7 @@ def test_bytes_pass_through(tree, content_type):
         "def predict_fn(data, model): return model + data, 'image/x-own'",
     )
     chosen = settings()
-    loaded = pipeline.Pipeline(chosen, handlers.load(handler_file.find(chosen)), 0)
+    loaded = pipeline.Pipeline(chosen, handlers.load(find_handlers(chosen)), 0)
     loaded.load()
     reply = answer_of(loaded, content_type, b"\x89P")
     assert (reply.meta["content_type"], reply.body.data) == ("image/x-own", b"m\x89P")
@@ -194,7 +194,7 @@ def load(tree, text, name="inference.py", **environ):
     settings, write = tree
     write("model/code", text, name)
     chosen = settings(**environ)
-    loaded = pipeline.Pipeline(chosen, handlers.load(handler_file.find(chosen)), 0)
+    loaded = pipeline.Pipeline(chosen, handlers.load(find_handlers(chosen)), 0)
     loaded.load()
     return loaded
 
@@ -410,7 +410,7 @@ def test_parts_of_the_server(tree, text, package):
     settings, write = tree
     write("model/code", text)
     with pytest.raises(HandlerError, match=f"does not run here.*{package}"):
-        handlers.load(handler_file.find(settings()))
+        handlers.load(find_handlers(settings()))
 
 
 def test_stand_in_reads_no_pickle(tree):
@@ -477,7 +477,7 @@ def test_which_is_the_handler(tree, text, is_app):
     """A route to /invocations is meant to be called; a catch-all is if nothing else is there."""
     settings, write = tree
     write("model/code", text)
-    found = handlers.load(handler_file.find(settings()))
+    found = handlers.load(find_handlers(settings()))
     assert found.is_app is is_app
     assert ("answers /invocations" in found.table()) is is_app
 
@@ -495,7 +495,7 @@ def test_app_that_is_none(tree, text, reason):
     settings, write = tree
     write("model/code", text)
     with pytest.raises(HandlerError, match=reason):
-        handlers.load(handler_file.find(settings()))
+        handlers.load(find_handlers(settings()))
 
 
 @pytest.mark.parametrize(
@@ -517,7 +517,7 @@ def test_handlers_at_the_top(tree):
     settings, write = tree
     write("model", PREDICT)
     chosen = settings()
-    found = pipeline.Pipeline(chosen, handlers.load(handler_file.find(chosen)), 0)
+    found = pipeline.Pipeline(chosen, handlers.load(find_handlers(chosen)), 0)
     with pytest.raises(ModelError, match=r"inference\.py at the top of the archive is not read"):
         found.load()
 
@@ -546,14 +546,14 @@ def test_application_files(tree):
     """wsgi.py before predictor.py, neither before a program that is there or named."""
     settings, write = tree
     predictor = write("program", FLASK + INVOKES, "predictor.py")
-    assert handler_file.find(settings()).chosen == predictor
+    assert find_handlers(settings()).chosen == predictor
     wsgi = write("program", "from predictor import app", "wsgi.py")
-    found = handler_file.find(settings())
+    found = find_handlers(settings())
     assert (found.chosen, found.passed_over) == (wsgi, ())
     inference = write("program", PREDICT)
-    assert handler_file.find(settings()).chosen == inference
+    assert find_handlers(settings()).chosen == inference
     with pytest.raises(ContractError, match=r"mine\.py"):
-        handler_file.find(settings(SAGEMAKER_PROGRAM="mine.py"))
+        find_handlers(settings(SAGEMAKER_PROGRAM="mine.py"))
 
 
 def test_app_startup_that_fails(tree):

@@ -13,7 +13,7 @@ from tests.unit.serving.harness import Server, children, wait_until
 from tests.unit.serving.websocket import Client
 
 from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, SERVE_STOP_GRACE
-from sagemaker_byoc.serving.front.broker.budget import LEAST
+from sagemaker_byoc.serving.front.broker.budget import BUDGET_LEAST
 
 pytestmark = pytest.mark.slow  # real processes
 
@@ -22,11 +22,13 @@ def test_budget(tmp_path):
     """When all that is asked fails, /ping says so; a good answer brings it back."""
     with Server(tmp_path, "obedient") as server:
         server.wait_ready()
-        for _ in range(LEAST):
+        for _ in range(BUDGET_LEAST):
             assert server.command("fail always").status == 500
         reply = wait_until(lambda: (found := server.ping()).status == 503 and found)
         assert json.loads(reply.body)["status"] == "failing"
-        assert f"{LEAST} of {LEAST} requests failed" in json.loads(reply.body)["reason"]
+        assert (
+            f"{BUDGET_LEAST} of {BUDGET_LEAST} requests failed" in json.loads(reply.body)["reason"]
+        )
         assert "byoc: ping: failing" in server.log
         assert "byoc_ready 0" in server.request("GET", "/metrics").text
         assert server.command("print well").status == 200

@@ -71,8 +71,8 @@ class FrontApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has n
 
     def run(self) -> None:
         base.WorkerTmp = MemoryHeartbeat
-        websocket.install()
-        parser.install()
+        websocket.install_websocket()
+        parser.install_parser()
         super().run()
 
 

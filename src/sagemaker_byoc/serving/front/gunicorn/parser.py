@@ -80,6 +80,6 @@ class FrontParser(PythonProtocol):  # type: ignore[misc]  # gunicorn has no type
         return header
 
 
-def install() -> None:
+def install_parser() -> None:
     """gunicorn looks the class up by its name for each connection."""
     protocol.PythonProtocol = FrontParser

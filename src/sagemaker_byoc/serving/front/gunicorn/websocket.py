@@ -19,7 +19,7 @@ class FrontWebSocket(websocket.WebSocketProtocol):  # type: ignore[misc]  # guni
         return plain.to_bytes(size, "little")
 
 
-def install() -> None:
+def install_websocket() -> None:
     """gunicorn looks both up by their names for each connection."""
     websocket.WebSocketProtocol = FrontWebSocket
     websocket.RECEIVE_QUEUE_HIGH_WATER = WAITING

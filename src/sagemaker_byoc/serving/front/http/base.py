@@ -98,9 +98,9 @@ class BaseFront(ABC):
 
     def gauges(self) -> gauges.Gauges:
         """On another thread than the event loop's."""
-        own = gauges.read(self.brokers(), is_ready=self.health().is_ready)
+        own = gauges.read_gauges(self.brokers(), is_ready=self.health().is_ready)
         captured = {} if self.recorder is None else self.recorder.gauges()
-        return {**own, **captured, **(gpus.read() if self.settings.gpus else {})}
+        return {**own, **captured, **(gpus.read_gpus() if self.settings.gpus else {})}
 
     @abstractmethod
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None: ...

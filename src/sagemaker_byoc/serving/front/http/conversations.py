@@ -118,7 +118,7 @@ class Conversations:
             raise Unavailable(f"No model is ready: {self._broker.health().reason}")
         if counts[id(lane)] >= self._settings.conversations:
             raise Unavailable(f"{len(self._open)} conversations are open already")
-        meta = incoming.read(scope["headers"], call).meta
+        meta = incoming.read_head(scope["headers"], call).meta
         meta["deadline"] = call.began + self._settings.conversation_deadline
         conversation = Conversation(number, call.request_id, lane)
         try:

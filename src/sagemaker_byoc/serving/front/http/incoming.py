@@ -28,7 +28,7 @@ class Incoming:
     """Names in its Content-Encoding, in their order."""
 
 
-def read(headers: Iterable[tuple[bytes, bytes]], call: Call) -> Incoming:
+def read_head(headers: Iterable[tuple[bytes, bytes]], call: Call) -> Incoming:
     """From headers with names in lower case."""
     found: dict[bytes, bytes] = {}
     platform: dict[str, str] = {}

@@ -121,7 +121,7 @@ class Invocations:
     ) -> Ticket | None:
         """Begin a small request that is here already; None if it has been refused."""
         call = self._new_call()
-        meta = incoming.read(headers, call).meta
+        meta = incoming.read_head(headers, call).meta
         permit: Permit | None = None
         try:
             slot = self._pin(meta)
@@ -186,7 +186,7 @@ class Invocations:
         `is_chat` one for `chat_fn`."""
         call = self._new_call()
         call.model = self.broker.model
-        request = incoming.read(scope["headers"], call)
+        request = incoming.read_head(scope["headers"], call)
         if is_route:
             request.meta["route"] = wsgi.Request.of_scope(scope).to_dict()
         if is_chat:

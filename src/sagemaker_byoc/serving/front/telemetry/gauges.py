@@ -17,7 +17,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 Gauges: TypeAlias = "dict[str, tuple[str, dict[str, float]]]"
 
 
-def read(brokers: Sequence[Broker], *, is_ready: bool) -> Gauges:
+def read_gauges(brokers: Sequence[Broker], *, is_ready: bool) -> Gauges:
     """Of all models together, but for the memory of each worker."""
     resident = {
         _labels(broker, lane): float(_resident(lane.pid))

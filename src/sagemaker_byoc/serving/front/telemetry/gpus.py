@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 
-QUERY = ("utilization.gpu", "memory.used", "memory.total", "temperature.gpu")
-PATIENCE = 2.0
+GPU_QUERY = ("utilization.gpu", "memory.used", "memory.total", "temperature.gpu")
+GPU_TIMEOUT = 2.0
 MIB = 2**20
-SCALES = (0.01, MIB, MIB, 1.0)
-NAMES = (
+GPU_SCALES = (0.01, MIB, MIB, 1.0)
+GPU_GAUGES = (
     ("gpu_utilization_ratio", "Share of the last moments in which a kernel ran."),
     ("gpu_memory_used_bytes", "Memory of the GPU that is in use, by whomever."),
     ("gpu_memory_total_bytes", "Memory of the GPU."),
@@ -17,27 +17,29 @@ NAMES = (
 )
 
 
-def read() -> dict[str, tuple[str, dict[str, float]]]:
+def read_gpus() -> dict[str, tuple[str, dict[str, float]]]:
     """Gauges by GPU; empty where there is no nvidia-smi or no answer."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return {}
-    command = [program, f"--query-gpu=index,{','.join(QUERY)}", "--format=csv,noheader,nounits"]
+    command = [program, f"--query-gpu=index,{','.join(GPU_QUERY)}", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE, check=True
+            command, capture_output=True, text=True, timeout=GPU_TIMEOUT, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return {}
-    return parse(answer.stdout)
+    return parse_gpus(answer.stdout)
 
 
-def parse(text: str) -> dict[str, tuple[str, dict[str, float]]]:
+def parse_gpus(text: str) -> dict[str, tuple[str, dict[str, float]]]:
     """A value that a GPU does not have is `[N/A]` and is left out."""
-    found: dict[str, tuple[str, dict[str, float]]] = {name: (help_, {}) for name, help_ in NAMES}
+    found: dict[str, tuple[str, dict[str, float]]] = {
+        name: (help_, {}) for name, help_ in GPU_GAUGES
+    }
     for line in text.splitlines():
         index, *values = (part.strip() for part in line.split(","))
-        for (name, _), scale, value in zip(NAMES, SCALES, values, strict=False):
+        for (name, _), scale, value in zip(GPU_GAUGES, GPU_SCALES, values, strict=False):
             try:
                 found[name][1][f'{{gpu="{index}"}}'] = float(value) * scale
             except ValueError:
