@@ -17,9 +17,8 @@ from sagemaker_byoc.contract.hosting.environment import ALLOW_CPU
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
 from sagemaker_byoc.serving import limits, log
 from sagemaker_byoc.serving.capture.settings import CaptureSettings, prepare, warnings
-from sagemaker_byoc.serving.handler_file import find_handlers
 from sagemaker_byoc.serving.reader import Reader
-from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor import processes
 from sagemaker_byoc.serving.supervisor.slots import worker_environ
 from sagemaker_byoc.serving.supervisor.spelling import misspelt, without_effect

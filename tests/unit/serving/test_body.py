@@ -9,7 +9,7 @@ import pytest
 from sagemaker_byoc.serving.bodies import INLINE
 from sagemaker_byoc.serving.errors import BadInput, PayloadTooLarge, SlowUpload, Unavailable
 from sagemaker_byoc.serving.front.broker.admission import Admission, Room
-from sagemaker_byoc.serving.front.http import body
+from sagemaker_byoc.serving.front.http import requests
 
 
 class Sender:
@@ -31,7 +31,7 @@ class Sender:
 
 def read(sender, *, length, limit, room=10**9, deadline=float("inf")):
     permit = Admission(requests=9, room=Room(room)).admit()
-    reading = body.read_body(
+    reading = requests.read_body(
         sender.receive, length=length, limit=limit, deadline=deadline, permit=permit
     )
     return asyncio.run(reading)
@@ -64,9 +64,9 @@ def test_length_is_enough_to_refuse():
 
 def test_drain_is_bounded(monkeypatch):
     """An endless body is not read for ever."""
-    monkeypatch.setattr(body, "DRAIN_SPARE", 0)
+    monkeypatch.setattr(requests, "DRAIN_SPARE", 0)
     sender = Sender(bytes(10**6), 100)
-    asyncio.run(body.drain(sender.receive, 1000))
+    asyncio.run(requests.drain(sender.receive, 1000))
     assert sender.taken == 2000
 
 
@@ -76,7 +76,7 @@ def test_drain_waits_for_nobody():
     async def never():
         await asyncio.Event().wait()
 
-    asyncio.run(body.drain(never, 1000, patience=0.01))
+    asyncio.run(requests.drain(never, 1000, patience=0.01))
 
 
 def test_cut_short():
@@ -88,19 +88,19 @@ def test_cut_short():
 def test_slow_from_the_start(monkeypatch):
     """Bytes that keep arriving, but too few of them, are a slow client too."""
     now = [0.0]
-    monkeypatch.setattr(body.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(requests.time, "monotonic", lambda: now[0])
 
     class Slow(Sender):
         async def receive(self):
             now[0] += 1.0
             return await super().receive()
 
-    enough = Slow(bytes(100 * body.LEAST_RATE), body.LEAST_RATE)
-    assert read(enough, length=None, limit=None).size == 100 * body.LEAST_RATE
+    enough = Slow(bytes(100 * requests.LEAST_RATE), requests.LEAST_RATE)
+    assert read(enough, length=None, limit=None).size == 100 * requests.LEAST_RATE
     slow = Slow(bytes(1000), 1)
     with pytest.raises(SlowUpload):
         read(slow, length=None, limit=None)
-    assert body.PAUSE - 2 < slow.taken < body.PAUSE + 2
+    assert requests.PAUSE - 2 < slow.taken < requests.PAUSE + 2
 
 
 def test_announced_bytes_are_not_held():
@@ -109,7 +109,7 @@ def test_announced_bytes_are_not_held():
     permits = [admission.arrive() for _ in range(3)]
     for permit in permits:
         sender = Sender(b"abc", end=False)
-        reading = body.read_body(
+        reading = requests.read_body(
             sender.receive, length=60, limit=None, deadline=float("inf"), permit=permit
         )
         with pytest.raises(SlowUpload):
@@ -156,7 +156,7 @@ def test_no_room(length):
     sender = Sender(bytes(200), 10)
     with pytest.raises(Unavailable):
         asyncio.run(
-            body.read_body(
+            requests.read_body(
                 sender.receive, length=length, limit=None, deadline=float("inf"), permit=permit
             )
         )

@@ -6,8 +6,7 @@ import pytest
 from tests.unit.serving.house import House
 
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.front.broker.stream import HIGH
-from sagemaker_byoc.serving.front.broker.tickets import End
+from sagemaker_byoc.serving.front.broker.tickets import HIGH, End
 from sagemaker_byoc.serving.front.broker.waiting import BATCH_BYTES
 from sagemaker_byoc.serving.link import LinkError
 

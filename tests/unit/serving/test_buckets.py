@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.serving.harness import Server
 
-from sagemaker_byoc.serving.worker import batches, buckets
+from sagemaker_byoc.serving.worker import batches
 from sagemaker_byoc.serving.worker.code import handlers
 from sagemaker_byoc.serving.worker.code.handlers import HandlerError
 
@@ -36,7 +36,7 @@ def test_any_number_of_rows(count):
     """The model sees declared sizes only, and each row gets its own answer."""
     call = Counts()
     rows = np.arange(2 * count, dtype=np.float32).reshape(count, 2)
-    np.testing.assert_array_equal(buckets.run(call, rows, SIZES), 2 * rows)
+    np.testing.assert_array_equal(batches.run(call, rows, SIZES), 2 * rows)
     assert set(call.seen) <= set(SIZES)
     assert len(call.seen) == -(-count // 16)
 
@@ -52,7 +52,7 @@ def test_any_number_of_rows(count):
 def test_other_forms(data, make):
     """Dicts, tuples and lists of rows."""
     call = Counts(make)
-    result, expected = buckets.run(call, data, SIZES), make(data)
+    result, expected = batches.run(call, data, SIZES), make(data)
     assert str(result) == str(expected)
     assert set(call.seen) <= set(SIZES)
 
@@ -60,22 +60,22 @@ def test_other_forms(data, make):
 @pytest.mark.parametrize("data", [np.ones(3), np.ones((0, 2)), "text"])
 def test_without_rows(data):
     """What has no rows is none of a bucket's business."""
-    assert buckets.run(lambda value: value, data, SIZES) is data
+    assert batches.run(lambda value: value, data, SIZES) is data
 
 
 def test_wrong_output():
     """A model that loses rows is told so."""
     with pytest.raises(batches.BatchError, match="rows"):
-        buckets.run(lambda data: data[:1], np.ones((3, 2)), SIZES)
+        batches.run(lambda data: data[:1], np.ones((3, 2)), SIZES)
 
 
 def test_warm_up():
     """Every size once; an example that has no rows is an error."""
     call = Counts()
-    buckets.warm_up(call, np.ones((3, 2)), SIZES)
+    batches.warm_up(call, np.ones((3, 2)), SIZES)
     assert call.seen == [1, 4, 16]
     with pytest.raises(batches.BatchError, match="example_input"):
-        buckets.warm_up(call, np.ones(3), SIZES)
+        batches.warm_up(call, np.ones(3), SIZES)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_compiled():
     counter = CompileCounter()
     model = torch.compile(torch.nn.Linear(2, 3), backend=counter, dynamic=False)
     with torch.inference_mode():
-        buckets.warm_up(model, torch.zeros(1, 2), SIZES)
+        batches.warm_up(model, torch.zeros(1, 2), SIZES)
         warm = counter.frame_count
         for count in range(1, 40):
-            assert buckets.run(model, torch.ones(count, 2), SIZES).shape == (count, 3)
+            assert batches.run(model, torch.ones(count, 2), SIZES).shape == (count, 3)
     assert warm == counter.frame_count == len(SIZES)

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from sagemaker_byoc.serving.front.broker.budget import BUDGET_LEAST, BUDGET_WINDOW, ErrorBudget
-from sagemaker_byoc.serving.front.telemetry import gpus
+from sagemaker_byoc.serving.front.http.front import BUDGET_LEAST, BUDGET_WINDOW, ErrorBudget
+from sagemaker_byoc.serving.front.telemetry import metrics
 
 
 class Minute:
@@ -65,7 +65,7 @@ def test_never():
 
 def test_gpus():
     """In bytes and shares; what a GPU does not know is left out."""
-    found = gpus.parse_gpus("0, 37, 1024, 81920, 41\n1, [N/A], 0, 81920, [N/A]\n")
+    found = metrics.parse_gpus("0, 37, 1024, 81920, 41\n1, [N/A], 0, 81920, [N/A]\n")
     assert found["gpu_utilization_ratio"][1] == {'{gpu="0"}': pytest.approx(0.37)}
     assert found["gpu_memory_used_bytes"][1] == {'{gpu="0"}': 2**30, '{gpu="1"}': 0.0}
     assert found["gpu_temperature_celsius"][1] == {'{gpu="0"}': 41.0}
@@ -86,10 +86,10 @@ def test_nvidia_smi(tmp_path, monkeypatch, script, names):
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
-    assert len(gpus.read_gpus()) == names
+    assert len(metrics.read_gpus()) == names
 
 
 def test_no_nvidia_smi(monkeypatch):
     """Most machines."""
     monkeypatch.setenv("PATH", "/nowhere")
-    assert gpus.read_gpus() == {}
+    assert metrics.read_gpus() == {}

@@ -17,9 +17,8 @@ from tests.unit.serving.test_capture_files import complete, open_files
 from sagemaker_byoc.contract.hosting.capture import Encoding, Record, hour_of
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture import writer as module
-from sagemaker_byoc.serving.capture.exchange import PIECE
+from sagemaker_byoc.serving.capture.lines import PIECE, Traffic
 from sagemaker_byoc.serving.capture.settings import CaptureSettings
-from sagemaker_byoc.serving.capture.traffic import Traffic
 from sagemaker_byoc.serving.capture.writer import Writer
 
 NOW = time.time()

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.handler_file import HandlerFile
 from sagemaker_byoc.serving.link import Frame, Kind
-from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.settings import HandlerFile, Settings
 from sagemaker_byoc.serving.worker import defaults
-from sagemaker_byoc.serving.worker.code import default_model, model_files, unpickling
+from sagemaker_byoc.serving.worker.code import default_model, model_files
 from sagemaker_byoc.serving.worker.code.handlers import Handlers
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
@@ -336,8 +335,8 @@ def test_pickle_on_request(folder, model):
 def test_guard_ends(tmp_path):
     """Only the loading of a model is without pickles; and plain data need no name."""
     data = pickle.dumps({"a": [1, 2]})
-    with unpickling.forbidden():
+    with default_model.forbidden():
         assert pickle.loads(data) == {"a": [1, 2]}
-        with pytest.raises(unpickling.PickleError, match="mkdir"):
+        with pytest.raises(default_model.PickleError, match="mkdir"):
             pickle.loads(pickle.dumps(Hostile(tmp_path / "mark")))
     assert isinstance(pickle.loads(pickle.dumps(Doubler())), Doubler)

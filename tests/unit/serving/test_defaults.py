@@ -25,17 +25,16 @@ from tests.support.arrays import npy
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
-from sagemaker_byoc.serving.handler_file import HandlerFile
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.settings import HandlerFile, Settings
 from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.code import default_model
 from sagemaker_byoc.serving.worker.code.handlers import Handler, Handlers
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.formats import codecs, named, values
-from sagemaker_byoc.serving.worker.formats.rows import RowCheck
+from sagemaker_byoc.serving.worker.formats.forms import RowCheck
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 
 torch = pytest.importorskip("torch")

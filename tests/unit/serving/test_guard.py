@@ -12,13 +12,13 @@ import threading
 import pytest
 from tests.zoo.models.odd import oddities
 
-from sagemaker_byoc.serving import log
+from sagemaker_byoc.serving import errors, log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import BadInput
 from sagemaker_byoc.serving.link import Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.supervisor import processes
 from sagemaker_byoc.serving.worker import streams
-from sagemaker_byoc.serving.worker.code import apps, guard, raised
+from sagemaker_byoc.serving.worker.code import apps, guard
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.jobs import Job
 
@@ -184,7 +184,7 @@ def test_format_error_of_a_stream():
     one.run("predict", lambda _: None)
 
     def items():
-        raise type(raised.FORMAT_ERROR, (Exception,), {})("text/x")
+        raise type(errors.FORMAT_ERROR, (Exception,), {})("text/x")
         yield
 
     one.stream = items()

@@ -11,10 +11,9 @@ import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.handler_file import find_handlers
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.worker import pipeline
 from sagemaker_byoc.serving.worker.code import apps, guard, handlers
 from sagemaker_byoc.serving.worker.code.handlers import HandlerError

@@ -13,7 +13,7 @@ from tests.unit.serving.harness import Server, children, wait_until
 from tests.unit.serving.websocket import Client
 
 from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, SERVE_STOP_GRACE
-from sagemaker_byoc.serving.front.broker.budget import BUDGET_LEAST
+from sagemaker_byoc.serving.front.http.front import BUDGET_LEAST
 
 pytestmark = pytest.mark.slow  # real processes
 

@@ -9,7 +9,7 @@ from gunicorn.asgi.parser import ParseError, PythonProtocol
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sagemaker_byoc.serving.front.gunicorn.parser import LINES, FrontParser
+from sagemaker_byoc.serving.front.gunicorn.parsers import LINES, FrontParser
 
 LINE_PARTS = [
     b"Host: a",

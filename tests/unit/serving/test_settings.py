@@ -12,8 +12,7 @@ import pytest
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.supervisor.restarts import DEATHS_IN_WINDOW, Restarts
-from sagemaker_byoc.serving.supervisor.slots import worker_environ
+from sagemaker_byoc.serving.supervisor.slots import DEATHS_IN_WINDOW, Restarts, worker_environ
 from sagemaker_byoc.serving.supervisor.spelling import misspelt, without_effect
 
 

@@ -13,9 +13,8 @@ from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.settings import is_opaque, useless
-from sagemaker_byoc.serving.handler_file import find_handlers
 from sagemaker_byoc.serving.link import Frame, Kind
-from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.worker.code import guard, handlers
 from sagemaker_byoc.serving.worker.loop import plainly
 from sagemaker_byoc.serving.worker.pipeline import Pipeline

@@ -19,9 +19,8 @@ from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import LoadFailed
-from sagemaker_byoc.serving.handler_file import find_handlers
 from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
-from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor.slots import LOADED
 from sagemaker_byoc.serving.worker.code import guard, handlers
 from sagemaker_byoc.serving.worker.code.apps import AppError

@@ -20,7 +20,7 @@ from gunicorn.asgi.protocol import ASGIProtocol
 
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.front.broker.tickets import Ticket
-from sagemaker_byoc.serving.front.gunicorn import head
+from sagemaker_byoc.serving.front.gunicorn import parsers as head
 from sagemaker_byoc.serving.front.http.invocation import Unsent
 from sagemaker_byoc.serving.front.http.replies import Answer, document
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.errors import Refusal
-from sagemaker_byoc.serving.front.http.body import Receive, drain, read_small
 from sagemaker_byoc.serving.front.http.replies import (
     Answer,
     Send,
@@ -18,6 +17,7 @@ from sagemaker_byoc.serving.front.http.replies import (
     send_answer,
     traceback_of,
 )
+from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_small
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -14,7 +14,7 @@ from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.errors import Refusal, UnsupportedCoding, WorkerLost
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome
-from sagemaker_byoc.serving.front.http import coding
+from sagemaker_byoc.serving.front.http import requests
 
 Send: TypeAlias = "Callable[[dict[str, Any]], Awaitable[None]]"
 Headers: TypeAlias = "list[tuple[bytes, bytes]]"
@@ -81,7 +81,7 @@ def _headers_of(meta: Mapping[str, Any]) -> Headers:
 def refused(call: Call, refusal: Refusal) -> Answer:
     answer = document(refusal.status, refusal.code, refusal.message, call.request_id)
     if isinstance(refusal, UnsupportedCoding):
-        answer.headers.append((b"Accept-Encoding", coding.ACCEPTED.encode()))
+        answer.headers.append((b"Accept-Encoding", requests.ACCEPTED.encode()))
     return answer
 
 

@@ -11,8 +11,7 @@ from werkzeug.exceptions import HTTPException
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.front.http import replies
-from sagemaker_byoc.serving.front.telemetry.gauges import Gauges
-from sagemaker_byoc.serving.front.telemetry.metrics import CONTENT_TYPE, Metrics
+from sagemaker_byoc.serving.front.telemetry.metrics import CONTENT_TYPE, Gauges, Metrics
 from sagemaker_byoc.serving.settings import Settings
 
 GAUGES, SETTINGS, METRICS = "byoc_gauges", "byoc_settings", "byoc_metrics"

@@ -17,19 +17,19 @@ import orjson
 
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.serving import limits
-from sagemaker_byoc.serving.control import Channel
 from sagemaker_byoc.serving.errors import BadInput, Refusal, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.lanes import Lanes
 from sagemaker_byoc.serving.front.broker.tickets import Health
 from sagemaker_byoc.serving.front.http import replies
-from sagemaker_byoc.serving.front.http.base import PINGS, BaseFront
-from sagemaker_byoc.serving.front.http.body import Receive, drain, read_small
+from sagemaker_byoc.serving.front.http.front import PINGS, BaseFront
 from sagemaker_byoc.serving.front.http.invocation import Invocations
 from sagemaker_byoc.serving.front.http.replies import Send, send_answer
+from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_small
 from sagemaker_byoc.serving.front.models.models import Model, Models
 from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.supervisor.model_processes import Channel
 
 INVOKE = "invoke"
 BODY = 16 * 1024

@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from sagemaker_byoc.contract.hosting import environment, http
-from sagemaker_byoc.serving.handler_file import HandlerFile
 from sagemaker_byoc.serving.link import FRAMES
+from sagemaker_byoc.serving.settings import HandlerFile
 from sagemaker_byoc.serving.worker.code import apps, coroutines, services
 from sagemaker_byoc.serving.worker.code.apps import SHADOWED, App, AppError
 from sagemaker_byoc.serving.worker.context import Context

@@ -1,24 +1,132 @@
-"""From answered requests to lines, in the writer's thread. Standard library only.
+"""From answered requests to lines of a capture file, in the writer's thread.
 
-Lines are made many at a time, while the code for them is in the CPU's caches, and in portions of
-some 50 µs, since nothing else of this process runs meanwhile.
+A request and reply that are too large to become a line at once are written in pieces. Standard
+library only.
 """
 
 from __future__ import annotations
 
+import base64
+import codecs
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from json.encoder import encode_basestring
 
-from sagemaker_byoc.contract.hosting.capture import Mode, line_tail, moment_of
+from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract.hosting.capture import (
+    LINE_HEAD,
+    ContentTypes,
+    Encoding,
+    Mode,
+    line_tail,
+    moment_of,
+    payload_head,
+    payload_tail,
+)
 from sagemaker_byoc.contract.hosting.capture_config import CACHED, Lines
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.capture.exchange import Exchange, Side
 from sagemaker_byoc.serving.capture.settings import CaptureSettings, is_opaque, useless
-from sagemaker_byoc.serving.capture.traffic import Traffic
+
+OVERHEAD = 512
+"""Bytes of a record beside its bodies, for the bound of what waits."""
+_INFERENCE_ID = http.INFERENCE_ID.value.lower()
+_ATTRIBUTES = http.CUSTOM_ATTRIBUTES.value.lower()
+
+
+@dataclass(slots=True)
+class Traffic:
+    """`headers` are the platform's, with names in lower case; `time` is that of the answer, in
+    seconds since 1970."""
+
+    request: Body
+    request_type: str
+    response: Body
+    response_type: str
+    headers: Mapping[str, str]
+    time: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes while it waits."""
+        return self.request.size + self.response.size + OVERHEAD
+
+    @property
+    def inference_id(self) -> str:
+        return self.headers.get(_INFERENCE_ID, "")
+
+    @property
+    def custom_attributes(self) -> str:
+        return self.headers.get(_ATTRIBUTES, "")
+
+
+def named(inference_id: str) -> dict[str, str]:
+    """Headers with nothing but an inference id."""
+    return {_INFERENCE_ID: inference_id} if inference_id else {}
+
+
+PIECE = 48 * 1024
+"""Bytes; a multiple of three, so that base64 of the pieces is base64 of all."""
+
+
+@dataclass(slots=True)
+class Side:
+    """One direction."""
+
+    mode: Mode
+    content_type: str
+    body: Body
+
+
+@dataclass(slots=True)
+class Exchange:
+    """`tail` ends the line."""
+
+    sides: list[Side]
+    tail: str
+    types: ContentTypes
+
+    def pieces(self, text: frozenset[Mode]) -> Iterator[bytes]:
+        """The line. Bodies of the modes in `text` as text where their type says so: NotTextError
+        in the middle of it if one is not."""
+        head = LINE_HEAD
+        for side in self.sides:
+            encoding = self.types.encoding_of(side.content_type)
+            if side.mode not in text:
+                encoding = Encoding.BASE64
+            head += payload_head(side.mode, side.content_type) + '"'
+            yield head.encode()
+            yield from _text(side) if encoding is not Encoding.BASE64 else _base64(side.body)
+            head = f'"{payload_tail(encoding)},'
+        yield f"{head.removesuffix(',')}{self.tail}".encode()
+
+
+class NotTextError(Exception):
+    """A body that claims to be text and is not UTF-8; `mode` says which."""
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+        super().__init__(mode)
+
+
+def _text(side: Side) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, side.body.size, PIECE):
+            is_last = start + PIECE >= side.body.size
+            text = decoder.decode(side.body.piece(start, PIECE), final=is_last)
+            yield encode_basestring(text)[1:-1].encode()
+    except UnicodeDecodeError as error:
+        raise NotTextError(side.mode) from error
+
+
+def _base64(body: Body) -> Iterator[bytes]:
+    for start in range(0, body.size, PIECE):
+        yield base64.b64encode(body.piece(start, PIECE))
+
 
 PORTION = 8
 """Records of a portion."""

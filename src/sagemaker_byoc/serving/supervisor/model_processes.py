@@ -1,19 +1,67 @@
-"""The processes of a multi-model endpoint: one a model, started and ended as the front asks.
+"""The processes of a multi-model endpoint: one per model, started and ended as the front asks.
 
-Part of the supervisor: standard library only, one thread, never waits.
+The front sends its requests over a socket pair, one JSON object per packet; the supervisor answers
+with what became of each process. Standard library only; one thread, never waits.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeAlias
 
-from sagemaker_byoc.serving import control, log
-from sagemaker_byoc.serving.control import Channel, Message
+from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.supervisor import processes
 from sagemaker_byoc.serving.supervisor.slots import Slot
+
+Message: TypeAlias = "Mapping[str, Any]"
+
+START, STOP, LIST = "start", "stop", "list"
+"""From the front; the first two with a model's `name`, START with its `url` too."""
+KNOWN, LISTED, ENDED = "known", "listed", "ended"
+"""From the supervisor: one KNOWN a model and then LISTED, in answer to LIST. ENDED when a model's
+process is gone, with all that it started, and no other will follow."""
+PACKET = 64 * 1024
+
+
+class Channel:
+    """One end; never waits. What the peer has no room for yet stays here until `flush`."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._socket.setblocking(False)  # noqa: FBT003 - positional only
+        self._unsent: deque[bytes] = deque()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def is_behind(self) -> bool:
+        return bool(self._unsent)
+
+    def send(self, what: str, **details: object) -> None:
+        self._unsent.append(json.dumps({"what": what, **details}).encode())
+        self.flush()
+
+    def flush(self) -> None:
+        with suppress(OSError):  # no room, or nobody there for now
+            while self._unsent:
+                self._socket.send(self._unsent[0], socket.MSG_NOSIGNAL)
+                self._unsent.popleft()
+
+    def receive(self) -> list[Message]:
+        """What has arrived."""
+        found: list[Message] = []
+        with suppress(OSError):
+            while data := self._socket.recv(PACKET):
+                found.append(json.loads(data))
+        return found
+
 
 RETRY = 0.1
 """Seconds until the front may have room for what it is told."""
@@ -39,15 +87,15 @@ class Guests:
 
     def _obey(self, message: Message) -> None:
         what, name = message["what"], message.get("name", "")
-        if what == control.LIST:
+        if what == LIST:
             for slot in self.slots.values():
-                self.channel.send(control.KNOWN, name=slot.model, url=slot.url)
-            self.channel.send(control.LISTED)
-        elif what == control.START and name not in self.slots:
+                self.channel.send(KNOWN, name=slot.model, url=slot.url)
+            self.channel.send(LISTED)
+        elif what == START and name not in self.slots:
             slot = Slot(self._free_index(), model=name, url=message["url"])
             self.slots[name] = slot
             self._start(slot)
-        elif what == control.STOP:
+        elif what == STOP:
             self._stop(name)
 
     def _free_index(self) -> int:
@@ -58,7 +106,7 @@ class Guests:
     def _stop(self, name: str) -> None:
         slot = self.slots.get(name)
         if slot is None:
-            self.channel.send(control.ENDED, name=name, how="is not there", code=0)
+            self.channel.send(ENDED, name=name, how="is not there", code=0)
         elif slot.kill_at is None:
             slot.kill_at = time.monotonic() + self._patience
             slot.start_at = None
@@ -103,4 +151,4 @@ class Guests:
         del self.slots[slot.model]
         slot.close()
         log.say(f"model {slot.model}: its worker {how}; it is unloaded")
-        self.channel.send(control.ENDED, name=slot.model, how=how, code=code)
+        self.channel.send(ENDED, name=slot.model, how=how, code=code)
