@@ -16,19 +16,16 @@ from sagemaker_byoc.serving.errors import NotAcceptable, Overdue, UnsupportedTyp
 from sagemaker_byoc.serving.link import Frame
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import batches, chat, defaults, managing, streams
+from sagemaker_byoc.serving.worker import batches, chat, defaults, streams
 from sagemaker_byoc.serving.worker.code import apps, default_model, guard
-from sagemaker_byoc.serving.worker.code.handlers import Handlers
+from sagemaker_byoc.serving.worker.code.handlers import TALKS, Handlers
 from sagemaker_byoc.serving.worker.code.model_files import ModelError, NoModelError
 from sagemaker_byoc.serving.worker.code.redaction import Redaction
 from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.formats import forms
 from sagemaker_byoc.serving.worker.formats.forms import RowCheck
 from sagemaker_byoc.serving.worker.jobs import Job, exact_header, exact_pairs
-from sagemaker_byoc.serving.worker.sessions import SessionStore
-
-TALKS = ("chat_fn", "bidirectional_fn")
-"""Functions beside predict_fn that get the model."""
+from sagemaker_byoc.serving.worker.sessions import SessionStore, is_only_about_session
 
 
 @dataclass(slots=True)
@@ -211,13 +208,15 @@ class Pipeline:
             chat.decode(job)
             return
         if "adapter" in job.frame.meta:
-            managing.change_adapter(job, self.handlers, self.model, self.adapters)
+            asked = job.frame.meta["adapter"]
+            self.handlers.change_adapter(asked, self.model, self.adapters, job.context)
+            job.succeed(media.JSON, b"{}")
             return
         context = job.context
         asked = job.frame.meta.get("session")
         if asked is not None:
             job.session = context.session = self.sessions.find(asked)
-            if managing.is_only_about_session(job, job.session):
+            if is_only_about_session(job, job.session):
                 return
         # Of an absent Content-Type nothing is known; bytes, as RFC 9110 8.3 allows.
         parsed = media.parse(context.content_type or media.OCTETS)

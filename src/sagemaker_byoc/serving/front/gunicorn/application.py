@@ -151,8 +151,7 @@ class FrontApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has n
 
     def run(self) -> None:
         base.WorkerTmp = MemoryHeartbeat
-        parsers.install_websocket()
-        parsers.install_parser()
+        parsers.install()
         super().run()
 
 

@@ -86,11 +86,6 @@ class FrontParser(PythonProtocol):  # type: ignore[misc]  # gunicorn has no type
         return header
 
 
-def install_parser() -> None:
-    """gunicorn looks the class up by its name for each connection."""
-    protocol.PythonProtocol = FrontParser
-
-
 WAITING = 2
 """Messages that wait to be received, before a conversation's own window; gunicorn lets 32 wait."""
 
@@ -106,8 +101,9 @@ class FrontWebSocket(websocket.WebSocketProtocol):  # type: ignore[misc]  # guni
         return plain.to_bytes(size, "little")
 
 
-def install_websocket() -> None:
-    """gunicorn looks both up by their names for each connection."""
+def install() -> None:
+    """Replace gunicorn's classes, which it looks up by their names for each connection."""
+    protocol.PythonProtocol = FrontParser
     websocket.WebSocketProtocol = FrontWebSocket
     websocket.RECEIVE_QUEUE_HIGH_WATER = WAITING
 
@@ -140,7 +136,7 @@ class HeadError(ParseError):  # type: ignore[misc]  # gunicorn has no types
         self.status = status
 
 
-def check(request: Any) -> bool:
+def check_head(request: Any) -> bool:
     """Raise HeadError for a head that breaks a rule, and give the request its path.
 
     Return whether the body may be taken as it is: it has no Content-Encoding.

@@ -7,42 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import sys
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from sagemaker_byoc.contract.hosting import environment, http
-from sagemaker_byoc.serving import log, media
+from sagemaker_byoc.serving import limits, log, media
+from sagemaker_byoc.serving.bodies import INLINE
 from sagemaker_byoc.serving.capture.recorder import Recorder
+from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.lanes import Lanes
 from sagemaker_byoc.serving.front.broker.tickets import Health
-from sagemaker_byoc.serving.front.http.bridge import Bridge
+from sagemaker_byoc.serving.front.http.conversations import Conversations
+from sagemaker_byoc.serving.front.http.flask_routes import FlaskRoutes, create_app
 from sagemaker_byoc.serving.front.http.invocation import Invocations, Unsent
 from sagemaker_byoc.serving.front.http.replies import Answer, Send, send_answer
 from sagemaker_byoc.serving.front.http.requests import Receive
-from sagemaker_byoc.serving.front.telemetry import metrics
-from sagemaker_byoc.serving.front.telemetry import metrics as gauges
-from sagemaker_byoc.serving.front.telemetry.metrics import Metrics
+from sagemaker_byoc.serving.front.models.adapters import Adapters
+from sagemaker_byoc.serving.front.telemetry.metrics import Gauges, Metrics, read_gauges, read_gpus
 from sagemaker_byoc.serving.front.telemetry.request_log import Journal, Ledger
 from sagemaker_byoc.serving.settings import Settings
-
-if TYPE_CHECKING:
-    from flask import Flask
-
-
-import socket
-import sys
-import time
-
-from sagemaker_byoc.serving import limits
-from sagemaker_byoc.serving.bodies import INLINE
-from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
-from sagemaker_byoc.serving.front.broker.lanes import Lanes
-from sagemaker_byoc.serving.front.http.conversations import Conversations
-from sagemaker_byoc.serving.front.models.adapters import Adapters
 
 BUDGET_WINDOW = 60.0
 BUDGET_STEP = 1.0
@@ -101,16 +92,11 @@ class BaseFront(ABC):
         self.metrics = Metrics()
         self.journal = Journal()
         self.ledger = Ledger(self.metrics, self.journal)
-        self.bridge = Bridge(self._create_app)
+        self.flask = FlaskRoutes(lambda: create_app(settings, self.metrics, self.gauges))
         self.recorder = None if settings.capture is None else Recorder(settings.capture)
         self.handed_over: dict[object, Unsent] = {}
         """What a connection began without a task and needs one to send, by its receiver."""
         self._last_ping = ""
-
-    def _create_app(self) -> Flask:
-        from sagemaker_byoc.serving.front.http import routes  # noqa: PLC0415 - see Bridge
-
-        return routes.create_app(self.settings, self.metrics, self.gauges)
 
     def open(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -147,11 +133,11 @@ class BaseFront(ABC):
     @abstractmethod
     def health(self) -> Health: ...
 
-    def gauges(self) -> gauges.Gauges:
+    def gauges(self) -> Gauges:
         """On another thread than the event loop's."""
-        own = gauges.read_gauges(self.brokers(), is_ready=self.health().is_ready)
+        own = read_gauges(self.brokers(), is_ready=self.health().is_ready)
         captured = {} if self.recorder is None else self.recorder.gauges()
-        return {**own, **captured, **(metrics.read_gpus() if self.settings.gpus else {})}
+        return {**own, **captured, **(read_gpus() if self.settings.gpus else {})}
 
     @abstractmethod
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None: ...
@@ -241,7 +227,7 @@ class Front(BaseFront):
         elif self._is_for_app(path):
             await self.invocations(scope, receive, send, is_route=True)
         else:
-            await self.bridge(scope, receive, send)
+            await self.flask(scope, receive, send)
 
     def _is_for_app(self, path: str) -> bool:
         is_ours = path in OURS or path in MODELS

@@ -95,7 +95,7 @@ class ModelsFront(BaseFront):
                 )
                 await self._refuse(send, UnknownModel(text))
             else:
-                await self.bridge(scope, receive, send)
+                await self.flask(scope, receive, send)
             return
         if method not in METHODS[len(rest)]:
             answer = replies.document(
