@@ -29,9 +29,10 @@ from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.sessions import Sessions
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, StreamCutError, Ticket
 from sagemaker_byoc.serving.front.http import replies, requests
-from sagemaker_byoc.serving.front.http.replies import Answer, Call, Send
+from sagemaker_byoc.serving.front.http.replies import Answer, Send
 from sagemaker_byoc.serving.front.http.requests import (
     DRAIN_TIME,
+    Call,
     Incoming,
     Receive,
     drain,

@@ -21,10 +21,21 @@ from sagemaker_byoc.serving.errors import (
     UnsupportedCoding,
 )
 from sagemaker_byoc.serving.front.broker.admission import Permit
-from sagemaker_byoc.serving.front.http.replies import Call
 
 SAGEMAKER = b"x-amzn-sagemaker-"
 INFERENCE_ID = http.INFERENCE_ID.value.lower()
+
+
+@dataclass(slots=True)
+class Call:
+    """What is known of one request from its start."""
+
+    request_id: str
+    began: float
+    inference_id: str = ""
+    model: str = ""
+    """On a multi-model endpoint."""
+    bytes_in: int = 0
 
 
 @dataclass(slots=True)

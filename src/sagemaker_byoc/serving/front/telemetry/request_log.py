@@ -16,7 +16,7 @@ import orjson
 
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome
-from sagemaker_byoc.serving.front.http.replies import Call
+from sagemaker_byoc.serving.front.http.requests import Call
 from sagemaker_byoc.serving.front.telemetry.metrics import Metrics
 
 DELAY = 0.05
