@@ -16,7 +16,7 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.contract.paths import Tree, baked_program_dir
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.capture.settings import CaptureSettings
+from sagemaker_byoc.serving.capture.options import CaptureSettings
 from sagemaker_byoc.serving.reader import Reader
 
 QUEUE = 100

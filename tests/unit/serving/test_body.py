@@ -7,7 +7,12 @@ import asyncio
 import pytest
 
 from sagemaker_byoc.serving.bodies import INLINE
-from sagemaker_byoc.serving.errors import BadInput, PayloadTooLarge, SlowUpload, Unavailable
+from sagemaker_byoc.serving.error_replies import (
+    BadInput,
+    PayloadTooLarge,
+    SlowUpload,
+    Unavailable,
+)
 from sagemaker_byoc.serving.front.broker.admission import Admission, Room
 from sagemaker_byoc.serving.front.http import requests
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.serving.house import House, Notes
 
-from sagemaker_byoc.serving.errors import Unavailable, UnknownModel
+from sagemaker_byoc.serving.error_replies import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.tickets import KILL_AFTER, End

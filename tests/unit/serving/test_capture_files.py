@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sagemaker_byoc.serving.capture import files as module
-from sagemaker_byoc.serving.capture.files import OpenFile, recover
+from sagemaker_byoc.serving.capture import record_files as module
+from sagemaker_byoc.serving.capture.record_files import OpenFile, recover
 
 TIME = datetime(2022, 2, 14, 17, 25, 6, 123456, tzinfo=UTC)
 KILLED = """
 import sys, pathlib
 from datetime import datetime, UTC
-from sagemaker_byoc.serving.capture.files import OpenFile
+from sagemaker_byoc.serving.capture.record_files import OpenFile
 file = OpenFile(pathlib.Path(sys.argv[1]), datetime.now(UTC))
 file.append([b"one\\n", b"two\\n"])
 file._write(b"half a li")

@@ -8,11 +8,11 @@ import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.capture import options as settings_module
 from sagemaker_byoc.serving.capture import recorder as module
-from sagemaker_byoc.serving.capture import settings as settings_module
 from sagemaker_byoc.serving.capture.lines import Traffic
+from sagemaker_byoc.serving.capture.options import CaptureSettings, prepare
 from sagemaker_byoc.serving.capture.recorder import Recorder
-from sagemaker_byoc.serving.capture.settings import CaptureSettings, prepare
 from sagemaker_byoc.serving.settings import Settings
 
 

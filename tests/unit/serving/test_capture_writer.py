@@ -18,7 +18,7 @@ from sagemaker_byoc.contract.hosting.capture import Encoding, Record, hour_of
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture import writer as module
 from sagemaker_byoc.serving.capture.lines import PIECE, Traffic
-from sagemaker_byoc.serving.capture.settings import CaptureSettings
+from sagemaker_byoc.serving.capture.options import CaptureSettings
 from sagemaker_byoc.serving.capture.writer import Writer
 
 NOW = time.time()

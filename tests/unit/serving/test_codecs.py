@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tests.support.arrays import npy
 
-from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
+from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.formats import codecs
 

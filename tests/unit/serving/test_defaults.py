@@ -24,7 +24,7 @@ from tests.support.arrays import npy
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
+from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import HandlerFile, Settings

@@ -18,7 +18,7 @@ from tests.fuzz import entry
 from tests.support import arrays
 
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
+from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.context import Context

@@ -12,9 +12,9 @@ import threading
 import pytest
 from tests.zoo.models.odd import oddities
 
-from sagemaker_byoc.serving import errors, log
+from sagemaker_byoc.serving import error_replies, log
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import BadInput
+from sagemaker_byoc.serving.error_replies import BadInput
 from sagemaker_byoc.serving.link import Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.supervisor import processes
 from sagemaker_byoc.serving.worker import streams
@@ -184,7 +184,7 @@ def test_format_error_of_a_stream():
     one.run("predict", lambda _: None)
 
     def items():
-        raise type(errors.FORMAT_ERROR, (Exception,), {})("text/x")
+        raise type(error_replies.FORMAT_ERROR, (Exception,), {})("text/x")
         yield
 
     one.stream = items()

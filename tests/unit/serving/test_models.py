@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 from tests.unit.serving.house import Notes
 
-from sagemaker_byoc.serving.errors import (
+from sagemaker_byoc.serving.error_replies import (
     AlreadyLoaded,
     BadInput,
     LoadFailed,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.errors import BadInput
+from sagemaker_byoc.serving.error_replies import BadInput
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.context import Context

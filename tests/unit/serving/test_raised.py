@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import flask
 import pytest
 
-from sagemaker_byoc.serving import errors
+from sagemaker_byoc.serving import error_replies
 
 
 class NamedError(Exception):
@@ -30,7 +30,7 @@ class UnsupportedFormatError(Exception):
         (NamedError(code=405, description="flask"), (405, "MethodNotAllowed", "flask")),
         (NamedError(error_code=503), (503, "ServiceUnavailable", "text of the error")),
         (NamedError(status_code=499, message="odd"), (499, "ModelError", "odd")),
-        (UnsupportedFormatError("text/x"), (415, errors.FORMAT_ERROR, "text/x")),
+        (UnsupportedFormatError("text/x"), (415, error_replies.FORMAT_ERROR, "text/x")),
         (NamedError(status_code=200), None),
         (NamedError(status_code=True), None),
         (NamedError(code="400"), None),
@@ -42,10 +42,10 @@ class UnsupportedFormatError(Exception):
 )
 def test_told(error, told):
     """What the caller gets; None leaves it to be a failure of the model."""
-    assert errors.told_by(error) == told
+    assert error_replies.told_by(error) == told
 
 
 def test_flask_abort():
     with pytest.raises(Exception, match="no such row") as caught:
         flask.abort(404, "no such row")
-    assert errors.told_by(caught.value) == (404, "NotFound", "no such row")
+    assert error_replies.told_by(caught.value) == (404, "NotFound", "no such row")

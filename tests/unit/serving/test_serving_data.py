@@ -21,7 +21,7 @@ import scipy.sparse
 from tests.support.arrays import npy  # noqa: F401 - the page's cells use it
 
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.errors import Refusal
+from sagemaker_byoc.serving.error_replies import Refusal
 from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.defaults import Wanted

@@ -10,7 +10,12 @@ from tests.unit.serving.house import House
 
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import BadInput, SessionLost, Unavailable, UnknownSession
+from sagemaker_byoc.serving.error_replies import (
+    BadInput,
+    SessionLost,
+    Unavailable,
+    UnknownSession,
+)
 from sagemaker_byoc.serving.front.broker.sessions import HEADER, Sessions
 from sagemaker_byoc.serving.front.broker.tickets import End
 from sagemaker_byoc.serving.front.http.replies import Answer

@@ -163,7 +163,7 @@ def test_crash_loop():
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("sagemaker_byoc.serving.entry", {"flask", "gunicorn", "orjson", "numpy", "torch"}),
+        ("sagemaker_byoc.serving.serve", {"flask", "gunicorn", "orjson", "numpy", "torch"}),
         ("sagemaker_byoc.serving.front.gunicorn.application", {"numpy", "torch"}),
         ("sagemaker_byoc.serving.worker.loop", {"flask", "gunicorn", "torch"}),
     ],

@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz import entry
 
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.errors import BadInput, NotAcceptable, UnsupportedType
+from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.context import Context

@@ -29,7 +29,7 @@ from sagemaker_byoc.contract.hosting.capture import (
 from sagemaker_byoc.contract.hosting.capture_config import CACHED, Lines
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.capture.settings import CaptureSettings, is_opaque, useless
+from sagemaker_byoc.serving.capture.options import CaptureSettings, is_opaque, useless
 
 OVERHEAD = 512
 """Bytes of a record beside its bodies, for the bound of what waits."""

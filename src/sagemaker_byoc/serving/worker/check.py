@@ -12,7 +12,7 @@ from pathlib import Path
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.capture.settings import is_opaque, useless
+from sagemaker_byoc.serving.capture.options import is_opaque, useless
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.worker.code import guard, handlers

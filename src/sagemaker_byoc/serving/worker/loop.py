@@ -18,7 +18,7 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import LoadFailed
+from sagemaker_byoc.serving.error_replies import LoadFailed
 from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor.slots import LOADED

@@ -12,7 +12,7 @@ from typing import Any
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import log, media, wsgi
 from sagemaker_byoc.serving.bodies import Data
-from sagemaker_byoc.serving.errors import NotAcceptable, Overdue, UnsupportedType
+from sagemaker_byoc.serving.error_replies import NotAcceptable, Overdue, UnsupportedType
 from sagemaker_byoc.serving.link import Frame
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings

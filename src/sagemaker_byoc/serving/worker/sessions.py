@@ -10,7 +10,7 @@ import orjson
 
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.errors import SessionLost
+from sagemaker_byoc.serving.error_replies import SessionLost
 
 if TYPE_CHECKING:
     from sagemaker_byoc.serving.worker.jobs import Job

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import Unavailable, UnknownModel
+from sagemaker_byoc.serving.error_replies import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import Admission, Permit
 from sagemaker_byoc.serving.front.broker.tickets import (
     BatchLimit,

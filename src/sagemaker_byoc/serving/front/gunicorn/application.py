@@ -22,7 +22,7 @@ from gunicorn.workers import base
 from gunicorn.workers.gasgi import ASGIWorker
 
 from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN
-from sagemaker_byoc.serving import limits
+from sagemaker_byoc.serving import open_files
 from sagemaker_byoc.serving.front.gunicorn import parsers
 from sagemaker_byoc.serving.front.gunicorn.connection import FrontProtocol
 from sagemaker_byoc.serving.front.http.front import BaseFront, Front
@@ -44,7 +44,7 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         ASGIProtocol._check_h1c_protocol_available()  # noqa: SLF001
         self.connections: set[FrontProtocol] = set()
         self.stopping = asyncio.Event()
-        self._most_connections = limits.connections()
+        self._most_connections = open_files.connections()
         super().init_process()
 
     def make_room(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import Refusal, Unavailable
+from sagemaker_byoc.serving.error_replies import Refusal, Unavailable
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.tickets import KILL_AFTER, Lane
 from sagemaker_byoc.serving.front.http import requests

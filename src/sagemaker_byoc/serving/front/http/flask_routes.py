@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.serving import log, media, wsgi
-from sagemaker_byoc.serving.errors import Refusal
+from sagemaker_byoc.serving.error_replies import Refusal
 from sagemaker_byoc.serving.front.http.replies import (
     Answer,
     Send,

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from sagemaker_byoc.contract.hosting import environment, http
-from sagemaker_byoc.serving import limits, log, media
+from sagemaker_byoc.serving import log, media, open_files
 from sagemaker_byoc.serving.bodies import INLINE
 from sagemaker_byoc.serving.capture.recorder import Recorder
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
@@ -167,7 +167,7 @@ class Front(BaseFront):
             admission=Admission(
                 requests=requests,
                 room=Room(settings.queue_bytes),
-                arriving=min(ARRIVING, limits.bodies()),
+                arriving=min(ARRIVING, open_files.bodies()),
             ),
             stuck_grace=settings.stuck_grace,
             target=settings.target_latency,

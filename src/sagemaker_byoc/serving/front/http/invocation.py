@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.recorder import Recorder
-from sagemaker_byoc.serving.errors import (
+from sagemaker_byoc.serving.error_replies import (
     PayloadTooLarge,
     Refusal,
     SlowUpload,

@@ -12,7 +12,7 @@ import orjson
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import Refusal, UnsupportedCoding, WorkerLost
+from sagemaker_byoc.serving.error_replies import Refusal, UnsupportedCoding, WorkerLost
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome
 from sagemaker_byoc.serving.front.http.requests import ACCEPTED, Call
 

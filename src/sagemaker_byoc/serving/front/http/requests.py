@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.bodies import Body, Collector
-from sagemaker_byoc.serving.errors import (
+from sagemaker_byoc.serving.error_replies import (
     BadInput,
     PayloadTooLarge,
     SlowUpload,

@@ -18,7 +18,7 @@ import orjson
 
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.errors import (
+from sagemaker_byoc.serving.error_replies import (
     AdapterFailed,
     BadInput,
     OutOfMemory,

@@ -17,7 +17,7 @@ from typing import TypeVar
 from sagemaker_byoc.contract import machine
 from sagemaker_byoc.contract.hosting import environment
 from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.errors import (
+from sagemaker_byoc.serving.error_replies import (
     AlreadyLoaded,
     BadInput,
     LoadFailed,

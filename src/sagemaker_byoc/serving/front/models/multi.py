@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from sagemaker_byoc.contract.hosting import environment, http
-from sagemaker_byoc.serving import limits
-from sagemaker_byoc.serving.errors import BadInput, Refusal, UnknownModel
+from sagemaker_byoc.serving import open_files
+from sagemaker_byoc.serving.error_replies import BadInput, Refusal, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.lanes import Lanes
@@ -58,7 +58,7 @@ class ModelsFront(BaseFront):
             admission=Admission(
                 requests=1 + self.settings.queue,
                 room=self._room,
-                arriving=min(ARRIVING, limits.bodies()),
+                arriving=min(ARRIVING, open_files.bodies()),
             ),
             stuck_grace=self.settings.stuck_grace,
             target=self.settings.target_latency,

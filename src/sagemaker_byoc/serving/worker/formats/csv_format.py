@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
+from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
 from sagemaker_byoc.serving.worker.formats import values
 from sagemaker_byoc.serving.worker.formats.values import Array
 

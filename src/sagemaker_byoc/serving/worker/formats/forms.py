@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.bodies import Data
-from sagemaker_byoc.serving.errors import BadInput
+from sagemaker_byoc.serving.error_replies import BadInput
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.context import Context, checked_header

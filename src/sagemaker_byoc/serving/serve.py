@@ -15,8 +15,8 @@ from sagemaker_byoc.contract.gpu import check_gpus
 from sagemaker_byoc.contract.hosting import environment
 from sagemaker_byoc.contract.hosting.environment import ALLOW_CPU
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
-from sagemaker_byoc.serving import limits, log
-from sagemaker_byoc.serving.capture.settings import CaptureSettings, prepare, warnings
+from sagemaker_byoc.serving import log, open_files
+from sagemaker_byoc.serving.capture.options import CaptureSettings, prepare, warnings
 from sagemaker_byoc.serving.reader import Reader
 from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor import processes
@@ -68,7 +68,7 @@ def _require_packages() -> None:
 def _serve() -> int:
     _require_packages()
     settings = Settings.from_environ(os.environ)
-    limits.raise_open_files()
+    open_files.raise_open_files()
     if settings.capture is not None:
         prepare(settings.capture)
     with _http_socket(settings) as http, _link_socket() as link:
