@@ -5,14 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hosting import environment, http
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.supervisor.slots import DEATHS_IN_WINDOW, Restarts, worker_environ
 from sagemaker_byoc.serving.supervisor.spelling import misspelt, without_effect
 
 
@@ -29,17 +27,6 @@ def test_travels():
     settings = replace(Settings.from_environ({}), gpus=("3", "5"))
     assert Settings.from_json(settings.to_json()) == settings
     assert [settings.gpu_of(slot) for slot in range(3)] == ["3", "5", "3"]
-
-
-def test_worker_of_a_user_without_a_home(monkeypatch, tmp_path):
-    """Its home can be written, whatever the container's user is; a usable one stays."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setenv("HOME", __file__)
-    home = Path(worker_environ(Settings.from_environ({}), 0)["HOME"])
-    assert home.parent == tmp_path
-    assert home.is_dir()
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert worker_environ(Settings.from_environ({}), 0)["HOME"] == str(tmp_path)
 
 
 def test_batch():
@@ -143,21 +130,6 @@ def test_transforms():
         {"SAGEMAKER_BATCH": "true", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}
     )
     assert unlimited.transform_megabytes == 6
-
-
-def test_back_off():
-    """Delays double, and a quiet minute starts them again."""
-    restarts = Restarts()
-    assert [restarts.died(now) for now in (0, 30, 90, 151)] == [0.5, 1.0, 2.0, 0.5]
-
-
-def test_crash_loop():
-    """Too many deaths in a minute are the end; the same number over longer is not."""
-    quick, slow = Restarts(), Restarts()
-    assert [quick.died(now) for now in range(DEATHS_IN_WINDOW)][-1] is None
-    assert all(slow.died(20.0 * now) for now in range(20))
-    assert slow.died(400.0) is not None
-    assert max(Restarts().died(0) or 0 for _ in range(3)) == 0.5
 
 
 @pytest.mark.parametrize(

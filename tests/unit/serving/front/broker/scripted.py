@@ -1,4 +1,4 @@
-"""A broker, with lanes that only take notes and a clock that the test moves."""
+"""A broker whose lanes only record what they are sent, with a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sagemaker_byoc.serving.link import LinkError
 
 
 @dataclass(eq=False)
-class Notes:
-    """A lane."""
+class RecordingLane:
+    """A lane that records calls."""
 
     slot: int = 0
     error: LinkError | None = None
@@ -42,7 +42,7 @@ class Notes:
         self.signals.append("kill")
 
 
-class House:
+class ScriptedBroker:
     """A broker, its clock, and what became of each request."""
 
     def __init__(self, slots=1, queue=2, batch=1, target=None):
@@ -59,7 +59,7 @@ class House:
         self.lanes = [self.arrive(slot) for slot in range(slots)]
 
     def arrive(self, slot=0):
-        lane = Notes(slot)
+        lane = RecordingLane(slot)
         self.broker.join(lane)
         self.broker.ready(lane, batch=self.batch)
         return lane

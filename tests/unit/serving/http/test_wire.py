@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
-from tests.unit.serving import wire_cases
 from tests.unit.serving.harness import Server, wait_until
+from tests.unit.serving.http import wire_cases
 
 pytestmark = pytest.mark.slow  # real processes
 

@@ -1,6 +1,6 @@
 """docs/reference/serving-data.md: each of its cells is checked here, and it has no others.
 
-`python -m tests.unit.serving.test_serving_data` prints the tables.
+`python -m tests.unit.serving.worker.test_serving_data` prints the tables.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sagemaker_byoc.serving.worker.defaults import Wanted
 from sagemaker_byoc.serving.worker.formats import forms
 
 torch = pytest.importorskip("torch")
-PAGE = pathlib.Path(__file__).parents[3] / "docs" / "reference" / "serving-data.md"
+PAGE = pathlib.Path(__file__).parents[4] / "docs" / "reference" / "serving-data.md"
 
 
 def npz(**arrays):

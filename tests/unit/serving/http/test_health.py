@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.unit.serving.harness import Server, children, wait_until
-from tests.unit.serving.websocket import Client
+from tests.unit.serving.http.websocket import Client
 
 from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, SERVE_STOP_GRACE
 from sagemaker_byoc.serving.front.http.front import BUDGET_LEAST

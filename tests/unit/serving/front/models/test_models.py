@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 
 import pytest
-from tests.unit.serving.house import Notes
+from tests.unit.serving.front.broker.scripted import RecordingLane
 
 from sagemaker_byoc.serving.error_replies import (
     AlreadyLoaded,
@@ -56,7 +56,7 @@ class Supervisor:
         return str(path)
 
     def worker(self, name):
-        lane = Notes()
+        lane = RecordingLane()
         self.table.broker_of(name).join(lane)
         return lane
 

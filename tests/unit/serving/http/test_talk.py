@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.unit.serving.harness import Server, is_alive, wait_until
-from tests.unit.serving.websocket import BINARY, PING, PONG, TEXT, Client, RefusedError
+from tests.unit.serving.http.websocket import BINARY, PING, PONG, TEXT, Client, RefusedError
 
 pytestmark = pytest.mark.slow  # real processes
 

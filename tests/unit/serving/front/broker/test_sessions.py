@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from tests.unit.serving.house import House
+from tests.unit.serving.front.broker.scripted import ScriptedBroker
 
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.bodies import Body
@@ -27,12 +27,12 @@ CLOSED = http.CLOSED_SESSION_ID.value.encode()
 
 
 class Hotel:
-    """A house with sessions; `visit` is one request that gets its answer."""
+    """A scripted with sessions; `visit` is one request that gets its answer."""
 
     def __init__(self, slots=2, most=4, seconds=100):
-        self.house = House(slots=slots, queue=10)
+        self.scripted = ScriptedBroker(slots=slots, queue=10)
         self.sessions = Sessions(
-            self.house.broker, most=most, seconds=seconds, clock=lambda: self.house.now
+            self.scripted.broker, most=most, seconds=seconds, clock=lambda: self.scripted.now
         )
 
     def send(self, name, label):
@@ -40,18 +40,18 @@ class Hotel:
         slot = self.sessions.pin(meta)
 
         def done(_ticket, outcome):
-            self.house.ends[label] = outcome
+            self.scripted.ends[label] = outcome
 
-        deadline = self.house.now + 10
-        return self.house.broker.submit(meta, Body(), deadline, done, slot), slot
+        deadline = self.scripted.now + 10
+        return self.scripted.broker.submit(meta, Body(), deadline, done, slot), slot
 
     def visit(self, name, *, status=200, **meta):
         """The slot, and the response's headers."""
         ticket, slot = self.send(name, "visit")
-        lane = self.house.lanes[slot]
-        self.house.broker.answer(lane, [(ticket.id, meta, Body())])
+        lane = self.scripted.lanes[slot]
+        self.scripted.broker.answer(lane, [(ticket.id, meta, Body())])
         answer = Answer(status, [])
-        self.sessions.finish(ticket, self.house.ends["visit"], answer)
+        self.sessions.finish(ticket, self.scripted.ends["visit"], answer)
         return slot, dict(answer.headers)
 
     def open(self):
@@ -84,15 +84,15 @@ def test_spread(hotel):
 def test_waits_for_its_own(hotel):
     """While its worker is busy a session waits, though another worker is idle; others do not."""
     slot, name = hotel.open()
-    lane = hotel.house.lanes[slot]
+    lane = hotel.scripted.lanes[slot]
     first, _ = hotel.send(name, "first")
     hotel.send(name, "second")
-    other = hotel.house.lanes[1 - slot]
-    hotel.house.ask("free")
-    assert hotel.house.names(other) == ["free"]
-    assert "second" not in hotel.house.names(lane)
-    hotel.house.broker.answer(lane, [(first.id, {}, Body())])
-    assert hotel.house.names(lane)[-1] == "second"
+    other = hotel.scripted.lanes[1 - slot]
+    hotel.scripted.ask("free")
+    assert hotel.scripted.names(other) == ["free"]
+    assert "second" not in hotel.scripted.names(lane)
+    hotel.scripted.broker.answer(lane, [(first.id, {}, Body())])
+    assert hotel.scripted.names(lane)[-1] == "second"
 
 
 def test_order():
@@ -100,27 +100,27 @@ def test_order():
     hotel = Hotel(slots=1)
     _, name = hotel.open()
     for label in "abcd":
-        hotel.house.now += 1
+        hotel.scripted.now += 1
         if label == "c":
             hotel.send(name, label)
         else:
-            hotel.house.ask(label)
+            hotel.scripted.ask(label)
     for _ in range(4):
-        hotel.house.reply()
-    assert hotel.house.names()[-4:] == ["a", "b", "c", "d"]
+        hotel.scripted.reply()
+    assert hotel.scripted.names()[-4:] == ["a", "b", "c", "d"]
 
 
 def test_deadline_of_waiting(hotel):
     """One that waits for its worker too long ends as others do, and never reaches it."""
     slot, name = hotel.open()
     first, _ = hotel.send(name, "first")
-    hotel.house.now += 5
+    hotel.scripted.now += 5
     hotel.send(name, "second")
-    hotel.house.pass_time(10)
-    assert hotel.house.ends["second"].end is End.EXPIRED
-    lane = hotel.house.lanes[slot]
-    hotel.house.broker.answer(lane, [(first.id, {}, Body())])
-    assert "second" not in hotel.house.names(lane)
+    hotel.scripted.pass_time(10)
+    assert hotel.scripted.ends["second"].end is End.EXPIRED
+    lane = hotel.scripted.lanes[slot]
+    hotel.scripted.broker.answer(lane, [(first.id, {}, Body())])
+    assert "second" not in hotel.scripted.names(lane)
 
 
 def test_close(hotel):
@@ -141,9 +141,9 @@ def test_failed_open(hotel):
 def test_expiry(hotel):
     """By the time that was announced."""
     _, name = hotel.open()
-    hotel.house.now += 99
+    hotel.scripted.now += 99
     hotel.visit(name)
-    hotel.house.now += 1
+    hotel.scripted.now += 1
     with pytest.raises(UnknownSession):
         hotel.visit(name)
     assert len(hotel.sessions) == 0
@@ -171,13 +171,13 @@ def test_worker_ends(hotel):
     _, other = hotel.open()
     hotel.send(name, "running")
     hotel.send(name, "waiting")
-    hotel.house.broker.lose(hotel.house.lanes[slot])
-    assert [hotel.house.ends[key].end for key in ("running", "waiting")] == [End.LOST, End.LOST]
+    hotel.scripted.broker.lose(hotel.scripted.lanes[slot])
+    assert [hotel.scripted.ends[key].end for key in ("running", "waiting")] == [End.LOST, End.LOST]
     with pytest.raises(SessionLost):
         hotel.visit(name)
     hotel.visit(other)
-    lane = hotel.house.arrive(slot)
-    hotel.house.lanes[slot] = lane
+    lane = hotel.scripted.arrive(slot)
+    hotel.scripted.lanes[slot] = lane
     hotel.sessions.adopt(slot, [])
     with pytest.raises(UnknownSession):
         hotel.visit(name)
@@ -186,11 +186,11 @@ def test_worker_ends(hotel):
 def test_front_restarts(hotel):
     """A new table is told by the workers what they hold; before that nothing is denied."""
     fresh = Hotel(slots=1)
-    fresh.house.broker.lose(fresh.house.lanes[0])
+    fresh.scripted.broker.lose(fresh.scripted.lanes[0])
     with pytest.raises(Unavailable):
         fresh.visit("abc")
-    fresh.house.lanes[0] = fresh.house.arrive()
-    fresh.house.broker.on_sessions(0, [["abc", fresh.house.now + 10]])
+    fresh.scripted.lanes[0] = fresh.scripted.arrive()
+    fresh.scripted.broker.on_sessions(0, [["abc", fresh.scripted.now + 10]])
     assert fresh.visit("abc")[0] == 0
 
 

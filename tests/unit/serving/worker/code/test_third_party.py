@@ -311,10 +311,10 @@ def test_stand_in_writes_what_the_package_writes():
 
 def test_what_skips_without_the_packages():
     """The comparisons with sagemaker-inference and pandas, in a process that can import them."""
-    here = pathlib.Path(__file__).parent
+    folder = pathlib.Path(__file__).parents[1]
     cases = [
-        f"{here / 'test_serving_data.py'}::TestBesideAws",
-        f"{here / 'test_defaults.py'}::TestWithPandas",
+        f"{folder / 'test_serving_data.py'}::TestBesideAws",
+        f"{folder / 'test_defaults.py'}::TestWithPandas",
     ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *cases],

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.unit.serving.harness import Server, wait_until
-from tests.unit.serving.wire_cases import SMALL, Wire, get, post
+from tests.unit.serving.http.wire_cases import SMALL, Wire, get, post
 
 pytestmark = pytest.mark.slow  # real processes
 

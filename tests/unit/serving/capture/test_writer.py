@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.unit.serving.capture.test_record_files import complete, open_files
 from tests.unit.serving.harness import wait_until
-from tests.unit.serving.test_capture_files import complete, open_files
 
 from sagemaker_byoc.contract.hosting.capture import Encoding, Record, hour_of
 from sagemaker_byoc.serving.bodies import Body
