@@ -16,11 +16,11 @@ from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.channels import Channel, check_channels
 from sagemaker_byoc.contract.training.cluster import DEFAULT_HOST, Cluster
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.runs import CODE_COMMIT, CODE_REPOSITORY, RUN_FILE, RunRecord
+from sagemaker_byoc.contract.training.runs import RUN_FILE, RunRecord
+from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY, PROGRAM
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances, specs
 from sagemaker_byoc.region.containers.images import Image
@@ -202,7 +202,7 @@ def _lay_out(
         cluster=cluster,
     )
     write_more_config(tree, {})
-    entry = {} if request.entry_point is None else {environment.PROGRAM: request.entry_point}
+    entry = {} if request.entry_point is None else {PROGRAM: request.entry_point}
     common = specs.training(
         job=request.name,
         account=Account.from_environ(os.environ),

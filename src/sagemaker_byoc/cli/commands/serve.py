@@ -17,7 +17,7 @@ from sagemaker_byoc.cli.terminal import console, failures, signals
 from sagemaker_byoc.cli.terminal.progress import Progress
 from sagemaker_byoc.contract import archives, folders
 from sagemaker_byoc.contract.errors import MachineError, RequestError
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.training.runs import RUN_FILE
 from sagemaker_byoc.host import owners
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     project = project_table.read_for("serve", arguments.program)
     program = None if project.program is None else _program(project.program)
     model = _model(arguments.model)
-    if program is None and Path(environment.DEFAULT_PROGRAM.value).is_file():
+    if program is None and Path(http.DEFAULT_PROGRAM.value).is_file():
         console.detail("./inference.py is not used: `byoc serve .` takes it")
     if arguments.engine == "process":
         _require_packages()
@@ -125,7 +125,7 @@ def _request(
 
 def _require_packages() -> None:
     """Raise MachineError for what the server, which is a process here, would end for."""
-    lacking = [name for name in environment.PACKAGES if find_spec(name) is None]
+    lacking = [name for name in http.PACKAGES if find_spec(name) is None]
     if lacking:
         raise MachineError(
             f"the server needs the Python packages {', '.join(lacking)}",
@@ -138,8 +138,8 @@ def _program(path: Path) -> programs.Program:
 
     Many scripts for SageMaker have `model_fn` beside what trains the model.
     """
-    program = programs.parse_program(path, environment.DEFAULT_PROGRAM.value)
-    usual = (environment.DEFAULT_PROGRAM.value, *environment.APPLICATIONS)
+    program = programs.parse_program(path, http.DEFAULT_PROGRAM.value)
+    usual = (http.DEFAULT_PROGRAM.value, *http.APPLICATIONS)
     if program.entry_point or any((path / name).is_file() for name in usual):
         return program
     found = [file for file in sorted(path.glob("*.py")) if _defines_handlers(file)]

@@ -14,7 +14,7 @@ import re
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.contract.hosting.environment import METRICS
+from sagemaker_byoc.contract.hosting.http import METRICS
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, SERVE_STOP_GRACE
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.launch.endpoint import EndpointSettings

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from sagemaker_byoc.contract.errors import ByocError, DocumentError, MachineError, RequestError
 from sagemaker_byoc.contract.files import read_object
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
-from sagemaker_byoc.contract.paths import PROGRAM_DIR
+from sagemaker_byoc.contract.variables import PROGRAM_DIR
 from sagemaker_byoc.host import image_reference, stored_image
 from sagemaker_byoc.region.engines import docker
 from sagemaker_byoc.region.wire.errors import AwsError

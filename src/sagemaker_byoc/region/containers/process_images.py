@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import write_json
-from sagemaker_byoc.contract.training import environment
+from sagemaker_byoc.contract.variables import PROGRAM
 from sagemaker_byoc.region.containers.images import RecordedImages, Reference
 from sagemaker_byoc.region.core.state_folder import make_private
 from sagemaker_byoc.region.engines import packing
@@ -53,9 +53,7 @@ def record(recording: Recording, state: Path, interpreter: Path) -> str:
             copy = Path(scratch) / "program"
             shutil.copytree(folder, copy, symlinks=True, ignore=_LEFT_BEHIND)
             copy.rename(place)
-    variables = (
-        {} if recording.entry_point is None else {environment.PROGRAM: recording.entry_point}
-    )
+    variables = {} if recording.entry_point is None else {PROGRAM: recording.entry_point}
     write_json(
         images.name_file(reference.repository, reference.tag),
         {

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import lifecycle
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.training import environment, runs
+from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.contract.variables import IMAGE_DIGEST
 from sagemaker_byoc.region.containers import instances
 from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.containers.leftovers import machine_label
@@ -64,7 +65,7 @@ def training(  # noqa: PLR0913 - each a part of the container, by its keyword
             **platform(account),
             environment.TRAINING_JOB_NAME: job,
             environment.TRAINING_JOB_ARN: account.arn("sagemaker", f"training-job/{job}"),
-            **({runs.IMAGE_DIGEST: image.resolved} if image.resolved else {}),
+            **({IMAGE_DIGEST: image.resolved} if image.resolved else {}),
             **variables,
         },
         image=image.name,

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from gunicorn.asgi import protocol, websocket
 from gunicorn.asgi.parser import InvalidChunkSize, ParseError, PythonProtocol
 
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 
 LINES = 512
 """Lines that are remembered; beyond it all are forgotten, which costs little."""
@@ -119,9 +119,9 @@ ROUTES = frozenset(
         http.PING.value,
         http.INVOCATIONS.value,
         *(
-            environment.METRICS.value,
-            environment.EXECUTION_PARAMETERS.value,
-            environment.CHAT.value,
+            http.METRICS.value,
+            http.EXECUTION_PARAMETERS.value,
+            http.CHAT.value,
         ),
     }
 )

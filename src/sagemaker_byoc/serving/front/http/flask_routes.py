@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import log, media, wsgi
 from sagemaker_byoc.serving.error_replies import Refusal
 from sagemaker_byoc.serving.front.http.replies import (
@@ -74,11 +74,11 @@ def create_app(settings: Settings, metrics: Metrics, gauges: Callable[[], Gauges
 
     app = Flask("sagemaker_byoc", static_folder=None)
 
-    @app.get(environment.METRICS.value)
+    @app.get(http.METRICS.value)
     def read_metrics() -> Response:
         return Response(metrics.text(gauges()), content_type=CONTENT_TYPE)
 
-    @app.get(environment.EXECUTION_PARAMETERS.value)
+    @app.get(http.EXECUTION_PARAMETERS.value)
     def execution_parameters() -> Response:
         """What a batch transform job may ask of this container; numbers are numbers."""
         return jsonify(

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import open_files
 from sagemaker_byoc.serving.error_replies import BadInput, Refusal, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
@@ -88,11 +88,9 @@ class ModelsFront(BaseFront):
             await self.ping(send)
             return
         base, *rest = path.removeprefix("/").split("/", 2)
-        if f"/{base}" != environment.MODELS.value or (len(rest) == 2 and rest[1] != INVOKE):
+        if f"/{base}" != http.MODELS.value or (len(rest) == 2 and rest[1] != INVOKE):
             if path == http.INVOCATIONS.value and method == "POST":
-                text = (
-                    f"This endpoint has many models: POST {environment.MODELS.value}/NAME/{INVOKE}"
-                )
+                text = f"This endpoint has many models: POST {http.MODELS.value}/NAME/{INVOKE}"
                 await self._refuse(send, UnknownModel(text))
             else:
                 await self.flask(scope, receive, send)

@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Lock, get_ident
 from typing import Any
 
-from sagemaker_byoc.contract.hosting import environment
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.installation import hint_for_module
 from sagemaker_byoc.serving.worker.code.model_files import WEIGHTS, Found, Kind, ModelError, find
 
@@ -57,7 +57,7 @@ def _refuse(event: str, arguments: tuple[object, ...]) -> None:
     if event == _EVENT and get_ident() in _guarded:
         raise PickleError(
             f"it holds a pickle that asks for {arguments[0]}.{arguments[1]}, and pickles are "
-            f"programs; set {environment.ALLOW_PICKLE.value}=1 if you trust the archive"
+            f"programs; set {variables.ALLOW_PICKLE}=1 if you trust the archive"
         )
 
 
@@ -275,7 +275,7 @@ def _read_one(path: Path) -> dict[str, Any]:
             f"{path.name} holds more than weights, which would have to be unpickled "
             f"({_reason(error)}). "
             "Save model.state_dict() instead, or the whole model with torch.export.save; "
-            f"{environment.ALLOW_PICKLE.value}=1 loads it without make_model, "
+            f"{variables.ALLOW_PICKLE}=1 loads it without make_model, "
             "if you trust the archive"
         ) from None
     except (RuntimeError, EOFError, ValueError) as error:
