@@ -19,8 +19,8 @@ from sagemaker_byoc.region.services.logs.service import Logs
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.s3 import S3
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.endpoints.service import Endpoints
-from sagemaker_byoc.region.services.sagemaker.training_jobs.service import TrainingJobs
+from sagemaker_byoc.region.services.sagemaker.hosting import Endpoints
+from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.json11 import JsonService

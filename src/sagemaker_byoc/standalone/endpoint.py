@@ -31,7 +31,7 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
 from sagemaker_byoc.region.engines.packing import Copying
 from sagemaker_byoc.region.engines.starting import start_all
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import PRIMARY
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import PRIMARY
 from sagemaker_byoc.standalone.names import check_name
 
 __all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]

@@ -22,14 +22,13 @@ from sagemaker_byoc.contract.training.cluster import DEFAULT_HOST, Cluster
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
 from sagemaker_byoc.contract.training.runs import CODE_COMMIT, CODE_REPOSITORY, RUN_FILE, RunRecord
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.containers import instances, specs
+from sagemaker_byoc.region.containers import instances, results, specs
+from sagemaker_byoc.region.containers.hosts import Hosts, Outcome
 from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.engines.packing import Copying, size_of
-from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts
 from sagemaker_byoc.region.services.sagemaker.training_jobs.control import StopSwitch
-from sagemaker_byoc.region.services.sagemaker.training_jobs.hosts import Hosts, Outcome
 from sagemaker_byoc.region.services.sagemaker.training_jobs.stage import (
     write_config,
     write_more_config,
@@ -259,7 +258,7 @@ def write_record(request: TrainingRequest, result: TrainingResult) -> None:
 def _pack(
     tree: Tree, folder: str, archive: Path, on_left: OnLeft, copying: Copying | None
 ) -> Path | None:
-    entries = artifacts.noting_links(
+    entries = results.noting_links(
         folders.walk(tree.root, folder, on_left, keep_links=True), archive.name, on_left
     )
     if copying is None:

@@ -25,7 +25,7 @@ from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gp
 from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.engines import inhabitants, namespace
+from sagemaker_byoc.region.engines import namespace, tree_processes
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Network, lines_of
 from sagemaker_byoc.region.engines.reach import Reach
 from sagemaker_byoc.region.engines.shell import shell_of
@@ -74,7 +74,7 @@ class ProcessEngine:
                 yield process
             finally:
                 process.kill()
-                inhabitants.end(spec.tree)
+                tree_processes.end(spec.tree)
 
     def _command(self, spec: ContainerSpec) -> tuple[list[str], dict[str, str], str | None]:
         """Return the words, the variables and the working directory."""
@@ -88,7 +88,7 @@ class ProcessEngine:
             variables[BASE_DIR] = str(spec.tree.root)
         variables |= spec.environment
         if owner := spec.labels.get(owners.LABEL):
-            variables[inhabitants.OWNER] = owner
+            variables[tree_processes.OWNER] = owner
         folder = spec.environment.get(PROGRAM_DIR) if spec.entrypoint else None
         return command, variables, folder
 
@@ -134,7 +134,7 @@ class ProcessEngine:
         """Nothing to do: the names went with the namespaces."""
 
     def sweep(self, labels: Mapping[str, str], trees: Sequence[Tree]) -> int:  # noqa: ARG002 - processes have none
-        return sum(inhabitants.end(tree) for tree in trees)
+        return sum(tree_processes.end(tree) for tree in trees)
 
 
 @dataclass(slots=True)
@@ -196,7 +196,7 @@ class ProcessContainer:
 
     def _end_with_command(self) -> None:
         self.process.wait()
-        inhabitants.end(self.tree)
+        tree_processes.end(self.tree)
 
 
 def _command(spec: ContainerSpec) -> list[str]:

@@ -8,8 +8,8 @@ from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker import listing
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
 from sagemaker_byoc.region.services.sagemaker.endpoints import artifacts
-from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import data_of
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import data_of
 from sagemaker_byoc.region.services.sagemaker.refusals import invalid, not_here
 from sagemaker_byoc.region.wire.service import Operation, Parameters
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.sagemaker.endpoints.served import GROUP
+from sagemaker_byoc.region.services.sagemaker.endpoints.serving_container import GROUP
 from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
     OverdueError,
     UpstreamError,

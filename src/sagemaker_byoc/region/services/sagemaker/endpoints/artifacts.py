@@ -11,8 +11,8 @@ from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.services.s3.store.errors import S3Error
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import ModelData
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ModelData
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
     Item,
     check_paths,

@@ -12,13 +12,13 @@ from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.core.watching import Subject, Watch
 from sagemaker_byoc.region.services.sagemaker import listing
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
-from sagemaker_byoc.region.services.sagemaker.endpoints import live
+from sagemaker_byoc.region.services.sagemaker.endpoints import endpoint as live
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs, check_count
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
+from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import Live
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
-from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
-from sagemaker_byoc.region.services.sagemaker.endpoints.live import Live
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import VariantPlan
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
 from sagemaker_byoc.region.services.sagemaker.refusals import (
     ENDPOINT,
     could_not_find,

@@ -11,7 +11,7 @@ from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.services.sagemaker.endpoints import artifacts
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment, Instance
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import ModelData, VariantPlan
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ModelData, VariantPlan
 
 DRAIN_SECONDS = 60.0
 """As long as an invocation may take."""

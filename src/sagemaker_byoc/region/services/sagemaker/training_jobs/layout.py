@@ -16,8 +16,9 @@ from sagemaker_byoc.region.containers.images import Image, Images
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs import checkpoints, reports
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import Item
+from sagemaker_byoc.region.services.sagemaker.jobs import outputs
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import Item
+from sagemaker_byoc.region.services.sagemaker.training_jobs import reports
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ChannelPlan, JobPlan
 from sagemaker_byoc.region.services.sagemaker.training_jobs.stage import (
     Staged,
@@ -98,7 +99,7 @@ def lay_out(job: Job, found: Found, *, is_stopped: Callable[[], bool]) -> Layout
         write_more_config(tree, job.request)
         staged = stager.stage(tree, host, found)
         if plan.checkpoint is not None:
-            checkpoints.restore(around.store, plan.checkpoint, tree)
+            outputs.restore(around.store, plan.checkpoint, tree)
         found_specs[host] = _spec(job, cluster, staged, network)
     return Layout(job.trees, found_specs, network)
 

@@ -25,13 +25,13 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import RecordWrapper
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
-from sagemaker_byoc.region.services.sagemaker.training_jobs.framing import frame
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
     Item,
     find_lines,
     share,
 )
+from sagemaker_byoc.region.services.sagemaker.training_jobs.framing import frame
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ChannelPlan, DataType
 
 LOG = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.region.containers import results
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ReportPlan
 
 
@@ -25,9 +25,9 @@ def upload(
             found = [(host, outside(tree, report), "") for host, tree in trees.items()]
             found = [source for source in found if source[1].is_dir()]
         else:
-            found = artifacts.sources(trees, report.folder)
-        files = artifacts.merged(found, on_line)
-        artifacts.send_all(store, report.bucket, report.prefix, files, on_line)
+            found = results.sources(trees, report.folder)
+        files = results.merged(found, on_line)
+        results.send_all(store, report.bucket, report.prefix, files, on_line)
 
 
 def outside(tree: Tree, report: ReportPlan) -> Path:

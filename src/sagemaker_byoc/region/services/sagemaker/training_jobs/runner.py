@@ -15,13 +15,20 @@ from sagemaker_byoc.contract.errors import ByocError, MachineError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.training.failure import clip
+from sagemaker_byoc.region.containers import results
+from sagemaker_byoc.region.containers.hosts import Hosts, Outcome
 from sagemaker_byoc.region.containers.images import PullError
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.engines.container import ContainerSpec
-from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts, checkpoints, reports
+from sagemaker_byoc.region.services.sagemaker.jobs import outputs
+from sagemaker_byoc.region.services.sagemaker.jobs.context import JobLog
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
+    DownloadError,
+    find_items,
+    find_lines,
+)
+from sagemaker_byoc.region.services.sagemaker.training_jobs import reports
 from sagemaker_byoc.region.services.sagemaker.training_jobs.control import StopSwitch, Why
-from sagemaker_byoc.region.services.sagemaker.training_jobs.hosts import Hosts, Outcome
-from sagemaker_byoc.region.services.sagemaker.training_jobs.joblog import JobLog
 from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import (
     Found,
     Job,
@@ -29,11 +36,6 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import (
     lay_out,
 )
 from sagemaker_byoc.region.services.sagemaker.training_jobs.metrics import MetricCollector
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
-    DownloadError,
-    find_items,
-    find_lines,
-)
 from sagemaker_byoc.region.services.sagemaker.training_jobs.pipes import Feed, PipeFeeder
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DataType
 from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
@@ -202,7 +204,7 @@ class JobRun(threading.Thread):
         specs = self._with_access(stack, layout)
         sync = None
         if plan.checkpoint is not None:
-            sync = checkpoints.CheckpointSync(
+            sync = outputs.CheckpointSync(
                 self._around.store, plan.checkpoint, layout.trees, self._log.say_once
             )
             stack.callback(sync.close)
@@ -333,7 +335,7 @@ class JobRun(threading.Thread):
         warn, store, plan = self._log.say_once, self._around.store, self._plan
         failures = [] if self._unsent is None else [self._unsent]
         try:
-            if not artifacts.upload(plan, trees, store, self._work, warn):
+            if not results.upload(plan, trees, store, self._work, warn):
                 warn(f"/opt/ml/model was left empty: there is nothing at {plan.model_uri}")
         except (AwsError, OSError) as error:
             failures.append(str(error))

@@ -24,11 +24,7 @@ from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.s3.store.errors import S3Error
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
-    DownloadError,
-    Item,
-    share,
-)
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import DownloadError, Item, share
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ChannelPlan
 
 CHECKPOINT_CONFIG = "checkpointconfig.json"

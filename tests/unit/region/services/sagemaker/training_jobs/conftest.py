@@ -16,8 +16,8 @@ from sagemaker_byoc.region.core.caller import CLIENT
 from sagemaker_byoc.region.engines.process import make_engine
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs.joblog import GROUP
-from sagemaker_byoc.region.services.sagemaker.training_jobs.service import TrainingJobs
+from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
+from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 
 PATIENCE = 60.0
 BUCKET = "data-bucket"

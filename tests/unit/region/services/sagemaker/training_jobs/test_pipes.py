@@ -13,8 +13,8 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, 
 
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import find_items
 from sagemaker_byoc.region.services.sagemaker.training_jobs.framing import LONGEST, frame
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import find_items
 from sagemaker_byoc.region.services.sagemaker.training_jobs.pipes import CHUNK, Feed, PipeFeeder
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import plan_of
 from sagemaker_byoc.training.library.data.recordio import record_blocks

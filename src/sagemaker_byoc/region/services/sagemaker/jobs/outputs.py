@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 from sagemaker_byoc.contract.folders import Entry, walk
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.region.containers import results
 from sagemaker_byoc.region.engines.container import Container
 from sagemaker_byoc.region.services.s3.store.errors import S3Error
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
     Item,
     check_paths,
@@ -141,7 +141,7 @@ class CheckpointSync(threading.Thread):
         prefix = self._plan.prefix
         key = f"{prefix}/{entry.relative}" if prefix else entry.relative
         try:
-            artifacts.send(self._store, self._plan.bucket, key, entry, self._on_line)
+            results.send(self._store, self._plan.bucket, key, entry, self._on_line)
         except (S3Error, OSError) as error:
             return self._fail(error)
         self._sent[place] = mark

@@ -15,11 +15,11 @@ from sagemaker_byoc.contract.training import failure
 from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import House, all_stopped
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
-from sagemaker_byoc.region.services.sagemaker.endpoints.house import House, all_stopped
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import VariantPlan
 from sagemaker_byoc.region.services.sagemaker.endpoints.sessions import Sessions
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.service import Parameters
 

@@ -26,9 +26,10 @@ from sagemaker_byoc.region.core.watching import Watch
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs import metrics, objects
+from sagemaker_byoc.region.services.sagemaker.jobs import inputs
+from sagemaker_byoc.region.services.sagemaker.jobs.context import JobLog
+from sagemaker_byoc.region.services.sagemaker.training_jobs import metrics
 from sagemaker_byoc.region.services.sagemaker.training_jobs.control import Why
-from sagemaker_byoc.region.services.sagemaker.training_jobs.joblog import JobLog
 from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import Job, Surroundings
 from sagemaker_byoc.region.services.sagemaker.training_jobs.listing import list_jobs
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import (
@@ -190,8 +191,8 @@ class TrainingJobs:
                 raise refuse(f"{where}: there is no bucket {bucket!r}. Create it first")
         for channel in plan.channels:
             try:
-                objects.require_items(store, channel)
-            except objects.DownloadError:
+                inputs.require_items(store, channel)
+            except inputs.DownloadError:
                 continue  # found out by the download in the cloud, and so it is here
 
     async def _describe(self, parameters: Parameters) -> Parameters:

@@ -20,8 +20,8 @@ from sagemaker_byoc.region.containers.health import LOG_SECONDS, ContainerLog, w
 from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec
 from sagemaker_byoc.region.services.logs.store import LastingStream
-from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import ContainerPlan
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ContainerPlan
 
 LOG = logging.getLogger(__name__)
 
