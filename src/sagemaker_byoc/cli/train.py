@@ -14,8 +14,8 @@ from sagemaker_byoc.contract.archives import MODEL_ARCHIVE, OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import JobError
 from sagemaker_byoc.contract.training.runs import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.build import commit as commits
+from sagemaker_byoc.region.containers.results import failure_text
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
-from sagemaker_byoc.region.services.sagemaker.training_jobs.verdict import failure_text
 from sagemaker_byoc.standalone.training_job import (
     DEFAULT_IMAGE,
     Status,

@@ -23,17 +23,13 @@ from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as
 from sagemaker_byoc.contract.training.runs import CODE_COMMIT, CODE_REPOSITORY, RUN_FILE, RunRecord
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances, results, specs
-from sagemaker_byoc.region.containers.hosts import Hosts, Outcome
+from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch
 from sagemaker_byoc.region.containers.images import Image
+from sagemaker_byoc.region.containers.results import failure_reason
+from sagemaker_byoc.region.containers.specs import write_config, write_more_config
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.engines.packing import Copying, size_of
-from sagemaker_byoc.region.services.sagemaker.training_jobs.control import StopSwitch
-from sagemaker_byoc.region.services.sagemaker.training_jobs.stage import (
-    write_config,
-    write_more_config,
-)
-from sagemaker_byoc.region.services.sagemaker.training_jobs.verdict import failure_reason
 from sagemaker_byoc.standalone.names import check_name
 
 __all__ = [

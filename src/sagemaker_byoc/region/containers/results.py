@@ -5,33 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from sagemaker_byoc.contract import archives
-from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, OnLeft, left_out, readable, walk
+from sagemaker_byoc.contract import folders, limits
+from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, OnLeft, readable, walk
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
-from sagemaker_byoc.region.services.s3.store.errors import S3Error
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import MODEL_FOLDER, JobPlan
-
-ARCHIVE_TYPE = "application/x-gzip"
-_CHUNK = 1 << 20
+from sagemaker_byoc.contract.training.failure import clip
 
 Source = tuple[str, Path, str]
 """A host, its tree, and the folder below the tree's root."""
-
-
-def upload(
-    plan: JobPlan, trees: Mapping[str, Tree], store: ObjectStore, work: Path, on_line: OnLeft
-) -> bool:
-    """Send model and output data; return False if there was no model. Raises S3Error, OSError."""
-    outputs = merged(sources(trees, "output/data"), on_line, keep_links=True)
-    _send_archive(plan, store, outputs, work / archives.OUTPUT_ARCHIVE)
-    found = sources(trees, "model")
-    if not plan.compress:
-        start = plan.output_key(MODEL_FOLDER)
-        return send_all(store, plan.output_bucket, start, merged(found, on_line), on_line)
-    entries = merged(found, on_line, keep_links=True)
-    entries = noting_links(entries, archives.MODEL_ARCHIVE, on_line)
-    return _send_archive(plan, store, entries, work / archives.MODEL_ARCHIVE)
 
 
 def sources(trees: Mapping[str, Tree], folder: str) -> list[Source]:
@@ -61,40 +41,6 @@ def merged(
                 on_line(f"{shown} was written by {known[0]} and by {host}; {known[0]}'s is kept")
 
 
-def send_all(
-    store: ObjectStore, bucket: str, start: str, entries: Iterable[Entry], on_line: OnLeft
-) -> bool:
-    """Send each file below the key `start`; return False if there was none."""
-    sent = False
-    for entry in entries:
-        if entry.file is not None:
-            send(
-                store,
-                bucket,
-                f"{start}/{entry.relative}" if start else entry.relative,
-                entry,
-                on_line,
-            )
-            sent = True
-    return sent
-
-
-def send(store: ObjectStore, bucket: str, key: str, entry: Entry, on_line: OnLeft) -> None:
-    """Send an open file of a walk; one whose key S3 can't have is left out with a line."""
-    assert entry.file is not None
-    try:
-        writer = store.open_writer(bucket, key)
-    except S3Error as error:
-        if error.code != "KeyTooLongError":
-            raise
-        on_line(left_out(f"…/{entry.relative}", "its key in S3 would be longer than 1024 bytes"))
-        return
-    with writer, open(entry.file, "rb", buffering=0, closefd=False) as data:
-        while chunk := data.read(_CHUNK):
-            writer.write(chunk)
-        writer.commit()
-
-
 def noting_links(entries: Iterable[Entry], archive: str, on_line: OnLeft) -> Iterator[Entry]:
     """Yield `entries`; at their end, say that there are links among them."""
     links = 0
@@ -111,11 +57,30 @@ def noting_links(entries: Iterable[Entry], archive: str, on_line: OnLeft) -> Ite
         )
 
 
-def _send_archive(
-    plan: JobPlan, store: ObjectStore, entries: Iterable[Entry], archive: Path
-) -> bool:
-    if not archives.pack_entries(entries, archive):
-        return False
-    key = plan.output_key(archive.name)
-    store.put_file(plan.output_bucket, key, archive, content_type=ARCHIVE_TYPE, move=True)
-    return True
+def failure_reason(tree: Tree, code: int, on_left: OnLeft = lambda _: None) -> str:
+    """`AlgorithmError: TEXT, exit code: N` of at most 1024 characters, whose end is never cut off.
+
+    Without a failure file there is no TEXT, as in the service's own reasons.
+    """
+    return failure_text(read_failure(tree, on_left) or "", code)
+
+
+def failure_text(text: str, code: int) -> str:
+    start, end = "AlgorithmError: ", f", exit code: {code}"
+    room = limits.FAILURE_REASON.value - len(start) - len(end)
+    return f"{start}{clip(text, room)}{end}"
+
+
+def read_failure(tree: Tree, on_left: OnLeft = lambda _: None) -> str | None:
+    """Return the reason, as SageMaker would show it; None if the container wrote none.
+
+    The file may be anything that a program put there: `on_left` gets a sentence if it is not read.
+    """
+    name = tree.failure.relative_to(tree.root)
+    try:
+        data = folders.read(tree.root, str(name), 4 * limits.FAILURE_REASON.value)
+    except (OSError, folders.LeftOutError) as error:
+        on_left(folders.left_out(str(name), error))
+        return None
+    text = (data or b"").decode("utf-8", "replace")
+    return text[: limits.FAILURE_REASON.value].strip() or None

@@ -7,13 +7,20 @@ started it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sagemaker_byoc.contract import lifecycle
+from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training import environment, runs
+from sagemaker_byoc.contract.training.channels import (
+    Channel,
+    write_channels,
+)
 from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.contract.training.debugger import HOOK_FILE, PROFILER_FILE, TENSORBOARD_FILE
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.region.containers import instances
 from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.containers.leftovers import machine_label
@@ -106,3 +113,41 @@ def serving(  # noqa: PLR0913 - each a part of the container, by its keyword
         hostname=hostname,
         labels=labels,
     )
+
+
+CHECKPOINT_CONFIG = "checkpointconfig.json"
+
+
+METRIC_CONFIG = "metric-definition-regex.json"
+
+
+def write_config(
+    tree: Tree,
+    *,
+    hyperparameters: Mapping[str, str],
+    channels: Sequence[Channel],
+    cluster: Cluster,
+) -> None:
+    """The folders and the three documented files, as a container of this host finds them."""
+    for folder in tree.written_by_training:
+        folder.mkdir(parents=True, exist_ok=True)
+    tree.data.mkdir(parents=True, exist_ok=True)
+    Hyperparameters(hyperparameters).write(tree)
+    write_channels(tree, {channel.name: channel for channel in channels})
+    cluster.write(tree)
+
+
+def write_more_config(tree: Tree, request: Mapping[str, Json]) -> None:
+    """The files that only some requests cause; names and shapes as seen in real jobs."""
+    for member, name in (
+        ("CheckpointConfig", CHECKPOINT_CONFIG),
+        ("DebugHookConfig", HOOK_FILE),
+        ("ProfilerConfig", PROFILER_FILE),
+        ("TensorBoardOutputConfig", TENSORBOARD_FILE),
+    ):
+        document = request.get(member)
+        if document:
+            write_json(tree.config / name, document)
+    algorithm = request.get("AlgorithmSpecification")
+    definitions = algorithm.get("MetricDefinitions") if isinstance(algorithm, dict) else None
+    write_json(tree.config / METRIC_CONFIG, definitions or [])

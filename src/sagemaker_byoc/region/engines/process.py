@@ -26,9 +26,14 @@ from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, T
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.engines import namespace, tree_processes
-from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Network, lines_of
-from sagemaker_byoc.region.engines.reach import Reach
-from sagemaker_byoc.region.engines.shell import shell_of
+from sagemaker_byoc.region.engines.container import (
+    Container,
+    ContainerSpec,
+    Network,
+    Reach,
+    lines_of,
+    shell_of,
+)
 
 ROOMS = {
     lifecycle.TRAIN_ARGUMENT.value: "sagemaker_byoc.training",

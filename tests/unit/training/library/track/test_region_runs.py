@@ -14,9 +14,9 @@ from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
+from sagemaker_byoc.region.services.sagemaker.jobs.outputs import ReportPlan
 from sagemaker_byoc.region.services.sagemaker.training_jobs import reports
 from sagemaker_byoc.region.services.sagemaker.training_jobs.job_runs import is_region, region_runs
-from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ReportPlan
 
 START, END = (datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC) for second in (0, 30))
 

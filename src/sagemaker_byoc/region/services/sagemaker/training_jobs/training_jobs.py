@@ -16,6 +16,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.region.containers import instances
 from sagemaker_byoc.region.containers.access import ContainerAccess
+from sagemaker_byoc.region.containers.hosts import Why
 from sagemaker_byoc.region.containers.images import Images
 from sagemaker_byoc.region.containers.leftovers import region_labels, region_prefix
 from sagemaker_byoc.region.containers.specs import JOB_LABEL
@@ -27,11 +28,11 @@ from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.store import LogStore
 from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
-from sagemaker_byoc.region.services.sagemaker.jobs.context import JobLog
+from sagemaker_byoc.region.services.sagemaker.jobs.context import JobLog, Surroundings
 from sagemaker_byoc.region.services.sagemaker.training_jobs import metrics
-from sagemaker_byoc.region.services.sagemaker.training_jobs.control import Why
-from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import Job, Surroundings
+from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import Job
 from sagemaker_byoc.region.services.sagemaker.training_jobs.listing import list_jobs
+from sagemaker_byoc.region.services.sagemaker.training_jobs.outcome import INTERNAL
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import (
     JobPlan,
     check_names,
@@ -46,7 +47,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     Status,
     new_document,
 )
-from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import INTERNAL, JobRun
+from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun
 from sagemaker_byoc.region.wire.errors import AwsError, not_found
 from sagemaker_byoc.region.wire.service import Operation, Parameters
 
