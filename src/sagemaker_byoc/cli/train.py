@@ -24,9 +24,8 @@ from sagemaker_byoc.standalone.training_job import (
     TrainingResult,
     prepared_job,
     run_training_job,
-    write_record,
 )
-from sagemaker_byoc.standalone.transcript import Transcript
+from sagemaker_byoc.standalone.transcript import Transcript, write_record
 
 HELP = "Run a training program as SageMaker would, on this machine."
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,13 +13,11 @@ from pathlib import Path
 from sagemaker_byoc.contract import archives, folders, lifecycle
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft
-from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.channels import Channel, check_channels
 from sagemaker_byoc.contract.training.cluster import DEFAULT_HOST, Cluster
-from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.runs import CODE_COMMIT, CODE_REPOSITORY, RUN_FILE, RunRecord
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances, results, specs
 from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch
@@ -234,21 +231,6 @@ def _verdict(
         ),
         seconds=outcome.seconds,
     )
-
-
-def write_record(request: TrainingRequest, result: TrainingResult) -> None:
-    """Write beside the artifacts what `byoc runs` shows of a program that tracks nothing."""
-    given, ended = Hyperparameters(request.hyperparameters).for_program(), time.time()
-    record = RunRecord(
-        name=request.name,
-        status=result.status.value,
-        started=ended - result.seconds,
-        ended=ended,
-        parameters={key: MASK if is_secret(key) else as_text(raw) for key, raw in given},
-        commit=request.environment.get(CODE_COMMIT, ""),
-        repository=request.environment.get(CODE_REPOSITORY, ""),
-    )
-    record.write(request.output / RUN_FILE)
 
 
 def _pack(

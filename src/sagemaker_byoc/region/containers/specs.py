@@ -151,3 +151,7 @@ def write_more_config(tree: Tree, request: Mapping[str, Json]) -> None:
     algorithm = request.get("AlgorithmSpecification")
     definitions = algorithm.get("MetricDefinitions") if isinstance(algorithm, dict) else None
     write_json(tree.config / METRIC_CONFIG, definitions or [])
+
+
+PRIMARY = "primary"
+"""What SageMaker calls the container of a model that has only one."""

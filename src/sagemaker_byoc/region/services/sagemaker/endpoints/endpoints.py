@@ -10,8 +10,15 @@ from sagemaker_byoc.contract.hosting.capture_config import is_enabled
 from sagemaker_byoc.region.core.caller import SDK
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.core.watching import Subject, Watch
-from sagemaker_byoc.region.services.sagemaker import listing
-from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
+from sagemaker_byoc.region.services.sagemaker.catalog import (
+    ENDPOINT,
+    Catalog,
+    could_not_find,
+    in_progress,
+    invalid,
+    list_page,
+    summaries,
+)
 from sagemaker_byoc.region.services.sagemaker.endpoints import endpoint as live
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs, check_count
@@ -19,12 +26,6 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import Live
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
-from sagemaker_byoc.region.services.sagemaker.refusals import (
-    ENDPOINT,
-    could_not_find,
-    in_progress,
-    invalid,
-)
 from sagemaker_byoc.region.wire.service import Operation, Parameters
 
 SUBJECT = Subject(
@@ -117,8 +118,8 @@ class EndpointOperations:
         )
 
     async def list_page(self, asked: Parameters) -> Parameters:
-        found = listing.page(self.catalog, "EndpointName", "EndpointStatus", asked)
-        return listing.summaries(found, "Endpoints", _SUMMARY)
+        found = list_page(self.catalog, "EndpointName", "EndpointStatus", asked)
+        return summaries(found, "Endpoints", _SUMMARY)
 
     async def update(self, asked: Parameters) -> Parameters:
         found = self._ready(asked["EndpointName"])
