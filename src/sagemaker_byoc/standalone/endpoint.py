@@ -25,9 +25,8 @@ from sagemaker_byoc.region.containers.health import (
     EndpointError,
     wait_until_healthy,
 )
-from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.containers.leftovers import machine_label
-from sagemaker_byoc.region.containers.specs import PRIMARY
+from sagemaker_byoc.region.containers.specs import PRIMARY, Image
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine, start_all
 from sagemaker_byoc.region.engines.packing import Copying

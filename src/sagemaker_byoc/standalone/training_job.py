@@ -21,9 +21,8 @@ from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances, results, specs
 from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch
-from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.containers.results import failure_reason
-from sagemaker_byoc.region.containers.specs import write_config, write_more_config
+from sagemaker_byoc.region.containers.specs import Image, write_config, write_more_config
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.engines.packing import Copying, size_of
@@ -36,7 +35,6 @@ __all__ = [
     "TrainingRequest",
     "TrainingResult",
     "run_training_job",
-    "write_record",
 ]
 
 DEFAULT_IMAGE = "byoc-train"

@@ -19,7 +19,7 @@ from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting.capture_config import is_enabled
 from sagemaker_byoc.contract.training import failure
-from sagemaker_byoc.region.containers.images import Image
+from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
 from sagemaker_byoc.region.services.sagemaker.endpoints.context import House, all_stopped

@@ -14,7 +14,7 @@ from pathlib import Path
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers.health import stopped
-from sagemaker_byoc.region.containers.images import Image
+from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.services.logs.store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.endpoints.context import (
     House,

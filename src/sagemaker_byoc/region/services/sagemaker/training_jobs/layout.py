@@ -11,8 +11,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.region.containers import specs
-from sagemaker_byoc.region.containers.images import Image
-from sagemaker_byoc.region.containers.specs import write_config, write_more_config
+from sagemaker_byoc.region.containers.specs import Image, write_config, write_more_config
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.services.sagemaker.jobs import outputs
 from sagemaker_byoc.region.services.sagemaker.jobs.context import Surroundings

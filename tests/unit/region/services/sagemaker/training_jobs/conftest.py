@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.region.containers.images import RecordedImages
+from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.caller import CLIENT
 from sagemaker_byoc.region.engines.process import make_engine
