@@ -18,8 +18,7 @@ import time
 import venv
 from pathlib import Path
 
-from sagemaker_byoc.training.supervisor.process.relay import LINE_LIMIT, Lines, Tail
-from sagemaker_byoc.training.supervisor.process.writer import Writer
+from sagemaker_byoc.training.supervisor.process.log import LINE_LIMIT, Lines, Tail, Writer
 
 TOOLKIT = "sagemaker-training==5.1.4"
 STAMP = "import os, time; open(os.environ['FIRST_LINE'], 'w').write(str(time.monotonic()))\n"

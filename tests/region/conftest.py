@@ -8,7 +8,7 @@ import pytest
 from botocore.validate import ParamValidator
 
 from sagemaker_byoc.region.region import Region
-from sagemaker_byoc.region.wire import validation
+from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.errors import AwsError
 
 
@@ -55,7 +55,7 @@ def check_answer(http_response, parsed, model, **_):
     problems = ParamValidator().validate(values, _without(shape, streams))
     assert not problems.has_errors(), f"{model.name}: {problems.generate_report()}"
     try:
-        validation.check(model.service_model.service_name, _without(shape, streams), values)
+        models.check(model.service_model.service_name, _without(shape, streams), values)
     except AwsError as error:
         pytest.fail(f"{model.name}: {error.message}")
 

@@ -12,7 +12,7 @@ import pytest
 
 from sagemaker_byoc.region.client import make_client
 from sagemaker_byoc.region.core.credentials import read_keys
-from sagemaker_byoc.region.core.state import read_address
+from sagemaker_byoc.region.core.state_folder import read_address
 
 SECONDS = 120
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]

@@ -13,7 +13,7 @@ import pytest
 from botocore.session import Session
 
 from sagemaker_byoc.contract.errors import MachineError
-from sagemaker_byoc.region.core.state import is_locked, read_address
+from sagemaker_byoc.region.core.state_folder import is_locked, read_address
 from sagemaker_byoc.region.region import Region
 
 pytest_plugins = ["sagemaker_byoc.region.pytest_plugin"]

@@ -12,8 +12,8 @@ from sagemaker_byoc.cloud.session import Cloud
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.host.asked import note_call
 from sagemaker_byoc.launch.errors import RefusedError
-from sagemaker_byoc.region.core.caller import FOLLOWER
 from sagemaker_byoc.region.core.credentials import Keys
+from sagemaker_byoc.region.core.polling import FOLLOWER
 
 
 class AwsCaller:

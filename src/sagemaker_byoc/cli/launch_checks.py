@@ -274,7 +274,7 @@ def _broken(shape: Shape, value: Any, path: tuple[str, ...], label: str) -> Iter
 def _constraints(
     shape: Shape, value: Any, path: tuple[str, ...], label: str
 ) -> Iterator[tuple[str, str]]:
-    from sagemaker_byoc.region.wire import validation  # noqa: PLC0415 - needs botocore
+    from sagemaker_byoc.region.wire import models  # noqa: PLC0415 - needs botocore
 
     facts = shape.metadata
     if isinstance(value, bool) and shape.type_name != "boolean":  # botocore takes it for a number
@@ -290,7 +290,7 @@ def _constraints(
     shown = MASK if secret else _show(value)
     if facts.get("enum") and value not in facts["enum"]:
         yield f"is {shown}, which SageMaker does not know", _nearest(str(value), facts["enum"])
-    elif facts.get("pattern") and not validation.matches(facts["pattern"], value):
+    elif facts.get("pattern") and not models.matches(facts["pattern"], value):
         hint = f"The pattern is {facts['pattern']}"
         if "\n" in str(value):
             hint += ", which a line break does not fit"

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from sagemaker_byoc.region.core.state import is_locked  # noqa: PLC0415 - POSIX only
+    from sagemaker_byoc.region.core.state_folder import is_locked  # noqa: PLC0415 - POSIX only
 
     region = target.find(arguments)
     state = Path(region.status()["state"])

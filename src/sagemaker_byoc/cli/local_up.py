@@ -91,7 +91,7 @@ def _result(url: str, state: Path, engine: str, pid: int, *, as_json: bool) -> N
 
 
 def _detach(arguments: argparse.Namespace, state: Path) -> int:
-    from sagemaker_byoc.region.core.state import LOG_FILE, make_private, read_address  # noqa: PLC0415
+    from sagemaker_byoc.region.core.state_folder import LOG_FILE, make_private, read_address  # noqa: PLC0415
 
     if (other := read_address(state)) is not None:
         raise MachineError(

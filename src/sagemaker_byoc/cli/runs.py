@@ -16,7 +16,7 @@ from sagemaker_byoc.contract.errors import ContractError, RequestError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host.metric_goals import Goal, goal_of
 from sagemaker_byoc.host.recorded_runs import Found, Run, find_runs
-from sagemaker_byoc.region.core.state import default_state
+from sagemaker_byoc.region.core.state_folder import default_state
 from sagemaker_byoc.region.services.sagemaker.training_jobs.job_runs import is_region, region_runs
 
 HELP = "List the runs of a folder, or compare some of them."

@@ -111,7 +111,7 @@ def find(arguments: argparse.Namespace, instead: str = "") -> Target:
 
 def of_state(state: Path, instead: str = "") -> Target:
     """`instead` ends the hint for a folder without a region."""
-    from sagemaker_byoc.region.core.state import read_address  # noqa: PLC0415 - POSIX only
+    from sagemaker_byoc.region.core.state_folder import read_address  # noqa: PLC0415 - POSIX only
 
     address = read_address(state)
     if address is None:
@@ -123,7 +123,7 @@ def of_state(state: Path, instead: str = "") -> Target:
 
 
 def state_folder(arguments: argparse.Namespace) -> Path:
-    from sagemaker_byoc.region.core.state import default_state  # noqa: PLC0415 - POSIX only
+    from sagemaker_byoc.region.core.state_folder import default_state  # noqa: PLC0415 - POSIX only
 
     return default_state() if arguments.state is None else arguments.state.resolve()
 

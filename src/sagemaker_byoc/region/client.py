@@ -9,7 +9,7 @@ from typing import Any
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region.core.account import DEFAULT_REGION
 from sagemaker_byoc.region.core.credentials import Keys, read_keys
-from sagemaker_byoc.region.core.state import default_state, read_address
+from sagemaker_byoc.region.core.state_folder import default_state, read_address
 
 
 def find_keys(url: str, state: Path | None = None) -> Keys:

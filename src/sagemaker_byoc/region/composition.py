@@ -13,22 +13,22 @@ from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.docker_images import DockerImages
 from sagemaker_byoc.region.containers.images import Images, Pushed
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
-from sagemaker_byoc.region.core.control import Interruptible
+from sagemaker_byoc.region.core.control_api import Interruptible
 from sagemaker_byoc.region.environ import default_bucket
-from sagemaker_byoc.region.services.ecr.service import Registry
+from sagemaker_byoc.region.services.ecr.ecr import Registry
 from sagemaker_byoc.region.services.identity import Identity
-from sagemaker_byoc.region.services.logs.service import Logs
-from sagemaker_byoc.region.services.logs.store import LogStore
+from sagemaker_byoc.region.services.logs.log_store import LogStore
+from sagemaker_byoc.region.services.logs.logs import Logs
 from sagemaker_byoc.region.services.s3.s3 import S3
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.hosting import Endpoints
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.json11 import JsonService
+from sagemaker_byoc.region.wire.operations import Operation, Service
 from sagemaker_byoc.region.wire.query import QueryService
 from sagemaker_byoc.region.wire.routing import Services
-from sagemaker_byoc.region.wire.service import Operation, Service
 
 LOG = logging.getLogger(__name__)
 

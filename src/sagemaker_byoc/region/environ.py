@@ -1,7 +1,14 @@
-"""The variables that point unmodified AWS clients and SageMaker SDKs at a region."""
+"""How unmodified AWS clients and SageMaker SDKs find a region: variables and endpoint rules.
+
+Both SageMaker SDKs build `https://sts.REGION.amazonaws.com` themselves for
+`get_execution_role()`, `Session().account_id()` and `default_bucket()`. A URL that a program gives
+wins over every variable and profile. botocore still asks the service's endpoint rules where to
+send a request, and it looks for these rules in the folders of AWS_DATA_PATH first.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +16,6 @@ from pathlib import Path
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.credentials import Keys
-from sagemaker_byoc.region.wire import sts_rules
 
 SDK_CONFIG = "sdk-config.yaml"
 URL_VARIABLE = "AWS_ENDPOINT_URL"
@@ -40,7 +46,7 @@ def variables(url: str, state: Path, account: Account, keys: Keys) -> dict[str, 
         "AWS_EC2_METADATA_DISABLED": "true",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(state / SDK_CONFIG),
         ROLE_VARIABLE: account.role,
-        sts_rules.VARIABLE: sts_rules.data_path(state, os.environ),
+        DATA_PATH_VARIABLE: data_path(state, os.environ),
     }
     return found | _no_proxy(os.environ)
 
@@ -73,3 +79,42 @@ def _no_proxy(environ: Mapping[str, str]) -> dict[str, str]:
     hosts = [host for host in lower.get("no_proxy", "").split(",") if host]
     text = ",".join([*hosts, *({"127.0.0.1"} - set(hosts))])
     return {"NO_PROXY": text, "no_proxy": text}
+
+
+DATA_PATH_VARIABLE = "AWS_DATA_PATH"
+DATA_FOLDER = "botocore"
+"""Below the state folder. botocore expects FOLDER/SERVICE/VERSION/FILE and nothing else in it."""
+_STS_RULES = Path("sts", "2011-06-15", "endpoint-rule-set-1.json")
+_STS_PARAMETERS = {
+    "Region": ("AWS::Region", "string"),
+    "UseDualStack": ("AWS::UseDualStack", "boolean"),
+    "UseFIPS": ("AWS::UseFIPS", "boolean"),
+    "Endpoint": ("SDK::Endpoint", "string"),
+    "UseGlobalEndpoint": ("AWS::STS::UseGlobalEndpoint", "boolean"),
+}
+"""What botocore passes to the rules of STS; it refuses a parameter that they do not declare."""
+
+
+def write_sts_rules(state: Path, url: str) -> None:
+    """Write the rules for the region at `url`; a region that starts again overwrites them."""
+    write_atomically(state / DATA_FOLDER / _STS_RULES, json.dumps(_rule_set(url)).encode())
+
+
+def data_path(state: Path, environ: Mapping[str, str]) -> str:
+    """Return the value of AWS_DATA_PATH: the folder of the rules before those that are set."""
+    own = str(state / DATA_FOLDER)
+    others = [each for each in environ.get(DATA_PATH_VARIABLE, "").split(os.pathsep) if each]
+    return os.pathsep.join([own, *(each for each in others if each != own)])
+
+
+def _rule_set(url: str) -> dict[str, object]:
+    signature = {"name": "sigv4", "signingName": "sts", "signingRegion": "{Region}"}
+    endpoint = {"url": url, "properties": {"authSchemes": [signature]}, "headers": {}}
+    return {
+        "version": "1.0",
+        "parameters": {
+            name: {"builtIn": built_in, "type": kind, "required": False, "documentation": ""}
+            for name, (built_in, kind) in _STS_PARAMETERS.items()
+        },
+        "rules": [{"conditions": [], "type": "endpoint", "endpoint": endpoint}],
+    }

@@ -19,12 +19,11 @@ from sagemaker_byoc.region.client import make_client
 from sagemaker_byoc.region.composition import CLOSING_SECONDS, Composition, compose
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.control import Control, Interruptible
+from sagemaker_byoc.region.core.control_api import Control, Interruptible
 from sagemaker_byoc.region.core.credentials import Credentials, Keys, make_keys
-from sagemaker_byoc.region.core.state import LOG_FILE, Address, StateFolder
+from sagemaker_byoc.region.core.state_folder import LOG_FILE, Address, StateFolder
 from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import Engine
-from sagemaker_byoc.region.wire import sts_rules
 from sagemaker_byoc.region.wire.admission import Admission
 from sagemaker_byoc.region.wire.routing import Router
 from sagemaker_byoc.region.wire.server import Application, RegionServer, listen, make_server
@@ -209,7 +208,7 @@ class _Running:
     def _compose(self) -> Composition:
         path, account = self.folder.path, self._region.account
         environ.write_sdk_config(path, account)
-        sts_rules.write(path, self.url)
+        environ.write_sts_rules(path, self.url)
         engine = _make_engine(self._region.engine, path)
         port = int(self._listener.getsockname()[1])
         access = ContainerAccess(
@@ -219,7 +218,7 @@ class _Running:
             listeners=_Listeners(self, asyncio.get_running_loop(), port),
             credentials=self._credentials,
             is_open=self._region.is_open,
-            data_path=sts_rules.data_path(path, {}),
+            data_path=environ.data_path(path, {}),
             hosts=self._access_hosts,
         )
         return compose(path, access, control=self._control)

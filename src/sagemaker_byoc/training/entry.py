@@ -1,4 +1,4 @@
-"""The command `train`: the only place where an error becomes an exit code."""
+"""The command `train`: the steps of one job; the one place where an error becomes an exit code."""
 
 from __future__ import annotations
 
@@ -7,16 +7,30 @@ import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
+from signal import Signals
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, ExitCode
+from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, ExitCode, exit_code_of
 from sagemaker_byoc.contract.limits import FAILURE_REASON
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.failure import write_failure
-from sagemaker_byoc.training.supervisor.process.signals import SignalQueue
-from sagemaker_byoc.training.supervisor.process.writer import ERR, PREFIX, Writer
-from sagemaker_byoc.training.supervisor.run import FLUSH_SECONDS_STOPPING, Verdict, run_job
-from sagemaker_byoc.training.supervisor.settings import NPROC, STOP_GRACE
+from sagemaker_byoc.training.supervisor.job_run import (
+    FLUSH_SECONDS,
+    FLUSH_SECONDS_STOPPING,
+    JobRun,
+    Verdict,
+)
+from sagemaker_byoc.training.supervisor.process.log import ERR, PREFIX, Writer
+from sagemaker_byoc.training.supervisor.process.signals import STOP, SignalQueue
+from sagemaker_byoc.training.supervisor.ranks.hosts import has_named_hosts
+from sagemaker_byoc.training.supervisor.settings import (
+    DNS_SECONDS,
+    HANG_SECONDS,
+    INSTALL_REQUIREMENTS,
+    NPROC,
+    REPLACE,
+    STOP_GRACE,
+)
 
 CHECK = "--check"
 USAGE = f"""\
@@ -37,7 +51,7 @@ def main() -> int:
         arguments = arguments[1:]
     tree = Tree(Tree.from_environ(os.environ).root.absolute())  # the program has another folder
     if arguments == [CHECK]:
-        from sagemaker_byoc.training.supervisor.preflight.command import check  # noqa: PLC0415
+        from sagemaker_byoc.training.supervisor.preflight import check  # noqa: PLC0415
 
         return check(tree, os.environ)
     if arguments:
@@ -114,3 +128,54 @@ def _read_through(path: Path) -> str:
         return ""
     with open(path, "rb") as file:
         return file.read(FAILURE_REASON.value).decode("utf-8", "replace")
+
+
+def run_job(tree: Tree, signals: SignalQueue, writer: Writer) -> Verdict:
+    """Run the job; raise ContractError for anything that keeps the program from starting.
+
+    What few jobs need is imported only by those: a plain program must not wait for it.
+    """
+    run = JobRun(tree, signals, writer)
+    run.announce()
+    run.check_gpus()
+    if len(run.job.cluster.hosts) > 1 and has_named_hosts(run.job):
+        _wait_for_hosts(run)
+    if stop := _early_stop(run):
+        return run.stopped_early(stop)
+    if run.plan.settings.flag(INSTALL_REQUIREMENTS) and (failed := _install(run)):
+        return failed
+    if run.plan.settings.asks_for_ranks or run.plan.settings.text(HANG_SECONDS):
+        from sagemaker_byoc.training.supervisor.ranks.group import run_group  # noqa: PLC0415
+
+        return run_group(run)
+    return run.judge(run.supervisor().run([run.plan.program]))
+
+
+def _early_stop(run: JobRun) -> Signals | None:
+    return run.signals.first(STOP)
+
+
+def _wait_for_hosts(run: JobRun) -> None:
+    from sagemaker_byoc.training.supervisor.ranks.hosts import DEFAULT_SECONDS, wait_for_hosts  # noqa: PLC0415
+
+    seconds = run.plan.settings.seconds(DNS_SECONDS, DEFAULT_SECONDS)
+    if seconds:
+        run.addresses = wait_for_hosts(
+            run.job.cluster.hosts, seconds, is_stopped=lambda: _early_stop(run) is not None
+        )
+
+
+def _install(run: JobRun) -> Verdict | None:
+    """Install the program's requirements; return a verdict only if the job ends with it."""
+    from sagemaker_byoc.training.supervisor.program.requirements import failure, install_program  # noqa: PLC0415
+
+    folder, environment = run.plan.source.folder, run.plan.program.environment
+    replace = run.plan.settings.text(REPLACE) or ""
+    program = install_program(run.job, folder, environment, replace=replace)
+    ending = run.supervisor().run([program])
+    [outcome] = ending.outcomes
+    if ending.stop:
+        return run.stopped_early(ending.stop)
+    if outcome.returncode:
+        return run.failed(exit_code_of(outcome.returncode), failure(outcome), FLUSH_SECONDS)
+    return None

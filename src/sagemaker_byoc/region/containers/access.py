@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.credentials import Credentials
 from sagemaker_byoc.region.engines.container import Engine, Network
-from sagemaker_byoc.region.environ import URL_VARIABLE
-from sagemaker_byoc.region.wire import sts_rules
+from sagemaker_byoc.region.environ import DATA_PATH_VARIABLE, URL_VARIABLE
 
 LOG = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ class ContainerAccess:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
         if self.engine.shares_files and self.data_path:
-            found[sts_rules.VARIABLE] = self.data_path
+            found[DATA_PATH_VARIABLE] = self.data_path
         return found
 
     @contextmanager

@@ -19,7 +19,7 @@ from pathlib import Path
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.core import state
+from sagemaker_byoc.region.core import state_folder
 from sagemaker_byoc.region.engines import docker, tree_processes
 
 STATE_LABEL = "sagemaker-byoc.state"
@@ -55,7 +55,7 @@ class Thing:
 
 def region_labels(folder: Path) -> dict[str, str]:
     """By which a region finds its own containers again, also after a restart of the machine."""
-    return {STATE_LABEL: str(folder.resolve()), REGION_LABEL: state.identity(folder)}
+    return {STATE_LABEL: str(folder.resolve()), REGION_LABEL: state_folder.identity(folder)}
 
 
 def region_prefix(folder: Path) -> str:
@@ -82,8 +82,8 @@ def look(folder: Path, identity: str, machine: str) -> Life:
     boot = machine.partition("/")[0]
     same_view = machine == here()
     try:
-        found = state.read_identity(folder)
-        locked = state.is_locked(folder)
+        found = state_folder.read_identity(folder)
+        locked = state_folder.is_locked(folder)
     except MachineError:
         return Life.HIDDEN
     if identity and found == identity:
@@ -141,11 +141,11 @@ def remove(things: Collection[Thing]) -> list[str]:
 
 
 def _folders() -> Iterator[Thing]:
-    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{state.TEMPORARY_PREFIX}*")):
+    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{state_folder.TEMPORARY_PREFIX}*")):
         try:
-            locked = state.is_locked(folder)
+            locked = state_folder.is_locked(folder)
             # One that is being made has no identity yet.
-            young = not state.read_identity(folder) and _age(folder) < YOUNG
+            young = not state_folder.read_identity(folder) and _age(folder) < YOUNG
             life = Life.ALIVE if locked or young else Life.GONE
         except MachineError:
             life = Life.HIDDEN

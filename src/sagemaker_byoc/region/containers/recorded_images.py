@@ -22,7 +22,7 @@ from sagemaker_byoc.contract.paths import PROGRAM_DIR
 from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.region.containers.images import Reference, unknown_image
 from sagemaker_byoc.region.containers.specs import Image
-from sagemaker_byoc.region.core.state import make_private
+from sagemaker_byoc.region.core.state_folder import make_private
 from sagemaker_byoc.region.engines import packing
 from sagemaker_byoc.region.engines.process import ROOMS
 from sagemaker_byoc.region.wire.errors import AwsError

@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import string
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,10 @@ class Principal:
     @property
     def is_owner(self) -> bool:
         return not self.arn
+
+
+CALLER: ContextVar[Principal | None] = ContextVar("CALLER", default=None)
+"""Who signed the request that is answered; None if the region takes any signature."""
 
 
 def read_keys(state: Path) -> Keys | None:

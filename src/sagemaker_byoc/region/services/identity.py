@@ -14,10 +14,9 @@ from typing import Any
 from urllib.parse import quote
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.caller import CALLER
-from sagemaker_byoc.region.core.credentials import Credentials
+from sagemaker_byoc.region.core.credentials import CALLER, Credentials
 from sagemaker_byoc.region.wire.errors import AwsError
-from sagemaker_byoc.region.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 SESSION = "local"
 DEFAULT_SECONDS = 3600

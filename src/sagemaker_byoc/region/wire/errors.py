@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
+
 
 class AwsError(Exception):
     """`code` and `message` reach the client in the protocol of its request.
@@ -23,6 +25,12 @@ class EntityTooLargeError(AwsError):
 
     def __init__(self, limit: int) -> None:
         super().__init__("RequestEntityTooLarge", f"The body is over {limit} bytes", status=413)
+
+
+def invocation_too_large() -> AwsError:
+    limit = API_PAYLOAD.value
+    text = f"HTTP content length exceeded {limit} bytes."
+    return AwsError("ValidationError", text, status=413)
 
 
 def not_found(text: str) -> AwsError:

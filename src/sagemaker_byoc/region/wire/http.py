@@ -1,12 +1,15 @@
-"""One HTTP request and its response, as the services of the region see them."""
+"""One HTTP request with its body, and its response, as the services of the region see them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote
+
+from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
 
 
 class Body(Protocol):
@@ -62,3 +65,102 @@ class Handler(Protocol):
     """A service that reads requests itself: S3, the runtime, the registry."""
 
     async def __call__(self, request: Request) -> Response: ...
+
+
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class ClientLeftError(ConnectionError):
+    """The client went away before the end of its request."""
+
+
+class IncomingBody:
+    """Implements http.Body. `at_end` is called once, when there is no more to come."""
+
+    def __init__(
+        self, receive: Receive, headers: Mapping[str, str], at_end: Callable[[], None]
+    ) -> None:
+        self._receive = receive
+        self._at_end = at_end
+        self._length = _length(headers)
+        self._more = "transfer-encoding" in headers or self._length > 0
+        self._asked = False
+        self._expects = headers.get("expect", "").lower() == "100-continue"
+        if not self._more:
+            at_end()
+
+    @property
+    def awaits_permission(self) -> bool:
+        """The client holds its body back until it is asked for (`Expect: 100-continue`)."""
+        return self._expects and not self._asked and self._more
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self._more:
+            self._asked = True
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._more = False
+                raise ClientLeftError("the client left before the end of its request")
+            self._more = message.get("more_body", False)
+            if message.get("body"):
+                yield message["body"]
+            if not self._more:
+                self._at_end()
+
+    async def read(self, limit: int) -> bytes:
+        if self._length > limit:
+            raise EntityTooLargeError(limit)
+        data = bytearray()
+        async for chunk in self:
+            data += chunk
+            if len(data) > limit:
+                raise EntityTooLargeError(limit)
+        return bytes(data)
+
+
+class BufferedBody:
+    """Implements http.Body over bytes that have been read already."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._data:
+            yield self._data
+
+    async def read(self, limit: int) -> bytes:
+        if len(self._data) > limit:
+            raise EntityTooLargeError(limit)
+        return self._data
+
+
+class HashedBody:
+    """Implements http.Body over one whose SHA-256 was signed.
+
+    `read` verifies it. Whoever iterates verifies it himself, in the thread that gets the bytes.
+    """
+
+    def __init__(self, body: Body, sha256: str) -> None:
+        self._body = body
+        self._sha256 = sha256
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body.__aiter__()
+
+    async def read(self, limit: int) -> bytes:
+        data = await self._body.read(limit)
+        if hashlib.sha256(data).hexdigest() != self._sha256:
+            raise sha256_mismatch()
+        return data
+
+
+def sha256_mismatch() -> AwsError:
+    return AwsError(
+        "XAmzContentSHA256Mismatch",
+        "The provided 'x-amz-content-sha256' header does not match what was computed.",
+    )
+
+
+def _length(headers: Mapping[str, str]) -> int:
+    text = headers.get("content-length", "0")
+    return int(text) if text.isascii() and text.isdigit() else 0

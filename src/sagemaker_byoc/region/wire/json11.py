@@ -11,10 +11,10 @@ from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from sagemaker_byoc.region.wire import models, validation
+from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.errors import AwsError, unknown_operation
 from sagemaker_byoc.region.wire.http import Request, Response
-from sagemaker_byoc.region.wire.service import Service
+from sagemaker_byoc.region.wire.operations import Service
 
 BODY_LIMIT = 8 << 20
 _TYPE = "application/x-amz-json-1.1"
@@ -49,7 +49,7 @@ class JsonService:
         parameters: dict[str, Any] = {}
         if model.input_shape is not None:
             parameters = decode(model.input_shape, document)
-            validation.check(self._service.name, model.input_shape, parameters)
+            models.check(self._service.name, model.input_shape, parameters)
         result = await operation(parameters)
         body = encode(model.output_shape, result) if model.output_shape else {}
         return respond(request, body)

@@ -1,16 +1,28 @@
-"""AWS's published service models, as botocore carries them; each is loaded when first asked for."""
+"""AWS's service models, as botocore ships them, and what they demand of a request's values.
+
+Each model is loaded when it is first asked for. The shape of the validation errors: one sentence of
+`Value 'V' at 'path' failed to satisfy constraint: …` each, joined by "; " behind their number.
+Paths begin in lower case and number list members from 1, as in
+`inputDataConfig.1.member.channelName`.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
 import re
-from functools import cache
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from botocore.loaders import Loader
-from botocore.model import ServiceModel
+from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
+
+from sagemaker_byoc.region.wire.errors import AwsError
 
 _LOADER = Loader()
 _METADATA = re.compile(r'"metadata"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
@@ -78,3 +90,171 @@ def _metadata() -> dict[str, dict[str, Any]]:
                 if head is not None:
                     found[name] = json.loads(head[1])
     return found
+
+
+_CODES = {
+    "logs": "InvalidParameterException",
+    "ecr": "InvalidParameterException",
+    "sts": "ValidationError",
+    "iam": "ValidationError",
+}
+_SIZED = frozenset({"string", "blob", "list", "map"})
+_NUMBERS = frozenset({"integer", "long", "float", "double"})
+# Java's Unicode categories, which Python's expressions lack: their ASCII members, and for all the
+# others one stand-in, which takes their place in the value.
+_CATEGORIES = {
+    r"\p{Alnum}": "a-zA-Z0-9",
+    r"\p{L}": "a-zA-Z",
+    r"\p{M}": "\u0300",
+    r"\p{N}": "0-9",
+    r"\p{P}": r"!-#%-*,-/:;?@\[\\\]_{}",
+    r"\p{S}": r"$+<=>\^`|~",
+    r"\p{Z}": " ",
+}
+_STAND_INS = {"L": "a", "M": "\u0300", "N": "0", "P": "!", "S": "+", "Z": " "}
+# What Java reads otherwise than Python: a hyphen behind a class, a pair of surrogates as one
+# character, and a quantifier on "the end".
+_DIALECT = (
+    (re.compile(r"(\\[wds])-(?=[^\]])"), r"\1\\-"),
+    (re.compile(r"\\uD800\\uDC00-\\uDBFF\\uDFFF", re.IGNORECASE), r"\\U00010000-\\U0010FFFF"),
+    (re.compile(r"\$\{\d+,\d+\}"), "$"),
+)
+
+
+def check(service: str, shape: StructureShape, values: dict[str, Any]) -> None:
+    """Raise AwsError, with everything that is wrong in it, unless `values` satisfy `shape`."""
+    found = list(_violations(shape, values, ""))
+    if found:
+        plural = "s" if len(found) > 1 else ""
+        raise AwsError(
+            _CODES.get(service, "ValidationException"),
+            f"{len(found)} validation error{plural} detected: {'; '.join(found)}",
+        )
+
+
+def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
+    if isinstance(shape, StructureShape):
+        yield from _of_structure(shape, value, path)
+        return
+    if constraints := _broken(shape, value):
+        yield from (_sentence(shape, value, path, constraint) for constraint in constraints)
+    if isinstance(shape, ListShape):
+        yield from _of_list(shape, value, path)
+    elif isinstance(shape, MapShape):
+        yield from _of_map(shape, value, path)
+
+
+def _of_structure(shape: StructureShape, value: dict[str, Any], path: str) -> Iterator[str]:
+    for name, member in shape.members.items():
+        below = f"{path}.{_lower(name)}" if path else _lower(name)
+        if value.get(name) is not None:
+            yield from _violations(member, value[name], below)
+        elif name in shape.required_members:
+            yield f"Value null at '{below}' failed to satisfy constraint: Member must not be null"
+
+
+def _of_list(shape: ListShape, value: list[Any], path: str) -> Iterator[str]:
+    if isinstance(shape.member, StructureShape | ListShape | MapShape):
+        for number, item in enumerate(value, 1):
+            yield from _violations(shape.member, item, f"{path}.{number}.member")
+    elif any(_broken(shape.member, item) for item in value):
+        yield _sentence(shape, value, path, f"Member must satisfy constraint: {_all(shape.member)}")
+
+
+def _of_map(shape: MapShape, value: dict[str, Any], path: str) -> Iterator[str]:
+    if any(_broken(shape.key, key) for key in value):
+        yield _sentence(shape, value, path, f"Map keys must satisfy constraint: {_all(shape.key)}")
+    if isinstance(shape.value, StructureShape | ListShape | MapShape):
+        for key, item in value.items():
+            yield from _violations(shape.value, item, f"{path}.{key}.member")
+    elif any(_broken(shape.value, item) for item in value.values()):
+        constraint = f"Map value must satisfy constraint: {_all(shape.value)}"
+        yield _sentence(shape, value, path, constraint)
+
+
+def _broken(shape: Shape, value: Any) -> list[str]:
+    """The constraints of `shape` itself that `value` breaks."""
+    return [text for text, holds in _constraints(shape, value) if not holds]
+
+
+def _all(shape: Shape) -> str:
+    return f"[{', '.join(text for text, _ in _constraints(shape, None))}]"
+
+
+def _constraints(shape: Shape, value: Any) -> Iterator[tuple[str, bool]]:
+    """Each constraint in words, and whether `value` satisfies it."""
+    facts = shape.metadata
+    if shape.type_name in _SIZED:
+        size = 0 if value is None else len(value)
+        if (limit := facts.get("max")) is not None:
+            yield f"Member must have length less than or equal to {limit}", size <= limit
+        if (limit := facts.get("min")) is not None:
+            yield f"Member must have length greater than or equal to {limit}", size >= limit
+    elif shape.type_name in _NUMBERS:
+        number = 0 if value is None else value
+        if (limit := facts.get("max")) is not None:
+            yield f"Member must have value less than or equal to {limit}", number <= limit
+        if (limit := facts.get("min")) is not None:
+            yield f"Member must have value greater than or equal to {limit}", number >= limit
+    if facts.get("enum"):
+        words = ", ".join(facts["enum"])
+        yield f"Member must satisfy enum value set: [{words}]", value in facts["enum"]
+    if facts.get("pattern"):
+        text = f"Member must satisfy regular expression pattern: {facts['pattern']}"
+        yield text, value is None or matches(facts["pattern"], value)
+
+
+def matches(pattern: str, value: str) -> bool:
+    """Whether `value` is as a model's Java expression demands."""
+    expression = compile_pattern(pattern)
+    if expression is None:
+        return True
+    if r"\p{" in pattern and not value.isascii():
+        value = "".join(_stand_in(character) for character in value)
+    return expression.fullmatch(value) is not None
+
+
+def _stand_in(character: str) -> str:
+    if character.isascii():
+        return character
+    return _STAND_INS.get(unicodedata.category(character)[0], character)
+
+
+@lru_cache(maxsize=1024)
+def compile_pattern(pattern: str) -> re.Pattern[str] | None:
+    """A model's Java expression; None, which accepts all, where Python has no equal of it."""
+    for category, characters in _CATEGORIES.items():
+        pattern = pattern.replace(category, characters)
+    for java, python in _DIALECT:
+        pattern = java.sub(python, pattern)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return re.compile(pattern, re.ASCII)
+    except re.error:
+        return None
+
+
+def _sentence(shape: Shape, value: Any, path: str, constraint: str) -> str:
+    shown = "***" if shape.metadata.get("sensitive") else _show(value)
+    return f"Value '{shown}' at '{path}' failed to satisfy constraint: {constraint}"
+
+
+def _show(value: Any) -> str:
+    """A value as Java prints it."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case bytes():
+            return f"{len(value)} bytes"
+        case datetime():
+            return value.isoformat()
+        case list():
+            return f"[{', '.join(_show(item) for item in value)}]"
+        case dict():
+            return f"{{{', '.join(f'{key}={_show(item)}' for key, item in value.items())}}}"
+    return str(value)
+
+
+def _lower(name: str) -> str:
+    return name[:1].lower() + name[1:]

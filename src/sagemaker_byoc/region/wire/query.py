@@ -10,10 +10,10 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 
-from sagemaker_byoc.region.wire import models, validation
+from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.errors import AwsError, unknown_operation
 from sagemaker_byoc.region.wire.http import Request, Response
-from sagemaker_byoc.region.wire.service import Service
+from sagemaker_byoc.region.wire.operations import Service
 
 BODY_LIMIT = 1 << 20
 _LARGEST_LIST = 1000
@@ -40,7 +40,7 @@ class QueryService:
         parameters: dict[str, Any] = {}
         if model.input_shape is not None:
             parameters = decode(model.input_shape, form, "") or {}
-            validation.check(self._service.name, model.input_shape, parameters)
+            models.check(self._service.name, model.input_shape, parameters)
         result = await operation(parameters)
         return _respond(_document(model, result, request.id))
 

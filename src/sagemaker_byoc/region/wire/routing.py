@@ -1,24 +1,29 @@
-"""Which service a request is for: every AWS protocol on one port.
+"""Which service a request is for, and how its protocol writes errors.
 
-The credential scope of the signature says so; without one, the path does.
+The credential scope of the signature names the service; without one, the path does.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import quote
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
-from sagemaker_byoc.region.wire import admission, json11, models, query, rest
+from sagemaker_byoc.region.wire import admission, json11, models, query
 from sagemaker_byoc.region.wire.admission import Admission, DeniedError
-from sagemaker_byoc.region.wire.body import ClientLeftError
-from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
-from sagemaker_byoc.region.wire.http import Handler, Request, Response
+from sagemaker_byoc.region.wire.errors import (
+    AwsError,
+    EntityTooLargeError,
+    invocation_too_large,
+)
+from sagemaker_byoc.region.wire.http import ClientLeftError, Handler, Request, Response
 
 LOG = logging.getLogger(__name__)
 
@@ -44,18 +49,75 @@ class Protocol:
     """Bytes; the bodies of S3 and of the registry are streamed and have limits of their own."""
 
 
+def render_json_error(request: Request, error: AwsError) -> Response:
+    """rest-json, as sagemaker-runtime speaks it."""
+    return Response(
+        status=error.status,
+        headers={
+            "Content-Type": "application/json",
+            "x-amzn-ErrorType": error.code,
+            "x-amzn-RequestId": request.id,
+        },
+        body=json.dumps({"message": error.message, "Message": error.message}).encode(),
+    )
+
+
+def render_s3_error(request: Request, error: AwsError) -> Response:
+    root = Element("Error")
+    SubElement(root, "Code").text = error.code
+    SubElement(root, "Message").text = error.message
+    SubElement(root, "Resource").text = request.path
+    SubElement(root, "RequestId").text = request.id
+    return Response(
+        status=error.status,
+        headers={"Content-Type": "application/xml", "x-amz-request-id": request.id},
+        body=b"" if request.method == "HEAD" else tostring(root, "utf-8", xml_declaration=True),
+    )
+
+
+def render_registry_error(_request: Request, error: AwsError) -> Response:
+    """The distribution protocol's body, which `docker push` shows to its user."""
+    return Response(
+        status=error.status,
+        headers={
+            "Content-Type": "application/json",
+            "Docker-Distribution-API-Version": "registry/2.0",
+        },
+        body=json.dumps({"errors": [{"code": error.code, "message": error.message}]}).encode(),
+    )
+
+
+def render_cbor_error(request: Request, error: AwsError) -> Response:
+    """smithy-rpc-v2-cbor: a map of two texts, so that its clients read the refusal."""
+    pairs = {"__type": error.code, "message": error.message}
+    body = b"\xa2" + b"".join(_cbor_text(text) for pair in pairs.items() for text in pair)
+    return Response(
+        status=error.status,
+        headers={
+            "Content-Type": "application/cbor",
+            "smithy-protocol": "rpc-v2-cbor",
+            "x-amzn-RequestId": request.id,
+        },
+        body=body,
+    )
+
+
+def _cbor_text(text: str) -> bytes:
+    """Major type 3 with a two-byte length (RFC 8949 §3)."""
+    data = text.encode()[:0xFFFF]
+    return b"\x79" + len(data).to_bytes(2, "big") + data
+
+
 JSON = Protocol(render=json11.render_error, codes=admission.JSON_CODES)
 QUERY = Protocol(
     render=query.render_error, codes=admission.QUERY_CODES, body_limit=query.BODY_LIMIT
 )
 REST_JSON = Protocol(
-    render=rest.render_json_error, codes=admission.REST_CODES, body_limit=API_PAYLOAD.value
+    render=render_json_error, codes=admission.REST_CODES, body_limit=API_PAYLOAD.value
 )
-CBOR = Protocol(render=rest.render_cbor_error, codes=admission.JSON_CODES)
-S3 = Protocol(render=rest.render_s3_error, codes=admission.S3_CODES, internal="InternalError")
-REGISTRY = Protocol(
-    render=rest.render_registry_error, codes=admission.REST_CODES, internal="UNKNOWN"
-)
+CBOR = Protocol(render=render_cbor_error, codes=admission.JSON_CODES)
+S3 = Protocol(render=render_s3_error, codes=admission.S3_CODES, internal="InternalError")
+REGISTRY = Protocol(render=render_registry_error, codes=admission.REST_CODES, internal="UNKNOWN")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +176,7 @@ class Router:
         try:
             await self._admission.check_signature(request, routed, limit=protocol.body_limit)
         except EntityTooLargeError as error:
-            raise (rest.invocation_too_large() if protocol is REST_JSON else error) from error
+            raise (invocation_too_large() if protocol is REST_JSON else error) from error
 
     def _route(self, request: Request) -> tuple[Handler, Protocol, Request]:
         target = request.headers.get("x-amz-target")

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import uvicorn
 
-from sagemaker_byoc.region.core.caller import (
+from sagemaker_byoc.region.core.polling import (
     CLIENT,
     FOLLOWER,
     FOLLOWS,
@@ -21,8 +21,15 @@ from sagemaker_byoc.region.core.caller import (
     is_sdk,
     is_waiter,
 )
-from sagemaker_byoc.region.wire.body import ClientLeftError, IncomingBody, Receive
-from sagemaker_byoc.region.wire.http import FilePart, Handler, Request, Response
+from sagemaker_byoc.region.wire.http import (
+    ClientLeftError,
+    FilePart,
+    Handler,
+    IncomingBody,
+    Receive,
+    Request,
+    Response,
+)
 
 Message: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]

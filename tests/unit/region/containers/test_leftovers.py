@@ -15,8 +15,8 @@ from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import leftovers
 from sagemaker_byoc.region.containers.leftovers import Life
-from sagemaker_byoc.region.core import state
-from sagemaker_byoc.region.core.state import StateFolder
+from sagemaker_byoc.region.core import state_folder
+from sagemaker_byoc.region.core.state_folder import StateFolder
 
 ELSEWHERE = "another-boot/1-2-3"
 OTHER_VIEW = f"{leftovers.here().partition('/')[0]}/other-view"
@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def look(folder, *, identity=None, machine=None):
-    found = state.read_identity(folder) if identity is None else identity
+    found = state_folder.read_identity(folder) if identity is None else identity
     return leftovers.look(folder, found, machine or leftovers.here())
 
 
@@ -72,7 +72,7 @@ def test_what_cannot_be_looked_at_is_not_absent(tmp_path, name):
     (tmp_path / "loop").symlink_to("loop")
     folder = tmp_path / name
     assert leftovers.look(folder, "x", leftovers.here()) is Life.HIDDEN
-    for ask in (state.is_locked, state.read_identity, state.read_address):
+    for ask in (state_folder.is_locked, state_folder.read_identity, state_folder.read_address):
         with pytest.raises(MachineError, match="can't be seen whether a region runs"):
             ask(folder)
 
@@ -114,7 +114,7 @@ def gc(tmp_path, monkeypatch, capfd):
 
 def test_gc_leaves_what_it_cannot_see_and_goes_on(gc, folder):
     """A region of another machine, of an older version; and the rest is removed."""
-    identity = state.read_identity(folder)
+    identity = state_folder.read_identity(folder)
     document, code, calls = gc(
         gone=(folder, identity, leftovers.here()),
         far=("/elsewhere", "x", ELSEWHERE),
@@ -162,9 +162,9 @@ def test_what_is_named_is_removed_all_the_same(gc):
 def test_an_engine_that_does_not_answer_is_named(gc, tmp_path, folder):
     """The folders are looked at all the same."""
     (tmp_path / "dead").touch()
-    temporary = tmp_path / f"{state.TEMPORARY_PREFIX}x"
+    temporary = tmp_path / f"{state_folder.TEMPORARY_PREFIX}x"
     StateFolder(temporary).close()
-    document, code, _ = gc(gone=(folder, state.read_identity(folder), leftovers.here()))
+    document, code, _ = gc(gone=(folder, state_folder.read_identity(folder), leftovers.here()))
     assert document["folders"] == [str(temporary)]
     assert document["containers"] == ["gone"]
     assert "Cannot connect" in document["problems"][0]
@@ -174,7 +174,7 @@ def test_an_engine_that_does_not_answer_is_named(gc, tmp_path, folder):
 
 def test_a_temporary_folder_that_is_being_made_is_left(gc, tmp_path):
     """Between mkdtemp and the lock."""
-    made = tmp_path / f"{state.TEMPORARY_PREFIX}new"
+    made = tmp_path / f"{state_folder.TEMPORARY_PREFIX}new"
     made.mkdir()
     assert gc()[0]["folders"] == []
     old = time.time() - 2 * leftovers.YOUNG
@@ -188,9 +188,9 @@ def test_the_identity_stays(tmp_path):
     try:
         with open(tmp_path / "s" / ".lock", "rb") as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        found = state.identity(tmp_path / "s")
+        found = state_folder.identity(tmp_path / "s")
     finally:
         first.close()
     StateFolder(tmp_path / "s").close()
     assert found
-    assert state.read_identity(tmp_path / "s") == found
+    assert state_folder.read_identity(tmp_path / "s") == found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from botocore.session import Session
 
-from sagemaker_byoc.region.core.caller import is_waiter
+from sagemaker_byoc.region.core.polling import is_waiter
 
 
 class SentError(Exception):

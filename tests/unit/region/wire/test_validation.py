@@ -7,7 +7,7 @@ import warnings
 import pytest
 from botocore.loaders import Loader
 
-from sagemaker_byoc.region.wire import models, validation
+from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.errors import AwsError
 
 
@@ -17,7 +17,7 @@ def shape(operation, service="sagemaker"):
 
 def refusal(operation, values, service="sagemaker"):
     with pytest.raises(AwsError) as found:
-        validation.check(service, shape(operation, service), values)
+        models.check(service, shape(operation, service), values)
     return found.value
 
 
@@ -90,7 +90,7 @@ def test_letters_of_every_alphabet_are_letters(key, fits):
         "Tags": [{"Key": key, "Value": ""}],
     }
     if fits:
-        validation.check("sagemaker", shape("AddTags"), values)
+        models.check("sagemaker", shape("AddTags"), values)
     else:
         assert "tags.1.member.key" in refusal("AddTags", values).message
 
@@ -112,7 +112,7 @@ def test_a_sensitive_value_is_not_repeated():
         if member.metadata.get("sensitive") and member.metadata.get("max", 10**9) < 5000
     ]
     assert found
-    sentence = next(validation._violations(found[0], secret, "x"))
+    sentence = next(models._violations(found[0], secret, "x"))
     assert secret not in sentence
 
 
@@ -123,5 +123,5 @@ def test_every_pattern_of_the_models_compiles(service):
     patterns = {shape["pattern"] for shape in document["shapes"].values() if "pattern" in shape}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        broken = {p for p in patterns if validation.compile_pattern(p) is None}
+        broken = {p for p in patterns if models.compile_pattern(p) is None}
     assert not broken

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.region.services.ecr.errors import RegistryError, digest_invalid
+from sagemaker_byoc.region.services.ecr.registry_errors import RegistryError, digest_invalid
 
 DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
 _CHUNK = 1 << 20

@@ -7,7 +7,7 @@ import binascii
 from typing import Any
 
 from sagemaker_byoc.region.wire.errors import AwsError
-from sagemaker_byoc.region.wire.service import Parameters
+from sagemaker_byoc.region.wire.operations import Parameters
 
 _DEFAULT = 100
 

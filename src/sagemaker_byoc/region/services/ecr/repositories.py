@@ -25,7 +25,7 @@ from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.ecr.blobs import Blobs
-from sagemaker_byoc.region.services.ecr.errors import no_repository
+from sagemaker_byoc.region.services.ecr.registry_errors import no_repository
 from sagemaker_byoc.region.wire.errors import AwsError
 
 _GRACE_SECONDS = 3600.0

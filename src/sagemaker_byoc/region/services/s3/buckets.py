@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from functools import partial
 
 from sagemaker_byoc.region.core.account import DEFAULT_REGION, Account
-from sagemaker_byoc.region.services.s3 import described, tagging
+from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.services.s3 import object_properties, tagging
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
-from sagemaker_byoc.region.services.s3.store.errors import (
+from sagemaker_byoc.region.services.s3.object_writes import check_acl, verify
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.s3_errors import (
     S3Error,
     invalid_argument,
     no_such_bucket,
     unsupported,
 )
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.threads import Threads
-from sagemaker_byoc.region.services.s3.writing import check_acl, verify
 from sagemaker_byoc.region.services.s3.xml import (
     acl_document,
     document,
@@ -151,7 +151,7 @@ class BucketRequests:
     async def create(self, call: Call) -> Response:
         body = await call.request.body.read(_MAX_XML)
         _check_features(call.headers)
-        if not described.takes_acl(call.headers, self._account):
+        if not object_properties.takes_acl(call.headers, self._account):
             raise S3Error(
                 "InvalidBucketAclWithObjectOwnership",
                 "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from sagemaker_byoc.region.services.s3.store.errors import (
+from sagemaker_byoc.region.services.s3.store.objects import ARCHIVED, Condition, ObjectInfo
+from sagemaker_byoc.region.services.s3.store.s3_errors import (
     S3Error,
     invalid_argument,
     no_such_key,
     precondition_failed,
 )
-from sagemaker_byoc.region.services.s3.store.objects import ARCHIVED, Condition, ObjectInfo
 
 _RANGE = re.compile(r"bytes=(\d{0,99})-(\d{0,99})")
 _COPY_RANGE = re.compile(r"bytes=(\d{1,20})-(\d{1,20})")

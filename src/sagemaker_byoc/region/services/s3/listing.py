@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
-from sagemaker_byoc.region.services.s3.store.errors import S3Error, invalid_argument
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import ObjectInfo
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.threads import Threads
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
 from sagemaker_byoc.region.services.s3.xml import document, element, text, timestamp
 from sagemaker_byoc.region.wire.http import Response
 

@@ -6,17 +6,17 @@ import logging
 from datetime import UTC, datetime
 
 from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3.buckets import BucketRequests
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route, check_presigned, parse
-from sagemaker_byoc.region.services.s3.forms.forms import FormRequests, SecretOf
 from sagemaker_byoc.region.services.s3.listing import ListRequests
-from sagemaker_byoc.region.services.s3.parts import PartRequests
-from sagemaker_byoc.region.services.s3.reading import ReadRequests
-from sagemaker_byoc.region.services.s3.refusals import check_headers
-from sagemaker_byoc.region.services.s3.store.errors import S3Error, check_key
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.threads import Threads
-from sagemaker_byoc.region.services.s3.writing import WriteRequests, check_version
+from sagemaker_byoc.region.services.s3.multipart_requests import PartRequests
+from sagemaker_byoc.region.services.s3.object_properties import check_headers
+from sagemaker_byoc.region.services.s3.object_reads import ReadRequests
+from sagemaker_byoc.region.services.s3.object_writes import WriteRequests, check_version
+from sagemaker_byoc.region.services.s3.post_forms import FormRequests, SecretOf
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
 from sagemaker_byoc.region.services.s3.xml import error_document
 from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
 from sagemaker_byoc.region.wire.http import Request, Response

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.s3.store.errors import S3Error
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.wire.http import Response
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"

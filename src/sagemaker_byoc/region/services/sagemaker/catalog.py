@@ -13,7 +13,7 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.wire.errors import AwsError
-from sagemaker_byoc.region.wire.service import Parameters
+from sagemaker_byoc.region.wire.operations import Parameters
 
 
 @dataclass(frozen=True, slots=True)

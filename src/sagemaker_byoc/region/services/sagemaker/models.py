@@ -15,7 +15,7 @@ from sagemaker_byoc.region.services.sagemaker.catalog import (
 from sagemaker_byoc.region.services.sagemaker.endpoints import variants
 from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import data_of
-from sagemaker_byoc.region.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 MOST_CONTAINERS = 15
 """Source: service model, ContainerDefinitionList.max."""

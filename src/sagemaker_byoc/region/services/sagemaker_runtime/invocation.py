@@ -20,9 +20,8 @@ from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
     BusyError,
     UnreachableError,
 )
-from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError, invocation_too_large
 from sagemaker_byoc.region.wire.http import Request, Response
-from sagemaker_byoc.region.wire.rest import invocation_too_large
 
 ROUTES = {"invocations": False, "invocations-response-stream": True}
 """Whether the answer is a stream."""

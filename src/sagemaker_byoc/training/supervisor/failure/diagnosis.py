@@ -18,16 +18,15 @@ from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, exit_code_of
 from sagemaker_byoc.contract.training.failure import clip, squeeze
 from sagemaker_byoc.contract.training.job import Job
-from sagemaker_byoc.training.supervisor.failure.first_cause import is_echo
+from sagemaker_byoc.training.supervisor.failure.first_cause import Report, is_echo
+from sagemaker_byoc.training.supervisor.failure.folders import CHANNEL, VARIABLE, missing_channels
 from sagemaker_byoc.training.supervisor.failure.hints import (
     MEMORY,
     MISSING_DATA,
     hint_for_end,
     hint_for_text,
 )
-from sagemaker_byoc.training.supervisor.failure.inputs import CHANNEL, VARIABLE, missing_channels
 from sagemaker_byoc.training.supervisor.failure.output import lines_of
-from sagemaker_byoc.training.supervisor.failure.recorded import recorded_error
 from sagemaker_byoc.training.supervisor.failure.tracebacks import (
     Frame,
     Log,
@@ -35,9 +34,9 @@ from sagemaker_byoc.training.supervisor.failure.tracebacks import (
     fatal_error,
     last_traceback,
     read_log,
+    recorded_error,
 )
 from sagemaker_byoc.training.supervisor.process.child import Outcome
-from sagemaker_byoc.training.supervisor.process.link import Report
 
 PART_LIMIT = 240
 FIXED_LIMIT = 500

@@ -1,10 +1,15 @@
-"""Python tracebacks in the end of a log, as data, and what else the log says."""
+"""Python tracebacks in the end of a log, as data, and what else the log says.
+
+Also the exception that torch's `record` wrote into a rank's TORCHELASTIC_ERROR_FILE.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from signal import Signals
 
 from sagemaker_byoc.training.supervisor.failure.output import HEADER, MEMBER, lines_of
@@ -238,3 +243,30 @@ def _launched(text: str) -> str:
     code = int(found["code"])
     name = Signals(-code).name if -code in map(int, Signals) else f"exit code {code}"
     return f"rank {found['rank']} ended {'by' if name.startswith('SIG') else 'with'} {name}"
+
+
+RECORD_LIMIT = 256 * 2**10
+RECORD_CHARACTERS = 4000
+
+
+def recorded_error(path: Path | None) -> Traceback | None:
+    """None where there is no file, or none that torch would write."""
+    try:
+        with open(path or "", "rb") as file:
+            message = json.loads(file.read(RECORD_LIMIT))["message"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if isinstance(message, str):  # as C++ writes it
+        return _plain(message)
+    if not isinstance(message, dict):
+        return None
+    extra = message.get("extraInfo")
+    stack = extra.get("py_callstack") if isinstance(extra, dict) else None
+    found = last_traceback(stack) if isinstance(stack, str) else None
+    text = message.get("message")
+    return found or (_plain(text) if isinstance(text, str) else None)
+
+
+def _plain(text: str) -> Traceback | None:
+    words = " ".join(text[:RECORD_CHARACTERS].split())
+    return Traceback(words, frames=(), root=None, is_at_end=True) if words else None

@@ -1,18 +1,22 @@
-"""One process that the supervisor starts: a plain program, or one rank of several."""
+"""One process that the supervisor starts: a plain program, or one rank of several.
+
+If it can't be started, the error names the cause and a hint for each error of the kernel.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
 
-from sagemaker_byoc.training.supervisor.process.relay import LINE_LIMIT, Lines, Tail
-from sagemaker_byoc.training.supervisor.process.start_errors import start_error
-from sagemaker_byoc.training.supervisor.process.writer import ERR, OUT, Writer
+from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.training.environment import LONGEST_STRING, size_of
+from sagemaker_byoc.training.supervisor.process.log import ERR, LINE_LIMIT, OUT, Lines, Tail, Writer
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 """And so by its children, if they were not reset."""
@@ -143,3 +147,155 @@ def _spawn(program: Program, ends: Mapping[int, int]) -> int:
         setsid=True,
         setsigdef=IGNORED_BY_PYTHON,
     )
+
+
+ELF = b"\x7fELF"
+SHOWN = 60
+
+# What is wrong and what helps, for errors that say all by their number.
+BY_NUMBER = {
+    errno.ETXTBSY: (
+        "is still open for writing",
+        "Close it before the job starts, or bake it into the image",
+    ),
+    errno.ELOOP: ("is a link that leads to itself", "Replace the link by the file"),
+    errno.ENAMETOOLONG: ("has a path that is too long", "Shorten its name or its folders' names"),
+    errno.ENOMEM: (
+        "can't be started: there is not enough memory for another process",
+        "Choose an instance with more memory, or fewer processes",
+    ),
+    errno.EAGAIN: (
+        "can't be started: the limit of processes is reached",
+        "Raise the container's limit (docker run --pids-limit, --ulimit nproc), or start fewer",
+    ),
+    errno.EMFILE: (
+        "can't be started: this process may not open more files",
+        "Raise the limit of open files (docker run --ulimit nofile), or start fewer processes",
+    ),
+    errno.ENFILE: (
+        "can't be started: the machine has no more files to open",
+        "Raise the machine's fs.file-max, or start fewer processes",
+    ),
+    errno.EPERM: (
+        "can't be started: a security policy of the container forbids it",
+        "Look at the container's seccomp, AppArmor or SELinux profile",
+    ),
+    errno.ENOSYS: (
+        "can't be started: the kernel does not offer what is needed",
+        "Look at the container's seccomp profile",
+    ),
+}
+
+
+def start_error(program: Program, error: OSError | ValueError) -> ContractError:
+    """Return the error for `program`, whose start ended with `error`."""
+    path = program.command[0]
+    if not isinstance(error, OSError):
+        return _unpassable(program)
+    if error.errno == errno.E2BIG:
+        return _too_long(program)
+    if str(error.filename) == str(program.folder):
+        return ContractError(
+            where=str(program.folder),
+            what=f"can't be made the working folder ({error.strerror})",
+            hint="Make it readable for the container's user (chmod a+rX)",
+        )
+    what, hint = _of_file(Path(path), error)
+    return ContractError(where=path, what=what, hint=hint)
+
+
+def _of_file(path: Path, error: OSError) -> tuple[str, str]:
+    match error.errno:
+        case errno.ENOEXEC if _begins_with(path, ELF):
+            return (
+                "is a program for another kind of processor",
+                f"Build it for this machine ({os.uname().machine})",
+            )
+        case errno.ENOEXEC:
+            return (
+                "is not a program that the kernel can start",
+                "Begin a script with #! and its interpreter, or name a .py or .sh file",
+            )
+        case errno.ENOENT if path.exists():
+            return (
+                "needs a loader that is not installed here",
+                "Build it for the C library that is here (glibc or musl), or link it statically",
+            )
+        case errno.ENOENT | errno.ENOTDIR:
+            return "does not exist", "Install it where the program runs, or correct the name"
+        case errno.EACCES:
+            return _forbidden(path)
+    unknown = (
+        f"can't be started ({error.strerror})",
+        "Check the file's permissions and, for a script, its first line (#!)",
+    )
+    return BY_NUMBER.get(error.errno or 0, unknown)
+
+
+def _forbidden(path: Path) -> tuple[str, str]:
+    try:
+        is_forbidden_there = os.statvfs(path).f_flag & os.ST_NOEXEC
+    except OSError:
+        is_forbidden_there = 0
+    if is_forbidden_there:
+        return (
+            "is on a file system that is mounted noexec",
+            "Bake it into the image, or mount the folder without noexec",
+        )
+    return (
+        "may not be executed by the container's user",
+        "Make it executable (chmod a+x), and the folders above it readable (chmod a+rX)",
+    )
+
+
+def _begins_with(path: Path, magic: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError:
+        return False
+
+
+def _too_long(program: Program) -> ContractError:
+    """Name the longest argument: variables of ours were left out before."""
+    words = program.command[1:]
+    longest = max(range(len(words)), key=lambda index: size_of(words[index]), default=0)
+    option = words[longest] if words else ""
+    if not option.startswith("-") and longest and words[longest - 1].startswith("-"):
+        option = words[longest - 1]
+    total = sum(map(size_of, words))
+    variables = sum(size_of(f"{n}={v}") for n, v in program.environment.items())
+    return ContractError(
+        where=f"argument {option[:SHOWN]!r}",
+        what=f"is the longest, and all are too long to start a program: {total} bytes of arguments "
+        f"and {variables} of variables, where the system passes {os.sysconf('SC_ARG_MAX')} in all "
+        f"and {LONGEST_STRING} in one",
+        hint="Put long hyperparameters into a file of a channel, or raise the stack limit "
+        "(docker run --ulimit stack)",
+    )
+
+
+def _unpassable(program: Program) -> ContractError:
+    where = next(_culprits(program), program.command[0])
+    return ContractError(
+        where=where,
+        what="holds a character that no argument and no variable of a program can hold",
+        hint="Remove it: NUL, half of a surrogate pair, = in a variable's name, or a letter that "
+        "the container's locale (LC_ALL) does not know",
+    )
+
+
+def _culprits(program: Program) -> Iterator[str]:
+    for number, word in enumerate(program.command):
+        if not _is_passable(word):
+            yield f"argument {number} ({word[:SHOWN]!r})"
+    for name, value in program.environment.items():
+        if "=" in name or not _is_passable(name + value):
+            yield f"variable {name[:SHOWN]!r}"
+
+
+def _is_passable(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from sagemaker_byoc.training.supervisor.process.child import Child, Outcome, Program, Stream
 from sagemaker_byoc.training.supervisor.process.descendants import Offspring, adopt_orphans
+from sagemaker_byoc.training.supervisor.process.log import Writer
 from sagemaker_byoc.training.supervisor.process.signals import PASSED, STOP, SignalQueue
-from sagemaker_byoc.training.supervisor.process.writer import Writer
 
 if TYPE_CHECKING:  # a plain program needs no judge, and must not wait for these imports
-    from sagemaker_byoc.training.supervisor.process.link import Oversight, Report
+    from sagemaker_byoc.training.supervisor.failure.first_cause import Oversight, Report
 
 NEVER = float("inf")
 # After the programs' end. With the flush of the log (run.py) they fit into TRAIN_STOP_RESERVE.
@@ -149,7 +149,7 @@ class Supervisor:
     def _consult_link(self, now: float) -> None:
         if self._oversight is None or self._link is None or now < self._link.due:
             return
-        from sagemaker_byoc.training.supervisor.process.link import Order, State  # noqa: PLC0415 - see above
+        from sagemaker_byoc.training.supervisor.failure.first_cause import Order, State  # noqa: PLC0415 - see above
 
         state = State(is_over=False, quiet=0.0, stalled=None)  # before the start
         if self._children:

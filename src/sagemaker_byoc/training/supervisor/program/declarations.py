@@ -14,13 +14,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from sagemaker_byoc.training.supervisor.program.fields import field_options
 from sagemaker_byoc.training.supervisor.program.options import (
     Declared,
     Named,
     Nodes,
     Option,
     Several,
+    field_options,
     is_true,
     last_name,
     nodes_of,

@@ -1,12 +1,16 @@
 """A job of several ranks: they are gathered over all hosts, started, watched and judged together.
 
-Imported only by jobs that ask for ranks, or for the watch over hangs.
+Imported only by jobs that ask for ranks or for hang detection.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -15,63 +19,69 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.training.supervisor.failure.diagnosis import Circumstances, report_on
-from sagemaker_byoc.training.supervisor.failure.first_cause import HANG_CODE, Alone
-from sagemaker_byoc.training.supervisor.process.child import Outcome, Program
-from sagemaker_byoc.training.supervisor.process.link import NEVER, Oversight, Report, Terms
-from sagemaker_byoc.training.supervisor.process.loop import Ending, Supervisor
-from sagemaker_byoc.training.supervisor.process.scratch import scratch_folder
-from sagemaker_byoc.training.supervisor.ranks.commands import rank_programs, torchrun_program
-from sagemaker_byoc.training.supervisor.ranks.hang import (
-    Watch,
-    innermost_frames,
-    progress_variables,
+from sagemaker_byoc.training.supervisor.failure.first_cause import (
+    HANG_CODE,
+    NEVER,
+    Alone,
+    Oversight,
+    Report,
+    Terms,
 )
+from sagemaker_byoc.training.supervisor.job_run import FLUSH_SECONDS, JobRun, Verdict
+from sagemaker_byoc.training.supervisor.process.child import Outcome, Program
+from sagemaker_byoc.training.supervisor.process.loop import Ending, Supervisor
 from sagemaker_byoc.training.supervisor.ranks.hosts import DEFAULT_SECONDS, resolve
 from sagemaker_byoc.training.supervisor.ranks.hub import Hub
-from sagemaker_byoc.training.supervisor.ranks.launch import Launch, cpu_threads, make_launch
+from sagemaker_byoc.training.supervisor.ranks.launch import (
+    Launch,
+    cpu_threads,
+    make_launch,
+    rank_programs,
+    torchrun_program,
+)
 from sagemaker_byoc.training.supervisor.ranks.network import Network, look_at_network
 from sagemaker_byoc.training.supervisor.ranks.spoke import Spoke
-from sagemaker_byoc.training.supervisor.run import FLUSH_SECONDS, Course, Verdict
 from sagemaker_byoc.training.supervisor.settings import (
     CONTROL_PORT,
     DNS_SECONDS,
     HANG_SECONDS,
     LOST_SECONDS,
     PET_RENDEZVOUS,
+    PROGRESS_FILE,
 )
 
 DEFAULT_LOST_SECONDS = 20.0
 
 
-def run_group(course: Course) -> Verdict:
-    launch = make_launch(course.job, course.plan.settings, course.plan.hardware)
+def run_group(run: JobRun) -> Verdict:
+    launch = make_launch(run.job, run.plan.settings, run.plan.hardware)
     with scratch_folder() as scratch:
-        return Group(course, launch, scratch).run()
+        return Group(run, launch, scratch).run()
 
 
 class Group:
-    def __init__(self, course: Course, launch: Launch | None, scratch: Path) -> None:
-        self._course = course
+    def __init__(self, run: JobRun, launch: Launch | None, scratch: Path) -> None:
+        self._run = run
         self._launch = launch
         self._scratch = scratch
-        self._hang_seconds = course.plan.settings.seconds(HANG_SECONDS, NEVER) or NEVER
-        self._host = launch.host if launch else course.job.cluster.current_host
+        self._hang_seconds = run.plan.settings.seconds(HANG_SECONDS, NEVER) or NEVER
+        self._host = launch.host if launch else run.job.cluster.current_host
         self._files: list[Path] = []
 
     def run(self) -> Verdict:
         link = self._link()
-        watch = Watch(self._files)
+        watch = ProgressFiles(self._files)
         supervisor = Supervisor(
-            signals=self._course.signals,
-            writer=self._course.writer,
-            grace=self._course.plan.stop_grace,
+            signals=self._run.signals,
+            writer=self._run.writer,
+            grace=self._run.plan.stop_grace,
             oversight=Oversight(link, self._examiner(), watch.stalled),
         )
         counts = [self._launch.processes] if self._launch else []
         if isinstance(link, Hub | Spoke):
             if not self._gather(supervisor, link):
                 link.leave(supervisor.stop)
-                return self._course.stopped_early(supervisor.stop)
+                return self._run.stopped_early(supervisor.stop)
             counts = link.counts
         ending = supervisor.run(self._watched(self._programs(counts)))
         return self._judge(ending)
@@ -82,15 +92,15 @@ class Group:
             return Alone(self._host, hang_seconds=self._hang_seconds)
         terms = Terms(
             run_id=launch.run_id,
-            say=self._course.writer.say,
-            lost_seconds=self._course.plan.settings.seconds(LOST_SECONDS, DEFAULT_LOST_SECONDS),
+            say=self._run.writer.say,
+            lost_seconds=self._run.plan.settings.seconds(LOST_SECONDS, DEFAULT_LOST_SECONDS),
             hang_seconds=self._hang_seconds,
         )
         if launch.place == 0:
             return Hub(
                 launch.hosts,
                 launch.processes,
-                listener=listen(self._course.addresses.get(launch.master), launch),
+                listener=listen(self._run.addresses.get(launch.master), launch),
                 terms=terms,
             )
         return Spoke(
@@ -103,7 +113,7 @@ class Group:
 
     def _gather(self, supervisor: Supervisor, link: Hub | Spoke) -> bool:
         """Until all hosts are there; False if we were stopped."""
-        seconds = self._course.plan.settings.seconds(DNS_SECONDS, DEFAULT_SECONDS)
+        seconds = self._run.plan.settings.seconds(DNS_SECONDS, DEFAULT_SECONDS)
         seconds = seconds or DEFAULT_SECONDS
         if supervisor.wait_for(lambda: bool(link.counts), monotonic() + seconds):
             return True
@@ -118,9 +128,9 @@ class Group:
         )
 
     def _programs(self, counts: Sequence[int]) -> list[Program]:
-        launch, program = self._launch, self._course.plan.program
+        launch, program = self._launch, self._run.plan.program
         if launch is None:
-            self._course.writer.say("not in the distribution: one plain process")
+            self._run.writer.say("not in the distribution: one plain process")
             return [program]
         network = self._network(launch)
         self._say(launch, counts, network)
@@ -137,23 +147,23 @@ class Group:
 
     def _network(self, launch: Launch) -> Network:
         return look_at_network(
-            self._course.job.cluster.network_interface,
+            self._run.job.cluster.network_interface,
             hosts=len(launch.hosts),
-            gpus=self._course.plan.hardware.gpus,
-            environ=self._course.plan.settings.environ,
+            gpus=self._run.plan.hardware.gpus,
+            environ=self._run.plan.settings.environ,
         )
 
     def _defaults(self, launch: Launch, network: Network) -> Mapping[str, str]:
         """They give way to what the user set."""
-        threads = cpu_threads(self._course.plan.hardware.cpus, launch.processes)
+        threads = cpu_threads(self._run.plan.hardware.cpus, launch.processes)
         defaults = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", **network.variables}
         if launch.processes > 1 and launch.torchrun is None:
             defaults["OMP_NUM_THREADS"] = str(threads)
         return defaults
 
     def _say(self, launch: Launch, counts: Sequence[int], network: Network) -> None:
-        say = self._course.writer.say
-        rendezvous = self._course.plan.settings.environ.get(PET_RENDEZVOUS)
+        say = self._run.writer.say
+        rendezvous = self._run.plan.settings.environ.get(PET_RENDEZVOUS)
         if rendezvous and launch.torchrun is not None:
             say(f"{launch.processes} started by torchrun on this host; others meet at {rendezvous}")
             return
@@ -180,12 +190,12 @@ class Group:
     def _examiner(self) -> Callable[[Outcome, float, bool], Report | None]:
         def examine(outcome: Outcome, now: float, was_told: bool) -> Report | None:  # noqa: FBT001
             circumstances = Circumstances(
-                self._course.job,
-                self._course.plan.source.folder,
-                absent=self._course.absent,
-                oom_kills=oom_kills() - self._course.kills,
+                self._run.job,
+                self._run.plan.source.folder,
+                absent=self._run.absent,
+                oom_kills=oom_kills() - self._run.kills,
                 host=self._host,
-                mask=self._course.writer.mask,
+                mask=self._run.writer.mask,
             )
             return report_on(outcome, circumstances, now=now, was_told=was_told)
 
@@ -194,11 +204,11 @@ class Group:
     def _judge(self, ending: Ending) -> Verdict:
         verdict = ending.verdict
         if ending.stop or verdict is None:
-            return self._course.judge(ending)
+            return self._run.judge(ending)
         text = verdict.text
         if verdict.code == HANG_CODE and verdict.rank is None:
             text = "\n".join([text, *_stacks(ending)])
-        return self._course.failed(verdict.code or ExitCode.MODEL_FAILED, text, FLUSH_SECONDS)
+        return self._run.failed(verdict.code or ExitCode.MODEL_FAILED, text, FLUSH_SECONDS)
 
 
 def listen(address: str | None, launch: Launch) -> socket.socket:
@@ -226,3 +236,66 @@ def _address(host: str) -> str:
 def _stacks(ending: Ending) -> list[str]:
     """Return the stacks of the first rank that left any."""
     return next((frames for o in ending.outcomes if (frames := innermost_frames(o.err))), [])
+
+
+FRAME = re.compile(r'  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)')
+MAIN_THREAD = "most recent call first"
+FRAMES = 4
+
+
+class ProgressFiles:
+    """One progress file a rank; a rank without one (yet) tells nothing about its steps."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+        self._seen: dict[Path, tuple[int, float]] = {}
+        """Modification time, and when on our clock we saw it first: the two clocks may differ."""
+
+    def stalled(self, now: float) -> float | None:
+        """Seconds since the slowest rank's last step; None where no rank has made one."""
+        ages = [age for file in self._files if (age := self._age(file, now)) is not None]
+        return max(ages, default=None)
+
+    def _age(self, file: Path, now: float) -> float | None:
+        try:
+            changed = file.stat().st_mtime_ns
+        except OSError:
+            return None
+        last = self._seen.get(file)
+        if last is None or last[0] != changed:
+            self._seen[file] = (changed, now)
+            return 0.0
+        return now - last[1]
+
+
+def progress_variables(file: Path) -> dict[str, str]:
+    """With them a rank tells its steps, and shows its stacks when it is aborted."""
+    return {PROGRESS_FILE: str(file), "PYTHONFAULTHANDLER": "1"}
+
+
+def innermost_frames(err: str) -> list[str]:
+    """Where the main thread was when the fault handler wrote its stack, innermost first."""
+    start = err.rfind(MAIN_THREAD)
+    places = []
+    for line in err[start:].splitlines()[1:] if start >= 0 else []:
+        found = FRAME.fullmatch(line)
+        if not found:
+            break
+        places.append(f"  {found['file']}:{found['line']} in {found['function']}")
+    return places[:FRAMES]
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="byoc-"))
+    except OSError as error:
+        raise ContractError(
+            where="temporary folder",
+            what=f"can't be made ({error.strerror or error})",
+            hint="Mount a writable /tmp, or set TMPDIR",
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

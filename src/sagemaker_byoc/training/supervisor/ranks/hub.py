@@ -8,11 +8,17 @@ from collections.abc import Sequence
 from signal import Signals
 from time import monotonic
 
-from sagemaker_byoc.training.supervisor.failure.first_cause import Inquest, hang_report
-from sagemaker_byoc.training.supervisor.process.link import Link, Order, Report, State, Terms
-from sagemaker_byoc.training.supervisor.ranks import messages
-from sagemaker_byoc.training.supervisor.ranks.messages import Message
-from sagemaker_byoc.training.supervisor.ranks.wire import Wire
+from sagemaker_byoc.training.supervisor.failure.first_cause import (
+    Inquest,
+    Link,
+    Order,
+    Report,
+    State,
+    Terms,
+    hang_report,
+)
+from sagemaker_byoc.training.supervisor.ranks import connection
+from sagemaker_byoc.training.supervisor.ranks.connection import Message, Wire
 
 BEAT_SECONDS = 1.0
 STRANGERS = 64
@@ -171,9 +177,9 @@ class Hub(Link):
         peer.heard = now = monotonic()
         match message["kind"]:
             case "beat":
-                peer.quiet = messages.number(message, "quiet")
+                peer.quiet = connection.number(message, "quiet")
                 stalled = message["stalled"]
-                peer.stalled = None if stalled is None else messages.number(message, "stalled")
+                peer.stalled = None if stalled is None else connection.number(message, "stalled")
                 peer.is_over = message["over"] is True
                 if peer.is_over:
                     self.due = 0.0
@@ -181,7 +187,7 @@ class Hub(Link):
                 self.report(_report_of(name, message, now))
             case "stopped":
                 peer.is_gone = True
-                self._on_stopped(name, messages.count(message, "signal"))
+                self._on_stopped(name, connection.count(message, "signal"))
 
     def _greet(self, wire: Wire, message: Message) -> None:
         host = message.get("host")
@@ -229,17 +235,17 @@ class Hub(Link):
 
 
 def _processes(message: Message) -> int:
-    return messages.count(message, "processes")
+    return connection.count(message, "processes")
 
 
 def _report_of(host: str, message: Message, now: float) -> Report:
     return Report(
         host=host,
-        rank=messages.optional_count(message, "rank"),
-        code=messages.count(message, "code") or LOST_CODE,
-        text=messages.text(message, "text"),
+        rank=connection.optional_count(message, "rank"),
+        code=connection.count(message, "code") or LOST_CODE,
+        text=connection.text(message, "text"),
         is_secondary=message["secondary"] is True,
-        time=now - max(0.0, messages.number(message, "age")),
+        time=now - max(0.0, connection.number(message, "age")),
     )
 
 

@@ -11,13 +11,17 @@ from sagemaker_byoc.training.supervisor.failure.first_cause import (
     COLLECT_SECONDS,
     ECHO_SECONDS,
     HANG_CODE,
+    NEVER,
     Inquest,
+    Link,
+    Order,
+    Report,
+    State,
+    Terms,
 )
-from sagemaker_byoc.training.supervisor.process.link import NEVER, Link, Order, Report, State, Terms
-from sagemaker_byoc.training.supervisor.ranks import messages
+from sagemaker_byoc.training.supervisor.ranks import connection
+from sagemaker_byoc.training.supervisor.ranks.connection import Message, Wire
 from sagemaker_byoc.training.supervisor.ranks.hub import BEAT_SECONDS, lost_report, signal_name
-from sagemaker_byoc.training.supervisor.ranks.messages import Message
-from sagemaker_byoc.training.supervisor.ranks.wire import Wire
 
 PATIENCE_SECONDS = ECHO_SECONDS + COLLECT_SECONDS + 1.0
 """So long the first host may take to judge; then this host goes by what it knows itself."""
@@ -108,17 +112,17 @@ class Spoke(Link):
         self._heard = monotonic()
         match message["kind"]:
             case "start":
-                self.counts = messages.counts(message, "processes")
+                self.counts = connection.counts(message, "processes")
             case "end":
                 self._obey(Order.END)
             case "abort":
                 self._obey(Order.ABORT)
             case "verdict":
                 self.verdict = Report(
-                    host=messages.text(message, "host"),
-                    rank=messages.optional_count(message, "rank"),
-                    code=messages.count(message, "code") or HANG_CODE,
-                    text=messages.text(message, "text"),
+                    host=connection.text(message, "host"),
+                    rank=connection.optional_count(message, "rank"),
+                    code=connection.count(message, "code") or HANG_CODE,
+                    text=connection.text(message, "text"),
                     is_secondary=False,
                     time=self._heard,
                 )
@@ -127,7 +131,9 @@ class Spoke(Link):
             case "bye":
                 self.is_settled = True
             case "stopped":
-                self._on_stopped(messages.text(message, "host"), messages.count(message, "signal"))
+                self._on_stopped(
+                    connection.text(message, "host"), connection.count(message, "signal")
+                )
 
     def _obey(self, order: Order | None) -> None:
         self._order = order or self._order

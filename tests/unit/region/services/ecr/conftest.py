@@ -11,7 +11,7 @@ import pytest
 from tests.unit.region.services.s3.conftest import Answer, Body, collect
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.ecr.service import Registry
+from sagemaker_byoc.region.services.ecr.ecr import Registry
 from sagemaker_byoc.region.wire.http import Request
 
 DOCKER = "application/vnd.docker.distribution.manifest.v2+json"

@@ -10,8 +10,8 @@ import pytest
 from tests.support.members import unread_members
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.logs.service import Logs
-from sagemaker_byoc.region.services.logs.store import LogStore
+from sagemaker_byoc.region.services.logs.log_store import LogStore
+from sagemaker_byoc.region.services.logs.logs import Logs
 from sagemaker_byoc.region.wire.errors import AwsError
 
 HERE = {"logGroupName": "g", "logStreamName": "s"}

@@ -8,23 +8,23 @@ import threading
 
 import pytest
 
-from sagemaker_byoc.region.services.logs import reading
-from sagemaker_byoc.region.services.logs.reading import Event
-from sagemaker_byoc.region.services.logs.store import LastingStream, LogStore, fits
+from sagemaker_byoc.region.services.logs import log_files
+from sagemaker_byoc.region.services.logs.log_files import Event
+from sagemaker_byoc.region.services.logs.log_store import LastingStream, LogStore, fits
 
 
 def test_an_event_comes_back_as_it_was():
     for text in ("", " ", "a b", "1 2", "two\nlines\n", "tab\tinside", "\ttab first", "é\r", '"q"'):
         event = Event(12, text)
-        line = reading.encode(event)
+        line = log_files.encode(event)
         assert line.count(b"\n") == 1
-        assert reading.decode(line[:-1]) == event
+        assert log_files.decode(line[:-1]) == event
 
 
 @pytest.mark.parametrize("line", [b"", b"x 1", b"12", b"12:a", b" 12 a"])
 def test_what_is_no_event_is_refused(line):
     with pytest.raises(ValueError, match="is not an event"):
-        reading.decode(line)
+        log_files.decode(line)
 
 
 @pytest.mark.parametrize("length", [0, 10, 65_520, 65_535, 65_536, 200_000])
@@ -32,30 +32,30 @@ def test_backward_is_forward_reversed(tmp_path, length):
     """With lines that end at, and reach over, the blocks that are read."""
     path = tmp_path / "log"
     events = [Event(n, f"{n} " + "x" * length) for n in range(8)]
-    path.write_bytes(b"".join(map(reading.encode, events)))
-    forward = list(reading.forward(path))
+    path.write_bytes(b"".join(map(log_files.encode, events)))
+    forward = list(log_files.forward(path))
     assert [located.event for located in forward] == events
-    assert list(reading.backward(path)) == forward[::-1]
-    assert list(reading.backward(path, forward[3].start)) == forward[2::-1]
-    assert list(reading.forward(path, forward[3].end)) == forward[4:]
+    assert list(log_files.backward(path)) == forward[::-1]
+    assert list(log_files.backward(path, forward[3].start)) == forward[2::-1]
+    assert list(log_files.forward(path, forward[3].end)) == forward[4:]
 
 
 def test_a_line_that_is_being_written_is_left_out(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"1 a\n2 b")
-    assert [located.event.text for located in reading.forward(path)] == ["a"]
-    assert [located.event.text for located in reading.backward(path)] == ["a"]
+    assert [located.event.text for located in log_files.forward(path)] == ["a"]
+    assert [located.event.text for located in log_files.backward(path)] == ["a"]
     path.write_bytes(b"1 a")
-    assert list(reading.backward(path)) == list(reading.forward(path)) == []
+    assert list(log_files.backward(path)) == list(log_files.forward(path)) == []
 
 
 def test_an_offset_within_an_event_is_refused(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"11 a\n12 b\n")
     with pytest.raises(ValueError, match="byte 1"):
-        list(reading.forward(path, 1))
+        list(log_files.forward(path, 1))
     with pytest.raises(ValueError, match="byte 6"):
-        list(reading.backward(path, 6))
+        list(log_files.backward(path, 6))
 
 
 def test_a_stream_that_is_not_there_has_no_events(tmp_path):

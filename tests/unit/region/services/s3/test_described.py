@@ -11,7 +11,7 @@ from tests.unit.region.services.s3.conftest import Server
 
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3.s3 import S3
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 
 SSE = "x-amz-server-side-encryption"
 

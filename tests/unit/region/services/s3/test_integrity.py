@@ -15,8 +15,8 @@ from tests.unit.region.services.s3.conftest import Server
 
 from sagemaker_byoc.region.services.s3.store import multipart
 from sagemaker_byoc.region.services.s3.store.multipart import Uploads, Wanted
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
 
 ETAG = f'"{hashlib.md5(b"0123456789").hexdigest()}"'
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 
 PROGRAM = """
 import random, sys
 from pathlib import Path
 from sagemaker_byoc.region.services.s3.store.objects import Attributes
 from sagemaker_byoc.region.services.s3.store.multipart import Uploads, Wanted
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 
 store = ObjectStore(Path(sys.argv[1]))
 uploads = Uploads(store)

@@ -9,10 +9,10 @@ import threading
 import pytest
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.region.services.s3.store.errors import S3Error
-from sagemaker_byoc.region.services.s3.store.names import encode, join
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.keys import encode, join
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.wire.errors import AwsError
 
 HAZARDS = [

@@ -11,8 +11,8 @@ from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.runs import RunRecord
 from sagemaker_byoc.region.core.records import Records
-from sagemaker_byoc.region.services.logs.store import LogStore
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.logs.log_store import LogStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
 from sagemaker_byoc.region.services.sagemaker.jobs.outputs import ReportPlan
 from sagemaker_byoc.region.services.sagemaker.training_jobs import reports

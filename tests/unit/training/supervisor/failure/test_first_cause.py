@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from sagemaker_byoc.training.supervisor.failure.first_cause import (
     COLLECT_SECONDS,
     ECHO_SECONDS,
+    NEVER,
     Alone,
     Inquest,
+    Order,
+    Report,
+    State,
     is_echo,
 )
-from sagemaker_byoc.training.supervisor.process.link import NEVER, Order, Report, State
 
 REPORTS = st.lists(st.tuples(st.booleans(), st.floats(0, ECHO_SECONDS / 2)), min_size=1, max_size=8)
 RUNS = State(is_over=False, quiet=0.0, stalled=None)

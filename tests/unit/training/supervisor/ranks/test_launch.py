@@ -19,11 +19,12 @@ from sagemaker_byoc.contract.training.cluster import Cluster, InstanceGroup
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.training.job import Hardware, Job
 from sagemaker_byoc.training.supervisor.process.child import Program
-from sagemaker_byoc.training.supervisor.ranks.commands import rank_programs, torchrun_program
 from sagemaker_byoc.training.supervisor.ranks.launch import (
     cpu_threads,
     distribution_hosts,
     make_launch,
+    rank_programs,
+    torchrun_program,
 )
 from sagemaker_byoc.training.supervisor.settings import UNSUPPORTED, Settings
 

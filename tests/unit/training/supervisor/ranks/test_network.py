@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.training.supervisor.caches import cache_variables
+from sagemaker_byoc.training.supervisor.plan import cache_variables
 from sagemaker_byoc.training.supervisor.ranks.hosts import wait_for_hosts
 from sagemaker_byoc.training.supervisor.ranks.network import look_at_network
 

@@ -28,17 +28,21 @@ from pathlib import Path
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.errors import S3Error, check_key, no_such_upload
+from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, Condition, ObjectInfo
-from sagemaker_byoc.region.services.s3.store.partfiles import (
+from sagemaker_byoc.region.services.s3.store.part_files import (
     BODY,
     MIN_PART,
     Part,
     PartWriter,
     Places,
 )
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.writer import Writer
+from sagemaker_byoc.region.services.s3.store.s3_errors import (
+    S3Error,
+    check_key,
+    no_such_upload,
+)
 
 MAX_PARTS = 10_000
 _TURNS = 64

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from sagemaker_byoc.region.wire.errors import AwsError
+
 BINARY = "binary/octet-stream"
 """S3's content type where a client gives none."""
 STORAGE_CLASS = "x-amz-storage-class"
@@ -125,3 +127,19 @@ class StoredObject:
 def info_of(key: str, status: os.stat_result, attributes: Attributes) -> ObjectInfo:
     seconds = status.st_mtime_ns // 1_000_000_000
     return ObjectInfo(key, status.st_size, datetime.fromtimestamp(seconds, UTC), attributes)
+
+
+_SCHEME = "s3://"
+
+
+def parse_s3_uri(uri: str) -> tuple[str, str]:
+    """Bucket and key, or key prefix; the key is empty where the URI names a whole bucket.
+
+    Nothing in the key is unquoted or collapsed: S3 URIs are not URLs. Raises ValidationException.
+    """
+    bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
+    if not uri.startswith(_SCHEME) or not bucket:
+        raise AwsError(
+            "ValidationException", f"{uri!r} is not an S3 URI: write s3://BUCKET or s3://BUCKET/KEY"
+        )
+    return bucket, key

@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 
 from sagemaker_byoc.contract.hosting.capture import file_name, hour_folder, moment_of
 from sagemaker_byoc.contract.hosting.capture_config import Lines, Selection
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.wire.errors import AwsError
 
 LOG = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.catalog import (
     Catalog,
     invalid,
@@ -13,7 +13,7 @@ from sagemaker_byoc.region.services.sagemaker.catalog import (
     not_here,
     summaries,
 )
-from sagemaker_byoc.region.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 MOST_VARIANTS = 10
 """Source: service model, ProductionVariantList.max."""

@@ -18,8 +18,8 @@ from sagemaker_byoc.region.containers.leftovers import machine_label, region_lab
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Engine
-from sagemaker_byoc.region.services.logs.store import LogStore
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.logs.log_store import LogStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 
 P = ParamSpec("P")
 R = TypeVar("R")

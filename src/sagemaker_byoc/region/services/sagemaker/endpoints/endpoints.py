@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sagemaker_byoc.contract.hosting.capture_config import is_enabled
-from sagemaker_byoc.region.core.caller import SDK
+from sagemaker_byoc.region.core.polling import SDK, Subject, Watch
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.core.watching import Subject, Watch
 from sagemaker_byoc.region.services.sagemaker.catalog import (
     ENDPOINT,
     Catalog,
@@ -26,7 +25,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import Live
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
-from sagemaker_byoc.region.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 SUBJECT = Subject(
     look=lambda document: (document["EndpointStatus"],),

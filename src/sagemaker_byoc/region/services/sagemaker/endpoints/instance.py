@@ -15,7 +15,7 @@ from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers.health import stopped
 from sagemaker_byoc.region.containers.specs import Image
-from sagemaker_byoc.region.services.logs.store import LastingStream
+from sagemaker_byoc.region.services.logs.log_store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.endpoints.context import (
     House,
     all_stopped,

@@ -19,7 +19,7 @@ from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.health import LOG_SECONDS, ContainerLog, wait_until_healthy
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec
-from sagemaker_byoc.region.services.logs.store import LastingStream
+from sagemaker_byoc.region.services.logs.log_store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ContainerPlan
 

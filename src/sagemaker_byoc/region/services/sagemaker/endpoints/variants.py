@@ -16,16 +16,16 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.containers.specs import PRIMARY
-from sagemaker_byoc.region.services.s3.store.errors import S3Error
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
     Item,
     check_paths,
 )
 from sagemaker_byoc.region.wire.errors import AwsError
-from sagemaker_byoc.region.wire.service import Parameters
+from sagemaker_byoc.region.wire.operations import Parameters
 
 
 @dataclass(frozen=True, slots=True)

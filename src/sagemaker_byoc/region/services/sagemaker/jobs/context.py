@@ -13,8 +13,8 @@ from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import Images
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Engine
-from sagemaker_byoc.region.services.logs.store import LastingStream, LogStore
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.logs.log_store import LastingStream, LogStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 MOST_LEFT_OUT = 1000

@@ -23,9 +23,9 @@ from sagemaker_byoc.contract.training.channels import (
     InputMode,
 )
 from sagemaker_byoc.region.engines.container import Engine
-from sagemaker_byoc.region.services.s3.store.errors import S3Error
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.wire.errors import AwsError
 
 T = TypeVar("T")

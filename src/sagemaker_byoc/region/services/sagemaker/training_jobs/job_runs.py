@@ -22,8 +22,8 @@ from sagemaker_byoc.contract.training.metric_lint import values
 from sagemaker_byoc.contract.training.runs import RunRecord
 from sagemaker_byoc.host.recorded_runs import Found, Run, from_archive, of_job
 from sagemaker_byoc.region.core.records import read
-from sagemaker_byoc.region.services.logs.store import LogStore
-from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
+from sagemaker_byoc.region.services.logs.log_store import LogStore
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
 
 MOST_LINES = 1_000_000

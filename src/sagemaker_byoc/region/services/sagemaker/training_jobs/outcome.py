@@ -12,7 +12,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.containers.hosts import Why
 from sagemaker_byoc.region.containers.images import PullError
 from sagemaker_byoc.region.containers.results import merged, noting_links, sources
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
 )

@@ -24,8 +24,8 @@ from typing import BinaryIO
 
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import RecordWrapper
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     ChannelPlan,
     DataType,

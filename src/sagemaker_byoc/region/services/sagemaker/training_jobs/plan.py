@@ -20,7 +20,7 @@ from sagemaker_byoc.contract.training.channels import (
     RecordWrapper,
 )
 from sagemaker_byoc.contract.training.cluster import HOMOGENEOUS_GROUP, InstanceGroup
-from sagemaker_byoc.region.services.s3.store.uri import parse_s3_uri
+from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, DataType
 from sagemaker_byoc.region.services.sagemaker.jobs.outputs import CheckpointPlan, ReportPlan
 from sagemaker_byoc.region.wire.errors import AwsError

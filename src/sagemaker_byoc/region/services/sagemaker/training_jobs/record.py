@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from sagemaker_byoc.contract.training.failure import clip
+from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import Records, now
-from sagemaker_byoc.region.core.watching import Subject
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DEFAULT_RUNTIME
 
 Document = dict[str, Any]

@@ -21,12 +21,12 @@ from sagemaker_byoc.region.containers.images import Images
 from sagemaker_byoc.region.containers.leftovers import region_labels, region_prefix
 from sagemaker_byoc.region.containers.specs import JOB_LABEL
 from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.polling import Watch
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.tags import Tags
-from sagemaker_byoc.region.core.watching import Watch
 from sagemaker_byoc.region.engines.container import Engine
-from sagemaker_byoc.region.services.logs.store import LogStore
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.logs.log_store import LogStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
 from sagemaker_byoc.region.services.sagemaker.jobs.context import JobLog, Surroundings
 from sagemaker_byoc.region.services.sagemaker.training_jobs import metrics
@@ -49,7 +49,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
 )
 from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun
 from sagemaker_byoc.region.wire.errors import AwsError, not_found
-from sagemaker_byoc.region.wire.service import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 LOG = logging.getLogger(__name__)
 

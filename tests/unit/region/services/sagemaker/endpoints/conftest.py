@@ -15,9 +15,9 @@ from tests.unit.region.services.sagemaker.endpoints.pretenders import (
 )
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.caller import WAITS
-from sagemaker_byoc.region.services.logs.store import LogStore
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.core.polling import WAITS
+from sagemaker_byoc.region.services.logs.log_store import LogStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import CHANGING
 from sagemaker_byoc.region.services.sagemaker.hosting import Endpoints
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Policy

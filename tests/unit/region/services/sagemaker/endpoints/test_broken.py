@@ -14,7 +14,7 @@ from tests.unit.region.services.sagemaker.endpoints.pretenders import BOUND, Pre
 
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region.core import records
-from sagemaker_byoc.region.services.logs.store import LogStore
+from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.sagemaker.endpoints import instance
 
 GONE = MachineError("`docker x` failed: the engine is gone", hint="Start it")

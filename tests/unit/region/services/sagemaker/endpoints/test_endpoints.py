@@ -10,7 +10,7 @@ from tests.unit.region.services.sagemaker.endpoints.pretenders import is_open, w
 
 from sagemaker_byoc.contract.lifecycle import SERVE_STOP_GRACE
 from sagemaker_byoc.region.containers import health
-from sagemaker_byoc.region.core.caller import CLIENT, SDK, WAITS
+from sagemaker_byoc.region.core.polling import CLIENT, SDK, WAITS
 from sagemaker_byoc.region.core.tags import Tags
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, channel, wait_until
 
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.services.s3.store.store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import find_items
 from sagemaker_byoc.region.services.sagemaker.training_jobs.pipes import (
     CHUNK,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, channel, wait_until
 
-from sagemaker_byoc.region.core.caller import CLIENT, FOLLOWS, WAITS
+from sagemaker_byoc.region.core.polling import CLIENT, FOLLOWS, WAITS
 from sagemaker_byoc.region.services.sagemaker.training_jobs.record import new_document
 from sagemaker_byoc.region.wire.errors import AwsError
 

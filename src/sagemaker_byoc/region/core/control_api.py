@@ -1,0 +1,61 @@
+"""`/_byoc/…`: what the `byoc` command asks of a region that AWS has no operation for.
+
+Only the region's owner may ask; the keys of a container are for AWS's services.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Protocol
+
+from sagemaker_byoc.region.core.credentials import CALLER
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.routing import OWN_PREFIX
+
+HEADER = "x-byoc"
+"""Must be there: a web page can't send it to this machine, browsers ask the server first."""
+
+
+class Interruptible(Protocol):
+    def interrupt(self, name: str) -> None:
+        """Take a managed spot job's instances away. Raises AwsError for any other job."""
+
+
+class Control:
+    """The Handler. `status` is what GET /_byoc/status answers."""
+
+    def __init__(
+        self,
+        status: Callable[[], dict[str, object]],
+        jobs: Interruptible,
+        end: Callable[[], None],
+    ) -> None:
+        self._status = status
+        self._jobs = jobs
+        self._end = end
+
+    async def __call__(self, request: Request) -> Response:
+        if HEADER not in request.headers:
+            raise AwsError("AccessDenied", f"The header {HEADER} is missing", status=403)
+        caller = CALLER.get()
+        if caller is not None and not caller.is_owner:
+            raise AwsError("AccessDenied", f"{caller.arn} may not control the region", status=403)
+        command, _, name = request.path.removeprefix(OWN_PREFIX).partition("/")
+        match request.method, command:
+            case "GET", "status":
+                return _json(self._status())
+            case "POST", "down":
+                self._end()
+                return _json({})
+            case "POST", "interrupt" if name:
+                self._jobs.interrupt(name)
+                return _json({})
+        raise AwsError("NotFound", f"There is no {request.method} {request.path}", status=404)
+
+
+def _json(document: dict[str, object]) -> Response:
+    return Response(
+        headers={"Content-Type": "application/json"}, body=json.dumps(document).encode()
+    )

@@ -1,0 +1,323 @@
+"""The ecr API: repositories and what is known of their images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.records import now
+from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.services.ecr.blobs import DIGEST
+from sagemaker_byoc.region.services.ecr.image_operations import ImageOperations
+from sagemaker_byoc.region.services.ecr.paging import page
+from sagemaker_byoc.region.services.ecr.policies import (
+    check_lifecycle_policy,
+    check_repository_policy,
+)
+from sagemaker_byoc.region.services.ecr.registry_errors import no_repository
+from sagemaker_byoc.region.services.ecr.repositories import Repositories, Repository
+from sagemaker_byoc.region.services.ecr.tokens import Tokens
+from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.operations import Operation, Parameters
+
+Synchronous = Callable[[Parameters], Parameters]
+
+
+class EcrOperations:
+    """`url` is the region's, which is the registry's too."""
+
+    def __init__(
+        self,
+        repositories: Repositories,
+        images: ImageOperations,
+        tokens: Tokens,
+        account: Account,
+        url: str,
+    ) -> None:
+        self._repositories = repositories
+        self._images = images
+        self._tokens = tokens
+        self._account = account
+        self._url = url
+
+    def operations(self, threads: Threads) -> Mapping[str, Operation]:
+        everything: dict[str, Synchronous] = {
+            "GetAuthorizationToken": self.get_authorization_token,
+            "CreateRepository": self.create_repository,
+            "DescribeRepositories": self.describe_repositories,
+            "DeleteRepository": self.delete_repository,
+            "PutImageTagMutability": self.put_image_tag_mutability,
+            "PutImageScanningConfiguration": self.put_image_scanning_configuration,
+            "SetRepositoryPolicy": self.set_repository_policy,
+            "GetRepositoryPolicy": self.get_repository_policy,
+            "DeleteRepositoryPolicy": self.delete_repository_policy,
+            "PutLifecyclePolicy": self.put_lifecycle_policy,
+            "GetLifecyclePolicy": self.get_lifecycle_policy,
+            "DeleteLifecyclePolicy": self.delete_lifecycle_policy,
+            "BatchCheckLayerAvailability": self.batch_check_layer_availability,
+            "GetDownloadUrlForLayer": self.get_download_url_for_layer,
+            "TagResource": self.tag_resource,
+            "UntagResource": self.untag_resource,
+            "ListTagsForResource": self.list_tags_for_resource,
+            **self._images.operations(),
+        }
+        return {name: self._checked(method, threads) for name, method in everything.items()}
+
+    def _checked(self, method: Synchronous, threads: Threads) -> Operation:
+        async def operation(parameters: Parameters) -> Parameters:
+            registry = parameters.get("registryId", self._account.id)
+            if registry != self._account.id and "repositoryName" in parameters:
+                raise no_repository(parameters["repositoryName"], registry)
+            for other in {registry, *parameters.get("registryIds", ())} - {self._account.id}:
+                raise AwsError(
+                    "AccessDeniedException",
+                    f"The registry with id '{other}' is not that of this local region,"
+                    f" '{self._account.id}'",
+                )
+            return await threads.run(method, parameters)
+
+        return operation
+
+    def get_authorization_token(self, _: Parameters) -> Parameters:
+        token, expires = self._tokens.issue(datetime.now(UTC))
+        return {
+            "authorizationData": [
+                {
+                    "authorizationToken": token,
+                    "expiresAt": expires,
+                    "proxyEndpoint": self._url,
+                }
+            ]
+        }
+
+    # Repositories
+
+    def create_repository(self, parameters: Parameters) -> Parameters:
+        scanning = parameters.get("imageScanningConfiguration", {})
+        encryption = parameters.get("encryptionConfiguration", {})
+        repository = Repository(
+            name=parameters["repositoryName"],
+            created=now().isoformat(),
+            mutability=parameters.get("imageTagMutability", "MUTABLE"),
+            exclusions=_exclusions(parameters),
+            scan_on_push=scanning.get("scanOnPush", False),
+            encryption=encryption.get("encryptionType", "AES256"),
+            kms_key=self._kms_key(encryption),
+            tags={tag["Key"]: tag["Value"] for tag in parameters.get("tags", ())},
+        )
+        self._repositories.create(repository)
+        return {"repository": self._describe(repository)}
+
+    def _kms_key(self, encryption: Mapping[str, str]) -> str | None:
+        """Return the key that was asked for, or AWS's own; raises AwsError."""
+        key = encryption.get("kmsKey")
+        if encryption.get("encryptionType", "AES256") != "AES256":
+            return key or self._account.arn("kms", "alias/aws/ecr")
+        if key is not None:
+            raise AwsError(
+                "InvalidParameterException",
+                "Invalid parameter at 'encryptionConfiguration' failed to satisfy constraint:"
+                " 'kmsKey must not be provided when encryptionType is AES256'",
+            )
+        return None
+
+    def describe_repositories(self, parameters: Parameters) -> Parameters:
+        names = parameters.get("repositoryNames")
+        if names:
+            return {
+                "repositories": [self._describe(self._repositories.get(name)) for name in names]
+            }
+        found = [self._describe(repository) for repository in self._repositories.all()]
+        return page(found, parameters, "repositories")
+
+    def delete_repository(self, parameters: Parameters) -> Parameters:
+        name = parameters["repositoryName"]
+        with self._repositories.lock:
+            repository = self._repositories.get(name)
+            if not parameters.get("force") and self._repositories.images(name):
+                raise AwsError(
+                    "RepositoryNotEmptyException",
+                    f"The repository with name '{name}' in registry with id '{self._account.id}'"
+                    " cannot be deleted because it still contains images",
+                )
+            self._repositories.delete(name)
+        return {"repository": self._describe(repository)}
+
+    def put_image_tag_mutability(self, parameters: Parameters) -> Parameters:
+        repository = self._repositories.change(
+            parameters["repositoryName"],
+            mutability=parameters["imageTagMutability"],
+            exclusions=_exclusions(parameters),
+        )
+        described = self._describe(repository)
+        return {
+            "registryId": self._account.id,
+            "repositoryName": repository.name,
+            **{key: value for key, value in described.items() if key.startswith("imageTag")},
+        }
+
+    def put_image_scanning_configuration(self, parameters: Parameters) -> Parameters:
+        """Remembered; nothing is scanned here."""
+        scan = parameters["imageScanningConfiguration"].get("scanOnPush", False)
+        repository = self._repositories.change(parameters["repositoryName"], scan_on_push=scan)
+        return {
+            "registryId": self._account.id,
+            "repositoryName": repository.name,
+            "imageScanningConfiguration": {"scanOnPush": scan},
+        }
+
+    # Policies: remembered, and of no effect, as there is one account
+
+    def set_repository_policy(self, parameters: Parameters) -> Parameters:
+        text = parameters["policyText"]
+        check_repository_policy(text)
+        return self._policy(self._repositories.change(parameters["repositoryName"], policy=text))
+
+    def get_repository_policy(self, parameters: Parameters) -> Parameters:
+        return self._policy(self._repositories.get(parameters["repositoryName"]))
+
+    def delete_repository_policy(self, parameters: Parameters) -> Parameters:
+        before = self.get_repository_policy(parameters)
+        self._repositories.change(parameters["repositoryName"], policy=None)
+        return before
+
+    def put_lifecycle_policy(self, parameters: Parameters) -> Parameters:
+        """Remembered; nothing expires here."""
+        text = parameters["lifecyclePolicyText"]
+        check_lifecycle_policy(text)
+        repository = self._repositories.change(
+            parameters["repositoryName"], lifecycle=text, lifecycle_evaluated=now().isoformat()
+        )
+        document = self._lifecycle(repository)
+        del document["lastEvaluatedAt"]
+        return document
+
+    def get_lifecycle_policy(self, parameters: Parameters) -> Parameters:
+        return self._lifecycle(self._repositories.get(parameters["repositoryName"]))
+
+    def delete_lifecycle_policy(self, parameters: Parameters) -> Parameters:
+        before = self.get_lifecycle_policy(parameters)
+        self._repositories.change(parameters["repositoryName"], lifecycle=None)
+        return before
+
+    # Layers
+
+    def batch_check_layer_availability(self, parameters: Parameters) -> Parameters:
+        name = parameters["repositoryName"]
+        self._repositories.get(name)
+        layers, failures = [], []
+        for digest in parameters["layerDigests"]:
+            if not DIGEST.fullmatch(digest):
+                failures.append(
+                    {
+                        "layerDigest": digest,
+                        "failureCode": "InvalidLayerDigest",
+                        "failureReason": "Invalid layer digest",
+                    }
+                )
+                continue
+            layer: dict[str, Any] = {"layerDigest": digest, "layerAvailability": "UNAVAILABLE"}
+            if self._repositories.linked(name, digest):
+                layer["layerAvailability"] = "AVAILABLE"
+                layer["layerSize"] = self._repositories.blobs.path(digest).stat().st_size
+            layers.append(layer)
+        return {"layers": layers, "failures": failures}
+
+    def get_download_url_for_layer(self, parameters: Parameters) -> Parameters:
+        name, digest = parameters["repositoryName"], parameters["layerDigest"]
+        self._repositories.get(name)
+        where = f"'{digest}' in the repository with name '{name}' in registry '{self._account.id}'"
+        if not DIGEST.fullmatch(digest) or not self._repositories.linked(name, digest):
+            raise AwsError("LayersNotFoundException", f"There is no layer {where}")
+        if digest not in self._repositories.named(name):
+            raise AwsError("LayerInaccessibleException", f"No image names the layer {where}")
+        path = self._tokens.signed(f"/v2/{name}/blobs/{digest}", datetime.now(UTC))
+        return {"downloadUrl": f"{self._url}{path}", "layerDigest": digest}
+
+    # Tags
+
+    def tag_resource(self, parameters: Parameters) -> Parameters:
+        added = {tag["Key"]: tag["Value"] for tag in parameters["tags"]}
+        with self._repositories.lock:
+            repository = self._of_arn(parameters["resourceArn"])
+            self._repositories.change(repository.name, tags={**repository.tags, **added})
+        return {}
+
+    def untag_resource(self, parameters: Parameters) -> Parameters:
+        with self._repositories.lock:
+            repository = self._of_arn(parameters["resourceArn"])
+            gone = set(parameters["tagKeys"])
+            left = {key: value for key, value in repository.tags.items() if key not in gone}
+            self._repositories.change(repository.name, tags=left)
+        return {}
+
+    def list_tags_for_resource(self, parameters: Parameters) -> Parameters:
+        tags = self._of_arn(parameters["resourceArn"]).tags
+        return {"tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+
+    def _of_arn(self, arn: str) -> Repository:
+        start = self._account.arn("ecr", "repository/")
+        if not arn.startswith(start):
+            raise AwsError(
+                "InvalidParameterException",
+                f"Invalid parameter at 'resourceArn' failed to satisfy constraint: 'Invalid ARN',"
+                f" it must start with {start}",
+            )
+        return self._repositories.get(arn.removeprefix(start))
+
+    def _describe(self, repository: Repository) -> dict[str, Any]:
+        host = self._url.partition("://")[2]
+        described: dict[str, Any] = {
+            "repositoryArn": self._account.arn("ecr", f"repository/{repository.name}"),
+            "registryId": self._account.id,
+            "repositoryName": repository.name,
+            "repositoryUri": f"{host}/{repository.name}",
+            "createdAt": repository.created_at,
+            "imageTagMutability": repository.mutability,
+            "imageScanningConfiguration": {"scanOnPush": repository.scan_on_push},
+            "encryptionConfiguration": {
+                "encryptionType": repository.encryption,
+                **({"kmsKey": repository.kms_key} if repository.kms_key else {}),
+            },
+        }
+        if repository.exclusions:
+            described["imageTagMutabilityExclusionFilters"] = [
+                {"filterType": "WILDCARD", "filter": pattern} for pattern in repository.exclusions
+            ]
+        return described
+
+    def _policy(self, repository: Repository) -> Parameters:
+        if repository.policy is None:
+            raise AwsError(
+                "RepositoryPolicyNotFoundException",
+                f"Repository policy does not exist for the repository with name"
+                f" '{repository.name}' in the registry with id '{self._account.id}'",
+            )
+        return {
+            "registryId": self._account.id,
+            "repositoryName": repository.name,
+            "policyText": repository.policy,
+        }
+
+    def _lifecycle(self, repository: Repository) -> Parameters:
+        if repository.lifecycle is None:
+            raise AwsError(
+                "LifecyclePolicyNotFoundException",
+                f"Lifecycle policy does not exist for the repository with name"
+                f" '{repository.name}' in the registry with id '{self._account.id}'",
+            )
+        return {
+            "registryId": self._account.id,
+            "repositoryName": repository.name,
+            "lifecyclePolicyText": repository.lifecycle,
+            "lastEvaluatedAt": datetime.fromisoformat(
+                repository.lifecycle_evaluated or repository.created
+            ),
+        }
+
+
+def _exclusions(parameters: Parameters) -> tuple[str, ...]:
+    filters = parameters.get("imageTagMutabilityExclusionFilters", ())
+    return tuple(entry["filter"] for entry in filters)

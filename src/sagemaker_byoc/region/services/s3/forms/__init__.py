@@ -1,1 +1,0 @@
-"""Browser-based uploads with POST."""

@@ -1,0 +1,250 @@
+"""Properties of an object: read from the headers of a request, kept, and shown in answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.services.s3 import tagging
+from sagemaker_byoc.region.services.s3.store import checksums
+from sagemaker_byoc.region.services.s3.store.objects import (
+    ARCHIVED,
+    BINARY,
+    STORAGE_CLASS,
+    Attributes,
+)
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument, unsupported
+
+SSE = "x-amz-server-side-encryption"
+KMS_KEY = f"{SSE}-aws-kms-key-id"
+_CONTEXT = f"{SSE}-context"
+BUCKET_KEY = f"{SSE}-bucket-key-enabled"
+REDIRECT = "x-amz-website-redirect-location"
+_META = "x-amz-meta-"
+_MAX_METADATA = 2048
+_KEPT_HEADERS = (
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "expires",
+)
+_NOT_COPIED = (SSE, KMS_KEY, _CONTEXT, BUCKET_KEY, REDIRECT, STORAGE_CLASS)
+"""What a copy gets from its own request only (CopyObject's reference)."""
+
+_STORAGE_CLASSES = ARCHIVED | {
+    "STANDARD",
+    "REDUCED_REDUNDANCY",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER_IR",
+}
+_CANNED = frozenset(
+    {
+        "private",
+        "public-read",
+        "public-read-write",
+        "authenticated-read",
+        "aws-exec-read",
+        "bucket-owner-read",
+        "bucket-owner-full-control",
+        "log-delivery-write",
+    }
+)
+OWNERS_ALONE = frozenset({"private", "bucket-owner-full-control"})
+"""Canned ACLs that give nobody anything, which a bucket without ACLs takes."""
+_GRANTS = tuple(
+    f"x-amz-grant-{name}" for name in ("full-control", "read", "read-acp", "write", "write-acp")
+)
+
+
+def sent_attributes(headers: Mapping[str, str], account: Account) -> Attributes:
+    """Raises S3Error for what this store does not keep, and for what S3 refuses."""
+    if not takes_acl(headers, account):
+        raise acls_disabled()
+    kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
+    words = kept.pop("content-encoding", "").split(",")
+    # `aws-chunked` describes the transfer; the rest goes back with the spaces that it came with.
+    if coding := ",".join(word for word in words if word.strip() != "aws-chunked").strip():
+        kept["content-encoding"] = coding
+    return Attributes(
+        etag="",
+        content_type=headers.get("content-type") or BINARY,
+        metadata=_metadata(headers),
+        headers={**kept, **placement(headers, account)},
+        tags=tagging.of_header(headers.get("x-amz-tagging", "")),
+    )
+
+
+def placement(headers: Mapping[str, str], account: Account) -> dict[str, str]:
+    """How the object is to be stored: of a copy too, whatever else it takes from its source."""
+    return {**_storage_class(headers), **_redirect(headers), **_encryption(headers, account)}
+
+
+def copied(before: Attributes, headers: Mapping[str, str], account: Account) -> Attributes:
+    """The attributes of a copy, as its two directives say; raises S3Error."""
+    sent = sent_attributes(headers, account)
+    if directive(headers, "x-amz-metadata-directive") == "COPY":
+        inherited = {
+            name: value for name, value in before.headers.items() if name not in _NOT_COPIED
+        }
+        sent = replace(
+            sent,
+            content_type=before.content_type,
+            metadata=before.metadata,
+            headers={**inherited, **placement(headers, account)},
+        )
+    if directive(headers, "x-amz-tagging-directive") == "COPY":
+        sent = replace(sent, tags=before.tags)
+    return sent
+
+
+def changes_itself(headers: Mapping[str, str]) -> bool:
+    """Whether a copy of an object onto itself would change anything, and so is legal."""
+    asked = (directive(headers, "x-amz-metadata-directive"), *(headers.get(n) for n in _NOT_COPIED))
+    return asked[0] == "REPLACE" or any(asked[1:])
+
+
+def directive(headers: Mapping[str, str], name: str) -> str:
+    value = headers.get(name, "COPY")
+    if value not in {"COPY", "REPLACE"}:
+        kind = "metadata" if "metadata" in name else "tagging"
+        raise invalid_argument(f"Unknown {kind} directive.", name, value)
+    return value
+
+
+def shown(attributes: Attributes) -> dict[str, str]:
+    """The headers of GetObject and HeadObject that describe the object."""
+    headers = {name: value for name, value in attributes.headers.items() if name != _CONTEXT}
+    headers |= {f"{_META}{name}": value for name, value in attributes.metadata.items()}
+    headers |= {"content-type": attributes.content_type, "Accept-Ranges": "bytes"}
+    headers.setdefault(SSE, "AES256")
+    if attributes.tags:
+        headers["x-amz-tagging-count"] = str(len(attributes.tags))
+    return headers
+
+
+def encryption_headers(attributes: Attributes) -> dict[str, str]:
+    """Return what a write says of encryption: AES256 if the client asked for nothing else."""
+    found = {name: attributes.headers[name] for name in _SSE_SHOWN if name in attributes.headers}
+    return {SSE: "AES256", **found}
+
+
+_SSE_SHOWN = (SSE, KMS_KEY, _CONTEXT, BUCKET_KEY)
+
+
+def check_checksum_type(algorithm: str, kind: str) -> None:
+    """Raises S3Error InvalidRequest for what can't be told of parts."""
+    crc = algorithm in checksums.CRC or not algorithm
+    unfit = not crc if kind == "FULL_OBJECT" else algorithm == "crc64nvme"
+    if kind not in {"FULL_OBJECT", "COMPOSITE"} or unfit:
+        raise S3Error(
+            "InvalidRequest",
+            f"The {kind} checksum type cannot be used with the {algorithm} checksum algorithm.",
+        )
+
+
+def takes_acl(headers: Mapping[str, str], account: Account) -> bool:
+    """False for ACLs that give anything to anybody else; raises S3Error InvalidArgument."""
+    canned = headers.get("x-amz-acl")
+    if canned is not None and canned not in _CANNED:
+        raise invalid_argument("", "x-amz-acl", canned)
+    grants = {name: headers[name] for name in _GRANTS if name in headers}
+    own = {"x-amz-grant-full-control": f'id="{account.id}"'}
+    return (canned is None or canned in OWNERS_ALONE) and (not grants or grants == own)
+
+
+def acls_disabled() -> S3Error:
+    return S3Error("AccessControlListNotSupported", "The bucket does not allow ACLs")
+
+
+def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
+    metadata = {
+        name.removeprefix(_META): value for name, value in headers.items() if name.startswith(_META)
+    }
+    size = sum(len(name) + len(value) for name, value in metadata.items())
+    if size > _MAX_METADATA:
+        raise S3Error(
+            "MetadataTooLarge",
+            "Your metadata headers exceed the maximum allowed metadata size",
+            Size=str(size),
+            MaxSizeAllowed=str(_MAX_METADATA),
+        )
+    return metadata
+
+
+def _storage_class(headers: Mapping[str, str]) -> dict[str, str]:
+    """Nothing for STANDARD, which S3 does not mention either."""
+    name = headers.get(STORAGE_CLASS, "STANDARD")
+    if name not in _STORAGE_CLASSES:
+        raise S3Error(
+            "InvalidStorageClass",
+            "The storage class you specified is not valid",
+            StorageClassRequested=name,
+        )
+    return {} if name == "STANDARD" else {STORAGE_CLASS: name}
+
+
+def _redirect(headers: Mapping[str, str]) -> dict[str, str]:
+    target = headers.get(REDIRECT)
+    if target is None:
+        return {}
+    if not target.startswith(("/", "http://", "https://")):
+        raise S3Error(
+            "InvalidRedirectLocation",
+            "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.",
+        )
+    return {REDIRECT: target}
+
+
+def _encryption(headers: Mapping[str, str], account: Account) -> dict[str, str]:
+    """Kept as it is asked for, and given back; nothing is encrypted on this machine's disk."""
+    method, key, bucket_key = headers.get(SSE), headers.get(KMS_KEY), headers.get(BUCKET_KEY)
+    if method not in {None, "AES256", "aws:kms", "aws:kms:dsse"}:
+        raise invalid_argument("The encryption method specified is not supported", SSE, str(method))
+    by_kms = method is not None and method.startswith("aws:kms")
+    for name in (KMS_KEY, _CONTEXT):
+        if name in headers and not by_kms:
+            raise invalid_argument(
+                "Server Side Encryption with AWS KMS managed key requires HTTP header"
+                f" {SSE} : aws:kms",
+                SSE,
+                method or "null",
+            )
+    if not by_kms:
+        return {}  # a bucket key means nothing without KMS
+    kept = {SSE: str(method), KMS_KEY: key or account.arn("kms", "alias/aws/s3")}
+    if _CONTEXT in headers:
+        kept[_CONTEXT] = headers[_CONTEXT]
+    if bucket_key is not None and bucket_key.lower() == "true":
+        kept[BUCKET_KEY] = "true"
+    return kept
+
+
+_SSE_C = f"{SSE}-customer-"
+_REFUSED = (
+    _SSE_C,
+    f"x-amz-copy-source-{_SSE_C.removeprefix('x-amz-')}",
+    "x-amz-object-lock-",
+    "x-amz-object-annotation-",
+    "x-amz-write-offset-bytes",
+    "x-amz-mfa",
+    *(checksums.PREFIX + name for name in checksums.UNKNOWN),
+)
+"""Starts of headers that S3 has a meaning for and this store does not."""
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse what would be lost in silence, whichever operation it is sent to."""
+    for name in headers:
+        if name.startswith(_REFUSED):
+            if name.startswith(_SSE_C) and SSE in headers:
+                raise invalid_argument(
+                    "Server Side Encryption with Customer provided key is incompatible with the"
+                    " encryption method specified",
+                    SSE,
+                    headers[SSE],
+                )
+            raise unsupported(name)

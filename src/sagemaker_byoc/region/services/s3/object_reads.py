@@ -1,0 +1,285 @@
+"""GetObject and HeadObject: ranges, conditions, and bytes that never lie in memory together."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import Executor
+from datetime import datetime
+from email.utils import format_datetime
+
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.services.s3 import object_properties, tagging
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
+from sagemaker_byoc.region.services.s3.conditions import check_read, check_readable, parse_range
+from sagemaker_byoc.region.services.s3.store import checksums
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
+from sagemaker_byoc.region.services.s3.xml import acl_document, document, element
+from sagemaker_byoc.region.wire.http import Response
+
+_SMALL = 256 << 10
+"""Up to this many bytes are read at once, with the attributes."""
+_CHUNK = 1 << 20
+_MOST_PARTS = 1000
+_OVERRIDES = (
+    "content-type",
+    "content-language",
+    "expires",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+)
+
+
+class ReadRequests:
+    def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
+        self._store = store
+        self._account = account
+        self._threads = threads
+
+    def routes(self) -> dict[Route, Operation]:
+        return {
+            ("GET", "object", ""): self.get,
+            ("HEAD", "object", ""): self.head,
+            ("GET", "object", "attributes"): self.attributes,
+            ("GET", "object", "tagging"): self.tagging,
+            ("GET", "object", "acl"): self.acl,
+        }
+
+    async def get(self, call: Call) -> Response:
+        return await self._threads.run(self._read, call)
+
+    async def head(self, call: Call) -> Response:
+        return await self._threads.run(self._look, call)
+
+    async def attributes(self, call: Call) -> Response:
+        stored = await self._threads.run(self._store.get, call.bucket, call.key)
+        info = stored.info
+        wanted = [
+            name.strip() for name in call.headers.get("x-amz-object-attributes", "").split(",")
+        ]
+        sums = [_checksum_element(*item) for item in info.attributes.checksums.items()]
+        sums += [element("ChecksumType", info.attributes.checksum_type)]
+        parts = _parts_page(call, info.attributes)
+        elements = {
+            "ETag": element("ETag", info.etag),
+            "Checksum": element("Checksum", sums) if info.attributes.checksums else "",
+            "ObjectParts": element("ObjectParts", parts) if info.attributes.parts else "",
+            "StorageClass": element("StorageClass", info.attributes.storage_class),
+            "ObjectSize": element("ObjectSize", info.size),
+        }
+        if not set(wanted) <= set(elements):
+            raise invalid_argument(
+                "Invalid attribute name specified.", "x-amz-object-attributes", ",".join(wanted)
+            )
+        response = document(
+            "GetObjectAttributesResponse",
+            *(text for name, text in elements.items() if name in wanted),
+        )
+        response.headers["Last-Modified"] = http_date(info.modified)
+        return response
+
+    async def tagging(self, call: Call) -> Response:
+        stored = await self._threads.run(self._store.get, call.bucket, call.key)
+        return document("Tagging", tagging.tag_set(stored.info.attributes.tags))
+
+    async def acl(self, call: Call) -> Response:
+        await self._threads.run(self._store.get, call.bucket, call.key)
+        return acl_document(self._account)
+
+    def _look(self, call: Call) -> Response:
+        info = self._store.get(call.bucket, call.key).info
+        response, span = _answer(call, info)
+        if response.status < 300:
+            response.headers["Content-Length"] = str(span[1])
+        return response
+
+    def _read(self, call: Call) -> Response:
+        file, stored = self._store.open(call.bucket, call.key)
+        try:
+            response, (start, length) = _answer(call, stored.info)
+            if response.status < 300:
+                check_readable(stored.info)
+            if response.status >= 300:
+                os.close(file)
+            elif length <= _SMALL:
+                response.body = os.pread(file, length, start)
+                os.close(file)
+            else:
+                response.headers["Content-Length"] = str(length)
+                response.body = FileStream(file, start, length, self._threads.executor)
+        except BaseException:
+            os.close(file)
+            raise
+        return response
+
+
+class FileStream(AsyncIterator[bytes]):
+    """Part of an open file; the next piece is read while one is sent. Closes the file."""
+
+    def __init__(self, file: int, start: int, length: int, threads: Executor) -> None:
+        self._file: int | None = file
+        self._position = start
+        self._end = start + length
+        self._threads = threads
+        self._reading: asyncio.Future[bytes] | None = None
+
+    def __aiter__(self) -> FileStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._reading is None:
+            self._reading = self._read()
+        if self._reading is None:
+            await self.aclose()
+            raise StopAsyncIteration
+        data = await self._reading
+        if not data:
+            await self.aclose()
+            raise ConnectionError("the file became shorter while it was sent")
+        self._position += len(data)
+        self._reading = self._read()
+        return data
+
+    async def aclose(self) -> None:
+        if self._reading is not None and not self._reading.done():
+            await asyncio.wait([self._reading])
+        self._reading = None
+        self._close()
+
+    def __del__(self) -> None:
+        """A response may be dropped before its first byte was asked for."""
+        self._close()
+
+    def _read(self) -> asyncio.Future[bytes] | None:
+        length = min(_CHUNK, self._end - self._position)
+        if length <= 0 or self._file is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._threads, os.pread, self._file, length, self._position)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def http_date(time: datetime) -> str:
+    return format_datetime(time, usegmt=True)
+
+
+def checksum_headers(attributes: Mapping[str, str], kind: str) -> dict[str, str]:
+    if not attributes:
+        return {}
+    headers = {checksums.PREFIX + name: value for name, value in attributes.items()}
+    return {**headers, checksums.PREFIX + "type": kind}
+
+
+def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
+    """Status and headers, and start and length of what is asked for."""
+    _check_no_encryption(call)
+    headers = {"ETag": f'"{info.etag}"', "Last-Modified": http_date(info.modified)}
+    if not check_read(call.headers, info):
+        return Response(status=304, headers=headers), (0, 0)
+    attributes = info.attributes
+    headers |= object_properties.shown(attributes)
+    for name in _OVERRIDES:
+        if value := call.query.get(f"response-{name}"):
+            headers[name] = value
+    span = _span(call, info)
+    if "partNumber" in call.query and attributes.parts:
+        headers["x-amz-mp-parts-count"] = str(len(attributes.parts))
+    if span is not None:
+        start, length = span
+        headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{info.size}"
+        headers |= checksum_headers(_part_sums(call, attributes), attributes.checksum_type)
+        return Response(status=206, headers=headers), span
+    if _wants_checksums(call):
+        headers |= checksum_headers(attributes.checksums, attributes.checksum_type)
+    return Response(headers=headers), (0, info.size)
+
+
+def _check_no_encryption(call: Call) -> None:
+    """S3 decrypts without being told, and refuses to be. Raises S3Error InvalidArgument."""
+    for name in (object_properties.SSE, object_properties.KMS_KEY):
+        if name in call.headers:
+            raise invalid_argument(
+                f"{object_properties.SSE} header is not supported for this operation.",
+                name,
+                call.headers[name],
+            )
+
+
+def _wants_checksums(call: Call) -> bool:
+    return call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
+
+
+def _part_sums(call: Call, attributes: Attributes) -> dict[str, str]:
+    """The checksum of the part that was asked for; of any other range nothing is known."""
+    number = call.query.get("partNumber")
+    if number is None or not attributes.part_checksums or not _wants_checksums(call):
+        return {}
+    return {name: attributes.part_checksums[int(number) - 1] for name in attributes.checksums}
+
+
+def _parts_page(call: Call, attributes: Attributes) -> list[str]:
+    after = _count(call, "x-amz-part-number-marker", 0)
+    most = min(_count(call, "x-amz-max-parts", _MOST_PARTS), _MOST_PARTS)
+    sums = attributes.part_checksums or ("",) * len(attributes.parts)
+    algorithm = next(iter(attributes.checksums), "")
+    entries = [
+        element(
+            "Part",
+            [
+                element("PartNumber", number),
+                element("Size", size),
+                _checksum_element(algorithm, value) if value else "",
+            ],
+        )
+        for number, (size, value) in enumerate(zip(attributes.parts, sums, strict=True), 1)
+    ]
+    page = entries[after : after + most]
+    return [
+        element("PartsCount", len(entries)),
+        element("PartNumberMarker", after),
+        element("NextPartNumberMarker", after + len(page)),
+        element("MaxParts", most),
+        element("IsTruncated", content=after + len(page) < len(entries)),
+        *page,
+    ]
+
+
+def _count(call: Call, name: str, default: int) -> int:
+    text = call.headers.get(name, str(default))
+    if not text.isdecimal() or len(text) > 9:
+        raise invalid_argument("Provided value not an integer or within range", name, text)
+    return int(text)
+
+
+def _span(call: Call, info: ObjectInfo) -> tuple[int, int] | None:
+    number = call.query.get("partNumber")
+    if number is None:
+        return parse_range(call.headers.get("range"), info.size)
+    if "range" in call.headers:
+        raise S3Error(
+            "InvalidRequest", "Cannot specify both Range header and partNumber query parameter"
+        )
+    sizes = info.attributes.parts or (info.size,)
+    index = int(number) if number.isdecimal() and len(number) < 6 else 0
+    if not 1 <= index <= len(sizes):
+        raise S3Error(
+            "InvalidPartNumber",
+            "The requested partnumber is not satisfiable",
+            status=416,
+            PartNumberRequested=number,
+            ActualPartCount=str(len(sizes)),
+        )
+    return (sum(sizes[: index - 1]), sizes[index - 1]) if info.size else None
+
+
+def _checksum_element(algorithm: str, value: str) -> str:
+    return element(f"Checksum{algorithm.upper()}", value)

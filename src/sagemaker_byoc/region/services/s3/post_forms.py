@@ -1,0 +1,289 @@
+"""POST of a bucket: an object that a browser's form uploads, as boto3's generate_presigned_post."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.services.s3 import object_properties, post_policy, tagging
+from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming, receive
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
+from sagemaker_byoc.region.services.s3.object_properties import check_headers
+from sagemaker_byoc.region.services.s3.post_policy import Policy, SecretOf
+from sagemaker_byoc.region.services.s3.store import checksums
+from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo
+from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
+from sagemaker_byoc.region.services.s3.xml import document, element
+from sagemaker_byoc.region.wire.http import Request, Response
+
+_BOUNDARY = re.compile(
+    r'multipart/form-data\s*;.*?boundary=("?)(?P<it>[^";,]{1,70})\1', re.IGNORECASE
+)
+_PARAMETER = r'\b{name}="((?:[^"\\]|\\.)*)"'
+_NAME, _FILENAME = (re.compile(_PARAMETER.format(name=name)) for name in ("name", "filename"))
+_MOST_FIELDS = 20 << 10
+"""Bytes before the file (S3 user guide, "browser-based uploads using POST")."""
+
+
+class Form:
+    """First its `fields`, then the bytes of its file, by iteration; a Body."""
+
+    def __init__(self, request: Request) -> None:
+        """Raises S3Error PreconditionFailed."""
+        found = _BOUNDARY.match(request.headers.get("content-type", ""))
+        if found is None:
+            raise S3Error(
+                "PreconditionFailed",
+                "At least one of the pre-conditions you specified did not hold",
+                status=412,
+                Condition="Bucket POST must be of the enclosure-type multipart/form-data",
+            )
+        self.filename = ""
+        self._delimiter = b"\r\n--" + found["it"].encode("latin-1")
+        self._chunks = aiter(request.body)
+        self._buffer = bytearray(b"\r\n")  # the first delimiter stands at the start of the body
+        self._left = _MOST_FIELDS
+
+    async def fields(self) -> dict[str, str]:
+        """Everything before the file, names in lower case; raises S3Error."""
+        fields: dict[str, str] = {}
+        await self._until(self._delimiter)
+        while (await self._until(b"\r\n")).strip() != b"--":
+            # A part without headers starts with the empty line itself.
+            head = (await self._until(b"\r\n\r\n")).decode("utf-8", "replace")
+            name = _NAME.search(head)
+            if name is None:
+                raise _malformed()
+            if name[1].lower() == "file":
+                filename = _FILENAME.search(head)
+                self.filename = re.split(r"[/\\]", filename[1])[-1] if filename else ""
+                return fields
+            value = await self._until(self._delimiter)
+            fields[name[1].lower()] = value.decode("utf-8", "replace")
+        raise S3Error("InvalidArgument", "POST requires exactly one file upload per request.")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (end := self._buffer.find(self._delimiter)) < 0:
+            sure = len(self._buffer) - len(self._delimiter)
+            if sure > 0:
+                yield bytes(self._buffer[:sure])
+                del self._buffer[:sure]
+            if not await self._fill():
+                raise _malformed()
+        if end:
+            yield bytes(self._buffer[:end])
+        async for _ in self._chunks:
+            """What comes behind the file is not read."""
+
+    async def read(self, limit: int) -> bytes:
+        raise NotImplementedError(f"a form's file is streamed, not read ({limit})")
+
+    async def _until(self, mark: bytes) -> bytes:
+        """What comes before `mark`, which is taken away too."""
+        while (end := self._buffer.find(mark)) < 0:
+            if len(self._buffer) > self._left:
+                raise _too_large()
+            if not await self._fill():
+                if mark == b"\r\n" and self._buffer.startswith(b"--"):
+                    return b"--"  # the last delimiter may end the body
+                raise _malformed()
+        found = bytes(self._buffer[:end])
+        del self._buffer[: end + len(mark)]
+        self._left -= end
+        if self._left < 0:
+            raise _too_large()
+        return found
+
+    async def _fill(self) -> bool:
+        chunk = await anext(self._chunks, b"")
+        self._buffer += chunk
+        return bool(chunk)
+
+
+def _malformed() -> S3Error:
+    return S3Error(
+        "MalformedPOSTRequest",
+        "The body of your POST request is not well-formed multipart/form-data.",
+    )
+
+
+def _too_large() -> S3Error:
+    return S3Error(
+        "MaxPostPreDataLengthExceededError",
+        "Your POST request fields preceding the upload file were too large.",
+        MaxPostPreDataLengthBytes=str(_MOST_FIELDS),
+    )
+
+
+__all__ = ["FormRequests", "SecretOf"]
+
+_HEADERS = frozenset(
+    {
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-md5",
+        "content-type",
+        "expires",
+    }
+)
+"""Fields that stand for a header of PutObject, beside all that start with x-amz-."""
+_FILENAME_VARIABLE = "${filename}"
+
+
+class FormRequests:
+    def __init__(
+        self, store: ObjectStore, account: Account, threads: Threads, secret_of: SecretOf | None
+    ) -> None:
+        self._store = store
+        self._account = account
+        self._threads = threads
+        self._secret_of = secret_of
+
+    def routes(self) -> dict[Route, Operation]:
+        return {("POST", "bucket", ""): self.post}
+
+    async def post(self, call: Call) -> Response:
+        self._store.files(call.bucket)
+        form = Form(call.request)
+        fields = await form.fields()
+        if "key" not in fields:
+            raise post_policy.missing_field("key")
+        fields["key"] = fields["key"].replace(_FILENAME_VARIABLE, form.filename)
+        check_key(fields["key"])
+        policy = self._permit({**fields, "bucket": call.bucket})
+        headers = _headers(fields)
+        check_headers(headers)
+        attributes = object_properties.sent_attributes(headers, self._account)
+        if "tagging" in fields:
+            tags = tagging.of_document(fields["tagging"].encode(), tagging.OBJECT_MOST)
+            attributes = replace(attributes, tags=tags)
+        sizes = policy.sizes if policy and policy.sizes else (0, MAX_PUT)
+        request = replace(call.request, headers=headers, body=form)
+        info = await self._store_file(replace(call, request=request), fields, attributes, sizes)
+        return _answer(call, fields, info)
+
+    def _permit(self, fields: Mapping[str, str]) -> Policy | None:
+        """Raises S3Error unless the form was signed, and keeps to what was signed."""
+        if "policy" not in fields:
+            if self._secret_of is not None:
+                raise S3Error("AccessDenied", "Access Denied", status=403)
+            return None
+        post_policy.check_fields(fields)
+        if self._secret_of is not None:
+            post_policy.check_signature(fields, self._secret_of)
+        policy = post_policy.parse(fields["policy"])
+        policy.check(fields, datetime.now(UTC))
+        return policy
+
+    async def _store_file(
+        self,
+        call: Call,
+        fields: Mapping[str, str],
+        attributes: Attributes,
+        sizes: tuple[int, int],
+    ) -> ObjectInfo:
+        sinks: list[_Bounded] = []
+
+        def open_sink(_: int) -> _Bounded:
+            writer = self._store.open_writer(call.bucket, fields["key"])
+            sinks.append(_Bounded(writer, sizes[1]))
+            return sinks[0]
+
+        incoming = Incoming(call.request, open_sink, sized=False)
+        rest = await receive(call.request, incoming, self._threads)
+
+        def finish() -> ObjectInfo:
+            try:
+                incoming.feed(rest)
+                incoming.finish()
+                writer = sinks[0].writer
+                if writer.size < sizes[0]:
+                    raise S3Error(
+                        "EntityTooSmall",
+                        "Your proposed upload is smaller than the minimum allowed size",
+                        ProposedSize=str(writer.size),
+                        MinSizeAllowed=str(sizes[0]),
+                    )
+                writer.attributes = replace(attributes, checksums=incoming.checksums)
+                return writer.commit()
+            finally:
+                incoming.abort()
+
+        return await self._threads.run(finish)
+
+
+class _Bounded:
+    """A Sink that refuses what is larger than the policy allows, as soon as it is."""
+
+    def __init__(self, writer: Writer, most: int) -> None:
+        self.writer = writer
+        self._most = most
+
+    @property
+    def md5(self) -> bytes:
+        return self.writer.md5
+
+    @property
+    def size(self) -> int:
+        return self.writer.size
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.size + len(data) > self._most:
+            raise S3Error(
+                "EntityTooLarge",
+                "Your proposed upload exceeds the maximum allowed size",
+                ProposedSize=str(self.size + len(data)),
+                MaxSizeAllowed=str(self._most),
+            )
+        self.writer.write(data)
+
+    def abort(self) -> None:
+        self.writer.abort()
+
+
+def _headers(fields: Mapping[str, str]) -> dict[str, str]:
+    """The same request, as PutObject would have it."""
+    headers = {
+        name: value for name, value in fields.items() if name in _HEADERS or name[:6] == "x-amz-"
+    }
+    if "acl" in fields:
+        headers["x-amz-acl"] = fields["acl"]
+    return headers
+
+
+def _answer(call: Call, fields: Mapping[str, str], info: ObjectInfo) -> Response:
+    etag = f'"{info.etag}"'
+    location = f"http://{call.headers.get('host', '')}/{call.bucket}/{quote(info.key)}"
+    headers = {
+        "ETag": etag,
+        "Location": location,
+        **{checksums.PREFIX + name: value for name, value in info.attributes.checksums.items()},
+        **object_properties.encryption_headers(info.attributes),
+    }
+    redirect = urlsplit(fields.get("success_action_redirect", fields.get("redirect", "")))
+    if redirect.scheme in {"http", "https"} and redirect.netloc:
+        about = urlencode({"bucket": call.bucket, "key": info.key, "etag": etag})
+        query = f"{redirect.query}&{about}" if redirect.query else about
+        headers["Location"] = urlunsplit(redirect._replace(query=query))
+        return Response(status=303, headers=headers)
+    status = fields.get("success_action_status")
+    if status == "201":
+        response = document(
+            "PostResponse",
+            element("Location", location),
+            element("Bucket", call.bucket),
+            element("Key", info.key),
+            element("ETag", etag),
+            status=201,
+        )
+        response.headers |= headers
+        return response
+    return Response(status=200 if status == "200" else 204, headers=headers)

@@ -1,0 +1,324 @@
+"""The object store: buckets are folders, objects are files that are replaced and never written.
+
+    ROOT/BUCKET/train/a.csv                    the bytes: for `ls`, `cat`, and for `cp` into it
+    ROOT/.attributes/BUCKET/train/a.csv%1a2b…  ETag, content type, metadata (see files.py)
+    ROOT/.uploads/BUCKET/ID/                   multipart uploads that have begun (see multipart.py)
+    ROOT/.new/                                 what is being written; emptied at the start
+    ROOT/.unclosed                             there while a process owns ROOT, and after its crash
+
+One process owns ROOT. Everything here is synchronous and safe to call from any thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sagemaker_byoc.contract import folders
+from sagemaker_byoc.contract.files import write_atomically
+from sagemaker_byoc.region.services.s3.store.bucket_files import Clock, Files, Writer
+from sagemaker_byoc.region.services.s3.store.keys import Folders, Walk
+from sagemaker_byoc.region.services.s3.store.objects import (
+    BINARY,
+    Attributes,
+    Bucket,
+    Condition,
+    ObjectInfo,
+    StoredObject,
+    info_of,
+)
+from sagemaker_byoc.region.services.s3.store.s3_errors import (
+    S3Error,
+    check_bucket_name,
+    check_key,
+    no_such_bucket,
+    no_such_key,
+)
+
+_CREATED = "%created"
+_COPY_CHUNK = 1 << 20
+_SYNCING = 8
+
+
+class ObjectStore:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._new = root / ".new"
+        self._attributes = root / ".attributes"
+        self.uploads = root / ".uploads"
+        for folder in (self._new, self._attributes, self.uploads):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._fold = _ignores_case(self._new)
+        self._clock = Clock()
+        self._folders = Folders()
+        self._files: dict[str, Files] = {}
+        self._lock = threading.Lock()
+        for leftover in self._new.iterdir():
+            leftover.unlink()
+        self._syncing = ThreadPoolExecutor(_SYNCING, thread_name_prefix="byoc-sync")
+        self._unclosed = root / ".unclosed"
+        if self._unclosed.exists():
+            self.sweep()
+        self._unclosed.touch()
+
+    def close(self) -> None:
+        """Spares the next start the look for what a crash left. Nothing is put after it."""
+        self._syncing.shutdown()
+        self._unclosed.unlink(missing_ok=True)
+
+    # Buckets
+
+    def buckets(self) -> list[Bucket]:
+        names = sorted(
+            entry.name
+            for entry in os.scandir(self._root)
+            if entry.is_dir() and not entry.name.startswith(".")
+        )
+        return [self._bucket(name) for name in names]
+
+    def has_bucket(self, bucket: str) -> bool:
+        return _is_name(bucket) and (self._root / bucket).is_dir()
+
+    def bucket(self, bucket: str) -> Bucket:
+        """Raises S3Error NoSuchBucket."""
+        if not self.has_bucket(bucket):
+            raise no_such_bucket(bucket)
+        return self._bucket(bucket)
+
+    def create_bucket(self, bucket: str, tags: Mapping[str, str] | None = None) -> None:
+        """Raises S3Error InvalidBucketName, BucketAlreadyOwnedByYou."""
+        check_bucket_name(bucket)
+        with self._lock:
+            if self.has_bucket(bucket):
+                raise S3Error(
+                    "BucketAlreadyOwnedByYou",
+                    "Your previous request to create the named bucket succeeded and you already"
+                    " own it.",
+                    status=409,
+                    BucketName=bucket,
+                )
+            for left in (self._attributes / bucket, self.uploads / bucket):
+                if left.exists():  # a deletion could not remove it
+                    shutil.rmtree(left)
+            self._write_bucket(Bucket(bucket, datetime.now(UTC), tags or {}))
+            (self._root / bucket).mkdir()
+
+    def tag_bucket(self, bucket: str, tags: Mapping[str, str]) -> None:
+        """Replace all of its tags; raises S3Error NoSuchBucket."""
+        with self._lock:
+            self._write_bucket(replace(self.bucket(bucket), tags=tags))
+
+    def delete_bucket(self, bucket: str) -> None:
+        """Raises S3Error NoSuchBucket, BucketNotEmpty. Uploads that have begun go with it."""
+        with self.files(bucket).lock:
+            if next(self.list(bucket), None) is not None:
+                raise S3Error(
+                    "BucketNotEmpty",
+                    "The bucket you tried to delete is not empty",
+                    status=409,
+                    BucketName=bucket,
+                )
+            shutil.rmtree(self._root / bucket)
+            folders.remove(self._attributes / bucket)
+            folders.remove(self.uploads / bucket)
+
+    # Objects
+
+    def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
+        """In the order of their keys' UTF-8 bytes, read as far as it is asked for."""
+        files = self.files(bucket)
+        for key, path in self.walk(bucket, prefix, start_after):
+            info = self.info(files, key, path)
+            if info is not None:
+                yield info
+
+    def walk(self, bucket: str, prefix: str = "", start_after: str = "") -> Walk:
+        """Keys and paths, without a look at the objects; can pass over common prefixes."""
+        root = self.files(bucket).root
+        return Walk(self._folders, root, prefix.encode(), start_after.encode())
+
+    def info(self, files: Files, key: bytes, path: str) -> ObjectInfo | None:
+        """Of what a walk found; None where it is gone by now, or has no key in UTF-8."""
+        try:
+            text = key.decode()
+        except UnicodeDecodeError:
+            return None
+        found = files.status(text, path)
+        return None if found is None else info_of(text, *found)
+
+    def get(self, bucket: str, key: str) -> StoredObject:
+        """Raises S3Error NoSuchBucket, NoSuchKey."""
+        file, stored = self.open(bucket, key)
+        os.close(file)
+        return stored
+
+    def open(self, bucket: str, key: str) -> tuple[int, StoredObject]:
+        """And an open file descriptor of the bytes that the attributes belong to."""
+        found = self.files(bucket).read(key)
+        if found is None:
+            raise no_such_key(key)
+        file, status, attributes, path = found
+        return file, StoredObject(info_of(key, status, attributes), Path(path))
+
+    def put_file(  # noqa: PLR0913 - by name
+        self,
+        bucket: str,
+        key: str,
+        source: Path,
+        *,
+        content_type: str = BINARY,
+        metadata: Mapping[str, str] | None = None,
+        move: bool = False,
+    ) -> ObjectInfo:
+        """`move` takes the file away, without a copy where it lies on the same file system."""
+        writer = self.open_writer(bucket, key, content_type=content_type, metadata=metadata)
+        with writer, open(source, "rb", buffering=0) as file:
+            if move and writer.take(source):
+                while data := file.read(_COPY_CHUNK):
+                    writer.count(data)
+            else:
+                while data := file.read(_COPY_CHUNK):
+                    writer.write(data)
+            info = writer.commit()
+        if move:
+            source.unlink(missing_ok=True)
+        return info
+
+    def put_bytes(
+        self,
+        bucket: str,
+        key: str,
+        data: bytes,
+        *,
+        content_type: str = BINARY,
+        metadata: Mapping[str, str] | None = None,
+    ) -> ObjectInfo:
+        with self.open_writer(bucket, key, content_type=content_type, metadata=metadata) as writer:
+            writer.write(data)
+            return writer.commit()
+
+    def open_writer(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        content_type: str = BINARY,
+        metadata: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Writer:
+        """Raises S3Error NoSuchBucket, KeyTooLongError. Nothing is seen before `commit()`."""
+        check_key(key)
+        self.files(bucket)
+        attributes = Attributes(
+            etag="", content_type=content_type, metadata=metadata or {}, headers=headers or {}
+        )
+
+        def commit(writer: Writer, condition: Condition | None) -> ObjectInfo:
+            return self._commit(bucket, key, writer, condition)
+
+        return Writer(str(self._new), attributes, commit)
+
+    def delete(self, bucket: str, key: str, condition: Condition | None = None) -> None:
+        """What is not there is deleted already."""
+        files = self.files(bucket)
+        with files.lock:
+            if condition is not None:
+                condition(self._current(files, key))
+            files.remove(key)
+
+    def tag(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
+        """Replace all tags of an object; raises S3Error NoSuchBucket, NoSuchKey."""
+        files = self.files(bucket)
+        with files.lock:
+            path = files.find(key)
+            found = None if path is None else files.status(key, path)
+            if found is None:
+                raise no_such_key(key)
+            status, attributes = found
+            files.rewrite(key, status, replace(attributes, tags=tags))
+
+    def sweep(self) -> int:
+        """Remove the attributes that crashes left; how many there were."""
+        swept = 0
+        for bucket in self.buckets():
+            files = self.files(bucket.name)
+            swept += files.sweep()
+        return swept
+
+    def files(self, bucket: str) -> Files:
+        if not self.has_bucket(bucket):
+            raise no_such_bucket(bucket)
+        with self._lock:
+            files = self._files.get(bucket)
+            if files is None:
+                files = Files(self._root / bucket, self._attributes / bucket, fold=self._fold)
+                self._files[bucket] = files
+            return files
+
+    def _commit(
+        self, bucket: str, key: str, writer: Writer, condition: Condition | None
+    ) -> ObjectInfo:
+        time = self._clock.next()
+        os.utime(writer.file, ns=(time, time))
+        os.fchmod(writer.file, 0o444)
+        status = os.fstat(writer.file)
+        aside = f"{writer.path}.attributes"
+        try:
+            self._sync(writer, aside)
+            files = self.files(bucket)
+            with files.lock:
+                self.files(bucket)  # it may have been deleted meanwhile
+                if condition is not None:
+                    condition(self._current(files, key))
+                files.replace(key, writer.path, aside, status.st_mtime_ns)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+        return info_of(key, status, writer.attributes)
+
+    def _sync(self, writer: Writer, aside: str) -> None:
+        """Both files at once: a journal takes them in one commit, and that is most of a put."""
+        with open(aside, "wb", buffering=0) as document:
+            document.write(writer.attributes.to_json())
+            attributes = self._syncing.submit(os.fsync, document.fileno())
+            try:
+                os.fsync(writer.file)
+            finally:
+                attributes.result()
+
+    def _current(self, files: Files, key: str) -> ObjectInfo | None:
+        path = files.find(key)
+        return None if path is None else self.info(files, key.encode(), path)
+
+    def _bucket(self, name: str) -> Bucket:
+        try:
+            document = json.loads((self._attributes / name / _CREATED).read_bytes())
+            created = datetime.fromisoformat(document["created"])
+            return Bucket(name, created, document.get("tags", {}))
+        except (OSError, ValueError, KeyError):  # made by hand, with mkdir
+            modified = (self._root / name).stat().st_mtime
+            return Bucket(name, datetime.fromtimestamp(modified, UTC))
+
+    def _write_bucket(self, bucket: Bucket) -> None:
+        document = {"created": bucket.created.isoformat(), "tags": dict(bucket.tags)}
+        write_atomically(self._attributes / bucket.name / _CREATED, json.dumps(document).encode())
+
+
+def _is_name(bucket: str) -> bool:
+    return bool(bucket) and not bucket.startswith(".") and "/" not in bucket and "\0" not in bucket
+
+
+def _ignores_case(folder: Path) -> bool:
+    probe = folder / "case"
+    probe.touch()
+    try:
+        return (folder / "CASE").exists()
+    finally:
+        probe.unlink()

@@ -1,0 +1,178 @@
+"""One connection between the supervisors of two hosts, which never waits.
+
+A message is one JSON object per line, of known shape; anything else is refused. Nothing that is
+received is ever executed or used as a path.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeAlias
+
+from sagemaker_byoc.contract.files import Json
+
+LIMIT = 16 * 2**10
+"""Bytes of one line. The longest is a failure text of 1 KiB, every byte of it escaped."""
+
+Message: TypeAlias = dict[str, Json]
+
+NONE = type(None)
+NUMBER = (int, float)
+SHAPES: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    # to the first host
+    "hello": {"run": (str,), "host": (str,), "processes": (int,)},
+    "beat": {"quiet": NUMBER, "stalled": (*NUMBER, NONE), "over": (bool,)},
+    "failed": {
+        "rank": (int, NONE),
+        "code": (int,),
+        "text": (str,),
+        "secondary": (bool,),
+        "age": NUMBER,
+    },
+    # from the first host
+    "start": {"processes": (list,)},
+    "end": {},
+    "abort": {},
+    "verdict": {"host": (str,), "rank": (int, NONE), "code": (int,), "text": (str,)},
+    "bye": {},
+    # both ways
+    "alive": {},
+    "stopped": {"host": (str,), "signal": (int,)},
+}
+
+
+class NotAMessageError(Exception):
+    """Something on the control port that no supervisor of this job would say."""
+
+
+def encode(kind: str, **fields: Json) -> bytes:
+    return json.dumps({"kind": kind, **fields}).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """The message in a line; raises NotAMessageError for any other shape."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise NotAMessageError("not JSON") from error
+    kind = message.get("kind") if isinstance(message, dict) else None
+    shape = SHAPES.get(kind) if isinstance(kind, str) else None
+    if shape is None or message.keys() != {"kind", *shape}:
+        raise NotAMessageError(f"kind {kind!r:.40}")
+    for name, types in shape.items():
+        if type(message[name]) not in types:
+            raise NotAMessageError(f"{kind}: {name}")
+    known: Message = message
+    return known
+
+
+def text(message: Message, name: str) -> str:
+    return str(message[name])
+
+
+def number(message: Message, name: str) -> float:
+    value = message[name]
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def count(message: Message, name: str) -> int:
+    return int(number(message, name))
+
+
+def optional_count(message: Message, name: str) -> int | None:
+    return None if message[name] is None else count(message, name)
+
+
+def counts(message: Message, name: str) -> list[int]:
+    values = message[name]
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise NotAMessageError(name)
+    return [value for value in values if isinstance(value, int)]
+
+
+BACKLOG_LIMIT = 64 * LIMIT
+"""Unsent bytes; a peer that takes nothing is lost long before."""
+
+
+class Wire:
+    """`on_message` gets each message, `on_lost` the reason when the connection is gone."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        selector: selectors.BaseSelector,
+        *,
+        on_message: Callable[[Wire, Message], None],
+        on_lost: Callable[[Wire, str], None],
+    ) -> None:
+        self._socket = sock
+        self._selector = selector
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._received = bytearray()
+        self._unsent = bytearray()
+        self.is_open = True
+        sock.settimeout(0)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        selector.register(sock, selectors.EVENT_READ, self._serve)
+
+    def send(self, kind: str, **fields: Json) -> None:
+        if self.is_open and len(self._unsent) < BACKLOG_LIMIT:
+            self._unsent += encode(kind, **fields)
+            self._flush()
+
+    def close(self) -> None:
+        if self.is_open:
+            self.is_open = False
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(self._socket)
+            self._socket.close()
+
+    def _serve(self) -> None:
+        if self._unsent:
+            self._flush()
+        try:
+            data = self._socket.recv(LIMIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(error.strerror or "broken")
+            return
+        if not data:
+            self._lose("closed")
+            return
+        self._received += data
+        try:
+            self._dispatch()
+        except NotAMessageError as error:
+            self._lose(f"sent what is no message of a supervisor ({error})")
+
+    def _dispatch(self) -> None:
+        while self.is_open and (end := self._received.find(b"\n")) >= 0:
+            line = bytes(self._received[:end])
+            del self._received[: end + 1]
+            if len(line) > LIMIT:
+                raise NotAMessageError("too long")
+            self._on_message(self, decode(line))
+        if len(self._received) > LIMIT:
+            raise NotAMessageError("too long")
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                del self._unsent[: self._socket.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsent.clear()  # reading says why, and what came before that
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+        self._selector.modify(self._socket, events, self._serve)
+
+    def _lose(self, reason: str) -> None:
+        if self.is_open:
+            self.close()
+            self._on_lost(self, reason)
