@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import sagemaker_byoc.cloud.errors
 import sagemaker_byoc.launch.errors
 import sagemaker_byoc.monitor.errors  # noqa: F401 - so that subclasses knows them
-from sagemaker_byoc.cli import failures
-from sagemaker_byoc.cli.arguments import actions, below
 from sagemaker_byoc.cli.main import parser
+from sagemaker_byoc.cli.terminal import failures
+from sagemaker_byoc.cli.terminal.arguments import actions, below
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.host.docker import DockerError
 from sagemaker_byoc.images.build.run import BuildError

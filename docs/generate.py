@@ -15,6 +15,7 @@ import operations
 
 import sagemaker_byoc.contract
 import sagemaker_byoc.host
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.facts import Fact
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.contract.paths import Tree
@@ -62,6 +63,16 @@ def fact_tables() -> list[str]:
     return lines
 
 
+def variable_table() -> list[str]:
+    lines = ["", "## variables", "", variables.__doc__.split("\n\n")[0], ""]
+    lines += [f"Checked on {variables.CHECKED}.", ""]
+    lines += ["| variable | read by | source | note |", "|---|---|---|---|"]
+    for one in variables.every():
+        cells = (f"`{one}`", one.reader, one.source, one.note)
+        lines.append("| " + " | ".join(map(cell, cells)) + " |")
+    return lines
+
+
 def path_table() -> list[str]:
     lines = ["", "## paths", "", "`SAGEMAKER_BASE_DIR` moves the whole tree.", ""]
     lines += ["| `Tree` | path |", "|---|---|"]
@@ -82,7 +93,12 @@ def exit_code_table() -> list[str]:
 
 
 def page() -> str:
-    return "\n".join([HEAD.rstrip(), *path_table(), *exit_code_table(), *fact_tables()]) + "\n"
+    return (
+        "\n".join(
+            [HEAD.rstrip(), *path_table(), *exit_code_table(), *variable_table(), *fact_tables()]
+        )
+        + "\n"
+    )
 
 
 FINDINGS_HEAD = """# What `byoc check` finds

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from sagemaker_byoc.contract.hosting.environment import DEFAULT_PROGRAM
+from sagemaker_byoc.contract.hosting.http import DEFAULT_PROGRAM
 
 _OURS = re.compile(r"byoc: (?:error: )(?:slot \d+: )?(?:loading failed: )?(.*)")
 """The cause in the log of an image of this toolkit; it comes last, if at all."""

@@ -1,33 +1,3 @@
-"""The program `byoc`: signals and streams first, so that Ctrl-C while modules load is quiet."""
+"""The name of the program in installations from before it moved to `__main__`."""
 
-# The one work at import: `signal` itself, like all that follows, takes milliseconds to load.
-import _signal  # type: ignore[import-not-found] # of CPython, without a stub
-
-_signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # nothing has been begun
-
-import os  # noqa: E402
-import sys  # noqa: E402
-
-
-def main() -> int:
-    _open_streams()
-    from sagemaker_byoc.cli.main import main as run  # noqa: PLC0415 - after the streams
-
-    return run()
-
-
-def _open_streams() -> None:
-    """Standard streams always exist, and print any character in some way."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:  # closed by the caller
-            descriptor = os.open(os.devnull, os.O_RDWR)
-            if descriptor != number:
-                os.dup2(descriptor, number)
-                os.close(descriptor)
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # the interpreter's own
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+from sagemaker_byoc.cli.__main__ import main  # noqa: F401

@@ -15,13 +15,13 @@ from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.launch import endpoint, inputs, rules, train
+from sagemaker_byoc.launch.content_names import check_name, is_name
 from sagemaker_byoc.launch.errors import SettingsError
-from sagemaker_byoc.launch.names import check_name, is_name
 from sagemaker_byoc.launch.place import Place, role_arn
-from sagemaker_byoc.launch.plan import Plan
 from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.rules import Finding
 from sagemaker_byoc.launch.shared import Shared, missing
+from sagemaker_byoc.launch.steps import Plan
 from sagemaker_byoc.launch.table import Written
 
 if TYPE_CHECKING:

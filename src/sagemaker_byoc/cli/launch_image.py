@@ -15,8 +15,8 @@ from sagemaker_byoc.contract.errors import ByocError, RequestError
 from sagemaker_byoc.host import image_reference, stored_image
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.host_images import cuda_of
-from sagemaker_byoc.launch.plan import Caller
 from sagemaker_byoc.launch.shared import Shared, instance_types
+from sagemaker_byoc.launch.steps import Caller
 
 _MISSING = frozenset({"ImageNotFoundException", "RepositoryNotFoundException"})
 _MOST_CONFIG = 4 * 2**20

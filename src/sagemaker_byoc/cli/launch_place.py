@@ -12,12 +12,13 @@ from typing import Any
 from sagemaker_byoc.cli import launch_image, target
 from sagemaker_byoc.cli.launch_callers import AwsCaller, RegionCaller
 from sagemaker_byoc.cloud import session
+from sagemaker_byoc.contract.variables import ROLE
 from sagemaker_byoc.images.build import commit
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.place import Place, role_arn
-from sagemaker_byoc.launch.plan import Call, Caller
-from sagemaker_byoc.launch.shared import ROLE_VARIABLE, Shared
+from sagemaker_byoc.launch.shared import Shared
+from sagemaker_byoc.launch.steps import Call, Caller
 from sagemaker_byoc.region.core.account import Account
 
 
@@ -49,7 +50,7 @@ def in_region(arguments: argparse.Namespace, shared: Shared) -> Here:
 
 def role_of(shared: Shared) -> str:
     """Return the execution role's name or ARN, "" if none is set."""
-    return shared.role or os.environ.get(ROLE_VARIABLE, "")
+    return shared.role or os.environ.get(ROLE, "")
 
 
 def in_aws(shared: Shared) -> Here:

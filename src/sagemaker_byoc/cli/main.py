@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
 from sagemaker_byoc import __version__
-from sagemaker_byoc.cli import console, failures, signals, verbosity
-from sagemaker_byoc.cli.arguments import QUIET, VERBOSE, Parser, add_verbosity
+from sagemaker_byoc.cli.terminal import console, failures, signals, verbosity
+from sagemaker_byoc.cli.terminal.arguments import QUIET, VERBOSE, Parser, add_verbosity
 
 
 class Command(Protocol):
@@ -25,33 +25,33 @@ class Command(Protocol):
         """The exit code. Raises the errors of the rooms, each with what is wrong and the hint."""
 
 
-COMMANDS = (
-    "init",
-    "train",
-    "serve",
-    "invoke",
-    "build",
-    "check",
-    "push",
-    "launch",
-    "local",
-    "ps",
-    "runs",
-    "logs",
-    "monitor",
-    "stop",
-    "interrupt",
-    "doctor",
-    "completion",
-)
-"""Each is a module of this room, imported when it is wanted: none pays for the others."""
+COMMANDS: Mapping[str, str] = {
+    "init": "commands.init",
+    "train": "commands.train",
+    "serve": "commands.serve",
+    "invoke": "commands.invoke",
+    "build": "commands.build",
+    "check": "commands.check",
+    "push": "commands.push",
+    "launch": "commands.launch",
+    "local": "commands.local",
+    "ps": "commands.ps",
+    "runs": "commands.runs",
+    "logs": "commands.logs",
+    "monitor": "commands.monitor",
+    "stop": "commands.stop",
+    "interrupt": "commands.interrupt",
+    "doctor": "commands.doctor",
+    "completion": "terminal.completion",
+}
+"""Each command's module, imported when it is wanted: no command pays for another's imports."""
 
 
 def load(name: str) -> Command:
-    return cast("Command", import_module(f"sagemaker_byoc.cli.{name}"))
+    return cast("Command", import_module(f"sagemaker_byoc.cli.{COMMANDS[name]}"))
 
 
-def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+def parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
     root = Parser(
         prog="byoc",
         description="Bring your own container to SageMaker, and SageMaker to your own machine.",
@@ -67,7 +67,7 @@ def parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     return root
 
 
-def _wanted(arguments: Sequence[str]) -> Sequence[str]:
+def _wanted(arguments: Sequence[str]) -> Iterable[str]:
     """The one command that is named first; none for --version; else all, to say what there is."""
     first = next((word for word in arguments if word not in QUIET + VERBOSE), "")
     if first == "--version":

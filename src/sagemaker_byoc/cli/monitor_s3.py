@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO, Self
 
 from sagemaker_byoc.cli import target
-from sagemaker_byoc.cli.progress import Progress
+from sagemaker_byoc.cli.terminal.progress import Progress
 from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.session import Cloud, resolve_region
 from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.contract.variables import REGION_URL
 
 _CHUNK = 1 << 20
 
@@ -20,9 +21,9 @@ Caller = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 def caller() -> Caller:
     """How S3 is asked: by operation and parameters. Errors are those of the room that asks."""
-    url = os.environ.get("BYOC_REGION_URL")
+    url = os.environ.get(REGION_URL)
     if url:
-        client = target.Target(url.rstrip("/"), "$BYOC_REGION_URL").client("s3")
+        client = target.Target(url.rstrip("/"), f"${REGION_URL}").client("s3")
 
         def ask(operation: str, parameters: dict[str, Any]) -> dict[str, Any]:
             with target.refusals():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sagemaker_byoc.cli import console
-from sagemaker_byoc.cli.progress import Progress, size_of
+from sagemaker_byoc.cli.terminal import console
+from sagemaker_byoc.cli.terminal.progress import Progress, size_of
 from sagemaker_byoc.images.push.push import SentLayer
 
 _RATIO = 0.4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from sagemaker_byoc.cli import console, signals
+from sagemaker_byoc.cli.terminal import console, signals
 from sagemaker_byoc.region.engines.container import ContainerSpec, ShellEngine
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.installation import add_extra
+from sagemaker_byoc.contract.variables import REGION_URL
 from sagemaker_byoc.region.core.credentials import HINT, Keys
 
-URL_VARIABLES = ("BYOC_REGION_URL", "AWS_ENDPOINT_URL")
+URL_VARIABLES = (REGION_URL, "AWS_ENDPOINT_URL")
 _ANSWER_SECONDS = 30.0
 _KEYS = 'Run eval "$(byoc local env)" again, or name the region\'s folder with --state'
 
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
         "--url",
-        help="of the region (default: $BYOC_REGION_URL, $AWS_ENDPOINT_URL, "
+        help=f"of the region (default: ${REGION_URL}, $AWS_ENDPOINT_URL, "
         "or the region of the default state folder)",
     )
     add_state(choice)

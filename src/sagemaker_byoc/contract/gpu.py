@@ -15,9 +15,8 @@ from sagemaker_byoc.contract import accelerators
 from sagemaker_byoc.contract.accelerators import has_gpus, is_instance_type
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gpus
-from sagemaker_byoc.contract.training.environment import INSTALLER
+from sagemaker_byoc.contract.variables import ALLOW_CPU, INSTALLER
 
-ALLOW_CPU = "BYOC_ALLOW_CPU"
 DRIVER = "proc/driver/nvidia/version"
 
 _ROOT = Path("/")

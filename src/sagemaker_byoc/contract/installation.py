@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from sagemaker_byoc.contract.training.environment import INSTALLER
+from sagemaker_byoc.contract.variables import INSTALLER
 
 DISTRIBUTION = "sagemaker-byoc"
 DRIVER = Path("/proc/driver/nvidia/version")

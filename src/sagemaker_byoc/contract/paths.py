@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-BASE_DIR = "SAGEMAKER_BASE_DIR"
-DEFAULT_ROOT = Path("/opt/ml")
+from sagemaker_byoc.contract.variables import BASE_DIR, PROGRAM_DIR
 
-PROGRAM_DIR = "BYOC_PROGRAM_DIR"
-"""Where an image keeps the program that was baked in; outside /opt/ml, which mounts may hide."""
+DEFAULT_ROOT = Path("/opt/ml")
 DEFAULT_PROGRAM_DIR = Path("/opt/program")
 
 

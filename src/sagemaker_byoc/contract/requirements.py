@@ -23,6 +23,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
+from sagemaker_byoc.contract.variables import REPLACE
+
 FILE = "requirements.txt"
 EVERYTHING = "all"
 MARK = "requirements: "
@@ -211,7 +213,7 @@ def _refusal(who: str, what: str, packages: Mapping[str, str], name: str = "") -
     if group == _TORCH[0]:
         ways.append("choose the image's torch with --build-arg TORCH=…")
     ways.append(
-        f"or allow it with --build-arg REPLACE={group} (BYOC_REPLACE={group} when a job installs)"
+        f"or allow it with --build-arg REPLACE={group} ({REPLACE}={group} when a job installs)"
     )
     return f"{who} asks for {what}, and this image holds {name} {packages[name]}: {'; '.join(ways)}"
 

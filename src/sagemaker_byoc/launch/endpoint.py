@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.launch import inputs
+from sagemaker_byoc.launch.content_names import check_name, content_name, digest_of
 from sagemaker_byoc.launch.host_images import KEY, Choice, choose
-from sagemaker_byoc.launch.names import check_name, content_name, digest_of
 from sagemaker_byoc.launch.place import Place
-from sagemaker_byoc.launch.plan import Call, Plan, Step, Upload
 from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
@@ -22,6 +21,7 @@ from sagemaker_byoc.launch.shared import (
     require_instance_type,
     vpc,
 )
+from sagemaker_byoc.launch.steps import Call, Plan, Step, Upload
 from sagemaker_byoc.launch.table import Table
 
 JOB = "job:"

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.launch.errors import LaunchError, RefusedError, SettingsError, UnfinishedError
-from sagemaker_byoc.launch.plan import Call, Caller, File, Plan, Step, Upload
+from sagemaker_byoc.launch.steps import Call, Caller, File, Plan, Step, Upload
 
 PART_BYTES = 64 * 2**20
 """Of a multipart upload; a smaller file is one call. 10,000 parts are the most that S3 takes."""

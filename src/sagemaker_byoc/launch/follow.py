@@ -15,7 +15,7 @@ from typing import Any
 from sagemaker_byoc.contract.errors import TimeLimitError
 from sagemaker_byoc.launch.errors import FailedError
 from sagemaker_byoc.launch.execute import Say, find
-from sagemaker_byoc.launch.plan import Call, Caller
+from sagemaker_byoc.launch.steps import Call, Caller
 
 JOBS_GROUP = "/aws/sagemaker/TrainingJobs"
 ENDPOINTS_GROUP = "/aws/sagemaker/Endpoints"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sagemaker_byoc.launch.plan import Call, Step
+from sagemaker_byoc.launch.steps import Call, Step
 
 _FIRST_REGION = "us-east-1"
 TAG_PREFIX = "byoc:"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.contract.variables import ROLE
+from sagemaker_byoc.launch.content_names import legal_name
 from sagemaker_byoc.launch.errors import SettingsError
-from sagemaker_byoc.launch.names import legal_name
 from sagemaker_byoc.launch.table import Table, merged
 
 SHARED_KEYS: Mapping[str, str] = {
@@ -26,12 +27,11 @@ SHARED_KEYS: Mapping[str, str] = {
     "request": "members as the API has them, by operation: docs/how-to/launch.md",
     "kubernetes": "for --kubernetes: docs/how-to/kubernetes.md",
 }
-ROLE_VARIABLE = "SAGEMAKER_ROLE"
 _WHERE_TO_SET = {
     "image": 'Write image = "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:…", or give --image; '
     "`byoc push` prints it",
     "role": 'Write role = "ARN or NAME" of the execution role, give --set role=NAME, '
-    f"or set {ROLE_VARIABLE}",
+    f"or set {ROLE}",
     "region": 'Write region = "eu-west-1", give --set region=eu-west-1, or set AWS_REGION',
     "instance-type": 'Write instance-type = "ml.m5.large", or give --set instance-type=ml.m5.large',
 }

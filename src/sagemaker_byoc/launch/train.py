@@ -9,10 +9,10 @@ from typing import Any
 
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.training.channels import InputMode
+from sagemaker_byoc.contract.variables import CODE_COMMIT, IMAGE_DIGEST
 from sagemaker_byoc.launch import inputs
-from sagemaker_byoc.launch.names import check_name, content_name, digest_of
+from sagemaker_byoc.launch.content_names import check_name, content_name, digest_of
 from sagemaker_byoc.launch.place import Place
-from sagemaker_byoc.launch.plan import Call, Plan, Step, Upload
 from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
@@ -24,6 +24,7 @@ from sagemaker_byoc.launch.shared import (
     vpc,
     words,
 )
+from sagemaker_byoc.launch.steps import Call, Plan, Step, Upload
 from sagemaker_byoc.launch.table import Table
 
 OPERATION = "CreateTrainingJob"
@@ -43,7 +44,6 @@ KEYS: Mapping[str, str] = {
     "checkpoints": 'true, or "s3://…": /opt/ml/checkpoints is kept there',
 }
 _CHANNEL_KEYS = ("source", "mode", "distribution", "content-type")
-CODE_COMMIT, IMAGE_DIGEST = "BYOC_CODE_COMMIT", "BYOC_IMAGE_DIGEST"
 _DAY = 86400
 _VOLUME_GB = 30
 _USELESS = "Launch it once more under another name with --new, or mend what failed first"

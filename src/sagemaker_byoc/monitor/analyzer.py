@@ -16,6 +16,7 @@ from typing import Any
 
 from sagemaker_byoc.contract.errors import ByocError, RequestError
 from sagemaker_byoc.contract.files import read_object, write_atomically
+from sagemaker_byoc.contract.variables import BASE_DIR
 from sagemaker_byoc.monitor import cloudwatch, kinds
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.constraints import CategoryMethod
@@ -54,7 +55,7 @@ def main(environment: Mapping[str, str] | None = None, root: Path | None = None)
     """Return the exit code: 0 with or without violations, 4 without any data, 1 if the job itself
     failed. Never raises."""
     given = os.environ if environment is None else environment
-    root = root or Path(given.get("SAGEMAKER_BASE_DIR") or ROOT)
+    root = root or Path(given.get(BASE_DIR) or ROOT)
     try:
         found = _run(parse(_environment(given, root)), root)
     except EmptyError as error:

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract.files import write_atomically
+from sagemaker_byoc.contract.variables import ROLE, USER_CONFIG
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.credentials import Keys
 
 SDK_CONFIG = "sdk-config.yaml"
 URL_VARIABLE = "AWS_ENDPOINT_URL"
-ROLE_VARIABLE = "SAGEMAKER_ROLE"
 UNSET = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
@@ -44,8 +44,8 @@ def variables(url: str, state: Path, account: Account, keys: Keys) -> dict[str, 
         "AWS_REGION": account.region,
         "AWS_DEFAULT_REGION": account.region,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(state / SDK_CONFIG),
-        ROLE_VARIABLE: account.role,
+        USER_CONFIG: str(state / SDK_CONFIG),
+        ROLE: account.role,
         DATA_PATH_VARIABLE: data_path(state, os.environ),
     }
     return found | _no_proxy(os.environ)

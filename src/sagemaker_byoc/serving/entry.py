@@ -10,18 +10,19 @@ import sys
 import traceback
 from importlib.util import find_spec
 
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.gpu import check_gpus
-from sagemaker_byoc.contract.hosting import environment
-from sagemaker_byoc.contract.hosting.environment import ALLOW_CPU
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
+from sagemaker_byoc.contract.variables import ALLOW_CPU
 from sagemaker_byoc.serving import handler_file, limits, log
 from sagemaker_byoc.serving.capture.settings import CaptureSettings, prepare, warnings
 from sagemaker_byoc.serving.reader import Reader
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import processes
+from sagemaker_byoc.serving.supervisor.other_servers import without_effect
 from sagemaker_byoc.serving.supervisor.slots import worker_environ
-from sagemaker_byoc.serving.supervisor.spelling import misspelt, without_effect
 from sagemaker_byoc.serving.supervisor.supervisor import Supervisor
 
 BACKLOG = 2048
@@ -51,7 +52,7 @@ def main() -> int:
 
 def _require_packages() -> None:
     """Raise ContractError if the front or a worker could not be imported: that would end them."""
-    lacking = [name for name in environment.PACKAGES if find_spec(name) is None]
+    lacking = [name for name in http.PACKAGES if find_spec(name) is None]
     if not lacking:
         return
     # Nobody waits for importlib.metadata where everything is installed.
@@ -73,9 +74,8 @@ def _serve() -> int:
         prepare(settings.capture)
     with _http_socket(settings) as http, _link_socket() as link:
         log.say(banner(settings, http.getsockname()[1]))
-        for name, meant in misspelt(os.environ).items():
-            log.say(f"warning: {name} has no meaning here; did you mean {meant}?")
-        for line in without_effect(os.environ):
+        misspelt = variables.warnings(os.environ, variables.SERVE)
+        for line in (*misspelt, *without_effect(os.environ)):
             log.say(f"warning: {line}")
         if settings.capture is not None:
             for line in warnings(settings.capture, settings.default_accept):
@@ -113,7 +113,7 @@ def _http_socket(settings: Settings) -> socket.socket:
         raise ContractError(
             where=f"{settings.host}:{settings.port}",
             what=f"can't be listened on ({error.strerror})",
-            hint="Free the port, or choose another with SAGEMAKER_BIND_TO_PORT",
+            hint=f"Free the port, or choose another with {variables.BIND_TO_PORT}",
         ) from error
     listener.listen(BACKLOG)
     return listener

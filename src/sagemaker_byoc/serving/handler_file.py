@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hosting import environment
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.settings import Settings
 
 
@@ -32,7 +33,7 @@ def folders(settings: Settings) -> tuple[Path, ...]:
 
 def find(settings: Settings) -> HandlerFile:
     """The first file of the program's name; none is fine unless the name was given."""
-    names = [settings.program, *([] if settings.is_program_named else environment.APPLICATIONS)]
+    names = [settings.program, *([] if settings.is_program_named else http.APPLICATIONS)]
     places = [(folder, folder / name) for name in names for folder in folders(settings)]
     found = [(folder, path) for folder, path in places if path.is_file()]
     if found:
@@ -41,9 +42,9 @@ def find(settings: Settings) -> HandlerFile:
         return HandlerFile(chosen, folder, others)
     if settings.is_program_named:
         raise ContractError(
-            where=environment.PROGRAM.value,
+            where=variables.PROGRAM,
             what=f"is {settings.program}, and no such file is in "
             + ", ".join(str(folder) for folder, _ in places),
-            hint=f"Put it into one of them, or set {environment.SUBMIT_DIRECTORY.value}",
+            hint=f"Put it into one of them, or set {variables.SUBMIT_DIRECTORY}",
         )
     return HandlerFile(None, None, ())

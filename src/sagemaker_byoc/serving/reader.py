@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import TypeVar
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.facts import Fact
 
 T = TypeVar("T")
 
@@ -19,33 +18,33 @@ class Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
 
-    def text(self, name: Fact[str]) -> str:
-        return self.environ.get(name.value, "").strip()
+    def text(self, name: str) -> str:
+        return self.environ.get(name, "").strip()
 
-    def flag(self, name: Fact[str]) -> bool:
+    def flag(self, name: str) -> bool:
         text = self.text(name).lower()
         if text in {"", "0", "false", "1", "true"}:
             return text in {"1", "true"}
-        raise ContractError(where=name.value, what=f"is {text!r}", hint="Give 1 or 0")
+        raise ContractError(where=name, what=f"is {text!r}", hint="Give 1 or 0")
 
-    def count(self, *names: Fact[str], default: int, least: int = 1, most: float = math.inf) -> int:
+    def count(self, *names: str, default: int, least: int = 1, most: float = math.inf) -> int:
         return self._number(names, int, default, least, most)
 
-    def seconds(self, *names: Fact[str], default: float, least: float = 0.001) -> float:
+    def seconds(self, *names: str, default: float, least: float = 0.001) -> float:
         return self._number(names, float, default, least)
 
-    def choice(self, name: Fact[str], choices: tuple[str, ...]) -> str:
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
         """The first of `choices` where it is not set."""
         text = self.text(name).lower() or choices[0]
         if text not in choices:
             raise ContractError(
-                where=name.value, what=f"is {text!r}", hint=f"Give one of {', '.join(choices)}"
+                where=name, what=f"is {text!r}", hint=f"Give one of {', '.join(choices)}"
             )
         return text
 
     def _number(
         self,
-        names: tuple[Fact[str], ...],
+        names: tuple[str, ...],
         kind: Callable[[str], T],
         default: T,
         least: float,
@@ -61,7 +60,7 @@ class Reader:
             whole = "whole number" if kind is int else "number"
             bounds = f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
             raise ContractError(
-                where=name.value,
+                where=name,
                 what=f"is {text!r}",
                 hint=f"Give a {whole} {bounds}, or leave it out",
             )

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract import machine
+from sagemaker_byoc.contract import machine, variables
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.paths import Tree, baked_program_dir
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.capture.settings import CaptureSettings
@@ -81,7 +81,7 @@ class Settings:
 
     @property
     def tree(self) -> Tree:
-        return Tree.from_environ({"SAGEMAKER_BASE_DIR": self.root})
+        return Tree.from_environ({variables.BASE_DIR: self.root})
 
     @property
     def model_dir(self) -> Path:
@@ -96,7 +96,7 @@ class Settings:
         """Enough to keep every worker busy while the next requests arrive, within the platform's
         limit on what all of them may hold."""
         wanted = 2 * self.slots * max(1, self.batch)
-        fits = environment.TRANSFORM_PRODUCT.value // max(1, self.transform_megabytes)
+        fits = http.TRANSFORM_PRODUCT.value // max(1, self.transform_megabytes)
         return max(1, min(wanted, fits, self.slots + self.queue))
 
     def gpu_of(self, slot: int) -> str | None:
@@ -117,76 +117,74 @@ class Settings:
         """Raise ContractError for a value that can't be what was meant."""
         read = Reader(environ)
         gpus = machine.visible_gpus(environ)
-        is_batch = environ.get(environment.BATCH.value, "").lower() == "true"
-        deadline = environment.BATCH_DEADLINE if is_batch else environment.REALTIME_DEADLINE
+        is_batch = environ.get(variables.BATCH_TRANSFORM, "").lower() == "true"
+        deadline = http.BATCH_DEADLINE if is_batch else http.REALTIME_DEADLINE
         return cls(
             root=str(Tree.from_environ(environ).root),
-            program=read.text(environment.PROGRAM) or environment.DEFAULT_PROGRAM.value,
-            is_program_named=bool(read.text(environment.PROGRAM)),
-            submit_directory=read.text(environment.SUBMIT_DIRECTORY).removeprefix("file://"),
+            program=read.text(variables.PROGRAM) or http.DEFAULT_PROGRAM.value,
+            is_program_named=bool(read.text(variables.PROGRAM)),
+            submit_directory=read.text(variables.SUBMIT_DIRECTORY).removeprefix("file://"),
             program_dir=str(baked_program_dir(environ)),
-            host=read.text(environment.BIND_HOST) or "0.0.0.0",  # noqa: S104 - a container's port
-            port=read.count(environment.BIND_TO_PORT, default=http.PORT.value, most=65535),
-            slots=read.count(
-                environment.WORKERS, environment.CLASSIC_WORKERS, default=len(gpus) or 1
-            ),
+            host=read.text(variables.BIND_HOST) or "0.0.0.0",  # noqa: S104 - a container's port
+            port=read.count(variables.BIND_TO_PORT, default=http.PORT.value, most=65535),
+            slots=read.count(variables.WORKERS, variables.CLASSIC_WORKERS, default=len(gpus) or 1),
             cpus=machine.usable_cpus(),
             gpus=gpus,
             payload=_payload(read, is_batch=is_batch),
             deadline=read.seconds(
-                environment.TIMEOUT_SECONDS,
-                environment.TIMEOUT,
-                environment.CLASSIC_TIMEOUT,
+                variables.TIMEOUT_SECONDS,
+                variables.TIMEOUT,
+                variables.CLASSIC_TIMEOUT,
                 default=deadline.value,
             ),
-            stuck_grace=read.seconds(environment.STUCK_GRACE, default=STUCK_GRACE),
-            queue=read.count(environment.QUEUE, default=QUEUE, least=0),
+            stuck_grace=read.seconds(variables.STUCK_GRACE, default=STUCK_GRACE),
+            queue=read.count(variables.QUEUE, default=QUEUE, least=0),
             default_accept=_accept(read),
-            csv_header=read.choice(environment.CSV_HEADER, CSV_HEADERS),
-            queue_bytes=read.count(environment.QUEUE_MB, default=_queue_megabytes()) * 2**20,
-            batch=read.count(environment.BATCH_SIZE, default=0, least=0),
+            csv_header=read.choice(variables.CSV_HEADER, CSV_HEADERS),
+            queue_bytes=read.count(variables.QUEUE_MB, default=_queue_megabytes()) * 2**20,
+            batch=read.count(variables.BATCH_SIZE, default=0, least=0),
             target_latency=_target(read),
             stream_deadline=read.seconds(
-                environment.STREAM_TIMEOUT, default=environment.STREAM_DEADLINE.value
+                variables.STREAM_TIMEOUT, default=http.STREAM_DEADLINE.value
             ),
             transform_megabytes=_transform_megabytes(read),
             batch_strategy=_batch_strategy(environ),
-            allow_pickle=read.flag(environment.ALLOW_PICKLE),
+            allow_pickle=read.flag(variables.ALLOW_PICKLE),
             sessions=_sessions(read),
-            session_seconds=read.seconds(environment.SESSIONS_EXPIRATION, default=SESSION_SECONDS),
-            conversations=read.count(environment.CONVERSATIONS, default=CONVERSATIONS),
+            session_seconds=read.seconds(variables.SESSIONS_EXPIRATION, default=SESSION_SECONDS),
+            conversations=read.count(variables.CONVERSATIONS, default=CONVERSATIONS),
             conversation_deadline=read.seconds(
-                environment.CONVERSATION_TIMEOUT, default=CONVERSATION_SECONDS
+                variables.CONVERSATION_TIMEOUT, default=CONVERSATION_SECONDS
             ),
-            adapters=read.count(environment.MAX_ADAPTERS, default=ADAPTERS),
-            error_budget=read.seconds(environment.ERROR_BUDGET, default=100.0, least=0.0),
-            event_loop=read.choice(environment.EVENT_LOOP, EVENT_LOOPS),
+            adapters=read.count(variables.MAX_ADAPTERS, default=ADAPTERS),
+            error_budget=read.seconds(variables.ERROR_BUDGET, default=100.0, least=0.0),
+            event_loop=read.choice(variables.EVENT_LOOP, EVENT_LOOPS),
             is_batch=is_batch,
-            is_multi_model=read.text(environment.MULTI_MODEL).lower() == "true",
-            model_memory=read.count(environment.MODEL_MEMORY, default=0, least=0) * 2**20 or None,
+            is_multi_model=read.text(variables.MULTI_MODEL).lower() == "true",
+            model_memory=read.count(variables.MODEL_MEMORY, default=0, least=0) * 2**20 or None,
             capture=CaptureSettings.read(read),
         )
 
 
 def _payload(read: Reader, *, is_batch: bool) -> int | None:
     """Bytes that a body may have; None for no limit, which only a batch job may ask for."""
-    megabytes = read.count(environment.MAX_PAYLOAD_IN_MB, default=-1, least=0)
+    megabytes = read.count(variables.MAX_PAYLOAD_IN_MB, default=-1, least=0)
     if megabytes < 0:
         return http.PAYLOAD.value
     if megabytes == 0 and is_batch:
         return None
     if megabytes == 0:
         raise ContractError(
-            where=environment.MAX_PAYLOAD_IN_MB.value,
+            where=variables.MAX_PAYLOAD_IN_MB,
             what="is 0, which means no limit, outside of a batch transform job",
-            hint=f"Give a number of megabytes, or set {environment.BATCH.value}=true",
+            hint=f"Give a number of megabytes, or set {variables.BATCH_TRANSFORM}=true",
         )
     return megabytes * 2**20
 
 
 def _sessions(read: Reader) -> int:
-    is_on = read.text(environment.SESSIONS_ENABLED).lower() == "true"
-    return read.count(environment.SESSIONS, default=SESSIONS) if is_on else 0
+    is_on = read.text(variables.SESSIONS_ENABLED).lower() == "true"
+    return read.count(variables.SESSIONS, default=SESSIONS) if is_on else 0
 
 
 def _queue_megabytes() -> int:
@@ -195,28 +193,28 @@ def _queue_megabytes() -> int:
 
 
 def _target(read: Reader) -> float | None:
-    milliseconds = read.seconds(environment.TARGET_LATENCY, default=math.inf)
+    milliseconds = read.seconds(variables.TARGET_LATENCY, default=math.inf)
     return None if milliseconds == math.inf else milliseconds / 1000
 
 
 def _transform_megabytes(read: Reader) -> int:
     """What the job has set, where it has; else the platform's default."""
-    set_by_job = read.count(environment.MAX_PAYLOAD_IN_MB, default=0, least=0)
-    return set_by_job or environment.TRANSFORM_PAYLOAD.value
+    set_by_job = read.count(variables.MAX_PAYLOAD_IN_MB, default=0, least=0)
+    return set_by_job or http.TRANSFORM_PAYLOAD.value
 
 
 def _batch_strategy(environ: Mapping[str, str]) -> str:
     """The platform's spelling; the SDK's local mode, which says "True", knows only its own."""
-    is_local_mode = environ.get(environment.BATCH.value) == "True"
+    is_local_mode = environ.get(variables.BATCH_TRANSFORM) == "True"
     return "MultiRecord" if is_local_mode else "MULTI_RECORD"
 
 
 def _accept(read: Reader) -> str:
-    text = read.text(environment.DEFAULT_ACCEPT) or media.JSON
+    text = read.text(variables.DEFAULT_ACCEPT) or media.JSON
     parsed = media.parse(text)
     if parsed is None or "*" in parsed.essence:
         raise ContractError(
-            where=environment.DEFAULT_ACCEPT.value,
+            where=variables.DEFAULT_ACCEPT,
             what=f"is {text!r}, which is not one media type",
             hint=f"Give a type such as {media.JSON}",
         )

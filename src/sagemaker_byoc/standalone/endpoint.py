@@ -15,7 +15,7 @@ from sagemaker_byoc.contract import archives, folders, lifecycle
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.training import environment
+from sagemaker_byoc.contract.variables import PROGRAM
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.host.ports import is_free
 from sagemaker_byoc.region.containers import specs
@@ -152,7 +152,7 @@ def _lay_out(request: EndpointRequest, copying: Copying | None) -> ContainerSpec
     if not model.is_dir():
         model = request.work / "model"
         _unpack(request.model, model, copying)
-    entry = {} if request.entry_point is None else {environment.PROGRAM: request.entry_point}
+    entry = {} if request.entry_point is None else {PROGRAM: request.entry_point}
     common = specs.serving(
         name=f"byoc-{request.name}",
         hostname=PRIMARY,

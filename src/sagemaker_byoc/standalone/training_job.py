@@ -14,10 +14,10 @@ from sagemaker_byoc.contract import archives, folders, lifecycle
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.channels import Channel, check_channels
 from sagemaker_byoc.contract.training.cluster import DEFAULT_HOST, Cluster
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.variables import PROGRAM
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances, results, specs
 from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch
@@ -192,7 +192,7 @@ def _lay_out(
         cluster=cluster,
     )
     write_more_config(tree, {})
-    entry = {} if request.entry_point is None else {environment.PROGRAM: request.entry_point}
+    entry = {} if request.entry_point is None else {PROGRAM: request.entry_point}
     common = specs.training(
         job=request.name,
         account=Account.from_environ(os.environ),

@@ -14,6 +14,14 @@ from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, ExitCode, exit_cod
 from sagemaker_byoc.contract.limits import FAILURE_REASON
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.failure import write_failure
+from sagemaker_byoc.contract.variables import (
+    DNS_SECONDS,
+    HANG_SECONDS,
+    INSTALL_REQUIREMENTS,
+    NPROC,
+    REPLACE,
+    STOP_GRACE,
+)
 from sagemaker_byoc.training.supervisor.job_run import (
     FLUSH_SECONDS,
     FLUSH_SECONDS_STOPPING,
@@ -23,14 +31,6 @@ from sagemaker_byoc.training.supervisor.job_run import (
 from sagemaker_byoc.training.supervisor.process.log import ERR, PREFIX, Writer
 from sagemaker_byoc.training.supervisor.process.signals import STOP, SignalQueue
 from sagemaker_byoc.training.supervisor.ranks.hosts import has_named_hosts
-from sagemaker_byoc.training.supervisor.settings import (
-    DNS_SECONDS,
-    HANG_SECONDS,
-    INSTALL_REQUIREMENTS,
-    NPROC,
-    REPLACE,
-    STOP_GRACE,
-)
 
 CHECK = "--check"
 USAGE = f"""\

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.cli.options import parse_pairs, parse_program
+from sagemaker_byoc.cli.programs import parse_pairs, parse_program
 from sagemaker_byoc.contract.errors import RequestError
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]

@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 
 import pytest
-from tests.unit.cli.test_signals import folders_left, processes_of
+from tests.unit.cli.terminal.test_signals import folders_left, processes_of
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 SECONDS = 30

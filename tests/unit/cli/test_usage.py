@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli import completion, console, failures
-from sagemaker_byoc.cli.arguments import Parser
 from sagemaker_byoc.cli.main import main, parser
+from sagemaker_byoc.cli.terminal import completion, console, failures
+from sagemaker_byoc.cli.terminal.arguments import Parser
 
 ROOT = parser()
 
@@ -171,7 +171,7 @@ def test_ctrl_c_is_130(monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sagemaker_byoc.cli.completion.run", interrupted)
+    monkeypatch.setattr("sagemaker_byoc.cli.terminal.completion.run", interrupted)
     assert main(["completion", "bash"]) == 130
 
 

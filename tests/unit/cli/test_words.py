@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli import causes, console, failures, serve, train, verbosity
-from sagemaker_byoc.cli.arguments import hyperparameters_last
+from sagemaker_byoc.cli import causes
+from sagemaker_byoc.cli.commands import serve, train
 from sagemaker_byoc.cli.main import main, parser
-from sagemaker_byoc.cli.options import Program
+from sagemaker_byoc.cli.programs import Program
+from sagemaker_byoc.cli.terminal import console, failures, verbosity
+from sagemaker_byoc.cli.terminal.arguments import hyperparameters_last
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import asked
 from sagemaker_byoc.standalone.training_job import Status, TrainingResult
@@ -356,7 +358,7 @@ def test_a_defect_leaves_its_traceback_in_a_private_file(monkeypatch, capsys, tm
     def broken(_):
         raise ZeroDivisionError("x")
 
-    monkeypatch.setattr("sagemaker_byoc.cli.completion.run", broken)
+    monkeypatch.setattr("sagemaker_byoc.cli.terminal.completion.run", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main(["completion", "bash"]) == failures.FAILED
     what, fix = capsys.readouterr().err.splitlines()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_byoc.contract import installation
-from sagemaker_byoc.contract.training.environment import INSTALLER
+from sagemaker_byoc.contract.variables import INSTALLER
 
 ROOT = Path(__file__).parents[3]
 METADATA = """Metadata-Version: 2.4

@@ -7,7 +7,7 @@ import io
 import pytest
 from tests.unit.images import made
 
-from sagemaker_byoc.cli.check import read_ignored
+from sagemaker_byoc.cli.commands.check import read_ignored
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.images.check.findings import Finding, apply
 from sagemaker_byoc.images.check.rules import entry, secrets

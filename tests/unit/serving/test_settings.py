@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.supervisor.other_servers import without_effect
 from sagemaker_byoc.serving.supervisor.restarts import DEATHS_IN_WINDOW, Restarts
 from sagemaker_byoc.serving.supervisor.slots import worker_environ
-from sagemaker_byoc.serving.supervisor.spelling import misspelt, without_effect
 
 
 def test_defaults():
     """An empty environment is the real-time contract."""
     settings = Settings.from_environ({"CUDA_VISIBLE_DEVICES": ""})
     assert (settings.port, settings.payload) == (http.PORT.value, http.PAYLOAD.value)
-    assert (settings.slots, settings.deadline) == (1, environment.REALTIME_DEADLINE.value)
+    assert (settings.slots, settings.deadline) == (1, http.REALTIME_DEADLINE.value)
     assert settings.gpu_of(0) is None
 
 
@@ -47,7 +47,7 @@ def test_batch():
     """A batch job may ask for no limit, and waits longer."""
     environ = {"SAGEMAKER_BATCH": "True", "SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}
     settings = Settings.from_environ(environ)
-    assert (settings.payload, settings.deadline) == (None, environment.BATCH_DEADLINE.value)
+    assert (settings.payload, settings.deadline) == (None, http.BATCH_DEADLINE.value)
 
 
 @pytest.mark.parametrize(
@@ -69,25 +69,6 @@ def test_nonsense(name, value):
     """A value that means nothing is refused by name."""
     with pytest.raises(ContractError, match=name):
         Settings.from_environ({name: value})
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("SAGEMAKER_MODEL_SERVER_WORKER", "SAGEMAKER_MODEL_SERVER_WORKERS"),
-        ("BYOC_BATCHES", "BYOC_BATCH"),
-        ("BYOC_TARGET_LATENCY", "BYOC_TARGET_LATENCY_MS"),
-        ("byoc_queue_mb", "BYOC_QUEUE_MB"),
-        ("SAGEMAKER_BATCH_STRATEGY", None),
-        ("SAGEMAKER_PROGRAM", None),
-        ("MODEL_SERVER_TIMEOUT", None),
-        ("SAGEMAKER_SOMETHING_ELSE", None),
-        ("PATH", None),
-    ],
-)
-def test_misspelt(name, meant):
-    """What is nearly a variable's name is named; what has nothing to do with one is not."""
-    assert misspelt([name]) == ({name: meant} if meant else {})
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.training.hyperparameters import as_text, is_reserved
 from sagemaker_byoc.contract.training.job import Command, Hardware, Job
 
 TRAINING_JOB_NAME = "TRAINING_JOB_NAME"
 TRAINING_JOB_ARN = "TRAINING_JOB_ARN"
-PROGRAM = "SAGEMAKER_PROGRAM"
-SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"
-INSTALLER = "BYOC_INSTALLER"
-"""Set by the process engine: the command that installs into the Python of the container. An image
-does not have it: what an image lacks is installed when it is built."""
 MASTER_PORT = 7777
 """Both launchers use this port between hosts."""
 EVERYTHING = "SM_TRAINING_ENV"
@@ -60,10 +56,10 @@ def training_environment(
         _set_both(environment, f"SM_HP_{key.upper()}", as_text(raw))
     environment = {name: text for name, text in environment.items() if "=" not in name}
     environment["CURRENT_HOST"] = job.cluster.current_host
-    environment["SAGEMAKER_JOB_NAME"] = _job_name(job, platform)
+    environment[variables.JOB_NAME] = _job_name(job, platform)
     region = job.hyperparameters.text("sagemaker_region") or platform.get("AWS_REGION", "")
     if region:
-        environment["SAGEMAKER_REGION"] = region
+        environment[variables.REGION] = region
     return environment
 
 

@@ -20,11 +20,6 @@ FORMAT = 1
 _LAST_TIME = 253_402_300_800
 """The end of the year 9999, in seconds since the epoch."""
 
-CODE_COMMIT = "BYOC_CODE_COMMIT"
-CODE_REPOSITORY = "BYOC_CODE_REPOSITORY"
-IMAGE_DIGEST = "BYOC_IMAGE_DIGEST"
-"""What builds or starts a container may say so; no container can know its own digest."""
-
 GOALS = ("max", "min")
 IN_PROGRESS, COMPLETED, FAILED, STOPPED = "InProgress", "Completed", "Failed", "Stopped"
 

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.paths import DEFAULT_PROGRAM_DIR
 from sagemaker_byoc.contract.requirements import FILE as REQUIREMENTS
-from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.host import docker, ignore
 from sagemaker_byoc.images.build.context import walk
 from sagemaker_byoc.images.check.trials import leftovers
@@ -149,7 +149,7 @@ def _text(kind: str, entry_point: str | None, program: Path, *, secret: bool) ->
     lines.append(f"RUN chmod -R a+rX {DEFAULT_PROGRAM_DIR}")
     if entry_point is not None:
         quoted = re.sub(r'([\\"$])', r"\\\1", entry_point)
-        lines.append(f'ENV {environment.PROGRAM}="{quoted}"')
+        lines.append(f'ENV {variables.PROGRAM}="{quoted}"')
     return "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.masking import is_secret
-from sagemaker_byoc.launch.kubernetes.settings import GPU, Claim, PodSettings
+from sagemaker_byoc.launch.kubernetes.pod_settings import GPU, Claim, PodSettings
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "byoc"}
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where torch's data loaders hand over their batches

@@ -14,14 +14,14 @@ import re
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.contract.hosting.environment import METRICS
+from sagemaker_byoc.contract.hosting.http import METRICS
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, SERVE_STOP_GRACE
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.launch.endpoint import EndpointSettings
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.inputs import is_remote
 from sagemaker_byoc.launch.kubernetes import pods
-from sagemaker_byoc.launch.kubernetes.settings import (
+from sagemaker_byoc.launch.kubernetes.pod_settings import (
     GPU,
     POD_KEYS,
     PodSettings,

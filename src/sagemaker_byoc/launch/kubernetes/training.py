@@ -19,9 +19,10 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
+from sagemaker_byoc.launch.content_names import content_name
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.kubernetes import pods
-from sagemaker_byoc.launch.kubernetes.settings import (
+from sagemaker_byoc.launch.kubernetes.pod_settings import (
     LONGEST_RUN,
     TRAIN_KEYS,
     Claim,
@@ -33,7 +34,6 @@ from sagemaker_byoc.launch.kubernetes.settings import (
     read_pod,
     refuse_variables,
 )
-from sagemaker_byoc.launch.names import content_name
 from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.train import TrainSettings
 

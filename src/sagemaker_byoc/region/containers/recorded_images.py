@@ -18,8 +18,7 @@ from urllib.parse import quote
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
-from sagemaker_byoc.contract.paths import PROGRAM_DIR
-from sagemaker_byoc.contract.training import environment
+from sagemaker_byoc.contract.variables import PROGRAM, PROGRAM_DIR
 from sagemaker_byoc.region.containers.images import Reference, unknown_image
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.state_folder import make_private
@@ -58,9 +57,7 @@ def record(recording: Recording, state: Path, interpreter: Path) -> str:
             copy = Path(scratch) / "program"
             shutil.copytree(folder, copy, symlinks=True, ignore=_LEFT_BEHIND)
             copy.rename(place)
-    variables = (
-        {} if recording.entry_point is None else {environment.PROGRAM: recording.entry_point}
-    )
+    variables = {} if recording.entry_point is None else {PROGRAM: recording.entry_point}
     write_json(
         images.name_file(reference.repository, reference.tag),
         {

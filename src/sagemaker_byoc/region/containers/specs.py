@@ -16,7 +16,7 @@ from typing import Any
 from sagemaker_byoc.contract import lifecycle
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.training import environment, runs
+from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.channels import (
     Channel,
     write_channels,
@@ -24,6 +24,7 @@ from sagemaker_byoc.contract.training.channels import (
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.debugger import HOOK_FILE, PROFILER_FILE, TENSORBOARD_FILE
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.variables import IMAGE_DIGEST
 from sagemaker_byoc.host import stored_image
 from sagemaker_byoc.region.containers import instances
 from sagemaker_byoc.region.containers.leftovers import machine_label
@@ -158,7 +159,7 @@ def training(  # noqa: PLR0913 - each a part of the container, by its keyword
             **platform(account),
             environment.TRAINING_JOB_NAME: job,
             environment.TRAINING_JOB_ARN: account.arn("sagemaker", f"training-job/{job}"),
-            **({runs.IMAGE_DIGEST: image.resolved} if image.resolved else {}),
+            **({IMAGE_DIGEST: image.resolved} if image.resolved else {}),
             **variables,
         },
         image=image.name,

@@ -23,12 +23,12 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import IO, cast
 
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, visible_gpus
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
-from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.host import docker_reasons
 from sagemaker_byoc.host.asked import note_command
@@ -328,7 +328,7 @@ class DockerEngine:
         return [name for name in spec.inputs if name in spec.read_only and is_local()]
 
     def _variables(self, spec: ContainerSpec) -> dict[str, str]:
-        code = {environment.SUBMIT_DIRECTORY: str(DEFAULT_ROOT / "code")} if spec.program else {}
+        code = {variables.SUBMIT_DIRECTORY: str(DEFAULT_ROOT / "code")} if spec.program else {}
         # The driver's files under /proc are seen in every container, also in one without a GPU.
         unused = {"CUDA_VISIBLE_DEVICES": ""} if spec.gpus == 0 else {}
         return {**code, **unused, **spec.environment}

@@ -22,8 +22,16 @@ from sagemaker_byoc.contract import installation, lifecycle
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gpus
-from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, PROGRAM_DIR, Tree
-from sagemaker_byoc.contract.training import environment
+from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
+from sagemaker_byoc.contract.variables import (
+    BASE_DIR,
+    BIND_HOST,
+    BIND_TO_PORT,
+    INSTALLER,
+    PROGRAM_DIR,
+    REGION_OWNER,
+    SUBMIT_DIRECTORY,
+)
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.engines import namespace, tree_processes
 from sagemaker_byoc.region.engines.container import (
@@ -93,7 +101,7 @@ class ProcessEngine:
             variables[BASE_DIR] = str(spec.tree.root)
         variables |= spec.environment
         if owner := spec.labels.get(owners.LABEL):
-            variables[tree_processes.OWNER] = owner
+            variables[REGION_OWNER] = owner
         folder = spec.environment.get(PROGRAM_DIR) if spec.entrypoint else None
         return command, variables, folder
 
@@ -247,16 +255,16 @@ def _mounts(unshare: tuple[str, ...], scratch: Path) -> bool:
 
 
 def _own_variables(spec: ContainerSpec) -> dict[str, str]:
-    variables = {environment.INSTALLER: installation.installer(spec.interpreter)}
+    variables = {INSTALLER: installation.installer(spec.interpreter)}
     if spec.interpreter is not None:
         # `python`, `train` and what else its environment has, as in an image's PATH.
         path = os.environ.get("PATH", os.defpath)
         variables["PATH"] = f"{spec.interpreter.parent}{os.pathsep}{path}"
     if spec.program is not None:
-        variables[environment.SUBMIT_DIRECTORY] = str(spec.program.resolve())
+        variables[SUBMIT_DIRECTORY] = str(spec.program.resolve())
     if spec.port is not None:
-        variables["SAGEMAKER_BIND_TO_PORT"] = str(spec.port)
-        variables["BYOC_BIND_HOST"] = "127.0.0.1"
+        variables[BIND_TO_PORT] = str(spec.port)
+        variables[BIND_HOST] = "127.0.0.1"
     # Those that CUDA_VISIBLE_DEVICES leaves to this process, and no others.
     if spec.gpus is not None or CUDA_DEVICES in os.environ or hides_gpus(os.environ):
         variables[CUDA_DEVICES] = ",".join(visible_gpus(os.environ)[: spec.gpus])

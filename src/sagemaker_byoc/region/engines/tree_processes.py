@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sagemaker_byoc.contract.paths import BASE_DIR, DEFAULT_ROOT, Tree
+from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
+from sagemaker_byoc.contract.variables import BASE_DIR, REGION_OWNER
 from sagemaker_byoc.host import owners
 
 _PASSED_OVER = (FileNotFoundError, ProcessLookupError, NotADirectoryError, PermissionError)
 """A process that has ended, or is another user's."""
-OWNER = "_BYOC_OWNER"
 """Variable of a process: the command that started it, as `owners.me` names it."""
 _PROC = Path("/proc")
 _SECONDS = 10.0
@@ -52,7 +52,7 @@ def end(tree: Tree) -> int:
 
 
 def orphans() -> Iterator[int]:
-    """Yield processes of this user whose OWNER has ended, and those in the same trees."""
+    """Yield processes of this user whose REGION_OWNER has ended, and those in the same trees."""
     for entry in _PROC.iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
@@ -61,7 +61,7 @@ def orphans() -> Iterator[int]:
                 continue
             for variable in (entry / "environ").read_bytes().split(b"\0"):
                 name, _, value = variable.partition(b"=")
-                if name == OWNER.encode() and owners.is_dead(value.decode(errors="replace")):
+                if name == REGION_OWNER.encode() and owners.is_dead(value.decode(errors="replace")):
                     yield int(entry.name)
                     yield from find(Tree(entry / "root" / DEFAULT_ROOT.relative_to("/")))
 

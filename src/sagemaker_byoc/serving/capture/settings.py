@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.facts import Fact
-from sagemaker_byoc.contract.hosting import capture, capture_config, environment
+from sagemaker_byoc.contract.hosting import capture, capture_config
 from sagemaker_byoc.contract.hosting.capture import ContentTypes, Encoding, Mode
 from sagemaker_byoc.contract.hosting.capture_config import Selection
 from sagemaker_byoc.serving.reader import Reader
@@ -58,40 +58,40 @@ class CaptureSettings:
     @classmethod
     def read(cls, read: Reader) -> Self | None:
         """None where nothing is to be captured; raises ContractError."""
-        folder = read.text(environment.CAPTURE)
+        folder = read.text(variables.CAPTURE)
         if not folder:
             return None
-        if read.text(environment.MULTI_MODEL).lower() == "true":
+        if read.text(variables.MULTI_MODEL).lower() == "true":
             raise ContractError(
-                where=environment.CAPTURE.value,
+                where=variables.CAPTURE,
                 what="is set on a multi-model endpoint, whose requests SageMaker does not capture",
                 hint="Remove it, or serve one model",
             )
         return cls(
             folder=folder,
-            percentage=_percent(read, environment.CAPTURE_PERCENT, 100.0),
-            mode=read.choice(environment.CAPTURE_MODE, tuple(MODES)),
-            csv_types=_types(read, environment.CAPTURE_CSV_TYPES, capture.CSV_TYPES.value),
-            json_types=_types(read, environment.CAPTURE_JSON_TYPES, capture.JSON_TYPES.value),
-            seconds=read.seconds(environment.CAPTURE_SECONDS, default=SECONDS),
-            size=read.count(environment.CAPTURE_MB, default=MEGABYTES) * 2**20,
-            body=read.count(environment.CAPTURE_BODY_MB, default=BODY_MEGABYTES) * 2**20,
-            queue=read.count(environment.CAPTURE_QUEUE_MB, default=MEGABYTES) * 2**20,
-            free_percent=_percent(read, environment.CAPTURE_FREE_PERCENT, FREE_PERCENT),
+            percentage=_percent(read, variables.CAPTURE_PERCENT, 100.0),
+            mode=read.choice(variables.CAPTURE_MODE, tuple(MODES)),
+            csv_types=_types(read, variables.CAPTURE_CSV_TYPES, capture.CSV_TYPES.value),
+            json_types=_types(read, variables.CAPTURE_JSON_TYPES, capture.JSON_TYPES.value),
+            seconds=read.seconds(variables.CAPTURE_SECONDS, default=SECONDS),
+            size=read.count(variables.CAPTURE_MB, default=MEGABYTES) * 2**20,
+            body=read.count(variables.CAPTURE_BODY_MB, default=BODY_MEGABYTES) * 2**20,
+            queue=read.count(variables.CAPTURE_QUEUE_MB, default=MEGABYTES) * 2**20,
+            free_percent=_percent(read, variables.CAPTURE_FREE_PERCENT, FREE_PERCENT),
         )
 
 
-def _percent(read: Reader, name: Fact[str], default: float) -> float:
+def _percent(read: Reader, name: str, default: float) -> float:
     value = read.seconds(name, default=default, least=0.0)
     most = capture_config.SAMPLING_MAX.value
     if value > most:
         raise ContractError(
-            where=name.value, what=f"is {value:g}", hint=f"Give a percentage of 0 to {most}"
+            where=name, what=f"is {value:g}", hint=f"Give a percentage of 0 to {most}"
         )
     return value
 
 
-def _types(read: Reader, name: Fact[str], default: tuple[str, ...]) -> tuple[str, ...]:
+def _types(read: Reader, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
     text = read.text(name)
     if not text:
         return default
@@ -101,7 +101,7 @@ def _types(read: Reader, name: Fact[str], default: tuple[str, ...]) -> tuple[str
     if wrong or len(types) > most:
         what = f"has {wrong[0]!r}, which is no media type" if wrong else f"has {len(types)} types"
         raise ContractError(
-            where=name.value,
+            where=name,
             what=what,
             hint=f"Give up to {most} types without parameters, separated by commas: text/csv",
         )
@@ -118,7 +118,7 @@ def prepare(settings: CaptureSettings) -> None:
         Path(path).unlink()
     except OSError as error:
         raise ContractError(
-            where=environment.CAPTURE.value,
+            where=variables.CAPTURE,
             what=f"is {folder}, where no file can be written ({error.strerror})",
             hint="Name a folder that this user may write to, or remove the variable",
         ) from error
@@ -141,6 +141,6 @@ def useless(what: str, content_type: str) -> str:
     return (
         f"warning: capture: {what} {kind} are kept as BASE64, which a monitor can't read. Use "
         "text/csv or application/json, or name the type in "
-        f"{environment.CAPTURE_CSV_TYPES.value} or {environment.CAPTURE_JSON_TYPES.value} "
+        f"{variables.CAPTURE_CSV_TYPES} or {variables.CAPTURE_JSON_TYPES} "
         "if it is CSV or JSON"
     )

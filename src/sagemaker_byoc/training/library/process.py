@@ -17,6 +17,7 @@ from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.training.job import Job
+from sagemaker_byoc.contract.variables import JOB_NAME
 from sagemaker_byoc.training.library.data.shards import Place
 from sagemaker_byoc.training.library.schema import parse
 
@@ -99,7 +100,7 @@ def _name(described: Job, environ: Mapping[str, str]) -> str:
     return (
         environ.get(TRAINING_JOB_NAME)
         or described.hyperparameters.text("sagemaker_job_name")
-        or environ.get("SAGEMAKER_JOB_NAME", "")
+        or environ.get(JOB_NAME, "")
     )
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from time import monotonic
 
-from sagemaker_byoc.training.supervisor.settings import PROGRESS_FILE
+from sagemaker_byoc.contract.variables import PROGRESS_FILE
 
 SECONDS_APART = 0.5
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 AWAITED = "torch"
-WATCH = "BYOC_WATCH"
-"""training/supervisor/settings.py."""
 
 
 class _ThenComplete:
@@ -39,7 +37,7 @@ class _ThenComplete:
         try:
             _complete()
         except Exception as error:  # noqa: BLE001 - see above
-            if os.environ.get(WATCH):
+            if _is_watched():
                 sys.stderr.write(f"byoc watch: off: {type(error).__name__}: {error}\n")
 
 
@@ -47,10 +45,16 @@ def _complete() -> None:
     from sagemaker_byoc.training.library.gloo import wait_until_idle  # noqa: PLC0415
 
     atexit.register(wait_until_idle)
-    if os.environ.get(WATCH):
+    if _is_watched():
         from sagemaker_byoc.training.library.watch.attach import attach_from_environ  # noqa: PLC0415
 
         attach_from_environ()
+
+
+def _is_watched() -> bool:
+    from sagemaker_byoc.contract.variables import WATCH  # noqa: PLC0415
+
+    return bool(os.environ.get(WATCH))
 
 
 class _Finder:

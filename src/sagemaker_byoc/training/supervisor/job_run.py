@@ -12,6 +12,7 @@ from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, ExitCode, exit_code_o
 from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.contract.masking import Secrets
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.variables import ALLOW_CPU
 from sagemaker_byoc.training.supervisor.failure.folders import absent_channels
 from sagemaker_byoc.training.supervisor.plan import Plan, banner, make_folders, make_plan
 from sagemaker_byoc.training.supervisor.process.child import Outcome
@@ -19,9 +20,6 @@ from sagemaker_byoc.training.supervisor.process.log import Writer
 from sagemaker_byoc.training.supervisor.process.loop import Ending, Supervisor
 from sagemaker_byoc.training.supervisor.process.signals import SignalQueue
 from sagemaker_byoc.training.supervisor.ranks.hosts import read_job
-from sagemaker_byoc.training.supervisor.settings import (
-    ALLOW_CPU,
-)
 
 FLUSH_SECONDS = 60.0
 FLUSH_SECONDS_STOPPING = 3.0

@@ -18,6 +18,7 @@ from sagemaker_byoc.contract.training.debugger import hook_file
 from sagemaker_byoc.contract.training.environment import POINTER, fit, size_of, training_environment
 from sagemaker_byoc.contract.training.failure import clip
 from sagemaker_byoc.contract.training.job import Command, Hardware, Job
+from sagemaker_byoc.contract.variables import STOP_GRACE, WARM_POOL_CACHE, WATCH
 from sagemaker_byoc.training.supervisor.process.child import Program
 from sagemaker_byoc.training.supervisor.program.arguments import arguments_for
 from sagemaker_byoc.training.supervisor.program.entry_point import (
@@ -29,7 +30,7 @@ from sagemaker_byoc.training.supervisor.program.entry_point import (
 )
 from sagemaker_byoc.training.supervisor.program.source import Source, find_source
 from sagemaker_byoc.training.supervisor.ranks.hosts import master_variables
-from sagemaker_byoc.training.supervisor.settings import STOP_GRACE, WATCH, Settings
+from sagemaker_byoc.training.supervisor.settings import Settings
 
 DEFAULT_GRACE = float(TRAIN_STOP_GRACE.value - TRAIN_STOP_RESERVE.value)
 BANNER_LIMIT = 2000
@@ -90,7 +91,7 @@ def make_plan(job: Job, environ: Mapping[str, str]) -> Plan:
         ),
         hardware=hardware,
         stop_grace=stop_grace,
-        warnings=tuple(_warnings(job, left_out)),
+        warnings=(*settings.misspelt(), *_warnings(job, left_out)),
     )
 
 
@@ -185,11 +186,10 @@ def _watch_variable(tree: Tree, settings: Settings) -> Mapping[str, str]:
     return {WATCH: text or "1"}
 
 
-WARM_POOL = "SAGEMAKER_MANAGED_WARMPOOL_CACHE_DIRECTORY"
 CACHE_FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "torchinductor", "TRITON_CACHE_DIR": "triton"}
 
 
 def cache_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Defaults; none without a warm pool."""
-    pool = environ.get(WARM_POOL)
+    pool = environ.get(WARM_POOL_CACHE)
     return {name: f"{pool}/{folder}" for name, folder in CACHE_FOLDERS.items()} if pool else {}

@@ -18,10 +18,11 @@ from sagemaker_byoc.contract.machine import find_hardware
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, InputMode
 from sagemaker_byoc.contract.training.job import Job
+from sagemaker_byoc.contract.variables import ALLOW_CPU, DNS_SECONDS
 from sagemaker_byoc.training.supervisor.plan import make_plan, why_not_writable
 from sagemaker_byoc.training.supervisor.ranks.hosts import has_named_hosts, read_job, wait_for_hosts
 from sagemaker_byoc.training.supervisor.ranks.network import has_interface
-from sagemaker_byoc.training.supervisor.settings import ALLOW_CPU, DNS_SECONDS, Settings
+from sagemaker_byoc.training.supervisor.settings import Settings
 
 
 def check(tree: Tree, environ: Mapping[str, str]) -> int:

@@ -1,4 +1,4 @@
-"""The supervisor's own settings, named in this one place.
+"""The settings of a training job, read from the two places where they can be given.
 
 Each is a variable of the container, BYOC_X, or a hyperparameter of the job, sagemaker_byoc_x. The
 hyperparameter wins, as it does for sagemaker_program: it was given for this one job.
@@ -8,34 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sagemaker_byoc.contract import gpu
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-
-STOP_GRACE = "BYOC_STOP_GRACE"
-"""Seconds from a stop signal until the program is killed, for where SageMaker's 120 don't hold."""
-NPROC = "BYOC_NPROC"
-"""Processes on each host: a number, or `gpu` for one per GPU. Without it one plain process."""
-TORCHRUN_ARGS = "BYOC_TORCHRUN_ARGS"
-"""Options for torchrun, which then starts the processes instead of us."""
-CONTROL_PORT = "BYOC_CONTROL_PORT"
-"""Where the supervisors of several hosts talk to the first one; else MASTER_PORT + 1."""
-DNS_SECONDS = "BYOC_DNS_SECONDS"
-"""How long the other hosts may take to appear; 0 does not wait for their names."""
-LOST_SECONDS = "BYOC_LOST_SECONDS"
-"""A host that was silent for this long has vanished."""
-HANG_SECONDS = "BYOC_HANG_SECONDS"
-"""Without progress for this long the job is ended; unset, it never is."""
-INSTALL_REQUIREMENTS = "BYOC_INSTALL_REQUIREMENTS"
-"""1: install the program's requirements.txt at the start."""
-REPLACE = "BYOC_REPLACE"
-"""Packages of the image that these may replace: names such as torch, or `all`."""
-ALLOW_CPU = gpu.ALLOW_CPU
-"""1: run although GPUs of the host can't be used."""
-WATCH = "BYOC_WATCH"
-"""1, rules by name, or an object of the watch's settings: watch the training for its diseases."""
-PROGRESS_FILE = "BYOC_PROGRESS_FILE"
-"""Set for the program: a file whose modification time it may renew at each step."""
+from sagemaker_byoc.contract.variables import NPROC, TORCHRUN_ARGS
 
 # Of others, that ask for several processes a host or for something that we don't have:
 ENABLED = ("sagemaker_torch_distributed_enabled", "sagemaker_pytorch_ddp_enabled")
@@ -50,6 +26,7 @@ PET_RENDEZVOUS = "PET_RDZV_ENDPOINT"
 """Where torchrun finds the hosts of an elastic job."""
 
 HYPERPARAMETER_PREFIX = "sagemaker_"
+OWN_PREFIX = f"{HYPERPARAMETER_PREFIX}byoc_"
 NO = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -88,6 +65,18 @@ class Settings:
         if not text.isdecimal() or not 0 < int(text) < 65536:
             raise ContractError(where=name, what=f"is {text!r}", hint="Give a port, 1 to 65535")
         return int(text)
+
+    def misspelt(self) -> list[str]:
+        """Return a line for each variable and each hyperparameter that looks misspelt."""
+        keys = {key.removeprefix(HYPERPARAMETER_PREFIX).upper(): key for key in self._own_keys()}
+        return variables.warnings(self.environ, variables.TRAIN) + [
+            f"hyperparameter {keys[name]} is not known; did you mean "
+            f"{HYPERPARAMETER_PREFIX}{meant.lower()}?"
+            for name, meant in variables.misspelt(keys, variables.TRAIN).items()
+        ]
+
+    def _own_keys(self) -> list[str]:
+        return [key for key in self._hyperparameters.raw if key.startswith(OWN_PREFIX)]
 
     @property
     def asks_for_ranks(self) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
+from sagemaker_byoc.contract.variables import PROGRESS_FILE
 from sagemaker_byoc.training import Checkpointer, Metrics
 from sagemaker_byoc.training.library.progress import Progress
-from sagemaker_byoc.training.supervisor.settings import PROGRESS_FILE
 
 
 @pytest.fixture

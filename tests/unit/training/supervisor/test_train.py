@@ -157,6 +157,21 @@ def test_empty_channel_is_warned_of_and_blamed(container):
     assert words in result.failure
 
 
+def test_misspelt_settings_are_warned_of(container):
+    """A variable or a hyperparameter that is nearly one of ours is named at the start."""
+    container.program("shows_facts.py", sagemaker_byoc_hang_second="60", epochs="1")
+    container.environ |= {"BYOC_STOP_GRASE": "5", "BYOC_QUEUE": "5"}
+    result = container.run()
+    assert result.code == 0
+    assert [line for line in result.err.splitlines() if "warning" in line] == [
+        "byoc: warning: variable BYOC_STOP_GRASE is not known; did you mean BYOC_STOP_GRACE?",
+        (
+            "byoc: warning: hyperparameter sagemaker_byoc_hang_second is not known; did you mean "
+            "sagemaker_byoc_hang_seconds?"
+        ),
+    ]
+
+
 def test_broken_document(container):
     """A file that breaks the contract ends the job with a message, not a traceback."""
     container.text("")

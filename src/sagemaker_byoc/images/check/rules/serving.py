@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract.variables import BIND_TO_PORT
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
 from sagemaker_byoc.images.check.rules import causes, serving_requests
 from sagemaker_byoc.images.check.rules.causes import Cause
@@ -140,7 +141,7 @@ def stop_code(trial: ServingTrial) -> Iterator[Found]:
 
 def port_label(trial: ServingTrial) -> Iterator[Found]:
     if trial.other_port is False:
-        yield Found(f"SAGEMAKER_BIND_TO_PORT={OTHER_PORT}: no /ping there", "label")
+        yield Found(f"{BIND_TO_PORT}={OTHER_PORT}: no /ping there", "label")
 
 
 def models_label(trial: ServingTrial) -> Iterator[Found]:

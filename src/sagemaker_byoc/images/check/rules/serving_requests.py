@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from sagemaker_byoc.contract.hosting import environment
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
 from sagemaker_byoc.images.check.trials.http import Reply
 from sagemaker_byoc.images.check.trials.serving import LARGE, LARGEST, ServingTrial
@@ -107,7 +107,7 @@ def parameters(trial: ServingTrial) -> Iterator[Found]:
     strategy = found.get("BatchStrategy", "MULTI_RECORD")
     if strategy not in _STRATEGIES:
         yield Found(f"BatchStrategy is {strategy!r}", where)
-    limit = environment.TRANSFORM_PRODUCT.value
+    limit = http.TRANSFORM_PRODUCT.value
     product = found.get(_NUMBERS[0], 1) * found.get(_NUMBERS[1], 1)
     if product > limit:
         yield Found(f"{' x '.join(_NUMBERS)} is {product}, over {limit}", where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sagemaker_byoc.contract import accelerators
+from sagemaker_byoc.contract.variables import PROGRAM, SUBMIT_DIRECTORY
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
 from sagemaker_byoc.images.check.rules.subject import SERVE, Subject
 from sagemaker_byoc.images.model import DOCKER_LAYER, DOCKER_MANIFEST, ELOOP, ENOTDIR, File, Files
@@ -81,9 +82,7 @@ def _is_known_code(subject: Subject, file: File) -> bool:
 
     AWS's guide (adapt-training-container) has it copied to /opt/ml/code.
     """
-    named = {"SAGEMAKER_PROGRAM", "SAGEMAKER_SUBMIT_DIRECTORY"} & {
-        *subject.image.config.environment
-    }
+    named = {PROGRAM, SUBMIT_DIRECTORY} & {*subject.image.config.environment}
     return bool(named) and file.path.startswith("/opt/ml/code/")
 
 

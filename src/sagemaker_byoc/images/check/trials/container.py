@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from sagemaker_byoc.contract.errors import ByocError, RequestError
-from sagemaker_byoc.contract.gpu import ALLOW_CPU
+from sagemaker_byoc.contract.variables import ALLOW_CPU
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.check.trials import leftovers
 from sagemaker_byoc.images.check.trials.trial import Deadline

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import accelerators, lifecycle
 from sagemaker_byoc.contract.archives import unpack
-from sagemaker_byoc.contract.hosting import environment as serving
 from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract.variables import BIND_TO_PORT, MULTI_MODEL
 from sagemaker_byoc.images.check.trials import leftovers, traffic
 from sagemaker_byoc.images.check.trials.container import Container, Content, container
 from sagemaker_byoc.images.check.trials.http import (
@@ -340,7 +340,7 @@ def _probes(port: int, kind: str, payload: bytes) -> dict[str, Callable[[float],
     """By the names that the rules know; each gets the seconds it may take."""
     raw, path = "application/octet-stream", http.INVOCATIONS.value
     large, largest = b"0" * LARGE, b"0" * LARGEST
-    headers, parameters = {"Content-Type": raw}, serving.EXECUTION_PARAMETERS.value
+    headers, parameters = {"Content-Type": raw}, http.EXECUTION_PARAMETERS.value
     return {
         "charset": lambda left: _post(port, f"{kind}; charset=utf-8", payload, left),
         "unknown": lambda left: _post(port, "application/x-byoc-unknown", payload, left),
@@ -380,13 +380,13 @@ def _ruined(plan: ServingPlan, model: Path, patience: float) -> tuple[Reply, Rep
 
 
 def _on_other_port(plan: ServingPlan, model: Path | None, patience: float) -> bool:
-    variables = {serving.BIND_TO_PORT.value: str(OTHER_PORT)}
+    variables = {BIND_TO_PORT: str(OTHER_PORT)}
     with _server(plan, model, OTHER_PORT, variables) as server:
         return not server.start() and _healthy(server, OTHER_PORT, patience).status == HEALTHY
 
 
 def _several_models(plan: ServingPlan, patience: float) -> Reply:
-    with _server(plan, None, environment={"SAGEMAKER_MULTI_MODEL": "true"}) as server:
+    with _server(plan, None, environment={MULTI_MODEL: "true"}) as server:
         refused = server.start()
         if refused:
             return Reply(0, 0.0, error=refused)

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from gunicorn.asgi.parser import ParseError
 
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 
 HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 ABSOLUTE = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE)
@@ -22,9 +22,9 @@ ROUTES = frozenset(
         http.PING.value,
         http.INVOCATIONS.value,
         *(
-            environment.METRICS.value,
-            environment.EXECUTION_PARAMETERS.value,
-            environment.CHAT.value,
+            http.METRICS.value,
+            http.EXECUTION_PARAMETERS.value,
+            http.CHAT.value,
         ),
     }
 )

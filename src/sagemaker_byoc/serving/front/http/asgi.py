@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import limits
 from sagemaker_byoc.serving.bodies import INLINE
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
@@ -76,7 +76,7 @@ class Front(BaseFront):
         return health
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and scope["path"] == environment.BIDIRECTIONAL.value:
+        if scope["type"] == "websocket" and scope["path"] == http.BIDIRECTIONAL.value:
             await self.conversations(scope, receive, send)
         if scope["type"] != "http":
             return  # gunicorn answers the opening of a WebSocket that nobody accepted with 403
@@ -89,9 +89,9 @@ class Front(BaseFront):
                 await self.invocations(scope, receive, send, is_route=self._is_for_app(path))
         elif path == http.PING.value and method in PINGS:
             await self.ping(send)
-        elif path == environment.CHAT.value and method == "POST" and self.broker.has_chat:
+        elif path == http.CHAT.value and method == "POST" and self.broker.has_chat:
             await self.invocations(scope, receive, send, is_chat=True)
-        elif self.broker.has_adapters and f"{path}/".startswith(f"{environment.ADAPTERS.value}/"):
+        elif self.broker.has_adapters and f"{path}/".startswith(f"{http.ADAPTERS.value}/"):
             await self._adapters(scope, receive, send)
         elif self._is_for_app(path):
             await self.invocations(scope, receive, send, is_route=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.capture.recorder import Recorder
 from sagemaker_byoc.serving.front.broker.broker import Broker
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 TICK = 0.1
-OURS = frozenset({environment.METRICS.value, environment.EXECUTION_PARAMETERS.value})
+OURS = frozenset({http.METRICS.value, http.EXECUTION_PARAMETERS.value})
 MODELS = frozenset({http.PING.value, http.INVOCATIONS.value})
 PINGS = frozenset({"GET", "HEAD", "POST"})
 OPEN = {"type": "http.response.start", "status": 200, "headers": [(b"Content-Length", b"0")]}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flask import Blueprint, Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.front.http import replies
 from sagemaker_byoc.serving.front.telemetry.gauges import Gauges
@@ -28,14 +28,14 @@ def create_app(settings: Settings, metrics: Metrics, gauges: Callable[[], Gauges
     return app
 
 
-@blueprint.route(environment.METRICS.value)
+@blueprint.route(http.METRICS.value)
 def metrics() -> Response:
     found: Metrics = current_app.extensions[METRICS]
     text = found.text(current_app.extensions[GAUGES]())
     return Response(text, content_type=CONTENT_TYPE)
 
 
-@blueprint.route(environment.EXECUTION_PARAMETERS.value)
+@blueprint.route(http.EXECUTION_PARAMETERS.value)
 def execution_parameters() -> Response:
     """What a batch transform job may ask of this container; numbers are numbers."""
     settings: Settings = current_app.extensions[SETTINGS]

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from sagemaker_byoc.contract import machine
-from sagemaker_byoc.contract.hosting import environment
+from sagemaker_byoc.contract import machine, variables
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import control, log
 from sagemaker_byoc.serving.control import Channel, Message
 from sagemaker_byoc.serving.errors import (
@@ -228,7 +228,7 @@ class Models:
 
     def _folder(self, url: str) -> Path:
         """Where the platform has unpacked the model; nothing outside of its folder."""
-        root = (self._settings.tree.root / environment.MODELS_FOLDER.value).resolve()
+        root = (self._settings.tree.root / http.MODELS_FOLDER.value).resolve()
         try:
             folder = self._settings.tree.moved(url).resolve()
             is_there = folder.is_dir()
@@ -254,5 +254,5 @@ class Models:
         if need > free:
             raise OutOfMemory(
                 f"The model needs about {need // 2**20} MiB of memory, and {max(0, free) // 2**20} "
-                f"MiB are free ({environment.MODEL_MEMORY.value} sets what a model needs)"
+                f"MiB are free ({variables.MODEL_MEMORY} sets what a model needs)"
             )

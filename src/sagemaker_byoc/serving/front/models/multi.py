@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import limits
 from sagemaker_byoc.serving.control import Channel
 from sagemaker_byoc.serving.errors import BadInput, Refusal, UnknownModel
@@ -88,11 +88,9 @@ class ModelsFront(BaseFront):
             await self.ping(send)
             return
         base, *rest = path.removeprefix("/").split("/", 2)
-        if f"/{base}" != environment.MODELS.value or (len(rest) == 2 and rest[1] != INVOKE):
+        if f"/{base}" != http.MODELS.value or (len(rest) == 2 and rest[1] != INVOKE):
             if path == http.INVOCATIONS.value and method == "POST":
-                text = (
-                    f"This endpoint has many models: POST {environment.MODELS.value}/NAME/{INVOKE}"
-                )
+                text = f"This endpoint has many models: POST {http.MODELS.value}/NAME/{INVOKE}"
                 await self._refuse(send, UnknownModel(text))
             else:
                 await self.bridge(scope, receive, send)

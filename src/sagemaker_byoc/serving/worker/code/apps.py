@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.worker.code import coroutines, guard
 from sagemaker_byoc.serving.worker.jobs import exact_bytes
@@ -34,7 +34,7 @@ FRAMEWORKS = frozenset(
     }
 )
 """Packages and classes of applications, which are served under whatever name the file has them."""
-SHADOWED = (http.PING.value, environment.METRICS.value)
+SHADOWED = (http.PING.value, http.METRICS.value)
 """Routes that the server answers, whatever the application has."""
 STARTUP_TIME = 480.0
 """Seconds that the platform gives a container until its first good answer to a ping."""

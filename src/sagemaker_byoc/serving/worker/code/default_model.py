@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract.hosting import environment
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.serving.worker.code import unpickling
 from sagemaker_byoc.serving.worker.code.model_files import WEIGHTS, Found, Kind, ModelError, find
 
@@ -213,7 +213,7 @@ def _read_one(path: Path) -> dict[str, Any]:
             f"{path.name} holds more than weights, which would have to be unpickled "
             f"({_reason(error)}). "
             "Save model.state_dict() instead, or the whole model with torch.export.save; "
-            f"{environment.ALLOW_PICKLE.value}=1 loads it without make_model, "
+            f"{variables.ALLOW_PICKLE}=1 loads it without make_model, "
             "if you trust the archive"
         ) from None
     except (RuntimeError, EOFError, ValueError) as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.contract.hosting import environment, http
+from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.handler_file import HandlerFile
 from sagemaker_byoc.serving.link import FRAMES
 from sagemaker_byoc.serving.worker.code import apps, coroutines, services
@@ -112,7 +112,7 @@ class Handlers:
         """Routes of the server's that the application answers."""
         if self.app is None or not self.is_app:
             return []
-        parameters = environment.EXECUTION_PARAMETERS.value
+        parameters = http.EXECUTION_PARAMETERS.value
         more = [parameters] if self.app.serves("GET", parameters) else []
         return [http.INVOCATIONS.value, *more]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sagemaker_byoc.contract.hosting import environment
+from sagemaker_byoc.contract import variables
 
 SAFETENSORS = ".safetensors"
 TORCH_SAVED = frozenset({".pt", ".pth", ".bin", ".ckpt"})
@@ -82,7 +82,7 @@ def find(model_dir: Path, *, allow_pickle: bool = False) -> Found:
     if best is Kind.PICKLE and not allow_pickle:
         raise ModelError(
             f"{names(paths)} in {model_dir}: a pickle is a program, and is not loaded by default. "
-            f"Define model_fn, or set {environment.ALLOW_PICKLE.value}=1 if you trust the archive"
+            f"Define model_fn, or set {variables.ALLOW_PICKLE}=1 if you trust the archive"
         )
     if len(paths) > 1 and not _are_shards(paths):
         raise ModelError(

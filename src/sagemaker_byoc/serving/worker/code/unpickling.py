@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock, get_ident
 
-from sagemaker_byoc.contract.hosting import environment
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.installation import hint_for_module
 
 _EVENT = "pickle.find_class"
@@ -51,7 +51,7 @@ def _refuse(event: str, arguments: tuple[object, ...]) -> None:
     if event == _EVENT and get_ident() in _guarded:
         raise PickleError(
             f"it holds a pickle that asks for {arguments[0]}.{arguments[1]}, and pickles are "
-            f"programs; set {environment.ALLOW_PICKLE.value}=1 if you trust the archive"
+            f"programs; set {variables.ALLOW_PICKLE}=1 if you trust the archive"
         )
 
 

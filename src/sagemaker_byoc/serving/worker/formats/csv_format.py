@@ -18,6 +18,7 @@ from typing import TypeAlias
 import numpy as np
 import orjson
 
+from sagemaker_byoc.contract.variables import CSV_HEADER
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
 from sagemaker_byoc.serving.worker.formats import values
@@ -30,9 +31,7 @@ MISSING = frozenset({"", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "nul
 _PLAIN = b"0123456789+-.eE,\n "
 _FEW = 8
 """Columns up to which one flat list is read faster than a list for each row."""
-_HEADER_HINT = (
-    ". If the first row is a header, send text/csv; header=present, or set BYOC_CSV_HEADER"
-)
+_HEADER_HINT = f". If the first row is a header, send text/csv; header=present, or set {CSV_HEADER}"
 
 
 class NotNumbersError(Exception):

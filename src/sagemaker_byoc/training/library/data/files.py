@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.paths import BASE_DIR
 from sagemaker_byoc.contract.training.channels import MANIFEST_SUFFIX
 from sagemaker_byoc.contract.training.cluster import natural_order
+from sagemaker_byoc.contract.variables import BASE_DIR
 
 CHUNK = 256 << 10
 """Bytes of one read; FastFile turns reads into requests, and larger ones leave the CPU's cache."""

@@ -12,10 +12,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sagemaker_byoc.contract.variables import METRICS_DIRECTORY
 from sagemaker_byoc.training.library.appending import Appender
 from sagemaker_byoc.training.library.track.sink import Row
-
-DIRECTORY = "SAGEMAKER_METRICS_DIRECTORY"
 
 
 class MetricFile:
@@ -24,7 +23,7 @@ class MetricFile:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> MetricFile | None:
-        folder = environ.get(DIRECTORY)
+        folder = environ.get(METRICS_DIRECTORY)
         return cls(Path(folder) / f"{os.getpid()}.json") if folder else None
 
     def write(self, rows: Sequence[Row]) -> None:

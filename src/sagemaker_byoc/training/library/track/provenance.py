@@ -9,12 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract.masking import without_user
-from sagemaker_byoc.contract.training.runs import (
-    CODE_COMMIT,
-    CODE_REPOSITORY,
-    IMAGE_DIGEST,
-    Artifact,
-)
+from sagemaker_byoc.contract.training.runs import Artifact
+from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY, IMAGE_DIGEST
 
 GIT_SECONDS = 5.0
 CHUNK = 1 << 20

@@ -34,6 +34,7 @@ from sagemaker_byoc.contract.training.runs import (
     STOPPED,
     RunRecord,
 )
+from sagemaker_byoc.contract.variables import TENSORBOARD_DIR
 from sagemaker_byoc.training.library.metrics import Metrics, Value, say
 from sagemaker_byoc.training.library.process import job
 from sagemaker_byoc.training.library.track.events import EventFile
@@ -236,7 +237,7 @@ class Track(Metrics):
 
     def _events_folder(self, tree: Tree) -> Path:
         try:
-            folder = os.environ.get("BYOC_TENSORBOARD_DIR") or tensorboard_folder(tree)
+            folder = os.environ.get(TENSORBOARD_DIR) or tensorboard_folder(tree)
         except ContractError as error:
             _say(f"{error}; TensorBoard's events are written beside the metrics")
             folder = None

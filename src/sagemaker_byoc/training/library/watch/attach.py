@@ -10,9 +10,9 @@ from pathlib import Path
 from torch import nn
 
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.variables import WATCH
 from sagemaker_byoc.training.library.watch.settings import Rules, make_rules, read_settings
 from sagemaker_byoc.training.library.watch.watch import Watch
-from sagemaker_byoc.training.supervisor.settings import WATCH
 
 _current: list[Watch] = []
 

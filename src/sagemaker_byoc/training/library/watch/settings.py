@@ -18,6 +18,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.debugger import SAVE_INTERVAL, HookConfig, ProfilerConfig
 from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
+from sagemaker_byoc.contract.variables import WATCH
 from sagemaker_byoc.training.library.watch.rules.base import Rule
 from sagemaker_byoc.training.library.watch.rules.registry import (
     ACTIVATION_RULES,
@@ -125,13 +126,13 @@ def _given(text: str) -> dict[str, Json]:
         found: Json = json.loads(text)
     except ValueError as error:
         raise ContractError(
-            where="BYOC_WATCH",
+            where=WATCH,
             what=f"is neither 1, names of rules nor a JSON object ({error})",
             hint='Write something like {"rules": ["ExplodingTensor"], "action": "stop"}',
         ) from error
     if not isinstance(found, dict) or set(found) - set(KEYS):
         raise ContractError(
-            where="BYOC_WATCH",
+            where=WATCH,
             what="has a key that is not known",
             hint=f"Use {', '.join(KEYS)}",
         )

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Mapping
 
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE
-from sagemaker_byoc.contract.training.environment import INSTALLER
+from sagemaker_byoc.contract.variables import HANG_SECONDS, INSTALLER
 
 MEMORY = "host out of memory: use a larger instance, smaller batches or fewer data-loader workers"
 SHARED_MEMORY = "shared memory is too small: docker run --shm-size=2g"
@@ -122,7 +122,7 @@ TEXTS: tuple[tuple[str, ...], ...] = (
     ),
     (
         r"(?i)collective operation timeout|nccl.{0,80}tim(?:ed? ?out|eout)",
-        "NCCL timeout: a rank did not come to a collective; BYOC_HANG_SECONDS shows all stacks",
+        f"NCCL timeout: a rank did not come to a collective; {HANG_SECONDS} shows all stacks",
     ),
     (
         r"Duplicate GPU detected",

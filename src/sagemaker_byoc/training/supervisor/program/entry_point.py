@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.paths import PROGRAM_DIR
-from sagemaker_byoc.contract.training.environment import PROGRAM
 from sagemaker_byoc.contract.training.job import Job
+from sagemaker_byoc.contract.variables import PROGRAM, PROGRAM_DIR
 from sagemaker_byoc.training.supervisor.program.declarations import imports_its_own_package
 
 PROGRAM_KEY = "sagemaker_program"

@@ -17,9 +17,9 @@ from sagemaker_byoc.contract.limits import FAILURE_REASON
 from sagemaker_byoc.contract.requirements import FILE, MARK
 from sagemaker_byoc.contract.training.failure import squeeze
 from sagemaker_byoc.contract.training.job import Job
+from sagemaker_byoc.contract.variables import INSTALL_REQUIREMENTS
 from sagemaker_byoc.training.supervisor.failure.hints import hint_for_text
 from sagemaker_byoc.training.supervisor.process.child import Outcome, Program
-from sagemaker_byoc.training.supervisor.settings import INSTALL_REQUIREMENTS
 
 WHEELS_CHANNEL = "wheels"
 _HOLDS = "this image holds"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ArchiveError, ContractError
 from sagemaker_byoc.contract.paths import baked_program_dir
-from sagemaker_byoc.contract.training.environment import SUBMIT_DIRECTORY
 from sagemaker_byoc.contract.training.job import Job
+from sagemaker_byoc.contract.variables import SUBMIT_DIRECTORY
 
 CODE_CHANNEL = "code"
 NO_CODE = frozenset({"__pycache__", "lost+found"})

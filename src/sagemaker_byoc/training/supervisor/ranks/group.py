@@ -18,6 +18,13 @@ from time import monotonic
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.contract.machine import oom_kills
+from sagemaker_byoc.contract.variables import (
+    CONTROL_PORT,
+    DNS_SECONDS,
+    HANG_SECONDS,
+    LOST_SECONDS,
+    PROGRESS_FILE,
+)
 from sagemaker_byoc.training.supervisor.failure.diagnosis import Circumstances, report_on
 from sagemaker_byoc.training.supervisor.failure.first_cause import (
     HANG_CODE,
@@ -41,14 +48,7 @@ from sagemaker_byoc.training.supervisor.ranks.launch import (
 )
 from sagemaker_byoc.training.supervisor.ranks.network import Network, look_at_network
 from sagemaker_byoc.training.supervisor.ranks.spoke import Spoke
-from sagemaker_byoc.training.supervisor.settings import (
-    CONTROL_PORT,
-    DNS_SECONDS,
-    HANG_SECONDS,
-    LOST_SECONDS,
-    PET_RENDEZVOUS,
-    PROGRESS_FILE,
-)
+from sagemaker_byoc.training.supervisor.settings import PET_RENDEZVOUS
 
 DEFAULT_LOST_SECONDS = 20.0
 

@@ -20,7 +20,8 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.job import Job
-from sagemaker_byoc.training.supervisor.settings import DNS_SECONDS, PET_RENDEZVOUS
+from sagemaker_byoc.contract.variables import DNS_SECONDS
+from sagemaker_byoc.training.supervisor.settings import PET_RENDEZVOUS
 
 NODES = "PET_NNODES"
 NODE_RANK = "PET_NODE_RANK"

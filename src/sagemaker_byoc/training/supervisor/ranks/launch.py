@@ -20,6 +20,7 @@ from sagemaker_byoc.contract.training.cluster import Cluster, natural_order
 from sagemaker_byoc.contract.training.environment import MASTER_PORT, TRAINING_JOB_NAME
 from sagemaker_byoc.contract.training.hyperparameters import decode
 from sagemaker_byoc.contract.training.job import Hardware, Job
+from sagemaker_byoc.contract.variables import CONTROL_PORT, NPROC, TORCHRUN_ARGS
 from sagemaker_byoc.training.supervisor.process.child import Program
 from sagemaker_byoc.training.supervisor.ranks.hosts import (
     NODE_RANK,
@@ -27,14 +28,7 @@ from sagemaker_byoc.training.supervisor.ranks.hosts import (
     outer_hosts,
     rendezvous_is_outside,
 )
-from sagemaker_byoc.training.supervisor.settings import (
-    CONTROL_PORT,
-    NPROC,
-    PET_NPROC,
-    TORCHRUN_ARGS,
-    UNSUPPORTED,
-    Settings,
-)
+from sagemaker_byoc.training.supervisor.settings import PET_NPROC, UNSUPPORTED, Settings
 
 GROUPS = "sagemaker_distribution_instance_groups"
 GPU = "gpu"

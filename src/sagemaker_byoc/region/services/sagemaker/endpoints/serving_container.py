@@ -12,9 +12,9 @@ from typing import Self
 
 from sagemaker_byoc.contract import folders, lifecycle
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting import environment
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.variables import BIND_TO_PORT
 from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.health import LOG_SECONDS, ContainerLog, wait_until_healthy
 from sagemaker_byoc.region.containers.specs import Image
@@ -52,7 +52,7 @@ class Launch:
             variables |= house.access.variables(role=self.plan.role)
         # Where containers share this machine's network, the engine names each a port of its own.
         if self.fellows > 1 and house.engine.interface != "lo":
-            variables[environment.BIND_TO_PORT.value] = str(hosting.PORT.value)
+            variables[BIND_TO_PORT] = str(hosting.PORT.value)
         return {**variables, **self.plan.environment}
 
 

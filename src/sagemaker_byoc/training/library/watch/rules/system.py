@@ -14,6 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from sagemaker_byoc.contract.variables import HANG_SECONDS
 from sagemaker_byoc.training.library.watch.finding import Finding
 from sagemaker_byoc.training.library.watch.rules.base import Floats, Reading, Rule
 
@@ -275,7 +276,7 @@ class MaxInitializationTime(Rule):
 class StalledTrainingRule(Rule):
     """No step for `threshold` seconds; the name of its parameters is AWS's."""
 
-    advice: ClassVar[str] = "Look where it stands: py-spy dump, or BYOC_HANG_SECONDS to end it"
+    advice: ClassVar[str] = f"Look where it stands: py-spy dump, or {HANG_SECONDS} to end it"
     threshold: float = 1800.0
     stop_training_on_fire: bool = False
     training_job_name_prefix: str = ""

@@ -1,0 +1,1 @@
+"""One module per command of `byoc`, imported when the command is wanted."""

@@ -1,0 +1,269 @@
+"""`byoc launch`: a training job or an endpoint, from the project's own table of settings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sagemaker_byoc.cli import launch_checks, launch_place, target
+from sagemaker_byoc.cli.launch_checks import Settings
+from sagemaker_byoc.cli.terminal import arguments as parsing
+from sagemaker_byoc.cli.terminal import console, failures
+from sagemaker_byoc.cli.terminal.progress import Progress
+from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.launch import endpoint, follow, train
+from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.execute import execute
+from sagemaker_byoc.launch.kubernetes import serving, training, yaml
+from sagemaker_byoc.launch.problems import Problems
+from sagemaker_byoc.launch.steps import Caller, Plan, Step
+from sagemaker_byoc.launch.table import overlaid, parse_toml
+
+HELP = "Start a training job or an endpoint, in AWS or in the region of this machine."
+TRAIN, ENDPOINT = "train", "endpoint"
+PYTORCHJOB = "pytorchjob"
+_FLAVOURS = {
+    TRAIN: (PYTORCHJOB,),
+    ENDPOINT: (serving.DEPLOYMENT, serving.KSERVE, serving.SERVERLESS),
+}
+_CONFIG = Path("pyproject.toml")
+_MOST_SECONDS = 30 * 86400.0
+_QUEUE_SECONDS = 3600.0
+"""Beyond the job's own time: instances have to be found, data and image fetched."""
+_ENDPOINT_SECONDS = 7200.0
+_PAUSE_LOCAL, _PAUSE_AWS = 0.2, 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", choices=[TRAIN, ENDPOINT])
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=_CONFIG,
+        metavar="FILE",
+        help="TOML with [tool.byoc.train] and [tool.byoc.endpoint] (default: pyproject.toml)",
+    )
+    parser.add_argument("--image", metavar="REF", help="in the place of the table's image")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the table, dotted where it is inside another; may be repeated",
+    )
+    parser.add_argument("--print", action="store_true", help="the plan as JSON, and do nothing")
+    parser.add_argument("--local", action="store_true", help="in the region of this machine")
+    target.add_arguments(parser)
+    parser.add_argument(
+        "--kubernetes",
+        nargs="?",
+        const="",
+        metavar="FLAVOUR",
+        help="with --print: manifests; pytorchjob; to serve deployment (default), kserve or "
+        "kserve-serverless",
+    )
+    parser.add_argument("--new", action="store_true", help="train: also where such a job was")
+    parser.add_argument(
+        "--wait", action="store_true", help="until it ends, or serves; with its log"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=parsing.seconds(_MOST_SECONDS),
+        metavar="SECONDS",
+        help="of --wait; then exit code 124",
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="it may cost money")
+    parser.add_argument("--json", action="store_true", help="the result as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    where, table = _table(arguments)
+    folder = arguments.config.resolve().parent
+    problems = Problems()
+    settings: Settings
+    if arguments.kind == TRAIN:
+        settings = train.read(where, table, folder, problems)
+    else:
+        settings = endpoint.read(where, table, folder, problems)
+    if arguments.kubernetes is not None:
+        return _print_manifests(arguments, settings, problems)
+    launch_checks.check(settings, problems, local=arguments.local)
+    problems.check(where)
+    shared = settings.shared
+    here = (
+        launch_place.in_region(arguments, shared)
+        if arguments.local
+        else launch_place.in_aws(shared)
+    )
+    plan = _plan(arguments, settings, here)
+    launch_checks.check_plan(plan, shared, problems)
+    problems.check(where)
+    plan = replace(plan, notes=(*plan.notes, *problems.warnings))
+    if arguments.print:
+        console.document(plan.document())
+        return failures.DONE
+    _confirm(arguments, plan)
+    with Progress("upload") as sent:
+        made = execute(plan, here.caller, console.detail, sent)
+    result: dict[str, object] = {"kind": plan.kind, "name": plan.name, "made": made}
+    if arguments.wait:
+        try:
+            ended = _wait(arguments, settings, plan, here.caller)
+        except KeyboardInterrupt:
+            console.detail(f"{plan.kind} {plan.name} goes on; {_undo(plan)} ends it")
+            return failures.INTERRUPTED
+        result |= {"status": ended.status, "arn": ended.arn, "model": ended.model}
+    if arguments.json:
+        console.document(result)
+    else:
+        console.result(plan.name)
+    return failures.DONE
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Flags that contradict each other. Raises SettingsError."""
+    kubernetes = arguments.kubernetes is not None
+    refusals = (
+        (kubernetes and not arguments.print, "--kubernetes needs --print",
+         "Add --print, and hand what it prints to kubectl apply -f -"),
+        (kubernetes and arguments.local, "--kubernetes and --local exclude each other",
+         "Leave one of them out"),
+        (kubernetes and arguments.kubernetes not in ("", *_FLAVOURS[arguments.kind]),
+         f"--kubernetes {arguments.kubernetes} is not for {arguments.kind}",
+         f"Use {' or '.join(_FLAVOURS[arguments.kind])}"),
+        (arguments.print and arguments.wait, "--print does nothing that --wait could wait for",
+         "Leave one of them out"),
+        (arguments.timeout is not None and not arguments.wait, "--timeout is of --wait",
+         "Add --wait, or leave --timeout out"),
+        (arguments.new and arguments.kind == ENDPOINT, "--new is for training jobs",
+         "Leave it out: an endpoint is updated"),
+        (not arguments.local and (arguments.url or arguments.state),
+         "--url and --state name a region of this machine", "Add --local"),
+    )  # fmt: skip
+    for wrong, what, hint in refusals:
+        if wrong:
+            raise SettingsError(what, hint=hint)
+
+
+def _table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Where it is, and the table with what the flags say in it."""
+    path: Path = arguments.config
+    where = f"{path}: [tool.byoc.{arguments.kind}]"
+    try:
+        document = parse_toml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if path != _CONFIG:
+            raise SettingsError(f"there is no file {path}", hint="Correct --config") from None
+        document = {}
+        where = f"[tool.byoc.{arguments.kind}] (there is no {path} here)"
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: {error.strerror}", hint="Name a file that can be read"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}", hint="Correct that line") from error
+    project = _inner(_inner(document, "tool"), "byoc")
+    found = project.get(arguments.kind, {})
+    if not isinstance(found, dict):
+        raise SettingsError(f"{where} is no table", hint="Write KEY = VALUE below its head")
+    name = {"name": project["name"]} if "name" in project else {}
+    table = overlaid(name | found, arguments.set)
+    return where, table | ({"image": arguments.image} if arguments.image else {})
+
+
+def _inner(table: dict[str, Any], key: str) -> dict[str, Any]:
+    found = table.get(key, {})
+    return found if isinstance(found, dict) else {}
+
+
+def _plan(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    here: launch_place.Here,
+) -> Plan:
+    if isinstance(settings, train.TrainSettings):
+        new = time.strftime("%Y%m%d-%H%M%S", time.gmtime()) if arguments.new else ""
+        return train.plan(settings, here.place, new=new)
+    job, uri = endpoint.wanted_job(settings), ""
+    if job:
+        name, uri = launch_place.artifact_of(settings.shared.where, job, here.caller)
+        console.detail(f"model of training job {name}")
+    return endpoint.plan(settings, here.place, artifact=uri)
+
+
+def _confirm(arguments: argparse.Namespace, plan: Plan) -> None:
+    """Money is spent only by somebody who was told on what. Raises SettingsError."""
+    where = "on this machine" if arguments.local else f"in {plan.region}"
+    console.step(f"{plan.kind} {plan.name} {where}")
+    for line in (plan.cost, *plan.notes):
+        console.detail(line)
+    if arguments.local or arguments.yes:
+        return
+    if sys.stdin.isatty() and console.is_interactive():
+        sys.stderr.write("  This costs money in AWS. Go on? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() in {"y", "yes"}:
+            return
+        raise SettingsError(
+            "nothing was done: it was not confirmed", hint="Answer y, or give --yes"
+        )
+    raise SettingsError(
+        f"this costs money in AWS: {plan.cost}",
+        hint="Give --yes where nobody can be asked; --print shows every call",
+    )
+
+
+def _wait(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    plan: Plan,
+    caller: Caller,
+) -> follow.Ended:
+    if isinstance(settings, train.TrainSettings):
+        seconds = (settings.max_wait or settings.max_runtime) + _QUEUE_SECONDS
+    else:
+        seconds = _ENDPOINT_SECONDS
+    mask = plan.masker()
+    watch = follow.Watch(
+        caller=caller,
+        say=lambda text: console.detail(mask(text)),
+        line=lambda host, line: console.log_line(host, mask(line)),
+        seconds=arguments.timeout or seconds,
+        pause=_PAUSE_LOCAL if arguments.local else _PAUSE_AWS,
+    )
+    if plan.kind == TRAIN:
+        return follow.wait_for_job(plan.name, watch)
+    config = _last(plan).call.parameters["EndpointConfigName"]
+    return follow.wait_for_endpoint(plan.name, str(config), watch)
+
+
+def _last(plan: Plan) -> Step:
+    return next(step for step in reversed(plan.steps) if isinstance(step, Step))
+
+
+def _undo(plan: Plan) -> str:
+    return _last(plan).undo
+
+
+def _print_manifests(arguments: argparse.Namespace, settings: Settings, problems: Problems) -> int:
+    found: list[dict[str, Json]]
+    if isinstance(settings, train.TrainSettings):
+        found = training.manifests(settings, problems)
+    elif arguments.kubernetes in (serving.KSERVE, serving.SERVERLESS):
+        serverless = arguments.kubernetes == serving.SERVERLESS
+        found = serving.inference_service(settings, problems, serverless=serverless)
+    else:
+        found = serving.deployment(settings, problems)
+    for warning in problems.warnings:
+        console.detail(warning)
+    if arguments.json:
+        console.line({"apiVersion": "v1", "kind": "List", "items": found})
+    else:
+        console.result(yaml.dump(found).rstrip("\n"))
+    return failures.DONE

@@ -1,0 +1,240 @@
+"""`byoc monitor`: a baseline of data, captured traffic against it, and why."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sagemaker_byoc.cli.monitor_s3 import S3
+from sagemaker_byoc.cli.terminal import console, failures
+from sagemaker_byoc.cli.terminal.arguments import HINT
+from sagemaker_byoc.contract.errors import MachineError, RequestError
+from sagemaker_byoc.contract.installation import add_extra
+
+if TYPE_CHECKING:
+    from sagemaker_byoc.monitor.jobs import Input
+    from sagemaker_byoc.monitor.places import Places
+    from sagemaker_byoc.monitor.quality.truth import Attributes
+
+HELP = "Drift of captured traffic from a baseline: baseline, run, explain."
+FORMATS = ("csv", "csv-without-header", "json", "jsonlines", "parquet", "capture")
+PROBLEMS = ("Regression", "BinaryClassification", "MulticlassClassification")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    text = "Make statistics.json and constraints.json from a dataset."
+    baseline = actions.add_parser("baseline", help=text, description=text)
+    baseline.add_argument("data", metavar="DATA", help="a file or folder, or s3://…")
+    _add_reading(baseline)
+    _add_quality(baseline)
+    text = "Hold captured traffic against a baseline."
+    run_ = actions.add_parser("run", help=text, description=text)
+    run_.add_argument("data", metavar="CAPTURES", help="a file or folder, or s3://…")
+    run_.add_argument("--baseline", required=True, metavar="DIR", help="or s3://…")
+    run_.add_argument(
+        "--fail-on-violation",
+        action="store_true",
+        help=f"exit with {failures.FAILED} on any, with {failures.UNJUDGED} if nothing was checked",
+    )
+    run_.add_argument("--since", type=_time, metavar="TIME", help="UTC, as 2026-11-23T15:00:00Z")
+    run_.add_argument("--until", type=_time, metavar="TIME", help="the first moment left out")
+    run_.add_argument(
+        "--postprocess", type=Path, metavar="FILE", help="a script with postprocess_handler()"
+    )
+    _add_reading(run_)
+    _add_quality(run_)
+    run_.add_argument(
+        "--ground-truth", metavar="PLACE", help="labels in JSON Lines, for model quality"
+    )
+    text = "Say why a run found what it found, and what it could have found."
+    explain = actions.add_parser("explain", help=text, description=text)
+    explain.add_argument("data", metavar="DIR", help="the --output of a run, or s3://…")
+    for each in (baseline, run_, explain):
+        each.add_argument("--json", action="store_true", help="one object, for programs")
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", required=True, metavar="DIR", help="or s3://…")
+    parser.add_argument("--format", choices=FORMATS, help="default: found out from the first line")
+    parser.add_argument(
+        "--outputs",
+        choices=("start", "end", "none"),
+        help="where a row's outputs stand among the columns (default: none if the inputs alone "
+        "fill the columns, else start)",
+    )
+    parser.add_argument(
+        "--preprocess",
+        type=Path,
+        metavar="FILE",
+        help="a script with preprocess_handler(inference_record)",
+    )
+
+
+def _add_quality(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model quality")
+    group.add_argument("--problem", choices=PROBLEMS, help="judge predictions, not data")
+    group.add_argument("--label", metavar="COLUMN", help="the truth, in a dataset")
+    group.add_argument("--prediction", metavar="COLUMN", help="or the number of an output")
+    group.add_argument("--probability", metavar="COLUMN", help="or the number of an output")
+    group.add_argument(
+        "--threshold", type=float, default=0.5, help="of the probability (default: 0.5)"
+    )
+
+
+def _time(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time{HINT}write 2026-11-23T15:00:00Z"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    with _explained_imports():
+        from sagemaker_byoc.monitor import jobs  # noqa: F401, PLC0415 - needs numpy
+    return _RUN[arguments.action](arguments)
+
+
+@contextmanager
+def _explained_imports() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MachineError(
+            f"the Python package {error.name} is missing",
+            hint=f"Install what the monitor needs: {add_extra('monitor')}",
+        ) from error
+
+
+@contextmanager
+def _places() -> Iterator[Places]:
+    from sagemaker_byoc.monitor.places import Places  # noqa: PLC0415 - needs numpy
+
+    with S3() as store:
+        yield Places(store)
+
+
+def _input(arguments: argparse.Namespace) -> Input:
+    from sagemaker_byoc.monitor.inputs.layout import Outputs  # noqa: PLC0415
+    from sagemaker_byoc.monitor.inputs.streams import Window  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor.inputs.tables import Format  # noqa: PLC0415
+    from sagemaker_byoc.monitor.jobs import Input  # noqa: PLC0415
+
+    since, until = getattr(arguments, "since", None), getattr(arguments, "until", None)
+    window = None
+    if since or until:
+        earliest, latest = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+        window = Window(since or earliest, until or latest)
+    return Input(
+        place=arguments.data,
+        form=Format(arguments.format) if arguments.format else None,
+        outputs=Outputs((arguments.outputs or "auto").upper()),
+        window=window,
+        preprocess=arguments.preprocess,
+        about={"baseline": getattr(arguments, "baseline", "")},
+    )
+
+
+def _baseline(arguments: argparse.Namespace) -> int:
+    from sagemaker_byoc.monitor import kinds  # noqa: PLC0415 - needs numpy
+
+    with _places() as places:
+        made = kinds.make_baseline(
+            places, _input(arguments), _attributes(arguments), arguments.output
+        )
+    if arguments.json:
+        console.document({**made, "output": arguments.output})
+        return failures.DONE
+    for line in made.get("notices", ()):
+        console.detail(line)
+    _warn(made.get("warnings") or {})
+    counted = [
+        f"{len(each):,} {name}" if isinstance(each, dict) else f"{each:,} {name}"
+        for name, each in made.items()
+        if name not in {"unread", "notices", "warnings"}
+    ]
+    console.result(f"{', '.join(counted)}: {arguments.output}/constraints.json")
+    return failures.DONE
+
+
+def _warn(warnings: Mapping[str, str]) -> None:
+    """What no run against this baseline will compare; columns with one reason in one line."""
+    from sagemaker_byoc.monitor.report.words import by_reason, listed  # noqa: PLC0415 - needs numpy
+
+    for reason, names in by_reason(warnings).items():
+        console.detail(f"{listed(names)}: {reason}")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from sagemaker_byoc.monitor import jobs, kinds  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor.inputs import hooks  # noqa: PLC0415
+
+    with _places() as places:
+        baseline = jobs.documents(places, arguments.baseline)
+        wanted = _attributes(arguments, kinds.problem_of(baseline))
+        found = kinds.run(places, _input(arguments), baseline, wanted, arguments.output)
+    if arguments.postprocess:
+        hooks.run_postprocessor(arguments.postprocess)
+    _show(arguments, found.why, found.words)
+    if not arguments.fail_on_violation:
+        return failures.DONE
+    if not found.violations and not found.has_checked:
+        console.detail("nothing was checked: neither a violation nor a pass")
+        return failures.UNJUDGED
+    return failures.FAILED if found.violations else failures.DONE
+
+
+def _attributes(arguments: argparse.Namespace, problem: str | None = None) -> Attributes | None:
+    from sagemaker_byoc.monitor.quality.scores import Problem  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor.quality.truth import Attributes  # noqa: PLC0415
+
+    chosen = arguments.problem or problem
+    if chosen is None:
+        names = ("label", "prediction", "probability", "ground_truth")
+        given = [name for name in names if getattr(arguments, name, None) is not None]
+        if given:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise RequestError(
+                f"only model quality takes {options}",
+                hint=f"Give --problem too: {', '.join(PROBLEMS)}",
+            )
+        return None
+    return Attributes(
+        problem=Problem(chosen),
+        label=arguments.label,
+        prediction=arguments.prediction,
+        probability=arguments.probability,
+        threshold=arguments.threshold,
+        labels=getattr(arguments, "ground_truth", None),
+    )
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from sagemaker_byoc.monitor import jobs, kinds  # noqa: PLC0415 - needs numpy
+
+    with _places() as places:
+        found = jobs.read_explanation(places, arguments.data)
+    _show(arguments, found, kinds.words(found))
+    return failures.DONE
+
+
+def _show(arguments: argparse.Namespace, found: Mapping[str, Any], words: list[str]) -> None:
+    if arguments.json:
+        console.document(found)
+        return
+    for line in words:
+        console.result(line)
+
+
+_RUN: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "baseline": _baseline,
+    "run": _run,
+    "explain": _explain,
+}

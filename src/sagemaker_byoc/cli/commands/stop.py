@@ -1,0 +1,43 @@
+"""`byoc stop`: stop a training job, or delete an endpoint."""
+
+from __future__ import annotations
+
+import argparse
+
+from sagemaker_byoc.cli import target
+from sagemaker_byoc.cli.commands.logs import endpoints_named, jobs_named
+from sagemaker_byoc.cli.terminal import console
+from sagemaker_byoc.contract.errors import RequestError
+
+HELP = "Stop a training job (its model is kept), or delete an endpoint."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="JOB|ENDPOINT")
+    target.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="one object, for programs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    region, name = target.find(arguments), arguments.name
+    region.status()
+    client = region.client("sagemaker")
+    with target.refusals():
+        if jobs_named(client, name).get(name) == "InProgress":
+            client.stop_training_job(TrainingJobName=name)
+            console.step(f"training job {name} is stopping: it has 120 s to save its model")
+            return _result(arguments, "job", "Stopping")
+        if name in endpoints_named(client, name):
+            client.delete_endpoint(EndpointName=name)
+            console.step(f"endpoint {name} is being deleted")
+            return _result(arguments, "endpoint", "Deleting")
+    raise RequestError(
+        f"no training job {name!r} is in progress at {region.url}, and there is no such endpoint",
+        hint="`byoc ps` lists them",
+    )
+
+
+def _result(arguments: argparse.Namespace, kind: str, status: str) -> int:
+    if arguments.json:
+        console.document({"kind": kind, "name": arguments.name, "status": status})
+    return 0

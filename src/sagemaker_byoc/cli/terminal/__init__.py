@@ -1,0 +1,1 @@
+"""The terminal: words and colors, arguments, progress, signals, completion."""

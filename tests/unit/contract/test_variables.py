@@ -1,0 +1,74 @@
+"""Every variable's name is written once, and a name that nearly is one is noticed."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from sagemaker_byoc.contract import variables
+from sagemaker_byoc.contract.variables import SERVE, TRAIN
+
+ROOT = Path(variables.__file__).parents[1]
+NAME = re.compile(r"\b_?BYOC_[A-Z]")
+
+
+def texts(path):
+    """Every text in the code of a module, without its docstrings."""
+    tree = ast.parse(path.read_text())
+    docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            yield node.value
+
+
+@pytest.mark.parametrize("variable", variables.every())
+def test_has_a_source(variable):
+    """A variable says who reads it and where its meaning comes from."""
+    assert variable.reader in {variables.TRAIN, variables.SERVE, variables.BOTH, variables.CLIENT}
+    assert variable.source
+
+
+def test_each_name_is_there_once():
+    """Two constants of one name could differ."""
+    assert len(set(variables.every())) == len(variables.every())
+
+
+def test_names_are_written_nowhere_else():
+    """Code takes the name of a variable from this one module."""
+    others = [path for path in ROOT.rglob("*.py") if path != Path(variables.__file__)]
+    found = [(path.name, text) for path in others for text in texts(path) if NAME.search(text)]
+    assert others
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reader", "meant"),
+    [
+        ("SAGEMAKER_MODEL_SERVER_WORKER", SERVE, "SAGEMAKER_MODEL_SERVER_WORKERS"),
+        ("BYOC_BATCHES", SERVE, "BYOC_BATCH"),
+        ("BYOC_TARGET_LATENCY", SERVE, "BYOC_TARGET_LATENCY_MS"),
+        ("byoc_queue_mb", SERVE, "BYOC_QUEUE_MB"),
+        ("BYOC_NPROCS", TRAIN, "BYOC_NPROC"),
+        ("BYOC_STOPGRACE", TRAIN, "BYOC_STOP_GRACE"),
+        ("SAGEMAKER_PROGRAMM", TRAIN, "SAGEMAKER_PROGRAM"),
+        ("BYOC_ALOW_CPU", TRAIN, "BYOC_ALLOW_CPU"),
+        ("BYOC_ALOW_CPU", SERVE, "BYOC_ALLOW_CPU"),
+        ("BYOC_NPROCS", SERVE, None),
+        ("BYOC_NPROC", SERVE, None),
+        ("BYOC_BATCHES", TRAIN, None),
+        ("SAGEMAKER_BATCH_STRATEGY", SERVE, None),
+        ("SAGEMAKER_PROGRAM", SERVE, None),
+        ("MODEL_SERVER_TIMEOUT", SERVE, None),
+        ("SAGEMAKER_SOMETHING_ELSE", SERVE, None),
+        ("PATH", SERVE, None),
+    ],
+)
+def test_misspelt(name, reader, meant):
+    """What is nearly the name of a variable of the image is named; nothing else is."""
+    assert variables.misspelt([name], reader) == ({name: meant} if meant else {})
+    lines = variables.warnings({name: "1"}, reader)
+    assert len(lines) == bool(meant)
+    assert all(name in line and meant in line for line in lines)
