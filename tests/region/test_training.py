@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError, WaiterError
 
-from sagemaker_byoc.region.containers.process_images import Recording, record
+from sagemaker_byoc.region.containers.recorded_images import Recording, record
 
 BUCKET = "training-data"
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -114,7 +114,7 @@ def _describe(job: str) -> Call:
 def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -> str:
     """Raises SettingsError if neither the region's registry nor its engine has the image."""
     with target.explained_imports():
-        from sagemaker_byoc.region.containers.images import make_images  # noqa: PLC0415
+        from sagemaker_byoc.region.composition import make_images  # noqa: PLC0415
         from sagemaker_byoc.region.services.ecr.ecr import Registry  # noqa: PLC0415
         from sagemaker_byoc.region.wire.errors import AwsError  # noqa: PLC0415
     state = Path(status["state"])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sagemaker_byoc.cli.terminal import console, signals
-from sagemaker_byoc.region.engines.container import ContainerSpec
-from sagemaker_byoc.region.engines.shell import ShellEngine
+from sagemaker_byoc.region.engines.container import ContainerSpec, ShellEngine
 
 
 def add_argument(parser: argparse.ArgumentParser, command: str) -> None:

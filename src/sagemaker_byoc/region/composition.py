@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from sagemaker_byoc.region.containers.access import ContainerAccess
-from sagemaker_byoc.region.containers.images import make_images
+from sagemaker_byoc.region.containers.docker_images import DockerImages
+from sagemaker_byoc.region.containers.images import Images, Pushed
+from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.core.control_api import Interruptible
 from sagemaker_byoc.region.environ import default_bucket
 from sagemaker_byoc.region.services.ecr.ecr import Registry
@@ -19,8 +21,8 @@ from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.logs.logs import Logs
 from sagemaker_byoc.region.services.s3.s3 import S3
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.endpoints.service import Endpoints
-from sagemaker_byoc.region.services.sagemaker.training_jobs.service import TrainingJobs
+from sagemaker_byoc.region.services.sagemaker.hosting import Endpoints
+from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.json11 import JsonService
@@ -132,3 +134,7 @@ def _targets(services: Mapping[str, Mapping[str, Operation]]) -> dict[str, JsonS
 
 def _queries(services: Mapping[str, Mapping[str, Operation]]) -> dict[str, QueryService]:
     return {name: QueryService(Service(name, found)) for name, found in services.items()}
+
+
+def make_images(engine: str, state: Path, pushed: Pushed) -> Images:
+    return DockerImages(pushed) if engine == "docker" else RecordedImages(state)

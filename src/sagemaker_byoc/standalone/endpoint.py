@@ -25,13 +25,11 @@ from sagemaker_byoc.region.containers.health import (
     EndpointError,
     wait_until_healthy,
 )
-from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.containers.leftovers import machine_label
+from sagemaker_byoc.region.containers.specs import PRIMARY, Image
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
+from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine, start_all
 from sagemaker_byoc.region.engines.packing import Copying
-from sagemaker_byoc.region.engines.starting import start_all
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import PRIMARY
 from sagemaker_byoc.standalone.names import check_name
 
 __all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]

@@ -7,15 +7,18 @@ models.
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
-from sagemaker_byoc.standalone.changes import Changes
+from sagemaker_byoc.region.engines.packing import SKIPPED
 from sagemaker_byoc.standalone.endpoint import (
     Endpoint,
     EndpointRequest,
@@ -23,7 +26,6 @@ from sagemaker_byoc.standalone.endpoint import (
     open_endpoint,
     require_free,
 )
-from sagemaker_byoc.standalone.relay import Relay
 
 LOOK = 0.3
 """Seconds between two looks at the files."""
@@ -138,3 +140,145 @@ class Reloading:
 
 def _short(path: Path, folder: Path | None) -> str:
     return str(path.relative_to(folder)) if folder and path.is_relative_to(folder) else path.name
+
+
+MOST = 20_000
+"""Files that are looked at; a folder that holds more is watched in part."""
+
+
+_OWN_WRITES = (".pyc", ".swp", "~")
+"""What an interpreter or an editor writes beside a file that nobody has saved."""
+
+
+Snapshot = dict[str, tuple[int, int, int]]
+
+
+class Changes:
+    """Changes are reported once they have settled: two looks in a row that see the same files."""
+
+    def __init__(self, places: Iterable[Path]) -> None:
+        self._places = [*places]
+        self._reported = self._last = self._look()
+
+    def settled(self) -> list[str]:
+        """Return the names of files that were changed, added or removed since the last report."""
+        before, self._last = self._last, self._look()
+        if self._last != before or self._last == self._reported:
+            return []
+        differing = self._last.items() ^ self._reported.items()
+        self._reported = self._last
+        return sorted({name for name, _ in differing})
+
+    def _look(self) -> Snapshot:
+        found: Snapshot = {}
+        for path in self._files():
+            with suppress(OSError):  # removed meanwhile
+                status = Path(path).stat()
+                found[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if len(found) == MOST:
+                break
+        return found
+
+    def _files(self) -> Iterator[str]:
+        for place in self._places:
+            if not place.is_dir():
+                yield str(place)
+                continue
+            for folder, folders, files in os.walk(place):
+                folders[:] = sorted(name for name in folders if name not in SKIPPED)
+                for name in sorted(files):
+                    if not name.endswith(_OWN_WRITES):
+                        yield os.path.join(folder, name)  # noqa: PTH118 - thousands of them
+
+
+_HOST = "127.0.0.1"
+
+
+_CHUNK = 65_536
+
+
+_START_SECONDS = 10.0
+
+
+class Relay:
+    """A context; `target` is the port of the server for new connections, 0 to refuse them."""
+
+    def __init__(self, port: int) -> None:
+        self.target = 0
+        self._port = port
+        self._loop = asyncio.new_event_loop()
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._started = threading.Event()
+        self._failure: OSError | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        """The event loop itself keeps only weak references to tasks."""
+
+    def __enter__(self) -> Self:
+        """Raise OSError if the port is taken."""
+        self._thread.start()
+        self._started.wait(_START_SECONDS)
+        if self._failure is not None:
+            raise self._failure
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(RuntimeError):  # it could not start
+            self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        except OSError as error:
+            self._failure = error
+        finally:
+            self._started.set()
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._accept, _HOST, self._port, limit=_CHUNK)
+        self._started.set()
+        try:
+            await self._ended.wait()
+        finally:
+            server.close()
+            # First those that are being accepted become connections.
+            await asyncio.sleep(0)
+            for connection in self._connections:
+                connection.cancel()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+            await asyncio.sleep(0)  # transports close in the loop's next turn
+
+    def _accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connect(reader, client))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _connect(
+        self, client_reader: asyncio.StreamReader, client: asyncio.StreamWriter
+    ) -> None:
+        server: asyncio.StreamWriter | None = None
+        try:
+            with suppress(OSError):
+                server_reader, server = await asyncio.open_connection(
+                    _HOST, self.target, limit=_CHUNK
+                )
+                sending = asyncio.create_task(_pump(client_reader, server))
+                try:
+                    await _pump(server_reader, client)
+                finally:
+                    sending.cancel()
+                    await asyncio.gather(sending, return_exceptions=True)
+        finally:
+            for writer in filter(None, (client, server)):
+                writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on what arrives, and then its end."""
+    while data := await reader.read(_CHUNK):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()

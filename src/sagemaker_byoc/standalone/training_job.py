@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,27 +13,19 @@ from pathlib import Path
 from sagemaker_byoc.contract import archives, folders, lifecycle
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft
-from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, check_channels
 from sagemaker_byoc.contract.training.cluster import DEFAULT_HOST, Cluster
-from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.runs import RUN_FILE, RunRecord
-from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY, PROGRAM
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.variables import PROGRAM
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.containers import instances, specs
-from sagemaker_byoc.region.containers.images import Image
+from sagemaker_byoc.region.containers import instances, results, specs
+from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch
+from sagemaker_byoc.region.containers.results import failure_reason
+from sagemaker_byoc.region.containers.specs import Image, write_config, write_more_config
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.engines.packing import Copying, size_of
-from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts
-from sagemaker_byoc.region.services.sagemaker.training_jobs.control import StopSwitch
-from sagemaker_byoc.region.services.sagemaker.training_jobs.hosts import Hosts, Outcome
-from sagemaker_byoc.region.services.sagemaker.training_jobs.stage import (
-    write_config,
-    write_more_config,
-)
-from sagemaker_byoc.region.services.sagemaker.training_jobs.verdict import failure_reason
 from sagemaker_byoc.standalone.names import check_name
 
 __all__ = [
@@ -44,7 +35,6 @@ __all__ = [
     "TrainingRequest",
     "TrainingResult",
     "run_training_job",
-    "write_record",
 ]
 
 DEFAULT_IMAGE = "byoc-train"
@@ -241,25 +231,10 @@ def _verdict(
     )
 
 
-def write_record(request: TrainingRequest, result: TrainingResult) -> None:
-    """Write beside the artifacts what `byoc runs` shows of a program that tracks nothing."""
-    given, ended = Hyperparameters(request.hyperparameters).for_program(), time.time()
-    record = RunRecord(
-        name=request.name,
-        status=result.status.value,
-        started=ended - result.seconds,
-        ended=ended,
-        parameters={key: MASK if is_secret(key) else as_text(raw) for key, raw in given},
-        commit=request.environment.get(CODE_COMMIT, ""),
-        repository=request.environment.get(CODE_REPOSITORY, ""),
-    )
-    record.write(request.output / RUN_FILE)
-
-
 def _pack(
     tree: Tree, folder: str, archive: Path, on_left: OnLeft, copying: Copying | None
 ) -> Path | None:
-    entries = artifacts.noting_links(
+    entries = results.noting_links(
         folders.walk(tree.root, folder, on_left, keep_links=True), archive.name, on_left
     )
     if copying is None:

@@ -6,12 +6,17 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from sagemaker_byoc.contract.masking import MASK, is_secret
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
 from sagemaker_byoc.contract.training.metrics import parse_line
-from sagemaker_byoc.contract.training.runs import METRICS_FILE
+from sagemaker_byoc.contract.training.runs import METRICS_FILE, RUN_FILE, RunRecord
+from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY
+from sagemaker_byoc.standalone.training_job import TrainingRequest, TrainingResult
 
 LOG_FILE = "train.log"
 MOST_CHARACTERS = 64 << 20
@@ -67,3 +72,18 @@ class Transcript:
             self._files[path] = open(  # noqa: SIM115 - closed by `close`
                 path, "w", encoding="utf-8", errors="backslashreplace", buffering=1
             )
+
+
+def write_record(request: TrainingRequest, result: TrainingResult) -> None:
+    """Write beside the artifacts what `byoc runs` shows of a program that tracks nothing."""
+    given, ended = Hyperparameters(request.hyperparameters).for_program(), time.time()
+    record = RunRecord(
+        name=request.name,
+        status=result.status.value,
+        started=ended - result.seconds,
+        ended=ended,
+        parameters={key: MASK if is_secret(key) else as_text(raw) for key, raw in given},
+        commit=request.environment.get(CODE_COMMIT, ""),
+        repository=request.environment.get(CODE_REPOSITORY, ""),
+    )
+    record.write(request.output / RUN_FILE)

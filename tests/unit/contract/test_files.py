@@ -18,7 +18,7 @@ from sagemaker_byoc.contract.lifecycle import exit_code_of
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training import metrics
 from sagemaker_byoc.contract.training.failure import clip, write_failure
-from sagemaker_byoc.region.services.sagemaker.training_jobs.verdict import read_failure
+from sagemaker_byoc.region.containers.results import read_failure
 
 
 @given(st.text(max_size=3000))

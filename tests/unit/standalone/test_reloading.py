@@ -14,10 +14,9 @@ from contextlib import closing, contextmanager
 import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_until
 
-from sagemaker_byoc.standalone import changes
-from sagemaker_byoc.standalone.changes import Changes
+from sagemaker_byoc.standalone import reloading
 from sagemaker_byoc.standalone.endpoint import free_port
-from sagemaker_byoc.standalone.relay import Relay
+from sagemaker_byoc.standalone.reloading import Changes, Relay
 
 SECONDS = 20
 
@@ -148,7 +147,7 @@ def test_what_nobody_has_saved(folder, name):
 
 
 def test_the_number_of_files_is_bounded(folder, monkeypatch):
-    monkeypatch.setattr(changes, "MOST", 2)
+    monkeypatch.setattr(reloading, "MOST", 2)
     for name in "bcd":
         (folder / f"{name}.py").write_text("")
     assert len(Changes([folder])._look()) == 2

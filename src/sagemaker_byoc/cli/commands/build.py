@@ -27,7 +27,7 @@ from sagemaker_byoc.images.build.run import (
     Output,
     build,
 )
-from sagemaker_byoc.region.containers.process_images import Recording, record
+from sagemaker_byoc.region.containers.recorded_images import Recording, record
 
 HELP = "Make an image of a program: linux/amd64, Docker's media types, a tag that means it alone."
 _LIKE = re.compile(r"(docker|container)file", re.IGNORECASE)

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers import listeners
-from sagemaker_byoc.region.engines.container import Container
-from sagemaker_byoc.region.engines.reach import Reach, Reachable
+from sagemaker_byoc.region.engines.container import Container, Reach, Reachable
 
 LOG_SECONDS = 10.0
 """A log ends with its container; this bounds the wait for it."""

@@ -20,7 +20,7 @@ from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.core import state_folder
-from sagemaker_byoc.region.engines import docker, inhabitants
+from sagemaker_byoc.region.engines import docker, tree_processes
 
 STATE_LABEL = "sagemaker-byoc.state"
 """On every container and network of a region: the path of its state folder."""
@@ -184,7 +184,7 @@ def _life_of(owner: str, status: str) -> Life:
 def end_commands(*, docker_too: bool) -> list[str]:
     """End and remove what killed `byoc train` and `byoc serve` left; a sentence for each kind."""
     said = []
-    if count := inhabitants.end_orphans():
+    if count := tree_processes.end_orphans():
         said.append(f"{count} processes of a command that was killed were ended")
     if docker_too:
         containers = [

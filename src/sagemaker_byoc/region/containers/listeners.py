@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.region.engines.reach import Reach
+from sagemaker_byoc.region.engines.container import Reach
 
 LOG = logging.getLogger(__name__)
 

@@ -7,21 +7,83 @@ started it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sagemaker_byoc.contract import lifecycle
+from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training import environment
+from sagemaker_byoc.contract.training.channels import (
+    Channel,
+    write_channels,
+)
 from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.contract.training.debugger import HOOK_FILE, PROFILER_FILE, TENSORBOARD_FILE
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.variables import IMAGE_DIGEST
+from sagemaker_byoc.host import stored_image
 from sagemaker_byoc.region.containers import instances
-from sagemaker_byoc.region.containers.images import Image
 from sagemaker_byoc.region.containers.leftovers import machine_label
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import ContainerSpec, Network
 
 JOB_LABEL = "sagemaker-byoc.job"
+PRIMARY = "primary"
+"""What SageMaker calls the container of a model that has only one."""
+CHECKPOINT_CONFIG = "checkpointconfig.json"
+METRIC_CONFIG = "metric-definition-regex.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """What `ContainerSpec` needs to know of an image."""
+
+    uri: str
+    """As it was asked for: DeployedImages.SpecifiedImage."""
+    resolved: str
+    """Pinned by its digest: DeployedImages.ResolvedImage."""
+    digest: str
+    """`sha256:…`"""
+    name: str
+    """The engine's own word for it."""
+    interpreter: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What the image brings along; a request's own variables win."""
+    architecture: str = ""
+    """`amd64`, `arm64`, …; empty if it is not known."""
+    pushed: PushedImage | None = field(default=None, repr=False)
+    """Where `Images.bring` pulls it from; None if the engine has it already."""
+
+    @classmethod
+    def without_region(cls, name: str) -> Image:
+        """Return the image of `byoc train` and `byoc serve`: the engine's own, or this Python."""
+        return cls(uri=name, resolved="", digest="", name=name, interpreter=Path(sys.executable))
+
+    def machine_warning(self, instance_types: Iterable[str]) -> str:
+        """Return a sentence for the log if SageMaker's instances could not run the image."""
+        fault = stored_image.machine_fault(self.architecture, instance_types)
+        if fault is None:
+            return ""
+        return f"warning: the image {fault.what}: SageMaker could not run it. {fault.hint}"
+
+
+@dataclass(frozen=True, slots=True)
+class PushedImage:
+    """An image in the region's own registry, and where the engine pulls it from."""
+
+    digest: str
+    media_type: str
+    manifest: Mapping[str, Any]
+    architecture: str
+    """Empty if its configuration does not say."""
+    host: str
+    """HOST:PORT of the registry."""
+    token: str
+    """base64 of USER:PASSWORD, for that host."""
 
 
 def platform(account: Account) -> dict[str, str]:
@@ -40,6 +102,38 @@ def job_network(
     """Return the network of one training job; its labels are those of the job's containers."""
     own = {**(labels or {}), **machine_label(), JOB_LABEL: job}
     return Network(name=name, hosts=hosts, isolated=isolated, labels=own)
+
+
+def write_config(
+    tree: Tree,
+    *,
+    hyperparameters: Mapping[str, str],
+    channels: Sequence[Channel],
+    cluster: Cluster,
+) -> None:
+    """The folders and the three documented files, as a container of this host finds them."""
+    for folder in tree.written_by_training:
+        folder.mkdir(parents=True, exist_ok=True)
+    tree.data.mkdir(parents=True, exist_ok=True)
+    Hyperparameters(hyperparameters).write(tree)
+    write_channels(tree, {channel.name: channel for channel in channels})
+    cluster.write(tree)
+
+
+def write_more_config(tree: Tree, request: Mapping[str, Json]) -> None:
+    """The files that only some requests cause; names and shapes as seen in real jobs."""
+    for member, name in (
+        ("CheckpointConfig", CHECKPOINT_CONFIG),
+        ("DebugHookConfig", HOOK_FILE),
+        ("ProfilerConfig", PROFILER_FILE),
+        ("TensorBoardOutputConfig", TENSORBOARD_FILE),
+    ):
+        document = request.get(member)
+        if document:
+            write_json(tree.config / name, document)
+    algorithm = request.get("AlgorithmSpecification")
+    definitions = algorithm.get("MetricDefinitions") if isinstance(algorithm, dict) else None
+    write_json(tree.config / METRIC_CONFIG, definitions or [])
 
 
 def training(  # noqa: PLR0913 - each a part of the container, by its keyword

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, runtime_checkable
 
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.folders import OnLeft
@@ -168,3 +171,69 @@ class Engine(Protocol):
 
         A label without a value stands for any.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    pid: int
+    """Of its first process, as this machine numbers it; all others descend from it, or are in its
+    network."""
+    has_own_network: bool
+    address: str
+    """Where its ports are reached from here; empty where they can't be."""
+
+
+@runtime_checkable
+class Reachable(Protocol):
+    """A container whose processes run where this process can see them."""
+
+    def reach(self) -> Reach | None:
+        """None where it has ended, or runs on another machine."""
+
+
+_SCRIPT = """cd "${SAGEMAKER_SUBMIT_DIRECTORY:-.}" && if command -v bash >/dev/null
+then exec bash; else exec sh; fi"""
+
+
+class ShellEngine(Protocol):
+    """An engine that can show the inside of a container."""
+
+    def shell(self, spec: ContainerSpec) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """Yield a process on this terminal; at the end nothing of the container is left."""
+
+
+def shell_of(spec: ContainerSpec) -> ContainerSpec:
+    return replace(spec, entrypoint=("/bin/sh", "-c", _SCRIPT), arguments=())
+
+
+_STARTERS = 4
+
+
+def start_all(
+    engine: Engine,
+    specs: Mapping[str, ContainerSpec],
+    given_up: Callable[[], bool] = never,
+) -> dict[str, Container]:
+    """Return all containers, or raise LocalError with none left.
+
+    `given_up` is asked all the while, also by an engine that copies files.
+    """
+    with ThreadPoolExecutor(min(_STARTERS, len(specs))) as starters:
+        begun = {
+            name: starters.submit(engine.start, replace(spec, given_up=given_up))
+            for name, spec in specs.items()
+        }
+    started, failure = _sorted(begun)
+    if failure is not None or given_up():
+        for container in started.values():
+            container.close()
+        raise GivenUpError if failure is None else failure
+    return started
+
+
+def _sorted(
+    begun: Mapping[str, Future[Container]],
+) -> tuple[dict[str, Container], BaseException | None]:
+    failures = [error for call in begun.values() if (error := call.exception()) is not None]
+    done = {name: call.result() for name, call in begun.items() if call.exception() is None}
+    return done, failures[0] if failures else None

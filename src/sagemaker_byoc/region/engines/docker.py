@@ -32,7 +32,14 @@ from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.host import docker_reasons
 from sagemaker_byoc.host.asked import note_command
-from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Network, lines_of
+from sagemaker_byoc.region.engines.container import (
+    Container,
+    ContainerSpec,
+    Network,
+    Reach,
+    lines_of,
+    shell_of,
+)
 from sagemaker_byoc.region.engines.packing import (
     Copying,
     Counted,
@@ -41,8 +48,6 @@ from sagemaker_byoc.region.engines.packing import (
     size_of,
     write_tree,
 )
-from sagemaker_byoc.region.engines.reach import Reach
-from sagemaker_byoc.region.engines.shell import shell_of
 from sagemaker_byoc.region.engines.unpacking import Receiver
 
 LABEL = "sagemaker-byoc"

@@ -33,10 +33,15 @@ from sagemaker_byoc.contract.variables import (
     SUBMIT_DIRECTORY,
 )
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.engines import inhabitants, namespace
-from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Network, lines_of
-from sagemaker_byoc.region.engines.reach import Reach
-from sagemaker_byoc.region.engines.shell import shell_of
+from sagemaker_byoc.region.engines import namespace, tree_processes
+from sagemaker_byoc.region.engines.container import (
+    Container,
+    ContainerSpec,
+    Network,
+    Reach,
+    lines_of,
+    shell_of,
+)
 
 ROOMS = {
     lifecycle.TRAIN_ARGUMENT.value: "sagemaker_byoc.training",
@@ -82,7 +87,7 @@ class ProcessEngine:
                 yield process
             finally:
                 process.kill()
-                inhabitants.end(spec.tree)
+                tree_processes.end(spec.tree)
 
     def _command(self, spec: ContainerSpec) -> tuple[list[str], dict[str, str], str | None]:
         """Return the words, the variables and the working directory."""
@@ -142,7 +147,7 @@ class ProcessEngine:
         """Nothing to do: the names went with the namespaces."""
 
     def sweep(self, labels: Mapping[str, str], trees: Sequence[Tree]) -> int:  # noqa: ARG002 - processes have none
-        return sum(inhabitants.end(tree) for tree in trees)
+        return sum(tree_processes.end(tree) for tree in trees)
 
 
 @dataclass(slots=True)
@@ -204,7 +209,7 @@ class ProcessContainer:
 
     def _end_with_command(self) -> None:
         self.process.wait()
-        inhabitants.end(self.tree)
+        tree_processes.end(self.tree)
 
 
 def _command(spec: ContainerSpec) -> list[str]:

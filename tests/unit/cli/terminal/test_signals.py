@@ -16,7 +16,7 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_unt
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.terminal import signals
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.engines import inhabitants
+from sagemaker_byoc.region.engines import tree_processes
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 SIGINT, SIGTERM, SIGHUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
@@ -159,7 +159,7 @@ def processes_of(pid: int) -> list[int]:
             variables = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        mark = f"{inhabitants.OWNER}={pid}/".encode()
+        mark = f"{tree_processes.OWNER}={pid}/".encode()
         found += [int(entry.name) for variable in variables if variable.startswith(mark)]
     return found
 

@@ -11,7 +11,7 @@ import pytest
 
 from sagemaker_byoc.region.containers import health, listeners
 from sagemaker_byoc.region.containers.listeners import Listener
-from sagemaker_byoc.region.engines.reach import Reach
+from sagemaker_byoc.region.engines.container import Reach
 from sagemaker_byoc.standalone.endpoint import free_port
 
 SERVER = """

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.region.containers.images import PushedImage, Reference
+from sagemaker_byoc.region.containers.images import Reference
+from sagemaker_byoc.region.containers.specs import PushedImage
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.ecr.distribution import RegistryHttp

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.tags import Tags
-from sagemaker_byoc.region.services.sagemaker.refusals import already_exists, could_not_find
+from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
 
 
@@ -62,3 +66,98 @@ class Catalog:
 
     def __contains__(self, name: str) -> bool:
         return name in self.records
+
+
+MODEL = "model"
+
+
+CONFIG = "endpoint configuration"
+
+
+ENDPOINT = "endpoint"
+
+
+def invalid(text: str) -> AwsError:
+    return AwsError("ValidationException", text)
+
+
+def not_here(what: str, hint: str) -> AwsError:
+    """A part of SageMaker that this region does not have; it is refused, never ignored."""
+    return invalid(f"{what} is not supported by this local region. {hint}.")
+
+
+def could_not_find(kind: str, arn: str) -> AwsError:
+    return invalid(f'Could not find {kind} "{arn}".')
+
+
+def already_exists(kind: str, arn: str) -> AwsError:
+    """SDKs test for this text to go on with what is there."""
+    return invalid(f'Cannot create already existing {kind} "{arn}".')
+
+
+def in_progress(arn: str) -> AwsError:
+    return invalid(f'Cannot update in-progress endpoint "{arn}".')
+
+
+PAGE = 100
+"""Entries of a page where the caller names no MaxResults, which is also the most it may name."""
+
+
+def list_page(
+    documents: Iterable[Parameters], name: str, status: str, asked: Parameters
+) -> Parameters:
+    """{"Items": […], "NextToken"?}: `name` and `status` are the documents' keys of these."""
+    found = [document for document in documents if _matches(document, name, status, asked)]
+    keys = {"Name": name, "Status": status}
+    key = keys.get(asked.get("SortBy", "CreationTime"), "CreationTime")
+    backwards = asked.get("SortOrder", "Descending") == "Descending"
+
+    def place(document: Parameters) -> tuple[str, str]:
+        return _text(document.get(key, "")), str(document[name])
+
+    found.sort(key=place, reverse=backwards)
+    if "NextToken" in asked:
+        last = _read_token(asked["NextToken"])
+        found = [
+            each for each in found if (place(each) < last if backwards else place(each) > last)
+        ]
+    size = asked.get("MaxResults", PAGE)
+    if len(found) <= size:
+        return {"Items": found}
+    return {"Items": found[:size], "NextToken": _token(place(found[size - 1]))}
+
+
+def summaries(found: Parameters, items: str, keys: Sequence[str]) -> Parameters:
+    """A page under the operation's own key, each entry with the `keys` that it has."""
+    entries = [{key: each[key] for key in keys if key in each} for each in found.pop("Items")]
+    return {items: entries, **found}
+
+
+def _matches(document: Parameters, name: str, status: str, asked: Parameters) -> bool:
+    if asked.get("NameContains", "").lower() not in str(document[name]).lower():
+        return False
+    if "StatusEquals" in asked and document.get(status) != asked["StatusEquals"]:
+        return False
+    for time in ("CreationTime", "LastModifiedTime"):
+        value = document.get(time)
+        if f"{time}After" in asked and not value > asked[f"{time}After"]:
+            return False
+        if f"{time}Before" in asked and not value < asked[f"{time}Before"]:
+            return False
+    return True
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _token(place: tuple[str, str]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+def _read_token(token: str) -> tuple[str, str]:
+    try:
+        first, second = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise invalid("Invalid pagination token: give the NextToken of an answer") from error
+    return str(first), str(second)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.services.sagemaker import listing
-from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
-from sagemaker_byoc.region.services.sagemaker.endpoints import artifacts
-from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import data_of
-from sagemaker_byoc.region.services.sagemaker.refusals import invalid, not_here
+from sagemaker_byoc.region.services.sagemaker.catalog import (
+    Catalog,
+    invalid,
+    list_page,
+    not_here,
+    summaries,
+)
+from sagemaker_byoc.region.services.sagemaker.endpoints import variants
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import data_of
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 MOST_CONTAINERS = 15
@@ -61,9 +65,9 @@ class Models:
         return self.catalog.get(asked["ModelName"])
 
     async def list_page(self, asked: Parameters) -> Parameters:
-        found = listing.page(self.catalog, "ModelName", "", asked)
+        found = list_page(self.catalog, "ModelName", "", asked)
         keys = ("ModelName", "ModelArn", "CreationTime")
-        return listing.summaries(found, "Models", keys)
+        return summaries(found, "Models", keys)
 
     async def delete(self, asked: Parameters) -> Parameters:
         self.catalog.remove(asked["ModelName"])
@@ -83,7 +87,7 @@ class Models:
         await self._house.run(self._house.images.resolve, container["Image"])
         data = data_of(container)
         if data is not None and not await self._house.run(
-            artifacts.is_there, data, self._house.store
+            variants.is_there, data, self._house.store
         ):
             raise invalid(f"Could not find model data at {data.uri}.")
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Variant
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
-from sagemaker_byoc.region.services.sagemaker_runtime import headers, model_errors
-from sagemaker_byoc.region.services.sagemaker_runtime.model_errors import Place
-from sagemaker_byoc.region.services.sagemaker_runtime.streaming import EventStream
+from sagemaker_byoc.region.services.sagemaker.endpoints.serving_container import GROUP
+from sagemaker_byoc.region.services.sagemaker_runtime import headers
+from sagemaker_byoc.region.services.sagemaker_runtime.eventstream import EventStream
 from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
     BusyError,
+    OverdueError,
     UnreachableError,
     UpstreamError,
 )
@@ -109,7 +111,7 @@ class Call:
             return reply
         text = await self._rest(name, reply)
         place = Place(self.account, self.endpoint, name)
-        raise ModelFailure(model_errors.refused(self.request, place, reply.status, text))
+        raise ModelFailure(refused(self.request, place, reply.status, text))
 
     async def _rest(self, name: str, reply: Reply) -> bytes:
         try:
@@ -119,4 +121,79 @@ class Call:
 
     def _unfinished(self, name: str, status: int, error: UpstreamError) -> ModelFailure:
         place = Place(self.account, self.endpoint, name)
-        return ModelFailure(model_errors.unfinished(self.request, place, status, error))
+        return ModelFailure(unfinished(self.request, place, status, error))
+
+
+MESSAGE_LIMIT = 8192
+"""Characters of the container's answer that are passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an invocation went."""
+
+    account: Account
+    endpoint: str
+    container: str
+
+    @property
+    def hint(self) -> str:
+        region, group = self.account.region, GROUP + self.endpoint
+        return (
+            f"See https://{region}.console.aws.amazon.com/cloudwatch/home?region={region}"
+            f"#logEventViewer:group={group} in account {self.account.id} for more information."
+        )
+
+    @property
+    def log_arn(self) -> str:
+        return self.account.arn("logs", f"log-group:{GROUP}{self.endpoint}")
+
+
+def refused(request: Request, place: Place, status: int, body: bytes) -> Response:
+    """The container answered with an error of its own."""
+    text = body[: 4 * MESSAGE_LIMIT].decode("utf-8", "replace")[:MESSAGE_LIMIT]
+    side = "client" if status < 500 else "server"
+    message = f'Received {side} error ({status}) from {place.container} with message "{text}".'
+    return _response(request, place, status, text, f"{message} {place.hint}")
+
+
+def unfinished(request: Request, place: Place, status: int, error: UpstreamError) -> Response:
+    """It gave no whole answer; `status` is what had come of it, or 0."""
+    if isinstance(error, OverdueError):
+        text = (
+            "Your invocation timed out while waiting for a response from container "
+            f"{place.container}. Review the latency metrics for each container in Amazon "
+            "CloudWatch, resolve the issue, and try again."
+        )
+        message = f'Received server error (0) from {place.container} with message "{text}"'
+        return _response(request, place, 0, text, f"{message} {place.hint}")
+    if status:
+        message = (
+            f"Received server error ({status}) from {place.container} and could not load the "
+            f"entire response body. {place.hint}"
+        )
+        return _response(request, place, status, str(error), message)
+    text = f"The container did not answer: {error}"
+    message = f'Received server error (0) from {place.container} with message "{text}".'
+    return _response(request, place, 0, text, f"{message} {place.hint}")
+
+
+def _response(request: Request, place: Place, status: int, original: str, text: str) -> Response:
+    body = {
+        "ErrorCode": "CLIENT_ERROR_FROM_MODEL"
+        if 400 <= status < 500
+        else "SERVER_ERROR_FROM_MODEL",
+        "LogStreamArn": place.log_arn,
+        "Message": text,
+        "OriginalMessage": original,
+        "OriginalStatusCode": status,
+    }
+    return Response(
+        status=424,
+        headers={
+            "Content-Type": "application/json",
+            "x-amzn-ErrorType": "ModelError",
+            "x-amzn-RequestId": request.id,
+        },
+        body=json.dumps(body).encode(),
+    )

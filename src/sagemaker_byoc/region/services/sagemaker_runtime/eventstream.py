@@ -11,7 +11,14 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Self
+
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
+    OverdueError,
+    UpstreamError,
+)
+from sagemaker_byoc.region.services.sagemaker_runtime.upstream.reply import Reply
 
 _TEXT = 7
 _OVERHEAD = 16
@@ -57,3 +64,51 @@ _PART_HEADERS = _headers(
         ":content-type": "application/octet-stream",
     }
 )
+
+
+FAULT = "ModelStreamError"
+
+
+class EventStream:
+    """Frames. `on_end` is called once, also where the caller goes away before the first frame."""
+
+    def __init__(self, reply: Reply, on_end: Callable[[], None]) -> None:
+        self._reply = reply
+        self._chunks: AsyncIterator[bytes] = aiter(reply)
+        self._on_end: Callable[[], None] | None = on_end
+        self._failed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._failed:
+            raise StopAsyncIteration
+        try:
+            return part(await anext(self._chunks))
+        except StopAsyncIteration:
+            self._end()
+            raise
+        except OverdueError as error:
+            return self._fail("ModelInvocationTimeExceeded", error)
+        except UpstreamError as error:
+            return self._fail("StreamBroken", error)
+
+    async def aclose(self) -> None:
+        self._reply.close()
+        self._end()
+
+    def __del__(self) -> None:
+        # A server that was cancelled before it asked for the first frame closes nothing.
+        self._end()
+
+    def _fail(self, code: str, error: UpstreamError) -> bytes:
+        self._failed = True
+        self._end()
+        text = f"The stream of the model's answer has broken: {error}"
+        return exception(FAULT, text, code)
+
+    def _end(self) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()

@@ -11,9 +11,9 @@ from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Capture, Exchange
+from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import Live
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet, Variant
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
-from sagemaker_byoc.region.services.sagemaker.endpoints.live import Live
 from sagemaker_byoc.region.services.sagemaker_runtime import headers
 from sagemaker_byoc.region.services.sagemaker_runtime.call import Call
 from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (

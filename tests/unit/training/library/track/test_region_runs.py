@@ -13,10 +13,10 @@ from sagemaker_byoc.contract.training.runs import RunRecord
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs import reports
+from sagemaker_byoc.region.services.sagemaker.jobs import outputs
+from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
+from sagemaker_byoc.region.services.sagemaker.jobs.outputs import ReportPlan
 from sagemaker_byoc.region.services.sagemaker.training_jobs.job_runs import is_region, region_runs
-from sagemaker_byoc.region.services.sagemaker.training_jobs.joblog import GROUP
-from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ReportPlan
 
 START, END = (datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC) for second in (0, 30))
 
@@ -116,7 +116,7 @@ def test_reports(tmp_path):
         )
     ]
     lines = []
-    reports.upload(plans, trees, store, lines.append)
+    outputs.upload_reports(plans, trees, store, lines.append)
     assert [info.key for info in store.list("bucket")] == [
         "job/tensorboard-output/file",
         "p/job/profiler-output/system/file",

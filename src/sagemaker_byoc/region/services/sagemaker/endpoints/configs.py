@@ -6,9 +6,13 @@ from collections.abc import Mapping
 
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.sagemaker import listing
-from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
-from sagemaker_byoc.region.services.sagemaker.refusals import invalid, not_here
+from sagemaker_byoc.region.services.sagemaker.catalog import (
+    Catalog,
+    invalid,
+    list_page,
+    not_here,
+    summaries,
+)
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 MOST_VARIANTS = 10
@@ -69,9 +73,9 @@ class EndpointConfigs:
         return self.catalog.get(asked["EndpointConfigName"])
 
     async def list_page(self, asked: Parameters) -> Parameters:
-        found = listing.page(self.catalog, "EndpointConfigName", "", asked)
+        found = list_page(self.catalog, "EndpointConfigName", "", asked)
         keys = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
-        return listing.summaries(found, "EndpointConfigs", keys)
+        return summaries(found, "EndpointConfigs", keys)
 
     async def delete(self, asked: Parameters) -> Parameters:
         self.catalog.remove(asked["EndpointConfigName"])

@@ -9,21 +9,22 @@ from typing import Any
 from sagemaker_byoc.contract.hosting.capture_config import is_enabled
 from sagemaker_byoc.region.core.polling import SDK, Subject, Watch
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.services.sagemaker import listing
-from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
-from sagemaker_byoc.region.services.sagemaker.endpoints import live
-from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
-from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs, check_count
-from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
-from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
-from sagemaker_byoc.region.services.sagemaker.endpoints.live import Live
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import VariantPlan
-from sagemaker_byoc.region.services.sagemaker.refusals import (
+from sagemaker_byoc.region.services.sagemaker.catalog import (
     ENDPOINT,
+    Catalog,
     could_not_find,
     in_progress,
     invalid,
+    list_page,
+    summaries,
 )
+from sagemaker_byoc.region.services.sagemaker.endpoints import endpoint as live
+from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
+from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs, check_count
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
+from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import Live
+from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 SUBJECT = Subject(
@@ -116,8 +117,8 @@ class EndpointOperations:
         )
 
     async def list_page(self, asked: Parameters) -> Parameters:
-        found = listing.page(self.catalog, "EndpointName", "EndpointStatus", asked)
-        return listing.summaries(found, "Endpoints", _SUMMARY)
+        found = list_page(self.catalog, "EndpointName", "EndpointStatus", asked)
+        return summaries(found, "Endpoints", _SUMMARY)
 
     async def update(self, asked: Parameters) -> Parameters:
         found = self._ready(asked["EndpointName"])

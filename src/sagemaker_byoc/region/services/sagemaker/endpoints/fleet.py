@@ -9,9 +9,9 @@ from pathlib import Path
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.region.containers.health import EndpointError
-from sagemaker_byoc.region.services.sagemaker.endpoints import artifacts
+from sagemaker_byoc.region.services.sagemaker.endpoints import variants
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment, Instance
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import ModelData, VariantPlan
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ModelData, VariantPlan
 
 DRAIN_SECONDS = 60.0
 """As long as an invocation may take."""
@@ -155,7 +155,7 @@ class Fleet:
                 if each.data is not None and each.data not in self._models:
                     target = self._deployment.folder / f"model-{len(self._models)}"
                     target.mkdir(parents=True)
-                    artifacts.fetch(each.data, self._house.store, target, each.name)
+                    variants.fetch(each.data, self._house.store, target, each.name)
                     self._models[each.data] = target
 
 

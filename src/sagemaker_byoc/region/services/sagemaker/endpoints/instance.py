@@ -14,11 +14,19 @@ from pathlib import Path
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers.health import stopped
-from sagemaker_byoc.region.containers.images import Image
+from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
-from sagemaker_byoc.region.services.sagemaker.endpoints.house import House, all_stopped, to_the_end
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import VariantPlan
-from sagemaker_byoc.region.services.sagemaker.endpoints.served import GROUP, Launch, Served
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import (
+    House,
+    all_stopped,
+    to_the_end,
+)
+from sagemaker_byoc.region.services.sagemaker.endpoints.serving_container import (
+    GROUP,
+    Launch,
+    Served,
+)
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
 from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import UpstreamError
 from sagemaker_byoc.region.services.sagemaker_runtime.upstream.pool import Pool
 

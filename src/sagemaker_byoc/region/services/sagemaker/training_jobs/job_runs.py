@@ -24,7 +24,7 @@ from sagemaker_byoc.host.recorded_runs import Found, Run, from_archive, of_job
 from sagemaker_byoc.region.core.records import read
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.sagemaker.training_jobs.joblog import GROUP
+from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
 
 MOST_LINES = 1_000_000
 """Of a job's log that are searched."""

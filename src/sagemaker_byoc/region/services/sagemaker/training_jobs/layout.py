@@ -11,42 +11,14 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.region.containers import specs
-from sagemaker_byoc.region.containers.access import ContainerAccess
-from sagemaker_byoc.region.containers.images import Image, Images
-from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.containers.specs import Image, write_config, write_more_config
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
-from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs import checkpoints, reports
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import Item
-from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ChannelPlan, JobPlan
-from sagemaker_byoc.region.services.sagemaker.training_jobs.stage import (
-    Staged,
-    Stager,
-    write_config,
-    write_more_config,
-)
+from sagemaker_byoc.region.services.sagemaker.jobs import outputs
+from sagemaker_byoc.region.services.sagemaker.jobs.context import Surroundings
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, Item, Staged, Stager
+from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import JobPlan
 
 Found = Sequence[tuple[ChannelPlan, Sequence[Item]]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What every job of the region uses."""
-
-    store: ObjectStore
-    engine: Engine
-    images: Images
-    work: Path
-    """A folder in which each job has one while it lives."""
-    labels: Mapping[str, str]
-    """Labels by which the containers and networks of this region are found."""
-    account: Account
-    access: ContainerAccess | None
-    """How containers reach the region; None if they don't."""
-    prefix: str
-    """Of the names of containers and networks, which an engine may share with other regions."""
-    gpus: int
-    """Of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +70,7 @@ def lay_out(job: Job, found: Found, *, is_stopped: Callable[[], bool]) -> Layout
         write_more_config(tree, job.request)
         staged = stager.stage(tree, host, found)
         if plan.checkpoint is not None:
-            checkpoints.restore(around.store, plan.checkpoint, tree)
+            outputs.restore(around.store, plan.checkpoint, tree)
         found_specs[host] = _spec(job, cluster, staged, network)
     return Layout(job.trees, found_specs, network)
 
@@ -134,7 +106,7 @@ def _outputs(plan: JobPlan) -> tuple[str, ...]:
 def _spec(job: Job, cluster: Cluster, staged: Staged, network: Network) -> ContainerSpec:
     plan, around = job.plan, job.around
     tree = job.trees[cluster.current_host]
-    outside = {each.folder: reports.outside(tree, each) for each in plan.reports if each.is_outside}
+    outside = {each.folder: outputs.outside(tree, each) for each in plan.reports if each.is_outside}
     common = specs.training(
         job=plan.name,
         account=around.account,

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import select
+import struct
 import tempfile
 import threading
 import zlib
@@ -25,14 +26,14 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import RecordWrapper
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.sagemaker.training_jobs.framing import frame
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
+    ChannelPlan,
+    DataType,
     DownloadError,
     Item,
     find_lines,
     share,
 )
-from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ChannelPlan, DataType
 
 LOG = logging.getLogger(__name__)
 
@@ -210,3 +211,50 @@ def gunzip(file: BinaryIO, where: str) -> Iterator[bytes]:
 def _read(file: BinaryIO) -> Iterator[bytes]:
     while data := file.read(CHUNK):
         yield data
+
+
+MAGIC = 0xCED7230A
+
+
+LENGTH_BITS = 29
+
+
+LONGEST = (1 << LENGTH_BITS) - 1
+
+
+_HEADER = struct.Struct("<II")
+
+
+_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+
+
+def frame(size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The record of `size` bytes that come as `chunks`; ValueError where they are not so many."""
+    rest = b""
+    source = iter(chunks)
+    at = 0
+    while True:
+        length = min(LONGEST, size - at)
+        yield _HEADER.pack(MAGIC, _flag(at, length, size) << LENGTH_BITS | length)
+        left = length
+        while left:
+            data = rest or next(source, b"")
+            if not data:
+                raise ValueError(f"{size - at - (length - left)} bytes are missing")
+            yield data[:left]
+            rest = data[left:]
+            left -= min(left, len(data))
+        yield b"\0" * (-length % 4)
+        at += length
+        if at >= size:
+            break
+    if rest or next(source, b""):
+        raise ValueError(f"there are more than {size} bytes")
+
+
+def _flag(at: int, length: int, size: int) -> int:
+    if length == size:
+        return _WHOLE
+    if at == 0:
+        return _FIRST
+    return _LAST if at + length == size else _MIDDLE

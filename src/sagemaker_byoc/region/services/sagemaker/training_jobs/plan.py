@@ -21,6 +21,8 @@ from sagemaker_byoc.contract.training.channels import (
 )
 from sagemaker_byoc.contract.training.cluster import HOMOGENEOUS_GROUP, InstanceGroup
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, DataType
+from sagemaker_byoc.region.services.sagemaker.jobs.outputs import CheckpointPlan, ReportPlan
 from sagemaker_byoc.region.wire.errors import AwsError
 
 MODEL_FOLDER = "model"
@@ -44,53 +46,6 @@ SYSTEM = ("bin", "etc", "home", "lib", "lib64", "root", "run", "sbin", "tmp", "u
 
 Choice = TypeVar("Choice", bound=StrEnum)
 Request = Mapping[str, Any]
-
-
-class DataType(StrEnum):
-    PREFIX = "S3Prefix"
-    MANIFEST = "ManifestFile"
-    AUGMENTED = "AugmentedManifestFile"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelPlan:
-    channel: Channel
-    data_type: DataType
-    uri: str
-    bucket: str
-    key: str
-    """A prefix of keys, or the key of a manifest."""
-    attributes: tuple[str, ...]
-    """Of an augmented manifest, in the order of the records."""
-    gunzip: bool
-    seed: int | None
-    """For shuffling; None where it was not asked for."""
-    hosts: tuple[str, ...]
-    """Those that get it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointPlan:
-    uri: str
-    bucket: str
-    prefix: str
-    folder: str
-    """Relative to /opt/ml."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportPlan:
-    """A folder that Debugger, the profiler or TensorBoard writes, and its destination in S3."""
-
-    name: str
-    bucket: str
-    prefix: str
-    folder: str
-    """Relative to /opt/ml, or absolute."""
-
-    @property
-    def is_outside(self) -> bool:
-        return self.folder.startswith("/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

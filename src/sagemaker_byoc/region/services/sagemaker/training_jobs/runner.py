@@ -15,13 +15,19 @@ from sagemaker_byoc.contract.errors import ByocError, MachineError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.training.failure import clip
-from sagemaker_byoc.region.containers.images import PullError
+from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch, Why
+from sagemaker_byoc.region.containers.results import failure_reason
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.engines.container import ContainerSpec
-from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts, checkpoints, reports
-from sagemaker_byoc.region.services.sagemaker.training_jobs.control import StopSwitch, Why
-from sagemaker_byoc.region.services.sagemaker.training_jobs.hosts import Hosts, Outcome
-from sagemaker_byoc.region.services.sagemaker.training_jobs.joblog import JobLog
+from sagemaker_byoc.region.services.sagemaker.jobs import outputs
+from sagemaker_byoc.region.services.sagemaker.jobs.context import JobLog
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
+    DataType,
+    DownloadError,
+    find_items,
+    find_lines,
+)
+from sagemaker_byoc.region.services.sagemaker.training_jobs import outcome
 from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import (
     Found,
     Job,
@@ -29,52 +35,25 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import (
     lay_out,
 )
 from sagemaker_byoc.region.services.sagemaker.training_jobs.metrics import MetricCollector
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
-    DownloadError,
-    find_items,
-    find_lines,
+from sagemaker_byoc.region.services.sagemaker.training_jobs.outcome import (
+    _ENDS,
+    INTERNAL,
+    REASON_PART,
+    CollectError,
+    UploadError,
+    _reason_of,
 )
 from sagemaker_byoc.region.services.sagemaker.training_jobs.pipes import Feed, PipeFeeder
-from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DataType
 from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     JobRecord,
     Secondary,
     Status,
 )
-from sagemaker_byoc.region.services.sagemaker.training_jobs.verdict import failure_reason
 from sagemaker_byoc.region.wire.errors import AwsError
 
 LOG = logging.getLogger(__name__)
 
 STOP_GRACE: float = lifecycle.TRAIN_STOP_GRACE.value
-REASON_PART = 600
-"""Bytes of the engine's words, so that what is kept can be said after them."""
-INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
-
-
-class UploadError(Exception):
-    """The bucket is gone, or the disk is full."""
-
-
-class CollectError(Exception):
-    """What the containers hold can't be brought here, or the engine lost them."""
-
-
-def _reason_of(error: BaseException) -> str:
-    """The FailureReason of a job that this error ended."""
-    match error:
-        case PullError():
-            return f"ClientError: {error.message}"
-        case DownloadError() | AwsError():
-            text = error.message if isinstance(error, AwsError) else str(error)
-            return f"ClientError: Data download failed: {text}"
-        case MachineError() | CollectError() | OSError():
-            return f"InternalServerError: {error}"
-        case ByocError():
-            return f"ClientError: {error}"
-        case UploadError():
-            return f"ClientError: Artifact upload failed: {error}"
-    return INTERNAL
 
 
 class JobRun(threading.Thread):
@@ -202,7 +181,7 @@ class JobRun(threading.Thread):
         specs = self._with_access(stack, layout)
         sync = None
         if plan.checkpoint is not None:
-            sync = checkpoints.CheckpointSync(
+            sync = outputs.CheckpointSync(
                 self._around.store, plan.checkpoint, layout.trees, self._log.say_once
             )
             stack.callback(sync.close)
@@ -333,12 +312,12 @@ class JobRun(threading.Thread):
         warn, store, plan = self._log.say_once, self._around.store, self._plan
         failures = [] if self._unsent is None else [self._unsent]
         try:
-            if not artifacts.upload(plan, trees, store, self._work, warn):
+            if not outcome.upload_artifacts(plan, trees, store, self._work, warn):
                 warn(f"/opt/ml/model was left empty: there is nothing at {plan.model_uri}")
         except (AwsError, OSError) as error:
             failures.append(str(error))
         try:
-            reports.upload(plan.reports, trees, store, warn)
+            outputs.upload_reports(plan.reports, trees, store, warn)
         except (AwsError, OSError) as error:  # no reason to call the training a failure
             warn(f"what was written for Debugger or TensorBoard is not in S3: {error}")
         if not failures:
@@ -373,21 +352,3 @@ class JobRun(threading.Thread):
             "TrainingTimeInSeconds": max(1, round(lasted)),
             "BillableTimeInSeconds": max(1, round(min(lasted, self._used))),
         }
-
-
-_STOPPED = (Secondary.STOPPED, "Training job stopped", Status.STOPPED)
-_ENDS: Mapping[Why | None, tuple[Secondary, str, Status]] = {
-    None: (Secondary.COMPLETED, "Training job completed", Status.COMPLETED),
-    Why.STOP: _STOPPED,
-    Why.CLOSING: _STOPPED,
-    Why.RUNTIME: (
-        Secondary.MAX_RUNTIME_EXCEEDED,
-        "Training job runtime exceeded MaxRuntimeInSeconds provided",
-        Status.STOPPED,
-    ),
-    Why.WAIT: (
-        Secondary.MAX_WAIT_TIME_EXCEEDED,
-        "Training job wait time exceeded MaxWaitTimeInSeconds provided",
-        Status.STOPPED,
-    ),
-}

@@ -18,8 +18,8 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.polling import WAITS
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.endpoints.live import CHANGING
-from sagemaker_byoc.region.services.sagemaker.endpoints.service import Endpoints
+from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import CHANGING
+from sagemaker_byoc.region.services.sagemaker.hosting import Endpoints
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Policy
 from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
 from sagemaker_byoc.region.wire.http import Request

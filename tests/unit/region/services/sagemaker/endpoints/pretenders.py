@@ -14,7 +14,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from sagemaker_byoc.region.containers.images import Image, PullError
+from sagemaker_byoc.region.containers.images import PullError
+from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.wire.errors import AwsError
 
 BOUND = 10.0

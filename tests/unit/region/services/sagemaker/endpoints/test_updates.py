@@ -10,7 +10,7 @@ import pytest
 from tests.unit.region.services.sagemaker.endpoints.conftest import Room
 from tests.unit.region.services.sagemaker.endpoints.pretenders import BOUND, wait_for
 
-from sagemaker_byoc.region.services.sagemaker.endpoints.live import INTERRUPTED
+from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import INTERRUPTED
 
 CLIENTS = 8
 

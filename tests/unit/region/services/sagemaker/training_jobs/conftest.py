@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.region.containers.images import RecordedImages
+from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.polling import CLIENT
 from sagemaker_byoc.region.engines.process import make_engine
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs.joblog import GROUP
-from sagemaker_byoc.region.services.sagemaker.training_jobs.service import TrainingJobs
+from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
+from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 
 PATIENCE = 60.0
 BUCKET = "data-bucket"

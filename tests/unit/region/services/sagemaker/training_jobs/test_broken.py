@@ -13,7 +13,7 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import House, w
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.region.core import records
-from sagemaker_byoc.region.services.sagemaker.training_jobs import joblog
+from sagemaker_byoc.region.services.sagemaker.jobs import context
 from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun
 
 WAITS = (
@@ -175,18 +175,18 @@ def test_records_that_cannot_be_written_count_and_are_written_later(house, monke
 
 def test_a_log_that_cannot_be_written_ends_no_job(house, monkeypatch):
     """Lines are lost and counted."""
-    stream = joblog.LogStore.open
+    stream = context.LogStore.open
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(joblog.LogStore, "open", full)
+    monkeypatch.setattr(context.LogStore, "open", full)
     house.create(f"echo lost; echo lost; {WAITS}; echo told")
     model = house.state / "work/training-jobs/job-1/algo-1/ml/model/m"
     wait_until(model.exists, "the program")
     log = house.jobs._runs["job-1"]._log
     wait_until(lambda: any(each.lost == 3 for each in [*log._streams.values()]), "three lines")
-    monkeypatch.setattr(joblog.LogStore, "open", stream)
+    monkeypatch.setattr(context.LogStore, "open", stream)
     go(house)
     assert house.end()["TrainingJobStatus"] == "Completed"
     assert house.log()[:2] == ["byoc: 3 lines before this one could not be written", "told"]

@@ -15,7 +15,7 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import (
 )
 
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.region.containers.images import DockerImages
+from sagemaker_byoc.region.containers.docker_images import DockerImages
 from sagemaker_byoc.region.containers.leftovers import STATE_LABEL
 from sagemaker_byoc.region.engines import docker
 from sagemaker_byoc.region.engines.container import Network
@@ -173,9 +173,7 @@ CHECKPOINTS = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/ckpt"}}
 
 def test_checkpoints_behind_links_all_arrive(house, monkeypatch):
     """A link that becomes a folder between two looks, an absolute link, a hostile one, a FIFO."""
-    monkeypatch.setattr(
-        "sagemaker_byoc.region.services.sagemaker.training_jobs.checkpoints.INTERVAL", 0.05
-    )
+    monkeypatch.setattr("sagemaker_byoc.region.services.sagemaker.jobs.outputs.INTERVAL", 0.05)
     house.create(
         "cd /opt/ml/checkpoints; mkdir s1; echo one > s1/a; ln -s s1 latest; "
         "ln -s /opt/ml/checkpoints/s1/a best; ln -s /etc/passwd leak; mkfifo p; echo z > z; "

@@ -89,9 +89,7 @@ def test_links_in_the_archive(house):
 
 def test_what_each_look_finds_again_costs_one_line(house, monkeypatch):
     """A FIFO among the checkpoints stays there for hours."""
-    monkeypatch.setattr(
-        "sagemaker_byoc.region.services.sagemaker.training_jobs.checkpoints.INTERVAL", 0.02
-    )
+    monkeypatch.setattr("sagemaker_byoc.region.services.sagemaker.jobs.outputs.INTERVAL", 0.02)
     house.create(
         "cd /opt/ml; mkfifo checkpoints/p; echo x > checkpoints/m; "
         "while [ ! -e input/go ]; do sleep 0.02; done",
@@ -105,9 +103,7 @@ def test_what_each_look_finds_again_costs_one_line(house, monkeypatch):
 
 def test_lines_are_bounded_and_the_others_still_written(house, monkeypatch):
     """A program can make any number of FIFOs."""
-    monkeypatch.setattr(
-        "sagemaker_byoc.region.services.sagemaker.training_jobs.joblog.MOST_LEFT_OUT", 2
-    )
+    monkeypatch.setattr("sagemaker_byoc.region.services.sagemaker.jobs.context.MOST_LEFT_OUT", 2)
     house.run("cd /opt/ml/model; mkfifo a b c d")
     assert [line.split()[3] for line in left_out(house)] == [
         "/opt/ml/model/a",

@@ -78,9 +78,7 @@ def test_checkpoints_of_all_hosts_meet_in_one_place(house):
 
 def test_checkpoints_arrive_while_the_job_runs(house, monkeypatch):
     """Whole files only, a few seconds after they were written."""
-    monkeypatch.setattr(
-        "sagemaker_byoc.region.services.sagemaker.training_jobs.checkpoints.INTERVAL", 0.05
-    )
+    monkeypatch.setattr("sagemaker_byoc.region.services.sagemaker.jobs.outputs.INTERVAL", 0.05)
     house.create(
         "echo 1 > /opt/ml/checkpoints/step; while [ ! -e /opt/ml/input/go ]; do sleep 0.02; done",
         CheckpointConfig={"S3Uri": f"s3://{BUCKET}/ckpt"},

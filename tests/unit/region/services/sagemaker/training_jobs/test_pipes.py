@@ -13,9 +13,14 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, 
 
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs.framing import LONGEST, frame
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import find_items
-from sagemaker_byoc.region.services.sagemaker.training_jobs.pipes import CHUNK, Feed, PipeFeeder
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import find_items
+from sagemaker_byoc.region.services.sagemaker.training_jobs.pipes import (
+    CHUNK,
+    LONGEST,
+    Feed,
+    PipeFeeder,
+    frame,
+)
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import plan_of
 from sagemaker_byoc.training.library.data.recordio import record_blocks
 
@@ -110,6 +115,7 @@ def test_gzip_is_unpacked(feed, store):
 @pytest.mark.parametrize(
     ("data", "words"),
     [(b"plain", "is not gzip"), (gzip.compress(b"x" * 999)[:-9], "ends within")],
+    ids=["plain", "cut"],  # the bytes hold the time, which differs between test processes
 )
 def test_what_is_not_gzip_ends_the_job(feed, store, data, words):
     """With the object's name; the reader gets an end and no garbage."""
@@ -160,7 +166,7 @@ def test_a_pipe_nobody_opens_keeps_nothing(feed, store):
 
 def test_a_payload_too_long_for_one_record_is_cut(monkeypatch):
     """First, middle, last; without a byte more or less than was said."""
-    monkeypatch.setattr("sagemaker_byoc.region.services.sagemaker.training_jobs.framing.LONGEST", 4)
+    monkeypatch.setattr("sagemaker_byoc.region.services.sagemaker.training_jobs.pipes.LONGEST", 4)
     assert LONGEST == 2**29 - 1
     data = b"".join(frame(10, [b"0123", b"456789"]))
     flags = [int.from_bytes(data[at + 4 : at + 8], "little") >> 29 for at in (0, 12, 24)]

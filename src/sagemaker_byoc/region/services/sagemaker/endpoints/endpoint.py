@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Variant
+    from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
+
 import asyncio
 import logging
 import secrets
@@ -12,14 +19,13 @@ from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting.capture_config import is_enabled
 from sagemaker_byoc.contract.training import failure
-from sagemaker_byoc.region.containers.images import Image
+from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import House, all_stopped
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
-from sagemaker_byoc.region.services.sagemaker.endpoints.house import House, all_stopped
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import VariantPlan
-from sagemaker_byoc.region.services.sagemaker.endpoints.sessions import Sessions
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
 
@@ -248,3 +254,32 @@ def _shortened(text: str) -> str:
     while rest and len("\n".join([first, *rest]).encode()) > limits.FAILURE_REASON.value:
         del rest[0]
     return failure.clip("\n".join([first, *rest]))
+
+
+MOST = 10_000
+"""Sessions of an endpoint; the one that was used longest ago is forgotten."""
+
+
+class Sessions:
+    def __init__(self) -> None:
+        self._places: OrderedDict[str, tuple[Variant, Instance]] = OrderedDict()
+
+    def find(self, session: str) -> tuple[Variant, Instance] | None:
+        """None too where its instance is not healthy any more: its state is gone."""
+        place = self._places.get(session)
+        if place is None or not place[1].is_healthy:
+            return None
+        self._places.move_to_end(session)
+        return place
+
+    def open(self, header: str, variant: Variant, instance: Instance) -> None:
+        """`header` is the container's, with the time of its end, which the container keeps."""
+        self._places[header.partition(";")[0].strip()] = (variant, instance)
+        if len(self._places) > MOST:
+            self._places.popitem(last=False)
+
+    def end(self, session: str) -> None:
+        self._places.pop(session.strip(), None)
+
+    def clear(self) -> None:
+        self._places.clear()

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import random
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from sagemaker_byoc.contract.training.channels import Distribution, InputMode
+from sagemaker_byoc.contract.files import Json, write_json
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import (
+    MANIFEST_SUFFIX,
+    Channel,
+    Distribution,
+    InputMode,
+)
+from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
-from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import ChannelPlan, DataType
 from sagemaker_byoc.region.wire.errors import AwsError
 
 T = TypeVar("T")
@@ -175,3 +187,138 @@ def check_paths(uri: str, items: Sequence[Item]) -> None:
     clash = files & folders
     if clash:
         raise DownloadError(f"{min(clash)} of {uri} is a file and also a folder")
+
+
+class DataType(StrEnum):
+    PREFIX = "S3Prefix"
+    MANIFEST = "ManifestFile"
+    AUGMENTED = "AugmentedManifestFile"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelPlan:
+    channel: Channel
+    data_type: DataType
+    uri: str
+    bucket: str
+    key: str
+    """A prefix of keys, or the key of a manifest."""
+    attributes: tuple[str, ...]
+    """Of an augmented manifest, in the order of the records."""
+    gunzip: bool
+    seed: int | None
+    """For shuffling; None where it was not asked for."""
+    hosts: tuple[str, ...]
+    """Those that get it."""
+
+
+# <linux/fs.h>: share the blocks of another file until one of the two is written to.
+_FICLONE = 0x40049409
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What of a host's channels its container is shown in another way than in its tree."""
+
+    inputs: Mapping[str, Path]
+    read_only: frozenset[str]
+    shared: tuple[str, ...]
+
+
+class Stager:
+    """Brings the channels of one job to its hosts.
+
+    Where a container writes into the host's own files it gets copies of its own, for a program may
+    change its input in File mode. Everything else is linked, below `folder`.
+    """
+
+    def __init__(
+        self, store: ObjectStore, folder: Path, engine: Engine, *, is_stopped: Callable[[], bool]
+    ) -> None:
+        self._store = store
+        self._folder = folder
+        self._copies = engine.shares_files
+        self._bring = link_file if engine.protects_inputs else copy_file
+        self._is_stopped = is_stopped
+
+    def stage(
+        self, tree: Tree, host: str, channels: Sequence[tuple[ChannelPlan, Sequence[Item]]]
+    ) -> Staged:
+        """Raises DownloadError."""
+        inputs: dict[str, Path] = {}
+        read_only = set()
+        mine = [(plan, items) for plan, items in channels if host in plan.hosts]
+        pipes = any(plan.channel.mode is InputMode.PIPE for plan, _ in mine)
+        for plan, items in mine:
+            if plan.channel.mode is InputMode.PIPE:
+                continue
+            name = plan.channel.name
+            taken = share(plan, items, host)
+            relative = str(tree.channel(name).relative_to(tree.root))
+            if plan.channel.mode is InputMode.FAST_FILE:
+                read_only.add(relative)
+                inputs[relative] = self._link(plan, host, taken)
+                continue
+            # A folder that host and container share holds files, and no links into the store.
+            if self._copies or pipes:
+                self._fill(tree.channel(name), taken, copy_file)
+            else:
+                inputs[relative] = self._link(plan, host, taken)
+            _write_manifest(tree, plan, taken)
+        shared = (str(tree.data.relative_to(tree.root)),) if pipes else ()
+        return Staged(inputs, frozenset(read_only), shared)
+
+    def _link(self, plan: ChannelPlan, host: str, items: Sequence[Item]) -> Path:
+        folder = self._folder / plan.channel.name / host
+        self._fill(folder, items, self._bring)
+        return folder
+
+    def _fill(
+        self, folder: Path, items: Sequence[Item], bring: Callable[[Path, Path], None]
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for item in items:
+            if self._is_stopped():
+                return
+            target = folder / item.relative
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                bring(self._store.get(item.bucket, item.key).path, target)
+            except S3Error as error:
+                raise DownloadError(
+                    f"{error.code} for s3://{item.bucket}/{item.key}: {error.message}"
+                ) from error
+            except OSError as error:
+                raise DownloadError(
+                    f"s3://{item.bucket}/{item.key}: {error.strerror or error}"
+                ) from error
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """A file of its own, writable; sharing blocks where the file system can."""
+    with open(source, "rb") as file, open(target, "wb") as copy:
+        try:
+            fcntl.ioctl(copy, _FICLONE, file.fileno())
+        except OSError:
+            shutil.copyfileobj(file, copy, 1 << 20)
+
+
+def link_file(source: Path, target: Path) -> None:
+    """The same file, which is never written to; a copy on another file system."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        copy_file(source, target)
+        with suppress(PermissionError):  # a file system without modes
+            target.chmod(0o444)
+
+
+def _write_manifest(tree: Tree, plan: ChannelPlan, items: Sequence[Item]) -> None:
+    """`<channel>-manifest`, beside the folder: what was brought."""
+    prefix = f"s3://{items[0].bucket if items else plan.bucket}/"
+    document: list[Json] = [{"prefix": prefix}, *(item.key for item in items)]
+    name = f"{plan.channel.name}{MANIFEST_SUFFIX}"
+    (tree.data / name).parent.mkdir(parents=True, exist_ok=True)
+    write_json(tree.data / name, document)

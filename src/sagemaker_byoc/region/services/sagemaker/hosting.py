@@ -17,13 +17,12 @@ from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
+from sagemaker_byoc.region.services.sagemaker.catalog import CONFIG, ENDPOINT, MODEL, Catalog
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoints import EndpointOperations
-from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
 from sagemaker_byoc.region.services.sagemaker.models import Models
-from sagemaker_byoc.region.services.sagemaker.refusals import CONFIG, ENDPOINT, MODEL
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.operations import Operation

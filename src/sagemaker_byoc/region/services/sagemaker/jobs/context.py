@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 from sagemaker_byoc.contract.folders import LEFT_OUT
+from sagemaker_byoc.region.containers.access import ContainerAccess
+from sagemaker_byoc.region.containers.images import Images
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.log_store import LastingStream, LogStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 MOST_LEFT_OUT = 1000
@@ -67,3 +75,23 @@ class JobLog:
         for stream in self._streams.values():
             stream.close()
         self._streams.clear()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What every job of the region uses."""
+
+    store: ObjectStore
+    engine: Engine
+    images: Images
+    work: Path
+    """A folder in which each job has one while it lives."""
+    labels: Mapping[str, str]
+    """Labels by which the containers and networks of this region are found."""
+    account: Account
+    access: ContainerAccess | None
+    """How containers reach the region; None if they don't."""
+    prefix: str
+    """Of the names of containers and networks, which an engine may share with other regions."""
+    gpus: int
+    """Of this machine."""

@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from enum import StrEnum
 from queue import SimpleQueue
 
 from sagemaker_byoc.contract import lifecycle
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine
-from sagemaker_byoc.region.engines.starting import start_all
-from sagemaker_byoc.region.services.sagemaker.training_jobs.control import StopSwitch
+from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine, start_all
 
 LOG = logging.getLogger(__name__)
 
@@ -142,3 +141,50 @@ class Hosts:
             self._lost[host] = str(error)
             self._codes.setdefault(host, 1)
             self._ended.put(host)
+
+
+class Why(StrEnum):
+    STOP = "stop"
+    RUNTIME = "MaxRuntimeInSeconds is over"
+    WAIT = "MaxWaitTimeInSeconds is over"
+    INTERRUPTED = "the spot instance is taken away"
+    CLOSING = "the region ends"
+    BROKEN = "the input is broken"
+
+
+class StopSwitch:
+    """Asked to stop, from a signal handler or another thread, a running job ends with SIGTERM.
+
+    The first reason stays. Nothing here waits for a lock, as a signal handler must not.
+    """
+
+    def __init__(self) -> None:
+        self._asked = threading.Event()
+        self._listeners: list[Callable[[], None]] = []
+        self.why: Why | None = None
+        self.hurried = False
+        """Whether what runs is to be killed, without the grace of a stop."""
+
+    def ask(self, why: Why = Why.STOP) -> None:
+        if self.why is None:
+            self.why = why
+        self._asked.set()
+        for listener in [*self._listeners]:
+            listener()
+
+    def hurry(self) -> None:
+        self.hurried = True
+        self.ask()
+
+    @property
+    def asked(self) -> bool:
+        return self._asked.is_set()
+
+    def wait(self, timeout: float) -> bool:
+        return self._asked.wait(timeout)
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call it at every `ask`, and now where that has been already. It must not block."""
+        self._listeners.append(listener)
+        if self.asked:
+            listener()

@@ -6,21 +6,22 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from sagemaker_byoc.contract.folders import Entry, walk
+from sagemaker_byoc.contract.folders import Entry, OnLeft, left_out, walk
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.region.containers import results
 from sagemaker_byoc.region.engines.container import Container
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
-from sagemaker_byoc.region.services.sagemaker.training_jobs import artifacts
-from sagemaker_byoc.region.services.sagemaker.training_jobs.objects import (
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
     Item,
     check_paths,
+    copy_file,
 )
-from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import CheckpointPlan
-from sagemaker_byoc.region.services.sagemaker.training_jobs.stage import copy_file
 
 LOG = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class CheckpointSync(threading.Thread):
         prefix = self._plan.prefix
         key = f"{prefix}/{entry.relative}" if prefix else entry.relative
         try:
-            artifacts.send(self._store, self._plan.bucket, key, entry, self._on_line)
+            send(self._store, self._plan.bucket, key, entry, self._on_line)
         except (S3Error, OSError) as error:
             return self._fail(error)
         self._sent[place] = mark
@@ -151,3 +152,83 @@ class CheckpointSync(threading.Thread):
         failure = f"checkpoints can't be sent to {self._plan.uri}: {error}"
         self._on_line(failure)
         return failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointPlan:
+    uri: str
+    bucket: str
+    prefix: str
+    folder: str
+    """Relative to /opt/ml."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportPlan:
+    """A folder that Debugger, the profiler or TensorBoard writes, and its destination in S3."""
+
+    name: str
+    bucket: str
+    prefix: str
+    folder: str
+    """Relative to /opt/ml, or absolute."""
+
+    @property
+    def is_outside(self) -> bool:
+        return self.folder.startswith("/")
+
+
+_CHUNK = 1 << 20
+
+
+def send_all(
+    store: ObjectStore, bucket: str, start: str, entries: Iterable[Entry], on_line: OnLeft
+) -> bool:
+    """Send each file below the key `start`; return False if there was none."""
+    sent = False
+    for entry in entries:
+        if entry.file is not None:
+            send(
+                store,
+                bucket,
+                f"{start}/{entry.relative}" if start else entry.relative,
+                entry,
+                on_line,
+            )
+            sent = True
+    return sent
+
+
+def send(store: ObjectStore, bucket: str, key: str, entry: Entry, on_line: OnLeft) -> None:
+    """Send an open file of a walk; one whose key S3 can't have is left out with a line."""
+    assert entry.file is not None
+    try:
+        writer = store.open_writer(bucket, key)
+    except S3Error as error:
+        if error.code != "KeyTooLongError":
+            raise
+        on_line(left_out(f"…/{entry.relative}", "its key in S3 would be longer than 1024 bytes"))
+        return
+    with writer, open(entry.file, "rb", buffering=0, closefd=False) as data:
+        while chunk := data.read(_CHUNK):
+            writer.write(chunk)
+        writer.commit()
+
+
+def upload_reports(
+    reports: Sequence[ReportPlan], trees: Mapping[str, Tree], store: ObjectStore, on_line: OnLeft
+) -> None:
+    """Raises AwsError, or OSError."""
+    for report in reports:
+        if report.is_outside:
+            found = [(host, outside(tree, report), "") for host, tree in trees.items()]
+            found = [source for source in found if source[1].is_dir()]
+        else:
+            found = results.sources(trees, report.folder)
+        files = results.merged(found, on_line)
+        send_all(store, report.bucket, report.prefix, files, on_line)
+
+
+def outside(tree: Tree, report: ReportPlan) -> Path:
+    """Return the host's folder for a report that the container writes outside of /opt/ml."""
+    return tree.root.with_name("outside") / report.name

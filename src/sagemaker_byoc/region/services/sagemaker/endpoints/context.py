@@ -13,8 +13,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from sagemaker_byoc.host.ports import Ports
 from sagemaker_byoc.region.containers.access import ContainerAccess
-from sagemaker_byoc.region.containers.images import Image, Images
+from sagemaker_byoc.region.containers.images import Images
 from sagemaker_byoc.region.containers.leftovers import machine_label, region_labels, region_prefix
+from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.log_store import LogStore

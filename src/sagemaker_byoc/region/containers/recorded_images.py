@@ -8,15 +8,19 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import write_json
-from sagemaker_byoc.contract.variables import PROGRAM
-from sagemaker_byoc.region.containers.images import RecordedImages, Reference
+from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
+from sagemaker_byoc.contract.variables import PROGRAM, PROGRAM_DIR
+from sagemaker_byoc.region.containers.images import Reference, unknown_image
+from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.state_folder import make_private
 from sagemaker_byoc.region.engines import packing
 from sagemaker_byoc.region.engines.process import ROOMS
@@ -109,3 +113,80 @@ def _files(folder: Path) -> Iterator[Path]:
         for name in sorted(names):
             if name not in packing.SKIPPED:
                 yield Path(place, name)
+
+
+TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}
+"""The toolkit's own images; on the process engine they exist from the start, without a program."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedImages:
+    """The process engine's: a program's copy and a Python, under a name (`byoc build`).
+
+    STATE/images/names/REPOSITORY:TAG.json says which of STATE/images/programs/DIGEST it is.
+    """
+
+    state: Path
+
+    def resolve(self, uri: str) -> Image:
+        reference = Reference.parse(uri)
+        record = self._by_digest(reference) if reference.digest else self._by_name(reference)
+        if record is None and not reference.digest and reference.repository in TOOLKIT:
+            record = {"Digest": "sha256:" + "0" * 64, "Interpreter": sys.executable}
+        if record is None:
+            names = ", ".join(sorted(self.names())) or "none"
+            raise unknown_image(
+                uri,
+                f"this region (process engine) has recorded {names}",
+                f"Record it with: byoc build train PROGRAM --tag {reference.local_name} "
+                f"--engine process --state {self.state}",
+            )
+        return Image(
+            uri=uri,
+            resolved=reference.pinned(record["Digest"]),
+            digest=record["Digest"],
+            name=reference.local_name,
+            interpreter=Path(record["Interpreter"]),
+            environment={
+                **({PROGRAM_DIR: str(self.program(record["Digest"]))} if "Kind" in record else {}),
+                **json.loads(record.get("Environment", "{}")),
+            },
+        )
+
+    def bring(
+        self,
+        image: Image,
+        *,
+        say: Callable[[str], None] = lambda _text: None,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Do nothing: a program's copy is here already."""
+
+    def names(self) -> list[str]:
+        return [record["Name"] for record in self._records()]
+
+    def name_file(self, repository: str, tag: str) -> Path:
+        name = quote(f"{repository}:{tag}", safe=":")
+        return self.state / "images" / "names" / f"{name}.json"
+
+    def program(self, digest: str) -> Path:
+        return self.state / "images" / "programs" / digest.removeprefix("sha256:")
+
+    def _by_name(self, reference: Reference) -> dict[str, str] | None:
+        try:
+            data = self.name_file(reference.repository, reference.tag).read_bytes()
+        except FileNotFoundError:
+            return None
+        record: dict[str, str] = json.loads(data)
+        return record
+
+    def _by_digest(self, reference: Reference) -> dict[str, str] | None:
+        prefix = f"{reference.repository}:"
+        for record in self._records():
+            if record["Name"].startswith(prefix) and record["Digest"] == reference.digest:
+                return record
+        return None
+
+    def _records(self) -> Iterator[dict[str, str]]:
+        for file in sorted((self.state / "images" / "names").glob("*.json")):
+            yield json.loads(file.read_bytes())

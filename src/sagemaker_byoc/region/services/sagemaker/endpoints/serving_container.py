@@ -17,11 +17,11 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.variables import BIND_TO_PORT
 from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.health import LOG_SECONDS, ContainerLog, wait_until_healthy
-from sagemaker_byoc.region.containers.images import Image
+from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
-from sagemaker_byoc.region.services.sagemaker.endpoints.house import House
-from sagemaker_byoc.region.services.sagemaker.endpoints.plan import ContainerPlan
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
+from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ContainerPlan
 
 LOG = logging.getLogger(__name__)
 

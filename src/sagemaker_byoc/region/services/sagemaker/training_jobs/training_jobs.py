@@ -16,6 +16,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.region.containers import instances
 from sagemaker_byoc.region.containers.access import ContainerAccess
+from sagemaker_byoc.region.containers.hosts import Why
 from sagemaker_byoc.region.containers.images import Images
 from sagemaker_byoc.region.containers.leftovers import region_labels, region_prefix
 from sagemaker_byoc.region.containers.specs import JOB_LABEL
@@ -26,11 +27,12 @@ from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.training_jobs import metrics, objects
-from sagemaker_byoc.region.services.sagemaker.training_jobs.control import Why
-from sagemaker_byoc.region.services.sagemaker.training_jobs.joblog import JobLog
-from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import Job, Surroundings
+from sagemaker_byoc.region.services.sagemaker.jobs import inputs
+from sagemaker_byoc.region.services.sagemaker.jobs.context import JobLog, Surroundings
+from sagemaker_byoc.region.services.sagemaker.training_jobs import metrics
+from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import Job
 from sagemaker_byoc.region.services.sagemaker.training_jobs.listing import list_jobs
+from sagemaker_byoc.region.services.sagemaker.training_jobs.outcome import INTERNAL
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import (
     JobPlan,
     check_names,
@@ -45,7 +47,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     Status,
     new_document,
 )
-from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import INTERNAL, JobRun
+from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun
 from sagemaker_byoc.region.wire.errors import AwsError, not_found
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
@@ -190,8 +192,8 @@ class TrainingJobs:
                 raise refuse(f"{where}: there is no bucket {bucket!r}. Create it first")
         for channel in plan.channels:
             try:
-                objects.require_items(store, channel)
-            except objects.DownloadError:
+                inputs.require_items(store, channel)
+            except inputs.DownloadError:
                 continue  # found out by the download in the cloud, and so it is here
 
     async def _describe(self, parameters: Parameters) -> Parameters:

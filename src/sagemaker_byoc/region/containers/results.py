@@ -1,0 +1,86 @@
+"""What a job leaves: the folders of all hosts as one, packed or file by file, sent to S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from sagemaker_byoc.contract import folders, limits
+from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, OnLeft, readable, walk
+from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
+from sagemaker_byoc.contract.training.failure import clip
+
+Source = tuple[str, Path, str]
+"""A host, its tree, and the folder below the tree's root."""
+
+
+def sources(trees: Mapping[str, Tree], folder: str) -> list[Source]:
+    return [(host, tree.root, folder) for host, tree in trees.items()]
+
+
+def merged(
+    found: Iterable[Source], on_line: OnLeft, *, keep_links: bool = False
+) -> Iterator[Entry]:
+    """Yield the files of all hosts; of those with one name, the first host's."""
+    owners: dict[str, tuple[str, bool]] = {}
+    for host, root, folder in found:
+        for entry in walk(root, folder, on_line, keep_links=keep_links):
+            is_folder = entry.file is None and entry.link is None
+            known = owners.setdefault(entry.relative, (host, is_folder))
+            shown = readable(str(DEFAULT_ROOT / folder / entry.relative))
+            if known == (host, is_folder):
+                above = (str(path) for path in PurePosixPath(entry.relative).parents)
+                if all(owners.get(path, known)[1] or path == "." for path in above):
+                    yield entry
+            elif is_folder != known[1]:
+                on_line(
+                    f"{LEFT_OUT}{shown} of {host} because one host wrote a file where another "
+                    "wrote a folder"
+                )
+            elif not is_folder:
+                on_line(f"{shown} was written by {known[0]} and by {host}; {known[0]}'s is kept")
+
+
+def noting_links(entries: Iterable[Entry], archive: str, on_line: OnLeft) -> Iterator[Entry]:
+    """Yield `entries`; at their end, say that there are links among them."""
+    links = 0
+    example = ""
+    for entry in entries:
+        if entry.link is not None:
+            links += 1
+            example = readable(entry.relative)
+        yield entry
+    if links:
+        on_line(
+            f"{archive} holds {links} links, as {example}: hosting may refuse an archive with "
+            "links; copy the files instead"
+        )
+
+
+def failure_reason(tree: Tree, code: int, on_left: OnLeft = lambda _: None) -> str:
+    """`AlgorithmError: TEXT, exit code: N` of at most 1024 characters, whose end is never cut off.
+
+    Without a failure file there is no TEXT, as in the service's own reasons.
+    """
+    return failure_text(read_failure(tree, on_left) or "", code)
+
+
+def failure_text(text: str, code: int) -> str:
+    start, end = "AlgorithmError: ", f", exit code: {code}"
+    room = limits.FAILURE_REASON.value - len(start) - len(end)
+    return f"{start}{clip(text, room)}{end}"
+
+
+def read_failure(tree: Tree, on_left: OnLeft = lambda _: None) -> str | None:
+    """Return the reason, as SageMaker would show it; None if the container wrote none.
+
+    The file may be anything that a program put there: `on_left` gets a sentence if it is not read.
+    """
+    name = tree.failure.relative_to(tree.root)
+    try:
+        data = folders.read(tree.root, str(name), 4 * limits.FAILURE_REASON.value)
+    except (OSError, folders.LeftOutError) as error:
+        on_left(folders.left_out(str(name), error))
+        return None
+    text = (data or b"").decode("utf-8", "replace")
+    return text[: limits.FAILURE_REASON.value].strip() or None

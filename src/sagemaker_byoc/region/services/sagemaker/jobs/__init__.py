@@ -1,0 +1,1 @@
+"""What every job of SageMaker shares: its context, its inputs and outputs in S3, its log."""

@@ -1,0 +1,104 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from sagemaker_byoc.contract import archives
+from sagemaker_byoc.contract.errors import ByocError, MachineError
+from sagemaker_byoc.contract.folders import Entry, OnLeft
+from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.region.containers.hosts import Why
+from sagemaker_byoc.region.containers.images import PullError
+from sagemaker_byoc.region.containers.results import merged, noting_links, sources
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
+    DownloadError,
+)
+from sagemaker_byoc.region.services.sagemaker.jobs.outputs import send_all
+from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import MODEL_FOLDER, JobPlan
+from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
+    Secondary,
+    Status,
+)
+from sagemaker_byoc.region.wire.errors import AwsError
+
+ARCHIVE_TYPE = "application/x-gzip"
+
+
+def upload_artifacts(
+    plan: JobPlan, trees: Mapping[str, Tree], store: ObjectStore, work: Path, on_line: OnLeft
+) -> bool:
+    """Send model and output data; return False if there was no model. Raises S3Error, OSError."""
+    outputs = merged(sources(trees, "output/data"), on_line, keep_links=True)
+    _send_archive(plan, store, outputs, work / archives.OUTPUT_ARCHIVE)
+    found = sources(trees, "model")
+    if not plan.compress:
+        start = plan.output_key(MODEL_FOLDER)
+        return send_all(store, plan.output_bucket, start, merged(found, on_line), on_line)
+    entries = merged(found, on_line, keep_links=True)
+    entries = noting_links(entries, archives.MODEL_ARCHIVE, on_line)
+    return _send_archive(plan, store, entries, work / archives.MODEL_ARCHIVE)
+
+
+def _send_archive(
+    plan: JobPlan, store: ObjectStore, entries: Iterable[Entry], archive: Path
+) -> bool:
+    if not archives.pack_entries(entries, archive):
+        return False
+    key = plan.output_key(archive.name)
+    store.put_file(plan.output_bucket, key, archive, content_type=ARCHIVE_TYPE, move=True)
+    return True
+
+
+REASON_PART = 600
+"""Bytes of the engine's words, so that what is kept can be said after them."""
+
+
+INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
+
+
+class UploadError(Exception):
+    """The bucket is gone, or the disk is full."""
+
+
+class CollectError(Exception):
+    """What the containers hold can't be brought here, or the engine lost them."""
+
+
+def _reason_of(error: BaseException) -> str:
+    """The FailureReason of a job that this error ended."""
+    match error:
+        case PullError():
+            return f"ClientError: {error.message}"
+        case DownloadError() | AwsError():
+            text = error.message if isinstance(error, AwsError) else str(error)
+            return f"ClientError: Data download failed: {text}"
+        case MachineError() | CollectError() | OSError():
+            return f"InternalServerError: {error}"
+        case ByocError():
+            return f"ClientError: {error}"
+        case UploadError():
+            return f"ClientError: Artifact upload failed: {error}"
+    return INTERNAL
+
+
+_STOPPED = (Secondary.STOPPED, "Training job stopped", Status.STOPPED)
+
+
+_ENDS: Mapping[Why | None, tuple[Secondary, str, Status]] = {
+    None: (Secondary.COMPLETED, "Training job completed", Status.COMPLETED),
+    Why.STOP: _STOPPED,
+    Why.CLOSING: _STOPPED,
+    Why.RUNTIME: (
+        Secondary.MAX_RUNTIME_EXCEEDED,
+        "Training job runtime exceeded MaxRuntimeInSeconds provided",
+        Status.STOPPED,
+    ),
+    Why.WAIT: (
+        Secondary.MAX_WAIT_TIME_EXCEEDED,
+        "Training job wait time exceeded MaxWaitTimeInSeconds provided",
+        Status.STOPPED,
+    ),
+}
