@@ -16,13 +16,14 @@ from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.core.control_api import Interruptible
 from sagemaker_byoc.region.environ import default_bucket
 from sagemaker_byoc.region.services.ecr.ecr import Registry
-from sagemaker_byoc.region.services.identity import Identity
+from sagemaker_byoc.region.services.iam import Iam
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.logs.logs import Logs
 from sagemaker_byoc.region.services.s3.s3 import S3
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.hosting import Endpoints
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
+from sagemaker_byoc.region.services.sts import Sts
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.json11 import JsonService
@@ -71,7 +72,6 @@ def compose(
     if not store.has_bucket(default_bucket(account)):
         store.create_bucket(default_bucket(account))
     logs = LogStore(state / "logs")
-    identity = Identity(account, access.credentials)
     s3 = S3(store, account, None if access.is_open else access.credentials.secret_of)
     registry = Registry(state=state, account=account, url=access.url)
     images = make_images(engine.name, state, registry.pushed)
@@ -98,6 +98,10 @@ def compose(
         "logs": Logs(logs, account).operations(),
         "ecr": registry.operations(),
     }
+    queries = {
+        "sts": Sts(account, access.credentials).operations(),
+        "iam": Iam(account).operations(),
+    }
     return Composition(
         services=Services(
             targets=_targets(targets),
@@ -105,7 +109,7 @@ def compose(
             runtime=endpoints.invoke_handler,
             registry=registry.handler,
             own=control(jobs),
-            queries=_queries({"sts": identity.sts(), "iam": identity.iam()}),
+            queries=_queries(queries),
         ),
         parts=(jobs, endpoints, registry, _Threads(s3.close)),
     )

@@ -193,8 +193,7 @@ class _Running:
         composition = self._compose()
         known = None if self._region.is_open else self._credentials
         admission = Admission(known, self._access_hosts)
-        application = Application(Router(composition.services, admission))
-        self._server = make_server(application)
+        self._server = make_server(Application(Router(composition.services, admission)))
         try:
             composition.start()
             self.folder.announce(Address(url=self.url, pid=os.getpid(), engine=self._region.engine))
@@ -203,7 +202,6 @@ class _Running:
             await self._server.serve(sockets=[self._listener])
         finally:
             await composition.close()
-            application.close()
 
     def _compose(self) -> Composition:
         path, account = self.folder.path, self._region.account

@@ -10,13 +10,16 @@ from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
 class AwsError(Exception):
     """`code` and `message` reach the client in the protocol of its request.
 
-    `status` is the HTTP status; 400 is what JSON services answer for nearly all of them.
+    `status` is the HTTP status; 400 is what JSON services answer for nearly all of them. `details`
+    are further elements of an error document of S3: BucketName, Key, RangeRequested.
     """
 
-    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+    def __init__(self, code: str, message: str, *, status: int = 400, **details: str) -> None:
         self.code = code
         self.message = message
         self.status = status
+        self.details = details
+        self.headers: dict[str, str] = {}
         super().__init__(f"{code}: {message}")
 
 

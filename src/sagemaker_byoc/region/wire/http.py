@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
@@ -44,21 +43,12 @@ class Request:
         return dict(parse_qsl(self.query_string, keep_blank_values=True))
 
 
-@dataclass(frozen=True, slots=True)
-class FilePart:
-    """Bytes `start` to `start + length` of a file, read while they are sent."""
-
-    path: Path
-    start: int
-    length: int
-
-
 @dataclass(slots=True, kw_only=True)
 class Response:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     """Content-Length is set by the server from `body`, unless it is given (as for HEAD)."""
-    body: bytes | FilePart | AsyncIterator[bytes] = b""
+    body: bytes | AsyncIterator[bytes] = b""
 
 
 class Handler(Protocol):

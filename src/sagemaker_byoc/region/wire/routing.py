@@ -1,4 +1,4 @@
-"""Which service a request is for, and how its protocol writes errors.
+"""Which service a request is for: every AWS protocol on one port.
 
 The credential scope of the signature names the service; without one, the path does.
 """
@@ -6,18 +6,22 @@ The credential scope of the signature names the service; without one, the path d
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import quote
-from xml.etree.ElementTree import Element, SubElement, tostring
 
 from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
 from sagemaker_byoc.region.wire import admission, json11, models, query
 from sagemaker_byoc.region.wire.admission import Admission, DeniedError
+from sagemaker_byoc.region.wire.error_bodies import (
+    render_cbor_error,
+    render_json_error,
+    render_registry_error,
+    render_s3_error,
+)
 from sagemaker_byoc.region.wire.errors import (
     AwsError,
     EntityTooLargeError,
@@ -47,65 +51,6 @@ class Protocol:
     internal: str = "InternalFailure"
     body_limit: int = json11.BODY_LIMIT
     """Bytes; the bodies of S3 and of the registry are streamed and have limits of their own."""
-
-
-def render_json_error(request: Request, error: AwsError) -> Response:
-    """rest-json, as sagemaker-runtime speaks it."""
-    return Response(
-        status=error.status,
-        headers={
-            "Content-Type": "application/json",
-            "x-amzn-ErrorType": error.code,
-            "x-amzn-RequestId": request.id,
-        },
-        body=json.dumps({"message": error.message, "Message": error.message}).encode(),
-    )
-
-
-def render_s3_error(request: Request, error: AwsError) -> Response:
-    root = Element("Error")
-    SubElement(root, "Code").text = error.code
-    SubElement(root, "Message").text = error.message
-    SubElement(root, "Resource").text = request.path
-    SubElement(root, "RequestId").text = request.id
-    return Response(
-        status=error.status,
-        headers={"Content-Type": "application/xml", "x-amz-request-id": request.id},
-        body=b"" if request.method == "HEAD" else tostring(root, "utf-8", xml_declaration=True),
-    )
-
-
-def render_registry_error(_request: Request, error: AwsError) -> Response:
-    """The distribution protocol's body, which `docker push` shows to its user."""
-    return Response(
-        status=error.status,
-        headers={
-            "Content-Type": "application/json",
-            "Docker-Distribution-API-Version": "registry/2.0",
-        },
-        body=json.dumps({"errors": [{"code": error.code, "message": error.message}]}).encode(),
-    )
-
-
-def render_cbor_error(request: Request, error: AwsError) -> Response:
-    """smithy-rpc-v2-cbor: a map of two texts, so that its clients read the refusal."""
-    pairs = {"__type": error.code, "message": error.message}
-    body = b"\xa2" + b"".join(_cbor_text(text) for pair in pairs.items() for text in pair)
-    return Response(
-        status=error.status,
-        headers={
-            "Content-Type": "application/cbor",
-            "smithy-protocol": "rpc-v2-cbor",
-            "x-amzn-RequestId": request.id,
-        },
-        body=body,
-    )
-
-
-def _cbor_text(text: str) -> bytes:
-    """Major type 3 with a two-byte length (RFC 8949 §3)."""
-    data = text.encode()[:0xFFFF]
-    return b"\x79" + len(data).to_bytes(2, "big") + data
 
 
 JSON = Protocol(render=json11.render_error, codes=admission.JSON_CODES)

@@ -7,7 +7,6 @@ import logging
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import uvicorn
@@ -23,7 +22,6 @@ from sagemaker_byoc.region.core.polling import (
 )
 from sagemaker_byoc.region.wire.http import (
     ClientLeftError,
-    FilePart,
     Handler,
     IncomingBody,
     Receive,
@@ -36,14 +34,10 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 LOG = logging.getLogger(__name__)
 
-CHUNK = 1 << 20
-SMALL = 1 << 16
-"""Up to this many bytes a read costs less than the hand-over to a thread."""
 KEEP_ALIVE_SECONDS = 120
 """Longer than SDKs leave a pooled connection idle between two polls."""
 CLOSING_SECONDS = 5
 _WATCH_AFTER = 0.05
-_FILE_THREADS = 4
 _ENDING = b"the region is ending\n"
 _BODILESS = frozenset({204, 304})
 _GUARDS = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
@@ -55,11 +49,6 @@ class Application:
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
-        # Its own few threads: a container that is being waited for must not hold up a download.
-        self._files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="byoc-files")
-
-    def close(self) -> None:
-        self._files.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,7 +78,7 @@ class Application:
                 # The client was promised nothing, so it may never send the body that the next
                 # request on this connection would be mistaken for.
                 response.headers["Connection"] = "close"
-            await self._respond(request, response, send)
+            await _respond(response, send)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or (response is not None and not watch.client_left):
@@ -98,7 +87,7 @@ class Application:
             if not watch.client_left:
                 # The server is closing. SDKs try again after a 503, and then find nobody.
                 ending = Response(status=503, headers={"Connection": "close"}, body=_ENDING)
-                await self._respond(request, ending, send)
+                await _respond(ending, send)
         except ClientLeftError:
             LOG.debug("%s: the client left during %s %s", request.id, request.method, request.path)
         finally:
@@ -113,38 +102,14 @@ class Application:
             LOG.exception("%s: %s %s", request.id, request.method, request.path)
             return Response(status=500, body=b"internal failure; see the region's log\n")
 
-    async def _respond(self, request: Request, response: Response, send: Send) -> None:
-        body = response.body
-        if isinstance(body, FilePart):
-            await self._send_file(request, response, body, send)
-            return
-        if isinstance(body, bytes):
-            await send(_start(response, len(body)))
-            await send({"type": "http.response.body", "body": body})
-            return
-        await send(_start(response, None))
-        await _send_stream(body, send)
 
-    async def _send_file(
-        self, request: Request, response: Response, part: FilePart, send: Send
-    ) -> None:
-        with open(part.path, "rb", buffering=0) as file:
-            file.seek(part.start)
-            await send(_start(response, part.length))
-            left = 0 if request.method == "HEAD" else part.length
-            loop = asyncio.get_running_loop()
-            while left > 0:
-                size = min(left, CHUNK)
-                if part.length <= SMALL:
-                    data = file.read(size)
-                else:
-                    data = await loop.run_in_executor(self._files, file.read, size)
-                if not data:
-                    raise OSError(f"{part.path} became shorter while it was sent")
-                left -= len(data)
-                await send({"type": "http.response.body", "body": data, "more_body": left > 0})
-        if part.length == 0 or request.method == "HEAD":
-            await send({"type": "http.response.body", "body": b""})
+async def _respond(response: Response, send: Send) -> None:
+    if isinstance(response.body, bytes):
+        await send(_start(response, len(response.body)))
+        await send({"type": "http.response.body", "body": response.body})
+        return
+    await send(_start(response, None))
+    await _send_stream(response.body, send)
 
 
 async def _send_stream(chunks: AsyncIterator[bytes], send: Send) -> None:

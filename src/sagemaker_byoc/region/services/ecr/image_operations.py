@@ -8,8 +8,7 @@ from typing import Any
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
 from sagemaker_byoc.region.services.ecr.manifests import Manifests
-from sagemaker_byoc.region.services.ecr.paging import page
-from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories
+from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories, page
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
 
@@ -46,7 +45,10 @@ class ImageOperations:
             if status == "ANY" or (status == "TAGGED") == (image.digest in tags)
         ]
         return page(
-            [self._detail(name, image, tags) for image in images], parameters, "imageDetails"
+            [self._detail(name, image, tags) for image in images],
+            parameters,
+            "imageDetails",
+            by="imageDigest",
         )
 
     def list_images(self, parameters: Parameters) -> Parameters:
@@ -61,7 +63,7 @@ class ImageOperations:
                 )
             elif image.digest not in tags and status != "TAGGED":
                 found.append({"imageDigest": image.digest})
-        return page(found, parameters, "imageIds")
+        return page(found, parameters, "imageIds", by="imageDigest", then="imageTag")
 
     def batch_get_image(self, parameters: Parameters) -> Parameters:
         """An image of a type that is not accepted is one that is not found."""

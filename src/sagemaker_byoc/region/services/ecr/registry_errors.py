@@ -1,4 +1,4 @@
-"""What the registry refuses: the codes of the distribution specification, the words of ECR."""
+"""Errors of the registry: the codes of the distribution specification, the words of ECR."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ from sagemaker_byoc.region.wire.errors import AwsError
 
 
 class RegistryError(AwsError):
-    """`headers` go back with it; `challenge` is that of WWW-Authenticate."""
-
-    def __init__(self, code: str, message: str, *, status: int = 400, challenge: str = "") -> None:
-        super().__init__(code, message, status=status)
-        self.headers = {"WWW-Authenticate": challenge} if challenge else {}
+    """An error with a code of the distribution specification."""
 
 
 def blob_unknown(digest: str) -> RegistryError:

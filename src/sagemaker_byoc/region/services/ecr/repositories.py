@@ -23,11 +23,14 @@ from urllib.parse import quote, unquote
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
+from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.ecr.blobs import Blobs
 from sagemaker_byoc.region.services.ecr.registry_errors import no_repository
 from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.operations import Parameters
 
+_PAGE = 100
 _GRACE_SECONDS = 3600.0
 """A push brings its layers first and names them last; what is younger is not cleared away."""
 
@@ -202,6 +205,28 @@ class Repositories:
 
     def _path(self, name: str) -> Path:
         return self._folder / quote(name, safe="")
+
+
+def page(
+    found: list[dict[str, Any]], parameters: Parameters, name: str, *, by: str, then: str = ""
+) -> Parameters:
+    """Return the page that `parameters` ask for, as member `name`, sorted by one or two members.
+
+    Raise AwsError InvalidParameterException.
+    """
+    try:
+        entries, token = paging.page(
+            found,
+            lambda entry: (entry[by], entry.get(then, "")),
+            size=parameters.get("maxResults", _PAGE),
+            token=parameters.get("nextToken"),
+        )
+    except paging.TokenError:
+        raise AwsError(
+            "InvalidParameterException",
+            "Invalid parameter at 'nextToken' failed to satisfy constraint: 'Invalid token'",
+        ) from None
+    return {name: entries, "nextToken": token}
 
 
 def _file_name(digest: str) -> str:

@@ -11,13 +11,12 @@ from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
 from sagemaker_byoc.region.services.ecr.image_operations import ImageOperations
-from sagemaker_byoc.region.services.ecr.paging import page
 from sagemaker_byoc.region.services.ecr.policies import (
     check_lifecycle_policy,
     check_repository_policy,
 )
 from sagemaker_byoc.region.services.ecr.registry_errors import no_repository
-from sagemaker_byoc.region.services.ecr.repositories import Repositories, Repository
+from sagemaker_byoc.region.services.ecr.repositories import Repositories, Repository, page
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
 from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
@@ -130,7 +129,7 @@ class EcrOperations:
                 "repositories": [self._describe(self._repositories.get(name)) for name in names]
             }
         found = [self._describe(repository) for repository in self._repositories.all()]
-        return page(found, parameters, "repositories")
+        return page(found, parameters, "repositories", by="repositoryName")
 
     def delete_repository(self, parameters: Parameters) -> Parameters:
         name = parameters["repositoryName"]

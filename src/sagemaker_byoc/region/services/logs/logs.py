@@ -10,6 +10,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.logs import filter_events, log_files
@@ -111,7 +112,7 @@ class Logs:
             and part.lower() in name.lower()
             and (wanted is None or name in wanted)
         ]
-        found, token = log_files.page(names, parameters.get("nextToken"), _limit(parameters, PAGE))
+        found, token = _page([(name,) for name in names], parameters)
         return {"logGroups": [self._group_document(name) for name in found], "nextToken": token}
 
     def _describe_streams(self, parameters: Parameters) -> Parameters:
@@ -123,12 +124,11 @@ class Logs:
                 "InvalidParameterException",
                 "Cannot order by LastEventTime with a logStreamNamePrefix.",
             )
-        names = self._store.streams(group, prefix)
-        if by_time:
-            names.sort(key=lambda name: self._store.facts(group, name).last or 0)
-        if parameters.get("descending", False):
-            names.reverse()
-        found, token = log_files.page(names, parameters.get("nextToken"), _limit(parameters, PAGE))
+        places = [
+            (f"{self._store.facts(group, name).last or 0:020d}" if by_time else "", name)
+            for name in self._store.streams(group, prefix)
+        ]
+        found, token = _page(places, parameters, descending=parameters.get("descending", False))
         streams = [self._stream_document(group, self._store.facts(group, name)) for name in found]
         return {"logStreams": streams, "nextToken": token}
 
@@ -276,6 +276,23 @@ def _within(parameters: Parameters) -> Callable[[Event], bool]:
 def _limit(parameters: Parameters, default: int) -> int:
     asked: int = parameters.get("limit", default)
     return min(asked, default)
+
+
+def _page(
+    places: Iterable[paging.Place], parameters: Parameters, *, descending: bool = False
+) -> tuple[list[str], str | None]:
+    """Return the names of one page, which are last in their places, and the next page's token."""
+    try:
+        found, token = paging.page(
+            places,
+            lambda place: place,
+            size=_limit(parameters, PAGE),
+            token=parameters.get("nextToken"),
+            descending=descending,
+        )
+    except paging.TokenError as error:
+        raise log_files.invalid_token() from error
+    return [place[-1] for place in found], token
 
 
 def _event_document(event: Event) -> dict[str, Any]:
