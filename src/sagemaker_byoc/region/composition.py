@@ -1,4 +1,4 @@
-"""What a region is made of: every service, put together, and what must be started and closed."""
+"""All services of a region, put together, and the parts that are started and closed."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from sagemaker_byoc.region.wire.routing import Services
 LOG = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 150.0
-"""For one part: longer than the 120 s that a training container has to save its model."""
+"""For one part: more than the 120 s that a training container has to save its model."""
 
 
 class Part(Protocol):
-    """A service with work of its own: it finds its containers again, and ends them."""
+    """A service with work of its own: it finds its containers after a restart, and ends them."""
 
     def start(self) -> None:
-        """On the event loop's thread."""
+        """Called on the thread of the event loop."""
 
     async def close(self) -> None: ...
 
@@ -56,7 +56,7 @@ class Composition:
             part.start()
 
     async def close(self) -> None:
-        """All at once, each within a bound; a part that fails does not keep the others open."""
+        """Close all at once, each within a bound; a part that fails does not affect the others."""
         closing = (asyncio.wait_for(part.close(), CLOSING_SECONDS) for part in self.parts)
         outcomes = await asyncio.gather(*closing, return_exceptions=True)
         for part, outcome in zip(self.parts, outcomes, strict=True):
@@ -117,19 +117,19 @@ def compose(
 
 @dataclass(frozen=True, slots=True)
 class _Threads:
-    """The Part of a service that has only threads to end."""
+    """A Part that has only threads to end."""
 
     end: Callable[[], None]
 
     def start(self) -> None:
-        """Nothing to find again."""
+        """There is nothing to find after a restart."""
 
     async def close(self) -> None:
         await asyncio.to_thread(self.end)
 
 
 def _targets(services: Mapping[str, Mapping[str, Operation]]) -> dict[str, JsonService]:
-    """By the prefix of X-Amz-Target, which the service model knows."""
+    """Return the services by the prefix of X-Amz-Target in their models."""
     return {
         models.service_model(name).metadata["targetPrefix"]: JsonService(Service(name, operations))
         for name, operations in services.items()

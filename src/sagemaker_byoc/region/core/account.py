@@ -23,7 +23,7 @@ class Account:
         return cls(region=named or DEFAULT_REGION)
 
     def arn(self, service: str, resource: str) -> str:
-        """`arn:aws:sagemaker:us-east-1:000000000000:training-job/NAME`."""
+        """Return an ARN such as `arn:aws:sagemaker:us-east-1:000000000000:training-job/NAME`."""
         region = "" if service in {"iam", "s3"} else self.region
         account = "" if service == "s3" else self.id
         return f"arn:aws:{service}:{region}:{account}:{resource}"

@@ -10,7 +10,7 @@ from sagemaker_byoc.region.wire.xml import DECLARATION, element
 
 
 def render_json_error(request: Request, error: AwsError) -> Response:
-    """rest-json, as sagemaker-runtime speaks it."""
+    """Write REST-JSON, as sagemaker-runtime does."""
     return Response(
         status=error.status,
         headers={
@@ -23,7 +23,7 @@ def render_json_error(request: Request, error: AwsError) -> Response:
 
 
 def render_s3_error(request: Request, error: AwsError, resource: str = "") -> Response:
-    """`resource` is `/BUCKET/KEY`, if that is not the path."""
+    """Write S3's document. `resource` is `/BUCKET/KEY`, if that is not the path."""
     headers = {"x-amz-request-id": request.id, **error.headers}
     if request.method == "HEAD":
         return Response(status=error.status, headers=headers)
@@ -45,7 +45,7 @@ def render_s3_error(request: Request, error: AwsError, resource: str = "") -> Re
 
 
 def render_registry_error(_request: Request, error: AwsError) -> Response:
-    """The distribution protocol's body, which `docker push` shows to its user."""
+    """Write the body of the distribution protocol, which `docker push` shows to its user."""
     headers = {name: value for name, value in error.headers.items() if name != "Content-Length"}
     return Response(
         status=error.status,
@@ -59,7 +59,7 @@ def render_registry_error(_request: Request, error: AwsError) -> Response:
 
 
 def render_cbor_error(request: Request, error: AwsError) -> Response:
-    """smithy-rpc-v2-cbor: a map of two texts, so that its clients read the refusal."""
+    """Write a map of two texts for clients of smithy-rpc-v2-cbor."""
     pairs = {"__type": error.code, "message": error.message}
     body = b"\xa2" + b"".join(_cbor_text(text) for pair in pairs.items() for text in pair)
     return Response(
@@ -74,6 +74,6 @@ def render_cbor_error(request: Request, error: AwsError) -> Response:
 
 
 def _cbor_text(text: str) -> bytes:
-    """Major type 3 with a two-byte length (RFC 8949 §3)."""
+    """Return major type 3 with a two-byte length (RFC 8949 §3)."""
     data = text.encode()[:0xFFFF]
     return b"\x79" + len(data).to_bytes(2, "big") + data

@@ -1,4 +1,4 @@
-"""What a service of the region refuses, as AWS would say it."""
+"""Errors of the region's services, in AWS's words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
 
 
 class AwsError(Exception):
-    """`code` and `message` reach the client in the protocol of its request.
+    """An error of AWS: the client gets `code` and `message` in the protocol of its request.
 
     `status` is the HTTP status; 400 is what JSON services answer for nearly all of them. `details`
     are further elements of an error document of S3: BucketName, Key, RangeRequested.
@@ -37,12 +37,12 @@ def invocation_too_large() -> AwsError:
 
 
 def not_found(text: str) -> AwsError:
-    """SageMaker's answer for what is not there; boto3's *_deleted waiters rely on the code."""
+    """Return SageMaker's error for a missing resource; boto3's *_deleted waiters need its code."""
     return AwsError("ValidationException", text)
 
 
 def unknown_operation(service: str, operation: str, supported: Iterable[str]) -> AwsError:
-    """Names what was asked for, and all that could have been."""
+    """Return an error that names the operation, and those that are supported."""
     asked = f"{service}:{operation}" if operation else f"{service} without an operation's name"
     known = ", ".join(sorted(supported)) or "none of its operations"
     return AwsError(

@@ -17,9 +17,9 @@ class RangeError(ValueError):
 
 
 def parse_range(header: str, size: int) -> tuple[int, int] | None:
-    """Return start and length, or None for the whole file: also for several ranges at once.
+    """Return start and length, or None for the whole file, also if several ranges are named.
 
-    Raise RangeError.
+    Raise RangeError if the file has none of the bytes.
     """
     found = _RANGE.fullmatch(header.strip())
     if found is None or found[0] == "bytes=-":
@@ -44,7 +44,7 @@ def content_range(start: int, length: int, size: int) -> str:
 
 
 class FileStream(AsyncIterator[bytes]):
-    """Part of an open file; the next piece is read while one is sent. Closes the file."""
+    """Part of an open file, closed at the end; the next piece is read while one is sent."""
 
     def __init__(self, file: int, start: int, length: int, threads: Executor) -> None:
         self._file: int | None = file
@@ -77,7 +77,7 @@ class FileStream(AsyncIterator[bytes]):
         self._close()
 
     def __del__(self) -> None:
-        """A response may be dropped before its first byte was asked for."""
+        """Close the file of a response that was dropped before its first byte was read."""
         self._close()
 
     def _read(self) -> asyncio.Future[bytes] | None:

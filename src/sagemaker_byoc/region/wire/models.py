@@ -1,9 +1,8 @@
 """AWS's service models, as botocore ships them, and what they demand of a request's values.
 
-Each model is loaded when it is first asked for. The shape of the validation errors: one sentence of
-`Value 'V' at 'path' failed to satisfy constraint: …` each, joined by "; " behind their number.
-Paths begin in lower case and number list members from 1, as in
-`inputDataConfig.1.member.channelName`.
+A model is loaded when it is first used. A validation error has one sentence per violation,
+`Value 'V' at 'path' failed to satisfy constraint: …`, joined by "; " after their number. Paths
+begin in lower case and number list members from 1: `inputDataConfig.1.member.channelName`.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _HEAD = 8192
 
 @cache
 def service_model(name: str) -> ServiceModel:
-    """The newest model of `name`, botocore's word for the service (sagemaker, logs, …)."""
+    """Return the newest model of `name`, botocore's word for the service (sagemaker, logs, …)."""
     return ServiceModel(_LOADER.load_service_model(name, "service-2"), name)
 
 
@@ -50,7 +49,7 @@ def name_of_scope(scope: str) -> str:
 
 def rest_operation(scope: str, method: str, path: str) -> tuple[str, str]:
     """Return the service and the operation of a REST request; several services sign as
-    `sagemaker`. What cannot be told is `scope`, and an empty text.
+    `sagemaker`. Return `scope` and "" if they are unknown.
     """
     for name in _names_of_scope(scope):
         model = service_model(name)
@@ -78,7 +77,7 @@ def _matches(template: str, path: str) -> bool:
 
 @cache
 def _metadata() -> dict[str, dict[str, Any]]:
-    """The metadata of every service that botocore knows. For refusals: it takes a while."""
+    """Return the metadata of every service that botocore knows; slow, so for refusals only."""
     found = {}
     for name in _LOADER.list_available_services("service-2"):
         version = max(_LOADER.list_api_versions(name, "service-2"))
@@ -100,8 +99,8 @@ _CODES = {
 }
 _SIZED = frozenset({"string", "blob", "list", "map"})
 _NUMBERS = frozenset({"integer", "long", "float", "double"})
-# Java's Unicode categories, which Python's expressions lack: their ASCII members, and for all the
-# others one stand-in, which takes their place in the value.
+# Java's Unicode categories, which Python's expressions lack: their ASCII members, and one stand-in
+# that replaces all the others in the value.
 _CATEGORIES = {
     r"\p{Alnum}": "a-zA-Z0-9",
     r"\p{L}": "a-zA-Z",
@@ -112,7 +111,7 @@ _CATEGORIES = {
     r"\p{Z}": " ",
 }
 _STAND_INS = {"L": "a", "M": "\u0300", "N": "0", "P": "!", "S": "+", "Z": " "}
-# What Java reads otherwise than Python: a hyphen behind a class, a pair of surrogates as one
+# What Java reads differently from Python: a hyphen after a class, a pair of surrogates as one
 # character, and a quantifier on "the end".
 _DIALECT = (
     (re.compile(r"(\\[wds])-(?=[^\]])"), r"\1\\-"),
@@ -173,7 +172,7 @@ def _of_map(shape: MapShape, value: dict[str, Any], path: str) -> Iterator[str]:
 
 
 def _broken(shape: Shape, value: Any) -> list[str]:
-    """The constraints of `shape` itself that `value` breaks."""
+    """Return the constraints of `shape` itself that `value` breaks."""
     return [text for text, holds in _constraints(shape, value) if not holds]
 
 
@@ -182,7 +181,7 @@ def _all(shape: Shape) -> str:
 
 
 def _constraints(shape: Shape, value: Any) -> Iterator[tuple[str, bool]]:
-    """Each constraint in words, and whether `value` satisfies it."""
+    """Yield each constraint in words, and whether `value` satisfies it."""
     facts = shape.metadata
     if shape.type_name in _SIZED:
         size = 0 if value is None else len(value)
@@ -205,7 +204,7 @@ def _constraints(shape: Shape, value: Any) -> Iterator[tuple[str, bool]]:
 
 
 def matches(pattern: str, value: str) -> bool:
-    """Whether `value` is as a model's Java expression demands."""
+    """Return whether `value` matches a model's Java expression."""
     expression = compile_pattern(pattern)
     if expression is None:
         return True
@@ -222,7 +221,7 @@ def _stand_in(character: str) -> str:
 
 @lru_cache(maxsize=1024)
 def compile_pattern(pattern: str) -> re.Pattern[str] | None:
-    """A model's Java expression; None, which accepts all, where Python has no equal of it."""
+    """Return a model's Java expression; None, which accepts all, if Python has no equivalent."""
     for category, characters in _CATEGORIES.items():
         pattern = pattern.replace(category, characters)
     for java, python in _DIALECT:
@@ -241,7 +240,7 @@ def _sentence(shape: Shape, value: Any, path: str, constraint: str) -> str:
 
 
 def _show(value: Any) -> str:
-    """A value as Java prints it."""
+    """Return a value as Java prints it."""
     match value:
         case bool():
             return str(value).lower()

@@ -1,4 +1,4 @@
-"""AWS query: a form that names its Action, flattened by the service model; XML back."""
+"""AWS query: a form with an Action and flattened members; the answer is XML."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _document(model: OperationModel, result: dict[str, Any], request_id: str) ->
 
 
 def decode(shape: Shape, form: Mapping[str, str], prefix: str) -> Any:
-    """What `form` says of `shape` under `prefix`; None where it says nothing."""
+    """Return what `form` has of `shape` under `prefix`; None if it has nothing."""
     if isinstance(shape, StructureShape):
         found = {}
         for name, member in shape.members.items():

@@ -44,13 +44,13 @@ _S3_SCOPES = frozenset({"s3", "s3express", "s3-object-lambda"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """How a service's errors are written; `internal` is its word for a failure of its own."""
+    """How a service's errors are written; `internal` is its code for a failure of its own."""
 
     render: RenderError
     codes: admission.Codes
     internal: str = "InternalFailure"
     body_limit: int = json11.BODY_LIMIT
-    """Bytes; the bodies of S3 and of the registry are streamed and have limits of their own."""
+    """Bytes; the bodies of S3 and of the registry are streamed and have other limits."""
 
 
 JSON = Protocol(render=json11.render_error, codes=admission.JSON_CODES)
@@ -83,9 +83,7 @@ class Services:
 
 
 class Router:
-    """The Handler of the whole port: admits a request, finds its service, and puts that service's
-    errors into its protocol.
-    """
+    """The Handler of the port: admit a request, find its service, write errors in its protocol."""
 
     def __init__(self, services: Services, admission: Admission | None = None) -> None:
         self._services = services
@@ -114,7 +112,7 @@ class Router:
 
     async def _check_signature(self, request: Request, routed: Request, protocol: Protocol) -> None:
         if protocol is REGISTRY:
-            return  # which asks for its own token, as ECR does
+            return  # it asks for a token of its own, as ECR does
         if protocol is S3:
             self._admission.check_s3_signature(request, routed)
             return
@@ -173,7 +171,7 @@ class Router:
         return refuse
 
     def names(self) -> list[str]:
-        """The services that answer, by what their requests call them."""
+        """Return the services that answer, by the names in their requests."""
         found = {"s3": self._services.s3, "sagemaker-runtime": self._services.runtime}
         alone = [name for name, handler in found.items() if handler is not None]
         named = [
@@ -190,7 +188,7 @@ async def _only_post(request: Request) -> Response:
 
 
 def signing_name(request: Request) -> str | None:
-    """The service in the credential scope of a signature, or of a presigned URL."""
+    """Return the service in the credential scope of a signature or of a presigned URL."""
     text = request.headers.get("authorization", "")
     if "X-Amz-Credential" in request.query_string:
         text = request.query.get("X-Amz-Credential", "")
@@ -199,13 +197,13 @@ def signing_name(request: Request) -> str | None:
 
 
 def _is_call(request: Request) -> bool:
-    """A form to the root is the query protocol; S3 takes forms at a bucket only."""
+    """Return whether it is a form to the root: the query protocol; S3's forms go to a bucket."""
     is_form = request.headers.get("content-type", "").startswith(_FORM)
     return is_form and request.target in {"", "/"}
 
 
 def _path_style(request: Request) -> Request:
-    """`http://BUCKET.s3.localhost/KEY` as `/BUCKET/KEY`."""
+    """Return `http://BUCKET.s3.localhost/KEY` as `/BUCKET/KEY`."""
     found = _BUCKET_HOST.fullmatch(request.headers.get("host", ""))
     if found is None or found["bucket"] == "s3":
         return request

@@ -1,4 +1,4 @@
-"""The region's one port: ASGI to Request, Response to ASGI. Knows no service."""
+"""The region's port: ASGI to Request, Response to ASGI. It does not know the services."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Application:
         if scope["type"] != "http":
             return
         if scope.get("client"):
-            # The task of a request has a context of its own: nothing to set back.
+            # The task of a request has its own context: nothing to reset.
             CLIENT.set("{}:{}".format(*scope["client"]))
         headers = _join(scope["headers"])
         agent = headers.get("user-agent", "")
@@ -75,8 +75,8 @@ class Application:
         try:
             response = await self._answer(request)
             if body.awaits_permission:
-                # The client was promised nothing, so it may never send the body that the next
-                # request on this connection would be mistaken for.
+                # The client may never send the body that it announced: the next request on this
+                # connection would be taken for it.
                 response.headers["Connection"] = "close"
             await _respond(response, send)
         except asyncio.CancelledError:
@@ -145,9 +145,9 @@ def _join(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 class _Watch:
-    """Cancels the handler once its client has gone; begins when the body has been read.
+    """Cancel the handler when its client has gone; started when the body has been read.
 
-    ASGI tells of a client that left only to whoever waits for its next message.
+    ASGI reports that a client left only to a task that waits for the next message.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -159,7 +159,7 @@ class _Watch:
         self._ended = False
 
     def begin(self) -> None:
-        """Most answers are ready before this timer, and cost no second task."""
+        """Start a timer: most answers are ready before it, and need no second task."""
         if self._timer is None and not self._ended:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(_WATCH_AFTER, self._start)
@@ -183,7 +183,7 @@ class _Watch:
 
 
 def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """A listening socket of this machine only; raises OSError where the port is taken."""
+    """Return a listening socket of this machine; raise OSError if the port is taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -196,10 +196,10 @@ def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
 
 
 class RegionServer(uvicorn.Server):
-    """Run by `serve(sockets=[…])`; ends when its `should_exit` is set."""
+    """A server run by `serve(sockets=[…])` until its `should_exit` is set."""
 
     async def open(self, listener: socket.socket) -> asyncio.Server:
-        """Answer at `listener`, too, until `leave` gets the returned server, or this one ends."""
+        """Answer at `listener` too, until `leave` gets the returned server or this one ends."""
 
         def make_protocol() -> asyncio.Protocol:
             protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]

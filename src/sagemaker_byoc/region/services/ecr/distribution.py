@@ -34,11 +34,11 @@ _NAME = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
 _MOST_TAGS = 1000
 
 Answer: TypeAlias = Callable[[Request, str, str], Awaitable[Response]]
-"""Of a request about a repository's name and what is behind it."""
+"""The answer to a request, a repository's name, and the rest of the path."""
 
 
 class RegistryHttp:
-    """A Handler. Who has no token of the region's is sent back, as by ECR."""
+    """The Handler of the protocol. It demands a token of the region, as ECR does."""
 
     def __init__(
         self, repositories: Repositories, manifests: Manifests, tokens: Tokens, threads: Threads
@@ -166,8 +166,8 @@ class RegistryHttp:
     async def _receive(
         self, request: Request, name: str, upload: UploadedBlob, digest: str | None
     ) -> Response:
-        """Append the body; with a digest the upload ends there. What came before a connection
-        broke is kept, and the client goes on behind it."""
+        """Append the body; a digest ends the upload. The bytes that came before a connection
+        broke are kept, so that the client can continue after them."""
         if upload.busy:
             raise RegistryError(
                 "BLOB_UPLOAD_INVALID", "another request is writing to this upload", status=409
@@ -206,7 +206,7 @@ class RegistryHttp:
         path = self._blobs.path(digest)
         if not self._repositories.linked(name, digest):
             raise blob_unknown(digest)
-        self._repositories.link(name, digest)  # young again: a push may be about to name it
+        self._repositories.link(name, digest)  # renew its age: a push may be about to name it
         size = path.stat().st_size
         headers = {
             "Content-Type": "application/octet-stream",

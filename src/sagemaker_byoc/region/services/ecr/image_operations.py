@@ -1,4 +1,4 @@
-"""The ecr API's operations on images."""
+"""Operations of the ecr API on images."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ImageOperations:
         return page(found, parameters, "imageIds", by="imageDigest", then="imageTag")
 
     def batch_get_image(self, parameters: Parameters) -> Parameters:
-        """An image of a type that is not accepted is one that is not found."""
+        """Return images; one whose media type is not accepted counts as not found."""
         name = parameters["repositoryName"]
         accepted = parameters.get("acceptedMediaTypes")
         images, failures = [], []
@@ -81,7 +81,7 @@ class ImageOperations:
         return {"images": images, "failures": failures}
 
     def batch_delete_image(self, parameters: Parameters) -> Parameters:
-        """By a digest the image with its tags; by a tag the tag, and the image with its last."""
+        """Delete an image by its digest, or a tag; the last tag takes the image with it."""
         name = parameters["repositoryName"]
         deleted, failures = [], []
         with self._repositories.lock:
@@ -114,7 +114,7 @@ class ImageOperations:
         return {"imageIds": deleted, "failures": failures}
 
     def put_image(self, parameters: Parameters) -> Parameters:
-        """Tags an image that is there, or adds a manifest whose layers are."""
+        """Tag an existing image, or add a manifest whose layers exist."""
         name, tag = parameters["repositoryName"], parameters.get("imageTag")
         data = parameters["imageManifest"].encode()
         with self._repositories.lock:
@@ -135,7 +135,7 @@ class ImageOperations:
         return {"image": self._image(name, image, tag)}
 
     def _look(self, name: str, image_id: dict[str, str]) -> Image | dict[str, Any]:
-        """The image, or why there is none."""
+        """Return the image, or the failure that says why it is missing."""
         tag, digest = image_id.get("imageTag"), image_id.get("imageDigest")
         if tag is None and digest is None:
             return _failure(

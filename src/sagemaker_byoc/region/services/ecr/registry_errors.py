@@ -25,7 +25,7 @@ def no_repository(name: str, registry: str) -> AwsError:
 
 
 def over_the_wire(error: AwsError) -> RegistryError:
-    """An error of the ecr API as ECR's registry answers it."""
+    """Return an error of the ecr API as ECR's registry answers it."""
     if isinstance(error, RegistryError):
         return error
     code, status = _CODES.get(error.code, ("UNKNOWN", error.status))

@@ -1,6 +1,6 @@
-"""FilterLogEvents: several streams as one, by time, and the patterns for unstructured text.
+"""FilterLogEvents: events of several streams by time, and filter patterns for plain text.
 
-Terms and "quoted phrases" must all occur; -terms must not; of ?terms one must. Case counts.
+All terms and "quoted phrases" must occur, no -term may, and one of the ?terms must. Case matters.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Pattern:
 
 
 def parse_pattern(text: str) -> Pattern:
-    """Raises AwsError for what is not a pattern, and for the kinds that are not supported."""
+    """Return the pattern; raise AwsError if it is not valid or of an unsupported kind."""
     text = text.strip()
     if text.startswith(("{", "[", "%")):
         raise AwsError(
@@ -70,7 +70,7 @@ def parse_pattern(text: str) -> Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What one request looks for; `limit` bounds its answer."""
+    """What one request searches for; `limit` bounds its answer."""
 
     pattern: Pattern
     within: Callable[[Event], bool]
@@ -81,7 +81,7 @@ class Question:
 def search(
     store: LogStore, group: str, streams: Sequence[str], question: Question
 ) -> dict[str, Any]:
-    """The events that match; the token of the answer holds how far each stream was read."""
+    """Return the events that match, and a token that holds how far each stream was read."""
     offsets = {} if question.token is None else _parse_token(question.token)
 
     def read(stream: str) -> Iterator[tuple[int, str, Located]]:

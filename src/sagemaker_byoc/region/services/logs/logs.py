@@ -1,4 +1,4 @@
-"""CloudWatch Logs' operations over the files of a LogStore."""
+"""The operations of CloudWatch Logs, on the files of a LogStore."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 PAGE = 50
-"""Groups or streams of one answer, where the request names no limit [model]."""
+"""Groups or streams of one answer, if the request has no limit [model]."""
 EVENTS = 10_000
 BYTES = 1 << 20
-"""Of one answer of GetLogEvents, whichever is reached first [model: GetLogEvents]."""
+"""Limits of one answer of GetLogEvents [model: GetLogEvents]."""
 
 
 _HOUR = 3_600_000
@@ -34,7 +34,7 @@ _EVENT_OVERHEAD = 26
 
 
 class Logs:
-    """Events are kept in the order in which they came; a follower's token is a byte offset."""
+    """Events are kept in the order in which they arrive; the token of a reader is a byte offset."""
 
     def __init__(self, store: LogStore, account: Account) -> None:
         self._store = store
@@ -133,7 +133,7 @@ class Logs:
         return {"logStreams": streams, "nextToken": token}
 
     def _get_events(self, parameters: Parameters) -> Parameters:
-        """At either end of the stream the token comes back as it was sent: SDKs stop by that."""
+        """Return a page. At either end of the stream its token is the one sent: SDKs then stop."""
         group, name = self._stream(parameters)
         head = parameters.get("startFromHead", False)
         way: str = "f" if head else "b"
@@ -227,15 +227,15 @@ async def _in_thread(
 
 @dataclass(slots=True)
 class _Taken:
-    """What one answer holds of a stream, in the order of reading."""
+    """The events of one answer, in the order of reading."""
 
     events: list[Located] = field(default_factory=list)
     first: Located | None = None
-    """The first and the last that were read, whether they were wanted or not."""
+    """The first and the last event that were read, also if they were not wanted."""
     last: Located | None = None
 
     def span(self, way: str, offset: int | None) -> tuple[int, int]:
-        """The offsets before and behind everything that was read."""
+        """Return the offsets before and after everything that was read."""
         if self.first is None or self.last is None:
             return offset or 0, offset or 0
         if way == "f":
@@ -304,12 +304,12 @@ def _event_document(event: Event) -> dict[str, Any]:
 
 
 def _group_name(identifier: str) -> str:
-    """A group's name, from its name or its ARN."""
+    """Return a group's name, given its name or its ARN."""
     return identifier.partition(":log-group:")[2].removesuffix(":*") or identifier
 
 
 def _refuse(parameters: Parameters, **usual: object) -> None:
-    """Raises AwsError for a member that would be lost, unless it asks for what is so anyway."""
+    """Raise AwsError for a member that would be lost, unless it has its usual value."""
     for name, value in usual.items():
         if parameters.get(name, value) != value:
             raise AwsError(
@@ -337,7 +337,7 @@ def _check_span(kept: list[Event]) -> None:
 
 
 def _split(events: list[Event], now_ms: int) -> tuple[list[Event], dict[str, int]]:
-    """The events that are kept, and which of the batch are too old or too new (in its order)."""
+    """Return the events to keep, and where in the batch those too old or too new are."""
     times = [event.milliseconds for event in events]
     first = bisect_left(times, now_ms - _OLDEST)
     end = bisect_right(times, now_ms + _NEWEST)
