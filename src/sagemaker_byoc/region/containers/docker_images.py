@@ -15,7 +15,7 @@ from sagemaker_byoc.host import stored_image
 from sagemaker_byoc.region.containers.images import PullError, Pushed, Reference, unknown_image
 from sagemaker_byoc.region.containers.specs import Image, PushedImage
 from sagemaker_byoc.region.engines import docker
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _PULL_SECONDS = 1800.0
 

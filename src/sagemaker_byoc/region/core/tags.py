@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.limits import is_reserved_tag
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 MOST = 50

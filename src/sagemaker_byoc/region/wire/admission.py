@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from sagemaker_byoc.region.core.credentials import CALLER, HINT, Credentials, Principal
 from sagemaker_byoc.region.wire import signatures
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import BufferedBody, HashedBody, Request
 from sagemaker_byoc.region.wire.signatures import V2, V4, MalformedError, NoDateError
 

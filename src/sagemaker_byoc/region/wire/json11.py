@@ -12,7 +12,7 @@ from typing import Any
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from sagemaker_byoc.region.wire import models
-from sagemaker_byoc.region.wire.errors import AwsError, unknown_operation
+from sagemaker_byoc.region.wire.aws_errors import AwsError, unknown_operation
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.operations import Service
 

@@ -16,16 +16,16 @@ from urllib.parse import quote
 from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
 from sagemaker_byoc.region.wire import admission, json11, models, query
 from sagemaker_byoc.region.wire.admission import Admission, DeniedError
+from sagemaker_byoc.region.wire.aws_errors import (
+    AwsError,
+    EntityTooLargeError,
+    invocation_too_large,
+)
 from sagemaker_byoc.region.wire.error_bodies import (
     render_cbor_error,
     render_json_error,
     render_registry_error,
     render_s3_error,
-)
-from sagemaker_byoc.region.wire.errors import (
-    AwsError,
-    EntityTooLargeError,
-    invocation_too_large,
 )
 from sagemaker_byoc.region.wire.http import ClientLeftError, Handler, Request, Response
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sagemaker_byoc.region.wire.errors import EntityTooLargeError
+from sagemaker_byoc.region.wire.aws_errors import EntityTooLargeError
 from sagemaker_byoc.region.wire.file_ranges import FileStream
 from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.server import Application, listen, make_server

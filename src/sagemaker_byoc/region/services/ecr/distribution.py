@@ -20,8 +20,8 @@ from sagemaker_byoc.region.services.ecr.registry_errors import (
 )
 from sagemaker_byoc.region.services.ecr.repositories import Repositories
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.error_bodies import render_registry_error
-from sagemaker_byoc.region.wire.errors import AwsError
 from sagemaker_byoc.region.wire.file_ranges import (
     FileStream,
     RangeError,

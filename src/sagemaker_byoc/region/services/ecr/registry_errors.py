@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 
 class RegistryError(AwsError):

@@ -27,7 +27,7 @@ from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.ecr.blobs import Blobs
 from sagemaker_byoc.region.services.ecr.registry_errors import no_repository
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
 
 _PAGE = 100

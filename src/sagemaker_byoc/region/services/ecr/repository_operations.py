@@ -18,7 +18,7 @@ from sagemaker_byoc.region.services.ecr.policies import (
 from sagemaker_byoc.region.services.ecr.registry_errors import no_repository
 from sagemaker_byoc.region.services.ecr.repositories import Repositories, Repository, page
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 Synchronous = Callable[[Parameters], Parameters]

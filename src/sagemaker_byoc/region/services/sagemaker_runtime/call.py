@@ -20,7 +20,7 @@ from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
     UpstreamError,
 )
 from sagemaker_byoc.region.services.sagemaker_runtime.upstream.reply import Reply
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
 
 

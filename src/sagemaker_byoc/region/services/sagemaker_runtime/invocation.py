@@ -20,7 +20,11 @@ from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
     BusyError,
     UnreachableError,
 )
-from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError, invocation_too_large
+from sagemaker_byoc.region.wire.aws_errors import (
+    AwsError,
+    EntityTooLargeError,
+    invocation_too_large,
+)
 from sagemaker_byoc.region.wire.http import Request, Response
 
 ROUTES = {"invocations": False, "invocations-response-stream": True}

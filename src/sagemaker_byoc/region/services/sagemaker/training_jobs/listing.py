@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sagemaker_byoc.region.services.sagemaker.training_jobs.record import Document
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 PAGE = 10
 """Jobs of a page where the request does not say how many."""
