@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sagemaker_byoc.cli import target
-from sagemaker_byoc.cloud import calls
 from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.cloud.session import Cloud
 from sagemaker_byoc.contract.errors import MachineError
+from sagemaker_byoc.host import aws_calls
 from sagemaker_byoc.host.asked import note_call
 from sagemaker_byoc.launch.errors import RefusedError
 from sagemaker_byoc.region.core.credentials import Keys
@@ -28,7 +28,7 @@ class AwsCaller:
 
     def call(self, service: str, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return self._cloud.call(calls.Call(service, operation, parameters))
+            return self._cloud.call(aws_calls.Call(service, operation, parameters))
         except AwsError as error:
             raise RefusedError(error.code, error.what, hint=error.hint) from error
 

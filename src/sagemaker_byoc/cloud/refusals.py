@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
+from sagemaker_byoc.host.aws_calls import Call
 
 _LOG_IN = "Log in: aws configure, aws sso login, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})

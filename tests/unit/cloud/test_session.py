@@ -12,11 +12,11 @@ import pytest
 from botocore import exceptions
 
 from sagemaker_byoc.cloud import ecr, session
-from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.cloud.refusals import explained, only
 from sagemaker_byoc.cloud.session import Cloud, resolve_account, resolve_region
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
+from sagemaker_byoc.host.aws_calls import Call
 
 
 @pytest.fixture(autouse=True)

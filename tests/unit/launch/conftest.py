@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli.launch_checks import check_plan
 from sagemaker_byoc.launch import endpoint, train
+from sagemaker_byoc.launch.checks import check_plan
 from sagemaker_byoc.launch.errors import RefusedError
 from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.problems import Problems

@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import pytest
 
-from sagemaker_byoc.cli import launch_image
 from sagemaker_byoc.cli.commands import launch
-from sagemaker_byoc.cli.launch_image import Pinned
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.launch import endpoint, train
+from sagemaker_byoc.launch import image as launch_image
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
+from sagemaker_byoc.launch.image import Pinned
 from sagemaker_byoc.launch.steps import Plan
 
 DIGEST = "sha256:" + "ab" * 32

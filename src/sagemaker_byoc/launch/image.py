@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.refusals import only
 from sagemaker_byoc.contract.errors import ByocError, RequestError
 from sagemaker_byoc.host import image_reference, stored_image
+from sagemaker_byoc.host.aws_calls import Call
 from sagemaker_byoc.launch.errors import RefusedError, SettingsError
 from sagemaker_byoc.launch.host_images import cuda_of
 from sagemaker_byoc.launch.shared import Shared, instance_types

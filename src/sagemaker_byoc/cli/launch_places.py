@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.cli import launch_image, target
+from sagemaker_byoc.cli import target
 from sagemaker_byoc.cli.launch_callers import AwsCaller, RegionCaller
 from sagemaker_byoc.cloud import session
 from sagemaker_byoc.contract.variables import ROLE
 from sagemaker_byoc.images.build import commit
+from sagemaker_byoc.launch import image
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.place import Place, role_arn
@@ -58,7 +59,7 @@ def in_aws(shared: Shared) -> Here:
     cloud = session.Cloud(session.resolve_region(shared.region or None))
     caller = AwsCaller(cloud)
     role = role_of(shared)
-    pinned = launch_image.pin(shared, shared.image, caller)
+    pinned = image.pin(shared, shared.image, caller)
     # Without credentials a plan can still be printed, where nothing in it needs the account.
     needs_account = not (shared.bucket and role.startswith("arn:"))
     account = session.resolve_account(cloud, None) if needs_account else ""

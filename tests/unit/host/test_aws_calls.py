@@ -11,8 +11,8 @@ from botocore.session import get_session
 from botocore.validate import ParamValidator
 
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.session import IDENTITY
+from sagemaker_byoc.host.aws_calls import Call
 
 WANTED = ecr.WantedRepository(
     name="team/model",

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sagemaker_byoc.cli import launch_image, launch_place, target
+from sagemaker_byoc.cli import launch_places, target
 from sagemaker_byoc.cloud import session
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.masking import MASK, is_secret
-from sagemaker_byoc.launch import endpoint, inputs, rules, train
+from sagemaker_byoc.launch import endpoint, image, inputs, rules, train
 from sagemaker_byoc.launch.content_names import check_name, is_name
 from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.place import Place, role_arn
@@ -52,7 +52,7 @@ def check(settings: Settings, problems: Problems, *, local: bool) -> None:
     shared = settings.shared
     region = _REGION if local else _region(shared, problems)
     _check_image(shared, region, problems, local=local)
-    role = launch_place.role_of(shared)
+    role = launch_places.role_of(shared)
     if not role and not local:
         _add(problems, shared, "role", missing(shared.where, "role"))
     bucket = shared.bucket
@@ -180,9 +180,9 @@ def _check_image(shared: Shared, region: str, problems: Problems, *, local: bool
     elif not local:
         known = f"{shared.where}: region" not in problems.errors
         with _into(problems, shared, "image"):
-            if not launch_image.is_private(shared):
-                found = launch_image.in_ecr(shared, shared.image, region if known else "")
-                _check_ecr(launch_image.request_of(*found), shared, problems)
+            if not image.is_private(shared):
+                found = image.in_ecr(shared, shared.image, region if known else "")
+                _check_ecr(image.request_of(*found), shared, problems)
 
 
 def _check_ecr(request: Mapping[str, Any], shared: Shared, problems: Problems) -> None:
