@@ -1,26 +1,29 @@
-"""What a plan needs to know and only a service or this machine can say: questions, no changes."""
+"""Where a launch goes: what makes its calls, and what only a service or this machine can say."""
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sagemaker_byoc.cli import target
-from sagemaker_byoc.cli.launch_callers import AwsCaller, RegionCaller
 from sagemaker_byoc.cloud import session
-from sagemaker_byoc.contract.variables import ROLE
+from sagemaker_byoc.contract.errors import MachineError
+from sagemaker_byoc.host.asked import note_call
+from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError
 from sagemaker_byoc.images.build import commit
 from sagemaker_byoc.launch import image
-from sagemaker_byoc.launch.errors import SettingsError
-from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.place import Place, role_arn
-from sagemaker_byoc.launch.shared import Shared
-from sagemaker_byoc.launch.steps import Call, Caller
+from sagemaker_byoc.launch.problems import SettingsError
+from sagemaker_byoc.launch.shared import Shared, role_of
 from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.credentials import Keys
+from sagemaker_byoc.region.core.polling import FOLLOWER
+
+if TYPE_CHECKING:
+    from botocore.model import Shape, StructureShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,69 @@ class Here:
     place: Place
 
 
+class RegionCaller:
+    """Makes calls in the region at `url`."""
+
+    def __init__(self, url: str, region: str, keys: Keys) -> None:
+        self.region = region
+        self._url = url
+        self._keys = keys
+        self._clients: dict[str, Any] = {}
+
+    def call(self, call: Call) -> dict[str, Any]:
+        with target.explained_imports():
+            from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - slow
+        note_call(call.service, call.operation, self._url)
+        try:
+            answer: dict[str, Any] = getattr(self._client(call.service), call.method)(
+                **call.parameters
+            )
+        except ClientError as error:
+            found = error.response.get("Error", {})
+            raise RefusedError(
+                str(found.get("Code", "")),
+                f"{call.service} {call.operation}: {found.get('Message') or error}",
+                hint="Correct what it names; `byoc ps` shows what the region has",
+            ) from error
+        except BotoCoreError as error:
+            raise MachineError(str(error), hint="Is the region running? `byoc local up`") from error
+        return answer
+
+    def _client(self, service: str) -> Any:
+        from sagemaker_byoc.region.client import make_client  # noqa: PLC0415 - needs botocore
+
+        if service not in self._clients:
+            self._clients[service] = make_client(
+                service,
+                self._url,
+                self._keys,
+                region=self.region,
+                user_agent_extra=FOLLOWER,
+            )
+        return self._clients[service]
+
+
+class ServiceModels:
+    """AWS's service models, as the region has them."""
+
+    def shape(self, service: str, operation: str) -> StructureShape | None:
+        with target.explained_imports():
+            from sagemaker_byoc.region.wire import models  # noqa: PLC0415 - needs botocore
+        return models.service_model(service).operation_model(operation).input_shape
+
+    def report(self, request: Mapping[str, Any], shape: StructureShape) -> list[str]:
+        from botocore.validate import ParamValidator  # noqa: PLC0415 - slow
+
+        return list(ParamValidator().validate(dict(request), shape).generate_report().splitlines())
+
+    def broken(self, shape: Shape, value: Any) -> Iterator[tuple[str, Any]]:
+        from sagemaker_byoc.region.wire import models  # noqa: PLC0415 - needs botocore
+
+        return models.broken(shape, value)
+
+
 def in_region(arguments: argparse.Namespace, shared: Shared) -> Here:
-    """The region that runs on this machine."""
+    """Return the region that runs on this machine."""
     found = target.find(arguments)
     status = found.status()
     account = Account(id=status["account"], region=status["region"])
@@ -49,22 +113,16 @@ def in_region(arguments: argparse.Namespace, shared: Shared) -> Here:
     )
 
 
-def role_of(shared: Shared) -> str:
-    """Return the execution role's name or ARN, "" if none is set."""
-    return shared.role or os.environ.get(ROLE, "")
-
-
 def in_aws(shared: Shared) -> Here:
-    """AWS, for settings that `launch_checks` found nothing wrong with."""
+    """Return AWS, for settings that `checks.check` found nothing wrong with."""
     cloud = session.Cloud(session.resolve_region(shared.region or None))
-    caller = AwsCaller(cloud)
     role = role_of(shared)
-    pinned = image.pin(shared, shared.image, caller)
+    pinned = image.pin(shared, shared.image, cloud)
     # Without credentials a plan can still be printed, where nothing in it needs the account.
     needs_account = not (shared.bucket and role.startswith("arn:"))
     account = session.resolve_account(cloud, None) if needs_account else ""
     return Here(
-        caller,
+        cloud,
         Place(
             region=cloud.region,
             account=account,
@@ -76,40 +134,6 @@ def in_aws(shared: Shared) -> Here:
             bucket=shared.bucket,
         ),
     )
-
-
-def artifact_of(where: str, job: str, caller: Caller) -> tuple[str, str]:
-    """The job, and its model's URI: that of the name, or the newest whose name begins with it."""
-    described = find(_describe(job), caller)
-    if described is None:
-        asked = {
-            "NameContains": job,
-            "StatusEquals": "Completed",
-            "SortBy": "CreationTime",
-            "SortOrder": "Descending",
-            "MaxResults": 100,
-        }
-        listed = caller.call("sagemaker", "ListTrainingJobs", asked)["TrainingJobSummaries"]
-        names = [entry["TrainingJobName"] for entry in listed]
-        newest = next((name for name in names if name.startswith(f"{job}-")), None)
-        described = find(_describe(newest), caller) if newest else None
-    if described is None:
-        raise SettingsError(
-            f"{where}: model: there is no training job {job!r}, and no completed one {job}-…",
-            hint="Launch it first: byoc launch train --wait",
-        )
-    name, status = described["TrainingJobName"], described["TrainingJobStatus"]
-    uri = described.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
-    if status != "Completed" or not uri:
-        state = status if status != "Completed" else "Completed without a model"
-        raise SettingsError(
-            f"{where}: model: training job {name} is {state}", hint="Name a job that made a model"
-        )
-    return str(name), str(uri)
-
-
-def _describe(job: str) -> Call:
-    return Call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": job})
 
 
 def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -> str:

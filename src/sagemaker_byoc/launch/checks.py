@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sagemaker_byoc.cli import launch_places, target
-from sagemaker_byoc.cloud import session
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.masking import MASK, is_secret
+from sagemaker_byoc.host.aws_calls import Call
 from sagemaker_byoc.launch import endpoint, image, inputs, rules, train
 from sagemaker_byoc.launch.content_names import check_name, is_name
-from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.place import Place, role_arn
-from sagemaker_byoc.launch.problems import Problems
+from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.rules import Finding
-from sagemaker_byoc.launch.shared import Shared, missing
+from sagemaker_byoc.launch.shared import Shared, missing, role_of
 from sagemaker_byoc.launch.steps import Plan
 from sagemaker_byoc.launch.table import Written
 
@@ -43,16 +41,42 @@ _UNSHOWN = frozenset({"HyperParameters", "Environment"})
 _WRONG_TYPE = re.compile(r"Invalid type for parameter (\w+)")
 _CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>")
 _RANGES = ("Invalid value for", "Invalid length for")
-"""Botocore's words for some of what `_constraints` finds too."""
+"""Botocore's words for some of what `_faults` finds too."""
 _UNKNOWN = re.compile(r'Unknown parameter in ([^:]+): "([^"]*)", must be one of: (.*)')
 
 
-def check(settings: Settings, problems: Problems, *, local: bool) -> None:
-    """Add every problem of the settings that can be known on this machine."""
+class Models(Protocol):
+    """AWS's service models, handed in by a room that has botocore."""
+
+    def shape(self, service: str, operation: str, /) -> StructureShape | None:
+        """Return what the operation takes."""
+
+    def report(self, request: Mapping[str, Any], shape: StructureShape, /) -> list[str]:
+        """Return botocore's own sentences about types and members."""
+
+    def broken(self, shape: Shape, value: Any, /) -> Iterable[tuple[str, Any]]:
+        """Yield `max`, `min`, `enum` or `pattern` with its bound, for each that `value` breaks."""
+
+
+def check(
+    settings: Settings,
+    problems: Problems,
+    models: Models,
+    resolve_region: Callable[[str | None], str] | None,
+) -> None:
+    """Add every problem of the settings that can be known on this machine.
+
+    `resolve_region` finds the region of AWS to launch in; None for a region on this machine.
+    """
     shared = settings.shared
-    region = _REGION if local else _region(shared, problems)
-    _check_image(shared, region, problems, local=local)
-    role = launch_places.role_of(shared)
+    local = resolve_region is None
+    region = _REGION
+    if resolve_region is not None:
+        region = _region(shared, problems, resolve_region)
+        _check_image(shared, region, problems, models)
+    elif not shared.image:
+        _add(problems, shared, "image", missing(shared.where, "image"))
+    role = role_of(shared)
     if not role and not local:
         _add(problems, shared, "role", missing(shared.where, "role"))
     bucket = shared.bucket
@@ -69,16 +93,16 @@ def check(settings: Settings, problems: Problems, *, local: bool) -> None:
         commit="0" * 40,
         bucket=bucket,
     )
-    settings = replace(settings, shared=_without_wrong_types(shared, problems))
+    settings = replace(settings, shared=_without_wrong_types(shared, problems, models))
     with _into(problems, shared, "plan"):
-        check_plan(_draft(settings, place, problems), settings.shared, problems)
+        check_plan(_draft(settings, place, problems), settings.shared, problems, models)
 
 
-def check_plan(plan: Plan, shared: Shared, problems: Problems) -> None:
-    """Hold every call against AWS's model of it, and against what the documentation says."""
+def check_plan(plan: Plan, shared: Shared, problems: Problems, models: Models) -> None:
+    """Compare every call with AWS's model of it, and with what the documentation demands."""
     calls = plan.calls()
     for call in calls:
-        for finding in _findings(call.service, call.operation, call.parameters):
+        for finding in _findings(call, models):
             _report_finding(call.operation, finding, shared, problems)
     for operation, finding in rules.check_together({c.operation: c.parameters for c in calls}):
         _report_finding(operation, finding, shared, problems)
@@ -93,12 +117,12 @@ def _report_finding(operation: str, finding: Finding, shared: Shared, problems: 
         _add(problems, shared, key, error)
 
 
-def _without_wrong_types(shared: Shared, problems: Problems) -> Shared:
+def _without_wrong_types(shared: Shared, problems: Problems, models: Models) -> Shared:
     """Report raw members of other types than the API's; return the settings without them."""
     request = {operation: dict(raw) for operation, raw in shared.request.items()}
     for operation, raw in shared.request.items():
-        shape = _shape_of("sagemaker", operation)
-        for line in _report(raw, shape) if shape is not None else ():
+        shape = models.shape("sagemaker", operation)
+        for line in models.report(raw, shape) if shape is not None else ():
             if match := _WRONG_TYPE.match(line):
                 request[operation].pop(match[1], None)
                 finding = _of_type(line)
@@ -164,9 +188,9 @@ def _needs_type(settings: Settings) -> bool:
     )
 
 
-def _region(shared: Shared, problems: Problems) -> str:
+def _region(shared: Shared, problems: Problems, resolve_region: Callable[[str | None], str]) -> str:
     try:
-        return session.resolve_region(shared.region or None)
+        return resolve_region(shared.region or None)
     except RequestError as error:
         unset = missing(shared.where, "region")
         wrong = SettingsError(f"{shared.where}: region: {error.what}", hint=unset.hint)
@@ -174,21 +198,18 @@ def _region(shared: Shared, problems: Problems) -> str:
     return _REGION
 
 
-def _check_image(shared: Shared, region: str, problems: Problems, *, local: bool) -> None:
+def _check_image(shared: Shared, region: str, problems: Problems, models: Models) -> None:
     if not shared.image:
         _add(problems, shared, "image", missing(shared.where, "image"))
-    elif not local:
-        known = f"{shared.where}: region" not in problems.errors
-        with _into(problems, shared, "image"):
-            if not image.is_private(shared):
-                found = image.in_ecr(shared, shared.image, region if known else "")
-                _check_ecr(image.request_of(*found), shared, problems)
-
-
-def _check_ecr(request: Mapping[str, Any], shared: Shared, problems: Problems) -> None:
-    for finding in _findings("ecr", "DescribeImages", request):
-        what = f"{shared.where}: image: its {finding.path[-1]} {finding.what}"
-        _add(problems, shared, "image", SettingsError(what, hint=finding.hint))
+        return
+    known = f"{shared.where}: region" not in problems.errors
+    with _into(problems, shared, "image"):
+        if not image.is_private(shared):
+            found = image.in_ecr(shared, shared.image, region if known else "")
+            asked = Call("ecr", "DescribeImages", image.request_of(*found))
+            for finding in _findings(asked, models):
+                what = f"{shared.where}: image: its {finding.path[-1]} {finding.what}"
+                _add(problems, shared, "image", SettingsError(what, hint=finding.hint))
 
 
 def _add(problems: Problems, shared: Shared, key: str, error: SettingsError) -> None:
@@ -206,31 +227,18 @@ def _into(problems: Problems, shared: Shared, key: str) -> Iterator[None]:
 # ── AWS's model ──
 
 
-def _findings(service: str, operation: str, request: Mapping[str, Any]) -> Iterator[Finding]:
-    shape = _shape_of(service, operation)
+def _findings(call: Call, models: Models) -> Iterator[Finding]:
+    shape = models.shape(call.service, call.operation)
     if shape is None:
         return
-    lines = [line for line in _report(request, shape) if not line.startswith(_RANGES)]
+    lines = [line for line in models.report(call.parameters, shape) if not line.startswith(_RANGES)]
     unknown = [_UNKNOWN.fullmatch(line) for line in lines]
     for line, match in zip(lines, unknown, strict=True):
         yield _of_member(match) if match else _of_type(line)
     if not all(unknown):
         return  # the rest would stumble over wrong types
-    yield from _broken(shape, dict(request), (), "")
-    yield from rules.check(operation, request)
-
-
-def _shape_of(service: str, operation: str) -> StructureShape | None:
-    with target.explained_imports():
-        from sagemaker_byoc.region.wire import models  # noqa: PLC0415 - needs botocore
-    return models.service_model(service).operation_model(operation).input_shape
-
-
-def _report(request: Mapping[str, Any], shape: StructureShape) -> list[str]:
-    """Return botocore's own sentences about types and members."""
-    from botocore.validate import ParamValidator  # noqa: PLC0415 - takes long
-
-    return list(ParamValidator().validate(dict(request), shape).generate_report().splitlines())
+    yield from _broken(shape, dict(call.parameters), (), "", models)
+    yield from rules.check(call.operation, call.parameters)
 
 
 def _of_member(unknown: re.Match[str]) -> Finding:
@@ -250,62 +258,68 @@ def _of_type(line: str) -> Finding:
     return Finding((), f"would be refused: {shown}", "Correct it as the API has it")
 
 
-def _broken(shape: Shape, value: Any, path: tuple[str, ...], label: str) -> Iterator[Finding]:
-    """Each size, pattern and set of values that `value` or what is inside does not fit."""
+def _broken(
+    shape: Shape, value: Any, path: tuple[str, ...], label: str, models: Models
+) -> Iterator[Finding]:
+    """Yield each size, pattern and set of values that `value` or what is inside does not fit."""
     if value is None:
         return
-    for what, hint in _constraints(shape, value, path, label):
+    for what, hint in _faults(shape, value, path, label, models):
         yield Finding(path, what, hint, label)
     if shape.type_name == "structure":
         for name, member in shape.members.items():
-            yield from _broken(member, value.get(name), (*path, name), label)
+            yield from _broken(member, value.get(name), (*path, name), label, models)
     elif shape.type_name == "list":
         for item in value:
             named = item if isinstance(item, Mapping) else {}
             below = next((str(named[name]) for name in _NAMING if name in named), "")
-            yield from _broken(shape.member, item, path, below or label)
+            yield from _broken(shape.member, item, path, below or label, models)
     elif shape.type_name == "map":
         for key, item in value.items():
-            for what, hint in _constraints(shape.key, key, (), ""):
+            for what, hint in _faults(shape.key, key, (), "", models):
                 yield Finding(path, f"has a name that {what}", hint, key)
-            yield from _broken(shape.value, item, path, key)
+            yield from _broken(shape.value, item, path, key, models)
 
 
-def _constraints(
-    shape: Shape, value: Any, path: tuple[str, ...], label: str
+def _faults(
+    shape: Shape, value: Any, path: tuple[str, ...], label: str, models: Models
 ) -> Iterator[tuple[str, str]]:
-    from sagemaker_byoc.region.wire import models  # noqa: PLC0415 - needs botocore
-
-    facts = shape.metadata
+    """Yield what is wrong with `value` itself, and the hint."""
     if isinstance(value, bool) and shape.type_name != "boolean":  # botocore takes it for a number
         yield f"is {str(value).lower()}, not a number", "Correct it as the API has it"
         return
-    size, unit = _size(shape, value)
-    least, most = facts.get("min"), facts.get("max", _MOST.get(shape.type_name))
-    if size is not None and most is not None and size > most:
-        yield f"is {size} {unit}".rstrip() + f"; SageMaker takes {most} at most", "Make it smaller"
-    if size is not None and least is not None and size < least:
-        yield f"is {size} {unit}".rstrip() + f"; SageMaker takes {least} at least", "Make it larger"
+    broken = dict(models.broken(shape, value))
+    most = _MOST.get(shape.type_name)
+    if most is not None and "max" not in shape.metadata and value > most:
+        broken["max"] = most
+    if "max" in broken:
+        yield (
+            f"is {_size(shape, value)}; SageMaker takes {broken['max']} at most",
+            "Make it smaller",
+        )
+    if "min" in broken:
+        yield (
+            f"is {_size(shape, value)}; SageMaker takes {broken['min']} at least",
+            "Make it larger",
+        )
     secret = is_secret(label) or not _UNSHOWN.isdisjoint(path) or is_secret("".join(path[-1:]))
     shown = MASK if secret else _show(value)
-    if facts.get("enum") and value not in facts["enum"]:
-        yield f"is {shown}, which SageMaker does not know", _nearest(str(value), facts["enum"])
-    elif facts.get("pattern") and not models.matches(facts["pattern"], value):
-        hint = f"The pattern is {facts['pattern']}"
+    if "enum" in broken:
+        yield f"is {shown}, which SageMaker does not know", _nearest(str(value), broken["enum"])
+    elif "pattern" in broken:
+        hint = f"The pattern is {broken['pattern']}"
         if "\n" in str(value):
             hint += ", which a line break does not fit"
         yield f"is {shown}, which SageMaker does not take", hint
 
 
-def _size(shape: Shape, value: Any) -> tuple[int | float | None, str]:
+def _size(shape: Shape, value: Any) -> str:
     match shape.type_name:
         case "string" | "blob":
-            return len(value), "characters long"
+            return f"{len(value)} characters long"
         case "list" | "map":
-            return len(value), "entries"
-        case "integer" | "long" | "float" | "double":
-            return value, ""
-    return None, ""
+            return f"{len(value)} entries"
+    return str(value)
 
 
 def _nearest(value: str, known: list[str]) -> str:

@@ -1,22 +1,32 @@
-"""The image of a launch in AWS: pinned to its digest, and one that SageMaker can run."""
+"""The image of a launch in AWS: pinned to its digest, and one that SageMaker can run.
+
+Also the host image of an endpoint's instances, whose NVIDIA driver runs the image's CUDA.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sagemaker_byoc.cloud.refusals import only
+from sagemaker_byoc.contract.accelerators import (
+    CUDA_LABEL,
+    DEFAULT_DRIVERS,
+    HOST_IMAGES,
+    NEWEST_CUDA,
+    HostImage,
+    gpu_family,
+    is_enough,
+)
 from sagemaker_byoc.contract.errors import ByocError, RequestError
 from sagemaker_byoc.host import image_reference, stored_image
-from sagemaker_byoc.host.aws_calls import Call
-from sagemaker_byoc.launch.errors import RefusedError, SettingsError
-from sagemaker_byoc.launch.host_images import cuda_of
+from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError, only
+from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.shared import Shared, instance_types
-from sagemaker_byoc.launch.steps import Caller
 
 _MISSING = frozenset({"ImageNotFoundException", "RepositoryNotFoundException"})
 _MOST_CONFIG = 4 * 2**20
@@ -147,7 +157,7 @@ def _check(image: str, stored: _Stored, types: Sequence[str], repository: str) -
 def _described(asked: dict[str, Any], caller: Caller) -> tuple[str, str, str]:
     """Return the image's digest, and the media types of its manifest and its configuration."""
     call = Call("ecr", "DescribeImages", asked)
-    detail = only(call, caller.call(call.service, call.operation, asked), "imageDetails")
+    detail = only(call, caller.call(call), "imageDetails")
     kinds = (str(detail.get(f"{part}MediaType", "")) for part in ("imageManifest", "artifact"))
     manifest, artifact = kinds
     return str(detail["imageDigest"]), manifest, artifact
@@ -158,7 +168,8 @@ def _manifest(asked: dict[str, Any], digest: str, caller: Caller) -> tuple[str, 
     place = {key: asked[key] for key in ("registryId", "repositoryName")}
     with suppress(ByocError, OSError, ValueError, LookupError, TypeError):
         ids = [{"imageDigest": digest}]
-        (image,) = caller.call("ecr", "BatchGetImage", {**place, "imageIds": ids})["images"]
+        found = caller.call(Call("ecr", "BatchGetImage", {**place, "imageIds": ids}))
+        (image,) = found["images"]
         manifest = json.loads(image["imageManifest"])
         if isinstance(manifest, dict):
             stated = image.get("imageManifestMediaType") or manifest.get("mediaType") or ""
@@ -173,8 +184,7 @@ def _configuration(
     place = {key: asked[key] for key in ("registryId", "repositoryName")}
     with suppress(ByocError, OSError, ValueError, LookupError, TypeError):
         layer = {**place, "layerDigest": manifest["config"]["digest"]}
-        url = caller.call("ecr", "GetDownloadUrlForLayer", layer)["downloadUrl"]
-        return _read(url)
+        return _read(caller.call(Call("ecr", "GetDownloadUrlForLayer", layer))["downloadUrl"])
     return {}
 
 
@@ -182,3 +192,91 @@ def _read(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(url, timeout=_SECONDS) as answer:  # noqa: S310 - ECR's own URL
         document = json.loads(answer.read(_MOST_CONFIG))
     return document if isinstance(document, dict) else {}
+
+
+# ── the host image ──
+
+KEY = "ami-version"
+_LATER_FAMILIES = 535
+"""The oldest driver of a family that AWS's page does not list: it has all with an older one."""
+_BY_DEFAULT = f"the driver is what {{}} has by default; {KEY} names another"
+_UNREAD = (
+    "the image's CUDA can't be read (ecr:BatchGetImage, ecr:GetDownloadUrlForLayer): " + _BY_DEFAULT
+)
+_UNSTATED = f"the image doesn't state its CUDA (label {CUDA_LABEL.value}): " + _BY_DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    name: str
+    """The API's InferenceAmiVersion; empty to leave it out."""
+    note: str
+    """A sentence for the plan; may be empty."""
+
+
+def cuda_of(config: Mapping[str, Any]) -> str:
+    """Return the CUDA version that an image's configuration states, "" if it states none.
+
+    Ours has a label; NVIDIA's bases, and what is built on them, have a variable.
+    """
+    own = config.get("config")
+    labels = own.get("Labels") if isinstance(own, dict) else None
+    variables = own.get("Env") if isinstance(own, dict) else None
+    stated = [str(labels.get(CUDA_LABEL.value, ""))] if isinstance(labels, dict) else []
+    for variable in variables if isinstance(variables, list) else ():
+        name, _, value = str(variable).partition("=")
+        if name == "CUDA_VERSION":
+            stated.append(value)
+    found = (re.match(r"\d{1,3}\.\d{1,3}(?!\d)", text) for text in stated)
+    return next((each[0] for each in found if each), "")
+
+
+def choose(where: str, chosen: str, cuda: str | None, instance_type: str) -> Choice:
+    """`chosen` is what the user named, and wins. Raise SettingsError if no host can run it.
+
+    `cuda` is empty for an image that states none, and None for one that can't be read.
+    """
+    family = gpu_family(instance_type)
+    if not cuda or not family:
+        note = _UNREAD if cuda is None else _UNSTATED
+        return Choice(chosen, "" if chosen or not family else note.format(instance_type))
+    major = int(cuda.partition(".")[0])
+    newest = NEWEST_CUDA.value.get(family, major)
+    if major > newest:
+        raise SettingsError(
+            f"{where}: image was built for CUDA {cuda}, which has no code for the GPUs of "
+            f"{instance_type}",
+            hint=f"Use a build for CUDA {newest}, or another instance type",
+        )
+    images = [host for host in HOST_IMAGES.value if "inference" in host.name]
+    able = [host for host in images if is_enough(host.driver, major)]
+    if chosen:
+        return Choice(chosen, _warning(chosen, images, able, cuda))
+    if not able:
+        raise SettingsError(
+            f"{where}: image was built for CUDA {cuda}, and no host image of SageMaker's for "
+            f"{instance_type} has a driver for it",
+            hint=f"Build it with --build-arg TORCH=cuda12, or name a newer host image: {KEY}",
+        )
+    default = DEFAULT_DRIVERS.value.get(family)
+    if is_enough(default or _LATER_FAMILIES, major):
+        return Choice("", "")
+    # The newest driver for the build's own CUDA; a later major version if there is no other.
+    closest = [host for host in able if not is_enough(host.driver, major + 1)] or able
+    best = max(closest, key=lambda host: host.driver)
+    has = f"driver {default}" if default else "an older driver"
+    return Choice(
+        best.name,
+        f"InferenceAmiVersion {best.name}, with driver {best.driver}: the image was built for CUDA "
+        f"{cuda}, and {instance_type} has {has} by default",
+    )
+
+
+def _warning(chosen: str, images: list[HostImage], able: list[HostImage], cuda: str) -> str:
+    for host in images:
+        if host.name == chosen and host not in able:
+            return (
+                f"warning: the image was built for CUDA {cuda}, which the driver {host.driver} of "
+                f"{chosen} can't run"
+            )
+    return ""

@@ -12,11 +12,15 @@ import pytest
 from botocore import exceptions
 
 from sagemaker_byoc.cloud import ecr, session
-from sagemaker_byoc.cloud.errors import AwsError
-from sagemaker_byoc.cloud.refusals import explained, only
-from sagemaker_byoc.cloud.session import Cloud, resolve_account, resolve_region
+from sagemaker_byoc.cloud.session import (
+    AwsError,
+    Cloud,
+    explained,
+    resolve_account,
+    resolve_region,
+)
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
-from sagemaker_byoc.host.aws_calls import Call
+from sagemaker_byoc.host.aws_calls import Call, only
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +51,7 @@ def test_no_region():
 
 @pytest.mark.parametrize("region", ["Ireland", "eu-west", "eu_west_1", "evil.example/eu-west-1"])
 def test_what_is_no_region(region):
-    with pytest.raises(RequestError, match="is no region"):
+    with pytest.raises(RequestError, match="is not a region"):
         resolve_region(region, {})
 
 
@@ -59,7 +63,7 @@ def test_no_credentials():
 
 
 def test_an_account_that_is_none():
-    with pytest.raises(RequestError, match="--account '12' is no account"):
+    with pytest.raises(RequestError, match="--account '12' is not an account"):
         resolve_account(Cloud("eu-west-1"), "12")
 
 

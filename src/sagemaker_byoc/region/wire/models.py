@@ -12,11 +12,11 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
@@ -135,8 +135,8 @@ def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
     if isinstance(shape, StructureShape):
         yield from _of_structure(shape, value, path)
         return
-    if constraints := _broken(shape, value):
-        yield from (_sentence(shape, value, path, constraint) for constraint in constraints)
+    for name, bound in broken(shape, value):
+        yield _sentence(shape, value, path, _WORDS[name](shape, bound))
     if isinstance(shape, ListShape):
         yield from _of_list(shape, value, path)
     elif isinstance(shape, MapShape):
@@ -156,51 +156,65 @@ def _of_list(shape: ListShape, value: list[Any], path: str) -> Iterator[str]:
     if isinstance(shape.member, StructureShape | ListShape | MapShape):
         for number, item in enumerate(value, 1):
             yield from _violations(shape.member, item, f"{path}.{number}.member")
-    elif any(_broken(shape.member, item) for item in value):
+    elif any(any(broken(shape.member, item)) for item in value):
         yield _sentence(shape, value, path, f"Member must satisfy constraint: {_all(shape.member)}")
 
 
 def _of_map(shape: MapShape, value: dict[str, Any], path: str) -> Iterator[str]:
-    if any(_broken(shape.key, key) for key in value):
+    if any(any(broken(shape.key, key)) for key in value):
         yield _sentence(shape, value, path, f"Map keys must satisfy constraint: {_all(shape.key)}")
     if isinstance(shape.value, StructureShape | ListShape | MapShape):
         for key, item in value.items():
             yield from _violations(shape.value, item, f"{path}.{key}.member")
-    elif any(_broken(shape.value, item) for item in value.values()):
+    elif any(any(broken(shape.value, item)) for item in value.values()):
         constraint = f"Map value must satisfy constraint: {_all(shape.value)}"
         yield _sentence(shape, value, path, constraint)
 
 
-def _broken(shape: Shape, value: Any) -> list[str]:
-    """Return the constraints of `shape` itself that `value` breaks."""
-    return [text for text, holds in _constraints(shape, value) if not holds]
+Constraint: TypeAlias = tuple[str, Any]
+"""`max`, `min`, `enum` or `pattern`, and its bound."""
+
+
+def broken(shape: Shape, value: Any) -> Iterator[Constraint]:
+    """Yield the constraints of `shape` itself that `value` breaks."""
+    return (each for each in _constraints(shape) if not _holds(each, shape, value))
+
+
+def _constraints(shape: Shape) -> Iterator[Constraint]:
+    for name in ("max", "min"):
+        if shape.type_name in _SIZED | _NUMBERS and shape.metadata.get(name) is not None:
+            yield name, shape.metadata[name]
+    for name in ("enum", "pattern"):
+        if shape.metadata.get(name):
+            yield name, shape.metadata[name]
+
+
+def _holds(constraint: Constraint, shape: Shape, value: Any) -> bool:
+    name, bound = constraint
+    if name == "enum":
+        return value in bound
+    if name == "pattern":
+        return value is None or matches(bound, value)
+    size = 0 if value is None else len(value) if shape.type_name in _SIZED else value
+    return bool(size <= bound if name == "max" else size >= bound)
 
 
 def _all(shape: Shape) -> str:
-    return f"[{', '.join(text for text, _ in _constraints(shape, None))}]"
+    texts = (_WORDS[name](shape, bound) for name, bound in _constraints(shape))
+    return f"[{', '.join(texts)}]"
 
 
-def _constraints(shape: Shape, value: Any) -> Iterator[tuple[str, bool]]:
-    """Yield each constraint in words, and whether `value` satisfies it."""
-    facts = shape.metadata
-    if shape.type_name in _SIZED:
-        size = 0 if value is None else len(value)
-        if (limit := facts.get("max")) is not None:
-            yield f"Member must have length less than or equal to {limit}", size <= limit
-        if (limit := facts.get("min")) is not None:
-            yield f"Member must have length greater than or equal to {limit}", size >= limit
-    elif shape.type_name in _NUMBERS:
-        number = 0 if value is None else value
-        if (limit := facts.get("max")) is not None:
-            yield f"Member must have value less than or equal to {limit}", number <= limit
-        if (limit := facts.get("min")) is not None:
-            yield f"Member must have value greater than or equal to {limit}", number >= limit
-    if facts.get("enum"):
-        words = ", ".join(facts["enum"])
-        yield f"Member must satisfy enum value set: [{words}]", value in facts["enum"]
-    if facts.get("pattern"):
-        text = f"Member must satisfy regular expression pattern: {facts['pattern']}"
-        yield text, value is None or matches(facts["pattern"], value)
+def _of_size(words: str, shape: Shape, bound: Any) -> str:
+    what = "length" if shape.type_name in _SIZED else "value"
+    return f"Member must have {what} {words} than or equal to {bound}"
+
+
+_WORDS: Mapping[str, Callable[[Shape, Any], str]] = {
+    "max": partial(_of_size, "less"),
+    "min": partial(_of_size, "greater"),
+    "enum": lambda _, bound: f"Member must satisfy enum value set: [{', '.join(bound)}]",
+    "pattern": lambda _, bound: f"Member must satisfy regular expression pattern: {bound}",
+}
 
 
 def matches(pattern: str, value: str) -> bool:
