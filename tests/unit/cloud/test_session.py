@@ -139,7 +139,7 @@ def test_what_answers_is_not_aws(proxy, page, monkeypatch):
 
 @pytest.mark.parametrize("entries", [[], [{}, {}], None, {}])
 def test_one_is_asked_for_and_one_has_to_come(entries):
-    with pytest.raises(MachineError, match="has not one entry of imageDetails"):
+    with pytest.raises(MachineError, match="does not have exactly one entry of imageDetails"):
         only(Call("ecr", "DescribeImages"), {"imageDetails": entries}, "imageDetails")
 
 
