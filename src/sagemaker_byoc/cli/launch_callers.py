@@ -10,7 +10,7 @@ from sagemaker_byoc.cloud import calls
 from sagemaker_byoc.cloud.errors import AwsError
 from sagemaker_byoc.cloud.session import Cloud
 from sagemaker_byoc.contract.errors import MachineError
-from sagemaker_byoc.host.asked import note_call
+from sagemaker_byoc.host.request_log import note_call
 from sagemaker_byoc.launch.errors import RefusedError
 from sagemaker_byoc.region.core.credentials import Keys
 from sagemaker_byoc.region.core.polling import FOLLOWER

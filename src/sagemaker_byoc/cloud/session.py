@@ -11,7 +11,7 @@ from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.refusals import explained, not_aws
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.installation import add_extra
-from sagemaker_byoc.host.asked import note_call
+from sagemaker_byoc.host.request_log import note_call
 
 ATTEMPTS = 5
 """Of one call, with botocore's waits between them, where AWS is busy or the connection breaks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from sagemaker_byoc.cli.terminal import console
-from sagemaker_byoc.host.asked import LOGGER
+from sagemaker_byoc.host.request_log import LOGGER
 
 
 class _Handler(logging.Handler):
