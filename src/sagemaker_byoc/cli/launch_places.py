@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sagemaker_byoc.cli import target
 from sagemaker_byoc.cloud import session
 from sagemaker_byoc.contract.errors import MachineError
-from sagemaker_byoc.host.asked import note_call
 from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError
+from sagemaker_byoc.host.request_log import note_call
 from sagemaker_byoc.images.build import commit
 from sagemaker_byoc.launch import image
 from sagemaker_byoc.launch.place import Place, role_arn

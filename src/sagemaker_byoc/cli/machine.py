@@ -62,7 +62,7 @@ class Machine:
     driver: Path = _DRIVER
 
     def client(self) -> str:
-        return self.environment.get("DOCKER") or "docker"
+        return images_docker.client(self.environment)
 
 
 def examine(machine: Machine) -> Iterator[Check]:
@@ -125,7 +125,9 @@ def docker(machine: Machine) -> tuple[Check, dict[str, Any] | None]:
     """And what the engine says of itself, if it does."""
     title, client = "the Docker engine", machine.client()
     said = machine.ask([client, "--version"])
-    state = ERROR if machine.needs_docker or "DOCKER" in machine.environment else WARNING
+    state = (
+        ERROR if machine.needs_docker or images_docker.VARIABLE in machine.environment else WARNING
+    )
     if said is None:
         cause = machine.explain([client, "--version"])
         found = f"{cause.what}: `byoc build` and what uses --engine docker need one"

@@ -13,8 +13,8 @@ from typing import Any
 
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.contract.installation import add_extra
-from sagemaker_byoc.host.asked import note_call
 from sagemaker_byoc.host.aws_calls import Call, RefusedError, not_aws
+from sagemaker_byoc.host.request_log import note_call
 
 ATTEMPTS = 5
 """Of one call, with botocore's waits between them, where AWS is busy or the connection breaks."""

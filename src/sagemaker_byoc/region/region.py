@@ -276,7 +276,7 @@ def _listen(port: int) -> socket.socket:
 
 def _make_engine(name: EngineName, state: Path) -> Engine:
     if name == "docker":
-        docker.run(["version"])  # raise MachineError now, not at the first job
+        docker.run("version")  # raise MachineError now, not at the first job
         return docker.DockerEngine()
     scratch = state / ".scratch"
     scratch.mkdir(exist_ok=True)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from sagemaker_byoc.host.asked import LOGGER
+from sagemaker_byoc.host.request_log import LOGGER
 
 _BOLD, _RED, _DIM, _PLAIN = "\033[1m", "\033[31m", "\033[2m", "\033[0m"
 LONGEST_LINE = 16_384

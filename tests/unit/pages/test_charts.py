@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sagemaker_byoc.training.library.watch.report import charts
+from sagemaker_byoc.pages import charts
 
 
 def texts(svg):
