@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         settings = endpoint.read(where, table, folder, problems)
     if arguments.kubernetes is not None:
-        return _print_manifests(arguments, settings, problems)
+        return _print_manifests(arguments, settings, problems, table)
     models = launch_places.ServiceModels()
     find_region = None if arguments.local else session.resolve_region
     checks.check(settings, problems, models, find_region)
@@ -260,7 +260,12 @@ def _undo(plan: Plan) -> str:
     return _last(plan).undo
 
 
-def _print_manifests(arguments: argparse.Namespace, settings: Settings, problems: Problems) -> int:
+def _print_manifests(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    problems: Problems,
+    table: Mapping[str, Any],
+) -> int:
     found: list[dict[str, Json]]
     if isinstance(settings, train.TrainSettings):
         found = training.manifests(settings, problems)
@@ -269,6 +274,10 @@ def _print_manifests(arguments: argparse.Namespace, settings: Settings, problems
         found = serving.inference_service(settings, problems, serverless=serverless)
     else:
         found = serving.deployment(settings, problems)
+    unused = training.UNUSED if arguments.kind == TRAIN else serving.UNUSED
+    own = table.get("kubernetes", {})
+    if left := sorted(table.keys() & {*unused} - own.keys()):
+        problems.warn(f"warning: SageMaker alone has a use for {', '.join(left)}: left out")
     for warning in problems.warnings:
         console.detail(warning)
     if arguments.json:
