@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from sagemaker_byoc.contract.hosting import http as hosting
+from sagemaker_byoc.region.containers.http_reply import BusyError, UnreachableError
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Capture, Exchange
@@ -16,10 +17,6 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet, Vari
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
 from sagemaker_byoc.region.services.sagemaker_runtime import headers
 from sagemaker_byoc.region.services.sagemaker_runtime.call import Call
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
-    BusyError,
-    UnreachableError,
-)
 from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError, invocation_too_large
 from sagemaker_byoc.region.wire.http import Request, Response
 

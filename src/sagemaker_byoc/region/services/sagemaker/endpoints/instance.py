@@ -14,6 +14,8 @@ from pathlib import Path
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers.health import stopped
+from sagemaker_byoc.region.containers.http_pool import Pool
+from sagemaker_byoc.region.containers.http_reply import UpstreamError
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.endpoints.context import (
@@ -27,8 +29,6 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.serving_container import
     ServingContainer,
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import UpstreamError
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.pool import Pool
 
 LOG = logging.getLogger(__name__)
 
