@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from model import GPT
-from sagemaker_byoc.serving.errors import BadInput
+from sagemaker_byoc.serving.error_replies import BadInput
 
 END = 256  # ends a file in the training data; the tokens below it are bytes
 MOST = 4096

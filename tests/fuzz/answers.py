@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))  # as pytest does
 
 from tests.unit.serving.harness import JSON, Reply, Server, wait_until
-from tests.unit.serving.websocket import CLOSE, Client, RefusedError
+from tests.unit.serving.http.websocket import CLOSE, Client, RefusedError
 from tests.zoo.models.odd.oddities import ACTS, RAISES, VALUES
 
 LOST = frozenset({"close_descriptors", "close_everything"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.errors import Refusal
+from sagemaker_byoc.serving.error_replies import Refusal
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.context import Context

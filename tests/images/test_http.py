@@ -17,7 +17,7 @@ from tests.images.conftest import NAMES
 from tests.images.containers import wait_until
 from tests.images.http_targets import Reply, Target, ask, started, wait_for_ping
 from tests.support.arrays import npy
-from tests.unit.serving import wire_cases
+from tests.unit.serving.http import wire_cases
 
 from sagemaker_byoc.serving.worker.formats import named
 

@@ -8,11 +8,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from sagemaker_byoc.cloud.calls import Call
-from sagemaker_byoc.cloud.errors import AwsError
-from sagemaker_byoc.cloud.refusals import only
-from sagemaker_byoc.cloud.session import Cloud
+from sagemaker_byoc.cloud.session import AwsError, Cloud
 from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.host.aws_calls import Call, only
 
 MUTABLE, IMMUTABLE = "MUTABLE", "IMMUTABLE"
 LOGIN = Call("ecr", "GetAuthorizationToken")

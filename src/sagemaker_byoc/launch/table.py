@@ -9,8 +9,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sagemaker_byoc.launch.errors import SettingsError
-from sagemaker_byoc.launch.problems import Problems
+from sagemaker_byoc.launch.problems import Problems, SettingsError
 
 _UNSHOWN = frozenset({"environment", "hyperparameters"})
 """Where secrets may be."""

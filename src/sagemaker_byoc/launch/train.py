@@ -10,6 +10,7 @@ from typing import Any
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.variables import CODE_COMMIT, IMAGE_DIGEST
+from sagemaker_byoc.host.aws_calls import Call
 from sagemaker_byoc.launch import inputs
 from sagemaker_byoc.launch.content_names import check_name, content_name, digest_of
 from sagemaker_byoc.launch.place import Place
@@ -24,7 +25,7 @@ from sagemaker_byoc.launch.shared import (
     vpc,
     words,
 )
-from sagemaker_byoc.launch.steps import Call, Plan, Step, Upload
+from sagemaker_byoc.launch.steps import Plan, Step, Upload
 from sagemaker_byoc.launch.table import Table
 
 OPERATION = "CreateTrainingJob"

@@ -2,7 +2,7 @@
 
 import sys
 
-from sagemaker_byoc.serving.entry import main
+from sagemaker_byoc.serving.serve import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -231,3 +232,29 @@ def _frames(entries: Any, rest: bytes, files: list[Body]) -> tuple[list[Frame], 
                 raise ValueError("a body is missing")
         frames.append(Frame(Kind(kind), ident, meta, body))
     return frames, used
+
+
+MESSAGES = 8
+BYTES = 2**20
+"""Once so many are under way the next one waits; a single message may be larger."""
+
+
+class Window:
+    """What is under way, in order."""
+
+    def __init__(self) -> None:
+        self._sizes: deque[int] = deque()
+        self._sum = 0
+
+    @property
+    def is_open(self) -> bool:
+        return len(self._sizes) < MESSAGES and self._sum < BYTES
+
+    def sent(self, size: int) -> None:
+        self._sizes.append(size)
+        self._sum += size
+
+    def taken(self) -> None:
+        """The peer has handed on the oldest."""
+        if self._sizes:
+            self._sum -= self._sizes.popleft()

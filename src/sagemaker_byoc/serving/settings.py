@@ -16,7 +16,7 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.paths import Tree, baked_program_dir
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.capture.settings import CaptureSettings
+from sagemaker_byoc.serving.capture.options import CaptureSettings
 from sagemaker_byoc.serving.reader import Reader
 
 QUEUE = 100
@@ -219,3 +219,42 @@ def _accept(read: Reader) -> str:
             hint=f"Give a type such as {media.JSON}",
         )
     return parsed.essence
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerFile:
+    """The file that was chosen, its folder, and files of the same name that were passed over."""
+
+    chosen: Path | None
+    folder: Path | None
+    passed_over: tuple[Path, ...]
+
+
+def handler_folders(settings: Settings) -> tuple[Path, ...]:
+    """In the order of search: what was said, what came with the model, what the image holds."""
+    named = settings.submit_directory
+    candidates = [
+        *([Path(named)] if named and "://" not in named else []),
+        settings.model_dir / settings.tree.model_code.name,
+        Path(settings.program_dir),
+    ]
+    return tuple(dict.fromkeys(candidates))
+
+
+def find_handlers(settings: Settings) -> HandlerFile:
+    """The first file of the program's name; none is fine unless the name was given."""
+    names = [settings.program, *([] if settings.is_program_named else http.APPLICATIONS)]
+    places = [(folder, folder / name) for name in names for folder in handler_folders(settings)]
+    found = [(folder, path) for folder, path in places if path.is_file()]
+    if found:
+        folder, chosen = found[0]
+        others = tuple(path for _, path in found[1:] if path.name == chosen.name)
+        return HandlerFile(chosen, folder, others)
+    if settings.is_program_named:
+        raise ContractError(
+            where=variables.PROGRAM,
+            what=f"is {settings.program}, and no such file is in "
+            + ", ".join(str(folder) for folder, _ in places),
+            hint=f"Put it into one of them, or set {variables.SUBMIT_DIRECTORY}",
+        )
+    return HandlerFile(None, None, ())

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.launch.conftest import WHERE
 
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.table import overlaid, parse_toml
 
 

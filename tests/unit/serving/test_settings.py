@@ -1,11 +1,10 @@
-"""Settings, restarts: small and pure."""
+"""Settings, and which modules the processes import."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +12,6 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor.other_servers import without_effect
-from sagemaker_byoc.serving.supervisor.restarts import DEATHS_IN_WINDOW, Restarts
-from sagemaker_byoc.serving.supervisor.slots import worker_environ
 
 
 def test_defaults():
@@ -30,17 +27,6 @@ def test_travels():
     settings = replace(Settings.from_environ({}), gpus=("3", "5"))
     assert Settings.from_json(settings.to_json()) == settings
     assert [settings.gpu_of(slot) for slot in range(3)] == ["3", "5", "3"]
-
-
-def test_worker_of_a_user_without_a_home(monkeypatch, tmp_path):
-    """Its home can be written, whatever the container's user is; a usable one stays."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setenv("HOME", __file__)
-    home = Path(worker_environ(Settings.from_environ({}), 0)["HOME"])
-    assert home.parent == tmp_path
-    assert home.is_dir()
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert worker_environ(Settings.from_environ({}), 0)["HOME"] == str(tmp_path)
 
 
 def test_batch():
@@ -127,25 +113,10 @@ def test_transforms():
     assert unlimited.transform_megabytes == 6
 
 
-def test_back_off():
-    """Delays double, and a quiet minute starts them again."""
-    restarts = Restarts()
-    assert [restarts.died(now) for now in (0, 30, 90, 151)] == [0.5, 1.0, 2.0, 0.5]
-
-
-def test_crash_loop():
-    """Too many deaths in a minute are the end; the same number over longer is not."""
-    quick, slow = Restarts(), Restarts()
-    assert [quick.died(now) for now in range(DEATHS_IN_WINDOW)][-1] is None
-    assert all(slow.died(20.0 * now) for now in range(20))
-    assert slow.died(400.0) is not None
-    assert max(Restarts().died(0) or 0 for _ in range(3)) == 0.5
-
-
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("sagemaker_byoc.serving.entry", {"flask", "gunicorn", "orjson", "numpy", "torch"}),
+        ("sagemaker_byoc.serving.serve", {"flask", "gunicorn", "orjson", "numpy", "torch"}),
         ("sagemaker_byoc.serving.front.gunicorn.application", {"numpy", "torch"}),
         ("sagemaker_byoc.serving.worker.loop", {"flask", "gunicorn", "torch"}),
     ],

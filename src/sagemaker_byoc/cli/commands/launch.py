@@ -10,18 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.cli import launch_checks, launch_place, target
-from sagemaker_byoc.cli.launch_checks import Settings
+from sagemaker_byoc.cli import launch_places, target
 from sagemaker_byoc.cli.terminal import arguments as parsing
 from sagemaker_byoc.cli.terminal import console, failures
 from sagemaker_byoc.cli.terminal.progress import Progress
+from sagemaker_byoc.cloud import session
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.launch import endpoint, follow, train
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.host.aws_calls import Caller
+from sagemaker_byoc.launch import checks, endpoint, follow, train
+from sagemaker_byoc.launch.checks import Settings
 from sagemaker_byoc.launch.execute import execute
 from sagemaker_byoc.launch.kubernetes import serving, training, yaml
-from sagemaker_byoc.launch.problems import Problems
-from sagemaker_byoc.launch.steps import Caller, Plan, Step
+from sagemaker_byoc.launch.problems import Problems, SettingsError
+from sagemaker_byoc.launch.steps import Plan, Step
 from sagemaker_byoc.launch.table import overlaid, parse_toml
 
 HELP = "Start a training job or an endpoint, in AWS or in the region of this machine."
@@ -93,16 +94,18 @@ def run(arguments: argparse.Namespace) -> int:
         settings = endpoint.read(where, table, folder, problems)
     if arguments.kubernetes is not None:
         return _print_manifests(arguments, settings, problems)
-    launch_checks.check(settings, problems, local=arguments.local)
+    models = launch_places.ServiceModels()
+    find_region = None if arguments.local else session.resolve_region
+    checks.check(settings, problems, models, find_region)
     problems.check(where)
     shared = settings.shared
     here = (
-        launch_place.in_region(arguments, shared)
+        launch_places.in_region(arguments, shared)
         if arguments.local
-        else launch_place.in_aws(shared)
+        else launch_places.in_aws(shared)
     )
     plan = _plan(arguments, settings, here)
-    launch_checks.check_plan(plan, shared, problems)
+    checks.check_plan(plan, shared, problems, models)
     problems.check(where)
     plan = replace(plan, notes=(*plan.notes, *problems.warnings))
     if arguments.print:
@@ -185,14 +188,14 @@ def _inner(table: dict[str, Any], key: str) -> dict[str, Any]:
 def _plan(
     arguments: argparse.Namespace,
     settings: Settings,
-    here: launch_place.Here,
+    here: launch_places.Here,
 ) -> Plan:
     if isinstance(settings, train.TrainSettings):
         new = time.strftime("%Y%m%d-%H%M%S", time.gmtime()) if arguments.new else ""
         return train.plan(settings, here.place, new=new)
     job, uri = endpoint.wanted_job(settings), ""
     if job:
-        name, uri = launch_place.artifact_of(settings.shared.where, job, here.caller)
+        name, uri = endpoint.artifact_of(settings.shared.where, job, here.caller)
         console.detail(f"model of training job {name}")
     return endpoint.plan(settings, here.place, artifact=uri)
 

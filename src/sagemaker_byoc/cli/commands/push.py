@@ -13,8 +13,7 @@ from sagemaker_byoc.cli.push_progress import PushProgress
 from sagemaker_byoc.cli.push_request import PushRequest, parse_request
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.errors import AwsError
-from sagemaker_byoc.cloud.session import Cloud, resolve_account, resolve_region
+from sagemaker_byoc.cloud.session import AwsError, Cloud, resolve_account, resolve_region
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host.image_reference import ecr_host, is_loopback
 from sagemaker_byoc.images.credentials import Login, docker_login

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host import image_reference
-from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.kubernetes import quantities
-from sagemaker_byoc.launch.problems import Problems
+from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.shared import Shared
 from sagemaker_byoc.launch.table import Table
 

@@ -18,7 +18,6 @@ from sagemaker_byoc.contract.hosting.http import METRICS
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, SERVE_STOP_GRACE
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.launch.endpoint import EndpointSettings
-from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.inputs import is_remote
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.pod_settings import (
@@ -32,7 +31,7 @@ from sagemaker_byoc.launch.kubernetes.pod_settings import (
     read_pod,
     refuse_variables,
 )
-from sagemaker_byoc.launch.problems import Problems
+from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.table import Table
 
 DEPLOYMENT, KSERVE, SERVERLESS = "deployment", "kserve", "kserve-serverless"

@@ -20,7 +20,6 @@ from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.launch.content_names import content_name
-from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.pod_settings import (
     LONGEST_RUN,
@@ -34,7 +33,7 @@ from sagemaker_byoc.launch.kubernetes.pod_settings import (
     read_pod,
     refuse_variables,
 )
-from sagemaker_byoc.launch.problems import Problems
+from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.train import TrainSettings
 
 CONTAINER = "pytorch"

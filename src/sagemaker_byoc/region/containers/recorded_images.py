@@ -24,7 +24,7 @@ from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.state_folder import make_private
 from sagemaker_byoc.region.engines import packing
 from sagemaker_byoc.region.engines.process import ROOMS
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _LEFT_BEHIND = shutil.ignore_patterns(*sorted(packing.SKIPPED))
 _IMPORT_SECONDS = 60.0

@@ -15,8 +15,8 @@ from typing import Any
 from sagemaker_byoc.contract.hosting.capture import Mode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.capture.settings import CaptureSettings
-from sagemaker_byoc.serving.capture.traffic import Traffic, named
+from sagemaker_byoc.serving.capture.lines import Traffic, named
+from sagemaker_byoc.serving.capture.options import CaptureSettings
 from sagemaker_byoc.serving.capture.writer import Writer
 
 DELAY = 0.2

@@ -15,11 +15,9 @@ from typing import TypeAlias
 
 from sagemaker_byoc.contract.hosting.capture import Mode, hour_folder
 from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.capture.exchange import Exchange, NotTextError
-from sagemaker_byoc.serving.capture.files import OpenFile, recover
-from sagemaker_byoc.serving.capture.maker import Batch, Maker
-from sagemaker_byoc.serving.capture.settings import CaptureSettings
-from sagemaker_byoc.serving.capture.traffic import Traffic
+from sagemaker_byoc.serving.capture.lines import Batch, Exchange, Maker, NotTextError, Traffic
+from sagemaker_byoc.serving.capture.options import CaptureSettings
+from sagemaker_byoc.serving.capture.record_files import OpenFile, recover
 
 LOOK = 1.0
 """Seconds between two looks at the disk and the clock."""

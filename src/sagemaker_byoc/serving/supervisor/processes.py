@@ -1,4 +1,4 @@
-"""Starting and ending child processes, as PID 1 has to. Standard library only."""
+"""Child processes and signals, as PID 1 has to handle them. Standard library only."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import FrameType
+from typing import Self
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -99,3 +101,37 @@ def describe(returncode: int) -> str:
     name = names.get(-returncode, f"signal {-returncode}")  # the real-time ones have none
     memory = "; out of memory?" if -returncode == signal.SIGKILL else ""
     return f"was ended by {name}{memory}"
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """A handler must exist for the wake-up pipe to be written."""
+
+
+class SignalPipe:
+    """Registers for `numbers` while it is open; select on `fileno`, then `read`."""
+
+    def __init__(self, numbers: Iterable[signal.Signals]) -> None:
+        self._numbers = tuple(numbers)
+
+    def __enter__(self) -> Self:
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._former_descriptor = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._former = [(number, signal.signal(number, _ignore)) for number in self._numbers]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former:
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._former_descriptor)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def read(self) -> list[int]:
+        """Numbers since the last call; empty where there were none."""
+        try:
+            return list(os.read(self._reader, 512))
+        except BlockingIOError:
+            return []

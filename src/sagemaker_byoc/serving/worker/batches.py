@@ -2,6 +2,10 @@
 
 An input can join others if it has rows: at least two dimensions, of which the first counts them.
 (A vector can't: that three vectors of 4 are one of 12 would be news to the model.)
+
+A compiled model compiles again, or captures a CUDA graph again, for each new number of rows. With
+declared sizes, rows are therefore filled up to the next size by repeating the last row: the model
+might not accept a row of zeros. More rows than the largest size are run in parts.
 """
 
 from __future__ import annotations
@@ -95,3 +99,51 @@ def split(value: Any, sizes: Sequence[int]) -> list[Any]:
     if len(value) != ends[-1]:
         raise BatchError(f"predict_fn returned {len(value)} rows for a batch of {ends[-1]}")
     return [value[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+Call = Callable[[Any], Any]
+
+
+def run(call: Call, data: Any, sizes: Sequence[int]) -> Any:
+    """`call` for data of any number of rows; it sees only batches of these sizes, in rising order.
+
+    BatchError where the output has not a row for each row. What has no rows is passed on as it is.
+    """
+    if key_of(data) is None or rows_of(data) == 0:
+        return call(data)
+    count = rows_of(data)
+    if count in sizes:
+        return call(data)
+    results = []
+    for start, end in _parts(count, sizes[-1]):
+        size = next(size for size in sizes if size >= end - start)
+        rows = [*range(start, end), *[end - 1] * (size - (end - start))]
+        result = call(take(data, rows))
+        results.append(split(result, [end - start, size - (end - start)])[0])
+    return join(results) if len(results) > 1 else results[0]
+
+
+def warm_up(call: Call, example: Any, sizes: Sequence[int]) -> None:
+    """One call a size, with the rows of `example` again and again."""
+    if key_of(example) is None or rows_of(example) == 0:
+        raise BatchError(
+            "example_input has no rows: give what predict_fn takes, an array or a tensor of at "
+            "least two dimensions, or a tuple or dict of them"
+        )
+    count = rows_of(example)
+    for size in sizes:
+        call(take(example, [row % count for row in range(size)]))
+
+
+def take(value: Any, rows: list[int]) -> Any:
+    """These rows, in this order."""
+    if isinstance(value, tuple):
+        return tuple(take(column, rows) for column in value)
+    if isinstance(value, dict):
+        return {name: take(column, rows) for name, column in value.items()}
+    return value[rows]
+
+
+def _parts(count: int, most: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, count, most):
+        yield start, min(start + most, count)

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.errors import BadInput
+from sagemaker_byoc.serving.error_replies import BadInput
 from sagemaker_byoc.serving.worker.formats import codecs
 from sagemaker_byoc.serving.worker.jobs import Job
 

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 from sagemaker_byoc.contract.lifecycle import ExitCode
-from sagemaker_byoc.serving import handler_file, log, media
+from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.capture.settings import is_opaque, useless
+from sagemaker_byoc.serving.capture.options import is_opaque, useless
 from sagemaker_byoc.serving.link import Frame, Kind
-from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.worker.code import guard, handlers
 from sagemaker_byoc.serving.worker.loop import plainly
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
 def _load(settings: Settings) -> Pipeline:
     began = time.monotonic()
     with plainly():
-        pipeline = Pipeline(settings, handlers.load(handler_file.find(settings)), 0)
+        pipeline = Pipeline(settings, handlers.load(find_handlers(settings)), 0)
         log.say(f"check: handlers: {pipeline.handlers.table()}")
         pipeline.load()
     took = time.monotonic() - began

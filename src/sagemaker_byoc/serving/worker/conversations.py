@@ -16,8 +16,7 @@ from typing import Self
 
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
-from sagemaker_byoc.serving.window import Window
+from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError, Window
 from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.code import guard
 from sagemaker_byoc.serving.worker.code.guard import Failure

@@ -21,7 +21,7 @@ import numpy as np
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import INLINE, Data
-from sagemaker_byoc.serving.errors import BadInput, UnsupportedType
+from sagemaker_byoc.serving.error_replies import BadInput, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
 from sagemaker_byoc.serving.worker.context import Context

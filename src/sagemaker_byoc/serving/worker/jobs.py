@@ -9,11 +9,11 @@ from http import HTTPStatus
 from typing import Any
 
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.serving import log
+from sagemaker_byoc.serving import error_replies, log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
-from sagemaker_byoc.serving.worker.code import guard, raised
+from sagemaker_byoc.serving.worker.code import guard
 from sagemaker_byoc.serving.worker.code.guard import Failure
 from sagemaker_byoc.serving.worker.context import (
     HEADERS_SIZE,
@@ -60,7 +60,7 @@ class Job:
 
     def _placed(self, failure: Failure) -> Failure:
         """With the status of a media type that a toolkit does not know, in or out."""
-        if failure.code != raised.FORMAT_ERROR:
+        if failure.code != error_replies.FORMAT_ERROR:
             return failure
         if "predict" in self.times:
             return replace(failure, status=HTTPStatus.NOT_ACCEPTABLE.value, code="NotAcceptable")

@@ -16,11 +16,11 @@ import orjson
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
-from sagemaker_byoc.serving import handler_file, log
+from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import LoadFailed
+from sagemaker_byoc.serving.error_replies import LoadFailed
 from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
-from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor.slots import LOADED
 from sagemaker_byoc.serving.worker.code import guard, handlers
 from sagemaker_byoc.serving.worker.code.apps import AppError
@@ -106,7 +106,7 @@ class Worker:
         return pipeline
 
     def _loaded(self) -> Pipeline:
-        file = handler_file.find(self._settings)
+        file = find_handlers(self._settings)
         if self._speaks:
             for path in file.passed_over:
                 log.say(f"handlers: {path} is passed over, {file.chosen} comes first")

@@ -12,23 +12,20 @@ from typing import Any
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import log, media, wsgi
 from sagemaker_byoc.serving.bodies import Data
-from sagemaker_byoc.serving.errors import NotAcceptable, Overdue, UnsupportedType
+from sagemaker_byoc.serving.error_replies import NotAcceptable, Overdue, UnsupportedType
 from sagemaker_byoc.serving.link import Frame
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.worker import batches, buckets, chat, defaults, managing, streams
-from sagemaker_byoc.serving.worker.code import apps, default_model, guard, unpickling
-from sagemaker_byoc.serving.worker.code.handlers import Handlers
+from sagemaker_byoc.serving.worker import batches, chat, defaults, streams
+from sagemaker_byoc.serving.worker.code import apps, default_model, guard
+from sagemaker_byoc.serving.worker.code.handlers import TALKS, Handlers
 from sagemaker_byoc.serving.worker.code.model_files import ModelError, NoModelError
 from sagemaker_byoc.serving.worker.code.redaction import Redaction
 from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.formats import forms
-from sagemaker_byoc.serving.worker.formats.rows import RowCheck
+from sagemaker_byoc.serving.worker.formats.forms import RowCheck
 from sagemaker_byoc.serving.worker.jobs import Job, exact_header, exact_pairs
-from sagemaker_byoc.serving.worker.sessions import SessionStore
-
-TALKS = ("chat_fn", "bidirectional_fn")
-"""Functions beside predict_fn that get the model."""
+from sagemaker_byoc.serving.worker.sessions import SessionStore, is_only_about_session
 
 
 @dataclass(slots=True)
@@ -84,8 +81,8 @@ class Pipeline:
         try:
             return self._call("model_fn", self.model_dir)
         except AttributeError as error:
-            if unpickling.is_about_main(error):
-                error.add_note(unpickling.hint_of(error))
+            if default_model.is_about_main(error):
+                error.add_note(default_model.hint_of(error))
             raise
 
     def _load_default(self) -> default_model.Loaded:
@@ -126,7 +123,7 @@ class Pipeline:
         began = time.monotonic()
         sizes = self.handlers.buckets
         context = self._context()
-        buckets.warm_up(lambda data: self._predict_rows(data, context), self._example(), sizes)
+        batches.warm_up(lambda data: self._predict_rows(data, context), self._example(), sizes)
         took = time.monotonic() - began
         log.say(f"batches of {', '.join(map(str, sizes))} rows are warm after {took:.2f} s")
 
@@ -211,13 +208,15 @@ class Pipeline:
             chat.decode(job)
             return
         if "adapter" in job.frame.meta:
-            managing.change_adapter(job, self.handlers, self.model, self.adapters)
+            asked = job.frame.meta["adapter"]
+            self.handlers.change_adapter(asked, self.model, self.adapters, job.context)
+            job.succeed(media.JSON, b"{}")
             return
         context = job.context
         asked = job.frame.meta.get("session")
         if asked is not None:
             job.session = context.session = self.sessions.find(asked)
-            if managing.is_only_about_session(job, job.session):
+            if is_only_about_session(job, job.session):
                 return
         # Of an absent Content-Type nothing is known; bytes, as RFC 9110 8.3 allows.
         parsed = media.parse(context.content_type or media.OCTETS)
@@ -322,7 +321,7 @@ class Pipeline:
         sizes = self.handlers.buckets
         if not sizes:
             return self._predict_rows(data, context)
-        return buckets.run(lambda rows: self._predict_rows(rows, context), data, sizes)
+        return batches.run(lambda rows: self._predict_rows(rows, context), data, sizes)
 
     def _predict_rows(self, data: object, context: Context) -> object:
         handler = self.handlers.get("predict_fn")

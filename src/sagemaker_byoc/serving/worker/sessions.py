@@ -1,12 +1,21 @@
-"""What the sessions of this worker hold, between one request and the next."""
+"""The sessions of this worker and what they hold between one request and the next."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sagemaker_byoc.serving.errors import SessionLost
+import orjson
+
+from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.serving import media
+from sagemaker_byoc.serving.error_replies import SessionLost
+
+if TYPE_CHECKING:
+    from sagemaker_byoc.serving.worker.jobs import Job
+
+REQUEST_TYPE_SIZE = 200
 
 
 class Session:
@@ -83,3 +92,20 @@ class SessionStore:
             if first.expires > now:
                 return
             del self._open[first.id]
+
+
+def is_only_about_session(job: Job, session: Session) -> bool:
+    """Answer a body that opens or closes and says nothing else, as clients of AWS's own containers
+    send it; such a one is not for the handlers."""
+    if job.frame.body.size > REQUEST_TYPE_SIZE:
+        return False
+    try:
+        asked = orjson.loads(bytes(job.frame.body.view()[:]))
+    except orjson.JSONDecodeError:
+        return False
+    if asked == {"requestType": "CLOSE"}:
+        session.close()
+    elif asked != {"requestType": http.NEW_SESSION.value} or not session.is_new:
+        return False
+    job.succeed(media.JSON, orjson.dumps({"sessionId": session.id}))
+    return True

@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import pytest
 
-from sagemaker_byoc.cli import launch_image
 from sagemaker_byoc.cli.commands import launch
-from sagemaker_byoc.cli.launch_image import Pinned
 from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.host.aws_calls import RefusedError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.errors import RefusedError, SettingsError
+from sagemaker_byoc.launch.image import Pinned, pin
+from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.steps import Plan
 
 DIGEST = "sha256:" + "ab" * 32
@@ -258,8 +258,9 @@ class Ecr:
         self.media_type = media_type
         self.architecture = architecture
 
-    def call(self, service, operation, parameters):
-        assert service == "ecr"
+    def call(self, call):
+        operation, parameters = call.operation, call.parameters
+        assert call.service == "ecr"
         assert parameters["registryId"] == "123456789012"
         assert parameters["repositoryName"] == "digits"
         if operation == "DescribeImages":
@@ -283,7 +284,7 @@ class Ecr:
 
 def pinned(folder, image, refusal=None, instance="ml.m5.large", **ecr):
     shared = train.read("x", {"image": image, "instance-type": instance}, folder).shared
-    return launch_image.pin(shared, image, Ecr(refusal, **ecr))
+    return pin(shared, image, Ecr(refusal, **ecr))
 
 
 def test_a_tag_is_pinned_to_its_digest(folder):
@@ -389,10 +390,10 @@ def test_instances_that_are_named_raw_have_to_run_the_image(folder, kind, archit
     shared = kind.read("x", {"image": image, "request": raw}, folder).shared
     caller = Ecr(architecture=architecture)
     if architecture == "arm64":
-        assert launch_image.pin(shared, image, caller).digest == DIGEST
+        assert pin(shared, image, caller).digest == DIGEST
     else:
         with pytest.raises(SettingsError, match=r"the instances are arm64 \(ml\.c7g\.large\)"):
-            launch_image.pin(shared, image, caller)
+            pin(shared, image, caller)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.push_request import parse_request
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.errors import AwsError
+from sagemaker_byoc.cloud.session import AwsError
 from sagemaker_byoc.contract.errors import RequestError
 
 
@@ -50,9 +50,9 @@ def image(tmp_path):
         (["xy", "--repository", "Upper"], "'Upper' is no name of an ECR repository"),
         (["xy", "--repository", "a"], "'a' is no name of an ECR repository"),
         (["Upper"], "'Upper' is not an image name"),
-        (["xy", "--region", "Ireland"], "'Ireland' is no region"),
+        (["xy", "--region", "Ireland"], "'Ireland' is not a region"),
         (["xy"], "no region is set"),
-        (["xy", "--region", "eu-west-1", "--account", "12"], "'12' is no account id"),
+        (["xy", "--region", "eu-west-1", "--account", "12"], "'12' is not an account id"),
         (["xy", "--lifecycle", "0"], "'0' is no number of images"),
         (["xy", "--lifecycle", "many"], "'many' is no number of images"),
         (["xy", "--immutable", "--mutable"], "not allowed with argument"),

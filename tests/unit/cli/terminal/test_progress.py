@@ -65,7 +65,7 @@ def slow(monkeypatch, *, watched, quiet=False):
     monkeypatch.setattr(progress, "_SILENT", 0.0)
     monkeypatch.setattr(progress, "_REDRAWN", 0.01)
     monkeypatch.setattr(console, "is_interactive", lambda: watched)
-    console.set_quiet(quiet=quiet)
+    console.set_verbosity(quiet=quiet)
 
 
 def test_lines_where_nobody_watches(monkeypatch, capsys):
@@ -106,7 +106,7 @@ def test_quiet(monkeypatch, capsys):
             assert not sent._thread.is_alive()
         assert capsys.readouterr() == ("", "")
     finally:
-        console.set_quiet(quiet=False)
+        console.set_verbosity(quiet=False)
 
 
 SCRIPT = """

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from sagemaker_byoc.serving.errors import BadInput
+from sagemaker_byoc.serving.error_replies import BadInput
 
 FOLDER = pathlib.Path(os.environ["ZOO"])
 STREAM, WAIT, FAIL, LATE = -1, -2, -3, -4

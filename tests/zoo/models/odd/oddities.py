@@ -136,7 +136,7 @@ def noted(notes):
 
 
 def refusal(**attributes):
-    from sagemaker_byoc.serving.errors import BadInput
+    from sagemaker_byoc.serving.error_replies import BadInput
 
     error = BadInput("of the handler's")
     for name, value in attributes.items():

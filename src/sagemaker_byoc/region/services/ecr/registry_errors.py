@@ -1,16 +1,12 @@
-"""What the registry refuses: the codes of the distribution specification, the words of ECR."""
+"""Errors of the registry: the codes of the distribution specification, the words of ECR."""
 
 from __future__ import annotations
 
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 
 class RegistryError(AwsError):
-    """`headers` go back with it; `challenge` is that of WWW-Authenticate."""
-
-    def __init__(self, code: str, message: str, *, status: int = 400, challenge: str = "") -> None:
-        super().__init__(code, message, status=status)
-        self.headers = {"WWW-Authenticate": challenge} if challenge else {}
+    """An error with a code of the distribution specification."""
 
 
 def blob_unknown(digest: str) -> RegistryError:
@@ -29,7 +25,7 @@ def no_repository(name: str, registry: str) -> AwsError:
 
 
 def over_the_wire(error: AwsError) -> RegistryError:
-    """An error of the ecr API as ECR's registry answers it."""
+    """Return an error of the ecr API as ECR's registry answers it."""
     if isinstance(error, RegistryError):
         return error
     code, status = _CODES.get(error.code, ("UNKNOWN", error.status))

@@ -20,12 +20,12 @@ from sagemaker_byoc.region.services.s3.store.s3_errors import (
 from sagemaker_byoc.region.services.s3.xml import (
     acl_document,
     document,
-    element,
     owner_element,
     parse,
     timestamp,
 )
 from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.xml import element
 
 _MAX_XML = 1 << 20
 _MOST_BUCKETS = 10_000

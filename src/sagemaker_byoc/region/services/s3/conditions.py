@@ -1,4 +1,4 @@
-"""If-Match and its kin, Range, and what they make of an answer."""
+"""Conditions of S3 requests: If-Match and its kin, for reads, copies, writes and deletions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from sagemaker_byoc.region.services.s3.store.s3_errors import (
     precondition_failed,
 )
 
-_RANGE = re.compile(r"bytes=(\d{0,99})-(\d{0,99})")
 _COPY_RANGE = re.compile(r"bytes=(\d{1,20})-(\d{1,20})")
 
 
@@ -138,34 +137,6 @@ def write_condition(headers: Mapping[str, str], key: str) -> Condition | None:
                 raise precondition_failed("If-Match")
 
     return check
-
-
-def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Start and length; None for the whole, as for a range that S3 doesn't read (several at once).
-
-    Raises S3Error InvalidRange.
-    """
-    found = _RANGE.fullmatch(header.strip()) if header else None
-    if found is None or found[0] == "bytes=-":
-        return None
-    first, last = found[1], found[2]
-    if not first:
-        length = min(int(last), size)
-        start = size - length
-    else:
-        start = int(first)
-        if last and int(last) < start:
-            return None
-        length = (min(int(last), size - 1) if last else size - 1) - start + 1
-    if length <= 0 or start >= size:
-        raise S3Error(
-            "InvalidRange",
-            "The requested range is not satisfiable",
-            status=416,
-            RangeRequested=header or "",
-            ActualObjectSize=str(size),
-        )
-    return start, length
 
 
 def _matches(header: str, info: ObjectInfo) -> bool:

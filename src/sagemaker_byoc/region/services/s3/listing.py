@@ -14,8 +14,9 @@ from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import ObjectInfo
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
-from sagemaker_byoc.region.services.s3.xml import document, element, text, timestamp
+from sagemaker_byoc.region.services.s3.xml import document, timestamp
 from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.xml import element, escaped
 
 MOST_KEYS = 1000
 _UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -143,7 +144,7 @@ class ListRequests:
     def _contents(self, info: ObjectInfo, coded: Callable[[str], str], *, owner: bool) -> str:
         sums = info.attributes.checksums
         return (
-            f"<Contents><Key>{text(coded(info.key))}</Key>"
+            f"<Contents><Key>{escaped(coded(info.key))}</Key>"
             f"<LastModified>{timestamp(info.modified)}</LastModified>"
             f"<ETag>&quot;{info.etag}&quot;</ETag>"
             + "".join(element("ChecksumAlgorithm", name.upper()) for name in sums)

@@ -35,15 +35,9 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, Condition
 from sagemaker_byoc.region.services.s3.store.part_files import Part, PartWriter
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, unsupported
-from sagemaker_byoc.region.services.s3.xml import (
-    Node,
-    document,
-    element,
-    malformed,
-    parse,
-    timestamp,
-)
+from sagemaker_byoc.region.services.s3.xml import Node, document, malformed, parse, timestamp
 from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.xml import element
 
 _MAX_XML = 8 << 20
 _MOST_LISTED = 1000

@@ -22,8 +22,9 @@ from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Condition, ObjectInfo
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
-from sagemaker_byoc.region.services.s3.xml import document, element, malformed, parse, timestamp
+from sagemaker_byoc.region.services.s3.xml import document, malformed, parse, timestamp
 from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.xml import element
 
 _DELETED = ("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
 _MAX_XML = 1 << 20

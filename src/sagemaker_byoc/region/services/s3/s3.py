@@ -17,8 +17,8 @@ from sagemaker_byoc.region.services.s3.object_writes import WriteRequests, check
 from sagemaker_byoc.region.services.s3.post_forms import FormRequests, SecretOf
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
-from sagemaker_byoc.region.services.s3.xml import error_document
-from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.aws_errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.error_bodies import render_s3_error
 from sagemaker_byoc.region.wire.http import Request, Response
 
 LOG = logging.getLogger(__name__)
@@ -60,17 +60,17 @@ class S3:
             call = parse(request)
             resource = call.resource
             response = await self._answer(call)
+        except EntityTooLargeError:
+            error = S3Error("MaxMessageLengthExceeded", "Your request was too big.")
+            response = render_s3_error(request, error, resource)
         except AwsError as error:
-            response = error_document(_as_s3(error), resource, request.id)
+            response = render_s3_error(request, error, resource)
         except OSError as error:
             if isinstance(error, ConnectionError):
                 raise
             LOG.exception("%s: %s %s", request.id, request.method, request.path)
             failure = S3Error("InternalError", f"The store's files: {error.strerror}", status=500)
-            response = error_document(failure, resource, request.id)
-        if request.method == "HEAD" and response.status >= 400:
-            response = Response(status=response.status, headers=response.headers)
-            response.headers.pop("Content-Type", None)
+            response = render_s3_error(request, failure, resource)
         response.headers.setdefault("x-amz-request-id", request.id)
         return response
 
@@ -108,11 +108,3 @@ class S3:
             status=501,
             Header=subresource,
         )
-
-
-def _as_s3(error: AwsError) -> S3Error:
-    if isinstance(error, S3Error):
-        return error
-    if isinstance(error, EntityTooLargeError):
-        return S3Error("MaxMessageLengthExceeded", "Your request was too big.")
-    return S3Error(error.code, error.message, status=error.status)

@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 
 from sagemaker_byoc.contract.limits import is_reserved_tag
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
-from sagemaker_byoc.region.services.s3.xml import Node, element, malformed, parse
+from sagemaker_byoc.region.services.s3.xml import Node, malformed, parse
+from sagemaker_byoc.region.wire.xml import element
 
 OBJECT_MOST = 10
 BUCKET_MOST = 50

@@ -1,39 +1,16 @@
-"""S3's documents: built as text, read with limits."""
+"""Documents of S3: answers, and requests that are read with limits."""
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-from typing import TypeAlias
 from xml.etree import ElementTree as ET
-from xml.sax.saxutils import escape
 
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.xml import DECLARATION, element
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
-_CONTROL = re.compile(r"[\x00-\x1f]")
-
-Content: TypeAlias = "str | int | bool | list[str] | None"
-
-
-def element(name: str, content: Content) -> str:
-    """Of text, or of elements; nothing at all for None."""
-    if content is None:
-        return ""
-    if isinstance(content, list):
-        return f"<{name}>{''.join(content)}</{name}>"
-    if isinstance(content, bool):
-        return f"<{name}>{str(content).lower()}</{name}>"
-    return f"<{name}>{text(str(content))}</{name}>"
-
-
-def text(value: str) -> str:
-    """Escaped. Characters that XML 1.0 has no place for go out as references, as S3 does it:
-    clients that want to read such keys ask for `encoding-type=url`."""
-    return _CONTROL.sub(lambda match: f"&#x{ord(match[0]):x};", escape(value, {'"': "&quot;"}))
 
 
 def timestamp(time: datetime) -> str:
@@ -41,7 +18,7 @@ def timestamp(time: datetime) -> str:
 
 
 def document(name: str, *elements: str, status: int = 200) -> Response:
-    body = f'{_HEAD}<{name} xmlns="{NAMESPACE}">{"".join(elements)}</{name}>'
+    body = f'{DECLARATION}<{name} xmlns="{NAMESPACE}">{"".join(elements)}</{name}>'
     return Response(
         status=status, headers={"Content-Type": "application/xml"}, body=body.encode("utf-8")
     )
@@ -58,24 +35,6 @@ def acl_document(account: Account) -> Response:
     grant = element("Grant", [grantee, element("Permission", "FULL_CONTROL")])
     grants = element("AccessControlList", [grant])
     return document("AccessControlPolicy", owner_element(account), grants)
-
-
-def error_document(error: S3Error, resource: str, request_id: str) -> Response:
-    body = element(
-        "Error",
-        [
-            element("Code", error.code),
-            element("Message", error.message),
-            *(element(name, value) for name, value in error.details.items()),
-            element("Resource", resource),
-            element("RequestId", request_id),
-        ],
-    )
-    return Response(
-        status=error.status,
-        headers={"Content-Type": "application/xml"},
-        body=(_HEAD + body).encode("utf-8", "replace"),
-    )
 
 
 def malformed() -> S3Error:

@@ -12,7 +12,7 @@ from datetime import datetime
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.tags import Tags
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
 
 

@@ -17,7 +17,11 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet, Vari
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
 from sagemaker_byoc.region.services.sagemaker_runtime import headers
 from sagemaker_byoc.region.services.sagemaker_runtime.call import Call
-from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError, invocation_too_large
+from sagemaker_byoc.region.wire.aws_errors import (
+    AwsError,
+    EntityTooLargeError,
+    invocation_too_large,
+)
 from sagemaker_byoc.region.wire.http import Request, Response
 
 ROUTES = {"invocations": False, "invocations-response-stream": True}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sagemaker_byoc.serving.errors import Unavailable
+from sagemaker_byoc.serving.error_replies import Unavailable
 
 ARRIVING = 1000
 """Bodies that may arrive at the same time."""

@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import Unavailable, UnknownModel
+from sagemaker_byoc.serving.error_replies import Unavailable, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import Admission, Permit
-from sagemaker_byoc.serving.front.broker.batching import BatchLimit
-from sagemaker_byoc.serving.front.broker.hooks import Hooks
-from sagemaker_byoc.serving.front.broker.stream import Stream
 from sagemaker_byoc.serving.front.broker.tickets import (
+    BatchLimit,
     End,
     Health,
+    Hooks,
     Lane,
     Outcome,
     Slot,
     SlotState,
+    Stream,
     Ticket,
     end_stuck,
 )

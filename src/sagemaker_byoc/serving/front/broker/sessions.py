@@ -19,7 +19,12 @@ import orjson
 
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import BadInput, SessionLost, Unavailable, UnknownSession
+from sagemaker_byoc.serving.error_replies import (
+    BadInput,
+    SessionLost,
+    Unavailable,
+    UnknownSession,
+)
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, Ticket
 from sagemaker_byoc.serving.front.http.replies import Answer

@@ -1,16 +1,110 @@
-"""What the broker keeps: slots, tickets, and how tickets end."""
+"""What the broker keeps: slots with their batch limits, tickets and their ends, streams, hooks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.front.broker.batching import BatchLimit
-from sagemaker_byoc.serving.front.broker.stream import Stream
 from sagemaker_byoc.serving.link import Frame
+
+SHRINK = 0.9
+
+
+class BatchLimit:
+    """The limit of one slot. With a target it follows the time that batches take.
+
+    Additive growth, multiplicative shrinking (Clipper, NSDI 2017): one more after a full batch
+    within the target, a tenth less after any that took longer.
+    """
+
+    def __init__(self, target: float | None = None) -> None:
+        self._target = target
+        self._most = 1
+        self._current = 1.0
+
+    @property
+    def now(self) -> int:
+        return int(self._current)
+
+    def open(self, most: int) -> None:
+        """The worker says how many its handlers take; with a target, one is where to begin."""
+        self._most = most
+        self._current = 1.0 if self._target is not None else float(most)
+
+    def took(self, count: int, seconds: float) -> None:
+        if self._target is None:
+            return
+        if seconds > self._target:
+            self._current = max(1.0, self._current * SHRINK)
+        elif count >= self.now:
+            self._current = min(float(self._most), self._current + 1.0)
+
+
+HIGH = 256 * 1024
+"""Bytes that may wait for a slow client before the worker is held up."""
+
+
+class StreamCutError(Exception):
+    """The stream ended before its end: nothing may make it look whole."""
+
+
+class Stream:
+    """Filled by the broker, emptied by whoever answers the client; one event loop."""
+
+    def __init__(self, hold: Callable[[], None], resume: Callable[[], None]) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_over = False
+        self._error: str | None = None
+        self._hold = hold
+        self._resume = resume
+        self._is_held = False
+
+    def put(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > HIGH and not self._is_held:
+            self._is_held = True
+            self._hold()
+        self._wake()
+
+    def end(self, error: str | None = None) -> None:
+        if not self._is_over:
+            self._is_over, self._error = True, error
+            self._wake()
+
+    def release(self) -> None:
+        """Let the worker go on, whether or not anyone still listens."""
+        if self._is_held:
+            self._is_held = False
+            self._resume()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The pieces; StreamCutError at the end if that is not the stream's own."""
+        while True:
+            while self._pieces:
+                piece = self._pieces.popleft()
+                self._size -= len(piece)
+                if self._size <= HIGH // 2:
+                    self.release()
+                yield piece
+            if self._is_over:
+                break
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._error is not None:
+            raise StreamCutError(self._error)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
 
 KILL_AFTER = 2.0
 """Seconds from SIGABRT, on which a stuck worker prints its stacks, to SIGKILL."""
@@ -141,3 +235,27 @@ def end_stuck(slot: Slot, now: float, grace: float) -> None:
         lane.abort()
     elif now >= slot.aborted_at + KILL_AFTER:
         lane.kill()
+
+
+class Hooks:
+    """Until someone listens nobody does."""
+
+    def __init__(self) -> None:
+        self.on_batch: Callable[[float], None] = _nobody
+        """The number of requests that went to a worker together."""
+        self.on_ready: Callable[[], None] = _nobody
+        self.on_failure: Callable[[str, int], None] = _nobody
+        """A load failed: reason and status."""
+        self.on_lost: Callable[[Lane], None] = _nobody
+        self.on_captured: Callable[[Mapping[str, Any], Body], None] = _nobody
+        """What redact_fn has left of an invocation."""
+        self.on_talk: Callable[[Lane, Frame], None] = _nobody
+        """Part of a conversation."""
+        self.on_sessions: Callable[[int, list[tuple[str, float]]], None] = _nobody
+        """What the worker of a slot holds when it comes: sessions and when they expire."""
+        self.on_adapters: Callable[[int, Mapping[str, str]], None] = _nobody
+        """And adapters, with their folders."""
+
+
+def _nobody(*_: object) -> None:
+    return

@@ -20,7 +20,7 @@ from gunicorn.asgi.protocol import ASGIProtocol
 
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.front.broker.tickets import Ticket
-from sagemaker_byoc.serving.front.gunicorn import head
+from sagemaker_byoc.serving.front.gunicorn import parsers
 from sagemaker_byoc.serving.front.http.invocation import Unsent
 from sagemaker_byoc.serving.front.http.replies import Answer, document
 
@@ -209,8 +209,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         self._is_answering = False
         try:
             skips_body = bool(super()._on_headers_complete())
-            self._is_plain = head.check(self._current_request)
-        except head.HeadError as error:
+            self._is_plain = parsers.check_head(self._current_request)
+        except parsers.HeadError as error:
             self._refusal = error.status
             self._current_request = None
             raise
@@ -222,7 +222,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     def data_received(self, data: bytes) -> None:
         if not self._has_begun:
             self._has_begun = True
-            if data.startswith(head.TLS_HANDSHAKE):  # no parser ever finds the end of its line
+            if data.startswith(parsers.TLS_HANDSHAKE):  # no parser ever finds the end of its line
                 self._send_error_response(400, "TLS, on a port for plain HTTP")
                 self._close_now()
                 return

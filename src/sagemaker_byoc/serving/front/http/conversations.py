@@ -17,16 +17,15 @@ from typing import Any
 
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import Refusal, Unavailable
+from sagemaker_byoc.serving.error_replies import Refusal, Unavailable
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.tickets import KILL_AFTER, Lane
-from sagemaker_byoc.serving.front.http import incoming
-from sagemaker_byoc.serving.front.http.body import Receive
-from sagemaker_byoc.serving.front.http.replies import Call, Send
-from sagemaker_byoc.serving.front.telemetry.journal import Journal
-from sagemaker_byoc.serving.link import ClosedError, Frame, FullError, Kind
+from sagemaker_byoc.serving.front.http import requests
+from sagemaker_byoc.serving.front.http.replies import Send
+from sagemaker_byoc.serving.front.http.requests import Call, Receive
+from sagemaker_byoc.serving.front.telemetry.request_log import Journal
+from sagemaker_byoc.serving.link import ClosedError, Frame, FullError, Kind, Window
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.window import Window
 
 NORMAL, GOING_AWAY, FAILED, TRY_LATER = 1000, 1001, 1011, 1013
 """Close codes of RFC 6455 and its registry; SageMaker hands code and reason to the caller."""
@@ -118,7 +117,7 @@ class Conversations:
             raise Unavailable(f"No model is ready: {self._broker.health().reason}")
         if counts[id(lane)] >= self._settings.conversations:
             raise Unavailable(f"{len(self._open)} conversations are open already")
-        meta = incoming.read(scope["headers"], call).meta
+        meta = requests.read_head(scope["headers"], call).meta
         meta["deadline"] = call.began + self._settings.conversation_deadline
         conversation = Conversation(number, call.request_id, lane)
         try:

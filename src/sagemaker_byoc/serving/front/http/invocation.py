@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.recorder import Recorder
-from sagemaker_byoc.serving.errors import (
+from sagemaker_byoc.serving.error_replies import (
     PayloadTooLarge,
     Refusal,
     SlowUpload,
@@ -27,15 +27,20 @@ from sagemaker_byoc.serving.errors import (
 from sagemaker_byoc.serving.front.broker.admission import Permit
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.sessions import Sessions
-from sagemaker_byoc.serving.front.broker.stream import StreamCutError
-from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, Ticket
-from sagemaker_byoc.serving.front.http import incoming, replies
-from sagemaker_byoc.serving.front.http.body import DRAIN_TIME, Receive, drain, read_body
-from sagemaker_byoc.serving.front.http.incoming import Incoming
-from sagemaker_byoc.serving.front.http.replies import Answer, Call, Send
+from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, StreamCutError, Ticket
+from sagemaker_byoc.serving.front.http import replies, requests
+from sagemaker_byoc.serving.front.http.replies import Answer, Send
+from sagemaker_byoc.serving.front.http.requests import (
+    DRAIN_TIME,
+    Call,
+    Incoming,
+    Receive,
+    drain,
+    read_body,
+)
 from sagemaker_byoc.serving.front.models.adapters import Adapters
 from sagemaker_byoc.serving.front.telemetry.captures import Captures
-from sagemaker_byoc.serving.front.telemetry.ledger import CLIENT_GONE, Ledger
+from sagemaker_byoc.serving.front.telemetry.request_log import CLIENT_GONE, Ledger
 from sagemaker_byoc.serving.settings import Settings
 
 REFUSAL_PATIENCE = 1.0
@@ -121,7 +126,7 @@ class Invocations:
     ) -> Ticket | None:
         """Begin a small request that is here already; None if it has been refused."""
         call = self._new_call()
-        meta = incoming.read(headers, call).meta
+        meta = requests.read_head(headers, call).meta
         permit: Permit | None = None
         try:
             slot = self._pin(meta)
@@ -186,7 +191,7 @@ class Invocations:
         `is_chat` one for `chat_fn`."""
         call = self._new_call()
         call.model = self.broker.model
-        request = incoming.read(scope["headers"], call)
+        request = requests.read_head(scope["headers"], call)
         if is_route:
             request.meta["route"] = wsgi.Request.of_scope(scope).to_dict()
         if is_chat:

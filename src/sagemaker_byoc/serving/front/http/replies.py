@@ -12,9 +12,9 @@ import orjson
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.errors import Refusal, UnsupportedCoding, WorkerLost
+from sagemaker_byoc.serving.error_replies import Refusal, UnsupportedCoding, WorkerLost
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome
-from sagemaker_byoc.serving.front.http import coding
+from sagemaker_byoc.serving.front.http.requests import ACCEPTED, Call
 
 Send: TypeAlias = "Callable[[dict[str, Any]], Awaitable[None]]"
 Headers: TypeAlias = "list[tuple[bytes, bytes]]"
@@ -22,18 +22,6 @@ Headers: TypeAlias = "list[tuple[bytes, bytes]]"
 RETRY_AFTER = b"1"
 PIECE = 2**18
 """Bytes of a large reply that are in memory at once."""
-
-
-@dataclass(slots=True)
-class Call:
-    """What is known of one request from its start."""
-
-    request_id: str
-    began: float
-    inference_id: str = ""
-    model: str = ""
-    """On a multi-model endpoint."""
-    bytes_in: int = 0
 
 
 @dataclass(slots=True)
@@ -81,7 +69,7 @@ def _headers_of(meta: Mapping[str, Any]) -> Headers:
 def refused(call: Call, refusal: Refusal) -> Answer:
     answer = document(refusal.status, refusal.code, refusal.message, call.request_id)
     if isinstance(refusal, UnsupportedCoding):
-        answer.headers.append((b"Accept-Encoding", coding.ACCEPTED.encode()))
+        answer.headers.append((b"Accept-Encoding", ACCEPTED.encode()))
     return answer
 
 

@@ -18,7 +18,7 @@ import orjson
 
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.errors import (
+from sagemaker_byoc.serving.error_replies import (
     AdapterFailed,
     BadInput,
     OutOfMemory,
@@ -29,8 +29,8 @@ from sagemaker_byoc.serving.errors import (
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, Ticket
 from sagemaker_byoc.serving.front.http import replies
-from sagemaker_byoc.serving.front.http.body import Receive, read_small
 from sagemaker_byoc.serving.front.http.replies import Answer, Send, send_answer
+from sagemaker_byoc.serving.front.http.requests import Receive, read_small
 from sagemaker_byoc.serving.settings import Settings
 
 HEADER = http.ADAPTER_ID.value.lower()

@@ -16,20 +16,20 @@ from weakref import WeakKeyDictionary
 import orjson
 
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.serving import limits
-from sagemaker_byoc.serving.control import Channel
-from sagemaker_byoc.serving.errors import BadInput, Refusal, UnknownModel
+from sagemaker_byoc.serving import open_files
+from sagemaker_byoc.serving.error_replies import BadInput, Refusal, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.lanes import Lanes
 from sagemaker_byoc.serving.front.broker.tickets import Health
 from sagemaker_byoc.serving.front.http import replies
-from sagemaker_byoc.serving.front.http.base import PINGS, BaseFront
-from sagemaker_byoc.serving.front.http.body import Receive, drain, read_small
+from sagemaker_byoc.serving.front.http.front import PINGS, BaseFront
 from sagemaker_byoc.serving.front.http.invocation import Invocations
 from sagemaker_byoc.serving.front.http.replies import Send, send_answer
+from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_small
 from sagemaker_byoc.serving.front.models.models import Model, Models
 from sagemaker_byoc.serving.settings import Settings
+from sagemaker_byoc.serving.supervisor.model_processes import Channel
 
 INVOKE = "invoke"
 BODY = 16 * 1024
@@ -58,7 +58,7 @@ class ModelsFront(BaseFront):
             admission=Admission(
                 requests=1 + self.settings.queue,
                 room=self._room,
-                arriving=min(ARRIVING, limits.bodies()),
+                arriving=min(ARRIVING, open_files.bodies()),
             ),
             stuck_grace=self.settings.stuck_grace,
             target=self.settings.target_latency,
@@ -93,7 +93,7 @@ class ModelsFront(BaseFront):
                 text = f"This endpoint has many models: POST {http.MODELS.value}/NAME/{INVOKE}"
                 await self._refuse(send, UnknownModel(text))
             else:
-                await self.bridge(scope, receive, send)
+                await self.flask(scope, receive, send)
             return
         if method not in METHODS[len(rest)]:
             answer = replies.document(

@@ -15,8 +15,8 @@ from typing import Any
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.capture.lines import Traffic
 from sagemaker_byoc.serving.capture.recorder import SIZE, Recorder
-from sagemaker_byoc.serving.capture.traffic import Traffic
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, Ticket
 

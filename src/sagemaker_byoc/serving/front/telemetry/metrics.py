@@ -1,9 +1,22 @@
-"""Counters and histograms of the one HTTP process, as Prometheus text (format 0.0.4)."""
+"""What /metrics reports: counters and histograms, gauges, and what nvidia-smi says of the GPUs.
+
+The text is Prometheus's (format 0.0.4). Gauges are read when they are asked for, on one of Flask's
+threads and not on the broker's.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeAlias
+
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.tickets import Lane
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (
@@ -79,3 +92,91 @@ class Metrics:
 
 def _head(name: str, kind: str, text: str) -> list[str]:
     return [f"# HELP {PREFIX}{name} {text}", f"# TYPE {PREFIX}{name} {kind}"]
+
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+Gauges: TypeAlias = "dict[str, tuple[str, dict[str, float]]]"
+
+
+def read_gauges(brokers: Sequence[Broker], *, is_ready: bool) -> Gauges:
+    """Of all models together, but for the memory of each worker."""
+    resident = {
+        _labels(broker, lane): float(_resident(lane.pid))
+        for broker in brokers
+        for lane in broker.lanes()
+    }
+    waiting = sum(len(broker.waiting) for broker in brokers)
+    arriving = sum(broker.admission.arriving for broker in brokers)
+    in_flight = arriving + sum(broker.admission.requests for broker in brokers)
+    rooms = {id(broker.admission.room): broker.admission.room for broker in brokers}.values()
+    held = sum(room.held + room.leaving for room in rooms)
+    ready = sum(len(broker.present()) for broker in brokers)
+    restarts = sum(broker.restarts for broker in brokers)
+    return {
+        "ready": ("1 when /ping answers 200.", {"": float(is_ready)}),
+        "workers_ready": ("Model workers that can answer.", {"": float(ready)}),
+        "queue_depth": ("Requests that wait for a worker.", {"": float(waiting)}),
+        "requests_in_flight": ("Requests let in.", {"": float(in_flight)}),
+        "bodies_arriving": ("Those of them whose body is not whole yet.", {"": float(arriving)}),
+        "bytes_in_flight": ("Bytes of their bodies, and of replies being sent.", {"": float(held)}),
+        "worker_restarts_total": ("Workers started again.", {"": float(restarts)}),
+        "worker_resident_bytes": ("Memory of the model workers.", resident),
+        "front_resident_bytes": ("Memory of the HTTP process.", {"": float(_resident("self"))}),
+    }
+
+
+def _labels(broker: Broker, lane: Lane) -> str:
+    if not broker.model:
+        return f'{{slot="{lane.slot}"}}'
+    name = broker.model.replace("\\", "\\\\").replace('"', '\\"')
+    return f'{{model="{name}"}}'
+
+
+def _resident(pid: int | str) -> int:
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    return 0  # it has just ended
+
+
+GPU_QUERY = ("utilization.gpu", "memory.used", "memory.total", "temperature.gpu")
+GPU_TIMEOUT = 2.0
+MIB = 2**20
+GPU_SCALES = (0.01, MIB, MIB, 1.0)
+GPU_GAUGES = (
+    ("gpu_utilization_ratio", "Share of the last moments in which a kernel ran."),
+    ("gpu_memory_used_bytes", "Memory of the GPU that is in use, by whomever."),
+    ("gpu_memory_total_bytes", "Memory of the GPU."),
+    ("gpu_temperature_celsius", "Temperature of the GPU."),
+)
+
+
+def read_gpus() -> dict[str, tuple[str, dict[str, float]]]:
+    """Gauges by GPU; empty where there is no nvidia-smi or no answer."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return {}
+    command = [program, f"--query-gpu=index,{','.join(GPU_QUERY)}", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=GPU_TIMEOUT, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return parse_gpus(answer.stdout)
+
+
+def parse_gpus(text: str) -> dict[str, tuple[str, dict[str, float]]]:
+    """A value that a GPU does not have is `[N/A]` and is left out."""
+    found: dict[str, tuple[str, dict[str, float]]] = {
+        name: (help_, {}) for name, help_ in GPU_GAUGES
+    }
+    for line in text.splitlines():
+        index, *values = (part.strip() for part in line.split(","))
+        for (name, _), scale, value in zip(GPU_GAUGES, GPU_SCALES, values, strict=False):
+            try:
+                found[name][1][f'{{gpu="{index}"}}'] = float(value) * scale
+            except ValueError:
+                continue
+    return {name: entry for name, entry in found.items() if entry[1]}

@@ -1,23 +1,85 @@
-"""Loading a model that came without model_fn: whole from a file, or weights into a class of theirs.
+"""Loading a model that came without model_fn: whole from a file, or weights into a user's class.
 
-Nothing is unpickled unless the operator has said so. (A .pt2 and a TorchScript module are programs
-all the same, which run in torch; so is the code/ beside them.)
+Nothing is unpickled unless the operator has allowed it. (A .pt2 and a TorchScript module are
+programs all the same, which run in torch; so is the code/ beside them.)
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
+import sys
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock, get_ident
 from typing import Any
 
 from sagemaker_byoc.contract import variables
-from sagemaker_byoc.serving.worker.code import unpickling
+from sagemaker_byoc.contract.installation import hint_for_module
 from sagemaker_byoc.serving.worker.code.model_files import WEIGHTS, Found, Kind, ModelError, find
+
+_EVENT = "pickle.find_class"
+_guarded: set[int] = set()
+"""Threads that load a model."""
+_lock = Lock()
+_is_installed = False
+
+
+class PickleError(Exception):
+    """A file would have run code of its own while it was loaded."""
+
+
+@contextmanager
+def forbidden() -> Iterator[None]:
+    """In this thread, Python's unpickler looks up no name: PickleError where one is asked for."""
+    _install()
+    _guarded.add(get_ident())
+    try:
+        yield
+    finally:
+        _guarded.discard(get_ident())
+
+
+def _install() -> None:
+    """Once: a hook can't be removed."""
+    global _is_installed  # noqa: PLW0603 - the interpreter's own state
+    with _lock:
+        if not _is_installed:
+            sys.addaudithook(_refuse)
+            _is_installed = True
+
+
+def _refuse(event: str, arguments: tuple[object, ...]) -> None:
+    if event == _EVENT and get_ident() in _guarded:
+        raise PickleError(
+            f"it holds a pickle that asks for {arguments[0]}.{arguments[1]}, and pickles are "
+            f"programs; set {variables.ALLOW_PICKLE}=1 if you trust the archive"
+        )
+
+
+def hint_of(error: Exception) -> str:
+    """Return what to do about a name that an allowed pickle asks for in vain."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"{hint_for_module(error.name, os.environ)}, or in code/ beside the model"
+    if isinstance(error, ImportError):
+        return "The package that defines it is damaged, or has another version here"
+    if is_about_main(error):
+        return (
+            "The class was defined in the script that saved the model. Move it to a file of its "
+            "own, which that script imports, save the model again, and put that file into code/ "
+            "beside the model"
+        )
+    return "The package that defines it has another version here than where the model was saved"
+
+
+def is_about_main(error: Exception) -> bool:
+    """Return whether a pickle asks for what the script that wrote it had defined."""
+    return "__main__" in str(error) and "get attribute" in str(error)
+
 
 INNER = ("state_dict", "model_state_dict", "model")
 """Keys under which checkpoints hold the weights, beside an optimizer's state and others."""
@@ -49,18 +111,18 @@ def load(
     if make_model is not None and found.kind in WEIGHTS:
         return _filled(found, make_model)
     try:
-        with nullcontext() if allow_pickle else unpickling.forbidden(), warnings.catch_warnings():
+        with nullcontext() if allow_pickle else forbidden(), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, which is in use
             warnings.simplefilter("ignore", FutureWarning)
             # A warning from torch 2.10's own reader of a .pt2.
             warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
             return _LOADERS[found.kind](found)
-    except unpickling.PickleError as error:
+    except PickleError as error:
         raise ModelError(f"{found} can't be loaded: {error}") from None
     except (AttributeError, ImportError) as error:
         if not allow_pickle:
             raise
-        raise ModelError(f"{found} can't be loaded: {error}. {unpickling.hint_of(error)}") from None
+        raise ModelError(f"{found} can't be loaded: {error}. {hint_of(error)}") from None
 
 
 def device() -> str:

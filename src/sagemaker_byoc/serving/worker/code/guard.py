@@ -23,9 +23,8 @@ from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, Self, TypeGuard, TypeVar
 
 from sagemaker_byoc.contract.lifecycle import ExitCode
-from sagemaker_byoc.serving import log
-from sagemaker_byoc.serving.errors import MESSAGE_LENGTH, Refusal
-from sagemaker_byoc.serving.worker.code import raised
+from sagemaker_byoc.serving import error_replies, log
+from sagemaker_byoc.serving.error_replies import MESSAGE_LENGTH, Refusal
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -180,7 +179,7 @@ def _refusal_of(error: BaseException) -> tuple[int, str, str] | None:
 def _told_by(error: BaseException) -> tuple[int, str, str] | None:
     """What an error of a toolkit or a web framework says of itself; None if it says nothing."""
     try:
-        told = raised.told_by(error)
+        told = error_replies.told_by(error)
         return told and (told[0], told[1], clean(told[2], MESSAGE_LENGTH))
     except BaseException:  # noqa: BLE001 - they are the user's attributes
         return None

@@ -5,15 +5,15 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.serving.handler_file import HandlerFile
 from sagemaker_byoc.serving.link import FRAMES
+from sagemaker_byoc.serving.settings import HandlerFile
 from sagemaker_byoc.serving.worker.code import apps, coroutines, services
 from sagemaker_byoc.serving.worker.code.apps import SHADOWED, App, AppError
 from sagemaker_byoc.serving.worker.context import Context
@@ -37,6 +37,8 @@ ARGUMENTS = {
 """What each is called with; `context` may follow."""
 WITHOUT_TRANSFORM = ("input_fn", "predict_fn", "output_fn")
 FUNCTIONS = (*WITHOUT_TRANSFORM, "transform_fn", "model_fn")
+TALKS = ("chat_fn", "bidirectional_fn")
+"""Functions beside predict_fn that get the model."""
 THREADED = "each two-way stream has a thread to itself"
 TOOLKITS = Path(__file__).parent / "toolkits"
 """Stands in for packages of AWS's that handlers import and the image lacks."""
@@ -107,6 +109,22 @@ class Handlers:
     def get(self, name: str) -> Handler | None:
         return self.defined.get(name)
 
+    def change_adapter(
+        self, asked: Mapping[str, str], model: Any, loaded: dict[str, str], context: Context
+    ) -> None:
+        """Load an adapter, replace it by one from another folder, or unload it.
+
+        `loaded` holds the folders of those that are loaded, by name.
+        """
+        name, folder = asked["name"], asked["folder"]
+        unload, load = self.get("unload_adapter_fn"), self.get("load_adapter_fn")
+        if loaded.pop(name, None) is not None and unload is not None:
+            unload(model, name, context=context)
+        if asked["what"] == "load":
+            assert load is not None
+            load(model, name, folder, context=context)
+            loaded[name] = folder
+
     @property
     def app_routes(self) -> list[str]:
         """Routes of the server's that the application answers."""
@@ -174,8 +192,9 @@ def of_module(module: ModuleType, file: HandlerFile) -> Handlers:
         if callable(getattr(module, name, None))
     }
     has_functions = any(name in defined for name in FUNCTIONS)
+    has_own = has_functions or hasattr(module, "make_model") or any(map(defined.get, TALKS))
     app = _app(module, may_make=not has_functions)
-    is_app = app is not None and _is_handler(app, module, defined)
+    is_app = app is not None and _answers_invocations(app, has_own=has_own)
     if not is_app and not has_functions:
         defined |= _service(module)
     clash = [name for name in WITHOUT_TRANSFORM if name in defined]
@@ -199,14 +218,14 @@ def of_module(module: ModuleType, file: HandlerFile) -> Handlers:
     )
 
 
-def _is_handler(app: App, module: ModuleType, defined: dict[str, Handler]) -> bool:
-    """An explicit route to /invocations was written to be called. What may answer everything, or
-    nothing, is the handler if the file has nothing else that could be."""
+def _answers_invocations(app: App, *, has_own: bool) -> bool:
+    """Return whether requests to the model go to the application.
+
+    An explicit route to /invocations was written to be called. An application whose routes cannot
+    be known gets them if the file has no functions of its own (`has_own`) to answer with.
+    """
     serves = app.serves("POST", http.INVOCATIONS.value)
-    if serves is not None:
-        return serves
-    has_own = any(name in defined for name in (*FUNCTIONS, "chat_fn", "bidirectional_fn"))
-    return not has_own and not hasattr(module, "make_model")
+    return not has_own if serves is None else serves
 
 
 def _service(module: ModuleType) -> dict[str, Handler]:

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.errors import MESSAGE_LENGTH
+from sagemaker_byoc.serving.error_replies import MESSAGE_LENGTH
 from sagemaker_byoc.serving.worker.code import coroutines
 from sagemaker_byoc.serving.worker.context import Context
 

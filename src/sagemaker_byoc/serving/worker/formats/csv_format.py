@@ -20,7 +20,7 @@ import orjson
 
 from sagemaker_byoc.contract.variables import CSV_HEADER
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
+from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
 from sagemaker_byoc.serving.worker.formats import values
 from sagemaker_byoc.serving.worker.formats.values import Array
 

@@ -18,7 +18,7 @@ import orjson
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
-from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
+from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.formats.codecs import decode_npy
 from sagemaker_byoc.serving.worker.formats.values import CELLS, NUMBERS, Array

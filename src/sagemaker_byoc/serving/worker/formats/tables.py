@@ -15,7 +15,7 @@ import numpy as np
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
-from sagemaker_byoc.serving.errors import BadInput, NotAcceptable
+from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
 from sagemaker_byoc.serving.worker.formats.values import Array
 
 TYPES = (media.ARROW_STREAM, media.ARROW_FILE, media.PARQUET)

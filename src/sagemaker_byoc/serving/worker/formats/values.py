@@ -26,7 +26,7 @@ import numpy.typing as npt
 import orjson
 
 from sagemaker_byoc.serving import media
-from sagemaker_byoc.serving.errors import NotAcceptable
+from sagemaker_byoc.serving.error_replies import NotAcceptable
 
 Array: TypeAlias = npt.NDArray[Any]
 NUMBERS = "biufc"

@@ -1,9 +1,9 @@
-"""What S3 refuses, in its own words."""
+"""Errors of S3, in its own words, and checks of names."""
 
 from __future__ import annotations
 
 from sagemaker_byoc.contract.limits import is_bucket_name
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _RESERVED_STARTS = ("sthree-", "amzn-s3-demo-")
 _RESERVED_ENDS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
@@ -12,11 +12,7 @@ MAX_KEY_BYTES = 1024
 
 
 class S3Error(AwsError):
-    """`details` are further elements of the error document: BucketName, Key, RangeRequested."""
-
-    def __init__(self, code: str, message: str, *, status: int = 400, **details: str) -> None:
-        super().__init__(code, message, status=status)
-        self.details = details
+    """An error in S3's words."""
 
 
 def no_such_bucket(bucket: str) -> S3Error:

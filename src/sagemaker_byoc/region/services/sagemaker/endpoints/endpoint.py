@@ -26,7 +26,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingCo
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
 
 LOG = logging.getLogger(__name__)

@@ -1,0 +1,154 @@
+"""The processes of a multi-model endpoint: one per model, started and ended as the front asks.
+
+The front sends its requests over a socket pair, one JSON object per packet; the supervisor answers
+with what became of each process. Standard library only; one thread, never waits.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+from sagemaker_byoc.serving import log
+from sagemaker_byoc.serving.supervisor import processes
+from sagemaker_byoc.serving.supervisor.slots import Slot
+
+Message: TypeAlias = "Mapping[str, Any]"
+
+START, STOP, LIST = "start", "stop", "list"
+"""From the front; the first two with a model's `name`, START with its `url` too."""
+KNOWN, LISTED, ENDED = "known", "listed", "ended"
+"""From the supervisor: one KNOWN a model and then LISTED, in answer to LIST. ENDED when a model's
+process is gone, with all that it started, and no other will follow."""
+PACKET = 64 * 1024
+
+
+class Channel:
+    """One end; never waits. What the peer has no room for yet stays here until `flush`."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._socket.setblocking(False)  # noqa: FBT003 - positional only
+        self._unsent: deque[bytes] = deque()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def is_behind(self) -> bool:
+        return bool(self._unsent)
+
+    def send(self, what: str, **details: object) -> None:
+        self._unsent.append(json.dumps({"what": what, **details}).encode())
+        self.flush()
+
+    def flush(self) -> None:
+        with suppress(OSError):  # no room, or nobody there for now
+            while self._unsent:
+                self._socket.send(self._unsent[0], socket.MSG_NOSIGNAL)
+                self._unsent.popleft()
+
+    def receive(self) -> list[Message]:
+        """What has arrived."""
+        found: list[Message] = []
+        with suppress(OSError):
+            while data := self._socket.recv(PACKET):
+                found.append(json.loads(data))
+        return found
+
+
+RETRY = 0.1
+"""Seconds until the front may have room for what it is told."""
+
+
+class Guests:
+    """Models by name. `start` is the supervisor's way to start a slot's worker."""
+
+    def __init__(
+        self, channel: socket.socket, *, start: Callable[[Slot], None], patience: float
+    ) -> None:
+        self.channel = Channel(channel)
+        self.slots: dict[str, Slot] = {}
+        self._ending: dict[str, tuple[int, str, int]] = {}
+        """Models whose process was reaped; something that it started may still be there."""
+        self._start = start
+        self._patience = patience
+
+    def hear(self) -> None:
+        for message in self.channel.receive():
+            self._obey(message)
+        self.channel.flush()
+
+    def _obey(self, message: Message) -> None:
+        what, name = message["what"], message.get("name", "")
+        if what == LIST:
+            for slot in self.slots.values():
+                self.channel.send(KNOWN, name=slot.model, url=slot.url)
+            self.channel.send(LISTED)
+        elif what == START and name not in self.slots:
+            slot = Slot(self._free_index(), model=name, url=message["url"])
+            self.slots[name] = slot
+            self._start(slot)
+        elif what == STOP:
+            self._stop(name)
+
+    def _free_index(self) -> int:
+        """The lowest: models spread over the GPUs."""
+        taken = {slot.index for slot in self.slots.values()}
+        return next(index for index in range(len(taken) + 1) if index not in taken)
+
+    def _stop(self, name: str) -> None:
+        slot = self.slots.get(name)
+        if slot is None:
+            self.channel.send(ENDED, name=name, how="is not there", code=0)
+        elif slot.kill_at is None:
+            slot.kill_at = time.monotonic() + self._patience
+            slot.start_at = None
+            if slot.pid is not None:
+                processes.send(slot.pid, signal.SIGTERM)
+            elif name not in self._ending:
+                self._forget(slot, "waited for its next start", 0)
+
+    def on_end(self, slot: Slot, returncode: int) -> None:
+        """The model's own process was reaped."""
+        assert slot.pid is not None
+        slot.read_report()
+        pid, slot.pid = slot.pid, None
+        how = processes.describe(returncode)
+        if slot.was_loaded and slot.kill_at is None:
+            delay = slot.restarts.died(time.monotonic())
+            if delay is not None:
+                log.say(f"model {slot.model}: its worker {how}; a new one starts in {delay:g} s")
+                slot.start_at = time.monotonic() + delay
+                return
+            how += ", again and again"
+        self._ending[slot.model] = (pid, how, returncode)
+
+    def step(self) -> float | None:
+        """What is due; seconds until the next look, None if nothing is on its way."""
+        now = time.monotonic()
+        for slot in self.slots.values():
+            if slot.kill_at is not None and slot.pid is not None and now >= slot.kill_at:
+                processes.kill_session(slot.pid)
+                slot.kill_at = now + self._patience
+        for name, (pid, how, code) in list(self._ending.items()):
+            if processes.is_session_gone(pid):
+                del self._ending[name]
+                self._forget(self.slots[name], how, code)
+        self.channel.flush()
+        if self._ending or self.channel.is_behind:
+            return RETRY
+        kills = [slot.kill_at for slot in self.slots.values() if slot.kill_at is not None]
+        return max(0.0, min(kills) - now) if kills else None
+
+    def _forget(self, slot: Slot, how: str, code: int) -> None:
+        del self.slots[slot.model]
+        slot.close()
+        log.say(f"model {slot.model}: its worker {how}; it is unloaded")
+        self.channel.send(ENDED, name=slot.model, how=how, code=code)

@@ -1,0 +1,89 @@
+"""A broker whose lanes only record what they are sent, with a clock that the test moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sagemaker_byoc.serving.bodies import Body
+from sagemaker_byoc.serving.front.broker.admission import Admission, Room
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.link import LinkError
+
+
+@dataclass(eq=False)
+class RecordingLane:
+    """A lane that records calls."""
+
+    slot: int = 0
+    error: LinkError | None = None
+    sent: list = field(default_factory=list)
+    batches: list = field(default_factory=list)
+    signals: list = field(default_factory=list)
+
+    def send(self, tickets):
+        if self.error:
+            raise self.error
+        self.batches.append([ticket.meta["name"] for ticket in tickets])
+        self.sent += [(ticket.id, ticket.meta["name"]) for ticket in tickets]
+
+    def cancel(self, ident):
+        self.signals.append(f"cancel {ident}")
+
+    def hold(self):
+        self.signals.append("hold")
+
+    def resume(self):
+        self.signals.append("resume")
+
+    def abort(self):
+        self.signals.append("abort")
+
+    def kill(self):
+        self.signals.append("kill")
+
+
+class ScriptedBroker:
+    """A broker, its clock, and what became of each request."""
+
+    def __init__(self, slots=1, queue=2, batch=1, target=None):
+        self.now = 100.0
+        self.ends = {}
+        self.batch = batch
+        self.broker = Broker(
+            slots=slots,
+            admission=Admission(requests=slots + queue, room=Room(1000)),
+            stuck_grace=5,
+            target=target,
+            clock=lambda: self.now,
+        )
+        self.lanes = [self.arrive(slot) for slot in range(slots)]
+
+    def arrive(self, slot=0):
+        lane = RecordingLane(slot)
+        self.broker.join(lane)
+        self.broker.ready(lane, batch=self.batch)
+        return lane
+
+    def ask(self, name, patience=10, size=0):
+        def done(_ticket, outcome):
+            assert name not in self.ends
+            self.ends[name] = outcome
+
+        meta = {"name": name, "stream_deadline": self.now + 100}
+        return self.broker.submit(meta, Body(bytes(size)), self.now + patience, done)
+
+    def names(self, lane=None):
+        return [name for _, name in (lane or self.lanes[0]).sent]
+
+    def reply(self, lane=None, ident=None):
+        lane = lane or self.lanes[0]
+        self.broker.answer(lane, [(ident or lane.sent[-1][0], {}, Body(b"ok"))])
+
+    def reply_all(self, lane=None):
+        lane = lane or self.lanes[0]
+        running = lane.sent[-len(lane.batches[-1]) :]
+        self.broker.answer(lane, [(ident, {}, Body(b"ok")) for ident, _ in running])
+
+    def pass_time(self, seconds):
+        self.now += seconds
+        self.broker.tick()

@@ -1,0 +1,265 @@
+"""The broker, with lanes that only take notes and a clock that the test moves."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.serving.front.broker.scripted import RecordingLane, ScriptedBroker
+
+from sagemaker_byoc.serving.error_replies import Unavailable, UnknownModel
+from sagemaker_byoc.serving.front.broker.admission import Admission, Room
+from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.tickets import KILL_AFTER, End
+from sagemaker_byoc.serving.link import ClosedError, LinkError
+
+
+@pytest.fixture
+def scripted():
+    return ScriptedBroker()
+
+
+def test_idle_gets_it_at_once(scripted):
+    """No request waits while a worker is idle; the next follows when it answers."""
+    scripted.ask("a")
+    scripted.ask("b")
+    assert scripted.names() == ["a"]
+    scripted.now += 2
+    scripted.reply()
+    assert scripted.names() == ["a", "b"]
+    assert (scripted.ends["a"].end, scripted.ends["a"].ran) == (End.REPLIED, 2)
+    scripted.reply()
+    assert scripted.ends["b"].queued == 2
+
+
+def test_admission():
+    """Slots and queue count together; what is released makes room, once."""
+    scripted = ScriptedBroker(slots=1, queue=1)
+    permits = [scripted.broker.admit(), scripted.broker.admit()]
+    with pytest.raises(Unavailable):
+        scripted.broker.admit()
+    permits[0].release()
+    permits[0].release()
+    scripted.broker.admit()
+    with pytest.raises(Unavailable):
+        scripted.broker.admit()
+
+
+def test_deadline_in_queue(scripted):
+    """An expired request never reaches a worker."""
+    scripted.ask("a", patience=100)
+    scripted.ask("b", patience=10)
+    scripted.pass_time(10)
+    assert scripted.ends["b"].end is End.EXPIRED
+    scripted.reply()
+    assert scripted.names() == ["a"]
+
+
+def test_late_reply(scripted):
+    """A reply after the deadline frees the worker and reaches nobody."""
+    scripted.ask("a")
+    scripted.pass_time(11)
+    assert scripted.ends["a"].end is End.EXPIRED
+    scripted.ask("b")
+    scripted.reply()
+    assert scripted.names() == ["a", "b"]
+    scripted.reply(ident=scripted.lanes[0].sent[0][0])  # a again: stale
+    assert "b" not in scripted.ends
+
+
+def test_stuck(scripted):
+    """First its stacks, then its end; not again before the next time."""
+    scripted.ask("a")
+    scripted.pass_time(14)
+    assert scripted.lanes[0].signals == []
+    scripted.pass_time(1)
+    scripted.pass_time(KILL_AFTER / 2)
+    assert scripted.lanes[0].signals == ["abort"]
+    scripted.pass_time(KILL_AFTER)
+    assert scripted.lanes[0].signals == ["abort", "kill"]
+
+
+def test_lost_worker(scripted):
+    """Its request ends, the queue waits for its successor."""
+    scripted.ask("a")
+    scripted.ask("b")
+    scripted.broker.lose(scripted.lanes[0])
+    scripted.broker.lose(scripted.lanes[0])
+    assert scripted.ends["a"].end is End.LOST
+    assert (scripted.broker.health().status, "b" in scripted.ends) == ("restarting", False)
+    scripted.broker.admit()
+    successor = scripted.arrive()
+    assert scripted.names(successor) == ["b"]
+    scripted.reply(scripted.lanes[0], ident=successor.sent[0][0])  # from the dead one
+    assert "b" not in scripted.ends
+
+
+def test_unreachable_worker():
+    """A request that could not be handed over goes to another worker."""
+    scripted = ScriptedBroker(slots=2)
+    scripted.lanes[0].error = ClosedError("gone")
+    scripted.ask("a")
+    assert scripted.names(scripted.lanes[1]) == ["a"]
+
+
+def test_unsendable(scripted):
+    """A request that fits into no frame fails alone."""
+    scripted.lanes[0].error = LinkError("too large")
+    scripted.ask("a")
+    assert (scripted.ends["a"].end, scripted.ends["a"].reason) == (End.UNSENDABLE, "too large")
+    scripted.lanes[0].error = None
+    scripted.ask("b")
+    assert scripted.names() == ["b"]
+
+
+def test_successor_replaces(scripted):
+    """A slot's new worker takes over even where the end of the old one was not seen yet."""
+    scripted.ask("a")
+    successor = scripted.arrive()
+    assert scripted.ends["a"].end is End.LOST
+    scripted.broker.lose(scripted.lanes[0])
+    scripted.ask("b")
+    assert scripted.names(successor) == ["b"]
+
+
+def test_health():
+    """Ready with one worker; before that the reason, of which a failure comes first."""
+    broker = Broker(slots=2, admission=Admission(requests=2, room=Room(1)), stuck_grace=1)
+    assert broker.health().status == "loading"
+    with pytest.raises(Unavailable, match="being loaded"):
+        broker.admit()
+    first, second = RecordingLane(0), RecordingLane(1)
+    broker.join(first)
+    broker.fail(first, "no weights")
+    assert (broker.health().status, broker.health().reason) == ("failed", "no weights")
+    broker.join(second)
+    broker.ready(second)
+    assert broker.health().is_ready
+
+
+def test_unknown_slot(scripted):
+    """A worker of a slot that does not exist breaks the protocol."""
+    with pytest.raises(LinkError):
+        scripted.broker.join(RecordingLane(7))
+
+
+def test_bytes_are_bounded():
+    """Bodies wait in memory, so they count too; one alone may be as large as it likes."""
+    scripted = ScriptedBroker(queue=5)
+    first, second = scripted.broker.admit(), scripted.broker.admit()
+    first.hold(900)
+    with pytest.raises(Unavailable, match="900 bytes"):
+        second.hold(200)
+    second.hold(100)
+    first.release()
+    second.release()
+    scripted.broker.admit().hold(5000)
+
+
+def test_arriving_bodies_hold_no_place():
+    """Whole bodies are let in by the order in which they became whole, beside any number that
+    still arrive; those have limits of their own."""
+    scripted = ScriptedBroker(queue=1)
+    slow = [scripted.broker.arrive() for _ in range(50)]
+    first, second = scripted.broker.admit(), scripted.broker.arrive()
+    scripted.broker.enter(second)
+    with pytest.raises(Unavailable, match="2 requests"):
+        scripted.broker.enter(slow[0])
+    with pytest.raises(Unavailable, match="2 requests"):
+        scripted.broker.arrive()  # what could only wait in vain need not be sent
+    first.release()
+    scripted.broker.enter(slow[1])
+    for permit in (*slow, second):
+        permit.release()
+        permit.release()
+    assert (scripted.broker.admission.requests, scripted.broker.admission.arriving) == (0, 0)
+
+
+def test_arriving_bodies_have_limits():
+    """Their number, and half of the bytes; the other half stays free for whole ones."""
+    admission = Admission(requests=9, room=Room(1000), arriving=3)
+    one, two, _ = (admission.arrive() for _ in range(3))
+    with pytest.raises(Unavailable, match="3 bodies"):
+        admission.arrive()
+    one.hold(400)
+    two.hold(100)
+    with pytest.raises(Unavailable, match="500 bytes"):
+        two.hold(101)
+    admission.admit().hold(500)
+    with pytest.raises(Unavailable, match="1000 bytes"):
+        admission.admit().hold(1)
+    one.enter()
+    assert (admission.room.arriving, admission.room.held) == (100, 1000)
+    one.release()
+    two.hold(500)
+
+
+def test_replies_being_sent_hold_no_place():
+    """Who reads slowly holds up nobody, and is cut off first when memory is short."""
+    scripted = ScriptedBroker(queue=1)
+    cuts = []
+    permits = []
+    for number in range(5):
+        permits.append(scripted.broker.admit())
+        permits[-1].hold(500)
+        permits[-1].leave(300, lambda number=number: cuts.append(number))
+    assert cuts == [0, 1]  # of five times 300 bytes 1000 are left
+    room = scripted.broker.admission.room
+    assert (scripted.broker.admission.requests, room.held, room.leaving) == (0, 0, 900)
+    scripted.broker.admit().leave(5000, lambda: cuts.append("large"))  # more than fits, alone
+    assert cuts == [0, 1, 2, 3, 4]
+    for permit in permits:
+        permit.release()
+    assert (room.leaving, len(room.senders)) == (5000, 1)
+
+
+def test_model_unloaded_while_a_body_arrives(scripted):
+    """It is not let in to wait for a model that never comes back."""
+    permit = scripted.broker.arrive()
+    scripted.broker.shut()
+    with pytest.raises(UnknownModel):
+        scripted.broker.enter(permit)
+
+
+def test_short_restart_is_healthy():
+    """While what comes can wait for the worker, /ping says 200; after that it says why not."""
+    scripted = ScriptedBroker()
+    scripted.broker.restart_grace = 50
+    scripted.broker.lose(scripted.lanes[0])
+    scripted.pass_time(49)
+    assert (scripted.broker.health().is_ready, scripted.broker.health().status) == (
+        True,
+        "restarting",
+    )
+    scripted.pass_time(2)
+    assert (scripted.broker.health().is_ready, scripted.broker.health().status) == (
+        False,
+        "restarting",
+    )
+    scripted.arrive()
+    assert scripted.broker.health().status == "ready"
+    scripted.pass_time(100)
+    scripted.broker.lose(scripted.broker.lanes()[0])
+    assert scripted.broker.health().is_ready  # each restart has its own time
+
+
+def test_first_load_is_not_a_restart():
+    """A model that has never been ready is not healthy, however short it has been loading."""
+    broker = Broker(slots=1, admission=Admission(requests=2, room=Room(1)), stuck_grace=1)
+    broker.restart_grace = 50
+    broker.join(RecordingLane())
+    assert not broker.health().is_ready
+
+
+def test_instructions(scripted):
+    """Before all that waits for the slot, in their own order; none is lost with others' ends."""
+    scripted.ask("a")
+    scripted.ask("b")
+    done = []
+    for name in ("first", "second"):
+        scripted.broker.instruct(
+            0, {"name": name, "deadline": 1000}, lambda t, o: done.append(o.end)
+        )
+    for _ in range(3):
+        scripted.reply()
+    assert scripted.names() == ["a", "first", "second", "b"]
+    scripted.reply()
+    assert done == [End.REPLIED, End.REPLIED]

@@ -1,0 +1,139 @@
+"""Bodies of several arrays by name."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sagemaker_byoc.serving import media
+from sagemaker_byoc.serving.error_replies import BadInput
+from sagemaker_byoc.serving.media import MediaType
+from sagemaker_byoc.serving.worker import defaults
+from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.formats import named
+
+PLAIN = MediaType("x/y")
+ARRAYS = {"a": np.arange(6, dtype=np.int32).reshape(2, 3), "b": np.float32(0.5) * np.ones((4, 1))}
+DTYPES = st.sampled_from([np.dtype(text) for text in named.DTYPES.values()])
+HEADERS = st.dictionaries(
+    st.text(max_size=3),
+    st.fixed_dictionaries(
+        {
+            "dtype": st.sampled_from(["F32", "I8", "BF16", ""]),
+            "shape": st.lists(st.integers(-1, 9) | st.booleans() | st.text(max_size=1), max_size=2),
+            "data_offsets": st.lists(st.integers(-1, 40), max_size=3),
+        }
+    )
+    | st.integers(),
+    max_size=2,
+)
+
+
+def safe(header, tail=b""):
+    index = json.dumps(header).encode()
+    return len(index).to_bytes(8, "little") + index + tail
+
+
+def npz(**arrays):
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+@given(hnp.arrays(DTYPES, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0)))
+def test_safetensors_both_ways(array):
+    """We read what the library writes, and it reads what we write."""
+    read = named.decode_safetensors(safetensors.numpy.save({"x": array}), PLAIN)["x"]
+    np.testing.assert_array_equal(read, array)
+    written = safetensors.numpy.load(named.encode_safetensors({"x": array}))["x"]
+    np.testing.assert_array_equal(written, array)
+
+
+def test_safetensors_is_not_copied():
+    """The arrays lie in the body itself."""
+    body = safetensors.numpy.save({"x": np.zeros(10, np.float32)})
+    assert named.decode_safetensors(body, PLAIN)["x"].base is not None
+
+
+@settings(max_examples=200)
+@given(st.one_of(st.binary(max_size=60), HEADERS.map(lambda header: safe(header, bytes(20)))))
+def test_safetensors_of_anything(body):
+    """Whatever is sent, the answer is arrays within the body or BadInput."""
+    with contextlib.suppress(BadInput):
+        for array in named.decode_safetensors(body, PLAIN).values():
+            assert array.nbytes <= len(body)
+
+
+@pytest.mark.parametrize(
+    "header", [[], {"x": {}}, {"x": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}]
+)
+def test_safetensors_refused(header):
+    """What is no safetensors, or has no form in numpy, is named."""
+    with pytest.raises(BadInput, match="not safetensors"):
+        named.decode_safetensors(safe(header, bytes(9)), PLAIN)
+
+
+def test_npz_both_ways():
+    """numpy reads what we write, and we what it writes."""
+    written = np.load(io.BytesIO(named.encode_npz(ARRAYS)))
+    read = named.decode_npz(npz(**ARRAYS), PLAIN)
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(read[name], array)
+        np.testing.assert_array_equal(written[name], array)
+
+
+def test_npz_bomb(monkeypatch):
+    """What unpacks to too much is refused before it is unpacked."""
+    monkeypatch.setattr(named, "UNPACKED", 1000)
+    with pytest.raises(BadInput, match="unpacks to more"):
+        named.decode_npz(npz(a=np.zeros(10_000)), PLAIN)
+
+
+def test_npz_with_pickle():
+    """No object is built from a caller's file."""
+    with pytest.raises(BadInput, match="pickle"):
+        named.decode_npz(npz(a=np.array([{}])), PLAIN)
+
+
+@pytest.mark.parametrize("cut", [0, 10, 100, -30, -1])
+def test_npz_damaged(cut):
+    """A part of a file is not a file."""
+    with pytest.raises(BadInput):
+        named.decode_npz(npz(**ARRAYS)[:cut], PLAIN)
+
+
+def test_npz_with_wrong_sum():
+    """Damage inside is noticed."""
+    body = bytearray(npz(a=np.arange(1000)))
+    body[120] ^= 255
+    with pytest.raises(BadInput):
+        named.decode_npz(bytes(body), PLAIN)
+
+
+def test_zip_of_something_else():
+    """A zip file of anything is not one of arrays."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.txt", "hello")
+    with pytest.raises(BadInput, match="npy"):
+        named.decode_npz(stream.getvalue(), PLAIN)
+
+
+@pytest.mark.parametrize("kind", [media.NPZ, media.SAFETENSORS])
+def test_defaults(kind):
+    """One array is that array, several are a dict; a plain result is called output."""
+    context = Context("/m", "cpu", 0)
+    one = defaults.default_output(np.ones((2, 2), np.float32), kind, context)
+    assert defaults.default_input(one, MediaType(kind), context, "absent").shape == (2, 2)
+    several = defaults.default_output(ARRAYS, kind, context)
+    read = defaults.default_input(several, MediaType(kind), context, "absent")
+    assert {name: tuple(array.shape) for name, array in read.items()} == {"a": (2, 3), "b": (4, 1)}
