@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.contract.files import as_object
 from sagemaker_byoc.host.image_reference import ecr_host
 from sagemaker_byoc.images.check.trials import leftovers
 from sagemaker_byoc.images.credentials import docker_login
@@ -45,7 +46,7 @@ def lent(hosts: list[str]) -> Iterator[list[str]]:
         document = _configuration(own / "config.json")
         helpers = document.get("credHelpers")
         document["credHelpers"] = {
-            **(helpers if isinstance(helpers, dict) else {}),
+            **as_object(helpers),
             **dict.fromkeys(missing, HELPER),
         }
         _write_private(folder / "config.json", json.dumps(document))
@@ -79,7 +80,7 @@ def _configuration(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return as_object(found)
 
 
 @contextmanager

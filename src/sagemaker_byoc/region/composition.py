@@ -21,7 +21,7 @@ from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.logs.logs import Logs
 from sagemaker_byoc.region.services.s3.s3 import S3
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.hosting import Endpoints
+from sagemaker_byoc.region.services.sagemaker.hosting import Hosting
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
 from sagemaker_byoc.region.services.sts import Sts
 from sagemaker_byoc.region.wire import models
@@ -84,7 +84,7 @@ def compose(
         images=images,
         access=access,
     )
-    endpoints = Endpoints(
+    endpoints = Hosting(
         state=state,
         account=account,
         store=store,

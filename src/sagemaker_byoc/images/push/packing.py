@@ -7,7 +7,6 @@ gzip member: any reader takes it for the output of one compressor. The ratio is 
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 import zlib
 from collections import deque
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
+from sagemaker_byoc.contract.machine import usable_cpus
 from sagemaker_byoc.images.push.slices import Slice, scratch
 
 LEVEL = 6
@@ -26,7 +26,7 @@ RECIPE = f"gzip-{LEVEL}-1"
 BLOCK = 2**19
 _WINDOW = 2**15
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
-_AHEAD = (os.cpu_count() or 1) + 4
+_AHEAD = usable_cpus() + 4
 """Blocks that wait, packed or not: what bounds the memory."""
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from sagemaker_byoc.contract.machine import usable_cpus
 from sagemaker_byoc.host.image_reference import Reference
 from sagemaker_byoc.images.credentials import Login
 from sagemaker_byoc.images.errors import HostileError, RegistryError
@@ -212,7 +212,7 @@ class _Sender:
         """All of them, several at a time; the first that fails stops the others."""
         unpacked = sum(layer.size for layer in layers if not layer.digest)
         self.progress.begin(len(layers), unpacked, sum(layer.size for layer in layers) - unpacked)
-        cores = os.cpu_count() or 1
+        cores = usable_cpus()
         with ThreadPoolExecutor(cores) as packers, ThreadPoolExecutor(AT_ONCE) as senders:
             futures = [senders.submit(self._layer, layer, packers) for layer in layers]
             try:

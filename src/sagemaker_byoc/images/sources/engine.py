@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.contract.files import Json, as_object
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image
 from sagemaker_byoc.images.sources import archive, documents
@@ -32,7 +32,7 @@ def read(reference: str, *, layers: bool = True) -> Image:
         reference=reference,
         source="engine",
         config=documents.make_config(
-            inner if isinstance(inner, dict) else {},
+            as_object(inner),
             os=str(found.get("Os", "")),
             architecture=str(found.get("Architecture", "")),
             history=tuple(reversed(history.splitlines())),

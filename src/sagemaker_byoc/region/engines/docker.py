@@ -24,7 +24,7 @@ from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.contract.machine import CUDA_DEVICES, visible_gpus
+from sagemaker_byoc.contract.machine import CUDA_DEVICES, DRIVER, visible_gpus
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE
 from sagemaker_byoc.host import docker
@@ -221,7 +221,7 @@ class DockerEngine:
     def _variables(self, spec: ContainerSpec) -> dict[str, str]:
         code = {variables.SUBMIT_DIRECTORY: str(DEFAULT_ROOT / "code")} if spec.program else {}
         # The driver's files under /proc are seen in every container, also in one without a GPU.
-        unused = {"CUDA_VISIBLE_DEVICES": ""} if spec.gpus == 0 else {}
+        unused = {CUDA_DEVICES: ""} if spec.gpus == 0 else {}
         return {**code, **unused, **spec.environment}
 
     def _fill(self, spec: ContainerSpec) -> None:
@@ -301,7 +301,7 @@ def is_local() -> bool:
 
 def _hardware(spec: ContainerSpec) -> list[str]:
     arguments = []
-    if spec.gpus != 0 and Path("/proc/driver/nvidia/version").exists():
+    if spec.gpus != 0 and DRIVER.exists():
         arguments += _gpus(spec.gpus)
     if spec.limits is not None:
         arguments += ["--cpus", str(spec.limits.cpus), "--memory", str(spec.limits.memory)]

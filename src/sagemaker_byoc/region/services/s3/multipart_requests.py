@@ -1,4 +1,4 @@
-"""The requests of a multipart upload."""
+"""Requests of multipart uploads."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ def _common(key: str, prefix: str, delimiter: str) -> str:
 def _page(
     uploads: list[Upload], prefix: str, delimiter: str, most: int
 ) -> tuple[list[Upload], list[str], bool]:
-    """The uploads that one answer covers, their common prefixes, and whether there are more."""
+    """Return the uploads of one answer, their common prefixes, and whether there are more."""
     page: list[Upload] = []
     common: list[str] = []
     count = 0
@@ -295,7 +295,7 @@ def _page(
 
 
 def _behind(uploads: list[Upload], key: str, upload_id: str) -> list[Upload]:
-    """What comes after that key, or after that upload of it."""
+    """Return the uploads after that key, or after that upload of it."""
     for index, upload in enumerate(uploads):
         if upload.key == key and upload.id == upload_id:
             return uploads[index + 1 :]
@@ -323,7 +323,7 @@ def _count(call: Call, name: str, default: int) -> int:
 
 
 def _check_part_algorithm(call: Call, upload: Upload) -> None:
-    """Raises S3Error InvalidRequest."""
+    """Raise S3Error InvalidRequest if the part has another checksum than the upload."""
     stated = {name for name in checksums.ALGORITHMS if checksums.PREFIX + name in call.headers}
     trailer = call.headers.get("x-amz-trailer", "").lower()
     if trailer.startswith(checksums.PREFIX):

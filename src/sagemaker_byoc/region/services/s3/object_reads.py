@@ -1,4 +1,4 @@
-"""GetObject, HeadObject and what else reads an object: ranges, conditions, attributes, tags."""
+"""GetObject, HeadObject and other reads of an object: ranges, conditions, attributes, tags."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.xml import element
 
 _SMALL = 256 << 10
-"""Up to this many bytes are read at once, with the attributes."""
+"""Bodies up to this size are read at once, with the attributes."""
 _MOST_PARTS = 1000
 _OVERRIDES = (
     "content-type",
@@ -134,7 +134,7 @@ def checksum_headers(attributes: Mapping[str, str], kind: str) -> dict[str, str]
 
 
 def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
-    """Status and headers, and start and length of what is asked for."""
+    """Return status and headers, and start and length of the body."""
     _check_no_encryption(call)
     headers = {"ETag": f'"{info.etag}"', "Last-Modified": http_date(info.modified)}
     if not check_read(call.headers, info):
@@ -158,7 +158,7 @@ def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
 
 
 def _check_no_encryption(call: Call) -> None:
-    """S3 decrypts without being told, and refuses to be. Raises S3Error InvalidArgument."""
+    """Raise S3Error InvalidArgument for headers of encryption, which S3 refuses for reads."""
     for name in (object_properties.SSE, object_properties.KMS_KEY):
         if name in call.headers:
             raise invalid_argument(
@@ -173,7 +173,7 @@ def _wants_checksums(call: Call) -> bool:
 
 
 def _part_sums(call: Call, attributes: Attributes) -> dict[str, str]:
-    """The checksum of the part that was asked for; of any other range nothing is known."""
+    """Return the checksum of the part that was asked for; other ranges have none."""
     number = call.query.get("partNumber")
     if number is None or not attributes.part_checksums or not _wants_checksums(call):
         return {}

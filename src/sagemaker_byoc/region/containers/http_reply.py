@@ -7,12 +7,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
-    BrokenError,
-    OversizeError,
-    UpstreamError,
-)
-
 HIGH_WATER = 256 * 2**10
 """Bytes of a body that wait to be read before the container is made to wait."""
 
@@ -134,3 +128,31 @@ class Reply:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+class UpstreamError(Exception):
+    """An exchange that gave no whole answer; its connection is gone."""
+
+
+class UnreachableError(UpstreamError):
+    pass
+
+
+class BusyError(UpstreamError):
+    pass
+
+
+class BrokenError(UpstreamError):
+    pass
+
+
+class MalformedError(UpstreamError):
+    pass
+
+
+class OverdueError(UpstreamError):
+    pass
+
+
+class OversizeError(UpstreamError):
+    pass

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 import uvloop
 
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.connection import HEAD_LIMIT
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
+from sagemaker_byoc.region.containers.http_pool import HEAD_LIMIT, Pool
+from sagemaker_byoc.region.containers.http_reply import (
     BrokenError,
     BusyError,
     MalformedError,
@@ -17,7 +17,6 @@ from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
     OversizeError,
     UnreachableError,
 )
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.pool import Pool
 
 HEAD = b"GET /ping HTTP/1.1\r\nHost: model\r\nContent-Length: 0\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
