@@ -122,11 +122,7 @@ class Incoming:
         self._decoder = ChunkedDecoder() if chunked else None
         self.length = _length(request, chunked=chunked) if sized else None
         self._md5 = _digest(headers.get("content-md5"), 16)
-        self._stated = {
-            name: headers[checksums.PREFIX + name]
-            for name in checksums.ALGORITHMS
-            if checksums.PREFIX + name in headers
-        }
+        self._stated = checksums.stated(headers)
         trailers = headers.get("x-amz-trailer", "").lower()
         _check_algorithm(headers, self._stated, trailers)
         names = {name for name in checksums.ALGORITHMS if trailers == checksums.PREFIX + name}

@@ -16,7 +16,7 @@ from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
-from sagemaker_byoc.region.services.s3.xml import acl_document, document
+from sagemaker_byoc.region.services.s3.xml import acl_document, checksum_elements, document
 from sagemaker_byoc.region.wire.file_ranges import (
     FileStream,
     RangeError,
@@ -66,7 +66,7 @@ class ReadRequests:
         wanted = [
             name.strip() for name in call.headers.get("x-amz-object-attributes", "").split(",")
         ]
-        sums = [_checksum_element(*item) for item in info.attributes.checksums.items()]
+        sums = checksum_elements(info.attributes.checksums)
         sums += [element("ChecksumType", info.attributes.checksum_type)]
         parts = _parts_page(call, info.attributes)
         elements = {
@@ -126,11 +126,8 @@ def http_date(time: datetime) -> str:
     return format_datetime(time, usegmt=True)
 
 
-def checksum_headers(attributes: Mapping[str, str], kind: str) -> dict[str, str]:
-    if not attributes:
-        return {}
-    headers = {checksums.PREFIX + name: value for name, value in attributes.items()}
-    return {**headers, checksums.PREFIX + "type": kind}
+def checksum_headers(sums: Mapping[str, str], kind: str) -> dict[str, str]:
+    return {**checksums.as_headers(sums), checksums.PREFIX + "type": kind} if sums else {}
 
 
 def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
@@ -191,7 +188,7 @@ def _parts_page(call: Call, attributes: Attributes) -> list[str]:
             [
                 element("PartNumber", number),
                 element("Size", size),
-                _checksum_element(algorithm, value) if value else "",
+                *checksum_elements({algorithm: value} if value else {}),
             ],
         )
         for number, (size, value) in enumerate(zip(attributes.parts, sums, strict=True), 1)
@@ -246,7 +243,3 @@ def _range(header: str, size: int) -> tuple[int, int] | None:
             RangeRequested=header,
             ActualObjectSize=str(size),
         ) from error
-
-
-def _checksum_element(algorithm: str, value: str) -> str:
-    return element(f"Checksum{algorithm.upper()}", value)

@@ -22,7 +22,13 @@ from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Condition, ObjectInfo
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
-from sagemaker_byoc.region.services.s3.xml import document, malformed, parse, timestamp
+from sagemaker_byoc.region.services.s3.xml import (
+    checksum_elements,
+    document,
+    malformed,
+    parse,
+    timestamp,
+)
 from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.xml import element
 
@@ -30,7 +36,6 @@ _DELETED = ("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
 _MAX_XML = 1 << 20
 _MAX_DELETES = 1000
 _MAX_DELETE_BODY = 8 << 20
-_COPY_CHUNK = 1 << 20
 
 
 class WriteRequests:
@@ -183,13 +188,9 @@ class WriteRequests:
             before = source.info.attributes
             attributes = object_properties.copied(before, call.headers, self._account)
             algorithm = wanted_algorithm(call.headers) or next(iter(before.checksums), "")
-            running = checksums.start(algorithm) if algorithm else None
             with self._store.open_writer(call.bucket, call.key) as writer:
-                while piece := data.read(_COPY_CHUNK):
-                    writer.write(piece)
-                    if running is not None:
-                        running.update(piece)
-                sums = {algorithm: checksums.encode(running.digest())} if running else {}
+                value = checksums.copy(data, writer.write, source.info.size, algorithm)
+                sums = {algorithm: value} if algorithm else {}
                 writer.attributes = replace(attributes, checksums=sums)
                 return writer.commit(condition)
 
@@ -257,10 +258,6 @@ def wanted_algorithm(headers: Mapping[str, str]) -> str:
             f" types: [{', '.join(word.upper() for word in checksums.ALGORITHMS)}]",
         )
     return name
-
-
-def checksum_elements(sums: Mapping[str, str]) -> list[str]:
-    return [element(f"Checksum{name.upper()}", value) for name, value in sums.items()]
 
 
 class _Nowhere:

@@ -266,7 +266,7 @@ def _answer(call: Call, fields: Mapping[str, str], info: ObjectInfo) -> Response
     headers = {
         "ETag": etag,
         "Location": location,
-        **{checksums.PREFIX + name: value for name, value in info.attributes.checksums.items()},
+        **checksums.as_headers(info.attributes.checksums),
         **object_properties.encryption_headers(info.attributes),
     }
     redirect = urlsplit(fields.get("success_action_redirect", fields.get("redirect", "")))

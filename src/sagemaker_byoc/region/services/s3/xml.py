@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
@@ -22,6 +23,10 @@ def document(name: str, *elements: str, status: int = 200) -> Response:
     return Response(
         status=status, headers={"Content-Type": "application/xml"}, body=body.encode("utf-8")
     )
+
+
+def checksum_elements(sums: Mapping[str, str]) -> list[str]:
+    return [element(f"Checksum{name.upper()}", value) for name, value in sums.items()]
 
 
 def owner_element(account: Account) -> str:

@@ -7,7 +7,8 @@ import functools
 import hashlib
 import importlib
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from io import FileIO
 from typing import Protocol
 
 CRC = frozenset({"crc32", "crc32c", "crc64nvme"})
@@ -17,6 +18,7 @@ UNKNOWN = ("xxhash64", "xxhash3", "xxhash128")
 """Further checksums of S3, which Python lacks."""
 PREFIX = "x-amz-checksum-"
 
+_CHUNK = 1 << 20
 _POLYNOMIALS = {
     "crc32": (0xEDB88320, 4),
     "crc32c": (0x82F63B78, 4),
@@ -41,6 +43,27 @@ def start(algorithm: str) -> Checksum:
 
 def encode(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
+
+
+def stated(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the checksums in `headers`, by algorithm."""
+    return {name: headers[PREFIX + name] for name in ALGORITHMS if PREFIX + name in headers}
+
+
+def as_headers(sums: Mapping[str, str]) -> dict[str, str]:
+    """Return checksums by algorithm as headers."""
+    return {PREFIX + name: value for name, value in sums.items()}
+
+
+def copy(source: FileIO, write: Callable[[bytes], None], length: int, algorithm: str) -> str:
+    """Copy up to `length` bytes and return their checksum, "" without an algorithm."""
+    running = start(algorithm) if algorithm else None
+    while piece := source.read(min(_CHUNK, length)):
+        length -= len(piece)
+        write(piece)
+        if running is not None:
+            running.update(piece)
+    return "" if running is None else encode(running.digest())
 
 
 def composite(algorithm: str, parts: Iterable[str]) -> str:
