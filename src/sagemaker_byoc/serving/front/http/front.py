@@ -20,7 +20,6 @@ import orjson
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import log, media, open_files
 from sagemaker_byoc.serving.bodies import INLINE
-from sagemaker_byoc.serving.capture.recorder import Recorder
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.lanes import Lanes
@@ -31,6 +30,7 @@ from sagemaker_byoc.serving.front.http.invocation import Invocations, Unsent
 from sagemaker_byoc.serving.front.http.replies import Answer, Send, send_answer
 from sagemaker_byoc.serving.front.http.requests import Receive
 from sagemaker_byoc.serving.front.models.adapters import Adapters
+from sagemaker_byoc.serving.front.telemetry.captures import Recorder
 from sagemaker_byoc.serving.front.telemetry.metrics import Gauges, Metrics, read_gauges, read_gpus
 from sagemaker_byoc.serving.front.telemetry.request_log import Journal, Ledger
 from sagemaker_byoc.serving.settings import Settings

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.capture.recorder import Recorder
 from sagemaker_byoc.serving.error_replies import (
     PayloadTooLarge,
     Refusal,
@@ -39,7 +38,7 @@ from sagemaker_byoc.serving.front.http.requests import (
     read_body,
 )
 from sagemaker_byoc.serving.front.models.adapters import Adapters
-from sagemaker_byoc.serving.front.telemetry.captures import Captures
+from sagemaker_byoc.serving.front.telemetry.captures import Captures, Recorder
 from sagemaker_byoc.serving.front.telemetry.request_log import CLIENT_GONE, Ledger
 from sagemaker_byoc.serving.settings import Settings
 

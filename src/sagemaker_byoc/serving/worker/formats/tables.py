@@ -16,11 +16,9 @@ import numpy as np
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
-from sagemaker_byoc.serving.worker.formats.values import Array
+from sagemaker_byoc.serving.worker.formats.values import CELLS, Array
 
 TYPES = (media.ARROW_STREAM, media.ARROW_FILE, media.PARQUET)
-CELLS = 64 * 2**20
-"""Numbers in one table: a few kilobytes of Parquet can announce any number of equal rows."""
 
 
 def is_installed() -> bool:

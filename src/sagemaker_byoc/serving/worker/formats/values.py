@@ -34,7 +34,8 @@ _MISSING = object()
 _NULLS = frozenset({"NaTType", "NAType"})
 """Types of pandas' two missing values, neither of which can be compared."""
 CELLS = 64 * 2**20
-"""Numbers that a sparse result may have once it is dense."""
+"""Most numbers of a dense array: a few kilobytes of Parquet or of a sparse matrix can announce any
+number."""
 
 
 def torch_if_loaded() -> Any:
