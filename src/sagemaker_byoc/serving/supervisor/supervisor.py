@@ -1,7 +1,7 @@
 """PID 1: starts the front and the model workers, restarts workers, ends everything in order.
 
-Standard library only; it never sees a request. One thread: signals and what workers report arrive
-in one selector, time in its timeout.
+Standard library only; it never sees a request. One thread waits on one selector for signals and
+workers' reports, with the next due time as its timeout.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from sagemaker_byoc.serving.supervisor.slots import Slot
 FRONT = "sagemaker_byoc.serving.front"
 STOPS = (signal.SIGTERM, signal.SIGINT)
 WORKER_STOP = 2.0
-"""Seconds from SIGTERM to SIGKILL for a worker, when no request is left."""
+"""Seconds from SIGTERM to SIGKILL for a worker when no request is left."""
 GUNICORNS = ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "SENDFILE", "PORT")
 GUNICORN_PREFIXES = ("GUNICORN_", "LISTEN_")
-"""What gunicorn reads by itself; a WEB_CONCURRENCY that is no number would end it at once."""
+"""Prefixes of variables that gunicorn reads by itself; a WEB_CONCURRENCY that is not a number would
+end it at once."""
 
 
 class Supervisor:
@@ -52,7 +53,7 @@ class Supervisor:
         return [*self._fixed, *self._guests.slots.values()]
 
     def run(self) -> int:
-        """Until a stop signal, or a failure that only a new container can mend."""
+        """Run until a stop signal, or a failure that only a new container can fix."""
         with SignalPipe((*STOPS, signal.SIGCHLD)) as signals:
             self._selector.register(signals.fileno(), selectors.EVENT_READ)
             self._selector.register(self._guests.channel, selectors.EVENT_READ)
@@ -102,7 +103,7 @@ class Supervisor:
                 self._start_worker(slot)
 
     def _patience(self) -> float | None:
-        """Seconds until something is due by itself."""
+        """Return the seconds until something is due."""
         times = [slot.start_at for slot in self._slots if slot.start_at is not None]
         start = max(0.0, min(times) - time.monotonic()) if times else None
         due = [seconds for seconds in (start, self._guests.step()) if seconds is not None]
@@ -142,7 +143,7 @@ class Supervisor:
     # ── the end ──
 
     def _drain(self, signals: SignalPipe) -> None:
-        """First the front, with all its requests; then the workers, which have none left."""
+        """End the front first, with all its requests; then the workers, which have none left."""
         self._selector.unregister(self._guests.channel)  # models neither come nor go any more
         if self._front is not None:
             processes.send(self._front, signal.SIGTERM)
@@ -153,8 +154,11 @@ class Supervisor:
         self._await_end(signals, pids, WORKER_STOP)
 
     def _drain_time(self) -> float:
-        """Seconds until the front is killed. Without a model no request is under way, and a front
-        that is still starting may not have seen the signal."""
+        """Return the seconds until the front is killed.
+
+        Without a model no request is in flight, and a front that is still starting may not have
+        received the signal.
+        """
         for slot in self._fixed:
             slot.read_report()
         if self._settings.is_multi_model or any(slot.was_loaded for slot in self._fixed):

@@ -26,20 +26,21 @@ from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, Ticket
 
 DELAY = 0.2
-"""Seconds that records wait for others; what is lost if this process is killed."""
+"""Seconds that records wait for others; this much is lost if the process is killed."""
 MANY = 2 * 2**20
-"""Bytes that do not wait."""
+"""Bytes of records from which they no longer wait."""
 INTERVAL = 60.0
-"""Seconds between two lines in the log about what was dropped."""
+"""Seconds between two log lines about dropped records."""
 CLOSING = 5.0
-"""Seconds that the disk gets at the end, when no request is left."""
+"""Seconds for writing the rest at the end, when no request is left."""
 
 QUEUE, SIZE, REDACTION, SKIPPED, ERROR = "queue", "size", "redaction", "skipped", "error"
-"""Why a record was not written, beside the disk; SKIPPED is redact_fn's wish, ERROR our defect."""
+"""Why a record was not written, apart from disk errors; SKIPPED: redact_fn decided so, ERROR: a
+defect of this server."""
 
 
 class Recorder:
-    """One a server. Everything on the event loop, nothing waits."""
+    """Records what is captured; one per server, on the event loop, never waiting."""
 
     def __init__(self, settings: CaptureSettings, writer: Writer | None = None) -> None:
         self.settings = settings
@@ -59,11 +60,11 @@ class Recorder:
         self.writer.start()
 
     def takes(self) -> bool:
-        """Whether the request that has come is one of those."""
+        """Draw whether the request is captured."""
         return random.random() < self._share  # noqa: S311 - a sample, no secret
 
     def record(self, traffic: Traffic) -> None:
-        """One that was taken has been answered."""
+        """Record a request that was drawn and has been answered."""
         if self._is_too_large(traffic):
             self.drop(SIZE)
             return
@@ -89,13 +90,13 @@ class Recorder:
         self._dropped[reason] += 1
 
     def failed(self, error: Exception) -> None:
-        """A record could not be made, for no fault of the traffic's."""
+        """Count a record that could not be made because of a defect."""
         if not self._dropped[ERROR]:
             log.say(f"capture: a record failed: {log.place_of(error)}")
         self.drop(ERROR)
 
     def redacted(self, meta: Mapping[str, Any], body: Body) -> None:
-        """A worker's redact_fn has been at it; `meta` has what became of it."""
+        """Record what a worker's redact_fn has returned; `meta` describes it."""
         outcome = meta.get("outcome")
         if outcome is not None:
             self.drop(outcome if outcome in self._dropped else REDACTION)
@@ -120,7 +121,7 @@ class Recorder:
     # ── the clock, what is said, the end ──
 
     def tick(self) -> None:
-        """Tell about what was dropped, once an interval."""
+        """Log the number of dropped records, once per interval."""
         dropped = sum(self.counts().values()) - self._dropped[SKIPPED]
         now = time.monotonic()
         if dropped > self._told and now >= self._tell_at:
@@ -130,11 +131,11 @@ class Recorder:
             self._told, self._tell_at = dropped, now + INTERVAL
 
     def counts(self) -> dict[str, int]:
-        """Records that were not written, by the reason."""
+        """Return the number of records that were not written, by reason."""
         return {**self._dropped, "disk": self.writer.lost}
 
     def gauges(self) -> dict[str, tuple[str, dict[str, float]]]:
-        """For /metrics; from any thread."""
+        """Return the gauges for /metrics; may be called from any thread."""
         outcomes = {"written": self.writer.written, **self.counts()}
         values = {f'{{outcome="{name}"}}': float(count) for name, count in outcomes.items()}
         waiting = self._put - self.writer.taken + self._waiting_size
@@ -146,7 +147,7 @@ class Recorder:
         }
 
     def rotate(self) -> None:
-        """Complete what is there: the server is about to end."""
+        """Complete the open file: the server is about to end."""
         self._pass_on()
         self.writer.rotate()
 
@@ -159,24 +160,24 @@ class Recorder:
 
 
 CHOSEN = "capture"
-"""Key of the metadata of a request that was drawn; workers with a redact_fn act on it."""
+"""Metadata key of a request that was drawn; workers with a redact_fn read it."""
 
 
 class Captures:
-    """Of one broker's requests."""
+    """The captures of one broker's requests."""
 
     def __init__(self, recorder: Recorder, broker: Broker) -> None:
         self._recorder = recorder
         self._broker = broker
 
     def choose(self, meta: dict[str, Any]) -> None:
-        """Decide for the request that has come."""
+        """Decide whether the request is captured."""
         path = meta["route"]["path"] if "route" in meta else http.INVOCATIONS.value
         if path == http.INVOCATIONS.value and "chat" not in meta and self._recorder.takes():
             meta[CHOSEN] = True
 
     def prepare(self, ticket: Ticket, outcome: Outcome) -> Kept | None:
-        """Before a reply is sent that takes a while; None if it is not captured here."""
+        """Return the reply to capture while it is sent; None if it is not captured here."""
         if not self._is_wanted(ticket, outcome):
             return None
         body = outcome.body
@@ -189,7 +190,7 @@ class Captures:
         return Kept(self, ticket, outcome, body)
 
     def keep(self, ticket: Ticket, outcome: Outcome, reply: Body) -> None:
-        """It has been answered."""
+        """Record a request that has been answered."""
         if not self._is_wanted(ticket, outcome):
             return
         meta = ticket.meta
@@ -211,7 +212,7 @@ class Captures:
 
     @property
     def limit(self) -> int:
-        """Bytes of a body."""
+        """Largest captured body, in bytes."""
         return self._recorder.settings.body
 
     def too_large(self) -> None:
@@ -220,17 +221,17 @@ class Captures:
 
 @dataclass(slots=True)
 class Kept:
-    """A reply on its way; `done` once all of it has gone."""
+    """A reply being sent; call `done` once all of it is sent."""
 
     captures: Captures
     ticket: Ticket
     outcome: Outcome
     body: Body
     pieces: list[bytes] | None = field(default_factory=list)
-    """Of a stream; None once it is too much."""
+    """The pieces of a stream; None once they are too large."""
 
     async def copy(self, stream: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-        """The stream itself, remembered while it passes."""
+        """Yield the stream and keep its pieces."""
         size = 0
         async for piece in stream:
             size += len(piece)

@@ -1,8 +1,8 @@
-"""Bodies that are tables, Arrow and Parquet, where the user has installed pyarrow.
+"""Bodies that are tables, Arrow and Parquet, if the user has installed pyarrow.
 
-A table of numbers is a matrix: its columns in their order, in the type that holds all of them, with
-NaN for nulls; one column of lists of equal length is a matrix too. Decoders raise BadInput for
-whatever a caller may send.
+A table of numbers is a matrix: its columns in order, in the type that holds all of them, with NaN
+for nulls; one column of lists of equal length is a matrix too. Decoders raise BadInput for whatever
+a caller may send.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
 
 
 def encode(columns: Mapping[str, Array], kind: str) -> bytes:
-    """A table of these columns, each of one dimension."""
+    """Write a table of these columns, each of one dimension."""
     import pyarrow as pa  # noqa: PLC0415 - as above
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -133,7 +133,8 @@ def encode(columns: Mapping[str, Array], kind: str) -> bytes:
 
 
 def columns_of(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Vectors as they are; of a matrix a column each, named by name and number."""
+    """Return the columns: vectors as they are, and the columns of a matrix, named by name and
+    number."""
     columns: dict[str, Array] = {}
     for name, array in arrays.items():
         if array.ndim > 2:
