@@ -135,7 +135,7 @@ def _new_file() -> int:
 
 
 def _sealed(descriptor: int, size: int) -> Body:
-    # Without the seal, a peer that shrinks the file would kill whoever reads the mapping.
+    # Without the seal, a peer that shrinks the file would kill the process that reads the mapping.
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
     return Body(descriptor=descriptor, size=size)
 

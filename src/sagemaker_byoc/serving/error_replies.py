@@ -167,7 +167,7 @@ FORMAT_ERROR = "UnsupportedFormatError"
 """The error of sagemaker_inference for an unknown media type, in or out; it has no status."""
 
 
-def told_by(error: BaseException) -> tuple[int, str, str] | None:
+def named_by(error: BaseException) -> tuple[int, str, str] | None:
     """Return status, code and message for the caller, or None if the error names none."""
     status = _status_of(error)
     if status is None or isinstance(error, NOT_THE_CALLERS):

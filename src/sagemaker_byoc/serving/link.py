@@ -105,7 +105,7 @@ class Link:
         try:
             self._socket.sendmsg(packet, ancillary, _WAIT if wait else _DO_NOT_WAIT)
         except BlockingIOError as error:
-            raise FullError("the peer takes nothing") from error
+            raise FullError("the peer has no room") from error
         except OSError as error:
             raise ClosedError(f"send failed: {error}") from error
         finally:

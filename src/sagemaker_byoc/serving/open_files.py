@@ -29,7 +29,7 @@ def raise_open_files() -> None:
     if found < LEAST:
         raise ContractError(
             where="ulimit -n",
-            what=f"is {found}, which are fewer open files than the server needs ({LEAST})",
+            what=f"is {found}, fewer open files than the server needs ({LEAST})",
             hint=HINT,
         )
     if found < ENOUGH:

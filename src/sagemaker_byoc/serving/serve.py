@@ -145,7 +145,7 @@ def banner(settings: Settings, port: int) -> str:
 
 def _workers(settings: Settings) -> str:
     if settings.is_multi_model:
-        return "many models, each a worker"
+        return "many models, one worker each"
     return f"{settings.slots} model worker(s)"
 
 

@@ -99,7 +99,9 @@ def _types(read: Reader, name: str, default: tuple[str, ...]) -> tuple[str, ...]
     wrong = [each for each in types if not _TYPE.fullmatch(each)]
     most = capture_config.TYPES_MAX.value
     if wrong or len(types) > most:
-        what = f"has {wrong[0]!r}, which is no media type" if wrong else f"has {len(types)} types"
+        what = (
+            f"has {wrong[0]!r}, which is not a media type" if wrong else f"has {len(types)} types"
+        )
         raise ContractError(
             where=name,
             what=what,

@@ -172,10 +172,10 @@ class Writer:
         limit = self._settings.free_percent
         if free < limit + (SPARE if self.pause else 0):
             self._finish()
-            self._stop(f"{free:.1f} % of the disk of {self._folder} are free, less than {limit:g}")
+            self._stop(f"{free:.1f} % of the disk of {self._folder} is free, less than {limit:g}")
         elif self.pause:
             self.pause = ""
-            log.say(f"capture: goes on; {free:.1f} % of the disk are free")
+            log.say(f"capture: resumed; {free:.1f} % of the disk is free")
             self._recover()
 
     def _finish(self) -> None:
@@ -198,7 +198,7 @@ class Writer:
 
     def _stop(self, reason: str) -> None:
         if not self.pause:
-            log.say(f"capture: paused: {reason}; requests are answered all the same")
+            log.say(f"capture: paused: {reason}; requests are still answered")
         self.pause = reason
 
     def _recover(self) -> None:

@@ -68,25 +68,25 @@ RETRY = 0.1
 """Seconds until a message that did not fit is sent again."""
 
 
-class Guests:
+class ModelProcesses:
     """The processes of models by name; `start` starts the worker of a slot."""
 
     def __init__(
-        self, channel: socket.socket, *, start: Callable[[Slot], None], patience: float
+        self, channel: socket.socket, *, start: Callable[[Slot], None], kill_after: float
     ) -> None:
         self.channel = Channel(channel)
         self.slots: dict[str, Slot] = {}
         self._ending: dict[str, tuple[int, str, int]] = {}
         """Models whose process was reaped while processes that it started may remain."""
         self._start = start
-        self._patience = patience
+        self._kill_after = kill_after
 
-    def hear(self) -> None:
+    def handle_messages(self) -> None:
         for message in self.channel.receive():
-            self._obey(message)
+            self._handle(message)
         self.channel.flush()
 
-    def _obey(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         what, name = message["what"], message.get("name", "")
         if what == LIST:
             for slot in self.slots.values():
@@ -107,9 +107,9 @@ class Guests:
     def _stop(self, name: str) -> None:
         slot = self.slots.get(name)
         if slot is None:
-            self.channel.send(ENDED, name=name, how="is not there", code=0)
+            self.channel.send(ENDED, name=name, how="does not run", code=0)
         elif slot.kill_at is None:
-            slot.kill_at = time.monotonic() + self._patience
+            slot.kill_at = time.monotonic() + self._kill_after
             slot.start_at = None
             if slot.pid is not None:
                 processes.send(slot.pid, signal.SIGTERM)
@@ -137,7 +137,7 @@ class Guests:
         for slot in self.slots.values():
             if slot.kill_at is not None and slot.pid is not None and now >= slot.kill_at:
                 processes.kill_session(slot.pid)
-                slot.kill_at = now + self._patience
+                slot.kill_at = now + self._kill_after
         for name, (pid, how, code) in list(self._ending.items()):
             if processes.is_session_gone(pid):
                 del self._ending[name]

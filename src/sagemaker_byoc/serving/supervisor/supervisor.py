@@ -18,7 +18,7 @@ from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, ExitCode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import processes
-from sagemaker_byoc.serving.supervisor.model_processes import Guests
+from sagemaker_byoc.serving.supervisor.model_processes import ModelProcesses
 from sagemaker_byoc.serving.supervisor.processes import SignalPipe
 from sagemaker_byoc.serving.supervisor.slots import Slot
 
@@ -40,7 +40,7 @@ class Supervisor:
         self._http = http
         self._link = link
         ours, self._fronts_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._guests = Guests(ours, start=self._start_worker, patience=WORKER_STOP)
+        self._models = ModelProcesses(ours, start=self._start_worker, kill_after=WORKER_STOP)
         # On a multi-model endpoint all models come by request.
         fixed = 0 if settings.is_multi_model else settings.slots
         self._fixed = [Slot(index) for index in range(fixed)]
@@ -50,13 +50,13 @@ class Supervisor:
 
     @property
     def _slots(self) -> list[Slot]:
-        return [*self._fixed, *self._guests.slots.values()]
+        return [*self._fixed, *self._models.slots.values()]
 
     def run(self) -> int:
         """Run until a stop signal, or a failure that only a new container can fix."""
         with SignalPipe((*STOPS, signal.SIGCHLD)) as signals:
             self._selector.register(signals.fileno(), selectors.EVENT_READ)
-            self._selector.register(self._guests.channel, selectors.EVENT_READ)
+            self._selector.register(self._models.channel, selectors.EVENT_READ)
             try:
                 self._start_all()
                 while self._exit_code is None:
@@ -88,25 +88,25 @@ class Supervisor:
     # ── the loop ──
 
     def _step(self, signals: SignalPipe) -> None:
-        self._selector.select(self._patience())
+        self._selector.select(self._seconds_to_next())
         for number in signals.read():
             if number in STOPS:
-                log.say(f"{signal.Signals(number).name}: finishing what is under way")
+                log.say(f"{signal.Signals(number).name}: finishing running requests")
                 self._exit_code = ExitCode.OK
                 return
         for pid, returncode in processes.reap():
             self._on_end(pid, returncode)
-        self._guests.hear()
+        self._models.handle_messages()
         now = time.monotonic()
         for slot in self._slots:
             if self._exit_code is None and slot.start_at is not None and slot.start_at <= now:
                 self._start_worker(slot)
 
-    def _patience(self) -> float | None:
+    def _seconds_to_next(self) -> float | None:
         """Return the seconds until something is due."""
         times = [slot.start_at for slot in self._slots if slot.start_at is not None]
         start = max(0.0, min(times) - time.monotonic()) if times else None
-        due = [seconds for seconds in (start, self._guests.step()) if seconds is not None]
+        due = [seconds for seconds in (start, self._models.step()) if seconds is not None]
         return min(due, default=None)
 
     def _on_end(self, pid: int, returncode: int) -> None:
@@ -120,7 +120,7 @@ class Supervisor:
             if pid == slot.pid:
                 processes.kill_session(pid)  # what it started goes with it
                 if slot.model:
-                    self._guests.on_end(slot, returncode)
+                    self._models.on_end(slot, returncode)
                 else:
                     self._on_worker_end(slot, returncode)
 
@@ -144,7 +144,7 @@ class Supervisor:
 
     def _drain(self, signals: SignalPipe) -> None:
         """End the front first, with all its requests; then the workers, which have none left."""
-        self._selector.unregister(self._guests.channel)  # models neither come nor go any more
+        self._selector.unregister(self._models.channel)  # models neither come nor go any more
         if self._front is not None:
             processes.send(self._front, signal.SIGTERM)
             self._await_end(signals, [self._front], self._drain_time())
@@ -165,9 +165,9 @@ class Supervisor:
             return SERVE_DRAIN.value + 1
         return WORKER_STOP
 
-    def _await_end(self, signals: SignalPipe, pids: list[int], patience: float) -> None:
+    def _await_end(self, signals: SignalPipe, pids: list[int], timeout: float) -> None:
         waiting = set(pids)
-        until = time.monotonic() + patience
+        until = time.monotonic() + timeout
         while waiting and (left := until - time.monotonic()) > 0:
             self._selector.select(left)
             signals.read()

@@ -21,9 +21,9 @@ from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.code import guard
 from sagemaker_byoc.serving.worker.code.guard import Failure
 from sagemaker_byoc.serving.worker.code.handlers import Handler
-from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.formats import codecs
 from sagemaker_byoc.serving.worker.jobs import exact_bytes, name_of
+from sagemaker_byoc.serving.worker.request_context import Context
 
 SMALL = 1024
 """Bytes of a message that travel in the packet itself: the front's end of the link must never be
@@ -108,7 +108,7 @@ class Conversation:
         self.finish()
 
     def finish(self) -> None:
-        self._tell(Frame(Kind.FINISH, self.id, self._end))
+        self._send_frame(Frame(Kind.FINISH, self.id, self._end))
 
     def fail(self, failure: Failure) -> None:
         log.say(f"conversation {self.name} failed: {failure.explained}")
@@ -130,12 +130,14 @@ class Conversation:
             if self._is_cut:
                 raise GoneError
             self._window.sent(len(data))
-        self._tell(Frame(Kind.MESSAGE, self.id, {"text": 1} if is_text else {}, body_of(data)))
+        self._send_frame(
+            Frame(Kind.MESSAGE, self.id, {"text": 1} if is_text else {}, body_of(data))
+        )
 
     def _taken(self) -> None:
-        self._tell(Frame(Kind.TAKEN, self.id))
+        self._send_frame(Frame(Kind.TAKEN, self.id))
 
-    def _tell(self, frame: Frame) -> None:
+    def _send_frame(self, frame: Frame) -> None:
         guard.check()  # user code may call this, whatever it has done to the process
         try:
             self._link.send(frame, wait=True)
@@ -145,7 +147,7 @@ class Conversation:
 
     # ── from the reading thread ──
 
-    def hear(self, frame: Frame) -> None:
+    def receive(self, frame: Frame) -> None:
         if frame.kind is Kind.MESSAGE:
             data = bytes(frame.body.view()[:])
             self.messages.put(data.decode() if frame.meta.get("text") else data)
@@ -199,7 +201,7 @@ class Exchange:
         self._cancelled.clear()
         frames = self._requests.popleft()
         if frames is None:
-            raise ClosedError("the front has gone")
+            raise ClosedError("the front is gone")
         return frames
 
     def has_come(self, ident: int) -> bool:
@@ -209,7 +211,7 @@ class Exchange:
     def _read(self) -> None:
         failure = guard.attempt(self._read_all)
         if failure is not None:
-            log.say(f"the link is not read any more: {failure.explained}")
+            log.say(f"the link is no longer read: {failure.explained}")
         for conversation in list(self._open.values()):
             conversation.cut()
         self._end()
@@ -232,13 +234,13 @@ class Exchange:
                     self._put(requests)
                 for frame in frames:
                     if frame.kind is not Kind.REQUEST:
-                        self._hear(frame)
+                        self._handle(frame)
 
-    def _hear(self, frame: Frame) -> None:
+    def _handle(self, frame: Frame) -> None:
         if frame.kind is Kind.OPEN:
             self._begin(frame)
         elif frame.id in self._open:
-            self._open[frame.id].hear(frame)
+            self._open[frame.id].receive(frame)
         elif frame.kind is Kind.CANCEL:
             self._cancelled.add(frame.id)
 

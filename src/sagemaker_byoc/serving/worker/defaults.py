@@ -25,9 +25,9 @@ from sagemaker_byoc.serving.bodies import INLINE, Data
 from sagemaker_byoc.serving.error_replies import BadInput, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
-from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.formats import codecs, csv_format, named, tables, values
 from sagemaker_byoc.serving.worker.formats.values import Array, as_array, plain, torch_if_loaded
+from sagemaker_byoc.serving.worker.request_context import Context
 
 __all__ = ["Predictor", "Wanted", "as_array", "default_input", "default_output", "on_device"]
 __all__ += ["is_estimator", "plain", "torch_if_loaded"]

@@ -15,7 +15,7 @@ from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.code import guard
 from sagemaker_byoc.serving.worker.code.guard import Failure
-from sagemaker_byoc.serving.worker.context import (
+from sagemaker_byoc.serving.worker.request_context import (
     HEADERS_SIZE,
     Context,
     checked_header,

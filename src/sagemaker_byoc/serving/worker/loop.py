@@ -105,14 +105,14 @@ class Worker:
         with plainly():
             pipeline = self._loaded()
         if not all(entry.is_whole() for entry in held):
-            raise LoadFailed("the handlers' file closed descriptors that are not its own")
+            raise LoadFailed("the handler file closed descriptors that are not its own")
         return pipeline
 
     def _loaded(self) -> Pipeline:
         file = find_handlers(self._settings)
         if self._speaks:
             for path in file.passed_over:
-                log.say(f"handlers: {path} is passed over, {file.chosen} comes first")
+                log.say(f"handlers: {path} is ignored, {file.chosen} comes first")
         began = time.monotonic()
         pipeline = Pipeline(self._settings, handlers.load(file), self._slot)
         if self._speaks:

@@ -21,10 +21,10 @@ from sagemaker_byoc.serving.worker.code import apps, default_model, guard
 from sagemaker_byoc.serving.worker.code.handlers import TALKS, Handlers
 from sagemaker_byoc.serving.worker.code.model_files import ModelError, NoModelError
 from sagemaker_byoc.serving.worker.code.redaction import Redaction
-from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.formats import forms
 from sagemaker_byoc.serving.worker.formats.forms import RowCheck
 from sagemaker_byoc.serving.worker.jobs import Job, exact_header, exact_pairs
+from sagemaker_byoc.serving.worker.request_context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.sessions import SessionStore, is_only_about_session
 
 
@@ -222,7 +222,9 @@ class Pipeline:
         # Of an absent Content-Type nothing is known; bytes, as RFC 9110 8.3 allows.
         parsed = media.parse(context.content_type or media.OCTETS)
         if parsed is None:
-            raise UnsupportedType(f"Content-Type {context.content_type[:100]!r} is no media type")
+            raise UnsupportedType(
+                f"Content-Type {context.content_type[:100]!r} is not a media type"
+            )
         job.media_type = parsed
         job.accept = self._accept(context)
         data = job.frame.body.view()

@@ -109,7 +109,7 @@ def _encoder(job: Job, first: object) -> tuple[Callable[[object], bytes], str]:
 
 def _bytes(item: object) -> bytes:
     if not isinstance(item, bytes | bytearray | memoryview):
-        raise TypeError(f"the stream began with bytes and goes on with {type(item).__name__}")
+        raise TypeError(f"the stream began with bytes and continues with {type(item).__name__}")
     return exact_bytes(item)
 
 

@@ -74,7 +74,7 @@ class Admission:
     def check(self) -> None:
         """Raise Unavailable if no further request can be let in now."""
         if self.requests >= self._most_requests:
-            raise Unavailable(f"{self.requests} requests are under way or wait already")
+            raise Unavailable(f"{self.requests} requests are already running or waiting")
 
     def admit(self) -> Permit:
         """Let in a request whose body is whole."""
@@ -86,7 +86,7 @@ class Admission:
         """Let the body of a request arrive; the permit must `enter` afterwards."""
         self.check()  # what is refused now need not send its body
         if self.arriving >= self._most_arriving:
-            raise Unavailable(f"{self.arriving} bodies are arriving already")
+            raise Unavailable(f"{self.arriving} bodies are already arriving")
         self.arriving += 1
         return Permit(self, is_arriving=True)
 
@@ -108,7 +108,7 @@ class Permit:
             return
         room = self._admission.room
         if not room.grow(self._bytes, size, is_arriving=self._is_arriving):
-            raise Unavailable(f"The bodies under way hold {room.held} bytes already")
+            raise Unavailable(f"Bodies in flight already hold {room.held} bytes")
         self._bytes = size
 
     def enter(self) -> None:

@@ -107,7 +107,7 @@ class Broker(Hooks):
         ticket = Ticket(self._last_id, meta, body, deadline, done, self._clock(), slot=slot)
         self.waiting.add(ticket)
         self._dispatch()
-        self._tell()
+        self._call_back()
         return ticket
 
     def instruct(
@@ -118,7 +118,7 @@ class Broker(Hooks):
         ticket = Ticket(self._last_id, meta, Body(), meta["deadline"], done, 0.0, slot=slot)
         self.waiting.add(ticket)
         self._dispatch()
-        self._tell()
+        self._call_back()
 
     def abandon(self, ticket: Ticket) -> None:
         """End a ticket whose client has left: it never reaches a worker, or its worker stops
@@ -128,7 +128,7 @@ class Broker(Hooks):
             ticket.deadline = self._clock()  # a generator that does not stop is stuck
             self._stop_stream(slot, ticket)
         self._end(ticket, End.ABANDONED)
-        self._tell()
+        self._call_back()
 
     def health(self) -> Health:
         if self._is_ready:
@@ -176,7 +176,7 @@ class Broker(Hooks):
         self._set(slot, SlotState.IDLE)
         self.on_ready()
         self._dispatch()
-        self._tell()
+        self._call_back()
 
     def fail(self, lane: Lane, reason: str, status: int = 500) -> None:
         """Mark the model as failed; `status` tells whether memory was lacking."""
@@ -217,8 +217,8 @@ class Broker(Hooks):
         if not slot.running and slot.state is SlotState.BUSY:
             slot.limit.took(slot.taken, self._clock() - slot.started)
             self._set(slot, SlotState.IDLE)
-            self._dispatch()  # before anyone is told: the worker is not to wait for that
-        self._tell()
+            self._dispatch()  # before the callbacks: the worker must not wait for them
+        self._call_back()
 
     def lose(self, lane: Lane) -> None:
         """Remove a worker that is gone; only the requests that it ran end with it."""
@@ -227,7 +227,7 @@ class Broker(Hooks):
             self.on_lost(lane)
             self._lose(slot)
             self._dispatch()
-            self._tell()
+            self._call_back()
 
     def shut(self) -> None:
         """End all waiting requests: the model has been unloaded."""
@@ -237,7 +237,7 @@ class Broker(Hooks):
                 self._lose(slot)
         for ticket in self.waiting.leave_all():
             self._end(ticket, End.LOST)
-        self._tell()
+        self._call_back()
 
     # ── the clock ──
 
@@ -251,7 +251,7 @@ class Broker(Hooks):
                     self._stop_stream(slot, ticket)
                     self._end(ticket, End.EXPIRED)
             end_stuck(slot, now, self._stuck_grace)
-        self._tell()
+        self._call_back()
 
     # ── inside ──
 
@@ -339,7 +339,7 @@ class Broker(Hooks):
         times = (started - ticket.submitted, now - started)
         self._finished.append((ticket, Outcome(end, meta, body or Body(), reason, *times)))
 
-    def _tell(self) -> None:
+    def _call_back(self) -> None:
         """Call the ticket's callback. Done last, since it may do anything, even submit the next
         request."""
         while self._finished:

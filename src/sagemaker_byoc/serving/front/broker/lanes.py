@@ -125,7 +125,9 @@ class WorkerLane:
             self._loop.add_reader(self._link.fileno(), self._on_readable)
 
     def abort(self) -> None:
-        log.say(f"slot {self.slot}: stuck long past the deadline; its stacks follow, then it ends")
+        log.say(
+            f"slot {self.slot}: stuck long past the deadline; its stacks follow, then it is ended"
+        )
         self._signal(signal.SIGABRT)
 
     def kill(self) -> None:
@@ -139,7 +141,7 @@ class WorkerLane:
 
     def _on_readable(self) -> None:
         try:
-            self._hear(self._link.receive())
+            self._handle(self._link.receive())
         except BlockingIOError:
             return
         except ClosedError:
@@ -160,7 +162,7 @@ class WorkerLane:
         self._link.close()
         os.close(self._process)
 
-    def _hear(self, frames: Sequence[Frame]) -> None:
+    def _handle(self, frames: Sequence[Frame]) -> None:
         broker = self._broker
         if broker is None:
             self._greeted(frames)

@@ -86,7 +86,7 @@ class Sessions:
         if name == http.NEW_SESSION.value:
             return self._open(meta)
         if len(name) > http.SESSION_LENGTH.value or not ID.fullmatch(name):
-            raise BadInput(f"{http.SESSION_ID.value} {name[:50]!r} is no session's id")
+            raise BadInput(f"{http.SESSION_ID.value} {name[:50]!r} is not a session id")
         place = self._places.get(name)
         if place is None and self._broker.away():
             raise Unavailable("A model worker is restarting; it may hold the session")
@@ -145,7 +145,7 @@ class Sessions:
     def _choose(self) -> int:
         """Return the slot with the fewest sessions."""
         if len(self._places) >= self._most:
-            raise Unavailable(f"{len(self._places)} sessions are open already")
+            raise Unavailable(f"{len(self._places)} sessions are already open")
         slots = self._broker.present()
         if not slots:
             raise Unavailable("No model worker is ready for a session")

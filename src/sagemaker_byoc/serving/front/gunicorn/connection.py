@@ -299,7 +299,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         status = self._refusal or (501 if message.startswith(UNKNOWN_CODING) else status)
         code = HTTPStatus(status).phrase.replace(" ", "").replace("-", "")
         if not self._refusal:
-            message = f"This can't be read as a request: {message or code}"
+            message = f"This is not a valid HTTP request: {message or code}"
         answer = document(status, code, message, os.urandom(8).hex())
         answer.headers.append((b"Content-Length", b"%d" % len(answer.data)))
         answer.headers.append((b"Connection", b"close"))

@@ -178,13 +178,13 @@ def _check_transfer_encoding(_: Any, value: bytes) -> None:
     """Raise HeadError(501) for an unknown coding (RFC 9112, 6.1); only chunked is known."""
     for coding in value.split(b","):
         if coding.strip().lower() not in {b"chunked", b"identity"}:
-            raise HeadError(501, "Of the transfer codings only chunked is understood")
+            raise HeadError(501, "The only supported transfer coding is chunked")
 
 
 def _check_expectation(request: Any, value: bytes) -> None:
     """Raise HeadError for any expectation but 100-continue (RFC 9110, 10.1.1)."""
     if request.version >= (1, 1) and value.strip().lower() != b"100-continue":
-        raise HeadError(417, "Of the expectations only 100-continue is understood")
+        raise HeadError(417, "The only supported expectation is 100-continue")
 
 
 _RULES = {

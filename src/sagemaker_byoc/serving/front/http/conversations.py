@@ -75,7 +75,7 @@ class Conversations:
         self._prefix = os.urandom(5).hex()
         # Below zero: not to be taken for requests, which count upwards.
         self._numbers = itertools.count(-1, -1)
-        broker.on_talk = self._hear
+        broker.on_talk = self._handle
         broker.on_lost = self._lost
 
     def __len__(self) -> int:
@@ -116,7 +116,7 @@ class Conversations:
         if lane is None:
             raise Unavailable(f"No model is ready: {self._broker.health().reason}")
         if counts[id(lane)] >= self._settings.conversations:
-            raise Unavailable(f"{len(self._open)} conversations are open already")
+            raise Unavailable(f"{len(self._open)} conversations are already open")
         meta = requests.read_head(scope["headers"], call).meta
         meta["deadline"] = call.began + self._settings.conversation_deadline
         conversation = Conversation(number, call.request_id, lane)
@@ -136,15 +136,13 @@ class Conversations:
             asyncio.create_task(self._inwards(conversation, receive)),
             asyncio.create_task(self._outwards(conversation, send)),
         }
-        patience = self._settings.conversation_deadline
-        done, rest = await asyncio.wait(
-            tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED
-        )
+        timeout = self._settings.conversation_deadline
+        done, rest = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         if not done:
-            return GOING_AWAY, f"It took longer than {patience:g} s"
+            return GOING_AWAY, f"It took longer than {timeout:g} s"
         return done.pop().result()
 
     async def _inwards(self, conversation: Conversation, receive: Receive) -> tuple[int, str]:
@@ -171,7 +169,7 @@ class Conversations:
                 conversation.lane.talk(frame)
             except FullError:
                 if time.monotonic() > until:
-                    conversation.end(FAILED, "The model worker takes no messages")
+                    conversation.end(FAILED, "The model worker accepts no messages")
                 await asyncio.sleep(FULL_PAUSE)
             except ClosedError:
                 conversation.end(FAILED, LOST)
@@ -219,7 +217,7 @@ class Conversations:
 
     # ── the worker's side ──
 
-    def _hear(self, lane: Lane, frame: Frame) -> None:
+    def _handle(self, lane: Lane, frame: Frame) -> None:
         conversation = self._open.get(frame.id)
         if conversation is None or conversation.lane is not lane:
             return  # it has ended here already

@@ -31,7 +31,12 @@ from sagemaker_byoc.serving.front.http.replies import Answer, Send, send_answer
 from sagemaker_byoc.serving.front.http.requests import Receive
 from sagemaker_byoc.serving.front.models.adapters import Adapters
 from sagemaker_byoc.serving.front.telemetry.captures import Recorder
-from sagemaker_byoc.serving.front.telemetry.metrics import Gauges, Metrics, read_gauges, read_gpus
+from sagemaker_byoc.serving.front.telemetry.prometheus import (
+    Gauges,
+    Metrics,
+    read_gauges,
+    read_gpus,
+)
 from sagemaker_byoc.serving.front.telemetry.request_log import Journal, Ledger
 from sagemaker_byoc.serving.settings import Settings
 

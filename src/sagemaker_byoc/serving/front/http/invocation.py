@@ -42,7 +42,7 @@ from sagemaker_byoc.serving.front.telemetry.captures import Captures, Recorder
 from sagemaker_byoc.serving.front.telemetry.request_log import CLIENT_GONE, Ledger
 from sagemaker_byoc.serving.settings import Settings
 
-REFUSAL_PATIENCE = 1.0
+REFUSAL_TIMEOUT = 1.0
 """Seconds to read the rest of a refused body, so that the client can read the refusal."""
 
 
@@ -203,7 +203,7 @@ class Invocations:
         except Refusal as refusal:
             await self._refuse(call, refusal, send)
             if not request.expects:  # else reading would ask the client to send it all
-                await drain(receive, 0, REFUSAL_PATIENCE)
+                await drain(receive, 0, REFUSAL_TIMEOUT)
             return
         running = self._run(call, request, permit, receive, send)
         await self._guarded(call, permit, send, running)

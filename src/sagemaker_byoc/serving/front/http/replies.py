@@ -52,7 +52,7 @@ def answer_of(call: Call, outcome: Outcome) -> Answer:
         where = "it was running" if outcome.ran else "it was waiting for a model worker"
         message = f"The deadline passed while {where}"
         return document(504, "DeadlineExceeded", message, call.request_id)
-    message = f"The request can't be passed on: {outcome.reason}"
+    message = f"The request can't be sent to the model: {outcome.reason}"
     return document(431, "HeadersTooLarge", message, call.request_id)
 
 
@@ -117,4 +117,4 @@ async def send_stream(send: Send, answer: Answer, stream: AsyncIterable[bytes]) 
 
 def traceback_of(error: BaseException, request_id: str) -> str:
     lines = traceback.format_exception(error)
-    return f"request {request_id} failed by a defect of the server\n{''.join(lines)}"
+    return f"request {request_id} failed because of a defect of the server\n{''.join(lines)}"

@@ -174,17 +174,17 @@ def _no_memory_is_refused() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Unavailable(f"The body can't be kept: {error.strerror}") from error
+        raise Unavailable(f"The body can't be stored: {error.strerror}") from error
 
 
 async def _next(receive: Receive, size: int, began: float, deadline: float) -> dict[str, Any]:
     """Return the next piece; raise SlowUpload after a pause, below LEAST_RATE or too late."""
     now = time.monotonic()
-    patience = min(PAUSE, deadline - now, began + PAUSE + size / LEAST_RATE - now)
-    if patience <= 0:
+    timeout = min(PAUSE, deadline - now, began + PAUSE + size / LEAST_RATE - now)
+    if timeout <= 0:
         raise _too_slow(size)
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             return await _piece(receive, size)
     except TimeoutError as error:
         raise _too_slow(size) from error
@@ -214,7 +214,7 @@ def _check(size: int, limit: int | None) -> None:
         )
 
 
-async def drain(receive: Receive, limit: int | None, patience: float = DRAIN_TIME) -> None:
+async def drain(receive: Receive, limit: int | None, timeout: float = DRAIN_TIME) -> None:
     """Read the rest of a body for a while and drop it.
 
     A client that is still sending when the connection closes sees a broken pipe instead of the
@@ -222,7 +222,7 @@ async def drain(receive: Receive, limit: int | None, patience: float = DRAIN_TIM
     """
     spare = 2 * (limit or 0) + DRAIN_SPARE
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             while spare > 0:
                 message = await receive()
                 if not message.get("more_body"):
@@ -315,10 +315,10 @@ class Decoders:
         unknown = [name for name in names if name not in _WINDOWS]
         if unknown:
             raise UnsupportedCoding(
-                f"Content-Encoding {unknown[0][:50]!r} is not known here; send {ACCEPTED}"
+                f"Content-Encoding {unknown[0][:50]!r} is not supported; send {ACCEPTED}"
             )
         if len(names) > CODINGS:
-            raise UnsupportedCoding(f"The body has {len(names)} codings; {CODINGS} are the limit")
+            raise UnsupportedCoding(f"The body has {len(names)} codings; the limit is {CODINGS}")
         self._decoders = [Decoder(name, limit) for name in reversed(names)]
 
     def feed(self, data: bytes) -> Iterator[bytes]:

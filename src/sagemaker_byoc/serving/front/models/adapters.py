@@ -116,9 +116,9 @@ class Adapters:
             if is_update:
                 self._known(name)
             elif name in self._folders:
-                raise BadInput(f"Adapter {name!r} is registered already; update or delete it")
+                raise BadInput(f"Adapter {name!r} is already registered; update or delete it")
             elif len(self._folders) >= self._settings.adapters:
-                raise OutOfMemory(f"{len(self._folders)} adapters are registered already")
+                raise OutOfMemory(f"{len(self._folders)} adapters are already registered")
             before = self._folders.get(name)
             self._folders[name] = folder  # a worker that starts meanwhile loads it too
             try:
@@ -184,11 +184,11 @@ class Adapters:
             folder = Path(source).resolve()
             is_there = folder.exists()
         except (ValueError, OSError) as error:
-            raise BadInput(f"src {source[:200]!r} is no path: {error}") from None
+            raise BadInput(f"src {source[:200]!r} is not a path: {error}") from None
         if root not in folder.parents:
             raise BadInput(f"src {source[:200]!r} is not below {root}")
         if not is_there:
-            raise UnknownAdapter(f"src {source[:200]!r}: there is nothing")
+            raise UnknownAdapter(f"src {source[:200]!r} does not exist")
         return str(folder)
 
 

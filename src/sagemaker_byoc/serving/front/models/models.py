@@ -97,9 +97,9 @@ class Models:
 
     def _on_readable(self) -> None:
         for message in self._channel.receive():
-            self._hear(message)
+            self._handle(message)
 
-    def _hear(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         if message["what"] == model_processes.KNOWN:
             model = self._enter(message["name"], message["url"], 0)
             model.is_loaded = True  # or will be in a moment, when its process connects
@@ -129,7 +129,7 @@ class Models:
         """Return the broker for a process that reports to hold `name`."""
         model = self._models.get(name)
         if model is None:
-            raise LinkError(f"nobody asked for model {name[:100]!r}")
+            raise LinkError(f"model {name[:100]!r} was not requested")
         return model.broker
 
     async def get(self, name: str) -> Model:
@@ -176,12 +176,12 @@ class Models:
         if problem is not None:
             raise problem
         if not is_first:
-            raise AlreadyLoaded(f"Model {name[:100]!r} is loaded already")
+            raise AlreadyLoaded(f"Model {name[:100]!r} is already loaded")
 
     def _check_new(self, name: str) -> None:
         model = self._models.get(name)
         if model is not None and model.is_loaded and not model.is_leaving:
-            raise AlreadyLoaded(f"Model {name[:100]!r} is loaded already")
+            raise AlreadyLoaded(f"Model {name[:100]!r} is already loaded")
 
     async def unload(self, name: str) -> None:
         """Unload a model and return when its process and its memory are gone."""
@@ -206,10 +206,10 @@ class Models:
         try:
             await asyncio.wait_for(self._listed.wait(), LIST_TIME)
         except TimeoutError:
-            raise Unavailable("The supervisor does not say which models are loaded") from None
+            raise Unavailable("The supervisor has not reported which models are loaded") from None
 
-    async def _wait(self, future: asyncio.Future[T], patience: float) -> T:
-        return await asyncio.wait_for(asyncio.shield(future), patience)
+    async def _wait(self, future: asyncio.Future[T], timeout: float) -> T:
+        return await asyncio.wait_for(asyncio.shield(future), timeout)
 
     def _enter(self, name: str, url: str, need: int) -> Model:
         broker = self._make(name)
@@ -239,11 +239,11 @@ class Models:
             folder = self._settings.tree.moved(url).resolve()
             is_there = folder.is_dir()
         except (ValueError, OSError) as error:
-            raise BadInput(f"url {url[:200]!r} is no path: {error}") from None
+            raise BadInput(f"url {url[:200]!r} is not a path: {error}") from None
         if not url.startswith("/") or root not in folder.parents:
             raise BadInput(f"url {url[:200]!r} is not below {root}")
         if not is_there:
-            raise UnknownModel(f"url {url[:200]!r}: there is no such folder")
+            raise UnknownModel(f"url {url[:200]!r} does not exist")
         return folder
 
     def _need(self, folder: Path) -> int:

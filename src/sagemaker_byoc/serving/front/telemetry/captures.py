@@ -52,8 +52,8 @@ class Recorder:
         self._waiting_size = 0
         self._put = 0
         self._dropped = dict.fromkeys((QUEUE, SIZE, REDACTION, SKIPPED, ERROR), 0)
-        self._told = 0
-        self._tell_at = 0.0
+        self._logged = 0
+        self._log_at = 0.0
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -124,11 +124,11 @@ class Recorder:
         """Log the number of dropped records, once per interval."""
         dropped = sum(self.counts().values()) - self._dropped[SKIPPED]
         now = time.monotonic()
-        if dropped > self._told and now >= self._tell_at:
+        if dropped > self._logged and now >= self._log_at:
             parts = [f"{count} for {reason}" for reason, count in self.counts().items() if count]
-            count = dropped - self._told
+            count = dropped - self._logged
             log.say(f"capture: {count} records were not written ({', '.join(parts)} in all)")
-            self._told, self._tell_at = dropped, now + INTERVAL
+            self._logged, self._log_at = dropped, now + INTERVAL
 
     def counts(self) -> dict[str, int]:
         """Return the number of records that were not written, by reason."""
@@ -141,9 +141,9 @@ class Recorder:
         waiting = self._put - self.writer.taken + self._waiting_size
         is_paused = float(bool(self.writer.pause))
         return {
-            "capture_records_total": ("Captured requests by what became of them.", values),
-            "capture_queue_bytes": ("Bytes that wait for the disk.", {"": float(waiting)}),
-            "capture_paused": ("1 while the disk takes nothing.", {"": is_paused}),
+            "capture_records_total": ("Captured requests by outcome.", values),
+            "capture_queue_bytes": ("Bytes that wait to be written.", {"": float(waiting)}),
+            "capture_paused": ("1 while nothing is written.", {"": is_paused}),
         }
 
     def rotate(self) -> None:
@@ -155,7 +155,7 @@ class Recorder:
         self._pass_on()
         if not self.writer.close(CLOSING):
             log.say("capture: the disk is too slow for the rest; its open file is completed later")
-        self._tell_at = 0.0
+        self._log_at = 0.0
         self.tick()
 
 

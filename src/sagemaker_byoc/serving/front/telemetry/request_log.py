@@ -17,7 +17,7 @@ import orjson
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome
 from sagemaker_byoc.serving.front.http.requests import Call
-from sagemaker_byoc.serving.front.telemetry.metrics import Metrics
+from sagemaker_byoc.serving.front.telemetry.prometheus import Metrics
 
 DELAY = 0.05
 """Seconds that a line may wait; this much is lost if the process is killed."""

@@ -153,7 +153,7 @@ def find(module: ModuleType, *, may_make: bool = False) -> App | None:
     if problem and may_make:
         raise AppError(problem)
     if problem:
-        log.say(f"handlers: app is passed over: {problem}")
+        log.say(f"handlers: app is ignored: {problem}")
         return None
     return App(app, is_async=_is_async(app))
 

@@ -56,7 +56,7 @@ def _install() -> None:
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
     if event == _EVENT and get_ident() in _guarded:
         raise PickleError(
-            f"it holds a pickle that asks for {arguments[0]}.{arguments[1]}, and pickles are "
+            f"it holds a pickle that refers to {arguments[0]}.{arguments[1]}, and pickles are "
             f"programs; set {variables.ALLOW_PICKLE}=1 if you trust the archive"
         )
 

@@ -160,7 +160,7 @@ def failure_of(error: BaseException) -> Failure:
         refusal = _refusal_of(error)
         if refusal is not None:
             return Failure(*refusal, place=place)
-        told = _told_by(error)
+        told = _named_by(error)
         if told is not None:
             report = report_of(error) if told[0] >= 500 else ""
             return Failure(*told, report, place)
@@ -181,11 +181,11 @@ def _refusal_of(error: BaseException) -> tuple[int, str, str] | None:
     return status, clean(code, 100), clean(message, MESSAGE_LENGTH)
 
 
-def _told_by(error: BaseException) -> tuple[int, str, str] | None:
+def _named_by(error: BaseException) -> tuple[int, str, str] | None:
     """Return what an error of a toolkit or web framework specifies; None if it specifies
     nothing."""
     try:
-        told = error_replies.told_by(error)
+        told = error_replies.named_by(error)
         return told and (told[0], told[1], clean(told[2], MESSAGE_LENGTH))
     except BaseException:  # noqa: BLE001 - they are the user's attributes
         return None
@@ -342,7 +342,7 @@ def check() -> None:
     """End a process that a handler has forked and that returned, since two would answer on one
     link, or whose link a handler has closed, since another file may have its number."""
     if _own.is_copy:
-        log.say("a process that a handler forked came back from it and is ended; use os._exit")
+        log.say("a process that a handler forked returned from it and is ended; use os._exit")
         os._exit(0)
     link = _own.link
     if link is None or link.is_whole():

@@ -16,7 +16,7 @@ from sagemaker_byoc.serving.link import FRAMES
 from sagemaker_byoc.serving.settings import HandlerFile
 from sagemaker_byoc.serving.worker.code import apps, coroutines, services
 from sagemaker_byoc.serving.worker.code.apps import SHADOWED, App, AppError
-from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.request_context import Context
 
 Function: TypeAlias = Callable[..., object]
 
@@ -44,9 +44,10 @@ TOOLKITS = Path(__file__).parent / "toolkits"
 """Stand-ins for packages of AWS that handlers import and the image lacks."""
 _OF_THE_SERVER = (
     "It is a part of AWS's own model server, which does not run here. Define model_fn, input_fn, "
-    "predict_fn and output_fn, or a class with initialize and handle; if your code needs it all "
-    "the same, add to requirements.txt: "
+    "predict_fn and output_fn, or a class with initialize and handle; if your code needs it "
+    "anyway, add to requirements.txt: "
 )
+_NOT_INDEXED = "what your code uses of it; no package index has it"
 AWS_PACKAGES = {
     "sagemaker_inference": f"{_OF_THE_SERVER}sagemaker-inference",
     "sagemaker_pytorch_serving_container": f"{_OF_THE_SERVER}sagemaker-pytorch-inference",
@@ -55,8 +56,8 @@ AWS_PACKAGES = {
     ),
     "sagemaker_mxnet_serving_container": f"{_OF_THE_SERVER}sagemaker-mxnet-inference",
     "sagemaker_containers": f"{_OF_THE_SERVER}sagemaker-containers",
-    "sagemaker_sklearn_container": f"{_OF_THE_SERVER}what your code uses of it; no index has it",
-    "sagemaker_xgboost_container": f"{_OF_THE_SERVER}what your code uses of it; no index has it",
+    "sagemaker_sklearn_container": f"{_OF_THE_SERVER}{_NOT_INDEXED}",
+    "sagemaker_xgboost_container": f"{_OF_THE_SERVER}{_NOT_INDEXED}",
     "mms": f"{_OF_THE_SERVER}multi-model-server",
     "ts": f"{_OF_THE_SERVER}torchserve",
 }
@@ -247,12 +248,14 @@ def _batch(module: ModuleType, defined: dict[str, Handler]) -> int:
     if isinstance(batch, ModuleType) or callable(batch):
         return 1  # something of that name which is not meant for us
     if not isinstance(batch, int) or isinstance(batch, bool) or not 1 <= batch <= FRAMES:
-        raise HandlerError(f"batch is {batch!r}: give the most rows, 1 to {FRAMES}, or remove it")
+        raise HandlerError(
+            f"batch is {batch!r}: give the largest number of rows, 1 to {FRAMES}, or remove it"
+        )
     predict = defined.get("predict_fn")
     if batch > 1 and predict is not None and predict.takes_context:
         raise HandlerError("with batch, predict_fn runs for many requests: it can't take a context")
     if batch > 1 and "transform_fn" in defined:
-        raise HandlerError("batch needs predict_fn, not transform_fn, which does all by itself")
+        raise HandlerError("batch needs predict_fn, not transform_fn, which does everything itself")
     return batch
 
 

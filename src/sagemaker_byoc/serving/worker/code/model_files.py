@@ -111,11 +111,10 @@ def _check(path: Path, kind: Kind) -> None:
         start = file.read(len(LFS))
     if start == LFS:
         raise ModelError(
-            f"{path.name} is Git LFS's pointer to a file, not the file: run git lfs pull before "
-            "you pack it"
+            f"{path.name} is a Git LFS pointer, not the file: run git lfs pull before you pack it"
         )
     if kind is Kind.EXPORTED and not zipfile.is_zipfile(path):
-        raise ModelError(f"{path.name} is not a torch.export program, or is cut off")
+        raise ModelError(f"{path.name} is not a torch.export program, or is truncated")
 
 
 def files_of(model_dir: Path) -> list[Path]:

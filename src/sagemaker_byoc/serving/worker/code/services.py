@@ -17,7 +17,7 @@ from typing import Any
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.error_replies import MESSAGE_LENGTH
 from sagemaker_byoc.serving.worker.code import coroutines
-from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.request_context import Context
 
 DECODE = ("MMS_DECODE_INPUT_REQUEST", "TS_DECODE_INPUT_REQUEST")
 """"true" lets JSON be decoded, as both servers do; AWS's containers set them to false."""

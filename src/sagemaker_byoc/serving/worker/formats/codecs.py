@@ -61,7 +61,7 @@ def _unwrapped(document: Any, *, alone: bool) -> tuple[Any, str | None]:
     key = next((name for name in WRAPPERS if name in document), None)
     if key is None or (alone and [*document] != ["instances"]):
         raise BadInput(
-            "The JSON object has neither of the keys 'instances' and 'inputs'; without an "
+            "The JSON object has neither the key 'instances' nor 'inputs'; without an "
             "input_fn, the body is a list of numbers or an object that holds one"
         )
     return document[key], key
@@ -104,7 +104,7 @@ def decode_json_lines(data: Data, media_type: MediaType, *, floats: Any = None) 
     rows, has_text = [], False
     raw = bytes(_utf8(data, media_type))
     may_have_text = b'"' in raw
-    if not may_have_text:  # then it is no part of a text, and null reads as NaN
+    if not may_have_text:  # then it is not part of a text, and null reads as NaN
         raw = raw.replace(b"NaN", b"null")
     for number, line in enumerate(raw.splitlines(), start=1):
         if line < b"!" and not line.strip():  # no JSON begins below it: only these may be blank
@@ -157,7 +157,7 @@ def numbers(
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{refusal}: {error}") from None
     if array is None:
-        raise BadInput(f"{what} holds integers that 64 bits can't hold")
+        raise BadInput(f"{what} holds integers of more than 64 bits")
     return array
 
 
@@ -246,7 +246,7 @@ def decode_npy(data: Data, _media_type: MediaType, *, kinds: str = NUMBERS) -> A
         ValueError,
         OverflowError,
     ) as error:  # too many axes, or one too long beside an empty one
-        raise BadInput(f"The .npy file's shape is none: {error}") from None
+        raise BadInput(f"The .npy file's shape is invalid: {error}") from None
 
 
 _NPY_HEAD = 16 * 1024
@@ -280,7 +280,7 @@ def _codec(charset: str) -> str:
     except (LookupError, ValueError):
         name = ""
     if name not in CHARSETS:
-        raise BadInput(f"Charset {charset[:40]!r} is none of {', '.join(CHARSETS)}")
+        raise BadInput(f"Charset {charset[:40]!r} is not one of {', '.join(CHARSETS)}")
     return name
 
 

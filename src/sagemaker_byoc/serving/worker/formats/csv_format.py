@@ -155,7 +155,7 @@ def _array(rows: Rows, text: str, policy: str) -> Array:
     if array.dtype.kind not in "iu" and all(isinstance(number, int) for number in flat):
         unsigned = values.unsigned(flat, flat)
         if unsigned is None:
-            raise NotNumbersError("they hold integers that 64 bits can't hold", rows)
+            raise NotNumbersError("they hold integers of more than 64 bits", rows)
         array = unsigned
     return array.reshape(len(rows), width)
 

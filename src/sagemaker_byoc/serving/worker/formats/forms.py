@@ -10,9 +10,9 @@ from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.error_replies import BadInput
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
-from sagemaker_byoc.serving.worker.context import Context, checked_header
 from sagemaker_byoc.serving.worker.formats import codecs, csv_format
 from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
+from sagemaker_byoc.serving.worker.request_context import Context, checked_header
 
 TEXT_TYPES = (media.JSON, media.CSV)
 """Types that AWS's toolkits decode for input_fn; all others stay bytes."""

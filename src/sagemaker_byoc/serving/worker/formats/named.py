@@ -77,7 +77,7 @@ def decode_npz(data: Data, media_type: MediaType, *, kinds: str = NUMBERS) -> An
 def _arrays(archive: zipfile.ZipFile, media_type: MediaType, kinds: str) -> Any:
     entries = archive.infolist()
     if not {entry.compress_type for entry in entries} <= PACKINGS:
-        raise BadInput("The .npz file is packed in a way that numpy does not write")
+        raise BadInput("The .npz file uses a compression that numpy does not write")
     if sum(entry.file_size for entry in entries) > UNPACKED:
         raise BadInput(f"The .npz file unpacks to more than {UNPACKED} bytes")
     names = {entry.filename.removesuffix(".npy") for entry in entries}
@@ -146,7 +146,7 @@ def _header(data: Data) -> tuple[dict[str, Any], int]:
     """Return the description of the tensors, and the offset of their first byte."""
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(HEADER, len(data) - 8):
-        raise ValueError("its header is not all there")
+        raise ValueError("its header is truncated")
     header = orjson.loads(data[8 : 8 + size])
     if not isinstance(header, dict):
         raise TypeError("its header is not an object")
@@ -160,7 +160,7 @@ def _header(data: Data) -> tuple[dict[str, Any], int]:
 def _tensor(data: Data, start: int, entry: Mapping[str, Any]) -> Array:
     shape, (begin, end) = entry["shape"], entry["data_offsets"]
     if entry["dtype"] not in DTYPES:
-        raise ValueError(f"{str(entry['dtype'])[:20]} is none of {', '.join(DTYPES)}")
+        raise ValueError(f"{str(entry['dtype'])[:20]} is not one of {', '.join(DTYPES)}")
     dtype = np.dtype(DTYPES[entry["dtype"]])
     numbers = [begin, end, *shape]
     if not all(type(number) is int and number >= 0 for number in numbers):

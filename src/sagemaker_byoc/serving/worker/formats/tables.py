@@ -48,7 +48,7 @@ def _matrix(table: Any) -> Array:
         if pa.types.is_fixed_size_list(kind) and table.num_columns == 1:
             return _lists(column.combine_chunks(), kind.list_size)
         if not (_is_number(kind) or pa.types.is_boolean(kind)):
-            raise ValueError(f"column {name[:80]!r} is {kind}, and no numbers")
+            raise ValueError(f"column {name[:80]!r} is {kind}, not numbers")
         columns.append(_column(column))
     return np.stack(columns, axis=1)
 
@@ -64,7 +64,7 @@ def _column(column: Any) -> Array:
 
 def _lists(column: Any, width: int) -> Array:
     if column.null_count or not _is_number(column.type.value_type):
-        raise ValueError(f"its column is {column.type}, with nulls or without numbers")
+        raise ValueError(f"its column is {column.type}, with nulls or not of numbers")
     if len(column) * width > CELLS:
         raise ValueError(f"it has more than {CELLS} cells")
     flat = column.flatten()

@@ -355,7 +355,7 @@ def _of_one_kind(array: Array, name: str) -> Array:
     if array.ndim and all(is_missing(cell) or isinstance(cell, int | float) for cell in cells):
         numbers = [math.nan if is_missing(cell) else float(cell) for cell in cells]
         return np.asarray(numbers).reshape(array.shape)
-    raise NotAcceptable(f"The result is a {name}, and not an array; accept {media.JSON}")
+    raise NotAcceptable(f"The result is a {name}, not an array; accept {media.JSON}")
 
 
 def unsigned(document: Any, leaves: Sequence[object]) -> Array | None:

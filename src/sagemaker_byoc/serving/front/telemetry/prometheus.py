@@ -118,10 +118,16 @@ def read_gauges(brokers: Sequence[Broker], *, is_ready: bool) -> Gauges:
         "ready": ("1 when /ping answers 200.", {"": float(is_ready)}),
         "workers_ready": ("Model workers that can answer.", {"": float(ready)}),
         "queue_depth": ("Requests that wait for a worker.", {"": float(waiting)}),
-        "requests_in_flight": ("Requests let in.", {"": float(in_flight)}),
-        "bodies_arriving": ("Those of them whose body is not whole yet.", {"": float(arriving)}),
-        "bytes_in_flight": ("Bytes of their bodies, and of replies being sent.", {"": float(held)}),
-        "worker_restarts_total": ("Workers started again.", {"": float(restarts)}),
+        "requests_in_flight": ("Requests admitted.", {"": float(in_flight)}),
+        "bodies_arriving": (
+            "Admitted requests whose body is still arriving.",
+            {"": float(arriving)},
+        ),
+        "bytes_in_flight": (
+            "Bytes of admitted bodies and of replies being sent.",
+            {"": float(held)},
+        ),
+        "worker_restarts_total": ("Workers restarted.", {"": float(restarts)}),
         "worker_resident_bytes": ("Memory of the model workers.", resident),
         "front_resident_bytes": ("Memory of the HTTP process.", {"": float(_resident("self"))}),
     }
@@ -145,8 +151,8 @@ GPU_TIMEOUT = 2.0
 MIB = 2**20
 GPU_SCALES = (0.01, MIB, MIB, 1.0)
 GPU_GAUGES = (
-    ("gpu_utilization_ratio", "Share of the last moments in which a kernel ran."),
-    ("gpu_memory_used_bytes", "Memory of the GPU that is in use, by whomever."),
+    ("gpu_utilization_ratio", "Share of the last sampling period in which a kernel ran."),
+    ("gpu_memory_used_bytes", "Memory of the GPU in use, by any process."),
     ("gpu_memory_total_bytes", "Memory of the GPU."),
     ("gpu_temperature_celsius", "Temperature of the GPU."),
 )
