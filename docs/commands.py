@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from argparse import Action
 from argparse import ArgumentParser as Parser
 from collections.abc import Iterator
 
-import sagemaker_byoc.cloud.errors
-import sagemaker_byoc.launch.errors
-import sagemaker_byoc.monitor.errors  # noqa: F401 - so that subclasses knows them
 from sagemaker_byoc.cli.main import parser
 from sagemaker_byoc.cli.terminal import failures
 from sagemaker_byoc.cli.terminal.arguments import actions, below
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.host.docker import DockerError
-from sagemaker_byoc.images.build.run import BuildError
-from sagemaker_byoc.images.push.patience import StoppedError
-from sagemaker_byoc.region.containers.health import EndpointError
 
 HEAD = """# Commands
 
@@ -35,7 +30,7 @@ in a file that `error[INTERNAL]` names; `-v` shows it.
 An error is `error[ID]:` with what and where, then `fix:` with what to do. The ids are stable, the
 words are not.
 """
-ELSEWHERE = (BuildError, DockerError, EndpointError, StoppedError)
+ROOMS = ("cli", "cloud", "host", "images", "launch", "monitor", "standalone")
 
 
 def page() -> str:
@@ -52,12 +47,14 @@ def page() -> str:
 
 
 def error_ids() -> dict[str, int]:
-    """Of the rooms' error modules; the few that live elsewhere are named above."""
+    """Return the id and the exit code of every error that a command can end with."""
+    for room in ROOMS:
+        package = importlib.import_module(f"sagemaker_byoc.{room}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
     found = {"USAGE": failures.USAGE, "FILE": failures.USAGE, "INTERNAL": failures.FAILED}
-    for kind in (*subclasses(ByocError), *ELSEWHERE):
-        if kind.__module__.endswith(".errors") or kind in ELSEWHERE:
-            found[failures.id_of(kind)] = kind.exit_code
-    return found
+    return found | {failures.id_of(kind): kind.exit_code for kind in subclasses(ByocError)}
 
 
 def subclasses(kind: type) -> Iterator[type]:

@@ -15,16 +15,25 @@ Inside = Callable[[str, str], Any]
 
 MODULES = {
     "train": {
-        "here": ["contract", "training", "torch", "numpy", "pip", "sagemaker_training"],
-        "absent": ["serving", "local", "cli", "flask", "gunicorn", "orjson"],
+        "here": ["contract", "pages", "training", "torch", "numpy", "pip", "sagemaker_training"],
+        "absent": ["serving", "region", "cli", "flask", "gunicorn", "orjson"],
     },
     "serve": {
         "here": ["contract", "serving", "torch", "numpy", "flask", "gunicorn", "safetensors"],
-        "absent": ["training", "local", "cli", "pip", "boto3", "botocore", "sagemaker_training"],
+        "absent": [
+            "training",
+            "pages",
+            "region",
+            "cli",
+            "pip",
+            "boto3",
+            "botocore",
+            "sagemaker_training",
+        ],
     },
 }
 SIZES = json.loads((Path(__file__).parent / "sizes.json").read_text())
-ROOMS = ("contract", "training", "serving", "local", "cli")
+ROOMS = ("contract", "pages", "training", "serving", "region", "cli")
 SECRETS = ("SECRET", "TOKEN", "PASSWORD", "CREDENTIAL", "AWS_", "_KEY")
 
 

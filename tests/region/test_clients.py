@@ -252,7 +252,7 @@ def test_sagemakers_requests_are_refused_in_its_words(region):
 
 def test_a_failure_of_ours_is_an_internal_failure_without_a_traceback(region, monkeypatch):
     """The cause is in the region's log alone."""
-    monkeypatch.setattr("sagemaker_byoc.region.services.identity.Identity._role", lambda *_: 1 / 0)
+    monkeypatch.setattr("sagemaker_byoc.region.services.iam.Iam._role", lambda *_: 1 / 0)
     client = loose(region, "iam")
     error = refusal(client.get_role, RoleName="a")
     assert error["Code"] == "InternalFailure"

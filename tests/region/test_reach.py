@@ -180,13 +180,13 @@ def pushed(region, folder):
     (folder / "config.json").write_text(json.dumps(config))
     name = f"{host}/mine:1"
     text = f'FROM {os.environ.get("BASE", "byoc-base")}\nENTRYPOINT ["echo", "ran from ECR"]\n'
-    docker.run(["build", "--tag", name, "-"], SECONDS, stdin=text)
+    docker.run("build", "--tag", name, "-", timeout=SECONDS, data=text.encode())
     try:
-        docker.run(["--config", str(folder), "push", name], SECONDS)
-        docker.run(["rmi", "--force", name])
+        docker.run("--config", str(folder), "push", name, timeout=SECONDS)
+        docker.run("rmi", "--force", name)
         (image,) = ecr.describe_images(repositoryName="mine")["imageDetails"]
         yield image["imageDigest"], host
     finally:
         listing = ["images", "--quiet", "--no-trunc", f"--filter=reference={host}/mine"]
-        if found := docker.run(listing).split():
-            docker.run(["rmi", "--force", *sorted(set(found))])
+        if found := docker.run(*listing).split():
+            docker.run("rmi", "--force", *sorted(set(found)))

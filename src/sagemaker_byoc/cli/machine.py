@@ -1,9 +1,12 @@
-"""What `byoc doctor` looks at: this machine, check by check, each with its fix."""
+"""What `byoc doctor` looks at: this machine and its way to AWS, check by check, each with its fix.
+
+No key is shown, and nothing is asked of AWS.
+"""
 
 from __future__ import annotations
 
+import configparser
 import json
-import os
 import re
 import shutil
 import sys
@@ -13,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.cli import target
 from sagemaker_byoc.contract import installation
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract.machine import DRIVER
 from sagemaker_byoc.host import docker as images_docker
 from sagemaker_byoc.host.ports import is_free
 from sagemaker_byoc.images.build import bare, builders
@@ -33,7 +38,6 @@ _EXTRAS = (
 """`byoc train` needs none; the script brings its own packages."""
 _TIGHT, _FULL = 20 * 10**9, 3 * 10**9
 """Free bytes: two images and their layers while they are built; one training image."""
-_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,10 @@ class Machine:
     explain: builders.Explain = images_docker.explain
     home: Path = field(default_factory=Path.home)
     needs_docker: bool = False
-    driver: Path = _DRIVER
+    driver: Path = DRIVER
 
     def client(self) -> str:
-        return self.environment.get("DOCKER") or "docker"
+        return images_docker.client(self.environment)
 
 
 def examine(machine: Machine) -> Iterator[Check]:
@@ -75,6 +79,7 @@ def examine(machine: Machine) -> Iterator[Check]:
     yield gpu(machine, information)
     yield disk(information)
     yield from ports()
+    yield from aws(machine)
 
 
 def python() -> Check:
@@ -120,7 +125,9 @@ def docker(machine: Machine) -> tuple[Check, dict[str, Any] | None]:
     """And what the engine says of itself, if it does."""
     title, client = "the Docker engine", machine.client()
     said = machine.ask([client, "--version"])
-    state = ERROR if machine.needs_docker or "DOCKER" in machine.environment else WARNING
+    state = (
+        ERROR if machine.needs_docker or images_docker.VARIABLE in machine.environment else WARNING
+    )
     if said is None:
         cause = machine.explain([client, "--version"])
         found = f"{cause.what}: `byoc build` and what uses --engine docker need one"
@@ -240,5 +247,100 @@ def _object(text: str | None) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def this_machine(*, needs_docker: bool) -> Machine:
-    return Machine(environment=os.environ, needs_docker=needs_docker)
+# ── the way to AWS ──
+
+_ELSEWHERE = {
+    "AWS_WEB_IDENTITY_TOKEN_FILE": "a web identity token",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI": "the container's role",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "the container's role",
+}
+_ENDPOINT = "AWS_ENDPOINT_URL"
+
+
+def aws(machine: Machine) -> Iterator[Check]:
+    yield credentials(machine)
+    yield region(machine)
+    yield endpoint(machine)
+
+
+def credentials(machine: Machine) -> Check:
+    title, variables = "AWS credentials", machine.environment
+    try_it = "not tried: aws sts get-caller-identity"
+    if variables.get("AWS_ACCESS_KEY_ID"):
+        return _keys(variables, title, try_it)
+    profile = variables.get("AWS_PROFILE") or variables.get("AWS_DEFAULT_PROFILE")
+    known = _profiles(machine)
+    if profile and profile not in known:
+        fix = f"aws configure --profile {profile}, or unset AWS_PROFILE"
+        return Check("DOC012", title, ERROR, f"there is no profile {profile!r}", fix)
+    if profile or "default" in known:
+        return Check("DOC012", title, OK, f"the profile {profile or 'default'!r} ({try_it})")
+    for name, meaning in _ELSEWHERE.items():
+        if variables.get(name):
+            return Check("DOC012", title, OK, f"{meaning} ({try_it})")
+    return Check(
+        "DOC012",
+        title,
+        WARNING,
+        "none; on an instance of AWS its role would do. The local region needs none",
+        "aws configure, aws sso login, or set AWS_PROFILE",
+    )
+
+
+def _keys(variables: Mapping[str, str], title: str, try_it: str) -> Check:
+    if not variables.get("AWS_SECRET_ACCESS_KEY"):
+        found, fix = "AWS_ACCESS_KEY_ID without AWS_SECRET_ACCESS_KEY", "Set both, or neither"
+        return Check("DOC012", title, ERROR, found, fix)
+    if variables.get("AWS_PROFILE"):
+        found = "AWS_PROFILE and keys in the environment: clients differ on which wins"
+        return Check("DOC012", title, WARNING, found, "Unset one of the two")
+    return Check("DOC012", title, OK, f"keys in the environment ({try_it})")
+
+
+def region(machine: Machine) -> Check:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        if machine.environment.get(name):
+            return Check("DOC013", "AWS region", OK, f"{machine.environment[name]} (${name})")
+    profile = machine.environment.get("AWS_PROFILE") or "default"
+    found = _profiles(machine).get(profile, {}).get("region")
+    if found:
+        return Check("DOC013", "AWS region", OK, f"{found} (profile {profile!r})")
+    fix = "Set AWS_REGION, or: aws configure set region us-east-1"
+    return Check("DOC013", "AWS region", WARNING, "none is set", fix)
+
+
+def endpoint(machine: Machine) -> Check:
+    """Whether clients here talk to AWS or to a region on this machine, and whether it answers."""
+    title, url = "where AWS clients go", machine.environment.get(_ENDPOINT)
+    if not url:
+        return Check("DOC014", title, OK, "to AWS: AWS_ENDPOINT_URL is not set")
+    try:
+        status = target.Target(url.rstrip("/"), f"${_ENDPOINT}").status()
+    except ByocError as error:
+        fix = 'byoc local up --detach; eval "$(byoc local env)"; or unset AWS_ENDPOINT_URL'
+        return Check("DOC014", title, ERROR, error.what, fix)
+    if machine.environment.get("AWS_PROFILE"):
+        found = f"to the local region at {url}, but AWS_PROFILE may name another endpoint"
+        return Check("DOC014", title, WARNING, found, 'eval "$(byoc local env)" unsets it')
+    return Check("DOC014", title, OK, f"to the local region {status.get('region')} at {url}")
+
+
+def _profiles(machine: Machine) -> dict[str, dict[str, str]]:
+    """Of both of AWS's files; their keys stay in them."""
+    found: dict[str, dict[str, str]] = {}
+    files = {
+        "AWS_CONFIG_FILE": machine.home / ".aws" / "config",
+        "AWS_SHARED_CREDENTIALS_FILE": machine.home / ".aws" / "credentials",
+    }
+    for variable, default in files.items():
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(Path(machine.environment.get(variable) or default).expanduser())
+        except (configparser.Error, OSError, UnicodeDecodeError):
+            continue
+        for section in parser.sections():
+            name = section.removeprefix("profile ").strip()
+            own = found.setdefault(name, {})
+            if parser.has_option(section, "region"):
+                own["region"] = parser.get(section, "region")
+    return found

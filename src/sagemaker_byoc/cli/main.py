@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from sagemaker_byoc import __version__
-from sagemaker_byoc.cli.terminal import console, failures, signals, verbosity
+from sagemaker_byoc.cli.terminal import console, failures, signals
 from sagemaker_byoc.cli.terminal.arguments import QUIET, VERBOSE, Parser, add_verbosity
 
 
@@ -40,15 +40,17 @@ COMMANDS: Mapping[str, str] = {
     "logs": "commands.logs",
     "monitor": "commands.monitor",
     "stop": "commands.stop",
-    "interrupt": "commands.interrupt",
+    "interrupt": "commands.stop:Interrupt",
     "doctor": "commands.doctor",
     "completion": "terminal.completion",
 }
-"""Each command's module, imported when it is wanted: no command pays for another's imports."""
+"""Where each command is; imported when it is wanted: no command pays for another's imports."""
 
 
 def load(name: str) -> Command:
-    return cast("Command", import_module(f"sagemaker_byoc.cli.{COMMANDS[name]}"))
+    module, _, attribute = COMMANDS[name].partition(":")
+    found = import_module(f"sagemaker_byoc.cli.{module}")
+    return cast("Command", getattr(found, attribute) if attribute else found)
 
 
 def parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
@@ -96,7 +98,7 @@ def _run(words: Sequence[str]) -> int:
         namespace = parser(_wanted(words)).parse_args(words)
     except SystemExit as end:  # argparse's way to say --help, --version, or a refusal
         return int(end.code or 0)
-    verbosity.set_up(
+    console.set_verbosity(
         quiet=getattr(namespace, "quiet", False), verbose=getattr(namespace, "verbose", False)
     )
     try:
@@ -108,4 +110,4 @@ def _run(words: Sequence[str]) -> int:
         console.error(failure.what, failure.hint, failure.id)
         return failure.exit_code
     finally:
-        verbosity.reset()
+        console.set_verbosity()

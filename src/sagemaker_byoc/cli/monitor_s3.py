@@ -9,10 +9,10 @@ from typing import Any, BinaryIO, Self
 
 from sagemaker_byoc.cli import target
 from sagemaker_byoc.cli.terminal.progress import Progress
-from sagemaker_byoc.cloud.calls import Call
 from sagemaker_byoc.cloud.session import Cloud, resolve_region
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.variables import REGION_URL
+from sagemaker_byoc.host.aws_calls import Call
 
 _CHUNK = 1 << 20
 

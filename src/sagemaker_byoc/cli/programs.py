@@ -1,4 +1,4 @@
-"""Options that several commands share, and the parsing of their values."""
+"""What `byoc train`, `serve`, `build` and `check` share: the program, its engine, why it failed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import re
 import shlex
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sagemaker_byoc.cli import project_table
 from sagemaker_byoc.cli.terminal import arguments as types
-from sagemaker_byoc.cli.terminal import console
+from sagemaker_byoc.cli.terminal import console, signals
 from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.contract.hosting.http import DEFAULT_PROGRAM
 from sagemaker_byoc.region.containers import leftovers
 from sagemaker_byoc.region.engines import process
-from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, ShellEngine
 from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.region.engines.packing import Copying
 from sagemaker_byoc.region.engines.process import ProcessEngine
@@ -141,3 +142,78 @@ def sweep(engine: Engine) -> None:
 def unique_name(stem: str) -> str:
     """`stem` and the time, in UTC, as SageMaker's SDK names jobs."""
     return f"{stem}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+
+
+# ── a shell in the container ──
+
+
+def add_shell(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.add_argument(
+        "--shell",
+        action="store_true",
+        help=f"a shell in the container in place of `{command}`, which can be started there; "
+        "nothing of it is kept",
+    )
+
+
+def attend(engine: ShellEngine, spec: ContainerSpec, command: str) -> int:
+    """Return the exit code of the shell, or that of the signal that ended it."""
+    console.step(f"a shell in the container; `{command}` starts what would run, `exit` removes it")
+    received = signals.received()
+    with engine.shell(spec) as process, received.leaving_terminal_to(process):
+        code = process.wait()
+    return received.exit_code if received.number else code
+
+
+# ── why a container failed ──
+
+# Images say what helps inside a container (`set NAME=VALUE`); a command says how to get it there.
+_OURS = re.compile(r"byoc: (?:error: )(?:slot \d+: )?(?:loading failed: )?(.*)")
+"""The cause in the log of an image of this toolkit; it comes last, if at all."""
+_EXCEPTION = re.compile(r"(?:byoc: )?([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b.*)")
+_NOISE = re.compile(r"byoc: ping: ")
+_CHOICE = re.compile(r"to choose from \(([^,)]+)")
+_HINTS = (
+    (
+        re.compile(r"\bset ((?:BYOC|SAGEMAKER)_[A-Z_]+=[^\s,.;]+)"),
+        "If that is what you want, add --env {found}",
+    ),
+    (re.compile(r"(?:is not installed|Install what it needs): ([^;\n]+)"), "Run: {found}"),
+    (
+        re.compile(r"channel '([^']+)' was not given"),
+        "Add --channel {found}=DIR, with the folder that holds its data",
+    ),
+    (
+        re.compile(r"((?:without|no) model_fn)\b"),
+        "Define model_fn in {handlers}, or name another --model",
+    ),
+    (
+        re.compile(r"(no \.py file that could be the program)"),
+        "Name the program's file: byoc {command} FOLDER/FILE",
+    ),
+)
+
+
+def cause_of(lines: Sequence[str]) -> str:
+    """Return the line that says why; how it ends if none does, "" for an empty log."""
+    for pattern in (_OURS, _EXCEPTION):
+        for line in reversed(lines):
+            if found := pattern.fullmatch(line.strip()):
+                return found[1]
+    said = [line for line in lines if line.strip() and not _NOISE.match(line)]
+    return f"its log ends with: {said[-1].strip().removeprefix('byoc: ')}" if said else ""
+
+
+def hint_for(command: str, program: Path | None, cause: str) -> str:
+    """Return what to do about `cause`; "" if there is nothing more to say than the cause does."""
+    if program is not None and (choice := _CHOICE.search(cause)):
+        return f"Name the file: {shlex.join(['byoc', command, str(program / choice[1])])}"
+    handlers = (
+        "an inference.py, and name its folder"
+        if program is None
+        else program / DEFAULT_PROGRAM.value
+    )
+    for pattern, text in _HINTS:
+        if found := pattern.search(cause):
+            return text.format(found=found[1], handlers=handlers, command=command)
+    return ""

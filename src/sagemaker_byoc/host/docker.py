@@ -1,43 +1,55 @@
-"""The docker client as a program: `docker` on PATH, or what the variable DOCKER names.
+"""The docker client as a program: finds it, runs it, bounds it, and explains its failures.
 
-Only the command line is used, so podman's and a remote engine's do as well.
+The client is `docker` on PATH, or what the variable DOCKER names. Only the command line is used, so
+podman's and a remote engine's do as well.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import IO
 
-from sagemaker_byoc.contract.errors import ByocError, MachineError
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.host import docker_reasons, image_reference
-from sagemaker_byoc.host.asked import note_command
+from sagemaker_byoc.host import image_reference
+from sagemaker_byoc.host.request_log import note_command
 
+VARIABLE = "DOCKER"
 QUICK = 60.0
 SLOW = 1800.0
+_CHECK = "Check the engine with: docker info"
+_POLL = 0.2
+_MOST_WORDS = 4096
 
 
-class DockerError(ByocError):
-    """The engine answered, and its answer is no; `text` is what it said."""
-
-    exit_code = 1
+class DockerError(MachineError):
+    """The engine answered, and refused; `text` is what it said."""
 
     def __init__(self, verb: str, text: str) -> None:
         self.text = text
-        super().__init__(f"`docker {verb}` failed: {text}", hint="Read the engine's words above")
+        super().__init__(f"`docker {verb}` failed: {text}", hint=_CHECK)
+
+
+class NoClientError(MachineError):
+    """There is no program to ask an engine with."""
 
 
 class SilentError(MachineError):
     """The engine gave no answer in time."""
 
 
-def client() -> str:
-    return os.environ.get("DOCKER") or "docker"
+def client(environ: Mapping[str, str] = os.environ) -> str:
+    return environ.get(VARIABLE) or "docker"
 
 
 def run(
@@ -46,39 +58,123 @@ def run(
     timeout: float = QUICK,
     environment: Mapping[str, str] | None = None,
     with_errors: bool = False,
+    instead: str = "",
 ) -> str:
-    """One command's standard output, `with_errors` the other too.
+    """Return one command's standard output, `with_errors` its standard error too.
+
+    Raise DockerError if the engine refuses, SilentError after `timeout`, and MachineError if no
+    engine is reached, with what can be done `instead` of using one.
+    """
+    process = start(
+        *arguments,
+        stdin=subprocess.DEVNULL if data is None else subprocess.PIPE,
+        stderr=subprocess.STDOUT if with_errors else subprocess.PIPE,
+        environment=environment,
+        instead=instead,
+    )
+    with process:
+        try:
+            output, errors = process.communicate(data, timeout)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            raise SilentError(
+                f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s", hint=_CHECK
+            ) from error
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise failure(arguments[0], errors or output, instead)
+    return output.decode(errors="replace")
+
+
+def start(
+    *arguments: str,
+    stdin: int | None = subprocess.DEVNULL,
+    stdout: int | None = subprocess.PIPE,
+    stderr: int | IO[bytes] | None = subprocess.PIPE,
+    environment: Mapping[str, str] | None = None,
+    instead: str = "",
+) -> subprocess.Popen[bytes]:
+    """Start one command. Raise NoClientError if there is no client.
 
     Ctrl-C in the terminal reaches this process and not the command, whose death would be taken for
-    the engine's refusal. Raise DockerError if the engine refuses, MachineError if there is none.
+    the engine's refusal; but a command without `stdin` shares the terminal.
     """
     note_command([client(), *arguments])
     try:
-        result = subprocess.run(
+        return subprocess.Popen(
             [client(), *arguments],
-            input=data,
-            stdin=subprocess.DEVNULL if data is None else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if with_errors else subprocess.PIPE,
-            check=False,
-            timeout=timeout,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             env={**os.environ, **(environment or {})},
-            start_new_session=True,
+            start_new_session=stdin is not None,
         )
     except OSError as error:
-        raise _no_client(error) from error
-    except subprocess.TimeoutExpired as error:
-        raise SilentError(
-            f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s",
-            hint="Check the engine with: docker info",
-        ) from error
-    if result.returncode != 0:
-        raise _refusal(arguments[0], result.stderr or result.stdout)
-    return result.stdout.decode(errors="replace")
+        raise _no_client(client(), error, instead) from error
+
+
+def follow(
+    *arguments: str,
+    on_line: Callable[[str], None],
+    is_stopped: Callable[[], bool],
+    timeout: float,
+    instead: str = "",
+) -> None:
+    """Run one command and pass its lines on; end it once `is_stopped` returns True.
+
+    Raise DockerError, SilentError or MachineError as `run` does.
+    """
+    with (
+        tempfile.TemporaryFile() as errors,
+        start(*arguments, stderr=errors, instead=instead) as process,
+        text_of(process) as lines,
+    ):
+        reader = threading.Thread(target=_pass_on, args=(lines, on_line), daemon=True)
+        reader.start()
+        try:
+            is_late = not _ended(process, is_stopped, timeout)
+        finally:
+            process.kill()
+            code = process.wait()
+            reader.join(QUICK)
+        if is_stopped():
+            return
+        if is_late:
+            raise SilentError(f"`docker {arguments[0]}` took {timeout:.0f} s", hint=_CHECK)
+        if code != 0:
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MOST_WORDS))
+            raise failure(arguments[0], errors.read(), instead)
+
+
+def text_of(process: subprocess.Popen[bytes]) -> io.TextIOWrapper:
+    """Return the standard output of a process as text."""
+    assert process.stdout is not None
+    return io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace")
+
+
+def _pass_on(lines: Iterable[str], on_line: Callable[[str], None]) -> None:
+    for line in lines:
+        on_line(line.rstrip("\n"))
+
+
+def _ended(
+    process: subprocess.Popen[bytes], is_stopped: Callable[[], bool], timeout: float
+) -> bool:
+    """Wait for the end, a stop or the timeout; return False after the timeout."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_POLL)
+            return True
+        if is_stopped():
+            return True
+    return False
 
 
 def inspect(kind: str, name: str) -> dict[str, Json] | None:
-    """`docker KIND inspect NAME`; None where the engine has no such thing."""
+    """Return what `docker KIND inspect NAME` says; None if the engine has no such thing."""
     try:
         found: list[dict[str, Json]] = json.loads(run(kind, "inspect", name))
     except DockerError as error:
@@ -89,32 +185,26 @@ def inspect(kind: str, name: str) -> dict[str, Json] | None:
 
 
 def saved(name: str, image_id: str) -> AbstractContextManager[IO[bytes]]:
-    """What `docker save` streams of one image; a name without a tag would give all of a repository.
+    """Stream what `docker save` makes of one image; a name without a tag would give all tags.
 
     `image_id` is that of `name`, as `inspect` gives it.
     """
+    return output_of("save", saved_name(name, image_id))
+
+
+def saved_name(name: str, image_id: str) -> str:
+    """Return the name under which `docker save` gives this image alone."""
     if not image_id.removeprefix("sha256:").startswith(name.removeprefix("sha256:")):
         parsed = image_reference.parse(name)
         if not parsed.tag and not parsed.digest:
-            name = f"{name}:{image_reference.DEFAULT_TAG}"
-    return output_of("save", name)
+            return f"{name}:{image_reference.DEFAULT_TAG}"
+    return name
 
 
 @contextmanager
 def output_of(*arguments: str) -> Iterator[IO[bytes]]:
-    """A command whose output is read as it comes; it is ended where the reader stops early."""
-    note_command([client(), *arguments])
-    try:
-        process = subprocess.Popen(
-            [client(), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise _no_client(error) from error
-    with process:
+    """Stream the output of one command, which is ended if the reader stops early."""
+    with start(*arguments) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
@@ -123,20 +213,15 @@ def output_of(*arguments: str) -> Iterator[IO[bytes]]:
             process.kill()
             failed = process.wait() > 0  # its own failure explains the reader's, not a signal
             if failed and isinstance(error, Exception):
-                raise _refusal(arguments[0], process.stderr.read()) from None
+                raise failure(arguments[0], process.stderr.read()) from None
             raise
         while process.stdout.read(2**16):
             pass
         if process.wait(timeout=QUICK) != 0:
-            raise _refusal(arguments[0], process.stderr.read())
+            raise failure(arguments[0], process.stderr.read())
 
 
-def _no_client(error: OSError, program: str = "") -> MachineError:
-    found = docker_reasons.no_client(program or client(), error)
-    return MachineError(found.what, hint=found.hint)
-
-
-def explain(command: Sequence[str]) -> MachineError:
+def explain(command: Sequence[str], instead: str = "") -> MachineError:
     """Run a command that failed once more, and return the cause in its own words or in ours."""
     try:
         result = subprocess.run(
@@ -149,27 +234,114 @@ def explain(command: Sequence[str]) -> MachineError:
             timeout=QUICK,
         )
     except OSError as error:
-        return _no_client(error, command[0])
+        return _no_client(command[0], error, instead)
     except subprocess.TimeoutExpired:
-        return MachineError(
-            f"`{shlex.join(command)}` gave no answer in {QUICK:.0f} s",
-            hint="Check the engine with: docker info",
-        )
+        return SilentError(f"`{shlex.join(command)}` gave no answer in {QUICK:.0f} s", hint=_CHECK)
     text = result.stderr.strip() or result.stdout.strip()
     if result.returncode == 0:  # by now
         text = "error during connect: "
-    return unreachable(text) or MachineError(
-        f"`{shlex.join(command)}` failed: {text or 'it said nothing'}",
-        hint="Check the engine with: docker info",
+    return unreachable(text, instead) or MachineError(
+        f"`{shlex.join(command)}` failed: {text or _NO_WORDS}", hint=_CHECK
     )
 
 
-def unreachable(text: str) -> MachineError | None:
+def failure(verb: str, words: bytes, instead: str = "") -> MachineError:
+    """Return the error for a command that failed, with the cause if no engine was reached."""
+    text = words.decode(errors="replace").strip() or _NO_WORDS
+    return unreachable(text, instead) or DockerError(verb, text)
+
+
+_NO_WORDS = "it said nothing"
+_WHERE = "set DOCKER_HOST to where it listens"
+_SILENT = (
+    r"Cannot connect to the Docker daemon at (?P<a>\S+?)\.?(?:\s|$)|daemon is not running"
+    r"|error during connect: "
+)
+_ANSWER = "Error response from daemon: "
+"""Before an engine's own words: what it says of other hosts is no trouble of the client."""
+_VERSIONS = "the docker client and its engine do not fit: {a}"
+_CAUSES: tuple[tuple[str, str, str], ...] = (
+    (
+        r'context "(?P<a>[^"]*)"(?:: context not found| does not exist)',
+        "there is no docker context {a!r}",
+        "Unset DOCKER_CONTEXT, or choose one of `docker context ls`: docker context use default",
+    ),
+    (
+        r"[Ii]nvalid bind address format: (?P<a>\S+)",
+        "DOCKER_HOST {a!r} is not an address",
+        "Write unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST, or unset it",
+    ),
+    (
+        r"resolve docker endpoint: (?P<a>open \S+\.pem: .+)",
+        "docker can't read its certificates: {a}",
+        "Set DOCKER_CERT_PATH to their folder, or unset DOCKER_TLS_VERIFY",
+    ),
+    (
+        r"resolve docker endpoint: (?P<a>.+)",
+        "docker can't tell where its engine is: {a}",
+        "Correct DOCKER_HOST or DOCKER_CONTEXT, or unset it",
+    ),
+    (
+        r"permission denied while trying to connect to the \w+ (?:daemon socket|API) at (?P<a>\S+)",
+        "this user has no permission to use the Docker engine at {a}",
+        "Join the group docker and log in again",
+    ),
+    (
+        r"dial tcp: lookup (?P<a>\S+?):? |ssh: Could not resolve hostname (?P<b>[^:\s]+)",
+        "DOCKER_HOST or the docker context names {a}, a host that is not known",
+        f"Correct the name, or {_WHERE}",
+    ),
+    (
+        r"docker system dial-stdio\].*stderr=(?P<a>.*)",
+        "no Docker engine answers over ssh: {a}",
+        "Try `ssh HOST docker version`, which needs a key without a prompt",
+    ),
+    (
+        r"client version (?P<a>\S+) is too (?:new|old)",
+        _VERSIONS,
+        "Unset DOCKER_API_VERSION, or install a client and an engine of nearer versions",
+    ),
+    (
+        r"(?P<a>(?:tls: |x509: ).+|server gave HTTP response to HTTPS client)",
+        "no Docker engine answers with TLS: {a}",
+        "Correct DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, or the port in DOCKER_HOST",
+    ),
+    (
+        r"Cannot connect to Podman",
+        "no podman service answers",
+        "Start it: podman machine start",
+    ),
+    (
+        _SILENT,
+        "no Docker engine answers{a}",
+        f"Start it (systemctl start docker), or {_WHERE}; `byoc doctor` looks closer",
+    ),
+)
+"""What docker 20.10 and 28 print if they reach no engine, and the cause in our words."""
+
+
+def _no_client(program: str, error: OSError, instead: str) -> NoClientError:
+    return NoClientError(
+        f"there is no docker client {program!r} ({error.strerror})",
+        hint="Install docker or podman, or set DOCKER to the client's path (one program, without "
+        f"arguments){_or(instead)}",
+    )
+
+
+def unreachable(text: str, instead: str = "") -> MachineError | None:
     """Return why the client reached no engine; None if its words say something else."""
-    found = docker_reasons.reason(text, "use --builder podman, which needs no engine")
-    return None if found is None else MachineError(found.what, hint=found.hint)
+    is_answer = _ANSWER in text
+    for pattern, what, hint in _CAUSES:
+        match = re.search(pattern, text)
+        if match is None or (is_answer and what != _VERSIONS):
+            continue
+        groups = match.groupdict()
+        named = next((value.strip() for value in groups.values() if value), "")
+        if "answers{a}" in what and named:
+            named = f" at {named}"
+        return MachineError(what.format(a=named), hint=f"{hint}{_or(instead)}")
+    return None
 
 
-def _refusal(verb: str, stderr: bytes) -> ByocError:
-    text = stderr.decode(errors="replace").strip() or "it said nothing"
-    return unreachable(text) or DockerError(verb, text)
+def _or(instead: str) -> str:
+    return f"; or {instead}" if instead else ""

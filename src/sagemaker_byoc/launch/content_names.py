@@ -12,7 +12,7 @@ from typing import Any
 
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.masking import is_secret
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.problems import SettingsError
 
 DIGITS = 12
 """Of a hash in a name."""

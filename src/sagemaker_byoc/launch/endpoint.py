@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sagemaker_byoc.host.aws_calls import Call, Caller
 from sagemaker_byoc.launch import inputs
 from sagemaker_byoc.launch.content_names import check_name, content_name, digest_of
-from sagemaker_byoc.launch.host_images import KEY, Choice, choose
+from sagemaker_byoc.launch.execute import find
+from sagemaker_byoc.launch.image import KEY, Choice, choose
 from sagemaker_byoc.launch.place import Place
-from sagemaker_byoc.launch.problems import Problems
+from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
     Shared,
@@ -21,7 +23,7 @@ from sagemaker_byoc.launch.shared import (
     require_instance_type,
     vpc,
 )
-from sagemaker_byoc.launch.steps import Call, Plan, Step, Upload
+from sagemaker_byoc.launch.steps import Plan, Step, Upload
 from sagemaker_byoc.launch.table import Table
 
 JOB = "job:"
@@ -225,3 +227,37 @@ def _instances(settings: EndpointSettings, host: Choice) -> dict[str, Any]:
     if settings.download_timeout is not None:
         found["ModelDataDownloadTimeoutInSeconds"] = settings.download_timeout
     return found
+
+
+def artifact_of(where: str, job: str, caller: Caller) -> tuple[str, str]:
+    """Return the job of this name, or the newest whose name begins with it, and its model's URI."""
+    described = find(_describe(job), caller)
+    if described is None:
+        asked = {
+            "NameContains": job,
+            "StatusEquals": "Completed",
+            "SortBy": "CreationTime",
+            "SortOrder": "Descending",
+            "MaxResults": 100,
+        }
+        listed = caller.call(Call("sagemaker", "ListTrainingJobs", asked))
+        names = [entry["TrainingJobName"] for entry in listed["TrainingJobSummaries"]]
+        newest = next((name for name in names if name.startswith(f"{job}-")), None)
+        described = find(_describe(newest), caller) if newest else None
+    if described is None:
+        raise SettingsError(
+            f"{where}: model: there is no training job {job!r}, and no completed one {job}-…",
+            hint="Launch it first: byoc launch train --wait",
+        )
+    name, status = described["TrainingJobName"], described["TrainingJobStatus"]
+    uri = described.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
+    if status != "Completed" or not uri:
+        state = status if status != "Completed" else "Completed without a model"
+        raise SettingsError(
+            f"{where}: model: training job {name} is {state}", hint="Name a job that made a model"
+        )
+    return str(name), str(uri)
+
+
+def _describe(job: str) -> Call:
+    return Call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": job})

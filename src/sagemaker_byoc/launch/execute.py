@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.launch.errors import LaunchError, RefusedError, SettingsError, UnfinishedError
-from sagemaker_byoc.launch.steps import Call, Caller, File, Plan, Step, Upload
+from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError
+from sagemaker_byoc.launch.problems import LaunchError, SettingsError, UnfinishedError
+from sagemaker_byoc.launch.steps import File, Plan, Step, Upload
 
 PART_BYTES = 64 * 2**20
 """Of a multipart upload; a smaller file is one call. 10,000 parts are the most that S3 takes."""
@@ -65,7 +66,7 @@ def execute(plan: Plan, caller: Caller, say: Say, sent: Sent | None = None) -> l
 def find(call: Call, caller: Caller) -> dict[str, Any] | None:
     """The answer, None where there is none. Raises RefusedError for any other refusal."""
     try:
-        return caller.call(call.service, call.operation, call.parameters)
+        return caller.call(call)
     except RefusedError as refusal:
         words = refusal.what.lower()
         absent = refusal.code in _ABSENT or (
@@ -79,7 +80,7 @@ def find(call: Call, caller: Caller) -> dict[str, Any] | None:
 def _make(step: Step, caller: Caller, say: Say, made: list[tuple[str, str]]) -> None:
     found = None if step.look is None else find(step.look, caller)
     if found is None:
-        caller.call(step.call.service, step.call.operation, step.call.parameters)
+        caller.call(step.call)
         made.append((step.makes, step.undo))
         say(f"{step.makes}: made")
         return
@@ -91,7 +92,7 @@ def _make(step: Step, caller: Caller, say: Say, made: list[tuple[str, str]]) -> 
     if step.instead is None or same:
         say(f"{step.makes}: is there already{f', {status}' if status else ''}")
         return
-    caller.call(step.instead.service, step.instead.operation, step.instead.parameters)
+    caller.call(step.instead)
     say(f"{step.makes}: updated")
 
 
@@ -126,7 +127,7 @@ def _is_there(file: File, there: dict[str, int]) -> bool:
 def _listed(upload: Upload, caller: Caller) -> Iterator[tuple[str, int]]:
     asked: dict[str, Any] = {"Bucket": upload.bucket, "Prefix": upload.prefix}
     while True:
-        page = caller.call("s3", "ListObjectsV2", asked)
+        page = caller.call(Call("s3", "ListObjectsV2", asked))
         for entry in page.get("Contents", ()):
             yield entry["Key"], entry["Size"]
         if not page.get("IsTruncated"):
@@ -139,24 +140,26 @@ def _put(caller: Caller, bucket: str, key: str, path: Path, sent: Sent) -> None:
     size = path.stat().st_size
     if size <= PART_BYTES:
         with path.open("rb") as body:
-            caller.call("s3", "PutObject", {**place, "Body": body})
+            caller.call(Call("s3", "PutObject", {**place, "Body": body}))
         sent.advance(size)
         return
     part_bytes = max(PART_BYTES, -(-size // _MOST_PARTS))
-    asked = {**place, "UploadId": caller.call("s3", "CreateMultipartUpload", place)["UploadId"]}
+    begun = caller.call(Call("s3", "CreateMultipartUpload", place))
+    asked = {**place, "UploadId": begun["UploadId"]}
     try:
         parts: list[dict[str, Any]] = []
         with path.open("rb") as file:
             while block := file.read(part_bytes):
                 number = len(parts) + 1
                 part = {**asked, "PartNumber": number, "Body": block}
-                tag = caller.call("s3", "UploadPart", part)["ETag"]
+                tag = caller.call(Call("s3", "UploadPart", part))["ETag"]
                 parts.append({"PartNumber": number, "ETag": tag})
                 sent.advance(len(block))
         done = {**asked, "MultipartUpload": {"Parts": parts}}
-        caller.call("s3", "CompleteMultipartUpload", done)
+        caller.call(Call("s3", "CompleteMultipartUpload", done))
     except BaseException:
-        caller.call("s3", "AbortMultipartUpload", asked)  # or its parts are stored, and paid for
+        # Or its parts are stored, and paid for.
+        caller.call(Call("s3", "AbortMultipartUpload", asked))
         raise
 
 

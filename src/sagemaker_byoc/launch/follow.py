@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from sagemaker_byoc.contract.errors import TimeLimitError
-from sagemaker_byoc.launch.errors import FailedError
+from sagemaker_byoc.host.aws_calls import Call, Caller
 from sagemaker_byoc.launch.execute import Say, find
-from sagemaker_byoc.launch.steps import Call, Caller
+from sagemaker_byoc.launch.problems import FailedError
 
 JOBS_GROUP = "/aws/sagemaker/TrainingJobs"
 ENDPOINTS_GROUP = "/aws/sagemaker/Endpoints"

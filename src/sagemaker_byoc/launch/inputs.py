@@ -10,8 +10,8 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE
 from sagemaker_byoc.launch.content_names import DIGITS, file_digest
-from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.place import Place
+from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.steps import File, Upload
 
 _GZIP = b"\x1f\x8b"

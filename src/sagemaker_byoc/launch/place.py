@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sagemaker_byoc.launch.steps import Call, Step
+from sagemaker_byoc.host.aws_calls import Call
+from sagemaker_byoc.launch.steps import Step
 
 _FIRST_REGION = "us-east-1"
 TAG_PREFIX = "byoc:"

@@ -1,10 +1,32 @@
-"""Everything that is wrong with the settings, collected so that one run reports all of it."""
+"""The errors of a launch, and all that is wrong with its settings, reported in one run.
+
+LaunchError             a call of the plan failed
+├── UnfinishedError     a call failed after others had been made
+└── FailedError         the job or the endpoint itself failed
+SettingsError           the settings cannot be used as they are               exit code 2
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.contract.errors import ByocError, RequestError
+
+
+class SettingsError(RequestError):
+    """An unknown key, a value of another type, a folder that does not exist."""
+
+
+class LaunchError(ByocError):
+    """A call of the plan failed."""
+
+
+class UnfinishedError(LaunchError):
+    """What was created stays; the message names it and how to delete it."""
+
+
+class FailedError(LaunchError):
+    """A job that is Failed, an endpoint that is not InService."""
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from sagemaker_byoc.contract.variables import ROLE
 from sagemaker_byoc.launch.content_names import legal_name
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.table import Table, merged
 
 SHARED_KEYS: Mapping[str, str] = {
@@ -106,6 +107,11 @@ def read_shared(
         request={name: request.table(name) for name in operations},
         kubernetes=table.table("kubernetes"),
     )
+
+
+def role_of(shared: Shared) -> str:
+    """Return the execution role's name or ARN, "" if none is set."""
+    return shared.role or os.environ.get(ROLE, "")
 
 
 def require_instance_type(shared: Shared) -> None:

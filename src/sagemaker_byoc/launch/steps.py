@@ -7,36 +7,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from sagemaker_byoc.contract.masking import MASK, SHORTEST, is_secret, masked
 from sagemaker_byoc.contract.training.hyperparameters import decode
+from sagemaker_byoc.host.aws_calls import Call
 
 Parameters: TypeAlias = Mapping[str, Any]
-
-
-class Caller(Protocol):
-    """Whoever makes the calls: AWS, or a region on this machine."""
-
-    @property
-    def region(self) -> str: ...
-
-    def call(self, service: str, operation: str, parameters: Parameters) -> dict[str, Any]:
-        """`operation` as the service model names it. Raises RefusedError where the answer is no."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    service: str
-    operation: str
-    parameters: Parameters
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "service": self.service,
-            "operation": self.operation,
-            "parameters": shown(self.parameters),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +33,10 @@ class Step:
     """A command."""
 
     def document(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"makes": self.makes, "call": self.call.document()}
+        found: dict[str, Any] = {"makes": self.makes, "call": _document(self.call)}
         if self.look is not None:
-            found["unless_found_by"] = self.look.document()
-            found["then"] = "keep it" if self.instead is None else self.instead.document()
+            found["unless_found_by"] = _document(self.look)
+            found["then"] = "keep it" if self.instead is None else _document(self.instead)
         return found | {"undo": self.undo}
 
 
@@ -157,6 +134,14 @@ class Plan:
             return text
 
         return mask
+
+
+def _document(call: Call) -> dict[str, Any]:
+    return {
+        "service": call.service,
+        "operation": call.operation,
+        "parameters": shown(call.parameters),
+    }
 
 
 def shown(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from sagemaker_byoc.contract import limits
 from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.variables import CODE_COMMIT, IMAGE_DIGEST
+from sagemaker_byoc.host.aws_calls import Call
 from sagemaker_byoc.launch import inputs
 from sagemaker_byoc.launch.content_names import check_name, content_name, digest_of
 from sagemaker_byoc.launch.place import Place
@@ -24,7 +25,7 @@ from sagemaker_byoc.launch.shared import (
     vpc,
     words,
 )
-from sagemaker_byoc.launch.steps import Call, Plan, Step, Upload
+from sagemaker_byoc.launch.steps import Plan, Step, Upload
 from sagemaker_byoc.launch.table import Table
 
 OPERATION = "CreateTrainingJob"
@@ -46,7 +47,7 @@ KEYS: Mapping[str, str] = {
 _CHANNEL_KEYS = ("source", "mode", "distribution", "content-type")
 _DAY = 86400
 _VOLUME_GB = 30
-_USELESS = "Launch it once more under another name with --new, or mend what failed first"
+_USELESS = "Launch it once more under another name with --new, or fix what failed first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +92,20 @@ def read(
         max_runtime=max_runtime,
         max_wait=table.duration("max-wait", 2 * max_runtime) if spot else None,
         volume_gb=table.number("volume-gb", _VOLUME_GB),
-        channels={
-            name: _channel(table.inner(f"channels.{name}", _entry(value), _CHANNEL_KEYS))
-            for name, value in table.table("channels").items()
-        },
+        channels=read_channels(table),
         hyperparameters=table.pairs("hyperparameters"),
         metrics=table.pairs("metrics"),
         output=output,
         checkpoints=_checkpoints(table),
     )
+
+
+def read_channels(table: Table) -> dict[str, Channel]:
+    """Return each NAME = "PLACE", or NAME = {source = "PLACE", …}."""
+    return {
+        name: _channel(table.inner(f"channels.{name}", _entry(value), _CHANNEL_KEYS))
+        for name, value in table.table("channels").items()
+    }
 
 
 def _checkpoints(table: Table) -> str:

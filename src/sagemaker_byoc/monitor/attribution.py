@@ -129,16 +129,12 @@ def run(
     if not fired:
         verdict = f"no violation in {count(len(scores), 'label')}"
     verdict += f"; {len(left_out):,} not compared" if left_out else ""
-    head = page.head("What the model goes by", verdict, page.verdict_class(why), subject)
     places.write(
         output,
         {
             VIOLATIONS: json_bytes({"version": "1.0", "violations": violations}),
             EXPLANATION: json_bytes(why),
-            page.FILE: page.whole(
-                "Monitor: feature attributions",
-                head + page.not_compared(left_out, "label") + page.paragraphs(_label_words(why)),
-            ),
+            page.FILE: page.attribution(why, verdict, _label_words(why)),
         },
     )
     return why

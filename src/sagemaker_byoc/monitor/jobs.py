@@ -135,7 +135,7 @@ def run(places: Places, data: Input, baseline: Baseline, output: str) -> Outcome
             constraints.FILE: json_bytes(constraints.suggest(columns)),
             checks.FILE: json_bytes(findings.document()),
             explanation.FILE: json_bytes(why),
-            page.FILE: page.page(profile, before, why),
+            page.FILE: page.data(profile, before, why),
         },
     )
     return Outcome(profile, unread, wanted, findings, why)

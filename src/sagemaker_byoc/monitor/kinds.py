@@ -22,6 +22,7 @@ from sagemaker_byoc.monitor.quality import quality
 from sagemaker_byoc.monitor.quality.truth import Attributes
 from sagemaker_byoc.monitor.report import explanation
 from sagemaker_byoc.monitor.report import words as data_words
+from sagemaker_byoc.pages import templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ def run(
     places: Places, data: Input, baseline: Documents, wanted: Attributes | None, output: str
 ) -> Found:
     """`baseline` as `jobs.documents` reads it. Raises ByocError."""
+    templates.environment()  # a missing Jinja2 is reported before gigabytes are read
     constraints = baseline.get(CONSTRAINTS) or {}
     place = str(data.about.get("baseline") or "").removesuffix(f"/{CONSTRAINTS}")
     if place and are_one(place, output):

@@ -1,4 +1,4 @@
-"""A botocore client of a region: its keys, its URL, and nothing of the user's AWS settings."""
+"""A botocore client of a region, without any of the user's AWS settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a region is made of: every service, put together, and what must be started and closed."""
+"""All services of a region, put together, and the parts that are started and closed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.core.control_api import Interruptible
 from sagemaker_byoc.region.environ import default_bucket
 from sagemaker_byoc.region.services.ecr.ecr import Registry
-from sagemaker_byoc.region.services.identity import Identity
+from sagemaker_byoc.region.services.iam import Iam
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.logs.logs import Logs
 from sagemaker_byoc.region.services.s3.s3 import S3
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.hosting import Endpoints
+from sagemaker_byoc.region.services.sagemaker.hosting import Hosting
 from sagemaker_byoc.region.services.sagemaker.training_jobs.training_jobs import TrainingJobs
+from sagemaker_byoc.region.services.sts import Sts
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.json11 import JsonService
@@ -33,14 +34,14 @@ from sagemaker_byoc.region.wire.routing import Services
 LOG = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 150.0
-"""For one part: longer than the 120 s that a training container has to save its model."""
+"""For one part: more than the 120 s that a training container has to save its model."""
 
 
 class Part(Protocol):
-    """A service with work of its own: it finds its containers again, and ends them."""
+    """A service with work of its own: it finds its containers after a restart, and ends them."""
 
     def start(self) -> None:
-        """On the event loop's thread."""
+        """Called on the thread of the event loop."""
 
     async def close(self) -> None: ...
 
@@ -55,7 +56,7 @@ class Composition:
             part.start()
 
     async def close(self) -> None:
-        """All at once, each within a bound; a part that fails does not keep the others open."""
+        """Close all at once, each within a bound; a part that fails does not affect the others."""
         closing = (asyncio.wait_for(part.close(), CLOSING_SECONDS) for part in self.parts)
         outcomes = await asyncio.gather(*closing, return_exceptions=True)
         for part, outcome in zip(self.parts, outcomes, strict=True):
@@ -71,7 +72,6 @@ def compose(
     if not store.has_bucket(default_bucket(account)):
         store.create_bucket(default_bucket(account))
     logs = LogStore(state / "logs")
-    identity = Identity(account, access.credentials)
     s3 = S3(store, account, None if access.is_open else access.credentials.secret_of)
     registry = Registry(state=state, account=account, url=access.url)
     images = make_images(engine.name, state, registry.pushed)
@@ -84,7 +84,7 @@ def compose(
         images=images,
         access=access,
     )
-    endpoints = Endpoints(
+    endpoints = Hosting(
         state=state,
         account=account,
         store=store,
@@ -98,6 +98,10 @@ def compose(
         "logs": Logs(logs, account).operations(),
         "ecr": registry.operations(),
     }
+    queries = {
+        "sts": Sts(account, access.credentials).operations(),
+        "iam": Iam(account).operations(),
+    }
     return Composition(
         services=Services(
             targets=_targets(targets),
@@ -105,7 +109,7 @@ def compose(
             runtime=endpoints.invoke_handler,
             registry=registry.handler,
             own=control(jobs),
-            queries=_queries({"sts": identity.sts(), "iam": identity.iam()}),
+            queries=_queries(queries),
         ),
         parts=(jobs, endpoints, registry, _Threads(s3.close)),
     )
@@ -113,19 +117,19 @@ def compose(
 
 @dataclass(frozen=True, slots=True)
 class _Threads:
-    """The Part of a service that has only threads to end."""
+    """A Part that has only threads to end."""
 
     end: Callable[[], None]
 
     def start(self) -> None:
-        """Nothing to find again."""
+        """There is nothing to find after a restart."""
 
     async def close(self) -> None:
         await asyncio.to_thread(self.end)
 
 
 def _targets(services: Mapping[str, Mapping[str, Operation]]) -> dict[str, JsonService]:
-    """By the prefix of X-Amz-Target, which the service model knows."""
+    """Return the services by the prefix of X-Amz-Target in their models."""
     return {
         models.service_model(name).metadata["targetPrefix"]: JsonService(Service(name, operations))
         for name, operations in services.items()

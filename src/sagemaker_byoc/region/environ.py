@@ -26,13 +26,13 @@ UNSET = (
     "AWS_SESSION_TOKEN",
     "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )
-"""A profile's keys and endpoint would win over the variables, a token belongs to other keys."""
+"""The keys and the endpoint of a profile win over variables; a token belongs to other keys."""
 
 _PROXIES = ("http_proxy", "all_proxy")
 
 
 def default_bucket(account: Account) -> str:
-    """As the SageMaker SDK names it."""
+    """Return the bucket's name as the SageMaker SDK makes it."""
     return f"sagemaker-{account.region}-{account.id}"
 
 
@@ -52,13 +52,13 @@ def variables(url: str, state: Path, account: Account, keys: Keys) -> dict[str, 
 
 
 def unset(environ: Mapping[str, str]) -> list[str]:
-    """Names that must go; an endpoint of one service would win over the one of all."""
+    """Return the names to unset; an endpoint of one service wins over the one of all."""
     own = [name for name in environ if name.startswith(f"{URL_VARIABLE}_")]
     return [*UNSET, *sorted(own)]
 
 
 def write_sdk_config(state: Path, account: Account) -> None:
-    """What both SageMaker SDKs read; without a bucket of its own they ask the real STS for one."""
+    """Write what both SageMaker SDKs read; without a bucket in it they ask the real STS for one."""
     text = (
         "SchemaVersion: '1.0'\n"
         "SageMaker:\n"
@@ -72,7 +72,7 @@ def write_sdk_config(state: Path, account: Account) -> None:
 
 
 def _no_proxy(environ: Mapping[str, str]) -> dict[str, str]:
-    """A proxy can't reach this machine's own port."""
+    """Return variables that exempt this machine: a proxy can't reach its port."""
     lower = {name.lower(): value for name, value in environ.items()}
     if not any(lower.get(name) for name in _PROXIES):
         return {}
@@ -83,7 +83,7 @@ def _no_proxy(environ: Mapping[str, str]) -> dict[str, str]:
 
 DATA_PATH_VARIABLE = "AWS_DATA_PATH"
 DATA_FOLDER = "botocore"
-"""Below the state folder. botocore expects FOLDER/SERVICE/VERSION/FILE and nothing else in it."""
+"""A folder in the state folder; botocore expects only FOLDER/SERVICE/VERSION/FILE in it."""
 _STS_RULES = Path("sts", "2011-06-15", "endpoint-rule-set-1.json")
 _STS_PARAMETERS = {
     "Region": ("AWS::Region", "string"),
@@ -92,7 +92,7 @@ _STS_PARAMETERS = {
     "Endpoint": ("SDK::Endpoint", "string"),
     "UseGlobalEndpoint": ("AWS::STS::UseGlobalEndpoint", "boolean"),
 }
-"""What botocore passes to the rules of STS; it refuses a parameter that they do not declare."""
+"""Parameters that botocore passes to the rules of STS; rules must declare each of them."""
 
 
 def write_sts_rules(state: Path, url: str) -> None:

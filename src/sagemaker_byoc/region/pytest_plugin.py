@@ -1,7 +1,7 @@
-"""For the tests of a project: `pytest_plugins = ["sagemaker_byoc.region.pytest_plugin"]`.
+"""A fixture for the tests of a project: `pytest_plugins = ["sagemaker_byoc.region.pytest_plugin"]`.
 
-The fixture `sagemaker_region` is a region of its own for each test, on the process engine. The
-environment points at it while the test runs, so that code under test finds it by itself.
+`sagemaker_region` is a new region for each test, on the process engine. The environment points at
+it while the test runs, so that the code under test finds it.
 """
 
 from __future__ import annotations

@@ -33,15 +33,15 @@ EngineName: TypeAlias = Literal["process", "docker"]
 STARTING_SECONDS = 60.0
 _LISTENING_SECONDS = 10.0
 _THREADS = 256
-"""At most, made as they are needed: each container that is waited for has some."""
+"""Most threads, made as they are needed: each container that is waited for has some."""
 
 
 class Region:
-    """Serves on one port of 127.0.0.1 from a thread of its own, between `start` and `close`.
+    """A region that serves on one port of 127.0.0.1, in a thread, between `start` and `close`.
 
-    `state` is kept and found again by the next region; without it, it is temporary. `port` 0 is
-    any free one. An open region takes requests of any signature, and of none: of every user of
-    this machine. Raises MachineError where the port or the folder is taken.
+    The folder `state` is kept for the next region; without it, a temporary one is used. `port` 0 is
+    any free one. An open region accepts requests with any signature or none, from every user of
+    this machine. Raise MachineError if the port or the folder is taken.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Region:
         self._port = port
         self._running: _Running | None = None
         self.ended = threading.Event()
-        """Set once it no longer answers, whoever ended it."""
+        """Set when the region no longer answers, for whatever reason."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -79,16 +79,16 @@ class Region:
 
     @property
     def environ(self) -> dict[str, str]:
-        """For the clients of this region: what `byoc local env` prints."""
+        """Variables for the clients of this region, as `byoc local env` prints them."""
         return environ.variables(self.url, self.state, self.account, self.keys)
 
     @property
     def keys(self) -> Keys:
-        """The owner's; for the life of the state folder."""
+        """The owner's keys, valid as long as the state folder exists."""
         return self._require().keys
 
     def client(self, service: str) -> Any:
-        """A botocore client, as boto3.client(service) would give it."""
+        """Return a botocore client, as boto3.client(service) would."""
         return make_client(service, self.url, self.keys, region=self.account.region)
 
     def start(self) -> None:
@@ -107,7 +107,7 @@ class Region:
             raise
 
     def close(self) -> None:
-        """Ends endpoints and jobs with their grace, then the port. Idempotent."""
+        """End endpoints and jobs with their grace periods, then the port. Idempotent."""
         running, self._running = self._running, None
         if running is not None:
             running.close()
@@ -147,7 +147,7 @@ class _Running:
         self._end()
 
     def ask_to_end(self) -> None:
-        """Returns at once; `Region.ended` is set when it is done."""
+        """Ask the region to end, and return at once; `Region.ended` is set when it has ended."""
         if self._server is not None:
             self._server.should_exit = True
 
@@ -168,7 +168,7 @@ class _Running:
         return self._server
 
     def _end(self) -> None:
-        """Idempotent."""
+        """Release the folder, the port and the log. Idempotent."""
         self.folder.close()
         self._listener.close()
         for name in _LOGGERS:
@@ -179,11 +179,11 @@ class _Running:
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - told to whoever started the thread
+        except BaseException as error:  # noqa: BLE001 - raised in the thread that started this one
             if not self._ready.done():
                 self._ready.set_exception(error)
         finally:
-            # Here, for a region that is ended from outside holds its folder until then.
+            # Here, because a region that is ended from outside holds its folder until then.
             self._end()
             self._region.ended.set()
 
@@ -193,17 +193,15 @@ class _Running:
         composition = self._compose()
         known = None if self._region.is_open else self._credentials
         admission = Admission(known, self._access_hosts)
-        application = Application(Router(composition.services, admission))
-        self._server = make_server(application)
+        self._server = make_server(Application(Router(composition.services, admission)))
         try:
             composition.start()
             self.folder.announce(Address(url=self.url, pid=os.getpid(), engine=self._region.engine))
-            # The socket listens already: a client that comes now waits for its turn.
+            # The socket listens already: a client that connects now waits.
             self._ready.set_result(None)
             await self._server.serve(sockets=[self._listener])
         finally:
             await composition.close()
-            application.close()
 
     def _compose(self) -> Composition:
         path, account = self.folder.path, self._region.account
@@ -228,7 +226,7 @@ class _Running:
 
 
 class _Listeners:
-    """Implements access.Listeners for threads, on the event loop of the region."""
+    """access.Listeners for threads, on the event loop of the region."""
 
     def __init__(self, running: _Running, loop: asyncio.AbstractEventLoop, port: int) -> None:
         self._running = running
@@ -278,7 +276,7 @@ def _listen(port: int) -> socket.socket:
 
 def _make_engine(name: EngineName, state: Path) -> Engine:
     if name == "docker":
-        docker.run(["version"])  # MachineError now, and not at the first job
+        docker.run("version")  # raise MachineError now, not at the first job
         return docker.DockerEngine()
     scratch = state / ".scratch"
     scratch.mkdir(exist_ok=True)

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli import causes
+from sagemaker_byoc.cli import programs
 from sagemaker_byoc.cli.commands import serve, train
 from sagemaker_byoc.cli.main import main, parser
 from sagemaker_byoc.cli.programs import Program
-from sagemaker_byoc.cli.terminal import console, failures, verbosity
+from sagemaker_byoc.cli.terminal import console, failures
 from sagemaker_byoc.cli.terminal.arguments import hyperparameters_last
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.host import asked
+from sagemaker_byoc.host import request_log
 from sagemaker_byoc.standalone.training_job import Status, TrainingResult
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
@@ -150,28 +150,31 @@ def test_a_cause_of_serve_stands_in_the_error_once(folder, capsys):
     ],
 )
 def test_the_cause_in_a_log(lines, cause):
-    assert causes.of_log(lines) == cause
+    assert programs.cause_of(lines) == cause
 
 
 def test_hints():
-    assert causes.hint("train", None, "x. Use y, or set BYOC_A_B=1.") == (
+    assert programs.hint_for("train", None, "x. Use y, or set BYOC_A_B=1.") == (
         "If that is what you want, add --env BYOC_A_B=1"
     )
     choose = "2 to choose from (b c.py, d.py)"
-    assert causes.hint("train", Path("UPPER"), choose) == "Name the file: byoc train 'UPPER/b c.py'"
-    assert causes.hint("train", None, choose) == ""
-    assert causes.hint("train", Path(), "something else") == ""
+    assert (
+        programs.hint_for("train", Path("UPPER"), choose)
+        == "Name the file: byoc train 'UPPER/b c.py'"
+    )
+    assert programs.hint_for("train", None, choose) == ""
+    assert programs.hint_for("train", Path(), "something else") == ""
     loads = "/opt/ml/model holds a.bin, none of which is a model that loads without model_fn"
-    assert causes.hint("serve", None, loads).startswith(
+    assert programs.hint_for("serve", None, loads).startswith(
         "Define model_fn in an inference.py, and name"
     )
-    assert causes.hint("serve", Path("x"), loads).startswith(
+    assert programs.hint_for("serve", Path("x"), loads).startswith(
         "Define model_fn in x/inference.py, or"
     )
-    assert causes.hint("train", None, "channel 'a.b' was not given: add it").startswith(
+    assert programs.hint_for("train", None, "channel 'a.b' was not given: add it").startswith(
         "Add --channel a.b=DIR,"
     )
-    assert causes.hint(
+    assert programs.hint_for(
         "train", Path("x"), "and no .py file that could be the program; it"
     ).endswith("byoc train FOLDER/FILE")
 
@@ -188,9 +191,9 @@ def test_hints():
 )
 def test_the_command_that_installs_is_whole(command):
     missing = f"joblib is not installed: {command}; a module of your own belongs beside"
-    assert causes.hint("train", None, missing) == f"Run: {command}"
+    assert programs.hint_for("train", None, missing) == f"Run: {command}"
     lacking = f"needs the Python package x. Install what it needs: {command}"
-    assert causes.hint("serve", None, lacking) == f"Run: {command}"
+    assert programs.hint_for("serve", None, lacking) == f"Run: {command}"
 
 
 def test_serve_without_a_model_names_the_newest(folder, capsys):
@@ -338,11 +341,11 @@ def test_verbose_says_what_is_asked(folder, monkeypatch, capsys):
     monkeypatch.setenv("DOCKER", "/bin/false")
     assert main(["train", "two/a.py", "--engine", "docker", "-v"]) == failures.MACHINE
     assert "  asked: /bin/false ps --all" in capsys.readouterr().err
-    verbosity.set_up(quiet=True, verbose=True)
-    asked.note_command(["docker", "create", "--env", "KEY=secret", "image"])
-    asked.note_call("s3", "PutObject", "eu-west-1")
-    verbosity.reset()
-    asked.note_command(["docker", "silent"])
+    console.set_verbosity(quiet=True, verbose=True)
+    request_log.note_command(["docker", "create", "--env", "KEY=secret", "image"])
+    request_log.note_call("s3", "PutObject", "eu-west-1")
+    console.set_verbosity()
+    request_log.note_command(["docker", "silent"])
     err = capsys.readouterr().err
     assert err == (
         "  asked: docker create --env 'KEY=…' image\n  asked: s3 PutObject in eu-west-1\n"

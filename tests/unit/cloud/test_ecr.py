@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.errors import AwsError
+from sagemaker_byoc.cloud.session import AwsError
 from sagemaker_byoc.contract.errors import RequestError
 
 WANTED = ecr.WantedRepository(name="mine", account="123456789012")

@@ -12,11 +12,15 @@ import pytest
 from botocore import exceptions
 
 from sagemaker_byoc.cloud import ecr, session
-from sagemaker_byoc.cloud.calls import Call
-from sagemaker_byoc.cloud.errors import AwsError
-from sagemaker_byoc.cloud.refusals import explained, only
-from sagemaker_byoc.cloud.session import Cloud, resolve_account, resolve_region
+from sagemaker_byoc.cloud.session import (
+    AwsError,
+    Cloud,
+    explained,
+    resolve_account,
+    resolve_region,
+)
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
+from sagemaker_byoc.host.aws_calls import Call, only
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +51,7 @@ def test_no_region():
 
 @pytest.mark.parametrize("region", ["Ireland", "eu-west", "eu_west_1", "evil.example/eu-west-1"])
 def test_what_is_no_region(region):
-    with pytest.raises(RequestError, match="is no region"):
+    with pytest.raises(RequestError, match="is not a region"):
         resolve_region(region, {})
 
 
@@ -59,7 +63,7 @@ def test_no_credentials():
 
 
 def test_an_account_that_is_none():
-    with pytest.raises(RequestError, match="--account '12' is no account"):
+    with pytest.raises(RequestError, match="--account '12' is not an account"):
         resolve_account(Cloud("eu-west-1"), "12")
 
 
@@ -135,7 +139,7 @@ def test_what_answers_is_not_aws(proxy, page, monkeypatch):
 
 @pytest.mark.parametrize("entries", [[], [{}, {}], None, {}])
 def test_one_is_asked_for_and_one_has_to_come(entries):
-    with pytest.raises(MachineError, match="has not one entry of imageDetails"):
+    with pytest.raises(MachineError, match="does not have exactly one entry of imageDetails"):
         only(Call("ecr", "DescribeImages"), {"imageDetails": entries}, "imageDetails")
 
 

@@ -108,6 +108,21 @@ def test_both_images_share_the_torch_layer():
     assert "torch/test" in layers.pop()
 
 
+@pytest.mark.parametrize(("kind", "room"), [("train", "training"), ("serve", "serving")])
+def test_an_image_holds_the_rooms_that_its_own_imports(kind, room):
+    text = (ROOT / f"Dockerfile.{kind}").read_text()
+    copied = {*re.findall(r"^COPY src/sagemaker_byoc/(\w+) ", text, re.MULTILINE)}
+    package = ROOT / "src/sagemaker_byoc"
+    imported = {
+        found
+        for each in copied
+        for path in (package / each).rglob("*.py")
+        for found in re.findall(r"^ *from sagemaker_byoc\.(\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert room in copied
+    assert imported == copied
+
+
 @pytest.mark.parametrize("kind", ["train", "serve"])
 def test_what_init_writes_names_a_version_of_all_that_it_installs(kind, tmp_path):
     """As hadolint's DL3013 wants it, also of torch, which is there already."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli.launch_checks import check_plan
+from sagemaker_byoc.cli.launch_places import ServiceModels
+from sagemaker_byoc.host.aws_calls import RefusedError
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.errors import RefusedError
+from sagemaker_byoc.launch.checks import check_plan
 from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.problems import Problems
 
@@ -55,10 +56,10 @@ def make_endpoint(folder):
 
 
 def validate(plan, request=None, kind=train):
-    """Hold a plan against AWS's model and the documented rules."""
+    """Compare a plan with AWS's model and the documented rules."""
     problems = Problems()
     shared = kind.read(WHERE, {"request": request or {}}, Path()).shared
-    check_plan(plan, shared, problems)
+    check_plan(plan, shared, problems, ServiceModels())
     problems.check(WHERE)
     return problems.warnings
 
@@ -76,7 +77,8 @@ class Service:
         self.answers = answers
         self.calls = []
 
-    def call(self, service, operation, parameters):
+    def call(self, call):
+        operation, parameters = call.operation, call.parameters
         self.calls.append(operation)
         answer = self.answers.get(operation)
         if answer is None and operation.startswith(("Describe", "Head")):

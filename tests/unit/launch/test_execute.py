@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from tests.unit.launch.conftest import Service
 
+from sagemaker_byoc.host.aws_calls import RefusedError
 from sagemaker_byoc.launch import execute as executing
-from sagemaker_byoc.launch.errors import RefusedError, SettingsError, UnfinishedError
 from sagemaker_byoc.launch.execute import execute
+from sagemaker_byoc.launch.problems import SettingsError, UnfinishedError
 
 
 @pytest.fixture

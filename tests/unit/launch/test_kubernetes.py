@@ -12,9 +12,8 @@ import pytest
 from tests.unit.launch.conftest import WHERE, hyphened
 
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.kubernetes import serving, training
-from sagemaker_byoc.launch.problems import Problems
+from sagemaker_byoc.launch.problems import Problems, SettingsError
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ def test_a_matrix_of_a_binary_problem_in_words(tmp_path):
 def test_what_was_read_otherwise_is_on_the_page(tmp_path):
     case = Case(tmp_path, ["a", "b", "c"], [[n, n / 7, n % 3] for n in range(300)])
     case.run(record("1;2.5;0") * 3)
-    assert "<p>3 bodies are separated by &#x27;;&#x27;</p>" in page_of(tmp_path)
+    assert "<p>3 bodies are separated by &#39;;&#39;</p>" in page_of(tmp_path)
 
 
 def test_no_green_if_lines_were_lost(case):
@@ -247,7 +247,7 @@ def test_no_green_for_a_model_whose_predictions_were_lost(tmp_path):
 def test_the_values_at_fault_are_named_once(tmp_path):
     case = Case(tmp_path, ["a", "b"], [[n, n / 7] for n in range(300)])
     case.run(captured([["nan", 0.5]] * 9 + [["x", 0.5]]))
-    assert "not a number: &#x27;nan&#x27;, &#x27;x&#x27;<" in page_of(tmp_path)
+    assert "not a number: &#39;nan&#39;, &#39;x&#39;<" in page_of(tmp_path)
 
 
 @pytest.mark.parametrize(

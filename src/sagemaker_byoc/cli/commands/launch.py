@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import sys
 import time
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.cli import launch_checks, launch_place, target
-from sagemaker_byoc.cli.launch_checks import Settings
+from sagemaker_byoc.cli import launch_places, target
 from sagemaker_byoc.cli.terminal import arguments as parsing
 from sagemaker_byoc.cli.terminal import console, failures
 from sagemaker_byoc.cli.terminal.progress import Progress
+from sagemaker_byoc.cloud import session
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.launch import endpoint, follow, train
-from sagemaker_byoc.launch.errors import SettingsError
+from sagemaker_byoc.host.aws_calls import Caller
+from sagemaker_byoc.launch import checks, endpoint, follow, train
+from sagemaker_byoc.launch.checks import Settings
 from sagemaker_byoc.launch.execute import execute
-from sagemaker_byoc.launch.kubernetes import serving, training, yaml
-from sagemaker_byoc.launch.problems import Problems
-from sagemaker_byoc.launch.steps import Caller, Plan, Step
+from sagemaker_byoc.launch.kubernetes import serving, training
+from sagemaker_byoc.launch.problems import Problems, SettingsError
+from sagemaker_byoc.launch.steps import Plan, Step
 from sagemaker_byoc.launch.table import overlaid, parse_toml
 
 HELP = "Start a training job or an endpoint, in AWS or in the region of this machine."
@@ -37,6 +41,9 @@ _QUEUE_SECONDS = 3600.0
 """Beyond the job's own time: instances have to be found, data and image fetched."""
 _ENDPOINT_SECONDS = 7200.0
 _PAUSE_LOCAL, _PAUSE_AWS = 0.2, 5.0
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*(:[A-Za-z0-9/._-]+)*")
+_WORDS = frozenset("y n yes no on off true false null nan inf".split())  # noqa: SIM905 - a row
+"""Words that some reader of YAML takes for a boolean, a number or null."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,17 +99,19 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         settings = endpoint.read(where, table, folder, problems)
     if arguments.kubernetes is not None:
-        return _print_manifests(arguments, settings, problems)
-    launch_checks.check(settings, problems, local=arguments.local)
+        return _print_manifests(arguments, settings, problems, table)
+    models = launch_places.ServiceModels()
+    find_region = None if arguments.local else session.resolve_region
+    checks.check(settings, problems, models, find_region)
     problems.check(where)
     shared = settings.shared
     here = (
-        launch_place.in_region(arguments, shared)
+        launch_places.in_region(arguments, shared)
         if arguments.local
-        else launch_place.in_aws(shared)
+        else launch_places.in_aws(shared)
     )
     plan = _plan(arguments, settings, here)
-    launch_checks.check_plan(plan, shared, problems)
+    checks.check_plan(plan, shared, problems, models)
     problems.check(where)
     plan = replace(plan, notes=(*plan.notes, *problems.warnings))
     if arguments.print:
@@ -185,14 +194,14 @@ def _inner(table: dict[str, Any], key: str) -> dict[str, Any]:
 def _plan(
     arguments: argparse.Namespace,
     settings: Settings,
-    here: launch_place.Here,
+    here: launch_places.Here,
 ) -> Plan:
     if isinstance(settings, train.TrainSettings):
         new = time.strftime("%Y%m%d-%H%M%S", time.gmtime()) if arguments.new else ""
         return train.plan(settings, here.place, new=new)
     job, uri = endpoint.wanted_job(settings), ""
     if job:
-        name, uri = launch_place.artifact_of(settings.shared.where, job, here.caller)
+        name, uri = endpoint.artifact_of(settings.shared.where, job, here.caller)
         console.detail(f"model of training job {name}")
     return endpoint.plan(settings, here.place, artifact=uri)
 
@@ -251,7 +260,12 @@ def _undo(plan: Plan) -> str:
     return _last(plan).undo
 
 
-def _print_manifests(arguments: argparse.Namespace, settings: Settings, problems: Problems) -> int:
+def _print_manifests(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    problems: Problems,
+    table: Mapping[str, Any],
+) -> int:
     found: list[dict[str, Json]]
     if isinstance(settings, train.TrainSettings):
         found = training.manifests(settings, problems)
@@ -260,10 +274,37 @@ def _print_manifests(arguments: argparse.Namespace, settings: Settings, problems
         found = serving.inference_service(settings, problems, serverless=serverless)
     else:
         found = serving.deployment(settings, problems)
+    unused = training.UNUSED if arguments.kind == TRAIN else serving.UNUSED
+    own = table.get("kubernetes", {})
+    if left := sorted(table.keys() & {*unused} - own.keys()):
+        problems.warn(f"warning: SageMaker alone has a use for {', '.join(left)}: left out")
     for warning in problems.warnings:
         console.detail(warning)
     if arguments.json:
         console.line({"apiVersion": "v1", "kind": "List", "items": found})
     else:
-        console.result(yaml.dump(found).rstrip("\n"))
+        console.result(as_yaml(found).rstrip("\n"))
     return failures.DONE
+
+
+def as_yaml(documents: Sequence[Mapping[str, Json]]) -> str:
+    """Return YAML in which no reader takes a text for anything else.
+
+    PyYAML's own rule leaves `1e3` and `y` plain, which Kubernetes' reader takes for a number and
+    a boolean: all but plain words are quoted here.
+    """
+    import yaml  # type: ignore[import-untyped] # noqa: PLC0415 - of --kubernetes alone
+
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc] # untyped
+        def ignore_aliases(self, _data: object) -> bool:
+            return True
+
+    def text(dumper: Any, value: str) -> Any:
+        is_plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
+        return dumper.represent_scalar(
+            "tag:yaml.org,2002:str", value, style=None if is_plain else '"'
+        )
+
+    Dumper.add_representer(str, text)
+    found: str = yaml.dump_all(documents, Dumper=Dumper, sort_keys=False, width=math.inf)
+    return found

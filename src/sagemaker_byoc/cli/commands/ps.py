@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     rows = [("job", _row(job, "TrainingJob")) for job in jobs]
     rows += [("endpoint", _row(endpoint, "Endpoint")) for endpoint in endpoints]
-    _print([_COLUMNS, *((kind, *row) for kind, row in rows)])
+    console.result(console.table([_COLUMNS, *((kind, *row) for kind, row in rows)]))
     return 0
 
 
@@ -47,13 +47,6 @@ def _all(client: Any, operation: str, member: str) -> Iterator[dict[str, Any]]:
 def _row(summary: dict[str, Any], kind: str) -> tuple[str, str, str]:
     created = summary["CreationTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S")
     return summary[f"{kind}Name"], summary[f"{kind}Status"], created
-
-
-def _print(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        console.result("  ".join(cells).rstrip())
 
 
 def _encode(value: object) -> str:

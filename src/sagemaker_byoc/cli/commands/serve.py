@@ -11,7 +11,7 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
-from sagemaker_byoc.cli import causes, programs, project_table, shell
+from sagemaker_byoc.cli import programs, project_table
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console, failures, signals
 from sagemaker_byoc.cli.terminal.progress import Progress
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="start again when a file of the program or the model changes; the old container "
         "serves until the new one is healthy",
     )
-    shell.add_argument(parser, "serve")
+    programs.add_shell(parser, "serve")
     programs.add_engine(parser, DEFAULT_IMAGE)
     parser.add_argument("--json", action="store_true", help="its address as one object")
 
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             request = _request(arguments, program, model, folder / "work")
             if arguments.shell:
-                return shell.attend(engine, prepare(request, copying), "serve")
+                return programs.attend(engine, prepare(request, copying), "serve")
             console.step(f"endpoint {request.name} ({engine.name})")
             if arguments.reload:
                 return _follow(request, engine, as_json=arguments.json)
@@ -233,11 +233,11 @@ def _tell(request: EndpointRequest, url: str, *, as_json: bool) -> None:
 
 def explained(error: EndpointError, program: programs.Program | None) -> EndpointError:
     """Return the error with its cause in place of the log, which is on the terminal already."""
-    cause = causes.of_log(error.last_lines)
+    cause = programs.cause_of(error.last_lines)
     folder = None if program is None else program.folder
     return EndpointError(
         f"{error.event}: {cause}" if cause else error.event,
-        hint=causes.hint("serve", folder, cause) or error.hint,
+        hint=programs.hint_for("serve", folder, cause) or error.hint,
     )
 
 

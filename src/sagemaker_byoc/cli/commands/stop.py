@@ -1,4 +1,4 @@
-"""`byoc stop`: stop a training job, or delete an endpoint."""
+"""`byoc stop` and `byoc interrupt`: end a job or an endpoint, interrupt a spot job."""
 
 from __future__ import annotations
 
@@ -41,3 +41,21 @@ def _result(arguments: argparse.Namespace, kind: str, status: str) -> int:
     if arguments.json:
         console.document({"kind": kind, "name": arguments.name, "status": status})
     return 0
+
+
+class Interrupt:
+    """`byoc interrupt`: take a spot job's instances away, as the spot market would."""
+
+    HELP = "Interrupt a managed spot training job; it is started again from its checkpoints."
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("name", metavar="JOB")
+        target.add_arguments(parser)
+        parser.add_argument("--json", action="store_true", help="one object, for programs")
+
+    @staticmethod
+    def run(arguments: argparse.Namespace) -> int:
+        target.find(arguments).post(f"interrupt/{arguments.name}")
+        console.step(f"training job {arguments.name} is interrupted")
+        return _result(arguments, "job", "Interrupted")

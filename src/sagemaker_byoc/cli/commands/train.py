@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sagemaker_byoc.cli import causes, programs, project_table, shell
+from sagemaker_byoc.cli import programs, project_table
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console, failures, signals
 from sagemaker_byoc.cli.terminal.progress import Progress
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="of the job (default: from the program and the time)")
     programs.add_engine(parser, DEFAULT_IMAGE)
-    shell.add_argument(parser, "train")
+    programs.add_shell(parser, "train")
     parser.add_argument("--json", action="store_true", help="the result as one object")
     parser.add_argument(
         "--mount",
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         programs.sweep(engine)
         if arguments.shell:
             with prepared_job(request, engine) as spec:
-                return shell.attend(engine, spec, "train")
+                return programs.attend(engine, spec, "train")
         return _train(request, engine, program.folder, copying, as_json=arguments.json)
 
 
@@ -130,7 +130,7 @@ def _train(
         return signals.received().exit_code
     if result.status is not Status.COMPLETED:
         cause = _reason(result) or f"the program ended with exit code {result.exit_code}"
-        hint = causes.hint("train", folder, cause)
+        hint = programs.hint_for("train", folder, cause)
         raise JobError(cause, hint=hint or f"Correct the program; its log: {_near(transcript.log)}")
     return failures.DONE
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TextIO
+
+from sagemaker_byoc.host.request_log import LOGGER
 
 _BOLD, _RED, _DIM, _PLAIN = "\033[1m", "\033[31m", "\033[2m", "\033[0m"
 LONGEST_LINE = 16_384
@@ -139,14 +142,34 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def set_quiet(*, quiet: bool) -> None:
-    """Leave out all but results and errors."""
+class _Requests(logging.Handler):
+    """With -v: what is asked of Docker and AWS."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        detail(self.format(record))
+
+
+_requests = _Requests()
+
+
+def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
+    """`quiet` leaves out all but results and errors; `verbose` wins over it."""
     global _quiet  # noqa: PLW0603 - of this process, as its streams are
-    _quiet = quiet
+    _quiet = quiet and not verbose
+    if verbose:
+        LOGGER.setLevel(logging.DEBUG)
+        LOGGER.addHandler(_requests)
+    else:
+        LOGGER.removeHandler(_requests)
+        LOGGER.setLevel(logging.NOTSET)
 
 
 def is_quiet() -> bool:
     return _quiet
+
+
+def is_verbose() -> bool:
+    return _requests in LOGGER.handlers
 
 
 def step(text: str) -> None:

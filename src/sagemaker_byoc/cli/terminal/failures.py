@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sagemaker_byoc.cli.terminal import verbosity
+from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import ByocError
 
 DONE = 0
@@ -60,7 +60,7 @@ def _internal(error: Exception) -> Failure:
 
     what = f"byoc itself failed: {type(error).__name__}: {error}"
     text = "".join(traceback.format_exception(error))
-    if verbosity.is_verbose():
+    if console.is_verbose():
         return Failure("INTERNAL", f"{what}\n{text}".rstrip(), "Report this traceback", FAILED)
     try:
         with tempfile.NamedTemporaryFile(

@@ -120,8 +120,9 @@ def handled() -> Iterator[Received]:
     previous: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         for number in NUMBERS:
-            # nohup: the program continues when the terminal closes.
-            if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN:
+            # What the caller ignores stays ignored: SIGHUP under nohup, SIGINT in a background job
+            # of a shell. SIGTERM always ends the command.
+            if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
                 previous[number] = signal.signal(number, _current.handle)
     try:
         yield _current

@@ -99,12 +99,12 @@ def choose(
     """`wanted`, or the best there is. Raise MachineError if it is not available."""
     if wanted in {PODMAN, BUILDAH}:
         return _without_daemon(wanted, ask)
-    client = environment.get("DOCKER")
+    client = environment.get(docker.VARIABLE)
     if client is None and shutil.which("docker") is None and wanted is None:
         found = [name for name in (PODMAN, BUILDAH) if shutil.which(name)]
         if found:
             return _without_daemon(found[0], ask)
-    client = client or "docker"
+    client = docker.client(environment)
     said = ask([client, "--version"])
     if said is None:
         raise explain([client, "--version"])

@@ -18,7 +18,6 @@ from sagemaker_byoc.contract.hosting.http import METRICS
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, SERVE_STOP_GRACE
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.launch.endpoint import EndpointSettings
-from sagemaker_byoc.launch.errors import SettingsError
 from sagemaker_byoc.launch.inputs import is_remote
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.pod_settings import (
@@ -32,12 +31,17 @@ from sagemaker_byoc.launch.kubernetes.pod_settings import (
     read_pod,
     refuse_variables,
 )
-from sagemaker_byoc.launch.problems import Problems
+from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.table import Table
 
 DEPLOYMENT, KSERVE, SERVERLESS = "deployment", "kserve", "kserve-serverless"
+UNUSED = (
+    "ami-version", "bucket", "download-timeout", "instance-type", "region", "request", "role",
+    "security-groups", "serverless", "subnets", "tags",
+)  # fmt: skip
+"""Keys of the table that only SageMaker has a use for."""
 USER = 10001
-"""No root: no cluster that is careful would let it in."""
+"""Not root, which a careful cluster does not admit."""
 LEAVE_SECONDS = 5
 """Between a pod's end being decided and SIGTERM, for those that still route requests to it."""
 LONGEST_STARTUP = 86400

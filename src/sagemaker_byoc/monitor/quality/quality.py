@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -91,7 +90,7 @@ def run(
             CONSTRAINTS: json_bytes(suggest(judged, wanted.problem)),
             VIOLATIONS: json_bytes({"violations": [*violations]}),
             EXPLANATION: json_bytes(why),
-            page.FILE: _page(why),
+            page.FILE: page.quality(why, _verdict(why), [f"{_rows(why)}.", *_violation_words(why)]),
         },
     )
     return Outcome(judged, violations, why)
@@ -332,62 +331,3 @@ def _matrix_words(matrix: Mapping[str, Any] | None) -> list[str]:
         "  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
-
-
-def _page(why: Mapping[str, Any]) -> bytes:
-    return page.whole(
-        "Monitor: model quality",
-        page.head(
-            "What the monitor saw of the model",
-            _verdict(why),
-            page.verdict_class(why),
-            why["about"],
-        )
-        + page.paragraphs([f"{_rows(why)}.", *_violation_words(why)])
-        + page.not_compared(why["not_compared"], "metric")
-        + _matrix_table(why["confusion_matrix"])
-        + _table(why),
-    )
-
-
-def _matrix_table(matrix: Mapping[str, Any] | None) -> str:
-    """Each row's shares as colour: what is right in green, what is not in red."""
-    if matrix is None:
-        return ""
-    head = "".join(f"<th>{escape(name)}</th>" for name in matrix["classes"])
-    rows = "".join(
-        f"<tr><th>{escape(name)}</th>{_matrix_row(number, counts)}</tr>"
-        for number, (name, counts) in enumerate(
-            zip(matrix["classes"], matrix["counts"], strict=True)
-        )
-    )
-    return (
-        '<h2>Confusion matrix</h2><div class="scroll"><table class="matrix">'
-        f"<tr><th>truth \\ predicted</th>{head}</tr>{rows}</table></div>"
-    )
-
-
-def _matrix_row(number: int, counts: Sequence[int]) -> str:
-    whole = sum(counts) or 1
-    return "".join(
-        f'<td class="cell {"right" if place == number else "wrong"}" '
-        f'style="--share: {100 * each / whole:.0f}%">{each:,}</td>'
-        for place, each in enumerate(counts)
-    )
-
-
-_FIGURES = ("value", "standard_error", "threshold")
-
-
-def _table(why: Mapping[str, Any]) -> str:
-    fired = {each["metric_name"] for each in why["violations"]}
-    rows = "".join(
-        f"<tr><td{' class=bad' if each['name'] in fired else ''}>{escape(each['name'])}</td>"
-        + "".join(f"<td class=number>{shown(each[key])}</td>" for key in _FIGURES)
-        + "</tr>"
-        for each in why["metrics"]
-    )
-    return (
-        '<h2>Metrics</h2><div class="scroll"><table><tr><th>metric</th><th>value</th>'
-        f"<th>standard error</th><th>threshold</th></tr>{rows}</table></div>"
-    )

@@ -69,8 +69,7 @@ class ContainerAccess:
         place = None if address is None else self._place(address)
         if place is None:
             return {}
-        name = (role or self.account.role).rpartition("/")[2]
-        arn = f"arn:aws:sts::{self.account.id}:assumed-role/{name}/{SESSION}"
+        arn = self.account.session_arn(role or self.account.role, SESSION)
         found = {
             URL_VARIABLE: f"http://{place}",
             **self.credentials.issue(arn).environ,

@@ -12,10 +12,11 @@ from pathlib import Path
 from sagemaker_byoc.contract.errors import ByocError, DocumentError, MachineError
 from sagemaker_byoc.contract.files import read_object
 from sagemaker_byoc.host import stored_image
+from sagemaker_byoc.host.docker import follow
 from sagemaker_byoc.region.containers.images import PullError, Pushed, Reference, unknown_image
 from sagemaker_byoc.region.containers.specs import Image, PushedImage
 from sagemaker_byoc.region.engines import docker
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _PULL_SECONDS = 1800.0
 
@@ -87,7 +88,7 @@ class DockerImages:
 def _inspect(name: str) -> tuple[str, str] | None:
     """Return digest and architecture of the engine's image `name`; None if there is none."""
     try:
-        found = json.loads(docker.run(["image", "inspect", name]))[0]
+        found = json.loads(docker.run("image", "inspect", name))[0]
     except MachineError as error:
         if "no such image" in str(error).lower():
             return None
@@ -123,11 +124,12 @@ def _pull(
         if (home / "contexts").is_dir():
             Path(folder, "contexts").symlink_to((home / "contexts").resolve())
         try:
-            docker.follow(
-                ["--config", folder, "pull", name],
-                _Layers(say).see,
+            follow(
+                *("--config", folder, "pull", name),
+                on_line=_Layers(say).see,
                 is_stopped=is_stopped,
                 timeout=_PULL_SECONDS,
+                instead=docker.INSTEAD,
             )
         except MachineError as error:
             what = error.what.replace("`docker --config`", "`docker pull`")

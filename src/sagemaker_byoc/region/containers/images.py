@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import image_reference
 from sagemaker_byoc.region.containers.specs import Image, PushedImage
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.host import owners
+from sagemaker_byoc.host.docker import NoClientError
 from sagemaker_byoc.region.core import state_folder
 from sagemaker_byoc.region.engines import docker, tree_processes
 
@@ -101,7 +102,7 @@ def find() -> tuple[list[Thing], list[str]]:
     for kind, listing in (("container", ["ps", "--all"]), ("network", ["network", "ls"])):
         try:
             things += _labelled(kind, listing)
-        except docker.NoClientError:
+        except NoClientError:
             continue  # nothing was ever run with it
         except MachineError as error:
             problems.append(f"{kind}s: {error}")
@@ -129,7 +130,7 @@ def remove(things: Collection[Thing]) -> list[str]:
         names = [thing.name for thing in things if thing.kind == kind]
         try:
             if names:
-                docker.run([*command, *names])
+                docker.run(*command, *names)
         except MachineError as error:
             problems.append(f"{kind}s: {error}")
     for thing in things:
@@ -166,7 +167,7 @@ def _labelled(kind: str, listing: list[str]) -> Iterator[Thing]:
         *(f'{{{{.Label "{label}"}}}}' for label in _LABELS),
     ]
     form = "\t".join(fields)
-    text = docker.run([*listing, f"--filter=label={docker.LABEL}", f"--format={form}"])
+    text = docker.run(*listing, f"--filter=label={docker.LABEL}", f"--format={form}")
     for line in text.splitlines():
         called, status, folder, identity, machine, owner = line.split("\t")
         if folder:

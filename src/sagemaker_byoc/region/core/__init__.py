@@ -1,1 +1,1 @@
-"""What every service of the region stands on: records, credentials, tags, state."""
+"""What several services share: account, credentials, records, tags, paging, long polls, threads."""

@@ -1,7 +1,8 @@
-"""Who the region says that it is: one account in one region, and the ARNs in it."""
+"""The AWS account and region that the local region stands for, and the ARNs in it."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ class Account:
         return cls(region=named or DEFAULT_REGION)
 
     def arn(self, service: str, resource: str) -> str:
-        """`arn:aws:sagemaker:us-east-1:000000000000:training-job/NAME`."""
+        """Return an ARN such as `arn:aws:sagemaker:us-east-1:000000000000:training-job/NAME`."""
         region = "" if service in {"iam", "s3"} else self.region
         account = "" if service == "s3" else self.id
         return f"arn:aws:{service}:{region}:{account}:{resource}"
@@ -31,3 +32,12 @@ class Account:
     def role(self) -> str:
         """The execution role that exists from the start."""
         return self.arn("iam", "role/service-role/SageMakerRole")
+
+    def session_arn(self, role: str, session: str) -> str:
+        """Return the ARN under which an assumed `role` works, which is named by ARN or by name."""
+        return f"arn:aws:sts::{self.id}:assumed-role/{role.rpartition('/')[2]}/{session}"
+
+
+def unique_id(kind: str, name: str) -> str:
+    """Return an id of IAM's form, such as AROA…, that is the same after a restart."""
+    return kind + hashlib.sha256(name.encode()).hexdigest()[:17].upper()

@@ -1,4 +1,4 @@
-"""`/_byoc/…`: what the `byoc` command asks of a region that AWS has no operation for.
+"""`/_byoc/…`: requests of the `byoc` command for which AWS has no operation.
 
 Only the region's owner may ask; the keys of a container are for AWS's services.
 """
@@ -10,21 +10,21 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sagemaker_byoc.region.core.credentials import CALLER
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.routing import OWN_PREFIX
 
 HEADER = "x-byoc"
-"""Must be there: a web page can't send it to this machine, browsers ask the server first."""
+"""A required header: a web page can't send it here, because browsers ask the server first."""
 
 
 class Interruptible(Protocol):
     def interrupt(self, name: str) -> None:
-        """Take a managed spot job's instances away. Raises AwsError for any other job."""
+        """Interrupt a managed spot job; raise AwsError for any other job."""
 
 
 class Control:
-    """The Handler. `status` is what GET /_byoc/status answers."""
+    """The Handler of these requests. `status` returns the answer of GET /_byoc/status."""
 
     def __init__(
         self,

@@ -27,12 +27,12 @@ HINT = 'This region\'s keys are in: eval "$(byoc local env)"'
 
 _ALPHABET = string.ascii_uppercase + "234567"
 _MOST_TOKEN = 2048
-"""Characters of a session token that are looked at; ours have about 300."""
+"""Characters of a session token that are read at most; ours have about 300."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a client signs with. `token` is empty for the owner's pair."""
+    """Keys that a client signs with. `token` is empty for the owner's pair."""
 
     access_key: str
     secret_key: str
@@ -60,7 +60,7 @@ class Principal:
 
 
 CALLER: ContextVar[Principal | None] = ContextVar("CALLER", default=None)
-"""Who signed the request that is answered; None if the region takes any signature."""
+"""The signer of the current request; None if the region accepts any signature."""
 
 
 def read_keys(state: Path) -> Keys | None:
@@ -102,7 +102,7 @@ def make_keys(state: Path) -> Keys:
 
 
 class Credentials:
-    """Issues temporary keys, and finds who an access key belongs to.
+    """Issue temporary keys, and find the owner of an access key.
 
     `life` names one start of the region: keys that were issued for it end with it.
     """

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")
-"""An id of the client's connection; empty for a request that did not come over the wire."""
+"""An id of the client's connection; empty if the request did not come over the wire."""
 
 WAITS: ContextVar[bool] = ContextVar("WAITS", default=False)
-"""Whether a waiter of botocore asks: it takes no notice of anything before the end, and sleeps
-30 to 120 s between two looks. So it is answered when it has something to see."""
+"""Whether a waiter of botocore asks: it ignores everything before the end, and sleeps 30 to 120 s
+between two requests. So it is answered when the end has come."""
 
 SDK: ContextVar[bool] = ContextVar("SDK", default=False)
 """Whether the client of a SageMaker SDK (2 or 3) asks."""
@@ -34,17 +34,17 @@ _WAITER = re.compile(r"(?:^|\s)m/(?:[^\s,]+,)*B(?:,|\s|$)")
 
 
 def is_waiter(user_agent: str) -> bool:
-    """Botocore names the features that are in use: `m/Z,b,B`, B being WAITER (useragent.py)."""
+    """Return whether botocore lists B (WAITER) among its features, `m/Z,b,B` (useragent.py)."""
     return _WAITER.search(user_agent) is not None
 
 
 def is_sdk(user_agent: str) -> bool:
-    """Both SDKs append `lib/AWS-SageMaker-Python-SDK#VERSION` (their user_agent.py)."""
+    """Return whether a SageMaker SDK asks: both append this to the agent (their user_agent.py)."""
     return "lib/AWS-SageMaker-Python-SDK#" in user_agent
 
 
 REMEMBERED = 4096
-"""Looks, of all clients together; a forgotten one costs its client an early answer."""
+"""Looks that are remembered, of all clients; a client gets an early answer for a forgotten one."""
 
 Document: TypeAlias = dict[str, Any]
 Look: TypeAlias = tuple[str, ...]
@@ -53,17 +53,17 @@ Read: TypeAlias = Callable[[], Document]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What one kind of resource shows to a client that waits for it."""
+    """What a client that waits for one kind of resource sees of it."""
 
     look: Callable[[Document], Look]
-    """The part of a document whose change is news."""
+    """Return the part of a document whose change is news."""
     has_ended: Callable[[Document], bool]
-    """Whether no change will follow by itself."""
+    """Return whether the document will not change any more by itself."""
     hold: float
-    """Seconds at most that an answer without news is held. Clients give an answer 60, some 30, and
-    some do other things between two polls."""
+    """Longest time in seconds that an answer without news is held. Clients wait 60 s for an answer,
+    some 30, and some do other things between two polls."""
     settle: float = 0.0
-    """Seconds at most that news are held because the end may follow them soon. Not for a client
+    """Longest time in seconds that news are held because the end may follow soon; not for a client
     that follows."""
 
 

@@ -1,6 +1,6 @@
-"""Documents by name, one JSON file each: what the region remembers over a restart.
+"""Documents by name, one JSON file each: what the region remembers across restarts.
 
-A record is replaced whole, so a crash leaves the old one or the new one. Readable with `cat`.
+A record is replaced as a whole, so a crash leaves the old one or the new one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Records:
             return iter(sorted(self._documents))
 
     def get(self, name: str) -> dict[str, Any] | None:
-        """A copy that the caller may keep and change."""
+        """Return a copy that the caller may keep and change, or None."""
         with self._lock:
             document = self._documents.get(name)
             return None if document is None else _loads(_dumps(document))
@@ -56,7 +56,7 @@ class Records:
             self._unwritten.discard(name)
 
     def settle(self, name: str, document: dict[str, Any]) -> None:
-        """As `put`, and it counts even if it can't be written: `flush` tries again."""
+        """Put a document even if it can't be written: `flush` tries again."""
         data = _dumps(document)
         with self._lock:
             self._documents[name] = _loads(data)
@@ -64,7 +64,7 @@ class Records:
             self._flush()
 
     def flush(self) -> bool:
-        """Write what could not be written; return False as long as that is so."""
+        """Write what could not be written; return False if that fails again."""
         with self._lock:
             return self._flush()
 
@@ -79,7 +79,7 @@ class Records:
         return True
 
     def add(self, name: str, document: dict[str, Any]) -> bool:
-        """False, and nothing is written, where the name is taken."""
+        """Return False, writing nothing, if the name exists."""
         data = _dumps(document)
         with self._lock:
             if name in self._documents:
@@ -99,12 +99,12 @@ class Records:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return one record without its region. Raises OSError, ValueError."""
+    """Return one record without its region. Raise OSError, ValueError."""
     return _loads(path.read_bytes())
 
 
 def now() -> datetime:
-    """AWS's timestamps have milliseconds."""
+    """Return the time in milliseconds, as AWS's timestamps have it."""
     time = datetime.now(UTC)
     return time.replace(microsecond=time.microsecond // 1000 * 1000)
 

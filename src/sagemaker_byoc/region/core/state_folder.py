@@ -1,4 +1,4 @@
-"""The folder of a region: whose it is, and where the region that has it answers."""
+"""The state folder of a region: its owner, its lock, and the address of the running region."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEMPORARY_PREFIX = "byoc-region-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """What STATE/region.json says, while a region has the folder."""
+    """The content of STATE/region.json, while a region has the folder."""
 
     url: str
     pid: int
@@ -32,7 +32,7 @@ class Address:
 
 
 def default_state() -> Path:
-    """$XDG_DATA_HOME/sagemaker-byoc/default."""
+    """Return $XDG_DATA_HOME/sagemaker-byoc/default."""
     home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(home, "sagemaker-byoc", "default")
 
@@ -54,7 +54,10 @@ def make_private(state: Path) -> None:
 
 
 def read_address(state: Path) -> Address | None:
-    """None if no region has the folder, or it was killed; MachineError if that can't be seen."""
+    """Return the address, or None if no region has the folder or its process was killed.
+
+    Raise MachineError if that can't be seen.
+    """
     if not _is_folder(state):
         return None
     try:
@@ -72,9 +75,9 @@ def read_address(state: Path) -> Address | None:
 
 
 def is_locked(state: Path) -> bool:
-    """Whether a process has the folder now; the lock of one that was killed is gone with it.
+    """Return whether a process has the folder now; the lock ends with its process.
 
-    Raises MachineError if that can't be seen.
+    Raise MachineError if that can't be seen.
     """
     try:
         file = open(state / _LOCK_FILE, "rb")  # noqa: SIM115 - closed below
@@ -91,9 +94,9 @@ def is_locked(state: Path) -> bool:
 
 
 def read_identity(state: Path) -> str:
-    """The random name that tells this folder from others of its path; empty if it has none.
+    """Return the random name that tells this folder from others of its path; "" if it has none.
 
-    Raises MachineError if that can't be seen.
+    Raise MachineError if that can't be seen.
     """
     try:
         return (state / _LOCK_FILE).read_text("utf-8", "replace").strip()
@@ -104,11 +107,14 @@ def read_identity(state: Path) -> str:
 
 
 def identity(state: Path) -> str:
-    """As `read_identity`, given now if there is none; for the process that has the folder."""
+    """Return the folder's random name, making it first if there is none.
+
+    For the process that has the folder.
+    """
     found = read_identity(state)
     if not found:
         found = secrets.token_hex(8)
-        (state / _LOCK_FILE).write_text(found)  # the file stays the one that is locked
+        (state / _LOCK_FILE).write_text(found)  # writing keeps the file that is locked
     return found
 
 
@@ -129,10 +135,10 @@ def _unseen(state: Path, error: OSError) -> MachineError:
 
 
 class StateFolder:
-    """Made, and held by this process alone, until `close`. Without a path: a temporary one."""
+    """A folder that this process holds until `close`; a temporary one without a path."""
 
     def __init__(self, path: Path | None) -> None:
-        """Raises MachineError where another region has it, or it can't be made."""
+        """Raise MachineError if another region has it, or it can't be made."""
         self._temporary = path is None
         try:
             self.path = (
@@ -167,7 +173,7 @@ class StateFolder:
         write_json(self.path / ADDRESS_FILE, asdict(address))
 
     def close(self) -> None:
-        """Idempotent. A temporary folder is removed with all that is in it."""
+        """Give the folder up, and remove it if it is temporary. Idempotent."""
         if self._lock.closed:
             return
         with contextlib.suppress(FileNotFoundError):

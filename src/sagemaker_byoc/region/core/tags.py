@@ -1,4 +1,4 @@
-"""Tags of anything that has an ARN: AddTags, ListTags, DeleteTags."""
+"""SageMaker's tags of resources with an ARN: AddTags, ListTags, DeleteTags."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import ClassVar
 
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.limits import is_reserved_tag
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 MOST = 50
-"""Tags of one resource (service model: sagemaker.TagList.max)."""
+"""Most tags of one resource (service model: sagemaker.TagList.max)."""
 
 
 class Tags:
-    """One file an ARN below STATE/sagemaker/tags. Several objects of one folder see the same."""
+    """Tags in STATE/sagemaker/tags, one file per ARN. Objects of one folder see the same."""
 
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
@@ -37,7 +37,10 @@ class Tags:
         return {entry["Key"]: entry["Value"] for entry in entries}
 
     def add(self, arn: str, tags: Sequence[Mapping[str, str]]) -> dict[str, str]:
-        """All tags of `arn` afterwards; AwsError above 50, for a key given twice or AWS's own."""
+        """Return all tags of `arn` afterwards.
+
+        Raise AwsError above 50 tags, for a key that is given twice, and for a key of AWS's.
+        """
         new = {tag["Key"]: tag["Value"] for tag in tags}
         if len(new) < len(tags):
             raise AwsError("ValidationException", "Duplicate tag keys found in the request.")
@@ -63,7 +66,7 @@ class Tags:
             self._put(arn, kept)
 
     def forget(self, arn: str) -> None:
-        """With the resource itself."""
+        """Remove the tags of a resource that is deleted."""
         with self._lock:
             self._file(arn).unlink(missing_ok=True)
 
@@ -89,5 +92,5 @@ class Tags:
 
 
 def as_list(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """As the API writes them."""
+    """Return the tags as the API writes them."""
     return [{"Key": key, "Value": value} for key, value in tags.items()]

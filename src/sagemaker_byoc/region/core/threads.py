@@ -1,4 +1,4 @@
-"""The few threads in which the store's files are read and written."""
+"""A few threads in which a service reads and writes files, and takes bodies from the network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from sagemaker_byoc.region.wire.http import Body
 
 BATCH = 1 << 20
-"""Bytes that are handed to a thread at once; so many again may wait meanwhile."""
+"""Bytes that a thread gets at once; as many again may wait meanwhile."""
 _COUNT = 8
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,11 +25,11 @@ class Threads:
         return await loop.run_in_executor(self.executor, lambda: function(*args, **kwargs))
 
     async def pump(self, body: Body, feed: Callable[[list[bytes]], None]) -> list[bytes]:
-        """Give the body to `feed` in batches, in a thread; the last of it, shorter than a batch, is
-        returned instead, for the thread that does what comes then.
+        """Give the body to `feed` in batches, in a thread. Return the rest that is shorter than a
+        batch, for the thread that does the next step.
 
-        At most two batches are in memory. Raises what `feed` raises, and ConnectionError; `feed`
-        is not running any more by then.
+        At most two batches are in memory. Raise what `feed` raises, and ConnectionError, when
+        `feed` is not running any more.
         """
         batch: list[bytes] = []
         size = 0

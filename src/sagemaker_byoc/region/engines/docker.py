@@ -1,7 +1,6 @@
 """The Docker engine, driven by its command line: create, cp, start, stop, cp.
 
-No bind mounts, so it works with a remote engine and leaves no root-owned files behind. The client
-is `docker` on PATH, or the program that the variable DOCKER names.
+No bind mounts, so it works with a remote engine and leaves no root-owned files behind.
 """
 
 from __future__ import annotations
@@ -12,10 +11,8 @@ import os
 import subprocess
 import sys
 import tarfile
-import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,11 +24,10 @@ from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.contract.machine import CUDA_DEVICES, visible_gpus
+from sagemaker_byoc.contract.machine import CUDA_DEVICES, DRIVER, visible_gpus
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE
-from sagemaker_byoc.host import docker_reasons
-from sagemaker_byoc.host.asked import note_command
+from sagemaker_byoc.host import docker, ignore
 from sagemaker_byoc.region.engines.container import (
     Container,
     ContainerSpec,
@@ -41,6 +37,7 @@ from sagemaker_byoc.region.engines.container import (
     shell_of,
 )
 from sagemaker_byoc.region.engines.packing import (
+    CODE,
     Copying,
     Counted,
     CountedRead,
@@ -57,130 +54,15 @@ SHARED_MEMORY = "2g"
 
 LOG = logging.getLogger(__name__)
 
-_WITHOUT = "use --engine process"
-_CHECK = "Check the engine with: docker info"
+INSTEAD = "use --engine process"
 _IPV4 = 4
-_QUICK = 60.0
-_COPY = 1800.0
-_POLL = 0.2
-_MOST_WORDS = 4096
 _COPIES = 4
 """At a time; each waits for the engine more than for the disk."""
 
 
-class NoClientError(MachineError):
-    """There is no program to ask an engine with."""
-
-
-class SilentError(MachineError):
-    """The engine gave no answer in time."""
-
-
-def client() -> str:
-    return os.environ.get("DOCKER") or "docker"
-
-
-def run(arguments: Sequence[str], timeout: float = _QUICK, *, stdin: str = "") -> str:
-    """One docker command's stdout; MachineError with docker's own words where it fails."""
-    note_command([client(), *arguments])
-    try:
-        result = subprocess.run(
-            [client(), *arguments],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            timeout=timeout,
-            input=stdin,
-            start_new_session=True,  # a Ctrl-C of the terminal must not end a removal midway
-        )
-    except OSError as error:
-        raise _no_client(error) from error
-    except subprocess.TimeoutExpired as error:
-        raise SilentError(
-            f"`docker {arguments[0]}` gave no answer in {timeout:.0f} s", hint=_CHECK
-        ) from error
-    if result.returncode != 0:
-        raise _failure(arguments[0], result.stderr.strip() or result.stdout.strip())
-    return result.stdout
-
-
-def follow(
-    arguments: Sequence[str],
-    on_line: Callable[[str], None],
-    *,
-    is_stopped: Callable[[], bool],
-    timeout: float,
-) -> None:
-    """Run one docker command and pass its lines on; end it once `is_stopped` returns True.
-
-    Raise MachineError with docker's own words if it fails.
-    """
-    note_command([client(), *arguments])
-    with tempfile.TemporaryFile() as errors, _popen(arguments, errors) as process:
-        assert process.stdout is not None
-        reader = threading.Thread(target=_pass_on, args=(process.stdout, on_line), daemon=True)
-        reader.start()
-        try:
-            is_late = not _ended(process, is_stopped, timeout)
-        finally:
-            process.kill()
-            code = process.wait()
-            reader.join(_QUICK)
-        if is_stopped():
-            return
-        if is_late:
-            raise SilentError(f"`docker {arguments[0]}` took {timeout:.0f} s", hint=_CHECK)
-        if code != 0:
-            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MOST_WORDS))
-            words = errors.read().decode(errors="replace").strip()
-            raise _failure(arguments[0], words)
-
-
-def _popen(arguments: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[str]:
-    try:
-        return subprocess.Popen(
-            [client(), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise _no_client(error) from error
-
-
-def _pass_on(lines: Iterable[str], on_line: Callable[[str], None]) -> None:
-    for line in lines:
-        on_line(line.rstrip("\n"))
-
-
-def _ended(process: subprocess.Popen[str], is_stopped: Callable[[], bool], timeout: float) -> bool:
-    """Wait for the end, a stop or the timeout; return False after the timeout."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_POLL)
-            return True
-        if is_stopped():
-            return True
-    return False
-
-
-def _no_client(error: OSError) -> NoClientError:
-    reason = docker_reasons.no_client(client(), error)
-    return NoClientError(reason.what, hint=f"{reason.hint}, or {_WITHOUT}")
-
-
-def _failure(verb: str, words: str) -> MachineError:
-    """Return the error for a command that failed, with the cause if no engine was reached."""
-    found = docker_reasons.reason(words, _WITHOUT)
-    if found is None:
-        return MachineError(f"`docker {verb}` failed: {words}", hint=_CHECK)
-    more = "" if _WITHOUT in found.hint else f"; or {_WITHOUT}"
-    return MachineError(found.what, hint=f"{found.hint}{more}")
+def run(*arguments: str, data: bytes | None = None, timeout: float = docker.QUICK) -> str:
+    """Return what one command prints. An error's hint names the engine that needs no Docker."""
+    return docker.run(*arguments, data=data, timeout=timeout, instead=INSTEAD)
 
 
 def remove(kind: str, arguments: Sequence[str], missing: str) -> None:
@@ -189,7 +71,7 @@ def remove(kind: str, arguments: Sequence[str], missing: str) -> None:
     What stays behind can be removed with `byoc local gc`, so that no other end is disturbed.
     """
     try:
-        run(arguments)
+        run(*arguments)
     except MachineError as error:
         if missing not in str(error).lower():
             LOG.warning("a %s stays behind: %s", kind, error)
@@ -229,8 +111,13 @@ class DockerEngine:
         options = ["--interactive", *(["--tty"] if sys.stdin.isatty() else [])]
         container = self._created(shell_of(spec), options)
         try:
-            command = [client(), "start", "--attach", "--interactive", spec.name]
-            with subprocess.Popen(command) as process:
+            with docker.start(
+                *("start", "--attach", "--interactive", spec.name),
+                stdin=None,
+                stdout=None,
+                stderr=None,
+                instead=INSTEAD,
+            ) as process:
                 try:
                     yield process
                 finally:
@@ -242,8 +129,13 @@ class DockerEngine:
         """Return the container with its files in it, not started."""
         container = DockerContainer(spec, self.copying)
         try:
-            run(["create", *options, *self.create_arguments(spec)], stdin=self.env_file(spec))
-        except SilentError:  # it may be created all the same
+            run(
+                "create",
+                *options,
+                *self.create_arguments(spec),
+                data=self.env_file(spec).encode(errors="replace"),
+            )
+        except docker.SilentError:  # it may be created all the same
             container.close()
             raise
         try:
@@ -288,7 +180,7 @@ class DockerEngine:
         if network is not None and network.isolated:
             return None
         name = network.name if network is not None and len(network.hosts) > 1 else "bridge"
-        (found,) = json.loads(run(["network", "inspect", name]))
+        (found,) = json.loads(run("network", "inspect", name))
         for config in found["IPAM"]["Config"]:
             subnet = ip_network(config["Subnet"])
             if subnet.version == _IPV4:
@@ -302,7 +194,7 @@ class DockerEngine:
             arguments = ["--internal"] if network.isolated else []
             for name, value in {LABEL: "network", **network.labels}.items():
                 arguments += ["--label", f"{name}={value}"]
-            run(["network", "create", *arguments, network.name])
+            run("network", "create", *arguments, network.name)
 
     def close_network(self, network: Network) -> None:
         if len(network.hosts) > 1:
@@ -313,12 +205,12 @@ class DockerEngine:
             f"--filter=label={name}" + (f"={value}" if value else "")
             for name, value in labels.items()
         ]
-        containers = run(["ps", "--all", "--quiet", *filters]).split()
+        containers = run("ps", "--all", "--quiet", *filters).split()
         if containers:
-            run(["rm", "--force", "--volumes", *containers])
-        networks = run(["network", "ls", "--quiet", *filters]).split()
+            run("rm", "--force", "--volumes", *containers)
+        networks = run("network", "ls", "--quiet", *filters).split()
         if networks:
-            run(["network", "rm", *networks])
+            run("network", "rm", *networks)
         return len(containers)
 
     def _mounted(self, spec: ContainerSpec) -> list[str]:
@@ -328,9 +220,9 @@ class DockerEngine:
         return [name for name in spec.inputs if name in spec.read_only and is_local()]
 
     def _variables(self, spec: ContainerSpec) -> dict[str, str]:
-        code = {variables.SUBMIT_DIRECTORY: str(DEFAULT_ROOT / "code")} if spec.program else {}
+        code = {variables.SUBMIT_DIRECTORY: str(DEFAULT_ROOT / CODE)} if spec.program else {}
         # The driver's files under /proc are seen in every container, also in one without a GPU.
-        unused = {"CUDA_VISIBLE_DEVICES": ""} if spec.gpus == 0 else {}
+        unused = {CUDA_DEVICES: ""} if spec.gpus == 0 else {}
         return {**code, **unused, **spec.environment}
 
     def _fill(self, spec: ContainerSpec) -> None:
@@ -342,10 +234,12 @@ class DockerEngine:
             if relative not in mounted
         }
         if spec.program is not None:
-            sources["code"] = program_folder(spec.program)
-        command = [client(), "cp", "-", f"{spec.name}:/"]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            sources[CODE] = program_folder(spec.program)
+        with docker.start(
+            *("cp", "-", f"{spec.name}:/"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            instead=INSTEAD,
         ) as copy:
             assert copy.stdin is not None
             assert copy.stderr is not None
@@ -356,7 +250,7 @@ class DockerEngine:
                 # A tar is only written to.
                 write_tree(cast("IO[bytes]", counted), sources, without=spec.shared)
             message = copy.stderr.read().decode(errors="replace").strip()
-            if copy.wait(timeout=_COPY) != 0:
+            if copy.wait(timeout=docker.SLOW) != 0:
                 raise MachineError(
                     f"the tree could not be copied into the container: {message}",
                     hint="Check that the engine's disk has room: docker system df",
@@ -367,13 +261,17 @@ class DockerEngine:
     def _expect(self, sources: Mapping[str, Path]) -> None:
         if self.copying is not None:
             self.copying.start("copy into the container")
-            self.copying.expect(sum(map(size_of, sources.values())))
+            sizes = [
+                size_of(path, ignore.litter() if name == CODE else None)
+                for name, path in sources.items()
+            ]
+            self.copying.expect(sum(sizes))
 
 
 def _start(spec: ContainerSpec) -> None:
     """Raises RequestError for a command that the image can't run."""
     try:
-        run(["start", spec.name])
+        run("start", spec.name)
     except MachineError as error:
         words = error.what.lower()
         if "oci runtime" not in words or "exec:" not in words:
@@ -386,7 +284,7 @@ def _start(spec: ContainerSpec) -> None:
 def require_image(image: str) -> None:
     """Raises RequestError unless the engine has it, MachineError where there is no engine."""
     try:
-        run(["image", "inspect", image])
+        run("image", "inspect", image)
     except MachineError as error:
         if "no such image" not in str(error).lower():
             raise
@@ -408,7 +306,7 @@ def is_local() -> bool:
 
 def _hardware(spec: ContainerSpec) -> list[str]:
     arguments = []
-    if spec.gpus != 0 and Path("/proc/driver/nvidia/version").exists():
+    if spec.gpus != 0 and DRIVER.exists():
         arguments += _gpus(spec.gpus)
     if spec.limits is not None:
         arguments += ["--cpus", str(spec.limits.cpus), "--memory", str(spec.limits.memory)]
@@ -440,27 +338,22 @@ class DockerContainer:
     copying: Copying | None = None
 
     def lines(self) -> Iterator[str]:
-        command = [client(), "logs", "--follow", self.spec.name]
-        with subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        ) as logs:
-            assert logs.stdout is not None
+        words = ("logs", "--follow", self.spec.name)
+        with (
+            docker.start(*words, stderr=subprocess.STDOUT, instead=INSTEAD) as logs,
+            docker.text_of(logs) as text,
+        ):
             try:
-                yield from lines_of(logs.stdout)
+                yield from lines_of(text)
             finally:
                 logs.terminate()
 
     def exit_code(self) -> int | None:
-        state = json.loads(run(["container", "inspect", self.spec.name]))[0]["State"]
+        state = json.loads(run("container", "inspect", self.spec.name))[0]["State"]
         return None if state["Running"] else int(state["ExitCode"])
 
     def reach(self) -> Reach | None:
-        found = json.loads(run(["container", "inspect", self.spec.name]))[0]
+        found = json.loads(run("container", "inspect", self.spec.name))[0]
         pid = int(found["State"]["Pid"])
         # The engine's processes are seen where it runs on this very machine, not in a virtual one.
         if not pid or not is_local() or not Path(f"/proc/{pid}").exists():
@@ -471,15 +364,15 @@ class DockerContainer:
     def wait(self) -> int:
         while True:
             try:
-                return int(run(["wait", self.spec.name]))
-            except SilentError:
+                return int(run("wait", self.spec.name))
+            except docker.SilentError:
                 # Its log has ended, and it has not; as long as the engine says that it runs.
                 code = self.exit_code()
                 if code is not None:
                     return code
 
     def stop(self, grace: float) -> None:
-        run(["stop", "--time", str(int(grace)), self.spec.name], timeout=grace + _QUICK)
+        run("stop", "--time", str(int(grace)), self.spec.name, timeout=grace + docker.QUICK)
 
     def fetch(self, relative: str, on_left: OnLeft) -> None:
         self._fetch(relative, self.spec.tree.root / relative, on_left)
@@ -499,7 +392,7 @@ class DockerContainer:
     def keep(self) -> str:
         name = self.spec.name
         try:
-            run(["kill", name])
+            run("kill", name)
         except MachineError as error:
             words = str(error).lower()
             if "no such container" in words:
@@ -519,8 +412,7 @@ class DockerContainer:
         source = DEFAULT_ROOT / folder
         receiver = Receiver(target, str(source), on_left)
         try:
-            command = [client(), "cp", f"{self.spec.name}:{source}/.", "-"]
-            _receive(command, receiver, self.copying)
+            _receive(f"{self.spec.name}:{source}/.", receiver, self.copying)
         except MachineError as error:
             words = str(error).lower()
             if "not a directory" in words:
@@ -530,14 +422,12 @@ class DockerContainer:
         receiver.prune()
 
 
-def _receive(command: Sequence[str], receiver: Receiver, copying: Copying | None) -> None:
-    """Raises MachineError with docker's own words, or with what this machine lacks."""
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    ) as copy:
+def _receive(source: str, receiver: Receiver, copying: Copying | None) -> None:
+    """Raise DockerError with the engine's own words, or with what this machine lacks."""
+    with docker.start("cp", source, "-", instead=INSTEAD) as copy:
         assert copy.stdout is not None
         assert copy.stderr is not None
-        clock = threading.Timer(_COPY, copy.kill)
+        clock = threading.Timer(docker.SLOW, copy.kill)
         clock.start()
         broken: OSError | tarfile.TarError | None = None
         try:
@@ -558,4 +448,4 @@ def _receive(command: Sequence[str], receiver: Receiver, copying: Copying | None
                 words, code = broken.strerror or str(broken), 1
             clock.cancel()
     if code or broken is not None:
-        raise MachineError(f"`docker cp` failed: {words or broken}", hint=_CHECK)
+        raise docker.DockerError("cp", words or str(broken))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import stat
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
 
-from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
+from sagemaker_byoc.host import ignore
 from sagemaker_byoc.region.engines.container import GivenUpError
 
-SKIPPED = frozenset({".git", ".venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"})
-PROGRAM_LIMIT = 256 * 2**20
-"""Bytes. A folder of code above it is a mistake more often than a program."""
+CODE = "code"
+"""Folder below /opt/ml that the program is copied to."""
 
 
 def write_tree(stream: IO[bytes], sources: Mapping[str, Path], without: Sequence[str] = ()) -> None:
@@ -27,28 +26,24 @@ def write_tree(stream: IO[bytes], sources: Mapping[str, Path], without: Sequence
     left_out = frozenset(str(top / relative) for relative in without)
 
     def of_program(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        return None if SKIPPED.intersection(Path(entry.name).parts) else _as_root(entry)
+        is_litter = ignore.litter().matches(entry.name.removeprefix(f"{top / CODE}/"))
+        return None if is_litter else _as_root(entry)
 
     def of_tree(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
         return None if entry.name in left_out else _as_root(entry)
 
     with tarfile.open(fileobj=stream, mode="w|") as tar:
         for relative, source in sources.items():
-            kind = of_program if relative == "code" else of_tree
+            kind = of_program if relative == CODE else of_tree
             tar.add(source, arcname=str(top / relative), filter=kind)
 
 
 def program_folder(program: Path) -> Path:
-    """`program`, if it is of a size that a program has."""
+    """Return `program`. Raise RequestError if it is larger than a program is."""
     total = 0
-    for folder, folders, files in os.walk(program):
-        folders[:] = [name for name in folders if name not in SKIPPED]
-        total += sum(Path(folder, name).lstat().st_size for name in files)
-        if total > PROGRAM_LIMIT:
-            raise RequestError(
-                f"the program folder {program} holds over {PROGRAM_LIMIT >> 20} MiB",
-                hint="Name a folder that holds code only, and give data as a --channel",
-            )
+    for size in _sizes(program, ignore.litter()):
+        total += size
+        ignore.require_small(program, total)
     return program
 
 
@@ -96,15 +91,17 @@ class CountedRead:
         return data
 
 
-def size_of(folder: Path) -> int:
+def size_of(folder: Path, ignored: ignore.Ignore | None = None) -> int:
     """Return the bytes of the files below a folder, links not followed."""
-    total = 0
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name not in SKIPPED]
-        for name in files:
-            with suppress(OSError):  # removed meanwhile
-                total += Path(place, name).lstat().st_size
-    return total
+    return sum(_sizes(folder, ignored or ignore.Ignore(())))
+
+
+def _sizes(folder: Path, ignored: ignore.Ignore) -> Iterator[int]:
+    for _, path in ignore.walk(folder, ignored):
+        with suppress(OSError):  # removed meanwhile
+            status = path.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                yield status.st_size
 
 
 def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

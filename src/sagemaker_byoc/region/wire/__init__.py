@@ -1,1 +1,1 @@
-"""The AWS protocols: JSON 1.1, REST, query, event stream → typed operations and back."""
+"""AWS's protocols: HTTP, JSON 1.1, query and REST, signatures, validation by the service models."""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from sagemaker_byoc.region.core.credentials import CALLER, HINT, Credentials, Principal
 from sagemaker_byoc.region.wire import signatures
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import BufferedBody, HashedBody, Request
 from sagemaker_byoc.region.wire.signatures import V2, V4, MalformedError, NoDateError
 
@@ -25,7 +25,7 @@ _STREAMING = (
 )
 """Source: "Signature calculations for the Authorization header" of the S3 API reference."""
 _STATED = re.compile("|".join([_SHA256.pattern, signatures.UNSIGNED_PAYLOAD, *_STREAMING]))
-"""What S3 takes for the body in a signature."""
+"""What S3 accepts as the body in a signature."""
 
 
 class Denial(StrEnum):
@@ -92,7 +92,7 @@ S3_CODES: Codes = {
 
 
 class DeniedError(Exception):
-    """Raised for a request that is not admitted; its protocol has the code."""
+    """A request that is not admitted; its protocol has the code."""
 
     def __init__(self, denial: Denial, detail: str = "") -> None:
         self.denial = denial
@@ -101,9 +101,9 @@ class DeniedError(Exception):
 
 
 class Admission:
-    """Decides on every request of the port. Without `credentials` any signature is taken.
+    """Decide on every request of the port. Without `credentials` any signature is accepted.
 
-    `hosts` are the names, beside those of loopback, under which the region is reached.
+    `hosts` are further names, beside those of loopback, under which the region is reached.
     """
 
     def __init__(
@@ -113,10 +113,10 @@ class Admission:
         self._hosts = set() if hosts is None else hosts
 
     def check_origin(self, request: Request) -> None:
-        """Refuse what a web page of another site, or a foreign name for this machine, brings.
+        """Refuse requests from web pages of other sites, and under foreign names of this machine.
 
         A page can have its own name resolve to 127.0.0.1 after it was loaded (DNS rebinding): its
-        requests then count as same-origin in the browser, and only Host tells. Raise AwsError.
+        requests then count as same-origin in the browser, and only Host shows it. Raise AwsError.
         """
         host = request.headers.get("host", "")
         if host and not _is_loopback(host) and _hostname(host) not in self._hosts:
@@ -129,13 +129,13 @@ class Admission:
         if origin is not None and not _is_loopback(_authority(origin)):
             raise AwsError(
                 "AccessDenied",
-                f"The local region takes no requests of web pages from {origin}",
+                f"The local region does not accept requests of web pages from {origin}",
                 status=403,
             )
         if request.headers.get("sec-fetch-site") == "cross-site":
             raise AwsError(
                 "AccessDenied",
-                "The local region takes no requests of web pages of another site",
+                "The local region does not accept requests of web pages of another site",
                 status=403,
             )
 
@@ -199,7 +199,7 @@ class Admission:
 
 
 def _check_clock(signature: V4 | V2, now: datetime) -> None:
-    if signature.time is None:  # of a presigned URL of version 2, which names its end
+    if signature.time is None:  # a presigned URL of version 2 names its end instead
         return
     lasts = isinstance(signature, V4) and signature.seconds is not None
     early = signature.time - now > signatures.CLOCK_SKEW
@@ -228,7 +228,7 @@ def _check_s3(signature: V4, request: Request, principal: Principal) -> str:
 
 
 def _is_post_policy(request: Request) -> bool:
-    """Whether it is a browser's upload form, which carries its signature within the body."""
+    """Return whether it is a browser's upload form, which has its signature within the body."""
     return (
         request.method == "POST"
         and request.headers.get("content-type", "").startswith("multipart/form-data")
@@ -243,7 +243,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _hostname(host: str) -> str:
-    """`HOST:PORT` without the port, in lower case; empty if it cannot be read."""
+    """Return `HOST:PORT` without the port, in lower case; "" if it cannot be read."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -251,7 +251,7 @@ def _hostname(host: str) -> str:
 
 
 def _authority(origin: str) -> str:
-    """`HOST:PORT` of an origin; empty if it cannot be read."""
+    """Return the `HOST:PORT` of an origin; "" if it cannot be read."""
     try:
         return urlsplit(origin).netloc
     except ValueError:

@@ -1,32 +1,31 @@
-"""One HTTP request with its body, and its response, as the services of the region see them."""
+"""HTTP requests, their bodies and responses, as the services of the region see them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
-from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.aws_errors import AwsError, EntityTooLargeError
 
 
 class Body(Protocol):
-    """The request's bytes, as they arrive; transfer coding already taken off."""
+    """The request's bytes, as they arrive, without their transfer coding."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """Raises ConnectionError where the client goes away before the end."""
+        """Yield the bytes; raise ConnectionError if the client leaves before the end."""
 
     async def read(self, limit: int) -> bytes:
-        """All of it; raises EntityTooLargeError above `limit` bytes."""
+        """Return all of it; raise EntityTooLargeError above `limit` bytes."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Request:
     method: str
     target: str
-    """The path as it was sent, with its percent signs, and without the query."""
+    """The path as it was sent: percent-encoded, without the query."""
     query_string: str
     headers: Mapping[str, str]
     """Names in lower case; a name that came twice has its values joined by commas."""
@@ -40,17 +39,8 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """By name; the last of those that came twice. A flag (`?uploads`) has an empty value."""
+        """Values by name, the last one if a name came twice; "" for a flag (`?uploads`)."""
         return dict(parse_qsl(self.query_string, keep_blank_values=True))
-
-
-@dataclass(frozen=True, slots=True)
-class FilePart:
-    """Bytes `start` to `start + length` of a file, read while they are sent."""
-
-    path: Path
-    start: int
-    length: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +48,7 @@ class Response:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     """Content-Length is set by the server from `body`, unless it is given (as for HEAD)."""
-    body: bytes | FilePart | AsyncIterator[bytes] = b""
+    body: bytes | AsyncIterator[bytes] = b""
 
 
 class Handler(Protocol):
@@ -75,7 +65,7 @@ class ClientLeftError(ConnectionError):
 
 
 class IncomingBody:
-    """Implements http.Body. `at_end` is called once, when there is no more to come."""
+    """A Body read from ASGI messages. `at_end` is called once, after the last byte."""
 
     def __init__(
         self, receive: Receive, headers: Mapping[str, str], at_end: Callable[[], None]
@@ -91,7 +81,7 @@ class IncomingBody:
 
     @property
     def awaits_permission(self) -> bool:
-        """The client holds its body back until it is asked for (`Expect: 100-continue`)."""
+        """Whether the client waits to be asked for its body (`Expect: 100-continue`)."""
         return self._expects and not self._asked and self._more
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -119,7 +109,7 @@ class IncomingBody:
 
 
 class BufferedBody:
-    """Implements http.Body over bytes that have been read already."""
+    """A Body of bytes that have been read already."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -135,9 +125,9 @@ class BufferedBody:
 
 
 class HashedBody:
-    """Implements http.Body over one whose SHA-256 was signed.
+    """A Body whose SHA-256 was signed.
 
-    `read` verifies it. Whoever iterates verifies it himself, in the thread that gets the bytes.
+    `read` verifies it. Code that iterates verifies it itself, in the thread that gets the bytes.
     """
 
     def __init__(self, body: Body, sha256: str) -> None:

@@ -1,4 +1,4 @@
-"""AWS JSON 1.1 (and 1.0): one POST an operation, named by X-Amz-Target."""
+"""AWS JSON 1.1 (and 1.0): one POST per operation, named by X-Amz-Target."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from sagemaker_byoc.region.wire import models
-from sagemaker_byoc.region.wire.errors import AwsError, unknown_operation
+from sagemaker_byoc.region.wire.aws_errors import AwsError, unknown_operation
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.operations import Service
 
@@ -82,7 +82,7 @@ def _loads(data: bytes) -> object:
 
 
 def decode(shape: Shape, value: object, path: str = "") -> Any:
-    """A JSON value as `shape` types it; members that `shape` lacks, and nulls, are left out."""
+    """Return a JSON value as `shape` types it, without nulls and members that `shape` lacks."""
     if isinstance(shape, StructureShape):
         found = _expect(dict, shape, value, path)
         if shape.is_document_type:
@@ -170,9 +170,9 @@ _SCALARS: dict[str, Callable[[Shape, object, str], object]] = {
 
 
 def encode(shape: Shape, value: Any) -> Any:
-    """The JSON of a result: timestamps in seconds since 1970, blobs in base64, no nulls.
+    """Return the JSON of a result: timestamps in seconds since 1970, blobs in base64, no nulls.
 
-    Raises TypeError for what `shape` does not have: the mistake is an operation's, not a client's.
+    Raise TypeError for what `shape` does not have: the mistake is an operation's, not a client's.
     """
     if isinstance(shape, StructureShape):
         if shape.is_document_type:

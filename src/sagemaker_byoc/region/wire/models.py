@@ -1,9 +1,8 @@
 """AWS's service models, as botocore ships them, and what they demand of a request's values.
 
-Each model is loaded when it is first asked for. The shape of the validation errors: one sentence of
-`Value 'V' at 'path' failed to satisfy constraint: …` each, joined by "; " behind their number.
-Paths begin in lower case and number list members from 1, as in
-`inputDataConfig.1.member.channelName`.
+A model is loaded when it is first used. A validation error has one sentence per violation,
+`Value 'V' at 'path' failed to satisfy constraint: …`, joined by "; " after their number. Paths
+begin in lower case and number list members from 1: `inputDataConfig.1.member.channelName`.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _LOADER = Loader()
 _METADATA = re.compile(r'"metadata"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
@@ -32,7 +31,7 @@ _HEAD = 8192
 
 @cache
 def service_model(name: str) -> ServiceModel:
-    """The newest model of `name`, botocore's word for the service (sagemaker, logs, …)."""
+    """Return the newest model of `name`, botocore's word for the service (sagemaker, logs, …)."""
     return ServiceModel(_LOADER.load_service_model(name, "service-2"), name)
 
 
@@ -50,7 +49,7 @@ def name_of_scope(scope: str) -> str:
 
 def rest_operation(scope: str, method: str, path: str) -> tuple[str, str]:
     """Return the service and the operation of a REST request; several services sign as
-    `sagemaker`. What cannot be told is `scope`, and an empty text.
+    `sagemaker`. Return `scope` and "" if they are unknown.
     """
     for name in _names_of_scope(scope):
         model = service_model(name)
@@ -78,7 +77,7 @@ def _matches(template: str, path: str) -> bool:
 
 @cache
 def _metadata() -> dict[str, dict[str, Any]]:
-    """The metadata of every service that botocore knows. For refusals: it takes a while."""
+    """Return the metadata of every service that botocore knows; slow, so for refusals only."""
     found = {}
     for name in _LOADER.list_available_services("service-2"):
         version = max(_LOADER.list_api_versions(name, "service-2"))
@@ -100,8 +99,8 @@ _CODES = {
 }
 _SIZED = frozenset({"string", "blob", "list", "map"})
 _NUMBERS = frozenset({"integer", "long", "float", "double"})
-# Java's Unicode categories, which Python's expressions lack: their ASCII members, and for all the
-# others one stand-in, which takes their place in the value.
+# Java's Unicode categories, which Python's expressions lack: their ASCII members, and one stand-in
+# that replaces all the others in the value.
 _CATEGORIES = {
     r"\p{Alnum}": "a-zA-Z0-9",
     r"\p{L}": "a-zA-Z",
@@ -112,7 +111,7 @@ _CATEGORIES = {
     r"\p{Z}": " ",
 }
 _STAND_INS = {"L": "a", "M": "\u0300", "N": "0", "P": "!", "S": "+", "Z": " "}
-# What Java reads otherwise than Python: a hyphen behind a class, a pair of surrogates as one
+# What Java reads differently from Python: a hyphen after a class, a pair of surrogates as one
 # character, and a quantifier on "the end".
 _DIALECT = (
     (re.compile(r"(\\[wds])-(?=[^\]])"), r"\1\\-"),
@@ -136,8 +135,8 @@ def _violations(shape: Shape, value: Any, path: str) -> Iterator[str]:
     if isinstance(shape, StructureShape):
         yield from _of_structure(shape, value, path)
         return
-    if constraints := _broken(shape, value):
-        yield from (_sentence(shape, value, path, constraint) for constraint in constraints)
+    for name, bound in broken(shape, value):
+        yield _sentence(shape, value, path, _WORDS[name](shape, bound))
     if isinstance(shape, ListShape):
         yield from _of_list(shape, value, path)
     elif isinstance(shape, MapShape):
@@ -157,55 +156,69 @@ def _of_list(shape: ListShape, value: list[Any], path: str) -> Iterator[str]:
     if isinstance(shape.member, StructureShape | ListShape | MapShape):
         for number, item in enumerate(value, 1):
             yield from _violations(shape.member, item, f"{path}.{number}.member")
-    elif any(_broken(shape.member, item) for item in value):
+    elif any(any(broken(shape.member, item)) for item in value):
         yield _sentence(shape, value, path, f"Member must satisfy constraint: {_all(shape.member)}")
 
 
 def _of_map(shape: MapShape, value: dict[str, Any], path: str) -> Iterator[str]:
-    if any(_broken(shape.key, key) for key in value):
+    if any(any(broken(shape.key, key)) for key in value):
         yield _sentence(shape, value, path, f"Map keys must satisfy constraint: {_all(shape.key)}")
     if isinstance(shape.value, StructureShape | ListShape | MapShape):
         for key, item in value.items():
             yield from _violations(shape.value, item, f"{path}.{key}.member")
-    elif any(_broken(shape.value, item) for item in value.values()):
+    elif any(any(broken(shape.value, item)) for item in value.values()):
         constraint = f"Map value must satisfy constraint: {_all(shape.value)}"
         yield _sentence(shape, value, path, constraint)
 
 
-def _broken(shape: Shape, value: Any) -> list[str]:
-    """The constraints of `shape` itself that `value` breaks."""
-    return [text for text, holds in _constraints(shape, value) if not holds]
+Constraint: TypeAlias = tuple[str, Any]
+"""`max`, `min`, `enum` or `pattern`, and its bound."""
+
+
+def broken(shape: Shape, value: Any) -> Iterator[Constraint]:
+    """Yield the constraints of `shape` itself that `value` breaks."""
+    return (each for each in _constraints(shape) if not _holds(each, shape, value))
+
+
+def _constraints(shape: Shape) -> Iterator[Constraint]:
+    for name in ("max", "min"):
+        if shape.type_name in _SIZED | _NUMBERS and shape.metadata.get(name) is not None:
+            yield name, shape.metadata[name]
+    for name in ("enum", "pattern"):
+        if shape.metadata.get(name):
+            yield name, shape.metadata[name]
+
+
+def _holds(constraint: Constraint, shape: Shape, value: Any) -> bool:
+    name, bound = constraint
+    if name == "enum":
+        return value in bound
+    if name == "pattern":
+        return value is None or matches(bound, value)
+    size = 0 if value is None else len(value) if shape.type_name in _SIZED else value
+    return bool(size <= bound if name == "max" else size >= bound)
 
 
 def _all(shape: Shape) -> str:
-    return f"[{', '.join(text for text, _ in _constraints(shape, None))}]"
+    texts = (_WORDS[name](shape, bound) for name, bound in _constraints(shape))
+    return f"[{', '.join(texts)}]"
 
 
-def _constraints(shape: Shape, value: Any) -> Iterator[tuple[str, bool]]:
-    """Each constraint in words, and whether `value` satisfies it."""
-    facts = shape.metadata
-    if shape.type_name in _SIZED:
-        size = 0 if value is None else len(value)
-        if (limit := facts.get("max")) is not None:
-            yield f"Member must have length less than or equal to {limit}", size <= limit
-        if (limit := facts.get("min")) is not None:
-            yield f"Member must have length greater than or equal to {limit}", size >= limit
-    elif shape.type_name in _NUMBERS:
-        number = 0 if value is None else value
-        if (limit := facts.get("max")) is not None:
-            yield f"Member must have value less than or equal to {limit}", number <= limit
-        if (limit := facts.get("min")) is not None:
-            yield f"Member must have value greater than or equal to {limit}", number >= limit
-    if facts.get("enum"):
-        words = ", ".join(facts["enum"])
-        yield f"Member must satisfy enum value set: [{words}]", value in facts["enum"]
-    if facts.get("pattern"):
-        text = f"Member must satisfy regular expression pattern: {facts['pattern']}"
-        yield text, value is None or matches(facts["pattern"], value)
+def _of_size(words: str, shape: Shape, bound: Any) -> str:
+    what = "length" if shape.type_name in _SIZED else "value"
+    return f"Member must have {what} {words} than or equal to {bound}"
+
+
+_WORDS: Mapping[str, Callable[[Shape, Any], str]] = {
+    "max": partial(_of_size, "less"),
+    "min": partial(_of_size, "greater"),
+    "enum": lambda _, bound: f"Member must satisfy enum value set: [{', '.join(bound)}]",
+    "pattern": lambda _, bound: f"Member must satisfy regular expression pattern: {bound}",
+}
 
 
 def matches(pattern: str, value: str) -> bool:
-    """Whether `value` is as a model's Java expression demands."""
+    """Return whether `value` matches a model's Java expression."""
     expression = compile_pattern(pattern)
     if expression is None:
         return True
@@ -222,7 +235,7 @@ def _stand_in(character: str) -> str:
 
 @lru_cache(maxsize=1024)
 def compile_pattern(pattern: str) -> re.Pattern[str] | None:
-    """A model's Java expression; None, which accepts all, where Python has no equal of it."""
+    """Return a model's Java expression; None, which accepts all, if Python has no equivalent."""
     for category, characters in _CATEGORIES.items():
         pattern = pattern.replace(category, characters)
     for java, python in _DIALECT:
@@ -241,7 +254,7 @@ def _sentence(shape: Shape, value: Any, path: str, constraint: str) -> str:
 
 
 def _show(value: Any) -> str:
-    """A value as Java prints it."""
+    """Return a value as Java prints it."""
     match value:
         case bool():
             return str(value).lower()

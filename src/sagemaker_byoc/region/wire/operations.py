@@ -1,4 +1,4 @@
-"""What a service of the region is: operations by name, validated and serialized by the wire."""
+"""The interface of a service: operations by name, which the wire validates and serializes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 Parameters: TypeAlias = dict[str, Any]
-"""As the service model names and types them: timestamps are aware datetimes, blobs are bytes."""
+"""Values as the service model names and types them: aware datetimes, bytes for blobs."""
 
 Operation: TypeAlias = Callable[[Parameters], Awaitable[Parameters]]
-"""Gets parameters that the service model has accepted; raises AwsError."""
+"""A coroutine of parameters that the service model has accepted; it may raise AwsError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""AWS query: a form that names its Action, flattened by the service model; XML back."""
+"""AWS query: a form with an Action and flattened members; the answer is XML."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
-from xml.etree.ElementTree import Element, SubElement, tostring
 
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 
 from sagemaker_byoc.region.wire import models
-from sagemaker_byoc.region.wire.errors import AwsError, unknown_operation
+from sagemaker_byoc.region.wire.aws_errors import AwsError, unknown_operation
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.operations import Service
+from sagemaker_byoc.region.wire.xml import DECLARATION, element, escaped
 
 BODY_LIMIT = 1 << 20
 _LARGEST_LIST = 1000
@@ -46,20 +46,22 @@ class QueryService:
 
 
 def render_error(request: Request, error: AwsError) -> Response:
-    root = Element("ErrorResponse")
-    body = SubElement(root, "Error")
-    SubElement(body, "Type").text = "Sender" if error.status < 500 else "Receiver"
-    SubElement(body, "Code").text = error.code
-    SubElement(body, "Message").text = error.message
-    SubElement(root, "RequestId").text = request.id
-    return _respond(root, error.status)
+    entries = {
+        "Type": "Sender" if error.status < 500 else "Receiver",
+        "Code": error.code,
+        "Message": error.message,
+    }
+    found = element("Error", [element(name, text) for name, text in entries.items()])
+    return _respond(
+        element("ErrorResponse", [found, element("RequestId", request.id)]), error.status
+    )
 
 
-def _respond(root: Element, status: int = 200) -> Response:
+def _respond(document: str, status: int = 200) -> Response:
     return Response(
         status=status,
         headers={"Content-Type": "text/xml"},
-        body=tostring(root, encoding="utf-8", xml_declaration=True),
+        body=(DECLARATION + document).encode("utf-8", "replace"),
     )
 
 
@@ -67,19 +69,21 @@ def _form(data: bytes) -> dict[str, str]:
     return dict(parse_qsl(data.decode(errors="replace"), keep_blank_values=True))
 
 
-def _document(model: OperationModel, result: dict[str, Any], request_id: str) -> Element:
-    root = Element(f"{model.name}Response", {"xmlns": model.service_model.metadata["xmlNamespace"]})
+def _document(model: OperationModel, result: dict[str, Any], request_id: str) -> str:
+    namespace = model.service_model.metadata["xmlNamespace"]
+    content = ""
     shape = model.output_shape
     if shape is not None:
-        wrapper = shape.serialization.get("resultWrapper")
-        encode(shape, result, root if wrapper is None else SubElement(root, wrapper))
-    metadata = SubElement(root, "ResponseMetadata")
-    SubElement(metadata, "RequestId").text = request_id
-    return root
+        content = encode(shape, result)
+        if wrapper := shape.serialization.get("resultWrapper"):
+            content = element(wrapper, [content])
+    metadata = element("ResponseMetadata", [element("RequestId", request_id)])
+    name = f"{model.name}Response"
+    return f'<{name} xmlns="{namespace}">{content}{metadata}</{name}>'
 
 
 def decode(shape: Shape, form: Mapping[str, str], prefix: str) -> Any:
-    """What `form` says of `shape` under `prefix`; None where it says nothing."""
+    """Return what `form` has of `shape` under `prefix`; None if it has nothing."""
     if isinstance(shape, StructureShape):
         found = {}
         for name, member in shape.members.items():
@@ -145,36 +149,39 @@ _SCALARS: Mapping[str, Callable[[str], object]] = {
 }
 
 
-def encode(shape: Shape, value: Any, parent: Element) -> None:
-    """Append `value` to `parent`. Raises TypeError for members that `shape` does not have."""
+def encode(shape: Shape, value: Any) -> str:
+    """Return the XML within the element of `value`.
+
+    Raise TypeError for members that `shape` does not have.
+    """
     if isinstance(shape, StructureShape):
         if unknown := value.keys() - shape.members.keys():
             raise TypeError(f"{shape.name} has no {', '.join(sorted(unknown))}")
-        for name, item in value.items():
-            if item is not None:
-                _encode_member(
-                    shape.members[name], _member_name(shape.members[name], name), item, parent
-                )
-    elif isinstance(shape, MapShape):
-        for key, item in value.items():
-            entry = SubElement(parent, "entry")
-            SubElement(entry, shape.key.serialization.get("name", "key")).text = key
-            encode(
-                shape.value, item, SubElement(entry, shape.value.serialization.get("name", "value"))
+        return "".join(
+            _encode_member(shape.members[name], _member_name(shape.members[name], name), item)
+            for name, item in value.items()
+            if item is not None
+        )
+    if isinstance(shape, MapShape):
+        key_name = shape.key.serialization.get("name", "key")
+        value_name = shape.value.serialization.get("name", "value")
+        return "".join(
+            element(
+                "entry",
+                [element(key_name, key), element(value_name, [encode(shape.value, item)])],
             )
-    else:
-        parent.text = _text(shape, value)
+            for key, item in value.items()
+        )
+    return escaped(_text(shape, value))
 
 
-def _encode_member(shape: Shape, name: str, value: Any, parent: Element) -> None:
+def _encode_member(shape: Shape, name: str, value: Any) -> str:
     if not isinstance(shape, ListShape):
-        encode(shape, value, SubElement(parent, name))
-        return
-    flat = shape.serialization.get("flattened")
-    folder = parent if flat else SubElement(parent, name)
-    item_name = name if flat else shape.member.serialization.get("name", "member")
-    for item in value:
-        encode(shape.member, item, SubElement(folder, item_name))
+        return element(name, [encode(shape, value)])
+    is_flat = shape.serialization.get("flattened")
+    item_name = name if is_flat else shape.member.serialization.get("name", "member")
+    items = [element(item_name, [encode(shape.member, item)]) for item in value]
+    return "".join(items) if is_flat else element(name, items)
 
 
 def _text(shape: Shape, value: object) -> str:

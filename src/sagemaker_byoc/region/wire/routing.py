@@ -1,4 +1,4 @@
-"""Which service a request is for, and how its protocol writes errors.
+"""Which service a request is for: every AWS protocol on one port.
 
 The credential scope of the signature names the service; without one, the path does.
 """
@@ -6,22 +6,26 @@ The credential scope of the signature names the service; without one, the path d
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import quote
-from xml.etree.ElementTree import Element, SubElement, tostring
 
 from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
 from sagemaker_byoc.region.wire import admission, json11, models, query
 from sagemaker_byoc.region.wire.admission import Admission, DeniedError
-from sagemaker_byoc.region.wire.errors import (
+from sagemaker_byoc.region.wire.aws_errors import (
     AwsError,
     EntityTooLargeError,
     invocation_too_large,
+)
+from sagemaker_byoc.region.wire.error_bodies import (
+    render_cbor_error,
+    render_json_error,
+    render_registry_error,
+    render_s3_error,
 )
 from sagemaker_byoc.region.wire.http import ClientLeftError, Handler, Request, Response
 
@@ -40,72 +44,13 @@ _S3_SCOPES = frozenset({"s3", "s3express", "s3-object-lambda"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """How a service's errors are written; `internal` is its word for a failure of its own."""
+    """How a service's errors are written; `internal` is its code for a failure of its own."""
 
     render: RenderError
     codes: admission.Codes
     internal: str = "InternalFailure"
     body_limit: int = json11.BODY_LIMIT
-    """Bytes; the bodies of S3 and of the registry are streamed and have limits of their own."""
-
-
-def render_json_error(request: Request, error: AwsError) -> Response:
-    """rest-json, as sagemaker-runtime speaks it."""
-    return Response(
-        status=error.status,
-        headers={
-            "Content-Type": "application/json",
-            "x-amzn-ErrorType": error.code,
-            "x-amzn-RequestId": request.id,
-        },
-        body=json.dumps({"message": error.message, "Message": error.message}).encode(),
-    )
-
-
-def render_s3_error(request: Request, error: AwsError) -> Response:
-    root = Element("Error")
-    SubElement(root, "Code").text = error.code
-    SubElement(root, "Message").text = error.message
-    SubElement(root, "Resource").text = request.path
-    SubElement(root, "RequestId").text = request.id
-    return Response(
-        status=error.status,
-        headers={"Content-Type": "application/xml", "x-amz-request-id": request.id},
-        body=b"" if request.method == "HEAD" else tostring(root, "utf-8", xml_declaration=True),
-    )
-
-
-def render_registry_error(_request: Request, error: AwsError) -> Response:
-    """The distribution protocol's body, which `docker push` shows to its user."""
-    return Response(
-        status=error.status,
-        headers={
-            "Content-Type": "application/json",
-            "Docker-Distribution-API-Version": "registry/2.0",
-        },
-        body=json.dumps({"errors": [{"code": error.code, "message": error.message}]}).encode(),
-    )
-
-
-def render_cbor_error(request: Request, error: AwsError) -> Response:
-    """smithy-rpc-v2-cbor: a map of two texts, so that its clients read the refusal."""
-    pairs = {"__type": error.code, "message": error.message}
-    body = b"\xa2" + b"".join(_cbor_text(text) for pair in pairs.items() for text in pair)
-    return Response(
-        status=error.status,
-        headers={
-            "Content-Type": "application/cbor",
-            "smithy-protocol": "rpc-v2-cbor",
-            "x-amzn-RequestId": request.id,
-        },
-        body=body,
-    )
-
-
-def _cbor_text(text: str) -> bytes:
-    """Major type 3 with a two-byte length (RFC 8949 §3)."""
-    data = text.encode()[:0xFFFF]
-    return b"\x79" + len(data).to_bytes(2, "big") + data
+    """Bytes; the bodies of S3 and of the registry are streamed and have other limits."""
 
 
 JSON = Protocol(render=json11.render_error, codes=admission.JSON_CODES)
@@ -138,9 +83,7 @@ class Services:
 
 
 class Router:
-    """The Handler of the whole port: admits a request, finds its service, and puts that service's
-    errors into its protocol.
-    """
+    """The Handler of the port: admit a request, find its service, write errors in its protocol."""
 
     def __init__(self, services: Services, admission: Admission | None = None) -> None:
         self._services = services
@@ -169,7 +112,7 @@ class Router:
 
     async def _check_signature(self, request: Request, routed: Request, protocol: Protocol) -> None:
         if protocol is REGISTRY:
-            return  # which asks for its own token, as ECR does
+            return  # it asks for a token of its own, as ECR does
         if protocol is S3:
             self._admission.check_s3_signature(request, routed)
             return
@@ -228,7 +171,7 @@ class Router:
         return refuse
 
     def names(self) -> list[str]:
-        """The services that answer, by what their requests call them."""
+        """Return the services that answer, by the names in their requests."""
         found = {"s3": self._services.s3, "sagemaker-runtime": self._services.runtime}
         alone = [name for name, handler in found.items() if handler is not None]
         named = [
@@ -245,7 +188,7 @@ async def _only_post(request: Request) -> Response:
 
 
 def signing_name(request: Request) -> str | None:
-    """The service in the credential scope of a signature, or of a presigned URL."""
+    """Return the service in the credential scope of a signature or of a presigned URL."""
     text = request.headers.get("authorization", "")
     if "X-Amz-Credential" in request.query_string:
         text = request.query.get("X-Amz-Credential", "")
@@ -254,13 +197,13 @@ def signing_name(request: Request) -> str | None:
 
 
 def _is_call(request: Request) -> bool:
-    """A form to the root is the query protocol; S3 takes forms at a bucket only."""
+    """Return whether it is a form to the root: the query protocol; S3's forms go to a bucket."""
     is_form = request.headers.get("content-type", "").startswith(_FORM)
     return is_form and request.target in {"", "/"}
 
 
 def _path_style(request: Request) -> Request:
-    """`http://BUCKET.s3.localhost/KEY` as `/BUCKET/KEY`."""
+    """Return `http://BUCKET.s3.localhost/KEY` as `/BUCKET/KEY`."""
     found = _BUCKET_HOST.fullmatch(request.headers.get("host", ""))
     if found is None or found["bucket"] == "s3":
         return request

@@ -1,4 +1,4 @@
-"""The region's one port: ASGI to Request, Response to ASGI. Knows no service."""
+"""The region's port: ASGI to Request, Response to ASGI. It does not know the services."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import uvicorn
@@ -23,7 +22,6 @@ from sagemaker_byoc.region.core.polling import (
 )
 from sagemaker_byoc.region.wire.http import (
     ClientLeftError,
-    FilePart,
     Handler,
     IncomingBody,
     Receive,
@@ -36,14 +34,10 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 LOG = logging.getLogger(__name__)
 
-CHUNK = 1 << 20
-SMALL = 1 << 16
-"""Up to this many bytes a read costs less than the hand-over to a thread."""
 KEEP_ALIVE_SECONDS = 120
 """Longer than SDKs leave a pooled connection idle between two polls."""
 CLOSING_SECONDS = 5
 _WATCH_AFTER = 0.05
-_FILE_THREADS = 4
 _ENDING = b"the region is ending\n"
 _BODILESS = frozenset({204, 304})
 _GUARDS = [(b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff")]
@@ -55,17 +49,12 @@ class Application:
 
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
-        # Its own few threads: a container that is being waited for must not hold up a download.
-        self._files = ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="byoc-files")
-
-    def close(self) -> None:
-        self._files.shutdown(wait=False, cancel_futures=True)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         if scope.get("client"):
-            # The task of a request has a context of its own: nothing to set back.
+            # The task of a request has its own context: nothing to reset.
             CLIENT.set("{}:{}".format(*scope["client"]))
         headers = _join(scope["headers"])
         agent = headers.get("user-agent", "")
@@ -86,10 +75,10 @@ class Application:
         try:
             response = await self._answer(request)
             if body.awaits_permission:
-                # The client was promised nothing, so it may never send the body that the next
-                # request on this connection would be mistaken for.
+                # The client may never send the body that it announced: the next request on this
+                # connection would be taken for it.
                 response.headers["Connection"] = "close"
-            await self._respond(request, response, send)
+            await _respond(response, send)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or (response is not None and not watch.client_left):
@@ -98,7 +87,7 @@ class Application:
             if not watch.client_left:
                 # The server is closing. SDKs try again after a 503, and then find nobody.
                 ending = Response(status=503, headers={"Connection": "close"}, body=_ENDING)
-                await self._respond(request, ending, send)
+                await _respond(ending, send)
         except ClientLeftError:
             LOG.debug("%s: the client left during %s %s", request.id, request.method, request.path)
         finally:
@@ -113,38 +102,14 @@ class Application:
             LOG.exception("%s: %s %s", request.id, request.method, request.path)
             return Response(status=500, body=b"internal failure; see the region's log\n")
 
-    async def _respond(self, request: Request, response: Response, send: Send) -> None:
-        body = response.body
-        if isinstance(body, FilePart):
-            await self._send_file(request, response, body, send)
-            return
-        if isinstance(body, bytes):
-            await send(_start(response, len(body)))
-            await send({"type": "http.response.body", "body": body})
-            return
-        await send(_start(response, None))
-        await _send_stream(body, send)
 
-    async def _send_file(
-        self, request: Request, response: Response, part: FilePart, send: Send
-    ) -> None:
-        with open(part.path, "rb", buffering=0) as file:
-            file.seek(part.start)
-            await send(_start(response, part.length))
-            left = 0 if request.method == "HEAD" else part.length
-            loop = asyncio.get_running_loop()
-            while left > 0:
-                size = min(left, CHUNK)
-                if part.length <= SMALL:
-                    data = file.read(size)
-                else:
-                    data = await loop.run_in_executor(self._files, file.read, size)
-                if not data:
-                    raise OSError(f"{part.path} became shorter while it was sent")
-                left -= len(data)
-                await send({"type": "http.response.body", "body": data, "more_body": left > 0})
-        if part.length == 0 or request.method == "HEAD":
-            await send({"type": "http.response.body", "body": b""})
+async def _respond(response: Response, send: Send) -> None:
+    if isinstance(response.body, bytes):
+        await send(_start(response, len(response.body)))
+        await send({"type": "http.response.body", "body": response.body})
+        return
+    await send(_start(response, None))
+    await _send_stream(response.body, send)
 
 
 async def _send_stream(chunks: AsyncIterator[bytes], send: Send) -> None:
@@ -180,9 +145,9 @@ def _join(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 class _Watch:
-    """Cancels the handler once its client has gone; begins when the body has been read.
+    """Cancel the handler when its client has gone; started when the body has been read.
 
-    ASGI tells of a client that left only to whoever waits for its next message.
+    ASGI reports that a client left only to a task that waits for the next message.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -194,7 +159,7 @@ class _Watch:
         self._ended = False
 
     def begin(self) -> None:
-        """Most answers are ready before this timer, and cost no second task."""
+        """Start a timer: most answers are ready before it, and need no second task."""
         if self._timer is None and not self._ended:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(_WATCH_AFTER, self._start)
@@ -218,7 +183,7 @@ class _Watch:
 
 
 def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """A listening socket of this machine only; raises OSError where the port is taken."""
+    """Return a listening socket of this machine; raise OSError if the port is taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -231,10 +196,10 @@ def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
 
 
 class RegionServer(uvicorn.Server):
-    """Run by `serve(sockets=[…])`; ends when its `should_exit` is set."""
+    """A server run by `serve(sockets=[…])` until its `should_exit` is set."""
 
     async def open(self, listener: socket.socket) -> asyncio.Server:
-        """Answer at `listener`, too, until `leave` gets the returned server, or this one ends."""
+        """Answer at `listener` too, until `leave` gets the returned server or this one ends."""
 
         def make_protocol() -> asyncio.Protocol:
             protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]

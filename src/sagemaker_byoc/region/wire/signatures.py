@@ -52,11 +52,11 @@ _V2_RESOURCES = frozenset({
 
 
 class MalformedError(Exception):
-    """An Authorization header or a presigned query that cannot be read; its text says why."""
+    """An Authorization header or a presigned query that cannot be read, and why."""
 
 
 class NoDateError(MalformedError):
-    """A request that does not say when it was signed."""
+    """A request without the time of its signature."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class V4:
     region: str
     service: str
     headers: tuple[str, ...]
-    """The signed ones, in lower case."""
+    """Names of the signed headers, in lower case."""
     seconds: int | None
     """How long a presigned URL is valid; None for a signature in the headers."""
 
@@ -111,9 +111,9 @@ class V2:
     """When the request was signed; None in a presigned URL."""
 
     def matches(self, request: Request, secret_key: str) -> bool:
-        """`request` has the bucket in its path, as Version 2 signs it."""
+        """Return whether it is right; `request` has the bucket in its path, as signed."""
         path = request.target
-        # A bucket is signed with a slash behind it, which clients don't all send.
+        # A bucket is signed with a slash after it, which not all clients send.
         paths = [path, f"{path}/"] if path.count("/") == 1 else [path]
         return any(
             hmac.compare_digest(
@@ -251,7 +251,7 @@ def _read_query(query: Mapping[str, str]) -> V4:
 
 
 def _v4_of(fields: tuple[str, str, str], *, time: datetime, token: str, seconds: int | None) -> V4:
-    """`fields` are the credential, the signed headers' names, and the signature."""
+    """Return a signature of the credential, the signed headers' names, and the signature."""
     credential, names, signature = fields
     found = _CREDENTIAL.fullmatch(credential)
     if found is None:
@@ -315,7 +315,7 @@ def _v4(key: bytes, signature: V4, canonical: str) -> str:
 def _canonical_requests(request: Request, signature: V4, payload_hash: str) -> Iterator[str]:
     """Yield the forms that clients sign: the path and the query as sent, then as AWS encodes them.
 
-    botocore sends what it signs; others leave characters bare on the wire that they sign encoded.
+    botocore sends what it signs; other clients sign characters encoded and send them bare.
     """
     path, query = request.target or "/", request.query_string
     if signature.service != _S3:
@@ -331,7 +331,7 @@ def _canonical_requests(request: Request, signature: V4, payload_hash: str) -> I
 def _canonical(
     line: str, headers: Mapping[str, str], names: tuple[str, ...], payload_hash: str
 ) -> str:
-    """`line` is the method, the path and the query."""
+    """Return the canonical request. `line` is the method, the path and the query."""
     lines = [f"{name}:{' '.join(headers.get(name, '').split())}" for name in names]
     return "\n".join([line, *lines, "", ";".join(names), payload_hash])
 
@@ -353,7 +353,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 
 
 def _normalized(path: str) -> str:
-    """Without dot segments and doubled slashes, as every service but S3 signs it."""
+    """Return `path` without dot segments and doubled slashes, as every service but S3 signs it."""
     found = posixpath.normpath(path)
     if found.startswith("//"):
         found = found[1:]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli import machine, machine_aws
+from sagemaker_byoc.cli import machine
 from sagemaker_byoc.cli.machine import ERROR, OK, WARNING, Machine
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.host import docker
@@ -158,7 +158,7 @@ def test_credentials(tmp_path, variables, state, says):
     (tmp_path / ".aws" / "config").write_text(
         "[profile work]\nregion = eu-west-1\naws_secret_access_key = s3cret\n"
     )
-    check = machine_aws.credentials(here(tmp_path, **variables))
+    check = machine.credentials(here(tmp_path, **variables))
     assert check.state == state
     assert says in check.found
     assert "s3cret" not in check.found + check.fix
@@ -168,21 +168,21 @@ def test_credentials(tmp_path, variables, state, says):
 def test_region(tmp_path):
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "config").write_text("[profile work]\nregion = eu-west-1\n[broken\n")
-    assert machine_aws.region(here(tmp_path, AWS_PROFILE="work")).state == WARNING
+    assert machine.region(here(tmp_path, AWS_PROFILE="work")).state == WARNING
     (tmp_path / ".aws" / "config").write_text("[profile work]\nregion = eu-west-1\n")
-    assert "eu-west-1" in machine_aws.region(here(tmp_path, AWS_PROFILE="work")).found
-    assert machine_aws.region(here(tmp_path, AWS_REGION="us-east-1")).state == OK
-    assert machine_aws.region(here(tmp_path)).state == WARNING
+    assert "eu-west-1" in machine.region(here(tmp_path, AWS_PROFILE="work")).found
+    assert machine.region(here(tmp_path, AWS_REGION="us-east-1")).state == OK
+    assert machine.region(here(tmp_path)).state == WARNING
 
 
 def test_an_endpoint_where_nothing_answers(tmp_path):
     """Every AWS client of this shell would fail."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    check = machine_aws.endpoint(here(tmp_path, AWS_ENDPOINT_URL=url))
+    check = machine.endpoint(here(tmp_path, AWS_ENDPOINT_URL=url))
     assert check.state == ERROR
     assert "unset AWS_ENDPOINT_URL" in check.fix
-    assert machine_aws.endpoint(here(tmp_path)).state == OK
+    assert machine.endpoint(here(tmp_path)).state == OK
 
 
 def test_the_command(monkeypatch, capsys):

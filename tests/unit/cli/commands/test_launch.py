@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 import pytest
 
-from sagemaker_byoc.cli import launch_image
 from sagemaker_byoc.cli.commands import launch
-from sagemaker_byoc.cli.launch_image import Pinned
 from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.host.aws_calls import RefusedError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.errors import RefusedError, SettingsError
+from sagemaker_byoc.launch.image import Pinned, pin
+from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.steps import Plan
 
 DIGEST = "sha256:" + "ab" * 32
@@ -237,6 +237,22 @@ def test_somebody_at_a_terminal_is_asked(answer, goes_on, monkeypatch, capsys):
     assert "1 x ml.m5.large" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("kind", "table", "left"),
+    [
+        ("train", "role = 'r'\ncheckpoints = true\nspot = true", "checkpoints, role, spot"),
+        ("train", "checkpoints = true\nkubernetes.checkpoints = 'pvc:c'\nname = 'n'", ""),
+        ("endpoint", "ami-version = 'a'\nrole = 'r'", "ami-version, role"),
+    ],
+)
+def test_keys_that_kubernetes_has_no_use_for_are_named(kind, table, left, folder, capsys):
+    text = f"[tool.byoc.{kind}]\nimage = 'digits:1'\nname = 'digits'\n{table}\n"
+    (folder / "own.toml").write_text(text.replace("\nname = 'n'", ""))
+    assert main(["launch", kind, *KUBERNETES, "--config", "own.toml"]) == 0
+    said = capsys.readouterr().err
+    assert said == (f"  warning: SageMaker alone has a use for {left}: left out\n" if left else "")
+
+
 class Ecr:
     """Has one image, of one media type and architecture; `refusal` answers DescribeImages."""
 
@@ -258,8 +274,9 @@ class Ecr:
         self.media_type = media_type
         self.architecture = architecture
 
-    def call(self, service, operation, parameters):
-        assert service == "ecr"
+    def call(self, call):
+        operation, parameters = call.operation, call.parameters
+        assert call.service == "ecr"
         assert parameters["registryId"] == "123456789012"
         assert parameters["repositoryName"] == "digits"
         if operation == "DescribeImages":
@@ -283,7 +300,7 @@ class Ecr:
 
 def pinned(folder, image, refusal=None, instance="ml.m5.large", **ecr):
     shared = train.read("x", {"image": image, "instance-type": instance}, folder).shared
-    return launch_image.pin(shared, image, Ecr(refusal, **ecr))
+    return pin(shared, image, Ecr(refusal, **ecr))
 
 
 def test_a_tag_is_pinned_to_its_digest(folder):
@@ -389,10 +406,10 @@ def test_instances_that_are_named_raw_have_to_run_the_image(folder, kind, archit
     shared = kind.read("x", {"image": image, "request": raw}, folder).shared
     caller = Ecr(architecture=architecture)
     if architecture == "arm64":
-        assert launch_image.pin(shared, image, caller).digest == DIGEST
+        assert pin(shared, image, caller).digest == DIGEST
     else:
         with pytest.raises(SettingsError, match=r"the instances are arm64 \(ml\.c7g\.large\)"):
-            launch_image.pin(shared, image, caller)
+            pin(shared, image, caller)
 
 
 @pytest.mark.parametrize(

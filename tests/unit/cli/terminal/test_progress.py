@@ -10,11 +10,8 @@ import sys
 
 import pytest
 
-from sagemaker_byoc.cli.push_progress import PushProgress
 from sagemaker_byoc.cli.terminal import console, progress
 from sagemaker_byoc.cli.terminal.progress import Progress, size_of, time_of
-from sagemaker_byoc.images.push.push import SentLayer
-from sagemaker_byoc.images.push.upload import How
 
 
 @pytest.mark.parametrize(
@@ -65,7 +62,7 @@ def slow(monkeypatch, *, watched, quiet=False):
     monkeypatch.setattr(progress, "_SILENT", 0.0)
     monkeypatch.setattr(progress, "_REDRAWN", 0.01)
     monkeypatch.setattr(console, "is_interactive", lambda: watched)
-    console.set_quiet(quiet=quiet)
+    console.set_verbosity(quiet=quiet)
 
 
 def test_lines_where_nobody_watches(monkeypatch, capsys):
@@ -106,7 +103,7 @@ def test_quiet(monkeypatch, capsys):
             assert not sent._thread.is_alive()
         assert capsys.readouterr() == ("", "")
     finally:
-        console.set_quiet(quiet=False)
+        console.set_verbosity(quiet=False)
 
 
 SCRIPT = """
@@ -158,23 +155,3 @@ def test_the_library_is_not_imported_without_a_bar():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
-
-
-def test_a_push_estimates_what_is_not_packed_yet(capsys):
-    """By the ratio of what was; layers that are there need nothing."""
-    push = PushProgress()
-    push.finish()  # no thread
-    push.begin(4, 3000, 500)
-    assert push._total == 500 + 1200
-    push.sending(250, 1000)
-    assert push._total == 500 + 250 + 500
-    push.spared(0, 1000)
-    assert push._total == 500 + 250 + 250
-    push.spared(500, 0)
-    assert push._total == 250 + 250
-    push.sending(250, 1000)
-    assert push._total == 500
-    push.sent(500)
-    push.done(SentLayer("sha256:" + 64 * "a", 250, How.SENT))
-    assert push.line().startswith("push, 1 of 4 layers: 500 B of 500 B")
-    assert "layer 1 of 4  aaaaaaaaaaaa       250 B  sent\n" in capsys.readouterr().err

@@ -85,17 +85,22 @@ def test_the_clean_up_is_not_interrupted():
         os.kill(os.getpid(), SIGHUP)
 
 
-def test_handlers_are_put_back_and_nohup_is_respected(monkeypatch):
+def test_handlers_are_put_back():
     before = [signal.getsignal(number) for number in signals.NUMBERS]
     with signals.handled():
         pass
     assert [signal.getsignal(number) for number in signals.NUMBERS] == before
-    old = signal.signal(SIGHUP, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize("number", [SIGHUP, SIGINT])
+def test_what_the_caller_ignores_stays_ignored(number):
+    """SIGHUP under nohup, SIGINT in a background job of a shell."""
+    old = signal.signal(number, signal.SIG_IGN)
     try:
         with signals.handled():
-            assert signal.getsignal(SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(number) is signal.SIG_IGN
     finally:
-        signal.signal(SIGHUP, old)
+        signal.signal(number, old)
 
 
 def test_in_another_thread_signals_are_left_alone():
@@ -228,6 +233,15 @@ def test_ctrl_c_is_quiet_before_the_handlers_are_there():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (-SIGINT, b"")
+
+
+def test_an_ignored_ctrl_c_stays_ignored_from_the_first_import():
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "import sagemaker_byoc.cli.__main__, os; os.kill(os.getpid(), signal.SIGINT)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.slow

@@ -7,11 +7,13 @@ import http.client
 import os
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sagemaker_byoc.region.wire.errors import EntityTooLargeError
-from sagemaker_byoc.region.wire.http import FilePart, Response
+from sagemaker_byoc.region.wire.aws_errors import EntityTooLargeError
+from sagemaker_byoc.region.wire.file_ranges import FileStream
+from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.server import Application, listen, make_server
 
 SECONDS = 20
@@ -22,6 +24,7 @@ class Handler:
 
     def __init__(self, file):
         self.file = file
+        self.threads = ThreadPoolExecutor(1)
         self.left = threading.Event()
         self.closed = threading.Event()
         self.waiting = threading.Event()
@@ -39,13 +42,18 @@ class Handler:
             return Response(status=error.status, body=error.code.encode())
 
     async def part(self, request):
-        return Response(body=FilePart(self.file, 10, 3_000_000))
+        return self._part(10, 3_000_000)
 
     async def tiny(self, request):
-        return Response(body=FilePart(self.file, 0, 5))
+        return self._part(0, 5)
 
     async def shrunk(self, request):
-        return Response(body=FilePart(self.file, 0, 10_000_000))
+        return self._part(0, 10_000_000)
+
+    def _part(self, start, length):
+        file = os.open(self.file, os.O_RDONLY)
+        stream = FileStream(file, start, length, self.threads)
+        return Response(headers={"Content-Length": str(length)}, body=stream)
 
     async def stream(self, request):
         return Response(body=self._chunks(3))
@@ -105,7 +113,9 @@ class Handler:
 def handler(tmp_path):
     file = tmp_path / "file"
     file.write_bytes(os.urandom(4_000_000))
-    return Handler(file)
+    handler = Handler(file)
+    yield handler
+    handler.threads.shutdown()
 
 
 @pytest.fixture
@@ -116,7 +126,7 @@ def server(handler, monkeypatch):
 
 @pytest.fixture
 def port(server):
-    application, listener = server.config.app, listen(0)
+    listener = listen(0)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
     yield listener.getsockname()[1]
@@ -124,7 +134,6 @@ def port(server):
     thread.join(timeout=SECONDS)
     assert not thread.is_alive()
     listener.close()
-    application.close()
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from tests.unit.region.wire.requests import Body
 from sagemaker_byoc.region.core.credentials import CALLER, Credentials, Keys
 from sagemaker_byoc.region.wire import signatures
 from sagemaker_byoc.region.wire.admission import Admission, Denial, DeniedError
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import BufferedBody, Request
 
 OWNER = Keys("AKIAOWNER", "secret/of+the=owner")

@@ -1,1 +1,1 @@
-"""ECR in front of an OCI registry: what `docker push` and `docker pull` talk to."""
+"""Amazon ECR: its API, and the OCI registry for `docker push` and `docker pull`."""

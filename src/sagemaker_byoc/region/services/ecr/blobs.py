@@ -1,7 +1,8 @@
-"""Layers and configurations by digest, and those that are still being pushed.
+"""Layers and configurations by digest, and uploads of them.
+
 
 STATE/registry/blobs/sha256/4f/4f2a…   a blob; written once, shared by all repositories
-STATE/registry/uploads/ID              bytes of a push that has begun; a broken one goes on here
+STATE/registry/uploads/ID              an upload; a client can continue a broken one
 """
 
 from __future__ import annotations
@@ -16,10 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.region.services.ecr.registry_errors import RegistryError, digest_invalid
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
 _CHUNK = 1 << 20
+
+
+class RegistryError(AwsError):
+    """An error with a code of the distribution specification."""
+
+
+def blob_unknown(digest: str) -> RegistryError:
+    return RegistryError("BLOB_UNKNOWN", f"blob {digest} is unknown to the repository", status=404)
+
+
+def digest_invalid(what: str) -> RegistryError:
+    return RegistryError("DIGEST_INVALID", what)
 
 
 class Blobs:
@@ -32,7 +45,7 @@ class Blobs:
             path.mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: str) -> Path:
-        """Where it is, or would be; raises RegistryError DIGEST_INVALID."""
+        """Return where it is or would be; raise RegistryError DIGEST_INVALID."""
         if not DIGEST.fullmatch(digest):
             raise digest_invalid(f"{digest!r} is not a digest: sha256: and 64 digits in hex")
         algorithm, _, value = digest.partition(":")
@@ -42,7 +55,7 @@ class Blobs:
         return self.path(digest).is_file()
 
     def add(self, data: bytes) -> str:
-        """A small one, such as a manifest; its digest."""
+        """Add a small blob, such as a manifest; return its digest."""
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         write_atomically(self.path(digest), data)
         return digest
@@ -62,7 +75,7 @@ class Blobs:
         return self.upload(name)
 
     def upload(self, name: str) -> UploadedBlob:
-        """One that has begun, in this process or before; raises BLOB_UPLOAD_UNKNOWN."""
+        """Return an upload of this process or an earlier one; raise BLOB_UPLOAD_UNKNOWN."""
         with self._lock:
             upload = self._open.get(name)
             if upload is None:
@@ -75,7 +88,7 @@ class Blobs:
             return upload
 
     def finish(self, upload: UploadedBlob, digest: str) -> None:
-        """Make it a blob; raises RegistryError DIGEST_INVALID, and then it is an upload still."""
+        """Make it a blob; raise RegistryError DIGEST_INVALID, leaving the upload as it is."""
         target = self.path(digest)
         upload.seal(digest)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +100,7 @@ class Blobs:
         self._forget(upload)
 
     def drop_uploads(self, before: float) -> None:
-        """Those that nobody has written to since `before`, in seconds since 1970."""
+        """Remove uploads without a write since `before`, in seconds since 1970."""
         for path in self._uploads.iterdir():
             if path.stat().st_mtime < before:
                 self.cancel(self.upload(path.name))
@@ -98,13 +111,13 @@ class Blobs:
 
 
 class UploadedBlob:
-    """One push of a blob, chunk by chunk. The caller sees to it that chunks come one at a time."""
+    """An upload of a blob, chunk by chunk. The caller writes one chunk at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = path.stat().st_size
         self.busy = False
-        """A request is writing to it; another one is refused."""
+        """Whether a request is writing to it; another one is refused."""
         self._sha256: Any = hashlib.sha256() if self.size == 0 else None
 
     def write(self, batch: list[bytes]) -> None:
@@ -112,7 +125,7 @@ class UploadedBlob:
             for data in batch:
                 try:
                     _write_all(file, data)
-                except OSError:  # a full disk; the client may go on once there is room
+                except OSError:  # a full disk; the client may continue when there is room
                     file.truncate(self.size)
                     raise
                 self.size += len(data)
@@ -120,7 +133,7 @@ class UploadedBlob:
                     self._sha256.update(data)
 
     def seal(self, digest: str) -> None:
-        """Check and sync it; raises RegistryError DIGEST_INVALID."""
+        """Check and sync it; raise RegistryError DIGEST_INVALID."""
         algorithm, _, value = digest.partition(":")
         if self._sha256 is not None and algorithm == "sha256":
             found = self._sha256.hexdigest()

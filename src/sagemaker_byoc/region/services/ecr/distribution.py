@@ -11,30 +11,40 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from sagemaker_byoc.region.core.threads import Threads
-from sagemaker_byoc.region.services.ecr.blobs import UploadedBlob
+from sagemaker_byoc.region.services.ecr.blobs import RegistryError, UploadedBlob, blob_unknown
 from sagemaker_byoc.region.services.ecr.manifests import MAX_MANIFEST, Manifests
-from sagemaker_byoc.region.services.ecr.registry_errors import (
-    RegistryError,
-    blob_unknown,
-    over_the_wire,
-)
 from sagemaker_byoc.region.services.ecr.repositories import Repositories
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
-from sagemaker_byoc.region.services.s3.conditions import parse_range
-from sagemaker_byoc.region.services.s3.object_reads import FileStream
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.error_bodies import render_registry_error
+from sagemaker_byoc.region.wire.file_ranges import (
+    FileStream,
+    RangeError,
+    content_range,
+    parse_range,
+)
 from sagemaker_byoc.region.wire.http import Request, Response
 
 _NAME = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
 _MOST_TAGS = 1000
 
+_CODES = {
+    "RepositoryNotFoundException": ("NAME_UNKNOWN", 404),
+    "ImageTagAlreadyExistsException": ("TAG_INVALID", 400),
+    "ImageNotFoundException": ("MANIFEST_UNKNOWN", 404),
+    "LayersNotFoundException": ("MANIFEST_BLOB_UNKNOWN", 404),
+    "ReferencedImagesNotFoundException": ("MANIFEST_BLOB_UNKNOWN", 404),
+    "ImageDigestDoesNotMatchException": ("DIGEST_INVALID", 400),
+    "InvalidParameterException": ("MANIFEST_INVALID", 400),
+}
+"""Code and status of the registry for errors of the ecr API."""
+
 Answer: TypeAlias = Callable[[Request, str, str], Awaitable[Response]]
-"""Of a request about a repository's name and what is behind it."""
+"""The answer to a request, a repository's name, and the rest of the path."""
 
 
 class RegistryHttp:
-    """A Handler. Who has no token of the region's is sent back, as by ECR."""
+    """The Handler of the protocol. It demands a token of the region, as ECR does."""
 
     def __init__(
         self, repositories: Repositories, manifests: Manifests, tokens: Tokens, threads: Threads
@@ -73,7 +83,7 @@ class RegistryHttp:
         try:
             response = await self._answer(request)
         except AwsError as error:
-            response = refusal(over_the_wire(error))
+            response = render_registry_error(request, _over_the_wire(error))
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         if request.method == "HEAD" and isinstance(response.body, bytes):
             response.headers.setdefault("Content-Length", str(len(response.body)))
@@ -105,13 +115,15 @@ class RegistryHttp:
         expires = self._tokens.expiry(header) if header else None
         if expires is None:
             host = request.headers.get("host", "")
-            raise RegistryError(
+            error = RegistryError(
                 "UNAUTHORIZED",
                 "Not Authorized: log in with `aws ecr get-login-password | docker login"
                 f" --username AWS --password-stdin {host}`",
                 status=401,
-                challenge=f'Basic realm="http://{host}/",service="ecr.amazonaws.com"',
             )
+            realm = f'realm="http://{host}/",service="ecr.amazonaws.com"'
+            error.headers["WWW-Authenticate"] = f"Basic {realm}"
+            raise error
         if expires < datetime.now(UTC):
             raise RegistryError(
                 "DENIED",
@@ -160,8 +172,8 @@ class RegistryHttp:
     async def _receive(
         self, request: Request, name: str, upload: UploadedBlob, digest: str | None
     ) -> Response:
-        """Append the body; with a digest the upload ends there. What came before a connection
-        broke is kept, and the client goes on behind it."""
+        """Append the body; a digest ends the upload. The bytes that came before a connection
+        broke are kept, so that the client can continue after them."""
         if upload.busy:
             raise RegistryError(
                 "BLOB_UPLOAD_INVALID", "another request is writing to this upload", status=409
@@ -200,7 +212,7 @@ class RegistryHttp:
         path = self._blobs.path(digest)
         if not self._repositories.linked(name, digest):
             raise blob_unknown(digest)
-        self._repositories.link(name, digest)  # young again: a push may be about to name it
+        self._repositories.link(name, digest)  # renew its age: a push may be about to name it
         size = path.stat().st_size
         headers = {
             "Content-Type": "application/octet-stream",
@@ -209,13 +221,13 @@ class RegistryHttp:
             "Accept-Ranges": "bytes",
         }
         try:
-            span = parse_range(request.headers.get("range"), size)
-        except S3Error as error:
-            raise RegistryError("RANGE_INVALID", error.message, status=416) from error
+            span = parse_range(request.headers.get("range", ""), size)
+        except RangeError as error:
+            raise RegistryError("RANGE_INVALID", str(error), status=416) from error
         start, length = span or (0, size)
         headers["Content-Length"] = str(length)
         if span is not None:
-            headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{size}"
+            headers["Content-Range"] = content_range(start, length, size)
         response = Response(status=200 if span is None else 206, headers=headers)
         if request.method == "GET" and length:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -326,10 +338,9 @@ def json_reply(document: object, status: int = 200) -> Response:
     )
 
 
-def refusal(error: RegistryError) -> Response:
-    body = {"errors": [{"code": error.code, "message": error.message}]}
-    response = json_reply(body, error.status)
-    response.headers.update(error.headers)
-    response.headers["Content-Type"] = "application/json"
-    response.headers.pop("Content-Length", None)
-    return response
+def _over_the_wire(error: AwsError) -> RegistryError:
+    """Return an error of the ecr API as ECR's registry answers it."""
+    if isinstance(error, RegistryError):
+        return error
+    code, status = _CODES.get(error.code, ("UNKNOWN", error.status))
+    return RegistryError(code, error.message, status=status)

@@ -1,4 +1,4 @@
-"""The registry of the region: the ecr API, and the registry that it is the front of."""
+"""The service ECR: the operations of its API, and the registry behind it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sagemaker_byoc.region.services.ecr.manifests import Manifests
 from sagemaker_byoc.region.services.ecr.repositories import Repositories
 from sagemaker_byoc.region.services.ecr.repository_operations import EcrOperations
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.operations import Operation
 
 _MOST_CONFIG = 4 << 20
-"""Bytes of an image's configuration; what is larger is none."""
+"""Largest configuration of an image, in bytes."""
 
 
 class Registry:
@@ -48,7 +48,7 @@ class Registry:
             found = self._manifests.find(
                 reference.repository, tag=reference.tag or None, digest=reference.digest or None
             )
-        except AwsError:  # no such repository
+        except AwsError:  # the repository does not exist
             return None
         if found is None:
             return None
@@ -64,7 +64,7 @@ class Registry:
         )
 
     def _architecture(self, manifest: Mapping[str, Any]) -> str:
-        """Return what the configuration says, "" if it is none: clients push what they like."""
+        """Return the configuration's architecture; "" if it is not a configuration of an image."""
         try:
             path = self.repositories.blobs.path(manifest["config"]["digest"])
             with path.open("rb") as file:
@@ -77,7 +77,7 @@ class Registry:
         return self._ecr.operations(self._threads)
 
     def start(self) -> None:
-        """Nothing to find again: a push that was cut off goes on, or is swept an hour later."""
+        """There is nothing to find after a restart: a broken push continues or is swept later."""
 
     async def close(self) -> None:
         await asyncio.to_thread(self._threads.close)

@@ -1,4 +1,4 @@
-"""The ecr API's operations on images."""
+"""Operations of the ecr API on images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
 from sagemaker_byoc.region.services.ecr.manifests import Manifests
-from sagemaker_byoc.region.services.ecr.paging import page
-from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories, page
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
 
 
@@ -46,7 +45,10 @@ class ImageOperations:
             if status == "ANY" or (status == "TAGGED") == (image.digest in tags)
         ]
         return page(
-            [self._detail(name, image, tags) for image in images], parameters, "imageDetails"
+            [self._detail(name, image, tags) for image in images],
+            parameters,
+            "imageDetails",
+            by="imageDigest",
         )
 
     def list_images(self, parameters: Parameters) -> Parameters:
@@ -61,10 +63,10 @@ class ImageOperations:
                 )
             elif image.digest not in tags and status != "TAGGED":
                 found.append({"imageDigest": image.digest})
-        return page(found, parameters, "imageIds")
+        return page(found, parameters, "imageIds", by="imageDigest", then="imageTag")
 
     def batch_get_image(self, parameters: Parameters) -> Parameters:
-        """An image of a type that is not accepted is one that is not found."""
+        """Return images; one whose media type is not accepted counts as not found."""
         name = parameters["repositoryName"]
         accepted = parameters.get("acceptedMediaTypes")
         images, failures = [], []
@@ -79,7 +81,7 @@ class ImageOperations:
         return {"images": images, "failures": failures}
 
     def batch_delete_image(self, parameters: Parameters) -> Parameters:
-        """By a digest the image with its tags; by a tag the tag, and the image with its last."""
+        """Delete an image by its digest, or a tag; the last tag takes the image with it."""
         name = parameters["repositoryName"]
         deleted, failures = [], []
         with self._repositories.lock:
@@ -112,7 +114,7 @@ class ImageOperations:
         return {"imageIds": deleted, "failures": failures}
 
     def put_image(self, parameters: Parameters) -> Parameters:
-        """Tags an image that is there, or adds a manifest whose layers are."""
+        """Tag an existing image, or add a manifest whose layers exist."""
         name, tag = parameters["repositoryName"], parameters.get("imageTag")
         data = parameters["imageManifest"].encode()
         with self._repositories.lock:
@@ -133,7 +135,7 @@ class ImageOperations:
         return {"image": self._image(name, image, tag)}
 
     def _look(self, name: str, image_id: dict[str, str]) -> Image | dict[str, Any]:
-        """The image, or why there is none."""
+        """Return the image, or the failure that says why it is missing."""
         tag, digest = image_id.get("imageTag"), image_id.get("imageDigest")
         if tag is None and digest is None:
             return _failure(

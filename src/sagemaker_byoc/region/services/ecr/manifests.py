@@ -1,4 +1,4 @@
-"""Putting and finding images: the rules that the ecr API and the registry share."""
+"""Rules of putting and finding images, which the ecr API and the registry share."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 from sagemaker_byoc.host.stored_image import INDEXES, MANIFESTS
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
 from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories, Repository
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 MAX_MANIFEST = 4 << 20
-"""What a registry should take at least (distribution specification, "Pushing manifests")."""
+"""The size that a registry should accept (distribution specification, "Pushing manifests")."""
 
 _DEPTH = 2
-"""Lists of lists that are followed for a size."""
+"""Nested lists that are followed for a size."""
 
 
 class Manifests:
@@ -30,7 +30,7 @@ class Manifests:
     def put(
         self, name: str, data: bytes, media_type: str, *, tag: str | None, digest: str | None = None
     ) -> Image:
-        """Raises AwsError with the codes of ecr's PutImage."""
+        """Put an image; raise AwsError with the codes of PutImage."""
         repository = self._repositories.get(name)
         document = parse(data, media_type)
         media_type = media_type or document["mediaType"]
@@ -53,7 +53,7 @@ class Manifests:
             return self._repositories.put_image(name, data, media_type, tag)
 
     def find(self, name: str, *, tag: str | None = None, digest: str | None = None) -> Image | None:
-        """None where there is no such image, or where tag and digest are of two."""
+        """Return the image, or None if it is missing or if tag and digest name different ones."""
         self._repositories.get(name)
         if tag is not None:
             tagged = self._repositories.tags(name).get(tag)
@@ -69,9 +69,9 @@ class Manifests:
         return document
 
     def size(self, name: str, image: Image, depth: int = _DEPTH) -> int:
-        """Bytes that a pull brings: configuration and layers as they were pushed.
+        """Return the bytes of a pull: configuration and layers as they were pushed.
 
-        Of a list, those of its largest image (ECR API: ImageDetail.imageSizeInBytes).
+        For a list, those of its largest image (ECR API: ImageDetail.imageSizeInBytes).
         """
         document = self.document(image)
         if image.media_type in INDEXES:
@@ -82,7 +82,7 @@ class Manifests:
         return sum(int(entry["size"]) for entry in entries if entry)
 
     def referring(self, name: str, digest: str) -> list[str]:
-        """The lists in the repository that name this image."""
+        """Return the lists in the repository that name this image."""
         return [
             image.digest
             for image in self._repositories.images(name)
@@ -130,7 +130,7 @@ class Manifests:
 
 
 def parse(data: bytes, media_type: str) -> dict[str, Any]:
-    """The manifest; raises AwsError InvalidParameterException for what is none."""
+    """Return the manifest; raise AwsError InvalidParameterException if it is not valid."""
     try:
         document = json.loads(data)
     except ValueError:

@@ -1,11 +1,11 @@
-"""Repository and lifecycle policies, checked for what ECR refuses before it keeps them."""
+"""Checks of repository and lifecycle policies, as ECR makes them."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, NoReturn
 
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _VERSIONS = frozenset({"2008-10-17", "2012-10-17"})
 _ELEMENTS = {
@@ -23,7 +23,7 @@ _COUNTS = frozenset(
 
 
 def check_repository_policy(text: str) -> None:
-    """Raises AwsError InvalidParameterException for what is not a resource policy of ECR."""
+    """Raise AwsError InvalidParameterException if it is not a resource policy of ECR."""
     document = _loads(text)
     statements = document.get("Statement")
     if isinstance(statements, dict):
@@ -38,7 +38,7 @@ def check_repository_policy(text: str) -> None:
 
 
 def check_lifecycle_policy(text: str) -> None:
-    """Raises AwsError InvalidParameterException."""
+    """Raise AwsError InvalidParameterException."""
     rules = _loads(text).get("rules")
     if not isinstance(rules, list) or not rules or not all(map(_is_rule, rules)):
         _refuse_lifecycle("every rule needs rulePriority, selection and action")

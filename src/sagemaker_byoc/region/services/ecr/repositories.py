@@ -5,7 +5,7 @@
     …/manifests/sha256-….json   {"mediaType": …, "pushed": …}; the manifest itself is a blob
     …/blobs/sha256-…            empty: the blob may be pulled from this repository
 
-A tag is replaced by a rename, and only once all that it leads to is on disk.
+A tag is replaced by a rename, after all that it leads to is on disk.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from urllib.parse import quote, unquote
 
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.files import write_atomically
+from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.ecr.blobs import Blobs
-from sagemaker_byoc.region.services.ecr.registry_errors import no_repository
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import Parameters
 
+_PAGE = 100
 _GRACE_SECONDS = 3600.0
-"""A push brings its layers first and names them last; what is younger is not cleared away."""
+"""A push sends layers first and names them last; younger blobs are not removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class Repositories:
         ]
 
     def get(self, name: str) -> Repository:
-        """Raises AwsError RepositoryNotFoundException."""
+        """Raise AwsError RepositoryNotFoundException if there is none."""
         try:
             document = json.loads((self._path(name) / "repository.json").read_bytes())
         except FileNotFoundError:
@@ -87,7 +89,7 @@ class Repositories:
         return Repository(**{**document, "exclusions": tuple(document["exclusions"])})
 
     def create(self, repository: Repository) -> None:
-        """Raises AwsError RepositoryAlreadyExistsException."""
+        """Raise AwsError RepositoryAlreadyExistsException."""
         with self.lock:
             if (self._path(repository.name) / "repository.json").exists():
                 raise AwsError(
@@ -95,7 +97,7 @@ class Repositories:
                     f"The repository with name '{repository.name}' already exists in the registry"
                     f" with id '{self._registry}'",
                 )
-            if self._path(repository.name).exists():  # a deletion could not remove all of it
+            if self._path(repository.name).exists():  # a deletion left something of it
                 shutil.rmtree(self._path(repository.name))
             self._write(repository)
 
@@ -115,7 +117,7 @@ class Repositories:
     # Images
 
     def images(self, name: str) -> list[Image]:
-        """By digest."""
+        """Return the images, sorted by digest."""
         self.get(name)
         paths = sorted((self._path(name) / "manifests").glob("*.json"))
         return [_image(path) for path in paths]
@@ -125,7 +127,7 @@ class Repositories:
         return _image(path) if path.is_file() else None
 
     def tags(self, name: str) -> dict[str, str]:
-        """Digests by tag, in the order of tags."""
+        """Return digests by tag, in the order of tags."""
         self.get(name)
         return {
             path.name.removesuffix(".json"): json.loads(path.read_bytes())["digest"]
@@ -133,7 +135,7 @@ class Repositories:
         }
 
     def put_image(self, name: str, data: bytes, media_type: str, tag: str | None) -> Image:
-        """The manifest was checked; all it names is there."""
+        """Put a manifest that was checked: all it names exists."""
         digest = self.blobs.add(data)
         image = self.image(name, digest) or Image(digest, media_type, now())
         folder = self._path(name)
@@ -150,7 +152,7 @@ class Repositories:
         (self._path(name) / "tags" / f"{tag}.json").unlink(missing_ok=True)
 
     def remove_image(self, name: str, digest: str) -> None:
-        """With its tags."""
+        """Remove an image with its tags."""
         for tag, found in self.tags(name).items():
             if found == digest:
                 self.untag(name, tag)
@@ -168,7 +170,7 @@ class Repositories:
         return path.exists() and self.blobs.has(digest)
 
     def sweep(self) -> None:
-        """Remove the blobs that no image needs and no push may still be about to name."""
+        """Remove the blobs that no image needs and that no push may be about to name."""
         with self.lock:
             before = time.time() - _GRACE_SECONDS
             self.blobs.drop_uploads(before)
@@ -202,6 +204,35 @@ class Repositories:
 
     def _path(self, name: str) -> Path:
         return self._folder / quote(name, safe="")
+
+
+def no_repository(name: str, registry: str) -> AwsError:
+    return AwsError(
+        "RepositoryNotFoundException",
+        f"The repository with name '{name}' does not exist in the registry with id '{registry}'",
+    )
+
+
+def page(
+    found: list[dict[str, Any]], parameters: Parameters, name: str, *, by: str, then: str = ""
+) -> Parameters:
+    """Return the page that `parameters` ask for, as member `name`, sorted by one or two members.
+
+    Raise AwsError InvalidParameterException.
+    """
+    try:
+        entries, token = paging.page(
+            found,
+            lambda entry: (entry[by], entry.get(then, "")),
+            size=parameters.get("maxResults", _PAGE),
+            token=parameters.get("nextToken"),
+        )
+    except paging.TokenError:
+        raise AwsError(
+            "InvalidParameterException",
+            "Invalid parameter at 'nextToken' failed to satisfy constraint: 'Invalid token'",
+        ) from None
+    return {name: entries, "nextToken": token}
 
 
 def _file_name(digest: str) -> str:

@@ -1,4 +1,4 @@
-"""The ecr API: repositories and what is known of their images."""
+"""Operations of the ecr API on repositories, policies, layers and tags."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
 from sagemaker_byoc.region.services.ecr.image_operations import ImageOperations
-from sagemaker_byoc.region.services.ecr.paging import page
 from sagemaker_byoc.region.services.ecr.policies import (
     check_lifecycle_policy,
     check_repository_policy,
 )
-from sagemaker_byoc.region.services.ecr.registry_errors import no_repository
-from sagemaker_byoc.region.services.ecr.repositories import Repositories, Repository
+from sagemaker_byoc.region.services.ecr.repositories import (
+    Repositories,
+    Repository,
+    no_repository,
+    page,
+)
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 Synchronous = Callable[[Parameters], Parameters]
 
 
 class EcrOperations:
-    """`url` is the region's, which is the registry's too."""
+    """All operations of the API. `url` is that of the region and of the registry."""
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class EcrOperations:
         return {"repository": self._describe(repository)}
 
     def _kms_key(self, encryption: Mapping[str, str]) -> str | None:
-        """Return the key that was asked for, or AWS's own; raises AwsError."""
+        """Return the key of the request, or AWS's own; raise AwsError."""
         key = encryption.get("kmsKey")
         if encryption.get("encryptionType", "AES256") != "AES256":
             return key or self._account.arn("kms", "alias/aws/ecr")
@@ -130,7 +133,7 @@ class EcrOperations:
                 "repositories": [self._describe(self._repositories.get(name)) for name in names]
             }
         found = [self._describe(repository) for repository in self._repositories.all()]
-        return page(found, parameters, "repositories")
+        return page(found, parameters, "repositories", by="repositoryName")
 
     def delete_repository(self, parameters: Parameters) -> Parameters:
         name = parameters["repositoryName"]
@@ -159,7 +162,7 @@ class EcrOperations:
         }
 
     def put_image_scanning_configuration(self, parameters: Parameters) -> Parameters:
-        """Remembered; nothing is scanned here."""
+        """Keep the setting; nothing is scanned here."""
         scan = parameters["imageScanningConfiguration"].get("scanOnPush", False)
         repository = self._repositories.change(parameters["repositoryName"], scan_on_push=scan)
         return {
@@ -168,7 +171,7 @@ class EcrOperations:
             "imageScanningConfiguration": {"scanOnPush": scan},
         }
 
-    # Policies: remembered, and of no effect, as there is one account
+    # Policies are kept and have no effect: there is only one account
 
     def set_repository_policy(self, parameters: Parameters) -> Parameters:
         text = parameters["policyText"]
@@ -184,7 +187,7 @@ class EcrOperations:
         return before
 
     def put_lifecycle_policy(self, parameters: Parameters) -> Parameters:
-        """Remembered; nothing expires here."""
+        """Keep the policy; nothing expires here."""
         text = parameters["lifecyclePolicyText"]
         check_lifecycle_policy(text)
         repository = self._repositories.change(
@@ -230,7 +233,7 @@ class EcrOperations:
         self._repositories.get(name)
         where = f"'{digest}' in the repository with name '{name}' in registry '{self._account.id}'"
         if not DIGEST.fullmatch(digest) or not self._repositories.linked(name, digest):
-            raise AwsError("LayersNotFoundException", f"There is no layer {where}")
+            raise AwsError("LayersNotFoundException", f"The layer {where} does not exist")
         if digest not in self._repositories.named(name):
             raise AwsError("LayerInaccessibleException", f"No image names the layer {where}")
         path = self._tokens.signed(f"/v2/{name}/blobs/{digest}", datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""What opens the registry, valid over a restart: authorization tokens and signed paths."""
+"""Authorization tokens of the registry and signed paths, which stay valid across restarts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sagemaker_byoc.contract.files import write_atomically
 
 USER = "AWS"
 LIFETIME = timedelta(hours=12)
-"""As ECR's (GetAuthorizationToken's reference)."""
+"""The same as ECR's (reference of GetAuthorizationToken)."""
 PATH_LIFETIME = timedelta(hours=1)
 
 
 class Tokens:
-    """`folder` keeps the key that they are signed with."""
+    """Sign and check tokens. `folder` keeps the key."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / "token-key"
@@ -31,14 +31,14 @@ class Tokens:
         self._key = path.read_bytes()
 
     def issue(self, now: datetime) -> tuple[str, datetime]:
-        """base64 of `AWS:PASSWORD`, and when it expires."""
+        """Return the base64 of `AWS:PASSWORD`, and when it expires."""
         expires = (now + LIFETIME).replace(microsecond=0)
         payload = json.dumps({"expiration": int(expires.timestamp()), "version": "1"})
         password = base64.b64encode(f"{payload}.{self._sign(payload)}".encode()).decode()
         return base64.b64encode(f"{USER}:{password}".encode()).decode(), expires
 
     def expiry(self, authorization: str) -> datetime | None:
-        """Of an Authorization header with a token of this region; None for anything else."""
+        """Return when the token in an Authorization header expires; None if it is not ours."""
         scheme, _, token = authorization.partition(" ")
         try:
             user, _, password = base64.b64decode(token, validate=True).decode().partition(":")
@@ -53,7 +53,7 @@ class Tokens:
         return datetime.fromtimestamp(json.loads(payload)["expiration"], UTC)
 
     def signed(self, path: str, at: datetime) -> str:
-        """Return `path` with a query that opens it to anybody for an hour."""
+        """Return `path` with a query that gives anyone access for an hour."""
         expires = str(int((at + PATH_LIFETIME).timestamp()))
         return f"{path}?expires={expires}&signature={self._sign(f'{path}?{expires}')}"
 

@@ -1,1 +1,1 @@
-"""Log groups and streams, as CloudWatch Logs has them."""
+"""Amazon CloudWatch Logs: groups and streams as files."""

@@ -1,23 +1,27 @@
-"""FilterLogEvents: several streams as one, by time, and the patterns for unstructured text.
+"""FilterLogEvents: events of several streams by time, and filter patterns for plain text.
 
-Terms and "quoted phrases" must all occur; -terms must not; of ?terms one must. Case counts.
+All terms and "quoted phrases" must occur, no -term may, and one of the ?terms must. Case matters.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import heapq
+import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sagemaker_byoc.region.services.logs import log_files
-from sagemaker_byoc.region.services.logs.log_files import Event, Located
+from sagemaker_byoc.region.services.logs.log_files import Event, Located, invalid_token
 from sagemaker_byoc.region.services.logs.log_store import LogStore
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _TERM = re.compile(r'(?P<sign>[-?]?)(?:"(?P<phrase>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"]+))(?=\s|$)')
+_LONGEST_TOKEN = 1 << 20
+"""Bytes of a token that are decompressed at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Pattern:
 
 
 def parse_pattern(text: str) -> Pattern:
-    """Raises AwsError for what is not a pattern, and for the kinds that are not supported."""
+    """Return the pattern; raise AwsError if it is not valid or of an unsupported kind."""
     text = text.strip()
     if text.startswith(("{", "[", "%")):
         raise AwsError(
@@ -66,7 +70,7 @@ def parse_pattern(text: str) -> Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What one request looks for; `limit` bounds its answer."""
+    """What one request searches for; `limit` bounds its answer."""
 
     pattern: Pattern
     within: Callable[[Event], bool]
@@ -77,15 +81,15 @@ class Question:
 def search(
     store: LogStore, group: str, streams: Sequence[str], question: Question
 ) -> dict[str, Any]:
-    """The events that match; the token of the answer holds how far each stream was read."""
-    offsets = {} if question.token is None else log_files.parse_offsets_token(question.token)
+    """Return the events that match, and a token that holds how far each stream was read."""
+    offsets = {} if question.token is None else _parse_token(question.token)
 
     def read(stream: str) -> Iterator[tuple[int, str, Located]]:
         try:
             for located in store.forward(group, stream, offsets.get(stream, 0)):
                 yield located.event.milliseconds, stream, located
         except ValueError as error:
-            raise log_files.invalid_token() from error
+            raise invalid_token() from error
 
     found: list[dict[str, Any]] = []
     for _, stream, located in heapq.merge(*map(read, streams), key=lambda item: item[:2]):
@@ -93,7 +97,7 @@ def search(
         if question.within(located.event) and question.pattern.matches(located.event.text):
             found.append(_document(stream, located))
             if len(found) == question.limit:
-                token = log_files.offsets_token(offsets)
+                token = _token(offsets)
                 return {"events": found, "nextToken": token, "searchedLogStreams": []}
     return {"events": found, "searchedLogStreams": []}
 
@@ -107,3 +111,19 @@ def _document(stream: str, located: Located) -> dict[str, Any]:
         "ingestionTime": time,
         "eventId": f"{time:015d}{zlib.crc32(stream.encode()):010d}{located.start:031d}",
     }
+
+
+def _token(offsets: dict[str, int]) -> str:
+    """Return a token that holds how far each stream was read."""
+    return base64.urlsafe_b64encode(zlib.compress(json.dumps(offsets).encode())).decode()
+
+
+def _parse_token(token: str) -> dict[str, int]:
+    try:
+        data = zlib.decompressobj().decompress(base64.urlsafe_b64decode(token), _LONGEST_TOKEN)
+        found = json.loads(data)
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise invalid_token() from error
+    if not isinstance(found, dict) or not all(isinstance(o, int) for o in found.values()):
+        raise invalid_token()
+    return found

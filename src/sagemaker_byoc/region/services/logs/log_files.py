@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import os
 import re
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _BLOCK = 1 << 16
+_EVENTS_TOKEN = re.compile(r"(?P<way>[fb])/(?P<offset>\d{1,18})/s")
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     milliseconds: int
-    """Since 1970. Of a container's lines: when it was read, never less than the event before."""
+    """Time since 1970. A line of a container has the time at which it was read, in rising order."""
     text: str
 
 
@@ -35,14 +33,17 @@ class Located:
 
 
 def encode(event: Event) -> bytes:
-    """`MS TEXT`, or `MS<tab>JSON` for a text that would not be one line; with its line feed."""
+    """Return `MS TEXT`, or `MS<tab>JSON` for a text of several lines, with a line feed."""
     if "\n" in event.text:
         return f"{event.milliseconds}\t{json.dumps(event.text)}\n".encode()
     return f"{event.milliseconds} {event.text}\n".encode(errors="replace")
 
 
 def decode(line: bytes) -> Event:
-    """Of a line without its line feed; raises ValueError for what encode() does not write."""
+    """Return the event of a line without its line feed.
+
+    Raise ValueError for what `encode` does not write.
+    """
     text = line.decode(errors="replace")
     digits = len(text) - len(text.lstrip("0123456789"))
     time, separator, rest = text[:digits], text[digits : digits + 1], text[digits + 1 :]
@@ -52,9 +53,9 @@ def decode(line: bytes) -> Event:
 
 
 def forward(path: Path, start: int = 0) -> Iterator[Located]:
-    """From the event at `start` on; a last line that is still being written is left out.
+    """Yield the events from `start` on, without a last line that is still being written.
 
-    Raises ValueError where no event begins at `start`.
+    Raise ValueError if no event begins at `start`.
     """
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
@@ -71,9 +72,9 @@ def forward(path: Path, start: int = 0) -> Iterator[Located]:
 
 
 def backward(path: Path, end: int | None = None) -> Iterator[Located]:
-    """Newest first, from the event that ends at `end`, or from the last whole one.
+    """Yield the newest event first, from the one that ends at `end`, or from the last whole one.
 
-    Raises ValueError where no event ends at `end`.
+    Raise ValueError if no event ends at `end`.
     """
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
@@ -97,7 +98,7 @@ def backward(path: Path, end: int | None = None) -> Iterator[Located]:
 
 
 def _check_boundary(file: BinaryIO, offset: int) -> None:
-    """Leaves the file at `offset`."""
+    """Raise ValueError if no event begins at `offset`; leave the file there."""
     if offset > 0:
         file.seek(offset - 1)
         if file.read(1) != b"\n":
@@ -105,7 +106,7 @@ def _check_boundary(file: BinaryIO, offset: int) -> None:
 
 
 def _end_of_lines(file: BinaryIO) -> int:
-    """Behind the last line feed."""
+    """Return the offset after the last line feed."""
     position = file.seek(0, os.SEEK_END)
     while position > 0:
         size = min(_BLOCK, position)
@@ -117,16 +118,12 @@ def _end_of_lines(file: BinaryIO) -> int:
     return 0
 
 
-_EVENTS_TOKEN = re.compile(r"(?P<way>[fb])/(?P<offset>\d{1,18})/s")
-_LONGEST = 1 << 20
-
-
 def invalid_token() -> AwsError:
     return AwsError("InvalidParameterException", "The specified nextToken is invalid.")
 
 
 def events_token(way: str, offset: int) -> str:
-    """`f` reads on from `offset`, `b` what lies before it. CloudWatch's own look alike."""
+    """Return a token like CloudWatch's: `f` reads forward from `offset`, `b` backward."""
     return f"{way}/{offset:018d}/s"
 
 
@@ -135,32 +132,3 @@ def parse_events_token(token: str) -> tuple[str, int]:
     if found is None:
         raise invalid_token()
     return found["way"], int(found["offset"])
-
-
-def offsets_token(offsets: dict[str, int]) -> str:
-    """How far each of several streams was read."""
-    return base64.urlsafe_b64encode(zlib.compress(json.dumps(offsets).encode())).decode()
-
-
-def parse_offsets_token(token: str) -> dict[str, int]:
-    try:
-        data = zlib.decompressobj().decompress(base64.urlsafe_b64decode(token), _LONGEST)
-        found = json.loads(data)
-    except (binascii.Error, zlib.error, ValueError) as error:
-        raise invalid_token() from error
-    if not isinstance(found, dict) or not all(isinstance(o, int) for o in found.values()):
-        raise invalid_token()
-    return found
-
-
-def page(names: list[str], token: str | None, limit: int) -> tuple[list[str], str | None]:
-    """The names behind the one that `token` is, and the token of what follows them."""
-    start = 0
-    if token is not None:
-        try:
-            start = names.index(token) + 1
-        except ValueError as error:
-            raise invalid_token() from error
-    found = names[start : start + limit]
-    more = start + limit < len(names)
-    return found, found[-1] if more and found else None

@@ -1,4 +1,4 @@
-"""Log lines on disk: GROUP/STREAM.log, one line an event; see reading.py for their form."""
+"""Log lines on disk: GROUP/STREAM.log, one line per event (format: log_files.py)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = ["Event", "LastingStream", "Located", "LogStore", "LogStream", "Stream
 LOG = logging.getLogger(__name__)
 
 LONGEST_FILE_NAME = 240
-"""Of a quoted name; file systems take 255 bytes."""
+"""Bytes of a quoted name; file systems allow 255."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """What DescribeLogStreams tells; times in milliseconds since 1970, None without events."""
+    """The answer of DescribeLogStreams; times in milliseconds since 1970, None without events."""
 
     name: str
     created: int
@@ -38,7 +38,7 @@ class StreamFacts:
 class LogStream:
     """One stream, open for writing; lines from any thread stay whole.
 
-    `write` and `put` raise OSError if the disk does not take all, and then nothing is written.
+    `write` and `put` raise OSError, writing nothing, if the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,14 +48,14 @@ class LogStream:
         self._last = 0
 
     def write(self, text: str) -> None:
-        """One event of now; a line feed within it starts another."""
+        """Write an event of now; a line feed within it starts another."""
         with self._lock:
             self._last = max(self._last, time.time_ns() // 1_000_000)
             events = (Event(self._last, line) for line in text.split("\n"))
             self._append(b"".join(log_files.encode(event) for event in events))
 
     def put(self, events: Iterable[Event]) -> int:
-        """Events with times of their own, and line feeds within; the size of the file after."""
+        """Write events that have times and may have line feeds; return the size of the file."""
         with self._lock:
             self._append(b"".join(log_files.encode(event) for event in events))
             return self._file.tell()
@@ -66,7 +66,7 @@ class LogStream:
     def _append(self, data: bytes) -> None:
         written = 0
         try:
-            # A disk that becomes full takes the beginning, and raises nothing.
+            # A disk that becomes full writes the beginning, and no error is raised.
             while written < len(data):
                 written += self._file.write(data[written:])
         except OSError:
@@ -77,14 +77,14 @@ class LogStream:
 
 
 class LastingStream:
-    """A stream for what must not end with its log: lines that can't be written are counted.
+    """A stream that never fails: lines that can't be written are counted.
 
-    It is opened by its first line.
+    The first line opens it.
     """
 
     def __init__(self, logs: LogStore, group: str, stream: str) -> None:
         self.lost = 0
-        """Lines since the last one that was written."""
+        """Lines lost since the last one that was written."""
         self._logs = logs
         self._place = group, stream
         self._stream: LogStream | None = None
@@ -119,7 +119,7 @@ class LastingStream:
 
 
 class LogStore:
-    """Groups and streams below `root`; names are quoted, so that each is one folder or file."""
+    """Groups and streams in `root`; names are quoted, so that each is one folder or file."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -128,7 +128,7 @@ class LogStore:
         return LogStream(self._path(group, stream))
 
     def create_group(self, group: str) -> bool:
-        """False where it exists."""
+        """Return False if it exists."""
         try:
             self._folder(group).mkdir(parents=True)
         except FileExistsError:
@@ -136,7 +136,7 @@ class LogStore:
         return True
 
     def create_stream(self, group: str, stream: str) -> bool:
-        """False where it exists."""
+        """Return False if it exists."""
         try:
             self._path(group, stream).touch(exist_ok=False)
         except FileExistsError:
@@ -161,14 +161,14 @@ class LogStore:
         return sorted(unquote(folder.name) for folder in self._root.iterdir() if folder.is_dir())
 
     def created(self, group: str) -> int:
-        """Milliseconds since 1970; 0 for a group that is not there."""
+        """Return milliseconds since 1970; 0 if there is no such group."""
         try:
             return self._folder(group).stat().st_ctime_ns // 1_000_000
         except FileNotFoundError:
             return 0
 
     def size(self, group: str) -> int:
-        """Bytes of all its streams."""
+        """Return the bytes of all its streams."""
         return sum(file.stat().st_size for file in self._folder(group).glob("*.log"))
 
     def streams(self, group: str, prefix: str = "") -> list[str]:
@@ -196,7 +196,7 @@ class LogStore:
         )
 
     def events(self, group: str, stream: str) -> Iterator[Event]:
-        """In the order of writing; a last line that is still being written is left out."""
+        """Yield events in the order of writing, without a last line that is still being written."""
         return (located.event for located in self.forward(group, stream))
 
     def forward(self, group: str, stream: str, start: int = 0) -> Iterator[Located]:
@@ -213,11 +213,11 @@ class LogStore:
 
 
 def _file_name(name: str) -> str:
-    """Without a leading dot, or `..` would be the folder above."""
+    """Return the quoted name without a leading dot: `..` would be the parent folder."""
     quoted = quote(name, safe="")
     return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
 
 
 def fits(name: str) -> bool:
-    """Whether `name` may become a file's name."""
+    """Return whether `name` is short enough for a file's name."""
     return len(_file_name(name)) <= LONGEST_FILE_NAME

@@ -1,4 +1,4 @@
-"""CloudWatch Logs' operations over the files of a LogStore."""
+"""The operations of CloudWatch Logs, on the files of a LogStore."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.logs import filter_events, log_files
 from sagemaker_byoc.region.services.logs.log_files import Event, Located
 from sagemaker_byoc.region.services.logs.log_store import LogStore, StreamFacts, fits
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 PAGE = 50
-"""Groups or streams of one answer, where the request names no limit [model]."""
+"""Groups or streams of one answer, if the request has no limit [model]."""
 EVENTS = 10_000
 BYTES = 1 << 20
-"""Of one answer of GetLogEvents, whichever is reached first [model: GetLogEvents]."""
+"""Limits of one answer of GetLogEvents [model: GetLogEvents]."""
 
 
 _HOUR = 3_600_000
@@ -33,7 +34,7 @@ _EVENT_OVERHEAD = 26
 
 
 class Logs:
-    """Events are kept in the order in which they came; a follower's token is a byte offset."""
+    """Events are kept in the order in which they arrive; the token of a reader is a byte offset."""
 
     def __init__(self, store: LogStore, account: Account) -> None:
         self._store = store
@@ -111,7 +112,7 @@ class Logs:
             and part.lower() in name.lower()
             and (wanted is None or name in wanted)
         ]
-        found, token = log_files.page(names, parameters.get("nextToken"), _limit(parameters, PAGE))
+        found, token = _page([(name,) for name in names], parameters)
         return {"logGroups": [self._group_document(name) for name in found], "nextToken": token}
 
     def _describe_streams(self, parameters: Parameters) -> Parameters:
@@ -123,17 +124,16 @@ class Logs:
                 "InvalidParameterException",
                 "Cannot order by LastEventTime with a logStreamNamePrefix.",
             )
-        names = self._store.streams(group, prefix)
-        if by_time:
-            names.sort(key=lambda name: self._store.facts(group, name).last or 0)
-        if parameters.get("descending", False):
-            names.reverse()
-        found, token = log_files.page(names, parameters.get("nextToken"), _limit(parameters, PAGE))
+        places = [
+            (f"{self._store.facts(group, name).last or 0:020d}" if by_time else "", name)
+            for name in self._store.streams(group, prefix)
+        ]
+        found, token = _page(places, parameters, descending=parameters.get("descending", False))
         streams = [self._stream_document(group, self._store.facts(group, name)) for name in found]
         return {"logStreams": streams, "nextToken": token}
 
     def _get_events(self, parameters: Parameters) -> Parameters:
-        """At either end of the stream the token comes back as it was sent: SDKs stop by that."""
+        """Return a page. At either end of the stream its token is the one sent: SDKs then stop."""
         group, name = self._stream(parameters)
         head = parameters.get("startFromHead", False)
         way: str = "f" if head else "b"
@@ -227,15 +227,15 @@ async def _in_thread(
 
 @dataclass(slots=True)
 class _Taken:
-    """What one answer holds of a stream, in the order of reading."""
+    """The events of one answer, in the order of reading."""
 
     events: list[Located] = field(default_factory=list)
     first: Located | None = None
-    """The first and the last that were read, whether they were wanted or not."""
+    """The first and the last event that were read, also if they were not wanted."""
     last: Located | None = None
 
     def span(self, way: str, offset: int | None) -> tuple[int, int]:
-        """The offsets before and behind everything that was read."""
+        """Return the offsets before and after everything that was read."""
         if self.first is None or self.last is None:
             return offset or 0, offset or 0
         if way == "f":
@@ -278,6 +278,23 @@ def _limit(parameters: Parameters, default: int) -> int:
     return min(asked, default)
 
 
+def _page(
+    places: Iterable[paging.Place], parameters: Parameters, *, descending: bool = False
+) -> tuple[list[str], str | None]:
+    """Return the names of one page, which are last in their places, and the next page's token."""
+    try:
+        found, token = paging.page(
+            places,
+            lambda place: place,
+            size=_limit(parameters, PAGE),
+            token=parameters.get("nextToken"),
+            descending=descending,
+        )
+    except paging.TokenError as error:
+        raise log_files.invalid_token() from error
+    return [place[-1] for place in found], token
+
+
 def _event_document(event: Event) -> dict[str, Any]:
     return {
         "timestamp": event.milliseconds,
@@ -287,12 +304,12 @@ def _event_document(event: Event) -> dict[str, Any]:
 
 
 def _group_name(identifier: str) -> str:
-    """A group's name, from its name or its ARN."""
+    """Return a group's name, given its name or its ARN."""
     return identifier.partition(":log-group:")[2].removesuffix(":*") or identifier
 
 
 def _refuse(parameters: Parameters, **usual: object) -> None:
-    """Raises AwsError for a member that would be lost, unless it asks for what is so anyway."""
+    """Raise AwsError for a member that would be lost, unless it has its usual value."""
     for name, value in usual.items():
         if parameters.get(name, value) != value:
             raise AwsError(
@@ -320,7 +337,7 @@ def _check_span(kept: list[Event]) -> None:
 
 
 def _split(events: list[Event], now_ms: int) -> tuple[list[Event], dict[str, int]]:
-    """The events that are kept, and which of the batch are too old or too new (in its order)."""
+    """Return the events to keep, and where in the batch those too old or too new are."""
     times = [event.milliseconds for event in events]
     first = bisect_left(times, now_ms - _OLDEST)
     end = bisect_right(times, now_ms + _NEWEST)

@@ -1,11 +1,9 @@
-"""GetObject and HeadObject: ranges, conditions, and bytes that never lie in memory together."""
+"""GetObject, HeadObject and other reads of an object: ranges, conditions, attributes, tags."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import Executor
+from collections.abc import Mapping
 from datetime import datetime
 from email.utils import format_datetime
 
@@ -13,17 +11,23 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3 import object_properties, tagging
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
-from sagemaker_byoc.region.services.s3.conditions import check_read, check_readable, parse_range
+from sagemaker_byoc.region.services.s3.conditions import check_read, check_readable
 from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
-from sagemaker_byoc.region.services.s3.xml import acl_document, document, element
+from sagemaker_byoc.region.services.s3.xml import acl_document, checksum_elements, document
+from sagemaker_byoc.region.wire.file_ranges import (
+    FileStream,
+    RangeError,
+    content_range,
+    parse_range,
+)
 from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.xml import element
 
 _SMALL = 256 << 10
-"""Up to this many bytes are read at once, with the attributes."""
-_CHUNK = 1 << 20
+"""Bodies up to this size are read at once, with the attributes."""
 _MOST_PARTS = 1000
 _OVERRIDES = (
     "content-type",
@@ -62,7 +66,7 @@ class ReadRequests:
         wanted = [
             name.strip() for name in call.headers.get("x-amz-object-attributes", "").split(",")
         ]
-        sums = [_checksum_element(*item) for item in info.attributes.checksums.items()]
+        sums = checksum_elements(info.attributes.checksums)
         sums += [element("ChecksumType", info.attributes.checksum_type)]
         parts = _parts_page(call, info.attributes)
         elements = {
@@ -118,69 +122,16 @@ class ReadRequests:
         return response
 
 
-class FileStream(AsyncIterator[bytes]):
-    """Part of an open file; the next piece is read while one is sent. Closes the file."""
-
-    def __init__(self, file: int, start: int, length: int, threads: Executor) -> None:
-        self._file: int | None = file
-        self._position = start
-        self._end = start + length
-        self._threads = threads
-        self._reading: asyncio.Future[bytes] | None = None
-
-    def __aiter__(self) -> FileStream:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._reading is None:
-            self._reading = self._read()
-        if self._reading is None:
-            await self.aclose()
-            raise StopAsyncIteration
-        data = await self._reading
-        if not data:
-            await self.aclose()
-            raise ConnectionError("the file became shorter while it was sent")
-        self._position += len(data)
-        self._reading = self._read()
-        return data
-
-    async def aclose(self) -> None:
-        if self._reading is not None and not self._reading.done():
-            await asyncio.wait([self._reading])
-        self._reading = None
-        self._close()
-
-    def __del__(self) -> None:
-        """A response may be dropped before its first byte was asked for."""
-        self._close()
-
-    def _read(self) -> asyncio.Future[bytes] | None:
-        length = min(_CHUNK, self._end - self._position)
-        if length <= 0 or self._file is None:
-            return None
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._threads, os.pread, self._file, length, self._position)
-
-    def _close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-
 def http_date(time: datetime) -> str:
     return format_datetime(time, usegmt=True)
 
 
-def checksum_headers(attributes: Mapping[str, str], kind: str) -> dict[str, str]:
-    if not attributes:
-        return {}
-    headers = {checksums.PREFIX + name: value for name, value in attributes.items()}
-    return {**headers, checksums.PREFIX + "type": kind}
+def checksum_headers(sums: Mapping[str, str], kind: str) -> dict[str, str]:
+    return {**checksums.as_headers(sums), checksums.PREFIX + "type": kind} if sums else {}
 
 
 def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
-    """Status and headers, and start and length of what is asked for."""
+    """Return status and headers, and start and length of the body."""
     _check_no_encryption(call)
     headers = {"ETag": f'"{info.etag}"', "Last-Modified": http_date(info.modified)}
     if not check_read(call.headers, info):
@@ -195,7 +146,7 @@ def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
         headers["x-amz-mp-parts-count"] = str(len(attributes.parts))
     if span is not None:
         start, length = span
-        headers["Content-Range"] = f"bytes {start}-{start + length - 1}/{info.size}"
+        headers["Content-Range"] = content_range(start, length, info.size)
         headers |= checksum_headers(_part_sums(call, attributes), attributes.checksum_type)
         return Response(status=206, headers=headers), span
     if _wants_checksums(call):
@@ -204,7 +155,7 @@ def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
 
 
 def _check_no_encryption(call: Call) -> None:
-    """S3 decrypts without being told, and refuses to be. Raises S3Error InvalidArgument."""
+    """Raise S3Error InvalidArgument for headers of encryption, which S3 refuses for reads."""
     for name in (object_properties.SSE, object_properties.KMS_KEY):
         if name in call.headers:
             raise invalid_argument(
@@ -219,7 +170,7 @@ def _wants_checksums(call: Call) -> bool:
 
 
 def _part_sums(call: Call, attributes: Attributes) -> dict[str, str]:
-    """The checksum of the part that was asked for; of any other range nothing is known."""
+    """Return the checksum of the part that was asked for; other ranges have none."""
     number = call.query.get("partNumber")
     if number is None or not attributes.part_checksums or not _wants_checksums(call):
         return {}
@@ -237,7 +188,7 @@ def _parts_page(call: Call, attributes: Attributes) -> list[str]:
             [
                 element("PartNumber", number),
                 element("Size", size),
-                _checksum_element(algorithm, value) if value else "",
+                *checksum_elements({algorithm: value} if value else {}),
             ],
         )
         for number, (size, value) in enumerate(zip(attributes.parts, sums, strict=True), 1)
@@ -263,7 +214,7 @@ def _count(call: Call, name: str, default: int) -> int:
 def _span(call: Call, info: ObjectInfo) -> tuple[int, int] | None:
     number = call.query.get("partNumber")
     if number is None:
-        return parse_range(call.headers.get("range"), info.size)
+        return _range(call.headers.get("range", ""), info.size)
     if "range" in call.headers:
         raise S3Error(
             "InvalidRequest", "Cannot specify both Range header and partNumber query parameter"
@@ -281,5 +232,14 @@ def _span(call: Call, info: ObjectInfo) -> tuple[int, int] | None:
     return (sum(sizes[: index - 1]), sizes[index - 1]) if info.size else None
 
 
-def _checksum_element(algorithm: str, value: str) -> str:
-    return element(f"Checksum{algorithm.upper()}", value)
+def _range(header: str, size: int) -> tuple[int, int] | None:
+    try:
+        return parse_range(header, size)
+    except RangeError as error:
+        raise S3Error(
+            "InvalidRange",
+            str(error),
+            status=416,
+            RangeRequested=header,
+            ActualObjectSize=str(size),
+        ) from error

@@ -1,4 +1,4 @@
-"""S3's REST interface over the object store."""
+"""The service S3: its REST interface on the object store."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sagemaker_byoc.region.services.s3.object_writes import WriteRequests, check
 from sagemaker_byoc.region.services.s3.post_forms import FormRequests, SecretOf
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
-from sagemaker_byoc.region.services.s3.xml import error_document
-from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.aws_errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.error_bodies import render_s3_error
 from sagemaker_byoc.region.wire.http import Request, Response
 
 LOG = logging.getLogger(__name__)
 
 
 class S3:
-    """A Handler of requests that are authenticated, but for forms: they carry a policy of their
-    own, whose signature is checked if `secret_of` finds the secrets of access keys."""
+    """The Handler of authenticated requests, and of forms, which have a signed policy: it is
+    checked with `secret_of`, unless that is None."""
 
     def __init__(
         self, store: ObjectStore, account: Account, secret_of: SecretOf | None = None
@@ -46,11 +46,11 @@ class S3:
 
     @property
     def routes(self) -> frozenset[Route]:
-        """What it answers."""
+        """The routes that have an operation."""
         return frozenset(self._routes)
 
     def close(self) -> None:
-        """Waits for the reads and writes that have begun; the store is closed with it."""
+        """Wait for the reads and writes that have begun, and close the store."""
         self._threads.close()
         self._store.close()
 
@@ -60,17 +60,17 @@ class S3:
             call = parse(request)
             resource = call.resource
             response = await self._answer(call)
+        except EntityTooLargeError:
+            error = S3Error("MaxMessageLengthExceeded", "Your request was too big.")
+            response = render_s3_error(request, error, resource)
         except AwsError as error:
-            response = error_document(_as_s3(error), resource, request.id)
+            response = render_s3_error(request, error, resource)
         except OSError as error:
             if isinstance(error, ConnectionError):
                 raise
             LOG.exception("%s: %s %s", request.id, request.method, request.path)
             failure = S3Error("InternalError", f"The store's files: {error.strerror}", status=500)
-            response = error_document(failure, resource, request.id)
-        if request.method == "HEAD" and response.status >= 400:
-            response = Response(status=response.status, headers=response.headers)
-            response.headers.pop("Content-Type", None)
+            response = render_s3_error(request, failure, resource)
         response.headers.setdefault("x-amz-request-id", request.id)
         return response
 
@@ -108,11 +108,3 @@ class S3:
             status=501,
             Header=subresource,
         )
-
-
-def _as_s3(error: AwsError) -> S3Error:
-    if isinstance(error, S3Error):
-        return error
-    if isinstance(error, EntityTooLargeError):
-        return S3Error("MaxMessageLengthExceeded", "Your request was too big.")
-    return S3Error(error.code, error.message, status=error.status)

@@ -1,39 +1,17 @@
-"""S3's documents: built as text, read with limits."""
+"""XML documents of S3: answers, and requests, which are read with limits."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TypeAlias
 from xml.etree import ElementTree as ET
-from xml.sax.saxutils import escape
 
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.xml import DECLARATION, element
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
-_CONTROL = re.compile(r"[\x00-\x1f]")
-
-Content: TypeAlias = "str | int | bool | list[str] | None"
-
-
-def element(name: str, content: Content) -> str:
-    """Of text, or of elements; nothing at all for None."""
-    if content is None:
-        return ""
-    if isinstance(content, list):
-        return f"<{name}>{''.join(content)}</{name}>"
-    if isinstance(content, bool):
-        return f"<{name}>{str(content).lower()}</{name}>"
-    return f"<{name}>{text(str(content))}</{name}>"
-
-
-def text(value: str) -> str:
-    """Escaped. Characters that XML 1.0 has no place for go out as references, as S3 does it:
-    clients that want to read such keys ask for `encoding-type=url`."""
-    return _CONTROL.sub(lambda match: f"&#x{ord(match[0]):x};", escape(value, {'"': "&quot;"}))
 
 
 def timestamp(time: datetime) -> str:
@@ -41,10 +19,14 @@ def timestamp(time: datetime) -> str:
 
 
 def document(name: str, *elements: str, status: int = 200) -> Response:
-    body = f'{_HEAD}<{name} xmlns="{NAMESPACE}">{"".join(elements)}</{name}>'
+    body = f'{DECLARATION}<{name} xmlns="{NAMESPACE}">{"".join(elements)}</{name}>'
     return Response(
         status=status, headers={"Content-Type": "application/xml"}, body=body.encode("utf-8")
     )
+
+
+def checksum_elements(sums: Mapping[str, str]) -> list[str]:
+    return [element(f"Checksum{name.upper()}", value) for name, value in sums.items()]
 
 
 def owner_element(account: Account) -> str:
@@ -52,30 +34,12 @@ def owner_element(account: Account) -> str:
 
 
 def acl_document(account: Account) -> Response:
-    """Everything belongs to the one account that there is."""
+    """Return the ACL of everything: full control for the only account."""
     instance = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
     grantee = f'<Grantee {instance} xsi:type="CanonicalUser">{element("ID", account.id)}</Grantee>'
     grant = element("Grant", [grantee, element("Permission", "FULL_CONTROL")])
     grants = element("AccessControlList", [grant])
     return document("AccessControlPolicy", owner_element(account), grants)
-
-
-def error_document(error: S3Error, resource: str, request_id: str) -> Response:
-    body = element(
-        "Error",
-        [
-            element("Code", error.code),
-            element("Message", error.message),
-            *(element(name, value) for name, value in error.details.items()),
-            element("Resource", resource),
-            element("RequestId", request_id),
-        ],
-    )
-    return Response(
-        status=error.status,
-        headers={"Content-Type": "application/xml"},
-        body=(_HEAD + body).encode("utf-8", "replace"),
-    )
 
 
 def malformed() -> S3Error:
@@ -86,7 +50,7 @@ def malformed() -> S3Error:
 
 
 class Node:
-    """An element of a request's document; namespaces are let go."""
+    """An element of a request's document, without namespaces."""
 
     def __init__(self, found: ET.Element) -> None:
         self._found = found
@@ -104,13 +68,13 @@ class Node:
         return None
 
     def only(self, *names: str) -> Node:
-        """Itself; raises S3Error MalformedXML if it has any other element."""
+        """Return itself; raise S3Error MalformedXML if it has any other element."""
         if not {node.name for node in map(Node, self._found)} <= set(names):
             raise malformed()
         return self
 
     def leaves(self) -> frozenset[tuple[str, str]]:
-        """Name and text of every element in it that holds no other."""
+        """Return name and text of every element without children."""
         ends = (node for node in map(Node, self._found.iter()) if not len(node._found))  # noqa: SLF001
         return frozenset((node.name, (node._found.text or "").strip()) for node in ends)  # noqa: SLF001
 
@@ -119,7 +83,7 @@ class Node:
 
 
 def parse(body: bytes, name: str) -> Node:
-    """Raises S3Error MalformedXML unless it is a document of that name."""
+    """Parse a document; raise S3Error MalformedXML unless its root is `name`."""
     if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
         raise malformed()
     try:

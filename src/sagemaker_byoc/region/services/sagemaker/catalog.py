@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.tags import Tags
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
 
 
@@ -100,37 +98,45 @@ def in_progress(arn: str) -> AwsError:
 
 
 PAGE = 100
-"""Entries of a page where the caller names no MaxResults, which is also the most it may name."""
+"""Entries of a page if the caller names no MaxResults, which is also the most it may name."""
 
 
-def list_page(
-    documents: Iterable[Parameters], name: str, status: str, asked: Parameters
+def list_page(  # noqa: PLR0913 - each differs between the List operations
+    documents: Iterable[Parameters],
+    asked: Parameters,
+    *,
+    items: str,
+    members: Sequence[str],
+    name: str,
+    status: str = "",
+    size: int = PAGE,
+    order: str = "Descending",
 ) -> Parameters:
-    """{"Items": […], "NextToken"?}: `name` and `status` are the documents' keys of these."""
+    """Return the answer of a List operation: {items: [{member: …}, …], "NextToken"?}.
+
+    `name` and `status` are the members that the filters and SortBy mean. A document that is made
+    or removed between two pages does not shift the next one.
+    """
     found = [document for document in documents if _matches(document, name, status, asked)]
     keys = {"Name": name, "Status": status}
     key = keys.get(asked.get("SortBy", "CreationTime"), "CreationTime")
-    backwards = asked.get("SortOrder", "Descending") == "Descending"
+    backwards = asked.get("SortOrder", order) == "Descending"
 
     def place(document: Parameters) -> tuple[str, str]:
         return _text(document.get(key, "")), str(document[name])
 
-    found.sort(key=place, reverse=backwards)
-    if "NextToken" in asked:
-        last = _read_token(asked["NextToken"])
-        found = [
-            each for each in found if (place(each) < last if backwards else place(each) > last)
-        ]
-    size = asked.get("MaxResults", PAGE)
-    if len(found) <= size:
-        return {"Items": found}
-    return {"Items": found[:size], "NextToken": _token(place(found[size - 1]))}
-
-
-def summaries(found: Parameters, items: str, keys: Sequence[str]) -> Parameters:
-    """A page under the operation's own key, each entry with the `keys` that it has."""
-    entries = [{key: each[key] for key in keys if key in each} for each in found.pop("Items")]
-    return {items: entries, **found}
+    try:
+        page, token = paging.page(
+            found,
+            place,
+            size=asked.get("MaxResults", size),
+            token=asked.get("NextToken"),
+            descending=backwards,
+        )
+    except paging.TokenError as error:
+        raise invalid("Invalid pagination token: give the NextToken of an answer") from error
+    entries = [{member: each[member] for member in members if member in each} for each in page]
+    return {items: entries, "NextToken": token} if token else {items: entries}
 
 
 def _matches(document: Parameters, name: str, status: str, asked: Parameters) -> bool:
@@ -140,24 +146,12 @@ def _matches(document: Parameters, name: str, status: str, asked: Parameters) ->
         return False
     for time in ("CreationTime", "LastModifiedTime"):
         value = document.get(time)
-        if f"{time}After" in asked and not value > asked[f"{time}After"]:
+        if f"{time}After" in asked and value < asked[f"{time}After"]:
             return False
-        if f"{time}Before" in asked and not value < asked[f"{time}Before"]:
+        if f"{time}Before" in asked and value > asked[f"{time}Before"]:
             return False
     return True
 
 
 def _text(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def _token(place: tuple[str, str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
-
-
-def _read_token(token: str) -> tuple[str, str]:
-    try:
-        first, second = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise invalid("Invalid pagination token: give the NextToken of an answer") from error
-    return str(first), str(second)

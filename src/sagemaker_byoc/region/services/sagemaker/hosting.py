@@ -20,7 +20,7 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.catalog import CONFIG, ENDPOINT, MODEL, Catalog
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoints import EndpointOperations
 from sagemaker_byoc.region.services.sagemaker.models import Models
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
@@ -28,7 +28,7 @@ from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.operations import Operation
 
 
-class Endpoints:
+class Hosting:
     """`start` and `close` on the event loop that serves the requests."""
 
     def __init__(  # noqa: PLR0913 - every room of the region that it needs
@@ -44,7 +44,7 @@ class Endpoints:
         policy: Policy | None = None,
     ) -> None:
         """`access` is how containers reach the region; without it they don't."""
-        self._house = House(
+        self._context = HostingContext(
             account=account,
             engine=engine,
             images=images,
@@ -62,14 +62,14 @@ class Endpoints:
         models = catalog(MODEL, "model", "models")
         configs = catalog(CONFIG, "endpoint-config", "endpoint-configs")
         endpoints = catalog(ENDPOINT, "endpoint", "endpoints")
-        self.models = Models(models, self._house)
+        self.models = Models(models, self._context)
         self.configs = EndpointConfigs(configs, models)
-        self.captures = Captures(store, self._house.run)
+        self.captures = Captures(store, self._context.run)
         policy = policy or Policy()
         if policy.capture is None:
             policy = replace(policy, capture=self.captures.take)
-        self.endpoints = EndpointOperations(endpoints, self.configs, self._house, self.captures)
-        self._invocations = Invocations(self.endpoints.lives, account, policy)
+        self.endpoints = EndpointOperations(endpoints, self.configs, self._context, self.captures)
+        self._invocations = Invocations(self.endpoints.by_name, account, policy)
 
     @property
     def invoke_handler(self) -> Handler:
@@ -86,7 +86,7 @@ class Endpoints:
     def start(self) -> None:
         """Find the endpoints of a former run again; what that left behind is ended first."""
         self.endpoints.watch.start()
-        swept = asyncio.create_task(self._house.run(self._clean), name="sweep hosting")
+        swept = asyncio.create_task(self._context.run(self._clean), name="sweep hosting")
         self.endpoints.swept = swept
         for document in [*self.endpoints.catalog]:
             self.endpoints.adopt(document["EndpointName"]).recover(swept)
@@ -95,15 +95,15 @@ class Endpoints:
         """Containers end, with the contract's grace; records stay."""
         if self.endpoints.swept is not None:
             await asyncio.gather(self.endpoints.swept, return_exceptions=True)
-        await asyncio.gather(*(live.close() for live in self.endpoints.lives.values()))
+        await asyncio.gather(*(each.close() for each in self.endpoints.by_name.values()))
         await self.captures.close()
         self.endpoints.catalog.records.flush()
-        self._house.threads.shutdown(wait=False)
+        self._context.threads.shutdown(wait=False)
 
     def _clean(self) -> None:
         """Nothing of this region's runs yet, so all that carries its labels is left over."""
-        work = self._house.work
+        work = self._context.work
         trees = [Tree(folder) for folder in work.glob("*/*/i-*") if folder.is_dir()]
         if trees or work.is_dir():
-            self._house.engine.sweep(self._house.all_labels, trees)
+            self._context.engine.sweep(self._context.all_labels, trees)
         folders.remove(work)

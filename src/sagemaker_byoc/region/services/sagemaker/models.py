@@ -10,10 +10,9 @@ from sagemaker_byoc.region.services.sagemaker.catalog import (
     invalid,
     list_page,
     not_here,
-    summaries,
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints import variants
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import data_of
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
@@ -27,9 +26,9 @@ _UNKNOWN_PARTS = {
 
 
 class Models:
-    def __init__(self, catalog: Catalog, house: House) -> None:
+    def __init__(self, catalog: Catalog, context: HostingContext) -> None:
         self.catalog = catalog
-        self._house = house
+        self._context = context
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -65,9 +64,8 @@ class Models:
         return self.catalog.get(asked["ModelName"])
 
     async def list_page(self, asked: Parameters) -> Parameters:
-        found = list_page(self.catalog, "ModelName", "", asked)
-        keys = ("ModelName", "ModelArn", "CreationTime")
-        return summaries(found, "Models", keys)
+        members = ("ModelName", "ModelArn", "CreationTime")
+        return list_page(self.catalog, asked, items="Models", members=members, name="ModelName")
 
     async def delete(self, asked: Parameters) -> Parameters:
         self.catalog.remove(asked["ModelName"])
@@ -84,10 +82,10 @@ class Models:
         if "ModelDataUrl" in container and "ModelDataSource" in container:
             raise invalid("Give either ModelDataUrl or ModelDataSource")
         _check_source(container.get("ModelDataSource", {}).get("S3DataSource"))
-        await self._house.run(self._house.images.resolve, container["Image"])
+        await self._context.run(self._context.images.resolve, container["Image"])
         data = data_of(container)
-        if data is not None and not await self._house.run(
-            variants.is_there, data, self._house.store
+        if data is not None and not await self._context.run(
+            variants.is_there, data, self._context.store
         ):
             raise invalid(f"Could not find model data at {data.uri}.")
 

@@ -7,20 +7,20 @@ import json
 from dataclasses import dataclass
 
 from sagemaker_byoc.contract.hosting import http as hosting
+from sagemaker_byoc.region.containers.http_reply import (
+    BusyError,
+    OverdueError,
+    Reply,
+    UnreachableError,
+    UpstreamError,
+)
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Variant
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
 from sagemaker_byoc.region.services.sagemaker.endpoints.serving_container import GROUP
 from sagemaker_byoc.region.services.sagemaker_runtime import headers
 from sagemaker_byoc.region.services.sagemaker_runtime.eventstream import EventStream
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
-    BusyError,
-    OverdueError,
-    UnreachableError,
-    UpstreamError,
-)
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.reply import Reply
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
 
 

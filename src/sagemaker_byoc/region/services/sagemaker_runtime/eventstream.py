@@ -14,11 +14,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Self
 
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
-    OverdueError,
-    UpstreamError,
-)
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.reply import Reply
+from sagemaker_byoc.region.containers.http_reply import OverdueError, Reply, UpstreamError
 
 _TEXT = 7
 _OVERHEAD = 16

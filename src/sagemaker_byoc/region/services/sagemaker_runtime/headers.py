@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.reply import Reply
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.containers.http_reply import Reply
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _PREFIX = "x-amzn-sagemaker-"
 CUSTOM_ATTRIBUTES = hosting.CUSTOM_ATTRIBUTES.value.lower()

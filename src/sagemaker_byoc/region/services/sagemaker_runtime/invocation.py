@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from sagemaker_byoc.contract.hosting import http as hosting
+from sagemaker_byoc.region.containers.http_reply import BusyError, UnreachableError
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Capture, Exchange
-from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import Live
+from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import Endpoint
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet, Variant
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
 from sagemaker_byoc.region.services.sagemaker_runtime import headers
 from sagemaker_byoc.region.services.sagemaker_runtime.call import Call
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import (
-    BusyError,
-    UnreachableError,
+from sagemaker_byoc.region.wire.aws_errors import (
+    AwsError,
+    EntityTooLargeError,
+    invocation_too_large,
 )
-from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError, invocation_too_large
 from sagemaker_byoc.region.wire.http import Request, Response
 
 ROUTES = {"invocations": False, "invocations-response-stream": True}
@@ -43,11 +44,11 @@ class Invocations:
 
     def __init__(
         self,
-        lives: Mapping[str, Live],
+        endpoints: Mapping[str, Endpoint],
         account: Account,
         policy: Policy,
     ) -> None:
-        self._lives = lives
+        self._endpoints = endpoints
         self._account = account
         self._policy = policy
 
@@ -59,8 +60,8 @@ class Invocations:
         for _ in range(_ATTEMPTS):
             # Nothing waits until the call counts as under way: the fleet that was chosen from is
             # the one of now, and an update lets it finish.
-            live, fleet = self._fleet(name)
-            variant, instance = _choose(live, fleet, request)
+            endpoint, fleet = self._fleet(name)
+            variant, instance = _choose(endpoint, fleet, request)
             instance.enter()
             call = Call(
                 account=self._account,
@@ -81,31 +82,31 @@ class Invocations:
             except BusyError as error:
                 raise AwsError("ServiceUnavailable", f"{name}: {error}", status=503) from error
             if response.status == 200:
-                self._remember(live, call, response)
+                self._remember(endpoint, call, response)
             return response
         raise _unavailable(name)
 
-    def _fleet(self, name: str) -> tuple[Live, Fleet]:
-        live = self._lives.get(name)
-        if live is None or live.fleet is None:
+    def _fleet(self, name: str) -> tuple[Endpoint, Fleet]:
+        endpoint = self._endpoints.get(name)
+        if endpoint is None or endpoint.fleet is None:
             raise AwsError(
                 "ValidationError", f"Endpoint {name} of account {self._account.id} not found."
             )
-        return live, live.fleet
+        return endpoint, endpoint.fleet
 
-    def _remember(self, live: Live, call: Call, response: Response) -> None:
+    def _remember(self, endpoint: Endpoint, call: Call, response: Response) -> None:
         """Sessions that it opened or ended; the exchange itself, where the endpoint captures."""
         opened = response.headers.get(headers.BACK[headers.NEW_SESSION])
         if opened is not None:
-            live.sessions.open(opened, call.variant, call.instance)
+            endpoint.sessions.open(opened, call.variant, call.instance)
         ended = response.headers.get(headers.BACK[headers.CLOSED_SESSION])
         if ended is not None:
-            live.sessions.end(ended)
+            endpoint.sessions.end(ended)
         capture = self._policy.capture
-        if capture is not None and live.capture and isinstance(response.body, bytes):
+        if capture is not None and endpoint.capture and isinstance(response.body, bytes):
             exchange = Exchange(
-                config=live.capture,
-                endpoint=live.name,
+                config=endpoint.capture,
+                endpoint=endpoint.name,
                 variant=call.variant.plan.name,
                 request_id=call.request.id,
                 time=now(),
@@ -142,18 +143,20 @@ async def _read(request: Request) -> bytes:
         raise invocation_too_large() from error
 
 
-def _choose(live: Live, fleet: Fleet, request: Request) -> tuple[Variant, Instance]:
+def _choose(endpoint: Endpoint, fleet: Fleet, request: Request) -> tuple[Variant, Instance]:
     session = request.headers.get(headers.SESSION_ID)
-    place = None if session is None else live.sessions.find(session)
+    place = None if session is None else endpoint.sessions.find(session)
     if place is not None:
         return place
     target = request.headers.get(headers.TARGET_VARIANT)
     variant = fleet.choose(target)
     if variant is None and target is not None:
-        raise AwsError("ValidationError", f"Variant {target} not found for endpoint {live.name}.")
+        raise AwsError(
+            "ValidationError", f"Variant {target} not found for endpoint {endpoint.name}."
+        )
     instance = None if variant is None else variant.choose()
     if variant is None or instance is None:
-        raise _unavailable(live.name)
+        raise _unavailable(endpoint.name)
     return variant, instance
 
 

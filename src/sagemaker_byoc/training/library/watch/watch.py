@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.training.failure import write_failure
 from sagemaker_byoc.training.library.profiling import Profile
 from sagemaker_byoc.training.library.ranks import global_rank
@@ -354,6 +355,8 @@ class Watch:
             )
         except OSError as error:
             self._say_once(f"{self.page} can't be written: {error.strerror}")
+        except MachineError as error:  # no Jinja2: the findings are in their file and in the log
+            self._say_once(f"{self.page} is not written: {error}")
 
     def _about(self) -> str:
         name = self.settings.name or f"process {self._process}"

@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.pages import templates
 from sagemaker_byoc.training.library.watch.report import journal
 from sagemaker_byoc.training.library.watch.rules.base import Reading
 from sagemaker_byoc.training.library.watch.system import Meter, SystemLines
@@ -47,6 +49,21 @@ def test_files(watched, tmp_path):
     assert "1 of 1 rules found something: ExplodingTensor" in page
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_without_jinja2(watched, monkeypatch, capsys):
+    """The training goes on, the log says once why there is no page, and findings are written."""
+
+    def missing():
+        raise MachineError("the page needs the Python package jinja2", hint="Install it")
+
+    monkeypatch.setattr(templates, "environment", missing)
+    found = watched(nn.Linear(4, 4), rules=["ExplodingTensor"])
+    train(nn.Linear(4, 4), 3, rate=float("inf"))
+    found.close()
+    assert lines(found)
+    assert not found.page.exists()
+    assert capsys.readouterr().err.count("is not written: the page needs the Python package") == 1
 
 
 @pytest.mark.slow

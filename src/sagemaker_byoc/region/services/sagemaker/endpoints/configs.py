@@ -11,7 +11,6 @@ from sagemaker_byoc.region.services.sagemaker.catalog import (
     invalid,
     list_page,
     not_here,
-    summaries,
 )
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
@@ -73,9 +72,13 @@ class EndpointConfigs:
         return self.catalog.get(asked["EndpointConfigName"])
 
     async def list_page(self, asked: Parameters) -> Parameters:
-        found = list_page(self.catalog, "EndpointConfigName", "", asked)
-        keys = ("EndpointConfigName", "EndpointConfigArn", "CreationTime")
-        return summaries(found, "EndpointConfigs", keys)
+        return list_page(
+            self.catalog,
+            asked,
+            items="EndpointConfigs",
+            members=("EndpointConfigName", "EndpointConfigArn", "CreationTime"),
+            name="EndpointConfigName",
+        )
 
     async def delete(self, asked: Parameters) -> Parameters:
         self.catalog.remove(asked["EndpointConfigName"])

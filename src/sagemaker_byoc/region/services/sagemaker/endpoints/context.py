@@ -50,7 +50,7 @@ async def all_stopped(stops: Iterable[Awaitable[None]], whose: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class HostingContext:
     account: Account
     engine: Engine
     images: Images

@@ -22,11 +22,11 @@ from sagemaker_byoc.contract.training import failure
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import House, all_stopped
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext, all_stopped
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
 
 LOG = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ INTERRUPTED = (
 )
 
 
-class Live:
+class Endpoint:
     """All on one event loop, one transition at a time.
 
     `announce` is called with its name after each change of its status, `on_gone` when it is
@@ -55,7 +55,7 @@ class Live:
         self,
         name: str,
         catalog: Catalog,
-        house: House,
+        context: HostingContext,
         *,
         announce: Callable[[str], None],
         on_gone: Callable[[str], None],
@@ -67,7 +67,7 @@ class Live:
         self.capture: Parameters | None = None
         """The DataCaptureConfig of what runs, where it is switched on."""
         self._catalog = catalog
-        self._house = house
+        self._context = context
         self._announce = announce
         self._on_gone = on_gone
         self._task: asyncio.Task[None] | None = None
@@ -209,9 +209,9 @@ class Live:
         uris = {container.image for plan in plans for container in plan.containers}
         images: dict[str, Image] = {}
         for uri in sorted(uris):
-            images[uri] = await self._house.brought(uri)
-        folder = self._house.work / self.name / secrets.token_hex(4)
-        fleet = Fleet(Deployment(self.name, self._house, folder, images), plans)
+            images[uri] = await self._context.brought(uri)
+        folder = self._context.work / self.name / secrets.token_hex(4)
+        fleet = Fleet(Deployment(self.name, self._context, folder, images), plans)
         await fleet.start()
         resolved = {
             uri: {"Resolved": image.resolved, "Time": now()} for uri, image in images.items()

@@ -1,4 +1,4 @@
-"""The operations on endpoints, as SageMaker words them; what they set going is in `live`."""
+"""The operations on endpoints, as SageMaker words them; what they start is in `endpoint`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ from sagemaker_byoc.region.services.sagemaker.catalog import (
     in_progress,
     invalid,
     list_page,
-    summaries,
 )
-from sagemaker_byoc.region.services.sagemaker.endpoints import endpoint as live
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs, check_count
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
-from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import Live
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext
+from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import (
+    CHANGING,
+    CREATING,
+    DELETING,
+    Endpoint,
+)
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 SUBJECT = Subject(
     look=lambda document: (document["EndpointStatus"],),
-    has_ended=lambda document: document["EndpointStatus"] not in live.CHANGING,
+    has_ended=lambda document: document["EndpointStatus"] not in CHANGING,
     hold=10.0,
 )
 _SUMMARY = ("EndpointName", "EndpointArn", "CreationTime", "LastModifiedTime", "EndpointStatus")
@@ -43,22 +46,22 @@ _DESCRIBED = (
 
 
 class EndpointOperations:
-    """`lives` holds every endpoint that has a record."""
+    """`by_name` holds every endpoint that has a record."""
 
     def __init__(
         self,
         catalog: Catalog,
         configs: EndpointConfigs,
-        house: House,
+        context: HostingContext,
         captures: Captures,
     ) -> None:
         self.catalog = catalog
         self.watch = Watch(SUBJECT)
-        self.lives: dict[str, Live] = {}
+        self.by_name: dict[str, Endpoint] = {}
         self.swept: asyncio.Task[None] | None = None
         """Ends once nothing of a former run is left; no container is started before."""
         self._configs = configs
-        self._house = house
+        self._context = context
         self._captures = captures
 
     def operations(self) -> Mapping[str, Operation]:
@@ -71,27 +74,27 @@ class EndpointOperations:
             "DeleteEndpoint": self.delete,
         }
 
-    def live(self, name: str) -> Live:
+    def find(self, name: str) -> Endpoint:
         """Raises AwsError."""
-        found = self.lives.get(name)
+        found = self.by_name.get(name)
         if found is None:
             raise could_not_find(ENDPOINT, self.catalog.arn(name))
         return found
 
-    def adopt(self, name: str) -> Live:
-        """A Live for the record of that name."""
-        found = Live(
+    def adopt(self, name: str) -> Endpoint:
+        """A Endpoint for the record of that name."""
+        found = Endpoint(
             name,
             self.catalog,
-            self._house,
+            self._context,
             announce=self.watch.announce,
             on_gone=self._forget,
         )
-        self.lives[name] = found
+        self.by_name[name] = found
         return found
 
     def _forget(self, name: str) -> None:
-        self.lives.pop(name, None)
+        self.by_name.pop(name, None)
         self._captures.forget(name)
 
     async def create(self, asked: Parameters) -> Parameters:
@@ -99,7 +102,7 @@ class EndpointOperations:
         document: Parameters = {
             "EndpointName": name,
             "EndpointArn": self.catalog.arn(name),
-            "EndpointStatus": live.CREATING,
+            "EndpointStatus": CREATING,
             "CreationTime": time,
             "LastModifiedTime": time,
             **self._target(asked),
@@ -109,7 +112,7 @@ class EndpointOperations:
         return {"EndpointArn": document["EndpointArn"]}
 
     async def describe(self, asked: Parameters) -> Parameters:
-        found = self.live(asked["EndpointName"])
+        found = self.find(asked["EndpointName"])
         # Both SageMaker SDKs sleep 30 s before each look at an endpoint, as waiters of botocore do.
         document = await self.watch.see(found.name, lambda: found.document, waits=SDK.get())
         return _description(
@@ -117,8 +120,14 @@ class EndpointOperations:
         )
 
     async def list_page(self, asked: Parameters) -> Parameters:
-        found = list_page(self.catalog, "EndpointName", "EndpointStatus", asked)
-        return summaries(found, "Endpoints", _SUMMARY)
+        return list_page(
+            self.catalog,
+            asked,
+            items="Endpoints",
+            members=_SUMMARY,
+            name="EndpointName",
+            status="EndpointStatus",
+        )
 
     async def update(self, asked: Parameters) -> Parameters:
         found = self._ready(asked["EndpointName"])
@@ -162,13 +171,13 @@ class EndpointOperations:
 
     def stop(self, name: str) -> None:
         """Delete it in whatever state it is, as the AWS API would not. Raises AwsError."""
-        found = self.live(name)
-        if found.status != live.DELETING:
+        found = self.find(name)
+        if found.status != DELETING:
             found.delete()
 
-    def _ready(self, name: str) -> Live:
-        found = self.live(name)
-        if found.status in live.CHANGING:
+    def _ready(self, name: str) -> Endpoint:
+        found = self.find(name)
+        if found.status in CHANGING:
             raise in_progress(self.catalog.arn(name))
         return found
 

@@ -53,7 +53,7 @@ class Fleet:
     def __init__(self, deployment: Deployment, plans: Iterable[VariantPlan]) -> None:
         self.variants = {plan.name: Variant(plan) for plan in plans}
         self._deployment = deployment
-        self._house = deployment.house
+        self._context = deployment.context
         self._models: dict[ModelData, Path] = {}
 
     async def start(self) -> None:
@@ -61,7 +61,7 @@ class Fleet:
         and the cause.
         """
         try:
-            await self._house.finish(self._fetch_models)
+            await self._context.finish(self._fetch_models)
             await self._start_all([(each, each.plan.count) for each in self.variants.values()])
         except BaseException:
             await self.stop(drain=0)
@@ -70,7 +70,7 @@ class Fleet:
     async def stop(self, drain: float = DRAIN_SECONDS) -> None:
         instances = [each for variant in self.variants.values() for each in variant.instances]
         await asyncio.gather(*(instance.stop(drain) for instance in instances))
-        await self._house.run(folders.remove, self._deployment.folder)
+        await self._context.run(folders.remove, self._deployment.folder)
 
     def hurry(self) -> None:
         """A stop under way waits for no request any more."""
@@ -155,7 +155,7 @@ class Fleet:
                 if each.data is not None and each.data not in self._models:
                     target = self._deployment.folder / f"model-{len(self._models)}"
                     target.mkdir(parents=True)
-                    variants.fetch(each.data, self._house.store, target, each.name)
+                    variants.fetch(each.data, self._context.store, target, each.name)
                     self._models[each.data] = target
 
 

@@ -14,21 +14,21 @@ from pathlib import Path
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers.health import stopped
+from sagemaker_byoc.region.containers.http_pool import Pool
+from sagemaker_byoc.region.containers.http_reply import UpstreamError
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
 from sagemaker_byoc.region.services.sagemaker.endpoints.context import (
-    House,
+    HostingContext,
     all_stopped,
     to_the_end,
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.serving_container import (
     GROUP,
     Launch,
-    Served,
+    ServingContainer,
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.errors import UpstreamError
-from sagemaker_byoc.region.services.sagemaker_runtime.upstream.pool import Pool
 
 LOG = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Deployment:
     """What the instances of one deployment of an endpoint share."""
 
     endpoint: str
-    house: House
+    context: HostingContext
     folder: Path
     """Made at the start, removed at the end."""
     images: Mapping[str, Image]
@@ -59,13 +59,13 @@ class Deployment:
 
 
 class Instance:
-    """Lives on the event loop; what blocks runs in the house's threads."""
+    """Lives on the event loop; what blocks runs in the context's threads."""
 
     def __init__(
         self, deployment: Deployment, variant: VariantPlan, models: Mapping[str, Path]
     ) -> None:
         """`models` by the names of the variant's containers."""
-        house, endpoint = deployment.house, deployment.endpoint
+        context, endpoint = deployment.context, deployment.endpoint
         self.id = f"i-{secrets.token_hex(8)}1"
         self.stream = f"{variant.name}/{self.id}"
         self.outstanding = 0
@@ -73,7 +73,7 @@ class Instance:
         self.is_healthy = False
         self.pools: dict[str, Pool] = {}
         """By container, in the order of the plan."""
-        self._house = house
+        self._context = context
         self._group = GROUP + endpoint
         several = len(variant.containers) > 1
         self._launches = [
@@ -83,7 +83,7 @@ class Instance:
                 image=deployment.images[each.image],
                 model=models.get(each.name),
                 folder=deployment.folder / f"{self.id}-{number}",
-                name=f"{house.prefix}-{endpoint}-{self.id}-{number}",
+                name=f"{context.prefix}-{endpoint}-{self.id}-{number}",
                 stream=f"{self.stream}/{each.name}" if several else self.stream,
                 fellows=len(variant.containers),
                 startup_timeout=variant.startup_timeout,
@@ -93,7 +93,7 @@ class Instance:
         types = [variant.instance_type]
         found = {launch.image.machine_warning(types) for launch in self._launches}
         self._warnings = sorted(found - {""})
-        self._served: list[Served] = []
+        self._served: list[ServingContainer] = []
         self._given_up = threading.Event()
         self._trouble = asyncio.Event()
         self._idle = asyncio.Event()
@@ -103,7 +103,7 @@ class Instance:
     async def start(self) -> None:
         """Healthy at the end. Raises ByocError, and then nothing is left of it."""
         for warning in self._warnings:
-            await self._house.run(self._say, warning)
+            await self._context.run(self._say, warning)
         await self._start_containers()
         self._watch = asyncio.create_task(self._keep_well(), name=f"watch {self.id}")
 
@@ -158,12 +158,14 @@ class Instance:
 
         found = await asyncio.gather(
             *(
-                self._house.run(Served.start, launch, self._house, on_end, self._given_up)
+                self._context.run(
+                    ServingContainer.start, launch, self._context, on_end, self._given_up
+                )
                 for launch in self._launches
             ),
             return_exceptions=True,
         )
-        self._served = [each for each in found if isinstance(each, Served)]
+        self._served = [each for each in found if isinstance(each, ServingContainer)]
         errors = [each for each in found if isinstance(each, BaseException)]
         if errors or self._given_up.is_set():
             await self._stop_containers()
@@ -175,7 +177,7 @@ class Instance:
     async def _stop_containers(self) -> None:
         self.is_healthy = False
         served, self._served = self._served, []
-        await all_stopped((self._house.finish(each.stop) for each in served), self.stream)
+        await all_stopped((self._context.finish(each.stop) for each in served), self.stream)
         for pool in self.pools.values():
             pool.close()
 
@@ -191,7 +193,7 @@ class Instance:
                 attempts = 0
             while cause is not None:
                 if attempts == len(_DELAYS):
-                    await self._house.run(self._say, f"{cause}; it stays out of service")
+                    await self._context.run(self._say, f"{cause}; it stays out of service")
                     return
                 cause = await self._replace(cause, _DELAYS[attempts])
                 attempts += 1
@@ -234,7 +236,7 @@ class Instance:
         """Of the first that has ended; None also if the engine can't tell, and /ping decides."""
         for each in self._served:
             try:
-                code = await self._house.run(each.container.exit_code)
+                code = await self._context.run(each.container.exit_code)
             except (ByocError, OSError) as error:
                 LOG.warning("the state of %s is unknown: %s", each.launch.name, error)
                 continue
@@ -245,7 +247,7 @@ class Instance:
     async def _replace(self, cause: str, delay: float) -> str | None:
         """Why the new one did not become healthy; None where it did."""
         self.is_healthy = False
-        await self._house.run(self._say, f"{cause}; a new one is started in {delay:.0f} s")
+        await self._context.run(self._say, f"{cause}; a new one is started in {delay:.0f} s")
         await self._stop_containers()
         await asyncio.sleep(delay)
         try:
@@ -257,6 +259,6 @@ class Instance:
         return None
 
     def _say(self, text: str) -> None:
-        stream = LastingStream(self._house.logs, self._group, self._launches[0].stream)
+        stream = LastingStream(self._context.logs, self._group, self._launches[0].stream)
         stream.write(f"byoc: container of {self.stream}: {text}")
         stream.close()

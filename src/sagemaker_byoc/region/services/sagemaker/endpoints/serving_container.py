@@ -20,7 +20,7 @@ from sagemaker_byoc.region.containers.health import LOG_SECONDS, ContainerLog, w
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import House
+from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ContainerPlan
 
 LOG = logging.getLogger(__name__)
@@ -45,21 +45,21 @@ class Launch:
     """How many containers the instance has."""
     startup_timeout: float
 
-    def variables(self, house: House) -> dict[str, str]:
+    def variables(self, context: HostingContext) -> dict[str, str]:
         """As SageMaker sets them; the model's own win."""
-        variables = specs.platform(house.account)
-        if house.access is not None and not self.plan.isolated:
-            variables |= house.access.variables(role=self.plan.role)
+        variables = specs.platform(context.account)
+        if context.access is not None and not self.plan.isolated:
+            variables |= context.access.variables(role=self.plan.role)
         # Where containers share this machine's network, the engine names each a port of its own.
-        if self.fellows > 1 and house.engine.interface != "lo":
+        if self.fellows > 1 and context.engine.interface != "lo":
             variables[BIND_TO_PORT] = str(hosting.PORT.value)
         return {**variables, **self.plan.environment}
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServingContainer:
     launch: Launch
-    house: House
+    context: HostingContext
     container: Container
     port: int
     log: ContainerLog
@@ -69,26 +69,26 @@ class Served:
     def start(
         cls,
         launch: Launch,
-        house: House,
+        context: HostingContext,
         on_end: Callable[[], None],
         given_up: threading.Event,
     ) -> Self:
         """Healthy, or nothing is left of it. `on_end` is called from another thread, when its log
         ends. Raises ByocError.
         """
-        stream = LastingStream(house.logs, GROUP + launch.endpoint, launch.stream)
-        port = house.ports.take()
+        stream = LastingStream(context.logs, GROUP + launch.endpoint, launch.stream)
+        port = context.ports.take()
         try:
-            container = house.engine.start(_lay_out(launch, house, port))
+            container = context.engine.start(_lay_out(launch, context, port))
         except BaseException as error:
             if isinstance(error, ByocError):
                 stream.write(f"byoc: {error.sentence}. {error.hint}")
-            _clean(launch, house, port)
+            _clean(launch, context, port)
             stream.close()
             raise
         log = ContainerLog(container, stream.write, on_end)
         log.start()
-        served = cls(launch, house, container, port, log, stream.close)
+        served = cls(launch, context, container, port, log, stream.close)
         try:
             wait_until_healthy(container, port, launch.startup_timeout, log, given_up)
         except BaseException:
@@ -108,13 +108,13 @@ class Served:
     def close(self) -> None:
         """End it without grace."""
         with ExitStack() as ends:  # the last is the first
-            ends.callback(_clean, self.launch, self.house, self.port)
+            ends.callback(_clean, self.launch, self.context, self.port)
             ends.callback(self.close_log)
             ends.callback(self.log.join, LOG_SECONDS)
             ends.callback(self.container.close)
 
 
-def _lay_out(launch: Launch, house: House, port: int) -> ContainerSpec:
+def _lay_out(launch: Launch, context: HostingContext, port: int) -> ContainerSpec:
     return specs.serving(
         name=launch.name,
         hostname=launch.plan.name,
@@ -122,11 +122,11 @@ def _lay_out(launch: Launch, house: House, port: int) -> ContainerSpec:
         tree=Tree(launch.folder),
         model=launch.model,
         port=port,
-        variables=launch.variables(house),
-        labels=house.labels(launch.endpoint),
+        variables=launch.variables(context),
+        labels=context.labels(launch.endpoint),
     )
 
 
-def _clean(launch: Launch, house: House, port: int) -> None:
+def _clean(launch: Launch, context: HostingContext, port: int) -> None:
     folders.remove(launch.folder)
-    house.ports.give_back(port)
+    context.ports.give_back(port)

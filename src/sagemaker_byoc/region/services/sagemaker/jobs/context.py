@@ -78,7 +78,7 @@ class JobLog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class JobContext:
     """What every job of the region uses."""
 
     store: ObjectStore

@@ -14,7 +14,7 @@ from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.specs import Image, write_config, write_more_config
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
 from sagemaker_byoc.region.services.sagemaker.jobs import outputs
-from sagemaker_byoc.region.services.sagemaker.jobs.context import Surroundings
+from sagemaker_byoc.region.services.sagemaker.jobs.context import JobContext
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, Item, Staged, Stager
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import JobPlan
 
@@ -36,11 +36,11 @@ class Job:
     image: Image
     arn: str
     request: Mapping[str, Any]
-    around: Surroundings
+    context: JobContext
 
     @property
     def work(self) -> Path:
-        return self.around.work / self.plan.name
+        return self.context.work / self.plan.name
 
     @property
     def trees(self) -> dict[str, Tree]:
@@ -49,18 +49,18 @@ class Job:
 
 def lay_out(job: Job, found: Found, *, is_stopped: Callable[[], bool]) -> Layout:
     """Raises DownloadError."""
-    plan, around = job.plan, job.around
+    plan, context = job.plan, job.context
     network = specs.job_network(
-        f"{around.prefix}-{plan.name}",
+        f"{context.prefix}-{plan.name}",
         plan.name,
         plan.hosts,
         isolated=plan.isolated,
-        labels=around.labels,
+        labels=context.labels,
     )
-    stager = Stager(around.store, job.work / "channels", around.engine, is_stopped=is_stopped)
+    stager = Stager(context.store, job.work / "channels", context.engine, is_stopped=is_stopped)
     found_specs = {}
     for host, tree in job.trees.items():
-        cluster = _cluster(plan, host, around.engine)
+        cluster = _cluster(plan, host, context.engine)
         write_config(
             tree,
             hyperparameters=plan.hyperparameters,
@@ -70,7 +70,7 @@ def lay_out(job: Job, found: Found, *, is_stopped: Callable[[], bool]) -> Layout
         write_more_config(tree, job.request)
         staged = stager.stage(tree, host, found)
         if plan.checkpoint is not None:
-            outputs.restore(around.store, plan.checkpoint, tree)
+            outputs.restore(context.store, plan.checkpoint, tree)
         found_specs[host] = _spec(job, cluster, staged, network)
     return Layout(job.trees, found_specs, network)
 
@@ -104,18 +104,18 @@ def _outputs(plan: JobPlan) -> tuple[str, ...]:
 
 
 def _spec(job: Job, cluster: Cluster, staged: Staged, network: Network) -> ContainerSpec:
-    plan, around = job.plan, job.around
+    plan, context = job.plan, job.context
     tree = job.trees[cluster.current_host]
     outside = {each.folder: outputs.outside(tree, each) for each in plan.reports if each.is_outside}
     common = specs.training(
         job=plan.name,
-        account=around.account,
+        account=context.account,
         image=job.image,
         tree=tree,
         cluster=cluster,
         network=network,
         variables=plan.environment,
-        gpus=around.gpus,
+        gpus=context.gpus,
     )
     return replace(
         common,

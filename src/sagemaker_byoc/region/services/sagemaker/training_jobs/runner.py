@@ -49,7 +49,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     Secondary,
     Status,
 )
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 LOG = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class JobRun(threading.Thread):
         self.job_name = job.plan.name
         self._job = job
         self._plan = job.plan
-        self._around = job.around
+        self._context = job.context
         self._work = job.work
         self._record = record
         self._log = log
@@ -164,13 +164,13 @@ class JobRun(threading.Thread):
     def _find(self) -> Found:
         found = []
         for channel in self._plan.channels:
-            found.append((channel, find_items(self._around.store, channel)))
+            found.append((channel, find_items(self._context.store, channel)))
             if channel.data_type is DataType.AUGMENTED:
-                find_lines(self._around.store, channel)
+                find_lines(self._context.store, channel)
         return found
 
     def _train(self, layout: Layout, found: Found) -> Outcome | None:
-        plan, engine = self._plan, self._around.engine
+        plan, engine = self._plan, self._context.engine
         self._pull()
         if self.switch.asked:
             return None
@@ -182,7 +182,7 @@ class JobRun(threading.Thread):
         sync = None
         if plan.checkpoint is not None:
             sync = outputs.CheckpointSync(
-                self._around.store, plan.checkpoint, layout.trees, self._log.say_once
+                self._context.store, plan.checkpoint, layout.trees, self._log.say_once
             )
             stack.callback(sync.close)
         self._feed(stack, layout, found)
@@ -204,7 +204,7 @@ class JobRun(threading.Thread):
         """Raises PullError."""
         downloading = "Downloading the training image"
         self._record.enter(Secondary.TRAINING, downloading)
-        self._around.images.bring(
+        self._context.images.bring(
             self._job.image,
             say=lambda done: self._record.enter(Secondary.TRAINING, f"{downloading}: {done}"),
             is_stopped=lambda: self.switch.asked,
@@ -215,7 +215,7 @@ class JobRun(threading.Thread):
 
         Only now, since the address at which they do is known once their network is there.
         """
-        access = self._around.access
+        access = self._context.access
         if access is None:
             return layout.specs
         role = str(self._job.request.get("RoleArn", ""))
@@ -239,7 +239,7 @@ class JobRun(threading.Thread):
         for plan, items in found:
             if plan.channel.mode is InputMode.PIPE:
                 for host in plan.hosts:
-                    feed = Feed(self._around.store, plan, items, host, layout.trees[host])
+                    feed = Feed(self._context.store, plan, items, host, layout.trees[host])
                     feeder = PipeFeeder(feed, self._break)
                     stack.callback(feeder.close)
                     feeder.start()
@@ -309,7 +309,7 @@ class JobRun(threading.Thread):
 
         Raises UploadError if nothing else has failed.
         """
-        warn, store, plan = self._log.say_once, self._around.store, self._plan
+        warn, store, plan = self._log.say_once, self._context.store, self._plan
         failures = [] if self._unsent is None else [self._unsent]
         try:
             if not outcome.upload_artifacts(plan, trees, store, self._work, warn):

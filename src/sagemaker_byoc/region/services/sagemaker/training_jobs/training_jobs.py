@@ -27,11 +27,11 @@ from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker.catalog import list_page
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
-from sagemaker_byoc.region.services.sagemaker.jobs.context import JobLog, Surroundings
+from sagemaker_byoc.region.services.sagemaker.jobs.context import JobContext, JobLog
 from sagemaker_byoc.region.services.sagemaker.training_jobs import metrics
 from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import Job
-from sagemaker_byoc.region.services.sagemaker.training_jobs.listing import list_jobs
 from sagemaker_byoc.region.services.sagemaker.training_jobs.outcome import INTERNAL
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import (
     JobPlan,
@@ -48,11 +48,22 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     new_document,
 )
 from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun
-from sagemaker_byoc.region.wire.errors import AwsError, not_found
+from sagemaker_byoc.region.wire.aws_errors import AwsError, not_found
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
 LOG = logging.getLogger(__name__)
 
+PAGE = 10
+"""Jobs on a page if the request does not say how many."""
+_SUMMARY = (
+    "TrainingJobName",
+    "TrainingJobArn",
+    "CreationTime",
+    "TrainingEndTime",
+    "LastModifiedTime",
+    "TrainingJobStatus",
+    "SecondaryStatus",
+)
 MOST_ALIVE = 100
 """Jobs at a time; each has some threads and processes of this machine."""
 CLEARING_SECONDS = 60.0
@@ -82,7 +93,7 @@ class TrainingJobs:
         self._watch = Watch(SUBJECT)
         self._runs: dict[str, JobRun] = {}
         self._lock = threading.Lock()
-        self._around = Surroundings(
+        self._context = JobContext(
             store=store,
             engine=engine,
             images=images,
@@ -117,7 +128,7 @@ class TrainingJobs:
             except ByocError:
                 LOG.exception("what the lost job %s left could not be removed", name)
             self._record(name).fail(INTERNAL)
-        folders.remove(self._around.work)
+        folders.remove(self._context.work)
 
     async def close(self) -> None:
         """Stop what runs, as StopTrainingJob would, and wait for it; bounded."""
@@ -154,11 +165,11 @@ class TrainingJobs:
         plan = plan_of(request)
         definitions = metrics.compile_definitions(plan.metrics)
         _check_values(plan)
-        image = self._around.images.resolve(plan.image)
+        image = self._context.images.resolve(plan.image)
         self._check_storage(plan)
         record = JobRecord(name, self._records, self._watch.announce)
         run = JobRun(
-            Job(plan=plan, image=image, arn=arn, request=request, around=self._around),
+            Job(plan=plan, image=image, arn=arn, request=request, context=self._context),
             record,
             JobLog(self._logs, name, plan.hosts[0]),
             metrics.MetricCollector(definitions),
@@ -183,7 +194,7 @@ class TrainingJobs:
         return {"TrainingJobArn": arn}
 
     def _check_storage(self, plan: JobPlan) -> None:
-        store = self._around.store
+        store = self._context.store
         wanted = {"OutputDataConfig.S3OutputPath": plan.output_bucket}
         if plan.checkpoint is not None:
             wanted["CheckpointConfig.S3Uri"] = plan.checkpoint.bucket
@@ -210,7 +221,18 @@ class TrainingJobs:
 
     async def _list(self, parameters: Parameters) -> Parameters:
         documents = [d for name in self._records if (d := self._records.get(name)) is not None]
-        return list_jobs(documents, parameters)
+        if parameters.get("WarmPoolStatusEquals") or parameters.get("TrainingPlanArnEquals"):
+            documents = []  # no job of this region has one
+        return list_page(
+            documents,
+            parameters,
+            items="TrainingJobSummaries",
+            members=_SUMMARY,
+            name="TrainingJobName",
+            status="TrainingJobStatus",
+            size=PAGE,
+            order="Ascending",
+        )
 
     async def _delete(self, parameters: Parameters) -> Parameters:
         document = self._document(parameters["TrainingJobName"])
@@ -241,7 +263,7 @@ class TrainingJobs:
     def _sweep(self, name: str) -> None:
         """Raises ByocError."""
         trees = [Tree(host / "ml") for host in self._folders(name)]
-        self._around.engine.sweep({**self._around.labels, JOB_LABEL: name}, trees)
+        self._context.engine.sweep({**self._context.labels, JOB_LABEL: name}, trees)
 
     def _ask(self, run: JobRun, why: Why) -> None:
         # The status first: a job that is interrupted at this moment must not start again.
@@ -264,7 +286,7 @@ class TrainingJobs:
         return document
 
     def _folders(self, name: str) -> list[Path]:
-        return [*(self._around.work / name).glob("algo-*")]
+        return [*(self._context.work / name).glob("algo-*")]
 
 
 def _in_use(arn: str) -> AwsError:

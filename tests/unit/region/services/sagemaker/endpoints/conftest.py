@@ -19,9 +19,9 @@ from sagemaker_byoc.region.core.polling import WAITS
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import CHANGING
-from sagemaker_byoc.region.services.sagemaker.hosting import Endpoints
+from sagemaker_byoc.region.services.sagemaker.hosting import Hosting
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Policy
-from sagemaker_byoc.region.wire.errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.aws_errors import AwsError, EntityTooLargeError
 from sagemaker_byoc.region.wire.http import Request
 
 ARN = "arn:aws:sagemaker:us-east-1:000000000000"
@@ -57,7 +57,7 @@ class Room:
         self.images = PretendImages()
         self.store = ObjectStore(state / "s3")
         self.logs = LogStore(state / "logs")
-        self.service = Endpoints(
+        self.service = Hosting(
             state=state,
             account=Account(),
             store=self.store,

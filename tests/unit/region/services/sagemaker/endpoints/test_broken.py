@@ -145,7 +145,7 @@ def test_the_cause_is_told_though_the_log_cannot_be_written(room, monkeypatch):
         found = await room.endpoint()
         assert found["EndpointStatus"] == "Failed"
         assert "the engine is gone" in found["FailureReason"]
-        assert not room.service._house.ports._taken
+        assert not room.service._context.ports._taken
         await room.delete()
 
     room(scene)
@@ -193,8 +193,8 @@ def test_a_stop_that_fails_is_logged(room, monkeypatch, caplog):
         monkeypatch.setattr(Pretender, "close", broken)
         await room.delete()
         assert "a stop of AllTraffic/" in caplog.text
-        assert not room.service._house.ports._taken
-        assert not [*room.service._house.work.glob("*/*")]
+        assert not room.service._context.ports._taken
+        assert not [*room.service._context.work.glob("*/*")]
 
     room(scene)
 
@@ -213,7 +213,7 @@ def test_the_watch_outlives_an_engine_that_cannot_tell(room, monkeypatch):
         async with asyncio.timeout(BOUND):
             while len(room.engine.started) < 2:
                 await asyncio.sleep(0.01)
-            fleet = room.service.endpoints.live("one").fleet
+            fleet = room.service.endpoints.find("one").fleet
             while not fleet.variants["AllTraffic"].healthy:
                 await asyncio.sleep(0.01)
         assert (await room.invoke(b"x")).status == 200

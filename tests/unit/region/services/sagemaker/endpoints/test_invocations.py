@@ -10,7 +10,7 @@ import pytest
 from botocore.eventstream import EventStreamBuffer
 
 from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 STREAM = "invocations-response-stream"
 
@@ -243,7 +243,9 @@ def test_stream_that_nobody_reads_is_under_way_no_more(room):
     async def scene(room):
         await serve(room)
         (instance,) = (
-            next(iter(room.service.endpoints.lives.values())).fleet.variants["AllTraffic"].instances
+            next(iter(room.service.endpoints.by_name.values()))
+            .fleet.variants["AllTraffic"]
+            .instances
         )
         left = await room.invoke(b"stream one two", way=STREAM)
         assert instance.outstanding == 1

@@ -18,7 +18,7 @@ from sagemaker_byoc.region.containers.docker_images import DockerImages
 from sagemaker_byoc.region.containers.images import PullError
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.containers.specs import PushedImage
-from sagemaker_byoc.region.wire.errors import AwsError
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 DIGEST = "sha256:" + "0f" * 32
 HOST = "127.0.0.1:5000"

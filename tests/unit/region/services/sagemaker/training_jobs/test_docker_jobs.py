@@ -15,6 +15,7 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import (
 )
 
 from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.host.docker import client
 from sagemaker_byoc.region.containers.docker_images import DockerImages
 from sagemaker_byoc.region.containers.leftovers import STATE_LABEL
 from sagemaker_byoc.region.engines import docker
@@ -30,8 +31,8 @@ def house(tmp_path):
     yield made
     made.close()
     label = f"label={STATE_LABEL}={made.state.resolve()}"
-    assert not docker.run(["ps", "--all", "--quiet", "--filter", label])
-    assert not docker.run(["network", "ls", "--quiet", "--filter", label])
+    assert not docker.run("ps", "--all", "--quiet", "--filter", label)
+    assert not docker.run("network", "ls", "--quiet", "--filter", label)
 
 
 def test_file_and_fast_file(house):
@@ -88,7 +89,7 @@ def test_an_isolated_network_is_internal(house, isolated):
     house.engine.open_network(network)
     try:
         form = "{{.Internal}}"
-        assert docker.run(["network", "inspect", "--format", form, network.name]).strip() == (
+        assert docker.run("network", "inspect", "--format", form, network.name).strip() == (
             "true" if isolated else "false"
         )
     finally:
@@ -140,13 +141,13 @@ def test_leftovers_of_a_killed_region_are_removed(house):
     labels = {STATE_LABEL: str(house.state), "sagemaker-byoc.job": "lost"}
     words = [word for pair in labels.items() for word in ("--label", "=".join(pair))]
     elsewhere = f"{STATE_LABEL}={house.state}/elsewhere"
-    other = docker.run(["create", "--label", elsewhere, "byoc-train"]).strip()
+    other = docker.run("create", "--label", elsewhere, "byoc-train").strip()
     try:
-        docker.run(["create", *words, "byoc-train"])
+        docker.run("create", *words, "byoc-train")
         assert house.engine.sweep({**labels, "sagemaker-byoc.job": ""}, []) == 1
-        assert docker.run(["container", "inspect", other])
+        assert docker.run("container", "inspect", other)
     finally:
-        subprocess.run([docker.client(), "rm", "--force", other], check=True, capture_output=True)
+        subprocess.run([client(), "rm", "--force", other], check=True, capture_output=True)
 
 
 def test_build_makes_an_image_of_the_program(house, tmp_path, capfd):
@@ -165,7 +166,7 @@ def test_build_makes_an_image_of_the_program(house, tmp_path, capfd):
         assert "files: ['mine.py']" in house.log()
         assert DockerImages().resolve(ecr).digest == image
     finally:
-        subprocess.run([docker.client(), "image", "rm", tag], check=True, capture_output=True)
+        subprocess.run([client(), "image", "rm", tag], check=True, capture_output=True)
 
 
 CHECKPOINTS = {"CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/ckpt"}}
@@ -183,7 +184,7 @@ def test_checkpoints_behind_links_all_arrive(house, monkeypatch):
     )
     first = ["ckpt/best", "ckpt/latest/a", "ckpt/s1/a", "ckpt/z"]
     wait_until(lambda: house.objects("ckpt/") == first, "the first checkpoints")
-    docker.run(["exec", f"{house.jobs._around.prefix}-job-1-algo-1", "touch", "/tmp/go"])
+    docker.run("exec", f"{house.jobs._around.prefix}-job-1-algo-1", "touch", "/tmp/go")
     assert house.end()["TrainingJobStatus"] == "Completed"
     assert house.objects("ckpt/") == sorted([*first, "ckpt/latest/b", "ckpt/zz"])
     assert house.read("ckpt/best") == b"one\n"
@@ -252,9 +253,9 @@ def test_a_failed_copy_keeps_the_container_until_the_job_is_deleted(house, break
     )
     assert f"docker cp {name}:/opt/ml/model ." in ended["FailureReason"]
     switch.unlink()
-    assert "precious" in docker.run(["cp", f"{name}:/opt/ml/model/m", "-"])
+    assert "precious" in docker.run("cp", f"{name}:/opt/ml/model/m", "-")
     house.call("DeleteTrainingJob", TrainingJobName="job-1")
-    assert name not in docker.run(["ps", "--all", "--format", "{{.Names}}"])
+    assert name not in docker.run("ps", "--all", "--format", "{{.Names}}")
 
 
 def test_a_command_that_the_image_does_not_have(house):

@@ -1,0 +1,158 @@
+"""The answer to one request, as its bytes arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+HIGH_WATER = 256 * 2**10
+"""Bytes of a body that wait to be read before the container is made to wait."""
+
+
+class Flow(Protocol):
+    """The connection, as far as a reader steers it."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
+class Reply:
+    """Status, headers, and a body that is read once: whole with `read`, or piece by piece.
+
+    The connection calls `begin`, `extend`, `finish` and `fail`.
+    """
+
+    __slots__ = (
+        "_buffered",
+        "_chunks",
+        "_error",
+        "_flow",
+        "_waiter",
+        "complete",
+        "headers",
+        "status",
+    )
+
+    def __init__(self, flow: Flow) -> None:
+        self.status = 0
+        """0 until the head has come."""
+        self.headers: list[tuple[bytes, bytes]] = []
+        """Names in lower case."""
+        self.complete = False
+        self._flow = flow
+        self._chunks: deque[bytes] = deque()
+        self._buffered = 0
+        self._error: UpstreamError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """The first of that name (lower case)."""
+        for found, value in self.headers:
+            if found == name:
+                return value.decode("latin-1")
+        return None
+
+    async def head(self) -> None:
+        """Wait for status and headers; raises UpstreamError."""
+        while not self.status:
+            await self._changed()
+
+    async def read(self, limit: int) -> bytes:
+        """The rest of the body; raises OversizeError above `limit` bytes, or another error."""
+        parts: list[bytes] = []
+        size = 0
+        async for part in self:
+            size += len(part)
+            if size > limit:
+                self.close()
+                raise OversizeError(f"its body is over {limit} bytes")
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                self._buffered -= len(chunk)
+                yield chunk
+            if self.complete:
+                return
+            self._flow.resume()
+            await self._changed()
+
+    def close(self) -> None:
+        """No more of it is wanted: a connection whose answer is not whole can't be used again."""
+        if not self.complete and self._error is None:
+            self._error = BrokenError("the answer was given up")
+            self._flow.abandon()
+
+    async def _changed(self) -> None:
+        """Raises the error, after all that came before it has been read."""
+        if self._error is not None:
+            raise self._error
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+        if self._error is not None and not self._chunks:
+            raise self._error
+
+    # ── from the connection ──
+
+    def begin(self, status: int) -> None:
+        self.status = status
+        self._wake()
+
+    def extend(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._buffered += len(data)
+        if self._buffered > HIGH_WATER:
+            self._flow.pause()
+        self._wake()
+
+    def finish(self) -> None:
+        self.complete = True
+        self._wake()
+
+    def fail(self, error: UpstreamError) -> None:
+        if not self.complete and self._error is None:
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class UpstreamError(Exception):
+    """An exchange that gave no whole answer; its connection is gone."""
+
+
+class UnreachableError(UpstreamError):
+    pass
+
+
+class BusyError(UpstreamError):
+    pass
+
+
+class BrokenError(UpstreamError):
+    pass
+
+
+class MalformedError(UpstreamError):
+    pass
+
+
+class OverdueError(UpstreamError):
+    pass
+
+
+class OversizeError(UpstreamError):
+    pass

@@ -1,0 +1,80 @@
+"""STS: who is calling, and temporary credentials of any role.
+
+Nothing is forbidden here: a script carries the name of its own role, so any role can be assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sagemaker_byoc.region.core.account import Account, unique_id
+from sagemaker_byoc.region.core.credentials import CALLER, Credentials
+from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import Operation, Parameters
+
+SESSION = "local"
+ROLE_SECONDS = 3600
+"""Life of the credentials of AssumeRole [model: AssumeRole$DurationSeconds]."""
+SESSION_SECONDS = 12 * 3600
+"""Life of the credentials of GetSessionToken [model: GetSessionToken$DurationSeconds]."""
+
+
+class Sts:
+    def __init__(self, account: Account, credentials: Credentials) -> None:
+        self._account = account
+        self._credentials = credentials
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "AssumeRole": self._assume_role,
+            "GetCallerIdentity": self._get_caller_identity,
+            "GetSessionToken": self._get_session_token,
+        }
+
+    @property
+    def _execution_session(self) -> str:
+        """The ARN under which the execution role works."""
+        return self._account.session_arn(self._account.role, SESSION)
+
+    async def _get_caller_identity(self, _parameters: Parameters) -> Parameters:
+        """Return the assumed role, which is the execution role for the owner of the region:
+        get_execution_role() of the SDKs finds it so.
+        """
+        caller = CALLER.get()
+        arn = (caller.arn if caller else "") or self._execution_session
+        _, role, session = arn.split("/")
+        return {
+            "UserId": f"{unique_id('AROA', role)}:{session}",
+            "Account": self._account.id,
+            "Arn": arn,
+        }
+
+    async def _assume_role(self, parameters: Parameters) -> Parameters:
+        role, session = parameters["RoleArn"], parameters["RoleSessionName"]
+        if ":role/" not in role:
+            raise AwsError("ValidationError", f"{role} is invalid")
+        arn = self._account.session_arn(role, session)
+        seconds = parameters.get("DurationSeconds", ROLE_SECONDS)
+        return {
+            "Credentials": self._issue(arn, seconds),
+            "AssumedRoleUser": {
+                "AssumedRoleId": f"{unique_id('AROA', role.rpartition('/')[2])}:{session}",
+                "Arn": arn,
+            },
+        }
+
+    async def _get_session_token(self, parameters: Parameters) -> Parameters:
+        seconds = parameters.get("DurationSeconds", SESSION_SECONDS)
+        return {"Credentials": self._issue(self._execution_session, seconds)}
+
+    def _issue(self, arn: str, seconds: int) -> dict[str, Any]:
+        expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
+        keys = self._credentials.issue(arn, expires)
+        return {
+            "AccessKeyId": keys.access_key,
+            "SecretAccessKey": keys.secret_key,
+            "SessionToken": keys.token,
+            "Expiration": expires,
+        }
