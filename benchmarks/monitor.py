@@ -25,9 +25,8 @@ from sklearn.datasets import load_breast_cancer
 
 from sagemaker_byoc.contract.hosting.capture import Encoding, Payload, Record
 from sagemaker_byoc.monitor.data.columns import Kind
-from sagemaker_byoc.monitor.data.distance import numeric_gap, robust
-from sagemaker_byoc.monitor.data.profile import Profile
-from sagemaker_byoc.monitor.data.sketch import Sketch
+from sagemaker_byoc.monitor.data.distributions import Sketch, numeric_gap, robust
+from sagemaker_byoc.monitor.data.statistics import Profile
 from sagemaker_byoc.monitor.inputs.captures import CaptureReader
 from sagemaker_byoc.monitor.inputs.layout import Layout
 from sagemaker_byoc.monitor.jobs import Input, make_baseline

@@ -15,14 +15,18 @@ from sagemaker_byoc.contract.hosting.capture import hour_of
 from sagemaker_byoc.monitor.data import checks, constraints, statistics
 from sagemaker_byoc.monitor.data.checks import Findings
 from sagemaker_byoc.monitor.data.constraints import Constraints
-from sagemaker_byoc.monitor.data.profile import Profile
-from sagemaker_byoc.monitor.data.statistics import Statistics
-from sagemaker_byoc.monitor.errors import DataError, EmptyError
+from sagemaker_byoc.monitor.data.statistics import Profile, Statistics
 from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.captures import CaptureReader
-from sagemaker_byoc.monitor.inputs.files import is_parquet, text
 from sagemaker_byoc.monitor.inputs.layout import Block, Layout, Outputs
-from sagemaker_byoc.monitor.inputs.streams import Unread, Window
+from sagemaker_byoc.monitor.inputs.streams import (
+    DataError,
+    EmptyError,
+    Unread,
+    Window,
+    is_parquet,
+    text,
+)
 from sagemaker_byoc.monitor.inputs.tables import Format, TableReader, detect
 from sagemaker_byoc.monitor.places import NOTHING, Places, json_bytes
 from sagemaker_byoc.monitor.report import explanation, page

@@ -15,7 +15,7 @@ from sagemaker_byoc.monitor import attribution, jobs
 from sagemaker_byoc.monitor.data.checks import forecast
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
-from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.inputs.streams import DataError
 from sagemaker_byoc.monitor.jobs import Documents, Input
 from sagemaker_byoc.monitor.places import Places, are_one
 from sagemaker_byoc.monitor.quality import quality

@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json, write_atomically
-from sagemaker_byoc.monitor.errors import DataError, EmptyError
+from sagemaker_byoc.monitor.inputs.streams import DataError, EmptyError
 
 S3 = "s3://"
 NOTHING = "Nothing was compared: neither a violation nor a pass; check the place and the time"

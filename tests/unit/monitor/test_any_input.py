@@ -13,7 +13,7 @@ from tests.unit.monitor.data import PLACES, Case, captured, record
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth, Record
 from sagemaker_byoc.monitor import jobs
-from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.data.statistics import Profile
 from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.documents import UnreadableError
 from sagemaker_byoc.monitor.inputs.layout import Layout

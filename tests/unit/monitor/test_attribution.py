@@ -10,7 +10,7 @@ from tests.unit.monitor.data import PLACES
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.monitor import attribution, kinds
 from sagemaker_byoc.monitor.attribution import ndcg
-from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.inputs.streams import DataError
 from sagemaker_byoc.monitor.jobs import Input, documents
 
 COLLEGE = {"SAT score": 0.70, "GPA": 0.50, "Class rank": 0.05}

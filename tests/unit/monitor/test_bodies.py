@@ -16,7 +16,7 @@ from tests.unit.monitor.data import PLACES, TIME, Case, captured, csv_text, peop
 from sagemaker_byoc.contract.hosting.capture import Encoding
 from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.data.columns import Kind
-from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.data.statistics import Profile
 from sagemaker_byoc.monitor.inputs import captures
 from sagemaker_byoc.monitor.inputs.captures import CaptureReader
 from sagemaker_byoc.monitor.inputs.layout import Layout, Outputs

@@ -12,7 +12,7 @@ from tests.unit.monitor.data import PLACES, csv_text, record
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import GroundTruth
 from sagemaker_byoc.monitor import kinds
-from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.inputs.streams import DataError
 from sagemaker_byoc.monitor.jobs import Input, documents
 from sagemaker_byoc.monitor.quality.scores import Predictions, Problem, area, judge
 from sagemaker_byoc.monitor.quality.truth import Attributes

@@ -17,9 +17,9 @@ from tests.unit.monitor.data import PLACES, Case, csv_text
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.monitor import jobs
-from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.delimited import separator_of
 from sagemaker_byoc.monitor.inputs.layout import Outputs
+from sagemaker_byoc.monitor.inputs.streams import DataError
 from sagemaker_byoc.monitor.inputs.tables import Format
 from sagemaker_byoc.monitor.jobs import Input
 
