@@ -19,7 +19,7 @@ from typing import Any
 from sagemaker_byoc.contract.errors import ByocError, RequestError
 from sagemaker_byoc.contract.files import Json, read_object, write_atomically
 from sagemaker_byoc.contract.variables import BASE_DIR
-from sagemaker_byoc.monitor import kinds
+from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.constraints import CategoryMethod
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
@@ -27,8 +27,8 @@ from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.layout import Outputs
 from sagemaker_byoc.monitor.inputs.streams import EmptyError, Window
 from sagemaker_byoc.monitor.inputs.tables import Format
-from sagemaker_byoc.monitor.jobs import Documents, Input, Outcome
-from sagemaker_byoc.monitor.places import Places
+from sagemaker_byoc.monitor.jobs import Documents, Outcome
+from sagemaker_byoc.monitor.places import Input, Places
 from sagemaker_byoc.monitor.quality.scores import Problem
 from sagemaker_byoc.monitor.quality.truth import Attributes
 from sagemaker_byoc.monitor.report.words import listed
@@ -218,18 +218,18 @@ def _quality(given: Mapping[str, str]) -> Attributes | None:
     )
 
 
-def _run(request: Request, root: Path) -> kinds.Found | None:
+def _run(request: Request, root: Path) -> jobs.Found | None:
     """What a run found; None if the job made a baseline."""
     places, output = Places(), str(request.output)
-    found: kinds.Found | None = None
+    found: jobs.Found | None = None
     if request.baseline is None:
-        made = kinds.make_baseline(places, request.data, request.quality, output)
+        made = jobs.make_baseline(places, request.data, request.quality, output)
         for line in made.get("notices") or ():
             print(line, flush=True)  # noqa: T201 - the job's log
         for name, text in (made.get("warnings") or {}).items():
             print(f"{listed([name])}: {text}", flush=True)  # noqa: T201 - the job's log
     else:
-        found = kinds.run(places, request.data, request.baseline, request.quality, output)
+        found = jobs.run(places, request.data, request.baseline, request.quality, output)
         if request.emits_metrics and found.outcome is not None:
             text = metric_lines(found.outcome, request.dimensions)
             write_atomically(root / "output" / "metrics" / "cloudwatch" / METRICS, text)
@@ -246,12 +246,10 @@ _FORBIDDEN = re.compile(r"[^\x20-\x7e]|^:")
 _LONGEST_METRIC = 255
 
 
-def metric_lines(
-    outcome: Outcome, dimensions: Mapping[str, str], now: datetime | None = None
-) -> bytes:
+def metric_lines(outcome: Outcome, dimensions: Mapping[str, str]) -> bytes:
     """Of the features whose `emit_metrics` is on."""
     shared: dict[str, Json] = {
-        "Timestamp": f"{now or datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "Timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
     }
     found = (

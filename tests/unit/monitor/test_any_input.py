@@ -17,7 +17,7 @@ from sagemaker_byoc.monitor.data.statistics import Profile
 from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.documents import UnreadableError
 from sagemaker_byoc.monitor.inputs.layout import Layout
-from sagemaker_byoc.monitor.jobs import Input
+from sagemaker_byoc.monitor.places import Input
 from sagemaker_byoc.monitor.quality import quality, truth
 from sagemaker_byoc.monitor.quality.scores import Problem
 from sagemaker_byoc.monitor.quality.truth import Attributes

@@ -129,12 +129,3 @@ def test_chi_squared_tail_on_both_branches():
         assert distributions.chi_squared_tail(x, 4) == pytest.approx(four, rel=1e-12)
     assert distributions.chi_squared_tail(0, 3) == 1
     assert distributions.chi_squared_tail(1e6, 3) == 0
-
-
-def test_stability_index():
-    expected = [428, 425, 414, 427, 440, 447, 380, 386, 444, 386]
-    actual = [426, 437, 429, 391, 469, 433, 360, 443, 371, 418]
-    found = distributions.stability_index(
-        dict(zip("abcdefghij", actual, strict=True)), dict(zip("abcdefghij", expected, strict=True))
-    )
-    assert found == pytest.approx(0.007406694184014186, rel=1e-12)

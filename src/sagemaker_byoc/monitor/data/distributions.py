@@ -243,12 +243,3 @@ def _fraction(a: float, x: float) -> float:
         if abs(c * d - 1) < 1e-16:
             break
     return value
-
-
-def stability_index(actual: Mapping[str, int], expected: Mapping[str, int]) -> float:
-    """Population stability index over the same buckets, none of them empty."""
-    n, m = sum(actual.values()), sum(expected.values())
-    return sum(
-        (actual[name] / n - count / m) * math.log((actual[name] / n) / (count / m))
-        for name, count in expected.items()
-    )

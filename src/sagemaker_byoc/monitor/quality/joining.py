@@ -20,7 +20,7 @@ from sagemaker_byoc.monitor.inputs.layout import Block
 from sagemaker_byoc.monitor.inputs.payloads import rows
 from sagemaker_byoc.monitor.inputs.streams import DataError, Opener, Unread, records
 from sagemaker_byoc.monitor.inputs.tables import INFERENCE_ID, TableReader
-from sagemaker_byoc.monitor.jobs import Input
+from sagemaker_byoc.monitor.places import Input
 from sagemaker_byoc.monitor.quality import answers
 from sagemaker_byoc.monitor.quality.truth import Attributes, Gathered
 
