@@ -16,8 +16,7 @@ from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.installation import add_extra
 
 if TYPE_CHECKING:
-    from sagemaker_byoc.monitor.jobs import Input
-    from sagemaker_byoc.monitor.places import Places
+    from sagemaker_byoc.monitor.places import Input, Places
     from sagemaker_byoc.monitor.quality.truth import Attributes
 
 HELP = "Measure the drift of captured traffic from a baseline: baseline, run, explain."
@@ -134,7 +133,7 @@ def _input(arguments: argparse.Namespace) -> Input:
     from sagemaker_byoc.monitor.inputs.layout import Outputs  # noqa: PLC0415
     from sagemaker_byoc.monitor.inputs.streams import Window  # noqa: PLC0415 - needs numpy
     from sagemaker_byoc.monitor.inputs.tables import Format  # noqa: PLC0415
-    from sagemaker_byoc.monitor.jobs import Input  # noqa: PLC0415
+    from sagemaker_byoc.monitor.places import Input  # noqa: PLC0415
 
     since, until = getattr(arguments, "since", None), getattr(arguments, "until", None)
     window = None
@@ -152,10 +151,10 @@ def _input(arguments: argparse.Namespace) -> Input:
 
 
 def _baseline(arguments: argparse.Namespace) -> int:
-    from sagemaker_byoc.monitor import kinds  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor import jobs  # noqa: PLC0415 - needs numpy
 
     with _places() as places:
-        made = kinds.make_baseline(
+        made = jobs.make_baseline(
             places, _input(arguments), _attributes(arguments), arguments.output
         )
     if arguments.json:
@@ -182,13 +181,13 @@ def _warn(warnings: Mapping[str, str]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from sagemaker_byoc.monitor import jobs, kinds  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor import jobs  # noqa: PLC0415 - needs numpy
     from sagemaker_byoc.monitor.inputs import hooks  # noqa: PLC0415
 
     with _places() as places:
         baseline = jobs.documents(places, arguments.baseline)
-        wanted = _attributes(arguments, kinds.problem_of(baseline))
-        found = kinds.run(places, _input(arguments), baseline, wanted, arguments.output)
+        wanted = _attributes(arguments, jobs.problem_of(baseline))
+        found = jobs.run(places, _input(arguments), baseline, wanted, arguments.output)
     if arguments.postprocess:
         hooks.run_postprocessor(arguments.postprocess)
     _show(arguments, found.why, found.words)
@@ -226,11 +225,11 @@ def _attributes(arguments: argparse.Namespace, problem: str | None = None) -> At
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from sagemaker_byoc.monitor import jobs, kinds  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor import jobs  # noqa: PLC0415 - needs numpy
 
     with _places() as places:
         found = jobs.read_explanation(places, arguments.data)
-    _show(arguments, found, kinds.words(found))
+    _show(arguments, found, jobs.words(found))
     return failures.DONE
 
 

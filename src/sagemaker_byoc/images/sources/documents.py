@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sagemaker_byoc.contract.files import Json, as_list, as_object, as_string
 from sagemaker_byoc.images.errors import HostileError
-from sagemaker_byoc.images.model import INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, Config
+from sagemaker_byoc.images.model import AMD64, INDEXES, MANIFESTS, OCI_INDEX, OCI_MANIFEST, Config
 
 DOCUMENT_LIMIT = 8 * 2**20
 """Bytes; ECR takes manifests of up to 4 MiB."""
@@ -38,23 +38,23 @@ class Index:
     media_type: str
     manifests: tuple[Descriptor, ...]
 
-    def best(self) -> Descriptor:
-        """linux/amd64 where it is there, as SageMaker would want it, or else the first image."""
+    def best(self, platform: str = AMD64) -> Descriptor:
+        """Return the image for `platform`, or else the first image."""
         images = [entry for entry in self.manifests if not entry.attestation]
         if not images:
-            raise HostileError("the index names no image", hint="Build it anew")
-        amd64 = [entry for entry in images if entry.platform == "linux/amd64"]
-        return (amd64 or images)[0]
+            raise HostileError("the index names no image", hint="Build it again")
+        fitting = [entry for entry in images if entry.platform == platform]
+        return (fitting or images)[0]
 
 
 def parse(data: bytes, what: str) -> dict[str, Json]:
     """The JSON object in `data`."""
     if len(data) > DOCUMENT_LIMIT:
-        raise HostileError(f"{what} is over {DOCUMENT_LIMIT >> 20} MiB", hint="Build it anew")
+        raise HostileError(f"{what} is over {DOCUMENT_LIMIT >> 20} MiB", hint="Build it again")
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise HostileError(f"{what} is not JSON", hint="Build it anew") from error
+        raise HostileError(f"{what} is not JSON", hint="Build it again") from error
     return as_object(found)
 
 
@@ -67,7 +67,7 @@ def parse_manifest(data: bytes, what: str, media_type: str = "") -> Manifest | I
         return Index(said or OCI_INDEX, entries)
     if said and said not in MANIFESTS:
         raise HostileError(
-            f"{what} is of the type {said}", hint="Build it anew with a current builder"
+            f"{what} is of the type {said}", hint="Build it again with a current builder"
         )
     layers = tuple(_descriptor(layer) for layer in as_list(document.get("layers")))
     return Manifest(said or OCI_MANIFEST, _descriptor(document.get("config")), layers)
@@ -76,7 +76,7 @@ def parse_manifest(data: bytes, what: str, media_type: str = "") -> Manifest | I
 def parse_config(data: bytes, what: str) -> Config:
     """The configuration blob of an image, which Docker and OCI share."""
     document = parse(data, what)
-    return make_config(
+    config = make_config(
         as_object(document.get("config")),
         os=as_string(document.get("os")),
         architecture=as_string(document.get("architecture")),
@@ -85,6 +85,8 @@ def parse_config(data: bytes, what: str) -> Config:
             for step in as_list(document.get("history"))
         ),
     )
+    diff_ids = _words(as_object(document.get("rootfs")).get("diff_ids"))
+    return replace(config, diff_ids=diff_ids)
 
 
 def make_config(
@@ -112,7 +114,7 @@ def _descriptor(value: Json) -> Descriptor:
     entry = as_object(value)
     digest, size = as_string(entry.get("digest")), entry.get("size")
     if not digest or not isinstance(size, int) or size < 0:
-        raise HostileError("a manifest with a reference to nothing", hint="Build the image anew")
+        raise HostileError("a manifest with a reference to nothing", hint="Build the image again")
     platform = as_object(entry.get("platform"))
     names = [as_string(platform.get("os")), as_string(platform.get("architecture"))]
     return Descriptor(
