@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sagemaker_byoc.region.containers.access import ContainerAccess
-from sagemaker_byoc.region.containers.docker_images import DockerImages
-from sagemaker_byoc.region.containers.images import Images, Pushed
+from sagemaker_byoc.region.containers.images import DockerImages, Images, Pushed
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.core.control_api import Interruptible
 from sagemaker_byoc.region.environ import default_bucket

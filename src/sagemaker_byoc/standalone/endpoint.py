@@ -26,11 +26,10 @@ from sagemaker_byoc.region.containers.health import (
     wait_until_healthy,
 )
 from sagemaker_byoc.region.containers.leftovers import machine_label
-from sagemaker_byoc.region.containers.specs import PRIMARY, Image
+from sagemaker_byoc.region.containers.specs import PRIMARY, Image, check_name
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine, start_all
-from sagemaker_byoc.region.engines.packing import Copying
-from sagemaker_byoc.standalone.names import check_name
+from sagemaker_byoc.region.engines.copying import Copying
 
 __all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]
 

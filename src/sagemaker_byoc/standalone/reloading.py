@@ -18,7 +18,7 @@ from typing import Self
 
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
-from sagemaker_byoc.region.engines.packing import SKIPPED
+from sagemaker_byoc.region.engines.copying import SKIPPED
 from sagemaker_byoc.standalone.endpoint import (
     Endpoint,
     EndpointRequest,
@@ -30,6 +30,14 @@ from sagemaker_byoc.standalone.endpoint import (
 LOOK = 0.3
 """Seconds between two looks at the files."""
 _SHOWN = 3
+MOST = 20_000
+"""Files that are looked at; a folder that holds more is watched in part."""
+_OWN_WRITES = (".pyc", ".swp", "~")
+"""What an interpreter or an editor writes beside a file that nobody has saved."""
+Snapshot = dict[str, tuple[int, int, int]]
+_HOST = "127.0.0.1"
+_CHUNK = 65_536
+_START_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,17 +150,6 @@ def _short(path: Path, folder: Path | None) -> str:
     return str(path.relative_to(folder)) if folder and path.is_relative_to(folder) else path.name
 
 
-MOST = 20_000
-"""Files that are looked at; a folder that holds more is watched in part."""
-
-
-_OWN_WRITES = (".pyc", ".swp", "~")
-"""What an interpreter or an editor writes beside a file that nobody has saved."""
-
-
-Snapshot = dict[str, tuple[int, int, int]]
-
-
 class Changes:
     """Changes are reported once they have settled: two looks in a row that see the same files."""
 
@@ -189,15 +186,6 @@ class Changes:
                 for name in sorted(files):
                     if not name.endswith(_OWN_WRITES):
                         yield os.path.join(folder, name)  # noqa: PTH118 - thousands of them
-
-
-_HOST = "127.0.0.1"
-
-
-_CHUNK = 65_536
-
-
-_START_SECONDS = 10.0
 
 
 class Relay:

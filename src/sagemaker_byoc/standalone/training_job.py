@@ -22,11 +22,15 @@ from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances, results, specs
 from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch
 from sagemaker_byoc.region.containers.results import failure_reason
-from sagemaker_byoc.region.containers.specs import Image, write_config, write_more_config
+from sagemaker_byoc.region.containers.specs import (
+    Image,
+    check_name,
+    write_config,
+    write_more_config,
+)
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
-from sagemaker_byoc.region.engines.packing import Copying, size_of
-from sagemaker_byoc.standalone.names import check_name
+from sagemaker_byoc.region.engines.copying import Copying, size_of
 
 __all__ = [
     "DEFAULT_IMAGE",

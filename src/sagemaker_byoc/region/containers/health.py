@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.region.containers import listeners
 from sagemaker_byoc.region.engines.container import Container, Reach, Reachable
 
 LOG_SECONDS = 10.0
@@ -22,6 +26,14 @@ _LOOK = 1.0
 _SURE = 3
 """Looks in a row that must agree before a container is called misplaced; some servers listen
 elsewhere for a moment while they start."""
+LOG = logging.getLogger(__name__)
+_LISTEN = "0A"
+_PROC = Path("/proc")
+_TOLD = 5
+"""Ports that are named and tried, at most."""
+_PROBE_SECONDS = 0.5
+_ENDED = (FileNotFoundError, ProcessLookupError)
+"""What /proc raises for a process that ended since it was listed."""
 
 
 class EndpointError(ByocError):
@@ -99,13 +111,13 @@ class Watch:
             return None
         self._next_look = now + _LOOK
         reach = self._reach()
-        fault = None if reach is None else listeners.misplaced(reach, self._wanted(reach))
+        fault = None if reach is None else misplaced_listener(reach, self._wanted(reach))
         self._faults = 0 if fault is None else self._faults + 1
         return fault if self._faults >= _SURE else None
 
     def listening(self) -> str:
         reach = self._reach()
-        return "" if reach is None else listeners.describe(reach, self._wanted(reach))
+        return "" if reach is None else describe_listeners(reach, self._wanted(reach))
 
     def _reach(self) -> Reach | None:
         return self._container.reach() if isinstance(self._container, Reachable) else None
@@ -165,5 +177,122 @@ def ping(port: int) -> tuple[int, str]:
         return response.status, f"{response.status} {response.read(500).decode(errors='replace')}"
     except (OSError, http.client.HTTPException) as error:
         return 0, str(error) or type(error).__name__
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Listener:
+    port: int
+    address: str
+
+    @property
+    def is_local(self) -> bool:
+        """Reached from within the container only."""
+        kind = IPv6Address if ":" in self.address else IPv4Address
+        return kind(self.address).is_loopback
+
+
+def find_listeners(reach: Reach) -> list[Listener]:
+    """All of them, sorted. Raises OSError if this machine does not let us see them."""
+    sockets: dict[str, Listener] = {}
+    for table in ("tcp", "tcp6"):
+        with suppress(FileNotFoundError):  # without IPv6, or ended meanwhile
+            lines = (_PROC / str(reach.pid) / "net" / table).read_text().splitlines()[1:]
+            sockets |= dict(_parse(lines))
+    if not reach.has_own_network:
+        mine = set(_inodes(reach.pid))
+        sockets = {inode: listener for inode, listener in sockets.items() if inode in mine}
+    return sorted(set(sockets.values()))
+
+
+def misplaced_listener(reach: Reach, port: int) -> str | None:
+    """What is certainly wrong with where it listens, if anything: an interface that cannot be
+    reached, or a serving server on another port. `port` is the one that its image should use.
+    """
+    found = _seen(reach)
+    if found is None:
+        return None
+    right = [listener for listener in found if listener.port == port]
+    if reach.has_own_network and right and all(listener.is_local for listener in right):
+        return (
+            f"it listens on {right[0].address}:{port} inside the container, "
+            f"and SageMaker needs 0.0.0.0:{port}"
+        )
+    if right or not reach.address:
+        return None
+    for listener in found[:_TOLD]:
+        if _answers_ping(reach.address, listener.port):
+            return f"it answers /ping on port {listener.port}, and SageMaker asks on port {port}"
+    return None
+
+
+def describe_listeners(reach: Reach, port: int) -> str:
+    """Where it listens, for a message about time that ran out; empty where `port` is among it."""
+    found = _seen(reach)
+    if found is None or any(listener.port == port for listener in found):
+        return ""
+    if not found:
+        return f"nothing in it listens on port {port}"
+    places = ", ".join(f"{listener.address}:{listener.port}" for listener in found[:_TOLD])
+    return f"nothing in it listens on port {port}, only on {places}"
+
+
+def _seen(reach: Reach) -> list[Listener] | None:
+    """None if we can't look, which says nothing about where it listens."""
+    try:
+        return find_listeners(reach)
+    except OSError as error:
+        LOG.debug("where process %d listens can't be seen: %s", reach.pid, error)
+        return None
+
+
+def _parse(lines: Iterable[str]) -> Iterator[tuple[str, Listener]]:
+    for line in lines:
+        fields = line.split()
+        if len(fields) > 9 and fields[3] == _LISTEN:
+            address, _, port = fields[1].partition(":")
+            yield fields[9], Listener(int(port, 16), _address(bytes.fromhex(address)))
+
+
+def _address(data: bytes) -> str:
+    """The kernel prints 32-bit words in the machine's order, which is little-endian here."""
+    words = b"".join(data[start : start + 4][::-1] for start in range(0, len(data), 4))
+    return str(IPv4Address(words) if len(words) == 4 else IPv6Address(words))
+
+
+def _inodes(pid: int) -> Iterator[str]:
+    """Of the sockets that the process and its descendants hold."""
+    for each in _family(pid):
+        with suppress(*_ENDED):
+            for descriptor in (_PROC / str(each) / "fd").iterdir():
+                name = _target(descriptor)
+                if name.startswith("socket:["):
+                    yield name[len("socket:[") : -1]
+
+
+def _target(descriptor: Path) -> str:
+    """Empty for one that was closed since it was listed."""
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:
+        return ""
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for children in (_PROC / str(pid) / "task").glob("*/children"):
+        with suppress(*_ENDED):
+            for child in children.read_text().split():
+                yield from _family(int(child))
+
+
+def _answers_ping(address: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(address, port, timeout=_PROBE_SECONDS)
+    try:
+        connection.request("GET", hosting.PING.value)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
     finally:
         connection.close()

@@ -23,6 +23,10 @@ HEAD_LIMIT = 64 * 2**10
 _TOGETHER = 64 * 2**10
 """A body up to this size travels in one write with its head."""
 _BODILESS = frozenset({204, 304})
+CONNECTIONS = 512
+"""One container's share; a real endpoint refuses long before."""
+CONNECT_SECONDS = 2.0
+"""The contract says 0.25 s; a laptop under load is given more, as it is no fault of the image."""
 
 
 class Connection(asyncio.Protocol):
@@ -196,14 +200,6 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         return reply
-
-
-CONNECTIONS = 512
-"""One container's share; a real endpoint refuses long before."""
-
-
-CONNECT_SECONDS = 2.0
-"""The contract says 0.25 s; a laptop under load is given more, as it is no fault of the image."""
 
 
 class Pool:

@@ -22,12 +22,14 @@ from sagemaker_byoc.contract.variables import PROGRAM, PROGRAM_DIR
 from sagemaker_byoc.region.containers.images import Reference, unknown_image
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.state_folder import make_private
-from sagemaker_byoc.region.engines import packing
+from sagemaker_byoc.region.engines import copying
 from sagemaker_byoc.region.engines.process import ROOMS
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 
-_LEFT_BEHIND = shutil.ignore_patterns(*sorted(packing.SKIPPED))
+_LEFT_BEHIND = shutil.ignore_patterns(*sorted(copying.SKIPPED))
 _IMPORT_SECONDS = 60.0
+TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}
+"""The toolkit's own images; on the process engine they exist from the start, without a program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ def record(recording: Recording, state: Path, interpreter: Path) -> str:
     _require_toolkit(interpreter, recording.kind)
     make_private(state)
     images = RecordedImages(state)
-    folder = packing.program_folder(recording.program)
+    folder = copying.program_folder(recording.program)
     digest = _digest_of(folder, recording.kind, recording.entry_point or "", str(interpreter))
     place = images.program(digest)
     if not place.is_dir():
@@ -109,14 +111,10 @@ def _digest_of(folder: Path, *words: str) -> str:
 
 def _files(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in packing.SKIPPED)
+        folders[:] = sorted(name for name in folders if name not in copying.SKIPPED)
         for name in sorted(names):
-            if name not in packing.SKIPPED:
+            if name not in copying.SKIPPED:
                 yield Path(place, name)
-
-
-TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}
-"""The toolkit's own images; on the process engine they exist from the start, without a program."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,15 @@ started it.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract import lifecycle
+from sagemaker_byoc.contract import lifecycle, limits
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training import environment
@@ -201,3 +203,12 @@ def serving(  # noqa: PLR0913 - each a part of the container, by its keyword
         hostname=hostname,
         labels=labels,
     )
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raise RequestError unless `name` may be that of a `kind`: a job, an endpoint."""
+    if not re.fullmatch(limits.JOB_NAME.value, name):
+        raise RequestError(
+            f"{name!r} is not a legal {kind} name",
+            hint=f"Use up to {limits.JOB_NAME_LENGTH.value} letters, digits and hyphens",
+        )

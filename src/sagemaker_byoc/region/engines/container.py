@@ -16,6 +16,9 @@ from sagemaker_byoc.contract.paths import Tree
 
 LONGEST_LINE = 262_118
 """Characters: what CloudWatch took as one event for years, 256 KiB less its overhead."""
+_SCRIPT = """cd "${SAGEMAKER_SUBMIT_DIRECTORY:-.}" && if command -v bash >/dev/null
+then exec bash; else exec sh; fi"""
+_STARTERS = 4
 
 
 def lines_of(log: IO[str]) -> Iterator[str]:
@@ -191,10 +194,6 @@ class Reachable(Protocol):
         """None where it has ended, or runs on another machine."""
 
 
-_SCRIPT = """cd "${SAGEMAKER_SUBMIT_DIRECTORY:-.}" && if command -v bash >/dev/null
-then exec bash; else exec sh; fi"""
-
-
 class ShellEngine(Protocol):
     """An engine that can show the inside of a container."""
 
@@ -204,9 +203,6 @@ class ShellEngine(Protocol):
 
 def shell_of(spec: ContainerSpec) -> ContainerSpec:
     return replace(spec, entrypoint=("/bin/sh", "-c", _SCRIPT), arguments=())
-
-
-_STARTERS = 4
 
 
 def start_all(

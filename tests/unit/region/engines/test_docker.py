@@ -9,7 +9,7 @@ import pytest
 
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.engines import packing
+from sagemaker_byoc.region.engines import copying
 from sagemaker_byoc.region.engines.container import (
     LONGEST_LINE,
     ContainerSpec,
@@ -17,8 +17,8 @@ from sagemaker_byoc.region.engines.container import (
     lines_of,
     never,
 )
+from sagemaker_byoc.region.engines.copying import program_folder, write_tree
 from sagemaker_byoc.region.engines.docker import DockerContainer, DockerEngine
-from sagemaker_byoc.region.engines.packing import program_folder, write_tree
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_tree_is_copied_as_root_and_without_leftovers(tmp_path):
 
 def test_a_home_folder_is_no_program(tmp_path, monkeypatch):
     """Data by mistake is refused by size, with the hint."""
-    monkeypatch.setattr(packing, "PROGRAM_LIMIT", 10)
+    monkeypatch.setattr(copying, "PROGRAM_LIMIT", 10)
     (tmp_path / "data.bin").write_bytes(b"x" * 11)
     with pytest.raises(RequestError, match="--channel"):
         program_folder(tmp_path)
@@ -124,8 +124,8 @@ def test_what_is_copied_is_counted(tmp_path):
             counted.append(size)
 
     stream = io.BytesIO()
-    packing.write_tree(packing.Counted(stream, Copying(), never), {"": tmp_path / "tree"})
+    copying.write_tree(copying.Counted(stream, Copying(), never), {"": tmp_path / "tree"})
     assert sum(counted) == len(stream.getvalue()) > 1000
     with pytest.raises(GivenUpError):
-        packing.write_tree(packing.Counted(stream, None, lambda: True), {"": tmp_path / "tree"})
-    assert packing.size_of(tmp_path / "tree") == 1000 + len("/etc/passwd")
+        copying.write_tree(copying.Counted(stream, None, lambda: True), {"": tmp_path / "tree"})
+    assert copying.size_of(tmp_path / "tree") == 1000 + len("/etc/passwd")

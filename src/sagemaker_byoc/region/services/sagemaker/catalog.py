@@ -15,6 +15,12 @@ from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
 
+MODEL = "model"
+CONFIG = "endpoint configuration"
+ENDPOINT = "endpoint"
+PAGE = 100
+"""Entries of a page if the caller names no MaxResults, which is also the most it may name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
@@ -68,15 +74,6 @@ class Catalog:
         return name in self.records
 
 
-MODEL = "model"
-
-
-CONFIG = "endpoint configuration"
-
-
-ENDPOINT = "endpoint"
-
-
 def invalid(text: str) -> AwsError:
     return AwsError("ValidationException", text)
 
@@ -97,10 +94,6 @@ def already_exists(kind: str, arn: str) -> AwsError:
 
 def in_progress(arn: str) -> AwsError:
     return invalid(f'Cannot update in-progress endpoint "{arn}".')
-
-
-PAGE = 100
-"""Entries of a page if the caller names no MaxResults, which is also the most it may name."""
 
 
 def list_page(  # noqa: PLR0913 - each differs between the List operations

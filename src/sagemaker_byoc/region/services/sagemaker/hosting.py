@@ -20,8 +20,8 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.catalog import CONFIG, ENDPOINT, MODEL, Catalog
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoints import EndpointOperations
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.models import Models
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
 from sagemaker_byoc.region.wire.http import Handler

@@ -23,6 +23,9 @@ from sagemaker_byoc.region.services.sagemaker_runtime.eventstream import EventSt
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
 
+MESSAGE_LIMIT = 8192
+"""Characters of the container's answer that are passed on."""
+
 
 class ModelFailure(Exception):  # noqa: N818 - it carries an answer
     """Ends the way through the containers."""
@@ -122,10 +125,6 @@ class Call:
     def _unfinished(self, name: str, status: int, error: UpstreamError) -> ModelFailure:
         place = Place(self.account, self.endpoint, name)
         return ModelFailure(unfinished(self.request, place, status, error))
-
-
-MESSAGE_LIMIT = 8192
-"""Characters of the container's answer that are passed on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ _TEXT = 7
 _OVERHEAD = 16
 PART_LIMIT = 2**20
 """Bytes of a frame's payload."""
+FAULT = "ModelStreamError"
 
 
 def part(payload: bytes) -> bytes:
@@ -60,9 +61,6 @@ _PART_HEADERS = _headers(
         ":content-type": "application/octet-stream",
     }
 )
-
-
-FAULT = "ModelStreamError"
 
 
 class EventStream:

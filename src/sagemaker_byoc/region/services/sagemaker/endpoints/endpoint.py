@@ -22,8 +22,11 @@ from sagemaker_byoc.contract.training import failure
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext, all_stopped
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import (
+    HostingContext,
+    all_stopped,
+)
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
 from sagemaker_byoc.region.wire.aws_errors import AwsError
@@ -42,6 +45,9 @@ CHANGING = frozenset({CREATING, UPDATING, RECOVERING, DELETING, "RollingBack"})
 INTERRUPTED = (
     "The region ended during an update of this endpoint, which runs its former configuration."
 )
+
+MOST = 10_000
+"""Sessions of an endpoint; the one that was used longest ago is forgotten."""
 
 
 class Endpoint:
@@ -254,10 +260,6 @@ def _shortened(text: str) -> str:
     while rest and len("\n".join([first, *rest]).encode()) > limits.FAILURE_REASON.value:
         del rest[0]
     return failure.clip("\n".join([first, *rest]))
-
-
-MOST = 10_000
-"""Sessions of an endpoint; the one that was used longest ago is forgotten."""
 
 
 class Sessions:

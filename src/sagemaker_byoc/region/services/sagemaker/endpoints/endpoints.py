@@ -19,7 +19,6 @@ from sagemaker_byoc.region.services.sagemaker.catalog import (
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs, check_count
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import (
     CHANGING,
     CREATING,
@@ -27,6 +26,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import (
     Endpoint,
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 

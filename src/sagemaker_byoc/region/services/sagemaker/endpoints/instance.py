@@ -18,7 +18,7 @@ from sagemaker_byoc.region.containers.http_pool import Pool
 from sagemaker_byoc.region.containers.http_reply import UpstreamError
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import (
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import (
     HostingContext,
     all_stopped,
     to_the_end,

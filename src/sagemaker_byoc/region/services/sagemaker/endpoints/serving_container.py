@@ -20,7 +20,7 @@ from sagemaker_byoc.region.containers.health import LOG_SECONDS, ContainerLog, w
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ContainerPlan
 
 LOG = logging.getLogger(__name__)

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 MANIFEST_LIMIT = 64 << 20
 """Bytes of a manifest; it is read at once."""
+# <linux/fs.h>: share the blocks of another file until one of the two is written to.
+_FICLONE = 0x40049409
 
 
 class DownloadError(Exception):
@@ -210,10 +212,6 @@ class ChannelPlan:
     """For shuffling; None where it was not asked for."""
     hosts: tuple[str, ...]
     """Those that get it."""
-
-
-# <linux/fs.h>: share the blocks of another file until one of the two is written to.
-_FICLONE = 0x40049409
 
 
 @dataclass(frozen=True, slots=True)

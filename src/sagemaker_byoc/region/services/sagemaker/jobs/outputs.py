@@ -34,6 +34,7 @@ Place = tuple[str, str]
 """A host, and the path below its folder."""
 Mark = tuple[int, int]
 """Size and mtime, in nanoseconds."""
+_CHUNK = 1 << 20
 
 
 def restore(store: ObjectStore, plan: CheckpointPlan, tree: Tree) -> int:
@@ -176,9 +177,6 @@ class ReportPlan:
     @property
     def is_outside(self) -> bool:
         return self.folder.startswith("/")
-
-
-_CHUNK = 1 << 20
 
 
 def send_all(

@@ -28,6 +28,7 @@ from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
 
 MOST_LINES = 1_000_000
 """Of a job's log that are searched."""
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, re.error)
 
 
 def is_region(folder: Path) -> bool:
@@ -48,9 +49,6 @@ def region_runs(state: Path) -> Found:
             what = f"can't be read ({type(error).__name__}: {error})"
             found.broken.append(DocumentError(where=str(path), what=what, hint="Remove it"))
     return found
-
-
-_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, re.error)
 
 
 def _run(name: str, document: Mapping[str, Any], state: Path, logs: LogStore) -> Run:

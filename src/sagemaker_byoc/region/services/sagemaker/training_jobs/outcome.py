@@ -25,6 +25,25 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 ARCHIVE_TYPE = "application/x-gzip"
+REASON_PART = 600
+"""Bytes of the engine's words, so that what is kept can be said after them."""
+INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
+_STOPPED = (Secondary.STOPPED, "Training job stopped", Status.STOPPED)
+_ENDS: Mapping[Why | None, tuple[Secondary, str, Status]] = {
+    None: (Secondary.COMPLETED, "Training job completed", Status.COMPLETED),
+    Why.STOP: _STOPPED,
+    Why.CLOSING: _STOPPED,
+    Why.RUNTIME: (
+        Secondary.MAX_RUNTIME_EXCEEDED,
+        "Training job runtime exceeded MaxRuntimeInSeconds provided",
+        Status.STOPPED,
+    ),
+    Why.WAIT: (
+        Secondary.MAX_WAIT_TIME_EXCEEDED,
+        "Training job wait time exceeded MaxWaitTimeInSeconds provided",
+        Status.STOPPED,
+    ),
+}
 
 
 def upload_artifacts(
@@ -52,13 +71,6 @@ def _send_archive(
     return True
 
 
-REASON_PART = 600
-"""Bytes of the engine's words, so that what is kept can be said after them."""
-
-
-INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
-
-
 class UploadError(Exception):
     """The bucket is gone, or the disk is full."""
 
@@ -82,23 +94,3 @@ def _reason_of(error: BaseException) -> str:
         case UploadError():
             return f"ClientError: Artifact upload failed: {error}"
     return INTERNAL
-
-
-_STOPPED = (Secondary.STOPPED, "Training job stopped", Status.STOPPED)
-
-
-_ENDS: Mapping[Why | None, tuple[Secondary, str, Status]] = {
-    None: (Secondary.COMPLETED, "Training job completed", Status.COMPLETED),
-    Why.STOP: _STOPPED,
-    Why.CLOSING: _STOPPED,
-    Why.RUNTIME: (
-        Secondary.MAX_RUNTIME_EXCEEDED,
-        "Training job runtime exceeded MaxRuntimeInSeconds provided",
-        Status.STOPPED,
-    ),
-    Why.WAIT: (
-        Secondary.MAX_WAIT_TIME_EXCEEDED,
-        "Training job wait time exceeded MaxWaitTimeInSeconds provided",
-        Status.STOPPED,
-    ),
-}

@@ -44,6 +44,11 @@ REFERENCE = "-ref"
 _POLL = 0.01
 _TICK_MS = 250
 _GZIP = 16 + zlib.MAX_WBITS
+MAGIC = 0xCED7230A
+LENGTH_BITS = 29
+LONGEST = (1 << LENGTH_BITS) - 1
+_HEADER = struct.Struct("<II")
+_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,21 +216,6 @@ def gunzip(file: BinaryIO, where: str) -> Iterator[bytes]:
 def _read(file: BinaryIO) -> Iterator[bytes]:
     while data := file.read(CHUNK):
         yield data
-
-
-MAGIC = 0xCED7230A
-
-
-LENGTH_BITS = 29
-
-
-LONGEST = (1 << LENGTH_BITS) - 1
-
-
-_HEADER = struct.Struct("<II")
-
-
-_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
 def frame(size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:

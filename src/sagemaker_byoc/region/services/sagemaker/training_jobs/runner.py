@@ -34,7 +34,9 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import (
     Layout,
     lay_out,
 )
-from sagemaker_byoc.region.services.sagemaker.training_jobs.metrics import MetricCollector
+from sagemaker_byoc.region.services.sagemaker.training_jobs.metric_collector import (
+    MetricCollector,
+)
 from sagemaker_byoc.region.services.sagemaker.training_jobs.outcome import (
     _ENDS,
     INTERNAL,

@@ -30,7 +30,7 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.catalog import list_page
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
 from sagemaker_byoc.region.services.sagemaker.jobs.context import JobContext, JobLog
-from sagemaker_byoc.region.services.sagemaker.training_jobs import metrics
+from sagemaker_byoc.region.services.sagemaker.training_jobs import metric_collector
 from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import Job
 from sagemaker_byoc.region.services.sagemaker.training_jobs.outcome import INTERNAL
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import (
@@ -163,7 +163,7 @@ class TrainingJobs:
         if name in self._records:
             raise _in_use(arn)
         plan = plan_of(request)
-        definitions = metrics.compile_definitions(plan.metrics)
+        definitions = metric_collector.compile_definitions(plan.metrics)
         _check_values(plan)
         image = self._context.images.resolve(plan.image)
         self._check_storage(plan)
@@ -172,7 +172,7 @@ class TrainingJobs:
             Job(plan=plan, image=image, arn=arn, request=request, context=self._context),
             record,
             JobLog(self._logs, name, plan.hosts[0]),
-            metrics.MetricCollector(definitions),
+            metric_collector.MetricCollector(definitions),
             on_end=self._forget,
         )
         with self._lock:

@@ -1,6 +1,7 @@
-"""Take what `docker cp` sends of a container's folder into a folder of the host.
+"""Copies into a container and out of it, as tar streams.
 
-The container wrote the stream's names and links, so nothing is written through a link: each name
+In: a tree, and the folder of a program. Out: what `docker cp` sends of a container's folder. The
+container wrote the names and links of that stream, so nothing is written through a link: each name
 is made, or replaced, in a folder that was seen to be one. Only this process writes the target.
 """
 
@@ -9,11 +10,19 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Protocol
 
 from sagemaker_byoc.contract import folders
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.contract.paths import DEFAULT_ROOT
+from sagemaker_byoc.region.engines.container import GivenUpError
 
+SKIPPED = frozenset({".git", ".venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"})
+PROGRAM_LIMIT = 256 * 2**20
+"""Bytes. A folder of code above it is a mistake more often than a program."""
 _CHUNK = 1 << 20
 _NEW = ".byoc-new"
 """Name beside a file, under which its successor is written."""
@@ -21,6 +30,104 @@ _LATEST = 1 << 33
 """Seconds since 1970; later times do not fit into every file system."""
 _TICK_NS = 1000
 """Added to the time of a file that changed without another time, so that it is seen to change."""
+
+
+def write_tree(stream: IO[bytes], sources: Mapping[str, Path], without: Sequence[str] = ()) -> None:
+    """A tar of opt/ml on `stream`: folders relative to /opt/ml with what each holds.
+
+    The folders `without` are left out, and so is what programs carry around by accident.
+    """
+    top = DEFAULT_ROOT.relative_to("/")
+    left_out = frozenset(str(top / relative) for relative in without)
+
+    def of_program(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        return None if SKIPPED.intersection(Path(entry.name).parts) else _as_root(entry)
+
+    def of_tree(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        return None if entry.name in left_out else _as_root(entry)
+
+    with tarfile.open(fileobj=stream, mode="w|") as tar:
+        for relative, source in sources.items():
+            kind = of_program if relative == "code" else of_tree
+            tar.add(source, arcname=str(top / relative), filter=kind)
+
+
+def program_folder(program: Path) -> Path:
+    """`program`, if it is of a size that a program has."""
+    total = 0
+    for folder, subfolders, files in os.walk(program):
+        subfolders[:] = [name for name in subfolders if name not in SKIPPED]
+        total += sum(Path(folder, name).lstat().st_size for name in files)
+        if total > PROGRAM_LIMIT:
+            raise RequestError(
+                f"the program folder {program} holds over {PROGRAM_LIMIT >> 20} MiB",
+                hint="Name a folder that holds code only, and give data as a --channel",
+            )
+    return program
+
+
+class Copying(Protocol):
+    """Gets the bytes of a copy: how many there will be, those that are written, and the end."""
+
+    def start(self, title: str) -> None: ...
+
+    def expect(self, size: int) -> None: ...
+
+    def advance(self, size: int) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class Counted:
+    """A stream that says how many bytes were written to it, and ends if the copy is given up."""
+
+    def __init__(
+        self, stream: IO[bytes], copying: Copying | None, given_up: Callable[[], bool]
+    ) -> None:
+        self._stream = stream
+        self._copying = copying
+        self._given_up = given_up
+
+    def write(self, data: bytes) -> int:
+        """Raise GivenUpError."""
+        if self._given_up():
+            raise GivenUpError
+        if self._copying is not None:
+            self._copying.advance(len(data))
+        return self._stream.write(data)
+
+
+class CountedRead:
+    """A stream that says how many bytes were read of it."""
+
+    def __init__(self, stream: IO[bytes], copying: Copying) -> None:
+        self._stream = stream
+        self._copying = copying
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._copying.advance(len(data))
+        return data
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of the files below a folder, links not followed."""
+    total = 0
+    for place, subfolders, files in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if name not in SKIPPED]
+        for name in files:
+            with suppress(OSError):  # removed meanwhile
+                total += Path(place, name).lstat().st_size
+    return total
+
+
+def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = "root"
+    if entry.isreg():
+        # Objects of a store are read-only; the container's copies of them are its own.
+        entry.mode |= 0o600
+    return entry
 
 
 class Receiver:
