@@ -1,4 +1,8 @@
-"""A serving container from its start until it answers: its log, /ping, and why it never will."""
+"""A serving container from its start until it is healthy: its log, /ping, and why it fails.
+
+Where its processes listen is read from /proc (source of the format: proc(5), /proc/net/tcp; state
+0A is LISTEN).
+"""
 
 from __future__ import annotations
 
@@ -22,15 +26,15 @@ LOG_SECONDS = 10.0
 _LAST_LINES = 20
 _POLL = 0.1
 _LOOK = 1.0
-"""Seconds between two looks at what an engine is slow to tell."""
+"""Seconds between two questions that an engine is slow to answer."""
 _SURE = 3
-"""Looks in a row that must agree before a container is called misplaced; some servers listen
+"""Checks in a row that must agree before a container is called misplaced: some servers listen
 elsewhere for a moment while they start."""
 LOG = logging.getLogger(__name__)
 _LISTEN = "0A"
 _PROC = Path("/proc")
 _TOLD = 5
-"""Ports that are named and tried, at most."""
+"""Ports that a message names, and that are tried, at most."""
 _PROBE_SECONDS = 0.5
 _ENDED = (FileNotFoundError, ProcessLookupError)
 """What /proc raises for a process that ended since it was listed."""
@@ -54,7 +58,7 @@ def stopped() -> EndpointError:
 
 
 class ContainerLog(threading.Thread):
-    """Hands on a container's log while it runs, and keeps its end."""
+    """Passes on a container's log while it runs, and keeps its last lines."""
 
     def __init__(
         self,
@@ -80,14 +84,14 @@ class ContainerLog(threading.Thread):
                 self._on_end()
 
     def last_lines(self) -> list[str]:
-        """Return the last lines; of a container that has ended, up to its very last."""
+        """Return the last lines, including the final one if the container has ended."""
         if self._container.exit_code() is not None:
             self.join(LOG_SECONDS)
         return [*self._last]
 
 
 class Watch:
-    """Looks for the end of a container, and for ports where nobody will ask, without haste."""
+    """Checks, at intervals, whether a container has ended or listens on the wrong port."""
 
     def __init__(self, container: Container, port: int, log: ContainerLog) -> None:
         self._container = container
@@ -98,7 +102,7 @@ class Watch:
         self._faults = 0
 
     def exit_code(self) -> int | None:
-        """Of a container whose log goes on it is asked once in a while: engines are slow to say."""
+        """Return the exit code; None while it runs. While its log is open it is asked rarely."""
         now = time.monotonic()
         if self._log.is_alive() and now < self._next_exit:
             return None
@@ -133,8 +137,9 @@ def wait_until_healthy(
     log: ContainerLog,
     given_up: threading.Event | None = None,
 ) -> None:
-    """Ping as SageMaker does until 200; raise EndpointError as soon as that can't come any more,
-    or once `given_up` is set.
+    """Ping as SageMaker does until the answer is 200.
+
+    Raise EndpointError as soon as that has become impossible, or once `given_up` is set.
     """
     deadline = time.monotonic() + timeout
     answer = "no answer"
@@ -169,7 +174,7 @@ def wait_until_healthy(
 
 
 def ping(port: int) -> tuple[int, str]:
-    """Status and text of one GET /ping; status 0 where nothing answered within SageMaker's 2 s."""
+    """Return status and text of one GET /ping; status 0 if no answer comes within 2 s."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=hosting.PING_TIMEOUT.value)
     try:
         connection.request("GET", hosting.PING.value)
@@ -188,13 +193,13 @@ class Listener:
 
     @property
     def is_local(self) -> bool:
-        """Reached from within the container only."""
+        """Whether it is reached from within the container only."""
         kind = IPv6Address if ":" in self.address else IPv4Address
         return kind(self.address).is_loopback
 
 
 def find_listeners(reach: Reach) -> list[Listener]:
-    """All of them, sorted. Raises OSError if this machine does not let us see them."""
+    """Return all listening sockets, sorted. Raise OSError if this machine does not show them."""
     sockets: dict[str, Listener] = {}
     for table in ("tcp", "tcp6"):
         with suppress(FileNotFoundError):  # without IPv6, or ended meanwhile
@@ -207,8 +212,10 @@ def find_listeners(reach: Reach) -> list[Listener]:
 
 
 def misplaced_listener(reach: Reach, port: int) -> str | None:
-    """What is certainly wrong with where it listens, if anything: an interface that cannot be
-    reached, or a serving server on another port. `port` is the one that its image should use.
+    """Return what is certainly wrong with where it listens; None if nothing is.
+
+    That is an interface that can't be reached, or a server that answers on another port than
+    `port`, which its image should use.
     """
     found = _seen(reach)
     if found is None:
@@ -228,7 +235,7 @@ def misplaced_listener(reach: Reach, port: int) -> str | None:
 
 
 def describe_listeners(reach: Reach, port: int) -> str:
-    """Where it listens, for a message about time that ran out; empty where `port` is among it."""
+    """Return where it listens, for a timeout's message; empty if it listens on `port`."""
     found = _seen(reach)
     if found is None or any(listener.port == port for listener in found):
         return ""
@@ -239,7 +246,7 @@ def describe_listeners(reach: Reach, port: int) -> str:
 
 
 def _seen(reach: Reach) -> list[Listener] | None:
-    """None if we can't look, which says nothing about where it listens."""
+    """Return the listening sockets; None if they can't be read."""
     try:
         return find_listeners(reach)
     except OSError as error:
@@ -256,14 +263,14 @@ def _parse(lines: Iterable[str]) -> Iterator[tuple[str, Listener]]:
 
 
 def _address(data: bytes) -> str:
-    """The kernel prints 32-bit words in the machine's order, which is little-endian here."""
+    """Parse an address, which the kernel prints as little-endian 32-bit words."""
     words = b"".join(data[start : start + 4][::-1] for start in range(0, len(data), 4))
     return str(IPv4Address(words) if len(words) == 4 else IPv6Address(words))
 
 
 def _inodes(pid: int) -> Iterator[str]:
-    """Of the sockets that the process and its descendants hold."""
-    for each in _family(pid):
+    """Yield the inodes of the sockets that the process and its descendants hold."""
+    for each in _process_tree(pid):
         with suppress(*_ENDED):
             for descriptor in (_PROC / str(each) / "fd").iterdir():
                 name = _target(descriptor)
@@ -272,19 +279,19 @@ def _inodes(pid: int) -> Iterator[str]:
 
 
 def _target(descriptor: Path) -> str:
-    """Empty for one that was closed since it was listed."""
+    """Return where the descriptor points; empty if it has been closed."""
     try:
         return str(descriptor.readlink())
     except FileNotFoundError:
         return ""
 
 
-def _family(pid: int) -> Iterator[int]:
+def _process_tree(pid: int) -> Iterator[int]:
     yield pid
     for children in (_PROC / str(pid) / "task").glob("*/children"):
         with suppress(*_ENDED):
             for child in children.read_text().split():
-                yield from _family(int(child))
+                yield from _process_tree(int(child))
 
 
 def _answers_ping(address: str, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""From the image URI of a request to what the engine of this region runs."""
+"""Images by the URI of a request: the reference, and what a Docker engine has under it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _PULL_HINTS = (
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """`HOST/REPOSITORY:TAG@DIGEST`, of which only the repository must be there."""
+    """`HOST/REPOSITORY:TAG@DIGEST`; only the repository is required."""
 
     host: str
     repository: str
@@ -55,7 +55,7 @@ class Reference:
 
     @classmethod
     def parse(cls, uri: str) -> Reference:
-        """Raises AwsError for what is not an image's name."""
+        """Raise AwsError if `uri` is not an image reference."""
         try:
             found = image_reference.parse(uri)
         except RequestError as error:
@@ -65,23 +65,23 @@ class Reference:
 
     @property
     def is_ours(self) -> bool:
-        """Whether its host is one that this region plays."""
+        """Whether its host is a registry that this region emulates."""
         host = self.host.rpartition(":")[0] or self.host
         return image_reference.ecr_host(self.host) is not None or image_reference.is_loopback(host)
 
     @property
     def local_name(self) -> str:
-        """Without the host."""
+        """The reference without its host."""
         return self.repository + (f":{self.tag}" if self.tag else f"@{self.digest}")
 
     def pinned(self, digest: str) -> str:
-        """The name that means one image forever."""
+        """Return the name with a digest, which always means the same image."""
         host = f"{self.host}/" if self.host else ""
         return f"{host}{self.repository}@{digest}"
 
 
 class PullError(AwsError):
-    """The registry has the image, and the engine could not get it."""
+    """The registry has the image, but the engine could not pull it."""
 
 
 class Images(Protocol):
@@ -100,7 +100,7 @@ class Images(Protocol):
     ) -> None:
         """Pull the image unless the engine has it; this can take many minutes.
 
-        `say` gets how far it has come. Return early once `is_stopped` returns True.
+        `say` receives the progress. Return early once `is_stopped` returns True.
         Raise PullError.
         """
 

@@ -22,7 +22,7 @@ from sagemaker_byoc.region.engines.container import GivenUpError
 
 SKIPPED = frozenset({".git", ".venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"})
 PROGRAM_LIMIT = 256 * 2**20
-"""Bytes. A folder of code above it is a mistake more often than a program."""
+"""Bytes. A larger folder is more often a mistake than a program."""
 _CHUNK = 1 << 20
 _NEW = ".byoc-new"
 """Name beside a file, under which its successor is written."""
@@ -33,9 +33,9 @@ _TICK_NS = 1000
 
 
 def write_tree(stream: IO[bytes], sources: Mapping[str, Path], without: Sequence[str] = ()) -> None:
-    """A tar of opt/ml on `stream`: folders relative to /opt/ml with what each holds.
+    """Write a tar of opt/ml to `stream`: `sources` by their folders relative to /opt/ml.
 
-    The folders `without` are left out, and so is what programs carry around by accident.
+    The folders `without` are left out, and so are the SKIPPED ones of a program.
     """
     top = DEFAULT_ROOT.relative_to("/")
     left_out = frozenset(str(top / relative) for relative in without)
@@ -53,7 +53,7 @@ def write_tree(stream: IO[bytes], sources: Mapping[str, Path], without: Sequence
 
 
 def program_folder(program: Path) -> Path:
-    """`program`, if it is of a size that a program has."""
+    """Return `program`. Raise RequestError if it is larger than a program should be."""
     total = 0
     for folder, subfolders, files in os.walk(program):
         subfolders[:] = [name for name in subfolders if name not in SKIPPED]
@@ -67,7 +67,7 @@ def program_folder(program: Path) -> Path:
 
 
 class Copying(Protocol):
-    """Gets the bytes of a copy: how many there will be, those that are written, and the end."""
+    """Receives the progress of a copy: its size, the bytes written, and its end."""
 
     def start(self, title: str) -> None: ...
 
@@ -79,7 +79,7 @@ class Copying(Protocol):
 
 
 class Counted:
-    """A stream that says how many bytes were written to it, and ends if the copy is given up."""
+    """A stream that counts the bytes written to it, and fails if the copy is given up."""
 
     def __init__(
         self, stream: IO[bytes], copying: Copying | None, given_up: Callable[[], bool]
@@ -98,7 +98,7 @@ class Counted:
 
 
 class CountedRead:
-    """A stream that says how many bytes were read of it."""
+    """A stream that counts the bytes read from it."""
 
     def __init__(self, stream: IO[bytes], copying: Copying) -> None:
         self._stream = stream
@@ -131,7 +131,7 @@ def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 class Receiver:
-    """Makes `target` hold what a container's folder holds, whose path there is `shown`."""
+    """Makes `target` a copy of a container's folder, whose path there is `shown`."""
 
     def __init__(self, target: Path, shown: str, on_left: folders.OnLeft) -> None:
         self._target = target
@@ -142,7 +142,7 @@ class Receiver:
         target.mkdir(parents=True, exist_ok=True)
 
     def receive(self, stream: IO[bytes]) -> None:
-        """Raises OSError, TarError for what ends too early; what came before stays in `target`."""
+        """Raise OSError, or TarError if the stream ends early, keeping what came before."""
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
                 try:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sagemaker_byoc.region.containers import health, listeners
+from sagemaker_byoc.region.containers import health
 from sagemaker_byoc.region.containers.health import Listener
 from sagemaker_byoc.region.engines.container import Reach
 from sagemaker_byoc.standalone.endpoint import free_port
@@ -148,7 +148,7 @@ def test_what_cannot_be_seen_is_not_said_to_be_absent(monkeypatch):
     def fail(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(listeners.Path, "read_text", fail)
+    monkeypatch.setattr(health.Path, "read_text", fail)
     reach = Reach(1, has_own_network=True, address="127.0.0.1")
     assert health.describe_listeners(reach, 8080) == ""
     assert health.misplaced_listener(reach, 8080) is None

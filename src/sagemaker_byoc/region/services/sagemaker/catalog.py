@@ -1,4 +1,4 @@
-"""Documents of one kind by name, with AWS's words where one is missing or already there."""
+"""Resources of one kind by name, their List operation, and AWS's words for refused requests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Catalog:
         return self.account.arn("sagemaker", f"{self.resource}/{name}")
 
     def get(self, name: str) -> Parameters:
-        """A copy; raises AwsError."""
+        """Return a copy of the document. Raise AwsError if there is none."""
         document = self.records.get(name)
         if document is None:
             raise could_not_find(self.words, self.arn(name))
@@ -54,11 +54,11 @@ class Catalog:
             raise
 
     def put(self, name: str, document: Parameters) -> None:
-        """Replace a document; on a full disk in memory, and on the disk once it has room."""
+        """Replace a document. On a full disk it is kept in memory until there is room."""
         self.records.settle(name, document)
 
     def remove(self, name: str) -> None:
-        """Raises AwsError if there is none, OSError if the disk keeps it."""
+        """Raise AwsError if there is none, OSError if it can't be removed from the disk."""
         if name not in self.records:
             raise could_not_find(self.words, self.arn(name))
         self.tags.forget(self.arn(name))
@@ -79,7 +79,7 @@ def invalid(text: str) -> AwsError:
 
 
 def not_here(what: str, hint: str) -> AwsError:
-    """A part of SageMaker that this region does not have; it is refused, never ignored."""
+    """Refuse a part of SageMaker that this region lacks; it is never ignored."""
     return invalid(f"{what} is not supported by this local region. {hint}.")
 
 
@@ -88,7 +88,7 @@ def could_not_find(kind: str, arn: str) -> AwsError:
 
 
 def already_exists(kind: str, arn: str) -> AwsError:
-    """SDKs test for this text to go on with what is there."""
+    """SDKs look for this text, to continue with the existing resource."""
     return invalid(f'Cannot create already existing {kind} "{arn}".')
 
 

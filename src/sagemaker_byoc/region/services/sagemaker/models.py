@@ -91,7 +91,7 @@ class Models:
 
 
 def _described(container: Parameters) -> Parameters:
-    """Add the members that DescribeModel always has; SDKs read them without asking."""
+    """Add the members that DescribeModel always returns; SDKs rely on them."""
     return {"Mode": "SingleModel", "Environment": {}, **container}
 
 
