@@ -24,25 +24,25 @@ from sagemaker_byoc.region.wire.query import QueryService
 HEAD = """# What the local region answers
 
 Generated from `src/sagemaker_byoc/region/` and botocore's service models by `scripts/docs`; CI
-fails when it is stale. Everything else is refused with `UnknownOperationException`, which names the
-operation and what is supported instead.
+fails when it is stale. Other operations are refused with `UnknownOperationException`, which names
+the operation and those that are supported.
 """
 TITLES = {
     "s3": (
         "Path style and virtual hosts, persistent on the file system; forms of browsers (POST"
         " policies) too.\n\nRefused by name in any request, with `NotImplemented`: keys of the"
         " customer (SSE-C), object lock, annotations, write offsets, MFA, XXHash checksums, buckets"
-        " with other ownership than `BucketOwnerEnforced`. ACLs that give anything to anybody else:"
+        " with other ownership than `BucketOwnerEnforced`. ACLs that grant anything to others:"
         " `AccessControlListNotSupported`. Versions other than `null`: `NoSuchVersion`."
-        " Encryption, ownership and the public access block of a bucket can be put as every bucket"
-        " has them, and not otherwise."
+        " Encryption, ownership and the public access block of a bucket can only be put as every"
+        " bucket has them."
     ),
     "sagemaker": "Requests are validated by the service model, and refused in AWS's words.",
-    "sagemaker-runtime": "To containers that run.",
-    "ecr": "In front of a registry at `/v2/` that `docker push` and `docker pull` use.",
-    "logs": "The lines of the containers, and what clients put beside them.",
+    "sagemaker-runtime": "Invocations of endpoints.",
+    "ecr": "With a registry at `/v2/` for `docker push` and `docker pull`.",
+    "logs": "The output of containers, and events that clients put.",
     "sts": "The caller is the execution role.",
-    "iam": "Every name is that of a role that SageMaker may assume; nothing is forbidden.",
+    "iam": "Any name is the name of a role that SageMaker may assume; nothing is forbidden.",
 }
 OF_ANOTHER_HOST = {"ListDirectoryBuckets"}
 """Addressed like another operation, on a host that only AWS has."""

@@ -117,7 +117,7 @@ class Way:
         left: int | None = None
         with contextlib.suppress(OSError):
             while data := client.recv(_CHUNK):
-                if left is None:
+                if left is None or data.startswith(b"PATCH "):
                     left = self._allowance(data)
                 if len(data) > left:
                     self.held.set()
@@ -137,8 +137,8 @@ class Way:
             client.shutdown(socket.SHUT_WR)
 
     def _allowance(self, head: bytes) -> int:
-        """Bytes that this connection may send."""
-        if not head.startswith(b"PUT ") or b"/blobs/uploads/" not in head[:200]:
+        """Bytes that this connection may send until its next upload."""
+        if not head.startswith(b"PATCH ") or b"/blobs/uploads/" not in head[:200]:
             return 10**15
         with self._lock:
             self._uploads += 1

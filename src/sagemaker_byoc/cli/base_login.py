@@ -6,7 +6,6 @@ asked: nothing secret is written, and the user's own configuration stays as it i
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -14,11 +13,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sagemaker_byoc.host.image_reference import ecr_host
 from sagemaker_byoc.images.check.trials import leftovers
-from sagemaker_byoc.images.credentials import docker_login
+from sagemaker_byoc.images.credentials import docker_login, lend_with_helper
 
 HELPER = "byoc-ecr"
 _NAME = re.compile(r"[a-z0-9.-]*\d{12}\.dkr[.-]ecr\.[a-z0-9.-]+")
@@ -38,20 +36,10 @@ def lent(hosts: list[str]) -> Iterator[list[str]]:
     if not missing:
         yield []
         return
-    own = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     leftovers.sweep_folders()
     with leftovers.scratch("login") as folder:
         _write_helper(folder)
-        document = _configuration(own / "config.json")
-        helpers = document.get("credHelpers")
-        document["credHelpers"] = {
-            **(helpers if isinstance(helpers, dict) else {}),
-            **dict.fromkeys(missing, HELPER),
-        }
-        _write_private(folder / "config.json", json.dumps(document))
-        for entry in own.iterdir() if own.is_dir() else ():
-            if entry.name != "config.json":  # plug-ins and contexts
-                (folder / entry.name).symlink_to(entry.resolve())
+        lend_with_helper(folder, HELPER, missing)
         changes = {
             "DOCKER_CONFIG": str(folder),
             "PATH": f"{folder}:{os.environ.get('PATH', os.defpath)}",
@@ -66,20 +54,6 @@ def _write_helper(folder: Path) -> None:
     command = shlex.join([sys.executable, "-m", "sagemaker_byoc.cli.ecr_credentials"])
     path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     path.chmod(0o700)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """The user's own configuration may hold logins."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-
-
-def _configuration(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from sagemaker_byoc.cli import target
 from sagemaker_byoc.contract import installation
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract.machine import DRIVER
 from sagemaker_byoc.host import docker as images_docker
 from sagemaker_byoc.host.ports import is_free
 from sagemaker_byoc.images.build import bare, builders
@@ -37,7 +38,6 @@ _EXTRAS = (
 """`byoc train` needs none; the script brings its own packages."""
 _TIGHT, _FULL = 20 * 10**9, 3 * 10**9
 """Free bytes: two images and their layers while they are built; one training image."""
-_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Machine:
     explain: builders.Explain = images_docker.explain
     home: Path = field(default_factory=Path.home)
     needs_docker: bool = False
-    driver: Path = _DRIVER
+    driver: Path = DRIVER
 
     def client(self) -> str:
         return images_docker.client(self.environment)

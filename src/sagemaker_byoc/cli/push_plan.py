@@ -1,102 +1,165 @@
-"""What `byoc push` would do, step by step, without asking anybody anything."""
+"""The plan of a push: the steps in ECR around the steps of the copy, to be printed or run."""
 
 from __future__ import annotations
 
 import os
-import shlex
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from sagemaker_byoc.cli.push_request import PushRequest
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.cloud.session import IDENTITY
-from sagemaker_byoc.host import docker
-from sagemaker_byoc.host.image_reference import Reference, ecr_host, parse
+from sagemaker_byoc.cloud.session import IDENTITY, AwsError, Cloud, resolve_account, resolve_region
+from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.host.image_reference import Reference, ecr_host, is_loopback, parse
+from sagemaker_byoc.images.credentials import Login, docker_login
+from sagemaker_byoc.images.errors import RegistryError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
-from sagemaker_byoc.images.sources.find import REMOTE, archive_path
+from sagemaker_byoc.images.push.programs import Screen
+from sagemaker_byoc.images.push.steps import Push, Step, source_steps, transfer_steps
+from sagemaker_byoc.images.sources.lookup import REMOTE
 
-ACCOUNT = "ACCOUNT"
-"""Stands for what only AWS knows."""
-CONTENT_TAG = "TAG"
-"""Stands for twelve digits of the configuration's digest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """`do` is a command, or a request to a registry."""
-
-    do: str
-    why: str = ""
+_ACCOUNT = "ACCOUNT"
+"""Stands in a plan for what only AWS knows."""
 
 
-def plan(request: PushRequest, region: str) -> list[Step]:
-    registry = request.registry or _ecr_registry(request, region)
-    wanted = request.wanted(request.account or ACCOUNT)
-    before = [] if request.registry else _repository(request, wanted, region)
-    after = []
-    if not request.registry:
-        digest = "sha256:DIGEST"
-        after = [Step(ecr.describe_image(wanted, digest).command(region), "its media type")]
-    return [*before, *_source(request), *_transfer(request, registry), *after]
+def plan(request: PushRequest, screen: Screen) -> tuple[Push, list[Step]]:
+    """Return the push and all its steps. Nothing is asked of AWS, a registry or an engine."""
+    push = Push(
+        source=request.image,
+        platform=request.platform,
+        destination=Reference(request.registry, request.repository, request.tag),
+        find_login=login_of,
+        screen=screen,
+        plain=bool(request.registry) and request.insecure,
+        image=request.archived,
+    )
+    if request.registry:
+        return push, [*_source_login(push), *source_steps(push), *transfer_steps(push)]
+    region = resolve_region(request.region)
+    push.destination = replace(push.destination, registry=_ecr_registry(request, region))
+    cloud = Cloud(region)
+    account = resolve_account(cloud, request.account) if request.account else _ACCOUNT
+    wanted = request.wanted(account)
+    target = _EcrTarget(request, push, cloud, ecr.Ensuring(cloud, wanted))
+    return push, target.steps()
 
 
 def _ecr_registry(request: PushRequest, region: str) -> str:
+    """Return the registry's name as far as it is known before ECR says it."""
     if os.environ.get("AWS_ENDPOINT_URL_ECR") or os.environ.get("AWS_ENDPOINT_URL"):
         return "REGISTRY"
     suffix = ".cn" if region.startswith("cn-") else ""
-    return f"{request.account or ACCOUNT}.dkr.ecr.{region}.amazonaws.com{suffix}"
+    return f"{request.account or _ACCOUNT}.dkr.ecr.{region}.amazonaws.com{suffix}"
 
 
-def _repository(request: PushRequest, wanted: ecr.WantedRepository, region: str) -> list[Step]:
-    steps = []
-    if request.account is None:
-        steps.append(Step(IDENTITY.command(region), "the account"))
-    steps += [
-        Step(ecr.LOGIN.command(region), "a login, kept in memory"),
-        Step(ecr.describe(wanted).command(region)),
-        Step(ecr.create(wanted).command(region), "if it is missing"),
-    ]
-    if wanted.mutability is not None:
-        steps.append(Step(ecr.set_mutability(wanted).command(region), "if it is otherwise"))
-    if wanted.scan_on_push is not None:
-        steps.append(Step(ecr.set_scanning(wanted).command(region), "if it is otherwise"))
-    if wanted.untagged_kept is not None:
-        steps += [
-            Step(ecr.get_lifecycle(wanted).command(region)),
-            Step(ecr.set_lifecycle(wanted).command(region), "if it has none, or another of ours"),
-        ]
-    return steps
+@dataclass(slots=True)
+class _EcrTarget:
+    """ECR around one push: the repository before it, and what ECR says of the image after it."""
+
+    request: PushRequest
+    push: Push
+    cloud: Cloud
+    ensuring: ecr.Ensuring
+
+    def steps(self) -> list[Step]:
+        region = self.cloud.region
+        steps = []
+        if self.request.account is None:
+            steps.append(Step(IDENTITY.command(region), self._identify, "the account"))
+        why = "a login, kept out of docker's configuration"
+        steps.append(Step(ecr.LOGIN.command(region), self._log_in, why))
+        steps += [*_source_login(self.push), *source_steps(self.push)]
+        steps += [Step(call.command(region), act, why) for call, why, act in self.ensuring.steps()]
+        steps[-1] = _then(steps[-1], self._aim)
+        steps += transfer_steps(self.push)
+        asked = ecr.describe_image(self.ensuring.wanted, "sha256:DIGEST")
+        return [*steps, Step(asked.command(region), self._confirm, "its media type")]
+
+    def _identify(self) -> None:
+        account = resolve_account(self.cloud, self.request.account)
+        self.ensuring.wanted = self.request.wanted(account)
+
+    def _log_in(self) -> None:
+        authorization = ecr.log_in(self.cloud)
+        own_host = authorization.endpoint.partition("://")[2]
+        login = Login(authorization.user, authorization.password)
+        self.push.find_login = lambda host: login if host == own_host else login_of(host)
+        self.push.plain = is_plain(authorization.endpoint, insecure=self.request.insecure)
+
+    def _aim(self) -> None:
+        """Send the image to the repository that ECR has now."""
+        repository, wanted = self.ensuring.repository, self.ensuring.wanted
+        place = f"account {wanted.account}, region {self.cloud.region}"
+        self.push.screen.note(f"{place}, repository {repository.uri}")
+        for done in repository.done:
+            self.push.screen.note(f"repository {wanted.name}: {done}")
+        registry = repository.uri.partition("/")[0]
+        self.push.destination = replace(self.push.destination, registry=registry)
+        self.push.immutable = repository.mutability == ecr.IMMUTABLE
+
+    def _confirm(self) -> None:
+        """Compare with what ECR says of the image, which is what SageMaker goes by."""
+        pushed = self.push.pushed
+        try:
+            found = ecr.stored_image(self.cloud, self.ensuring.wanted, pushed.digest)
+        except AwsError as error:
+            if "AccessDenied" in error.code:  # may push and not look: the registry was asked
+                self.push.screen.note(f"not confirmed with ecr DescribeImages: {error.code}")
+                return
+            raise
+        if found.media_type not in {DOCKER_MANIFEST, ""}:
+            raise RegistryError(
+                f"ECR keeps {pushed} as {found.media_type}, which SageMaker refuses",
+                hint="Push it to a new repository, without pull-through or replication rules",
+            )
 
 
-def _source(request: PushRequest) -> list[Step]:
-    if request.image.startswith(REMOTE):
-        found = parse(request.image.removeprefix(REMOTE))
-        steps = [
-            Step(f"GET https://{found.registry}/v2/{found.repository}/manifests/{found.target}")
-        ]
-        host = ecr_host(found.registry)
-        if host is not None:
-            login = Step(ecr.LOGIN.command(host.region), f"a login for account {host.account}")
-            steps.insert(0, login)
-        return steps
-    if (path := archive_path(request.image)) is not None:
-        return [Step(f"read {shlex.quote(str(path))}")]
-    client = docker.client()
-    return [
-        Step(shlex.join([client, "image", "inspect", request.image])),
-        Step(shlex.join([client, "save", request.image]), "unless the tag has this image already"),
-    ]
+def _source_login(push: Push) -> list[Step]:
+    """Return the login for an image that is in ECR itself, as AWS's own are."""
+    if not push.source.startswith(REMOTE):
+        return []
+    registry = parse(push.source.removeprefix(REMOTE)).registry
+    host = ecr_host(registry)
+    if host is None:
+        return []
+    why = f"a login for account {host.account}"
+    return [Step(ecr.LOGIN.command(host.region), lambda: _log_in(push, registry), why)]
 
 
-def _transfer(request: PushRequest, registry: str) -> list[Step]:
-    is_plain = request.insecure or Reference(registry, request.repository).is_local
-    start = f"{'http' if is_plain else 'https'}://{registry}/v2/{request.repository}"
-    tag = request.tag or CONTENT_TAG
-    return [
-        Step(f"GET {start}/manifests/{tag}", "is it there already?"),
-        Step(f"HEAD {start}/blobs/DIGEST", "of each layer, and of the configuration"),
-        Step(f"POST {start}/blobs/uploads/", "for each that is missing"),
-        Step("PUT LOCATION?digest=DIGEST", "its bytes"),
-        Step(f"PUT {start}/manifests/{tag}", DOCKER_MANIFEST),
-        Step(f"GET {start}/manifests/{tag}", "verified: digest, media types, layers"),
-        Step(f"GET {start}/blobs/DIGEST", "verified: the configuration, its platform"),
-    ]
+def _log_in(push: Push, registry: str) -> None:
+    push.login(registry)
+
+
+def _then(step: Step, act: Callable[[], None]) -> Step:
+    def run() -> None:
+        step.run()
+        act()
+
+    return replace(step, run=run)
+
+
+def is_plain(endpoint: str, *, insecure: bool) -> bool:
+    """Tell whether a registry elsewhere is used without TLS. Raise RequestError if not allowed."""
+    scheme, _, rest = endpoint.partition("://")
+    host = urlsplit(endpoint).hostname or rest
+    if scheme != "http" or is_loopback(host):
+        return False
+    if not insecure:
+        raise RequestError(
+            f"the registry {endpoint} has no TLS: the login would cross the network readable",
+            hint="Give it TLS, or add --insecure in a network that you trust",
+        )
+    return True
+
+
+def login_of(registry: str) -> Login | None:
+    """Return the login that ECR gives for any account's registry, such as AWS's own images.
+
+    For another registry, return docker's.
+    """
+    host = ecr_host(registry)
+    if host is None or os.environ.get("AWS_ENDPOINT_URL_ECR") or os.environ.get("AWS_ENDPOINT_URL"):
+        return docker_login(registry)
+    authorization = ecr.log_in(Cloud(host.region))
+    return Login(authorization.user, authorization.password)

@@ -1,4 +1,4 @@
-"""What `byoc push` is asked for, checked before anything is done."""
+"""What `byoc push` is asked to do, checked before anything is done."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from sagemaker_byoc.cloud.ecr import WantedRepository
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import image_reference
 from sagemaker_byoc.host.image_reference import Reference, ecr_host
-from sagemaker_byoc.images.push import sources
-from sagemaker_byoc.images.sources.find import REMOTE
+from sagemaker_byoc.images.model import Image
+from sagemaker_byoc.images.sources.archive import read_archive
+from sagemaker_byoc.images.sources.lookup import REMOTE, archive_path
 
 _FOR_ECR = {
     "region": "--region",
@@ -30,6 +31,8 @@ _ECR_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushRequest:
     image: str
+    archived: Image | None
+    """What the documents of an archive say."""
     repository: str
     tag: str
     """Empty for one made from the content."""
@@ -44,7 +47,7 @@ class PushRequest:
     insecure: bool
 
     def wanted(self, account: str) -> WantedRepository:
-        """The repository, as the plan shows it and the push makes it."""
+        """Return the repository, as the plan shows it and the push makes it."""
         return WantedRepository(
             name=self.repository,
             account=account,
@@ -55,9 +58,10 @@ class PushRequest:
 
 
 def parse_request(arguments: argparse.Namespace) -> PushRequest:
-    """Raises RequestError, and whatever the image's place raises where it can't be read."""
+    """Raise RequestError for misuse, ImageError for an archive that can't be read."""
     registry = _registry(arguments)
-    own = sources.suggested(arguments.image)
+    archived = _archived(arguments)
+    own = _own_name(arguments.image, archived)
     named = _ecr_named(arguments, own) if not registry else None
     repository = arguments.repository or (own.repository if own else "")
     if not repository:
@@ -66,17 +70,18 @@ def parse_request(arguments: argparse.Namespace) -> PushRequest:
         )
     if not registry and not (2 <= len(repository) <= 256 and _ECR_NAME.fullmatch(repository)):
         raise RequestError(
-            f"{repository!r} is no name of an ECR repository",
+            f"{repository!r} is not a name of an ECR repository",
             hint="Give --repository lower-case letters, digits and . _ - / between them",
         )
     tag = arguments.tag or (own.tag if own else "")
     if tag and not image_reference.TAG.fullmatch(tag):
         raise RequestError(
-            f"{tag!r} is no tag", hint="Give --tag up to 128 letters, digits and . _ - in them"
+            f"{tag!r} is not a tag", hint="Give --tag up to 128 letters, digits and . _ - in them"
         )
     image_reference.parse(f"{registry or 'localhost'}/{repository}")
     return PushRequest(
         image=arguments.image,
+        archived=archived,
         repository=repository,
         tag=tag,
         platform=arguments.platform,
@@ -88,6 +93,20 @@ def parse_request(arguments: argparse.Namespace) -> PushRequest:
         registry=registry,
         insecure=arguments.insecure,
     )
+
+
+def _archived(arguments: argparse.Namespace) -> Image | None:
+    path = None if arguments.image.startswith(REMOTE) else archive_path(arguments.image)
+    if path is None:
+        return None
+    return read_archive(path, layers=False, platform=arguments.platform)
+
+
+def _own_name(image: str, archived: Image | None) -> Reference | None:
+    """Return the name that the image has where it is; None for an archive that gives it none."""
+    if archived is None:
+        return image_reference.parse(image.removeprefix(REMOTE))
+    return image_reference.parse(archived.named_as) if archived.named_as else None
 
 
 def _registry(arguments: argparse.Namespace) -> str:
@@ -102,12 +121,12 @@ def _registry(arguments: argparse.Namespace) -> str:
             )
     if not _HOST.fullmatch(registry):
         raise RequestError(
-            f"--registry {registry!r} is no registry", hint="Write HOST or HOST:PORT"
+            f"--registry {registry!r} is not a registry", hint="Write HOST or HOST:PORT"
         )
     if ecr_host(registry):
         raise RequestError(
             f"--registry {registry} is ECR",
-            hint="Use --account and --region in its place: ECR wants a login and a repository",
+            hint="Use --account and --region instead: ECR wants a login and a repository",
         )
     return str(registry)
 
@@ -115,9 +134,9 @@ def _registry(arguments: argparse.Namespace) -> str:
 def _ecr_named(
     arguments: argparse.Namespace, own: Reference | None
 ) -> image_reference.EcrHost | None:
-    """Where an engine's image is called as if it lay in ECR, that is where it goes.
+    """Return the ECR registry that an engine's image is named for.
 
-    Raises RequestError where its name says another registry, and no flag says ECR.
+    Raise RequestError if its name says another registry, and no flag says ECR.
     """
     if own is None or not own.registry or arguments.image.startswith(REMOTE):
         return None
@@ -131,6 +150,6 @@ def _ecr_named(
 
 
 def _endpoints() -> set[str]:
-    """Who answers in AWS's place, if anybody: the local region's ECR is its own registry."""
+    """Return the hosts that stand in for AWS: the local region's ECR is its own registry."""
     urls = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL"))
     return {urlsplit(url).netloc for url in urls if url}

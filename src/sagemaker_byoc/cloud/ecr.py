@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,26 +126,81 @@ def describe_image(wanted: WantedRepository, digest: str) -> Call:
     return Call("ecr", "DescribeImages", {**_place(wanted), "imageIds": [{"imageDigest": digest}]})
 
 
+@dataclass(slots=True)
+class Ensuring:
+    """The calls that bring a repository to its wanted state, and what they have found and done.
+
+    What is not wanted stays as it is.
+    """
+
+    cloud: Cloud
+    wanted: WantedRepository
+    done: list[str] = field(default_factory=list)
+    _found: dict[str, Any] | None = None
+    _needs_lifecycle: bool = False
+
+    def steps(self) -> list[tuple[Call, str, Callable[[], None]]]:
+        """Return each call, when it is made, and how."""
+        wanted, otherwise = self.wanted, "if it is otherwise"
+        steps = [
+            (describe(wanted), "", self._find),
+            (create(wanted), "if it is missing", self._create),
+        ]
+        if wanted.mutability is not None:
+            steps.append((set_mutability(wanted), otherwise, self._set_mutability))
+        if wanted.scan_on_push is not None:
+            steps.append((set_scanning(wanted), otherwise, self._set_scanning))
+        if wanted.untagged_kept is not None:
+            why = "if it has none, or another of ours"
+            steps += [
+                (get_lifecycle(wanted), "", self._get_lifecycle),
+                (set_lifecycle(wanted), why, self._set_lifecycle),
+            ]
+        return steps
+
+    @property
+    def repository(self) -> Repository:
+        found = self._found or {}
+        mutability = str(found.get("imageTagMutability", MUTABLE))
+        return Repository(str(found["repositoryUri"]), mutability, tuple(self.done))
+
+    def _find(self) -> None:
+        self._found = _find(self.cloud, self.wanted)
+
+    def _create(self) -> None:
+        if self._found is None:
+            self._found = _create(self.cloud, self.wanted)
+            self.done.append("created")
+
+    def _set_mutability(self) -> None:
+        before, wanted = self.repository.mutability, self.wanted.mutability
+        if before != wanted:
+            self.cloud.call(set_mutability(self.wanted))
+            self.done.append(f"tags {before} -> {wanted}")
+            self._found = {**(self._found or {}), "imageTagMutability": wanted}
+
+    def _set_scanning(self) -> None:
+        scans = bool((self._found or {}).get("imageScanningConfiguration", {}).get("scanOnPush"))
+        if scans != self.wanted.scan_on_push:
+            self.cloud.call(set_scanning(self.wanted))
+            wanted = self.wanted.scan_on_push
+            self.done.append("scanned on push" if wanted else "no longer scanned on push")
+
+    def _get_lifecycle(self) -> None:
+        self._needs_lifecycle = _needs_lifecycle(self.cloud, self.wanted)
+
+    def _set_lifecycle(self) -> None:
+        if self._needs_lifecycle:
+            self.cloud.call(set_lifecycle(self.wanted))
+            self.done.append(f"the last {self.wanted.untagged_kept} untagged images kept")
+
+
 def ensure(cloud: Cloud, wanted: WantedRepository) -> Repository:
-    """Made if it is missing, changed where it is not as wanted; what isn't asked for stays."""
-    done: list[str] = []
-    found = _find(cloud, wanted)
-    if found is None:
-        found = _create(cloud, wanted)
-        done.append("created")
-    mutability = str(found.get("imageTagMutability", MUTABLE))
-    if wanted.mutability is not None and mutability != wanted.mutability:
-        cloud.call(set_mutability(wanted))
-        done.append(f"tags {mutability} -> {wanted.mutability}")
-        mutability = wanted.mutability
-    scans = bool(found.get("imageScanningConfiguration", {}).get("scanOnPush"))
-    if wanted.scan_on_push is not None and scans != wanted.scan_on_push:
-        cloud.call(set_scanning(wanted))
-        done.append("scanned on push" if wanted.scan_on_push else "no longer scanned on push")
-    if wanted.untagged_kept is not None and _needs_lifecycle(cloud, wanted):
-        cloud.call(set_lifecycle(wanted))
-        done.append(f"the last {wanted.untagged_kept} untagged images kept")
-    return Repository(str(found["repositoryUri"]), mutability, tuple(done))
+    """Create a repository, or change what is not as wanted."""
+    ensuring = Ensuring(cloud, wanted)
+    for _, _, act in ensuring.steps():
+        act()
+    return ensuring.repository
 
 
 def stored_image(cloud: Cloud, wanted: WantedRepository, digest: str) -> StoredImage:

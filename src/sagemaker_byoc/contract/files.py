@@ -1,4 +1,4 @@
-"""Reading and writing the contract's small files: whole or not at all."""
+"""JSON documents: small files, read and written whole or not at all, and the values in them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,21 @@ from typing import TypeAlias
 from sagemaker_byoc.contract.errors import DocumentError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+
+def as_object(value: object) -> dict[str, Json]:
+    """Return a JSON object as it is, and an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Json]:
+    """Return a JSON array as it is, and an empty one for anything else."""
+    return value if isinstance(value, list) else []
+
+
+def as_string(value: object) -> str:
+    """Return a JSON string as it is, and an empty one for anything else."""
+    return value if isinstance(value, str) else ""
 
 
 def write_atomically(path: Path, data: bytes) -> None:

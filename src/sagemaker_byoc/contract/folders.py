@@ -33,6 +33,9 @@ _SHOWN = 300
 _NAMED = frozenset({errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENXIO})
 """Errors that concern one file; others, as those of a broken disk, end the walk."""
 
+DESKTOP_FILES = frozenset({"Thumbs.db", "desktop.ini"})
+"""Files of Windows that are neither data nor a part of a model."""
+
 LEFT_OUT = "left out: "
 """Begins each sentence about a thing that is not taken."""
 

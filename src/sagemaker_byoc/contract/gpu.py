@@ -14,10 +14,15 @@ from pathlib import Path
 from sagemaker_byoc.contract import accelerators
 from sagemaker_byoc.contract.accelerators import has_gpus, is_instance_type
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.machine import CUDA_DEVICES, hides_gpus, visible_gpus
+from sagemaker_byoc.contract.machine import (
+    CUDA_DEVICES,
+    DEVICES,
+    DRIVER,
+    NVIDIA_PROC,
+    hides_gpus,
+    visible_gpus,
+)
 from sagemaker_byoc.contract.variables import ALLOW_CPU, INSTALLER
-
-DRIVER = "proc/driver/nvidia/version"
 
 _ROOT = Path("/")
 _OTHER_DRIVERS = ("dev/dxg", "dev/nvgpu", "dev/nvhost-gpu", "dev/nvmap")
@@ -82,7 +87,7 @@ def find_trouble(
     is_other = any((root / name).exists() for name in _OTHER_DRIVERS)
     if has_none or is_other or hides_gpus(environ):
         return None
-    gpus = len(visible_gpus(environ, root / "proc/driver/nvidia/gpus", root / "dev"))
+    gpus = len(visible_gpus(environ, _in(root, NVIDIA_PROC), _in(root, DEVICES)))
     driver = driver_version(root)
     torch = find_torch(folders) if gpus or driver or is_paid else None
     if torch is None:
@@ -96,6 +101,10 @@ def find_trouble(
     if gpus or not (driver or is_paid):
         return None
     return _none_visible(who, environ.get(CUDA_DEVICES))
+
+
+def _in(root: Path, path: Path) -> Path:
+    return root / path.relative_to("/")
 
 
 def _cpu_build(who: str, torch: Torch, environ: Mapping[str, str]) -> Trouble:
@@ -157,7 +166,7 @@ def shown(version: Version) -> str:
 def driver_version(root: Path = _ROOT) -> Version | None:
     """Return the version of the kernel's NVIDIA driver, which every container sees."""
     try:
-        found = re.search(_DRIVER_VERSION, (root / DRIVER).read_text())
+        found = re.search(_DRIVER_VERSION, _in(root, DRIVER).read_text())
     except (OSError, UnicodeDecodeError):
         return None
     return (int(found[1]), int(found[2])) if found else None

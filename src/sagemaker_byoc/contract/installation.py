@@ -19,10 +19,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from sagemaker_byoc.contract.files import as_object
+from sagemaker_byoc.contract.machine import DRIVER
 from sagemaker_byoc.contract.variables import INSTALLER
 
 DISTRIBUTION = "sagemaker-byoc"
-DRIVER = Path("/proc/driver/nvidia/version")
 TORCH_CPU = "https://download.pytorch.org/whl/cpu"
 """PyPI's torch for Linux brings gigabytes of CUDA's libraries."""
 DISTRIBUTIONS = {
@@ -128,7 +129,7 @@ def _direct_url() -> dict[str, Any]:
         found = json.loads(text or "{}")
     except (metadata.PackageNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return as_object(found)
 
 
 def _name(requirement: str) -> str:

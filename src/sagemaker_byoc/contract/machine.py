@@ -17,6 +17,8 @@ CGROUP = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 MEMINFO = Path("/proc/meminfo")
 NVIDIA_PROC = Path("/proc/driver/nvidia/gpus")
+DRIVER = Path("/proc/driver/nvidia/version")
+"""What the NVIDIA driver says of itself; every container on its host sees it."""
 DEVICES = Path("/dev")
 CUDA_DEVICES = "CUDA_VISIBLE_DEVICES"
 

@@ -189,11 +189,16 @@ def saved(name: str, image_id: str) -> AbstractContextManager[IO[bytes]]:
 
     `image_id` is that of `name`, as `inspect` gives it.
     """
+    return output_of("save", saved_name(name, image_id))
+
+
+def saved_name(name: str, image_id: str) -> str:
+    """Return the name under which `docker save` gives this image alone."""
     if not image_id.removeprefix("sha256:").startswith(name.removeprefix("sha256:")):
         parsed = image_reference.parse(name)
         if not parsed.tag and not parsed.digest:
-            name = f"{name}:{image_reference.DEFAULT_TAG}"
-    return output_of("save", name)
+            return f"{name}:{image_reference.DEFAULT_TAG}"
+    return name
 
 
 @contextmanager

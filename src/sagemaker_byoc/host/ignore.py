@@ -1,4 +1,4 @@
-"""What a .dockerignore leaves out of a build, by the rules of Docker's own reader and matcher.
+"""What is not taken along of a folder: the rules of .dockerignore, and the patterns of our own.
 
 Source: moby/patternmatcher (patternmatcher.go, ignorefile/ignorefile.go). Patterns are Go's
 filepath.Match with `**` for any number of folders, from the context's root; `!` takes something
@@ -7,12 +7,15 @@ back in, and the last line that matches decides. What matches a folder leaves ou
 
 from __future__ import annotations
 
+import functools
+import os
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.contract.folders import DESKTOP_FILES
 
 FILE = ".dockerignore"
 SECRETS = (
@@ -57,8 +60,7 @@ SECRETS = (
     "**/secrets.yml",
 )
 """Files that hold credentials more often than not, by their names."""
-DEFAULTS = (
-    *SECRETS,
+LITTER = (
     "**/.git",
     "**/.hg",
     "**/.svn",
@@ -71,10 +73,15 @@ DEFAULTS = (
     "**/node_modules",
     "**/.DS_Store",
     "**/._*",
+    *(f"**/{name}" for name in DESKTOP_FILES),
     "byoc-jobs",
     "opt-ml",
 )
-"""What a program does not need in an image, with Docker's own patterns."""
+"""What a program does not need anywhere: not in an image, not in a container."""
+DEFAULTS = (*SECRETS, *LITTER)
+"""What is left out of an image whose folder has no Dockerfile."""
+PROGRAM_LIMIT = 256 * 2**20
+"""Bytes. A folder of code above it is a mistake more often than a program."""
 
 _WILD = frozenset("*?[\\")
 """Signs by which the first part of an exception may mean any folder."""
@@ -115,6 +122,40 @@ class Ignore:
             if not leaves_out and (top == first or _WILD.intersection(top)):
                 return False
         return False
+
+
+@functools.cache
+def litter() -> Ignore:
+    return Ignore(LITTER)
+
+
+def walk(
+    folder: Path, ignored: Ignore, left_out: list[str] | None = None
+) -> Iterator[tuple[str, Path]]:
+    """Yield the name in `folder`, and the path, of every folder, file and link that is taken along.
+
+    `left_out` gets the names of the others, without those below a folder of which nothing is taken.
+    Links are not followed.
+    """
+    for place, folders, names in os.walk(folder):
+        start = Path(place).relative_to(folder).as_posix()
+        prefix = "" if start == "." else f"{start}/"
+        for name in sorted([*names, *folders]):
+            if not ignored.matches(prefix + name):
+                yield prefix + name, Path(place, name)
+            elif left_out is not None:
+                left_out.append(prefix + name)
+        folders[:] = sorted(name for name in folders if not ignored.prunes(prefix + name))
+
+
+def require_small(program: Path, size: int) -> None:
+    """Raise RequestError for a program of more bytes than PROGRAM_LIMIT."""
+    if size > PROGRAM_LIMIT:
+        raise RequestError(
+            f"the program folder {program} holds over {PROGRAM_LIMIT >> 20} MiB",
+            hint="Name a folder that holds code only, and give data as a --channel; or leave it "
+            f"out of an image with {program / FILE}",
+        )
 
 
 def read(context: Path, dockerfile: Path) -> Ignore:

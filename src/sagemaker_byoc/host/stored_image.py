@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_byoc.contract.facts import Fact
+from sagemaker_byoc.contract.files import as_list, as_object, as_string
 
 DOCKER_MANIFEST = Fact(
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -53,14 +54,14 @@ def storage_fault(media_type: str, manifest: Mapping[str, Any], machine: str = "
     if media_type in INDEXES:
         what = f"is stored as {media_type}, an index{_members(manifest)}, which SageMaker refuses"
         return Fault(what, hint)
-    config = _text(manifest.get("config"), "mediaType")
+    config = as_string(as_object(manifest.get("config")).get("mediaType"))
     if config and config not in {DOCKER_CONFIG, OCI_CONFIG}:
         what = f"is not an image: what is stored there is {config}"
         return Fault(what, "Name an image; its repository holds other things too")
     if media_type != DOCKER_MANIFEST.value:
         return Fault(f"is stored as {media_type}, which SageMaker refuses", hint)
     layers = manifest.get("layers")
-    if any("zstd" in _text(layer, "mediaType") for layer in _list(layers)):
+    if any("zstd" in as_string(as_object(layer).get("mediaType")) for layer in as_list(layers)):
         what = "has layers packed with zstd, which Docker's media types don't have"
         return Fault(what, "Build it with compression=gzip,force-compression=true in --output")
     return None
@@ -89,7 +90,7 @@ def member_for(manifest: Mapping[str, Any], machine: str) -> str:
         platform = entry.get("platform")
         fits = isinstance(platform, dict) and platform.get("architecture") == machine
         if fits and entry.get("mediaType") == DOCKER_MANIFEST.value:
-            return _text(entry, "digest")
+            return as_string(entry.get("digest"))
     return ""
 
 
@@ -110,13 +111,4 @@ def _members(manifest: Mapping[str, Any]) -> str:
 
 
 def _entries(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [each for each in _list(manifest.get("manifests")) if isinstance(each, dict)]
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _text(value: object, key: str) -> str:
-    found = value.get(key) if isinstance(value, dict) else None
-    return found if isinstance(found, str) else ""
+    return [each for each in as_list(manifest.get("manifests")) if isinstance(each, dict)]

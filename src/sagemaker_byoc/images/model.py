@@ -14,6 +14,8 @@ DOCKER_CONFIG = stored_image.DOCKER_CONFIG
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 OCI_MANIFEST = stored_image.OCI_MANIFEST
 OCI_INDEX = stored_image.OCI_INDEX
+AMD64 = "linux/amd64"
+"""The platform of SageMaker's instances, except Graviton's."""
 INDEXES = stored_image.INDEXES
 MANIFESTS = stored_image.MANIFESTS
 
@@ -84,6 +86,8 @@ class Config:
     stop_signal: str = ""
     history: tuple[str, ...] = ()
     """The command that made each layer, oldest first, empty layers too."""
+    diff_ids: tuple[str, ...] = ()
+    """Digests of the unpacked layers; empty from an engine."""
 
     @property
     def platform(self) -> str:
@@ -193,6 +197,10 @@ class Image:
     attestations: int = 0
     layer_types: tuple[str, ...] = ()
     digest: str = ""
+    config_digest: str = ""
+    """Of the configuration; empty from an engine that keeps images in containerd's store."""
+    named_as: str = ""
+    """The name that a saved archive gives its image."""
     compressed_bytes: int | None = None
     """None from an engine, which keeps layers unpacked."""
     size_bytes: int | None = None

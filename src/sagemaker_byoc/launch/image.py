@@ -23,6 +23,7 @@ from sagemaker_byoc.contract.accelerators import (
     is_enough,
 )
 from sagemaker_byoc.contract.errors import ByocError, RequestError
+from sagemaker_byoc.contract.files import as_list, as_object
 from sagemaker_byoc.host import image_reference, stored_image
 from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError, only
 from sagemaker_byoc.launch.problems import SettingsError
@@ -191,7 +192,7 @@ def _configuration(
 def _read(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(url, timeout=_SECONDS) as answer:  # noqa: S310 - ECR's own URL
         document = json.loads(answer.read(_MOST_CONFIG))
-    return document if isinstance(document, dict) else {}
+    return as_object(document)
 
 
 # ── the host image ──
@@ -219,11 +220,9 @@ def cuda_of(config: Mapping[str, Any]) -> str:
 
     Ours has a label; NVIDIA's bases, and what is built on them, have a variable.
     """
-    own = config.get("config")
-    labels = own.get("Labels") if isinstance(own, dict) else None
-    variables = own.get("Env") if isinstance(own, dict) else None
-    stated = [str(labels.get(CUDA_LABEL.value, ""))] if isinstance(labels, dict) else []
-    for variable in variables if isinstance(variables, list) else ():
+    own = as_object(config.get("config"))
+    stated = [str(as_object(own.get("Labels")).get(CUDA_LABEL.value, ""))]
+    for variable in as_list(own.get("Env")):
         name, _, value = str(variable).partition("=")
         if name == "CUDA_VERSION":
             stated.append(value)

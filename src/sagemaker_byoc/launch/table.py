@@ -79,23 +79,29 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 class Table:
-    """`where` names the file and the table.
+    """`where` names the file and the table; `keys` are all that it may have, None for any.
 
     What is wrong is added to `problems`, and a default is returned in its place; without
     `problems` it is raised as SettingsError.
     """
 
     def __init__(
-        self, where: str, values: object, keys: Collection[str], problems: Problems | None = None
+        self,
+        where: str,
+        values: object,
+        keys: Collection[str] | None = None,
+        problems: Problems | None = None,
     ) -> None:
         self._where = where
         self._problems = problems
         self._values: dict[str, Any] = values if isinstance(values, dict) else {}
         if not isinstance(values, dict):
-            error = SettingsError(f"{where} is {_show(values)}, no table", hint="Write KEY = VALUE")
+            error = SettingsError(
+                f"{where} is {_show(values)}, not a table", hint="Write KEY = VALUE"
+            )
             self._tell(where, error)
         for key in self._values:
-            if key not in keys:
+            if keys is not None and key not in keys:
                 near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
                 hint = f"Did you mean {near[0]}?" if near else f"Use {', '.join(sorted(keys))}"
                 self._tell(
@@ -197,8 +203,8 @@ class Table:
         self.wrong(key, f'Write {key} = {{name = "value"}}')
         return {}
 
-    def value(self, key: str) -> Any:
-        return self._values.get(key)
+    def value(self, key: str, default: Any = None) -> Any:
+        return self._values.get(key, default)
 
 
 def _show(value: object) -> str:

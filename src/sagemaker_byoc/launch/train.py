@@ -47,7 +47,7 @@ KEYS: Mapping[str, str] = {
 _CHANNEL_KEYS = ("source", "mode", "distribution", "content-type")
 _DAY = 86400
 _VOLUME_GB = 30
-_USELESS = "Launch it once more under another name with --new, or mend what failed first"
+_USELESS = "Launch it once more under another name with --new, or fix what failed first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +92,20 @@ def read(
         max_runtime=max_runtime,
         max_wait=table.duration("max-wait", 2 * max_runtime) if spot else None,
         volume_gb=table.number("volume-gb", _VOLUME_GB),
-        channels={
-            name: _channel(table.inner(f"channels.{name}", _entry(value), _CHANNEL_KEYS))
-            for name, value in table.table("channels").items()
-        },
+        channels=read_channels(table),
         hyperparameters=table.pairs("hyperparameters"),
         metrics=table.pairs("metrics"),
         output=output,
         checkpoints=_checkpoints(table),
     )
+
+
+def read_channels(table: Table) -> dict[str, Channel]:
+    """Return each NAME = "PLACE", or NAME = {source = "PLACE", …}."""
+    return {
+        name: _channel(table.inner(f"channels.{name}", _entry(value), _CHANNEL_KEYS))
+        for name, value in table.table("channels").items()
+    }
 
 
 def _checkpoints(table: Table) -> str:

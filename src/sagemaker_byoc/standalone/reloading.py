@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Self
 
 from sagemaker_byoc.contract.errors import ByocError
+from sagemaker_byoc.host.ignore import litter
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
-from sagemaker_byoc.region.engines.copying import SKIPPED
 from sagemaker_byoc.standalone.endpoint import (
     Endpoint,
     EndpointRequest,
@@ -186,7 +186,10 @@ class Changes:
                 yield str(place)
                 continue
             for folder, folders, files in os.walk(place):
-                folders[:] = sorted(name for name in folders if name not in SKIPPED)
+                below = Path(folder).relative_to(place)
+                folders[:] = sorted(
+                    name for name in folders if not litter().prunes(str(below / name))
+                )
                 for name in sorted(files):
                     if not name.endswith(_OWN_WRITES):
                         yield os.path.join(folder, name)  # noqa: PTH118 - thousands of them

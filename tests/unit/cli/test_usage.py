@@ -188,8 +188,9 @@ def test_a_reader_that_leaves_is_no_error():
 def bash_completes(line: str, folder: Path) -> list[str]:
     words = line.split() + ([""] if line.endswith(" ") else [])
     program = completion.script("bash", ROOT) + (
-        f"\nCOMP_WORDS=({' '.join(w or chr(39) * 2 for w in words)}); "
-        f'COMP_CWORD={len(words) - 1}; _byoc; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        f"\nCOMP_WORDS=({' '.join(w or chr(39) * 2 for w in words)}); COMP_CWORD={len(words) - 1}; "
+        f"$(complete -p byoc | grep -o '_shtab[a-z_]*') byoc '{words[-1]}' '{words[-2]}'; "
+        'printf "%s\\n" "${COMPREPLY[@]}"'
     )
     done = subprocess.run(
         ["bash", "-c", program], capture_output=True, text=True, check=True, cwd=folder

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sagemaker_byoc.contract import gpu
+from sagemaker_byoc.contract import gpu, machine
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
 
@@ -34,7 +34,7 @@ class Host:
         for number in range(self.devices):
             (root / "dev" / f"nvidia{number}").touch()
         if self.driver:
-            path = root / gpu.DRIVER
+            path = root / machine.DRIVER.relative_to("/")
             path.parent.mkdir(parents=True)
             path.write_text(f"NVRM version: NVIDIA UNIX {self.wording.format(self.driver)}\n")
         for name in self.also:

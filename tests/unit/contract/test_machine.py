@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from sagemaker_byoc.contract import machine
+from sagemaker_byoc.serving.settings import Settings
 
 
 @pytest.fixture
@@ -214,3 +218,32 @@ def test_this_machine():
     assert found.cpus >= 1
     assert found.gpus >= 0
     assert 0 < machine.free_memory() <= machine.usable_memory()
+
+
+@pytest.mark.parametrize(
+    ("environ", "gpus"),
+    [
+        ({}, 4),
+        ({"CUDA_VISIBLE_DEVICES": "1,3"}, 2),
+        ({"CUDA_VISIBLE_DEVICES": ""}, 0),
+        ({"CUDA_VISIBLE_DEVICES": "0,9,1"}, 1),
+        ({"NVIDIA_VISIBLE_DEVICES": "none"}, 0),
+        ({"NVIDIA_VISIBLE_DEVICES": "void"}, 4),
+        ({"NVIDIA_VISIBLE_DEVICES": "0,1", "CUDA_VISIBLE_DEVICES": "1,2"}, 1),
+    ],
+)
+def test_both_images_count_alike(monkeypatch, environ, gpus):
+    """The ranks of a training and the workers of a server follow the same variables."""
+    monkeypatch.setattr(machine, "_present", lambda *_: 4)
+    trained, served = machine.find_hardware(environ), Settings.from_environ(environ)
+    assert (trained.gpus, len(served.gpus)) == (gpus, gpus)
+    assert trained.cpus == served.cpus
+
+
+def test_nobody_else_counts():
+    """What this module reads is read nowhere else in the package."""
+    own = Path(machine.__file__)
+    sources = re.compile(r"cpu_count|sched_getaffinity|SC_PHYS_PAGES|/sys/fs/cgroup|driver/nvidia")
+    others = [path for path in own.parents[1].rglob("*.py") if path != own]
+    assert others
+    assert [path.name for path in others if sources.search(path.read_text())] == []

@@ -6,6 +6,7 @@ import hashlib
 import json
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ class Served:
     host: str = ""
     blobs: dict[tuple[str, str], bytes] = field(default_factory=dict)
     manifests: dict[tuple[str, str], tuple[bytes, str]] = field(default_factory=dict)
+    uploads: dict[str, bytes] = field(default_factory=dict)
+    """Blobs that are not complete yet, by the upload's name."""
     log: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -63,17 +66,30 @@ class Handler(BaseHTTPRequestHandler):
             served.headers.append(dict(self.headers))
         for fault in list(served.faults):
             if fault(self):
-                return
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                return None
+        self.body = self.content()
+        if self.url.path == "/v2/":
+            return self.answer(200)
         _, _, rest = self.url.path.partition("/v2/")
         for kind in ("/blobs/uploads/", "/blobs/", "/manifests/"):
             repository, found, name = rest.partition(kind)
             if found:
                 getattr(self, kind.strip("/").replace("/", "_"))(repository, name)
-                return
-        self.answer(404)
+                return None
+        return self.answer(404)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do  # noqa: N815 # the standard library's names
+    def content(self):
+        """All of a request's content, which may come in chunks of unknown number."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        data = b""
+        while size := int(self.rfile.readline(), 16):
+            data += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return data
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do  # noqa: N815 # the standard library's names
 
     def blobs(self, repository, digest):
         data = self.served.blobs.get((repository, digest))
@@ -85,8 +101,13 @@ class Handler(BaseHTTPRequestHandler):
             if all(mounted) and (mounted[1], mounted[0]) in self.served.blobs:
                 self.served.blobs[repository, mounted[0]] = self.served.blobs[mounted[::-1]]
                 return self.answer(201)
-            return self.answer(202, Location=f"/v2/{repository}/blobs/uploads/one?state=x")
+            name = uuid.uuid4().hex
+            return self.answer(202, Location=f"/v2/{repository}/blobs/uploads/{name}?state=x")
+        if self.command == "PATCH":
+            self.served.uploads[name] = self.served.uploads.get(name, b"") + self.body
+            return self.answer(202, Location=self.path)
         digest = self.query["digest"]
+        self.body = self.served.uploads.pop(name, b"") + self.body
         if digest != f"sha256:{hashlib.sha256(self.body).hexdigest()}":
             return self.refuse(400, "DIGEST_INVALID")
         self.served.blobs[repository, digest] = self.body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.host import docker, owners
+from sagemaker_byoc.host import docker, ignore, owners
 from sagemaker_byoc.images.build import bare, secrets
 from sagemaker_byoc.images.build.builders import Builder
 
@@ -78,7 +78,7 @@ def test_a_pattern_that_docker_refuses(program):
 
 def test_data_is_not_code(program, monkeypatch):
     """What is left out does not count."""
-    monkeypatch.setattr(bare, "LIMIT", 30)
+    monkeypatch.setattr(ignore, "PROGRAM_LIMIT", 30)
     (program / "data" / "rows.csv").write_text("x" * 31)
     with (
         pytest.raises(RequestError, match="holds over 0 MiB"),

@@ -69,7 +69,7 @@ def test_set_that_is_none(setting):
             "source",
         ),
         ({"channels": {"train": {}}}, "channels.train: source is missing", "source ="),
-        ({"channels": {"train": 3}}, "channels.train is '3', no table", "KEY = VALUE"),
+        ({"channels": {"train": 3}}, "channels.train is '3', not a table", "KEY = VALUE"),
         ({"output": "out"}, "output is 'out'", "s3://BUCKET"),
         ({"checkpoints": "out"}, "checkpoints is 'out'", "checkpoints = true"),
         ({"subnets": ["subnet-1"]}, "security-groups is missing", "both"),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import sys
 import time
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from sagemaker_byoc.host.aws_calls import Caller
 from sagemaker_byoc.launch import checks, endpoint, follow, train
 from sagemaker_byoc.launch.checks import Settings
 from sagemaker_byoc.launch.execute import execute
-from sagemaker_byoc.launch.kubernetes import serving, training, yaml
+from sagemaker_byoc.launch.kubernetes import serving, training
 from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.steps import Plan, Step
 from sagemaker_byoc.launch.table import overlaid, parse_toml
@@ -38,6 +41,9 @@ _QUEUE_SECONDS = 3600.0
 """Beyond the job's own time: instances have to be found, data and image fetched."""
 _ENDPOINT_SECONDS = 7200.0
 _PAUSE_LOCAL, _PAUSE_AWS = 0.2, 5.0
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*(:[A-Za-z0-9/._-]+)*")
+_WORDS = frozenset("y n yes no on off true false null nan inf".split())  # noqa: SIM905 - a row
+"""Words that some reader of YAML takes for a boolean, a number or null."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         settings = endpoint.read(where, table, folder, problems)
     if arguments.kubernetes is not None:
-        return _print_manifests(arguments, settings, problems)
+        return _print_manifests(arguments, settings, problems, table)
     models = launch_places.ServiceModels()
     find_region = None if arguments.local else session.resolve_region
     checks.check(settings, problems, models, find_region)
@@ -254,7 +260,12 @@ def _undo(plan: Plan) -> str:
     return _last(plan).undo
 
 
-def _print_manifests(arguments: argparse.Namespace, settings: Settings, problems: Problems) -> int:
+def _print_manifests(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    problems: Problems,
+    table: Mapping[str, Any],
+) -> int:
     found: list[dict[str, Json]]
     if isinstance(settings, train.TrainSettings):
         found = training.manifests(settings, problems)
@@ -263,10 +274,37 @@ def _print_manifests(arguments: argparse.Namespace, settings: Settings, problems
         found = serving.inference_service(settings, problems, serverless=serverless)
     else:
         found = serving.deployment(settings, problems)
+    unused = training.UNUSED if arguments.kind == TRAIN else serving.UNUSED
+    own = table.get("kubernetes", {})
+    if left := sorted(table.keys() & {*unused} - own.keys()):
+        problems.warn(f"warning: SageMaker alone has a use for {', '.join(left)}: left out")
     for warning in problems.warnings:
         console.detail(warning)
     if arguments.json:
         console.line({"apiVersion": "v1", "kind": "List", "items": found})
     else:
-        console.result(yaml.dump(found).rstrip("\n"))
+        console.result(as_yaml(found).rstrip("\n"))
     return failures.DONE
+
+
+def as_yaml(documents: Sequence[Mapping[str, Json]]) -> str:
+    """Return YAML in which no reader takes a text for anything else.
+
+    PyYAML's own rule leaves `1e3` and `y` plain, which Kubernetes' reader takes for a number and
+    a boolean: all but plain words are quoted here.
+    """
+    import yaml  # type: ignore[import-untyped] # noqa: PLC0415 - of --kubernetes alone
+
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc] # untyped
+        def ignore_aliases(self, _data: object) -> bool:
+            return True
+
+    def text(dumper: Any, value: str) -> Any:
+        is_plain = _PLAIN.fullmatch(value) and value.lower() not in _WORDS
+        return dumper.represent_scalar(
+            "tag:yaml.org,2002:str", value, style=None if is_plain else '"'
+        )
+
+    Dumper.add_representer(str, text)
+    found: str = yaml.dump_all(documents, Dumper=Dumper, sort_keys=False, width=math.inf)
+    return found

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import DocumentError
-from sagemaker_byoc.contract.files import Json, read_object, write_json
+from sagemaker_byoc.contract.files import (
+    Json,
+    as_list,
+    as_object,
+    as_string,
+    read_object,
+    write_json,
+)
 
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -102,42 +109,37 @@ class RunRecord:
                 hint="Read it with the version that wrote it",
             )
         return cls(
-            name=_text(document, "name"),
-            status=_text(document, "status"),
+            name=as_string(document.get("name")),
+            status=as_string(document.get("status")),
             started=_time(document.get("started")) or 0.0,
             ended=_time(document.get("ended")),
-            parameters=_object(document.get("parameters")),
+            parameters=as_object(document.get("parameters")),
             artifacts=[
                 Artifact(
-                    _text(one, "name"),
-                    _text(one, "value"),
-                    _text(one, "sha256"),
+                    as_string(one.get("name")),
+                    as_string(one.get("value")),
+                    as_string(one.get("sha256")),
                     _whole(one.get("size")),
                 )
-                for one in _list(document.get("artifacts"))
+                for one in as_list(document.get("artifacts"))
                 if isinstance(one, dict)
             ],
-            commit=_text(document, "commit"),
-            repository=_text(document, "repository"),
-            image=_text(document, "image"),
+            commit=as_string(document.get("commit")),
+            repository=as_string(document.get("repository")),
+            image=as_string(document.get("image")),
             hosts=_whole(document.get("hosts")),
             processes=_whole(document.get("processes")),
             metrics={
                 name: number
-                for name, value in _object(document.get("metrics")).items()
+                for name, value in as_object(document.get("metrics")).items()
                 if (number := _metric(value)) is not None
             },
             goals={
                 name: value
-                for name, value in _object(document.get("goals")).items()
+                for name, value in as_object(document.get("goals")).items()
                 if isinstance(value, str) and value in GOALS
             },
         )
-
-
-def _text(document: Mapping[str, Json], key: str) -> str:
-    value = document.get(key)
-    return value if isinstance(value, str) else ""
 
 
 def _number(value: Json) -> float:
@@ -164,11 +166,3 @@ def _time(value: Json) -> float | None:
     """None for what is not a time of this era."""
     number = None if value is None else _number(value)
     return number if number is not None and 0 <= number < _LAST_TIME else None
-
-
-def _object(value: Json) -> dict[str, Json]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Json) -> list[Json]:
-    return value if isinstance(value, list) else []

@@ -16,7 +16,6 @@ from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.paths import DEFAULT_PROGRAM_DIR
 from sagemaker_byoc.contract.requirements import FILE as REQUIREMENTS
 from sagemaker_byoc.host import docker, ignore
-from sagemaker_byoc.images.build.context import walk
 from sagemaker_byoc.images.check.trials import leftovers
 
 BASES = {"train": "byoc-train", "serve": "byoc-serve"}
@@ -32,8 +31,6 @@ _LOCAL = re.compile(
 )
 """A line that names another file of the program."""
 _OTHERS = ("environment.yml", "environment.yaml", "conda.yaml", "Pipfile", "poetry.lock", "uv.lock")
-LIMIT = 256 * 2**20
-"""Bytes. A folder of code above it is a mistake more often than a program."""
 _SHOWN = 8
 
 
@@ -92,14 +89,14 @@ def _copy(program: Path, target: Path) -> tuple[str, ...]:
     target.mkdir()
     total = 0
     try:
-        for relative, path in walk(program, ignored, left_out):
+        for relative, path in ignore.walk(program, ignored, left_out):
             mode = path.lstat().st_mode
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             if stat.S_ISDIR(mode):
                 (target / relative).mkdir(exist_ok=True)
             elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
                 total += path.lstat().st_size
-                _require_small(program, total)
+                ignore.require_small(program, total)
                 shutil.copy2(path, target / relative, follow_symlinks=False)
     except OSError as error:
         raise RequestError(
@@ -151,12 +148,3 @@ def _text(kind: str, entry_point: str | None, program: Path, *, secret: bool) ->
         quoted = re.sub(r'([\\"$])', r"\\\1", entry_point)
         lines.append(f'ENV {variables.PROGRAM}="{quoted}"')
     return "\n".join(lines) + "\n"
-
-
-def _require_small(program: Path, size: int) -> None:
-    if size > LIMIT:
-        raise RequestError(
-            f"the program folder {program} holds over {LIMIT >> 20} MiB",
-            hint="Name a folder that holds code only, and give data as a channel; or leave it out "
-            f"with {program / ignore.FILE}",
-        )

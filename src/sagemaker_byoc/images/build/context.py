@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.host.ignore import SECRETS, Ignore
+from sagemaker_byoc.host.ignore import SECRETS, Ignore, walk
 from sagemaker_byoc.host.ignore import read as read_ignore
 
 PLATFORM = "linux/amd64"
@@ -58,24 +58,6 @@ def content(context: Path, dockerfile: Path, arguments: Mapping[str, str], *word
             hint=f"Make it readable, or name it in {context / '.dockerignore'}",
         ) from error
     return Content(digest.hexdigest(), files, size, tuple(secrets))
-
-
-def walk(
-    context: Path, ignored: Ignore, left_out: list[str] | None = None
-) -> Iterator[tuple[str, Path]]:
-    """Yield every folder, file and link that a builder would be sent, by name.
-
-    `left_out` gets the names of the others, without those below a folder of which nothing is sent.
-    """
-    for place, folders, names in os.walk(context):
-        start = Path(place).relative_to(context).as_posix()
-        prefix = "" if start == "." else f"{start}/"
-        for name in sorted([*names, *folders]):
-            if not ignored.matches(prefix + name):
-                yield prefix + name, Path(place, name)
-            elif left_out is not None:
-                left_out.append(prefix + name)
-        folders[:] = sorted(name for name in folders if not ignored.prunes(prefix + name))
 
 
 def _kind(mode: int) -> str:

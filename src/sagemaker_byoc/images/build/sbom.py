@@ -18,7 +18,7 @@ from typing import IO
 from urllib.parse import quote
 
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
-from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.contract.files import Json, as_object
 from sagemaker_byoc.contract.requirements import canonical
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.build.base import DIGEST_LABEL, NAME_LABEL
@@ -66,9 +66,7 @@ def write(image: str, identity: str, file: Path) -> Contents:
         raise MachineError(
             f"the engine has no image {image}", hint="--sbom needs docker or podman as the builder"
         )
-    config = found.get("Config")
-    labels = config.get("Labels") if isinstance(config, dict) else None
-    labels = labels if isinstance(labels, dict) else {}
+    labels = as_object(as_object(found.get("Config")).get("Labels"))
     with (
         leftovers.removed(),
         _container(image) as container,

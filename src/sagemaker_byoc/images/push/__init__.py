@@ -1,1 +1,1 @@
-"""An image into a registry, as SageMaker wants it: converted, sent, verified."""
+"""An image into a registry, as SageMaker takes it: copied by skopeo or docker, then verified."""

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.images.errors import HostileError
-from sagemaker_byoc.images.model import OCI_INDEX, Image
+from sagemaker_byoc.images.errors import HostileError, ImageError
+from sagemaker_byoc.images.model import AMD64, OCI_INDEX, Image
 from sagemaker_byoc.images.sources import documents
 from sagemaker_byoc.images.sources.documents import Descriptor, Index, Manifest
 from sagemaker_byoc.images.sources.layers import LAYER_LIMIT, Layer, merge, read_layer
 from sagemaker_byoc.images.tar import BLOCK, Inflated, Source, entries
 
+_GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _HINT = "Make it with `docker save IMAGE -o FILE` or `skopeo copy … oci:DIR`"
+ZSTD_HINT = (
+    "Build it with gzip layers (compression=gzip,force-compression=true), or: skopeo copy"
+    " --dest-decompress SOURCE dir:PLAIN && skopeo copy dir:PLAIN oci:PACKED, and push oci:PACKED"
+)
 ENTRIES_LIMIT = 10_000
 """Entries of an image archive: layers and documents, not files."""
 
@@ -33,7 +39,9 @@ class Contents:
     """What an archive holds, by path."""
 
     documents: dict[str, bytes] = field(default_factory=dict)
-    layers: dict[str, Layer] = field(default_factory=dict)
+    layers: dict[str, Layer | None] = field(default_factory=dict)
+    """None for one that was not read."""
+    zstd: set[str] = field(default_factory=set)
     links: dict[str, str] = field(default_factory=dict)
 
     def document(self, path: str) -> bytes:
@@ -42,30 +50,57 @@ class Contents:
             raise HostileError(f"the archive lacks {path}, which it names", hint=_HINT)
         return data
 
-    def layer(self, path: str) -> Layer:
+    def layer(self, path: str) -> Layer | None:
         target = self.links.get(path)
         if target is not None:  # docker save writes a layer that comes twice as a link
             path = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        found = self.layers.get(path)
-        if found is None:
+        if path in self.zstd:
+            raise ImageError(
+                "the archive has layers packed with zstd, which Docker's media types don't have",
+                hint=ZSTD_HINT,
+            )
+        if path not in self.layers:
             raise HostileError(f"the archive lacks the layer {path}, which it names", hint=_HINT)
-        return found
+        return self.layers[path]
 
 
-def read_archive(path: Path) -> Image:
-    """A file, packed with gzip or not, or the folder of an OCI layout."""
+def read_archive(path: Path, *, layers: bool = True, platform: str = AMD64) -> Image:
+    """Read a file, packed with gzip or not, or the folder of an OCI layout.
+
+    Without `layers` the layers are passed over. Of several images, the one for `platform` is read.
+    """
     if path.is_dir():
-        return _image(_contents(_folder(path)), str(path))
+        return _image(_contents(_folder(path), layers=layers), str(path), platform)
     try:
         with path.open("rb") as file:
-            return read_stream(file, str(path))
+            return _image(_contents(_tar(_source(file)), layers=layers), str(path), platform)
     except OSError as error:
         raise RequestError(f"{path} can't be read: {error.strerror}", hint=_HINT) from error
 
 
 def read_stream(stream: IO[bytes], reference: str) -> Image:
-    """Raises HostileError where `stream` is no image archive."""
-    return _image(_contents(_tar(Inflated(stream, 2 * LAYER_LIMIT))), reference)
+    """Raise HostileError if `stream` is not an image archive."""
+    contents = _contents(_tar(Inflated(stream, 2 * LAYER_LIMIT)), layers=True)
+    return _image(contents, reference, AMD64)
+
+
+class _Seekable:
+    """A file whose entries are passed over without reading them."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.read = file.read
+        self._size = os.fstat(file.fileno()).st_size
+
+    def skip(self, size: int) -> None:
+        if self._file.seek(size, os.SEEK_CUR) > self._size:
+            raise HostileError("the archive ends in the middle of an entry", hint=_HINT)
+
+
+def _source(file: IO[bytes]) -> Source:
+    is_packed = file.read(2) == _GZIP
+    file.seek(0)
+    return Inflated(file, 2 * LAYER_LIMIT) if is_packed else _Seekable(file)
 
 
 def _tar(source: Source) -> Iterator[tuple[str, Source | str]]:
@@ -79,14 +114,14 @@ def _tar(source: Source) -> Iterator[tuple[str, Source | str]]:
 
 def _folder(root: Path) -> Iterator[tuple[str, Source | str]]:
     if not (root / "index.json").is_file():
-        raise RequestError(f"the folder {root} is no OCI layout: no index.json", hint=_HINT)
+        raise RequestError(f"the folder {root} is not an OCI layout: no index.json", hint=_HINT)
     for path in sorted(root.rglob("*")):
         if path.is_file() and not path.is_symlink():
             with path.open("rb") as file:
                 yield path.relative_to(root).as_posix(), file
 
 
-def _contents(pairs: Iterator[tuple[str, Source | str]]) -> Contents:
+def _contents(pairs: Iterator[tuple[str, Source | str]], *, layers: bool) -> Contents:
     contents = Contents()
     for count, (path, content) in enumerate(pairs):
         if count > ENTRIES_LIMIT:
@@ -96,9 +131,11 @@ def _contents(pairs: Iterator[tuple[str, Source | str]]) -> Contents:
             continue
         head = content.read(BLOCK)
         rest = _Joined(head, content)
-        if head[:2] == b"\x1f\x8b" or head[257:262] == b"ustar" or _is_empty_tar(head):
-            contents.layers[path] = read_layer(rest)
-        elif head[:4] != _ZSTD:
+        if head[:2] == _GZIP or head[257:262] == b"ustar" or _is_empty_tar(head):
+            contents.layers[path] = read_layer(rest) if layers else None
+        elif head[:4] == _ZSTD:
+            contents.zstd.add(path)
+        else:
             contents.documents[path] = _bounded(rest)
     return contents
 
@@ -129,13 +166,13 @@ class _Joined:
         return self._rest.read(size)
 
 
-def _image(contents: Contents, reference: str) -> Image:
+def _image(contents: Contents, reference: str, platform: str) -> Image:
     if "index.json" in contents.documents and _is_layout(contents):
-        return _oci_image(contents, reference)
+        return _oci_image(contents, reference, platform)
     if "manifest.json" in contents.documents:
         return _saved_image(contents, reference)
     raise RequestError(
-        f"{reference} is no image archive: no manifest.json, no index.json", hint=_HINT
+        f"{reference} is not an image archive: no manifest.json, no index.json", hint=_HINT
     )
 
 
@@ -157,15 +194,29 @@ def _saved_image(contents: Contents, reference: str) -> Image:
     except (AssertionError, IndexError, KeyError) as error:
         raise HostileError("the archive's manifest.json names no image", hint=_HINT) from error
     config_data = contents.document(config_path)
-    layers = [contents.layer(str(path)) for path in layer_paths]
-    return Image(
+    tags = entry.get("RepoTags")
+    image = Image(
         reference=reference,
         source="archive",
         config=documents.parse_config(config_data, config_path),
-        digest="sha256:" + hashlib.sha256(config_data).hexdigest(),
-        size_bytes=sum(file.size for layer in layers for file in layer),
-        files=merge(layers),
+        digest=digest_of(config_data),
+        config_digest=digest_of(config_data),
+        named_as=str(tags[0]) if isinstance(tags, list) and tags else "",
     )
+    return _with_files(image, [contents.layer(str(path)) for path in layer_paths])
+
+
+def _with_files(image: Image, layers: Sequence[Layer | None]) -> Image:
+    """Return the image with the files of its layers, if all were read."""
+    known = [layer for layer in layers if layer is not None]
+    if len(known) < len(layers):
+        return image
+    size = sum(file.size for layer in known for file in layer)
+    return replace(image, size_bytes=size, files=merge(known))
+
+
+def digest_of(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def _blob(descriptor: Descriptor) -> str:
@@ -173,40 +224,38 @@ def _blob(descriptor: Descriptor) -> str:
     return f"blobs/{algorithm}/{value}"
 
 
-def _oci_image(contents: Contents, reference: str) -> Image:
-    """Through any index to the manifest that SageMaker would want."""
+def _oci_image(contents: Contents, reference: str, platform: str) -> Image:
+    """Go through any index to the manifest that SageMaker would want."""
+
+    def read(entry: Descriptor) -> Manifest | Index:
+        return documents.parse_manifest(
+            contents.document(_blob(entry)), entry.digest, entry.media_type
+        )
+
     top = documents.parse_manifest(contents.document("index.json"), "index.json", OCI_INDEX)
     assert isinstance(top, Index)
     # The layout's own index.json is a list of what it holds, not an index that would be pushed.
-    best = top.best()
-    found = documents.parse_manifest(contents.document(_blob(best)), best.digest, best.media_type)
+    best = top.best(platform)
+    found = read(best)
     several = top if len(top.manifests) > 1 else None
     if isinstance(found, Index):
-        several, best = found, found.best()
-        found = documents.parse_manifest(
-            contents.document(_blob(best)), best.digest, best.media_type
-        )
+        several, best = found, found.best(platform)
+        found = read(best)
     if not isinstance(found, Manifest):
         raise HostileError("an index of indexes of indexes", hint=_HINT)
-    layers = [contents.layers.get(_blob(layer)) for layer in found.layers]
-    known = [layer for layer in layers if layer is not None]
     image = describe(found, several, contents.document(_blob(found.config)), reference)
-    return replace(
-        image,
-        source="archive",
-        digest=best.digest,
-        size_bytes=sum(file.size for layer in known for file in layer),
-        files=merge(known) if len(known) == len(layers) else None,
-    )
+    image = replace(image, source="archive", digest=best.digest)
+    return _with_files(image, [contents.layers.get(_blob(layer)) for layer in found.layers])
 
 
 def describe(manifest: Manifest, index: Index | None, config: bytes, reference: str) -> Image:
-    """What the documents say of an image that is stored as it would be pulled."""
+    """Return what the documents say of an image that is stored as it would be pulled."""
     entries_ = index.manifests if index is not None else ()
     return Image(
         reference=reference,
         source="registry",
         config=documents.parse_config(config, manifest.config.digest),
+        config_digest=digest_of(config),
         manifest_type=manifest.media_type,
         index_type=index.media_type if index is not None else "",
         platforms=tuple(entry.platform for entry in entries_ if not entry.attestation),

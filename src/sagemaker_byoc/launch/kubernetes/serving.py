@@ -35,8 +35,13 @@ from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.table import Table
 
 DEPLOYMENT, KSERVE, SERVERLESS = "deployment", "kserve", "kserve-serverless"
+UNUSED = (
+    "ami-version", "bucket", "download-timeout", "instance-type", "region", "request", "role",
+    "security-groups", "serverless", "subnets", "tags",
+)  # fmt: skip
+"""Keys of the table that only SageMaker has a use for."""
 USER = 10001
-"""No root: no cluster that is careful would let it in."""
+"""Not root, which a careful cluster does not admit."""
 LEAVE_SECONDS = 5
 """Between a pod's end being decided and SIGTERM, for those that still route requests to it."""
 LONGEST_STARTUP = 86400

@@ -22,7 +22,7 @@ from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.launch.content_names import content_name
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.pod_settings import (
-    LONGEST_RUN,
+    LONGEST_DEADLINE,
     TRAIN_KEYS,
     Claim,
     PodSettings,
@@ -52,6 +52,11 @@ _OPERATORS = (
     "WORLD_SIZE",
 )
 """Each is appended to the container's own, so that it wins (training-operator: envvar.go)."""
+UNUSED = (
+    "bucket", "checkpoints", "instance-type", "max-wait", "metrics", "output", "region", "request",
+    "role", "security-groups", "spot", "subnets", "tags", "volume-gb",
+)  # fmt: skip
+"""Keys of the table that only SageMaker has a use for; `kubernetes` has its own `checkpoints`."""
 _LARGEST_CONFIG = 2**20
 """Bytes of names and values (kubernetes: core.MaxSecretSize, also for a ConfigMap)."""
 
@@ -119,10 +124,10 @@ def _read(settings: TrainSettings, stem: str, problems: Problems) -> _Job:
     table = pod_table(shared, TRAIN_KEYS, problems)
     pod = read_pod(table, shared, stem, user=None)
     _check_hyperparameters(settings, problems)
-    if settings.max_runtime > LONGEST_RUN:
+    if settings.max_runtime > LONGEST_DEADLINE:
         place = f"{shared.where}: max-runtime"
         what = f"{place} is {settings.max_runtime} seconds"
-        problems.add(place, SettingsError(what, hint=f"Use {LONGEST_RUN} at most"))
+        problems.add(place, SettingsError(what, hint=f"Use {LONGEST_DEADLINE} at most"))
     hint = "Leave it out; kubernetes.processes is PET_NPROC_PER_NODE"
     refuse_variables(shared, problems, _OPERATORS, "set by the training operator", hint)
     claims = {

@@ -10,7 +10,13 @@ import os
 import re
 from dataclasses import dataclass
 
-from sagemaker_byoc.contract.machine import NVIDIA_PROC, hides_gpus, visible_gpus
+from sagemaker_byoc.contract.machine import (
+    NVIDIA_PROC,
+    hides_gpus,
+    usable_cpus,
+    usable_memory,
+    visible_gpus,
+)
 from sagemaker_byoc.region.engines.container import Limits
 
 _GIB = 2**30
@@ -77,8 +83,8 @@ def on_this_machine(instance_type: str, gpus: int) -> Instance:
     instance = describe(instance_type)
     limits = instance.limits
     if limits is not None:
-        cpus = os.cpu_count() or 1
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        cpus = usable_cpus()
+        memory = usable_memory()
         limits = Limits(min(limits.cpus, cpus), min(limits.memory, memory))
     return Instance(None if instance.gpus is None else min(instance.gpus, gpus), limits)
 

@@ -18,6 +18,7 @@ from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import write_json
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, TRAIN_ARGUMENT
 from sagemaker_byoc.contract.variables import PROGRAM, PROGRAM_DIR
+from sagemaker_byoc.host import ignore
 from sagemaker_byoc.region.containers.images import Reference, unknown_image
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.state_folder import make_private
@@ -25,7 +26,6 @@ from sagemaker_byoc.region.engines import copying
 from sagemaker_byoc.region.engines.process import ROOMS
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 
-_LEFT_BEHIND = shutil.ignore_patterns(*sorted(copying.SKIPPED))
 _IMPORT_SECONDS = 60.0
 TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}
 """The toolkit's own images. The process engine has them from the start, without a program."""
@@ -56,7 +56,13 @@ def record(recording: Recording, state: Path, interpreter: Path) -> str:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=place.parent) as scratch:
             copy = Path(scratch) / "program"
-            shutil.copytree(folder, copy, symlinks=True, ignore=_LEFT_BEHIND)
+            copy.mkdir()
+            for name, path in ignore.walk(folder, ignore.litter()):
+                if path.is_dir() and not path.is_symlink():
+                    (copy / name).mkdir()
+                    shutil.copystat(path, copy / name)
+                else:
+                    shutil.copy2(path, copy / name, follow_symlinks=False)
             copy.rename(place)
     variables = {} if recording.entry_point is None else {PROGRAM: recording.entry_point}
     write_json(
@@ -101,19 +107,13 @@ def _require_toolkit(interpreter: Path, kind: str) -> None:
 
 def _digest_of(folder: Path, *words: str) -> str:
     digest = hashlib.sha256("\0".join(words).encode())
-    for path in _files(folder):
+    for name, path in ignore.walk(folder, ignore.litter()):
+        if path.is_dir() and not path.is_symlink():
+            continue
         content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
-        digest.update(f"\0{path.relative_to(folder)}\0{path.lstat().st_mode:o}\0".encode())
+        digest.update(f"\0{name}\0{path.lstat().st_mode:o}\0".encode())
         digest.update(hashlib.sha256(content).digest())
     return f"sha256:{digest.hexdigest()}"
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in copying.SKIPPED)
-        for name in sorted(names):
-            if name not in copying.SKIPPED:
-                yield Path(place, name)
 
 
 @dataclass(frozen=True, slots=True)

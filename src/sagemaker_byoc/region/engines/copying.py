@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
+from sagemaker_byoc.host import ignore
 from sagemaker_byoc.region.engines.container import GivenUpError
 
-SKIPPED = frozenset({".git", ".venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache"})
-PROGRAM_LIMIT = 256 * 2**20
-"""Bytes. A larger folder is more often a mistake than a program."""
+CODE = "code"
+"""Folder below /opt/ml that the program is copied to."""
 _CHUNK = 1 << 20
 _NEW = ".byoc-new"
 """Name beside a file, under which its successor is written."""
@@ -33,41 +33,37 @@ _TICK_NS = 1000
 
 
 def write_tree(stream: IO[bytes], sources: Mapping[str, Path], without: Sequence[str] = ()) -> None:
-    """Write a tar of opt/ml to `stream`: `sources` by their folders relative to /opt/ml.
+    """A tar of opt/ml on `stream`: folders relative to /opt/ml with what each holds.
 
-    The folders `without` are left out, and so are the SKIPPED ones of a program.
+    The folders `without` are left out, and so is what programs carry around by accident.
     """
     top = DEFAULT_ROOT.relative_to("/")
     left_out = frozenset(str(top / relative) for relative in without)
 
     def of_program(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        return None if SKIPPED.intersection(Path(entry.name).parts) else _as_root(entry)
+        is_litter = ignore.litter().matches(entry.name.removeprefix(f"{top / CODE}/"))
+        return None if is_litter else _as_root(entry)
 
     def of_tree(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
         return None if entry.name in left_out else _as_root(entry)
 
     with tarfile.open(fileobj=stream, mode="w|") as tar:
         for relative, source in sources.items():
-            kind = of_program if relative == "code" else of_tree
+            kind = of_program if relative == CODE else of_tree
             tar.add(source, arcname=str(top / relative), filter=kind)
 
 
 def program_folder(program: Path) -> Path:
-    """Return `program`. Raise RequestError if it is larger than a program should be."""
+    """Return `program`. Raise RequestError if it is larger than a program is."""
     total = 0
-    for folder, subfolders, files in os.walk(program):
-        subfolders[:] = [name for name in subfolders if name not in SKIPPED]
-        total += sum(Path(folder, name).lstat().st_size for name in files)
-        if total > PROGRAM_LIMIT:
-            raise RequestError(
-                f"the program folder {program} holds over {PROGRAM_LIMIT >> 20} MiB",
-                hint="Name a folder that holds code only, and give data as a --channel",
-            )
+    for size in _sizes(program, ignore.litter()):
+        total += size
+        ignore.require_small(program, total)
     return program
 
 
 class Copying(Protocol):
-    """Receives the progress of a copy: its size, the bytes written, and its end."""
+    """Gets the bytes of a copy: how many there will be, those that are written, and the end."""
 
     def start(self, title: str) -> None: ...
 
@@ -79,7 +75,7 @@ class Copying(Protocol):
 
 
 class Counted:
-    """A stream that counts the bytes written to it, and fails if the copy is given up."""
+    """A stream that says how many bytes were written to it, and ends if the copy is given up."""
 
     def __init__(
         self, stream: IO[bytes], copying: Copying | None, given_up: Callable[[], bool]
@@ -98,7 +94,7 @@ class Counted:
 
 
 class CountedRead:
-    """A stream that counts the bytes read from it."""
+    """A stream that says how many bytes were read of it."""
 
     def __init__(self, stream: IO[bytes], copying: Copying) -> None:
         self._stream = stream
@@ -110,15 +106,17 @@ class CountedRead:
         return data
 
 
-def size_of(folder: Path) -> int:
+def size_of(folder: Path, ignored: ignore.Ignore | None = None) -> int:
     """Return the bytes of the files below a folder, links not followed."""
-    total = 0
-    for place, subfolders, files in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if name not in SKIPPED]
-        for name in files:
-            with suppress(OSError):  # removed meanwhile
-                total += Path(place, name).lstat().st_size
-    return total
+    return sum(_sizes(folder, ignored or ignore.Ignore(())))
+
+
+def _sizes(folder: Path, ignored: ignore.Ignore) -> Iterator[int]:
+    for _, path in ignore.walk(folder, ignored):
+        with suppress(OSError):  # removed meanwhile
+            status = path.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                yield status.st_size
 
 
 def _as_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -24,10 +24,10 @@ from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft, left_out
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.contract.machine import CUDA_DEVICES, visible_gpus
+from sagemaker_byoc.contract.machine import CUDA_DEVICES, DRIVER, visible_gpus
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE
-from sagemaker_byoc.host import docker
+from sagemaker_byoc.host import docker, ignore
 from sagemaker_byoc.region.engines.container import (
     Container,
     ContainerSpec,
@@ -37,6 +37,7 @@ from sagemaker_byoc.region.engines.container import (
     shell_of,
 )
 from sagemaker_byoc.region.engines.copying import (
+    CODE,
     Copying,
     Counted,
     CountedRead,
@@ -219,9 +220,9 @@ class DockerEngine:
         return [name for name in spec.inputs if name in spec.read_only and is_local()]
 
     def _variables(self, spec: ContainerSpec) -> dict[str, str]:
-        code = {variables.SUBMIT_DIRECTORY: str(DEFAULT_ROOT / "code")} if spec.program else {}
+        code = {variables.SUBMIT_DIRECTORY: str(DEFAULT_ROOT / CODE)} if spec.program else {}
         # The driver's files under /proc are seen in every container, also in one without a GPU.
-        unused = {"CUDA_VISIBLE_DEVICES": ""} if spec.gpus == 0 else {}
+        unused = {CUDA_DEVICES: ""} if spec.gpus == 0 else {}
         return {**code, **unused, **spec.environment}
 
     def _fill(self, spec: ContainerSpec) -> None:
@@ -233,7 +234,7 @@ class DockerEngine:
             if relative not in mounted
         }
         if spec.program is not None:
-            sources["code"] = program_folder(spec.program)
+            sources[CODE] = program_folder(spec.program)
         with docker.start(
             *("cp", "-", f"{spec.name}:/"),
             stdin=subprocess.PIPE,
@@ -260,7 +261,11 @@ class DockerEngine:
     def _expect(self, sources: Mapping[str, Path]) -> None:
         if self.copying is not None:
             self.copying.start("copy into the container")
-            self.copying.expect(sum(map(size_of, sources.values())))
+            sizes = [
+                size_of(path, ignore.litter() if name == CODE else None)
+                for name, path in sources.items()
+            ]
+            self.copying.expect(sum(sizes))
 
 
 def _start(spec: ContainerSpec) -> None:
@@ -301,7 +306,7 @@ def is_local() -> bool:
 
 def _hardware(spec: ContainerSpec) -> list[str]:
     arguments = []
-    if spec.gpus != 0 and Path("/proc/driver/nvidia/version").exists():
+    if spec.gpus != 0 and DRIVER.exists():
         arguments += _gpus(spec.gpus)
     if spec.limits is not None:
         arguments += ["--cpus", str(spec.limits.cpus), "--memory", str(spec.limits.memory)]

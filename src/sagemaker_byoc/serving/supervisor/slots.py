@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from sagemaker_byoc.contract.home import home_variables
+from sagemaker_byoc.contract.machine import CUDA_DEVICES
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import processes
 
@@ -101,5 +102,5 @@ def worker_environ(settings: Settings, slot: int) -> dict[str, str]:
     environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     gpu = settings.gpu_of(slot)
     if gpu is not None:
-        environ["CUDA_VISIBLE_DEVICES"] = gpu
+        environ[CUDA_DEVICES] = gpu
     return environ

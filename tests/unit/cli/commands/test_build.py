@@ -343,10 +343,10 @@ def test_the_table(project):
     ("text", "what"),
     [
         ("[tool.byoc", "can't be read"),
-        ("tool.byoc = 3", "[tool.byoc] is no table"),
-        ("[tool.byoc]\nname = 3", "[tool.byoc] name is 3"),
-        ("[tool.byoc]\ntrain = 3", "[tool.byoc.train] is no table"),
-        ("[tool.byoc.train]\nchannels = {a = 3}", "channels.a is 3"),
+        ("tool.byoc = 3", "[tool.byoc] is '3', not a table"),
+        ("[tool.byoc]\nname = 3", "[tool.byoc]: name is '3'"),
+        ("[tool.byoc]\ntrain = 3", "[tool.byoc.train] is '3', not a table"),
+        ("[tool.byoc.train]\nchannels = {a = 3}", "channels.a is '3', not a table"),
     ],
 )
 def test_a_table_that_is_wrong(text, what, tmp_path):

@@ -237,6 +237,22 @@ def test_somebody_at_a_terminal_is_asked(answer, goes_on, monkeypatch, capsys):
     assert "1 x ml.m5.large" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("kind", "table", "left"),
+    [
+        ("train", "role = 'r'\ncheckpoints = true\nspot = true", "checkpoints, role, spot"),
+        ("train", "checkpoints = true\nkubernetes.checkpoints = 'pvc:c'\nname = 'n'", ""),
+        ("endpoint", "ami-version = 'a'\nrole = 'r'", "ami-version, role"),
+    ],
+)
+def test_keys_that_kubernetes_has_no_use_for_are_named(kind, table, left, folder, capsys):
+    text = f"[tool.byoc.{kind}]\nimage = 'digits:1'\nname = 'digits'\n{table}\n"
+    (folder / "own.toml").write_text(text.replace("\nname = 'n'", ""))
+    assert main(["launch", kind, *KUBERNETES, "--config", "own.toml"]) == 0
+    said = capsys.readouterr().err
+    assert said == (f"  warning: SageMaker alone has a use for {left}: left out\n" if left else "")
+
+
 class Ecr:
     """Has one image, of one media type and architecture; `refusal` answers DescribeImages."""
 

@@ -10,11 +10,8 @@ import sys
 
 import pytest
 
-from sagemaker_byoc.cli.push_progress import PushProgress
 from sagemaker_byoc.cli.terminal import console, progress
 from sagemaker_byoc.cli.terminal.progress import Progress, size_of, time_of
-from sagemaker_byoc.images.push.push import SentLayer
-from sagemaker_byoc.images.push.upload import How
 
 
 @pytest.mark.parametrize(
@@ -158,23 +155,3 @@ def test_the_library_is_not_imported_without_a_bar():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
-
-
-def test_a_push_estimates_what_is_not_packed_yet(capsys):
-    """By the ratio of what was; layers that are there need nothing."""
-    push = PushProgress()
-    push.finish()  # no thread
-    push.begin(4, 3000, 500)
-    assert push._total == 500 + 1200
-    push.sending(250, 1000)
-    assert push._total == 500 + 250 + 500
-    push.spared(0, 1000)
-    assert push._total == 500 + 250 + 250
-    push.spared(500, 0)
-    assert push._total == 250 + 250
-    push.sending(250, 1000)
-    assert push._total == 500
-    push.sent(500)
-    push.done(SentLayer("sha256:" + 64 * "a", 250, How.SENT))
-    assert push.line().startswith("push, 1 of 4 layers: 500 B of 500 B")
-    assert "layer 1 of 4  aaaaaaaaaaaa       250 B  sent\n" in capsys.readouterr().err

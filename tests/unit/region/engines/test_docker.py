@@ -9,6 +9,7 @@ import pytest
 
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.host import ignore
 from sagemaker_byoc.region.engines import copying
 from sagemaker_byoc.region.engines.container import (
     LONGEST_LINE,
@@ -73,7 +74,7 @@ def test_tree_is_copied_as_root_and_without_leftovers(tmp_path):
 
 def test_a_home_folder_is_no_program(tmp_path, monkeypatch):
     """Data by mistake is refused by size, with the hint."""
-    monkeypatch.setattr(copying, "PROGRAM_LIMIT", 10)
+    monkeypatch.setattr(ignore, "PROGRAM_LIMIT", 10)
     (tmp_path / "data.bin").write_bytes(b"x" * 11)
     with pytest.raises(RequestError, match="--channel"):
         program_folder(tmp_path)

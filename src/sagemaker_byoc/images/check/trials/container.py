@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from sagemaker_byoc.contract.errors import ByocError, RequestError
+from sagemaker_byoc.contract.machine import DRIVER
 from sagemaker_byoc.contract.variables import ALLOW_CPU
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images.check.trials import leftovers
@@ -234,7 +235,7 @@ def container(
     made = Container(f"byoc-check-{uuid.uuid4().hex[:12]}", files or {})
     words = ["create", "--name", made.name, *leftovers.labels(), *_LOG, "--shm-size", SHARED_MEMORY]
     words += ["--env", f"{ALLOW_CPU}=1"]  # the image is on trial, not this machine's driver
-    if Path("/proc/driver/nvidia/version").exists():
+    if DRIVER.exists():
         words += ["--gpus", "all"]
     try:
         leftovers.whole(*words, *options, image, argument)

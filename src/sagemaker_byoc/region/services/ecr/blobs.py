@@ -17,10 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.region.services.ecr.registry_errors import RegistryError, digest_invalid
+from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
 _CHUNK = 1 << 20
+
+
+class RegistryError(AwsError):
+    """An error with a code of the distribution specification."""
+
+
+def blob_unknown(digest: str) -> RegistryError:
+    return RegistryError("BLOB_UNKNOWN", f"blob {digest} is unknown to the repository", status=404)
+
+
+def digest_invalid(what: str) -> RegistryError:
+    return RegistryError("DIGEST_INVALID", what)
 
 
 class Blobs:

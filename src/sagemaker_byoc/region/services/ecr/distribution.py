@@ -11,13 +11,8 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from sagemaker_byoc.region.core.threads import Threads
-from sagemaker_byoc.region.services.ecr.blobs import UploadedBlob
+from sagemaker_byoc.region.services.ecr.blobs import RegistryError, UploadedBlob, blob_unknown
 from sagemaker_byoc.region.services.ecr.manifests import MAX_MANIFEST, Manifests
-from sagemaker_byoc.region.services.ecr.registry_errors import (
-    RegistryError,
-    blob_unknown,
-    over_the_wire,
-)
 from sagemaker_byoc.region.services.ecr.repositories import Repositories
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
 from sagemaker_byoc.region.wire.aws_errors import AwsError
@@ -32,6 +27,17 @@ from sagemaker_byoc.region.wire.http import Request, Response
 
 _NAME = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
 _MOST_TAGS = 1000
+
+_CODES = {
+    "RepositoryNotFoundException": ("NAME_UNKNOWN", 404),
+    "ImageTagAlreadyExistsException": ("TAG_INVALID", 400),
+    "ImageNotFoundException": ("MANIFEST_UNKNOWN", 404),
+    "LayersNotFoundException": ("MANIFEST_BLOB_UNKNOWN", 404),
+    "ReferencedImagesNotFoundException": ("MANIFEST_BLOB_UNKNOWN", 404),
+    "ImageDigestDoesNotMatchException": ("DIGEST_INVALID", 400),
+    "InvalidParameterException": ("MANIFEST_INVALID", 400),
+}
+"""Code and status of the registry for errors of the ecr API."""
 
 Answer: TypeAlias = Callable[[Request, str, str], Awaitable[Response]]
 """The answer to a request, a repository's name, and the rest of the path."""
@@ -77,7 +83,7 @@ class RegistryHttp:
         try:
             response = await self._answer(request)
         except AwsError as error:
-            response = render_registry_error(request, over_the_wire(error))
+            response = render_registry_error(request, _over_the_wire(error))
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         if request.method == "HEAD" and isinstance(response.body, bytes):
             response.headers.setdefault("Content-Length", str(len(response.body)))
@@ -330,3 +336,11 @@ def json_reply(document: object, status: int = 200) -> Response:
         headers={"Content-Type": "application/json"},
         body=json.dumps(document).encode(),
     )
+
+
+def _over_the_wire(error: AwsError) -> RegistryError:
+    """Return an error of the ecr API as ECR's registry answers it."""
+    if isinstance(error, RegistryError):
+        return error
+    code, status = _CODES.get(error.code, ("UNKNOWN", error.status))
+    return RegistryError(code, error.message, status=status)

@@ -26,7 +26,6 @@ from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.ecr.blobs import Blobs
-from sagemaker_byoc.region.services.ecr.registry_errors import no_repository
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
 
@@ -205,6 +204,13 @@ class Repositories:
 
     def _path(self, name: str) -> Path:
         return self._folder / quote(name, safe="")
+
+
+def no_repository(name: str, registry: str) -> AwsError:
+    return AwsError(
+        "RepositoryNotFoundException",
+        f"The repository with name '{name}' does not exist in the registry with id '{registry}'",
+    )
 
 
 def page(

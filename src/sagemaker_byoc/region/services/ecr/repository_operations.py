@@ -15,8 +15,12 @@ from sagemaker_byoc.region.services.ecr.policies import (
     check_lifecycle_policy,
     check_repository_policy,
 )
-from sagemaker_byoc.region.services.ecr.registry_errors import no_repository
-from sagemaker_byoc.region.services.ecr.repositories import Repositories, Repository, page
+from sagemaker_byoc.region.services.ecr.repositories import (
+    Repositories,
+    Repository,
+    no_repository,
+    page,
+)
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Operation, Parameters

@@ -1,1 +1,1 @@
-"""The object store: buckets and objects as files, and S3's requests on top of it."""
+"""Amazon S3: its REST interface; the objects are files of `store/`."""

@@ -17,7 +17,7 @@ _LONGEST_LINE = 8 << 10
 
 
 class ChunkedDecoder:
-    """Fed with pieces of any size; gives the payload."""
+    """A decoder that gets pieces of any size and yields the payload."""
 
     def __init__(self) -> None:
         self.trailers: dict[str, str] = {}
@@ -28,7 +28,7 @@ class ChunkedDecoder:
         self._in_trailers = False
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
-        """Raises S3Error InvalidChunkSizeError, IncompleteBody for what is no such body."""
+        """Yield the payload in `data`; raise S3Error InvalidRequest if the body is not valid."""
         view, position = memoryview(data), 0
         while position < len(data):
             if self._left:
@@ -70,7 +70,7 @@ class ChunkedDecoder:
             self._in_trailers = self._left == 0
 
     def finish(self) -> None:
-        """S3 takes a last chunk without the empty line that should be behind it."""
+        """Raise S3Error IncompleteBody without a last chunk; an empty line may be missing."""
         if not self._in_trailers:
             raise S3Error("IncompleteBody", "The request body terminated unexpectedly")
         if self._line:
@@ -83,11 +83,11 @@ def _malformed(what: str) -> S3Error:
 
 _HEX_SHA256 = 64
 MAX_PUT = 5 << 30
-"""S3's limit on one put and on one part: 5 GiB."""
+"""S3's limit for one put and for one part: 5 GiB."""
 
 
 class Sink(Protocol):
-    """Where the bytes go: the writer of an object, or of a part."""
+    """A target of the bytes: the writer of an object or of a part."""
 
     @property
     def md5(self) -> bytes: ...
@@ -98,9 +98,9 @@ class Sink(Protocol):
 
 
 class Incoming:
-    """`open_sink` is called in the thread of the first write. `also` are algorithms that are wanted
-    whether the client sends their checksums or not. A body that is not `sized` has no length of
-    its own: the file of a form."""
+    """A body that is being stored. `open_sink` is called in the thread of the first write. `also`
+    are checksums that are computed even if the client does not send them. A body that is not
+    `sized` has no length in the headers: the file of a form."""
 
     def __init__(
         self,
@@ -122,11 +122,7 @@ class Incoming:
         self._decoder = ChunkedDecoder() if chunked else None
         self.length = _length(request, chunked=chunked) if sized else None
         self._md5 = _digest(headers.get("content-md5"), 16)
-        self._stated = {
-            name: headers[checksums.PREFIX + name]
-            for name in checksums.ALGORITHMS
-            if checksums.PREFIX + name in headers
-        }
+        self._stated = checksums.stated(headers)
         trailers = headers.get("x-amz-trailer", "").lower()
         _check_algorithm(headers, self._stated, trailers)
         names = {name for name in checksums.ALGORITHMS if trailers == checksums.PREFIX + name}
@@ -150,7 +146,7 @@ class Incoming:
                     self._take(piece)
 
     def finish(self) -> None:
-        """Raises S3Error IncompleteBody, BadDigest, InvalidRequest."""
+        """Verify the body; raise S3Error IncompleteBody, BadDigest, InvalidRequest."""
         sink = self.sink
         if self._decoder is not None:
             self._decoder.finish()
@@ -198,9 +194,9 @@ class Incoming:
 
 
 async def receive(request: Request, incoming: Incoming, threads: Threads) -> list[bytes]:
-    """Feed the body to `incoming`; what is left for the thread that finishes it.
+    """Feed the body to `incoming`; return the rest for the thread that finishes it.
 
-    Raises what `feed` raises, and ConnectionError; then nothing is kept.
+    Raise what `feed` raises, and ConnectionError; then nothing is kept.
     """
     try:
         return await threads.pump(request.body, incoming.feed)
@@ -210,7 +206,7 @@ async def receive(request: Request, incoming: Incoming, threads: Threads) -> lis
 
 
 def _check_algorithm(headers: Mapping[str, str], stated: Mapping[str, str], trailers: str) -> None:
-    """Raises S3Error InvalidRequest."""
+    """Raise S3Error InvalidRequest if the headers contradict each other."""
     if len(stated) > 1:
         raise S3Error(
             "InvalidRequest",

@@ -1,4 +1,4 @@
-"""Requests about buckets, and the settings of theirs that clients look at."""
+"""Requests about buckets and their settings."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _UNSET = {
         "The specified bucket does not have a website configuration",
     ),
 }
-"""Settings that this store has no use for: no bucket has one, and that is what S3 says of those."""
+"""Settings that no bucket of this store has, and what S3 answers then."""
 
 _BLOCKED = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 _SETTINGS = {
@@ -71,7 +71,7 @@ _SETTINGS = {
         "".join(element(name, content=True) for name in _BLOCKED),
     ),
 }
-"""Settings that S3 gives to every new bucket, and that none of ours can change."""
+"""Settings that S3 gives to every new bucket; here they can't be changed."""
 _IMPLIED = {("BucketKeyEnabled", "false")}
 
 _EMPTY = {
@@ -172,7 +172,7 @@ class BucketRequests:
         )
 
     def _check_location(self, asked: str | None) -> None:
-        """Raises S3Error as the endpoint of the region does; us-east-1 has no name here."""
+        """Raise S3Error as the endpoint of the region does; us-east-1 is written as no location."""
         region = self._account.region
         if asked == DEFAULT_REGION:
             raise S3Error(
@@ -236,7 +236,7 @@ class BucketRequests:
         return Response(status=204)
 
     async def put_setting(self, setting: str, call: Call) -> Response:
-        """Scripts put what every bucket has; anything else would be lost, and is refused."""
+        """Accept what every bucket has, as scripts put it; refuse the rest, which would be lost."""
         self.check(call)
         body = await call.request.body.read(_MAX_XML)
         verify(call, body)
@@ -248,7 +248,7 @@ class BucketRequests:
         return Response()
 
     async def preflight(self, call: Call) -> Response:
-        """No bucket has a CORS configuration."""
+        """Refuse the request: no bucket has a CORS configuration."""
         if "origin" not in call.headers:
             raise S3Error("BadRequest", "Insufficient information. Origin request header needed.")
         raise S3Error(
@@ -268,13 +268,13 @@ class BucketRequests:
         return document(name, content)
 
     def check(self, call: Call) -> None:
-        """Raises S3Error NoSuchBucket."""
+        """Raise S3Error NoSuchBucket."""
         if not self._store.has_bucket(call.bucket):
             raise no_such_bucket(call.bucket)
 
 
 def _check_features(headers: Mapping[str, str]) -> None:
-    """Raises S3Error for buckets of kinds that this store does not have."""
+    """Raise S3Error for kinds of buckets that this store does not have."""
     ownership = headers.get("x-amz-object-ownership", "BucketOwnerEnforced")
     if ownership not in _OWNERSHIPS:
         raise invalid_argument(
@@ -293,7 +293,7 @@ def _check_features(headers: Mapping[str, str]) -> None:
 
 
 def _configuration(body: bytes) -> tuple[str | None, dict[str, str]]:
-    """Where the bucket is to be, and its tags."""
+    """Return the location of the bucket and its tags."""
     if not body.strip():
         return None, {}
     root = parse(body, "CreateBucketConfiguration")

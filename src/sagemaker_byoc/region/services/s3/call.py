@@ -1,4 +1,4 @@
-"""One S3 request, taken apart: which operation it is, on which bucket and key."""
+"""A parsed S3 request: its operation, bucket and key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUBRESOURCES = (
     "website", "metadataTable", "metadataConfiguration", "abac", "encryptionConfiguration",
     "annotation", "metadataAnnotationTable", "metadataInventoryTable", "metadataJournalTable",
 )  # fmt: skip
-"""What a query may ask for in place of the bucket or object itself (S3's service model)."""
+"""What a query may name instead of the bucket or object itself (S3's service model)."""
 
 
 _PARAMETERS = frozenset(
@@ -32,7 +32,7 @@ _PARAMETERS = frozenset(
         "versionId",
     }
 )  # fmt: skip
-"""What a query may hold without a value, and still be about the resource itself."""
+"""Parameters without a value that do not name a sub-resource."""
 
 _SIGNING = frozenset(
     {
@@ -80,7 +80,7 @@ Routes: TypeAlias = Mapping[Route, Operation]
 
 
 def parse(request: Request) -> Call:
-    """Of a path-style request; raises S3Error InvalidURI."""
+    """Parse a path-style request; raise S3Error InvalidURI."""
     bucket, _, key = request.target.removeprefix("/").partition("/")
     query = request.query
     return Call(
@@ -94,13 +94,13 @@ def parse(request: Request) -> Call:
 
 
 def _flag(query: str) -> str:
-    """A sub-resource that is younger than our list: it must not pass for the resource itself."""
+    """Return a sub-resource that is newer than our list: it must not pass for the resource."""
     words = (word for word in query.split("&") if word and "=" not in word)
     return next((word for word in words if word not in _PARAMETERS), "")
 
 
 def _with_signed_headers(request: Request, query: Mapping[str, str]) -> Request:
-    """A presigned URL may carry in its query what other requests have in headers."""
+    """Move headers out of the query of a presigned URL."""
     if "X-Amz-Signature" not in query:
         return request
     moved = {
@@ -112,7 +112,7 @@ def _with_signed_headers(request: Request, query: Mapping[str, str]) -> Request:
 
 
 def check_presigned(query: Mapping[str, str], now: datetime) -> None:
-    """Raise S3Error for a URL that has expired, or names no end; admission verified the rest."""
+    """Raise S3Error if a URL has expired or has no end; the signature was verified before."""
     if "X-Amz-Expires" in query:
         try:
             signed = datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Conditions of S3 requests: If-Match and its kin, for reads, copies, writes and deletions."""
+"""Conditions of S3 requests: If-Match and the like, for reads, copies, writes and deletions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COPY_RANGE = re.compile(r"bytes=(\d{1,20})-(\d{1,20})")
 
 
 def check_read(headers: Mapping[str, str], info: ObjectInfo, prefix: str = "") -> bool:
-    """False where the client has it already (304); raises S3Error PreconditionFailed.
+    """Return False if the client has it already (304); raise S3Error PreconditionFailed.
 
     `prefix` is `x-amz-copy-source-` for the source of a copy. RFC 9110, section 13.2.2: an entity
     tag goes before a date.
@@ -36,14 +36,14 @@ def check_read(headers: Mapping[str, str], info: ObjectInfo, prefix: str = "") -
 
 
 def check_copy_source(headers: Mapping[str, str], info: ObjectInfo) -> None:
-    """Raises S3Error PreconditionFailed, InvalidObjectState."""
+    """Raise S3Error PreconditionFailed, InvalidObjectState."""
     if not check_read(headers, info, "x-amz-copy-source-"):
         raise precondition_failed("x-amz-copy-source-If-None-Match")
     check_readable(info)
 
 
 def check_readable(info: ObjectInfo) -> None:
-    """Raises S3Error InvalidObjectState for what is archived and can't be restored here."""
+    """Raise S3Error InvalidObjectState for an archived object, which can't be restored here."""
     if info.attributes.storage_class in ARCHIVED:
         raise S3Error(
             "InvalidObjectState",
@@ -56,7 +56,10 @@ def check_readable(info: ObjectInfo) -> None:
 def delete_condition(
     key: str, *, match: str | None, modified: str | None, size: str | None
 ) -> Condition | None:
-    """Delete only what the client has seen; raises S3Error InvalidArgument."""
+    """Return the condition of a deletion: the object is the one that the client has seen.
+
+    Raise S3Error InvalidArgument.
+    """
     if match is None and modified is None and size is None:
         return None
     time = _date(modified) or _iso_date(modified)
@@ -79,7 +82,7 @@ def delete_condition(
 
 
 def check_initiated(headers: Mapping[str, str], begun: datetime) -> None:
-    """Raises S3Error PreconditionFailed unless the upload is the one that the client means."""
+    """Raise S3Error PreconditionFailed unless the upload is the one that the client means."""
     text = headers.get("x-amz-if-match-initiated-time")
     if text is None:
         return
@@ -88,9 +91,9 @@ def check_initiated(headers: Mapping[str, str], begun: datetime) -> None:
 
 
 def parse_copy_range(header: str | None, size: int) -> tuple[int, int]:
-    """Start and length of a part's source: stricter than a range of a read.
+    """Return start and length of a part's source; stricter than the range of a read.
 
-    Raises S3Error InvalidArgument, InvalidRange.
+    Raise S3Error InvalidArgument, InvalidRange.
     """
     if header is None:
         return 0, size
@@ -115,7 +118,7 @@ def parse_copy_range(header: str | None, size: int) -> tuple[int, int]:
 
 
 def write_condition(headers: Mapping[str, str], key: str) -> Condition | None:
-    """Of a put: create only (`If-None-Match: *`), or replace only what the client has seen."""
+    """Return the condition of a put: create (`If-None-Match: *`), or replace what was seen."""
     absent, match = headers.get("if-none-match"), headers.get("if-match")
     if absent is not None and absent.strip() != "*":
         raise S3Error(
@@ -153,7 +156,7 @@ def _iso_date(text: str | None) -> datetime | None:
 
 
 def _date(text: str | None) -> datetime | None:
-    """What is no date is not asked for; neither is one to come."""
+    """Return the date; None if it is missing or not valid."""
     if text is None:
         return None
     try:

@@ -20,7 +20,7 @@ from sagemaker_byoc.region.wire.xml import element, escaped
 
 MOST_KEYS = 1000
 _UNREADABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-"""What no parser of XML takes, not as a reference either."""
+"""Characters that XML parsers refuse, even as references."""
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Page:
     prefixes: list[str] = field(default_factory=list)
     truncated: bool = False
     last: str = ""
-    """The last key or common prefix; the next page starts behind it."""
+    """The last key or common prefix; the next page starts after it."""
 
 
 def list_page(store: ObjectStore, call: Call, after: str, most: int) -> Page:
@@ -86,7 +86,7 @@ class ListRequests:
         return document(
             "ListBucketResult",
             element("Name", call.bucket),
-            # botocore decodes every name of this version but the prefix itself.
+            # botocore decodes every name of this version except the prefix.
             element("Prefix", coded(prefix) if _UNREADABLE.search(prefix) else prefix),
             element("Marker", coded(marker)),
             element("NextMarker", coded(next_marker) if next_marker is not None else None),
@@ -136,7 +136,7 @@ class ListRequests:
 
     def _page(self, call: Call, after: str) -> tuple[Page, int, Callable[[str], str]]:
         optional = call.headers.get("x-amz-optional-object-attributes", "RestoreStatus")
-        if optional != "RestoreStatus":  # of archives alone, which can't be restored here
+        if optional != "RestoreStatus":  # only archives have others, and can't be restored here
             raise invalid_argument("", "x-amz-optional-object-attributes", optional)
         most = _most(call.query.get("max-keys"))
         return list_page(self._store, call, after, most), most, coding(call)
@@ -173,7 +173,7 @@ class ListRequests:
 
 
 def coding(call: Call) -> Callable[[str], str]:
-    """How keys are written; raises S3Error InvalidArgument."""
+    """Return how keys are encoded; raise S3Error InvalidArgument."""
     kind = call.query.get("encoding-type")
     if kind not in {None, "url"}:
         raise S3Error("InvalidArgument", "Invalid Encoding Method specified in Request")

@@ -1,4 +1,4 @@
-"""The requests of a multipart upload."""
+"""Requests of multipart uploads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from sagemaker_byoc.region.services.s3.conditions import (
 from sagemaker_byoc.region.services.s3.listing import coding
 from sagemaker_byoc.region.services.s3.object_writes import (
     check_source_owner,
-    checksum_elements,
     copy_source,
     wanted_algorithm,
 )
@@ -35,13 +34,19 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, Condition
 from sagemaker_byoc.region.services.s3.store.part_files import Part, PartWriter
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, unsupported
-from sagemaker_byoc.region.services.s3.xml import Node, document, malformed, parse, timestamp
+from sagemaker_byoc.region.services.s3.xml import (
+    Node,
+    checksum_elements,
+    document,
+    malformed,
+    parse,
+    timestamp,
+)
 from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.xml import element
 
 _MAX_XML = 8 << 20
 _MOST_LISTED = 1000
-_COPY_CHUNK = 1 << 20
 
 
 class PartRequests:
@@ -109,7 +114,7 @@ class PartRequests:
                 incoming.abort()
 
         part = await self._threads.run(finish)
-        sums = {checksums.PREFIX + name: value for name, value in incoming.checksums.items()}
+        sums = checksums.as_headers(incoming.checksums)
         encryption = object_properties.encryption_headers(upload.attributes)
         return Response(headers={"ETag": f'"{part.etag}"', **sums, **encryption})
 
@@ -160,11 +165,7 @@ class PartRequests:
     ) -> Attributes:
         upload = self._get(call)
         promised = Promised(
-            checksums={
-                name: call.headers[checksums.PREFIX + name]
-                for name in checksums.ALGORITHMS
-                if checksums.PREFIX + name in call.headers
-            },
+            checksums=checksums.stated(call.headers),
             checksum_type=call.headers.get("x-amz-checksum-type"),
             size=call.headers.get("x-amz-mp-object-size"),
         )
@@ -258,15 +259,10 @@ class PartRequests:
             start, length = parse_copy_range(asked, source.info.size)
             if length > MAX_PUT:
                 raise S3Error("InvalidRequest", f"A part's source is at most {MAX_PUT} bytes")
-            running = checksums.start(upload.algorithm) if upload.algorithm else None
             writer = self._uploads.open_part(call.bucket, upload, number, length)
             try:
                 data.seek(start)
-                while piece := data.read(min(_COPY_CHUNK, length - writer.size)):
-                    writer.write(piece)
-                    if running is not None:
-                        running.update(piece)
-                return writer.commit(checksums.encode(running.digest()) if running else "")
+                return writer.commit(checksums.copy(data, writer.write, length, upload.algorithm))
             finally:
                 writer.abort()
 
@@ -279,7 +275,7 @@ def _common(key: str, prefix: str, delimiter: str) -> str:
 def _page(
     uploads: list[Upload], prefix: str, delimiter: str, most: int
 ) -> tuple[list[Upload], list[str], bool]:
-    """The uploads that one answer covers, their common prefixes, and whether there are more."""
+    """Return the uploads of one answer, their common prefixes, and whether there are more."""
     page: list[Upload] = []
     common: list[str] = []
     count = 0
@@ -295,7 +291,7 @@ def _page(
 
 
 def _behind(uploads: list[Upload], key: str, upload_id: str) -> list[Upload]:
-    """What comes after that key, or after that upload of it."""
+    """Return the uploads after that key, or after that upload of it."""
     for index, upload in enumerate(uploads):
         if upload.key == key and upload.id == upload_id:
             return uploads[index + 1 :]
@@ -323,8 +319,8 @@ def _count(call: Call, name: str, default: int) -> int:
 
 
 def _check_part_algorithm(call: Call, upload: Upload) -> None:
-    """Raises S3Error InvalidRequest."""
-    stated = {name for name in checksums.ALGORITHMS if checksums.PREFIX + name in call.headers}
+    """Raise S3Error InvalidRequest if the part has another checksum than the upload."""
+    stated = set(checksums.stated(call.headers))
     trailer = call.headers.get("x-amz-trailer", "").lower()
     if trailer.startswith(checksums.PREFIX):
         stated.add(trailer.removeprefix(checksums.PREFIX))

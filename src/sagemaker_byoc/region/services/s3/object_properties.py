@@ -31,7 +31,7 @@ _KEPT_HEADERS = (
     "expires",
 )
 _NOT_COPIED = (SSE, KMS_KEY, _CONTEXT, BUCKET_KEY, REDIRECT, STORAGE_CLASS)
-"""What a copy gets from its own request only (CopyObject's reference)."""
+"""Headers that a copy gets only from its own request (reference of CopyObject)."""
 
 _STORAGE_CLASSES = ARCHIVED | {
     "STANDARD",
@@ -54,19 +54,22 @@ _CANNED = frozenset(
     }
 )
 OWNERS_ALONE = frozenset({"private", "bucket-owner-full-control"})
-"""Canned ACLs that give nobody anything, which a bucket without ACLs takes."""
+"""Canned ACLs that grant nothing to others: a bucket without ACLs accepts them."""
 _GRANTS = tuple(
     f"x-amz-grant-{name}" for name in ("full-control", "read", "read-acp", "write", "write-acp")
 )
 
 
 def sent_attributes(headers: Mapping[str, str], account: Account) -> Attributes:
-    """Raises S3Error for what this store does not keep, and for what S3 refuses."""
+    """Return the attributes that a put sends.
+
+    Raise S3Error for what this store does not keep, and for what S3 refuses.
+    """
     if not takes_acl(headers, account):
         raise acls_disabled()
     kept = {name: headers[name] for name in _KEPT_HEADERS if name in headers}
     words = kept.pop("content-encoding", "").split(",")
-    # `aws-chunked` describes the transfer; the rest goes back with the spaces that it came with.
+    # `aws-chunked` describes the transfer; the rest is returned with its spaces.
     if coding := ",".join(word for word in words if word.strip() != "aws-chunked").strip():
         kept["content-encoding"] = coding
     return Attributes(
@@ -79,12 +82,12 @@ def sent_attributes(headers: Mapping[str, str], account: Account) -> Attributes:
 
 
 def placement(headers: Mapping[str, str], account: Account) -> dict[str, str]:
-    """How the object is to be stored: of a copy too, whatever else it takes from its source."""
+    """Return how the object is to be stored; a copy does not take this from its source."""
     return {**_storage_class(headers), **_redirect(headers), **_encryption(headers, account)}
 
 
 def copied(before: Attributes, headers: Mapping[str, str], account: Account) -> Attributes:
-    """The attributes of a copy, as its two directives say; raises S3Error."""
+    """Return the attributes of a copy, following its two directives; raise S3Error."""
     sent = sent_attributes(headers, account)
     if directive(headers, "x-amz-metadata-directive") == "COPY":
         inherited = {
@@ -102,7 +105,7 @@ def copied(before: Attributes, headers: Mapping[str, str], account: Account) -> 
 
 
 def changes_itself(headers: Mapping[str, str]) -> bool:
-    """Whether a copy of an object onto itself would change anything, and so is legal."""
+    """Return whether a copy of an object onto itself changes anything, and so is allowed."""
     asked = (directive(headers, "x-amz-metadata-directive"), *(headers.get(n) for n in _NOT_COPIED))
     return asked[0] == "REPLACE" or any(asked[1:])
 
@@ -116,7 +119,7 @@ def directive(headers: Mapping[str, str], name: str) -> str:
 
 
 def shown(attributes: Attributes) -> dict[str, str]:
-    """The headers of GetObject and HeadObject that describe the object."""
+    """Return the headers of GetObject and HeadObject that describe the object."""
     headers = {name: value for name, value in attributes.headers.items() if name != _CONTEXT}
     headers |= {f"{_META}{name}": value for name, value in attributes.metadata.items()}
     headers |= {"content-type": attributes.content_type, "Accept-Ranges": "bytes"}
@@ -127,7 +130,7 @@ def shown(attributes: Attributes) -> dict[str, str]:
 
 
 def encryption_headers(attributes: Attributes) -> dict[str, str]:
-    """Return what a write says of encryption: AES256 if the client asked for nothing else."""
+    """Return the headers about encryption: AES256 unless the client asked for something else."""
     found = {name: attributes.headers[name] for name in _SSE_SHOWN if name in attributes.headers}
     return {SSE: "AES256", **found}
 
@@ -136,7 +139,7 @@ _SSE_SHOWN = (SSE, KMS_KEY, _CONTEXT, BUCKET_KEY)
 
 
 def check_checksum_type(algorithm: str, kind: str) -> None:
-    """Raises S3Error InvalidRequest for what can't be told of parts."""
+    """Raise S3Error InvalidRequest if the checksum can't be computed from parts."""
     crc = algorithm in checksums.CRC or not algorithm
     unfit = not crc if kind == "FULL_OBJECT" else algorithm == "crc64nvme"
     if kind not in {"FULL_OBJECT", "COMPOSITE"} or unfit:
@@ -147,7 +150,7 @@ def check_checksum_type(algorithm: str, kind: str) -> None:
 
 
 def takes_acl(headers: Mapping[str, str], account: Account) -> bool:
-    """False for ACLs that give anything to anybody else; raises S3Error InvalidArgument."""
+    """Return False for ACLs that grant anything to others; raise S3Error InvalidArgument."""
     canned = headers.get("x-amz-acl")
     if canned is not None and canned not in _CANNED:
         raise invalid_argument("", "x-amz-acl", canned)
@@ -176,7 +179,7 @@ def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _storage_class(headers: Mapping[str, str]) -> dict[str, str]:
-    """Nothing for STANDARD, which S3 does not mention either."""
+    """Return the header of the class; nothing for STANDARD, as S3 does."""
     name = headers.get(STORAGE_CLASS, "STANDARD")
     if name not in _STORAGE_CLASSES:
         raise S3Error(
@@ -200,7 +203,7 @@ def _redirect(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _encryption(headers: Mapping[str, str], account: Account) -> dict[str, str]:
-    """Kept as it is asked for, and given back; nothing is encrypted on this machine's disk."""
+    """Return the settings as they are asked for; nothing is encrypted on this machine's disk."""
     method, key, bucket_key = headers.get(SSE), headers.get(KMS_KEY), headers.get(BUCKET_KEY)
     if method not in {None, "AES256", "aws:kms", "aws:kms:dsse"}:
         raise invalid_argument("The encryption method specified is not supported", SSE, str(method))
@@ -233,11 +236,11 @@ _REFUSED = (
     "x-amz-mfa",
     *(checksums.PREFIX + name for name in checksums.UNKNOWN),
 )
-"""Starts of headers that S3 has a meaning for and this store does not."""
+"""Prefixes of headers that this store does not support."""
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Refuse what would be lost in silence, whichever operation it is sent to."""
+    """Raise S3Error for a header that would be ignored, in any operation."""
     for name in headers:
         if name.startswith(_REFUSED):
             if name.startswith(_SSE_C) and SSE in headers:

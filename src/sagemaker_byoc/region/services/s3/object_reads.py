@@ -1,4 +1,4 @@
-"""GetObject, HeadObject and what else reads an object: ranges, conditions, attributes, tags."""
+"""GetObject, HeadObject and other reads of an object: ranges, conditions, attributes, tags."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
-from sagemaker_byoc.region.services.s3.xml import acl_document, document
+from sagemaker_byoc.region.services.s3.xml import acl_document, checksum_elements, document
 from sagemaker_byoc.region.wire.file_ranges import (
     FileStream,
     RangeError,
@@ -27,7 +27,7 @@ from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.xml import element
 
 _SMALL = 256 << 10
-"""Up to this many bytes are read at once, with the attributes."""
+"""Bodies up to this size are read at once, with the attributes."""
 _MOST_PARTS = 1000
 _OVERRIDES = (
     "content-type",
@@ -66,7 +66,7 @@ class ReadRequests:
         wanted = [
             name.strip() for name in call.headers.get("x-amz-object-attributes", "").split(",")
         ]
-        sums = [_checksum_element(*item) for item in info.attributes.checksums.items()]
+        sums = checksum_elements(info.attributes.checksums)
         sums += [element("ChecksumType", info.attributes.checksum_type)]
         parts = _parts_page(call, info.attributes)
         elements = {
@@ -126,15 +126,12 @@ def http_date(time: datetime) -> str:
     return format_datetime(time, usegmt=True)
 
 
-def checksum_headers(attributes: Mapping[str, str], kind: str) -> dict[str, str]:
-    if not attributes:
-        return {}
-    headers = {checksums.PREFIX + name: value for name, value in attributes.items()}
-    return {**headers, checksums.PREFIX + "type": kind}
+def checksum_headers(sums: Mapping[str, str], kind: str) -> dict[str, str]:
+    return {**checksums.as_headers(sums), checksums.PREFIX + "type": kind} if sums else {}
 
 
 def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
-    """Status and headers, and start and length of what is asked for."""
+    """Return status and headers, and start and length of the body."""
     _check_no_encryption(call)
     headers = {"ETag": f'"{info.etag}"', "Last-Modified": http_date(info.modified)}
     if not check_read(call.headers, info):
@@ -158,7 +155,7 @@ def _answer(call: Call, info: ObjectInfo) -> tuple[Response, tuple[int, int]]:
 
 
 def _check_no_encryption(call: Call) -> None:
-    """S3 decrypts without being told, and refuses to be. Raises S3Error InvalidArgument."""
+    """Raise S3Error InvalidArgument for headers of encryption, which S3 refuses for reads."""
     for name in (object_properties.SSE, object_properties.KMS_KEY):
         if name in call.headers:
             raise invalid_argument(
@@ -173,7 +170,7 @@ def _wants_checksums(call: Call) -> bool:
 
 
 def _part_sums(call: Call, attributes: Attributes) -> dict[str, str]:
-    """The checksum of the part that was asked for; of any other range nothing is known."""
+    """Return the checksum of the part that was asked for; other ranges have none."""
     number = call.query.get("partNumber")
     if number is None or not attributes.part_checksums or not _wants_checksums(call):
         return {}
@@ -191,7 +188,7 @@ def _parts_page(call: Call, attributes: Attributes) -> list[str]:
             [
                 element("PartNumber", number),
                 element("Size", size),
-                _checksum_element(algorithm, value) if value else "",
+                *checksum_elements({algorithm: value} if value else {}),
             ],
         )
         for number, (size, value) in enumerate(zip(attributes.parts, sums, strict=True), 1)
@@ -246,7 +243,3 @@ def _range(header: str, size: int) -> tuple[int, int] | None:
             RangeRequested=header,
             ActualObjectSize=str(size),
         ) from error
-
-
-def _checksum_element(algorithm: str, value: str) -> str:
-    return element(f"Checksum{algorithm.upper()}", value)

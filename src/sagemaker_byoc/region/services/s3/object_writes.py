@@ -22,7 +22,13 @@ from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Condition, ObjectInfo
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
-from sagemaker_byoc.region.services.s3.xml import document, malformed, parse, timestamp
+from sagemaker_byoc.region.services.s3.xml import (
+    checksum_elements,
+    document,
+    malformed,
+    parse,
+    timestamp,
+)
 from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.xml import element
 
@@ -30,7 +36,6 @@ _DELETED = ("Key", "VersionId", "ETag", "LastModifiedTime", "Size")
 _MAX_XML = 1 << 20
 _MAX_DELETES = 1000
 _MAX_DELETE_BODY = 8 << 20
-_COPY_CHUNK = 1 << 20
 
 
 class WriteRequests:
@@ -183,19 +188,15 @@ class WriteRequests:
             before = source.info.attributes
             attributes = object_properties.copied(before, call.headers, self._account)
             algorithm = wanted_algorithm(call.headers) or next(iter(before.checksums), "")
-            running = checksums.start(algorithm) if algorithm else None
             with self._store.open_writer(call.bucket, call.key) as writer:
-                while piece := data.read(_COPY_CHUNK):
-                    writer.write(piece)
-                    if running is not None:
-                        running.update(piece)
-                sums = {algorithm: checksums.encode(running.digest())} if running else {}
+                value = checksums.copy(data, writer.write, source.info.size, algorithm)
+                sums = {algorithm: value} if algorithm else {}
                 writer.attributes = replace(attributes, checksums=sums)
                 return writer.commit(condition)
 
 
 def copy_source(headers: Mapping[str, str]) -> tuple[str, str]:
-    """Bucket and key; raises S3Error InvalidArgument, NoSuchVersion."""
+    """Return bucket and key; raise S3Error InvalidArgument, NoSuchVersion."""
     path, _, query = headers["x-amz-copy-source"].partition("?")
     bucket, _, key = unquote(path).removeprefix("/").partition("/")
     if not bucket or not key:
@@ -209,13 +210,13 @@ def copy_source(headers: Mapping[str, str]) -> tuple[str, str]:
 
 
 def check_source_owner(headers: Mapping[str, str], account: Account) -> None:
-    """Raises S3Error AccessDenied."""
+    """Raise S3Error AccessDenied if the bucket has another owner."""
     if headers.get("x-amz-source-expected-bucket-owner", account.id) != account.id:
         raise S3Error("AccessDenied", "Access Denied", status=403)
 
 
 async def check_acl(call: Call, account: Account) -> None:
-    """Raises S3Error unless the ACL that is put gives everything to the owner and nothing else."""
+    """Raise S3Error unless the ACL grants everything to the owner and nothing to others."""
     body = await call.request.body.read(_MAX_XML)
     verify(call, body)
     if not object_properties.takes_acl(call.headers, account) or not _is_owners(body, account):
@@ -236,7 +237,7 @@ def _is_owners(body: bytes, account: Account) -> bool:
 
 
 def check_version(query: Mapping[str, str]) -> None:
-    """There is one version of everything, which S3 calls `null`."""
+    """Raise S3Error unless the version is the only one there is, which S3 calls `null`."""
     version = query.get("versionId", "null")
     if version != "null":
         raise S3Error(
@@ -248,7 +249,7 @@ def check_version(query: Mapping[str, str]) -> None:
 
 
 def wanted_algorithm(headers: Mapping[str, str]) -> str:
-    """In lower case, or nothing; raises S3Error InvalidRequest."""
+    """Return the algorithm in lower case, or ""; raise S3Error InvalidRequest."""
     name = headers.get("x-amz-checksum-algorithm", "").lower()
     if name and name not in checksums.ALGORITHMS:
         raise S3Error(
@@ -259,12 +260,8 @@ def wanted_algorithm(headers: Mapping[str, str]) -> str:
     return name
 
 
-def checksum_elements(sums: Mapping[str, str]) -> list[str]:
-    return [element(f"Checksum{name.upper()}", value) for name, value in sums.items()]
-
-
 class _Nowhere:
-    """A Sink for bodies that are in memory already."""
+    """A Sink for bodies in memory."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -279,11 +276,11 @@ class _Nowhere:
         self._md5.update(data)
 
     def abort(self) -> None:
-        """Nothing to give up."""
+        """There is nothing to remove."""
 
 
 def verify(call: Call, body: bytes) -> None:
-    """Raises S3Error BadDigest."""
+    """Verify a body in memory; raise S3Error BadDigest."""
     incoming = Incoming(call.request, lambda _: _Nowhere(), sized=False)
     incoming.feed([body])
     incoming.finish()

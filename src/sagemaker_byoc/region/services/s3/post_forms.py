@@ -1,4 +1,4 @@
-"""POST of a bucket: an object that a browser's form uploads, as boto3's generate_presigned_post."""
+"""POST of a bucket: uploads by a browser's form, as of boto3's generate_presigned_post."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _MOST_FIELDS = 20 << 10
 
 
 class Form:
-    """First its `fields`, then the bytes of its file, by iteration; a Body."""
+    """A form that is read as it arrives: first its `fields`, then, as a Body, its file."""
 
     def __init__(self, request: Request) -> None:
-        """Raises S3Error PreconditionFailed."""
+        """Raise S3Error PreconditionFailed if it is not a form."""
         found = _BOUNDARY.match(request.headers.get("content-type", ""))
         if found is None:
             raise S3Error(
@@ -49,11 +49,11 @@ class Form:
         self.filename = ""
         self._delimiter = b"\r\n--" + found["it"].encode("latin-1")
         self._chunks = aiter(request.body)
-        self._buffer = bytearray(b"\r\n")  # the first delimiter stands at the start of the body
+        self._buffer = bytearray(b"\r\n")  # the first delimiter is at the start of the body
         self._left = _MOST_FIELDS
 
     async def fields(self) -> dict[str, str]:
-        """Everything before the file, names in lower case; raises S3Error."""
+        """Return the fields before the file, names in lower case; raise S3Error."""
         fields: dict[str, str] = {}
         await self._until(self._delimiter)
         while (await self._until(b"\r\n")).strip() != b"--":
@@ -81,13 +81,13 @@ class Form:
         if end:
             yield bytes(self._buffer[:end])
         async for _ in self._chunks:
-            """What comes behind the file is not read."""
+            """Drop what comes after the file."""
 
     async def read(self, limit: int) -> bytes:
         raise NotImplementedError(f"a form's file is streamed, not read ({limit})")
 
     async def _until(self, mark: bytes) -> bytes:
-        """What comes before `mark`, which is taken away too."""
+        """Return what comes before `mark`, and remove both from the buffer."""
         while (end := self._buffer.find(mark)) < 0:
             if len(self._buffer) > self._left:
                 raise _too_large()
@@ -135,7 +135,7 @@ _HEADERS = frozenset(
         "expires",
     }
 )
-"""Fields that stand for a header of PutObject, beside all that start with x-amz-."""
+"""Fields that stand for headers of PutObject, beside those that start with x-amz-."""
 _FILENAME_VARIABLE = "${filename}"
 
 
@@ -172,7 +172,7 @@ class FormRequests:
         return _answer(call, fields, info)
 
     def _permit(self, fields: Mapping[str, str]) -> Policy | None:
-        """Raises S3Error unless the form was signed, and keeps to what was signed."""
+        """Raise S3Error unless the form was signed and satisfies its policy."""
         if "policy" not in fields:
             if self._secret_of is not None:
                 raise S3Error("AccessDenied", "Access Denied", status=403)
@@ -222,7 +222,7 @@ class FormRequests:
 
 
 class _Bounded:
-    """A Sink that refuses what is larger than the policy allows, as soon as it is."""
+    """A Sink that raises S3Error as soon as the file is larger than the policy allows."""
 
     def __init__(self, writer: Writer, most: int) -> None:
         self.writer = writer
@@ -251,7 +251,7 @@ class _Bounded:
 
 
 def _headers(fields: Mapping[str, str]) -> dict[str, str]:
-    """The same request, as PutObject would have it."""
+    """Return the headers that PutObject would have."""
     headers = {
         name: value for name, value in fields.items() if name in _HEADERS or name[:6] == "x-amz-"
     }
@@ -266,7 +266,7 @@ def _answer(call: Call, fields: Mapping[str, str], info: ObjectInfo) -> Response
     headers = {
         "ETag": etag,
         "Location": location,
-        **{checksums.PREFIX + name: value for name, value in info.attributes.checksums.items()},
+        **checksums.as_headers(info.attributes.checksums),
         **object_properties.encryption_headers(info.attributes),
     }
     redirect = urlsplit(fields.get("success_action_redirect", fields.get("redirect", "")))

@@ -1,4 +1,4 @@
-"""The policy of a form: who signed it, and what it lets through."""
+"""The policy of a form: its signature, and the fields that it allows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 from sagemaker_byoc.region.wire.signatures import signing_key
 
 SecretOf: TypeAlias = Callable[[str, str], str | None]
-"""The secret of an access key with its session token, if it has one; None if it is not valid."""
+"""A function of access key and session token; it returns the secret key, None if not valid."""
 
 _CREDENTIAL = re.compile(r"(?P<key>[^/]+)/(?P<date>\d{8})/(?P<region>[^/]+)/s3/aws4_request")
 _FREE = frozenset({"policy", "signature", "awsaccesskeyid", "x-amz-signature", "file"})
 _FREE_STARTS = ("x-ignore-", "x-amz-checksum-")
-"""Fields that need no condition."""
+"""Prefixes of fields that need no condition."""
 _LENGTH = "content-length-range"
 
 
@@ -34,7 +34,7 @@ class Policy:
     sizes: tuple[int, int] | None
 
     def check(self, fields: Mapping[str, str], now: datetime) -> None:
-        """Raises S3Error AccessDenied."""
+        """Raise S3Error AccessDenied if the fields do not satisfy the policy."""
         if self.expires < now:
             raise _denied("Policy expired.")
         for operator, name, value in self.conditions:
@@ -51,7 +51,7 @@ class Policy:
 
 
 def parse(text: str) -> Policy:
-    """Raises S3Error InvalidPolicyDocument."""
+    """Return the policy; raise S3Error InvalidPolicyDocument."""
     try:
         document = json.loads(base64.b64decode(text, validate=True))
     except (ValueError, binascii.Error, RecursionError):
@@ -73,7 +73,7 @@ def parse(text: str) -> Policy:
 
 
 def check_signature(fields: Mapping[str, str], secret_of: SecretOf) -> None:
-    """Raises S3Error unless the policy was signed with a key that exists, by version 4 or 2."""
+    """Raise S3Error unless the policy was signed with a valid key, by version 4 or 2."""
     policy = fields["policy"].encode()
     if "x-amz-signature" in fields:
         found = _CREDENTIAL.fullmatch(fields.get("x-amz-credential", ""))
@@ -97,7 +97,7 @@ def check_signature(fields: Mapping[str, str], secret_of: SecretOf) -> None:
 
 
 def check_fields(fields: Mapping[str, str]) -> None:
-    """Raises S3Error for a policy without what signs it."""
+    """Raise S3Error if fields of the signature are missing."""
     needed = (
         ("x-amz-signature", "x-amz-credential", "x-amz-algorithm", "x-amz-date")
         if "x-amz-signature" in fields or "x-amz-credential" in fields
@@ -161,7 +161,7 @@ def _time(value: Any) -> datetime:
         if "T" in value and time.tzinfo:
             return time.astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
-        """Told below."""
+        """Raised below."""
     raise _invalid(f"Invalid 'expiration' value: '{value}'")
 
 

@@ -1,4 +1,4 @@
-"""S3's REST interface over the object store."""
+"""The service S3: its REST interface on the object store."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LOG = logging.getLogger(__name__)
 
 
 class S3:
-    """A Handler of requests that are authenticated, but for forms: they carry a policy of their
-    own, whose signature is checked if `secret_of` finds the secrets of access keys."""
+    """The Handler of authenticated requests, and of forms, which have a signed policy: it is
+    checked with `secret_of`, unless that is None."""
 
     def __init__(
         self, store: ObjectStore, account: Account, secret_of: SecretOf | None = None
@@ -46,11 +46,11 @@ class S3:
 
     @property
     def routes(self) -> frozenset[Route]:
-        """What it answers."""
+        """The routes that have an operation."""
         return frozenset(self._routes)
 
     def close(self) -> None:
-        """Waits for the reads and writes that have begun; the store is closed with it."""
+        """Wait for the reads and writes that have begun, and close the store."""
         self._threads.close()
         self._store.close()
 

@@ -1,4 +1,4 @@
-"""Tags of buckets and objects: S3's limits, its header and its document."""
+"""Tags of buckets and objects: S3's limits, header and document."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LEGAL = re.compile(r"[\w\s+=.:/@-]*")
 
 
 def of_header(text: str) -> dict[str, str]:
-    """The tags of `x-amz-tagging`, a query's form; raises S3Error."""
+    """Return the tags of the header `x-amz-tagging`; raise S3Error."""
     if not text:
         return {}
     return _checked(parse_qsl(text, keep_blank_values=True), OBJECT_MOST)
 
 
 def of_document(body: bytes, most: int) -> dict[str, str]:
-    """Raises S3Error MalformedXML, InvalidTag."""
+    """Return the tags; raise S3Error MalformedXML, InvalidTag."""
     sets = parse(body, "Tagging").only("TagSet").all("TagSet")
     if len(sets) != 1:
         raise malformed()

@@ -1,7 +1,8 @@
-"""Documents of S3: answers, and requests that are read with limits."""
+"""XML documents of S3: answers, and requests, which are read with limits."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
@@ -24,12 +25,16 @@ def document(name: str, *elements: str, status: int = 200) -> Response:
     )
 
 
+def checksum_elements(sums: Mapping[str, str]) -> list[str]:
+    return [element(f"Checksum{name.upper()}", value) for name, value in sums.items()]
+
+
 def owner_element(account: Account) -> str:
     return element("Owner", [element("ID", account.id)])
 
 
 def acl_document(account: Account) -> Response:
-    """Everything belongs to the one account that there is."""
+    """Return the ACL of everything: full control for the only account."""
     instance = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
     grantee = f'<Grantee {instance} xsi:type="CanonicalUser">{element("ID", account.id)}</Grantee>'
     grant = element("Grant", [grantee, element("Permission", "FULL_CONTROL")])
@@ -45,7 +50,7 @@ def malformed() -> S3Error:
 
 
 class Node:
-    """An element of a request's document; namespaces are let go."""
+    """An element of a request's document, without namespaces."""
 
     def __init__(self, found: ET.Element) -> None:
         self._found = found
@@ -63,13 +68,13 @@ class Node:
         return None
 
     def only(self, *names: str) -> Node:
-        """Itself; raises S3Error MalformedXML if it has any other element."""
+        """Return itself; raise S3Error MalformedXML if it has any other element."""
         if not {node.name for node in map(Node, self._found)} <= set(names):
             raise malformed()
         return self
 
     def leaves(self) -> frozenset[tuple[str, str]]:
-        """Name and text of every element in it that holds no other."""
+        """Return name and text of every element without children."""
         ends = (node for node in map(Node, self._found.iter()) if not len(node._found))  # noqa: SLF001
         return frozenset((node.name, (node._found.text or "").strip()) for node in ends)  # noqa: SLF001
 
@@ -78,7 +83,7 @@ class Node:
 
 
 def parse(body: bytes, name: str) -> Node:
-    """Raises S3Error MalformedXML unless it is a document of that name."""
+    """Parse a document; raise S3Error MalformedXML unless its root is `name`."""
     if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
         raise malformed()
     try:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.tags import Tags
@@ -120,16 +118,18 @@ def list_page(  # noqa: PLR0913 - each differs between the List operations
     def place(document: Parameters) -> tuple[str, str]:
         return _text(document.get(key, "")), str(document[name])
 
-    found.sort(key=place, reverse=backwards)
-    if asked.get("NextToken"):
-        last = _read_token(asked["NextToken"])
-        found = [
-            each for each in found if (place(each) < last if backwards else place(each) > last)
-        ]
-    page = found[: asked.get("MaxResults", size)]
+    try:
+        page, token = paging.page(
+            found,
+            place,
+            size=asked.get("MaxResults", size),
+            token=asked.get("NextToken"),
+            descending=backwards,
+        )
+    except paging.TokenError as error:
+        raise invalid("Invalid pagination token: give the NextToken of an answer") from error
     entries = [{member: each[member] for member in members if member in each} for each in page]
-    more = {"NextToken": _token(place(page[-1]))} if len(found) > len(page) else {}
-    return {items: entries, **more}
+    return {items: entries, "NextToken": token} if token else {items: entries}
 
 
 def _matches(document: Parameters, name: str, status: str, asked: Parameters) -> bool:
@@ -148,15 +148,3 @@ def _matches(document: Parameters, name: str, status: str, asked: Parameters) ->
 
 def _text(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def _token(place: tuple[str, str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
-
-
-def _read_token(token: str) -> tuple[str, str]:
-    try:
-        first, second = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (binascii.Error, ValueError, TypeError) as error:
-        raise invalid("Invalid pagination token: give the NextToken of an answer") from error
-    return str(first), str(second)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from sagemaker_byoc.contract import variables
+from sagemaker_byoc.contract.folders import DESKTOP_FILES
 
 SAFETENSORS = ".safetensors"
 TORCH_SAVED = frozenset({".pt", ".pth", ".bin", ".ckpt"})
@@ -18,7 +19,7 @@ TORCHSCRIPT_PART = "constants.pkl"
 COMPILED_PART = "/data/aotinductor/"
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}\.(?:safetensors|bin)")
 """How large models are cut into files."""
-LITTER = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
+LITTER = DESKTOP_FILES | {"__MACOSX"}
 TRAINERS = frozenset(
     {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scheduler.bin"}
     | {"scaler.pt", "rng_state.pth"}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.folders import DESKTOP_FILES
 from sagemaker_byoc.contract.training.channels import MANIFEST_SUFFIX
 from sagemaker_byoc.contract.training.cluster import natural_order
 from sagemaker_byoc.contract.variables import BASE_DIR
@@ -29,7 +30,6 @@ DESCRIPTIONS = {
     "index.json": {".mds", ".bin"},
 }
 """What Hugging Face's `save_to_disk`, MosaicML's MDSWriter and LitData write beside such files."""
-OF_WINDOWS = frozenset({"Thumbs.db", "desktop.ini"})
 FOLDER_MARKER = "_$folder$"
 """Ends the empty object that Hadoop on EMR leaves for a folder."""
 _said: set[Path] = set()
@@ -100,7 +100,7 @@ def _say_left_out(folder: Path, names: list[str]) -> None:
 
 
 def _is_data(name: str, pattern: str = "") -> bool:
-    if name in OF_WINDOWS or name.endswith(FOLDER_MARKER):
+    if name in DESKTOP_FILES or name.endswith(FOLDER_MARKER):
         return False
     return not name.startswith((".", "_")) or (pattern[:1] in {".", "_"} and name[0] == pattern[0])
 

@@ -1,13 +1,13 @@
 """The files of one bucket: how an object is written, and how bytes and attributes change at once.
 
-Bytes lie in `data/…`, attributes in `attributes/…/NAME%MTIME`, where MTIME is the modification time
-of the bytes, in nanoseconds: *the data file says which attributes are its own*. A put writes and
-syncs both aside, moves the attributes in place, where nobody asks for them yet, and then the data.
-That one rename is the commit. A crash before it leaves the old object and a stray file of
+Bytes are in `data/…`, attributes in `attributes/…/NAME%MTIME`. MTIME is the modification time of
+the bytes in nanoseconds: *the data file determines which attributes are its own*. A put writes and
+syncs both files aside, moves the attributes in place, where nobody reads them yet, and then the
+data. That rename is the commit. A crash before it leaves the old object and a stray file of
 attributes; a crash after it leaves the new object and a stray file of the old one's.
 """
 
-# Paths are strings here: of a small object's time, Path would take a part.
+# Paths are strings here: Path would take a part of the time of a small object.
 # ruff: noqa: PTH102, PTH103, PTH105, PTH106, PTH108, PTH112, PTH113, PTH116, PTH120
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ _ATTEMPTS = 20
 
 
 class Clock:
-    """Modification times that never come twice from this process."""
+    """Modification times that are unique in this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0
 
     def next(self) -> int:
-        """Nanoseconds, in whole microseconds: some file systems keep no more."""
+        """Return nanoseconds in whole microseconds: some file systems keep no more."""
         with self._lock:
             self._last = max(time.time_ns() // 1000 * 1000, self._last + 1000)
             return self._last
 
 
 class Files:
-    """`lock` is held by whoever changes names; reading needs none."""
+    """The files of a bucket. A change of names needs `lock`; a read does not."""
 
     def __init__(self, data: Path, attributes: Path, *, fold: bool) -> None:
         self.root = str(data)
@@ -58,7 +58,7 @@ class Files:
         self.lock = threading.Lock()
 
     def find(self, key: str) -> str | None:
-        """The path of the object's bytes."""
+        """Return the path of the object's bytes."""
         parts = encode(key, fold=self._fold)
         path = f"{self.root}/{'/'.join(parts)}"
         if os.path.isfile(path):
@@ -77,7 +77,7 @@ class Files:
         return None
 
     def read(self, key: str) -> tuple[int, os.stat_result, Attributes, str] | None:
-        """An open file with its status, attributes and path; the caller closes it."""
+        """Return an open file, its status, attributes and path; the caller closes it."""
         for _ in range(_ATTEMPTS):
             path = self.find(key)
             if path is None:
@@ -94,7 +94,7 @@ class Files:
         raise OSError(f"{key!r} was replaced {_ATTEMPTS} times while it was opened")
 
     def status(self, key: str, path: str) -> tuple[os.stat_result, Attributes] | None:
-        """None where it was deleted by now."""
+        """Return status and attributes, or None if it was deleted meanwhile."""
         for _ in range(_ATTEMPTS):
             try:
                 status = os.stat(path)
@@ -106,7 +106,7 @@ class Files:
         return None
 
     def attributes_of(self, key: str, path: str, status: os.stat_result) -> Attributes | None:
-        """Of the file at `path` that has this `status`; None if it was replaced meanwhile."""
+        """Return the attributes of the file with this `status`; None if it was replaced."""
         name = self._attributes_path(key, status.st_mtime_ns)
         try:
             with open(name, "rb", buffering=0) as file:
@@ -144,7 +144,7 @@ class Files:
         write_atomically(path, attributes.to_json())
 
     def remove(self, key: str) -> None:
-        """The caller holds the lock."""
+        """Remove bytes and attributes. The caller holds the lock."""
         path = self.find(key)
         if path is None:
             return
@@ -156,7 +156,7 @@ class Files:
         _prune(attributes, self._attributes)
 
     def sweep(self) -> int:
-        """Remove attributes that belong to no data; how many there were."""
+        """Remove attributes without data; return how many there were."""
         swept = 0
         for folder, _, names in os.walk(self._attributes):
             inside = os.path.relpath(folder, self._attributes)
@@ -173,7 +173,7 @@ class Files:
         return swept
 
     def _target(self, key: str) -> str:
-        """Where a put goes; folders are made."""
+        """Return the path of a put, making its folders."""
         parts = encode(key, fold=self._fold)
         folder = self.root
         if len(parts) > 1:
@@ -196,7 +196,7 @@ class Files:
         return folder
 
     def _attributes_path(self, key: str, mtime: int) -> str:
-        """No key's name ends so, so that folders and files can't meet here."""
+        """Return the path; no key ends like this, so that files and folders can't collide."""
         parts = encode(key, fold=self._fold)
         return f"{self._attributes}/{'/'.join(parts)}%{mtime:x}"
 
@@ -221,8 +221,8 @@ _Commit: TypeAlias = "Callable[[Writer, Condition | None], ObjectInfo]"
 
 
 class Writer:
-    """For one thread at a time. Ends with `commit` or `abort`; as a context, what was not committed
-    is gone."""
+    """An object that is being written, by one thread at a time. It ends with `commit` or `abort`;
+    a context aborts what was not committed."""
 
     def __init__(self, folder: str, attributes: Attributes, commit: _Commit) -> None:
         self.attributes = attributes
@@ -242,7 +242,7 @@ class Writer:
 
     @property
     def md5(self) -> bytes:
-        """Of what was written so far."""
+        """The MD5 of what was written so far."""
         return self._md5.digest()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -252,14 +252,14 @@ class Writer:
             view = view[os.write(self.file, view) :]
 
     def count(self, data: bytes | bytearray | memoryview) -> None:
-        """Bytes that are in the file already."""
+        """Count bytes that are in the file already."""
         self._md5.update(data)
         self.size += len(data)
 
     def take(self, source: Path) -> bool:
-        """Make `source` the file itself; False where it lies on another file system.
+        """Make `source` the file itself; return False if it is on another file system.
 
-        It keeps its own name too, so that nothing is lost where the commit fails.
+        It keeps its own name too, so that nothing is lost if the commit fails.
         """
         linked = f"{self.path}.linked"
         try:
@@ -274,7 +274,7 @@ class Writer:
         return True
 
     def commit(self, condition: Condition | None = None) -> ObjectInfo:
-        """Sync it and put it in place; raises what `condition` raises about what is there now."""
+        """Sync it and put it in place; raise what `condition` raises about the current object."""
         if not self._open:
             raise ValueError("the writer has ended")
         if not self.attributes.etag:
@@ -285,7 +285,7 @@ class Writer:
             self.abort()
 
     def abort(self) -> None:
-        """Does nothing once it has ended."""
+        """Remove the file, unless the writer has ended."""
         if self._open:
             self._open = False
             os.close(self.file)

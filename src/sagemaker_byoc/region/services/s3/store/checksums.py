@@ -7,23 +7,25 @@ import functools
 import hashlib
 import importlib
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from io import FileIO
 from typing import Protocol
 
 CRC = frozenset({"crc32", "crc32c", "crc64nvme"})
-"""Those that can be told of a whole from its parts."""
+"""Checksums of an object that can be computed from those of its parts."""
 ALGORITHMS = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256", "sha512", "md5")
 UNKNOWN = ("xxhash64", "xxhash3", "xxhash128")
-"""S3's further ones, for which Python has no function."""
+"""Further checksums of S3, which Python lacks."""
 PREFIX = "x-amz-checksum-"
 
+_CHUNK = 1 << 20
 _POLYNOMIALS = {
     "crc32": (0xEDB88320, 4),
     "crc32c": (0x82F63B78, 4),
     "crc64nvme": (0x9A6C9329AC4BC9B5, 8),
 }
-"""Reflected, and bytes of the sum; CRC-32C and CRC-64/NVME as in the catalogue of parametrised CRC
-algorithms (reveng)."""
+"""Reflected polynomial and bytes of the sum; CRC-32C and CRC-64/NVME as in the catalogue of
+parametrised CRC algorithms (reveng)."""
 
 Crc = Callable[[bytes | bytearray | memoryview, int], int]
 
@@ -43,8 +45,29 @@ def encode(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
+def stated(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the checksums in `headers`, by algorithm."""
+    return {name: headers[PREFIX + name] for name in ALGORITHMS if PREFIX + name in headers}
+
+
+def as_headers(sums: Mapping[str, str]) -> dict[str, str]:
+    """Return checksums by algorithm as headers."""
+    return {PREFIX + name: value for name, value in sums.items()}
+
+
+def copy(source: FileIO, write: Callable[[bytes], None], length: int, algorithm: str) -> str:
+    """Copy up to `length` bytes and return their checksum, "" without an algorithm."""
+    running = start(algorithm) if algorithm else None
+    while piece := source.read(min(_CHUNK, length)):
+        length -= len(piece)
+        write(piece)
+        if running is not None:
+            running.update(piece)
+    return "" if running is None else encode(running.digest())
+
+
 def composite(algorithm: str, parts: Iterable[str]) -> str:
-    """The checksum of the parts' checksums, and how many they were: `BASE64-N`."""
+    """Return the checksum of the parts' checksums and their number: `BASE64-N`."""
     digests = [base64.b64decode(part) for part in parts]
     whole = start(algorithm)
     whole.update(b"".join(digests))
@@ -52,7 +75,7 @@ def composite(algorithm: str, parts: Iterable[str]) -> str:
 
 
 def full_object(algorithm: str, parts: Iterable[tuple[str, int]]) -> str:
-    """The CRC of the whole, from the CRC and the size of each part."""
+    """Return the CRC of the object, from the CRC and the size of each part."""
     polynomial, width = _POLYNOMIALS[algorithm]
     crc = 0
     for checksum, size in parts:
@@ -76,7 +99,7 @@ class _Running:
 
 @functools.cache
 def _function(algorithm: str) -> Crc:
-    """zlib's; AWS's own library where it is installed; else a table, some 100 times slower."""
+    """Return zlib's function, that of AWS's library if installed, or a table, ~100 times slower."""
     if algorithm == "crc32":
         return zlib.crc32
     try:
@@ -110,13 +133,13 @@ def _table_function(polynomial: int, width: int) -> Crc:
 
 
 def _shift(crc: int, size: int, polynomial: int, bits: int) -> int:
-    """`crc` as it is after `size` further zero bytes: times x^(8·size) modulo the polynomial."""
+    """Return `crc` after `size` more zero bytes: times x^(8·size) modulo the polynomial."""
     power = _multiply_power(size * 8, polynomial, bits)
     return _multiply(crc, power, polynomial, bits)
 
 
 def _multiply(a: int, b: int, polynomial: int, bits: int) -> int:
-    """In reflected order: the highest bit is x^0."""
+    """Multiply in reflected order: the highest bit is x^0."""
     product = 0
     for position in range(bits - 1, -1, -1):
         if a >> position & 1:

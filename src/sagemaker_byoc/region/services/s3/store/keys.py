@@ -1,7 +1,7 @@
 """Keys as paths (`train/a.csv` is the file `a.csv` in the folder `train`), and their order.
 
-What a file system can't hold is written with a percent sign, and what a percent sign starts can't
-come from a key, because a key's own are written `%25`:
+What a file system can't store is written with a percent sign. It can't be confused with a key's
+own percent sign, which is written `%25`:
 
     %2E       `.` where the segment is `.` or `..`
     %_        the empty segment, of `a//b` and `a/`
@@ -29,7 +29,7 @@ from operator import itemgetter
 from urllib.parse import unquote_to_bytes
 
 LONGEST = 200
-"""Bytes of an encoded segment in one name: 255, less what is put behind it."""
+"""Bytes of an encoded segment in one name: 255, less what is appended to it."""
 EMPTY = "%_"
 CONTINUED = "%-"
 OBJECT_ASIDE = "%"
@@ -37,7 +37,7 @@ FOLDER_ASIDE = "%2F"
 
 _ESCAPED = re.compile(r"[%\x00-\x1f\x7f\\]")
 _ESCAPED_CASE = re.compile(r"[%\x00-\x1f\x7f\\A-Z\u0080-\U0010ffff]")
-"""Where the file system takes `A` for `a`, or one way to write `é` for the other."""
+"""For file systems that treat `A` as `a`, or the two forms of `é` as one."""
 _TOKEN = re.compile(r"%[0-9A-F]{2}|[^%]")
 _PLAIN = re.compile(r"[ !-$&-\[\]-~]*")
 
@@ -45,7 +45,7 @@ _DOTS = {".": "%2E", "..": "%2E%2E"}
 
 
 def encode(key: str, *, fold: bool = False) -> list[str]:
-    """Folder names, and the file's name last. `fold` is for file systems that ignore case."""
+    """Return folder names, and the file's name last. `fold`: the file system ignores case."""
     if not fold and len(key) <= LONGEST and key.isascii() and _PLAIN.fullmatch(key):
         parts = key.split("/")
         if "." not in parts and ".." not in parts and "" not in parts:
@@ -54,7 +54,7 @@ def encode(key: str, *, fold: bool = False) -> list[str]:
 
 
 def decode(name: str) -> bytes:
-    """The segment, or the start of one for a continued name; marks must be off already."""
+    """Return the segment, or the start of a continued one, of a name without marks."""
     if name == EMPTY:
         return b""
     if "%" not in name:
@@ -63,7 +63,7 @@ def decode(name: str) -> bytes:
 
 
 def join(parts: list[str]) -> str:
-    """What `encode` made of a key, back."""
+    """Return the key that `encode` made these parts of."""
     key = b""
     for part in parts[:-1]:
         continued = part.endswith(CONTINUED)
@@ -92,7 +92,7 @@ def _segment(segment: str, *, fold: bool) -> list[str]:
 
 
 Name = tuple[bytes, str]
-"""A segment of keys, with a slash for a folder's, and where it lies in its folder."""
+"""A segment of keys, with a slash if it is a folder's, and its path in its folder."""
 
 _TRUSTED_AGE_NS = 50_000_000
 """A folder that changed within this time may change again and keep its time stamp (4 ms ticks)."""
@@ -100,7 +100,7 @@ _name_segment = itemgetter(0)
 
 
 class Folders:
-    """Sorted names of the folders that were read last, until they change; thread-safe."""
+    """A cache of sorted names in folders, valid until a folder changes; thread-safe."""
 
     def __init__(self, most_names: int = 100_000) -> None:
         self._most = most_names
@@ -109,7 +109,7 @@ class Folders:
         self._read: OrderedDict[str, tuple[int, list[Name]]] = OrderedDict()
 
     def names(self, folder: str) -> list[Name]:
-        """Empty where there is no such folder."""
+        """Return the names, [] if the folder does not exist."""
         try:
             changed = os.stat(folder).st_mtime_ns  # noqa: PTH116 - no object for a string
         except (FileNotFoundError, NotADirectoryError):
@@ -136,7 +136,7 @@ class Folders:
 
 
 def _scan(folder: str) -> tuple[list[Name], bool]:
-    """Sorted names; and whether they are all of this folder, none of a continued name's."""
+    """Return sorted names, and whether all are of this folder, none of a continued name."""
     names: list[Name] = []
     whole = True
     try:
@@ -172,7 +172,7 @@ class _Level:
 
 
 class Walk(Iterator[tuple[bytes, str]]):
-    """Keys after `after` that start with `prefix`, each with the path of its file."""
+    """Iterate over keys after `after` that start with `prefix`, with the paths of their files."""
 
     def __init__(
         self, folders: Folders, root: str, prefix: bytes = b"", after: bytes = b""
@@ -185,7 +185,7 @@ class Walk(Iterator[tuple[bytes, str]]):
         self._descend(b"", root)
 
     def skip(self, prefix: bytes) -> None:
-        """Go on behind all keys that start with `prefix`."""
+        """Continue after all keys that start with `prefix`."""
         self._skipped = prefix
         while self._levels and self._levels[-1].prefix.startswith(prefix):
             self._levels.pop()
@@ -221,5 +221,5 @@ class Walk(Iterator[tuple[bytes, str]]):
             rest = first[len(prefix) :]
             level.next = bisect_left(level.names, rest, key=_name_segment)
             if level.next and rest.startswith(level.names[level.next - 1][0]):
-                level.next -= 1  # the folder in which the first key lies
+                level.next -= 1  # the folder of the first key
         self._levels.append(level)

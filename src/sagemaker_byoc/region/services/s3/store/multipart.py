@@ -1,15 +1,15 @@
-"""Objects that come in parts.
+"""Multipart uploads: objects that arrive in parts.
 
     ROOT/.uploads/BUCKET/ID/upload.json    key, attributes, when it began
     ROOT/.uploads/BUCKET/ID/00001.json     a part: size, ETag, checksum, and where its bytes are
     ROOT/.uploads/BUCKET/ID/body           the bytes of all parts of equal size, each in its place
     ROOT/.uploads/BUCKET/ID/00007-a1b2     the bytes of a part that did not fit there
-    ROOT/.uploads/BUCKET/.completed/ID     what a completed upload was answered with
+    ROOT/.uploads/BUCKET/.completed/ID     the answer to the completion of an upload
 
-Clients send parts of one size and a shorter last one. So the first part's size tells where each of
-them will lie in the whole, they are written there at once, and completing an upload is a rename
-where it would otherwise write every byte again. A place is written once: a part that comes again
-gets a file of its own, and the upload is then put together by copying.
+Clients send parts of one size and a shorter last one. So the size of the first part tells the place
+of each part in the object. They are written there at once, and the completion of an upload is a
+rename instead of a copy. A place is written once: a part that is sent again gets a file of its own,
+and the completion then copies.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from sagemaker_byoc.region.services.s3.store.s3_errors import (
 MAX_PARTS = 10_000
 _TURNS = 64
 MAX_RECEIPTS = 100
-"""Completed uploads of one bucket whose answer can be given again."""
+"""Completed uploads of one bucket whose answers are kept for repeated requests."""
 _COPY_CHUNK = 1 << 20
 
 
@@ -58,12 +58,12 @@ class Upload:
     begun: datetime
     attributes: Attributes
     algorithm: str
-    """Of the parts' checksums, in lower case; empty where the client named none."""
+    """Algorithm of the parts' checksums, in lower case; empty if the client named none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A part as it is named when the upload is completed."""
+    """A part as the completion names it."""
 
     number: int
     etag: str
@@ -72,7 +72,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Promised:
-    """What the client says of the whole when it completes an upload."""
+    """What the client states about the object when it completes an upload."""
 
     checksums: Mapping[str, str] = field(default_factory=dict)
     checksum_type: str | None = None
@@ -90,7 +90,7 @@ class Uploads:
         self._turns = [threading.Lock() for _ in range(_TURNS)]
 
     def create(self, bucket: str, key: str, attributes: Attributes, algorithm: str) -> Upload:
-        """Raises S3Error NoSuchBucket, KeyTooLongError."""
+        """Begin an upload; raise S3Error NoSuchBucket, KeyTooLongError."""
         check_key(key)
         self._store.files(bucket)
         upload = Upload(uuid.uuid4().hex, key, datetime.now(UTC), attributes, algorithm)
@@ -108,14 +108,14 @@ class Uploads:
         return upload
 
     def get(self, bucket: str, key: str, upload_id: str) -> Upload:
-        """Raises S3Error NoSuchUpload."""
+        """Return the upload; raise S3Error NoSuchUpload."""
         upload = self._load(bucket, upload_id)
         if upload is None or upload.key != key:
             raise no_such_upload(upload_id)
         return upload
 
     def all(self, bucket: str) -> list[Upload]:
-        """By key, then by time."""
+        """Return the uploads by key, then by time."""
         self._store.files(bucket)
         folder = self._store.uploads / bucket
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
@@ -123,7 +123,7 @@ class Uploads:
         return sorted(found, key=lambda upload: (upload.key.encode(), upload.begun))
 
     def parts(self, bucket: str, upload: Upload) -> dict[int, Part]:
-        """By number, in order."""
+        """Return the parts by number, in order."""
         parts = {}
         for file in sorted(self._folder(bucket, upload.id).glob("[0-9]*.json")):
             part = Part(**json.loads(file.read_bytes()))
@@ -131,7 +131,7 @@ class Uploads:
         return parts
 
     def open_part(self, bucket: str, upload: Upload, number: int, size: int) -> PartWriter:
-        """`size` is that which the client announced."""
+        """Return a writer for a part of the announced `size`."""
         folder = self._folder(bucket, upload.id)
         record = folder / f"{number:05}.json"
         with self._lock:
@@ -143,13 +143,13 @@ class Uploads:
         return PartWriter(folder, number, name, 0, self._lock)
 
     def turn(self, upload_id: str) -> threading.Lock:
-        """Held to complete an upload: a client that asks again waits for the first answer."""
+        """Return the lock of a completion: a repeated request waits for the first answer."""
         return self._turns[hash(upload_id) % _TURNS]
 
     def completed(
         self, bucket: str, key: str, upload_id: str, wanted: list[Wanted]
     ) -> Attributes | None:
-        """The attributes that this very request was answered with before, if it was."""
+        """Return the attributes with which the same request was answered before, or None."""
         self._store.files(bucket)
         if not upload_id.isalnum():
             return None
@@ -169,8 +169,9 @@ class Uploads:
         condition: Condition | None,
         promised: Promised = _NOTHING,
     ) -> ObjectInfo:
-        """Raises S3Error InvalidPart, InvalidPartOrder, EntityTooSmall, BadDigest, InvalidRequest,
-        and `condition`'s."""
+        """Put the object in place. Raise S3Error InvalidPart, InvalidPartOrder, EntityTooSmall,
+        BadDigest, InvalidRequest, and what `condition` raises.
+        """
         _check_promised(upload, promised)
         there = self.parts(bucket, upload)
         parts = _chosen(upload, wanted, there)
@@ -207,11 +208,11 @@ class Uploads:
         folder: Path,
         writer: Writer,
     ) -> None:
-        """Give the writer the bytes of `parts`, by a link if they lie one behind the other."""
+        """Give the writer the bytes of `parts`, by a link if they are in order in one file."""
         with self._lock:
             places = self._places.get(upload.id)
             settled = places is None or places.close()
-        # The file is cut to the parts that were chosen. It may only lose what nobody can name
+        # The file is truncated to the chosen parts. It must not lose parts that can be named
         # again: if this completion fails, the next one may choose others.
         chosen = {part.number for part in parts}
         left_out = any(part.file == BODY and part.number not in chosen for part in there.values())
@@ -228,7 +229,7 @@ class Uploads:
     def _keep_receipt(
         self, bucket: str, upload: Upload, wanted: list[Wanted], attributes: Attributes
     ) -> None:
-        """For a client whose answer was lost, and which asks again; the last few are kept."""
+        """Keep the answer for a client that did not get it and asks again."""
         receipt = {
             "key": upload.key,
             "parts": _named(wanted),
@@ -248,7 +249,9 @@ class Uploads:
         with self._lock:
             self._places.pop(upload_id, None)
         folder = self._folder(bucket, upload_id)
-        (folder / "upload.json").unlink(missing_ok=True)  # the rest is nobody's from here on
+        (folder / "upload.json").unlink(
+            missing_ok=True
+        )  # from here on the rest belongs to no upload
         folders.remove(folder)
 
     def _load(self, bucket: str, upload_id: str) -> Upload | None:
@@ -323,7 +326,7 @@ def other_algorithm(expected: str, actual: str) -> S3Error:
 
 
 def _stated(upload: Upload, want: Wanted) -> str | None:
-    """The checksum that the client has of a part; raises S3Error InvalidRequest."""
+    """Return the checksum that the client states for a part; raise S3Error InvalidRequest."""
     for name in want.checksums:
         if upload.algorithm and name != upload.algorithm:
             raise other_algorithm(upload.algorithm, name)
@@ -331,7 +334,7 @@ def _stated(upload: Upload, want: Wanted) -> str | None:
 
 
 def _check_complete(upload: Upload, wanted: list[Wanted]) -> None:
-    """Raises S3Error InvalidRequest for a composite checksum without those of its parts."""
+    """Raise S3Error InvalidRequest for a composite checksum without those of its parts."""
     if upload.attributes.checksum_type != "COMPOSITE":
         return
     for want in wanted:
@@ -376,7 +379,7 @@ def _check_sums(promised: Mapping[str, str], actual: Mapping[str, str]) -> None:
 
 
 def _computed(names: Iterable[str], file: int) -> dict[str, str]:
-    """Checksums over the bytes of an open file."""
+    """Return checksums of the bytes of an open file."""
     running = {name: checksums.start(name) for name in names}
     position = 0
     while running and (data := os.pread(file, _COPY_CHUNK, position)):
@@ -399,7 +402,7 @@ def _checksums(upload: Upload, parts: list[Part]) -> dict[str, str]:
 
 
 def _whole_file(folder: Path, parts: list[Part]) -> Path | None:
-    """The file in which all of them lie one behind the other from the start."""
+    """Return the file in which all parts are in order from the start, or None."""
     offset = 0
     for part in parts:
         if part.file != parts[0].file or part.offset != offset:

@@ -1,10 +1,10 @@
-"""The object store: buckets are folders, objects are files that are replaced and never written.
+"""The object store: buckets are folders, objects are files that are replaced, not changed.
 
     ROOT/BUCKET/train/a.csv                    the bytes: for `ls`, `cat`, and for `cp` into it
-    ROOT/.attributes/BUCKET/train/a.csv%1a2b…  ETag, content type, metadata (see files.py)
+    ROOT/.attributes/BUCKET/train/a.csv%1a2b…  ETag, content type, metadata (see bucket_files.py)
     ROOT/.uploads/BUCKET/ID/                   multipart uploads that have begun (see multipart.py)
-    ROOT/.new/                                 what is being written; emptied at the start
-    ROOT/.unclosed                             there while a process owns ROOT, and after its crash
+    ROOT/.new/                                 objects that are being written; emptied at the start
+    ROOT/.unclosed                             exists while a process owns ROOT, and after a crash
 
 One process owns ROOT. Everything here is synchronous and safe to call from any thread.
 """
@@ -69,7 +69,7 @@ class ObjectStore:
         self._unclosed.touch()
 
     def close(self) -> None:
-        """Spares the next start the look for what a crash left. Nothing is put after it."""
+        """Close the store, so that the next start need not look for the remains of a crash."""
         self._syncing.shutdown()
         self._unclosed.unlink(missing_ok=True)
 
@@ -87,13 +87,13 @@ class ObjectStore:
         return _is_name(bucket) and (self._root / bucket).is_dir()
 
     def bucket(self, bucket: str) -> Bucket:
-        """Raises S3Error NoSuchBucket."""
+        """Return the bucket; raise S3Error NoSuchBucket."""
         if not self.has_bucket(bucket):
             raise no_such_bucket(bucket)
         return self._bucket(bucket)
 
     def create_bucket(self, bucket: str, tags: Mapping[str, str] | None = None) -> None:
-        """Raises S3Error InvalidBucketName, BucketAlreadyOwnedByYou."""
+        """Raise S3Error InvalidBucketName, BucketAlreadyOwnedByYou."""
         check_bucket_name(bucket)
         with self._lock:
             if self.has_bucket(bucket):
@@ -105,18 +105,18 @@ class ObjectStore:
                     BucketName=bucket,
                 )
             for left in (self._attributes / bucket, self.uploads / bucket):
-                if left.exists():  # a deletion could not remove it
+                if left.exists():  # a deletion left it
                     shutil.rmtree(left)
             self._write_bucket(Bucket(bucket, datetime.now(UTC), tags or {}))
             (self._root / bucket).mkdir()
 
     def tag_bucket(self, bucket: str, tags: Mapping[str, str]) -> None:
-        """Replace all of its tags; raises S3Error NoSuchBucket."""
+        """Replace all of its tags; raise S3Error NoSuchBucket."""
         with self._lock:
             self._write_bucket(replace(self.bucket(bucket), tags=tags))
 
     def delete_bucket(self, bucket: str) -> None:
-        """Raises S3Error NoSuchBucket, BucketNotEmpty. Uploads that have begun go with it."""
+        """Delete it with its uploads; raise S3Error NoSuchBucket, BucketNotEmpty."""
         with self.files(bucket).lock:
             if next(self.list(bucket), None) is not None:
                 raise S3Error(
@@ -132,7 +132,7 @@ class ObjectStore:
     # Objects
 
     def list(self, bucket: str, prefix: str = "", start_after: str = "") -> Iterator[ObjectInfo]:
-        """In the order of their keys' UTF-8 bytes, read as far as it is asked for."""
+        """Yield objects in the order of their keys' UTF-8 bytes."""
         files = self.files(bucket)
         for key, path in self.walk(bucket, prefix, start_after):
             info = self.info(files, key, path)
@@ -140,12 +140,12 @@ class ObjectStore:
                 yield info
 
     def walk(self, bucket: str, prefix: str = "", start_after: str = "") -> Walk:
-        """Keys and paths, without a look at the objects; can pass over common prefixes."""
+        """Return a walk over keys and paths, which can skip common prefixes."""
         root = self.files(bucket).root
         return Walk(self._folders, root, prefix.encode(), start_after.encode())
 
     def info(self, files: Files, key: bytes, path: str) -> ObjectInfo | None:
-        """Of what a walk found; None where it is gone by now, or has no key in UTF-8."""
+        """Return the object that a walk found; None if it is gone or its key is not UTF-8."""
         try:
             text = key.decode()
         except UnicodeDecodeError:
@@ -154,13 +154,13 @@ class ObjectStore:
         return None if found is None else info_of(text, *found)
 
     def get(self, bucket: str, key: str) -> StoredObject:
-        """Raises S3Error NoSuchBucket, NoSuchKey."""
+        """Return the object; raise S3Error NoSuchBucket, NoSuchKey."""
         file, stored = self.open(bucket, key)
         os.close(file)
         return stored
 
     def open(self, bucket: str, key: str) -> tuple[int, StoredObject]:
-        """And an open file descriptor of the bytes that the attributes belong to."""
+        """Return the object and an open file descriptor of its bytes."""
         found = self.files(bucket).read(key)
         if found is None:
             raise no_such_key(key)
@@ -177,7 +177,7 @@ class ObjectStore:
         metadata: Mapping[str, str] | None = None,
         move: bool = False,
     ) -> ObjectInfo:
-        """`move` takes the file away, without a copy where it lies on the same file system."""
+        """Put a file. `move` removes it, without a copy if it is on the same file system."""
         writer = self.open_writer(bucket, key, content_type=content_type, metadata=metadata)
         with writer, open(source, "rb", buffering=0) as file:
             if move and writer.take(source):
@@ -213,7 +213,7 @@ class ObjectStore:
         metadata: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Writer:
-        """Raises S3Error NoSuchBucket, KeyTooLongError. Nothing is seen before `commit()`."""
+        """Return a writer; raise S3Error NoSuchBucket, KeyTooLongError."""
         check_key(key)
         self.files(bucket)
         attributes = Attributes(
@@ -226,7 +226,7 @@ class ObjectStore:
         return Writer(str(self._new), attributes, commit)
 
     def delete(self, bucket: str, key: str, condition: Condition | None = None) -> None:
-        """What is not there is deleted already."""
+        """Delete the object; a missing one counts as deleted."""
         files = self.files(bucket)
         with files.lock:
             if condition is not None:
@@ -234,7 +234,7 @@ class ObjectStore:
             files.remove(key)
 
     def tag(self, bucket: str, key: str, tags: Mapping[str, str]) -> None:
-        """Replace all tags of an object; raises S3Error NoSuchBucket, NoSuchKey."""
+        """Replace all tags of an object; raise S3Error NoSuchBucket, NoSuchKey."""
         files = self.files(bucket)
         with files.lock:
             path = files.find(key)
@@ -245,7 +245,7 @@ class ObjectStore:
             files.rewrite(key, status, replace(attributes, tags=tags))
 
     def sweep(self) -> int:
-        """Remove the attributes that crashes left; how many there were."""
+        """Remove the attributes that crashes left; return how many there were."""
         swept = 0
         for bucket in self.buckets():
             files = self.files(bucket.name)
@@ -284,7 +284,7 @@ class ObjectStore:
         return info_of(key, status, writer.attributes)
 
     def _sync(self, writer: Writer, aside: str) -> None:
-        """Both files at once: a journal takes them in one commit, and that is most of a put."""
+        """Sync both files at once: the journal commits them together, which is most of a put."""
         with open(aside, "wb", buffering=0) as document:
             document.write(writer.attributes.to_json())
             attributes = self._syncing.submit(os.fsync, document.fileno())

@@ -1,4 +1,4 @@
-"""What is known of a bucket and of an object, and its JSON beside the data."""
+"""Buckets and objects: their attributes, as JSON beside the data, and their URIs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any, TypeAlias
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 BINARY = "binary/octet-stream"
-"""S3's content type where a client gives none."""
+"""S3's content type if a client sends none."""
 STORAGE_CLASS = "x-amz-storage-class"
 """The header, kept unless it is STANDARD."""
 ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-"""Storage classes whose objects must be restored before they are read, which we can't."""
+"""Storage classes whose objects must be restored before a read, which is not supported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attributes:
-    """All of an object but its bytes."""
+    """Everything about an object except its bytes."""
 
     etag: str
     """Without quotes: the MD5 of the bytes, or `MD5-PARTS` for an object made of parts."""
@@ -38,14 +38,14 @@ class Attributes:
     metadata: Mapping[str, str] = field(default_factory=dict)
     """The user's, names in lower case and without `x-amz-meta-`."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Further HTTP headers that go back as they came: cache-control, content-encoding…"""
+    """Further HTTP headers, returned as they were sent: cache-control, content-encoding…"""
     checksums: Mapping[str, str] = field(default_factory=dict)
     """By algorithm in lower case (`crc32`), base64 as in `x-amz-checksum-crc32`."""
     checksum_type: str = "FULL_OBJECT"
     parts: tuple[int, ...] = ()
-    """Sizes of the parts that it was uploaded in."""
+    """Sizes of the parts of its upload."""
     part_checksums: tuple[str, ...] = ()
-    """Of the same parts, if the upload had an algorithm."""
+    """Checksums of the same parts, if the upload had an algorithm."""
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -73,7 +73,7 @@ class Attributes:
 
     @classmethod
     def from_json(cls, data: bytes) -> Attributes:
-        """Raises ValueError or TypeError for what `to_json` did not write."""
+        """Raise ValueError or TypeError for what `to_json` did not write."""
         document = json.loads(data)
         for name in ("parts", "part_checksums"):
             document[name] = tuple(document.get(name, ()))
@@ -81,10 +81,10 @@ class Attributes:
 
     @classmethod
     def of_foreign(cls, status: os.stat_result) -> Attributes:
-        """For a file that was put into the bucket's folder by hand.
+        """Return attributes for a file that was put into the bucket's folder by hand.
 
-        Its ETag is made as for an object of one part: one that no client takes for an MD5, which
-        would cost reading the file.
+        Its ETag is that of an object of one part, which clients do not take for an MD5: that
+        would need a read of the file.
         """
         identity = f"{status.st_size}:{status.st_mtime_ns}".encode()
         digest = hashlib.md5(identity, usedforsecurity=False).hexdigest()
@@ -96,7 +96,7 @@ class ObjectInfo:
     key: str
     size: int
     modified: datetime
-    """To the second, as S3 tells it."""
+    """To the second, as in S3."""
     attributes: Attributes
 
     @property
@@ -113,15 +113,15 @@ class ObjectInfo:
 
 
 Condition: TypeAlias = Callable[[ObjectInfo | None], None]
-"""Gets what is there now, and raises S3Error where the put must not happen."""
+"""A function of the current object that raises S3Error if the change must not happen."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     info: ObjectInfo
     path: Path
-    """The file that holds the bytes. It is never written again: a put replaces it by another, so
-    that an open or hard-linked file stays what it was."""
+    """The file with the bytes. It is never changed: a put replaces it by another, so that an open
+    or hard-linked file stays as it was."""
 
 
 def info_of(key: str, status: os.stat_result, attributes: Attributes) -> ObjectInfo:
@@ -133,9 +133,9 @@ _SCHEME = "s3://"
 
 
 def parse_s3_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key, or key prefix; the key is empty where the URI names a whole bucket.
+    """Return bucket and key of `s3://BUCKET/KEY`; the key is empty if the URI names a bucket.
 
-    Nothing in the key is unquoted or collapsed: S3 URIs are not URLs. Raises ValidationException.
+    The key is taken as it is: S3 URIs are not URLs. Raise AwsError ValidationException.
     """
     bucket, _, key = uri.removeprefix(_SCHEME).partition("/")
     if not uri.startswith(_SCHEME) or not bucket:

@@ -1,4 +1,4 @@
-"""Where the bytes of an upload's parts lie, and one part on its way in (see multipart.py)."""
+"""Files of the parts of an upload, and the writer of a part (see multipart.py)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Part:
 
 
 class Places:
-    """Which places of `body` were given away; known to this process only."""
+    """The places of `body` that are taken; known to this process only."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -58,13 +58,13 @@ class Places:
         self.writing -= 1
 
     def close(self) -> bool:
-        """Give away no more; whether nobody writes."""
+        """Give no more places; return whether nobody writes."""
         self.closed = True
         return self.writing == 0
 
 
 class PartWriter:
-    """One part on its way in; a Sink."""
+    """A part that is being written; a Sink."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - made in one place
         self,
@@ -103,7 +103,7 @@ class PartWriter:
             view = view[written:]
 
     def commit(self, checksum: str) -> Part:
-        """Raises S3Error NoSuchUpload where it was aborted or completed meanwhile."""
+        """Record the part; raise S3Error NoSuchUpload if the upload ended meanwhile."""
         os.fsync(self._file)
         part = Part(
             number=self._number,
@@ -126,7 +126,7 @@ class PartWriter:
         return part
 
     def abort(self) -> None:
-        """Does nothing once it has ended."""
+        """Remove the part, unless the writer has ended."""
         if self._open:
             self._close()
             if self._name != BODY:

@@ -7,7 +7,7 @@ from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _RESERVED_STARTS = ("sthree-", "amzn-s3-demo-")
 _RESERVED_ENDS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
-"""Beginnings and ends that S3 reserves for access points, directory buckets and examples."""
+"""Prefixes and suffixes that S3 reserves for access points, directory buckets and examples."""
 MAX_KEY_BYTES = 1024
 
 
@@ -53,14 +53,14 @@ def invalid_argument(message: str, name: str, value: str) -> S3Error:
 def unsupported(name: str) -> S3Error:
     return S3Error(
         "NotImplemented",
-        f"This object store keeps nothing of what {name} asks for: leave it out",
+        f"This object store does not support {name}: leave it out",
         status=501,
         Header=name,
     )
 
 
 def check_bucket_name(bucket: str) -> None:
-    """The rules of general purpose buckets (S3 user guide, "bucket naming rules")."""
+    """Raise S3Error unless it is the name of a general purpose bucket ("bucket naming rules")."""
     is_reserved = bucket.startswith(_RESERVED_STARTS) or bucket.endswith(_RESERVED_ENDS)
     if is_reserved or not is_bucket_name(bucket):
         raise S3Error("InvalidBucketName", "The specified bucket is not valid.", BucketName=bucket)
@@ -76,4 +76,4 @@ def check_key(key: str) -> None:
             MaxSizeAllowed=str(MAX_KEY_BYTES),
         )
     if not key:
-        raise S3Error("InvalidArgument", "An object's key can't be empty")
+        raise S3Error("InvalidArgument", "The key of an object can't be empty")

@@ -5,19 +5,18 @@ from __future__ import annotations
 import shutil
 import ssl
 import subprocess
-from http.client import HTTPConnection, RemoteDisconnected
 from http.server import BaseHTTPRequestHandler
+from urllib.request import Request
 
 import pytest
 from tests.unit.images.served import registry, serving
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host.image_reference import Reference, parse
-from sagemaker_byoc.images import transport
+from sagemaker_byoc.images import registry as registry_module
 from sagemaker_byoc.images.credentials import Login
 from sagemaker_byoc.images.errors import RegistryError, TrustError
-from sagemaker_byoc.images.registry import Registry
-from sagemaker_byoc.images.transport import exchange, proxy_for
+from sagemaker_byoc.images.registry import Registry, _get, _Redirects, proxies_for
 
 
 @pytest.fixture(autouse=True)
@@ -27,23 +26,34 @@ def no_proxies(monkeypatch):
             monkeypatch.delenv(case, raising=False)
 
 
-def test_a_proxy_of_the_environment(monkeypatch):
+def test_this_machine_is_asked_without_a_proxy(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "http://me:p%40ss@proxy.corp:3128")
-    monkeypatch.setenv("NO_PROXY", "internal.corp")
-    found = proxy_for("https", "123456789012.dkr.ecr.eu-west-1.amazonaws.com")
-    assert (found.host, found.port) == ("proxy.corp", 3128)
-    assert found.headers == {"Proxy-Authorization": Login("me", "p@ss").header.strip()}
-    assert "p@ss" not in repr(found)
-    assert "bWU6cEBzcw" not in repr(found)
-    assert proxy_for("https", "registry.internal.corp") is None
-    assert proxy_for("https", "127.0.0.1") is None
-    assert proxy_for("https", "localhost") is None
+    assert proxies_for("registry.example")["https"] == "http://me:p%40ss@proxy.corp:3128"
+    assert proxies_for("127.0.0.1") == proxies_for("localhost") == {}
+
+
+def test_a_proxy_is_shown_its_password(monkeypatch):
+    with registry() as served:
+        served.put("mine", "1", b'{"a": 1}')
+        monkeypatch.setenv("http_proxy", f"http://me:p%40ss@{served.host}")
+        assert Registry(parse("registry.example:5000/mine:1"), plain=True).manifest()
+        assert served.headers[0]["Proxy-Authorization"] == Login("me", "p@ss").header
+
+
+def test_no_proxy_is_followed(monkeypatch):
+    monkeypatch.setattr(registry_module, "ATTEMPTS", 1)
+    monkeypatch.setenv("NO_PROXY", "unknown.invalid")
+    with registry() as served:
+        monkeypatch.setenv("http_proxy", f"http://{served.host}")
+        with pytest.raises(RegistryError, match="gives no answer"):
+            Registry(parse("unknown.invalid/mine:1"), plain=True).manifest()
+        assert not served.log
 
 
 def test_a_proxy_that_can_not_be_used_says_so(monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy:1080")
     with pytest.raises(RequestError, match="kind socks5") as caught:
-        proxy_for("https", "registry.example")
+        proxies_for("registry.example")
     assert "NO_PROXY" in caught.value.hint
 
 
@@ -73,35 +83,11 @@ def test_a_certificate_that_nobody_signed(tmp_path, monkeypatch):
         monkeypatch.delenv("SSL_CERT_FILE", raising=False)
         url = f"https://localhost:{address.rpartition(':')[2]}/"
         with pytest.raises(TrustError, match="not trusted") as caught:
-            exchange("GET", url, {}, None)
+            _get(url, {})
         assert "SSL_CERT_FILE" in caught.value.hint
         monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
-        connection, answer = exchange("GET", url, {}, None)
-        assert answer.status == 204
-        answer.close()
-        connection.close()
-
-
-@pytest.mark.parametrize("heard", [True, False])
-def test_a_refusal_before_the_content_is_read_is_heard(monkeypatch, heard):
-    """A server may answer 413 and close, with most of the content still on its way; whether the
-    answer outlives the connection is chance, so that it is played here."""
-
-    class Cut(HTTPConnection):
-        def request(self, *_, **__):
-            raise BrokenPipeError("cut")
-
-        def getresponse(self):
-            if not heard:
-                raise RemoteDisconnected
-            return 413
-
-    monkeypatch.setattr(transport.http.client, "HTTPConnection", Cut)
-    if heard:
-        assert exchange("PUT", "http://127.0.0.1:1/", {}, b"x")[1] == 413
-    else:
-        with pytest.raises(RegistryError, match="cut"):
-            exchange("PUT", "http://127.0.0.1:1/", {}, b"x")
+        with _get(url, {}) as answer:
+            assert answer.status == 204
 
 
 def test_the_login_goes_to_the_registry_alone(monkeypatch):
@@ -121,28 +107,45 @@ def test_the_login_goes_to_the_registry_alone(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("url", "own"),
+    ("url", "is_own"),
     [
         ("https://registry.example/v2/x", True),
-        ("https://registry.example:443/v2/x", True),
         ("https://registry.example:8443/v2/x", False),
         ("https://registry.example.evil/v2/x", False),
     ],
 )
-def test_what_counts_as_the_registry(url, own):
-    assert Registry(parse("registry.example/mine"))._is_own(url) is own
+def test_what_counts_as_the_registry(url, is_own):
+    request = Request("https://registry.example/v2/", headers={"Authorization": "secret"})
+    found = _Redirects().redirect_request(request, None, 307, "", {}, url)
+    assert found.has_header("Authorization") is is_own
 
 
 def test_nothing_is_sent_from_tls_to_none():
-    found = Registry(parse("registry.example/mine"), Login("me", "secret"))
+    request = Request("https://registry.example/v2/", headers={"Authorization": "secret"})
     with pytest.raises(TrustError, match="without TLS"):
-        found._is_own("http://registry.example/v2/mine/blobs/uploads/1")
+        _Redirects().redirect_request(request, None, 307, "", {}, "http://registry.example/x")
+    found = Registry(parse("registry.example/mine"), Login("me", "secret"))
     with pytest.raises(TrustError, match="without TLS"):
         found._log_in('Bearer realm="http://registry.example/token"')
 
 
+@pytest.mark.parametrize(("status", "asked"), [(503, 4), (429, 4), (403, 1), (404, 1)])
+def test_only_what_may_pass_is_asked_again(monkeypatch, status, asked):
+    monkeypatch.setattr(registry_module, "FIRST_WAIT", 0.001)
+    with registry() as served:
+        served.faults.append(lambda handler: bool(handler.answer(status) or True))
+        found = Registry(Reference(served.host, "mine", "1"))
+        if status == 404:
+            assert found.manifest() is None
+        else:
+            with pytest.raises(RegistryError, match=f"with {status}"):
+                found.manifest()
+        assert len(served.log) == asked
+
+
 def test_a_silent_registry_is_not_waited_for_without_end(monkeypatch):
-    monkeypatch.setattr(transport, "PATIENCE", 0.05)
+    monkeypatch.setattr(registry_module, "SECONDS", 0.05)
+    monkeypatch.setattr(registry_module, "FIRST_WAIT", 0.001)
     with serving(Silent) as address, pytest.raises(RegistryError, match="gives no answer"):
         Registry(parse(f"{address}/mine")).manifest()
 
