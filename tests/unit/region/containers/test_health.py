@@ -86,7 +86,7 @@ def test_some_other_port_is_no_proof():
 def test_interface_that_nobody_reaches(monkeypatch):
     """In a network of its own, 127.0.0.1 is not where SageMaker asks; on the host's it is."""
     found = [Listener(8080, "127.0.0.1")]
-    monkeypatch.setattr(health, "find", lambda reach: found)
+    monkeypatch.setattr(health, "find_listeners", lambda reach: found)
     own = Reach(1, has_own_network=True, address="172.17.0.2")
     fault = health.misplaced_listener(own, 8080)
     assert fault is not None
