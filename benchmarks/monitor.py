@@ -25,13 +25,12 @@ from sklearn.datasets import load_breast_cancer
 
 from sagemaker_byoc.contract.hosting.capture import Encoding, Payload, Record
 from sagemaker_byoc.monitor.data.columns import Kind
-from sagemaker_byoc.monitor.data.distance import numeric_gap, robust
-from sagemaker_byoc.monitor.data.profile import Profile
-from sagemaker_byoc.monitor.data.sketch import Sketch
+from sagemaker_byoc.monitor.data.distributions import Sketch, numeric_gap, robust
+from sagemaker_byoc.monitor.data.statistics import Profile
 from sagemaker_byoc.monitor.inputs.captures import CaptureReader
 from sagemaker_byoc.monitor.inputs.layout import Layout
-from sagemaker_byoc.monitor.jobs import Input, make_baseline
-from sagemaker_byoc.monitor.places import Places
+from sagemaker_byoc.monitor.jobs import make_data_baseline
+from sagemaker_byoc.monitor.places import Input, Places
 
 ROWS, TURNS, REPEATS = 200_000, 5, 400
 KINDS = {f"f{place}": Kind.FRACTIONAL for place in range(6)}
@@ -143,7 +142,7 @@ def baseline() -> dict[str, float]:
             for _ in range(100):
                 np.savetxt(file, random.normal(size=(10_000, 20)), fmt="%.4f", delimiter=",")
         start = time.process_time()
-        make_baseline(Places(), Input(place=str(path)), folder)
+        make_data_baseline(Places(), Input(place=str(path)), folder)
         seconds = time.process_time() - start
     return {"rows": 1_000_000, "columns": 20, "seconds": seconds}
 

@@ -12,7 +12,7 @@ from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.error_replies import Refusal
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
-from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.request_context import Context
 
 CHARSETS = ("utf-8", "utf-16", "iso-8859-1", "us-ascii", "unicode_escape", "zlib")
 HEADERS = ("absent", "present", "auto")

@@ -11,8 +11,8 @@ from tests.unit.monitor.data import captured
 
 from sagemaker_byoc.monitor.data import checks, constraints, statistics
 from sagemaker_byoc.monitor.data.constraints import Method
-from sagemaker_byoc.monitor.data.power import power
-from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.data.drift import power
+from sagemaker_byoc.monitor.data.statistics import Profile
 from sagemaker_byoc.monitor.inputs.captures import CaptureReader
 from sagemaker_byoc.monitor.inputs.layout import Layout
 

@@ -47,12 +47,12 @@ class Check:
     state: str
     found: str
     fix: str = ""
-    """Empty where there is nothing to mend."""
+    """Empty if there is nothing to fix."""
 
 
 @dataclass(slots=True)
 class Machine:
-    """What the checks ask, in the one place that a test replaces."""
+    """What the checks ask, in one place that a test can replace."""
 
     environment: Mapping[str, str]
     ask: builders.Ask = builders.ask
@@ -66,7 +66,7 @@ class Machine:
 
 
 def examine(machine: Machine) -> Iterator[Check]:
-    """In the order of ids; what needs an engine is left out where none answers."""
+    """Yield the checks in the order of ids, without those of an engine if none answers."""
     yield python()
     yield from extras()
     yield namespaces()
@@ -236,7 +236,7 @@ def ports() -> Iterator[Check]:
         if is_free(number):
             yield Check(name, f"port {number}", OK, "free")
         else:
-            yield Check(name, f"port {number}", WARNING, "somebody listens there", fix)
+            yield Check(name, f"port {number}", WARNING, "in use by another process", fix)
 
 
 def _object(text: str | None) -> dict[str, Any] | None:

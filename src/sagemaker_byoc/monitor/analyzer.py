@@ -7,27 +7,28 @@ are those of AWS's sample of a monitoring container with custom metrics.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract.errors import ByocError, RequestError
-from sagemaker_byoc.contract.files import read_object, write_atomically
+from sagemaker_byoc.contract.files import Json, read_object, write_atomically
 from sagemaker_byoc.contract.variables import BASE_DIR
-from sagemaker_byoc.monitor import cloudwatch, kinds
+from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.constraints import CategoryMethod
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
-from sagemaker_byoc.monitor.errors import EmptyError
 from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.layout import Outputs
-from sagemaker_byoc.monitor.inputs.streams import Window
+from sagemaker_byoc.monitor.inputs.streams import EmptyError, Window
 from sagemaker_byoc.monitor.inputs.tables import Format
-from sagemaker_byoc.monitor.jobs import Documents, Input
-from sagemaker_byoc.monitor.places import Places
+from sagemaker_byoc.monitor.jobs import Documents, Outcome
+from sagemaker_byoc.monitor.places import Input, Places
 from sagemaker_byoc.monitor.quality.scores import Problem
 from sagemaker_byoc.monitor.quality.truth import Attributes
 from sagemaker_byoc.monitor.report.words import listed
@@ -217,21 +218,74 @@ def _quality(given: Mapping[str, str]) -> Attributes | None:
     )
 
 
-def _run(request: Request, root: Path) -> kinds.Found | None:
+def _run(request: Request, root: Path) -> jobs.Found | None:
     """What a run found; None if the job made a baseline."""
     places, output = Places(), str(request.output)
-    found: kinds.Found | None = None
+    found: jobs.Found | None = None
     if request.baseline is None:
-        made = kinds.make_baseline(places, request.data, request.quality, output)
+        made = jobs.make_baseline(places, request.data, request.quality, output)
         for line in made.get("notices") or ():
             print(line, flush=True)  # noqa: T201 - the job's log
         for name, text in (made.get("warnings") or {}).items():
             print(f"{listed([name])}: {text}", flush=True)  # noqa: T201 - the job's log
     else:
-        found = kinds.run(places, request.data, request.baseline, request.quality, output)
+        found = jobs.run(places, request.data, request.baseline, request.quality, output)
         if request.emits_metrics and found.outcome is not None:
-            text = cloudwatch.lines(found.outcome, request.dimensions)
-            write_atomically(root / "output" / "metrics" / "cloudwatch" / cloudwatch.FILE, text)
+            text = metric_lines(found.outcome, request.dimensions)
+            write_atomically(root / "output" / "metrics" / "cloudwatch" / METRICS, text)
     if request.postprocess is not None:
         hooks.run_postprocessor(request.postprocess)
     return found
+
+
+# ── metrics for CloudWatch ──
+
+
+METRICS = "cloudwatch_metrics.jsonl"
+_FORBIDDEN = re.compile(r"[^\x20-\x7e]|^:")
+_LONGEST_METRIC = 255
+
+
+def metric_lines(outcome: Outcome, dimensions: Mapping[str, str]) -> bytes:
+    """Of the features whose `emit_metrics` is on."""
+    shared: dict[str, Json] = {
+        "Timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
+    }
+    found = (
+        {"MetricName": _metric_name(name), **shared, **value}
+        for name, value in _metric_values(outcome)
+    )
+    return b"".join(json.dumps(each).encode() + b"\n" for each in found)
+
+
+def _metric_values(outcome: Outcome) -> Iterator[tuple[str, dict[str, Json]]]:
+    constraints = outcome.constraints
+    for name, column in outcome.profile.columns.items():
+        constraint = constraints.features.get(name)
+        config = constraint.config if constraint is not None else constraints.config
+        if not config.emits_metrics:
+            continue
+        moments = column.moments
+        is_numeric = (column.kind or column.inferred).is_numeric
+        if is_numeric and moments.count and math.isfinite(moments.total):
+            yield (
+                f"feature_data_{name}",
+                {
+                    "StatisticValues": {
+                        "SampleCount": float(moments.count),
+                        "Sum": moments.total,
+                        "Minimum": moments.least,
+                        "Maximum": moments.most,
+                    }
+                },
+            )
+        yield f"feature_non_null_{name}", {"Value": column.completeness}
+        drift = outcome.findings.drifts.get(name)
+        if drift is not None and math.isfinite(drift.distance):
+            yield f"feature_baseline_drift_{name}", {"Value": drift.distance}
+
+
+def _metric_name(text: str) -> str:
+    """CloudWatch takes 255 printable ASCII characters."""
+    return _FORBIDDEN.sub("_", text)[:_LONGEST_METRIC]

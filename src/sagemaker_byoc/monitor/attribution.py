@@ -15,7 +15,7 @@ from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.data.checks import FILE as VIOLATIONS
 from sagemaker_byoc.monitor.data.columns import shown
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
-from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.inputs.streams import DataError
 from sagemaker_byoc.monitor.places import Places, json_bytes
 from sagemaker_byoc.monitor.report import page
 from sagemaker_byoc.monitor.report.explanation import FILE as EXPLANATION

@@ -1,44 +1,174 @@
-"""The two jobs on data: a baseline is made, and traffic is held against it."""
+"""The jobs of the three monitors: of data, of a model's quality, of attributions.
+
+Each makes a baseline, or compares with one; which monitor it is follows from the request, or from
+the baseline's constraints.json.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import MAXYEAR, MINYEAR
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.contract.hosting.capture import hour_of
+from sagemaker_byoc.monitor import attribution
 from sagemaker_byoc.monitor.data import checks, constraints, statistics
-from sagemaker_byoc.monitor.data.checks import Findings
+from sagemaker_byoc.monitor.data.checks import Findings, forecast
+from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.constraints import Constraints
-from sagemaker_byoc.monitor.data.profile import Profile
-from sagemaker_byoc.monitor.data.statistics import Statistics
-from sagemaker_byoc.monitor.errors import DataError, EmptyError
+from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
+from sagemaker_byoc.monitor.data.statistics import Profile, Statistics
 from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.captures import CaptureReader
-from sagemaker_byoc.monitor.inputs.files import is_parquet, text
 from sagemaker_byoc.monitor.inputs.layout import Block, Layout, Outputs
-from sagemaker_byoc.monitor.inputs.streams import Unread, Window
-from sagemaker_byoc.monitor.inputs.tables import Format, TableReader, detect
-from sagemaker_byoc.monitor.places import NOTHING, Places, json_bytes
+from sagemaker_byoc.monitor.inputs.streams import (
+    DataError,
+    EmptyError,
+    Unread,
+)
+from sagemaker_byoc.monitor.inputs.tables import Format, TableReader
+from sagemaker_byoc.monitor.places import (
+    Input,
+    Places,
+    are_one,
+    detect_all,
+    files_of,
+    json_bytes,
+    note_window,
+    nothing_found,
+)
+from sagemaker_byoc.monitor.quality import quality
+from sagemaker_byoc.monitor.quality.truth import Attributes
 from sagemaker_byoc.monitor.report import explanation, page
+from sagemaker_byoc.monitor.report import words as data_words
+from sagemaker_byoc.pages import templates
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
-    """What is read, and how. `form` None: found out from the first line."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """`outcome` belongs to a run on data, which alone has metrics for CloudWatch."""
 
-    place: str
-    form: Format | None = None
-    outputs: Outputs = Outputs.AUTO
-    window: Window | None = None
-    preprocess: Path | None = None
-    about: Mapping[str, Json] = field(default_factory=dict)
-    """What the caller knows for the report, as `explanation.subject` takes it, and returns it."""
+    why: Mapping[str, Any]
+    outcome: Outcome | None = None
+
+    @property
+    def violations(self) -> int:
+        return len(self.why["violations"])
+
+    @property
+    def not_compared(self) -> int:
+        """How many columns or metrics were not compared with the baseline."""
+        return len(self.why.get("not_compared") or ())
+
+    @property
+    def has_checked(self) -> bool:
+        """Whether any check was made; else "no violation" says nothing."""
+        return bool(self.why["checks"])
+
+    @property
+    def words(self) -> list[str]:
+        return words(self.why)
+
+
+def make_baseline(
+    places: Places, data: Input, wanted: Attributes | None, output: str
+) -> dict[str, Any]:
+    """What was made, for a person or a program. Raises ByocError."""
+    if wanted is not None:
+        judged = quality.make_baseline(places, data, wanted, output)
+        metrics = {name: score.document()["value"] for name, score in judged.scores.items()}
+        return {"rows": judged.rows, "metrics": metrics, "notices": [*judged.notices]}
+    document = _analysis(places, data.place)
+    if document is not None:
+        labels = attribution.make_baseline(places, document, data.place, output)
+        return {"labels": {name: len(each) for name, each in labels.items()}}
+    outcome = make_data_baseline(places, data, output)
+    columns = outcome.profile.columns
+    return {
+        "rows": outcome.profile.rows,
+        "columns": {name: each.inferred.value for name, each in columns.items()},
+        "unread": outcome.unread.count,
+        "notices": data_words.unread_words(explanation.unread_document(outcome.unread)),
+        "warnings": {name: text for name, each in columns.items() if (text := forecast(each))},
+    }
+
+
+def problem_of(baseline: Documents) -> str | None:
+    """Of a baseline of model quality."""
+    return quality.problem_of(baseline.get(CONSTRAINTS) or {})
+
+
+def run(
+    places: Places, data: Input, baseline: Documents, wanted: Attributes | None, output: str
+) -> Found:
+    """`baseline` as `documents` reads it. Raises ByocError."""
+    templates.environment()  # a missing Jinja2 is reported before gigabytes are read
+    constraints = baseline.get(CONSTRAINTS) or {}
+    place = str(data.about.get("baseline") or "").removesuffix(f"/{CONSTRAINTS}")
+    if place and are_one(place, output):
+        raise RequestError(
+            f"{output} holds the baseline, which the results would replace",
+            hint="Name another --output folder",
+        )
+    files = files_of(places, data)
+    about = explanation.subject(
+        data.place, files, data.window, baseline.get(STATISTICS), data.about
+    )
+    data = replace(data, about=about)
+    if attribution.KEY in constraints:
+        document = _analysis(places, data.place)
+        if document is None:
+            raise RequestError(
+                f"{data.place} is no analysis.json, and the baseline is of attributions",
+                hint="Name the analysis.json that was computed on live traffic",
+            )
+        return Found(attribution.run(places, document, constraints, output, about))
+    problem = quality.problem_of(constraints)
+    if wanted is None and problem is not None:
+        wanted = Attributes(problem=problem)
+    if wanted is not None:
+        return Found(quality.run(places, data, wanted, constraints, output).explanation)
+    outcome = run_data(places, data, parse_baseline(baseline, "the baseline"), output)
+    return Found(outcome.explanation, outcome)
+
+
+def words(why: Mapping[str, Any]) -> list[str]:
+    """explanation.json as lines for a person. Raises DataError for what is none."""
+    makers = {
+        "model_quality": quality.words,
+        "feature_attribution": attribution.words,
+        None: data_words.words,
+    }
+    try:
+        return [line.translate(_ONE_LINE) for line in makers[why.get("kind")](why)]
+    except _UNFIT as error:
+        raise DataError(
+            f"explanation.json is not as `byoc monitor run` writes it: "
+            f"{type(error).__name__} {error}",
+            hint="Run it again",
+        ) from error
+
+
+_ONE_LINE = str.maketrans("\r\n\v\f\x85\u2028\u2029", "       ")
+"""Names come from data: a line end in one must not look like a line of ours."""
+_UNFIT = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, StopIteration)
+
+
+def _analysis(places: Places, place: str) -> dict[str, Any] | None:
+    """Attributions come as one JSON file."""
+    if not place.endswith(".json"):
+        return None
+    with places.open(place) as stream:
+        try:
+            found = json.loads(stream.read())
+        except (ValueError, RecursionError):
+            return None
+    return found if isinstance(found, dict) and attribution.KEY in found else None
+
+
+# ── data ──
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +186,7 @@ class Outcome:
     explanation: dict[str, Json] = field(default_factory=dict)
 
 
-def make_baseline(places: Places, data: Input, output: str) -> Outcome:
+def make_data_baseline(places: Places, data: Input, output: str) -> Outcome:
     """Writes statistics.json and constraints.json. Raises ByocError."""
     layout = Layout(outputs=data.outputs)
     profile = Profile()
@@ -71,11 +201,11 @@ def make_baseline(places: Places, data: Input, output: str) -> Outcome:
     places.write(
         output,
         {
-            statistics.FILE: json_bytes(
+            STATISTICS: json_bytes(
                 statistics.document(profile.rows, columns, position)
                 | {statistics.ORIGIN: statistics.origin(data.place)}
             ),
-            constraints.FILE: json_bytes(constraints.suggest(columns)),
+            CONSTRAINTS: json_bytes(constraints.suggest(columns)),
         },
     )
     return Outcome(profile, unread)
@@ -87,30 +217,24 @@ Documents = dict[str, dict[str, Any] | None]
 
 def documents(places: Places, folder: str) -> Documents:
     """constraints.json has to be there; without statistics.json nothing is compared."""
-    found: Documents = {
-        file: _document(places, folder, file) for file in (constraints.FILE, statistics.FILE)
-    }
-    if found[constraints.FILE] is None:
+    found: Documents = {file: _document(places, folder, file) for file in (CONSTRAINTS, STATISTICS)}
+    if found[CONSTRAINTS] is None:
         raise RequestError(
-            f"{folder} holds no {constraints.FILE}",
+            f"{folder} holds no {CONSTRAINTS}",
             hint="Make a baseline first: byoc monitor baseline DATA.csv --output DIR",
         )
     return found
 
 
-def read_baseline(places: Places, folder: str) -> Baseline:
-    return parse_baseline(documents(places, folder), folder)
-
-
 def parse_baseline(found: Documents, where: str) -> Baseline:
-    before = found.get(statistics.FILE)
+    before = found.get(STATISTICS)
     return Baseline(
-        constraints.parse(found[constraints.FILE] or {}, f"{where}/{constraints.FILE}"),
-        None if before is None else statistics.parse(before, f"{where}/{statistics.FILE}"),
+        constraints.parse(found[CONSTRAINTS] or {}, f"{where}/{CONSTRAINTS}"),
+        None if before is None else statistics.parse(before, f"{where}/{STATISTICS}"),
     )
 
 
-def run(places: Places, data: Input, baseline: Baseline, output: str) -> Outcome:
+def run_data(places: Places, data: Input, baseline: Baseline, output: str) -> Outcome:
     """Writes AWS's three files, explanation.json and report.html. Raises ByocError."""
     before, wanted = baseline.statistics, baseline.constraints
     outputs = data.outputs
@@ -131,8 +255,8 @@ def run(places: Places, data: Input, baseline: Baseline, output: str) -> Outcome
     places.write(
         output,
         {
-            statistics.FILE: json_bytes(statistics.document(profile.rows, columns)),
-            constraints.FILE: json_bytes(constraints.suggest(columns)),
+            STATISTICS: json_bytes(statistics.document(profile.rows, columns)),
+            CONSTRAINTS: json_bytes(constraints.suggest(columns)),
             checks.FILE: json_bytes(findings.document()),
             explanation.FILE: json_bytes(why),
             page.FILE: page.data(profile, before, why),
@@ -191,51 +315,6 @@ def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unre
     note_window(data, form, files, unread)
     rows = profile.rows + layout.misfits.total()
     if not rows and (unread.outside or not unread.count):
-        raise _nothing(data, unread)
+        raise nothing_found(data, unread)
     unread.refuse_most(rows, "lines could not be used", "Give captures, CSV, JSON or Parquet")
     return unread
-
-
-def files_of(places: Places, data: Input) -> list[str]:
-    """The files to read; those that a manifest names in its place. Raise EmptyError if there are
-    none, as in an hour without traffic."""
-    found = places.files(data.place)
-    if data.window is not None:
-        found = [name for name in found if data.window.has_file(name)]
-    if not found:
-        raise _nothing(data)
-    found = places.expanded(found)
-    places.expect(found)
-    return found
-
-
-def note_window(data: Input, form: Format, files: list[str], unread: Unread) -> None:
-    """Say that `data.window` picked no rows of tables that are in no folder of an hour."""
-    timeless = [name for name in files if hour_of(name) is None]
-    if data.window is not None and form is not Format.CAPTURE and timeless:
-        unread.notice(
-            "files were read whole, whatever the time: their rows have none", len(timeless)
-        )
-
-
-def _nothing(data: Input, unread: Unread | None = None) -> EmptyError:
-    what = f"{data.place} holds no record"
-    if data.window is not None and data.window.start.year > MINYEAR:
-        what += f" since {data.window.start.isoformat()}"
-    if data.window is not None and data.window.end.year < MAXYEAR:
-        what += f" until {data.window.end.isoformat()}"
-    if unread is not None and unread.outside:
-        what += f", and {unread.outside:,} of another time"
-    return EmptyError(what, hint=NOTHING)
-
-
-def detect_all(places: Places, files: list[str], names: Sequence[str] = ()) -> Format:
-    """By the first file that is not empty; captures if all are. `names` are the baseline's."""
-    for name in files:
-        if is_parquet(places.open, name):
-            return Format.PARQUET
-        with text(places.open, name, Unread()) as stream:
-            form = detect(name, stream, names)
-        if form is not None:
-            return form
-    return Format.CAPTURE

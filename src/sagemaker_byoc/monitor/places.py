@@ -8,14 +8,25 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import MAXYEAR, MINYEAR
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json, write_atomically
-from sagemaker_byoc.monitor.errors import DataError, EmptyError
+from sagemaker_byoc.contract.hosting.capture import hour_of
+from sagemaker_byoc.monitor.inputs.layout import Outputs
+from sagemaker_byoc.monitor.inputs.streams import (
+    DataError,
+    EmptyError,
+    Unread,
+    Window,
+    is_parquet,
+    text,
+)
+from sagemaker_byoc.monitor.inputs.tables import Format, detect
 
 S3 = "s3://"
 NOTHING = "Nothing was compared: neither a violation nor a pass; check the place and the time"
@@ -170,3 +181,64 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def json_bytes(document: Json) -> bytes:
     return json.dumps(document, indent=2, allow_nan=False).encode() + b"\n"
+
+
+# ── what a job reads ──
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """What is read, and how. `form` None: found out from the first line."""
+
+    place: str
+    form: Format | None = None
+    outputs: Outputs = Outputs.AUTO
+    window: Window | None = None
+    preprocess: Path | None = None
+    about: Mapping[str, Json] = field(default_factory=dict)
+    """What the caller knows for the report, as `explanation.subject` takes it, and returns it."""
+
+
+def files_of(places: Places, data: Input) -> list[str]:
+    """The files to read; those that a manifest names in its place. Raise EmptyError if there are
+    none, as in an hour without traffic."""
+    found = places.files(data.place)
+    if data.window is not None:
+        found = [name for name in found if data.window.has_file(name)]
+    if not found:
+        raise nothing_found(data)
+    found = places.expanded(found)
+    places.expect(found)
+    return found
+
+
+def note_window(data: Input, form: Format, files: list[str], unread: Unread) -> None:
+    """Say that `data.window` picked no rows of tables that are in no folder of an hour."""
+    timeless = [name for name in files if hour_of(name) is None]
+    if data.window is not None and form is not Format.CAPTURE and timeless:
+        unread.notice(
+            "files were read whole, whatever the time: their rows have none", len(timeless)
+        )
+
+
+def nothing_found(data: Input, unread: Unread | None = None) -> EmptyError:
+    what = f"{data.place} holds no record"
+    if data.window is not None and data.window.start.year > MINYEAR:
+        what += f" since {data.window.start.isoformat()}"
+    if data.window is not None and data.window.end.year < MAXYEAR:
+        what += f" until {data.window.end.isoformat()}"
+    if unread is not None and unread.outside:
+        what += f", and {unread.outside:,} of another time"
+    return EmptyError(what, hint=NOTHING)
+
+
+def detect_all(places: Places, files: list[str], names: Sequence[str] = ()) -> Format:
+    """By the first file that is not empty; captures if all are. `names` are the baseline's."""
+    for name in files:
+        if is_parquet(places.open, name):
+            return Format.PARQUET
+        with text(places.open, name, Unread()) as stream:
+            form = detect(name, stream, names)
+        if form is not None:
+            return form
+    return Format.CAPTURE

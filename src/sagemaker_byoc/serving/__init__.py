@@ -1,4 +1,5 @@
-"""The serving image: supervisor, front (never torch) and model workers.
+"""The serving image: supervisor, front (without torch) and model workers.
 
-entry → supervisor → front (gunicorn, Flask, broker) and one worker a slot (torch, the user's code).
+serve → supervisor → front (gunicorn, Flask, broker) and one worker per slot (torch, the user's
+code).
 """

@@ -1,4 +1,5 @@
-"""Bytes on their way between processes: small ones as they are, large ones in a sealed memory file.
+"""Request and reply bodies passed between processes: small ones as bytes, large ones in sealed
+memory files.
 
 Standard library only.
 """
@@ -12,20 +13,20 @@ from collections.abc import Sequence
 from typing import Self, TypeAlias
 
 INLINE = 64 * 1024
-"""Bodies above this go as a memory file, which is mapped and not copied."""
+"""Bodies above this size travel as a memory file, which is mapped and not copied."""
 BUNDLE = 16 * 2**20
-"""Bytes that many small bodies together may have in the file that they share."""
+"""Bytes that many small bodies together may have in the file they share."""
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 Data: TypeAlias = "bytes | mmap.mmap"
 
 
 class BodyError(Exception):
-    """A memory file is not what its sender said."""
+    """A memory file does not have the size that its sender announced."""
 
 
 class Body:
-    """Immutable once made; closes its memory file when nobody holds it any more."""
+    """An immutable body; its memory file is closed when nothing refers to it any more."""
 
     __slots__ = ("data", "descriptor", "size")
 
@@ -36,20 +37,20 @@ class Body:
 
     @classmethod
     def of(cls, data: bytes) -> Body:
-        """`data`, moved into a memory file if it is large."""
+        """Return a body with `data`, moved into a memory file if it is large."""
         if len(data) <= INLINE:
             return cls(data)
         return cls.filed(data)
 
     @classmethod
     def filed(cls, data: bytes) -> Body:
-        """`data` in a memory file, however small."""
+        """Return a body with `data` in a memory file, however small it is."""
         descriptor = _new_file()
         _write_all(descriptor, data)
         return _sealed(descriptor, len(data))
 
     def announced(self, size: int) -> Self:
-        """Itself, once the file is seen to be as long as its sender said."""
+        """Return this body after checking that its file has the announced size."""
         assert self.descriptor is not None
         if os.fstat(self.descriptor).st_size < size:
             raise BodyError("memory file is shorter than announced")
@@ -57,13 +58,13 @@ class Body:
         return self
 
     def view(self) -> Data:
-        """The bytes; of a memory file, a private mapping that whoever gets it may write to."""
+        """Return the bytes; for a memory file, a private mapping that the receiver may write to."""
         if self.descriptor is None:
             return self.data
         return mmap.mmap(self.descriptor, self.size, access=mmap.ACCESS_COPY)
 
     def piece(self, start: int, size: int) -> bytes:
-        """Some of the bytes, without the rest in memory."""
+        """Return some of the bytes without loading the rest."""
         if self.descriptor is None:
             return self.data[start : start + size]
         return os.pread(self.descriptor, min(size, self.size - start), start)
@@ -79,7 +80,7 @@ class Body:
 
 
 class Collector:
-    """Gathers a body of unknown size; moves it into a memory file when it grows large."""
+    """Collect a body of unknown size; move it into a memory file when it grows large."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -98,7 +99,7 @@ class Collector:
         _write_all(self._descriptor, part)
 
     def body(self) -> Body:
-        """What was gathered; the collector is empty after it."""
+        """Return what was collected and empty the collector."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return Body(b"".join(self._parts))
@@ -110,7 +111,7 @@ class Collector:
 
 
 def bundle(parts: Sequence[bytes]) -> Body:
-    """Many small bodies one after the other in one memory file."""
+    """Write many small bodies one after the other into one memory file."""
     data = b"".join(parts)
     descriptor = _new_file()
     _write_all(descriptor, data)
@@ -118,7 +119,7 @@ def bundle(parts: Sequence[bytes]) -> Body:
 
 
 def read_bundle(body: Body) -> bytes:
-    """Its whole content, read once, since each part is small."""
+    """Return the whole content, read once, since each part is small."""
     assert body.descriptor is not None
     try:
         size = os.fstat(body.descriptor).st_size
@@ -134,7 +135,7 @@ def _new_file() -> int:
 
 
 def _sealed(descriptor: int, size: int) -> Body:
-    # Without the seal, a peer that shrinks the file would kill whoever reads the mapping.
+    # Without the seal, a peer that shrinks the file would kill the process that reads the mapping.
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
     return Body(descriptor=descriptor, size=size)
 

@@ -1,4 +1,4 @@
-"""What a caller may be told: a status, a code to program against, one sentence. Never a traceback.
+"""Error replies: a status, a code to program against and one sentence. Never a traceback.
 
 Refusal                  any answer that is not the model's
 ├── BadInput             400
@@ -27,7 +27,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 MESSAGE_LENGTH = 1000
-"""Characters of a message; the caller sees it inside SageMaker's own error text."""
+"""Characters of a message, which the caller sees inside SageMaker's own error text."""
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault of ours
@@ -49,7 +49,7 @@ class BadInput(Refusal):
 
 
 class NotAcceptable(Refusal):
-    """Nothing that we can write matches the Accept header."""
+    """No type that the server can write matches the Accept header."""
 
     status = 406
     code = "NotAcceptable"
@@ -111,7 +111,7 @@ class PayloadTooLarge(Refusal):
 
 
 class UnsupportedType(Refusal):
-    """No decoder for this Content-Type, and no input_fn."""
+    """There is no decoder for this Content-Type, and no input_fn."""
 
     status = 415
     code = "UnsupportedMediaType"
@@ -132,21 +132,21 @@ class WorkerLost(Refusal):
 
 
 class Unavailable(Refusal):
-    """No model is ready, or too many requests wait already."""
+    """No model is ready, or too many requests are waiting already."""
 
     status = 503
     code = "Unavailable"
 
 
 class Overdue(Refusal):
-    """Its deadline passed before the model saw it."""
+    """The deadline passed before the model received the request."""
 
     status = 504
     code = "DeadlineExceeded"
 
 
 class LoadFailed(Refusal):
-    """The model can't be loaded, however much memory there is."""
+    """The model cannot be loaded, whatever memory is free."""
 
     status = 500
     code = "ModelLoadFailed"
@@ -162,13 +162,13 @@ class OutOfMemory(Refusal):
 STATUSES = ("status_code", "error_code", "code")
 MESSAGES = ("message", "detail", "description")
 NOT_THE_CALLERS = (OSError, SystemExit)
-"""Their `code` has another meaning: of an upstream's answer, or for a shell."""
+"""Errors whose `code` is not an HTTP status: an upstream's answer, or a shell's exit code."""
 FORMAT_ERROR = "UnsupportedFormatError"
-"""sagemaker_inference's error for a media type, in or out; it has no status."""
+"""The error of sagemaker_inference for an unknown media type, in or out; it has no status."""
 
 
-def told_by(error: BaseException) -> tuple[int, str, str] | None:
-    """Status, code and message for the caller; None for an error that names none."""
+def named_by(error: BaseException) -> tuple[int, str, str] | None:
+    """Return status, code and message for the caller, or None if the error names none."""
     status = _status_of(error)
     if status is None or isinstance(error, NOT_THE_CALLERS):
         return None

@@ -1,9 +1,11 @@
 """The link between the front and a model worker: frames in packets over a local socket.
 
-A packet of SOCK_SEQPACKET carries one or more frames, because what has queued travels, and is
-answered, together: a fixed header, one JSON index of all frames, and the bodies. A large body
+A packet of SOCK_SEQPACKET carries one or more frames, because requests that have queued are sent,
+and answered, together: a fixed header, one JSON index of all frames, and the bodies. A large body
 travels as a sealed memory file beside the packet. Neither a disk nor /dev/shm is needed.
-The front and the workers import it; no torch, no numpy.
+
+In a conversation each side keeps a window of what it has sent, so that neither a slow client nor a
+slow handler makes a queue grow, and no conversation holds up another. No torch, no numpy.
 """
 
 from __future__ import annotations
@@ -22,18 +24,18 @@ import orjson
 from sagemaker_byoc.serving.bodies import INLINE, Body, BodyError, bundle, read_bundle
 
 META = 48 * 1024
-"""Bytes of an index. With INLINE and the header it stays below the default socket buffer, 208 KiB.
-"""
+"""Largest index in bytes. With INLINE and the header it fits into the default socket buffer, 208
+KiB."""
 BODY = 4 * 2**30
 FRAMES = 128
-"""Frames of one packet; the kernel passes at most 253 descriptors with it."""
+"""Most frames in one packet; the kernel passes at most 253 descriptors with it."""
 MAGIC = b"BYO2"
 _HEADER = struct.Struct("!4sBI")  # magic, do the small bodies lie in a file of their own, index
 _PACKET = _HEADER.size + META + INLINE
 
 
 class LinkError(Exception):
-    """The peer sent what is not a packet; nothing after it can be trusted."""
+    """The peer sent something that is not a packet; nothing after it can be trusted."""
 
 
 class ClosedError(LinkError):
@@ -41,7 +43,7 @@ class ClosedError(LinkError):
 
 
 class FullError(ClosedError):
-    """The peer is there and has no room at this moment."""
+    """The peer is connected and has no room at this moment."""
 
 
 class Kind(IntEnum):
@@ -54,18 +56,18 @@ class Kind(IntEnum):
     REQUEST = 4
     REPLY = 5
     PART = 6
-    """A piece of a reply that is streamed; REPLY ends it."""
+    """A piece of a streamed reply; REPLY ends it."""
     CANCEL = 7
     OPEN = 8
     """A conversation begins; FINISH when its handler has ended."""
     MESSAGE = 9
     TAKEN = 10
-    """The oldest message has been handed on."""
+    """The oldest message has been passed on."""
     END = 11
     """No more messages from the client."""
     FINISH = 12
     CAPTURED = 13
-    """An answered request and its reply, as redact_fn has left them."""
+    """An answered request and its reply, as redact_fn returned them."""
 
 
 @dataclass(slots=True)
@@ -90,8 +92,11 @@ class Link:
         return self._socket.fileno()
 
     def send(self, *frames: Frame, wait: bool = False) -> None:
-        """All of them or nothing. With `wait`, until the peer has room: a stream must not overrun
-        a slow client. Without it a peer that leaves no room counts as gone."""
+        """Send all frames or none.
+
+        With `wait`, wait until the peer has room, so that a stream does not overrun a slow client.
+        Without it, a peer that leaves no room counts as gone.
+        """
         packet, descriptors, spare = _packed(frames)
         ancillary = []
         if descriptors:
@@ -100,16 +105,17 @@ class Link:
         try:
             self._socket.sendmsg(packet, ancillary, _WAIT if wait else _DO_NOT_WAIT)
         except BlockingIOError as error:
-            raise FullError("the peer takes nothing") from error
+            raise FullError("the peer has no room") from error
         except OSError as error:
             raise ClosedError(f"send failed: {error}") from error
         finally:
             spare.close()
 
     def receive(self) -> list[Frame]:
-        """The frames of the next packet; ClosedError at once when the peer's process is gone.
+        """Return the frames of the next packet; raise ClosedError as soon as the peer's process is
+        gone.
 
-        BlockingIOError where there is none and the socket does not wait.
+        Raise BlockingIOError if there is no packet and the socket does not wait.
         """
         try:
             size, ancillary, flags, _ = self._socket.recvmsg_into(
@@ -142,7 +148,7 @@ _CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 
 
 def _packed(frames: Sequence[Frame]) -> tuple[list[bytes], list[int], Body]:
-    """The packet's parts, the descriptors, and a bundle file that is to be closed once it is sent.
+    """Return the packet's parts, the descriptors, and a bundle file to close after sending.
 
     The index holds, for each frame: kind, id, size of the body, whether it is a file, metadata.
     """
@@ -182,7 +188,7 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[Body]:
 
 
 def _parse(packet: memoryview, flags: int, files: list[Body]) -> list[Frame]:
-    """The frames in `packet`; of `files` those that frames take are removed."""
+    """Return the frames in `packet`; files that frames use are removed from `files`."""
     if not packet:
         raise ClosedError("the peer closed the link")
     if flags & _CUT:
@@ -236,11 +242,11 @@ def _frames(entries: Any, rest: bytes, files: list[Body]) -> tuple[list[Frame], 
 
 MESSAGES = 8
 BYTES = 2**20
-"""Once so many are under way the next one waits; a single message may be larger."""
+"""Bytes in flight from which the next message waits; a single message may be larger."""
 
 
 class Window:
-    """What is under way, in order."""
+    """The messages in flight, in order."""
 
     def __init__(self) -> None:
         self._sizes: deque[int] = deque()
@@ -255,6 +261,6 @@ class Window:
         self._sum += size
 
     def taken(self) -> None:
-        """The peer has handed on the oldest."""
+        """Record that the peer has passed on the oldest message."""
         if self._sizes:
             self._sum -= self._sizes.popleft()

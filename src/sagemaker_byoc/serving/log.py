@@ -1,4 +1,4 @@
-"""Lines for the container's log: one event, one line, one write."""
+"""The container's log: one event, one line, one write."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from contextlib import suppress
 PREFIX = "byoc: "
 STDIN, STDOUT, STDERR = 0, 1, 2
 KEPT = 100
-"""Where copies are kept: above what a program that closes its files goes through one by one."""
+"""First descriptor of the copies: above those that a program closes one by one."""
 _kept: dict[int, int] = {}
 
 
 def say(message: str) -> None:
-    """One line of ours on standard error, with our prefix on every line of `message`."""
+    """Write a message to standard error, with the server's prefix on each of its lines."""
     lines = message.rstrip("\n").splitlines()
     text = "".join(f"{PREFIX}{line}\n" for line in lines)
     write(STDERR, text.encode(errors="backslashreplace"))
 
 
 def keep() -> None:
-    """Hold copies of the streams, since user code may close its own."""
+    """Keep copies of the standard streams, since user code may close its own."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = KEPT if limit == resource.RLIM_INFINITY else min(KEPT, limit // 2)
     for descriptor in (STDIN, STDOUT, STDERR):
@@ -31,13 +31,14 @@ def keep() -> None:
 
 
 def watch(poll: select.poll) -> None:
-    """Have `poll` return as soon as one of the two streams is closed."""
+    """Make `poll` return as soon as one of the two streams is closed."""
     for descriptor in (STDOUT, STDERR):
         poll.register(descriptor, 0)
 
 
 def restore() -> None:
-    """Open again what user code has closed: another file would get its number, and our lines."""
+    """Open again the streams that user code has closed; another file would get their numbers, and
+    the log lines."""
     watched = select.poll()  # for this call alone: two threads can't use one at once
     watch(watched)
     if not watched.poll(0):
@@ -57,7 +58,8 @@ def _reopen(descriptor: int, copy: int) -> None:
 
 
 def _of_parent(descriptor: int) -> int:
-    """The supervisor's own log, if it can be opened again, as a pipe or file can; else nothing."""
+    """Return the supervisor's own log if it can be opened again, as a pipe or file can; else
+    None."""
     if descriptor != STDIN:
         with suppress(OSError):
             return os.open(f"/proc/{os.getppid()}/fd/{descriptor}", os.O_WRONLY | os.O_APPEND)
@@ -73,7 +75,8 @@ def _is_open(descriptor: int) -> bool:
 
 
 def place_of(error: BaseException) -> str:
-    """Its kind, and the line that raised it: for errors whose text may be made of a user's data."""
+    """Return the error's type and the line that raised it, for errors whose text may contain a
+    user's data."""
     trace = vars(BaseException)["__traceback__"].__get__(error)
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -82,12 +85,12 @@ def place_of(error: BaseException) -> str:
 
 
 def kind_of(value: object) -> str:
-    """The name of its type, past what a metaclass says."""
+    """Return the name of a type, even if its metaclass is broken."""
     return str(vars(type)["__name__"].__get__(type(value)))
 
 
 def write(descriptor: int, data: bytes) -> None:
-    """Past Python's buffers, so that lines of several threads and processes stay whole."""
+    """Write without Python's buffers, so that lines of several threads and processes stay whole."""
     while data:
         try:
             data = data[os.write(descriptor, data) :]

@@ -1,4 +1,4 @@
-"""Media types as RFC 9110 has them (sections 8.3 and 12.5.1). Standard library only."""
+"""Media types by RFC 9110 (sections 8.3 and 12.5.1). Standard library only."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ ANY = "*/*"
 OCTETS = "application/octet-stream"
 
 CACHED = 256
-"""Headers whose meaning is kept: an endpoint's clients send the same few again and again."""
+"""Parsed headers that are cached: an endpoint's clients send the same few repeatedly."""
 
 ALIASES = {
     "application/x-jsonlines": JSON_LINES,
     "application/jsonl": JSON_LINES,
     "application/vnd.apache.parquet": PARQUET,
 }
-"""Other spellings in use; AWS's own pages have two of them for JSON Lines."""
+"""Other spellings in use; AWS's own documentation has two for JSON Lines."""
 
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - RFC 9110's token is no secret
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # noqa: S105 - RFC 9110's token, not a secret
 _TYPE = re.compile(rf"\s*({_TOKEN})/({_TOKEN})\s*")
 _PARAMETER = re.compile(rf'\s*;\s*(?:({_TOKEN})=({_TOKEN}|"(?:[^"\\]|\\.)*")\s*)?')
 _ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++')
@@ -46,7 +46,7 @@ class MediaType:
 
     @property
     def canonical(self) -> str:
-        """The essence under the one spelling that codecs know it by."""
+        """Return the essence in the spelling that codecs use."""
         return ALIASES.get(self.essence, self.essence)
 
     @property
@@ -63,7 +63,7 @@ class Range:
     specificity: int
 
     def matches(self, essence: str) -> bool:
-        """Whether `essence` falls into this range; aliases count as one type."""
+        """Return whether `essence` is in this range; aliases count as one type."""
         if self.specificity == 0:
             return True
         if self.specificity == 1:
@@ -73,7 +73,7 @@ class Range:
 
 @lru_cache(CACHED)
 def parse(text: str) -> MediaType | None:
-    """The media type in a Content-Type header; None if that is not one."""
+    """Return the media type in a Content-Type header, or None if it is malformed."""
     head = _TYPE.match(text)
     if head is None:
         return None
@@ -95,9 +95,9 @@ def _unquoted(value: str) -> str:
 
 @lru_cache(CACHED)
 def parse_accept(text: str) -> tuple[Range, ...]:
-    """The elements of an Accept header in their order; what is malformed is left out.
+    """Return the elements of an Accept header in order, without malformed ones.
 
-    Parameters other than q are ignored: none of our types has a variant.
+    Parameters other than q are ignored: no supported type has a variant.
     """
     ranges = []
     for element in _elements(text):
@@ -113,13 +113,13 @@ def parse_accept(text: str) -> tuple[Range, ...]:
 
 
 def _elements(text: str) -> list[str]:
-    """Split at commas that are not inside quotes; a quote that is never closed goes to the end, so
-    that no character is looked at twice."""
+    """Split at commas that are not inside quotes. A quote that is never closed extends to the end,
+    so that no character is read twice."""
     return [found[0] for found in _ELEMENT.finditer(text)]
 
 
 def quality_of(essence: str, ranges: Sequence[Range]) -> float:
-    """What the most specific range that matches says; 0 where none does."""
+    """Return the quality of the most specific matching range; 0 if none matches."""
     matching = [entry for entry in ranges if entry.matches(essence)]
     if not matching:
         return 0.0
@@ -128,10 +128,10 @@ def quality_of(essence: str, ranges: Sequence[Range]) -> float:
 
 @lru_cache(CACHED)
 def choose(accept: str, offered: tuple[str, ...], default: str) -> str | None:
-    """The type to answer with, among `offered`; None where the caller takes none of them.
+    """Return the type among `offered` to answer with; None if the caller accepts none of them.
 
-    Equal quality goes to `default`, then to what the caller named first. An exact name is answered
-    in the caller's own spelling.
+    If several have the best quality, `default` wins, then the type that the caller named first. An
+    exact name is answered in the caller's own spelling.
     """
     ranges = parse_accept(accept) or parse_accept(ANY)
     named = [entry.essence for entry in ranges if entry.specificity == 2]
@@ -148,7 +148,8 @@ def choose(accept: str, offered: tuple[str, ...], default: str) -> str | None:
 
 
 def preferred(accept: str, default: str) -> str:
-    """What a user's own output function is told: the caller's favourite, or `default` for any."""
+    """Return the type passed to a user's output function: the caller's favorite, or `default` for
+    any."""
     ranges = [entry for entry in parse_accept(accept) if entry.quality > 0]
     if not ranges:
         return default

@@ -1,4 +1,4 @@
-"""The limit on open files, of which every connection needs one and every large body another.
+"""The limit on open files: every connection needs one, and every large body another.
 
 Standard library only.
 """
@@ -12,9 +12,10 @@ from sagemaker_byoc.serving import log
 
 WANTED = 65536
 ENOUGH = 1024
-"""Open files below which the number of connections is worth a line in the log."""
+"""Open files below which the number of connections is reported in the log."""
 LEAST = 64
-"""Open files below which nothing can be served: processes, libraries, links and the log."""
+"""Open files below which nothing can be served: processes, libraries, links and the log need
+them."""
 HINT = "Start the container with --ulimit nofile=65536:65536"
 
 
@@ -28,7 +29,7 @@ def raise_open_files() -> None:
     if found < LEAST:
         raise ContractError(
             where="ulimit -n",
-            what=f"is {found}, which are fewer open files than the server needs ({LEAST})",
+            what=f"is {found}, fewer open files than the server needs ({LEAST})",
             hint=HINT,
         )
     if found < ENOUGH:
@@ -49,5 +50,5 @@ def connections() -> int:
 
 
 def bodies() -> int:
-    """Return how many bodies may arrive at the same time, each perhaps in a memory file."""
+    """Return how many bodies may arrive at the same time, each possibly in a memory file."""
     return max(1, (open_files() - LEAST // 2) // 4)

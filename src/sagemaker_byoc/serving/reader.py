@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Typed reading of variables; an empty one counts as absent, as the SDK sends them."""
+    """Reads variables by type; an empty one counts as absent, as the SDK sends them."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
@@ -34,7 +34,7 @@ class Reader:
         return self._number(names, float, default, least)
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
-        """The first of `choices` where it is not set."""
+        """Return one of `choices`, the first if the variable is not set."""
         text = self.text(name).lower() or choices[0]
         if text not in choices:
             raise ContractError(

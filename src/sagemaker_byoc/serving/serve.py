@@ -30,7 +30,7 @@ CHECKER = "sagemaker_byoc.serving.worker.check"
 
 
 def main() -> int:
-    """Serve until SIGTERM; the exit code of the container."""
+    """Serve until SIGTERM; return the container's exit code."""
     arguments = sys.argv[1:]
     is_check = arguments[:2] == [SERVE_ARGUMENT.value, CHECK]
     if not is_check and arguments != [SERVE_ARGUMENT.value]:
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def _require_packages() -> None:
-    """Raise ContractError if the front or a worker could not be imported: that would end them."""
+    """Raise ContractError if a package is missing without which the front or a worker would end."""
     lacking = [name for name in http.PACKAGES if find_spec(name) is None]
     if not lacking:
         return
@@ -92,7 +92,7 @@ def _check_gpus() -> None:
 
 
 def _check(samples: list[str]) -> int:
-    """In a worker's environment, and with nothing of a server around it."""
+    """Run the check in a worker's environment, without a server."""
     settings = Settings.from_environ(os.environ)
     _check_gpus()
     command = [sys.executable, "-P", "-u", "-m", CHECKER, settings.to_json(), *samples]
@@ -102,7 +102,8 @@ def _check(samples: list[str]) -> int:
 
 
 def _http_socket(settings: Settings) -> socket.socket:
-    """Bound here, so that connections wait in its backlog while the front starts or restarts."""
+    """Return the listening socket. It is bound here so that connections wait in its backlog while
+    the front starts or restarts."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -119,7 +120,7 @@ def _http_socket(settings: Settings) -> socket.socket:
 
 
 def _link_socket() -> socket.socket:
-    """In the abstract namespace: no disk, no clean-up."""
+    """Return the link's socket, in the abstract namespace: it needs no disk and no clean-up."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"\0byoc-{secrets.token_hex(16)}")
     listener.listen(128)
@@ -144,7 +145,7 @@ def banner(settings: Settings, port: int) -> str:
 
 def _workers(settings: Settings) -> str:
     if settings.is_multi_model:
-        return "many models, each a worker"
+        return "many models, one worker each"
     return f"{settings.slots} model worker(s)"
 
 

@@ -1,4 +1,5 @@
-"""The environment of a serving container, read once; children are handed the result.
+"""The settings of a serving container, read once from its environment and passed to child
+processes.
 
 Standard library only: the supervisor and the front import it.
 """
@@ -33,7 +34,7 @@ CSV_HEADERS = ("absent", "present", "auto")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Plain values only, so that they can travel to the children as JSON."""
+    """Settings as plain values that can travel to the child processes as JSON."""
 
     root: str
     program: str
@@ -65,19 +66,19 @@ class Settings:
     """Two-way streams that one worker carries at the same time."""
     conversation_deadline: float = CONVERSATION_SECONDS
     adapters: int = ADAPTERS
-    """That may be registered."""
+    """Adapters that may be registered."""
     error_budget: float = 100.0
-    """Percent of requests that may fail before /ping says so; 0 for never."""
+    """Percentage of failed requests from which /ping reports it; 0 for never."""
     event_loop: str = "auto"
     is_batch: bool = False
     is_multi_model: bool = False
     model_memory: int | None = None
-    """Bytes that a model takes, where the operator has said it."""
+    """Bytes of memory per model, if configured."""
     model_name: str = ""
     model_url: str = ""
-    """Of the one model that a worker of a multi-model endpoint holds."""
+    """URL of the one model that a worker of a multi-model endpoint holds."""
     capture: CaptureSettings | None = None
-    """None where requests are not captured."""
+    """None if requests are not captured."""
 
     @property
     def tree(self) -> Tree:
@@ -93,14 +94,14 @@ class Settings:
 
     @property
     def concurrent_transforms(self) -> int:
-        """Enough to keep every worker busy while the next requests arrive, within the platform's
-        limit on what all of them may hold."""
+        """Return how many requests keep every worker busy while the next ones arrive, within the
+        platform's limit on their total size."""
         wanted = 2 * self.slots * max(1, self.batch)
         fits = http.TRANSFORM_PRODUCT.value // max(1, self.transform_megabytes)
         return max(1, min(wanted, fits, self.slots + self.queue))
 
     def gpu_of(self, slot: int) -> str | None:
-        """The one GPU that a slot sees; slots beyond the number of GPUs share them in turn."""
+        """Return the GPU that a slot sees; slots beyond the number of GPUs share them in turn."""
         return self.gpus[slot % len(self.gpus)] if self.gpus else None
 
     def to_json(self) -> str:
@@ -114,7 +115,7 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
-        """Raise ContractError for a value that can't be what was meant."""
+        """Read the settings; raise ContractError for an invalid value."""
         read = Reader(environ)
         gpus = machine.visible_gpus(environ)
         is_batch = environ.get(variables.BATCH_TRANSFORM, "").lower() == "true"
@@ -167,7 +168,7 @@ class Settings:
 
 
 def _payload(read: Reader, *, is_batch: bool) -> int | None:
-    """Bytes that a body may have; None for no limit, which only a batch job may ask for."""
+    """Return the largest body in bytes; None for no limit, which only a batch job may ask for."""
     megabytes = read.count(variables.MAX_PAYLOAD_IN_MB, default=-1, least=0)
     if megabytes < 0:
         return http.PAYLOAD.value
@@ -188,7 +189,7 @@ def _sessions(read: Reader) -> int:
 
 
 def _queue_megabytes() -> int:
-    """Bodies wait in memory, beside the models."""
+    """Return the megabytes of bodies that may wait in memory, beside the models."""
     return min(QUEUE_MB, max(32, machine.usable_memory() // 4 // 2**20))
 
 
@@ -198,13 +199,14 @@ def _target(read: Reader) -> float | None:
 
 
 def _transform_megabytes(read: Reader) -> int:
-    """What the job has set, where it has; else the platform's default."""
+    """Return the job's setting if it has one, else the platform's default."""
     set_by_job = read.count(variables.MAX_PAYLOAD_IN_MB, default=0, least=0)
     return set_by_job or http.TRANSFORM_PAYLOAD.value
 
 
 def _batch_strategy(environ: Mapping[str, str]) -> str:
-    """The platform's spelling; the SDK's local mode, which says "True", knows only its own."""
+    """Return the strategy in the platform's spelling; the SDK's local mode, which sends "True",
+    accepts only its own."""
     is_local_mode = environ.get(variables.BATCH_TRANSFORM) == "True"
     return "MultiRecord" if is_local_mode else "MULTI_RECORD"
 
@@ -223,7 +225,7 @@ def _accept(read: Reader) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HandlerFile:
-    """The file that was chosen, its folder, and files of the same name that were passed over."""
+    """The chosen handler file, its folder, and files of the same name that were not chosen."""
 
     chosen: Path | None
     folder: Path | None
@@ -231,7 +233,7 @@ class HandlerFile:
 
 
 def handler_folders(settings: Settings) -> tuple[Path, ...]:
-    """In the order of search: what was said, what came with the model, what the image holds."""
+    """Return the folders in search order: the configured one, the model's, the image's."""
     named = settings.submit_directory
     candidates = [
         *([Path(named)] if named and "://" not in named else []),
@@ -242,7 +244,8 @@ def handler_folders(settings: Settings) -> tuple[Path, ...]:
 
 
 def find_handlers(settings: Settings) -> HandlerFile:
-    """The first file of the program's name; none is fine unless the name was given."""
+    """Return the first file with the program's name; it may be missing unless the name was
+    configured."""
     names = [settings.program, *([] if settings.is_program_named else http.APPLICATIONS)]
     places = [(folder, folder / name) for name in names for folder in handler_folders(settings)]
     found = [(folder, path) for folder, path in places if path.is_file()]

@@ -1,4 +1,4 @@
-"""Calling a WSGI application with a request that is here already. Standard library only."""
+"""Calling a WSGI application with a request that has arrived whole. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What HTTP says beside the body; plain values, so that it can travel to a worker."""
+    """The request without its body, as plain values that can travel to a worker."""
 
     method: str
     path: str
@@ -41,7 +41,7 @@ class Request:
 
 
 def environ_of(request: Request, body: bytes) -> dict[str, Any]:
-    """PEP 3333's dictionary."""
+    """Return PEP 3333's dictionary."""
     name, port = request.server or ("", 0)
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
@@ -71,13 +71,13 @@ def environ_of(request: Request, body: bytes) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Reply:
-    """What an application answers. Close `pieces` if they are not all read."""
+    """An application's reply. Close `pieces` if they are not all read."""
 
     status: int
     headers: list[tuple[str, str]]
     pieces: Generator[bytes]
     is_whole: bool
-    """The application has named the length, or has all of it."""
+    """Whether the application has declared the length, or has returned all of the body."""
 
 
 def begin(app: WSGIApplication, environ: dict[str, Any]) -> Reply:
@@ -126,7 +126,7 @@ def _checked(piece: object) -> bytes:
 
 
 def call(app: WSGIApplication, environ: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
-    """Status, headers without the length, body."""
+    """Call the application; return status, headers without the length, and body."""
     reply = begin(app, environ)
     data = b"".join(reply.pieces)
     own = [(name, value) for name, value in reply.headers if name.lower() != "content-length"]

@@ -11,8 +11,7 @@ import numpy as np
 
 from sagemaker_byoc.contract.hosting.capture import Encoding, Payload, Record
 from sagemaker_byoc.monitor import jobs
-from sagemaker_byoc.monitor.jobs import Input
-from sagemaker_byoc.monitor.places import Places
+from sagemaker_byoc.monitor.places import Input, Places
 
 TIME = datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
 PLACES = Places()
@@ -49,6 +48,10 @@ def captured(rows, answer="0.5"):
     )
 
 
+def read_baseline(folder):
+    return jobs.parse_baseline(jobs.documents(PLACES, folder), folder)
+
+
 class Case:
     """A baseline of `rows`, and runs against it."""
 
@@ -56,7 +59,9 @@ class Case:
         self.folder = folder
         (folder / "base.csv").write_text(csv_text([names, *rows]))
         self.baseline = str(folder / "baseline")
-        jobs.make_baseline(PLACES, Input(place=str(folder / "base.csv"), **options), self.baseline)
+        jobs.make_data_baseline(
+            PLACES, Input(place=str(folder / "base.csv"), **options), self.baseline
+        )
 
     def edit(self, change):
         path = self.folder / "baseline" / "constraints.json"
@@ -67,10 +72,10 @@ class Case:
     def run(self, data, name="live.jsonl", **options):
         place = self.folder / name
         place.write_bytes(data)
-        return jobs.run(
+        return jobs.run_data(
             PLACES,
             Input(place=str(place), **options),
-            jobs.read_baseline(PLACES, self.baseline),
+            read_baseline(self.baseline),
             str(self.folder / "out"),
         )
 
@@ -80,5 +85,5 @@ class Case:
         return [(each.feature, each.check) for each in found]
 
     def run_place(self, place):
-        baseline = jobs.read_baseline(PLACES, self.baseline)
-        return jobs.run(PLACES, Input(place=place), baseline, str(self.folder / "out"))
+        baseline = read_baseline(self.baseline)
+        return jobs.run_data(PLACES, Input(place=place), baseline, str(self.folder / "out"))

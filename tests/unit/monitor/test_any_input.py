@@ -13,11 +13,11 @@ from tests.unit.monitor.data import PLACES, Case, captured, record
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth, Record
 from sagemaker_byoc.monitor import jobs
-from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.data.statistics import Profile
 from sagemaker_byoc.monitor.inputs import hooks
 from sagemaker_byoc.monitor.inputs.documents import UnreadableError
 from sagemaker_byoc.monitor.inputs.layout import Layout
-from sagemaker_byoc.monitor.jobs import Input
+from sagemaker_byoc.monitor.places import Input
 from sagemaker_byoc.monitor.quality import quality, truth
 from sagemaker_byoc.monitor.quality.scores import Problem
 from sagemaker_byoc.monitor.quality.truth import Attributes

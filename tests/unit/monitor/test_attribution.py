@@ -8,10 +8,11 @@ import pytest
 from tests.unit.monitor.data import PLACES
 
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.monitor import attribution, kinds
+from sagemaker_byoc.monitor import attribution, jobs
 from sagemaker_byoc.monitor.attribution import ndcg
-from sagemaker_byoc.monitor.errors import DataError
-from sagemaker_byoc.monitor.jobs import Input, documents
+from sagemaker_byoc.monitor.inputs.streams import DataError
+from sagemaker_byoc.monitor.jobs import documents
+from sagemaker_byoc.monitor.places import Input
 
 COLLEGE = {"SAT score": 0.70, "GPA": 0.50, "Class rank": 0.05}
 REVERSED = {"SAT score": 0.10, "GPA": 0.20, "Class rank": 0.70}
@@ -36,11 +37,11 @@ def run(tmp_path):
         (tmp_path / name).write_text(json.dumps(document))
         return Input(place=str(tmp_path / name))
 
-    kinds.make_baseline(PLACES, write("base.json", analysis(COLLEGE)), None, str(tmp_path / "base"))
+    jobs.make_baseline(PLACES, write("base.json", analysis(COLLEGE)), None, str(tmp_path / "base"))
 
     def go(document):
         baseline = documents(PLACES, str(tmp_path / "base"))
-        return kinds.run(
+        return jobs.run(
             PLACES, write("analysis.json", document), baseline, None, str(tmp_path / "out")
         )
 

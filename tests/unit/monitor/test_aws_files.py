@@ -9,8 +9,8 @@ from tests.unit.monitor.data import Case, captured, people
 
 from sagemaker_byoc.monitor.data import statistics
 from sagemaker_byoc.monitor.data.columns import Column
-from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.layout import Outputs
+from sagemaker_byoc.monitor.inputs.streams import DataError
 
 NAMES = ["age", "income", "plan"]
 

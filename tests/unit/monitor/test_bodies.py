@@ -11,17 +11,26 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from tests.unit.monitor.data import PLACES, TIME, Case, captured, csv_text, people, record
+from tests.unit.monitor.data import (
+    PLACES,
+    TIME,
+    Case,
+    captured,
+    csv_text,
+    people,
+    read_baseline,
+    record,
+)
 
 from sagemaker_byoc.contract.hosting.capture import Encoding
 from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.data.columns import Kind
-from sagemaker_byoc.monitor.data.profile import Profile
+from sagemaker_byoc.monitor.data.statistics import Profile
 from sagemaker_byoc.monitor.inputs import captures
 from sagemaker_byoc.monitor.inputs.captures import CaptureReader
 from sagemaker_byoc.monitor.inputs.layout import Layout, Outputs
 from sagemaker_byoc.monitor.inputs.streams import Window
-from sagemaker_byoc.monitor.jobs import Input
+from sagemaker_byoc.monitor.places import Input
 
 NAMES = ["age", "income", "plan"]
 
@@ -284,12 +293,14 @@ GUIDE_RECORD = (
 def test_the_guides_record(tmp_path):
     (tmp_path / "captures.jsonl").write_bytes(GUIDE_RECORD * 3)
     data = Input(place=str(tmp_path / "captures.jsonl"))
-    columns = [*jobs.make_baseline(PLACES, data, str(tmp_path / "base")).profile.columns.values()]
+    columns = [
+        *jobs.make_data_baseline(PLACES, data, str(tmp_path / "base")).profile.columns.values()
+    ]
     assert [each.name for each in columns] == [f"_c{place}" for place in range(20)]
     assert columns[0].moments.mean == 0.01076381653547287
     assert [each.name for each in columns if each.completeness < 1] == ["_c7"]
-    baseline = jobs.read_baseline(PLACES, str(tmp_path / "base"))
-    again = jobs.run(PLACES, data, baseline, str(tmp_path / "out"))
+    baseline = read_baseline(str(tmp_path / "base"))
+    again = jobs.run_data(PLACES, data, baseline, str(tmp_path / "out"))
     assert again.findings.violations == []
 
 

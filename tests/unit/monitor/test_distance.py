@@ -10,8 +10,8 @@ import math
 import numpy as np
 import pytest
 
-from sagemaker_byoc.monitor.data import distance
-from sagemaker_byoc.monitor.data.sketch import Sketch
+from sagemaker_byoc.monitor.data import distributions
+from sagemaker_byoc.monitor.data.distributions import Sketch
 
 FIRST = {"a": 10, "b": 20, "c": 25, "d": 10, "e": 5}
 SECOND = {"a": 11, "b": 20, "c": 25, "d": 10, "e": 10}
@@ -25,14 +25,14 @@ def sample(values):
 
 
 def test_numeric():
-    gap = distance.numeric_gap(sample([1, 2, 3, 4]), sample([2, 3, 4, 5]))
+    gap = distributions.numeric_gap(sample([1, 2, 3, 4]), sample([2, 3, 4, 5]))
     assert gap.size == 0.25
-    assert distance.robust(gap.size, 4, 4) == 0.0
+    assert distributions.robust(gap.size, 4, 4) == 0.0
 
 
 def test_equal_values_count_each():
     """In Deequ they count once; a column of zeros and ones could not drift there."""
-    gap = distance.numeric_gap(sample([0] * 90 + [1] * 10), sample([0] * 50 + [1] * 50))
+    gap = distributions.numeric_gap(sample([0] * 90 + [1] * 10), sample([0] * 50 + [1] * 50))
     assert gap.size == pytest.approx(0.4)
     assert (gap.at, gap.below_in_first, gap.below_in_second) == (0.0, 0.9, 0.5)
 
@@ -47,17 +47,17 @@ def test_weights():
     ("second", "simple"), [(SECOND, 0.06015037593984962), (OTHER_BINS, 0.2857142857142857)]
 )
 def test_categories(second, simple):
-    gap, _ = distance.category_gap(FIRST, second)
+    gap, _ = distributions.category_gap(FIRST, second)
     assert gap == pytest.approx(simple, abs=1e-15)
-    assert distance.robust(gap, 70, sum(second.values())) == 0.0
+    assert distributions.robust(gap, 70, sum(second.values())) == 0.0
 
 
 @pytest.mark.parametrize(
     ("alpha", "robust"), [(0.003, 0.2726338046550349), (0.1, 0.33774199396969184)]
 )
 def test_alpha(alpha, robust):
-    gap, _ = distance.category_gap(SEEN, FEWER)
-    found = distance.robust(gap, sum(SEEN.values()), sum(FEWER.values()), alpha)
+    gap, _ = distributions.category_gap(SEEN, FEWER)
+    found = distributions.robust(gap, sum(SEEN.values()), sum(FEWER.values()), alpha)
     assert found == pytest.approx(robust, abs=1e-14)
 
 
@@ -98,7 +98,7 @@ BASE = {"a": 223, "b": 20, "c": 25, "d": 12, "e": 13, "f": 15}
     ],
 )
 def test_chi_squared(seen, expected, statistic):
-    found = distance.chi_squared(seen, expected)
+    found = distributions.chi_squared(seen, expected)
     assert found.statistic == pytest.approx(statistic, rel=1e-13, nan_ok=True)
 
 
@@ -117,24 +117,15 @@ def test_chi_squared(seen, expected, statistic):
     ],
 )
 def test_chi_squared_p_value(seen, expected, p_value):
-    found = distance.chi_squared(seen, expected)
+    found = distributions.chi_squared(seen, expected)
     assert found.p_value == pytest.approx(p_value, rel=1e-12, nan_ok=True)
 
 
 def test_chi_squared_tail_on_both_branches():
     """Against exact values: with 2 degrees exp(-x/2), with 4 that times (1 + x/2)."""
     for x in (1e-3, 0.5, 2, 5, 40, 700):
-        assert distance.chi_squared_tail(x, 2) == pytest.approx(math.exp(-x / 2), rel=1e-12)
+        assert distributions.chi_squared_tail(x, 2) == pytest.approx(math.exp(-x / 2), rel=1e-12)
         four = math.exp(-x / 2) * (1 + x / 2)
-        assert distance.chi_squared_tail(x, 4) == pytest.approx(four, rel=1e-12)
-    assert distance.chi_squared_tail(0, 3) == 1
-    assert distance.chi_squared_tail(1e6, 3) == 0
-
-
-def test_stability_index():
-    expected = [428, 425, 414, 427, 440, 447, 380, 386, 444, 386]
-    actual = [426, 437, 429, 391, 469, 433, 360, 443, 371, 418]
-    found = distance.stability_index(
-        dict(zip("abcdefghij", actual, strict=True)), dict(zip("abcdefghij", expected, strict=True))
-    )
-    assert found == pytest.approx(0.007406694184014186, rel=1e-12)
+        assert distributions.chi_squared_tail(x, 4) == pytest.approx(four, rel=1e-12)
+    assert distributions.chi_squared_tail(0, 3) == 1
+    assert distributions.chi_squared_tail(1e6, 3) == 0

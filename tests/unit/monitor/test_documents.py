@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sagemaker_byoc.monitor.inputs.documents import UnreadableError, document_rows
-from sagemaker_byoc.monitor.inputs.plain import plain
+from sagemaker_byoc.monitor.inputs.payloads import plain
 
 NAMED = [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]
 OBJECTS = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]

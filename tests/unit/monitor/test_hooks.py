@@ -9,7 +9,7 @@ from tests.unit.monitor.data import Case, captured, record
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import Encoding
-from sagemaker_byoc.monitor.errors import DataError
+from sagemaker_byoc.monitor.inputs.streams import DataError
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from tests.unit.monitor.data import Case, captured, record
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import Encoding
-from sagemaker_byoc.monitor.errors import DataError, EmptyError
 from sagemaker_byoc.monitor.inputs import streams
+from sagemaker_byoc.monitor.inputs.streams import DataError, EmptyError
 from sagemaker_byoc.monitor.places import Places
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sagemaker_byoc.monitor.data.constraints import Method
-from sagemaker_byoc.monitor.data.power import power
+from sagemaker_byoc.monitor.data.drift import power
 
 
 def drawn(n, m, limit, shift, trials=400):

@@ -11,9 +11,10 @@ from tests.unit.monitor.data import PLACES, csv_text, record
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import GroundTruth
-from sagemaker_byoc.monitor import kinds
-from sagemaker_byoc.monitor.errors import DataError
-from sagemaker_byoc.monitor.jobs import Input, documents
+from sagemaker_byoc.monitor import jobs
+from sagemaker_byoc.monitor.inputs.streams import DataError
+from sagemaker_byoc.monitor.jobs import documents
+from sagemaker_byoc.monitor.places import Input
 from sagemaker_byoc.monitor.quality.scores import Predictions, Problem, area, judge
 from sagemaker_byoc.monitor.quality.truth import Attributes
 
@@ -121,7 +122,7 @@ class Judge:
         rows = [[place % 2, self.chance(place, 10)] for place in range(1000)]
         (folder / "base.csv").write_text(csv_text([["label", "probability"], *rows]))
         data = Input(place=str(folder / "base.csv"))
-        kinds.make_baseline(PLACES, data, WANTED, str(folder / "baseline"))
+        jobs.make_baseline(PLACES, data, WANTED, str(folder / "baseline"))
 
     @staticmethod
     def chance(place, every):
@@ -142,7 +143,7 @@ class Judge:
         )
         baseline = documents(PLACES, str(self.folder / "baseline"))
         data = Input(place=str(self.folder / "live.jsonl"))
-        return kinds.run(PLACES, data, baseline, wanted, str(self.folder / "out"))
+        return jobs.run(PLACES, data, baseline, wanted, str(self.folder / "out"))
 
 
 @pytest.fixture
@@ -218,7 +219,7 @@ def test_a_threshold_that_nothing_is_above_or_below(case, threshold):
 def test_wrong_columns(case, wanted, told):
     data = Input(place=str(case.folder / "base.csv"))
     with pytest.raises((RequestError, DataError), match=told):
-        kinds.make_baseline(PLACES, data, wanted, str(case.folder / "other"))
+        jobs.make_baseline(PLACES, data, wanted, str(case.folder / "other"))
 
 
 def test_a_merged_record_has_its_label(tmp_path):
@@ -233,6 +234,6 @@ def test_a_merged_record_has_its_label(tmp_path):
     baseline = documents(PLACES, str(tmp_path / "baseline"))
     wanted = Attributes(problem=Problem.BINARY, probability="0")
     data = Input(place=str(tmp_path / "live.jsonl"))
-    found = kinds.run(PLACES, data, baseline, wanted, str(tmp_path / "out"))
+    found = jobs.run(PLACES, data, baseline, wanted, str(tmp_path / "out"))
     assert found.why["rows"] == 300
     assert case.folder == tmp_path

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from tests.unit.monitor.data import PLACES, Case, captured, csv_text, people, record
 
-from sagemaker_byoc.monitor import kinds
+from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.inputs.streams import Window
-from sagemaker_byoc.monitor.jobs import Input, documents
+from sagemaker_byoc.monitor.jobs import documents
+from sagemaker_byoc.monitor.places import Input
 from sagemaker_byoc.monitor.quality.scores import Problem
 from sagemaker_byoc.monitor.quality.truth import Attributes
 
@@ -33,7 +34,7 @@ def case(tmp_path):
 
 def found_by(case, data):
     baseline = documents(PLACES, case.baseline)
-    return kinds.run(PLACES, data, baseline, None, str(case.folder / "out"))
+    return jobs.run(PLACES, data, baseline, None, str(case.folder / "out"))
 
 
 def test_what_a_report_is_about(case):
@@ -130,12 +131,12 @@ def test_a_page_of_hostile_names_and_values(tmp_path, name):
     rows = [{name: f"{name}{number % 3}", "b": number} for number in range(300)]
     (tmp_path / "base.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = Input(place=str(tmp_path / "base.jsonl"))
-    kinds.make_baseline(PLACES, data, None, str(tmp_path / "baseline"))
+    jobs.make_baseline(PLACES, data, None, str(tmp_path / "baseline"))
     live = [{name: f"new {name}", "b": number + 900} for number in range(300)]
     (tmp_path / "live.jsonl").write_text("".join(json.dumps(row) + "\n" for row in live))
     baseline = documents(PLACES, str(tmp_path / "baseline"))
     live = replace(data, place=str(tmp_path / "live.jsonl"))
-    found = kinds.run(PLACES, live, baseline, None, str(tmp_path / "out"))
+    found = jobs.run(PLACES, live, baseline, None, str(tmp_path / "out"))
     assert len({each["feature_name"] for each in found.why["violations"]} | {"b"}) == 2
     seen = Markup(page_of(tmp_path))
     assert seen.tags.isdisjoint({"script", "img", "link", "iframe", "object", "b", "a", "base"})
@@ -149,11 +150,11 @@ def test_a_name_does_not_forge_a_line(tmp_path):
     rows = [json.dumps({name: number}) for number in range(300)]
     (tmp_path / "base.jsonl").write_text("\n".join(rows))
     data = Input(place=str(tmp_path / "base.jsonl"))
-    kinds.make_baseline(PLACES, data, None, str(tmp_path / "baseline"))
+    jobs.make_baseline(PLACES, data, None, str(tmp_path / "baseline"))
     (tmp_path / "live.jsonl").write_text("\n".join([json.dumps({name: "old"})] * 300))
     baseline = documents(PLACES, str(tmp_path / "baseline"))
     live = replace(data, place=str(tmp_path / "live.jsonl"))
-    words = kinds.run(PLACES, live, baseline, None, str(tmp_path / "out")).words
+    words = jobs.run(PLACES, live, baseline, None, str(tmp_path / "out")).words
     assert not [line for line in words if "\n" in line or line.startswith("600")]
 
 
@@ -168,14 +169,14 @@ def test_a_confusion_matrix_is_drawn(tmp_path):
     rows = [[names[place], names[place]] for place in labels]
     (tmp_path / "base.csv").write_text(csv_text([["label", "guess"], *rows]))
     data = Input(place=str(tmp_path / "base.csv"))
-    kinds.make_baseline(PLACES, data, WANTED, str(tmp_path / "baseline"))
+    jobs.make_baseline(PLACES, data, WANTED, str(tmp_path / "baseline"))
     wrong = [
         [names[place], names[(place + number % 2) % 30]] for number, place in enumerate(labels)
     ]
     (tmp_path / "live.csv").write_text(csv_text([["label", "guess"], *wrong]))
     baseline = documents(PLACES, str(tmp_path / "baseline"))
     live = replace(data, place=str(tmp_path / "live.csv"), about={"baseline": "base"})
-    found = kinds.run(PLACES, live, baseline, WANTED, str(tmp_path / "out")).why
+    found = jobs.run(PLACES, live, baseline, WANTED, str(tmp_path / "out")).why
     matrix = found["confusion_matrix"]
     assert (len(matrix["classes"]), matrix["classes"][-1]) == (21, "(10 others)")
     assert sum(map(sum, matrix["counts"])) == 900
@@ -194,11 +195,9 @@ def test_a_metric_without_a_number_is_said(tmp_path):
     both = Attributes(
         problem=Problem.BINARY, label="label", prediction="guess", probability="chance"
     )
-    kinds.make_baseline(PLACES, data, both, str(tmp_path / "baseline"))
+    jobs.make_baseline(PLACES, data, both, str(tmp_path / "baseline"))
     baseline = documents(PLACES, str(tmp_path / "baseline"))
-    found = kinds.run(
-        PLACES, data, baseline, replace(both, probability=None), str(tmp_path / "out")
-    )
+    found = jobs.run(PLACES, data, baseline, replace(both, probability=None), str(tmp_path / "out"))
     assert found.violations == 0
     assert list(found.why["not_compared"]) == ["auc"]
     assert any("no violation in 10 metrics; 1 not compared" in line for line in found.words)
@@ -210,9 +209,9 @@ def test_a_matrix_of_a_binary_problem_in_words(tmp_path):
     (tmp_path / "base.csv").write_text(csv_text([["label", "guess"], *rows]))
     data = Input(place=str(tmp_path / "base.csv"))
     wanted = replace(WANTED, problem=Problem.BINARY)
-    kinds.make_baseline(PLACES, data, wanted, str(tmp_path / "baseline"))
+    jobs.make_baseline(PLACES, data, wanted, str(tmp_path / "baseline"))
     baseline = documents(PLACES, str(tmp_path / "baseline"))
-    words = kinds.run(PLACES, data, baseline, wanted, str(tmp_path / "out")).words
+    words = jobs.run(PLACES, data, baseline, wanted, str(tmp_path / "out")).words
     table = [line.split() for line in words[words.index("confusion matrix") + 1 :]]
     assert table == [["truth", "\\", "predicted", "0", "1"], ["0", "100", "50"], ["1", "100", "50"]]
 
@@ -236,10 +235,10 @@ def test_no_green_for_a_model_whose_predictions_were_lost(tmp_path):
     (tmp_path / "live.csv").write_text(csv_text([["label", "guess"], *rows, [1, "?"]]))
     data = Input(place=str(tmp_path / "base.csv"))
     wanted = replace(WANTED, problem=Problem.BINARY)
-    kinds.make_baseline(PLACES, data, wanted, str(tmp_path / "baseline"))
+    jobs.make_baseline(PLACES, data, wanted, str(tmp_path / "baseline"))
     baseline = documents(PLACES, str(tmp_path / "baseline"))
     live = replace(data, place=str(tmp_path / "live.csv"))
-    found = kinds.run(PLACES, live, baseline, wanted, str(tmp_path / "out"))
+    found = jobs.run(PLACES, live, baseline, wanted, str(tmp_path / "out"))
     assert found.why["violations"] == []
     assert '<p class="neutral">No violation in' in page_of(tmp_path)
 

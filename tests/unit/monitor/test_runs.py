@@ -9,9 +9,8 @@ import pytest
 from tests.unit.monitor.data import Case, captured, csv_text, people
 
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.monitor.errors import DataError, EmptyError
 from sagemaker_byoc.monitor.inputs.layout import Outputs
-from sagemaker_byoc.monitor.inputs.streams import Window
+from sagemaker_byoc.monitor.inputs.streams import DataError, EmptyError, Window
 
 NAMES = ["age", "income", "plan"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sagemaker_byoc.monitor.data.distance import numeric_gap
-from sagemaker_byoc.monitor.data.sketch import K, Sample, Sketch
+from sagemaker_byoc.monitor.data.distributions import K, Sample, Sketch, numeric_gap
 
 
 def exact(values):

@@ -17,11 +17,11 @@ from tests.unit.monitor.data import PLACES, Case, csv_text
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.monitor import jobs
-from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.delimited import separator_of
 from sagemaker_byoc.monitor.inputs.layout import Outputs
+from sagemaker_byoc.monitor.inputs.streams import DataError
 from sagemaker_byoc.monitor.inputs.tables import Format
-from sagemaker_byoc.monitor.jobs import Input
+from sagemaker_byoc.monitor.places import Input
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def baseline(tmp_path):
     def make(data, name="data.csv", form=None):
         (tmp_path / name).write_bytes(data)
         found = Input(place=str(tmp_path / name), form=form)
-        return jobs.make_baseline(PLACES, found, str(tmp_path / "base"))
+        return jobs.make_data_baseline(PLACES, found, str(tmp_path / "base"))
 
     return make
 
@@ -86,7 +86,7 @@ def test_a_script_is_not_left_out_silently(tmp_path):
     (tmp_path / "data.csv").write_bytes(b"a,b\n1,2\n")
     found = Input(place=str(tmp_path / "data.csv"), preprocess=tmp_path / "script.py")
     with pytest.raises(RequestError, match="takes captured records"):
-        jobs.make_baseline(PLACES, found, str(tmp_path / "base"))
+        jobs.make_data_baseline(PLACES, found, str(tmp_path / "base"))
 
 
 def test_a_quote_that_is_never_closed_costs_its_line(baseline):
@@ -212,7 +212,7 @@ def test_a_cut_file_among_others_costs_its_end(tmp_path):
     (folder / "1.csv").write_bytes(text)
     (folder / "2.csv.gz").write_bytes(gzip.compress(text)[:50_000])
     (folder / "3.zip").write_bytes(workbook())
-    outcome = jobs.make_baseline(PLACES, Input(place=str(folder)), str(tmp_path / "base"))
+    outcome = jobs.make_data_baseline(PLACES, Input(place=str(folder)), str(tmp_path / "base"))
     assert 20_000 < outcome.profile.rows < 40_000
     assert "a file that is cut off or damaged" in outcome.unread.reasons
     assert "not text, but a ZIP archive, or an Excel workbook" in outcome.unread.reasons
@@ -312,7 +312,9 @@ def test_line_ends_within_quotes_of_any_separator(tmp_path, separator):
     rows = [f'{number},"x,\r\ny ""z""",2.5\r\n' for number in range(50)]
     text = "".join(rows).replace(",", separator)
     (tmp_path / "x.csv").write_bytes(f"a{separator}b{separator}c\r\n{text}".encode())
-    outcome = jobs.make_baseline(PLACES, Input(place=str(tmp_path / "x.csv")), str(tmp_path / "o"))
+    outcome = jobs.make_data_baseline(
+        PLACES, Input(place=str(tmp_path / "x.csv")), str(tmp_path / "o")
+    )
     columns = outcome.profile.columns
     assert (outcome.profile.rows, [*columns], outcome.unread.count) == (50, ["a", "b", "c"], 0)
     assert columns["c"].moments.total == 125
@@ -323,7 +325,7 @@ def test_what_lies_beside_the_parts_of_a_dataset(tmp_path):
     (tmp_path / "_SUCCESS").write_bytes(b"")
     (tmp_path / "a.csv").write_text("a,b\n" + "1,2\n" * 30)
     (tmp_path / "b.jsonl").write_text('{"a": 1, "b": 2}\n' * 30)
-    outcome = jobs.make_baseline(PLACES, Input(place=str(tmp_path)), str(tmp_path / "o"))
+    outcome = jobs.make_data_baseline(PLACES, Input(place=str(tmp_path)), str(tmp_path / "o"))
     assert [*outcome.profile.columns] == ["a", "b"]
     assert outcome.unread.reasons == {"a file of JSON among files of CSV": 1}
     assert not outcome.unread.notices
@@ -341,7 +343,7 @@ def test_what_lies_beside_the_parts_of_a_dataset(tmp_path):
 def test_what_is_not_read_is_called_by_name(tmp_path, data, told):
     (tmp_path / "x.json").write_bytes(data)
     with pytest.raises(DataError, match=told):
-        jobs.make_baseline(PLACES, Input(place=str(tmp_path / "x.json")), str(tmp_path / "o"))
+        jobs.make_data_baseline(PLACES, Input(place=str(tmp_path / "x.json")), str(tmp_path / "o"))
 
 
 def test_parquet_beside_an_empty_file_and_with_an_image(tmp_path):
@@ -350,9 +352,9 @@ def test_parquet_beside_an_empty_file_and_with_an_image(tmp_path):
     pa = pytest.importorskip("pyarrow")
     pq.write_table(pa.table({"a": [1] * 30, "image": [b"\xff\xd8"] * 30}), tmp_path / "x.parquet")
     (tmp_path / "_SUCCESS").write_bytes(b"")
-    outcome = jobs.make_baseline(PLACES, Input(place=str(tmp_path)), str(tmp_path / "o"))
+    outcome = jobs.make_data_baseline(PLACES, Input(place=str(tmp_path)), str(tmp_path / "o"))
     assert (outcome.profile.rows, outcome.unread.count) == (30, 0)
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     pq.write_table(twice, tmp_path / "x.parquet")
     with pytest.raises(DataError, match="has the column 'a' twice"):
-        jobs.make_baseline(PLACES, Input(place=str(tmp_path)), str(tmp_path / "o"))
+        jobs.make_data_baseline(PLACES, Input(place=str(tmp_path)), str(tmp_path / "o"))

@@ -10,8 +10,8 @@ from tests.unit.monitor.data import PLACES, csv_text, record
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth
-from sagemaker_byoc.monitor.errors import DataError, EmptyError
-from sagemaker_byoc.monitor.jobs import Input
+from sagemaker_byoc.monitor.inputs.streams import DataError, EmptyError
+from sagemaker_byoc.monitor.places import Input
 from sagemaker_byoc.monitor.quality import joining, quality, truth
 from sagemaker_byoc.monitor.quality.scores import Problem, judge
 from sagemaker_byoc.monitor.quality.truth import Attributes

@@ -42,10 +42,10 @@ class UnsupportedFormatError(Exception):
 )
 def test_told(error, told):
     """What the caller gets; None leaves it to be a failure of the model."""
-    assert error_replies.told_by(error) == told
+    assert error_replies.named_by(error) == told
 
 
 def test_flask_abort():
     with pytest.raises(Exception, match="no such row") as caught:
         flask.abort(404, "no such row")
-    assert error_replies.told_by(caught.value) == (404, "NotFound", "no such row")
+    assert error_replies.named_by(caught.value) == (404, "NotFound", "no such row")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor.data import distance
+from sagemaker_byoc.monitor.data import distributions
 from sagemaker_byoc.monitor.data.columns import (
     MOST_CATEGORIES,
     MOSTLY,
@@ -24,8 +24,7 @@ from sagemaker_byoc.monitor.data.columns import (
 )
 from sagemaker_byoc.monitor.data.constraints import CategoryMethod, Config, Constraint, Constraints
 from sagemaker_byoc.monitor.data.drift import Drift, Of, compared, drift_detail, drift_text
-from sagemaker_byoc.monitor.data.profile import Profile
-from sagemaker_byoc.monitor.data.statistics import Feature, Statistics
+from sagemaker_byoc.monitor.data.statistics import Feature, Profile, Statistics
 from sagemaker_byoc.monitor.inputs.layout import Layout
 
 FILE = "constraint_violations.json"
@@ -212,7 +211,7 @@ def forecast(column: Column) -> str:
         reason = _text_forecast(column)
         if reason:
             return reason
-    if Config().threshold + distance.allowance(column.present, _MANY) >= 1:
+    if Config().threshold + distributions.allowance(column.present, _MANY) >= 1:
         return f"too few values ({column.present:,}): no difference would count as drift"
     if column.is_mostly_numbers:
         others = ", ".join(map(repr, column.examples))

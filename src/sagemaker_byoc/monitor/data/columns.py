@@ -17,7 +17,7 @@ from zlib import crc32
 
 import numpy as np
 
-from sagemaker_byoc.monitor.data.sketch import Sketch, Values
+from sagemaker_byoc.monitor.data.distributions import Sketch, Values
 
 MOST_CATEGORIES = 1000
 """Deequ's histograms have as many bins."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.monitor.data.columns import Column, Kind, kept
-from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.documents import folded
+from sagemaker_byoc.monitor.inputs.streams import DataError
 
 FILE = "constraints.json"
 SMALL_DOMAIN = 100

@@ -6,11 +6,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
+from statistics import NormalDist
 
-from sagemaker_byoc.monitor.data import distance
+import numpy as np
+
+from sagemaker_byoc.monitor.data import distributions
 from sagemaker_byoc.monitor.data.columns import MOSTLY, Column, shown, singles_share
 from sagemaker_byoc.monitor.data.constraints import CategoryMethod, Constraint, Method
-from sagemaker_byoc.monitor.data.sketch import Sample
+from sagemaker_byoc.monitor.data.distributions import Sample, Values, allowance
 from sagemaker_byoc.monitor.data.statistics import Feature
 
 
@@ -105,7 +109,7 @@ def _numeric_drift(
 ) -> Drift | None:
     if before is None or now is None:
         return None
-    gap = distance.numeric_gap(before, now)
+    gap = distributions.numeric_gap(before, now)
     n, m = before.count, now.count
     allowed = _allowance(n, m, constraint)
     return Drift(
@@ -124,7 +128,7 @@ def _numeric_drift(
 
 
 def _allowance(n: float, m: float, constraint: Constraint) -> float:
-    return distance.allowance(n, m) if constraint.config.method is Method.ROBUST else 0.0
+    return distributions.allowance(n, m) if constraint.config.method is Method.ROBUST else 0.0
 
 
 def _number_share_drift(column: Column, before: Feature, constraint: Constraint) -> Drift:
@@ -198,16 +202,16 @@ def _category_drift(
     n, m = sum(before.values()), sum(now.values())
     if not n or not m:
         return None
-    gap, where = distance.category_gap(before, now)
+    gap, where = distributions.category_gap(before, now)
     config = constraint.config
     allowed, value, method, note = 0.0, gap, config.method.value, ""
     if config.category_method is CategoryMethod.CHI_SQUARED:
-        result = distance.chi_squared(now, before)
+        result = distributions.chi_squared(now, before)
         value, method = result.p_value, config.category_method.value
         note = f"χ² {result.statistic:.4g} over {result.categories} categories"
         note += f", {result.merged} rare ones merged" if result.merged else ""
     elif config.method is Method.ROBUST:
-        allowed = distance.allowance(n, m)
+        allowed = distributions.allowance(n, m)
         value = max(0.0, gap - allowed)
     return Drift(
         of=Of.CATEGORIES,
@@ -223,3 +227,50 @@ def _category_drift(
         share=now.get(where, 0) / m,
         note=note,
     )
+
+
+# ── what a test can see ──
+
+
+SHIFTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
+"""In standard deviations of the baseline."""
+_BINS = 256
+_TRIALS = 200
+_MOST_ROWS = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Chances by shift, each from 200 trials; `limit` is the least L∞ that counts as drift."""
+
+    baseline_rows: int
+    rows: int
+    limit: float
+    chances: tuple[tuple[float, float], ...]
+
+    @property
+    def least_found(self) -> float | None:
+        """The least of SHIFTS that is found 95 times in 100."""
+        return next((shift for shift, chance in self.chances if shift and chance >= 0.95), None)
+
+
+@lru_cache(maxsize=1024)
+def power(baseline_rows: int, rows: int, method: Method, threshold: float) -> Power:
+    n, m = (max(1, min(count, _MOST_ROWS)) for count in (baseline_rows, rows))
+    limit = threshold + (allowance(n, m) if method is Method.ROBUST else 0.0)
+    random = np.random.default_rng(0)
+    baselines = random.multinomial(n, np.full(_BINS, 1 / _BINS), size=_TRIALS)
+    expected = np.cumsum(baselines, axis=1) / n
+    found = []
+    for shift in SHIFTS:
+        counts = random.multinomial(m, _shares(shift), size=_TRIALS)
+        gaps = np.abs(expected - np.cumsum(counts, axis=1) / m).max(axis=1)
+        found.append((shift, float((gaps > limit).mean())))
+    return Power(baseline_rows, rows, limit, tuple(found))
+
+
+def _shares(shift: float) -> Values:
+    """Of a moved bell in the bins."""
+    normal = NormalDist()
+    edges = [normal.inv_cdf(place / _BINS) for place in range(1, _BINS)]
+    return np.diff([0.0, *(normal.cdf(edge - shift) for edge in edges), 1.0])

@@ -11,10 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
-from sagemaker_byoc.contract.hosting.capture import CaptureError, Record
-from sagemaker_byoc.monitor.inputs import files, streams
-from sagemaker_byoc.monitor.inputs.cells import at, columns, csv_rows, is_special, shapes, trimmed
-from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
+from sagemaker_byoc.contract.hosting.capture import CaptureError, Encoding, Payload, Record
+from sagemaker_byoc.monitor.inputs import streams
+from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError, clean, folded, may_fold
 from sagemaker_byoc.monitor.inputs.hooks import Preprocess
 from sagemaker_byoc.monitor.inputs.layout import Block, Layout, joined
 from sagemaker_byoc.monitor.inputs.payloads import paired, rows
@@ -69,7 +68,7 @@ class CaptureReader:
         for name in names:
             if self._window is not None and not self._window.has_file(name):
                 continue
-            with files.text(opener, name, self.unread) as stream:
+            with streams.text(opener, name, self.unread) as stream:
                 yield from self._file(name, stream)
         yield from self._flush()
 
@@ -286,3 +285,63 @@ def _time(document: Any) -> object:
         return document["eventMetadata"]["inferenceTime"]
     except (KeyError, TypeError):
         return None
+
+
+# ── bodies of one CSV row ──
+
+
+def trimmed(pending: list[str | None], places: list[int]) -> list[str]:
+    """Without the line end that most bodies have."""
+    found = [pending[place] or "" for place in places]
+    return [text.rstrip("\r\n") for text in found] if is_special("".join(found)) else found
+
+
+def is_special(text: str) -> bool:
+    """Whether a body is not one plain row: quotes, several lines, JSON, a byte order mark."""
+    return any(each in text for each in _SPECIAL)
+
+
+_SPECIAL = ('"', "\n", "\r", "{", "[", "\ufeff")
+
+
+def csv_rows(text: str | None) -> list[Row]:
+    return [] if text is None else rows(Payload("", text, Encoding.CSV))
+
+
+def shapes(
+    inputs: list[str] | None, outputs: list[str] | None, places: list[int]
+) -> dict[tuple[int, int], list[int]]:
+    """Where the rows of each shape are: cells in, cells out."""
+    wide = _widths(inputs, places)
+    high = _widths(outputs, places)
+    if len(set(wide)) == len(set(high)) == 1:
+        return {(wide[0], high[0]): places}
+    found: dict[tuple[int, int], list[int]] = {}
+    for place, shape in zip(places, zip(wide, high, strict=True), strict=True):
+        found.setdefault(shape, []).append(place)
+    return found
+
+
+def _widths(texts: list[str] | None, places: list[int]) -> list[int]:
+    if texts is None:
+        return [0] * len(places)
+    some = texts if len(places) == len(texts) else [texts[place] for place in places]
+    return [text.count(",") + 1 for text in some]
+
+
+def at(texts: list[str] | None, place: int) -> str | None:
+    return None if texts is None else texts[place]
+
+
+def columns(texts: list[str] | None, places: list[int], width: int) -> list[list[str]]:
+    """Cells by column, without the blanks around them."""
+    if texts is None:
+        return []
+    whole = len(places) == len(texts)
+    text = clean(",".join(texts if whole else [texts[place] for place in places]))
+    cells = text.split(",")
+    if " " in text or "\t" in text:
+        cells = [cell.strip() for cell in cells]
+    if may_fold(text):
+        cells = folded(cells)
+    return [cells[place::width] for place in range(width)]

@@ -16,10 +16,9 @@ from typing import Any
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import GroundTruth, Payload, Record
-from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError, cell, document_rows
-from sagemaker_byoc.monitor.inputs.payloads import text_rows
-from sagemaker_byoc.monitor.inputs.plain import plain
+from sagemaker_byoc.monitor.inputs.payloads import plain, text_rows
+from sagemaker_byoc.monitor.inputs.streams import DataError
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -13,15 +13,14 @@ from typing import Any
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import CaptureError, GroundTruth, Payload, Record
-from sagemaker_byoc.monitor.errors import DataError
-from sagemaker_byoc.monitor.inputs import files
+from sagemaker_byoc.monitor.inputs import streams
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.inputs.hooks import preprocessor
 from sagemaker_byoc.monitor.inputs.layout import Block
 from sagemaker_byoc.monitor.inputs.payloads import rows
-from sagemaker_byoc.monitor.inputs.streams import Opener, Unread, records
+from sagemaker_byoc.monitor.inputs.streams import DataError, Opener, Unread, records
 from sagemaker_byoc.monitor.inputs.tables import INFERENCE_ID, TableReader
-from sagemaker_byoc.monitor.jobs import Input
+from sagemaker_byoc.monitor.places import Input
 from sagemaker_byoc.monitor.quality import answers
 from sagemaker_byoc.monitor.quality.truth import Attributes, Gathered
 
@@ -264,7 +263,7 @@ def _note_unused(unread: Unread, known: Labels | None, used: Iterable[str]) -> N
 
 def _lines(names: Iterable[str], opener: Opener, unread: Unread) -> Iterator[tuple[str, bytes]]:
     for name in names:
-        with files.text(opener, name, unread) as stream:
+        with streams.text(opener, name, unread) as stream:
             for number, line in records(stream):
                 if line is None or line.strip():
                     yield f"{name}:{number}", line or b""

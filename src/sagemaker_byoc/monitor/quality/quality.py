@@ -16,12 +16,17 @@ from sagemaker_byoc.monitor.data.columns import shown
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.data.statistics import ORIGIN, origin
-from sagemaker_byoc.monitor.errors import DataError
 from sagemaker_byoc.monitor.inputs.layout import Layout
-from sagemaker_byoc.monitor.inputs.streams import Unread
+from sagemaker_byoc.monitor.inputs.streams import DataError, Unread
 from sagemaker_byoc.monitor.inputs.tables import Format, TableReader
-from sagemaker_byoc.monitor.jobs import Input, detect_all, files_of, note_window
-from sagemaker_byoc.monitor.places import Places, json_bytes
+from sagemaker_byoc.monitor.places import (
+    Input,
+    Places,
+    detect_all,
+    files_of,
+    json_bytes,
+    note_window,
+)
 from sagemaker_byoc.monitor.quality import joining, truth
 from sagemaker_byoc.monitor.quality.scores import (
     FEWEST_FOR_DEVIATION,

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor.data.sketch import Values
+from sagemaker_byoc.monitor.data.distributions import Values
 
 Counts = npt.NDArray[np.int64]
 FEWEST_FOR_DEVIATION = 200

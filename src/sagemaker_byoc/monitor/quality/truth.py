@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.monitor.errors import DataError, EmptyError
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
-from sagemaker_byoc.monitor.inputs.streams import Unread
+from sagemaker_byoc.monitor.inputs.streams import DataError, EmptyError, Unread
 from sagemaker_byoc.monitor.quality import answers
 from sagemaker_byoc.monitor.quality.scores import Predictions, Problem
 

@@ -17,10 +17,14 @@ from sagemaker_byoc.contract.hosting.capture import hour_of
 from sagemaker_byoc.monitor.data.checks import Check, Findings
 from sagemaker_byoc.monitor.data.columns import Column
 from sagemaker_byoc.monitor.data.constraints import Constraints, Method
-from sagemaker_byoc.monitor.data.drift import Drift, Of
-from sagemaker_byoc.monitor.data.power import Power, power
-from sagemaker_byoc.monitor.data.profile import Profile
-from sagemaker_byoc.monitor.data.statistics import LONGEST_ORIGIN, ORIGIN, Feature, Statistics
+from sagemaker_byoc.monitor.data.drift import Drift, Of, Power, power
+from sagemaker_byoc.monitor.data.statistics import (
+    LONGEST_ORIGIN,
+    ORIGIN,
+    Feature,
+    Profile,
+    Statistics,
+)
 from sagemaker_byoc.monitor.inputs.streams import Unread, Window
 from sagemaker_byoc.monitor.report.words import listed
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from sagemaker_byoc.monitor.data.checks import DRIFT
 from sagemaker_byoc.monitor.data.columns import percent, shown
-from sagemaker_byoc.monitor.data.profile import Profile
-from sagemaker_byoc.monitor.data.sketch import Sample, Values
-from sagemaker_byoc.monitor.data.statistics import Feature, Statistics
+from sagemaker_byoc.monitor.data.distributions import Sample, Values
+from sagemaker_byoc.monitor.data.statistics import Feature, Profile, Statistics
 from sagemaker_byoc.monitor.report.words import (
     Told,
     about_words,

@@ -1,1 +1,1 @@
-"""Captured traffic, written by the serving container itself. No torch, no numpy, no AWS."""
+"""Captured traffic, written by the serving container. No torch, no numpy, no AWS."""

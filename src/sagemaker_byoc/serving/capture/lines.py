@@ -32,7 +32,7 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.options import CaptureSettings, is_opaque, useless
 
 OVERHEAD = 512
-"""Bytes of a record beside its bodies, for the bound of what waits."""
+"""Bytes of a record beside its bodies, counted towards the limit of what waits."""
 _INFERENCE_ID = http.INFERENCE_ID.value.lower()
 _ATTRIBUTES = http.CUSTOM_ATTRIBUTES.value.lower()
 
@@ -51,7 +51,7 @@ class Traffic:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes while it waits."""
+        """Bytes that the record takes while it waits."""
         return self.request.size + self.response.size + OVERHEAD
 
     @property
@@ -64,7 +64,7 @@ class Traffic:
 
 
 def named(inference_id: str) -> dict[str, str]:
-    """Headers with nothing but an inference id."""
+    """Return headers with only an inference id."""
     return {_INFERENCE_ID: inference_id} if inference_id else {}
 
 
@@ -74,7 +74,7 @@ PIECE = 48 * 1024
 
 @dataclass(slots=True)
 class Side:
-    """One direction."""
+    """One direction of an exchange: the request or the reply."""
 
     mode: Mode
     content_type: str
@@ -83,15 +83,15 @@ class Side:
 
 @dataclass(slots=True)
 class Exchange:
-    """`tail` ends the line."""
+    """One request and reply that become a line in pieces; `tail` ends the line."""
 
     sides: list[Side]
     tail: str
     types: ContentTypes
 
     def pieces(self, text: frozenset[Mode]) -> Iterator[bytes]:
-        """The line. Bodies of the modes in `text` as text where their type says so: NotTextError
-        in the middle of it if one is not."""
+        """Yield the line. Bodies of the modes in `text` are written as text if their type allows
+        it; raise NotTextError in the middle of the line if one is not text."""
         head = LINE_HEAD
         for side in self.sides:
             encoding = self.types.encoding_of(side.content_type)
@@ -105,7 +105,7 @@ class Exchange:
 
 
 class NotTextError(Exception):
-    """A body that claims to be text and is not UTF-8; `mode` says which."""
+    """A body that claims to be text is not UTF-8; `mode` says which one."""
 
     def __init__(self, mode: Mode) -> None:
         self.mode = mode
@@ -129,12 +129,12 @@ def _base64(body: Body) -> Iterator[bytes]:
 
 
 PORTION = 8
-"""Records of a portion."""
+"""Records per portion."""
 SMALL = 16 * 1024
-"""Bytes of a portion; a record that is larger is written piece by piece."""
+"""Bytes per portion; a larger record is written piece by piece."""
 HOUR = 3600
 KINDS = 16
-"""Content types that the log is told about."""
+"""Content types that are reported in the log."""
 _NODE = 2**48 - 1
 """The last part of a UUID."""
 
@@ -146,13 +146,13 @@ class Batch:
     time: datetime
     count: int = 0
     size: int = 0
-    """Bytes of what waited."""
+    """Bytes that the records took while they waited."""
     lines: bytes = b""
     exchange: Exchange | None = None
 
 
 class Maker:
-    """For one thread."""
+    """Make lines from records; used by one thread."""
 
     def __init__(self, settings: CaptureSettings) -> None:
         selection = settings.selection
@@ -166,7 +166,7 @@ class Maker:
         self._known: set[tuple[str, str]] = set()
 
     def batches(self, records: Iterable[Traffic]) -> Iterator[Batch]:
-        """All of them, in their order."""
+        """Yield all records as batches, in their order."""
         portion: list[Traffic] = []
         size = 0
         for record in records:
@@ -226,7 +226,7 @@ class Maker:
             self._look_at(pair)
 
     def _look_at(self, pair: tuple[str, str]) -> None:
-        """Tell once about each type that makes captures useless to a monitor."""
+        """Log once for each type whose captures a monitor cannot read."""
         for mode in self._modes:
             key = ("requests", pair[0]) if mode is Mode.INPUT else ("replies", pair[1])
             if key not in self._known and len(self._known) < KINDS:
@@ -244,7 +244,7 @@ def _data(body: Body) -> bytes:
 
 
 class _EventIds:
-    """UUIDs that count up from a random one: no system call, and hardly any time, for each."""
+    """UUIDs that count up from a random one, which needs no system call and little time."""
 
     def __init__(self) -> None:
         start = str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""What the environment says about capture. Standard library only."""
+"""Capture settings, read from the environment. Standard library only."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MODES = {"both": frozenset(Mode), "input": {Mode.INPUT}, "output": {Mode.OUTPUT}
 SECONDS = 60.0
 MEGABYTES = 64
 BODY_MEGABYTES = 6
-"""What InvokeEndpoint took for years, and the local region takes."""
+"""The limit of InvokeEndpoint for years, and of the local region."""
 FREE_PERCENT = 10.0
 _TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureSettings:
-    """Plain values, so that they can travel as JSON. Sizes in bytes."""
+    """Capture settings as plain values that can travel as JSON. Sizes are in bytes."""
 
     folder: str
     percentage: float = 100.0
@@ -51,13 +51,13 @@ class CaptureSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What dataclasses.asdict made, also after a way through JSON."""
+        """Return settings from what dataclasses.asdict made, also after JSON."""
         types = {name: tuple(values[name]) for name in ("csv_types", "json_types")}
         return cls(**{**values, **types})
 
     @classmethod
     def read(cls, read: Reader) -> Self | None:
-        """None where nothing is to be captured; raises ContractError."""
+        """Return the settings, or None if capture is off; raise ContractError for a wrong value."""
         folder = read.text(variables.CAPTURE)
         if not folder:
             return None
@@ -99,7 +99,9 @@ def _types(read: Reader, name: str, default: tuple[str, ...]) -> tuple[str, ...]
     wrong = [each for each in types if not _TYPE.fullmatch(each)]
     most = capture_config.TYPES_MAX.value
     if wrong or len(types) > most:
-        what = f"has {wrong[0]!r}, which is no media type" if wrong else f"has {len(types)} types"
+        what = (
+            f"has {wrong[0]!r}, which is not a media type" if wrong else f"has {len(types)} types"
+        )
         raise ContractError(
             where=name,
             what=what,
@@ -109,7 +111,7 @@ def _types(read: Reader, name: str, default: tuple[str, ...]) -> tuple[str, ...]
 
 
 def prepare(settings: CaptureSettings) -> None:
-    """Raise ContractError now where nothing could be written later."""
+    """Raise ContractError now if the folder cannot be written to."""
     folder = Path(settings.folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,14 +127,15 @@ def prepare(settings: CaptureSettings) -> None:
 
 
 def warnings(settings: CaptureSettings, default_accept: str) -> list[str]:
-    """What a monitor could not use of the captures, as far as it can be seen before a request."""
+    """Return warnings about captures that a monitor cannot read, as far as they are known before a
+    request."""
     if settings.mode == "input":
         return []
     return [useless("replies", default_accept)] if is_opaque(settings, default_accept) else []
 
 
 def is_opaque(settings: CaptureSettings, content_type: str) -> bool:
-    """Whether bodies of that type can be read by nobody who only knows CSV and JSON."""
+    """Return whether bodies of that type cannot be read as CSV or JSON."""
     return settings.selection.types.encoding_of(content_type) is Encoding.BASE64
 
 

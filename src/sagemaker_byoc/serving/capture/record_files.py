@@ -23,14 +23,15 @@ from sagemaker_byoc.contract.hosting.capture import file_name, hour_folder
 OPEN_FOLDER = ".writing"
 OPEN = ".open"
 _TAIL = 1 << 20
-"""Bytes that are read at once in the search for the last line's end."""
+"""Bytes read at once in the search for the end of the last line."""
 
 
 class OpenFile:
-    """For one thread. `size` is what whole lines take; nothing stays beyond it."""
+    """The file being written, used by one thread. `size` counts whole lines; the file has nothing
+    after them."""
 
     def __init__(self, folder: Path, time: datetime) -> None:
-        """Raises OSError."""
+        """Open the file; raise OSError if it cannot be written."""
         self.hour = hour_folder(time)
         name = f"{self.hour.replace('/', '.')}.{file_name(time, str(uuid.uuid4()))}{OPEN}"
         self._folder = folder
@@ -47,8 +48,8 @@ class OpenFile:
             raise
 
     def append(self, pieces: Iterable[bytes]) -> None:
-        """Pieces that together are whole lines. Where they can't be written or made, raises what
-        prevented it, and the file is as it was."""
+        """Append pieces that together are whole lines. If they cannot be written or made, restore
+        the file and raise the error."""
         size = self.size
         try:
             for piece in pieces:
@@ -66,14 +67,14 @@ class OpenFile:
         return written
 
     def finish(self) -> None:
-        """Complete it; raises OSError, and then it waits for `recover`."""
+        """Complete the file; raise OSError and leave it to `recover` if that fails."""
         try:
             _complete(self._folder, self._path, self._descriptor, self.size)
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Leave it as a writer that was killed would. Idempotent."""
+        """Leave the file as a killed writer would. Idempotent."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -81,15 +82,15 @@ class OpenFile:
 
 @dataclass(slots=True)
 class Recovered:
-    """What former writers had left."""
+    """Files that former writers left open."""
 
     files: int = 0
     cut: int = 0
-    """Bytes of half lines."""
+    """Bytes of incomplete lines that were cut off."""
 
 
 def recover(folder: Path) -> Recovered:
-    """Complete the open files that nobody holds; raises OSError."""
+    """Complete the open files that no process has locked; raise OSError."""
     found = Recovered()
     for path in sorted((folder / OPEN_FOLDER).glob(f"*{OPEN}")):
         with suppress(FileNotFoundError):  # another recovers too
@@ -108,7 +109,7 @@ def recover(folder: Path) -> Recovered:
 
 
 def _whole_lines(descriptor: int, size: int) -> int:
-    """Where the last whole line ends."""
+    """Return where the last whole line ends."""
     end = size
     while end > 0:
         start = max(0, end - _TAIL)
@@ -120,7 +121,7 @@ def _whole_lines(descriptor: int, size: int) -> int:
 
 
 def _complete(folder: Path, path: Path, descriptor: int, size: int) -> None:
-    """Nothing is left of a file without a line."""
+    """Move the file to its final name, or remove it if it has no line."""
     if size == 0:
         path.unlink()
         return

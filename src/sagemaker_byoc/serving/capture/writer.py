@@ -20,19 +20,19 @@ from sagemaker_byoc.serving.capture.options import CaptureSettings
 from sagemaker_byoc.serving.capture.record_files import OpenFile, recover
 
 LOOK = 1.0
-"""Seconds between two looks at the disk and the clock."""
+"""Seconds between two checks of the disk and the clock."""
 RETRY = 1.0
 RETRY_MOST = 60.0
-"""Seconds until a disk that failed is tried again; twice as long each time it fails again."""
+"""Seconds until a failed disk is tried again; doubled each time it fails again."""
 REST = 5e-5
-"""Seconds; what a waiting thread needs to wake up and take the interpreter."""
+"""Seconds that a waiting thread needs to wake up and take the interpreter."""
 SPARE = 1.0
 """Percent above the limit at which a pause ends, so that it does not begin again at once."""
 _BOTH = frozenset(Mode)
 
 
 class Order(Enum):
-    """What else the thread is told."""
+    """Other orders to the thread."""
 
     ROTATE = "rotate"
     END = "end"
@@ -42,7 +42,8 @@ Item: TypeAlias = "Sequence[Traffic] | Order"
 
 
 class Writer:
-    """`put` and `rotate` from any thread; the counters are its own, to be read by anyone."""
+    """Write records in a thread. `put` and `rotate` may be called from any thread; only the writer
+    changes the counters, any thread may read them."""
 
     def __init__(
         self,
@@ -53,11 +54,11 @@ class Writer:
     ) -> None:
         self.written = 0
         self.lost = 0
-        """Records that the disk did not take."""
+        """Records that could not be written."""
         self.taken = 0
-        """Bytes of what was put, written or lost."""
+        """Bytes of records received, written or lost."""
         self.pause = ""
-        """Why nothing is written at the moment."""
+        """Why nothing is written at the moment; empty if records are written."""
         self._settings = settings
         self._folder = Path(settings.folder)
         self._clock = clock
@@ -77,11 +78,11 @@ class Writer:
         self._queue.put(records)
 
     def rotate(self) -> None:
-        """Complete what is there."""
+        """Complete the open file."""
         self._queue.put(Order.ROTATE)
 
     def close(self, timeout: float) -> bool:
-        """Write and complete everything; whether it was done within `timeout` seconds."""
+        """Write and complete everything; return whether that took less than `timeout` seconds."""
         self._queue.put(Order.END)
         self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -107,8 +108,11 @@ class Writer:
                 self._look()
 
     def _take_all(self, records: Sequence[Traffic]) -> None:
-        """With a rest after each portion, as after each piece of a large record: the event loop may
-        wait for the interpreter, and does not get it from a thread that lets go for an instant."""
+        """Write records with a pause after each portion, and after each piece of a large record.
+
+        The event loop may be waiting for the interpreter, and does not get it from a thread that
+        releases it for an instant.
+        """
         if self._looked == 0.0:
             self._look()
         done = 0
@@ -150,7 +154,7 @@ class Writer:
             self._finish()
 
     def _look(self) -> None:
-        """The clock, then the disk."""
+        """Rotate the file if it is due, then check the disk."""
         now = self._looked = self._clock()
         if self._file is not None and (
             now >= self._begun + self._settings.seconds
@@ -168,10 +172,10 @@ class Writer:
         limit = self._settings.free_percent
         if free < limit + (SPARE if self.pause else 0):
             self._finish()
-            self._stop(f"{free:.1f} % of the disk of {self._folder} are free, less than {limit:g}")
+            self._stop(f"{free:.1f} % of the disk of {self._folder} is free, less than {limit:g}")
         elif self.pause:
             self.pause = ""
-            log.say(f"capture: goes on; {free:.1f} % of the disk are free")
+            log.say(f"capture: resumed; {free:.1f} % of the disk is free")
             self._recover()
 
     def _finish(self) -> None:
@@ -183,7 +187,7 @@ class Writer:
                 self._fail(error)
 
     def _fail(self, error: OSError) -> None:
-        """The disk does not take it: what is there stays, and is completed later."""
+        """Pause after a failed write; the file is kept and completed later."""
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
@@ -194,7 +198,7 @@ class Writer:
 
     def _stop(self, reason: str) -> None:
         if not self.pause:
-            log.say(f"capture: paused: {reason}; requests are answered all the same")
+            log.say(f"capture: paused: {reason}; requests are still answered")
         self.pause = reason
 
     def _recover(self) -> None:
@@ -217,7 +221,7 @@ def _rested(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _append_exchange(file: OpenFile, exchange: Exchange) -> None:
-    """A body that turns out not to be text is written as base64 instead."""
+    """Append one exchange; write a body as base64 if it turns out not to be text."""
     text = _BOTH
     while True:
         try:

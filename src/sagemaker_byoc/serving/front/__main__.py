@@ -1,6 +1,6 @@
 """The front as a process: `python -m sagemaker_byoc.serving.front SETTINGS DESCRIPTORS`.
 
-The descriptors: the HTTP socket, the link's, the supervisor's channel.
+The descriptors are the HTTP socket, the link's socket and the supervisor's channel.
 """
 
 from __future__ import annotations

@@ -22,15 +22,16 @@ from sagemaker_byoc.serving.supervisor.slots import Slot
 Message: TypeAlias = "Mapping[str, Any]"
 
 START, STOP, LIST = "start", "stop", "list"
-"""From the front; the first two with a model's `name`, START with its `url` too."""
+"""Messages from the front; the first two with a model's `name`, START with its `url` too."""
 KNOWN, LISTED, ENDED = "known", "listed", "ended"
-"""From the supervisor: one KNOWN a model and then LISTED, in answer to LIST. ENDED when a model's
-process is gone, with all that it started, and no other will follow."""
+"""Messages from the supervisor: in answer to LIST, one KNOWN per model and then LISTED. ENDED when
+a model's process is gone with all that it started, and no other will follow."""
 PACKET = 64 * 1024
 
 
 class Channel:
-    """One end; never waits. What the peer has no room for yet stays here until `flush`."""
+    """One end of the channel; it never waits. What the peer has no room for stays here until
+    `flush`."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -55,7 +56,7 @@ class Channel:
                 self._unsent.popleft()
 
     def receive(self) -> list[Message]:
-        """What has arrived."""
+        """Return the messages that have arrived."""
         found: list[Message] = []
         with suppress(OSError):
             while data := self._socket.recv(PACKET):
@@ -64,28 +65,28 @@ class Channel:
 
 
 RETRY = 0.1
-"""Seconds until the front may have room for what it is told."""
+"""Seconds until a message that did not fit is sent again."""
 
 
-class Guests:
-    """Models by name. `start` is the supervisor's way to start a slot's worker."""
+class ModelProcesses:
+    """The processes of models by name; `start` starts the worker of a slot."""
 
     def __init__(
-        self, channel: socket.socket, *, start: Callable[[Slot], None], patience: float
+        self, channel: socket.socket, *, start: Callable[[Slot], None], kill_after: float
     ) -> None:
         self.channel = Channel(channel)
         self.slots: dict[str, Slot] = {}
         self._ending: dict[str, tuple[int, str, int]] = {}
-        """Models whose process was reaped; something that it started may still be there."""
+        """Models whose process was reaped while processes that it started may remain."""
         self._start = start
-        self._patience = patience
+        self._kill_after = kill_after
 
-    def hear(self) -> None:
+    def handle_messages(self) -> None:
         for message in self.channel.receive():
-            self._obey(message)
+            self._handle(message)
         self.channel.flush()
 
-    def _obey(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         what, name = message["what"], message.get("name", "")
         if what == LIST:
             for slot in self.slots.values():
@@ -99,16 +100,16 @@ class Guests:
             self._stop(name)
 
     def _free_index(self) -> int:
-        """The lowest: models spread over the GPUs."""
+        """Return the lowest free index, so that models spread over the GPUs."""
         taken = {slot.index for slot in self.slots.values()}
         return next(index for index in range(len(taken) + 1) if index not in taken)
 
     def _stop(self, name: str) -> None:
         slot = self.slots.get(name)
         if slot is None:
-            self.channel.send(ENDED, name=name, how="is not there", code=0)
+            self.channel.send(ENDED, name=name, how="does not run", code=0)
         elif slot.kill_at is None:
-            slot.kill_at = time.monotonic() + self._patience
+            slot.kill_at = time.monotonic() + self._kill_after
             slot.start_at = None
             if slot.pid is not None:
                 processes.send(slot.pid, signal.SIGTERM)
@@ -116,7 +117,7 @@ class Guests:
                 self._forget(slot, "waited for its next start", 0)
 
     def on_end(self, slot: Slot, returncode: int) -> None:
-        """The model's own process was reaped."""
+        """Handle the end of a model's own process, which was reaped."""
         assert slot.pid is not None
         slot.read_report()
         pid, slot.pid = slot.pid, None
@@ -131,12 +132,12 @@ class Guests:
         self._ending[slot.model] = (pid, how, returncode)
 
     def step(self) -> float | None:
-        """What is due; seconds until the next look, None if nothing is on its way."""
+        """Do what is due; return the seconds until the next call, None if nothing is pending."""
         now = time.monotonic()
         for slot in self.slots.values():
             if slot.kill_at is not None and slot.pid is not None and now >= slot.kill_at:
                 processes.kill_session(slot.pid)
-                slot.kill_at = now + self._patience
+                slot.kill_at = now + self._kill_after
         for name, (pid, how, code) in list(self._ending.items()):
             if processes.is_session_gone(pid):
                 del self._ending[name]

@@ -17,7 +17,8 @@ _DEFAULTS = (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 
 def adopt_orphans() -> None:
-    """Become their parent, as PID 1 is anyway, so that none outlives us on a user's machine."""
+    """Become the parent of orphans, as PID 1 is anyway, so that none outlives the server on a
+    user's machine."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
@@ -37,10 +38,10 @@ def spawn(
     options: Sequence[str],
     inherit: Sequence[int] = (),
 ) -> int:
-    """Start `python OPTIONS -m module arguments` in a session of its own; return its pid.
+    """Start `python OPTIONS -m module arguments` in its own session; return its pid.
 
-    A session of its own keeps a terminal's Ctrl-C from reaching it, and makes it killable with
-    everything that it started.
+    The session keeps a terminal's Ctrl-C from reaching it, and lets it be killed with everything
+    that it started.
     """
     for descriptor in inherit:
         os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
@@ -65,13 +66,13 @@ def send(pid: int, number: signal.Signals) -> None:
 
 
 def kill_session(pid: int) -> None:
-    """The process and whatever it started."""
+    """Kill the process and everything that it started."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 def is_session_gone(pid: int) -> bool:
-    """Whether nothing of what `kill_session` ends is left, zombies included."""
+    """Return whether no process of the session is left, zombies included."""
     try:
         os.killpg(pid, 0)
     except ProcessLookupError:
@@ -82,7 +83,8 @@ def is_session_gone(pid: int) -> bool:
 
 
 def reap() -> list[tuple[int, int]]:
-    """Pid and return code (negative: the signal) of every child that ended, orphans included."""
+    """Return pid and return code (negative: the signal) of every child that ended, orphans
+    included."""
     ended = []
     with suppress(ChildProcessError):
         while True:
@@ -94,7 +96,7 @@ def reap() -> list[tuple[int, int]]:
 
 
 def describe(returncode: int) -> str:
-    """How a process ended, in words."""
+    """Describe how a process ended."""
     if returncode >= 0:
         return f"exited with code {returncode}"
     names = {number.value: number.name for number in signal.Signals}
@@ -104,11 +106,12 @@ def describe(returncode: int) -> str:
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """A handler must exist for the wake-up pipe to be written."""
+    """Do nothing: a handler must exist for the wake-up pipe to be written."""
 
 
 class SignalPipe:
-    """Registers for `numbers` while it is open; select on `fileno`, then `read`."""
+    """A pipe that receives the signals `numbers` while it is open; select on `fileno`, then
+    `read`."""
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
         self._numbers = tuple(numbers)
@@ -130,7 +133,7 @@ class SignalPipe:
         return self._reader
 
     def read(self) -> list[int]:
-        """Numbers since the last call; empty where there were none."""
+        """Return the signal numbers since the last call."""
         try:
             return list(os.read(self._reader, 512))
         except BlockingIOError:

@@ -20,14 +20,15 @@ DEATHS_IN_WINDOW = 5
 
 
 class Restarts:
-    """The deaths of one slot's workers."""
+    """The deaths of one slot's workers, and when to start the next one. Pure, with time passed
+    in."""
 
     def __init__(self) -> None:
         self._deaths: deque[float] = deque(maxlen=DEATHS_IN_WINDOW)
         self._delay = 0.0
 
     def died(self, now: float) -> float | None:
-        """Seconds to wait before the next start; None when it is no use any more.
+        """Return the seconds to wait before the next start; None after too many deaths.
 
         The delay doubles from death to death and starts again after a minute without one.
         """
@@ -42,13 +43,14 @@ class Restarts:
 
 WORKER = "sagemaker_byoc.serving.worker"
 LOADED = b"loaded\n"
-"""What a worker writes on its report pipe once its model is loaded and warmed."""
+"""Written by a worker on its report pipe once its model is loaded and warmed."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """`report` is our end of its pipe; `model` and `url` are set on a multi-model endpoint."""
+    """One slot. `report` is the supervisor's end of its pipe; `model` and `url` are set on a
+    multi-model endpoint."""
 
     index: int
     model: str = ""
@@ -59,7 +61,7 @@ class Slot:
     was_loaded: bool = False
     start_at: float | None = None
     kill_at: float | None = None
-    """Set once its end was asked for."""
+    """When to kill the process; set once it was asked to end."""
 
     def start(self, settings: Settings, link: socket.socket) -> None:
         report, theirs = os.pipe()
@@ -80,7 +82,8 @@ class Slot:
         self.report, self.start_at = report, None
 
     def read_report(self) -> None:
-        """A slot that has loaded once can load: later failures are worth another try."""
+        """Read whether the worker has loaded. A slot that has loaded once can load: later failures
+        are retried."""
         if self.report is None:
             return
         with suppress(BlockingIOError):  # something that the worker started keeps the pipe open

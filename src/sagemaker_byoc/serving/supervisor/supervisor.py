@@ -1,7 +1,7 @@
 """PID 1: starts the front and the model workers, restarts workers, ends everything in order.
 
-Standard library only; it never sees a request. One thread: signals and what workers report arrive
-in one selector, time in its timeout.
+Standard library only; it never sees a request. One thread waits on one selector for signals and
+workers' reports, with the next due time as its timeout.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, ExitCode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import processes
-from sagemaker_byoc.serving.supervisor.model_processes import Guests
+from sagemaker_byoc.serving.supervisor.model_processes import ModelProcesses
 from sagemaker_byoc.serving.supervisor.processes import SignalPipe
 from sagemaker_byoc.serving.supervisor.slots import Slot
 
 FRONT = "sagemaker_byoc.serving.front"
 STOPS = (signal.SIGTERM, signal.SIGINT)
 WORKER_STOP = 2.0
-"""Seconds from SIGTERM to SIGKILL for a worker, when no request is left."""
+"""Seconds from SIGTERM to SIGKILL for a worker when no request is left."""
 GUNICORNS = ("WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "SENDFILE", "PORT")
 GUNICORN_PREFIXES = ("GUNICORN_", "LISTEN_")
-"""What gunicorn reads by itself; a WEB_CONCURRENCY that is no number would end it at once."""
+"""Prefixes of variables that gunicorn reads by itself; a WEB_CONCURRENCY that is not a number would
+end it at once."""
 
 
 class Supervisor:
@@ -39,7 +40,7 @@ class Supervisor:
         self._http = http
         self._link = link
         ours, self._fronts_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._guests = Guests(ours, start=self._start_worker, patience=WORKER_STOP)
+        self._models = ModelProcesses(ours, start=self._start_worker, kill_after=WORKER_STOP)
         # On a multi-model endpoint all models come by request.
         fixed = 0 if settings.is_multi_model else settings.slots
         self._fixed = [Slot(index) for index in range(fixed)]
@@ -49,13 +50,13 @@ class Supervisor:
 
     @property
     def _slots(self) -> list[Slot]:
-        return [*self._fixed, *self._guests.slots.values()]
+        return [*self._fixed, *self._models.slots.values()]
 
     def run(self) -> int:
-        """Until a stop signal, or a failure that only a new container can mend."""
+        """Run until a stop signal, or a failure that only a new container can fix."""
         with SignalPipe((*STOPS, signal.SIGCHLD)) as signals:
             self._selector.register(signals.fileno(), selectors.EVENT_READ)
-            self._selector.register(self._guests.channel, selectors.EVENT_READ)
+            self._selector.register(self._models.channel, selectors.EVENT_READ)
             try:
                 self._start_all()
                 while self._exit_code is None:
@@ -87,25 +88,25 @@ class Supervisor:
     # ── the loop ──
 
     def _step(self, signals: SignalPipe) -> None:
-        self._selector.select(self._patience())
+        self._selector.select(self._seconds_to_next())
         for number in signals.read():
             if number in STOPS:
-                log.say(f"{signal.Signals(number).name}: finishing what is under way")
+                log.say(f"{signal.Signals(number).name}: finishing running requests")
                 self._exit_code = ExitCode.OK
                 return
         for pid, returncode in processes.reap():
             self._on_end(pid, returncode)
-        self._guests.hear()
+        self._models.handle_messages()
         now = time.monotonic()
         for slot in self._slots:
             if self._exit_code is None and slot.start_at is not None and slot.start_at <= now:
                 self._start_worker(slot)
 
-    def _patience(self) -> float | None:
-        """Seconds until something is due by itself."""
+    def _seconds_to_next(self) -> float | None:
+        """Return the seconds until something is due."""
         times = [slot.start_at for slot in self._slots if slot.start_at is not None]
         start = max(0.0, min(times) - time.monotonic()) if times else None
-        due = [seconds for seconds in (start, self._guests.step()) if seconds is not None]
+        due = [seconds for seconds in (start, self._models.step()) if seconds is not None]
         return min(due, default=None)
 
     def _on_end(self, pid: int, returncode: int) -> None:
@@ -119,7 +120,7 @@ class Supervisor:
             if pid == slot.pid:
                 processes.kill_session(pid)  # what it started goes with it
                 if slot.model:
-                    self._guests.on_end(slot, returncode)
+                    self._models.on_end(slot, returncode)
                 else:
                     self._on_worker_end(slot, returncode)
 
@@ -142,8 +143,8 @@ class Supervisor:
     # ── the end ──
 
     def _drain(self, signals: SignalPipe) -> None:
-        """First the front, with all its requests; then the workers, which have none left."""
-        self._selector.unregister(self._guests.channel)  # models neither come nor go any more
+        """End the front first, with all its requests; then the workers, which have none left."""
+        self._selector.unregister(self._models.channel)  # models neither come nor go any more
         if self._front is not None:
             processes.send(self._front, signal.SIGTERM)
             self._await_end(signals, [self._front], self._drain_time())
@@ -153,17 +154,20 @@ class Supervisor:
         self._await_end(signals, pids, WORKER_STOP)
 
     def _drain_time(self) -> float:
-        """Seconds until the front is killed. Without a model no request is under way, and a front
-        that is still starting may not have seen the signal."""
+        """Return the seconds until the front is killed.
+
+        Without a model no request is in flight, and a front that is still starting may not have
+        received the signal.
+        """
         for slot in self._fixed:
             slot.read_report()
         if self._settings.is_multi_model or any(slot.was_loaded for slot in self._fixed):
             return SERVE_DRAIN.value + 1
         return WORKER_STOP
 
-    def _await_end(self, signals: SignalPipe, pids: list[int], patience: float) -> None:
+    def _await_end(self, signals: SignalPipe, pids: list[int], timeout: float) -> None:
         waiting = set(pids)
-        until = time.monotonic() + patience
+        until = time.monotonic() + timeout
         while waiting and (left := until - time.monotonic()) > 0:
             self._selector.select(left)
             signals.read()

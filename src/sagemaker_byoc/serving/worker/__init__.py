@@ -1,1 +1,1 @@
-"""A model worker: one process a slot, the only place that runs torch and the user's code."""
+"""A model worker: one process per slot, the only place that runs torch and the user's code."""

@@ -1,7 +1,8 @@
-"""Several inputs as one and one output as several: arrays, tensors, and tuples or dicts of them.
+"""Batches: several inputs joined into one, and one output split into several.
 
-An input can join others if it has rows: at least two dimensions, of which the first counts them.
-(A vector can't: that three vectors of 4 are one of 12 would be news to the model.)
+Inputs are arrays, tensors, or tuples or dicts of them. An input can be joined with others if it has
+rows: at least two dimensions, of which the first counts them. (A vector cannot: the model does not
+know that three vectors of 4 are one of 12.)
 
 A compiled model compiles again, or captures a CUDA graph again, for each new number of rows. With
 declared sizes, rows are therefore filled up to the next size by repeating the last row: the model
@@ -22,11 +23,11 @@ T = TypeVar("T")
 
 
 class BatchError(Exception):
-    """The output has not one row for each row of the input."""
+    """The output does not have one row for each row of the input."""
 
 
 def key_of(value: Any) -> Hashable | None:
-    """Equal for inputs that can run together; None for one that runs alone."""
+    """Return a key that is equal for inputs that can run together; None for one that runs alone."""
     if isinstance(value, tuple):
         return _common("tuple", range(len(value)), value)
     if isinstance(value, dict):
@@ -58,7 +59,8 @@ def rows_of(value: Any) -> int:
 
 
 def portions(group: Sequence[T], most: int, rows: Callable[[T], int]) -> Iterator[list[T]]:
-    """In order, none with more than `most` rows unless one member alone has them."""
+    """Yield portions of the group in order, none with more than `most` rows unless a single member
+    has them."""
     portion: list[T] = []
     count = 0
     for member in group:
@@ -72,7 +74,7 @@ def portions(group: Sequence[T], most: int, rows: Callable[[T], int]) -> Iterato
 
 
 def join(values: Sequence[Any]) -> Any:
-    """Inputs of equal key, one after the other."""
+    """Return inputs of equal key joined one after the other."""
     first = values[0]
     if isinstance(first, tuple):
         return tuple(join(column) for column in zip(*values, strict=True))
@@ -86,7 +88,7 @@ def join(values: Sequence[Any]) -> Any:
 
 
 def split(value: Any, sizes: Sequence[int]) -> list[Any]:
-    """The rows of an output, to each its own; BatchError if they don't add up."""
+    """Return the rows of an output per input; raise BatchError if they do not add up."""
     if isinstance(value, tuple):
         columns = [split(entry, sizes) for entry in value]
         return [tuple(column[index] for column in columns) for index in range(len(sizes))]
@@ -105,9 +107,10 @@ Call = Callable[[Any], Any]
 
 
 def run(call: Call, data: Any, sizes: Sequence[int]) -> Any:
-    """`call` for data of any number of rows; it sees only batches of these sizes, in rising order.
+    """Run `call` on data with any number of rows; it only sees batches of `sizes`, which rise.
 
-    BatchError where the output has not a row for each row. What has no rows is passed on as it is.
+    Raise BatchError if the output does not have a row for each row. Data without rows are passed on
+    as they are.
     """
     if key_of(data) is None or rows_of(data) == 0:
         return call(data)
@@ -124,7 +127,7 @@ def run(call: Call, data: Any, sizes: Sequence[int]) -> Any:
 
 
 def warm_up(call: Call, example: Any, sizes: Sequence[int]) -> None:
-    """One call a size, with the rows of `example` again and again."""
+    """Call once per size, with the rows of `example` repeated."""
     if key_of(example) is None or rows_of(example) == 0:
         raise BatchError(
             "example_input has no rows: give what predict_fn takes, an array or a tensor of at "
@@ -136,7 +139,7 @@ def warm_up(call: Call, example: Any, sizes: Sequence[int]) -> None:
 
 
 def take(value: Any, rows: list[int]) -> Any:
-    """These rows, in this order."""
+    """Return these rows, in this order."""
     if isinstance(value, tuple):
         return tuple(take(column, rows) for column in value)
     if isinstance(value, dict):

@@ -1,8 +1,9 @@
-"""`POST /v1/chat/completions`: the request as it is to the user's `chat_fn`, the reply as OpenAI's
-clients read it.
+"""`POST /v1/chat/completions`: the request for the user's `chat_fn`, and its reply for OpenAI's
+clients.
 
-A dict goes back as it is; text becomes the one choice of a completion; a generator of either, the
-chunks of a stream. What the request means (messages, tools, sampling) is the handler's business.
+A dict is returned as it is; text becomes the one choice of a completion; a generator of either
+becomes the chunks of a stream. The handler decides what the request means (messages, tools,
+sampling).
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from sagemaker_byoc.serving.worker.formats import codecs
 from sagemaker_byoc.serving.worker.jobs import Job
 
 DONE = "[DONE]"
-"""The last event of a stream, as OpenAI's clients wait for it."""
+"""The last event of a stream, which OpenAI's clients wait for."""
 
 
 def decode(job: Job) -> None:
-    """`data` is the request; with "stream": true the reply will be events."""
+    """Set `data` to the request; with "stream": true the reply will be events."""
     try:
         request = orjson.loads(bytes(job.frame.body.view()[:]))
     except orjson.JSONDecodeError as error:
@@ -35,7 +36,7 @@ def decode(job: Job) -> None:
 
 
 def encode(job: Job) -> None:
-    """One document, or a stream; text is put into the form that the request asks for."""
+    """Write one document or a stream; text gets the form that the request asks for."""
     result = job.prediction
     if job.accept == media.EVENT_STREAM:
         items = result if isinstance(result, Iterator) else iter([result])
@@ -59,7 +60,7 @@ def _completion(job: Job, result: object) -> Mapping[str, Any]:
 
 
 def _chunks(job: Job, items: Iterator[object]) -> Iterator[object]:
-    """Dicts as they are, text as the parts of one choice."""
+    """Yield dicts as they are, and text as parts of one choice."""
     is_text = False
     for item in items:
         if isinstance(item, Mapping):

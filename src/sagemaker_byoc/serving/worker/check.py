@@ -1,4 +1,4 @@
-"""`serve --check [SAMPLE]`: load, warm up, answer a sample, tell what happened. No HTTP.
+"""`serve --check [SAMPLE]`: load, warm up, answer a sample and report the result. No HTTP.
 
 `python -m sagemaker_byoc.serving.worker.check SETTINGS [SAMPLE]`, in a worker's environment.
 """
@@ -21,11 +21,11 @@ from sagemaker_byoc.serving.worker.pipeline import Pipeline
 
 TYPES = {".json": media.JSON, ".jsonl": media.JSON_LINES, ".csv": media.CSV, ".npy": media.NPY}
 SHOWN = 300
-"""Bytes of the reply that are shown."""
+"""Bytes of the reply to show."""
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 0 if everything worked."""
+    """Run the check; return exit code 0 if everything worked."""
     settings, *samples = arguments
     sys.dont_write_bytecode = True
     sys.argv = ["serve"]

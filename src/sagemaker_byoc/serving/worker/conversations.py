@@ -1,7 +1,7 @@
-"""Two-way streams inside the worker: each runs `bidirectional_fn` in a thread of its own.
+"""Two-way streams inside the worker: each runs `bidirectional_fn` in its own thread.
 
-The thread that reads the link never runs user code: it hands messages to conversations and requests
-to the main thread, so that neither waits for the other.
+The thread that reads the link never runs user code: it passes messages to conversations and
+requests to the main thread, so that neither waits for the other.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.code import guard
 from sagemaker_byoc.serving.worker.code.guard import Failure
 from sagemaker_byoc.serving.worker.code.handlers import Handler
-from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.formats import codecs
 from sagemaker_byoc.serving.worker.jobs import exact_bytes, name_of
+from sagemaker_byoc.serving.worker.request_context import Context
 
 SMALL = 1024
 """Bytes of a message that travel in the packet itself: the front's end of the link must never be
@@ -31,11 +31,11 @@ full, and there are many messages."""
 
 
 class GoneError(Exception):
-    """The client has gone, or the front; raised where the handler's next item would be sent."""
+    """The client or the front is gone; raised where the handler's next item would be sent."""
 
 
 class Messages:
-    """What the client sends: iterate, or `poll`. Text comes as str, all else as bytes."""
+    """The messages of the client: iterate, or `poll`. Text is str, all else bytes."""
 
     def __init__(self, taken: Callable[[], None]) -> None:
         self._taken = taken
@@ -54,11 +54,11 @@ class Messages:
 
     @property
     def is_over(self) -> bool:
-        """Nothing more will come."""
+        """Whether no further message will come."""
         return self._is_over and not self._queue
 
     def poll(self, seconds: float | None = 0.0) -> str | bytes | None:
-        """The next message; None if none comes in time, or none will come (`is_over`)."""
+        """Return the next message; None if none comes in time, or none will come (`is_over`)."""
         with self._change:
             self._change.wait_for(lambda: self._queue or self._is_over, seconds)
             if not self._queue:
@@ -81,7 +81,7 @@ class Messages:
 
 
 class Conversation:
-    """One client's; its thread ends with the handler."""
+    """One client's conversation; its thread ends with the handler."""
 
     def __init__(
         self, ident: int, link: Link, context: Context, name: str, lost: Callable[[], None]
@@ -97,7 +97,7 @@ class Conversation:
         self._is_cut = False
         self._result: object = None
         self._end: dict[str, object] = {}
-        """What the front learns with its end."""
+        """Metadata of the message that reports the end to the front."""
 
     def run(self, handler: Handler, model: object) -> None:
         failures = [guard.attempt(self._carry, handler, model)]
@@ -108,7 +108,7 @@ class Conversation:
         self.finish()
 
     def finish(self) -> None:
-        self._tell(Frame(Kind.FINISH, self.id, self._end))
+        self._send_frame(Frame(Kind.FINISH, self.id, self._end))
 
     def fail(self, failure: Failure) -> None:
         log.say(f"conversation {self.name} failed: {failure.explained}")
@@ -130,12 +130,14 @@ class Conversation:
             if self._is_cut:
                 raise GoneError
             self._window.sent(len(data))
-        self._tell(Frame(Kind.MESSAGE, self.id, {"text": 1} if is_text else {}, body_of(data)))
+        self._send_frame(
+            Frame(Kind.MESSAGE, self.id, {"text": 1} if is_text else {}, body_of(data))
+        )
 
     def _taken(self) -> None:
-        self._tell(Frame(Kind.TAKEN, self.id))
+        self._send_frame(Frame(Kind.TAKEN, self.id))
 
-    def _tell(self, frame: Frame) -> None:
+    def _send_frame(self, frame: Frame) -> None:
         guard.check()  # user code may call this, whatever it has done to the process
         try:
             self._link.send(frame, wait=True)
@@ -145,7 +147,7 @@ class Conversation:
 
     # ── from the reading thread ──
 
-    def hear(self, frame: Frame) -> None:
+    def receive(self, frame: Frame) -> None:
         if frame.kind is Kind.MESSAGE:
             data = bytes(frame.body.view()[:])
             self.messages.put(data.decode() if frame.meta.get("text") else data)
@@ -159,7 +161,7 @@ class Conversation:
             self.cut()
 
     def cut(self) -> None:
-        """The client has gone."""
+        """End the conversation: the client has left."""
         self.messages.end(forget=True)
         with self._room:
             self._is_cut = True
@@ -167,8 +169,8 @@ class Conversation:
 
 
 class Exchange:
-    """Reads the link on a thread of its own, in place of the main thread; for workers whose
-    handlers' file has a `bidirectional_fn`."""
+    """Reads the link on its own thread, in place of the main thread, for workers with a
+    `bidirectional_fn`."""
 
     def __init__(
         self,
@@ -189,33 +191,34 @@ class Exchange:
         threading.Thread(target=self._read, name="link", daemon=True).start()
 
     def wait(self) -> None:
-        """Until there is something to receive."""
+        """Wait until there is something to receive."""
         log.restore()
         while not self._requests:
             self._wakeups.get()
 
     def receive(self) -> list[Frame]:
-        """The next requests; ClosedError when the front has gone."""
+        """Return the next requests; raise ClosedError if the front is gone."""
         self._cancelled.clear()
         frames = self._requests.popleft()
         if frames is None:
-            raise ClosedError("the front has gone")
+            raise ClosedError("the front is gone")
         return frames
 
     def has_come(self, ident: int) -> bool:
-        """Whether the client of a streamed reply has left."""
+        """Return whether the client of a streamed reply has left."""
         return ident in self._cancelled
 
     def _read(self) -> None:
         failure = guard.attempt(self._read_all)
         if failure is not None:
-            log.say(f"the link is not read any more: {failure.explained}")
+            log.say(f"the link is no longer read: {failure.explained}")
         for conversation in list(self._open.values()):
             conversation.cut()
         self._end()
 
     def _end(self) -> None:
-        """Let the main thread go; the reading one does not see that a handler shut the link."""
+        """Release the main thread; the reading thread does not notice that a handler shut the
+        link."""
         self._put(None)
 
     def _put(self, requests: list[Frame] | None) -> None:
@@ -231,13 +234,13 @@ class Exchange:
                     self._put(requests)
                 for frame in frames:
                     if frame.kind is not Kind.REQUEST:
-                        self._hear(frame)
+                        self._handle(frame)
 
-    def _hear(self, frame: Frame) -> None:
+    def _handle(self, frame: Frame) -> None:
         if frame.kind is Kind.OPEN:
             self._begin(frame)
         elif frame.id in self._open:
-            self._open[frame.id].hear(frame)
+            self._open[frame.id].receive(frame)
         elif frame.kind is Kind.CANCEL:
             self._cancelled.add(frame.id)
 
@@ -264,12 +267,12 @@ class Exchange:
 
 
 def body_of(data: bytes) -> Body:
-    """Large ones beside the packet."""
+    """Return a message's body; a large one travels beside the packet."""
     return Body(data) if len(data) <= SMALL else Body.filed(data)
 
 
 def _items(result: object) -> Iterator[object]:
-    """A handler that sends nothing may return None."""
+    """Return the handler's items; a handler that sends nothing may return None."""
     if isinstance(result, Iterator):
         return result
     if result is None:

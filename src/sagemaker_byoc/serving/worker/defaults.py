@@ -1,6 +1,7 @@
-"""The handlers for those who wrote none: any built-in type in, arrays or tensors, any built-in out.
+"""The default handlers: any built-in type in, arrays or tensors to the model, any built-in type
+out.
 
-torch is used if it is there already: loaded by the default model, or imported by the user's file.
+torch is used if it is already loaded, by the default model or by the user's file.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from sagemaker_byoc.serving.bodies import INLINE, Data
 from sagemaker_byoc.serving.error_replies import BadInput, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
-from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.formats import codecs, csv_format, named, tables, values
 from sagemaker_byoc.serving.worker.formats.values import Array, as_array, plain, torch_if_loaded
+from sagemaker_byoc.serving.worker.request_context import Context
 
 __all__ = ["Predictor", "Wanted", "as_array", "default_input", "default_output", "on_device"]
 __all__ += ["is_estimator", "plain", "torch_if_loaded"]
@@ -40,14 +41,14 @@ SUPPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The kinds of data that the function that gets the decoded body can take."""
+    """The kinds of data that the function which receives the decoded body can take."""
 
     tensors: bool = True
-    """Tensors where torch is loaded; arrays elsewhere."""
+    """Tensors if torch is loaded, else arrays."""
     anything: bool = False
-    """Also what is not numbers, as Python's own values or as rows of text."""
+    """Also data other than numbers, as Python's own values or as rows of text."""
     floats: str = "float32"
-    """The type of a tensor that is made of text."""
+    """The type of a tensor made from text."""
 
 
 NUMBERS_ONLY = Wanted()
@@ -62,8 +63,8 @@ def default_input(
 ) -> Any:
     """Return a tensor on the worker's device if torch is loaded, else an array.
 
-    The body's own types are kept; only a tensor that is made of text is of floats, as in AWS's
-    toolkit. A body that holds arrays by name gives a dict, or, if it holds only one, that one.
+    The body's own types are kept; only a tensor made from text has floats, as in AWS's toolkit. A
+    body that holds arrays by name gives a dict or, if it holds only one, that array.
     """
     kind = media_type.canonical
     _check(data, media_type)
@@ -81,7 +82,7 @@ def default_input(
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Pause the garbage collector: it would look again and again through the rows that are made."""
+    """Pause the garbage collector, which would traverse the new rows repeatedly."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -129,7 +130,7 @@ def _native(array: Array) -> Array:
 def _read_rows(
     data: Data, media_type: MediaType, csv_header: str, wanted: Wanted, floats: Any
 ) -> Any:
-    """Return the numbers; of other rows their documents or cells, if they may be anything."""
+    """Return the numbers; for other rows their documents or cells, if any data is wanted."""
     is_csv = media_type.canonical == media.CSV
     try:
         if not is_csv:
@@ -150,7 +151,7 @@ def _read_rows(
 def _read_json(
     data: Data, media_type: MediaType, context: Context, wanted: Wanted, floats: Any
 ) -> Any:
-    """Return the numbers; of another document all of it, if it may be anything."""
+    """Return the numbers; for another document all of it, if any data is wanted."""
     try:
         array, key = codecs.decode_json(data, media_type, floats=floats, alone=wanted.anything)
     except BadInput:
@@ -186,7 +187,7 @@ def _tensor(torch: Any, array: Array, device: str, wanted: Wanted) -> Any:
 def on_device(value: Any, device: Any, types: Mapping[Any, Any] = MappingProxyType({})) -> Any:
     """Return `value` with its tensors moved, also inside lists, tuples and dicts.
 
-    `types` says which types of tensors become another one.
+    `types` maps types of tensors to those they are converted to.
     """
     torch = torch_if_loaded()
     if torch is not None and isinstance(value, torch.Tensor):
@@ -218,9 +219,9 @@ def is_pipeline(model: object) -> bool:
 def modules_in(torch: Any, model: object) -> list[Any]:
     """Return the modules that a model is or holds, without those that are parts of others.
 
-    A module's `eval()` does not reach what it keeps in a list, a dict or a plain attribute, nor is
-    a module all that can be called: also an object of the user's, a method, a function in another,
-    one with a module among its defaults or its file's globals.
+    A module's `eval()` does not reach what it keeps in a list, a dict or a plain attribute. Nor is
+    a module the only thing that can be called: there are also user objects, methods, functions in
+    functions, functions with a module among their defaults or in their file's globals.
     """
     found: list[Any] = []
     seen: dict[int, object] = {}
@@ -246,13 +247,13 @@ def modules_in(torch: Any, model: object) -> list[Any]:
 
 
 HELD, DEPTH = 10_000, 8
-"""Objects that are looked at, and how far from the model, in search of modules."""
+"""Objects inspected in the search for modules, and their distance from the model."""
 _NEVER_HOLDS = (str, bytes, int, float, ModuleType, np.ndarray, type(None))
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 
 
 def _is(value: object, kinds: Any) -> bool:
-    """As isinstance does; False for a proxy that can't say what it stands for."""
+    """Do as isinstance; return False for a proxy that cannot tell what it stands for."""
     try:
         return isinstance(value, kinds)
     except Exception:  # noqa: BLE001 - `__class__` is user code
@@ -260,7 +261,7 @@ def _is(value: object, kinds: Any) -> bool:
 
 
 def _entries(value: Any) -> Iterable[object]:
-    """Return what an object holds; nothing if it can't be looked into."""
+    """Return what an object holds; nothing if it cannot be inspected."""
     try:
         if isinstance(value, FunctionType):
             return _entries_of_function(value)
@@ -290,13 +291,13 @@ def _attributes(value: Any) -> Iterable[object]:
 
 
 def _is_own(module: str | None) -> bool:
-    """Return whether a module is the user's own, and not of a library."""
+    """Return whether a module is the user's own, not a library's."""
     file = getattr(sys.modules.get(module or ""), "__file__", None)
     return file is not None and not file.startswith(_LIBRARIES)
 
 
 def _entries_of_function(function: FunctionType) -> Iterable[object]:
-    """Return what a function refers to; only one of the user's own refers to globals."""
+    """Return what a function refers to; only a user's own function refers to globals."""
     cells = [cell for cell in function.__closure__ or () if cell != CellType()]  # but empty ones
     found = [cell.cell_contents for cell in cells]
     found += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
@@ -322,20 +323,20 @@ class Predictor:
     """The default predict_fn of one model, made once it is loaded.
 
     It does what AWS's defaults for PyTorch and scikit-learn do: modules are put into evaluation
-    mode and onto the GPU, their data are moved to where they are, and no gradients are kept; what
-    can't be called has its `predict` called.
+    mode and onto the GPU, their data is moved to the same device, and no gradients are kept; an
+    object that cannot be called has its `predict` called.
     """
 
     def __init__(self, model: Any, device: str) -> None:
         self.device: Any = device
         self.wanted = Wanted()
         self._types: dict[Any, Any] = {}
-        """Types of tensors that the model can't take, with those that it can."""
+        """Types of tensors that the model cannot take, with those that it can."""
         if type(model).__name__ == "ExportedProgram":
             model = model.module()  # it can't be called itself, and says so at each request
         self._model = model
         self.problem = ""
-        """Why it can't be called, if it can't."""
+        """Why the model cannot be called; empty if it can."""
         self._call: Callable[[Any], object] = self._called_by(model)
         torch = torch_if_loaded()
         modules = [] if torch is None else modules_in(torch, model)
@@ -374,7 +375,7 @@ class Predictor:
         return self._model(rest.get("inputs", rest), **parameters)
 
     def _predict(self, data: Any) -> object:
-        """Call `predict`; a row alone becomes a table, as in AWS's scikit-learn container."""
+        """Call `predict`; a single row becomes a table, as in AWS's scikit-learn container."""
         self.check()
         is_row = isinstance(data, np.ndarray) and data.ndim == 1
         return self._model.predict(data.reshape(1, -1) if is_row else data)
@@ -447,7 +448,7 @@ def _named(prediction: Any) -> Iterable[tuple[object, object]]:
 
 
 def _lines(prediction: object) -> Any:
-    """Return what has a line each: rows, records, or the one thing that there is."""
+    """Return what gets a line each: rows, records, or the one value."""
     value: Any = plain(prediction)
     while not isinstance(value, str | dict | list | tuple | np.ndarray | int | float | None):
         value = values.simpler(value)

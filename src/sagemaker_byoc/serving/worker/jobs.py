@@ -1,4 +1,4 @@
-"""One request inside the worker, with what each stage made of it."""
+"""One request inside the worker, and the result of each stage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sagemaker_byoc.serving.link import Frame, Kind
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.code import guard
 from sagemaker_byoc.serving.worker.code.guard import Failure
-from sagemaker_byoc.serving.worker.context import (
+from sagemaker_byoc.serving.worker.request_context import (
     HEADERS_SIZE,
     Context,
     checked_header,
@@ -29,9 +29,9 @@ TYPE_LENGTH = 1000
 
 @dataclass(slots=True)
 class Job:
-    """`reply` is set as soon as it is known, be it an error; later stages then pass it over.
+    """One request. `reply` is set as soon as it is known, even an error; later stages then skip it.
 
-    The context is the handlers' own to change; what we need of a request is read from its frame.
+    Handlers may change the context; what the worker needs of a request is read from its frame.
     """
 
     frame: Frame
@@ -49,7 +49,7 @@ class Job:
     session: Session | None = None
 
     def run(self, stage: str, function: Callable[[Job], None]) -> None:
-        """One stage; whatever it raises becomes the reply."""
+        """Run a stage; whatever it raises becomes the reply."""
         if self.reply is not None:
             return
         began = time.perf_counter()
@@ -59,7 +59,8 @@ class Job:
         self.times[stage] = time.perf_counter() - began
 
     def _placed(self, failure: Failure) -> Failure:
-        """With the status of a media type that a toolkit does not know, in or out."""
+        """Return the failure with its status, if a toolkit does not know a media type: in or
+        out."""
         if failure.code != error_replies.FORMAT_ERROR:
             return failure
         if "predict" in self.times:
@@ -67,13 +68,13 @@ class Job:
         return replace(failure, code="UnsupportedMediaType")
 
     def fail(self, failure: Failure) -> None:
-        """The log gets the traceback, the caller type and text."""
+        """Reply with the failure's type and text; the traceback goes to the log."""
         failure = self._placed(failure)
         self.complain(failure)
         self.reply = failed(self.frame, failure)
 
     def complain(self, failure: Failure) -> None:
-        """In the log alone, once: ids and the traceback."""
+        """Write ids and traceback to the log, once."""
         if failure.report:
             log.say(f"request {name_of(self.frame.meta)} failed: {failure.explained}")
 
@@ -83,7 +84,7 @@ class Job:
         )
 
     def head(self, content_type: str) -> dict[str, Any]:
-        """The metadata of a reply; raise for what a handler has put there and no header can be."""
+        """Return the reply's metadata; raise if a handler has set what a header cannot hold."""
         meta: dict[str, Any] = {
             "content_type": exact_header("Content-Type", content_type, TYPE_LENGTH),
             "times": self.times,
@@ -102,31 +103,32 @@ class Job:
 
 
 def failed(request: Frame, failure: Failure) -> Frame:
-    """The reply to a request that failed."""
+    """Return the reply to a request that failed."""
     error = {"status": failure.status, "code": failure.code, "message": failure.message}
     return Frame(Kind.REPLY, request.id, {"error": error})
 
 
 def name_of(meta: Mapping[str, Any]) -> str:
-    """For the log: its id, and the caller's own."""
+    """Return the request's id, and the caller's own, for the log."""
     inference = meta.get("headers", {}).get(http.INFERENCE_ID.value.lower())
     return f"{meta['request_id']}, inference id {inference}" if inference else meta["request_id"]
 
 
 def exact_bytes(data: Any) -> bytes:
-    """The same as plain bytes: a subclass may say another length; TypeError for no buffer."""
+    """Return the value as plain bytes, since a subclass may report another length; raise TypeError
+    if it is not a buffer."""
     return data if type(data) is bytes else memoryview(data).tobytes()
 
 
 def _headers_of(context: Context) -> list[tuple[str, str]]:
-    """Pairs that HTTP can carry, although the dict is the handlers' to fill as they like."""
+    """Return header pairs that HTTP can carry, although handlers fill the dict as they like."""
     if not context.reply_headers:
         return []
     return exact_pairs(dict(context.reply_headers).items())
 
 
 def exact_pairs(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Names and values that HTTP can carry, as plain str; raise if they are something else."""
+    """Return names and values that HTTP can carry, as plain str; raise for others."""
     pairs = []
     size = 0
     for name, value in headers:
@@ -151,7 +153,7 @@ def _exact_status(status: object) -> int:
 
 
 def exact_header(name: str, value: str, limit: int = HEADERS_SIZE) -> str:
-    """A value that HTTP can carry, as a plain str; ValueError if it can't."""
+    """Return a value that HTTP can carry, as a plain str; raise ValueError for others."""
     exact = checked_header(name, str.__getitem__(value, slice(limit + 1)))  # of any subclass
     if len(exact) > limit:
         msg = f"header {name} has more than {limit} characters"

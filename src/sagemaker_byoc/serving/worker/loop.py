@@ -1,4 +1,5 @@
-"""The worker's life: load, tell, then one request after the other, across restarts of the front."""
+"""The worker's life: load, report, then answer one request after the other, across restarts of the
+front."""
 
 from __future__ import annotations
 
@@ -32,11 +33,11 @@ from sagemaker_byoc.serving.worker.jobs import failed
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 
 PAUSE = 0.05
-"""Seconds between two tries to reach the front."""
+"""Seconds between two attempts to reach the front."""
 FAULTS = 10
-"""Turns in a row that fail by what handlers left behind; after them the process ends."""
+"""Consecutive turns that fail because of what handlers left behind; then the process ends."""
 PLAIN = (HandlerError, ModelError, ContractError, AppError)
-"""Errors whose message is all that the reader needs."""
+"""Errors whose message is all that a reader needs."""
 
 
 class Worker:
@@ -48,12 +49,13 @@ class Worker:
         self._address = f"\0{link_name}"
         self._who = f"model {settings.model_name}" if settings.model_name else f"slot {slot}"
         self._speaks = slot == 0 or bool(settings.model_name)
-        """Once for all slots of a model."""
+        """Whether it logs what is the same for all slots of a model."""
         self._faults = 0
         self._supervisor = os.getppid()
 
     def run(self, report: int) -> int:
-        """The exit code; return only if the model can't be loaded, or nothing can be answered."""
+        """Run; return an exit code only if the model cannot be loaded or nothing can be
+        answered."""
         link = self._connect()
         held = [guard.Held.of(report), guard.Held.of(link.fileno())]
         loaded: list[Pipeline] = []
@@ -78,7 +80,8 @@ class Worker:
             link = self._connect()
 
     def _connect(self) -> Link:
-        """The supervisor holds the listening socket, so this works while the front restarts."""
+        """Connect to the front. The supervisor holds the listening socket, so this works while the
+        front restarts."""
         while True:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             connection.settimeout(None)  # user code may have set another default
@@ -102,14 +105,14 @@ class Worker:
         with plainly():
             pipeline = self._loaded()
         if not all(entry.is_whole() for entry in held):
-            raise LoadFailed("the handlers' file closed descriptors that are not its own")
+            raise LoadFailed("the handler file closed descriptors that are not its own")
         return pipeline
 
     def _loaded(self) -> Pipeline:
         file = find_handlers(self._settings)
         if self._speaks:
             for path in file.passed_over:
-                log.say(f"handlers: {path} is passed over, {file.chosen} comes first")
+                log.say(f"handlers: {path} is ignored, {file.chosen} comes first")
         began = time.monotonic()
         pipeline = Pipeline(self._settings, handlers.load(file), self._slot)
         if self._speaks:
@@ -130,7 +133,8 @@ class Worker:
             link.send(Frame(Kind.FAILED, meta=meta))
 
     def _serve(self, link: Link, pipeline: Pipeline) -> None:
-        """Until the front is gone; requests that it waited for then have no one to go to."""
+        """Answer requests until the front is gone; the requests that it waited for have no receiver
+        then."""
         with suppress(LinkError):
             link.send(_ready(pipeline))
             self._take_turns(link, pipeline)
@@ -151,10 +155,10 @@ class Worker:
 
 
 class Turn:
-    """Requests that came together, until each has its reply.
+    """Requests that arrived together, until each has its reply.
 
-    No handler's error gets here, but what handlers leave behind may: a timer's signal handler, a
-    trace function.
+    No handler's error gets here, but what handlers leave behind may raise: a timer's signal
+    handler, a trace function.
     """
 
     def __init__(self, link: Link, pipeline: Pipeline) -> None:
@@ -178,7 +182,7 @@ class Turn:
             self.lost = error
 
     def fail(self, failure: Failure) -> None:
-        """Answer what `take` has left open; LinkError if that can't be known."""
+        """Answer what `take` has left open; raise LinkError if that cannot be determined."""
         log.say(f"raised outside of a handler's call: {failure.explained}")
         for request in list(self._owed.values()):
             self._send([failed(request, failure)])
@@ -186,7 +190,7 @@ class Turn:
             raise LinkError("requests were lost")  # with the link they end for the front, too
 
     def _send(self, replies: list[Frame]) -> None:
-        """In one packet, or in several if they are too much for one."""
+        """Send frames in one packet, or in several if they do not fit into one."""
         try:
             self._link.send(*replies, wait=True)
         except ClosedError:
@@ -207,8 +211,8 @@ class Turn:
 
 
 class Requests:
-    """What the front sends, read by the one thread that answers it. While a reply is streamed, the
-    only thing that the front has to say is that it may end."""
+    """Requests from the front, read by the thread that answers them. While a reply is streamed, the
+    front can only send that it should end."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -220,7 +224,7 @@ class Requests:
         self._request = [(link.fileno(), select.POLLIN)]
 
     def wait(self) -> None:
-        """Until there is something to receive."""
+        """Wait until there is something to receive."""
         if self._all.poll() != self._request:
             log.restore()  # a handler has closed one of the standard streams
             self._poll.poll()
@@ -243,7 +247,7 @@ Source: TypeAlias = "Requests | Exchange"
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Turn errors that say all in their message into one that has no traceback in the log."""
+    """Turn errors whose message says all into one that has no traceback in the log."""
     try:
         yield
     except PLAIN as error:
@@ -251,7 +255,7 @@ def plainly() -> Iterator[None]:
 
 
 def _ready(pipeline: Pipeline) -> Frame:
-    """What the front needs to know of a loaded model."""
+    """Return what the front needs to know of a loaded model."""
     handlers = pipeline.handlers
     meta = {
         "batch": int(pipeline.batch),

@@ -21,10 +21,10 @@ from sagemaker_byoc.serving.worker.code import apps, default_model, guard
 from sagemaker_byoc.serving.worker.code.handlers import TALKS, Handlers
 from sagemaker_byoc.serving.worker.code.model_files import ModelError, NoModelError
 from sagemaker_byoc.serving.worker.code.redaction import Redaction
-from sagemaker_byoc.serving.worker.context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.formats import forms
 from sagemaker_byoc.serving.worker.formats.forms import RowCheck
 from sagemaker_byoc.serving.worker.jobs import Job, exact_header, exact_pairs
+from sagemaker_byoc.serving.worker.request_context import OWN_HEADERS, Context
 from sagemaker_byoc.serving.worker.sessions import SessionStore, is_only_about_session
 
 
@@ -41,16 +41,16 @@ class Pipeline:
     row_check: RowCheck | None = None
     redaction: Redaction | None = None
     adapters: dict[str, str] = field(default_factory=dict)
-    """Folders by name, of those that are loaded."""
+    """Folders of loaded adapters, by name."""
     sessions: SessionStore = field(default_factory=SessionStore)
     predictor: defaults.Predictor | None = None
     """The default predict_fn, if the user has none."""
     wanted: defaults.Wanted = defaults.NUMBERS_ONLY
     source: str = "model_fn"
-    """Where the model comes from, for the log."""
+    """Where the model came from, for the log."""
 
     def load(self) -> None:
-        """Model and warm-up; raises whatever the user's functions raise."""
+        """Load and warm up the model; raise whatever the user's functions raise."""
         if self.settings.is_batch:
             self.row_check = RowCheck(self.settings.csv_header)
         capture, redact = self.settings.capture, self.handlers.get("redact_fn")
@@ -98,14 +98,15 @@ class Pipeline:
             raise ModelError(f"{error}{self._misplaced()}") from None
 
     def _misplaced(self) -> str:
-        """Name handlers that are in the archive and where nothing looks for them."""
+        """Return a note on handlers that are in the archive where nothing reads them."""
         path = Path(self.model_dir) / self.settings.program
         if self.handlers.file.chosen is not None or not path.is_file():
             return ""
         return f"; {path.name} at the top of the archive is not read: put it into the folder code"
 
     def _prepare(self) -> None:
-        """Ready the model for the default predict_fn; functions of the user's do it themselves."""
+        """Prepare the model for the default predict_fn; the user's own functions do it
+        themselves."""
         if self.handlers.get("transform_fn") is not None:
             return
         if self.handlers.get("predict_fn") is None:
@@ -128,13 +129,13 @@ class Pipeline:
         log.say(f"batches of {', '.join(map(str, sizes))} rows are warm after {took:.2f} s")
 
     def _example(self) -> Any:
-        """On the model's device, as a request's data would be."""
+        """Return the example on the model's device, as a request's data would be."""
         example = self.handlers.example_input
         return defaults.on_device(example() if callable(example) else example, self.device)
 
     @property
     def batch(self) -> int:
-        """Requests that may run as one: the operator's word, else the handlers'."""
+        """Return how many requests may run as one: as the operator says, else the handlers."""
         predict = self.handlers.get("predict_fn")
         if self.handlers.is_app or self.handlers.get("transform_fn") is not None:
             return 1
@@ -155,7 +156,7 @@ class Pipeline:
     def answer(
         self, frames: Sequence[Frame], is_cancelled: Callable[[int], bool] = lambda _: False
     ) -> Iterator[list[Frame]]:
-        """Replies, as they become ready. Never raises for what requests or handlers do."""
+        """Yield replies as they become ready. Never raise for what requests or handlers do."""
         jobs = [Job(frame, self.context_of(frame)) for frame in frames]
         for job in jobs:
             job.run("decode", self._decode)
@@ -221,7 +222,9 @@ class Pipeline:
         # Of an absent Content-Type nothing is known; bytes, as RFC 9110 8.3 allows.
         parsed = media.parse(context.content_type or media.OCTETS)
         if parsed is None:
-            raise UnsupportedType(f"Content-Type {context.content_type[:100]!r} is no media type")
+            raise UnsupportedType(
+                f"Content-Type {context.content_type[:100]!r} is not a media type"
+            )
         job.media_type = parsed
         job.accept = self._accept(context)
         data = job.frame.body.view()
@@ -231,14 +234,15 @@ class Pipeline:
             job.data = self._input(data, parsed, context)
 
     def _route(self, job: Job) -> None:
-        """A route of the user's own application."""
+        """Answer a route of the user's own application."""
         assert self.handlers.app is not None
         request = wsgi.Request(**job.frame.meta["route"])
         body = bytes(job.frame.body.view()[:])
         _pass_on(job, self.handlers.app.begin(request, body, self.model))
 
     def _accept(self, context: Context) -> str:
-        """One type to answer with; decided before the model runs, when it can be refused."""
+        """Return the type to answer with, before the model runs, while the request can be
+        refused."""
         default = self.settings.default_accept
         if self.handlers.get("output_fn") or self.handlers.get("transform_fn"):
             return media.preferred(context.accept, default)
@@ -266,7 +270,7 @@ class Pipeline:
     # ── the model ──
 
     def _predict_all(self, jobs: list[Job]) -> None:
-        """Together what can run together, at most `batch` rows at once; all else alone."""
+        """Run together what can run together, at most `batch` rows at once, and all else alone."""
         if len(jobs) == 1 or (most := self.batch) == 1:
             for job in jobs:
                 job.run("predict", self._predict)
@@ -276,7 +280,8 @@ class Pipeline:
             self._predict_group(group)
 
     def _predict_group(self, group: list[Job]) -> None:
-        """As one batch; if that fails each alone, so that a bad request fails by itself."""
+        """Run a group as one batch; if that fails, each alone, so that a bad request fails by
+        itself."""
         if len(group) > 1 and self._predict_batch(group):
             return
         for job in group:
@@ -361,7 +366,7 @@ class Pipeline:
 
 
 def _pass_on(job: Job, reply: wsgi.Reply) -> None:
-    """What an application answers, as it is; a reply without a length as a stream."""
+    """Pass on an application's reply as it is; one without a length as a stream."""
     with contextlib.ExitStack() as failed:
         failed.callback(reply.pieces.close)
         types = [value for name, value in reply.headers if name.lower() == "content-type"]
@@ -379,7 +384,7 @@ def _pass_on(job: Job, reply: wsgi.Reply) -> None:
 
 
 def _groups(jobs: list[Job], most: int) -> list[list[Job]]:
-    """Jobs whose data can be joined, with at most `most` rows each."""
+    """Return groups of jobs whose data can be joined, with at most `most` rows each."""
     groups: dict[Hashable, list[Job]] = {}
     for job in jobs:
         key = batches.key_of(job.data)

@@ -19,7 +19,7 @@ REQUEST_TYPE_SIZE = 200
 
 
 class Session:
-    """A handler keeps in `data` what it likes; the rest it can read, and `close`."""
+    """A session. A handler keeps what it likes in `data`, can read the rest, and can `close` it."""
 
     __slots__ = ("_expires", "_id", "_is_closed", "_is_new", "data")
 
@@ -36,7 +36,7 @@ class Session:
 
     @property
     def expires(self) -> float:
-        """On the clock of time.monotonic."""
+        """Time of expiry, on the clock of time.monotonic."""
         return self._expires
 
     @property
@@ -48,22 +48,23 @@ class Session:
         return self._is_closed
 
     def close(self) -> None:
-        """With this reply; the client learns it."""
+        """Close the session with this reply; the client is informed."""
         self._is_closed = True
 
     def settle(self) -> None:
-        """From now on it is one of those that are open."""
+        """Count the session among the open ones from now on."""
         self._is_new = False
 
 
 class SessionStore:
-    """In the order of opening, which is that of expiring."""
+    """Open sessions, in the order of opening and so of expiry."""
 
     def __init__(self) -> None:
         self._open: dict[str, Session] = {}
 
     def find(self, asked: Mapping[str, Any]) -> Session:
-        """Of a request; a new one counts only once `settle` has seen a good reply."""
+        """Return the session of a request; a new one is open only once `settle` has seen a good
+        reply."""
         self._purge()
         name = asked["id"]
         if asked.get("is_new"):
@@ -73,7 +74,7 @@ class SessionStore:
         return self._open[name]
 
     def settle(self, session: Session, *, is_good: bool) -> bool:
-        """After the request; whether the session is closed by it."""
+        """Update the session after its request; return whether it is closed."""
         if session.is_closed:
             self._open.pop(session.id, None)
         elif session.is_new and is_good:
@@ -95,8 +96,11 @@ class SessionStore:
 
 
 def is_only_about_session(job: Job, session: Session) -> bool:
-    """Answer a body that opens or closes and says nothing else, as clients of AWS's own containers
-    send it; such a one is not for the handlers."""
+    """Answer a body that only opens or closes a session, as clients of AWS's own containers send
+    it.
+
+    Return whether it was one; the handlers do not see it.
+    """
     if job.frame.body.size > REQUEST_TYPE_SIZE:
         return False
     try:

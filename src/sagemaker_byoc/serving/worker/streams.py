@@ -1,4 +1,4 @@
-"""Replies in pieces: what a generator of the user's yields, as frames."""
+"""Streamed replies: what a user's generator yields, as frames."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ TEXT = "text/plain; charset=utf-8"
 
 
 def frames_of(job: Job, is_cancelled: Callable[[int], bool]) -> Iterator[Frame]:
-    """Pieces, then the end. Until the first item is there, an error is an ordinary reply; after
-    that the caller can only be shown by a cut that something was wrong."""
+    """Yield the pieces, then the end.
+
+    Until the first item is there, an error is an ordinary reply; after that only a cut connection
+    can show the caller that something was wrong.
+    """
     items = _Items(job)
     try:
         while not items.is_over:
@@ -45,7 +48,7 @@ def frames_of(job: Job, is_cancelled: Callable[[int], bool]) -> Iterator[Frame]:
 
 
 class _Items:
-    """What a user's iterator yields; `take` runs the user's code and leaves `frames`."""
+    """The items of a user's iterator; `take` runs the user's code and leaves `frames`."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -53,11 +56,11 @@ class _Items:
         self._head: dict[str, Any] = {}
         self.frames: list[Frame] = []
         self.has_begun = False
-        """Whether the caller has been sent anything, which an empty item is not."""
+        """Whether anything has been sent to the caller; an empty item does not count."""
         self.is_over = False
 
     def take(self) -> None:
-        """The next item; `reply` is set if there is none at all."""
+        """Take the next item; `reply` is set if there is none at all."""
         job = self._job
         assert job.stream is not None
         self.frames = []
@@ -84,7 +87,7 @@ def _part(job: Job, data: bytes) -> Frame:
 
 
 def _cut(data: bytes) -> Iterator[bytes]:
-    """Parts are never files: they are small, or made so."""
+    """Return parts small enough to travel in a packet."""
     for start in range(0, len(data), INLINE):
         yield data[start : start + INLINE]
 
@@ -94,7 +97,7 @@ def _is_events(job: Job) -> bool:
 
 
 def _encoder(job: Job, first: object) -> tuple[Callable[[object], bytes], str]:
-    """How items are written, which the first one decides."""
+    """Return how items are written, which the first one decides."""
     if _is_events(job):
         return (lambda item: _event(_text(item))), media.EVENT_STREAM
     if isinstance(first, str):
@@ -106,7 +109,7 @@ def _encoder(job: Job, first: object) -> tuple[Callable[[object], bytes], str]:
 
 def _bytes(item: object) -> bytes:
     if not isinstance(item, bytes | bytearray | memoryview):
-        raise TypeError(f"the stream began with bytes and goes on with {type(item).__name__}")
+        raise TypeError(f"the stream began with bytes and continues with {type(item).__name__}")
     return exact_bytes(item)
 
 
@@ -119,7 +122,8 @@ def _text(item: object) -> str:
 
 
 def _event(text: str, name: str = "") -> bytes:
-    """One server-sent event; a text of several lines, which CR ends too, has several fields."""
+    """Return one server-sent event; text of several lines, which CR ends too, has several
+    fields."""
     head = f"event: {name}\n" if name else ""
     data = "".join(f"data: {line}\n" for line in _LINE_END.split(text))
     return f"{head}{data}\n".encode()

@@ -166,7 +166,7 @@ def test_full_disk_pauses_and_goes_on(begin, tmp_path, capfd):
     settle(writer, written=3, lost=4)
     said = capfd.readouterr().err
     assert said.count("capture: paused: 9.0 % of the disk") == 1
-    assert said.count("capture: goes on") == 1
+    assert said.count("capture: resumed") == 1
 
 
 def test_disk_that_fails(begin, tmp_path, monkeypatch, capfd):

@@ -35,7 +35,7 @@ def test_talk(server):
         assert client.ask(b"\x00abc") == b"\x00ABC"
         for number in range(50):
             client.say(str(number))
-        assert [client.hear() for _ in range(50)] == [str(number) for number in range(50)]
+        assert [client.message() for _ in range(50)] == [str(number) for number in range(50)]
         client.leave()
         assert client.closed()[0] == 1000
         wait_until(lambda: is_over(server))
@@ -63,7 +63,7 @@ def test_fragments_and_pings(server):
         client.frame(PING, b"alive?")
         client.frame(0, b"cd")
         assert client.receive() == (PONG, b"alive?")
-        assert client.hear() == "ABCD"
+        assert client.message() == "ABCD"
 
 
 def test_too_large(server):
@@ -123,7 +123,7 @@ def test_client_vanishes(server):
     """The handler's next item ends it; its `finally` runs."""
     with Client(server.port) as client:
         client.say("flood")
-        client.hear()
+        client.message()
     wait_until(lambda: is_over(server))
     assert sent(server) < 90_000
 
@@ -132,7 +132,7 @@ def test_slow_client(server):
     """A client that takes nothing stops the handler, and nobody else."""
     with Client(server.port) as slow, Client(server.port) as quick:
         slow.say("flood")
-        slow.hear()
+        slow.message()
         looks = []
 
         def stopped():
@@ -160,12 +160,12 @@ def test_poll(server):
     """A handler may speak while the client is silent."""
     with Client(server.port) as client:
         client.say("poll")
-        assert [client.hear() for _ in range(3)] == ["nothing yet"] * 3
+        assert [client.message() for _ in range(3)] == ["nothing yet"] * 3
         client.say("ends the polling")
         client.say("hello")
-        heard = client.hear()
+        heard = client.message()
         while heard == "nothing yet":
-            heard = client.hear()
+            heard = client.message()
         assert heard == "HELLO"
 
 
@@ -217,7 +217,7 @@ def test_drain(server):
     with Client(server.port) as client:
         client.ask("hello")
         server.send_signal()
-        assert client.hear() == "bye"
+        assert client.message() == "bye"
         assert client.closed()[0] == 1001
         assert server.exit_code() == 0
 
@@ -259,7 +259,7 @@ def test_many_at_once(server):
                 client.frame(BINARY, f"a{number}-{round_}".encode() * 300)
         for round_ in range(20):
             for number, client in enumerate(clients):
-                assert client.hear() == f"A{number}-{round_}".encode() * 300
+                assert client.message() == f"A{number}-{round_}".encode() * 300
     finally:
         for client in clients:
             client.__exit__()

@@ -71,14 +71,14 @@ class Client:
             (size,) = struct.unpack("!Q", self.stream.read(8))
         return first & 15, self.stream.read(size)
 
-    def hear(self):
+    def message(self):
         opcode, data = self.receive()
         assert opcode in {TEXT, BINARY}, (opcode, data)
         return data.decode() if opcode == TEXT else data
 
     def ask(self, message):
         self.say(message)
-        return self.hear()
+        return self.message()
 
     def closed(self):
         """Code and reason of the server's close."""

@@ -32,10 +32,10 @@ from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.code import default_model
 from sagemaker_byoc.serving.worker.code.handlers import Handler, Handlers
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
-from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.formats import codecs, named, values
 from sagemaker_byoc.serving.worker.formats.forms import RowCheck
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
+from sagemaker_byoc.serving.worker.request_context import Context
 
 torch = pytest.importorskip("torch")
 PLAIN = MediaType("x/y")
@@ -568,7 +568,7 @@ def test_charsets(charset):
 @pytest.mark.parametrize("charset", ["rot13", "zlib", "unicode_escape", "x" * 99, "\0", ""])
 def test_no_charsets(charset):
     """Not any codec that Python happens to have."""
-    with pytest.raises(BadInput, match="is none of"):
+    with pytest.raises(BadInput, match="is not one of"):
         codecs.parse_json(b"[]", MediaType(media.JSON, {"charset": charset}))
 
 

@@ -23,9 +23,9 @@ from tests.support.arrays import npy  # noqa: F401 - the page's cells use it
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.error_replies import Refusal
 from sagemaker_byoc.serving.worker import defaults
-from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.defaults import Wanted
 from sagemaker_byoc.serving.worker.formats import forms
+from sagemaker_byoc.serving.worker.request_context import Context
 
 torch = pytest.importorskip("torch")
 PAGE = pathlib.Path(__file__).parents[4] / "docs" / "reference" / "serving-data.md"

@@ -33,7 +33,7 @@ class S3:
     ) -> None:
         self._store = store
         self._account = account
-        self._threads = Threads()
+        self._threads = Threads("s3")
         buckets = BucketRequests(store, account, self._threads)
         self._routes: dict[Route, Operation] = {
             **buckets.routes(),

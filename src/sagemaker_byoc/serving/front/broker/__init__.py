@@ -1,1 +1,1 @@
-"""Which worker gets which request."""
+"""The broker: which worker gets which request."""

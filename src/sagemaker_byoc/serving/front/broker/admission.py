@@ -1,4 +1,4 @@
-"""Limits on the requests and bytes under way.
+"""Limits on the requests and bytes in flight.
 
 A request whose body is still arriving counts only towards the limits of arriving bodies, however
 many slow clients there are: it enters the queue when its body is whole.
@@ -17,7 +17,7 @@ ARRIVING_SHARE = 2
 
 
 class Room:
-    """Bytes of bodies; models that share a memory share it."""
+    """Memory for bodies, in bytes; models on one machine share it."""
 
     __slots__ = ("arriving", "held", "leaving", "most", "senders")
 
@@ -25,14 +25,15 @@ class Room:
         self.most = most
         self.held = 0
         self.arriving = 0
-        """The part of `held` whose bodies are not whole yet."""
+        """The part of `held` that belongs to bodies still arriving."""
         self.leaving = 0
         """Bytes of replies that are being sent; `held` does not include them."""
         self.senders: dict[Permit, Callable[[], object]] = {}
-        """How to cut off each of them, in the order in which they began."""
+        """How to cut off each sender, in the order in which they began."""
 
     def grow(self, before: int, after: int, *, is_arriving: bool) -> bool:
-        """Return whether a body may grow, and count it; one larger than a limit may when alone."""
+        """Return whether a body may grow, and count it. A single body may exceed the limit if it is
+        alone."""
         if not _fits(self.held - before, after, self.most):
             return False
         if is_arriving:
@@ -43,7 +44,8 @@ class Room:
         return True
 
     def send(self, permit: Permit, size: int, cut: Callable[[], object]) -> None:
-        """Count a reply that is being sent; too many bytes are the fault of who takes longest."""
+        """Count a reply that is being sent; if there are too many bytes, cut off the slowest
+        receivers."""
         self.leaving += size
         self.senders[permit] = cut
         others = (sender for sender in list(self.senders) if sender is not permit)
@@ -60,7 +62,7 @@ def _fits(others: int, size: int, most: int) -> bool:
 
 
 class Admission:
-    """Counts of what was let in; without a lock, since one event loop owns it."""
+    """Counters of admitted requests; without a lock, since one event loop owns them."""
 
     def __init__(self, *, requests: int, room: Room, arriving: int = ARRIVING) -> None:
         self._most_requests = requests
@@ -72,7 +74,7 @@ class Admission:
     def check(self) -> None:
         """Raise Unavailable if no further request can be let in now."""
         if self.requests >= self._most_requests:
-            raise Unavailable(f"{self.requests} requests are under way or wait already")
+            raise Unavailable(f"{self.requests} requests are already running or waiting")
 
     def admit(self) -> Permit:
         """Let in a request whose body is whole."""
@@ -81,10 +83,10 @@ class Admission:
         return Permit(self)
 
     def arrive(self) -> Permit:
-        """Let the body of a request arrive; its permit has to `enter` after that."""
+        """Let the body of a request arrive; the permit must `enter` afterwards."""
         self.check()  # what is refused now need not send its body
         if self.arriving >= self._most_arriving:
-            raise Unavailable(f"{self.arriving} bodies are arriving already")
+            raise Unavailable(f"{self.arriving} bodies are already arriving")
         self.arriving += 1
         return Permit(self, is_arriving=True)
 
@@ -106,11 +108,12 @@ class Permit:
             return
         room = self._admission.room
         if not room.grow(self._bytes, size, is_arriving=self._is_arriving):
-            raise Unavailable(f"The bodies under way hold {room.held} bytes already")
+            raise Unavailable(f"Bodies in flight already hold {room.held} bytes")
         self._bytes = size
 
     def enter(self) -> None:
-        """Go from the arriving requests to those that wait; raise Unavailable if they are full."""
+        """Move from the arriving to the waiting requests; raise Unavailable if the queue is
+        full."""
         admission = self._admission
         if admission is None or not self._is_arriving:
             return
@@ -119,9 +122,10 @@ class Permit:
         admission.requests += 1
 
     def leave(self, size: int, cut: Callable[[], object]) -> None:
-        """Give up the place and the body: only a reply of `size` bytes is left to be sent.
+        """Give up the place in the queue and the body; only a reply of `size` bytes remains to be
+        sent.
 
-        `cut` ends that if later replies need its memory.
+        `cut` ends the sending if later replies need its memory.
         """
         admission = self._admission
         if admission is None or self._is_leaving:

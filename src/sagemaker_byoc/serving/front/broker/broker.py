@@ -1,8 +1,8 @@
-"""One object that knows every model worker, every request and every deadline. No web framework.
+"""The broker: one object that knows every model worker, every request and every deadline.
 
-Whoever carries HTTP asks `admit`, then `submit`s with a callback. Each ticket ends exactly once:
-with a reply of the model, at its deadline, with the loss of its worker or of its client. One event
-loop owns the broker: no locks, and nothing here waits.
+The HTTP side calls `admit`, then `submit` with a callback. Each ticket ends exactly once: with the
+model's reply, at its deadline, or with the loss of its worker or its client. One event loop owns
+the broker: it has no locks, never waits and imports no web framework.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sagemaker_byoc.serving.link import ClosedError, LinkError
 
 
 class Broker(Hooks):
-    """Slots, the queue in front of them, and the clock."""
+    """The slots, the queue in front of them, and the clock."""
 
     def __init__(
         self,
@@ -46,19 +46,19 @@ class Broker(Hooks):
         super().__init__()
         self.admission = admission
         self.model = ""
-        """Its name on a multi-model endpoint."""
+        """The model's name on a multi-model endpoint."""
         self.has_app = False
         self.app_routes: frozenset[str] = frozenset()
-        """Routes of the server's that the user's application answers; /invocations, or none."""
+        """Routes of the server that the user's application answers: /invocations, or none."""
         self.has_chat = False
         self.has_adapters = False
         self.has_redact = False
-        """Whether the workers say what may be captured."""
+        """Whether the workers decide what may be captured."""
         self.conversations = False
-        """Whether the handlers' file has a bidirectional_fn."""
+        """Whether the handler file has a bidirectional_fn."""
         self.restarts = 0
         self.restart_grace = 0.0
-        """Seconds without a worker for which a model that was loaded counts as ready."""
+        """Seconds for which a loaded model counts as ready while it has no worker."""
         self.waiting = Waiting(lambda ticket: self._end(ticket, End.EXPIRED))
         self._stuck_grace = stuck_grace
         self._unready_since = 0.0
@@ -72,17 +72,18 @@ class Broker(Hooks):
     # ── what the HTTP side asks ──
 
     def admit(self) -> Permit:
-        """Let in a request whose body is whole; refuse at once what could only wait in vain."""
+        """Admit a request whose body is whole, or refuse at once what could only time out."""
         self._check_loaded()
         return self.admission.admit()
 
     def arrive(self) -> Permit:
-        """Let the body of a request arrive, or refuse it before it is read."""
+        """Let the body of a request arrive, or refuse the request before its body is read."""
         self._check_loaded()
         return self.admission.arrive()
 
     def enter(self, permit: Permit) -> None:
-        """Let a request wait whose body has become whole; its model may have gone meanwhile."""
+        """Queue a request whose body has become whole; its model may have been unloaded
+        meanwhile."""
         self._check_loaded()
         permit.enter()
 
@@ -100,32 +101,34 @@ class Broker(Hooks):
         done: Callable[[Ticket, Outcome], None],
         slot: int | None = None,
     ) -> Ticket:
-        """To an idle worker at once, else into the queue; `slot` is the only one that will do."""
+        """Send the request to an idle worker, or queue it. If `slot` is given, only that worker
+        will do."""
         self._last_id += 1
         ticket = Ticket(self._last_id, meta, body, deadline, done, self._clock(), slot=slot)
         self.waiting.add(ticket)
         self._dispatch()
-        self._tell()
+        self._call_back()
         return ticket
 
     def instruct(
         self, slot: int, meta: Mapping[str, Any], done: Callable[[Ticket, Outcome], None]
     ) -> None:
-        """What a worker is to do before all that waits."""
+        """Send a worker an instruction ahead of all waiting requests."""
         self._last_id += 1
         ticket = Ticket(self._last_id, meta, Body(), meta["deadline"], done, 0.0, slot=slot)
         self.waiting.add(ticket)
         self._dispatch()
-        self._tell()
+        self._call_back()
 
     def abandon(self, ticket: Ticket) -> None:
-        """Its client has gone: it never reaches a worker, or its worker stops streaming."""
+        """End a ticket whose client has left: it never reaches a worker, or its worker stops
+        streaming."""
         slot = next((slot for slot in self._slots.values() if ticket.id in slot.running), None)
         if slot is not None and ticket.stream is not None:
             ticket.deadline = self._clock()  # a generator that does not stop is stuck
             self._stop_stream(slot, ticket)
         self._end(ticket, End.ABANDONED)
-        self._tell()
+        self._call_back()
 
     def health(self) -> Health:
         if self._is_ready:
@@ -141,18 +144,18 @@ class Broker(Hooks):
         return [slot.lane for slot in self._slots.values() if slot.lane is not None]
 
     def present(self) -> list[int]:
-        """Slots whose worker can take a request, now or when it is done with another."""
+        """Return the slots whose worker can take a request, now or after its current one."""
         able = {SlotState.IDLE, SlotState.BUSY}
         return [index for index, slot in self._slots.items() if slot.state in able]
 
     def away(self) -> set[int]:
-        """Slots whose worker has ended, or not come back yet."""
+        """Return the slots whose worker has ended or has not come back yet."""
         return set(self._slots).difference(self.present())
 
     # ── what the workers' side reports ──
 
     def join(self, lane: Lane) -> None:
-        """A worker has connected; a lane that its slot had before is dead."""
+        """Register a worker that has connected; an earlier lane of its slot is dead."""
         slot = self._slots.get(lane.slot)
         if slot is None:
             raise LinkError(f"no slot {lane.slot}")
@@ -163,7 +166,7 @@ class Broker(Hooks):
         self._set(slot, SlotState.LOADING)
 
     def ready(self, lane: Lane, *, batch: int = 1, has_app: bool = False) -> None:
-        """The worker has loaded and warmed its model, or come back with one."""
+        """Mark the worker as ready: it has loaded and warmed its model, or reconnected with one."""
         slot = self._slot_of(lane)
         if slot is None:
             return
@@ -173,10 +176,10 @@ class Broker(Hooks):
         self._set(slot, SlotState.IDLE)
         self.on_ready()
         self._dispatch()
-        self._tell()
+        self._call_back()
 
     def fail(self, lane: Lane, reason: str, status: int = 500) -> None:
-        """The model can't be loaded; `status` says whether for want of memory."""
+        """Mark the model as failed; `status` tells whether memory was lacking."""
         slot = self._slot_of(lane)
         if slot is not None:
             slot.reason = reason
@@ -184,7 +187,8 @@ class Broker(Hooks):
             self.on_failure(reason, status)
 
     def part(self, lane: Lane, ident: int, meta: Mapping[str, Any], body: Body) -> None:
-        """A piece of a streamed reply; the first one, with its metadata, opens the stream."""
+        """Pass on a piece of a streamed reply; the first one, with its metadata, opens the
+        stream."""
         slot = self._slot_of(lane)
         ticket = slot.running.get(ident) if slot is not None else None
         if ticket is None or ticket.is_over:
@@ -202,7 +206,7 @@ class Broker(Hooks):
             ticket.stream.put(body.data)
 
     def answer(self, lane: Lane, replies: Iterable[tuple[int, Mapping[str, Any], Body]]) -> None:
-        """Replies; one to a request that has ended already only frees its worker."""
+        """Deliver replies; a reply to a request that has already ended only frees its worker."""
         slot = self._slot_of(lane)
         if slot is None:
             return
@@ -213,32 +217,32 @@ class Broker(Hooks):
         if not slot.running and slot.state is SlotState.BUSY:
             slot.limit.took(slot.taken, self._clock() - slot.started)
             self._set(slot, SlotState.IDLE)
-            self._dispatch()  # before anyone is told: the worker is not to wait for that
-        self._tell()
+            self._dispatch()  # before the callbacks: the worker must not wait for them
+        self._call_back()
 
     def lose(self, lane: Lane) -> None:
-        """The worker is gone; only the requests that it ran end with it."""
+        """Remove a worker that is gone; only the requests that it ran end with it."""
         slot = self._slot_of(lane)
         if slot is not None:
             self.on_lost(lane)
             self._lose(slot)
             self._dispatch()
-            self._tell()
+            self._call_back()
 
     def shut(self) -> None:
-        """Its model is gone for good, and who waits for it waits in vain."""
+        """End all waiting requests: the model has been unloaded."""
         self._is_shut = True
         for slot in self._slots.values():
             if slot.lane is not None:
                 self._lose(slot)
         for ticket in self.waiting.leave_all():
             self._end(ticket, End.LOST)
-        self._tell()
+        self._call_back()
 
     # ── the clock ──
 
     def tick(self) -> None:
-        """End what is past its deadline; end workers that run on long after it."""
+        """End requests past their deadline, and workers that run long after theirs."""
         now = self._clock()
         self.waiting.sweep(now)
         for slot in self._slots.values():
@@ -247,7 +251,7 @@ class Broker(Hooks):
                     self._stop_stream(slot, ticket)
                     self._end(ticket, End.EXPIRED)
             end_stuck(slot, now, self._stuck_grace)
-        self._tell()
+        self._call_back()
 
     # ── inside ──
 
@@ -265,7 +269,7 @@ class Broker(Hooks):
             self._unready_since = self._clock()
 
     def _dispatch(self) -> None:
-        """Hand waiting requests to idle workers."""
+        """Send waiting requests to idle workers."""
         for index, slot in self._slots.items():
             while self.waiting and slot.state is SlotState.IDLE:
                 batch = self.waiting.take(index, slot.limit.now, self._clock())
@@ -298,7 +302,7 @@ class Broker(Hooks):
         self.on_batch(len(batch))
 
     def _stop_stream(self, slot: Slot, ticket: Ticket) -> None:
-        """Let a worker end whose stream nobody takes: it is not stuck because its client is."""
+        """Release a worker whose stream has no receiver: it is not stuck because its client is."""
         if slot.lane is not None and ticket.stream is not None and not ticket.is_over:
             ticket.stream.release()
             slot.lane.cancel(ticket.id)
@@ -321,7 +325,7 @@ class Broker(Hooks):
         body: Body | None = None,
         reason: str = "",
     ) -> None:
-        """Note how the ticket ends, the first time; nothing after that."""
+        """Record how the ticket ends, the first time only."""
         if ticket.is_over:
             return
         ticket.is_over = True
@@ -335,8 +339,9 @@ class Broker(Hooks):
         times = (started - ticket.submitted, now - started)
         self._finished.append((ticket, Outcome(end, meta, body or Body(), reason, *times)))
 
-    def _tell(self) -> None:
-        """Last of all, since a callback may do anything, even submit the next request."""
+    def _call_back(self) -> None:
+        """Call the ticket's callback. Done last, since it may do anything, even submit the next
+        request."""
         while self._finished:
             finished, self._finished = self._finished, []
             for ticket, outcome in finished:

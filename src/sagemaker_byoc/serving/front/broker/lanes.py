@@ -1,4 +1,4 @@
-"""The front's end of the links: accepts model workers and tells the broker what they say."""
+"""The front's end of the links: accepts model workers and passes their messages to the broker."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid, as the kernel saw them at c
 
 TALK = frozenset({Kind.MESSAGE, Kind.TAKEN, Kind.FINISH})
 Find: TypeAlias = "Callable[[str], Broker]"
-"""The broker of the model of that name; LinkError for one that nobody knows."""
+"""Return the broker of the model of that name; raise LinkError for an unknown one."""
 
 
 class Lanes:
-    """All connected workers; everything happens on the event loop, when a socket is readable."""
+    """All connected workers. Everything happens on the event loop when a socket is readable."""
 
     def __init__(self, listener: socket.socket, find: Find) -> None:
         self._listener = listener
         self._find = find
         self._lanes: dict[int, WorkerLane] = {}
-        """Lanes by pid; some may have closed since."""
+        """Lanes by pid; some may be closed by now."""
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -64,7 +64,8 @@ class Lanes:
         lane.resume()
 
     def _replace(self, pid: int, lane: WorkerLane) -> None:
-        """A worker connects again if its end was lost, which this end may not have seen."""
+        """Close the former lane of a worker that reconnects: it may have seen a disconnect that the
+        front has not."""
         previous = self._lanes.pop(pid, None)
         if previous is not None:
             previous.close()
@@ -73,7 +74,8 @@ class Lanes:
 
 
 class WorkerLane:
-    """One connected worker; its process is held by a descriptor, so a reused pid is never hit."""
+    """One connected worker. Its process is held by a descriptor, so a reused pid is never
+    signalled."""
 
     def __init__(
         self,
@@ -123,7 +125,9 @@ class WorkerLane:
             self._loop.add_reader(self._link.fileno(), self._on_readable)
 
     def abort(self) -> None:
-        log.say(f"slot {self.slot}: stuck long past the deadline; its stacks follow, then it ends")
+        log.say(
+            f"slot {self.slot}: stuck long past the deadline; its stacks follow, then it is ended"
+        )
         self._signal(signal.SIGABRT)
 
     def kill(self) -> None:
@@ -137,7 +141,7 @@ class WorkerLane:
 
     def _on_readable(self) -> None:
         try:
-            self._hear(self._link.receive())
+            self._handle(self._link.receive())
         except BlockingIOError:
             return
         except ClosedError:
@@ -148,7 +152,7 @@ class WorkerLane:
             self.close()
 
     def close(self) -> None:
-        """End it once; what its worker ran ends with it."""
+        """Close the lane once; the requests that its worker ran end with it."""
         if not self._is_open:
             return
         self._is_open = False
@@ -158,7 +162,7 @@ class WorkerLane:
         self._link.close()
         os.close(self._process)
 
-    def _hear(self, frames: Sequence[Frame]) -> None:
+    def _handle(self, frames: Sequence[Frame]) -> None:
         broker = self._broker
         if broker is None:
             self._greeted(frames)
@@ -195,7 +199,8 @@ class WorkerLane:
             raise LinkError(f"a worker must not send {frame.kind.name}")
 
     def _greeted(self, frames: Sequence[Frame]) -> None:
-        """The first packet is one frame, which names the slot or, in its place, the model."""
+        """Return the slot of a new worker. The first packet is one frame that names the slot or the
+        model."""
         (first, *more) = frames
         slot, model = first.meta.get("slot"), first.meta.get("model", "")
         if first.kind is not Kind.HELLO or more or not isinstance(slot, int):

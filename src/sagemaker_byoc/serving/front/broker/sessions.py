@@ -1,8 +1,8 @@
-"""Stateful sessions: which is open, which worker holds it, until when.
+"""Stateful sessions: which are open, which worker holds each, and until when.
 
 The client asks with `X-Amzn-SageMaker-Session-Id: NEW_SESSION` and gets an id. SageMaker then
-brings all requests with that id to this container, and this table brings them to one worker. What
-a session holds is in that worker and ends with it.
+routes all requests with that id to this container, and this table routes them to one worker. A
+session's state is in that worker and ends with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ID = re.compile(http.SESSION_PATTERN.value)
 
 
 BODY = 256
-"""Bytes of a body that opens a session."""
+"""Largest body, in bytes, that can be a request to open a session."""
 
 
 def _asked(data: bytes) -> object:
@@ -51,7 +51,7 @@ class Place:
 
 
 class Sessions:
-    """At most `most`, each for `seconds` from its opening; one event loop owns it."""
+    """At most `most` sessions, each for `seconds` from its opening; one event loop owns them."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Sessions:
         self._seconds = seconds
         self._clock = clock
         self._places: dict[str, Place] = {}
-        """In the order of opening, which is that of expiring."""
+        """Open sessions, in the order of opening and so of expiry."""
         broker.on_sessions = self.adopt
 
     def __len__(self) -> int:
@@ -74,8 +74,11 @@ class Sessions:
         return len(self._places)
 
     def pin(self, meta: dict[str, Any]) -> int | None:
-        """The slot that must serve the request, None for any; its worker finds what it is in
-        `meta`. Raise a Refusal for a session that can't be."""
+        """Return the slot that must serve the request, None for any, and describe the session in
+        `meta`.
+
+        Raise a Refusal for a session that is not open.
+        """
         name = meta.get("headers", {}).get(HEADER)
         if name is None:
             return None
@@ -83,7 +86,7 @@ class Sessions:
         if name == http.NEW_SESSION.value:
             return self._open(meta)
         if len(name) > http.SESSION_LENGTH.value or not ID.fullmatch(name):
-            raise BadInput(f"{http.SESSION_ID.value} {name[:50]!r} is no session's id")
+            raise BadInput(f"{http.SESSION_ID.value} {name[:50]!r} is not a session id")
         place = self._places.get(name)
         if place is None and self._broker.away():
             raise Unavailable("A model worker is restarting; it may hold the session")
@@ -98,8 +101,8 @@ class Sessions:
         return place.slot
 
     def pin_new(self, meta: dict[str, Any], body: Body) -> int | None:
-        """Return the slot of a new session if all that the body says is to open one, as clients of
-        AWS's own containers do without the header; None for any other body."""
+        """Return the slot of a new session if the body only asks to open one, as clients of AWS's
+        own containers do without the header; None for any other body."""
         if body.size > BODY or HEADER in meta.get("headers", {}):
             return None
         asked = _asked(body.data) if b"requestType" in body.data else None
@@ -117,7 +120,7 @@ class Sessions:
         return slot
 
     def finish(self, ticket: Ticket, outcome: Outcome, answer: Answer) -> None:
-        """Open or close as the worker has answered, and tell the client."""
+        """Open or close the session as the worker has answered, and set the client's headers."""
         session = ticket.meta.get("session")
         if session is None or outcome.end not in {End.REPLIED, End.STREAM}:
             return
@@ -133,15 +136,16 @@ class Sessions:
             answer.headers.append((http.NEW_SESSION_ID.value.encode(), value))
 
     def adopt(self, slot: int, held: Iterable[tuple[str, float]]) -> None:
-        """What the slot's worker holds: nothing if it is new, all if only this process is."""
+        """Replace the sessions of a slot by those its worker holds: none if the worker is new, all
+        of them if only this process is new."""
         places = {name: place for name, place in self._places.items() if place.slot != slot}
         places.update({name: Place(slot, expires) for name, expires in held})
         self._places = dict(sorted(places.items(), key=lambda item: item[1].expires))
 
     def _choose(self) -> int:
-        """The slot with the fewest sessions."""
+        """Return the slot with the fewest sessions."""
         if len(self._places) >= self._most:
-            raise Unavailable(f"{len(self._places)} sessions are open already")
+            raise Unavailable(f"{len(self._places)} sessions are already open")
         slots = self._broker.present()
         if not slots:
             raise Unavailable("No model worker is ready for a session")

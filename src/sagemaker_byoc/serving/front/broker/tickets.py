@@ -16,7 +16,7 @@ SHRINK = 0.9
 
 
 class BatchLimit:
-    """The limit of one slot. With a target it follows the time that batches take.
+    """The batch limit of one slot. With a target it follows the time that batches take.
 
     Additive growth, multiplicative shrinking (Clipper, NSDI 2017): one more after a full batch
     within the target, a tenth less after any that took longer.
@@ -32,7 +32,7 @@ class BatchLimit:
         return int(self._current)
 
     def open(self, most: int) -> None:
-        """The worker says how many its handlers take; with a target, one is where to begin."""
+        """Set the most requests that the handlers take; with a target, start at one."""
         self._most = most
         self._current = 1.0 if self._target is not None else float(most)
 
@@ -46,15 +46,16 @@ class BatchLimit:
 
 
 HIGH = 256 * 1024
-"""Bytes that may wait for a slow client before the worker is held up."""
+"""Bytes that may wait for a slow client before the worker is paused."""
 
 
 class StreamCutError(Exception):
-    """The stream ended before its end: nothing may make it look whole."""
+    """The stream broke off: the reply must not look complete."""
 
 
 class Stream:
-    """Filled by the broker, emptied by whoever answers the client; one event loop."""
+    """A reply in pieces, filled by the broker and read by the task that answers the client; one
+    event loop."""
 
     def __init__(self, hold: Callable[[], None], resume: Callable[[], None]) -> None:
         self._pieces: deque[bytes] = deque()
@@ -80,13 +81,13 @@ class Stream:
             self._wake()
 
     def release(self) -> None:
-        """Let the worker go on, whether or not anyone still listens."""
+        """Let the worker continue, whether or not the client still reads."""
         if self._is_held:
             self._is_held = False
             self._resume()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The pieces; StreamCutError at the end if that is not the stream's own."""
+        """Yield the pieces; raise StreamCutError if the stream broke off."""
         while True:
             while self._pieces:
                 piece = self._pieces.popleft()
@@ -111,7 +112,7 @@ KILL_AFTER = 2.0
 
 
 class Lane(Protocol):
-    """The way to one model worker."""
+    """The connection to one model worker."""
 
     @property
     def slot(self) -> int: ...
@@ -120,16 +121,17 @@ class Lane(Protocol):
     def pid(self) -> int: ...
 
     def send(self, tickets: Sequence[Ticket]) -> None:
-        """Raise LinkError if they can't go as one packet, ClosedError if the worker is gone."""
+        """Send tickets; raise LinkError if they do not fit into a packet, ClosedError if the worker
+        is gone."""
 
     def talk(self, frame: Frame) -> None:
-        """Part of a conversation; FullError where the worker has no room for it now."""
+        """Send part of a conversation; raise FullError if the worker has no room for it now."""
 
     def cancel(self, ident: int) -> None:
         """Ask the worker to stop streaming to a client that is gone."""
 
     def hold(self) -> None:
-        """Hear nothing from the worker for now: a client takes its stream too slowly."""
+        """Pause reading from the worker: a client takes its stream too slowly."""
 
     def resume(self) -> None: ...
 
@@ -140,7 +142,7 @@ class Lane(Protocol):
 
 
 class SlotState(StrEnum):
-    """What a model worker does, as far as the front knows."""
+    """The state of a model worker, as far as the front knows."""
 
     LOADING = "loading"
     IDLE = "idle"
@@ -150,7 +152,7 @@ class SlotState(StrEnum):
 
 
 class End(StrEnum):
-    """How a ticket ended, or, for STREAM, how it goes on."""
+    """How a ticket ended or, for STREAM, how it continues."""
 
     REPLIED = "replied"
     STREAM = "stream"
@@ -162,7 +164,7 @@ class End(StrEnum):
 
 @dataclass(slots=True)
 class Outcome:
-    """The end of a request; `meta` and `body` are the worker's where it replied."""
+    """The end of a request; `meta` and `body` come from the worker if it replied."""
 
     end: End
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -187,19 +189,19 @@ class Ticket:
     is_over: bool = False
     stream: Stream | None = None
     slot: int | None = None
-    """The only one that can serve it."""
+    """The only slot that can serve it; None for any."""
 
 
 @dataclass(slots=True)
 class Slot:
-    """What is known of one slot; `lane` is None while its worker is away."""
+    """The state of one slot; `lane` is None while its worker is away."""
 
     limit: BatchLimit
     state: SlotState = SlotState.LOADING
     lane: Lane | None = None
     running: dict[int, Ticket] = field(default_factory=dict)
     taken: int = 0
-    """Size of the batch that runs."""
+    """Size of the running batch."""
     started: float = 0.0
     reason: str = ""
     was_loaded: bool = False
@@ -208,7 +210,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What /ping tells; `status` is ready, loading, failed or restarting."""
+    """The health that /ping reports; `status` is ready, loading, failed or restarting."""
 
     is_ready: bool
     status: str
@@ -216,7 +218,7 @@ class Health:
 
     @classmethod
     def of_none_ready(cls, slots: Iterable[Slot]) -> Self:
-        """The worst that can be said: a failure before a restart before loading."""
+        """Return the worst state: failed before restarting before loading."""
         found = {slot.state: slot.reason for slot in slots}
         for state in (SlotState.FAILED, SlotState.LOST):
             if state in found:
@@ -225,7 +227,7 @@ class Health:
 
 
 def end_stuck(slot: Slot, now: float, grace: float) -> None:
-    """End a worker that runs on long after the last of its deadlines; its stacks first."""
+    """End a worker that runs long after the last of its deadlines; it prints its stacks first."""
     lane = slot.lane
     latest = max((ticket.deadline for ticket in slot.running.values()), default=now)
     if lane is None or not slot.running or now < latest + grace:
@@ -238,23 +240,24 @@ def end_stuck(slot: Slot, now: float, grace: float) -> None:
 
 
 class Hooks:
-    """Until someone listens nobody does."""
+    """Callbacks of a broker about its workers; each has at most one listener and does nothing until
+    set."""
 
     def __init__(self) -> None:
         self.on_batch: Callable[[float], None] = _nobody
-        """The number of requests that went to a worker together."""
+        """Called with the number of requests that were sent to a worker together."""
         self.on_ready: Callable[[], None] = _nobody
         self.on_failure: Callable[[str, int], None] = _nobody
-        """A load failed: reason and status."""
+        """Called with reason and status when a load fails."""
         self.on_lost: Callable[[Lane], None] = _nobody
         self.on_captured: Callable[[Mapping[str, Any], Body], None] = _nobody
-        """What redact_fn has left of an invocation."""
+        """Called with what redact_fn has left of an invocation."""
         self.on_talk: Callable[[Lane, Frame], None] = _nobody
-        """Part of a conversation."""
+        """Called with part of a conversation."""
         self.on_sessions: Callable[[int, list[tuple[str, float]]], None] = _nobody
-        """What the worker of a slot holds when it comes: sessions and when they expire."""
+        """Called with the sessions that a worker holds when it connects, and when they expire."""
         self.on_adapters: Callable[[int, Mapping[str, str]], None] = _nobody
-        """And adapters, with their folders."""
+        """Called with the adapters that it holds, and their folders."""
 
 
 def _nobody(*_: object) -> None:

@@ -1,6 +1,5 @@
-"""Requests that wait for a worker: those that any can serve, and those of a session, which only the
-slot can serve whose process holds it.
-"""
+"""The queue of requests: those that any worker can serve, and those of a session, which only the
+slot that holds it can serve."""
 
 from __future__ import annotations
 
@@ -11,17 +10,18 @@ from sagemaker_byoc.serving.bodies import BUNDLE
 from sagemaker_byoc.serving.front.broker.tickets import Ticket
 
 BATCH_BYTES = BUNDLE
-"""Bytes of bodies that go to a worker together, unless one alone has more."""
+"""Bytes of bodies that are sent to a worker together, unless a single one has more."""
 
 
 class Waiting:
-    """In the order of arrival. `expire` is told of those whose time is over when they are met."""
+    """Waiting tickets in the order of arrival. `expire` is called for those found past their
+    deadline."""
 
     def __init__(self, expire: Callable[[Ticket], None]) -> None:
         self._expire = expire
         self._any: deque[Ticket] = deque()
         self._own: dict[int, deque[Ticket]] = {}
-        """By slot; empty unless there are sessions."""
+        """Tickets of sessions, by slot."""
 
     def __len__(self) -> int:
         return len(self._any) + sum(map(len, self._own.values()))
@@ -46,8 +46,10 @@ class Waiting:
         return self._any if slot is None else self._own.setdefault(slot, deque())
 
     def take(self, slot: int, most: int, now: float) -> list[Ticket]:
-        """What goes to `slot` next, up to the limits; nobody who has ended already. Of a session
-        one at a time, when it came first or nobody else waits."""
+        """Return what to send to `slot` next, up to the limits, without tickets that have ended.
+
+        Requests of a session are sent one at a time, if they came first or nothing else waits.
+        """
         own = self._own.get(slot) if self._own else None
         if own and (not self._any or own[0].submitted <= self._any[0].submitted):
             batch = self._from(own, 1, now)
@@ -75,7 +77,7 @@ class Waiting:
         return bool(self._any) or slot in self._own
 
     def leave(self, slot: int) -> list[Ticket]:
-        """Those who wait for a process that is gone."""
+        """Remove and return the tickets that wait for a process that is gone."""
         return list(self._own.pop(slot, ()))
 
     def leave_all(self) -> list[Ticket]:
@@ -85,7 +87,7 @@ class Waiting:
         return found
 
     def sweep(self, now: float) -> None:
-        """Expire what is due; forget what is over."""
+        """Expire tickets past their deadline and drop those that have ended."""
         for queue in (self._any, *self._own.values()):
             for ticket in queue:
                 if ticket.deadline <= now:

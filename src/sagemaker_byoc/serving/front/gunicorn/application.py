@@ -34,7 +34,7 @@ BACKLOG = 2048
 
 
 class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Serves one application that must be opened and closed on the event loop."""
+    """Serve one application that must be opened and closed on the event loop."""
 
     asgi: BaseFront
 
@@ -48,14 +48,14 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         super().init_process()
 
     def make_room(self) -> None:
-        """Close the connection that was idle for longest if there are too many for one more."""
+        """Close the connection that has been idle longest if there are too many for one more."""
         if len(self.connections) >= self._most_connections:
             spare = [connection for connection in self.connections if connection.is_spare]
             if spare:
                 min(spare, key=lambda connection: connection.last_used).close_if_idle()
 
     def handle_exit_signal(self) -> None:
-        """Wake up now; gunicorn looks once a second."""
+        """Stop now; gunicorn checks once per second."""
         super().handle_exit_signal()
         self.stopping.set()
 
@@ -80,9 +80,9 @@ class FrontWorker(ASGIWorker):  # type: ignore[misc]  # gunicorn has no types
         self.asgi.close()
 
     async def _drain(self) -> None:
-        """Refuse connections, close those that are idle, finish the others.
+        """Refuse new connections, close idle ones and finish the others.
 
-        gunicorn waits for idle ones too, which is for as long as it may.
+        gunicorn would wait for idle ones too, up to its limit.
         """
         self.alive = False
         while any(_has_connection(listener) for listener in self.sockets):
@@ -103,13 +103,13 @@ def _has_connection(listener: Any) -> bool:
 
 
 MESSAGE = 16 * 2**20
-"""Bytes of one message of a two-way stream."""
+"""Largest message of a two-way stream, in bytes."""
 KEEPALIVE = 75
-"""Seconds; longer than usual idle times of clients, so that it is they who close."""
+"""Seconds; longer than clients usually keep idle connections, so that they close first."""
 
 
 class MemoryHeartbeat:
-    """In place of gunicorn's temporary file, which needs a writable disk."""
+    """Replacement for gunicorn's temporary file, which needs a writable disk."""
 
     def __init__(self, _config: object) -> None:
         self._descriptor = os.memfd_create("heartbeat")
@@ -129,7 +129,7 @@ class MemoryHeartbeat:
 
 
 class FrontApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    """The HTTP process; `load` runs in it, after the fork."""
+    """The HTTP process; `load` runs in it after the fork."""
 
     def __init__(self, settings: Settings, *, http_fd: int, link_fd: int, channel_fd: int) -> None:
         self._settings = settings
@@ -156,7 +156,7 @@ class FrontApplication(BaseApplication):  # type: ignore[misc]  # gunicorn has n
 
 
 def gunicorn_settings(http_fd: int, settings: Settings) -> Mapping[str, object]:
-    """One process, so that the broker is one."""
+    """Return gunicorn's settings: one process, so that there is one broker."""
     return {
         "bind": f"fd://{http_fd}",
         "workers": 1,  # WEB_CONCURRENCY must not make it two

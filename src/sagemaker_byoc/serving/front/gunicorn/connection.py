@@ -1,11 +1,11 @@
-"""One HTTP connection: gunicorn's, with a shorter way for small requests to the model.
+"""One HTTP connection: gunicorn's, with a fast path for small requests to the model.
 
-gunicorn runs two tasks and a future for every request. For a request to /invocations whose body has
-arrived with its headers, and whose answer is one write, none of that is needed: the request goes to
-the broker from the callback that received it, and the broker's callback writes the answer. All else
-(large or chunked bodies, streams, other routes) takes gunicorn's way.
+gunicorn runs two tasks and a future for every request. A request to /invocations needs none of them
+if its body has arrived with its headers and its answer is one write: the callback that received it
+hands it to the broker, and the broker's callback writes the answer. All other requests (large or
+chunked bodies, streams, other routes) take gunicorn's path.
 
-It rests on names that gunicorn keeps to itself; its version is pinned, and the tests run both ways.
+This relies on private names of gunicorn; its version is pinned, and the tests run both paths.
 """
 
 from __future__ import annotations
@@ -26,22 +26,24 @@ from sagemaker_byoc.serving.front.http.replies import Answer, document
 
 PROBE = b"HTTP/1.1 100 Continue\r\n\r\n"
 FIRST_REQUEST = 1.0
-"""Seconds that a new connection has for its first request before it may be closed for another."""
+"""Seconds that a new connection has for its first request before it may be closed to make room."""
 STALL = 30.0
-"""Seconds for a client to take what fills the connection's buffer."""
+"""Seconds for a client to read what fills the connection's buffer."""
 PROBE_AFTER = 0.2
 FIRST_LOOK, LAST_LOOK = 0.02, 10.0
-"""Seconds until the socket is looked at after the probe; the time doubles from look to look."""
+"""Seconds until the socket is checked after the probe; doubled from check to check."""
 SMALL = 4096
-"""Bytes up to which the chunks of a body are joined; one of a byte costs as much as a large one."""
+"""Bytes up to which chunks of a body are joined; a chunk of one byte costs as much as a large
+one."""
 SLICE = 16 * 1024
-"""Bytes of a chunked body that the parser in C gets at once: for each chunk it moves the rest."""
+"""Bytes of a chunked body that are fed to the parser in C at once: for each chunk it moves the
+rest."""
 UNKNOWN_CODING = "Unsupported Transfer-Encoding"
-"""Text of gunicorn's parser in C for an unknown coding, which it would answer with 400."""
+"""Message of gunicorn's parser in C for an unknown coding, which gunicorn would answer with 400."""
 
 
 class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no types
-    """Known to its worker; at most one request at a time, as HTTP/1.1 has it."""
+    """A connection known to its worker; at most one request at a time, as in HTTP/1.1."""
 
     _request_ready: Any
     _current_request: Any
@@ -49,22 +51,22 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     _response_buffer: Any
 
     _is_new = False
-    """Headers are complete, and nobody has begun with the request."""
+    """The headers are complete and the request has not been started."""
     _is_plain = True
-    """Its body has no Content-Encoding."""
+    """The body has no Content-Encoding."""
     _is_direct = False
-    """A request is under way the shorter way."""
+    """A request is in flight on the fast path."""
     _has_begun = False
     """Bytes have arrived on this connection."""
     _is_half_closed = False
-    """The client sends nothing more, and may still read."""
+    """The client sends nothing more but may still read."""
     _is_answering = False
     """The head of a response has been written."""
     _has_answered = False
     _is_write_paused = False
     _stall_timer: asyncio.TimerHandle | None = None
     _refusal = 0
-    """Status for the head that is being refused."""
+    """Status of the refusal of the current head."""
     _ticket: Ticket | None = None
     _last_used = 0.0
 
@@ -87,11 +89,11 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             self.app.invocations.drop(unsent)
 
     def eof_received(self) -> bool:
-        """Stay open if the client, which sends nothing more, can still be answered.
+        """Keep the connection open if the client, which sends nothing more, can still be answered.
 
-        A client that has gone looks the same as one that waits with its sending side closed, until
-        something is written to it. So an interim response is, which any client must skip, unless
-        the answer comes first.
+        A client that has left looks the same as one that waits with its sending side closed, until
+        something is written to it. So an interim response is written, which every client must skip,
+        unless the answer comes first.
         """
         request, receiver = self._current_request, self._body_receiver
         if self._websocket or request is None or receiver is None or not receiver._complete:  # noqa: SLF001
@@ -109,7 +111,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             self._look_for_client(FIRST_LOOK)
 
     def _look_for_client(self, delay: float) -> None:
-        """Look whether the probe was refused: nothing reads from this socket any more."""
+        """Check whether the client rejected the probe; nothing reads from this socket any more."""
 
         def look() -> None:
             if self._closed or self.transport.is_closing():
@@ -123,7 +125,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         self.worker.loop.call_later(delay, look)
 
     def _close_if_last(self) -> bool:
-        """Close a connection on which no further request can become complete."""
+        """Close the connection if no further request can become complete on it."""
         receiver = self._body_receiver
         if not self._is_half_closed or (receiver is not None and receiver._complete):  # noqa: SLF001
             return False
@@ -136,12 +138,13 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
 
     @property
     def is_idle(self) -> bool:
-        """Return whether no request is under way; a head that is still arriving does not count."""
+        """Return whether no request is in flight; a head that is still arriving does not count."""
         return self._awaiting_request and self._current_request is None
 
     @property
     def is_spare(self) -> bool:
-        """Return whether it is idle, and not only because its first request is on its way."""
+        """Return whether the connection is idle, and not only because its first request is
+        arriving."""
         age = self.worker.loop.time() - self._last_used
         return self.is_idle and (self._has_answered or age > FIRST_REQUEST)
 
@@ -158,7 +161,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         self._request_ready.set()  # its task sees the end
 
     def _keepalive_timeout(self) -> None:
-        """The shorter way sets no timer for each request: what was used lately stays."""
+        """Keep a connection that was used lately: the fast path sets no timer for each request."""
         left = self._last_used + self._keepalive - self.worker.loop.time()
         if self._is_direct or left > 0:
             delay = max(left, 1.0)
@@ -169,8 +172,8 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     # ── a client that does not read ──
 
     def pause_writing(self) -> None:
-        """Take no further requests from a client that leaves its replies unread, and cut it off
-        after a while."""
+        """Read no further requests from a client that leaves its replies unread, and close its
+        connection after a while."""
         super().pause_writing()
         if not self._websocket:  # those have windows and deadlines of their own
             self._is_write_paused = True
@@ -189,7 +192,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             super()._resume_reading()
 
     def _close_transport(self) -> None:
-        """Close after sending what is unsent, if the client takes it."""
+        """Close after sending what is unsent, if the client reads it."""
         if self.transport and not self._closed:
             self._set_stall_timer(is_needed=True)
         super()._close_transport()
@@ -204,7 +207,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
     # ── a request arrives ──
 
     def _on_headers_complete(self) -> bool:
-        """Let nobody begin yet: the rest of what was received may complete the request."""
+        """Do not start the request yet: the rest of the received data may complete it."""
         ready, self._request_ready = self._request_ready, None
         self._is_answering = False
         try:
@@ -292,11 +295,11 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         super()._send_response_start(*args, **options)
 
     def _send_error_response(self, status: int, message: str, extra_headers: Any = ()) -> None:
-        """Answer what can't be read as a request, in the one shape of all our errors."""
+        """Answer data that is not a request with a document like all other errors."""
         status = self._refusal or (501 if message.startswith(UNKNOWN_CODING) else status)
         code = HTTPStatus(status).phrase.replace(" ", "").replace("-", "")
         if not self._refusal:
-            message = f"This can't be read as a request: {message or code}"
+            message = f"This is not a valid HTTP request: {message or code}"
         answer = document(status, code, message, os.urandom(8).hex())
         answer.headers.append((b"Content-Length", b"%d" % len(answer.data)))
         answer.headers.append((b"Connection", b"close"))
@@ -306,7 +309,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         self._safe_write(b"\r\n".join([*lines, b"", answer.data]))
 
     def reply(self, answer: Answer) -> None:
-        """The whole answer in one write; then the connection is as if new."""
+        """Write the whole answer at once, then reset the connection for the next request."""
         self._ticket = None
         if self._closed:
             return
@@ -324,7 +327,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
             self._next()
 
     def _next(self) -> None:
-        """What gunicorn's task does between two requests."""
+        """Do what gunicorn's task does between two requests."""
         self._resume_reading()
         pipelined = self._callback_parser.remaining()
         self._callback_parser.reset()
@@ -336,7 +339,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         self._close_if_last()
 
     def hand_over(self, unsent: Unsent) -> None:
-        """Wake gunicorn's task, which runs the application, which finds what to send."""
+        """Wake gunicorn's task, which runs the application, which sends the outcome."""
         self._ticket, self._is_direct = None, False
         if self._closed:
             self.app.invocations.drop(unsent)

@@ -1,7 +1,7 @@
 """Parsing beyond gunicorn's: a faster parser in Python, WebSocket frames, and rules for a head.
 
-Most header lines of most requests are those of the request before. A line that gunicorn's own rules
-have let through once is taken as it was; all else, and every rule about lines together (their
+Most header lines of most requests repeat those of the previous request. A line that gunicorn's own
+rules have accepted once is accepted again; all else, and every rule about lines together (their
 number, duplicates, framing), is left to gunicorn. This parser is not used if the parser in C is
 installed; the rules for a head apply to both.
 """
@@ -19,18 +19,18 @@ from gunicorn.asgi.parser import InvalidChunkSize, ParseError, PythonProtocol
 from sagemaker_byoc.contract.hosting import http
 
 LINES = 512
-"""Lines that are remembered; beyond it all are forgotten, which costs little."""
+"""Lines remembered; when there are more, all are forgotten, which costs little."""
 LINE = 256
-"""Bytes of a line that is worth it."""
+"""Bytes of the longest line worth remembering."""
 CHUNK = 2**63 - 1
-"""Bytes of a chunk, as in the parser in C."""
+"""Largest chunk in bytes, as in the parser in C."""
 END = b"\r\n"
 
 Header = tuple[bytes, bytes]
 
 
 class FrontParser(PythonProtocol):  # type: ignore[misc]  # gunicorn has no types
-    """One a connection."""
+    """gunicorn's parser with remembered header lines; one per connection."""
 
     __slots__ = ()
 
@@ -67,7 +67,7 @@ class FrontParser(PythonProtocol):  # type: ignore[misc]  # gunicorn has no type
         return has_more
 
     def _learn(self, line: bytes) -> Header | None:
-        """None for a line that gunicorn may refuse."""
+        """Return the header, or None for a line that gunicorn may refuse."""
         name, colon, value = line.partition(b":")
         value = value.strip(b" \t")
         limit = self._limit_request_field_size
@@ -87,12 +87,15 @@ class FrontParser(PythonProtocol):  # type: ignore[misc]  # gunicorn has no type
 
 
 WAITING = 2
-"""Messages that wait to be received, before a conversation's own window; gunicorn lets 32 wait."""
+"""Messages that wait before a conversation's own window; gunicorn lets 32 wait."""
 
 
 class FrontWebSocket(websocket.WebSocketProtocol):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn takes the mask off byte by byte: seconds for a large message, in which nobody else,
-    /ping included, would be answered."""
+    """gunicorn's WebSocket with a faster unmask.
+
+    gunicorn unmasks byte by byte: a large message takes seconds, in which no other request, /ping
+    included, would be answered.
+    """
 
     def _unmask(self, payload: bytes, masking_key: bytes) -> bytes:
         size = len(payload)
@@ -112,7 +115,7 @@ HOST = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 ABSOLUTE = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE)
 SLASHES = re.compile(r"//+")
 LENGTH_DIGITS = 18
-"""Digits in a Content-Length: enough for any body, and too few to overflow one of the parsers."""
+"""Digits in a Content-Length: enough for any body and too few to overflow one of the parsers."""
 TLS_HANDSHAKE = b"\x16"
 ROUTES = frozenset(
     {
@@ -129,7 +132,7 @@ _PLAIN_ROUTES = frozenset(route.encode() for route in ROUTES)
 
 
 class HeadError(ParseError):  # type: ignore[misc]  # gunicorn has no types
-    """A request that is refused by its head alone; its connection can't be used further."""
+    """A request that is refused by its head alone; its connection is closed."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -137,9 +140,9 @@ class HeadError(ParseError):  # type: ignore[misc]  # gunicorn has no types
 
 
 def check_head(request: Any) -> bool:
-    """Raise HeadError for a head that breaks a rule, and give the request its path.
+    """Raise HeadError for a head that breaks a rule, and set the request's path.
 
-    Return whether the body may be taken as it is: it has no Content-Encoding.
+    Return whether the body can be taken as it is: it has no Content-Encoding.
     """
     host: bytes | None = None
     is_plain = True
@@ -172,16 +175,16 @@ def _check_length(_: Any, value: bytes) -> None:
 
 
 def _check_transfer_encoding(_: Any, value: bytes) -> None:
-    """RFC 9112, 6.1: 501 for a coding that is not understood. All but the last are such."""
+    """Raise HeadError(501) for an unknown coding (RFC 9112, 6.1); only chunked is known."""
     for coding in value.split(b","):
         if coding.strip().lower() not in {b"chunked", b"identity"}:
-            raise HeadError(501, "Of the transfer codings only chunked is understood")
+            raise HeadError(501, "The only supported transfer coding is chunked")
 
 
 def _check_expectation(request: Any, value: bytes) -> None:
-    """RFC 9110, 10.1.1."""
+    """Raise HeadError for any expectation but 100-continue (RFC 9110, 10.1.1)."""
     if request.version >= (1, 1) and value.strip().lower() != b"100-continue":
-        raise HeadError(417, "Of the expectations only 100-continue is understood")
+        raise HeadError(417, "The only supported expectation is 100-continue")
 
 
 _RULES = {
@@ -192,7 +195,7 @@ _RULES = {
 
 
 def _set_path(request: Any) -> None:
-    """Reduce the other forms of a target to that with a path (RFC 9112, 3.2)."""
+    """Reduce all forms of a target to a path (RFC 9112, 3.2)."""
     if request.method == "CONNECT":
         raise HeadError(501, "CONNECT is not implemented: this is not a proxy")
     raw = request.raw_path

@@ -1,7 +1,7 @@
 """Two-way streams: a WebSocket on one side, a thread of a model worker on the other.
 
 SageMaker opens one for each InvokeEndpointWithBidirectionalStream. A message is one frame of the
-link; both directions have a window, so that no queue here holds more than that.
+link; both directions have a window, which bounds every queue here.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from sagemaker_byoc.serving.link import ClosedError, Frame, FullError, Kind, Win
 from sagemaker_byoc.serving.settings import Settings
 
 NORMAL, GOING_AWAY, FAILED, TRY_LATER = 1000, 1001, 1011, 1013
-"""Close codes of RFC 6455 and its registry; SageMaker hands code and reason to the caller."""
+"""Close codes of RFC 6455 and its registry; SageMaker passes code and reason to the caller."""
 NO_CLOSE = 1006
-"""In the log: the client went without a word. Never on the wire."""
+"""Used in the log only: the client left without closing."""
 REASON = 120
 """Bytes of a reason; a close frame has room for 123."""
 SMALL = 1024
 FULL_PAUSE = 0.005
 FULL_PATIENCE = 10.0
 DRAIN = 20.0
-"""Seconds that handlers get to end once no more input comes, when the server stops."""
+"""Seconds that handlers get to finish when the server stops, after their input has ended."""
 
 
 @dataclass(slots=True, eq=False)
 class Conversation:
-    """One client's, while its worker's thread runs."""
+    """One client's conversation, while its worker's thread runs."""
 
     id: int
     name: str
@@ -51,7 +51,7 @@ class Conversation:
     outgoing: deque[Frame] = field(default_factory=deque)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     close: tuple[int, str] | None = None
-    """Why it ended, once it has."""
+    """Code and reason, once it has ended."""
     cut_at: float | None = None
     aborted_at: float | None = None
     client_code: int = NO_CLOSE
@@ -64,7 +64,7 @@ class Conversation:
 
 
 class Conversations:
-    """All of one broker's workers; one event loop owns it."""
+    """The conversations of one broker's workers; one event loop owns them."""
 
     def __init__(self, broker: Broker, settings: Settings, journal: Journal) -> None:
         self._broker = broker
@@ -75,7 +75,7 @@ class Conversations:
         self._prefix = os.urandom(5).hex()
         # Below zero: not to be taken for requests, which count upwards.
         self._numbers = itertools.count(-1, -1)
-        broker.on_talk = self._hear
+        broker.on_talk = self._handle
         broker.on_lost = self._lost
 
     def __len__(self) -> int:
@@ -105,7 +105,7 @@ class Conversations:
             await _close(send, code, reason)
 
     def _begin(self, number: int, call: Call, scope: Mapping[str, Any]) -> Conversation:
-        """On the worker that has the fewest."""
+        """Begin a conversation on the worker that has the fewest."""
         if self._is_draining:
             raise Unavailable("The server is stopping")
         counts = {id(lane): 0 for lane in self._broker.lanes()}
@@ -116,7 +116,7 @@ class Conversations:
         if lane is None:
             raise Unavailable(f"No model is ready: {self._broker.health().reason}")
         if counts[id(lane)] >= self._settings.conversations:
-            raise Unavailable(f"{len(self._open)} conversations are open already")
+            raise Unavailable(f"{len(self._open)} conversations are already open")
         meta = requests.read_head(scope["headers"], call).meta
         meta["deadline"] = call.began + self._settings.conversation_deadline
         conversation = Conversation(number, call.request_id, lane)
@@ -130,20 +130,19 @@ class Conversations:
     async def _carry(
         self, conversation: Conversation, receive: Receive, send: Send
     ) -> tuple[int, str]:
-        """Until one side ends it; the close code and reason, 0 if the client closed."""
+        """Carry messages until one side ends the conversation; return close code and reason, or 0
+        if the client closed it."""
         tasks = {
             asyncio.create_task(self._inwards(conversation, receive)),
             asyncio.create_task(self._outwards(conversation, send)),
         }
-        patience = self._settings.conversation_deadline
-        done, rest = await asyncio.wait(
-            tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED
-        )
+        timeout = self._settings.conversation_deadline
+        done, rest = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         if not done:
-            return GOING_AWAY, f"It took longer than {patience:g} s"
+            return GOING_AWAY, f"It took longer than {timeout:g} s"
         return done.pop().result()
 
     async def _inwards(self, conversation: Conversation, receive: Receive) -> tuple[int, str]:
@@ -163,14 +162,14 @@ class Conversations:
             await self._talk(conversation, frame)
 
     async def _talk(self, conversation: Conversation, frame: Frame) -> None:
-        """Wait for room on the link, which other conversations may have filled."""
+        """Send a message; wait for room on the link, which other conversations may have filled."""
         until = time.monotonic() + FULL_PATIENCE
         while conversation.close is None:
             try:
                 conversation.lane.talk(frame)
             except FullError:
                 if time.monotonic() > until:
-                    conversation.end(FAILED, "The model worker takes no messages")
+                    conversation.end(FAILED, "The model worker accepts no messages")
                 await asyncio.sleep(FULL_PAUSE)
             except ClosedError:
                 conversation.end(FAILED, LOST)
@@ -198,7 +197,7 @@ class Conversations:
         await conversation.changed.wait()
 
     def _leave(self, conversation: Conversation) -> None:
-        """The client is no longer there; its thread may still have to notice."""
+        """Tell the worker that the client has left; its thread may still have to notice."""
         if conversation.id in self._open and conversation.cut_at is None:
             conversation.cut_at = time.monotonic()
             conversation.lane.cancel(conversation.id)
@@ -218,7 +217,7 @@ class Conversations:
 
     # ── the worker's side ──
 
-    def _hear(self, lane: Lane, frame: Frame) -> None:
+    def _handle(self, lane: Lane, frame: Frame) -> None:
         conversation = self._open.get(frame.id)
         if conversation is None or conversation.lane is not lane:
             return  # it has ended here already
@@ -238,7 +237,7 @@ class Conversations:
         return (GOING_AWAY, "The server is stopping") if self._is_draining else (NORMAL, "")
 
     def _lost(self, lane: Lane) -> None:
-        """Its worker has ended."""
+        """End the conversation: its worker has ended."""
         for number, conversation in list(self._open.items()):
             if conversation.lane is lane:
                 del self._open[number]
@@ -247,7 +246,7 @@ class Conversations:
     # ── the clock, and the end ──
 
     def tick(self) -> None:
-        """End a worker whose thread goes on long after its client has gone."""
+        """End a worker whose thread runs long after its client has left."""
         now = time.monotonic()
         for conversation in self._open.values():
             if conversation.cut_at is None:
@@ -262,7 +261,7 @@ class Conversations:
                 conversation.lane.kill()
 
     async def drain(self) -> None:
-        """No more input; handlers get a while to say the rest."""
+        """End all input and give handlers a while to finish."""
         self._is_draining = True
         for conversation in self._open.values():
             await self._talk(conversation, Frame(Kind.END, conversation.id))

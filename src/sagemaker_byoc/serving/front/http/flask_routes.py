@@ -19,7 +19,7 @@ from sagemaker_byoc.serving.front.http.replies import (
     traceback_of,
 )
 from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_small
-from sagemaker_byoc.serving.front.telemetry.metrics import CONTENT_TYPE, Gauges, Metrics
+from sagemaker_byoc.serving.front.telemetry.prometheus import CONTENT_TYPE, Gauges, Metrics
 from sagemaker_byoc.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 THREADS = 4
 BODY = 2**20
-"""Bytes; nothing but a model's input is larger."""
+"""Largest body in bytes; only input of a model may be larger."""
 
 
 class FlaskRoutes:
-    """Runs the application, which `create` makes when the first request for it arrives: most
-    servers never see one."""
+    """Run the Flask application, which `create` makes for the first request: most servers never
+    need it."""
 
     def __init__(self, create: Callable[[], Flask]) -> None:
         self._create = create
@@ -68,7 +68,7 @@ class FlaskRoutes:
 
 
 def create_app(settings: Settings, metrics: Metrics, gauges: Callable[[], Gauges]) -> Flask:
-    """Return the application: what can be known of the server, and 404 and 405 as JSON."""
+    """Return the application: metrics, execution parameters, and 404 and 405 as JSON."""
     from flask import Flask, Response, jsonify  # noqa: PLC0415 - see FlaskRoutes
     from werkzeug.exceptions import HTTPException  # noqa: PLC0415
 
@@ -80,7 +80,7 @@ def create_app(settings: Settings, metrics: Metrics, gauges: Callable[[], Gauges
 
     @app.get(http.EXECUTION_PARAMETERS.value)
     def execution_parameters() -> Response:
-        """What a batch transform job may ask of this container; numbers are numbers."""
+        """Answer what a batch transform job may ask; numbers are JSON numbers."""
         return jsonify(
             MaxConcurrentTransforms=settings.concurrent_transforms,
             BatchStrategy=settings.batch_strategy,
@@ -90,7 +90,7 @@ def create_app(settings: Settings, metrics: Metrics, gauges: Callable[[], Gauges
     @app.route(http.PING.value, methods=["GET", "POST"])
     @app.post(http.INVOCATIONS.value)
     def elsewhere() -> Response:
-        """Never called: the event loop answers these. Named here so that other methods get 405."""
+        """Never called: the event loop answers these routes. They make other methods get 405."""
         raise NotImplementedError
 
     app.register_error_handler(HTTPException, _on_http_error)

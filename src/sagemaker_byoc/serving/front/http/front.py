@@ -20,7 +20,6 @@ import orjson
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving import log, media, open_files
 from sagemaker_byoc.serving.bodies import INLINE
-from sagemaker_byoc.serving.capture.recorder import Recorder
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.lanes import Lanes
@@ -31,30 +30,39 @@ from sagemaker_byoc.serving.front.http.invocation import Invocations, Unsent
 from sagemaker_byoc.serving.front.http.replies import Answer, Send, send_answer
 from sagemaker_byoc.serving.front.http.requests import Receive
 from sagemaker_byoc.serving.front.models.adapters import Adapters
-from sagemaker_byoc.serving.front.telemetry.metrics import Gauges, Metrics, read_gauges, read_gpus
+from sagemaker_byoc.serving.front.telemetry.captures import Recorder
+from sagemaker_byoc.serving.front.telemetry.prometheus import (
+    Gauges,
+    Metrics,
+    read_gauges,
+    read_gpus,
+)
 from sagemaker_byoc.serving.front.telemetry.request_log import Journal, Ledger
 from sagemaker_byoc.serving.settings import Settings
 
 BUDGET_WINDOW = 60.0
 BUDGET_STEP = 1.0
 BUDGET_LEAST = 20
-"""Answers within the window below which nothing is concluded."""
+"""Answers within the window below which the budget is never spent."""
 FAILURES = frozenset({500, 504, 507})
-"""The model raised, died, hung or had no memory. Refusals (503) and bad requests are none."""
+"""The model raised, died, hung or had no memory. Refusals (503) and bad requests do not count."""
 
 
 class ErrorBudget:
     """The share of failures among the answers of the last minute; `most` is in percent, 0 for
-    never. It recovers by itself: without requests, or with good ones, failures leave the window."""
+    never.
+
+    It recovers by itself: without requests, or with good ones, failures leave the window.
+    """
 
     def __init__(self, most: float) -> None:
         self._most = most
         self._looks: deque[tuple[float, int, int]] = deque([(0.0, 0, 0)])
         self.reason = ""
-        """Why /ping says 503; empty while it does not."""
+        """Why /ping answers 503; empty while it does not."""
 
     def look(self, now: float, statuses: Mapping[int, int]) -> None:
-        """With the counts of all answers so far; called again and again."""
+        """Update from the counts of all answers so far; called periodically."""
         if not self._most or now < self._looks[-1][0] + BUDGET_STEP:
             return
         good = sum(count for status, count in statuses.items() if status < 400)
@@ -79,13 +87,13 @@ EMPTY = {"type": "http.response.body", "body": b""}
 
 
 class BaseFront(ABC):
-    """Made in the HTTP process; `open` once its event loop runs."""
+    """The base of fronts, made in the HTTP process; call `open` once its event loop runs."""
 
     broker: Broker
     invocations: Invocations
-    """Of the requests that take the shorter way; see connection.py."""
+    """Invocations that take the fast path; see connection.py."""
     direct: int
-    """Bytes of a body that may take the shorter way."""
+    """Largest body, in bytes, that may take the fast path."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -95,7 +103,8 @@ class BaseFront(ABC):
         self.flask = FlaskRoutes(lambda: create_app(settings, self.metrics, self.gauges))
         self.recorder = None if settings.capture is None else Recorder(settings.capture)
         self.handed_over: dict[object, Unsent] = {}
-        """What a connection began without a task and needs one to send, by its receiver."""
+        """Requests that a connection began without a task and needs a task to answer, by
+        receiver."""
         self._last_ping = ""
 
     def open(self) -> None:
@@ -112,7 +121,7 @@ class BaseFront(ABC):
         self.journal.close()
 
     async def drain(self) -> None:
-        """Bring to an end what would go on while its client stays."""
+        """End what would continue while its client stays."""
         if self.recorder is not None:
             self.recorder.rotate()  # there may be no time for it when the last request has ended
 
@@ -128,13 +137,13 @@ class BaseFront(ABC):
 
     @abstractmethod
     def brokers(self) -> Sequence[Broker]:
-        """One a model."""
+        """Return the brokers, one per model."""
 
     @abstractmethod
     def health(self) -> Health: ...
 
     def gauges(self) -> Gauges:
-        """On another thread than the event loop's."""
+        """Return all gauges; called on another thread than the event loop's."""
         own = read_gauges(self.brokers(), is_ready=self.health().is_ready)
         captured = {} if self.recorder is None else self.recorder.gauges()
         return {**own, **captured, **(read_gpus() if self.settings.gpus else {})}
@@ -143,7 +152,7 @@ class BaseFront(ABC):
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None: ...
 
     async def ping(self, send: Send) -> None:
-        """From memory: never waits for a worker."""
+        """Answer /ping from memory, without waiting for a worker."""
         health = self.health()
         if health.status != self._last_ping:
             self._last_ping = health.status
@@ -157,7 +166,7 @@ class BaseFront(ABC):
 
 
 class Front(BaseFront):
-    """One broker for all that comes."""
+    """The front of one model: one broker for all requests."""
 
     def __init__(self, settings: Settings, link: socket.socket) -> None:
         super().__init__(settings)

@@ -1,6 +1,6 @@
-"""One request to the model: admission, body, the broker, reply; one line in the log.
+"""One request to the model: admission, body, the broker, reply, and one line in the log.
 
-A small one that has arrived as a whole is begun by `start` and answered by a callback: no task of
+A small request that has arrived whole is begun by `start` and answered by a callback: no task of
 the event loop waits for it. All others run as an ASGI application, `__call__`.
 """
 
@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.bodies import Body
-from sagemaker_byoc.serving.capture.recorder import Recorder
 from sagemaker_byoc.serving.error_replies import (
     PayloadTooLarge,
     Refusal,
@@ -39,17 +38,17 @@ from sagemaker_byoc.serving.front.http.requests import (
     read_body,
 )
 from sagemaker_byoc.serving.front.models.adapters import Adapters
-from sagemaker_byoc.serving.front.telemetry.captures import Captures
+from sagemaker_byoc.serving.front.telemetry.captures import Captures, Recorder
 from sagemaker_byoc.serving.front.telemetry.request_log import CLIENT_GONE, Ledger
 from sagemaker_byoc.serving.settings import Settings
 
-REFUSAL_PATIENCE = 1.0
-"""Seconds to take in a body that nobody wants, so that the refusal can be read."""
+REFUSAL_TIMEOUT = 1.0
+"""Seconds to read the rest of a refused body, so that the client can read the refusal."""
 
 
 @dataclass(slots=True)
 class Unsent:
-    """An outcome that takes a while to send: a stream, or a file."""
+    """An outcome that takes a while to send: a stream or a file."""
 
     call: Call
     permit: Permit
@@ -58,17 +57,18 @@ class Unsent:
 
 
 class Connection(Protocol):
-    """Where `start` delivers; exactly one of the two is called, unless the client has gone."""
+    """Receives the result of `start`: exactly one of the two is called, unless the client has
+    left."""
 
     def reply(self, answer: Answer) -> None:
-        """Send all of it."""
+        """Send the whole answer."""
 
     def hand_over(self, unsent: Unsent) -> None:
-        """Have a task call `send_rest`."""
+        """Let a task call `send_rest`."""
 
 
 class Invocations:
-    """Everything that all requests to the model share."""
+    """What all requests to the model share."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Invocations:
         return self.broker.submit(meta, body, deadline, done, slot)
 
     def _pin(self, meta: dict[str, Any]) -> int | None:
-        """Where the request's session lives, if it has one; its adapter must be there."""
+        """Return the slot of the request's session, if it has one, and check its adapter."""
         if self.broker.has_adapters and self.adapters is not None:
             self.adapters.check(meta)
         return self.sessions.pin(meta) if self.sessions is not None else None
@@ -124,7 +124,7 @@ class Invocations:
     def start(
         self, headers: Iterable[tuple[bytes, bytes]], data: bytes, connection: Connection
     ) -> Ticket | None:
-        """Begin a small request that is here already; None if it has been refused."""
+        """Begin a small request that has arrived whole; return None if it is refused."""
         call = self._new_call()
         meta = requests.read_head(headers, call).meta
         permit: Permit | None = None
@@ -167,13 +167,13 @@ class Invocations:
             self._captures.keep(unsent.ticket, outcome, outcome.body)
 
     def drop(self, unsent: Unsent) -> None:
-        """Its client has gone before a task came to send it."""
+        """Release an outcome whose client left before a task could send it."""
         self.broker.abandon(unsent.ticket)
         unsent.permit.release()
         self._ledger.record(unsent.call, CLIENT_GONE, 0)
 
     async def send_rest(self, unsent: Unsent, send: Send) -> None:
-        """What `hand_over` was given."""
+        """Send the outcome that was passed to `hand_over`."""
         await self._guarded(unsent.call, unsent.permit, send, self._send(unsent, send))
 
     # ── as a task ──
@@ -187,8 +187,10 @@ class Invocations:
         is_route: bool = False,
         is_chat: bool = False,
     ) -> None:
-        """Answer one request, whatever happens to it; `is_route` is one for the user's own app,
-        `is_chat` one for `chat_fn`."""
+        """Answer one request, whatever happens to it.
+
+        `is_route` marks a request for the user's own application, `is_chat` one for `chat_fn`.
+        """
         call = self._new_call()
         call.model = self.broker.model
         request = requests.read_head(scope["headers"], call)
@@ -201,7 +203,7 @@ class Invocations:
         except Refusal as refusal:
             await self._refuse(call, refusal, send)
             if not request.expects:  # else reading would ask the client to send it all
-                await drain(receive, 0, REFUSAL_PATIENCE)
+                await drain(receive, 0, REFUSAL_TIMEOUT)
             return
         running = self._run(call, request, permit, receive, send)
         await self._guarded(call, permit, send, running)
@@ -292,8 +294,8 @@ class Invocations:
 
 
 def _is_early(request: Incoming, refusal: Refusal) -> bool:
-    """Return whether nothing of the body is worth waiting for: its client is too slow, or it was
-    clear from the head alone, so that the client was not asked for the body."""
+    """Return whether the rest of the body is not worth reading: its client is too slow, or was
+    refused by the head alone and so was never asked for the body."""
     if isinstance(refusal, SlowUpload):
         return True
     is_from_head = isinstance(refusal, PayloadTooLarge | UnsupportedCoding)

@@ -1,4 +1,4 @@
-"""From an outcome to the bytes of a response."""
+"""Responses: from an outcome to bytes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def json_answer(value: object) -> Answer:
 
 
 def answer_of(call: Call, outcome: Outcome) -> Answer:
-    """The response for how the request ended."""
+    """Return the response for the outcome of a request."""
     if outcome.end is End.REPLIED or outcome.end is End.STREAM:
         error = outcome.meta.get("error")
         if error is None:
@@ -52,12 +52,12 @@ def answer_of(call: Call, outcome: Outcome) -> Answer:
         where = "it was running" if outcome.ran else "it was waiting for a model worker"
         message = f"The deadline passed while {where}"
         return document(504, "DeadlineExceeded", message, call.request_id)
-    message = f"The request can't be passed on: {outcome.reason}"
+    message = f"The request can't be sent to the model: {outcome.reason}"
     return document(431, "HeadersTooLarge", message, call.request_id)
 
 
 def _headers_of(meta: Mapping[str, Any]) -> Headers:
-    """Exactly the Content-Type of the model's; the data capture of endpoints goes by it."""
+    """Return the headers, with exactly the model's Content-Type: data capture goes by it."""
     content_type = meta.get("content_type", media.OCTETS)
     headers = [(b"Content-Type", content_type.encode("latin-1"))]
     extra = meta.get("headers")
@@ -74,7 +74,7 @@ def refused(call: Call, refusal: Refusal) -> Answer:
 
 
 def document(status: int, code: str, message: str, request_id: str) -> Answer:
-    """The one shape of all our errors."""
+    """Return an error document; all errors have this form."""
     error = {"code": code, "message": message, "request_id": request_id}
     headers: Headers = [(b"Content-Type", media.JSON.encode())]
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -83,7 +83,7 @@ def document(status: int, code: str, message: str, request_id: str) -> Answer:
 
 
 async def send_answer(send: Send, answer: Answer) -> None:
-    """All of it, with its length."""
+    """Send a whole answer with its length."""
     answer.headers.append((b"Content-Length", b"%d" % len(answer.data)))
     start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
     await send(start)
@@ -91,7 +91,7 @@ async def send_answer(send: Send, answer: Answer) -> None:
 
 
 async def send_file(send: Send, answer: Answer, body: Body) -> None:
-    """From the worker's memory file, piece by piece, as fast as the client takes it."""
+    """Send the worker's memory file piece by piece, as fast as the client reads."""
     answer.headers.append((b"Content-Length", b"%d" % body.size))
     start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
     await send(start)
@@ -103,7 +103,7 @@ async def send_file(send: Send, answer: Answer, body: Body) -> None:
 
 
 async def send_stream(send: Send, answer: Answer, stream: AsyncIterable[bytes]) -> int:
-    """Chunked, until the worker's last piece; the number of bytes."""
+    """Send a stream as chunks until the worker's last piece; return the number of bytes."""
     size = 0
     start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
     await send(start)
@@ -117,4 +117,4 @@ async def send_stream(send: Send, answer: Answer, stream: AsyncIterable[bytes]) 
 
 def traceback_of(error: BaseException, request_id: str) -> str:
     lines = traceback.format_exception(error)
-    return f"request {request_id} failed by a defect of the server\n{''.join(lines)}"
+    return f"request {request_id} failed because of a defect of the server\n{''.join(lines)}"

@@ -28,32 +28,33 @@ INFERENCE_ID = http.INFERENCE_ID.value.lower()
 
 @dataclass(slots=True)
 class Call:
-    """What is known of one request from its start."""
+    """A request as the log describes it, known from its start."""
 
     request_id: str
     began: float
     inference_id: str = ""
     model: str = ""
-    """On a multi-model endpoint."""
+    """The model's name, on a multi-model endpoint."""
     bytes_in: int = 0
 
 
 @dataclass(slots=True)
 class Incoming:
-    """The request but for its body."""
+    """A request without its body."""
 
     meta: dict[str, Any]
-    """For the worker. Of all headers only the platform's go on, since it strips the rest."""
+    """Metadata for the worker. Only the platform's headers are passed on, since it strips the
+    others."""
     length: int | None
     """None for a chunked body."""
     expects: bool
-    """The client waits for a 100 (Continue) before it sends the body."""
+    """The client waits for 100 (Continue) before it sends the body."""
     codings: list[str]
-    """Names in its Content-Encoding, in their order."""
+    """Codings in its Content-Encoding, in order."""
 
 
 def read_head(headers: Iterable[tuple[bytes, bytes]], call: Call) -> Incoming:
-    """From headers with names in lower case."""
+    """Read headers whose names are in lower case."""
     found: dict[bytes, bytes] = {}
     platform: dict[str, str] = {}
     for name, value in headers:
@@ -82,7 +83,7 @@ Receive: TypeAlias = "Callable[[], Awaitable[dict[str, Any]]]"
 PAUSE = 20.0
 """Seconds that a client may pause while it sends a body."""
 LEAST_RATE = 500
-"""Bytes a second that a body must have arrived with, on average, once PAUSE has passed."""
+"""Average bytes per second below which a body is refused, once PAUSE has passed."""
 DRAIN_TIME = 5.0
 DRAIN_SPARE = 8 * 2**20
 
@@ -96,10 +97,10 @@ async def read_body(  # noqa: PLR0913 - all by name
     permit: Permit,
     codings: Sequence[str] = (),
 ) -> Body:
-    """Return the whole body. `length` is the Content-Length, None for a chunked body; `codings`
-    are those of its Content-Encoding.
+    """Return the whole body. `length` is the Content-Length, None for a chunked body; `codings` are
+    those of its Content-Encoding.
 
-    `permit` counts the bytes that are here, not those announced: a slow client holds little.
+    `permit` counts the bytes that have arrived, not those announced: a slow client holds little.
     """
     if length is not None:
         _check(length, limit)
@@ -120,7 +121,7 @@ async def read_body(  # noqa: PLR0913 - all by name
 
 
 async def read_small(receive: Receive, limit: int) -> bytes:
-    """Return the whole body of a request that manages something."""
+    """Return the whole body of a management request."""
     body: bytes = b""
     until = time.monotonic() + PAUSE
     while True:
@@ -136,7 +137,7 @@ _NOTHING: dict[str, Any] = {"body": b"", "more_body": False}
 
 
 class _Gathering:
-    """The pieces of a body, decoded and within the limits."""
+    """The pieces of a body, decoded and checked against the limits."""
 
     def __init__(self, limit: int | None, permit: Permit, decoders: Decoders | None) -> None:
         self._limit = limit
@@ -144,7 +145,7 @@ class _Gathering:
         self._decoders = decoders
         self._collector = Collector()
         self.received = 0
-        """Bytes as they were sent."""
+        """Bytes received, before decoding."""
 
     async def add(self, data: bytes) -> None:
         self.received += len(data)
@@ -169,21 +170,21 @@ class _Gathering:
 
 @contextmanager
 def _no_memory_is_refused() -> Iterator[None]:
-    """Turn the failure to keep a large body into a refusal: no descriptor, or no memory."""
+    """Turn a failure to store a large body into a refusal: no descriptor or no memory was left."""
     try:
         yield
     except OSError as error:
-        raise Unavailable(f"The body can't be kept: {error.strerror}") from error
+        raise Unavailable(f"The body can't be stored: {error.strerror}") from error
 
 
 async def _next(receive: Receive, size: int, began: float, deadline: float) -> dict[str, Any]:
     """Return the next piece; raise SlowUpload after a pause, below LEAST_RATE or too late."""
     now = time.monotonic()
-    patience = min(PAUSE, deadline - now, began + PAUSE + size / LEAST_RATE - now)
-    if patience <= 0:
+    timeout = min(PAUSE, deadline - now, began + PAUSE + size / LEAST_RATE - now)
+    if timeout <= 0:
         raise _too_slow(size)
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             return await _piece(receive, size)
     except TimeoutError as error:
         raise _too_slow(size) from error
@@ -213,15 +214,15 @@ def _check(size: int, limit: int | None) -> None:
         )
 
 
-async def drain(receive: Receive, limit: int | None, patience: float = DRAIN_TIME) -> None:
-    """Read on for a while and forget it.
+async def drain(receive: Receive, limit: int | None, timeout: float = DRAIN_TIME) -> None:
+    """Read the rest of a body for a while and drop it.
 
-    A client that is still sending when the connection closes sees a broken pipe and never our
+    A client that is still sending when the connection closes sees a broken pipe instead of the
     answer; so let it finish, up to twice the limit.
     """
     spare = 2 * (limit or 0) + DRAIN_SPARE
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             while spare > 0:
                 message = await receive()
                 if not message.get("more_body"):
@@ -236,9 +237,9 @@ ACCEPTED = "gzip, deflate, identity"
 CODINGS = 3
 """Codings that may be applied to one body."""
 PIECE = 256 * 1024
-"""Bytes that one step gives; the event loop has its turn between two."""
+"""Bytes that one decoding step yields; other tasks run between two steps."""
 MEMBERS = 10_000
-"""Parts of one gzip body: empty ones cost time and are no bytes. bgzip makes one for 64 KB."""
+"""Members of one gzip body: empty ones cost time and have no bytes. bgzip makes one per 64 KB."""
 GZIP, ZLIB, RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _WINDOWS = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}
 
@@ -250,7 +251,7 @@ def names_of(header: str) -> list[str]:
 
 
 class Decoder:
-    """One coding."""
+    """The decoder of one coding."""
 
     def __init__(self, name: str, limit: int | None) -> None:
         self._name = name
@@ -290,7 +291,7 @@ class Decoder:
         return self._step(data)
 
     def _next_member(self, data: bytes) -> bool:
-        """Begin with the next member of a gzip file; return False if only padding follows."""
+        """Start the next member of a gzip file; return False if only padding follows."""
         if not data.strip(b"\0"):
             return False
         if self._window != GZIP:
@@ -308,16 +309,16 @@ class Decoder:
 
 
 class Decoders:
-    """All codings of one body, the last applied first."""
+    """The decoders of one body, the last applied coding first."""
 
     def __init__(self, names: Sequence[str], limit: int | None) -> None:
         unknown = [name for name in names if name not in _WINDOWS]
         if unknown:
             raise UnsupportedCoding(
-                f"Content-Encoding {unknown[0][:50]!r} is not known here; send {ACCEPTED}"
+                f"Content-Encoding {unknown[0][:50]!r} is not supported; send {ACCEPTED}"
             )
         if len(names) > CODINGS:
-            raise UnsupportedCoding(f"The body has {len(names)} codings; {CODINGS} are the limit")
+            raise UnsupportedCoding(f"The body has {len(names)} codings; the limit is {CODINGS}")
         self._decoders = [Decoder(name, limit) for name in reversed(names)]
 
     def feed(self, data: bytes) -> Iterator[bytes]:

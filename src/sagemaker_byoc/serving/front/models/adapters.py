@@ -1,7 +1,7 @@
-"""Adapters (LoRA and the like) of the one model: registered over HTTP, loaded in every worker.
+"""Adapters (such as LoRA) of the one model: registered over HTTP, loaded in every worker.
 
 SageMaker registers the artifacts of adapter components this way, and names one in a header of each
-request that wants it. How an adapter is loaded and used is the handlers' business.
+request that uses it. The handlers decide how an adapter is loaded and used.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ BODY = 16 * 1024
 NAME_LENGTH = 256
 LOAD, UNLOAD = "load", "unload"
 METHODS = {0: ("GET", "POST"), 1: ("GET", "DELETE"), 2: ("POST",)}
-"""By the number of segments after /adapters."""
+"""Allowed methods by the number of path segments after /adapters."""
 UPDATE = "update"
 
 
 class Adapters:
-    """Names and folders; one change at a time. One event loop owns it."""
+    """Registered adapters by name, with their folders; one change at a time, owned by one event
+    loop."""
 
     def __init__(self, broker: Broker, settings: Settings) -> None:
         self._broker = broker
@@ -53,14 +54,17 @@ class Adapters:
         broker.on_adapters = self.adopt
 
     def check(self, meta: Mapping[str, Any]) -> None:
-        """Of a request: the adapter that it names must be there."""
+        """Raise UnknownAdapter if the request names an adapter that is not registered."""
         name = meta.get("headers", {}).get(HEADER)
         if name and name not in self._folders:
             raise UnknownAdapter(f"No adapter {name[:100]!r} is registered")
 
     def adopt(self, slot: int, held: Mapping[str, str]) -> None:
-        """A worker is ready and tells what it holds: all if only this process is new, nothing if
-        the worker is, which then has to load them before it answers anything."""
+        """Compare the adapters that a ready worker holds with the registered ones.
+
+        It holds all of them if only this process is new, none if the worker is new, which then has
+        to load them before it answers anything.
+        """
         for name, folder in held.items():
             self._folders.setdefault(name, folder)
         for name, folder in self._folders.items():
@@ -112,9 +116,9 @@ class Adapters:
             if is_update:
                 self._known(name)
             elif name in self._folders:
-                raise BadInput(f"Adapter {name!r} is registered already; update or delete it")
+                raise BadInput(f"Adapter {name!r} is already registered; update or delete it")
             elif len(self._folders) >= self._settings.adapters:
-                raise OutOfMemory(f"{len(self._folders)} adapters are registered already")
+                raise OutOfMemory(f"{len(self._folders)} adapters are already registered")
             before = self._folders.get(name)
             self._folders[name] = folder  # a worker that starts meanwhile loads it too
             try:
@@ -132,7 +136,7 @@ class Adapters:
             await self._everywhere(UNLOAD, name, folder)
 
     async def _forget(self, name: str) -> None:
-        """What some workers have loaded and others could not."""
+        """Unload an adapter that some workers have loaded and others could not."""
         try:
             await self._everywhere(UNLOAD, name, "")
         except Refusal as refusal:
@@ -146,7 +150,7 @@ class Adapters:
         _check(await asyncio.gather(*futures), what, name)
 
     def _submit(self, what: str, name: str, folder: str, slot: int) -> asyncio.Future[Outcome]:
-        """The next thing that this worker does."""
+        """Send an instruction to a worker ahead of its requests; return the outcome."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
         def done(_: Ticket, outcome: Outcome) -> None:
@@ -172,7 +176,7 @@ class Adapters:
         return self._folders[name]
 
     def _folder(self, source: object) -> str:
-        """Below /opt/ml, whatever links it goes through."""
+        """Return the folder of an adapter, which must be below /opt/ml after following links."""
         root = self._settings.tree.root.resolve()
         if not isinstance(source, str) or not source.startswith("/"):
             raise BadInput("src must be the path of the adapter's folder")
@@ -180,11 +184,11 @@ class Adapters:
             folder = Path(source).resolve()
             is_there = folder.exists()
         except (ValueError, OSError) as error:
-            raise BadInput(f"src {source[:200]!r} is no path: {error}") from None
+            raise BadInput(f"src {source[:200]!r} is not a path: {error}") from None
         if root not in folder.parents:
             raise BadInput(f"src {source[:200]!r} is not below {root}")
         if not is_there:
-            raise UnknownAdapter(f"src {source[:200]!r}: there is nothing")
+            raise UnknownAdapter(f"src {source[:200]!r} does not exist")
         return str(folder)
 
 
@@ -200,7 +204,7 @@ def _check(outcomes: Iterable[Outcome], what: str, name: str) -> None:
 
 
 async def _parameters(scope: Mapping[str, Any], receive: Receive) -> dict[str, object]:
-    """From the query, and from a JSON body over it."""
+    """Return the parameters of the query, overridden by those of a JSON body."""
     query = parse_qs(scope["query_string"].decode("latin-1"))
     values: dict[str, object] = {name: texts[-1] for name, texts in query.items()}
     body = await read_small(receive, BODY)

@@ -1,7 +1,8 @@
-"""The models of a multi-model endpoint: which are loaded, whether one more fits, how one leaves.
+"""The models of a multi-model endpoint: which are loaded, whether one more fits, how one is
+unloaded.
 
-Each has a process, and a broker in front of it. The supervisor owns the processes; this table asks
-for them over a channel and waits for what becomes of them. One event loop owns it.
+Each model has a process and a broker in front of it. The supervisor owns the processes; this table
+asks for them over a channel and waits for the result. One event loop owns it.
 """
 
 from __future__ import annotations
@@ -34,25 +35,26 @@ from sagemaker_byoc.serving.supervisor.model_processes import Channel, Message
 
 T = TypeVar("T")
 PAGE = 100
-"""Models of one answer to a listing."""
+"""Models per page of a listing."""
 LOAD_TIME = 480.0
-"""Seconds that a load may take: what the platform gives a whole container."""
+"""Seconds that a load may take: as long as the platform gives a whole container."""
 UNLOAD_TIME = 20.0
-"""Seconds for requests that run when their model is unloaded."""
+"""Seconds for running requests when their model is unloaded."""
 END_TIME = 10.0
-"""Seconds for its process to be gone; the supervisor kills it after two."""
+"""Seconds for its process to end; the supervisor kills it after two."""
 LIST_TIME = 2.0
 POLL = 0.02
 WORKER_BYTES = 256 * 2**20
 FILES_FACTOR = 1.5
-"""A model is taken to need a process with torch, and its files once in memory and half as much
-again while they are read: docs/decisions/0011."""
+"""Estimated memory of a model: a process with torch, its files once in memory, and half as much
+again while they are read (docs/decisions/0011)."""
 KILLED = -9
 
 
 @dataclass(slots=True, eq=False)
 class Model:
-    """`settled` has the outcome of its load, None for success; `gone` the end of its process."""
+    """One model. `settled` has the outcome of its load, None for success; `gone` the end of its
+    process."""
 
     name: str
     url: str
@@ -67,7 +69,7 @@ class Model:
 
 
 class Models:
-    """By name. `make` gives a model its broker."""
+    """Models by name. `make` creates the broker of a model."""
 
     def __init__(
         self,
@@ -88,16 +90,16 @@ class Models:
     # ── the supervisor ──
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ask for the models that a former HTTP process has left."""
+        """Ask the supervisor for the models that a former HTTP process has left."""
         self._loop = loop
         loop.add_reader(self._channel.fileno(), self._on_readable)
         self._channel.send(model_processes.LIST)
 
     def _on_readable(self) -> None:
         for message in self._channel.receive():
-            self._hear(message)
+            self._handle(message)
 
-    def _hear(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         if message["what"] == model_processes.KNOWN:
             model = self._enter(message["name"], message["url"], 0)
             model.is_loaded = True  # or will be in a moment, when its process connects
@@ -124,10 +126,10 @@ class Models:
         return [model.broker for model in self._models.values()]
 
     def broker_of(self, name: str) -> Broker:
-        """For a process that says it holds `name`."""
+        """Return the broker for a process that reports to hold `name`."""
         model = self._models.get(name)
         if model is None:
-            raise LinkError(f"nobody asked for model {name[:100]!r}")
+            raise LinkError(f"model {name[:100]!r} was not requested")
         return model.broker
 
     async def get(self, name: str) -> Model:
@@ -138,7 +140,8 @@ class Models:
         return model
 
     async def page(self, after: str) -> tuple[list[Model], str | None]:
-        """At most PAGE models that follow `after` by name; where to go on, None at the end."""
+        """Return at most PAGE models that follow `after` by name, and where to continue, None at
+        the end."""
         await self._known()
         names = sorted(
             name for name, found in self._models.items() if found.is_loaded and not found.is_leaving
@@ -149,7 +152,8 @@ class Models:
         return page, page[-1].name if has_more else None
 
     async def load(self, name: str, url: str) -> None:
-        """Return when it can answer. A second load meanwhile waits for the first and fails."""
+        """Load a model and return when it can answer. A second load meanwhile waits for the first
+        and fails."""
         await self._known()
         self._check_new(name)  # before the url: SageMaker takes 409 for success
         folder = self._folder(url)
@@ -172,15 +176,15 @@ class Models:
         if problem is not None:
             raise problem
         if not is_first:
-            raise AlreadyLoaded(f"Model {name[:100]!r} is loaded already")
+            raise AlreadyLoaded(f"Model {name[:100]!r} is already loaded")
 
     def _check_new(self, name: str) -> None:
         model = self._models.get(name)
         if model is not None and model.is_loaded and not model.is_leaving:
-            raise AlreadyLoaded(f"Model {name[:100]!r} is loaded already")
+            raise AlreadyLoaded(f"Model {name[:100]!r} is already loaded")
 
     async def unload(self, name: str) -> None:
-        """Return when its process is gone and its memory with it."""
+        """Unload a model and return when its process and its memory are gone."""
         await self._known()
         model = self._models.get(name)
         if model is None:
@@ -202,10 +206,10 @@ class Models:
         try:
             await asyncio.wait_for(self._listed.wait(), LIST_TIME)
         except TimeoutError:
-            raise Unavailable("The supervisor does not say which models are loaded") from None
+            raise Unavailable("The supervisor has not reported which models are loaded") from None
 
-    async def _wait(self, future: asyncio.Future[T], patience: float) -> T:
-        return await asyncio.wait_for(asyncio.shield(future), patience)
+    async def _wait(self, future: asyncio.Future[T], timeout: float) -> T:
+        return await asyncio.wait_for(asyncio.shield(future), timeout)
 
     def _enter(self, name: str, url: str, need: int) -> Model:
         broker = self._make(name)
@@ -228,28 +232,31 @@ class Models:
         return model
 
     def _folder(self, url: str) -> Path:
-        """Where the platform has unpacked the model; nothing outside of its folder."""
+        """Return the folder into which the platform has unpacked the model; refuse any outside its
+        root."""
         root = (self._settings.tree.root / http.MODELS_FOLDER.value).resolve()
         try:
             folder = self._settings.tree.moved(url).resolve()
             is_there = folder.is_dir()
         except (ValueError, OSError) as error:
-            raise BadInput(f"url {url[:200]!r} is no path: {error}") from None
+            raise BadInput(f"url {url[:200]!r} is not a path: {error}") from None
         if not url.startswith("/") or root not in folder.parents:
             raise BadInput(f"url {url[:200]!r} is not below {root}")
         if not is_there:
-            raise UnknownModel(f"url {url[:200]!r}: there is no such folder")
+            raise UnknownModel(f"url {url[:200]!r} does not exist")
         return folder
 
     def _need(self, folder: Path) -> int:
-        """Bytes of memory, by what the operator says or by the size of the files."""
+        """Return the bytes of memory that a model needs, as configured or by the size of its
+        files."""
         if self._settings.model_memory is not None:
             return self._settings.model_memory
         sizes = [path.lstat().st_size for path in folder.rglob("*") if path.is_file()]
         return WORKER_BYTES + int(FILES_FACTOR * sum(sizes))
 
     def _check_room(self, need: int) -> None:
-        """Before anything is started; what loads now has been promised its part already."""
+        """Raise OutOfMemory if the model does not fit beside those loaded and those being
+        loaded."""
         promised = sum(model.need for model in self._models.values())
         free = self._free_memory() - promised
         if need > free:

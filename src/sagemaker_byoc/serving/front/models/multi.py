@@ -1,6 +1,7 @@
-"""The front of a multi-model endpoint: /models and what is below it.
+"""The front of a multi-model endpoint: /models and the routes below it.
 
-SageMaker loads and unloads models as requests name them; no model at all is a healthy state.
+SageMaker loads and unloads models as requests name them; an endpoint without a loaded model is
+healthy.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ from sagemaker_byoc.serving.supervisor.model_processes import Channel
 
 INVOKE = "invoke"
 BODY = 16 * 1024
-"""Bytes of a request to load a model."""
+"""Largest request to load a model, in bytes."""
 NAME = re.compile(r"[^/\x00-\x1f\x7f]{1,512}")
 URL_LENGTH = 4096
 METHODS = {0: ("GET", "POST"), 1: ("GET", "DELETE"), 2: ("POST",)}
-"""By the number of segments after /models."""
+"""Allowed methods by the number of path segments after /models."""
 
 
 class ModelsFront(BaseFront):
-    """A broker a model, all with the same room for bodies."""
+    """The front of many models: one broker per model, all sharing the room for bodies."""
 
     direct = -1
 
@@ -150,7 +151,7 @@ class ModelsFront(BaseFront):
 
 
 async def _load_request(receive: Receive) -> tuple[str, str]:
-    """The name and the folder."""
+    """Return the model's name and folder."""
     body = await read_small(receive, BODY)
     try:
         values = orjson.loads(body)

@@ -17,16 +17,16 @@ import orjson
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome
 from sagemaker_byoc.serving.front.http.requests import Call
-from sagemaker_byoc.serving.front.telemetry.metrics import Metrics
+from sagemaker_byoc.serving.front.telemetry.prometheus import Metrics
 
 DELAY = 0.05
-"""Seconds that a line may wait; what is lost if this process is killed."""
+"""Seconds that a line may wait; this much is lost if the process is killed."""
 MOST = 8 * 2**20
-"""Bytes that may wait for a reader of the log; what comes then is counted and dropped."""
+"""Bytes that may wait for a slow reader of the log; further lines are counted and dropped."""
 
 
 class Journal:
-    """Written by the event loop, emptied by one thread."""
+    """The request log: the event loop adds lines, one thread writes them."""
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
@@ -46,7 +46,7 @@ class Journal:
         self._lines.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
 
     def close(self) -> None:
-        """Everything is written, or the reader has been given a second."""
+        """Write everything, waiting at most one second for the reader."""
         self._pass_on()
         self._queue.put(None)
         self._thread.join(1.0)
@@ -71,11 +71,11 @@ class Journal:
 
 
 CLIENT_GONE = 499
-"""In the log and the metrics; nobody is there to read it."""
+"""Status used in the log and the metrics only: the client has left."""
 
 
 class Ledger:
-    """Log and metrics of the one HTTP process."""
+    """Records every request in the log and in the metrics."""
 
     def __init__(self, metrics: Metrics, journal: Journal) -> None:
         self._metrics = metrics

@@ -1,1 +1,1 @@
-"""The user's code: loading and calling it."""
+"""The user's code: loading it and calling it."""

@@ -1,7 +1,7 @@
-"""Applications of the user's, and response objects of web frameworks: called, and read as replies.
+"""The user's applications and response objects of web frameworks: how they are called and read.
 
-A response object of Flask's or Starlette's is an application that always answers the same, so both
-are called in one way.
+A response object of Flask or Starlette is an application that always answers the same, so both are
+called in the same way.
 """
 
 from __future__ import annotations
@@ -24,43 +24,44 @@ from sagemaker_byoc.serving.worker.jobs import exact_bytes
 from sagemaker_byoc.serving.wsgi import Reply, Request
 
 NAMES = ("app", "application")
-"""What the application is called in the user's file; the second is WSGI's own word."""
+"""Names of the application in the user's file; the second is WSGI's own word."""
 FACTORIES = ("create_app", "make_app")
-"""Functions that make it, by the names that `flask run` looks for."""
+"""Functions that make the application, by the names that `flask run` looks for."""
 FRAMEWORKS = frozenset(
     {
         *(("flask", "Flask"), ("quart", "Quart"), ("starlette", "Starlette")),
         *(("bottle", "Bottle"), ("falcon", "App"), ("litestar", "Litestar")),
     }
 )
-"""Packages and classes of applications, which are served under whatever name the file has them."""
+"""Packages and classes of applications that are served under any name."""
 SHADOWED = (http.PING.value, http.METRICS.value)
-"""Routes that the server answers, whatever the application has."""
+"""Routes that the server answers even if the application has them."""
 STARTUP_TIME = 480.0
-"""Seconds that the platform gives a container until its first good answer to a ping."""
+"""Seconds that the platform gives a container until its first successful ping."""
 PING_PAUSE = 0.25
 NO_ROUTE = (404, 405)
-"""How an application answers whose routes can't be known, if it has no /ping."""
+"""Statuses of an application whose routes are unknown and that has no /ping."""
 ROOM = 16
 """Messages of an ASGI application that may wait to be sent."""
 
 
 class AppError(Exception):
-    """The application can't be served; says why."""
+    """The application cannot be served; the message says why."""
 
 
 @dataclass(slots=True)
 class App:
-    """An application, with how it is called. `model` is handed to it with each request."""
+    """An application and how it is called. `model` is passed to it with each request."""
 
     application: Any
     is_async: bool
     state: dict[str, Any] = field(default_factory=dict)
-    """What an ASGI application's lifespan has left for its requests."""
+    """State that an ASGI application's lifespan has left for its requests."""
     _lifespan: Any = None
 
     def serves(self, method: str, path: str) -> bool | None:
-        """Whether it has that very route; None if it can't be known, as for a catch-all."""
+        """Return whether the application has that exact route; None if unknown, as for a
+        catch-all."""
         rules = getattr(self.application, "url_map", None)
         if rules is not None:
             return _flask_serves(rules, method, path)
@@ -70,7 +71,7 @@ class App:
         return _starlette_serves(routes, method, path)
 
     def begin(self, request: Request, body: bytes, model: object) -> Reply:
-        """Its answer, as far as it is there; raise what it raises before it answers."""
+        """Return its reply as soon as it begins; raise what the application raises before that."""
         if self.is_async:
             scope = {**_scope_of(request), "state": dict(self.state), "byoc.model": model}
             return _Exchange(self.application, scope, body).reply()
@@ -85,7 +86,7 @@ class App:
             coroutines.run(self._lifespan.start())
 
     def wait_for_ping(self) -> None:
-        """Ask its own /ping, which may load the model, until it answers 200."""
+        """Request its own /ping, which may load the model, until it answers 200."""
         if self.serves("GET", http.PING.value) is False:
             return
         until, said = time.monotonic() + STARTUP_TIME, (0, "")
@@ -116,7 +117,7 @@ class App:
 
 
 def plain_request(method: str, path: str, content_type: str = "") -> Request:
-    """For an answer that does not depend on what came over HTTP."""
+    """Return a request for an answer that does not depend on HTTP."""
     headers = [("content-type", content_type)] if content_type else []
     return Request(
         method=method,
@@ -133,9 +134,10 @@ def plain_request(method: str, path: str, content_type: str = "") -> Request:
 
 
 def find(module: ModuleType, *, may_make: bool = False) -> App | None:
-    """A Flask application or Blueprint, one of FastAPI's or Starlette's, any of WSGI or ASGI.
+    """Return the module's application: Flask's (or a Blueprint), FastAPI's, Starlette's, any of
+    WSGI or ASGI.
 
-    `may_make`: the file has nothing else to serve. Without an application of the usual name, take
+    `may_make`: the file has nothing else to serve. Without an application of the usual name, use
     the only one of a known framework, or call the function that makes it if it needs no argument.
     """
     named = [getattr(module, name, None) for name in NAMES]
@@ -151,13 +153,13 @@ def find(module: ModuleType, *, may_make: bool = False) -> App | None:
     if problem and may_make:
         raise AppError(problem)
     if problem:
-        log.say(f"handlers: app is passed over: {problem}")
+        log.say(f"handlers: app is ignored: {problem}")
         return None
     return App(app, is_async=_is_async(app))
 
 
 def _only(module: ModuleType) -> Any:
-    """Return the application that the file has under a name of its own, if it is the only one."""
+    """Return the application with any name, if the file has only one."""
     found = {id(value): value for value in vars(module).values() if _is_framework(value)}
     return next(iter(found.values())) if len(found) == 1 else None
 
@@ -182,7 +184,7 @@ def _mounted(app: Any, module: ModuleType) -> Any:
 
 
 def _problem(app: Any) -> str:
-    """Return why it can't be served, or an empty text."""
+    """Return why the application cannot be served, or an empty string."""
     package, name = type(app).__module__.partition(".")[0], type(app).__name__
     kind = name if package == "builtins" else f"{package}'s {name}"
     if not callable(app):
@@ -215,7 +217,8 @@ def _is_meant(value: object) -> bool:
 
 
 def _is_async(app: Any) -> bool:
-    """ASGI's call is a coroutine function, or, in its first version, takes the scope alone."""
+    """Return whether the application is ASGI: its call is a coroutine function or, in ASGI's first
+    version, takes the scope alone."""
     if inspect.isclass(app):
         return False
     called = app if inspect.isroutine(app) else type(app).__call__
@@ -229,7 +232,7 @@ def _is_async(app: Any) -> bool:
 
 
 def response_of(value: object) -> App | None:
-    """A response object, as an application; None for any other value."""
+    """Return a response object as an application; None for any other value."""
     for module, is_async in (("werkzeug.wrappers", False), ("starlette.responses", True)):
         found = getattr(sys.modules.get(module), "Response", None)
         if found is not None and guard.isinstance_of(value, found):
@@ -282,7 +285,7 @@ def _scope_of(request: Request) -> dict[str, Any]:
 
 
 class _Exchange:
-    """One request. The application runs on the loop's thread, its messages are read on another."""
+    """One request. The application runs on the loop's thread; another thread reads its messages."""
 
     def __init__(self, app: Any, scope: dict[str, Any], body: bytes) -> None:
         self._app = app
@@ -308,7 +311,7 @@ class _Exchange:
         return Reply(status, headers, pieces, is_whole)
 
     def _pieces(self) -> Generator[bytes]:
-        """Nothing at first, then the body."""
+        """Yield nothing at first, then the body."""
         more = True
         try:
             yield b""
@@ -322,7 +325,8 @@ class _Exchange:
                 self._task.cancel()
 
     def _next(self, kind: str) -> Any:
-        """The application's next message. Raise what it raised, or if it sent something else."""
+        """Return the application's next message. Raise what it raised, or an error if it sent
+        something else."""
         message = self._messages.get()
         coroutines.loop().call_soon_threadsafe(self._room.release)
         if isinstance(message, BaseException):

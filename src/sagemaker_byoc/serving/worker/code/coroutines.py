@@ -1,4 +1,4 @@
-"""One event loop on a thread of its own, for coroutines and ASGI applications of the user's.
+"""One event loop in its own thread, for the user's coroutines and ASGI applications.
 
 It runs as long as the worker does, so that what a coroutine leaves behind (connections, tasks) is
 still there for the next request.
@@ -21,7 +21,7 @@ from sagemaker_byoc.serving.worker.code import guard
 
 @functools.cache
 def loop() -> asyncio.AbstractEventLoop:
-    """The loop; its thread starts with the first use."""
+    """Return the loop; its thread starts with the first use."""
     found = asyncio.new_event_loop()
     os.register_at_fork(after_in_child=functools.partial(_end_copy, found))
     threading.Thread(target=_run_forever, args=(found,), name="coroutines", daemon=True).start()
@@ -29,8 +29,8 @@ def loop() -> asyncio.AbstractEventLoop:
 
 
 def _end_copy(own: asyncio.AbstractEventLoop) -> None:
-    """End a copy of the loop's thread before it shares the selector, and before what else is
-    ready, which may be to take the bytes that wake the loop of the parent."""
+    """End a copy of the loop's thread before it shares the selector, and before it handles what is
+    ready, which may be to take the bytes that wake the parent's loop."""
     own.call_soon(guard.check)
     getattr(own, "_ready", deque[object]()).rotate(1)
 
@@ -47,7 +47,7 @@ def _run_forever(own: asyncio.AbstractEventLoop) -> None:
 
 
 def run(awaitable: Awaitable[Any]) -> Any:
-    """Wait for the result; raise what it raises, SystemExit too."""
+    """Run a coroutine and return its result; raise what it raises, SystemExit too."""
     guard.check()  # a copy of the process has no loop that runs
     found = asyncio.run_coroutine_threadsafe(guard.outcome_of(lambda: awaitable), loop())
     try:
@@ -60,7 +60,7 @@ def run(awaitable: Awaitable[Any]) -> Any:
 
 
 def iterate(items: AsyncIterator[Any]) -> Iterator[Any]:
-    """The items of an asynchronous generator, as a generator."""
+    """Yield the items of an asynchronous generator."""
     try:
         while True:
             try:
@@ -74,7 +74,7 @@ def iterate(items: AsyncIterator[Any]) -> Iterator[Any]:
 
 
 def settled(result: object) -> object:
-    """What a handler returned, once it is there: it may have been written with `async def`."""
+    """Return a handler's result, awaited if the handler is an `async def`."""
     if type(result) in _PLAIN:
         return result
     if inspect.isawaitable(result):
@@ -83,4 +83,4 @@ def settled(result: object) -> object:
 
 
 _PLAIN = frozenset({bytes, str, list, dict, tuple, int, float, bool, type(None)})
-"""Types of most results, which need not be asked whether they can be awaited."""
+"""Types of most results, which need not be checked for being awaitable."""

@@ -30,12 +30,12 @@ _is_installed = False
 
 
 class PickleError(Exception):
-    """A file would have run code of its own while it was loaded."""
+    """Loading the file would have run code that it contains."""
 
 
 @contextmanager
 def forbidden() -> Iterator[None]:
-    """In this thread, Python's unpickler looks up no name: PickleError where one is asked for."""
+    """Forbid unpickling in this thread: raise PickleError if Python's unpickler looks up a name."""
     _install()
     _guarded.add(get_ident())
     try:
@@ -45,7 +45,7 @@ def forbidden() -> Iterator[None]:
 
 
 def _install() -> None:
-    """Once: a hook can't be removed."""
+    """Install the audit hook once: it cannot be removed."""
     global _is_installed  # noqa: PLW0603 - the interpreter's own state
     with _lock:
         if not _is_installed:
@@ -56,13 +56,13 @@ def _install() -> None:
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
     if event == _EVENT and get_ident() in _guarded:
         raise PickleError(
-            f"it holds a pickle that asks for {arguments[0]}.{arguments[1]}, and pickles are "
+            f"it holds a pickle that refers to {arguments[0]}.{arguments[1]}, and pickles are "
             f"programs; set {variables.ALLOW_PICKLE}=1 if you trust the archive"
         )
 
 
 def hint_of(error: Exception) -> str:
-    """Return what to do about a name that an allowed pickle asks for in vain."""
+    """Return a hint for a name that an allowed pickle refers to and that does not exist."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"{hint_for_module(error.name, os.environ)}, or in code/ beside the model"
     if isinstance(error, ImportError):
@@ -77,30 +77,30 @@ def hint_of(error: Exception) -> str:
 
 
 def is_about_main(error: Exception) -> bool:
-    """Return whether a pickle asks for what the script that wrote it had defined."""
+    """Return whether a pickle refers to what the script that wrote it had defined."""
     return "__main__" in str(error) and "get attribute" in str(error)
 
 
 INNER = ("state_dict", "model_state_dict", "model")
-"""Keys under which checkpoints hold the weights, beside an optimizer's state and others."""
+"""Keys under which checkpoints hold the weights, beside an optimizer's state."""
 PREFIXES = ("module.", "_orig_mod.")
-"""Of weights that were saved through DistributedDataParallel or torch.compile."""
+"""Prefixes of weights saved through DistributedDataParallel or torch.compile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model that takes data; `device` is where it wants them."""
+    """A model that takes data; `device` is where its data must be."""
 
     model: Any
     device: str
     source: str
-    """For the log: how it was loaded, and from which file."""
+    """How and from which file it was loaded, for the log."""
 
 
 def load(
     model_dir: Path, *, make_model: Callable[[], Any] | None = None, allow_pickle: bool = False
 ) -> Loaded:
-    """Raise ModelError for what can't be loaded, with the hint."""
+    """Load the model; raise ModelError with a hint if that is impossible."""
     found = find(model_dir, allow_pickle=allow_pickle)
     if found.kind in WEIGHTS and make_model is None and not _may_be_whole(found, allow_pickle):
         raise ModelError(
@@ -126,7 +126,7 @@ def load(
 
 
 def device() -> str:
-    """The slot's GPU, which is the only one it sees, or the CPU."""
+    """Return the slot's GPU, which is the only one it sees, or the CPU."""
     import torch  # noqa: PLC0415 - two seconds that models without torch do not pay
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -136,7 +136,7 @@ def device() -> str:
 
 
 def _compiled(found: Found) -> Loaded:
-    """Machine code for one kind of device, which its metadata name."""
+    """Load machine code for one kind of device, which its metadata names."""
     import torch  # noqa: PLC0415 - as above
 
     aoti_load_package: Any = torch._inductor.aoti_load_package  # noqa: SLF001 - its public name
@@ -163,7 +163,8 @@ def _script(found: Found) -> Loaded:
 
 
 def _pickled(found: Found) -> Loaded:
-    """Only where the operator allows it; an object without a call has its predict called."""
+    """Load a pickle, if the operator allows it; an object that cannot be called has its predict
+    called."""
     path = found.paths[0]
     with path.open("rb") as file:
         model = _joblib(path) if path.suffix == ".joblib" else pickle.load(file)  # noqa: S301
@@ -179,7 +180,7 @@ def _joblib(path: Path) -> Any:
 
 
 def _whole(found: Found) -> Loaded:
-    """torch.save(model), which is a pickle."""
+    """Load what torch.save(model) wrote, which is a pickle."""
     import torch  # noqa: PLC0415 - as above
 
     on, path = device(), found.paths[0]
@@ -258,7 +259,7 @@ def _read_safetensors(found: Found) -> dict[str, Any]:
 
 
 def _read_saved(found: Found) -> dict[str, Any]:
-    """What torch.save wrote of a state_dict, or of a checkpoint with one inside."""
+    """Read what torch.save wrote of a state_dict, or of a checkpoint with one inside."""
     weights: dict[str, Any] = {}
     for path in found.paths:
         weights |= _read_one(path)

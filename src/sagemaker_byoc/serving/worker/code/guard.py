@@ -1,8 +1,8 @@
-"""The one entrance to user code, and to text made of what it raises.
+"""The only entrance to user code, and to text made from what it raises.
 
 Whatever a handler raises or does to its process ends as a `Failure`, short of what ends the
-process. Only this module catches BaseException: no other may call user code outside `attempt`, nor
-put a user's object into text.
+process. Only this module catches BaseException: no other module may call user code outside
+`attempt`, or put a user's object into text.
 """
 
 from __future__ import annotations
@@ -34,38 +34,39 @@ LINES = 40
 CHAIN = 8
 """Exceptions of one report: causes, and members of groups."""
 REPORT_LENGTH = 16 * 1024
-"""Characters of a report; the log may be a service that is paid by the byte."""
+"""Characters of a report; the log may be a service that charges per byte."""
 RECURSION = 1000
-"""Python's own limit; a handler that sets a lower one would leave us without stack."""
+"""Python's default limit; a handler that sets a lower one would leave the worker without stack."""
 END = 1.5
 """Seconds for the user's exit functions; the supervisor kills after 2."""
 NO_TEXT = "its text can't be shown"
 _OF_ALL = vars(BaseException)
-"""Its attributes themselves: a subclass may have properties of the same names."""
+"""Attributes of BaseException itself: a subclass may have properties of the same names."""
 OURS = str(Path(__file__).parents[2])
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What became of a call that raised: the answer to the caller, and the lines for the log."""
+    """The failure of a call: the answer to the caller, and the lines for the log."""
 
     status: int
     code: str
     message: str
     report: str = ""
-    """Empty if the log needs no word about it."""
+    """Empty if nothing is logged."""
     place: str = ""
-    """The kind of error and its line: for a log that must not show a user's data."""
+    """The type of the error and its line, for a log that must not show a user's data."""
 
     @property
     def explained(self) -> str:
-        """For the log."""
+        """Return the text for the log."""
         return f"{self.message}\n{self.report}"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A descriptor of ours. User code may close it, and another file may then get its number."""
+    """A descriptor of the worker. User code may close it, and another file may then get its
+    number."""
 
     descriptor: int
     file: tuple[int, int]
@@ -87,12 +88,12 @@ def _file_at(descriptor: int) -> tuple[int, int]:
 
 
 class Stop(SystemExit):
-    """Raised by SIGTERM, also inside user code; the one exception that no guard keeps."""
+    """Raised by SIGTERM, also inside user code; the only exception that no guard catches."""
 
 
 @dataclass(slots=True)
 class _Process:
-    """What has become of this process since `run`."""
+    """State of this process since `run`."""
 
     link: Held | None = None
     is_copy: bool = False
@@ -104,21 +105,24 @@ _own = _Process()
 
 
 def stop(_number: int, _frame: object) -> NoReturn:
-    """Handle SIGTERM: as an exception, so that the user's exit functions run."""
+    """Handle SIGTERM by an exception, so that the user's exit functions run."""
     _own.is_stopping = True
     raise Stop(0)
 
 
 def attempt(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Failure | None:
-    """Call user code; return what it raised. The process is as before, however it left it."""
+    """Call user code and return what it raised; restore the process, however the code left it."""
     failure = stage(function, *args, **kwargs)
     restore()
     return failure
 
 
 def stage(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Failure | None:
-    """As `attempt`, for one of several calls in a row: what only the log and the link need is
-    restored if it failed, and else by the `check` that precedes the reply and the next wait."""
+    """Do as `attempt`, for one of several calls in a row.
+
+    What only the log and the link need is restored if the call failed, else by the `check` that
+    precedes the reply and the next wait.
+    """
     failure = None
     try:
         function(*args, **kwargs)
@@ -130,7 +134,8 @@ def stage(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> F
 
 
 async def outcome_of(function: Callable[[], Awaitable[T]]) -> tuple[T | None, BaseException | None]:
-    """What user code returns, or what it raises, once the loop has run it; for another thread."""
+    """Return what user code returns, or what it raises, once the loop has run it; for another
+    thread."""
     try:
         return await function(), None
     except asyncio.CancelledError:
@@ -142,7 +147,7 @@ async def outcome_of(function: Callable[[], Awaitable[T]]) -> tuple[T | None, Ba
 
 
 def value_of(function: Callable[[], T], default: T) -> T:
-    """What the function returns, or `default` if it raises."""
+    """Return the function's result, or `default` if it raises."""
     found = [default]
     attempt(lambda: found.append(function()))
     return found[-1]
@@ -155,7 +160,7 @@ def failure_of(error: BaseException) -> Failure:
         refusal = _refusal_of(error)
         if refusal is not None:
             return Failure(*refusal, place=place)
-        told = _told_by(error)
+        told = _named_by(error)
         if told is not None:
             report = report_of(error) if told[0] >= 500 else ""
             return Failure(*told, report, place)
@@ -165,7 +170,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _refusal_of(error: BaseException) -> tuple[int, str, str] | None:
-    """Status, code and message of a Refusal; None if a handler has made them something else."""
+    """Return status, code and message of a Refusal; None if a handler has altered them."""
     if not isinstance_of(error, Refusal):
         return None
     status, code, message = error.status, error.code, error.message
@@ -176,22 +181,23 @@ def _refusal_of(error: BaseException) -> tuple[int, str, str] | None:
     return status, clean(code, 100), clean(message, MESSAGE_LENGTH)
 
 
-def _told_by(error: BaseException) -> tuple[int, str, str] | None:
-    """What an error of a toolkit or a web framework says of itself; None if it says nothing."""
+def _named_by(error: BaseException) -> tuple[int, str, str] | None:
+    """Return what an error of a toolkit or web framework specifies; None if it specifies
+    nothing."""
     try:
-        told = error_replies.told_by(error)
+        told = error_replies.named_by(error)
         return told and (told[0], told[1], clean(told[2], MESSAGE_LENGTH))
     except BaseException:  # noqa: BLE001 - they are the user's attributes
         return None
 
 
 def isinstance_of(value: object, kind: type[T]) -> TypeGuard[T]:
-    """As isinstance does, without the value's own `__class__`, which may be anything."""
+    """Do as isinstance, ignoring the value's own `__class__`, which may be anything."""
     return issubclass(type(value), kind)
 
 
 def status_of(error: BaseException) -> tuple[int, str]:
-    """Status and code of what is not a Refusal."""
+    """Return status and code of an exception that is not a Refusal."""
     lack = (MemoryError, getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError))
     is_memory = issubclass(type(error), lack) or (
         type(error) is RuntimeError and "can't allocate memory" in text_of(error)  # torch on CPUs
@@ -200,7 +206,7 @@ def status_of(error: BaseException) -> tuple[int, str]:
 
 
 def close(value: object) -> None:
-    """End a user's iterator, if it can be."""
+    """Close a user's iterator, if it can be closed."""
     found = getattr(value, "close", None)
     if found is not None:
         found()
@@ -210,13 +216,13 @@ def close(value: object) -> None:
 
 
 def clean(text: str, limit: int) -> str:
-    """A plain str that UTF-8 can hold, of at most `limit` characters."""
+    """Return a plain str of at most `limit` characters that UTF-8 can encode."""
     short = str.__getitem__(text, slice(limit))  # past what a subclass does
     return short.encode(errors="backslashreplace").decode()[:limit]
 
 
 def text_of(error: BaseException) -> str:
-    """`Type: text`."""
+    """Return `Type: text`."""
     try:
         text = clean(str(error), MESSAGE_LENGTH)
     except BaseException:  # noqa: BLE001 - __str__ is user code
@@ -225,7 +231,7 @@ def text_of(error: BaseException) -> str:
 
 
 def report_of(error: BaseException) -> str:
-    """The traceback from the user's function on, the cause first, bounded."""
+    """Return the traceback from the user's function on, the cause first, bounded."""
     parts: list[str] = []
     for found, how in _chain(error):
         parts.append(how)
@@ -235,7 +241,7 @@ def report_of(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
-    """The error, then what it came from, each with the words that lead to the one before it."""
+    """Return the error and its causes, each with the words that introduce the one before it."""
     current: BaseException | None = error
     how = ""
     for _ in range(CHAIN):
@@ -251,7 +257,7 @@ def _chain(error: BaseException) -> Iterator[tuple[BaseException, str]]:
 
 
 def _traces(error: BaseException) -> Iterator[TracebackType]:
-    """From the user's function on; all of them if the error is in none."""
+    """Return the frames from the user's function on; all of them if the error has none there."""
     first: TracebackType | None = _OF_ALL["__traceback__"].__get__(error)
     trace = first
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
@@ -279,7 +285,7 @@ def _frames(error: BaseException) -> list[str]:
 
 
 def _notes(error: BaseException) -> list[str]:
-    """What more there is to say: the line of a SyntaxError, notes, members of a group."""
+    """Return further lines: that of a SyntaxError, notes, members of a group."""
     found: list[str] = []
     try:
         for text in _more(error):
@@ -303,7 +309,8 @@ def _more(error: BaseException) -> Iterator[object]:
 
 
 def run(main: Callable[[list[str]], int], arguments: list[str]) -> NoReturn:
-    """Be a program around user code; the process ends with it, whatever is left in it."""
+    """Run a program that contains user code; the process ends with it, whatever threads are
+    left."""
     codes: list[int] = [ExitCode.OK]
     os.register_at_fork(after_in_child=_become_copy)
     log.keep()
@@ -316,7 +323,7 @@ def run(main: Callable[[list[str]], int], arguments: list[str]) -> NoReturn:
 
 
 def restore() -> None:
-    """Undo what would stop us from answering."""
+    """Undo what would prevent the worker from answering."""
     check()
     if sys.getrecursionlimit() < RECURSION:
         sys.setrecursionlimit(RECURSION)
@@ -326,15 +333,16 @@ def restore() -> None:
 
 
 def hold(link: Held | None) -> None:
-    """From now on the process ends if this is closed; None while we close it ourselves."""
+    """Watch a descriptor: the process ends if it is closed; None while the worker closes it
+    itself."""
     _own.link = link
 
 
 def check() -> None:
-    """End a process that a handler has forked and that came back, for two would answer on one
-    link, and one whose link a handler has closed, for another file may have its number."""
+    """End a process that a handler has forked and that returned, since two would answer on one
+    link, or whose link a handler has closed, since another file may have its number."""
     if _own.is_copy:
-        log.say("a process that a handler forked came back from it and is ended; use os._exit")
+        log.say("a process that a handler forked returned from it and is ended; use os._exit")
         os._exit(0)
     link = _own.link
     if link is None or link.is_whole():
@@ -371,5 +379,5 @@ def _prepare_end() -> None:
 
 
 def _flush(stream: Any) -> None:
-    """What a handler has put in the place of a stream may not have it, or be None."""
+    """Flush a stream. A handler may have replaced it by an object without `flush`, or by None."""
     stream.flush()

@@ -16,7 +16,7 @@ from sagemaker_byoc.serving.link import FRAMES
 from sagemaker_byoc.serving.settings import HandlerFile
 from sagemaker_byoc.serving.worker.code import apps, coroutines, services
 from sagemaker_byoc.serving.worker.code.apps import SHADOWED, App, AppError
-from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.request_context import Context
 
 Function: TypeAlias = Callable[..., object]
 
@@ -34,19 +34,20 @@ ARGUMENTS = {
     "redact_fn": ("request", "reply"),
     "transform_fn": ("model", "body", "content_type", "accept"),
 }
-"""What each is called with; `context` may follow."""
+"""Arguments of each function; `context` may follow."""
 WITHOUT_TRANSFORM = ("input_fn", "predict_fn", "output_fn")
 FUNCTIONS = (*WITHOUT_TRANSFORM, "transform_fn", "model_fn")
 TALKS = ("chat_fn", "bidirectional_fn")
 """Functions beside predict_fn that get the model."""
 THREADED = "each two-way stream has a thread to itself"
 TOOLKITS = Path(__file__).parent / "toolkits"
-"""Stands in for packages of AWS's that handlers import and the image lacks."""
+"""Stand-ins for packages of AWS that handlers import and the image lacks."""
 _OF_THE_SERVER = (
     "It is a part of AWS's own model server, which does not run here. Define model_fn, input_fn, "
-    "predict_fn and output_fn, or a class with initialize and handle; if your code needs it all "
-    "the same, add to requirements.txt: "
+    "predict_fn and output_fn, or a class with initialize and handle; if your code needs it "
+    "anyway, add to requirements.txt: "
 )
+_NOT_INDEXED = "what your code uses of it; no package index has it"
 AWS_PACKAGES = {
     "sagemaker_inference": f"{_OF_THE_SERVER}sagemaker-inference",
     "sagemaker_pytorch_serving_container": f"{_OF_THE_SERVER}sagemaker-pytorch-inference",
@@ -55,8 +56,8 @@ AWS_PACKAGES = {
     ),
     "sagemaker_mxnet_serving_container": f"{_OF_THE_SERVER}sagemaker-mxnet-inference",
     "sagemaker_containers": f"{_OF_THE_SERVER}sagemaker-containers",
-    "sagemaker_sklearn_container": f"{_OF_THE_SERVER}what your code uses of it; no index has it",
-    "sagemaker_xgboost_container": f"{_OF_THE_SERVER}what your code uses of it; no index has it",
+    "sagemaker_sklearn_container": f"{_OF_THE_SERVER}{_NOT_INDEXED}",
+    "sagemaker_xgboost_container": f"{_OF_THE_SERVER}{_NOT_INDEXED}",
     "mms": f"{_OF_THE_SERVER}multi-model-server",
     "ts": f"{_OF_THE_SERVER}torchserve",
 }
@@ -64,12 +65,12 @@ CONTEXT_NAMES = frozenset({"context", "ctx", "_context"})
 
 
 class HandlerError(Exception):
-    """The handlers can't be used; says which and why."""
+    """The handlers cannot be used; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One function of the user's."""
+    """One of the user's functions."""
 
     name: str
     function: Function
@@ -89,20 +90,20 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """Those that the user's file defines."""
+    """The handlers that the user's file defines."""
 
     defined: dict[str, Handler]
     file: HandlerFile
     batch: int = 1
     """Requests that predict_fn takes as one, their rows one after the other."""
     app: App | None = None
-    """An application of the user's, for routes of its own."""
+    """The user's application, for its own routes."""
     is_app: bool = False
     """True if the application also answers /invocations, instead of the functions."""
     make_model: Callable[[], Any] | None = None
-    """What weights without model_fn are filled into."""
+    """Makes the module that weights without model_fn are loaded into."""
     buckets: tuple[int, ...] = ()
-    """Numbers of rows, rising, that predict_fn is called with and no others."""
+    """The only numbers of rows that predict_fn is called with, rising."""
     example_input: Any = None
     """Rows to warm the buckets with, or a function that makes them."""
 
@@ -127,7 +128,7 @@ class Handlers:
 
     @property
     def app_routes(self) -> list[str]:
-        """Routes of the server's that the application answers."""
+        """Return the server's routes that the application answers."""
         if self.app is None or not self.is_app:
             return []
         parameters = http.EXECUTION_PARAMETERS.value
@@ -135,7 +136,7 @@ class Handlers:
         return [http.INVOCATIONS.value, *more]
 
     def table(self) -> str:
-        """For the log: which function comes from where."""
+        """Return which function comes from where, for the log."""
         where = self.file.chosen
         if self.is_app:
             routes = " and ".join(self.app_routes)
@@ -154,7 +155,7 @@ class Handlers:
         return "; ".join(dict.fromkeys([*sources, *extra]))
 
     def lack(self) -> str:
-        """Say that the user's file has nothing that answers a request; empty if it has."""
+        """Return a note if the user's file has nothing that answers a request; empty if it has."""
         if self.file.chosen is None or self.make_model or set(FUNCTIONS) & self.defined.keys():
             return ""  # a file is not needed, nor is any one of the functions
         if self.app is not None:
@@ -162,7 +163,7 @@ class Handlers:
         return f"; {self.file.chosen} defines none of {', '.join(FUNCTIONS)}, handle, app"
 
     def _passed_over(self) -> str:
-        """Name the parts of the user's file that are not called."""
+        """Return a note on the parts of the user's file that are not called."""
         assert self.app is not None
         routes = [path for path in SHADOWED if self.app.serves("GET", path)]
         said = f"; its {', '.join(routes)}: the server answers" if routes else ""
@@ -229,7 +230,8 @@ def _answers_invocations(app: App, *, has_own: bool) -> bool:
 
 
 def _service(module: ModuleType) -> dict[str, Handler]:
-    """`handle(data, context)` as multi-model-server and TorchServe call it, as two functions."""
+    """Return `handle(data, context)`, as multi-model-server and TorchServe call it, as two
+    functions."""
     found = services.find(module)
     if found is None:
         return {}
@@ -240,22 +242,25 @@ def _service(module: ModuleType) -> dict[str, Handler]:
 
 
 def _batch(module: ModuleType, defined: dict[str, Handler]) -> int:
-    """`batch = 32` beside predict_fn says that it treats rows as independent of each other."""
+    """Return the batch size: `batch = 32` beside predict_fn says that it treats rows as
+    independent."""
     batch = getattr(module, "batch", max(_buckets(module), default=1))
     if isinstance(batch, ModuleType) or callable(batch):
         return 1  # something of that name which is not meant for us
     if not isinstance(batch, int) or isinstance(batch, bool) or not 1 <= batch <= FRAMES:
-        raise HandlerError(f"batch is {batch!r}: give the most rows, 1 to {FRAMES}, or remove it")
+        raise HandlerError(
+            f"batch is {batch!r}: give the largest number of rows, 1 to {FRAMES}, or remove it"
+        )
     predict = defined.get("predict_fn")
     if batch > 1 and predict is not None and predict.takes_context:
         raise HandlerError("with batch, predict_fn runs for many requests: it can't take a context")
     if batch > 1 and "transform_fn" in defined:
-        raise HandlerError("batch needs predict_fn, not transform_fn, which does all by itself")
+        raise HandlerError("batch needs predict_fn, not transform_fn, which does everything itself")
     return batch
 
 
 def _buckets(module: ModuleType) -> tuple[int, ...]:
-    """`batch_buckets = (1, 4, 16)`, for models that are compiled for each number of rows."""
+    """Return `batch_buckets = (1, 4, 16)`, for models that are compiled for each number of rows."""
     buckets = getattr(module, "batch_buckets", ())
     is_numbers = isinstance(buckets, tuple | list) and all(type(size) is int for size in buckets)
     if not is_numbers or not all(1 <= size <= FRAMES for size in buckets):
@@ -278,7 +283,7 @@ def _app(module: ModuleType, *, may_make: bool) -> App | None:
 
 
 def _execute(path: Path) -> ModuleType:
-    """Under the file's own name, by which objects in saved models may refer to it."""
+    """Import a file under its own name, by which objects in saved models may refer to it."""
     name = path.stem if path.stem not in sys.modules else f"user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -298,7 +303,8 @@ def _execute(path: Path) -> ModuleType:
 
 
 def _handler(name: str, function: Function) -> Handler:
-    """Decide on `context`: an argument more, if it is required or has that name."""
+    """Return the handler; it takes `context` if it has a further argument that is required or has
+    that name."""
     expected = ARGUMENTS[name]
     if name == "bidirectional_fn" and _is_async(function):
         raise HandlerError(f"{name} is async: define it with def; {THREADED}")

@@ -1,4 +1,4 @@
-"""Which file of a folder is the model, judged without loading it. Standard library only."""
+"""Which file of a folder is the model, decided without loading it. Standard library only."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SAFETENSORS = ".safetensors"
 TORCH_SAVED = frozenset({".pt", ".pth", ".bin", ".ckpt"})
 PICKLED = frozenset({".pkl", ".pickle", ".joblib"})
 TORCHSCRIPT_PART = "constants.pkl"
-"""In the archive of every TorchScript module, and of no state_dict."""
+"""Member of the archive of every TorchScript module, and of no state_dict."""
 COMPILED_PART = "/data/aotinductor/"
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}\.(?:safetensors|bin)")
-"""How large models are cut into files."""
+"""Names of the shards of large models."""
 LITTER = DESKTOP_FILES | {"__MACOSX"}
 TRAINERS = frozenset(
     {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scheduler.bin"}
@@ -31,7 +31,7 @@ LFS = b"version https://git-lfs"
 
 
 class ModelError(Exception):
-    """No model can be loaded without code of the user's; says what was found."""
+    """No model can be loaded without the user's code; the message says what was found."""
 
 
 class NoModelError(ModelError):
@@ -39,7 +39,7 @@ class NoModelError(ModelError):
 
 
 class Kind(StrEnum):
-    """Ways to load, the preferred first: whole models, then weights, pickles last."""
+    """Ways to load a model, the preferred first: whole models, then weights, pickles last."""
 
     COMPILED = "AOTInductor package"
     EXPORTED = "torch.export program"
@@ -54,7 +54,7 @@ WEIGHTS = frozenset({Kind.SAFE_WEIGHTS, Kind.WEIGHTS})
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The files of one model; several only where weights are cut into shards."""
+    """The files of one model; several only if weights are split into shards."""
 
     kind: Kind
     paths: tuple[Path, ...]
@@ -64,7 +64,7 @@ class Found:
 
 
 def find(model_dir: Path, *, allow_pickle: bool = False) -> Found:
-    """The one model at the top of `model_dir`."""
+    """Return the one model at the top of `model_dir`."""
     files = files_of(model_dir)
     if not files:
         raise NoModelError(f"{model_dir} holds no file{_hint(model_dir)}")
@@ -95,7 +95,7 @@ def find(model_dir: Path, *, allow_pickle: bool = False) -> Found:
 
 
 def _hint(model_dir: Path) -> str:
-    """Say what to do about a model folder without files."""
+    """Return a hint for a model folder without files."""
     folders = [path for path in model_dir.iterdir() if path.is_dir() and not is_litter(path)]
     inside = [path for path in folders if path.name != CODE]
     if len(inside) == 1:
@@ -112,15 +112,14 @@ def _check(path: Path, kind: Kind) -> None:
         start = file.read(len(LFS))
     if start == LFS:
         raise ModelError(
-            f"{path.name} is Git LFS's pointer to a file, not the file: run git lfs pull before "
-            "you pack it"
+            f"{path.name} is a Git LFS pointer, not the file: run git lfs pull before you pack it"
         )
     if kind is Kind.EXPORTED and not zipfile.is_zipfile(path):
-        raise ModelError(f"{path.name} is not a torch.export program, or is cut off")
+        raise ModelError(f"{path.name} is not a torch.export program, or is truncated")
 
 
 def files_of(model_dir: Path) -> list[Path]:
-    """The files at the top, sorted, without what file managers put beside them."""
+    """Return the files at the top, sorted, without litter."""
     try:
         found = sorted(path for path in model_dir.iterdir() if not is_litter(path))
     except OSError as error:
@@ -129,8 +128,8 @@ def files_of(model_dir: Path) -> list[Path]:
 
 
 def is_litter(path: Path) -> bool:
-    """Whether a file manager, an editor or a transfer has left it beside the model: on a Mac
-    `._model.pt` holds the attributes of model.pt."""
+    """Return whether a file manager, an editor or a transfer has left the file beside the model: on
+    a Mac `._model.pt` holds the attributes of model.pt."""
     return path.name.startswith((".", "~$")) or path.name in LITTER
 
 
@@ -148,7 +147,7 @@ def _kind_of(path: Path) -> Kind | None:
 
 
 def _has(path: Path, part: str) -> bool:
-    """Whether the name of a member of this zip file contains `part`."""
+    """Return whether the name of a member of this zip file contains `part`."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(part in f"/{name}" for name in archive.namelist())
@@ -157,7 +156,7 @@ def _has(path: Path, part: str) -> bool:
 
 
 def _are_shards(paths: tuple[Path, ...]) -> bool:
-    """Whether they are the parts of one model."""
+    """Return whether the files are the shards of one model."""
     return len({SHARD.sub(r"\1", path.name) for path in paths}) == 1
 
 

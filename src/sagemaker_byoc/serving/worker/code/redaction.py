@@ -1,4 +1,4 @@
-"""redact_fn: what of an invocation may be captured, said by the user's own code.
+"""redact_fn: the user's own code decides what of an invocation may be captured.
 
 It runs after the reply has been sent, and before the worker's next request. Whatever goes wrong in
 it, nothing that it has not returned leaves this process, not even in an error's text.
@@ -20,13 +20,13 @@ from sagemaker_byoc.serving.worker.code.handlers import Handler
 from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
 
 CHOSEN = "capture"
-"""Set by the front in the metadata of a request that was drawn."""
+"""Metadata key that the front sets for a request that was drawn."""
 SILENCE = 60.0
-"""Seconds between two lines in the log about a failing hook."""
+"""Seconds between two log lines about a failing redact_fn."""
 
 
 class Redaction:
-    """One a worker; `limit` is the size of the largest body that is captured."""
+    """The redaction of one worker; `limit` is the size of the largest captured body."""
 
     def __init__(self, handler: Handler, limit: int) -> None:
         self._handler = handler
@@ -34,11 +34,11 @@ class Redaction:
         self._pieces: dict[int, list[bytes]] = {}
         self._types: dict[int, str] = {}
         self._cut: set[int] = set()
-        """Streams whose client has left."""
+        """Ids of streams whose client has left."""
         self._silent_until = 0.0
 
     def hearing(self, is_cancelled: Callable[[int], bool]) -> Callable[[int], bool]:
-        """The same question, whose answer is remembered."""
+        """Return `is_cancelled`, wrapped so that its answers are remembered."""
 
         def heard(ident: int) -> bool:
             found = is_cancelled(ident)
@@ -49,7 +49,7 @@ class Redaction:
         return heard
 
     def watch(self, job: Job, frame: Frame) -> None:
-        """A frame of a streamed reply has been sent."""
+        """Keep a frame of a streamed reply that has been sent."""
         if CHOSEN in job.frame.meta and frame.kind is Kind.PART:
             pieces = self._pieces.setdefault(job.frame.id, [])
             pieces.append(frame.body.data)
@@ -57,7 +57,7 @@ class Redaction:
                 self._types[job.frame.id] = frame.meta["content_type"]
 
     def frames(self, jobs: Sequence[Job]) -> Iterator[list[Frame]]:
-        """What the front may write, once the replies are on their way; a packet each."""
+        """Yield what the front may write, one packet each, once the replies are sent."""
         for job in jobs:
             if CHOSEN in job.frame.meta and job.frame.id not in self._cut and _is_good(job):
                 yield [self._frame(job)]
@@ -88,7 +88,7 @@ class Redaction:
         return frames[0]
 
     def _complain(self, failure: Failure) -> None:
-        """The kind of error and its place; its text may be made of the very data."""
+        """Log the type of an error and its place; its text may contain the very data."""
         now = time.monotonic()
         if now < self._silent_until:
             return
@@ -97,7 +97,7 @@ class Redaction:
 
 
 def _is_good(job: Job) -> bool:
-    """A reply that the caller gets: 2xx, and in time."""
+    """Return whether the caller gets the reply: 2xx, and in time."""
     deadline = job.frame.meta["deadline"]
     if deadline and deadline <= time.monotonic() and job.stream is None:
         return False
@@ -110,7 +110,7 @@ def _bytes(body: Body) -> bytes:
 
 
 def _captured(job: Job, reply_type: str, found: object) -> Frame:
-    """Read what redact_fn has returned."""
+    """Return what redact_fn has returned, checked."""
     if found is None:
         return Frame(Kind.CAPTURED, job.frame.id, {"outcome": "skipped"})
     request, reply = _checked(found)

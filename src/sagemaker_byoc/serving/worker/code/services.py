@@ -1,5 +1,5 @@
-"""Handler services: `initialize(context)` and `handle(data, context)`, as multi-model-server and
-TorchServe call them.
+"""Handler services: `initialize(context)` and `handle(data, context)` for multi-model-server and
+TorchServe.
 
 `handle` gets a list with one request and returns a list with one reply.
 """
@@ -17,15 +17,15 @@ from typing import Any
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.error_replies import MESSAGE_LENGTH
 from sagemaker_byoc.serving.worker.code import coroutines
-from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.request_context import Context
 
 DECODE = ("MMS_DECODE_INPUT_REQUEST", "TS_DECODE_INPUT_REQUEST")
-"""true has JSON decoded, as both servers do by themselves; AWS's containers set them to false."""
+""""true" lets JSON be decoded, as both servers do; AWS's containers set them to false."""
 TRACEBACK = "\nTraceback (most recent call last)"
 
 
 class ServiceError(Exception):
-    """What `handle` returned is not a reply; or the status that it has set says so."""
+    """What `handle` returned is not a reply, or it has set an error status."""
 
     def __init__(self, message: str, status_code: int = 500) -> None:
         self.status_code = status_code
@@ -40,7 +40,7 @@ class Service:
     make: Callable[[Context], Callable[[Any, Context], Any]]
 
     def load(self, _model_dir: str, context: Context) -> Any:
-        """Act as model_fn: the model is the entry point."""
+        """Act as model_fn; the model is the entry point."""
         return self.make(context)
 
     def transform(
@@ -62,7 +62,7 @@ class Service:
 
 
 def find(module: ModuleType) -> Service | None:
-    """`handle` in the file, an object `_service`, or the one class that has both methods."""
+    """Return `handle` in the file, an object `_service`, or the one class that has both methods."""
     handle = getattr(module, "handle", None)
     if callable(handle):
         return Service(lambda context: _begun(handle, context))
@@ -91,7 +91,7 @@ def _is_parent(found: type, classes: list[type]) -> bool:
 
 
 def _begun(handle: Callable[[Any, Context], Any], context: Context) -> Callable[..., Any]:
-    """Both servers call it once without data, which is when it loads its model."""
+    """Call it once without data, as both servers do: that is when it loads its model."""
     coroutines.settled(handle(None, context))
     return handle
 

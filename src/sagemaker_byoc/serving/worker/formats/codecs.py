@@ -1,7 +1,7 @@
-"""Bodies to arrays and arrays to bodies, for the types that need no code of the user's.
+"""Bodies to arrays and arrays to bodies, for the built-in types.
 
 Decoders raise BadInput for whatever a caller may send, and nothing else. Nothing here unpickles.
-In JSON, NaN and the infinities are null, which is what the format has; null reads as NaN.
+NaN and the infinities are written as null, which is what JSON has; null is read as NaN.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ CHARSETS = (
     *("utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252"),
     *("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"),
 )
-"""Python's names of the charsets; all other spellings of these are taken too."""
+"""Python's names of the charsets, whose other spellings are accepted too."""
 UTF8 = MediaType(media.CSV)
 TEXT = "USMm"
-"""Kinds of array that hold no numbers and no objects either."""
+"""Kinds of arrays that hold neither numbers nor objects."""
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 WRAPPERS = ("instances", "inputs")
-"""Objects that hold the rows, as clients of other servers write them."""
+"""Keys of objects that hold the rows, as clients of other servers send them."""
 
 
 def decode_json(
     data: Data, media_type: MediaType, *, floats: Any = None, alone: bool = False
 ) -> tuple[Array, str | None]:
-    """Return the numbers, and the name of the object's key that they stood under.
+    """Return the numbers, and the key of the object that held them.
 
-    `floats` is the type of the array; without it, integers are int64 (uint64), all else float64.
+    `floats` is the type of the array; without it, integers are int64 (uint64), all others float64.
     With `alone`, an object is numbers only under `instances`, and if it has no other key: the
-    `predict_fn` of a Hugging Face model gets what has `inputs` as it is.
+    `predict_fn` of a Hugging Face model gets an object with `inputs` as it is.
     """
     raw = _utf8(data, media_type)
     document, key = _unwrapped(_loads(raw), alone=alone)
@@ -55,20 +55,20 @@ def decode_json(
 
 
 def _unwrapped(document: Any, *, alone: bool) -> tuple[Any, str | None]:
-    """Return what an object has under the key by which clients of other servers send rows."""
+    """Return an object's rows, under the key that clients of other servers use."""
     if not isinstance(document, dict):
         return document, None
     key = next((name for name in WRAPPERS if name in document), None)
     if key is None or (alone and [*document] != ["instances"]):
         raise BadInput(
-            "The JSON object has neither of the keys 'instances' and 'inputs'; without an "
+            "The JSON object has neither the key 'instances' nor 'inputs'; without an "
             "input_fn, the body is a list of numbers or an object that holds one"
         )
     return document[key], key
 
 
 def parse_json(data: Data, media_type: MediaType) -> Any:
-    """Return any JSON document, its integers of any size exact."""
+    """Return any JSON document, with integers of any size kept exact."""
     raw = _utf8(data, media_type)
     document = _loads(raw)
     return _loads_exactly(raw) if _LONG.search(raw) else document
@@ -76,11 +76,11 @@ def parse_json(data: Data, media_type: MediaType) -> Any:
 
 _LONG = re.compile(rb"[0-9]{19}")
 _NOT_JSON = (b"NaN", b"Infinity")
-"""Numbers that Python's json writes, and SageMaker's SDK with it, though the format has none."""
+"""Numbers that Python's json writes, and so does SageMaker's SDK, though JSON has none."""
 
 
 def _loads(raw: Data | memoryview) -> Any:
-    """Parse JSON; the position where it stops being that is named."""
+    """Parse JSON; an error names the position where it stops being valid."""
     try:
         return orjson.loads(memoryview(raw))
     except orjson.JSONDecodeError as error:
@@ -104,7 +104,7 @@ def decode_json_lines(data: Data, media_type: MediaType, *, floats: Any = None) 
     rows, has_text = [], False
     raw = bytes(_utf8(data, media_type))
     may_have_text = b'"' in raw
-    if not may_have_text:  # then it is no part of a text, and null reads as NaN
+    if not may_have_text:  # then it is not part of a text, and null reads as NaN
         raw = raw.replace(b"NaN", b"null")
     for number, line in enumerate(raw.splitlines(), start=1):
         if line < b"!" and not line.strip():  # no JSON begins below it: only these may be blank
@@ -137,11 +137,11 @@ def parse_json_lines(data: Data, media_type: MediaType) -> list[Any]:
 def numbers(
     document: Any, raw: Data, what: str, *, quotes: int | None, floats: Any = None
 ) -> Array:
-    """Return the document as an array; null is NaN. BadInput for all that is not numbers.
+    """Return the document as an array; null is NaN. Raise BadInput for all that is not numbers.
 
-    `quotes` is how many quotation marks `raw` has if the document has no text, None if it is known
-    to have none: numpy would read numbers from text, and would make an array of texts all of which
-    are as long as the longest.
+    `quotes` is the number of quotation marks that `raw` has if the document has no text, None if it
+    is known to have none: numpy would read numbers from text, and would make an array of texts all
+    of which are as long as the longest.
     """
     refusal = f"{what} must hold numbers, or lists of numbers of equal length"
     if not isinstance(document, list | int | float):
@@ -157,7 +157,7 @@ def numbers(
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{refusal}: {error}") from None
     if array is None:
-        raise BadInput(f"{what} holds integers that 64 bits can't hold")
+        raise BadInput(f"{what} holds integers of more than 64 bits")
     return array
 
 
@@ -181,7 +181,7 @@ def _has_fractions(raw: Data) -> bool:
 
 
 def _has_text(raw: Data, quotes: int) -> bool:
-    """Return whether there are more quotation marks than those."""
+    """Return whether there are more quotation marks than `quotes`."""
     position = -1
     for _ in range(quotes + 1):
         position = raw.find(b'"', position + 1)
@@ -191,7 +191,7 @@ def _has_text(raw: Data, quotes: int) -> bool:
 
 
 def _exact(document: Any) -> Array | None:
-    """Return integers as integers; None if no type of numpy's holds all of them."""
+    """Return integers as integers; None if no numpy type holds all of them."""
     array = np.asarray(document)
     if array.dtype.kind in "biu":
         return array
@@ -202,12 +202,12 @@ def _exact(document: Any) -> Array | None:
 
 
 def _is_whole(leaf: object) -> bool:
-    """Return whether a number has no fraction; integers of over 64 bits are parsed as floats."""
+    """Return whether a number has no fraction; integers over 64 bits are parsed as floats."""
     return isinstance(leaf, int) or (isinstance(leaf, float) and 2**63 <= abs(leaf) < math.inf)
 
 
 def decode_csv(data: Data, media_type: MediaType, *, header: str) -> Array:
-    """Return rows of numbers. RFC 4180's parameter `header` comes before the setting."""
+    """Return rows of numbers. RFC 4180's parameter `header` overrides the setting."""
     policy = media_type.parameters.get("header", header).lower()
     raw = bytes(_utf8(data, media_type))
     array = csv_format.quick(raw, policy)
@@ -220,7 +220,7 @@ def decode_csv(data: Data, media_type: MediaType, *, header: str) -> Array:
 
 
 def decode_npy(data: Data, _media_type: MediaType, *, kinds: str = NUMBERS) -> Array:
-    """Return a view on the body: nothing is copied, and no object is built from it."""
+    """Return a view of the body: nothing is copied, and no object is built from it."""
     stream = io.BytesIO(data[:_NPY_HEAD])
     try:
         version = np.lib.format.read_magic(stream)
@@ -246,7 +246,7 @@ def decode_npy(data: Data, _media_type: MediaType, *, kinds: str = NUMBERS) -> A
         ValueError,
         OverflowError,
     ) as error:  # too many axes, or one too long beside an empty one
-        raise BadInput(f"The .npy file's shape is none: {error}") from None
+        raise BadInput(f"The .npy file's shape is invalid: {error}") from None
 
 
 _NPY_HEAD = 16 * 1024
@@ -264,7 +264,7 @@ def _utf8(data: Data, media_type: MediaType) -> Data:
 
 
 def text_of(data: bytes, media_type: MediaType) -> str:
-    """Return the text in `data` by its charset; not by any codec that Python happens to have."""
+    """Return the text in `data` by its charset, only one of CHARSETS."""
     codec = _codec(media_type.charset)
     try:
         return data.decode(codec).removeprefix("\ufeff")
@@ -280,7 +280,7 @@ def _codec(charset: str) -> str:
     except (LookupError, ValueError):
         name = ""
     if name not in CHARSETS:
-        raise BadInput(f"Charset {charset[:40]!r} is none of {', '.join(CHARSETS)}")
+        raise BadInput(f"Charset {charset[:40]!r} is not one of {', '.join(CHARSETS)}")
     return name
 
 
@@ -288,7 +288,7 @@ def _codec(charset: str) -> str:
 
 
 def encode_text(text: str, media_type: MediaType | None) -> bytes:
-    """Return text in the charset that its media type names, in UTF-8 if that is not a known one."""
+    """Return text in the charset that its media type names, in UTF-8 if that is unknown."""
     try:
         codec = "utf-8" if media_type is None else _codec(media_type.charset)
     except BadInput:
@@ -297,7 +297,8 @@ def encode_text(text: str, media_type: MediaType | None) -> bytes:
 
 
 def encode_json(document: object) -> bytes:
-    """Write what has a form in JSON, however far from it; TypeError for what has none."""
+    """Write a value as JSON, however many steps that takes; raise TypeError if it has no form in
+    JSON."""
     return _dump(document, _OPTIONS)
 
 
@@ -314,7 +315,7 @@ def _dump(document: object, options: int) -> bytes:
 
 
 _EPOCH = b"1970-01-01T00:00:00"
-"""The text that orjson writes for some of numpy's missing moments (NaT)."""
+"""Text that orjson writes for some of numpy's missing datetimes (NaT)."""
 
 
 def encode_json_lines(rows: Iterable[object]) -> bytes:

@@ -1,4 +1,4 @@
-"""CSV by RFC 4180, both ways: quoted cells, line ends of three kinds, cells without a value.
+"""CSV by RFC 4180, read and written: quoted cells, three kinds of line ends, missing values.
 
 Numbers are int64 (uint64) if all of them are integers, else float64. An empty cell and the usual
 words for a missing value are NaN.
@@ -27,15 +27,15 @@ from sagemaker_byoc.serving.worker.formats.values import Array
 Rows: TypeAlias = "list[list[str]]"
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "#na", "<na>", "nan", "-nan", "null", "none"})
-"""Words that pandas takes for a missing value, in lower case."""
+"""Words that pandas reads as a missing value, in lower case."""
 _PLAIN = b"0123456789+-.eE,\n "
 _FEW = 8
-"""Columns up to which one flat list is read faster than a list for each row."""
+"""Columns up to which one flat list is read faster than one list per row."""
 _HEADER_HINT = f". If the first row is a header, send text/csv; header=present, or set {CSV_HEADER}"
 
 
 class NotNumbersError(Exception):
-    """The rows hold text, or differ in length; says where."""
+    """The rows hold text or differ in length; the message says where."""
 
     def __init__(self, message: str, rows: Rows) -> None:
         self.rows = rows
@@ -47,7 +47,7 @@ class NotNumbersError(Exception):
 
 
 def quick(raw: bytes, policy: str) -> Array | None:
-    """Return rows of nothing but JSON's numbers, read as JSON; None for all others."""
+    """Return rows of only JSON numbers, read as JSON; None for all others."""
     raw = raw.replace(b"\r\n", b"\n").strip(b"\n ")
     head = b""
     if policy != "absent":
@@ -100,7 +100,7 @@ def _is_header(line: str, array: Array) -> bool:
 
 
 def decode(text: str, policy: str) -> Array:
-    """Return rows of numbers; NotNumbersError for rows of anything else, BadInput for none."""
+    """Return rows of numbers; raise NotNumbersError for other rows, BadInput if there are none."""
     array = None if policy == "auto" else _read_by_numpy(text, skip=policy == "present")
     if array is not None:
         return array
@@ -114,7 +114,7 @@ def decode(text: str, policy: str) -> Array:
 
 
 def _read_by_numpy(text: str, *, skip: bool) -> Array | None:
-    """Return numbers that are quoted or spelled as JSON has none; None for all others."""
+    """Return numbers that are quoted or not spelled as in JSON; None for all others."""
     every = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     lines = [line for line in every if line.strip()][int(skip) :]
     if not lines or not _has_whole_quotes(text, lines):
@@ -127,8 +127,10 @@ def _read_by_numpy(text: str, *, skip: bool) -> Array | None:
 
 
 def _has_whole_quotes(text: str, lines: list[str]) -> bool:
-    """Return whether quotes stand at the edges of cells only, and no cell goes on in the next line:
-    numpy reads `"1"2` as 12, and "1 above 2" too."""
+    """Return whether quotes are only at the edges of cells and no cell spans two lines.
+
+    numpy reads `"1"2` as 12, and "1 above 2" too.
+    """
     if '"' not in text:
         return True
     if any(line.count('"') % 2 for line in lines):
@@ -153,7 +155,7 @@ def _array(rows: Rows, text: str, policy: str) -> Array:
     if array.dtype.kind not in "iu" and all(isinstance(number, int) for number in flat):
         unsigned = values.unsigned(flat, flat)
         if unsigned is None:
-            raise NotNumbersError("they hold integers that 64 bits can't hold", rows)
+            raise NotNumbersError("they hold integers of more than 64 bits", rows)
         array = unsigned
     return array.reshape(len(rows), width)
 
@@ -171,8 +173,8 @@ def rows_of(text: str) -> Rows:
 def _starts_with_header(rows: Rows) -> bool:
     """Return whether the first row has text above a number, and no number itself.
 
-    A cell without a value says nothing: it may be the first of the data. A number beside text may
-    be of a first row of data with one bad cell, which must not be left out in silence.
+    A cell without a value decides nothing: it may be the first of the data. A number beside text
+    may belong to a first row of data with one bad cell, which must not be dropped silently.
     """
     if len(rows) == 1 or not _are_names(rows[0]):
         return False
@@ -237,7 +239,7 @@ def _hint(number: int, row: list[str], cell: str, policy: str) -> str:
 
 
 def encode(value: object) -> bytes:
-    """Write a line for each row, ended by a newline, without a header; a vector is a column."""
+    """Write a line per row, each ended by a newline, without a header; a vector is a column."""
     array = values.plain(value)
     if values.has_numbers(array):
         return _encode_numbers(np.asarray(array))

@@ -1,4 +1,5 @@
-"""The forms in which bodies reach the user's functions and come back, and a count of their rows."""
+"""The forms in which bodies are passed to the user's functions and returned, and a check of their
+rows."""
 
 from __future__ import annotations
 
@@ -9,21 +10,21 @@ from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.error_replies import BadInput
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
-from sagemaker_byoc.serving.worker.context import Context, checked_header
 from sagemaker_byoc.serving.worker.formats import codecs, csv_format
 from sagemaker_byoc.serving.worker.jobs import Job, exact_bytes
+from sagemaker_byoc.serving.worker.request_context import Context, checked_header
 
 TEXT_TYPES = (media.JSON, media.CSV)
-"""AWS's toolkits decode these two for input_fn and leave all others as bytes."""
+"""Types that AWS's toolkits decode for input_fn; all others stay bytes."""
 RAW = ("image/", "audio/", "video/", media.OCTETS)
-"""Types that a predict_fn without an input_fn gets as bytes; text/ but CSV it gets as text."""
+"""Types that a predict_fn without an input_fn gets as bytes; text types but CSV it gets as text."""
 
 
 def user_body(data: Data, media_type: MediaType, context: Context) -> tuple[str | bytes, str]:
-    """Body and content type as handlers written for AWS's toolkits compare and parse them.
+    """Return body and content type as handlers written for AWS's toolkits compare and parse them.
 
-    JSON and CSV come as text, under the bare type: the charset has been used up. All else comes as
-    bytes, with the header as it was: multipart, for one, needs its parameters.
+    JSON and CSV are text, under the bare type: the charset has been applied. All others are bytes,
+    with the header as it was: multipart, for one, needs its parameters.
     """
     raw = bytes(data[:])
     if media_type.essence not in TEXT_TYPES:
@@ -32,7 +33,7 @@ def user_body(data: Data, media_type: MediaType, context: Context) -> tuple[str 
 
 
 def raw(data: Data, media_type: MediaType) -> str | bytes | None:
-    """Return the body as it is, for types that have no decoder; None for all others."""
+    """Return the body as it is, for types without a decoder; None for all others."""
     if media_type.essence.startswith(RAW):
         return bytes(data[:])
     if media_type.essence.startswith("text/") and media_type.essence != media.CSV:
@@ -41,7 +42,7 @@ def raw(data: Data, media_type: MediaType) -> str | bytes | None:
 
 
 def reply(result: object, job: Job, *, is_default: bool) -> tuple[str, bytes]:
-    """Content type and bytes from what output_fn, or predict_fn without one, may return."""
+    """Return content type and bytes from what output_fn, or predict_fn without one, returned."""
     content_type = checked_header("Content-Type", job.context.reply_content_type or job.accept)
     parsed = media.parse(content_type)
     if not is_default or job.context.reply_content_type:
@@ -55,11 +56,11 @@ def reply(result: object, job: Job, *, is_default: bool) -> tuple[str, bytes]:
 
 
 def pair(result: object, *, is_default: bool) -> tuple[object, str] | None:
-    """Return body and content type, if a function returned both; an empty type is the default.
+    """Return body and content type if a function returned both; an empty type is the default.
 
-    output_fn and transform_fn may, as for AWS's toolkits, which ignore what follows. What
-    predict_fn returns is data, and two texts of it are two; only bytes, which no other type has a
-    form for, are a body there too.
+    output_fn and transform_fn may do so, as for AWS's toolkits, which ignore further items. What
+    predict_fn returns is data, and two strings are two values; only bytes, which no other type has
+    a form for, are a body there too.
     """
     if not isinstance(result, tuple) or len(result) < 2 or (is_default and len(result) > 2):
         return None
@@ -83,7 +84,12 @@ LINES = frozenset({media.CSV, media.JSON_LINES})
 
 
 class RowCheck:
-    """Says it once: thousands of requests would say the same."""
+    """In batch transform jobs, warn once if a reply does not have a line for each line of its
+    request.
+
+    SageMaker joins them by their order (`JoinSource`), and concatenates files line by line; it
+    cannot notice that one is missing.
+    """
 
     def __init__(self, csv_header: str) -> None:
         self._csv_header = csv_header

@@ -28,7 +28,7 @@ Named: TypeAlias = "dict[str, Array]"
 UNPACKED = 256 * 2**20
 """Bytes that an .npz may unpack to: a few kilobytes of it can announce any number."""
 PACKINGS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-"""Those that unpack in steps of a size that we say."""
+"""Compressions that can be unpacked in steps of a chosen size."""
 MEMBERS = 1024
 """Arrays in an .npz, each of which costs more to open than to read."""
 _ENTRY = b"PK\x01\x02"
@@ -57,12 +57,12 @@ DTYPES = {
     "U16": "<u2",
     "U8": "u1",
 }
-"""Of safetensors; numpy has no bfloat16."""
+"""Types of safetensors; numpy has no bfloat16."""
 NAMES = {np.dtype(text): name for name, text in DTYPES.items()}
 
 
 def decode_npz(data: Data, media_type: MediaType, *, kinds: str = NUMBERS) -> Any:
-    """Return the arrays of a zip file, compressed or not; of scipy's, the sparse matrix."""
+    """Return the arrays of a zip file, compressed or not; for scipy's, the sparse matrix."""
     try:
         if data[:].count(_ENTRY) > MEMBERS:
             raise BadInput(f"The .npz file holds more than {MEMBERS} arrays")
@@ -77,7 +77,7 @@ def decode_npz(data: Data, media_type: MediaType, *, kinds: str = NUMBERS) -> An
 def _arrays(archive: zipfile.ZipFile, media_type: MediaType, kinds: str) -> Any:
     entries = archive.infolist()
     if not {entry.compress_type for entry in entries} <= PACKINGS:
-        raise BadInput("The .npz file is packed in a way that numpy does not write")
+        raise BadInput("The .npz file uses a compression that numpy does not write")
     if sum(entry.file_size for entry in entries) > UNPACKED:
         raise BadInput(f"The .npz file unpacks to more than {UNPACKED} bytes")
     names = {entry.filename.removesuffix(".npy") for entry in entries}
@@ -122,7 +122,7 @@ def dense(matrix: Any) -> Array:
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """As many bytes as announced: a plain read unpacks a gigabyte before it looks."""
+    """Read only as many bytes as announced: a plain read unpacks a gigabyte before it checks."""
     with archive.open(entry) as member:
         return member.read(entry.file_size)
 
@@ -134,7 +134,7 @@ def encode_npz(arrays: Mapping[str, Array]) -> bytes:
 
 
 def decode_safetensors(data: Data, _media_type: MediaType) -> Named:
-    """Views on the body: nothing is copied."""
+    """Return views of the body: nothing is copied."""
     try:
         header, start = _header(data)
         return {name: _tensor(data, start, entry) for name, entry in header.items()}
@@ -143,10 +143,10 @@ def decode_safetensors(data: Data, _media_type: MediaType) -> Named:
 
 
 def _header(data: Data) -> tuple[dict[str, Any], int]:
-    """What the tensors are, and where the first byte of them is."""
+    """Return the description of the tensors, and the offset of their first byte."""
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(HEADER, len(data) - 8):
-        raise ValueError("its header is not all there")
+        raise ValueError("its header is truncated")
     header = orjson.loads(data[8 : 8 + size])
     if not isinstance(header, dict):
         raise TypeError("its header is not an object")
@@ -160,7 +160,7 @@ def _header(data: Data) -> tuple[dict[str, Any], int]:
 def _tensor(data: Data, start: int, entry: Mapping[str, Any]) -> Array:
     shape, (begin, end) = entry["shape"], entry["data_offsets"]
     if entry["dtype"] not in DTYPES:
-        raise ValueError(f"{str(entry['dtype'])[:20]} is none of {', '.join(DTYPES)}")
+        raise ValueError(f"{str(entry['dtype'])[:20]} is not one of {', '.join(DTYPES)}")
     dtype = np.dtype(DTYPES[entry["dtype"]])
     numbers = [begin, end, *shape]
     if not all(type(number) is int and number >= 0 for number in numbers):
@@ -173,7 +173,7 @@ def _tensor(data: Data, start: int, entry: Mapping[str, Any]) -> Array:
 
 
 def encode_safetensors(arrays: Mapping[str, Array]) -> bytes:
-    """Little-endian and in one piece each, as the format has it."""
+    """Write the arrays, each little-endian and contiguous, as the format requires."""
     header: dict[str, Any] = {}
     parts: list[bytes] = []
     position = 0

@@ -1,8 +1,8 @@
-"""Bodies that are tables, Arrow and Parquet, where the user has installed pyarrow.
+"""Bodies that are tables, Arrow and Parquet, if the user has installed pyarrow.
 
-A table of numbers is a matrix: its columns in their order, in the type that holds all of them, with
-NaN for nulls; one column of lists of equal length is a matrix too. Decoders raise BadInput for
-whatever a caller may send.
+A table of numbers is a matrix: its columns in order, in the type that holds all of them, with NaN
+for nulls; one column of lists of equal length is a matrix too. Decoders raise BadInput for whatever
+a caller may send.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ import numpy as np
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
-from sagemaker_byoc.serving.worker.formats.values import Array
+from sagemaker_byoc.serving.worker.formats.values import CELLS, Array
 
 TYPES = (media.ARROW_STREAM, media.ARROW_FILE, media.PARQUET)
-CELLS = 64 * 2**20
-"""Numbers in one table: a few kilobytes of Parquet can announce any number of equal rows."""
 
 
 def is_installed() -> bool:
@@ -50,7 +48,7 @@ def _matrix(table: Any) -> Array:
         if pa.types.is_fixed_size_list(kind) and table.num_columns == 1:
             return _lists(column.combine_chunks(), kind.list_size)
         if not (_is_number(kind) or pa.types.is_boolean(kind)):
-            raise ValueError(f"column {name[:80]!r} is {kind}, and no numbers")
+            raise ValueError(f"column {name[:80]!r} is {kind}, not numbers")
         columns.append(_column(column))
     return np.stack(columns, axis=1)
 
@@ -66,7 +64,7 @@ def _column(column: Any) -> Array:
 
 def _lists(column: Any, width: int) -> Array:
     if column.null_count or not _is_number(column.type.value_type):
-        raise ValueError(f"its column is {column.type}, with nulls or without numbers")
+        raise ValueError(f"its column is {column.type}, with nulls or not of numbers")
     if len(column) * width > CELLS:
         raise ValueError(f"it has more than {CELLS} cells")
     flat = column.flatten()
@@ -115,7 +113,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
 
 
 def encode(columns: Mapping[str, Array], kind: str) -> bytes:
-    """A table of these columns, each of one dimension."""
+    """Write a table of these columns, each of one dimension."""
     import pyarrow as pa  # noqa: PLC0415 - as above
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -135,7 +133,8 @@ def encode(columns: Mapping[str, Array], kind: str) -> bytes:
 
 
 def columns_of(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Vectors as they are; of a matrix a column each, named by name and number."""
+    """Return the columns: vectors as they are, and the columns of a matrix, named by name and
+    number."""
     columns: dict[str, Array] = {}
     for name, array in arrays.items():
         if array.ndim > 2:

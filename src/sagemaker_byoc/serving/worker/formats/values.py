@@ -1,8 +1,9 @@
-"""What handlers return, in plainer forms: tensors, arrays, tables, other objects as Python's own.
+"""What handlers return, in simpler forms: tensors, arrays, tables and other objects as Python's
+own.
 
-The libraries that the objects come from are never imported here: what has not been imported can't
-have made a value, and pandas, polars and scipy are recognised by the methods that their objects
-have.
+The libraries that the objects come from are never imported here: a library that has not been
+imported cannot have made a value, and pandas, polars and scipy are recognized by the methods of
+their objects.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ Array: TypeAlias = npt.NDArray[Any]
 NUMBERS = "biufc"
 _MISSING = object()
 _NULLS = frozenset({"NaTType", "NAType"})
-"""Types of pandas' two missing values, neither of which can be compared."""
+"""Types of pandas' two missing values, which cannot be compared."""
 CELLS = 64 * 2**20
-"""Numbers that a sparse result may have once it is dense."""
+"""Most numbers of a dense array: a few kilobytes of Parquet or of a sparse matrix can announce any
+number."""
 
 
 def torch_if_loaded() -> Any:
@@ -59,7 +61,7 @@ def plain(value: object) -> Any:
 
 
 def array_of(tensor: Any) -> Any:
-    """Return a tensor's numbers, in the nearest type that numpy has; a nested one as a list."""
+    """Return a tensor's numbers in the nearest numpy type; a nested one as a list."""
     torch = torch_if_loaded()
     if tensor.is_nested:
         return [array_of(entry) for entry in tensor.unbind()]
@@ -78,7 +80,7 @@ def array_of(tensor: Any) -> Any:
 
 
 def simpler(value: object) -> object:
-    """Return `value` in a form that is nearer to JSON's; TypeError if it has none."""
+    """Return `value` in a form nearer to JSON; raise TypeError if it has none."""
     for step in _STEPS:
         found = step(value)
         if found is not _MISSING:
@@ -131,7 +133,7 @@ _UNWRITTEN: dict[str, object] = {"c": 1j, "m": dt.timedelta()}
 
 
 def _numbers(value: Any) -> object:
-    """Return numbers in a form that orjson takes: native, in one piece, at most 8 bytes wide."""
+    """Return numbers in a form that orjson takes: native, contiguous, at most 8 bytes wide."""
     if value.dtype.itemsize > 8:
         value = value.astype(np.float64)
     if value.ndim:
@@ -148,7 +150,7 @@ _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
 def _datetimes(array: Array) -> object:
-    """Return moments as orjson writes each, and None where there is none."""
+    """Return datetimes as orjson writes them, and None for missing ones."""
     texts = np.full(array.shape, None, dtype=object)
     for index in np.argwhere(~np.isnat(array)):
         place = tuple(index)
@@ -186,7 +188,8 @@ def is_frame(value: object) -> bool:
 
 
 def columns_of(value: Any) -> Sequence[object] | None:
-    """Return the names of a table's columns (pandas, polars, pyarrow); None for what is none."""
+    """Return the names of a table's columns (pandas, polars, pyarrow); None if it is not a
+    table."""
     if is_frame(value) or hasattr(value, "to_dicts"):
         return value.columns  # type: ignore[no-any-return]
     return value.column_names if hasattr(value, "to_pylist") and hasattr(value, "schema") else None
@@ -237,7 +240,7 @@ def _container(value: object) -> object:
 
 
 def _converted(value: object) -> object:
-    """Return what the object itself says that it is; AWS's encoder asks for `tolist` alone."""
+    """Return what the object converts itself to; AWS's encoder only asks for `tolist`."""
     if isinstance(value, type):
         return _MISSING
     for name in ("tolist", "model_dump"):  # the latter is pydantic's
@@ -255,7 +258,7 @@ def _converted(value: object) -> object:
 
 
 _FIELDS = ("__attrs_attrs__", "__struct_fields__", "__fields__")
-"""Where the classes of attrs, msgspec and pydantic 1 list their fields."""
+"""Attributes in which classes of attrs, msgspec and pydantic 1 list their fields."""
 _STEPS: tuple[Callable[[object], object], ...] = (
     *(_refused, _tensor, _numpy, _scalar),
     *(_table, _container, _converted),
@@ -266,9 +269,9 @@ _STEPS: tuple[Callable[[object], object], ...] = (
 
 
 def to_json(document: object) -> bytes:
-    """Write what needs more than orjson has: keys of other types, integers of any size, depth.
+    """Write what orjson cannot: keys of other types, integers of any size, depth.
 
-    As json.dumps writes it, and NaN and the infinities as null.
+    It is written as json.dumps does, with NaN and the infinities as null.
     """
     try:
         return json.dumps(_tree(document), separators=(",", ":")).encode()
@@ -302,7 +305,7 @@ def _object(value: dict[Any, object]) -> dict[str, object]:
 
 
 def _key(key: object) -> str:
-    """Return a key as json.dumps writes it, and those of types that it refuses as their text."""
+    """Return a key as json.dumps writes it, or as text if json.dumps refuses its type."""
     if isinstance(key, np.generic):
         key = key.item()
     if isinstance(key, Enum):
@@ -324,7 +327,7 @@ def _key(key: object) -> str:
 def as_array(value: object) -> Array:
     """Return numbers or text as an array without objects in it.
 
-    NotAcceptable for what only JSON has a form for; TypeError for what nothing has.
+    Raise NotAcceptable for what only JSON has a form for, TypeError for what has no form at all.
     """
     try:
         array = np.asarray(_dense(value) if _is_sparse(value) else _unmasked(plain(value)))
@@ -339,7 +342,7 @@ def as_array(value: object) -> Array:
 
 
 def _unmasked(value: Any) -> Any:
-    """Return an array with None for what is masked."""
+    """Return an array with None for masked values."""
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         return np.array(value.tolist(), dtype=object)
     return value
@@ -352,11 +355,11 @@ def _of_one_kind(array: Array, name: str) -> Array:
     if array.ndim and all(is_missing(cell) or isinstance(cell, int | float) for cell in cells):
         numbers = [math.nan if is_missing(cell) else float(cell) for cell in cells]
         return np.asarray(numbers).reshape(array.shape)
-    raise NotAcceptable(f"The result is a {name}, and not an array; accept {media.JSON}")
+    raise NotAcceptable(f"The result is a {name}, not an array; accept {media.JSON}")
 
 
 def unsigned(document: Any, leaves: Sequence[object]) -> Array | None:
-    """Return integers of which the largest need 64 bits without a sign; None if those do not do."""
+    """Return integers of which the largest need unsigned 64 bits; None if those do not suffice."""
     is_enough = all(isinstance(leaf, int) and 0 <= leaf < 2**64 for leaf in leaves)
     return np.asarray(document, dtype=np.uint64) if is_enough else None
 
@@ -376,7 +379,7 @@ def is_missing(value: object) -> bool:
 
 
 def rows_of(value: object) -> list[list[object]]:
-    """Return a table's rows; of a vector, each entry is a row, and of records, their values."""
+    """Return a table's rows; for a vector each entry is a row, and for records their values."""
     value = _as_entries(plain(value))
     if isinstance(value, Mapping):
         raise NotAcceptable(f"The result is a {type(value).__name__}; accept {media.JSON}")
@@ -421,7 +424,7 @@ def _as_entries(value: Any) -> Any:
 
 
 def _is_foreign_array(value: object) -> bool:
-    """Return whether `value` is an array of another library's, such as JAX's or xarray's."""
+    """Return whether `value` is another library's array, such as JAX's or xarray's."""
     if isinstance(value, np.ndarray | np.generic) or not hasattr(type(value), "__array__"):
         return False
     return not any(hasattr(value, name) for name in (*_LISTED, "toarray", "iloc", "tolist"))

@@ -64,13 +64,13 @@ class ScriptedBroker:
         self.broker.ready(lane, batch=self.batch)
         return lane
 
-    def ask(self, name, patience=10, size=0):
+    def ask(self, name, timeout=10, size=0):
         def done(_ticket, outcome):
             assert name not in self.ends
             self.ends[name] = outcome
 
         meta = {"name": name, "stream_deadline": self.now + 100}
-        return self.broker.submit(meta, Body(bytes(size)), self.now + patience, done)
+        return self.broker.submit(meta, Body(bytes(size)), self.now + timeout, done)
 
     def names(self, lane=None):
         return [name for _, name in (lane or self.lanes[0]).sent]

@@ -45,8 +45,8 @@ def test_admission():
 
 def test_deadline_in_queue(scripted):
     """An expired request never reaches a worker."""
-    scripted.ask("a", patience=100)
-    scripted.ask("b", patience=10)
+    scripted.ask("a", timeout=100)
+    scripted.ask("b", timeout=10)
     scripted.pass_time(10)
     assert scripted.ends["b"].end is End.EXPIRED
     scripted.reply()

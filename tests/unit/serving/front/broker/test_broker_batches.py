@@ -64,7 +64,7 @@ def test_batch_follows_its_target():
     """Full batches within the target make room for one more; slower ones for a tenth less."""
     scripted = ScriptedBroker(queue=99, batch=32, target=1.0)
     for number in range(40):
-        scripted.ask(str(number), patience=1000)
+        scripted.ask(str(number), timeout=1000)
     for seconds in (0.1, 0.1, 0.1, 3.0, 0.1):
         scripted.now += seconds
         scripted.reply_all()
@@ -106,7 +106,7 @@ def test_client_of_stream_goes(scripted):
 
 def test_stream_has_a_deadline_of_its_own(scripted):
     """Longer than a whole reply may take; after it the worker is asked to stop."""
-    ticket = scripted.ask("a", patience=10)
+    ticket = scripted.ask("a", timeout=10)
     lane = scripted.lanes[0]
     scripted.broker.part(lane, ticket.id, {}, Body(b"x"))
     scripted.pass_time(50)
@@ -118,7 +118,7 @@ def test_stream_has_a_deadline_of_its_own(scripted):
 
 def test_worker_is_not_stuck_because_its_client_is(scripted):
     """A stream that a client does not take ends with its time: its worker may send on and stop."""
-    ticket = scripted.ask("a", patience=10)
+    ticket = scripted.ask("a", timeout=10)
     lane = scripted.lanes[0]
     for _ in range(2):
         scripted.broker.part(lane, ticket.id, {}, Body(bytes(HIGH)))

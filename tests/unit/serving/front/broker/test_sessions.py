@@ -161,7 +161,7 @@ def test_bound(hotel):
 @pytest.mark.parametrize("name", ["", "-a", "a b", "a" * 257, "a\u00e9"])
 def test_no_id(hotel, name):
     """What is no id is told so."""
-    with pytest.raises(BadInput, match="no session's id"):
+    with pytest.raises(BadInput, match="not a session id"):
         hotel.visit(name)
 
 

@@ -81,7 +81,7 @@ def test_drain_waits_for_nobody():
     async def never():
         await asyncio.Event().wait()
 
-    asyncio.run(requests.drain(never, 1000, patience=0.01))
+    asyncio.run(requests.drain(never, 1000, timeout=0.01))
 
 
 def test_cut_short():

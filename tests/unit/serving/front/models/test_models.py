@@ -47,7 +47,7 @@ class Supervisor:
         self.sent.append((what, details.get("name")))
 
     def says(self, what, **details):
-        self.table._hear({"what": what, **details})
+        self.table._handle({"what": what, **details})
 
     def folder(self, name, size=0):
         path = self.root / "models" / name / "model"

@@ -214,7 +214,7 @@ def test_suffix_in_upper_case(folder, model):
         ("m.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("m.pt", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("m.pt2", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        ("m.pt2", b"PK\x03\x04 and no end", "not a torch.export program, or is cut off"),
+        ("m.pt2", b"PK\x03\x04 and no end", "not a torch.export program, or is truncated"),
         ("m.pt", b"<html>Not found</html>", "Unpickler error"),
     ],
 )

@@ -19,8 +19,8 @@ from sagemaker_byoc.serving.link import Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.supervisor import processes
 from sagemaker_byoc.serving.worker import streams
 from sagemaker_byoc.serving.worker.code import apps, guard
-from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.jobs import Job
+from sagemaker_byoc.serving.worker.request_context import Context
 
 # From errors whose __del__ raises.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -18,8 +18,8 @@ from sagemaker_byoc.serving.worker import pipeline
 from sagemaker_byoc.serving.worker.code import apps, guard, handlers
 from sagemaker_byoc.serving.worker.code.handlers import HandlerError
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
-from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.formats import forms
+from sagemaker_byoc.serving.worker.request_context import Context
 
 pytest.importorskip("flask")  # here, since `tree` replaces sys.modules
 

@@ -21,8 +21,8 @@ from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
-from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.formats import codecs, named
+from sagemaker_byoc.serving.worker.request_context import Context
 
 PLAIN = MediaType("x/y")
 CONTEXT = Context("/m", "cpu", 0)

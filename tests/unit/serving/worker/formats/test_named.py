@@ -18,8 +18,8 @@ from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.error_replies import BadInput
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
-from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.formats import named
+from sagemaker_byoc.serving.worker.request_context import Context
 
 PLAIN = MediaType("x/y")
 ARRAYS = {"a": np.arange(6, dtype=np.int32).reshape(2, 3), "b": np.float32(0.5) * np.ones((4, 1))}

@@ -13,8 +13,8 @@ from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
-from sagemaker_byoc.serving.worker.context import Context
 from sagemaker_byoc.serving.worker.formats import tables
+from sagemaker_byoc.serving.worker.request_context import Context
 
 CONTEXT = Context("/m", "cpu", 0)
 

@@ -1,1 +1,1 @@
-"""Packages of AWS's that handlers import, for images that lack them."""
+"""Stand-ins for packages of AWS that handlers import, for images that lack them."""

@@ -1,4 +1,4 @@
-"""What /metrics reports: counters and histograms, gauges, and what nvidia-smi says of the GPUs.
+"""What /metrics reports: counters and histograms, gauges, and nvidia-smi's figures of the GPUs.
 
 The text is Prometheus's (format 0.0.4). Gauges are read when they are asked for, on one of Flask's
 threads and not on the broker's.
@@ -29,7 +29,7 @@ PREFIX = "byoc_"
 
 
 class Histogram:
-    """Observations by upper bound."""
+    """A histogram: observations by upper bound."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -54,7 +54,7 @@ class Histogram:
 
 
 class Metrics:
-    """What has happened since this process started."""
+    """Counters and histograms since this process started."""
 
     def __init__(self) -> None:
         self.statuses: dict[int, int] = {}
@@ -69,7 +69,7 @@ class Metrics:
         self.bytes_out += bytes_out
 
     def text(self, gauges: Mapping[str, tuple[str, Mapping[str, float]]]) -> str:
-        """Everything; `gauges` are name → (help, value by labels), read at this moment."""
+        """Return all metrics as text; `gauges` maps a name to its help and its values by labels."""
         lines = _head("requests_total", "counter", "Requests to the model by status.")
         lines += [
             f'{PREFIX}requests_total{{status="{status}"}} {count}'
@@ -101,7 +101,7 @@ Gauges: TypeAlias = "dict[str, tuple[str, dict[str, float]]]"
 
 
 def read_gauges(brokers: Sequence[Broker], *, is_ready: bool) -> Gauges:
-    """Of all models together, but for the memory of each worker."""
+    """Return the gauges of all models together, and the memory of each worker."""
     resident = {
         _labels(broker, lane): float(_resident(lane.pid))
         for broker in brokers
@@ -118,10 +118,16 @@ def read_gauges(brokers: Sequence[Broker], *, is_ready: bool) -> Gauges:
         "ready": ("1 when /ping answers 200.", {"": float(is_ready)}),
         "workers_ready": ("Model workers that can answer.", {"": float(ready)}),
         "queue_depth": ("Requests that wait for a worker.", {"": float(waiting)}),
-        "requests_in_flight": ("Requests let in.", {"": float(in_flight)}),
-        "bodies_arriving": ("Those of them whose body is not whole yet.", {"": float(arriving)}),
-        "bytes_in_flight": ("Bytes of their bodies, and of replies being sent.", {"": float(held)}),
-        "worker_restarts_total": ("Workers started again.", {"": float(restarts)}),
+        "requests_in_flight": ("Requests admitted.", {"": float(in_flight)}),
+        "bodies_arriving": (
+            "Admitted requests whose body is still arriving.",
+            {"": float(arriving)},
+        ),
+        "bytes_in_flight": (
+            "Bytes of admitted bodies and of replies being sent.",
+            {"": float(held)},
+        ),
+        "worker_restarts_total": ("Workers restarted.", {"": float(restarts)}),
         "worker_resident_bytes": ("Memory of the model workers.", resident),
         "front_resident_bytes": ("Memory of the HTTP process.", {"": float(_resident("self"))}),
     }
@@ -145,15 +151,15 @@ GPU_TIMEOUT = 2.0
 MIB = 2**20
 GPU_SCALES = (0.01, MIB, MIB, 1.0)
 GPU_GAUGES = (
-    ("gpu_utilization_ratio", "Share of the last moments in which a kernel ran."),
-    ("gpu_memory_used_bytes", "Memory of the GPU that is in use, by whomever."),
+    ("gpu_utilization_ratio", "Share of the last sampling period in which a kernel ran."),
+    ("gpu_memory_used_bytes", "Memory of the GPU in use, by any process."),
     ("gpu_memory_total_bytes", "Memory of the GPU."),
     ("gpu_temperature_celsius", "Temperature of the GPU."),
 )
 
 
 def read_gpus() -> dict[str, tuple[str, dict[str, float]]]:
-    """Gauges by GPU; empty where there is no nvidia-smi or no answer."""
+    """Return gauges by GPU; empty if nvidia-smi is missing or fails."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return {}
@@ -168,7 +174,7 @@ def read_gpus() -> dict[str, tuple[str, dict[str, float]]]:
 
 
 def parse_gpus(text: str) -> dict[str, tuple[str, dict[str, float]]]:
-    """A value that a GPU does not have is `[N/A]` and is left out."""
+    """Parse nvidia-smi's answer; a value that a GPU does not have is `[N/A]` and is left out."""
     found: dict[str, tuple[str, dict[str, float]]] = {
         name: (help_, {}) for name, help_ in GPU_GAUGES
     }

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import pytest
 
-from sagemaker_byoc.serving.worker.context import Context
+from sagemaker_byoc.serving.worker.request_context import Context
 
 
 @pytest.fixture

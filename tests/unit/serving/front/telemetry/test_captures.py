@@ -9,10 +9,10 @@ import pytest
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture import options as settings_module
-from sagemaker_byoc.serving.capture import recorder as module
 from sagemaker_byoc.serving.capture.lines import Traffic
 from sagemaker_byoc.serving.capture.options import CaptureSettings, prepare
-from sagemaker_byoc.serving.capture.recorder import Recorder
+from sagemaker_byoc.serving.front.telemetry import captures as module
+from sagemaker_byoc.serving.front.telemetry.captures import Recorder
 from sagemaker_byoc.serving.settings import Settings
 
 
@@ -188,7 +188,7 @@ def test_settings_travel():
         ("BYOC_CAPTURE_PERCENT", "-1", "is '-1'"),
         ("BYOC_CAPTURE_PERCENT", "many", "is 'many'"),
         ("BYOC_CAPTURE_MODE", "all", "both, input, output"),
-        ("BYOC_CAPTURE_CSV_TYPES", "text/csv; charset=utf-8", "no media type"),
+        ("BYOC_CAPTURE_CSV_TYPES", "text/csv; charset=utf-8", "not a media type"),
         ("BYOC_CAPTURE_JSON_TYPES", ",".join(f"a/{n}" for n in range(11)), "has 11 types"),
         ("BYOC_CAPTURE_MB", "0", "is '0'"),
         ("SAGEMAKER_MULTI_MODEL", "true", "multi-model endpoint"),

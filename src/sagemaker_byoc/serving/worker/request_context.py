@@ -1,7 +1,7 @@
-"""What a handler may ask about its request, and tell about its reply.
+"""The context of a request: what a handler can read about it, and set for its reply.
 
-The methods with an index are those that handlers written for AWS's toolkits, multi-model-server and
-TorchServe call; the index counts requests of a batch there and is always 0 here.
+Handlers written for AWS's toolkits, multi-model-server and TorchServe call the methods with an
+index; it counts the requests of a batch there and is always 0 here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ METRIC_LENGTH = 500
 
 @dataclass(slots=True)
 class Context:
-    """One request; at load time only `model_dir`, `device` and `slot` say something."""
+    """One request; while loading only `model_dir`, `device` and `slot` are set."""
 
     model_dir: str
     device: str
@@ -47,7 +47,7 @@ class Context:
     model_name: str = "model"
     asked_for_predictions: bool = False
     session: Session | None = None
-    """Of a request with a session, where SAGEMAKER_ENABLE_STATEFUL_SESSIONS is true."""
+    """The session of a request that has one, if SAGEMAKER_ENABLE_STATEFUL_SESSIONS is true."""
 
     @property
     def inference_id(self) -> str:
@@ -55,7 +55,7 @@ class Context:
 
     @property
     def adapter(self) -> str:
-        """The adapter that the request names; empty for none. It is loaded."""
+        """Return the name of the request's adapter, which is loaded; empty for none."""
         return self.headers.get(http.ADAPTER_ID.value.lower(), "")
 
     @property
@@ -63,7 +63,7 @@ class Context:
         return self.headers.get(http.CUSTOM_ATTRIBUTES.value.lower(), "")
 
     def set_custom_attributes(self, text: str) -> None:
-        """SageMaker hands them to the caller; without this the caller gets none back."""
+        """Set the custom attributes of the reply, which SageMaker passes to the caller."""
         limit = http.CUSTOM_ATTRIBUTES_LENGTH.value
         if len(text) > limit or not _CUSTOM_ATTRIBUTES.fullmatch(text):
             msg = f"custom attributes are at most {limit} printable ASCII characters: {text[:80]!r}"
@@ -86,7 +86,7 @@ class Context:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The manifest of a model archive, or one made of the model's name and file."""
+        """Return the manifest of a model archive, or one made of the model's name and file."""
         return manifest_of(Path(self.model_dir), self.model_name)
 
     @property
@@ -124,7 +124,7 @@ class Context:
         return Headers({**self.headers, **{name: text for name, text in own.items() if text}})
 
     def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
-        """The phrase is dropped: clients of SageMaker can't see it."""
+        """Set the status; the phrase is dropped, since clients of SageMaker cannot see it."""
         del phrase, idx
         if not 200 <= code <= 599:  # also of HTTPStatus
             msg = f"the reply's status must be 200 to 599, not {code!r}"
@@ -163,7 +163,7 @@ class Context:
 
 
 def checked_name(name: str) -> str:
-    """A header that is not ours to set."""
+    """Return the name of a header that a handler may set; raise ValueError for others."""
     if name.lower() in OWN_HEADERS or not _HEADER_NAME.fullmatch(name):
         msg = f"the reply's header {name[:80]!r} is not a handler's to set"
         raise ValueError(msg)
@@ -171,7 +171,8 @@ def checked_name(name: str) -> str:
 
 
 def checked_header(name: str, value: str) -> str:
-    """A value that can't end its line, and with it the header block."""
+    """Return a header value without line breaks, which would end the header; raise ValueError for
+    others."""
     if not _HEADER_VALUE.fullmatch(value) or len(value) > HEADERS_SIZE:
         msg = f"{value[:80]!r} can't be the value of header {name}"
         raise ValueError(msg)
@@ -179,7 +180,7 @@ def checked_header(name: str, value: str) -> str:
 
 
 class Headers(dict[str, str]):
-    """Headers by name, whatever its case: handlers ask for `Accept`, `accept` and `ACCEPT`."""
+    """Headers by name, whatever its case: handlers read `Accept`, `accept` and `ACCEPT`."""
 
     def __getitem__(self, key: str) -> str:
         found = self.find(key)
@@ -200,7 +201,7 @@ class Headers(dict[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class RequestProcessor:
-    """One request of the batch, as multi-model-server and TorchServe name it."""
+    """One request of the batch, by the name that multi-model-server and TorchServe use."""
 
     context: Context
 
@@ -231,7 +232,7 @@ class RequestProcessor:
 
 @dataclass(frozen=True, slots=True)
 class RequestMetrics:
-    """Measurements of a handler's own: each is a line in the log, with the request's id."""
+    """A handler's own metrics: each is a line in the log, with the request's id."""
 
     request_id: str
 
@@ -258,7 +259,8 @@ class RequestMetrics:
     def add_metric(
         self, name: str, value: float, *more: object, unit: object = None, **_: object
     ) -> None:
-        """The two servers disagree on the order of index and unit: the one that is text counts."""
+        """Add a metric. The two servers disagree on the order of index and unit: the text is the
+        unit."""
         found = next((text for text in (unit, *more) if isinstance(text, str)), "")
         self._say(name, value, found)
 
@@ -269,7 +271,7 @@ class RequestMetrics:
 
 
 def manifest_of(model_dir: Path, model_name: str) -> dict[str, Any]:
-    """MANIFEST.json of a model archive; else what TorchServe's handlers look up in one."""
+    """Return MANIFEST.json of a model archive; else what TorchServe's handlers look up in one."""
     for place in (model_dir / "MAR-INF", model_dir):
         path = place / "MANIFEST.json"
         if path.is_file() and path.stat().st_size <= MANIFEST_SIZE:
