@@ -10,7 +10,7 @@ import pytest
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.masking import without_user
 from sagemaker_byoc.host.ignore import DEFAULTS, Ignore, read
-from sagemaker_byoc.images.build import commit, context
+from sagemaker_byoc.images.build import base, context
 
 
 @pytest.mark.parametrize(
@@ -129,23 +129,23 @@ def test_too_many_files(project, monkeypatch):
 
 
 def git(folder, *words):
-    name = ["-c", "user.name=n", "-c", "user.email=e@example.com", "-c", "commit.gpgsign=false"]
+    name = ["-c", "user.name=n", "-c", "user.email=e@example.com", "-c", "base.gpgsign=false"]
     subprocess.run(["git", "-C", folder, *name, *words], check=True, capture_output=True)
 
 
 def test_the_tag_names_commit_and_image(project):
     """Without a repository the id alone; a changed file makes the revision dirty."""
-    assert commit.tag(commit.read(project), "0" * 64) == "0" * 12
+    assert base.tag(base.read(project), "0" * 64) == "0" * 12
     git(project, "init", "--quiet")
     git(project, "add", ".")
     git(project, "commit", "--quiet", "-m", "first")
     git(project, "remote", "add", "origin", "https://me:secret@example.com/mine.git")
-    found = commit.read(project)
+    found = base.read(project)
     assert not found.dirty
     assert found.source == "https://example.com/mine.git"
-    assert commit.tag(found, "abcdef0123" * 6) == f"{found.id[:12]}-abcdef01"
+    assert base.tag(found, "abcdef0123" * 6) == f"{found.id[:12]}-abcdef01"
     (project / "new").write_text("")
-    assert commit.read(project).revision == f"{found.id}-dirty"
+    assert base.read(project).revision == f"{found.id}-dirty"
 
 
 def test_an_address_without_a_user_stays():

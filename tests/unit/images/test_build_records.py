@@ -7,7 +7,7 @@ import io
 import pytest
 from tests.unit.images.made import layer
 
-from sagemaker_byoc.images.build import sbom, stamp
+from sagemaker_byoc.images.build import base, sbom
 from sagemaker_byoc.images.build.base import DIGEST_LABEL, NAME_LABEL, base_of, labels
 from sagemaker_byoc.images.build.builders import Builder
 
@@ -103,7 +103,7 @@ def test_labels_that_differ_from_the_installed_torch(found, version, wrong):
     def ask(command):
         return version if command[1] == "run" else found
 
-    assert stamp.wrong_labels("x", DOCKER, ask) == wrong
+    assert base.wrong_labels("x", DOCKER, ask) == wrong
 
 
 FILES = {

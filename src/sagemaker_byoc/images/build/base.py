@@ -1,13 +1,18 @@
-"""The image that a Dockerfile's last stage builds on, and its digest, for the image's labels."""
+"""Labels of a built image: its base image, the torch that it holds, the commit it is built from."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
+from sagemaker_byoc.contract.accelerators import CUDA_LABEL, DRIVER_LABEL, OLDEST_DRIVER
 from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.contract.masking import without_user
 from sagemaker_byoc.host.image_reference import Reference, parse
 from sagemaker_byoc.images.build.builders import BUILDAH, Ask, Builder
 
@@ -107,3 +112,141 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
 
     # A default may hold a variable of its own: ${BUILT_FOR:-$TORCH}.
     return _VARIABLE.sub(value, _VARIABLE.sub(value, text))
+
+
+TORCH_LABEL = "sagemaker-byoc.torch"
+_SECONDS = 120.0
+_LOOK = """\
+spec = find_spec("torch")
+print(Path(spec.origin).with_name("version.py").read_text() if spec and spec.origin else "")
+"""
+_CUDA = re.compile(r"^cuda\b[^=\n]*=\s*(?:'(?P<cuda>\d+\.\d+)|None)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Torch:
+    """`cuda` is empty for a build without it."""
+
+    cuda: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        major = int(self.cuda.partition(".")[0] or 0)
+        oldest = OLDEST_DRIVER.value.get(major)
+        return {
+            TORCH_LABEL: f"cuda{major}" if self.cuda else "cpu",
+            CUDA_LABEL.value: self.cuda,
+            DRIVER_LABEL.value: ".".join(map(str, oldest)) if oldest else "",
+        }
+
+
+def wrong_labels(image: str, builder: Builder, ask: Ask) -> dict[str, str] | None:
+    """Return the labels of `image` that differ from its torch, with their right values.
+
+    Empty for an image without such labels, and for buildah, which runs no image; None for one
+    that can't be looked into.
+    """
+    if builder.name == BUILDAH:
+        return {}
+    client = builder.command[0]
+    said = ask([client, "image", "inspect", "--format", "{{json .Config.Labels}}", image])
+    found = _object(said)
+    if TORCH_LABEL not in found:
+        return {}
+    run = [client, "run", "--rm", "--network", "none", "--entrypoint", "/opt/venv/bin/python"]
+    text = ask([*run, image, "-I", "-c", _LOOK])
+    match = _CUDA.search(text or "")
+    if match is None:
+        return None
+    right = Torch(match["cuda"] or "").labels
+    return {name: value for name, value in right.items() if found.get(name, "") != value}
+
+
+def put(image: str, labels: Mapping[str, str], builder: Builder, platform: str) -> str:
+    """Give `image` the labels, without a layer; return what went wrong, or an empty text."""
+    command = [*builder.command, "--platform", platform, "--tag", image]
+    for name, value in sorted(labels.items()):
+        command += ["--label", f"{name}={value}"]
+    try:
+        done = subprocess.run(
+            [*command, "-"],
+            input=f"FROM {image}\n",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_SECONDS,
+            env=builder.variables(),
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if done.returncode == 0 else (done.stderr.strip() or "no message").splitlines()[-1]
+
+
+def _object(text: str | None) -> dict[str, str]:
+    try:
+        found = json.loads(text or "null")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+_SECONDS = 20.0
+SHORT = 12
+"""Digits of a commit or hash in a tag."""
+_OWN = 8
+"""Digits of the image's id beside a commit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """Empty where the folder is in no repository."""
+
+    id: str = ""
+    dirty: bool = False
+    """Whether a file of the folder differs from the commit, or is not in it."""
+    created: str = ""
+    """Of the commit, as ISO 8601."""
+    source: str = ""
+    """Its origin's address, without a user or password."""
+
+    @property
+    def revision(self) -> str:
+        return f"{self.id}-dirty" if self.dirty else self.id
+
+
+def read_commit(folder: Path) -> Commit:
+    head = _git(folder, "log", "-1", "--format=%H %cI")
+    if not head:
+        return Commit()
+    name, _, created = head.partition(" ")
+    return Commit(
+        id=name,
+        dirty=bool(_git(folder, "status", "--porcelain", "--", ".")),
+        created=created,
+        source=without_user(_git(folder, "remote", "get-url", "origin")),
+    )
+
+
+def tag(commit: Commit, identity: str) -> str:
+    """Return the commit to read, and of the image's id because one commit makes several images.
+
+    Not of the content that was built: a build that installs packages makes another image each time.
+    """
+    return f"{commit.id[:SHORT]}-{identity[:_OWN]}" if commit.id else identity[:SHORT]
+
+
+def _git(folder: Path, *words: str) -> str:
+    """Its output; nothing where there is no git, no repository or no commit."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -18,7 +18,7 @@ from typing import IO
 from sagemaker_byoc.contract.errors import MachineError, RequestError, TimeLimitError
 from sagemaker_byoc.contract.requirements import MARK
 from sagemaker_byoc.host import image_reference
-from sagemaker_byoc.images.build import base, builders, commit, context, names, secrets, stamp
+from sagemaker_byoc.images.build import base, builders, context, secrets
 from sagemaker_byoc.images.build.builders import Builder
 from sagemaker_byoc.images.errors import ImageError
 
@@ -107,13 +107,13 @@ def build(request: BuildRequest, out: Output) -> Built:
     secrets.require_support(builder, request.secrets)
     found = context.content(request.context, request.dockerfile, request.arguments, *request.bases)
     _warn_of(found, request.context, out.warn)
-    at = commit.read(request.source)
+    at = base.read_commit(request.source)
     repository = str(image_reference.Reference(name.registry, name.repository))
-    first = f"{repository}:{name.tag or names.of_this_process()}"
+    first = f"{repository}:{name.tag or builders.of_this_process()}"
     out.say(f"building {first if name.tag else repository} with {builder.title}")
     if builder.note:
         out.warn(builder.note)
-    names.sweep(repository, builder, builders.ask)
+    builders.sweep(repository, builder, builders.ask)
     own = base.labels(base.base_of(dockerfile, request.arguments), builder, builders.ask)
     labels = _labels(at, found.digest) | own | dict(request.labels)
     try:
@@ -149,10 +149,10 @@ def _warn_of(found: context.Content, folder: Path, warn: Say) -> None:
         )
 
 
-def _named(image: str, identity: str, at: commit.Commit, builder: Builder) -> list[str]:
+def _named(image: str, identity: str, at: base.Commit, builder: Builder) -> list[str]:
     """Tag the image by its commit and id, so that one tag never means two images, and as latest."""
     repository = image.rpartition(":")[0]
-    own = commit.tag(at, identity.rpartition(":")[2])
+    own = base.tag(at, identity.rpartition(":")[2])
     tags = [f"{repository}:{own}", f"{repository}:{LATEST}"]
     for name in tags:
         if builders.ask(builder.tag(image, name)) is None:
@@ -164,13 +164,13 @@ def _named(image: str, identity: str, at: commit.Commit, builder: Builder) -> li
 
 def _stamp(image: str, builder: Builder, warn: Say) -> None:
     """Correct what the labels say of torch, if it is not what the Dockerfile's argument asked."""
-    wrong = stamp.wrong_labels(image, builder, builders.ask)
+    wrong = base.wrong_labels(image, builder, builders.ask)
     if wrong is None:
         warn(f"no torch was found in {image}, so its labels are as the Dockerfile sets them")
     if not wrong:
         return
     text = ", ".join(f"{name}={value}" for name, value in wrong.items())
-    failed = stamp.put(image, wrong, builder, context.PLATFORM)
+    failed = base.put(image, wrong, builder, context.PLATFORM)
     warn(f"labels by the torch that is installed: {text}{f' (failed: {failed})' if failed else ''}")
 
 
@@ -183,7 +183,7 @@ def _read(dockerfile: Path) -> str:
         ) from error
 
 
-def _labels(at: commit.Commit, content: str) -> dict[str, str]:
+def _labels(at: base.Commit, content: str) -> dict[str, str]:
     """The commit's time and not this one's: the same content stays the same image."""
     found = {
         "org.opencontainers.image.revision": at.revision,

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sagemaker_byoc.images.check.findings import Finding, Rule, apply
-from sagemaker_byoc.images.check.report import Report
+from sagemaker_byoc.images.check.findings import Finding, Report, Rule, apply
 from sagemaker_byoc.images.check.rules import table
 from sagemaker_byoc.images.check.rules.subject import SERVE, TRAIN, Subject, roles_of
 from sagemaker_byoc.images.check.trials import leftovers, serving, training

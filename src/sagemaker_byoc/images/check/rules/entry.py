@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
-from sagemaker_byoc.images.check.rules import execution, secret_shapes, users
+from sagemaker_byoc.images.check.rules import execution, secret_shapes
 from sagemaker_byoc.images.check.rules.execution import Failure
-from sagemaker_byoc.images.check.rules.subject import TRAIN, Subject
+from sagemaker_byoc.images.check.rules.subject import TRAIN, Subject, missing_user
 
 _ENTRY = "configuration: Entrypoint"
 _OPERATORS = re.compile(r"[;&|<>()$`'\"\n]")
@@ -68,7 +68,7 @@ def entry_runs(subject: Subject) -> Iterator[Found]:
 
 
 def user_known(subject: Subject) -> Iterator[Found]:
-    found = users.missing(subject.image)
+    found = missing_user(subject.image)
     if found is not None:
         name, path = found
         what = f"USER {subject.image.config.user}: there is no {name} in {path}"
