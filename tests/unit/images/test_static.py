@@ -140,7 +140,7 @@ def test_the_text_names_what_ignores_a_finding(tmp_path):
 
 
 def test_limits_that_were_reached_are_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(layers, "FILES_LIMIT", 2)
+    monkeypatch.setattr(layers, "LOOKED_INTO_LIMIT", 2)
     path = saved(tmp_path, {f"app/{number}.txt": b"text" for number in range(5)})
     report = check(CheckRequest(image=str(path)), lambda _: None)
     assert "secrets in 4 files of layer 0" in report.notes[0]

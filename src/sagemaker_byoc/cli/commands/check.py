@@ -13,9 +13,9 @@ from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.images.check import findings
 from sagemaker_byoc.images.check.check import CheckRequest, check
+from sagemaker_byoc.images.check.checked_image import SERVE, TRAIN
 from sagemaker_byoc.images.check.findings import Finding
 from sagemaker_byoc.images.check.rules import table
-from sagemaker_byoc.images.check.rules.subject import SERVE, TRAIN
 
 HELP = "Find out whether SageMaker will accept an image, any image."
 _CONFIG = Path("pyproject.toml")
@@ -133,7 +133,7 @@ def read_ignored(path: Path) -> Mapping[str, str]:
     known = {row.id for row in table.rows()}
     where = f"{path}: [tool.byoc.check] ignore"
     if not isinstance(table_, dict):
-        raise RequestError(f"{where} is no table", hint='Write ignore = {IMG012 = "reason"}')
+        raise RequestError(f"{where} is not a table", hint='Write ignore = {IMG012 = "reason"}')
     for key, reason in table_.items():
         if findings.rule_of(key) not in known:
             raise RequestError(f"{where}: there is no rule {key}", hint="See byoc check's report")

@@ -58,7 +58,7 @@ class _Kept:
             return False
         is_named = look is Look.YES
         within = self.head_bytes < (BYTES_LIMIT if is_named else BYTES_LIMIT // 2)
-        allowed = within and (is_named or self.files < FILES_LIMIT)
+        allowed = within and (is_named or self.files < LOOKED_INTO_LIMIT)
         self.unread += not allowed
         return allowed
 
@@ -125,7 +125,7 @@ def merge(layers: Sequence[Layer]) -> Files:
     )
     limits = tuple(
         f"secrets in {layer.unread} files of layer {number}: a layer's first "
-        f"{FILES_LIMIT} texts, and {BYTES_LIMIT >> 20} MiB of them, are looked into"
+        f"{LOOKED_INTO_LIMIT} texts, and {BYTES_LIMIT >> 20} MiB of them, are looked into"
         for number, layer in enumerate(layers)
         if layer.unread
     )
@@ -162,7 +162,7 @@ def _is_covered(path: str, gone: set[str], emptied: set[str]) -> bool:
 
 HEAD = 64 * 2**10
 """Bytes. Keys, tokens and version files are small, or start with what tells them."""
-FILES_LIMIT = 20_000
+LOOKED_INTO_LIMIT = 20_000
 """Files of one layer that are looked into."""
 BYTES_LIMIT = 128 * 2**20
 """Bytes kept of one layer's files."""

@@ -13,7 +13,8 @@ from sagemaker_byoc.contract import accelerators, lifecycle
 from sagemaker_byoc.contract.archives import unpack
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.variables import BIND_TO_PORT, MULTI_MODEL
-from sagemaker_byoc.images.check.trials import leftovers, traffic
+from sagemaker_byoc.images import scratch
+from sagemaker_byoc.images.check.trials import traffic
 from sagemaker_byoc.images.check.trials.container import Container, Content, container
 from sagemaker_byoc.images.check.trials.http import (
     ENOUGH,
@@ -247,7 +248,7 @@ def _server(
 
 def _start(stack: ExitStack, plan: ServingPlan) -> _Started:
     """The model's folder and the server last as long as the stack."""
-    model = _unpacked(plan, stack.enter_context(leftovers.scratch()) / "model")
+    model = _unpacked(plan, stack.enter_context(scratch.scratch()) / "model")
     server = stack.enter_context(_server(plan, model))
     seen = ServingTrial(with_payload=plan.payload is not None, with_model=plan.model is not None)
     refused = server.start()
@@ -367,7 +368,7 @@ def _post(
 
 
 def _ruined(plan: ServingPlan, model: Path, patience: float) -> tuple[Reply, Reply] | None:
-    with leftovers.scratch() as folder:
+    with scratch.scratch() as folder:
         copy = folder / "model"
         shutil.copytree(model, copy)
         for file in copy.rglob("*"):

@@ -117,6 +117,8 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
 TORCH_LABEL = "sagemaker-byoc.torch"
 _SECONDS = 120.0
 _LOOK = """\
+from importlib.util import find_spec
+from pathlib import Path
 spec = find_spec("torch")
 print(Path(spec.origin).with_name("version.py").read_text() if spec and spec.origin else "")
 """
@@ -191,7 +193,7 @@ def _object(text: str | None) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-_SECONDS = 20.0
+_GIT_SECONDS = 20.0
 SHORT = 12
 """Digits of a commit or hash in a tag."""
 _OWN = 8
@@ -245,7 +247,7 @@ def _git(folder: Path, *words: str) -> str:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_SECONDS,
+            timeout=_GIT_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

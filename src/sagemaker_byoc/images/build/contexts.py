@@ -20,7 +20,7 @@ from sagemaker_byoc.contract.requirements import FILE as REQUIREMENTS
 from sagemaker_byoc.host import docker, ignore
 from sagemaker_byoc.host.ignore import SECRETS, Ignore, walk
 from sagemaker_byoc.host.ignore import read as read_ignore
-from sagemaker_byoc.images.check.trials import leftovers
+from sagemaker_byoc.images import scratch
 
 PLATFORM = "linux/amd64"
 FILES_LIMIT = 100_000
@@ -146,8 +146,8 @@ def prepared(
 @contextmanager
 def copied(program: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Yield a copy without what its .dockerignore and our own patterns leave out, and notes."""
-    leftovers.sweep_folders()
-    with leftovers.scratch("build") as folder:
+    scratch.sweep_folders()
+    with scratch.scratch("build") as folder:
         yield folder / "program", _copy(program, folder / "program")
 
 

@@ -47,7 +47,7 @@ class Subject:
 
 
 def roles_of(image: Image) -> frozenset[str]:
-    """What an image seems to be for, where nobody says it."""
+    """Return what an image seems to be for, if it does not say so."""
     ours = _CONTRACTS.get(image.config.labels.get(OUR_CONTRACT, ""))
     if ours:
         return frozenset({ours})
