@@ -22,8 +22,7 @@ import numpy as np
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, InputMode, write_channels
 from sagemaker_byoc.training.library.data.channel import channel
-from sagemaker_byoc.training.library.data.framing import Framing
-from sagemaker_byoc.training.library.data.recordio import encode_record
+from sagemaker_byoc.training.library.data.records import Framing, encode_record
 from sagemaker_byoc.training.library.data.tokens import TokenDataset
 from sagemaker_byoc.training.library.process import job
 

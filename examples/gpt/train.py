@@ -29,7 +29,7 @@ from sagemaker_byoc.training import (
     job,
     seed_everything,
 )
-from sagemaker_byoc.training.library.flops import transformer
+from sagemaker_byoc.training.library.metrics import transformer_flops
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def main():
     )
     metrics = Metrics(
         every=settings.log_every,
-        flops_per_token=transformer(
+        flops_per_token=transformer_flops(
             parameters=plain.parameter_count(),
             layers=settings.layers,
             width=settings.width,

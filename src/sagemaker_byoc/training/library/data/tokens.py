@@ -17,7 +17,7 @@ import torch
 
 from sagemaker_byoc.training.library.data.files import DataError
 from sagemaker_byoc.training.library.data.permutation import permuted
-from sagemaker_byoc.training.library.data.shards import Place
+from sagemaker_byoc.training.library.process import Place
 
 Tokens = npt.NDArray[np.integer[Any]]
 Positions = npt.NDArray[np.int64]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from sagemaker_byoc.training.library.data import tokens
 from sagemaker_byoc.training.library.data.permutation import permuted
-from sagemaker_byoc.training.library.data.shards import Place
 from sagemaker_byoc.training.library.data.tokens import UINT32, Raw, TokenDataset, TokenError
+from sagemaker_byoc.training.library.process import Place
 
 LENGTH = 4
 
