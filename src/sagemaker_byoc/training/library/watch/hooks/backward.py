@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sagemaker_byoc.training.library.guard import GUARDED
 from sagemaker_byoc.training.library.watch.hooks.parameters import local
 from sagemaker_byoc.training.library.watch.report.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.base import TRAIN, Loss
@@ -302,9 +301,9 @@ class Losses:
 
 
 def found_overflow(optimizer: Optimizer) -> torch.Tensor | None:
-    """Not zero if a gradient scaler, or NonFiniteGuard, had the optimizer skip this step."""
+    """Return a tensor that is not zero if a gradient scaler had the optimizer skip this step."""
     found: torch.Tensor | None = getattr(optimizer, "found_inf", None)
-    return getattr(optimizer, GUARDED, None) if found is None else found
+    return found
 
 
 def _gradient(parameter: Tensor) -> Gradient:
