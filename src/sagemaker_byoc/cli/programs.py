@@ -20,8 +20,8 @@ from sagemaker_byoc.contract.hosting.http import DEFAULT_PROGRAM
 from sagemaker_byoc.region.containers import leftovers
 from sagemaker_byoc.region.engines import process
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, ShellEngine
+from sagemaker_byoc.region.engines.copying import Copying
 from sagemaker_byoc.region.engines.docker import DockerEngine
-from sagemaker_byoc.region.engines.packing import Copying
 from sagemaker_byoc.region.engines.process import ProcessEngine
 
 ENGINES = ("process", "docker")

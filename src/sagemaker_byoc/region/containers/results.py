@@ -1,4 +1,4 @@
-"""What a job leaves: the folders of all hosts as one, packed or file by file, sent to S3."""
+"""What the containers of a job leave: a failure reason, and folders that are merged into one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sources(trees: Mapping[str, Tree], folder: str) -> list[Source]:
 def merged(
     found: Iterable[Source], on_line: OnLeft, *, keep_links: bool = False
 ) -> Iterator[Entry]:
-    """Yield the files of all hosts; of those with one name, the first host's."""
+    """Yield the files of all hosts; if several hosts wrote one name, the first host's file."""
     owners: dict[str, tuple[str, bool]] = {}
     for host, root, folder in found:
         for entry in walk(root, folder, on_line, keep_links=keep_links):
@@ -42,7 +42,7 @@ def merged(
 
 
 def noting_links(entries: Iterable[Entry], archive: str, on_line: OnLeft) -> Iterator[Entry]:
-    """Yield `entries`; at their end, say that there are links among them."""
+    """Yield `entries`; at the end, report the links among them."""
     links = 0
     example = ""
     for entry in entries:
@@ -58,9 +58,9 @@ def noting_links(entries: Iterable[Entry], archive: str, on_line: OnLeft) -> Ite
 
 
 def failure_reason(tree: Tree, code: int, on_left: OnLeft = lambda _: None) -> str:
-    """`AlgorithmError: TEXT, exit code: N` of at most 1024 characters, whose end is never cut off.
+    """Return `AlgorithmError: TEXT, exit code: N`, at most 1024 characters, its end never cut off.
 
-    Without a failure file there is no TEXT, as in the service's own reasons.
+    TEXT is empty if there is no failure file, as in SageMaker's own reasons.
     """
     return failure_text(read_failure(tree, on_left) or "", code)
 
@@ -72,9 +72,9 @@ def failure_text(text: str, code: int) -> str:
 
 
 def read_failure(tree: Tree, on_left: OnLeft = lambda _: None) -> str | None:
-    """Return the reason, as SageMaker would show it; None if the container wrote none.
+    """Return the failure file's text as SageMaker would show it; None if there is no such file.
 
-    The file may be anything that a program put there: `on_left` gets a sentence if it is not read.
+    A program may have put anything in its place: `on_left` receives a sentence if it is not read.
     """
     name = tree.failure.relative_to(tree.root)
     try:

@@ -60,7 +60,7 @@ def test_gpus_are_those_that_this_process_was_left(variables, names, monkeypatch
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(machine, "_present", lambda *_: 4)
-    monkeypatch.setattr(docker, "Path", lambda _: tmp_path)  # there is a driver
+    monkeypatch.setattr(docker, "DRIVER", tmp_path)  # there is a driver
     assert instances.gpus_here() == len(names)
     for most in (None, 1):
         wanted = spec(tmp_path, most)

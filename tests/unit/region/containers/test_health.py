@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from sagemaker_byoc.region.containers import health, listeners
-from sagemaker_byoc.region.containers.listeners import Listener
+from sagemaker_byoc.region.containers import health
+from sagemaker_byoc.region.containers.health import Listener
 from sagemaker_byoc.region.engines.container import Reach
 from sagemaker_byoc.standalone.endpoint import free_port
 
@@ -62,42 +62,42 @@ def test_sees_what_a_process_listens_on():
     """Its own sockets only, although all of the machine's are in the same table."""
     port, other = free_port(), free_port()
     with server(port) as container, server(other):
-        assert listeners.find(container.reach()) == [Listener(port, "127.0.0.1")]
+        assert health.find_listeners(container.reach()) == [Listener(port, "127.0.0.1")]
 
 
 def test_serving_on_another_port():
     """Certain once that port answers /ping; the message has both ports."""
     port, wanted = free_port(), free_port()
     with server(port) as container:
-        fault = listeners.misplaced(container.reach(), wanted)
+        fault = health.misplaced_listener(container.reach(), wanted)
         assert fault == f"it answers /ping on port {port}, and SageMaker asks on port {wanted}"
-        assert listeners.misplaced(container.reach(), port) is None
+        assert health.misplaced_listener(container.reach(), port) is None
 
 
 def test_some_other_port_is_no_proof():
     """A model may open ports of its own before it is loaded; they are named when time is up."""
     port, wanted = free_port(), free_port()
     with server(port, status=404) as container:
-        assert listeners.misplaced(container.reach(), wanted) is None
-        told = listeners.describe(container.reach(), wanted)
+        assert health.misplaced_listener(container.reach(), wanted) is None
+        told = health.describe_listeners(container.reach(), wanted)
         assert told == f"nothing in it listens on port {wanted}, only on 127.0.0.1:{port}"
 
 
 def test_interface_that_nobody_reaches(monkeypatch):
     """In a network of its own, 127.0.0.1 is not where SageMaker asks; on the host's it is."""
     found = [Listener(8080, "127.0.0.1")]
-    monkeypatch.setattr(listeners, "find", lambda reach: found)
+    monkeypatch.setattr(health, "find_listeners", lambda reach: found)
     own = Reach(1, has_own_network=True, address="172.17.0.2")
-    fault = listeners.misplaced(own, 8080)
+    fault = health.misplaced_listener(own, 8080)
     assert fault is not None
     assert "127.0.0.1:8080 inside the container, and SageMaker needs 0.0.0.0:8080" in fault
     found.append(Listener(8080, "0.0.0.0"))
-    assert listeners.misplaced(own, 8080) is None
+    assert health.misplaced_listener(own, 8080) is None
 
 
 def test_process_that_has_ended():
     """Nothing is seen, nothing is raised."""
-    assert listeners.find(Reach(2**22 + 1, has_own_network=True, address="")) == []
+    assert health.find_listeners(Reach(2**22 + 1, has_own_network=True, address="")) == []
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_process_that_has_ended():
 )
 def test_the_kernels_table(line, listener):
     """Addresses are words in the machine's order; only listening sockets count."""
-    assert dict(listeners._parse([line])) == ({"77": listener} if listener else {})
+    assert dict(health._parse([line])) == ({"77": listener} if listener else {})
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_what_cannot_be_seen_is_not_said_to_be_absent(monkeypatch):
     def fail(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(listeners.Path, "read_text", fail)
+    monkeypatch.setattr(health.Path, "read_text", fail)
     reach = Reach(1, has_own_network=True, address="127.0.0.1")
-    assert listeners.describe(reach, 8080) == ""
-    assert listeners.misplaced(reach, 8080) is None
+    assert health.describe_listeners(reach, 8080) == ""
+    assert health.misplaced_listener(reach, 8080) is None

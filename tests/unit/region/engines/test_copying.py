@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.region.engines.unpacking import Receiver
+from sagemaker_byoc.region.engines.copying import Receiver
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What everything that hosts shares: the engine, the logs, threads for what blocks, free ports."""
+"""What all endpoints share: the engine, the logs, threads for blocking calls, free ports."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ R = TypeVar("R")
 LOG = logging.getLogger(__name__)
 
 THREADS = 64
-"""Containers that start or stop at once; each waits in a thread of its own."""
+"""Containers that start or stop at the same time, each in a thread."""
 LABEL = "sagemaker-byoc.endpoint"
 
 
 async def to_the_end(work: Coroutine[Any, Any, R]) -> R:
-    """Its outcome; a cancellation takes effect only after it."""
+    """Return the outcome of `work`; a cancellation takes effect only after its end."""
     task = asyncio.create_task(work)
     try:
         return await asyncio.shield(task)
@@ -43,7 +43,7 @@ async def to_the_end(work: Coroutine[Any, Any, R]) -> R:
 
 
 async def all_stopped(stops: Iterable[Awaitable[None]], whose: str) -> None:
-    """Wait for all `stops`; one that fails is logged, and holds up none of the others."""
+    """Wait for all `stops`; log those that fail."""
     for ended in await asyncio.gather(*stops, return_exceptions=True):
         if isinstance(ended, Exception):
             LOG.warning("a stop of %s failed: %s", whose, ended)
@@ -57,11 +57,11 @@ class HostingContext:
     store: ObjectStore
     logs: LogStore
     work: Path
-    """Folders of what runs: WORK/ENDPOINT/GENERATION/…"""
+    """Folders of what runs: WORK/ENDPOINT/DEPLOYMENT/…"""
     state: Path
-    """Tells this region's containers from another's on the same machine."""
+    """Distinguishes this region's containers from another's on the same machine."""
     access: ContainerAccess | None = None
-    """How containers reach the region; None if they don't."""
+    """How containers reach the region; None if they can't."""
     ports: Ports = field(default_factory=Ports)
     threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="byoc-hosting")
@@ -81,13 +81,14 @@ class HostingContext:
         return image
 
     async def finish(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """As `run`, and where the caller is cancelled meanwhile it still waits: what a thread has
-        begun goes on, and nothing else may be done to its containers and folders before.
+        """Do as `run` does, and wait even if the caller is cancelled.
+
+        What a thread has begun continues, and its containers and folders are in use until its end.
         """
         return await to_the_end(self.run(function, *args, **kwargs))
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """In a thread that no other part of the region waits for."""
+        """Call `function` in a thread that no other part of the region waits for."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.threads, lambda: function(*args, **kwargs))
 
@@ -96,10 +97,10 @@ class HostingContext:
 
     @property
     def all_labels(self) -> dict[str, str]:
-        """Of every container that this region hosts."""
+        """The labels of every container that this region hosts."""
         return {**region_labels(self.state), "sagemaker-byoc.kind": "hosting"}
 
     @property
     def prefix(self) -> str:
-        """Of its containers' names."""
+        """The prefix of its containers' names."""
         return region_prefix(self.state)

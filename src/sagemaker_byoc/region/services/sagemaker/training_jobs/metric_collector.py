@@ -1,7 +1,7 @@
 """Metrics of a job: each definition's regex in each log line, the last value of each.
 
 The package regex searches, since it has a time limit and lets other threads run meanwhile. One
-search of the standard library's can take for ever, and the whole region with it.
+search of the standard library can take forever, and block the whole region.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sagemaker_byoc.region.wire.aws_errors import AwsError
 LINE_LIMIT = 16_384
 """Characters of a line that are searched."""
 SEARCH_SECONDS = 1.0
-"""For one search; a definition that takes longer is given up, and named at the end."""
+"""For one search; a definition that takes longer is no longer used, and reported at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def compile_definitions(definitions: Mapping[str, str]) -> dict[str, Any]:
 
 
 class MetricCollector:
-    """Fed with the lines of all hosts, from their threads."""
+    """Receives the lines of all hosts, from their threads."""
 
     def __init__(self, definitions: Mapping[str, Any]) -> None:
         self._definitions = definitions
@@ -78,12 +78,12 @@ class MetricCollector:
 
     @property
     def last(self) -> dict[str, Value]:
-        """In the order of the definitions."""
+        """The last values, in the order of the definitions."""
         with self._lock:
             return {name: self._last[name] for name in self._definitions if name in self._last}
 
     def warnings(self) -> list[str]:
-        """A sentence for each definition that gave no number: a cloud tells nobody."""
+        """Return a sentence for each definition that found no number, which AWS does not report."""
         sentences = []
         for name, pattern in self._definitions.items():
             if name in self._given_up:
