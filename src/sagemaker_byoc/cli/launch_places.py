@@ -13,7 +13,7 @@ from sagemaker_byoc.cloud import session
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError
 from sagemaker_byoc.host.request_log import note_call
-from sagemaker_byoc.images.build import commit
+from sagemaker_byoc.images.build import labels
 from sagemaker_byoc.launch import image
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.problems import SettingsError
@@ -154,4 +154,4 @@ def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -
 
 
 def _revision(shared: Shared) -> str:
-    return commit.read(shared.folder).revision
+    return labels.read_commit(shared.folder).revision

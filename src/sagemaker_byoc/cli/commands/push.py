@@ -9,7 +9,7 @@ from sagemaker_byoc.cli import push_plan
 from sagemaker_byoc.cli.push_request import parse_request
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.cloud import ecr
-from sagemaker_byoc.images.check.trials import leftovers
+from sagemaker_byoc.images import scratch
 from sagemaker_byoc.images.push import steps
 from sagemaker_byoc.images.push.programs import How
 from sagemaker_byoc.images.push.steps import Push, Step
@@ -94,9 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
         _, planned = push_plan.plan(request, screen)
         _print_plan(planned, as_json=arguments.json)
         return 0
-    leftovers.sweep_folders()
+    scratch.sweep_folders()
     push, planned = push_plan.plan(request, screen)
-    with leftovers.scratch("push") as push.folder, push.undo:
+    with scratch.scratch("push") as push.folder, push.undo:
         steps.run(planned)
     if arguments.json:
         console.document(_document(push))

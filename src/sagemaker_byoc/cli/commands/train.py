@@ -14,7 +14,7 @@ from sagemaker_byoc.cli.terminal.progress import Progress
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE, OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import JobError
 from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY
-from sagemaker_byoc.images.build import commit as commits
+from sagemaker_byoc.images.build.labels import read_commit
 from sagemaker_byoc.region.containers.results import failure_text
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.standalone.training_job import (
@@ -145,7 +145,7 @@ def _near(path: Path) -> Path:
 
 def _origin(folder: Path) -> dict[str, str]:
     """The program's commit, for its record; a copy in a container has no repository."""
-    commit = commits.read(folder)
+    commit = read_commit(folder)
     return {CODE_COMMIT: commit.revision, CODE_REPOSITORY: commit.source} if commit.id else {}
 
 
