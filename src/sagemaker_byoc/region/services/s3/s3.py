@@ -103,8 +103,8 @@ class S3:
         )
         return S3Error(
             "NotImplemented",
-            f"This object store has no {method} ?{subresource} of a {level};"
-            f" what it has of these: {', '.join(known) or 'none'}",
+            f"This object store does not support {method} ?{subresource} of a {level};"
+            f" it supports: {', '.join(known) or 'none of them'}",
             status=501,
             Header=subresource,
         )

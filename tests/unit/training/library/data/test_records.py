@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagemaker_byoc.training.library.data.recordio import (
+from sagemaker_byoc.training.library.data.records import (
     FIRST,
     LAST,
     LONGEST,

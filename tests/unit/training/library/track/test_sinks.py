@@ -9,19 +9,23 @@ import struct
 import pytest
 
 from sagemaker_byoc.contract.errors import DocumentError
-from sagemaker_byoc.contract.training.metric_lint import lint, values
-from sagemaker_byoc.contract.training.metrics import definition, format_line
+from sagemaker_byoc.contract.training.metric_definitions import (
+    definition,
+    format_line,
+    lint,
+    values,
+)
 from sagemaker_byoc.contract.training.runs import Artifact, RunRecord
-from sagemaker_byoc.training.library.track.events import (
+from sagemaker_byoc.training.library.track.sinks import (
     EventFile,
+    Row,
     crc32c,
+    lines,
     masked,
     record,
     records,
     scalars,
 )
-from sagemaker_byoc.training.library.track.metric_file import lines
-from sagemaker_byoc.training.library.track.sink import Row
 
 AWS_LINE = (
     "GAN_loss=0.138318;  Scaled_reg=2.654134; disc:[-0.017371,0.102429] real 93.3% gen 0.0% "

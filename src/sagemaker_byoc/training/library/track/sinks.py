@@ -1,25 +1,81 @@
-"""TensorBoard's event files: TFRecords of Event messages, written by hand.
+"""Files that rows of metrics are written to: SageMaker's metrics file, TensorBoard's event files.
 
-A record is its length (8 bytes), the masked CRC-32C of that, the data, and its masked CRC-32C
-(tensorflow/core/lib/io/record_writer.h); the messages are event.proto's and summary.proto's.
+The metrics file is JSON lines in $SAGEMAKER_METRICS_DIRECTORY/<pid>.json. Its shape is that of
+sagemaker-experiments, smexperiments/metrics.py, which smdebug writes too. A line's time must be
+between 14 days before and 2 hours after it is read. Without the variable there is no file.
+
+Event files are TFRecords of Event messages. A record is its length (8 bytes), the masked CRC-32C of
+that, the data, and its masked CRC-32C (tensorflow/core/lib/io/record_writer.h); the messages are
+event.proto's and summary.proto's.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, groupby
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from sagemaker_byoc.contract.variables import METRICS_DIRECTORY
 from sagemaker_byoc.training.library.appending import Appender
-from sagemaker_byoc.training.library.track.sink import Row
+
+
+class Row(NamedTuple):
+    step: int
+    time: float
+    """Seconds since the epoch."""
+    values: Mapping[str, float]
+
+
+class Sink(Protocol):
+    def write(self, rows: Sequence[Row]) -> None:
+        """Called on the training's thread; must not wait. OSError for what can't be written."""
+
+    def close(self, seconds: float) -> None:
+        """Bring out what is kept, within about this time."""
+
+
+class MetricFile:
+    def __init__(self, path: Path) -> None:
+        self._file = Appender(path)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> MetricFile | None:
+        folder = environ.get(METRICS_DIRECTORY)
+        return cls(Path(folder) / f"{os.getpid()}.json") if folder else None
+
+    def write(self, rows: Sequence[Row]) -> None:
+        self._file.write("".join([lines(row) for row in rows]).encode())
+
+    def close(self, seconds: float) -> None:  # noqa: ARG002 - nothing is kept
+        self._file.close()
+
+
+def lines(row: Row) -> str:
+    """Numbers only: the reader knows no NaN. JSON by hand, since this is done in each step."""
+    tail = f', "Timestamp": {row.time!r}, "IterationNumber": {row.step}}}\n'
+    return "".join(
+        [
+            f"{_metric_head(name)}{value!r}{tail}"
+            for name, value in row.values.items()
+            if value - value == 0
+        ]
+    )
+
+
+@functools.lru_cache(4096)
+def _metric_head(name: str) -> str:
+    return f'{{"MetricName": {json.dumps(name)}, "Value": '
+
 
 POLYNOMIAL = 0x82F63B78
 MASK_DELTA = 0xA282EAD8
