@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.host.aws_calls import Call
@@ -80,7 +80,7 @@ def check(
     if not role and not local:
         _add(problems, shared, "role", missing(shared.where, "role"))
     bucket = shared.bucket
-    if bucket and not limits.is_bucket_name(bucket):
+    if bucket and not facts.is_bucket_name(bucket):
         wrong = SettingsError(f"{shared.where}: bucket is {bucket!r}", hint=rules.BUCKET_HINT)
         _add(problems, shared, "bucket", wrong)
         bucket = ""

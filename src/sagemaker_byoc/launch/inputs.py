@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE
 from sagemaker_byoc.contract.masking import is_secret
 from sagemaker_byoc.launch.place import Place
@@ -123,7 +123,7 @@ def _digest(hashes: dict[str, str]) -> str:
 def content_name(stem: str, content: Mapping[str, Any], *, tail: str = "") -> str:
     """Join `stem`, a hash of `content`, and `tail`; cut the stem if it is too long."""
     rest = "-".join(part for part in (digest_of(content), tail) if part)
-    room = limits.JOB_NAME_LENGTH.value - len(rest) - 1
+    room = facts.JOB_NAME_LENGTH.value - len(rest) - 1
     return f"{stem[:room].rstrip('-')}-{rest}"
 
 
@@ -137,13 +137,13 @@ def check_name(where: str, name: str) -> str:
     if not is_name(name):
         raise SettingsError(
             f"{where}: name is {name!r}, which SageMaker does not accept",
-            hint=f"Use up to {limits.JOB_NAME_LENGTH.value} letters, digits and single hyphens",
+            hint=f"Use up to {facts.JOB_NAME_LENGTH.value} letters, digits and single hyphens",
         )
     return name
 
 
 def is_name(text: str) -> bool:
-    return re.fullmatch(limits.JOB_NAME.value, text) is not None
+    return re.fullmatch(facts.JOB_NAME.value, text) is not None
 
 
 def legal_name(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.variables import CODE_COMMIT, IMAGE_DIGEST
 from sagemaker_byoc.host.aws_calls import Call
@@ -239,7 +239,7 @@ def _environment(shared: Shared, place: Place) -> dict[str, str]:
     """Return the user's variables, and if there is room those that our library records of a run."""
     known = {CODE_COMMIT: place.commit, IMAGE_DIGEST: place.digest}
     found = {name: value for name, value in known.items() if value} | {**shared.environment}
-    return found if len(found) <= limits.ENVIRONMENT.value else dict(shared.environment)
+    return found if len(found) <= facts.ENVIRONMENT.value else dict(shared.environment)
 
 
 def _metrics(settings: TrainSettings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.metrics import parse_line
+from sagemaker_byoc.contract.training.metric_definitions import parse_line
 from sagemaker_byoc.contract.training.runs import METRICS_FILE, RUN_FILE, RunRecord
 from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.standalone.training_job import TrainingRequest, TrainingResult

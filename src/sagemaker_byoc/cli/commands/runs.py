@@ -14,8 +14,7 @@ from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.cli.terminal.arguments import HINT
 from sagemaker_byoc.contract.errors import ContractError, RequestError
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.host.metric_goals import Goal, goal_of
-from sagemaker_byoc.host.recorded_runs import Found, Run, find_runs
+from sagemaker_byoc.host.recorded_runs import Found, Goal, Run, find_runs, goal_of
 from sagemaker_byoc.region.core.state_folder import default_state
 from sagemaker_byoc.region.services.sagemaker.training_jobs.job_runs import is_region, region_runs
 

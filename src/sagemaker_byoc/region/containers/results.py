@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from sagemaker_byoc.contract import folders, limits
+from sagemaker_byoc.contract import facts, folders
 from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, OnLeft, readable, walk
+from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
-from sagemaker_byoc.contract.training.failure import clip
 
 Source = tuple[str, Path, str]
 """A host, its tree, and the folder below the tree's root."""
@@ -67,7 +67,7 @@ def failure_reason(tree: Tree, code: int, on_left: OnLeft = lambda _: None) -> s
 
 def failure_text(text: str, code: int) -> str:
     start, end = "AlgorithmError: ", f", exit code: {code}"
-    room = limits.FAILURE_REASON.value - len(start) - len(end)
+    room = facts.FAILURE_REASON.value - len(start) - len(end)
     return f"{start}{clip(text, room)}{end}"
 
 
@@ -78,9 +78,9 @@ def read_failure(tree: Tree, on_left: OnLeft = lambda _: None) -> str | None:
     """
     name = tree.failure.relative_to(tree.root)
     try:
-        data = folders.read(tree.root, str(name), 4 * limits.FAILURE_REASON.value)
+        data = folders.read(tree.root, str(name), 4 * facts.FAILURE_REASON.value)
     except (OSError, folders.LeftOutError) as error:
         on_left(folders.left_out(str(name), error))
         return None
     text = (data or b"").decode("utf-8", "replace")
-    return text[: limits.FAILURE_REASON.value].strip() or None
+    return text[: facts.FAILURE_REASON.value].strip() or None

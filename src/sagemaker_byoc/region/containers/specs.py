@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract import lifecycle, limits
+from sagemaker_byoc.contract import facts, lifecycle
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.channels import (
     Channel,
     write_channels,
@@ -26,6 +25,7 @@ from sagemaker_byoc.contract.training.channels import (
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.debugger import HOOK_FILE, PROFILER_FILE, TENSORBOARD_FILE
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.training.job import TRAINING_JOB_ARN, TRAINING_JOB_NAME
 from sagemaker_byoc.contract.variables import IMAGE_DIGEST
 from sagemaker_byoc.host import stored_image
 from sagemaker_byoc.region.containers import instances
@@ -161,8 +161,8 @@ def training(  # noqa: PLR0913 - each a part of the container, by its keyword
         environment={
             **image.environment,
             **platform(account),
-            environment.TRAINING_JOB_NAME: job,
-            environment.TRAINING_JOB_ARN: account.arn("sagemaker", f"training-job/{job}"),
+            TRAINING_JOB_NAME: job,
+            TRAINING_JOB_ARN: account.arn("sagemaker", f"training-job/{job}"),
             **({IMAGE_DIGEST: image.resolved} if image.resolved else {}),
             **variables,
         },
@@ -209,8 +209,8 @@ def serving(  # noqa: PLR0913 - each a part of the container, by its keyword
 
 def check_name(kind: str, name: str) -> None:
     """Raise RequestError unless `name` may be that of a `kind`: a job, an endpoint."""
-    if not re.fullmatch(limits.JOB_NAME.value, name):
+    if not re.fullmatch(facts.JOB_NAME.value, name):
         raise RequestError(
             f"{name!r} is not a legal {kind} name",
-            hint=f"Use up to {limits.JOB_NAME_LENGTH.value} letters, digits and hyphens",
+            hint=f"Use up to {facts.JOB_NAME_LENGTH.value} letters, digits and hyphens",
         )

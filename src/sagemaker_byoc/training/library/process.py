@@ -16,8 +16,7 @@ from sagemaker_byoc.contract.machine import visible_gpus
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, Distribution
 from sagemaker_byoc.contract.training.cluster import Cluster
-from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
-from sagemaker_byoc.contract.training.job import Job
+from sagemaker_byoc.contract.training.job import TRAINING_JOB_NAME, Job
 from sagemaker_byoc.contract.variables import JOB_NAME
 from sagemaker_byoc.training.library.schema import parse
 

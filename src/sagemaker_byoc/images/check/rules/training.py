@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
 from sagemaker_byoc.images.check.rules import exit_reasons
 from sagemaker_byoc.images.check.rules.exit_reasons import Cause
@@ -68,7 +68,7 @@ def failure_file(trial: TrainingTrial) -> Iterator[Found]:
 
 
 def failure_length(trial: TrainingTrial) -> Iterator[Found]:
-    limit = limits.FAILURE_REASON.value
+    limit = facts.FAILURE_REASON.value
     for name, job in _jobs(trial):
         text = (job.failure or b"").decode(errors="replace")
         if len(text) > limit:

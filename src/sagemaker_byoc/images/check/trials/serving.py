@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sagemaker_byoc.contract import accelerators, lifecycle
+from sagemaker_byoc.contract import gpu, lifecycle
 from sagemaker_byoc.contract.archives import unpack
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.variables import BIND_TO_PORT, MULTI_MODEL
@@ -203,14 +203,14 @@ def _start_again(
             lambda: _ruined(plan, model, patience),
         )
         seen = replace(seen, ruined=found)
-    if plan.labels.get(accelerators.CAPABILITY_PORT.value) == "true":
+    if plan.labels.get(gpu.CAPABILITY_PORT.value) == "true":
         other = trials.tried(
             f"an endpoint on port {OTHER_PORT}, as the image's label offers",
             patience,
             lambda: _on_other_port(plan, model, patience),
         )
         seen = replace(seen, other_port=other)
-    if plan.labels.get(accelerators.CAPABILITY_MODELS.value) == "true":
+    if plan.labels.get(gpu.CAPABILITY_MODELS.value) == "true":
         models = trials.tried(
             "an endpoint of several models, as the image's label offers",
             patience + _LIST,

@@ -22,8 +22,7 @@ from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.debugger import tensorboard_folder
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.metric_lint import lint
-from sagemaker_byoc.contract.training.metrics import format_line
+from sagemaker_byoc.contract.training.metric_definitions import format_line, lint
 from sagemaker_byoc.contract.training.runs import (
     COMPLETED,
     DEFINITIONS_FILE,

@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from sagemaker_byoc.contract.errors import MachineError
-from sagemaker_byoc.contract.training.failure import write_failure
+from sagemaker_byoc.contract.lifecycle import write_failure
 from sagemaker_byoc.training.library.profiling import Profile
 from sagemaker_byoc.training.library.ranks import global_rank
 from sagemaker_byoc.training.library.watch.classes import read_classes

@@ -11,7 +11,7 @@ import pytest
 
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.contract.training.runs import RunRecord
-from sagemaker_byoc.host.metric_goals import Goal, goal_of
+from sagemaker_byoc.host.recorded_runs import Goal, goal_of
 
 
 def make_run(folder, name, *, rate, losses, **settings):

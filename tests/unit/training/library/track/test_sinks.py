@@ -9,8 +9,12 @@ import struct
 import pytest
 
 from sagemaker_byoc.contract.errors import DocumentError
-from sagemaker_byoc.contract.training.metric_lint import lint, values
-from sagemaker_byoc.contract.training.metrics import definition, format_line
+from sagemaker_byoc.contract.training.metric_definitions import (
+    definition,
+    format_line,
+    lint,
+    values,
+)
 from sagemaker_byoc.contract.training.runs import Artifact, RunRecord
 from sagemaker_byoc.training.library.track.sinks import (
     EventFile,

@@ -15,10 +15,9 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts, lifecycle
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting.capture_config import is_enabled
-from sagemaker_byoc.contract.training import failure
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
@@ -257,9 +256,9 @@ def _capture(document: Parameters) -> Parameters | None:
 def _shortened(text: str) -> str:
     """Shorten to a FailureReason from the second line on, so that a log's end stays."""
     first, *rest = text.split("\n")
-    while rest and len("\n".join([first, *rest]).encode()) > limits.FAILURE_REASON.value:
+    while rest and len("\n".join([first, *rest]).encode()) > facts.FAILURE_REASON.value:
         del rest[0]
-    return failure.clip("\n".join([first, *rest]))
+    return lifecycle.clip("\n".join([first, *rest]))
 
 
 class Sessions:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
 from sagemaker_byoc.contract.training.channels import (
@@ -140,10 +140,10 @@ def _refuse_unsupported(request: Request) -> None:
 
 def _max_runtime(stopping: Request) -> int:
     runtime: int = stopping.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME)
-    if runtime > limits.LONGEST_RUN.value:
+    if runtime > facts.LONGEST_RUN.value:
         raise refuse(
             f"Invalid MaxRuntimeInSeconds {runtime}. The maximum value is "
-            f"{limits.LONGEST_RUN.value}, which is 28 days"
+            f"{facts.LONGEST_RUN.value}, which is 28 days"
         )
     return runtime
 
@@ -334,8 +334,8 @@ def choice(kind: type[Choice], value: str, where: str) -> Choice:
 def check_names(request: Request) -> None:
     """Refuse, in AWS's words, a job name that the API would not accept."""
     name = request["TrainingJobName"]
-    if not re.fullmatch(limits.JOB_NAME.value, name):
+    if not re.fullmatch(facts.JOB_NAME.value, name):
         raise refuse(
             f"1 validation error detected: Value '{name}' at 'trainingJobName' failed to satisfy "
-            f"constraint: Member must satisfy regular expression pattern: {limits.JOB_NAME.value}"
+            f"constraint: Member must satisfy regular expression pattern: {facts.JOB_NAME.value}"
         )

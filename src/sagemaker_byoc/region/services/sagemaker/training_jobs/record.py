@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sagemaker_byoc.contract.training.failure import clip
+from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import Records, now
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DEFAULT_RUNTIME

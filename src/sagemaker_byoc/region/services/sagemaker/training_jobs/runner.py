@@ -12,9 +12,9 @@ from functools import partial
 
 from sagemaker_byoc.contract import folders, lifecycle
 from sagemaker_byoc.contract.errors import ByocError, MachineError
+from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import InputMode
-from sagemaker_byoc.contract.training.failure import clip
 from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch, Why
 from sagemaker_byoc.region.containers.results import failure_reason
 from sagemaker_byoc.region.core.records import now

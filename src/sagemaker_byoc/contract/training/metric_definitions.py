@@ -1,17 +1,58 @@
-"""Whether metric definitions find in real lines what they are meant to find.
+"""Metric lines and MetricDefinitions: how a metric is printed, and the regex that finds it.
 
-SageMaker searches each definition's regex in every line of the log and takes group 1 as a number
-(developer guide: training-metrics); what doesn't match is silently nothing.
+A line is `name=value; name=value;` with any text before it. SageMaker searches each definition's
+regex in every log line and keeps group 1 as a float (developer guide: training-metrics).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
+from sagemaker_byoc.contract.errors import ContractError
+
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|-?inf"
+NAME = r"[A-Za-z_][A-Za-z0-9_.:/\-]*"
+PAIR = re.compile(rf"(?:^|\s)({NAME})=({NUMBER});")
+
+
+def format_line(values: Mapping[str, float]) -> str:
+    """One log line for `values`, in their order; nine significant digits, which keep a float32."""
+    return " ".join([f"{checked_name(name)}={value:.9g};" for name, value in values.items()])
+
+
+def parse_line(line: str) -> dict[str, float]:
+    """Every `name=value;` pair of a log line; empty when there is none."""
+    return {name: float(value) for name, value in PAIR.findall(line)}
+
+
+def definition(name: str) -> dict[str, str]:
+    """The MetricDefinition that finds `name` in lines made by `format_line`."""
+    regex = rf"(?:^|\s){re.escape(name)}=({NUMBER});"
+    if len(regex) > facts.METRIC_REGEX.value or len(name) > facts.METRIC_NAME.value:
+        raise ContractError(
+            where=f"metric {name!r}",
+            what=f"is longer than SageMaker's limit of {facts.METRIC_REGEX.value} for a regex",
+            hint="Use a shorter name",
+        )
+    return {"Name": name, "Regex": regex}
+
+
+@functools.lru_cache(1024)
+def checked_name(name: object) -> str:
+    """Return the name of a metric; raise ContractError for one that no line can hold."""
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
+        raise ContractError(
+            where=f"metric {name!r}",
+            what="is not a legal metric name",
+            hint=f"Use letters, digits and . : / - _ as in {NAME}",
+        )
+    return name
+
 
 GREEDY = re.compile(r"\((?!\?)[^()]*\.[*+](?!\?)[^()]*\)")
 
@@ -28,8 +69,8 @@ class Problem:
 def lint(definitions: Sequence[Mapping[str, str]], lines: Iterable[str]) -> list[Problem]:
     """All that is wrong with `definitions` by themselves, and on these lines."""
     problems: list[Problem] = []
-    if len(definitions) > limits.METRIC_DEFINITIONS.value:
-        limit = limits.METRIC_DEFINITIONS.value
+    if len(definitions) > facts.METRIC_DEFINITIONS.value:
+        limit = facts.METRIC_DEFINITIONS.value
         problems.append(Problem("definitions", f"{len(definitions)} of them, the limit is {limit}"))
     kept = [line.rstrip("\n") for line in lines]
     for definition in definitions:
@@ -51,11 +92,11 @@ def values(definition: Mapping[str, str], lines: Iterable[str]) -> list[float]:
 
 
 def _about(name: str, regex: str, lines: list[str]) -> list[str]:
-    if not 1 <= len(name) <= limits.METRIC_NAME.value:
-        return [f"its name has {len(name)} characters, 1 to {limits.METRIC_NAME.value} are allowed"]
-    if not 1 <= len(regex) <= limits.METRIC_REGEX.value:
+    if not 1 <= len(name) <= facts.METRIC_NAME.value:
+        return [f"its name has {len(name)} characters, 1 to {facts.METRIC_NAME.value} are allowed"]
+    if not 1 <= len(regex) <= facts.METRIC_REGEX.value:
         return [
-            f"its regex has {len(regex)} characters, 1 to {limits.METRIC_REGEX.value} are allowed"
+            f"its regex has {len(regex)} characters, 1 to {facts.METRIC_REGEX.value} are allowed"
         ]
     try:
         pattern = re.compile(regex)
