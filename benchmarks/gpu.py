@@ -18,8 +18,7 @@ from pathlib import Path
 
 import torch
 
-from sagemaker_byoc.contract.training.metrics import parse_line
-from sagemaker_byoc.training import Prefetch, TokenDataset
+from sagemaker_byoc.contract.training.metric_definitions import parse_line
 
 ROOT = Path(__file__).parents[1]
 STEPS = 120
@@ -51,12 +50,15 @@ def run_job(data: Path, output: Path) -> list[dict[str, float]]:
 
 
 def check_pinned_copies(data: Path) -> None:
-    """The prefetched batches on the GPU are those that the CPU reads."""
+    """The batches on the GPU are those that the CPU reads."""
+    sys.path.insert(0, str(ROOT / "examples/gpt"))
+    from data import batches  # noqa: PLC0415 - the example's own module
+
     files = sorted((data / "train").glob("*.npy"))
-    plain = TokenDataset(files, 1024, seed=1).batches(32)
-    with Prefetch(TokenDataset(files, 1024, seed=1).batches(32), "cuda") as copied:
-        for _ in range(50):
-            assert torch.equal(next(copied).cpu(), next(plain))
+    plain = batches(files, 1024, 32, seed=1)
+    pinned = batches(files, 1024, 32, seed=1, pin_memory=True)
+    for one, other, _ in zip(plain, pinned, range(50), strict=False):
+        assert torch.equal(other.to("cuda", non_blocking=True).cpu(), one)
 
 
 def main() -> None:

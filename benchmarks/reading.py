@@ -10,6 +10,7 @@ import os
 import statistics
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,9 +23,7 @@ import numpy as np
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, InputMode, write_channels
 from sagemaker_byoc.training.library.data.channel import channel
-from sagemaker_byoc.training.library.data.framing import Framing
-from sagemaker_byoc.training.library.data.recordio import encode_record
-from sagemaker_byoc.training.library.data.tokens import TokenDataset
+from sagemaker_byoc.training.library.data.records import Framing, encode_record
 from sagemaker_byoc.training.library.process import job
 
 SIZE = 256 << 20
@@ -145,13 +144,16 @@ class feeding:  # noqa: N801  reads as what it does
 
 
 def token_rows(tree: Tree) -> Iterator[dict[str, object]]:
-    """Time of one batch, shuffled over 64 Mi tokens, beside one plain copy of as many bytes."""
-    path = tree.root / "tokens.bin"
-    np.random.default_rng(0).integers(0, 50_000, 64 << 20, dtype=np.uint16).tofile(path)
+    """Time of one batch of the GPT example, beside one plain copy of as many bytes."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "examples/gpt"))
+    from data import batches  # noqa: PLC0415 - the example's own module
+
+    path = tree.root / "tokens.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 50_000, 64 << 20, dtype=np.uint16))
     for batch, length in ((8, 1024), (32, 1024), (32, 4096)):
-        batches = TokenDataset([path], length).batches(batch)
-        next(batches)
-        ours = timed(lambda batches=batches: next(batches))
+        iterator = iter(batches([path], length, batch, seed=0))
+        next(iterator)
+        ours = timed(lambda iterator=iterator: next(iterator))
         source = np.zeros((batch, length + 1), np.uint16)
         yield {
             "case": f"tokens: batch {batch} x {length}",

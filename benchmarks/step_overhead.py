@@ -1,4 +1,4 @@
-"""What do metrics, guard, stop flag and checkpointer.step add to a bare training loop?
+"""What do metrics, stop flag and checkpointer.step add to a bare training loop?
 
     python benchmarks/step_overhead.py
 
@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 
 from sagemaker_byoc.training.library.checkpoint import Checkpointer
-from sagemaker_byoc.training.library.guard import NonFiniteGuard
 from sagemaker_byoc.training.library.metrics import Metrics
 
 WIDTH, BATCH, BLOCK, PAIRS = 384, 256, 20, 12
@@ -36,7 +35,6 @@ class Loop:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
         self.input = torch.randn(BATCH, WIDTH)
         self.number = 0
-        self.guard = NonFiniteGuard(self.optimizer)
         self.checkpointer = Checkpointer(
             model=self.model, optimizer=self.optimizer, folder=folder / "c", every_seconds=3600.0
         )
@@ -59,7 +57,7 @@ class Loop:
     def with_library(self) -> None:
         self.number += 1
         loss, norm = self.backward()
-        self.guard.step(self.number, norm)
+        self.optimizer.step()
         self.optimizer.zero_grad()
         self.metrics.log(self.number, {"loss": loss, "norm": norm}, samples=BATCH)
         self.checkpointer.step(self.number)
@@ -68,10 +66,6 @@ class Loop:
         """Without the step itself, for microseconds that noise does not swallow."""
         self.number += 1
         loss = norm = torch.ones(())
-        step = self.optimizer.step
-        self.optimizer.step = lambda: None
-        self.guard.step(self.number, norm)
-        self.optimizer.step = step
         self.metrics.log(self.number, {"loss": loss, "norm": norm}, samples=BATCH)
         self.checkpointer.step(self.number)
 

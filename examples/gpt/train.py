@@ -15,21 +15,22 @@ from torch import distributed, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
+from data import batches
 from model import GPT
 from sagemaker_byoc.training import (
     Checkpointer,
     Metrics,
-    NonFiniteGuard,
-    Prefetch,
     Profile,
     Range,
-    TokenDataset,
     channel,
     export_model,
     job,
     seed_everything,
 )
-from sagemaker_byoc.training.library.flops import transformer
+from sagemaker_byoc.training.library.metrics import transformer_flops
+
+MOST_BAD_STEPS = 5
+"""Consecutive steps with NaN or infinite gradients, which are left out, before the job fails."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,19 @@ def loss_of(model, batch):
     return functional.cross_entropy(scores.flatten(0, 1).float(), batch[:, 1:].flatten())
 
 
+def update(optimizer, norm, bad_steps):
+    """Step, unless the gradients are not finite; return how many steps in a row were not.
+
+    The norm is the same on every rank, and so is the decision.
+    """
+    if norm.isfinite():
+        optimizer.step()
+        return 0
+    if bad_steps + 1 == MOST_BAD_STEPS:
+        raise RuntimeError(f"the gradients were not finite in {MOST_BAD_STEPS} consecutive steps")
+    return bad_steps + 1
+
+
 def main():
     process = job()
     settings = process.hyperparameters(Settings)
@@ -103,32 +117,39 @@ def main():
     optimizer = make_optimizer(plain, settings, device)
     amp = torch.autocast(device.type, torch.bfloat16) if use_gpu else nullcontext()
 
-    data = TokenDataset(channel("train").files("*.npy"), settings.length, settings.seed)
-    batches = Prefetch(data.batches(settings.batch_size, process.place), device)
-
-    guard = NonFiniteGuard(optimizer)
-    checkpointer = Checkpointer(
-        model=model, optimizer=optimizer, data=batches, every_steps=settings.save_every
-    )
+    checkpointer = Checkpointer(model=model, optimizer=optimizer, every_steps=settings.save_every)
     metrics = Metrics(
         every=settings.log_every,
-        flops_per_token=transformer(
+        flops_per_token=transformer_flops(
             parameters=plain.parameter_count(),
             layers=settings.layers,
             width=settings.width,
             tokens=settings.length,
         ),
         counters={
-            "data_wait_ms": lambda: batches.total_wait_ms,
             "checkpoint_block_ms": lambda: checkpointer.blocked_ms,
         },
     )
     profile = Profile(settings.profile)
 
+    data, bad_steps = None, 0
     for step in checkpointer.steps(settings.steps):
+        if data is None:  # a resumed run continues with the batch of its first step
+            data = metrics.waiting(
+                batches(
+                    channel("train").files("*.npy"),
+                    settings.length,
+                    settings.batch_size,
+                    first=step - 1,
+                    seed=settings.seed,
+                    rank=process.rank,
+                    world_size=process.world_size,
+                    pin_memory=use_gpu,
+                )
+            )
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step - 1, settings)
-        batch = next(batches)
+        batch = next(data).to(device, non_blocking=True)
         parts = batch.split(settings.micro_batch)
         total = torch.zeros((), device=device)
         for number, part in enumerate(parts):
@@ -139,14 +160,13 @@ def main():
             loss.backward()
             total += loss.detach()
         norm = nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
-        guard.step(step, norm)
+        bad_steps = update(optimizer, norm, bad_steps)
         optimizer.zero_grad(set_to_none=True)
         metrics.log(step, {"loss": total, "grad_norm": norm}, tokens=batch[:, 1:].numel())
         profile.step(step)
 
     profile.close()
     metrics.close()
-    batches.close()
     if process.is_main and "valid" in process.channels and not checkpointer.stopped:
         validate(settings, plain, device)
     export_model(plain, config=shape)
@@ -157,9 +177,10 @@ def main():
 @torch.inference_mode()
 def validate(settings, model, device):
     files = channel("valid").files("*.npy")
-    data = TokenDataset(files, settings.length, shuffle=False)
-    batches = itertools.islice(data.batches(settings.micro_batch), settings.valid_batches)
-    losses = [loss_of(model, batch.to(device)).item() for batch in batches]
+    some = itertools.islice(
+        batches(files, settings.length, settings.micro_batch), settings.valid_batches
+    )
+    losses = [loss_of(model, batch.to(device)).item() for batch in some]
     print(f"valid_loss={sum(losses) / len(losses):.4f};", flush=True)
 
 

@@ -17,7 +17,7 @@ import pytest
 from tests.images.containers import docker
 
 from sagemaker_byoc.host.ignore import read
-from sagemaker_byoc.images.build.context import walk
+from sagemaker_byoc.images.build.contexts import walk
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 
 pytestmark = pytest.mark.docker

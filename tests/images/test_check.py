@@ -19,7 +19,7 @@ import pytest
 from tests.images.conftest import NAMES
 from tests.images.containers import CLIENT, docker
 
-from sagemaker_byoc.images.check.trials.leftovers import LABEL
+from sagemaker_byoc.images.scratch import LABEL
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 

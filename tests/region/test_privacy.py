@@ -197,7 +197,7 @@ def test_the_state_is_for_its_owner(tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
-    with pytest.raises(MachineError, match="not yours alone"):
+    with pytest.raises(MachineError, match="shared with other users"):
         Region(shared).start()
     assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
 

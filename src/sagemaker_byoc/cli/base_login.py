@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sagemaker_byoc.host.image_reference import ecr_host
-from sagemaker_byoc.images.check.trials import leftovers
+from sagemaker_byoc.images import scratch
 from sagemaker_byoc.images.credentials import docker_login, lend_with_helper
 
 HELPER = "byoc-ecr"
@@ -23,21 +23,20 @@ _NAME = re.compile(r"[a-z0-9.-]*\d{12}\.dkr[.-]ecr\.[a-z0-9.-]+")
 
 
 def ecr_hosts(*texts: str) -> list[str]:
-    """The ECR registries that a Dockerfile, or a build argument, names; each once."""
+    """Return the ECR registries that a Dockerfile, or a build argument, names; each once."""
     found = {match.group() for text in texts for match in _NAME.finditer(text)}
     return sorted(host for host in found if ecr_host(host))
 
 
 @contextmanager
 def lent(hosts: list[str]) -> Iterator[list[str]]:
-    """Those that the docker configuration of this process has a login for while it lasts, beside
-    its own."""
+    """Give docker a login for those of `hosts` that it has none for; yield them."""
     missing = [host for host in hosts if docker_login(host) is None]
     if not missing:
         yield []
         return
-    leftovers.sweep_folders()
-    with leftovers.scratch("login") as folder:
+    scratch.sweep_folders()
+    with scratch.scratch("login") as folder:
         _write_helper(folder)
         lend_with_helper(folder, HELPER, missing)
         changes = {

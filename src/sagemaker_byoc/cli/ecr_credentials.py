@@ -1,6 +1,6 @@
 """A docker credential helper that asks ECR: `get`, a registry's name on stdin, a login on stdout.
 
-The protocol is docker's (docker/docker-credential-helpers); what is refused goes to stdout too.
+The protocol is docker's (docker/docker-credential-helpers); refusals go to stdout too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.host.image_reference import ecr_host
 
 _NOTHING = "credentials not found in native keychain"
-"""What docker knows as "I have none", and goes on without."""
+"""The refusal after which docker continues without a login."""
 
 
 def main(arguments: Sequence[str]) -> int:

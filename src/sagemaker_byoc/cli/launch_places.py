@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sagemaker_byoc.cli import target
 from sagemaker_byoc.cloud import session
 from sagemaker_byoc.contract.errors import MachineError
-from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError
-from sagemaker_byoc.host.request_log import note_call
-from sagemaker_byoc.images.build import commit
+from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError, note
+from sagemaker_byoc.images.build import labels
 from sagemaker_byoc.launch import image
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.problems import SettingsError
@@ -44,7 +43,7 @@ class RegionCaller:
     def call(self, call: Call) -> dict[str, Any]:
         with target.explained_imports():
             from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - slow
-        note_call(call.service, call.operation, self._url)
+        note(call, self._url)
         try:
             answer: dict[str, Any] = getattr(self._client(call.service), call.method)(
                 **call.parameters
@@ -154,4 +153,4 @@ def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -
 
 
 def _revision(shared: Shared) -> str:
-    return commit.read(shared.folder).revision
+    return labels.read_commit(shared.folder).revision

@@ -23,7 +23,7 @@ from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.machine import DRIVER
 from sagemaker_byoc.host import docker as images_docker
 from sagemaker_byoc.host.ports import is_free
-from sagemaker_byoc.images.build import bare, builders
+from sagemaker_byoc.images.build import builders, contexts
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 _PYTHON = (3, 11, 4)
@@ -47,12 +47,12 @@ class Check:
     state: str
     found: str
     fix: str = ""
-    """Empty where there is nothing to mend."""
+    """Empty if there is nothing to fix."""
 
 
 @dataclass(slots=True)
 class Machine:
-    """What the checks ask, in the one place that a test replaces."""
+    """What the checks ask, in one place that a test can replace."""
 
     environment: Mapping[str, str]
     ask: builders.Ask = builders.ask
@@ -66,7 +66,7 @@ class Machine:
 
 
 def examine(machine: Machine) -> Iterator[Check]:
-    """In the order of ids; what needs an engine is left out where none answers."""
+    """Yield the checks in the order of ids, without those of an engine if none answers."""
     yield python()
     yield from extras()
     yield namespaces()
@@ -175,7 +175,7 @@ def builder(machine: Machine) -> Check:
 def toolkit(machine: Machine) -> Check:
     missing = [
         name
-        for name in bare.BASES.values()
+        for name in contexts.BASES.values()
         if machine.ask([machine.client(), "image", "inspect", name]) is None
     ]
     if missing:
@@ -186,7 +186,7 @@ def toolkit(machine: Machine) -> Check:
             f"no {' and no '.join(missing)}: a program without a Dockerfile can't be built",
             "scripts/build-images of a checkout makes them; a project of `byoc init` needs none",
         )
-    return Check("DOC007", "the toolkit's images", OK, ", ".join(bare.BASES.values()))
+    return Check("DOC007", "the toolkit's images", OK, ", ".join(contexts.BASES.values()))
 
 
 def gpu(machine: Machine, information: Mapping[str, Any] | None) -> Check:
@@ -236,7 +236,7 @@ def ports() -> Iterator[Check]:
         if is_free(number):
             yield Check(name, f"port {number}", OK, "free")
         else:
-            yield Check(name, f"port {number}", WARNING, "somebody listens there", fix)
+            yield Check(name, f"port {number}", WARNING, "in use by another process", fix)
 
 
 def _object(text: str | None) -> dict[str, Any] | None:

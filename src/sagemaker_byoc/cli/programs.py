@@ -20,8 +20,8 @@ from sagemaker_byoc.contract.hosting.http import DEFAULT_PROGRAM
 from sagemaker_byoc.region.containers import leftovers
 from sagemaker_byoc.region.engines import process
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, ShellEngine
+from sagemaker_byoc.region.engines.copying import Copying
 from sagemaker_byoc.region.engines.docker import DockerEngine
-from sagemaker_byoc.region.engines.packing import Copying
 from sagemaker_byoc.region.engines.process import ProcessEngine
 
 ENGINES = ("process", "docker")
@@ -61,7 +61,7 @@ def add_program(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="?",
         metavar="PROGRAM",
-        help="its folder, or its file (default: what [tool.byoc] of ./pyproject.toml says)",
+        help="its folder or its file (default: what [tool.byoc] of ./pyproject.toml says)",
     )
 
 
@@ -91,7 +91,7 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
 
 
 def check_engine(arguments: argparse.Namespace, option: str, hint: str) -> None:
-    """Raise RequestError for an option that only the Docker engine has a use for."""
+    """Raise RequestError for an option that needs the Docker engine."""
     if getattr(arguments, option) and arguments.engine != "docker":
         raise RequestError(f"--{option} needs --engine docker", hint=hint)
 
@@ -110,14 +110,14 @@ def add_engine(parser: argparse.ArgumentParser, default_image: str) -> None:
         default="process",
         help="process: this Python, no Docker needed (default); docker: a real container",
     )
-    parser.add_argument("--image", help=f"for --engine docker (default: {default_image})")
+    parser.add_argument("--image", help=f"image for --engine docker (default: {default_image})")
     parser.add_argument(
         "--env",
         action="append",
         type=types.pair,
         default=[],
         metavar="KEY=VALUE",
-        help="a variable of the container; may be repeated",
+        help="environment variable of the container; may be repeated",
     )
 
 
@@ -151,8 +151,8 @@ def add_shell(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument(
         "--shell",
         action="store_true",
-        help=f"a shell in the container in place of `{command}`, which can be started there; "
-        "nothing of it is kept",
+        help=f"open a shell in the container instead of running `{command}`, which can be "
+        "started there; nothing of it is kept",
     )
 
 

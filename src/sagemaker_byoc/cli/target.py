@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
         "--url",
-        help=f"of the region (default: ${REGION_URL}, $AWS_ENDPOINT_URL, "
+        help=f"URL of the region (default: ${REGION_URL}, $AWS_ENDPOINT_URL, "
         "or the region of the default state folder)",
     )
     add_state(choice)
@@ -45,7 +45,7 @@ def add_state(parser: argparse._ActionsContainer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A region that answers. `source` says where its URL was found."""
+    """A region that answers. `source` is where its URL was found."""
 
     url: str
     source: str
@@ -158,7 +158,7 @@ def refusals() -> Iterator[None]:
 def _checked(url: str, source: str) -> Target:
     if not url.startswith(("http://", "https://")):
         raise RequestError(
-            f"{source} is {url!r}, which is no http URL", hint="Write http://HOST:PORT"
+            f"{source} is {url!r}, which is not an http URL", hint="Write http://HOST:PORT"
         )
     return Target(url.rstrip("/"), source)
 

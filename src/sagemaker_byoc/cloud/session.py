@@ -13,8 +13,7 @@ from typing import Any
 
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.contract.installation import add_extra
-from sagemaker_byoc.host.aws_calls import Call, RefusedError, not_aws
-from sagemaker_byoc.host.request_log import note_call
+from sagemaker_byoc.host.aws_calls import Call, RefusedError, not_aws, note
 
 ATTEMPTS = 5
 """Of one call, with botocore's waits between them, where AWS is busy or the connection breaks."""
@@ -42,7 +41,7 @@ class Cloud:
         self._clients: dict[str, Any] = {}
 
     def call(self, call: Call) -> dict[str, Any]:
-        note_call(call.service, call.operation, self.region)
+        note(call, self.region)
         with explained(call, self.region):
             answer = getattr(self._client(call.service), call.method)(**call.parameters)
             return Answer(call, answer)

@@ -1,10 +1,18 @@
-"""How a container is started, stopped and judged: arguments, signals, grace periods, exit codes."""
+"""How a container is started, stopped and judged: arguments, signals, exit codes, the failure file.
+
+The failure file is what SageMaker shows as FailureReason when a job fails (developer guide,
+your-algorithms-training-algo-output): its first 1024 characters are used, and it counts only for a
+container that exits non-zero.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.facts import GUIDE, Fact
+from sagemaker_byoc.contract.files import write_atomically
+from sagemaker_byoc.contract.paths import Tree
 
 TRAIN_ARGUMENT = Fact(
     "train", "argument", f"{GUIDE}: your-algorithms-training-algo-dockerfile", "2026-11"
@@ -63,3 +71,30 @@ SIGNAL_BASE = 128
 def exit_code_of(returncode: int) -> int:
     """The exit code for a child's `Popen.returncode`: its own, or 128+n where signal n ended it."""
     return returncode if returncode >= 0 else SIGNAL_BASE - returncode
+
+
+CUT = " …"
+GAP = " … "
+
+
+def clip(text: str, limit: int = facts.FAILURE_REASON.value) -> str:
+    """`text` cut to `limit` bytes of UTF-8, never inside a character, marked where it was cut."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= limit:
+        return data.decode()
+    return data[: limit - len(CUT.encode())].decode("utf-8", "ignore") + CUT
+
+
+def squeeze(text: str, limit: int) -> str:
+    """Return `text` in at most `limit` bytes of UTF-8, cut in the middle: both its ends matter."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= limit:
+        return data.decode()
+    room = max(0, limit - len(GAP.encode()))
+    end = data[len(data) - room // 3 :] if room // 3 else b""
+    return data[: room - len(end)].decode("utf-8", "ignore") + GAP + end.decode("utf-8", "ignore")
+
+
+def write_failure(tree: Tree, reason: str) -> None:
+    """Atomically; the last thing a failing container does."""
+    write_atomically(tree.failure, clip(reason).encode())

@@ -9,9 +9,8 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from sagemaker_byoc.contract.training.job import Hardware
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
@@ -37,6 +36,15 @@ _MEMORY_FILES = (
     ),
 )
 """Limit, use, statistics, and the part of the use that is only cache: version 2, version 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What the host offers to this container, in whole units."""
+
+    cpus: int
+    gpus: int
+    neurons: int = 0
 
 
 def find_hardware(environ: Mapping[str, str]) -> Hardware:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shlex
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 from sagemaker_byoc.contract.errors import ByocError, MachineError
 
+LOG = logging.getLogger(__name__)
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -52,6 +54,11 @@ class RefusedError(ByocError):
     def __init__(self, code: str, what: str, *, hint: str) -> None:
         self.code = code
         super().__init__(what, hint=hint)
+
+
+def note(call: Call, region: str) -> None:
+    """Log a call for `byoc -v`."""
+    LOG.debug("asked: %s %s in %s", call.service, call.operation, region)
 
 
 def not_aws(call: Call, what: str) -> MachineError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import re
 import shlex
@@ -22,14 +23,16 @@ from typing import IO
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host import image_reference
-from sagemaker_byoc.host.request_log import note_command
 
+LOG = logging.getLogger(__name__)
 VARIABLE = "DOCKER"
 QUICK = 60.0
 SLOW = 1800.0
 _CHECK = "Check the engine with: docker info"
 _POLL = 0.2
 _MOST_WORDS = 4096
+_VALUES = frozenset({"--env", "-e", "--build-arg"})
+"""Options whose values may be secrets."""
 
 
 class DockerError(MachineError):
@@ -113,6 +116,16 @@ def start(
         )
     except OSError as error:
         raise _no_client(client(), error, instead) from error
+
+
+def note_command(words: Sequence[str]) -> None:
+    """Log a command for `byoc -v`."""
+    if LOG.isEnabledFor(logging.DEBUG):
+        shown = [
+            f"{word.partition('=')[0]}=…" if before in _VALUES else word
+            for before, word in zip(("", *words), words, strict=False)
+        ]
+        LOG.debug("asked: %s", shlex.join(shown))
 
 
 def follow(

@@ -189,7 +189,7 @@ class Image:
     """engine, archive or registry."""
     config: Config
     manifest_type: str = ""
-    """As it is stored, or as the engine would push it; empty where nobody knows yet."""
+    """As it is stored, or as the engine would push it; empty if it is not known yet."""
     index_type: str = ""
     """Of the index that the manifest was found through, if any."""
     platforms: tuple[str, ...] = ()
@@ -205,7 +205,7 @@ class Image:
     """None from an engine, which keeps layers unpacked."""
     size_bytes: int | None = None
     files: Files | None = None
-    """None where the layers were not read."""
+    """None if the layers were not read."""
 
     @property
     def entry(self) -> tuple[str, ...]:

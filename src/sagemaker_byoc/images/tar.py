@@ -1,7 +1,8 @@
 """A tar archive as a stream of entries, with bounds: what is read may be hostile.
 
-The standard library's reader takes an extended header of any size into memory; here no header may
-pass 1 MiB, no entry is ever written to a disk, and nothing is kept but what the caller asks for.
+The standard library's reader takes an extended header of any size into memory (decision 0027).
+Here no header may pass 1 MiB, no entry is ever written to a disk, and nothing is kept but what the
+caller asks for.
 Formats: ustar, GNU long names, pax (path, linkpath and size).
 """
 
@@ -23,7 +24,7 @@ ENTRIES_LIMIT = 3_000_000
 """Entries of one archive; large images of machine learning hold some 200,000 files."""
 
 _KINDS = {b"0": "file", b"\0": "file", b"7": "file", b"1": "hardlink", b"2": "link", b"5": "dir"}
-_HINT = "Make the archive anew with `docker save`, or don't trust where it came from"
+_HINT = "Make the archive again with `docker save`, or don't trust where it came from"
 
 
 class Source(Protocol):
@@ -73,7 +74,7 @@ class Body:
 
 
 def entries(source: Source) -> Iterator[tuple[Entry, Body]]:
-    """Every entry in order. Raises HostileError where this is no archive, or none to be read."""
+    """Yield every entry in order. Raise HostileError if this is not an archive, or too large."""
     extra: dict[str, str] = {}
     count = 0
     while (header := _header(source)) is not None:
@@ -94,7 +95,7 @@ def entries(source: Source) -> Iterator[tuple[Entry, Body]]:
 
 
 def _header(source: Source) -> bytes | None:
-    """The next header; None at the archive's end."""
+    """Return the next header; None at the archive's end."""
     block = _exactly(source, BLOCK, may_end=True)
     if len(block) < BLOCK or not block.strip(b"\0"):
         return None
@@ -203,7 +204,7 @@ class Inflated:
         return data
 
     def _more(self) -> bytes | None:
-        """The next piece, maybe empty; None at the end."""
+        """Return the next piece, maybe empty; None at the end."""
         data = self._pending or self._source.read(CHUNK)
         self._pending = b""
         if self._gzip is None:
@@ -224,7 +225,7 @@ class Inflated:
 
 
 def is_archive(stream: IO[bytes]) -> bool:
-    """Whether a seekable file starts as a tar or a gzip does; its position is kept."""
+    """Tell whether a seekable file starts as a tar or a gzip does; its position is kept."""
     start = stream.tell()
     head = stream.read(BLOCK)
     stream.seek(start)

@@ -1,4 +1,4 @@
-"""What can be said of the settings of a launch before anything is asked of AWS."""
+"""Check the settings of a launch before any call to AWS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.host.aws_calls import Call
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 Settings = train.TrainSettings | endpoint.EndpointSettings
 _ACCOUNT, _REGION, _TYPE = "123456789012", "us-east-1", "ml.m5.large"
-"""Stand in for what is missing or not known yet."""
+"""Stand-ins for what is missing or not known yet."""
 _STAND_IN = "s3://bucket/model.tar.gz"
 _NAMING = ("Name", "Key", "ChannelName")
-"""Members by which the entry of a list is known."""
+"""Members that name the entry of a list."""
 _SHOWN = 60
 _FEW = 12
 _UPGRADE = "a newer botocore may know it: pip install --upgrade botocore"
 _MOST = {"integer": 2**31 - 1, "long": 2**63 - 1}
 """What the types of the service's own language hold."""
 _UNSHOWN = frozenset({"HyperParameters", "Environment"})
-"""Members in whose values secrets may be."""
+"""Members whose values may hold secrets."""
 _WRONG_TYPE = re.compile(r"Invalid type for parameter (\w+)")
 _CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>")
 _RANGES = ("Invalid value for", "Invalid length for")
@@ -80,7 +80,7 @@ def check(
     if not role and not local:
         _add(problems, shared, "role", missing(shared.where, "role"))
     bucket = shared.bucket
-    if bucket and not limits.is_bucket_name(bucket):
+    if bucket and not facts.is_bucket_name(bucket):
         wrong = SettingsError(f"{shared.where}: bucket is {bucket!r}", hint=rules.BUCKET_HINT)
         _add(problems, shared, "bucket", wrong)
         bucket = ""
@@ -236,13 +236,13 @@ def _findings(call: Call, models: Models) -> Iterator[Finding]:
     for line, match in zip(lines, unknown, strict=True):
         yield _of_member(match) if match else _of_type(line)
     if not all(unknown):
-        return  # the rest would stumble over wrong types
+        return  # what follows needs the right types
     yield from _broken(shape, dict(call.parameters), (), "", models)
     yield from rules.check(call.operation, call.parameters)
 
 
 def _of_member(unknown: re.Match[str]) -> Finding:
-    """A raw member that the API does not have."""
+    """Return the finding for a raw member that the API does not have."""
     where, name, known = unknown.groups()
     near = difflib.get_close_matches(name, known.split(", "), n=1)
     hint = f"Did you mean {near[0]}?" if near else f"Leave it out; {_UPGRADE}"
@@ -252,7 +252,7 @@ def _of_member(unknown: re.Match[str]) -> Finding:
 
 
 def _of_type(line: str) -> Finding:
-    """A raw member of another type than the API's, or one that is missing beside it."""
+    """Return the finding for a member of a wrong type, or for one that is missing beside it."""
     shown = re.sub(r"(, value: ).*?(, type: )", rf"\g<1>{MASK}\g<2>", line)
     shown = _CLASS.sub(r"\1", shown).replace(Written.__name__, float.__name__)
     return Finding((), f"would be refused: {shown}", "Correct it as the API has it")

@@ -1,4 +1,4 @@
-"""Names that say what is behind them: the same settings and the same bytes make the same name."""
+"""Names made from content: the same settings and the same bytes make the same name."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.masking import is_secret
 from sagemaker_byoc.launch.problems import SettingsError
 
 DIGITS = 12
-"""Of a hash in a name."""
+"""Digits of a hash in a name."""
 _CHUNK = 1 << 20
 _ROUNDS = 200_000
-"""Of PBKDF2: a name is public, and a short secret must not be found from it by trial."""
+"""Rounds of PBKDF2: a name is public, and a short secret must not be guessed from it."""
 
 
 def content_name(stem: str, content: Mapping[str, Any], *, tail: str = "") -> str:
-    """`stem`, a hash of `content`, and `tail`; cut at the stem where it would be too long."""
+    """Join `stem`, a hash of `content`, and `tail`; cut the stem if it is too long."""
     rest = "-".join(part for part in (digest_of(content), tail) if part)
-    room = limits.JOB_NAME_LENGTH.value - len(rest) - 1
+    room = facts.JOB_NAME_LENGTH.value - len(rest) - 1
     return f"{stem[:room].rstrip('-')}-{rest}"
 
 
@@ -34,21 +34,21 @@ def digest_of(content: Mapping[str, Any]) -> str:
 
 
 def check_name(where: str, name: str) -> str:
-    """Raises SettingsError unless SageMaker takes it as a name."""
+    """Return the name. Raise SettingsError unless SageMaker accepts it."""
     if not is_name(name):
         raise SettingsError(
-            f"{where}: name is {name!r}, which SageMaker would not take",
-            hint=f"Use up to {limits.JOB_NAME_LENGTH.value} letters, digits and single hyphens",
+            f"{where}: name is {name!r}, which SageMaker does not accept",
+            hint=f"Use up to {facts.JOB_NAME_LENGTH.value} letters, digits and single hyphens",
         )
     return name
 
 
 def is_name(text: str) -> bool:
-    return re.fullmatch(limits.JOB_NAME.value, text) is not None
+    return re.fullmatch(facts.JOB_NAME.value, text) is not None
 
 
 def legal_name(text: str) -> str:
-    """One made from any text, such as a folder's name."""
+    """Return a name made from any text, such as a folder's name."""
     return re.sub(r"[^a-zA-Z0-9]+", "-", text).strip("-")[:40].strip("-") or "program"
 
 
@@ -61,7 +61,7 @@ def file_digest(path: Path) -> str:
 
 
 def _public(value: Any, name: str = "") -> Any:
-    """With a slow hash in the place of each secret, so that a new secret is a new name."""
+    """Replace each secret with a slow hash, so that a new secret makes a new name."""
     if isinstance(value, Mapping):
         return {key: _public(item, str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -28,12 +28,12 @@ from sagemaker_byoc.launch.table import Table
 
 JOB = "job:"
 OPERATIONS = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint")
-"""That take members of the user's own."""
+"""Operations that take members of the user's own."""
 KEYS: Mapping[str, str] = {
     **SHARED_KEYS,
     "model": '"job:NAME" (a job, or the newest completed one whose name begins so), '
     '"s3://…/model.tar.gz", or a path: an archive or a folder',
-    "serverless": "{memory-mb, max-concurrency} in the place of instances",
+    "serverless": "{memory-mb, max-concurrency} instead of instances",
     KEY: "InferenceAmiVersion of the instances (default: what the image's CUDA needs)",
     "startup-timeout": 'seconds or "10m" until /ping must answer (default: SageMaker\'s)',
     "download-timeout": "seconds for the model's download (default: SageMaker's)",
@@ -43,7 +43,7 @@ _NETWORK_KEYS = ("subnets", "security-groups")
 _INSTANCE_KEYS = (KEY, "startup-timeout", "download-timeout")
 """Members of a variant with instances."""
 VARIANT = "AllTraffic"
-"""As the SageMaker SDK names the only variant."""
+"""Name of the only variant, as in the SageMaker SDK."""
 _DEAD = {
     "Failed": "Delete it first: {delete}",
     "Deleting": "Wait until it is gone, then launch again",
@@ -98,12 +98,12 @@ def read(
 
 
 def wanted_job(settings: EndpointSettings) -> str:
-    """The job whose model it is, by name or the name's beginning; empty where it is another's."""
+    """Return the job whose model it is, by name or prefix; empty if the model is not a job's."""
     return settings.model.removeprefix(JOB) if settings.model.startswith(JOB) else ""
 
 
 def plan(settings: EndpointSettings, place: Place, *, artifact: str = "") -> Plan:
-    """`artifact` is the S3 URI of the job's model, where a job was named. Raises SettingsError."""
+    """Plan an endpoint; `artifact` is the S3 URI of a job's model. Raise SettingsError."""
     shared, name = settings.shared, check_name(settings.shared.where, settings.shared.name)
     uri, uploads = _model(settings, place, artifact)
     container: dict[str, Any] = {
@@ -163,7 +163,7 @@ def plan(settings: EndpointSettings, place: Place, *, artifact: str = "") -> Pla
 
 
 def _cost(variants: Sequence[Mapping[str, Any]]) -> str:
-    """Of what will be asked for, with the members that the user gave."""
+    """Return what will run, with the members that the user gave."""
     found = []
     for variant in variants:
         serverless = variant.get("ServerlessConfig")
@@ -177,7 +177,7 @@ def _cost(variants: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _made(place: Place, kind: str, name: str, parameters: Mapping[str, Any]) -> Step:
-    """A thing that never changes under its name."""
+    """Return the step that creates something that never changes under its name."""
     words = {"Model": "model", "EndpointConfig": "endpoint-config"}[kind]
     named = {f"{kind}Name": name}
     return Step(
@@ -204,7 +204,7 @@ def _model(
 def _host_image(settings: EndpointSettings, place: Place) -> Choice:
     shared = settings.shared
     if "ProductionVariants" in shared.request["CreateEndpointConfig"]:
-        return Choice("", "")  # the user's own take the place of ours
+        return Choice("", "")  # the user's own replace ours
     if place.endpoint:
         return Choice(settings.ami_version, "")  # the driver is this machine's
     return choose(shared.where, settings.ami_version, place.cuda, shared.instance_type)

@@ -1,4 +1,4 @@
-"""Making the calls of a plan, one after the other, and saying what exists if one fails."""
+"""Make the calls of a plan, one after the other, and report what exists if one fails."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sent(Protocol):
 
 
 class _Unseen:
-    """Uploads that nobody watches."""
+    """Progress that is not shown."""
 
     def expect(self, size: int) -> None: ...
 
@@ -47,7 +47,7 @@ class _Unseen:
 
 
 def execute(plan: Plan, caller: Caller, say: Say, sent: Sent | None = None) -> list[str]:
-    """What was made. Raises LaunchError for the first call that fails, without secrets in it."""
+    """Return what was made. Raise LaunchError, without secrets in it, for the first failure."""
     made: list[tuple[str, str]] = []
     for step in plan.steps:
         try:
@@ -64,7 +64,7 @@ def execute(plan: Plan, caller: Caller, say: Say, sent: Sent | None = None) -> l
 
 
 def find(call: Call, caller: Caller) -> dict[str, Any] | None:
-    """The answer, None where there is none. Raises RefusedError for any other refusal."""
+    """Return the answer, None if the thing is absent. Raise RefusedError for another refusal."""
     try:
         return caller.call(call)
     except RefusedError as refusal:
@@ -119,7 +119,7 @@ def _upload(
 
 
 def _is_there(file: File, there: dict[str, int]) -> bool:
-    """A packed folder has another size than its files; its hash is in its place's name."""
+    """A packed folder has another size than its files; its hash is in its prefix."""
     size = there.get(file.key)
     return size is not None and (file.path.is_dir() or size == file.size)
 
@@ -166,7 +166,7 @@ def _put(caller: Caller, bucket: str, key: str, path: Path, sent: Sent) -> None:
 def _explained(
     error: Exception, plan: Plan, step: Step | Upload, made: list[tuple[str, str]]
 ) -> Exception:
-    """The same error where nothing was made, and else what is there and how to undo it."""
+    """Return the same error if nothing was made, else one with what exists and how to undo it."""
     if not isinstance(error, ByocError):
         return error
     mask = plan.masker()
@@ -175,7 +175,7 @@ def _explained(
         there = "; ".join(name for name, _ in made)
         undo = " && ".join(command for _, command in reversed(made))
         what = f"{step.makes} could not be made: {what}. Made before it, and still there: {there}"
-        hint = f"{hint}. Run it again, which goes on from there; or undo it: {undo}"
+        hint = f"{hint}. Run it again to continue from there, or undo it: {undo}"
         return UnfinishedError(what, hint=hint)
     error.mask(mask)
     return error

@@ -1,4 +1,4 @@
-"""Waiting for a job or an endpoint, with its log on the way."""
+"""Wait for a job or an endpoint, and show its log meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sagemaker_byoc.launch.problems import FailedError
 JOBS_GROUP = "/aws/sagemaker/TrainingJobs"
 ENDPOINTS_GROUP = "/aws/sagemaker/Endpoints"
 Line = Callable[[str, str], None]
-"""Told the stream's name and the line."""
+"""Called with the stream's name and the line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +29,9 @@ class Watch:
     say: Say
     line: Line
     seconds: float
-    """The longest that it may take."""
+    """Longest time to wait."""
     pause: float
-    """Seconds between two looks: AWS counts them."""
+    """Seconds between two requests: AWS limits their rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def wait_for_endpoint(name: str, config: str, watch: Watch) -> Ended:
     status, serves = found["EndpointStatus"], found.get("EndpointConfigName")
     if status != "InService" or serves != config:
         reason = found.get("FailureReason") or "it does not say why"
-        left = f"; it goes on with {serves}" if status == "InService" else ""
+        left = f"; it still serves {serves}" if status == "InService" else ""
         raise FailedError(
             f"endpoint {name} is {status} and not as asked for{left}: {reason}",
             hint="Read its log above; `byoc check IMAGE --serve` tries the image on this machine",
@@ -107,7 +107,7 @@ def _until(
             _show_until(answer, logs, watch, deadline)
             found = answer.result()
             if found is None:
-                raise FailedError(f"{what} is gone", hint="Somebody deleted it; launch it again")
+                raise FailedError(f"{what} is gone", hint="It was deleted; launch it again")
             logs.fetch()
             ended = has_ended(found)
             logs.show(watch.line)
@@ -115,7 +115,7 @@ def _until(
                 return found
             if time.monotonic() >= deadline:
                 raise TimeLimitError(
-                    f"{what} did not end within {watch.seconds:.0f} s, and goes on",
+                    f"{what} did not end within {watch.seconds:.0f} s, and continues",
                     hint="Run the same command to wait for it again, with a longer --timeout",
                 )
             time.sleep(watch.pause)

@@ -13,7 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sagemaker_byoc.contract.accelerators import (
+from sagemaker_byoc.contract.errors import ByocError, RequestError
+from sagemaker_byoc.contract.files import as_list, as_object
+from sagemaker_byoc.contract.gpu import (
     CUDA_LABEL,
     DEFAULT_DRIVERS,
     HOST_IMAGES,
@@ -22,8 +24,6 @@ from sagemaker_byoc.contract.accelerators import (
     gpu_family,
     is_enough,
 )
-from sagemaker_byoc.contract.errors import ByocError, RequestError
-from sagemaker_byoc.contract.files import as_list, as_object
 from sagemaker_byoc.host import image_reference, stored_image
 from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError, only
 from sagemaker_byoc.launch.problems import SettingsError

@@ -1,4 +1,4 @@
-"""Files of this machine that a launch takes along: into S3, under a hash of what is in them."""
+"""Files of this machine that a launch uploads to S3, under a hash of their content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sagemaker_byoc.launch.steps import File, Upload
 
 _GZIP = b"\x1f\x8b"
 MOST_FILES = 100_000
-"""Of one channel; more belong into archives, and S3 lists a thousand at a time."""
+"""Files of one channel; more belong in archives, since S3 lists a thousand at a time."""
 
 
 def is_remote(text: str) -> bool:
@@ -24,7 +24,7 @@ def is_remote(text: str) -> bool:
 
 
 def upload(where: str, path: Path, to: Place, prefix: str) -> Upload:
-    """A folder's files, or one file, below `prefix`. Raises SettingsError for an empty one."""
+    """Upload a folder's files, or one file. Raise SettingsError if the folder is empty."""
     listed = [(path.name, path)] if path.is_file() else _listed(where, path)
     if not listed:
         raise SettingsError(
@@ -37,7 +37,7 @@ def upload(where: str, path: Path, to: Place, prefix: str) -> Upload:
 
 
 def upload_model(where: str, path: Path, to: Place, prefix: str) -> Upload:
-    """One model archive: `path` itself, or what is in the folder `path`."""
+    """Upload one model archive: `path` itself, or the packed folder `path`."""
     require_model(where, path)
     if path.is_file():
         digest, size = file_digest(path)[:DIGITS], path.stat().st_size

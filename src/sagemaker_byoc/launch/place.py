@@ -1,4 +1,4 @@
-"""Where a launch goes and with what: found before the plan is made, so that the plan is pure."""
+"""Where a launch goes and with what: known before the plan is made, so that the plan is pure."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ class Place:
     region: str
     account: str
     image: str
-    """As SageMaker will be told: pinned by its digest where it is in a registry."""
+    """As SageMaker gets it: pinned by its digest if it is in a registry."""
     digest: str
-    """`sha256:…` of the image; empty where nobody could say."""
+    """`sha256:…` of the image; empty if it is unknown."""
     role: str
     """Its ARN."""
     commit: str
-    """Of the code; empty where there is no repository."""
+    """Commit of the code; empty without a repository."""
     bucket: str = ""
-    """That the user chose; it is not made."""
+    """The bucket that the user chose, which is not created."""
     cuda: str | None = ""
     """The CUDA version of the image; empty if it states none, None if it can't be read."""
     endpoint: str = ""
     """The URL of a region that is not AWS's."""
 
     def aws(self, command: str) -> str:
-        """A command that means this place, whatever the shell's variables say."""
+        """Return a command for this place, whatever the shell's variables are."""
         start = f"aws --endpoint-url {self.endpoint}" if self.endpoint else "aws"
         return f"{start} --region {self.region} {command}"
 
     @property
     def data_bucket(self) -> str:
-        """As the SageMaker SDK names its default."""
+        """The chosen bucket, or the default as the SageMaker SDK names it."""
         return self.bucket or f"sagemaker-{self.region}-{self.account}"
 
     def bucket_steps(self) -> tuple[Step, ...]:
-        """The default bucket is made where it is missing, and must be this account's."""
+        """Return the step that creates the default bucket, which must be this account's."""
         if self.bucket:
             return ()
         name = self.data_bucket
         parameters: dict[str, object] = {"Bucket": name}
-        if self.region != _FIRST_REGION:  # which S3 refuses to hear
+        if self.region != _FIRST_REGION:  # S3 rejects it as a constraint
             parameters["CreateBucketConfiguration"] = {"LocationConstraint": self.region}
         owner = {"Bucket": name, "ExpectedBucketOwner": self.account}
         step = Step(
@@ -58,14 +58,14 @@ class Place:
         return (step,)
 
     def tags(self, config: str, own: dict[str, str]) -> list[dict[str, str]]:
-        """The user's, and from what this was made."""
+        """Return the user's tags, and those that name what this was made from."""
         made = {"image-digest": self.digest, "commit": self.commit, "config": config}
         found = {f"{TAG_PREFIX}{name}": value for name, value in made.items() if value} | own
         return [{"Key": key, "Value": value} for key, value in found.items()]
 
 
 def role_arn(role: str, region: str, account: str) -> str:
-    """`role` may be an ARN, or the name of a role of the account."""
+    """Return the role's ARN; `role` may be an ARN, or the name of a role of the account."""
     if role.startswith("arn:"):
         return role
     partition = "aws"

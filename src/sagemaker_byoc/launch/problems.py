@@ -22,7 +22,7 @@ class LaunchError(ByocError):
 
 
 class UnfinishedError(LaunchError):
-    """What was created stays; the message names it and how to delete it."""
+    """What was created stays; the message names it, and how to delete it."""
 
 
 class FailedError(LaunchError):
@@ -31,7 +31,7 @@ class FailedError(LaunchError):
 
 @dataclass(slots=True)
 class Problems:
-    """Errors by the setting that causes them, of which the first one counts, and warnings."""
+    """The first error of each setting, and warnings."""
 
     errors: dict[str, SettingsError] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)

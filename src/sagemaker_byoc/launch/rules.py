@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.launch.shared import words
 
 USUAL_LONGEST_RUN = 5 * 86400
@@ -121,7 +121,7 @@ _KEYS: Mapping[tuple[str, ...], str] = {
 def _tags(request: Request) -> Iterator[Finding]:
     for tag in request.get("Tags") or ():
         key = str(tag.get("Key", ""))
-        if limits.is_reserved_tag(key):
+        if facts.is_reserved_tag(key):
             yield Finding(
                 ("Tags",), "has a name that AWS keeps for itself (aws:)", "Use another name", key
             )
@@ -178,7 +178,7 @@ def _location(path: tuple[str, ...], label: str, uri: object) -> Iterator[Findin
     if not isinstance(uri, str) or not uri.startswith("s3://"):
         return
     bucket = uri.removeprefix("s3://").partition("/")[0]
-    if not limits.is_bucket_name(bucket) and not all(word in bucket for word in _ACCESS_POINT):
+    if not facts.is_bucket_name(bucket) and not all(word in bucket for word in _ACCESS_POINT):
         what = f"is {uri!r}, and {bucket!r} is not the name of a bucket"
         yield Finding(path, what, f"{BUCKET_HINT}: s3://BUCKET/PREFIX", label)
 
@@ -197,8 +197,8 @@ def _times(request: Request) -> Iterator[Finding]:
             "It includes the run itself: make it at least as long as max-runtime",
         )
     path = ("StoppingCondition", "MaxRuntimeInSeconds")
-    if runtime is not None and runtime > limits.LONGEST_RUN.value:
-        limit = words(limits.LONGEST_RUN.value)
+    if runtime is not None and runtime > facts.LONGEST_RUN.value:
+        limit = words(facts.LONGEST_RUN.value)
         yield Finding(path, f"is {words(runtime)}; SageMaker takes {limit} at most", "Shorten it")
     elif runtime is not None and runtime > USUAL_LONGEST_RUN:
         yield Finding(

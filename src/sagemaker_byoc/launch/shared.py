@@ -1,4 +1,4 @@
-"""What both tables have: name, image, role, instances, environment, tags, network, raw members."""
+"""Keys of both tables: name, image, role, instances, environment, tags, network, raw members."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.table import Table, merged
 
 SHARED_KEYS: Mapping[str, str] = {
-    "name": "of the endpoint; a job's name begins with it (default: the folder's)",
+    "name": "name of the endpoint; a job's name begins with it (default: the folder's)",
     "image": "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:…, as `byoc push` prints it",
-    "role": "its ARN or its name (default: $SAGEMAKER_ROLE)",
-    "region": "of AWS (default: $AWS_REGION, or the profile's)",
-    "bucket": "for what is uploaded and made (default: sagemaker-REGION-ACCOUNT, made if missing)",
+    "role": "ARN or name of the execution role (default: $SAGEMAKER_ROLE)",
+    "region": "region of AWS (default: $AWS_REGION, or the profile's)",
+    "bucket": "for inputs and artifacts (default: sagemaker-REGION-ACCOUNT, created if missing)",
     "instance-type": "such as ml.m5.large",
     "instance-count": "hosts, or containers (default: 1)",
     "environment": "NAME = VALUE",
     "tags": "NAME = VALUE",
-    "subnets": "of a VPC, with security-groups",
-    "security-groups": "of a VPC, with subnets",
+    "subnets": "subnets of a VPC, with security-groups",
+    "security-groups": "security groups of a VPC, with subnets",
     "request": "members as the API has them, by operation: docs/how-to/launch.md",
     "kubernetes": "for --kubernetes: docs/how-to/kubernetes.md",
 }
@@ -115,7 +115,7 @@ def role_of(shared: Shared) -> str:
 
 
 def require_instance_type(shared: Shared) -> None:
-    """Raise SettingsError: what runs is what is paid for, so nobody guesses it."""
+    """Raise SettingsError if it is missing: it is what is paid for, so it has no default."""
     if not shared.instance_type:
         raise missing(shared.where, "instance-type")
 
@@ -135,7 +135,7 @@ def missing(where: str, key: str) -> SettingsError:
 
 
 def merged_request(made: Mapping[str, Any], shared: Shared, operation: str) -> dict[str, Any]:
-    """With the members that the user gave for `operation`, which win."""
+    """Return `made` with the members that the user gave for `operation`, which win."""
     return merged(made, shared.request.get(operation) or {})
 
 
@@ -148,7 +148,7 @@ def plural(count: int, what: str) -> str:
 
 
 def words(seconds: int) -> str:
-    """90000 s is 1 d 1 h."""
+    """Return a duration in words: 90000 s is 1 d 1 h."""
     parts = []
     for size, unit in _UNITS:
         count, seconds = divmod(seconds, size)

@@ -1,4 +1,4 @@
-"""A plan: the calls of a launch in their order, as data. Nothing here asks or does anything."""
+"""A plan: the calls of a launch in their order, as data. Nothing here makes a call."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Step:
     """`call`, unless `look` finds what it would make: then `instead`, or nothing."""
 
     makes: str
-    """In words: "model digits-0a1b"."""
+    """In words, such as "model digits-0a1b"."""
     call: Call
     look: Call | None = None
     same: Parameters = field(default_factory=dict)
-    """What `look` finds is as wanted if it has all of these."""
+    """Members by which what `look` finds is as wanted."""
     instead: Call | None = None
     dead: Mapping[str, str] = field(default_factory=dict)
     """Statuses of what `look` finds that make it useless, with the hint for each."""
@@ -42,7 +42,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """`path` becomes the object `key`; where it is a folder, its model archive does."""
+    """`path` becomes the object `key`; a folder is packed as a model archive first."""
 
     path: Path
     key: str
@@ -51,7 +51,7 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """Files into a prefix that is named after what is in them: there already means the same."""
+    """Files for a prefix named after their content: if it exists, it holds the same."""
 
     source: Path
     bucket: str
@@ -69,7 +69,7 @@ class Upload:
         return f"{self.uri} from {self.source}"
 
     def document(self) -> dict[str, Any]:
-        """As one entry: a folder may hold very many files."""
+        """Return one entry for all files, of which there may be very many."""
         return {
             "makes": self.makes,
             "upload": {
@@ -94,10 +94,10 @@ class Plan:
     cost: str
     """What will run and for how long, in words."""
     notes: tuple[str, ...] = ()
-    """What was chosen for the user, and why."""
+    """What was chosen on the user's behalf, and why."""
 
     def document(self) -> dict[str, Any]:
-        """For people and programs, without secrets."""
+        """Return the plan for people and programs, without secrets."""
         return {
             "kind": self.kind,
             "name": self.name,
@@ -108,7 +108,7 @@ class Plan:
         }
 
     def calls(self) -> list[Call]:
-        """Each that may be made."""
+        """Return every call that may be made."""
         steps = [step for step in self.steps if isinstance(step, Step)]
         return [
             call
@@ -118,7 +118,7 @@ class Plan:
         ]
 
     def masker(self) -> Callable[[str], str]:
-        """Takes the secrets of this plan out of a text: a service may repeat what it refuses."""
+        """Return what masks this plan's secrets in a text: a service may repeat what it refuses."""
         found: set[tuple[str, str]] = set()
         for call in self.calls():
             _collect(call.parameters, found)
@@ -145,7 +145,7 @@ def _document(call: Call) -> dict[str, Any]:
 
 
 def shown(value: Any) -> Any:
-    """`value` without what is secret in it by its name, also inside JSON text and tags."""
+    """Return `value` without what is secret by its name, also inside JSON text and tags."""
     if isinstance(value, Mapping):
         if value.keys() == {"Key", "Value"} and is_secret(str(value["Key"])):
             return {"Key": value["Key"], "Value": MASK}
@@ -160,7 +160,7 @@ def shown(value: Any) -> Any:
 
 
 def _collect(value: object, found: set[tuple[str, str]]) -> None:
-    """Names and values of the secrets anywhere in `value`."""
+    """Add the names and values of the secrets anywhere in `value` to `found`."""
     if isinstance(value, Mapping):
         if value.keys() == {"Key", "Value"} and is_secret(str(value["Key"])):
             found.add((str(value["Key"]), str(value["Value"])))

@@ -12,7 +12,7 @@ from typing import Any
 from sagemaker_byoc.launch.problems import Problems, SettingsError
 
 _UNSHOWN = frozenset({"environment", "hyperparameters"})
-"""Where secrets may be."""
+"""Tables that may hold secrets."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -28,12 +28,12 @@ class Written(float):
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Raises tomllib.TOMLDecodeError."""
+    """Parse TOML, keeping numbers as written. Raise tomllib.TOMLDecodeError."""
     return tomllib.loads(text, parse_float=Written)
 
 
 def as_text(value: object) -> str:
-    """A setting as the text that a container gets: as it was written, or as JSON."""
+    """Return a setting as the text that a container gets: as it was written, or as JSON."""
     match value:
         case str():
             return value
@@ -45,7 +45,7 @@ def as_text(value: object) -> str:
 
 
 def overlaid(table: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """`table` with each KEY=VALUE of `settings` in it; KEY may be dotted, VALUE is TOML or text."""
+    """Set each KEY=VALUE of `settings` in `table`; KEY may be dotted, VALUE is TOML or text."""
     found = dict(table)
     for setting in settings:
         found = merged(found, _parsed(setting))
@@ -67,7 +67,7 @@ def _parsed(setting: str) -> dict[str, Any]:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables in both become one; anything else in `above` wins."""
+    """Merge two tables: tables in both are merged, anything else in `above` wins."""
     found = dict(below)
     for key, value in above.items():
         old = found.get(key)
@@ -112,7 +112,7 @@ class Table:
         return key in self._values
 
     def inner(self, key: str, values: object, keys: Collection[str]) -> Table:
-        """A table that stands in this one."""
+        """Return a table inside this one."""
         return Table(f"{self._where}: {key}", values, keys, self._problems)
 
     def wrong(self, key: str, hint: str) -> None:
@@ -139,7 +139,7 @@ class Table:
         self._problems.add(place, error)
 
     def text(self, key: str) -> str:
-        """Empty if the key is absent."""
+        """Return the text, empty if the key is absent."""
         value = self._values.get(key, "")
         if isinstance(value, str):
             return value
@@ -167,7 +167,7 @@ class Table:
         return False
 
     def duration(self, key: str, default: int) -> int:
-        """Seconds: a number, or `90s`, `45m`, `12h`, `2d` and what they add up to."""
+        """Return seconds, written as a number, or as `90s`, `45m`, `12h`, `2d` and their sums."""
         value = self._values.get(key, default)
         if isinstance(value, str) and re.fullmatch(r"(\d{1,9}[smhd]\s*)+", value):
             parts = re.findall(r"(\d+)([smhd])", value)
@@ -178,7 +178,7 @@ class Table:
         return default
 
     def plain(self, key: str) -> str | None:
-        """A number or a text, as it was written; None if the key is absent."""
+        """Return a number or a text as it was written, None if the key is absent."""
         value = self._values.get(key)
         if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
             return None if value is None else as_text(value)
@@ -193,7 +193,7 @@ class Table:
         return ()
 
     def pairs(self, key: str) -> dict[str, str]:
-        """A table of plain values, each as text."""
+        """Return a table of plain values, each as text."""
         return {name: as_text(value) for name, value in self.table(key).items()}
 
     def table(self, key: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.variables import CODE_COMMIT, IMAGE_DIGEST
 from sagemaker_byoc.host.aws_calls import Call
@@ -31,10 +31,10 @@ from sagemaker_byoc.launch.table import Table
 OPERATION = "CreateTrainingJob"
 KEYS: Mapping[str, str] = {
     **SHARED_KEYS,
-    "program": "of `byoc build` and `byoc train`; it is in the image already",
-    "dockerfile": "of `byoc build`",
+    "program": "for `byoc build` and `byoc train`; it is in the image already",
+    "dockerfile": "for `byoc build`",
     "max-runtime": 'seconds or "2h30m"; SageMaker then ends the job (default: "1d", its own)',
-    "spot": "true: spare capacity, which can be taken away",
+    "spot": "true: spare capacity, which AWS can take away",
     "max-wait": "with spot: the longest time until the end, waiting included (default: twice "
     "max-runtime)",
     "volume-gb": "disk of each instance (default: 30)",
@@ -47,7 +47,7 @@ KEYS: Mapping[str, str] = {
 _CHANNEL_KEYS = ("source", "mode", "distribution", "content-type")
 _DAY = 86400
 _VOLUME_GB = 30
-_USELESS = "Launch it once more under another name with --new, or fix what failed first"
+_USELESS = "Launch it again under another name with --new, or fix the cause first"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +179,7 @@ def plan(settings: TrainSettings, place: Place, *, new: str = "") -> Plan:
 
 
 def _cost(request: Mapping[str, Any]) -> str:
-    """Of what will be asked for, with the members that the user gave."""
+    """Return what will run, with the members that the user gave."""
     resources = request["ResourceConfig"]
     groups = resources.get("InstanceGroups") or [resources]
     hosts = [plural(each.get("InstanceCount"), str(each.get("InstanceType"))) for each in groups]
@@ -236,10 +236,10 @@ def _instances(shared: Shared) -> dict[str, Any]:
 
 
 def _environment(shared: Shared, place: Place) -> dict[str, str]:
-    """Return the user's variables, and where there is room what our library records of the run."""
+    """Return the user's variables, and if there is room those that our library records of a run."""
     known = {CODE_COMMIT: place.commit, IMAGE_DIGEST: place.digest}
     found = {name: value for name, value in known.items() if value} | {**shared.environment}
-    return found if len(found) <= limits.ENVIRONMENT.value else dict(shared.environment)
+    return found if len(found) <= facts.ENVIRONMENT.value else dict(shared.environment)
 
 
 def _metrics(settings: TrainSettings) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def find_keys(url: str, state: Path | None = None) -> Keys:
     keys = keys or _keys_of_environment()
     if keys is None:
         raise MachineError(
-            f"the keys of the region at {url} are not known here",
+            f"the keys of the region at {url} are unknown",
             hint='Run eval "$(byoc local env)" first, or name its folder with --state',
         )
     return keys

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sagemaker_byoc.region.containers.access import ContainerAccess
-from sagemaker_byoc.region.containers.docker_images import DockerImages
-from sagemaker_byoc.region.containers.images import Images, Pushed
+from sagemaker_byoc.region.containers.images import DockerImages, Images, Pushed
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.core.control_api import Interruptible
 from sagemaker_byoc.region.environ import default_bucket
@@ -93,23 +92,23 @@ def compose(
         images=images,
         access=access,
     )
-    targets = {
-        "sagemaker": {**jobs.operations(), **endpoints.operations()},
-        "logs": Logs(logs, account).operations(),
-        "ecr": registry.operations(),
-    }
-    queries = {
-        "sts": Sts(account, access.credentials).operations(),
-        "iam": Iam(account).operations(),
-    }
+    targets, queries = _by_protocol(
+        {
+            "ecr": registry.operations(),
+            "iam": Iam(account).operations(),
+            "logs": Logs(logs, account).operations(),
+            "sagemaker": {**jobs.operations(), **endpoints.operations()},
+            "sts": Sts(account, access.credentials).operations(),
+        }
+    )
     return Composition(
         services=Services(
-            targets=_targets(targets),
+            targets=targets,
             s3=s3,
             runtime=endpoints.invoke_handler,
             registry=registry.handler,
             own=control(jobs),
-            queries=_queries(queries),
+            queries=queries,
         ),
         parts=(jobs, endpoints, registry, _Threads(s3.close)),
     )
@@ -128,16 +127,22 @@ class _Threads:
         await asyncio.to_thread(self.end)
 
 
-def _targets(services: Mapping[str, Mapping[str, Operation]]) -> dict[str, JsonService]:
-    """Return the services by the prefix of X-Amz-Target in their models."""
-    return {
-        models.service_model(name).metadata["targetPrefix"]: JsonService(Service(name, operations))
-        for name, operations in services.items()
-    }
+def _by_protocol(
+    services: Mapping[str, Mapping[str, Operation]],
+) -> tuple[dict[str, JsonService], dict[str, QueryService]]:
+    """Return a handler for each protocol of a service, as its model lists them.
 
-
-def _queries(services: Mapping[str, Mapping[str, Operation]]) -> dict[str, QueryService]:
-    return {name: QueryService(Service(name, found)) for name, found in services.items()}
+    JSON services are found by the prefix of X-Amz-Target, query services by their signing name.
+    """
+    targets, queries = {}, {}
+    for name, operations in services.items():
+        service, facts = Service(name, operations), models.service_model(name).metadata
+        protocols = facts.get("protocols", [facts["protocol"]])
+        if "json" in protocols:
+            targets[facts["targetPrefix"]] = JsonService(service)
+        if "query" in protocols:
+            queries[facts.get("signingName", facts["endpointPrefix"])] = QueryService(service)
+    return targets, queries
 
 
 def make_images(engine: str, state: Path, pushed: Pushed) -> Images:

@@ -26,11 +26,10 @@ from sagemaker_byoc.region.containers.health import (
     wait_until_healthy,
 )
 from sagemaker_byoc.region.containers.leftovers import machine_label
-from sagemaker_byoc.region.containers.specs import PRIMARY, Image
+from sagemaker_byoc.region.containers.specs import PRIMARY, Image, check_name
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine, start_all
-from sagemaker_byoc.region.engines.packing import Copying
-from sagemaker_byoc.standalone.names import check_name
+from sagemaker_byoc.region.engines.copying import Copying
 
 __all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]
 
@@ -41,11 +40,11 @@ ENDPOINT_LABEL = "sagemaker-byoc.endpoint"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointRequest:
-    """What a user asks for. `model` is a folder or an archive of one."""
+    """A user's request. `model` is a folder or an archive of one."""
 
     name: str
     work: Path
-    """A folder that is made for the endpoint and removed with it."""
+    """A folder that is created for the endpoint and removed with it."""
     model: Path
     port: int
     program: Path | None = None
@@ -67,9 +66,9 @@ class Endpoint:
         return self.container.exit_code()
 
     def stop(self, hurried: threading.Event | None = None) -> int:
-        """SIGTERM, up to 30 s for what is in flight, SIGKILL; the container's exit code.
+        """Send SIGTERM, wait up to 30 s, send SIGKILL; return the container's exit code.
 
-        SIGKILL comes at once when `hurried` is set.
+        SIGKILL is sent at once when `hurried` is set.
         """
         with ThreadPoolExecutor(1) as stopper:
             stopping = stopper.submit(self.container.stop, lifecycle.SERVE_STOP_GRACE.value)
@@ -89,11 +88,11 @@ def open_endpoint(
     given_up: threading.Event | None = None,
     prepared: ContainerSpec | None = None,
 ) -> Iterator[Endpoint]:
-    """A healthy endpoint, ended and removed at the end; `on_line` gets its log.
+    """Yield a healthy endpoint, and remove it at the end; `on_line` receives its log.
 
     `prepared` is what `prepare` has returned, if the caller has called it already.
 
-    Raises RequestError, MachineError, ArchiveError, or EndpointError with the log's last lines;
+    Raise RequestError, MachineError, ArchiveError, or EndpointError with the log's last lines;
     EndpointError or GivenUpError soon after `given_up` is set.
     """
     given_up = given_up or threading.Event()
@@ -115,7 +114,7 @@ def open_endpoint(
 def prepare(request: EndpointRequest, copying: Copying | None = None) -> ContainerSpec:
     """Write the container's tree into the folder `work`, which the caller removes.
 
-    `copying` gets the bytes of the archive as it is unpacked.
+    `copying` receives the bytes of the archive as it is unpacked.
     """
     check(request)
     require_free(request.port)
@@ -171,7 +170,7 @@ def _lay_out(request: EndpointRequest, copying: Copying | None) -> ContainerSpec
 
 
 def check(request: EndpointRequest) -> None:
-    """Refuse what CreateModel or CreateEndpoint would refuse, and what is not there."""
+    """Raise RequestError for what CreateModel or CreateEndpoint would refuse, or a missing file."""
     check_name("endpoint", request.name)
     if not request.model.exists():
         raise RequestError(

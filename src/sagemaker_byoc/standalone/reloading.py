@@ -1,8 +1,12 @@
 """An endpoint that follows its files: each change starts a container beside the one that serves.
 
-The new one gets the requests once it is healthy; the old one finishes those it has. One that does
-not become healthy is removed, and the old one continues to serve. While both are there, so are both
-models.
+The new container receives the requests once it is healthy, and the old one finishes its own. A
+container that does not become healthy is removed, and the old one continues to serve. While both
+run, both models are in memory.
+
+Changes are found by polling, which works on any file system. A TCP relay keeps the port while the
+server behind it is replaced. It does not parse the traffic, so that streams and WebSockets work as
+without it. A connection stays with its first server, which closes it when it has drained.
 """
 
 from __future__ import annotations
@@ -28,13 +32,21 @@ from sagemaker_byoc.standalone.endpoint import (
 )
 
 LOOK = 0.3
-"""Seconds between two looks at the files."""
+"""Seconds between two scans of the files."""
 _SHOWN = 3
+MOST = 20_000
+"""Files that are watched, at most; a larger folder is watched in part."""
+_OWN_WRITES = (".pyc", ".swp", "~")
+"""Endings of files that an interpreter or an editor writes by itself."""
+Snapshot = dict[str, tuple[int, int, int]]
+_HOST = "127.0.0.1"
+_CHUNK = 65_536
+_START_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
-    """Functions that get what happens, from the thread that calls `follow`."""
+    """Functions that receive events, from the thread that calls `follow`."""
 
     line: Callable[[str], None]
     """Each line of a container's log, from other threads."""
@@ -42,12 +54,12 @@ class Listeners:
     failed: Callable[[Exception], None]
     """A container that did not become healthy, or ended."""
     healthy: Callable[[str], None]
-    """The URL, each time that another container serves there."""
+    """The URL, each time another container serves there."""
 
 
 @dataclass(slots=True)
 class Reloading:
-    """`request.port` is the relay's; each container has one of its own."""
+    """`request.port` is the relay's; each container has another port."""
 
     request: EndpointRequest
     engine: Engine
@@ -70,9 +82,9 @@ class Reloading:
                 self._start(relay)
                 while not self.given_up.wait(LOOK):
                     if changed := changes.settled():
-                        self._say_what(changed)
+                        self._report_changes(changed)
                         self._start(relay)
-                    self._look_after(relay)
+                    self._check_current(relay)
             finally:
                 self._leave()
                 for thread in self._leaving:
@@ -104,7 +116,7 @@ class Reloading:
         self._current = (endpoint, stack)
         self.listeners.healthy(f"http://127.0.0.1:{self.request.port}")
 
-    def _look_after(self, relay: Relay) -> None:
+    def _check_current(self, relay: Relay) -> None:
         if self._current is None:
             return
         endpoint, stack = self._current
@@ -116,7 +128,7 @@ class Reloading:
             self.listeners.say(f"the container ended with exit code {code}; waiting for a change")
 
     def _leave(self) -> None:
-        """Stop the current container in a thread: what it has begun may take half a minute."""
+        """Stop the current container in a thread: its requests may take half a minute."""
         if self._current is None:
             return
         endpoint, stack = self._current
@@ -130,7 +142,7 @@ class Reloading:
         thread.start()
         self._leaving = [other for other in self._leaving if other.is_alive()] + [thread]
 
-    def _say_what(self, changed: list[str]) -> None:
+    def _report_changes(self, changed: list[str]) -> None:
         names = [_short(Path(name), self.request.program) for name in changed[:_SHOWN]]
         more = len(changed) - len(names)
         self.listeners.say(
@@ -142,19 +154,8 @@ def _short(path: Path, folder: Path | None) -> str:
     return str(path.relative_to(folder)) if folder and path.is_relative_to(folder) else path.name
 
 
-MOST = 20_000
-"""Files that are looked at; a folder that holds more is watched in part."""
-
-
-_OWN_WRITES = (".pyc", ".swp", "~")
-"""What an interpreter or an editor writes beside a file that nobody has saved."""
-
-
-Snapshot = dict[str, tuple[int, int, int]]
-
-
 class Changes:
-    """Changes are reported once they have settled: two looks in a row that see the same files."""
+    """Reports changes once they have settled: two scans in a row find the same files."""
 
     def __init__(self, places: Iterable[Path]) -> None:
         self._places = [*places]
@@ -194,17 +195,8 @@ class Changes:
                         yield os.path.join(folder, name)  # noqa: PTH118 - thousands of them
 
 
-_HOST = "127.0.0.1"
-
-
-_CHUNK = 65_536
-
-
-_START_SECONDS = 10.0
-
-
 class Relay:
-    """A context; `target` is the port of the server for new connections, 0 to refuse them."""
+    """A context manager. `target` is the port for new connections, 0 to refuse them."""
 
     def __init__(self, port: int) -> None:
         self.target = 0
@@ -246,7 +238,7 @@ class Relay:
             await self._ended.wait()
         finally:
             server.close()
-            # First those that are being accepted become connections.
+            # Let sockets that are being accepted become connections.
             await asyncio.sleep(0)
             for connection in self._connections:
                 connection.cancel()
@@ -279,7 +271,7 @@ class Relay:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on what arrives, and then its end."""
+    """Copy what arrives, and then its end."""
     while data := await reader.read(_CHUNK):
         writer.write(data)
         await writer.drain()

@@ -1,4 +1,4 @@
-"""One training job of `byoc train`: folders in, archives out, no region around it."""
+"""One training job of `byoc train`: folders in, archives out, without a region."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances, results, specs
 from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch
 from sagemaker_byoc.region.containers.results import failure_reason
-from sagemaker_byoc.region.containers.specs import Image, write_config, write_more_config
+from sagemaker_byoc.region.containers.specs import (
+    Image,
+    check_name,
+    write_config,
+    write_more_config,
+)
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, Network
-from sagemaker_byoc.region.engines.packing import Copying, size_of
-from sagemaker_byoc.standalone.names import check_name
+from sagemaker_byoc.region.engines.copying import Copying, size_of
 
 __all__ = [
     "DEFAULT_IMAGE",
@@ -50,7 +54,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRequest:
-    """What a user asks for. Hyperparameters are raw strings, as SageMaker passes them on."""
+    """A user's request. Hyperparameters are raw strings, as SageMaker passes them."""
 
     name: str
     output: Path
@@ -66,12 +70,12 @@ class TrainingRequest:
 class TrainingResult:
     status: Status
     exit_code: int
-    """Of the container; 0 for a completed job."""
+    """The container's; 0 for a completed job."""
     failure_reason: str | None
     model: Path | None
-    """model.tar.gz; None where /opt/ml/model was left empty."""
+    """model.tar.gz; None if /opt/ml/model is empty."""
     output: Path | None
-    """output.tar.gz; None where /opt/ml/output/data was left empty."""
+    """output.tar.gz; None if /opt/ml/output/data is empty."""
     seconds: float
     """From the container's start to its end."""
 
@@ -83,10 +87,10 @@ def run_training_job(
     stop: StopSwitch,
     copying: Copying | None = None,
 ) -> TrainingResult:
-    """Run `request` to its end; `on_line` gets each line of its log, `copying` what is packed.
+    """Run `request`; `on_line` receives the lines of its log, `copying` the progress of packing.
 
-    Raises RequestError for what SageMaker would refuse, MachineError where the engine can't.
-    The artifacts lie in `request.output` as SageMaker would put them into S3.
+    Raise RequestError for what SageMaker would refuse, MachineError if the engine fails.
+    The artifacts are in `request.output`, as SageMaker would put them into S3.
     """
     hosts = Hosts()
 
@@ -101,7 +105,7 @@ def run_training_job(
             hosts.start(engine, {DEFAULT_HOST: spec}, on_host_line, lambda: stop.asked)
             outcome = hosts.wait(stop, lambda: lifecycle.TRAIN_STOP_GRACE.value)
             _collect(hosts, outcome, on_left)
-            # The container is there until its results are in their place.
+            # The container stays until its results are in place.
             return _verdict(request, spec.tree, outcome, on_left, copying)
         except OSError as error:
             raise _unwritten(request, error, hosts.keep()) from error
@@ -111,9 +115,9 @@ def run_training_job(
 
 @contextmanager
 def prepared_job(request: TrainingRequest, engine: Engine) -> Iterator[ContainerSpec]:
-    """The specification of the job's container, with its tree and network, removed at the end.
+    """Yield the specification of the job's container; remove its tree and network at the end.
 
-    Raises RequestError for what SageMaker would refuse.
+    Raise RequestError for what SageMaker would refuse.
     """
     check(request)
     work = request.output / ".work"
@@ -141,7 +145,7 @@ def _unwritten(request: TrainingRequest, error: OSError, kept: str = "") -> Mach
 
 
 def _collect(hosts: Hosts, outcome: Outcome, on_left: OnLeft) -> None:
-    """Raises MachineError; the container is kept then, with all that it holds."""
+    """Raise MachineError, keeping the container, if the results can't be copied."""
     try:
         if DEFAULT_HOST in outcome.lost:
             why = outcome.lost[DEFAULT_HOST]
@@ -162,7 +166,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def check(request: TrainingRequest) -> None:
-    """Refuse what CreateTrainingJob would refuse, and folders that are not there."""
+    """Raise RequestError for what CreateTrainingJob would refuse, or a missing folder."""
     check_name("job", request.name)
     folders = {f"channel {name!r}": folder for name, folder in request.channels.items()}
     if request.program is not None:

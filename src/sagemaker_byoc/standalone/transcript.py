@@ -1,6 +1,6 @@
-"""What one job printed, kept in its output folder: the log, and the metrics of its lines.
+"""What a job's output folder keeps for `byoc runs`: the log, the metrics of its lines, a record.
 
-`byoc runs` reads the metrics as those of a program that tracks them with our library.
+The metrics have the format of a program that tracks them with the training library.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from typing import TextIO
 
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.metrics import parse_line
+from sagemaker_byoc.contract.training.metric_definitions import parse_line
 from sagemaker_byoc.contract.training.runs import METRICS_FILE, RUN_FILE, RunRecord
 from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.standalone.training_job import TrainingRequest, TrainingResult
 
 LOG_FILE = "train.log"
 MOST_CHARACTERS = 64 << 20
-"""Most that is kept, for the log and for the metrics each."""
+"""Most characters that are kept, of the log and of the metrics each."""
 SEARCHED = 2048
 """Characters of a line that are searched for metrics."""
 
 
 class Transcript:
-    """Its files are opened by the first line, so that a refused job leaves none.
+    """The log and the metrics. Files are opened by the first line: a refused job leaves none.
 
-    A full disk ends no job: `problem` says then what is missing.
+    A full disk does not end the job; `problem` then says what is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ class Transcript:
             self.problem = f"{path}: {error.strerror}"
 
     def _open(self) -> None:
-        """Both of them: an earlier job may have written its own there."""
+        """Open both files, replacing those of an earlier job."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         for path in self._left:
             self._files[path] = open(  # noqa: SIM115 - closed by `close`

@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sagemaker_byoc.training.library.checkpoint.checkpointer import Checkpointer
     from sagemaker_byoc.training.library.data.channel import channel
-    from sagemaker_byoc.training.library.data.prefetch import Prefetch
-    from sagemaker_byoc.training.library.data.tokens import TokenDataset
     from sagemaker_byoc.training.library.export import export_model
-    from sagemaker_byoc.training.library.guard import NonFiniteGuard
     from sagemaker_byoc.training.library.metrics import Metrics
     from sagemaker_byoc.training.library.process import job
     from sagemaker_byoc.training.library.profiling import Profile
@@ -31,12 +28,9 @@ _HOMES = {
     "Checkpointer": "checkpoint.checkpointer",
     "Choices": "values",
     "Metrics": "metrics",
-    "NonFiniteGuard": "guard",
-    "Prefetch": "data.prefetch",
     "Profile": "profiling",
     "Range": "values",
     "StopFlag": "stop",
-    "TokenDataset": "data.tokens",
     "Track": "track.track",
     "channel": "data.channel",
     "export_model": "export",
@@ -49,12 +43,9 @@ __all__ = [
     "Checkpointer",
     "Choices",
     "Metrics",
-    "NonFiniteGuard",
-    "Prefetch",
     "Profile",
     "Range",
     "StopFlag",
-    "TokenDataset",
     "Track",
     "channel",
     "export_model",

@@ -10,10 +10,9 @@ from pathlib import Path
 from signal import Signals
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, ExitCode, exit_code_of
-from sagemaker_byoc.contract.limits import FAILURE_REASON
+from sagemaker_byoc.contract.facts import FAILURE_REASON
+from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, ExitCode, exit_code_of, write_failure
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.training.failure import write_failure
 from sagemaker_byoc.contract.variables import (
     DNS_SECONDS,
     HANG_SECONDS,

@@ -276,4 +276,4 @@ def test_a_command_does_not_pay_for_the_others():
     )
     found = done.stdout.splitlines()[-1].split()
     rooms = {name.split(".")[1] for name in found}
-    assert rooms == {"cli", "contract", "host"}
+    assert rooms == {"cli", "contract"}

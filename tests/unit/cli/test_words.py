@@ -20,7 +20,7 @@ from sagemaker_byoc.cli.programs import Program
 from sagemaker_byoc.cli.terminal import console, failures
 from sagemaker_byoc.cli.terminal.arguments import hyperparameters_last
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.host import request_log
+from sagemaker_byoc.host import aws_calls, docker
 from sagemaker_byoc.standalone.training_job import Status, TrainingResult
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
@@ -342,10 +342,10 @@ def test_verbose_says_what_is_asked(folder, monkeypatch, capsys):
     assert main(["train", "two/a.py", "--engine", "docker", "-v"]) == failures.MACHINE
     assert "  asked: /bin/false ps --all" in capsys.readouterr().err
     console.set_verbosity(quiet=True, verbose=True)
-    request_log.note_command(["docker", "create", "--env", "KEY=secret", "image"])
-    request_log.note_call("s3", "PutObject", "eu-west-1")
+    docker.note_command(["docker", "create", "--env", "KEY=secret", "image"])
+    aws_calls.note(aws_calls.Call("s3", "PutObject"), "eu-west-1")
     console.set_verbosity()
-    request_log.note_command(["docker", "silent"])
+    docker.note_command(["docker", "silent"])
     err = capsys.readouterr().err
     assert err == (
         "  asked: docker create --env 'KEY=…' image\n  asked: s3 PutObject in eu-west-1\n"

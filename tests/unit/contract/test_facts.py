@@ -11,7 +11,7 @@ import botocore.session
 import pytest
 
 import sagemaker_byoc.contract
-from sagemaker_byoc.contract import accelerators
+from sagemaker_byoc.contract import gpu
 from sagemaker_byoc.contract.facts import API_MODEL, Fact
 
 PACKAGE = f"{sagemaker_byoc.contract.__name__}."
@@ -66,6 +66,6 @@ def test_header_is_the_models_own(name):
 
 def test_host_images_are_those_of_the_service_model():
     """A new one has to be entered with its driver, or launches go on without it."""
-    known = {host.name for host in accelerators.HOST_IMAGES.value if "inference" in host.name}
+    known = {host.name for host in gpu.HOST_IMAGES.value if "inference" in host.name}
     published = service_model("sagemaker").shape_for("ProductionVariantInferenceAmiVersion").enum
     assert known == {name for name in published if "neuron" not in name}

@@ -6,7 +6,7 @@ import pytest
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import docker, ignore, owners
-from sagemaker_byoc.images.build import bare, secrets
+from sagemaker_byoc.images.build import contexts, secrets
 from sagemaker_byoc.images.build.builders import Builder
 
 
@@ -35,7 +35,7 @@ def taken(context):
 
 
 def test_what_no_program_needs_is_left_out_and_said(program):
-    with bare.prepared("train", program, None) as context:
+    with contexts.prepared("train", program, None) as context:
         assert taken(context) == {"train.py", "keys", "data", "data/rows.csv", "a", "empty", "link"}
         assert (context.folder / "program" / "link").is_symlink()
         (note,) = context.notes
@@ -51,7 +51,7 @@ def test_the_copies_of_a_build_that_was_killed_are_removed(program, tmp_path, mo
     dead, mine = (".".join((pid, number, *rest)) for number in (f"{start}0", start))
     for name in (f"build-{dead}-x1", f"login-{dead}-y2", f"build-{mine}-z3", f"build-{dead}"):
         (place / f"byoc-{name}").mkdir()
-    with bare.prepared("train", program, None) as context:
+    with contexts.prepared("train", program, None) as context:
         assert context.folder.parent == place
     assert {path.name for path in place.iterdir()} == {
         f"byoc-build-{mine}-z3",
@@ -62,7 +62,7 @@ def test_the_copies_of_a_build_that_was_killed_are_removed(program, tmp_path, mo
 def test_the_programs_own_dockerignore_decides(program):
     """It adds to what is left out, and takes back in; it is not silently ignored."""
     (program / ".dockerignore").write_text("data\n*.csv\n!.env\n")
-    with bare.prepared("train", program, None) as context:
+    with contexts.prepared("train", program, None) as context:
         assert "data/rows.csv" not in taken(context)
         assert {".env", ".dockerignore"} < taken(context)
 
@@ -71,7 +71,7 @@ def test_a_pattern_that_docker_refuses(program):
     (program / ".dockerignore").write_text("[a\n")
     with (
         pytest.raises(RequestError, match=r"\.dockerignore:1"),
-        bare.prepared("train", program, None),
+        contexts.prepared("train", program, None),
     ):
         pass
 
@@ -82,11 +82,11 @@ def test_data_is_not_code(program, monkeypatch):
     (program / "data" / "rows.csv").write_text("x" * 31)
     with (
         pytest.raises(RequestError, match="holds over 0 MiB"),
-        bare.prepared("train", program, None),
+        contexts.prepared("train", program, None),
     ):
         pass
     (program / ".dockerignore").write_text("data")
-    with bare.prepared("train", program, None):
+    with contexts.prepared("train", program, None):
         pass
 
 
@@ -103,7 +103,7 @@ def test_data_is_not_code(program, monkeypatch):
 def test_requirements_are_installed_under_constraints(program, lines, first):
     """Before the program, unless they name another of its files."""
     (program / "requirements.txt").write_text(lines)
-    with bare.prepared("serve", program, 'in "x".py') as context:
+    with contexts.prepared("serve", program, 'in "x".py') as context:
         text = context.dockerfile.read_text()
     at = text.splitlines().index(first)
     install = text.splitlines()[at + 1]
@@ -115,13 +115,13 @@ def test_requirements_are_installed_under_constraints(program, lines, first):
 
 def test_a_pip_configuration_is_mounted(program):
     (program / "requirements.txt").write_text("x\n")
-    with bare.prepared("train", program, None, secret=True) as context:
+    with contexts.prepared("train", program, None, secret=True) as context:
         assert "RUN --mount=type=secret,id=pip export PIP_CONFIG" in context.dockerfile.read_text()
 
 
 def test_another_list_of_requirements_is_said(program):
     (program / "environment.yml").write_text("")
-    with bare.prepared("train", program, None) as context:
+    with contexts.prepared("train", program, None) as context:
         assert context.notes[-1].startswith("environment.yml is not read")
 
 

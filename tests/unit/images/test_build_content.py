@@ -10,7 +10,7 @@ import pytest
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.masking import without_user
 from sagemaker_byoc.host.ignore import DEFAULTS, Ignore, read
-from sagemaker_byoc.images.build import commit, context
+from sagemaker_byoc.images.build import contexts, labels
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def project(tmp_path):
 
 
 def digest(project, arguments=None, *words):
-    return context.content(project, project / "Dockerfile", arguments or {}, *words).digest
+    return contexts.content(project, project / "Dockerfile", arguments or {}, *words).digest
 
 
 def test_content_is_of_what_decides_the_image(project):
@@ -113,39 +113,39 @@ def test_secrets_that_are_sent_are_named(project):
     for name in (".env", ".env.example", "id_rsa", "key.pem"):
         (project / "program" / name).write_text("")
     (project / ".env").write_text("")
-    found = context.content(project, project / "Dockerfile", {})
+    found = contexts.content(project, project / "Dockerfile", {})
     assert found.secrets == ("program/.env", "program/id_rsa", "program/key.pem")
 
 
 def test_what_can_not_be_read_is_named(project):
     with pytest.raises(RequestError, match="absent can't be read"):
-        context.content(project, project / "absent", {})
+        contexts.content(project, project / "absent", {})
 
 
 def test_too_many_files(project, monkeypatch):
-    monkeypatch.setattr(context, "FILES_LIMIT", 0)
+    monkeypatch.setattr(contexts, "FILES_LIMIT", 0)
     with pytest.raises(RequestError, match="over 0 files"):
         digest(project)
 
 
 def git(folder, *words):
-    name = ["-c", "user.name=n", "-c", "user.email=e@example.com", "-c", "commit.gpgsign=false"]
+    name = ["-c", "user.name=n", "-c", "user.email=e@example.com", "-c", "base.gpgsign=false"]
     subprocess.run(["git", "-C", folder, *name, *words], check=True, capture_output=True)
 
 
 def test_the_tag_names_commit_and_image(project):
     """Without a repository the id alone; a changed file makes the revision dirty."""
-    assert commit.tag(commit.read(project), "0" * 64) == "0" * 12
+    assert labels.tag(labels.read_commit(project), "0" * 64) == "0" * 12
     git(project, "init", "--quiet")
     git(project, "add", ".")
     git(project, "commit", "--quiet", "-m", "first")
     git(project, "remote", "add", "origin", "https://me:secret@example.com/mine.git")
-    found = commit.read(project)
+    found = labels.read_commit(project)
     assert not found.dirty
     assert found.source == "https://example.com/mine.git"
-    assert commit.tag(found, "abcdef0123" * 6) == f"{found.id[:12]}-abcdef01"
+    assert labels.tag(found, "abcdef0123" * 6) == f"{found.id[:12]}-abcdef01"
     (project / "new").write_text("")
-    assert commit.read(project).revision == f"{found.id}-dirty"
+    assert labels.read_commit(project).revision == f"{found.id}-dirty"
 
 
 def test_an_address_without_a_user_stays():

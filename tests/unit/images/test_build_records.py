@@ -7,9 +7,10 @@ import io
 import pytest
 from tests.unit.images.made import layer
 
-from sagemaker_byoc.images.build import sbom, stamp
-from sagemaker_byoc.images.build.base import DIGEST_LABEL, NAME_LABEL, base_of, labels
+from sagemaker_byoc.images.build import labels as image_labels
+from sagemaker_byoc.images.build import sbom
 from sagemaker_byoc.images.build.builders import Builder
+from sagemaker_byoc.images.build.labels import DIGEST_LABEL, NAME_LABEL, base_of, labels
 
 DIGEST = f"sha256:{'0' * 64}"
 DOCKER = Builder(name="buildkit", version="1", command=("docker", "build"))
@@ -103,7 +104,7 @@ def test_labels_that_differ_from_the_installed_torch(found, version, wrong):
     def ask(command):
         return version if command[1] == "run" else found
 
-    assert stamp.wrong_labels("x", DOCKER, ask) == wrong
+    assert image_labels.wrong_labels("x", DOCKER, ask) == wrong
 
 
 FILES = {

@@ -11,7 +11,7 @@ from tests.unit.images.engine import make_engine
 
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.images.check.check import CheckRequest, check
-from sagemaker_byoc.images.check.report import as_json, as_junit, as_text
+from sagemaker_byoc.images.check.findings import as_json, as_junit, as_text
 from sagemaker_byoc.images.check.rules import table
 from sagemaker_byoc.images.check.trials import training
 from sagemaker_byoc.images.check.trials.training import Job, TrainingPlan

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.contract.accelerators import (
+from sagemaker_byoc.contract.gpu import (
     CUDA_LABEL,
     DEFAULT_DRIVERS,
     DRIVER_LABEL,

@@ -8,8 +8,8 @@ import pytest
 from tests.unit.images import made
 
 from sagemaker_byoc.images.check.check import CheckRequest, check
-from sagemaker_byoc.images.check.report import as_json, as_junit, as_text
-from sagemaker_byoc.images.sources import wanted
+from sagemaker_byoc.images.check.findings import as_json, as_junit, as_text
+from sagemaker_byoc.images.sources import layers
 
 SOUND = {
     "usr": None,
@@ -140,7 +140,7 @@ def test_the_text_names_what_ignores_a_finding(tmp_path):
 
 
 def test_limits_that_were_reached_are_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(wanted, "FILES_LIMIT", 2)
+    monkeypatch.setattr(layers, "LOOKED_INTO_LIMIT", 2)
     path = saved(tmp_path, {f"app/{number}.txt": b"text" for number in range(5)})
     report = check(CheckRequest(image=str(path)), lambda _: None)
     assert "secrets in 4 files of layer 0" in report.notes[0]

@@ -139,12 +139,12 @@ def test_a_job_that_fails_says_why(follow, status):
     assert caught.value.exit_code == 1
 
 
-def test_a_job_that_takes_too_long_goes_on(follow):
+def test_a_job_that_takes_too_long_continues(follow):
     def for_ever():
         while True:
             yield job("InProgress")
 
-    with pytest.raises(TimeLimitError, match="goes on") as caught:
+    with pytest.raises(TimeLimitError, match="continues") as caught:
         follow(
             lambda watch: wait_for_job("digits-1", watch),
             "DescribeTrainingJob",
@@ -172,7 +172,7 @@ def test_an_endpoint_until_it_serves(follow):
     ("answer", "words"),
     [
         (endpoint("Failed", FailureReason="no ping"), "is Failed and not as asked for: no ping"),
-        (endpoint("InService", "old", FailureReason="no ping"), "it goes on with old: no ping"),
+        (endpoint("InService", "old", FailureReason="no ping"), "it still serves old: no ping"),
         (endpoint("OutOfService"), "is OutOfService"),
     ],
 )

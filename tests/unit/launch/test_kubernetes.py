@@ -331,10 +331,10 @@ def test_all_that_is_wrong_is_reported_at_once(job):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"name": "Digits_1"}, "Kubernetes would not take"),
-        ({"name": "3d-model"}, "Kubernetes would not take"),
-        ({"name": "digits-"}, "Kubernetes would not take"),
-        ({"name": "a.b"}, "Kubernetes would not take"),
+        ({"name": "Digits_1"}, "Kubernetes does not accept"),
+        ({"name": "3d-model"}, "Kubernetes does not accept"),
+        ({"name": "digits-"}, "Kubernetes does not accept"),
+        ({"name": "a.b"}, "Kubernetes does not accept"),
         ({"image": ""}, "image is missing"),
         ({"channels": {"train": "data/train"}}, "channels.train is missing"),
         ({"kubernetes": {"channels": {"..": "pvc:a"}}}, "channels... is not a channel's name"),

@@ -16,7 +16,7 @@ from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import docker
-from sagemaker_byoc.images.build import bare, builders, sbom, secrets
+from sagemaker_byoc.images.build import builders, contexts, sbom, secrets
 from sagemaker_byoc.images.build.project import name_of
 from sagemaker_byoc.images.build.run import (
     AUTO,
@@ -215,7 +215,7 @@ def _request(
     program = programs.parse_program(programs.required(arguments.program or known.program, kind))
     folder = program.folder.resolve()
     secret = "pip" in map(secrets.name_of, request.secrets)
-    with bare.prepared(kind, folder, program.entry_point, secret=secret) as context:
+    with contexts.prepared(kind, folder, program.entry_point, secret=secret) as context:
         for note in context.notes:
             console.detail(note)
         yield replace(
@@ -265,7 +265,7 @@ def _record(arguments: argparse.Namespace, project: project_table.Project | None
         )
     )
     state = target.state_folder(arguments)
-    with bare.copied(program.folder.resolve()) as (copy, notes):
+    with contexts.copied(program.folder.resolve()) as (copy, notes):
         for note in notes:
             console.detail(note)
         recording = Recording(

@@ -11,11 +11,11 @@ from sagemaker_byoc.cli import programs, project_table
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.images.check import findings, report
+from sagemaker_byoc.images.check import findings
 from sagemaker_byoc.images.check.check import CheckRequest, check
+from sagemaker_byoc.images.check.checked_image import SERVE, TRAIN
 from sagemaker_byoc.images.check.findings import Finding
 from sagemaker_byoc.images.check.rules import table
-from sagemaker_byoc.images.check.rules.subject import SERVE, TRAIN
 
 HELP = "Find out whether SageMaker will accept an image, any image."
 _CONFIG = Path("pyproject.toml")
@@ -101,21 +101,21 @@ def run(arguments: argparse.Namespace) -> int:
     is_document = arguments.json or arguments.junit
     found = check(request, console.step, _show_briefly if is_document else _show)
     if arguments.json:
-        console.result(report.as_json(found))
+        console.result(findings.as_json(found))
     elif arguments.junit:
-        console.result(report.as_junit(found))
+        console.result(findings.as_junit(found))
     else:
-        console.result(report.summary_as_text(found))
+        console.result(findings.summary_as_text(found))
     return found.exit_code
 
 
 def _show(finding: Finding) -> None:
-    console.result(f"{report.finding_as_text(finding)}\n")
+    console.result(f"{findings.finding_as_text(finding)}\n")
 
 
 def _show_briefly(finding: Finding) -> None:
     """Standard output is for the one document at the end."""
-    console.detail(f"{report.headline(finding)}: {finding.what}")
+    console.detail(f"{findings.headline(finding)}: {finding.what}")
 
 
 def read_ignored(path: Path) -> Mapping[str, str]:
@@ -133,7 +133,7 @@ def read_ignored(path: Path) -> Mapping[str, str]:
     known = {row.id for row in table.rows()}
     where = f"{path}: [tool.byoc.check] ignore"
     if not isinstance(table_, dict):
-        raise RequestError(f"{where} is no table", hint='Write ignore = {IMG012 = "reason"}')
+        raise RequestError(f"{where} is not a table", hint='Write ignore = {IMG012 = "reason"}')
     for key, reason in table_.items():
         if findings.rule_of(key) not in known:
             raise RequestError(f"{where}: there is no rule {key}", hint="See byoc check's report")

@@ -1,4 +1,4 @@
-"""`byoc doctor`: what this machine has, what it lacks, and the fix for each."""
+"""`byoc doctor`: what this machine has, what is missing, and the fix for each."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=programs.ENGINES,
         default="process",
-        help="docker: no Docker engine is an error (default: a warning)",
+        help="docker: a missing Docker engine is an error (default: a warning)",
     )
-    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,15 +12,20 @@ from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract import installation
 from sagemaker_byoc.images.build import project
 
-HELP = "Write a small project to start from; nothing is ever overwritten."
+HELP = "Write a small project to start from; no file is overwritten."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path(), metavar="DIR", help="(default: this one)"
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        metavar="DIR",
+        help="folder of the project (default: this one)",
     )
-    parser.add_argument("--name", help="of its images and jobs (default: the folder's)")
-    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    parser.add_argument("--name", help="name of its images and jobs (default: the folder's)")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:

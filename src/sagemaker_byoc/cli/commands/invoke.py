@@ -24,14 +24,14 @@ HELP = "Send one request to an endpoint of the region, or to a model that `byoc 
 _CHUNK = 65_536
 _MOST_ERROR = 8_192
 _MEMBERS: Mapping[str, tuple[Fact[str] | None, str]] = {
-    "ContentType": (None, "of the body (default: guessed)"),
-    "Accept": (None, "the content type of the answer (default: the model's choice)"),
-    "CustomAttributes": (hosting.CUSTOM_ATTRIBUTES, "for the model, as it reads them"),
-    "InferenceId": (hosting.INFERENCE_ID, "by which data capture records the request"),
-    "SessionId": (hosting.SESSION_ID, f"of a session, or {hosting.NEW_SESSION.value}"),
-    "TargetModel": (hosting.TARGET_MODEL, "of an image that serves several models"),
-    "TargetVariant": (hosting.TARGET_VARIANT, "which of the endpoint's variants (default: any)"),
-    "TargetContainerHostname": (hosting.TARGET_CONTAINER, "in a model of several containers"),
+    "ContentType": (None, "content type of the body (default: guessed)"),
+    "Accept": (None, "content type of the answer (default: the model's choice)"),
+    "CustomAttributes": (hosting.CUSTOM_ATTRIBUTES, "attributes that the model reads"),
+    "InferenceId": (hosting.INFERENCE_ID, "id under which data capture records the request"),
+    "SessionId": (hosting.SESSION_ID, f"a session's id, or {hosting.NEW_SESSION.value}"),
+    "TargetModel": (hosting.TARGET_MODEL, "which model of an image that serves several"),
+    "TargetVariant": (hosting.TARGET_VARIANT, "which variant of the endpoint (default: by weight)"),
+    "TargetContainerHostname": (hosting.TARGET_CONTAINER, "which container of a model of several"),
 }
 """Members of InvokeEndpoint: their header, where its name differs, and their help."""
 _SERVED = "; what `byoc serve` serves is asked by its URL"
@@ -45,28 +45,30 @@ class ModelError(ByocError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "target", metavar="ENDPOINT|URL", help="its name, or the URL that `byoc serve` printed"
+        "target",
+        metavar="ENDPOINT|URL",
+        help="an endpoint's name, or the URL that `byoc serve` printed",
     )
     parser.add_argument(
         "files",
         nargs="*",
         default=[],
         metavar="FILE",
-        help="the body, one request for each; - is stdin, which is the default",
+        help="send one request per file; - is stdin (default: stdin)",
     )
-    parser.add_argument("--data", metavar="TEXT", help="the body itself")
+    parser.add_argument("--data", metavar="TEXT", help="send this text as the body")
     for member, (_, text) in _MEMBERS.items():
         parser.add_argument(_flag(member), dest=member, metavar="TEXT", help=text)
     parser.add_argument(
         "--stream", action="store_true", help="invoke with a response stream, as the SDKs do"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the answer there")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the answer to this file")
     parser.add_argument(
         "--timeout",
         type=types.seconds(hosting.STREAM_TIMEOUT.value),
         default=hosting.INVOCATION_TIMEOUT.value,
         metavar="SECONDS",
-        help="without a byte of the answer (default: %(default)s)",
+        help="give up after this long without a byte of the answer (default: %(default)s)",
     )
     target.add_arguments(parser)
 

@@ -28,7 +28,7 @@ from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.steps import Plan, Step
 from sagemaker_byoc.launch.table import overlaid, parse_toml
 
-HELP = "Start a training job or an endpoint, in AWS or in the region of this machine."
+HELP = "Start a training job or an endpoint, in AWS or in the region on this machine."
 TRAIN, ENDPOINT = "train", "endpoint"
 PYTORCHJOB = "pytorchjob"
 _FLAVOURS = {
@@ -55,37 +55,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="TOML with [tool.byoc.train] and [tool.byoc.endpoint] (default: pyproject.toml)",
     )
-    parser.add_argument("--image", metavar="REF", help="in the place of the table's image")
+    parser.add_argument("--image", metavar="REF", help="override the configured image")
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a key of the table, dotted where it is inside another; may be repeated",
+        help="override a key of the table, dotted if it is inside another; may be repeated",
     )
-    parser.add_argument("--print", action="store_true", help="the plan as JSON, and do nothing")
-    parser.add_argument("--local", action="store_true", help="in the region of this machine")
+    parser.add_argument(
+        "--print", action="store_true", help="print the plan as JSON, and do nothing"
+    )
+    parser.add_argument("--local", action="store_true", help="launch in the region on this machine")
     target.add_arguments(parser)
     parser.add_argument(
         "--kubernetes",
         nargs="?",
         const="",
         metavar="FLAVOUR",
-        help="with --print: manifests; pytorchjob; to serve deployment (default), kserve or "
-        "kserve-serverless",
+        help="with --print: write manifests instead: pytorchjob to train; deployment (default), "
+        "kserve or kserve-serverless to serve",
     )
-    parser.add_argument("--new", action="store_true", help="train: also where such a job was")
     parser.add_argument(
-        "--wait", action="store_true", help="until it ends, or serves; with its log"
+        "--new",
+        action="store_true",
+        help="train: start a new job even if one with these settings exists",
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="wait until it ends or serves, and show its log"
     )
     parser.add_argument(
         "--timeout",
         type=parsing.seconds(_MOST_SECONDS),
         metavar="SECONDS",
-        help="of --wait; then exit code 124",
+        help="longest time to --wait; then exit code 124",
     )
-    parser.add_argument("-y", "--yes", action="store_true", help="it may cost money")
-    parser.add_argument("--json", action="store_true", help="the result as JSON")
+    parser.add_argument("-y", "--yes", action="store_true", help="skip the cost confirmation")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -125,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             ended = _wait(arguments, settings, plan, here.caller)
         except KeyboardInterrupt:
-            console.detail(f"{plan.kind} {plan.name} goes on; {_undo(plan)} ends it")
+            console.detail(f"{plan.kind} {plan.name} continues; {_undo(plan)} ends it")
             return failures.INTERRUPTED
         result |= {"status": ended.status, "arn": ended.arn, "model": ended.model}
     if arguments.json:
@@ -136,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Flags that contradict each other. Raises SettingsError."""
+    """Raise SettingsError for flags that contradict each other."""
     kubernetes = arguments.kubernetes is not None
     refusals = (
         (kubernetes and not arguments.print, "--kubernetes needs --print",
@@ -146,9 +152,9 @@ def _check(arguments: argparse.Namespace) -> None:
         (kubernetes and arguments.kubernetes not in ("", *_FLAVOURS[arguments.kind]),
          f"--kubernetes {arguments.kubernetes} is not for {arguments.kind}",
          f"Use {' or '.join(_FLAVOURS[arguments.kind])}"),
-        (arguments.print and arguments.wait, "--print does nothing that --wait could wait for",
+        (arguments.print and arguments.wait, "--print launches nothing that --wait could wait for",
          "Leave one of them out"),
-        (arguments.timeout is not None and not arguments.wait, "--timeout is of --wait",
+        (arguments.timeout is not None and not arguments.wait, "--timeout needs --wait",
          "Add --wait, or leave --timeout out"),
         (arguments.new and arguments.kind == ENDPOINT, "--new is for training jobs",
          "Leave it out: an endpoint is updated"),
@@ -161,7 +167,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Where it is, and the table with what the flags say in it."""
+    """Return where the table is, and the table with the flags' settings in it."""
     path: Path = arguments.config
     where = f"{path}: [tool.byoc.{arguments.kind}]"
     try:
@@ -180,7 +186,7 @@ def _table(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     project = _inner(_inner(document, "tool"), "byoc")
     found = project.get(arguments.kind, {})
     if not isinstance(found, dict):
-        raise SettingsError(f"{where} is no table", hint="Write KEY = VALUE below its head")
+        raise SettingsError(f"{where} is not a table", hint="Write KEY = VALUE below its head")
     name = {"name": project["name"]} if "name" in project else {}
     table = overlaid(name | found, arguments.set)
     return where, table | ({"image": arguments.image} if arguments.image else {})
@@ -207,7 +213,7 @@ def _plan(
 
 
 def _confirm(arguments: argparse.Namespace, plan: Plan) -> None:
-    """Money is spent only by somebody who was told on what. Raises SettingsError."""
+    """Ask before money is spent. Raise SettingsError if it is not confirmed."""
     where = "on this machine" if arguments.local else f"in {plan.region}"
     console.step(f"{plan.kind} {plan.name} {where}")
     for line in (plan.cost, *plan.notes):
@@ -215,7 +221,7 @@ def _confirm(arguments: argparse.Namespace, plan: Plan) -> None:
     if arguments.local or arguments.yes:
         return
     if sys.stdin.isatty() and console.is_interactive():
-        sys.stderr.write("  This costs money in AWS. Go on? [y/N] ")
+        sys.stderr.write("  This costs money in AWS. Continue? [y/N] ")
         sys.stderr.flush()
         if sys.stdin.readline().strip().lower() in {"y", "yes"}:
             return
@@ -224,7 +230,7 @@ def _confirm(arguments: argparse.Namespace, plan: Plan) -> None:
         )
     raise SettingsError(
         f"this costs money in AWS: {plan.cost}",
-        hint="Give --yes where nobody can be asked; --print shows every call",
+        hint="Give --yes to skip the confirmation; --print shows every call",
     )
 
 

@@ -23,7 +23,7 @@ from sagemaker_byoc.contract.errors import MachineError, TimeLimitError
 if TYPE_CHECKING:
     from sagemaker_byoc.region.region import Region
 
-HELP = "A SageMaker region on this machine: up, env, down, gc."
+HELP = "Run a SageMaker region on this machine: up, env, down, gc."
 DEFAULT_PORT = 8321
 _STARTING_SECONDS = 90.0
 _STOPPING_SECONDS = 200.0
@@ -49,23 +49,23 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         "--port",
         type=types.port,
         default=DEFAULT_PORT,
-        help=f"of 127.0.0.1 (default: {DEFAULT_PORT}; 0: any)",
+        help=f"port on 127.0.0.1 (default: {DEFAULT_PORT}; 0: any free one)",
     )
     target.add_state(parser)
     parser.add_argument(
         "--engine",
         choices=programs.ENGINES,
         default="process",
-        help="what runs the containers: plain processes of this machine (default), or Docker",
+        help="run containers as plain processes (default), or in Docker",
     )
     parser.add_argument(
         "--open",
         action="store_true",
-        help="take requests with any signature or none, from every user of this machine",
+        help="accept requests with any signature or none, from every user of this machine",
     )
-    parser.add_argument("--json", action="store_true", help="its address as one object")
+    parser.add_argument("--json", action="store_true", help="print the address as one JSON object")
     parser.add_argument(
-        "--detach", action="store_true", help="leave it running, and return once it answers"
+        "--detach", action="store_true", help="run it in the background, and return once it answers"
     )
 
 
@@ -84,7 +84,9 @@ def _up(arguments: argparse.Namespace) -> int:
             while not asked.is_set() and not region.ended.wait(timeout=0.2):
                 pass
         finally:
-            console.step("ending: endpoints and jobs get their grace; Ctrl-C again leaves at once")
+            console.step(
+                "stopping: endpoints and jobs get their grace period; Ctrl-C again quits at once"
+            )
             region.close()
     return 0 if received.number in {0, signal.SIGTERM} else received.exit_code
 
@@ -114,8 +116,8 @@ def _detach(arguments: argparse.Namespace, state: Path) -> int:
 
     if (other := read_address(state)) is not None:
         raise MachineError(
-            f"{state} belongs to the region at {other.url}",
-            hint="Use that one, or end it with `byoc local down`",
+            f"{state} is in use by the region at {other.url}",
+            hint="Use that region, or stop it with `byoc local down`",
         )
     make_private(state)
     command = [sys.executable, "-m", "sagemaker_byoc.cli", "local", "up"]
@@ -145,7 +147,7 @@ def _detach(arguments: argparse.Namespace, state: Path) -> int:
             return 0
         if child.poll() is not None:
             _tell_log(log, begin)
-            raise MachineError("the region ended while it started", hint=f"Read {log}")
+            raise MachineError("the region ended during its start", hint=f"Read {log}")
         time.sleep(0.02)
     child.terminate()
     raise TimeLimitError(
@@ -166,8 +168,10 @@ def _tell_log(log: Path, begin: int) -> None:
 def _add_env(parser: argparse.ArgumentParser) -> None:
     target.add_arguments(parser)
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--shell", choices=sorted(_SHELLS), default="sh", help="(default: sh)")
-    form.add_argument("--json", action="store_true", help='{"NAME": "value", "UNSET": null}')
+    form.add_argument(
+        "--shell", choices=sorted(_SHELLS), default="sh", help="syntax to print (default: sh)"
+    )
+    form.add_argument("--json", action="store_true", help='print {"NAME": "value", "UNSET": null}')
 
 
 def _env(arguments: argparse.Namespace) -> int:
@@ -221,7 +225,7 @@ _SHELLS: Mapping[str, Callable[[Mapping[str, str], Sequence[str]], list[str]]] =
 
 def _add_down(parser: argparse.ArgumentParser) -> None:
     target.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
 def _down(arguments: argparse.Namespace) -> int:
@@ -234,11 +238,11 @@ def _down(arguments: argparse.Namespace) -> int:
     while is_locked(state):
         if time.monotonic() > deadline:
             raise TimeLimitError(
-                f"the region at {region.url} did not end within {_STOPPING_SECONDS:.0f} s",
-                hint=f"Read {state / 'region.log'}; end its process by hand",
+                f"the region at {region.url} did not stop within {_STOPPING_SECONDS:.0f} s",
+                hint=f"Read {state / 'region.log'}; kill its process",
             )
         time.sleep(0.05)
-    console.step(f"the region at {region.url} has ended; its state stays in {state}")
+    console.step(f"the region at {region.url} has stopped; its state stays in {state}")
     if arguments.json:
         console.document({"url": region.url, "state": str(state)})
     return 0
@@ -248,15 +252,17 @@ def _down(arguments: argparse.Namespace) -> int:
 
 
 def _add_gc(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be removed, and remove nothing"
+    )
     parser.add_argument(
         "--remove",
         action="append",
         default=[],
         metavar="NAME",
-        help="remove this container, network or folder as well, whatever its region does",
+        help="also remove this container, network or folder, whatever its region does",
     )
-    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
 def _gc(arguments: argparse.Namespace) -> int:
@@ -284,7 +290,7 @@ def _gc(arguments: argparse.Namespace) -> int:
     for line in left:
         console.step(f"left alone: {line}; remove it with --remove NAME")
     for line in problems:
-        console.step(f"not looked at, or not removed: {line}")
+        console.step(f"not inspected or not removed: {line}")
     console.step(f"{len(found)} {'found' if arguments.dry_run else 'removed'}")
     return 1 if problems else 0
 

@@ -22,9 +22,9 @@ _POLL_SECONDS = 0.5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="JOB|ENDPOINT")
     target.add_arguments(parser)
-    parser.add_argument("-f", "--follow", action="store_true", help="until it has ended")
+    parser.add_argument("-f", "--follow", action="store_true", help="keep printing until it ends")
     parser.add_argument(
-        "--json", action="store_true", help='{"stream": …, "line": …}, one object a line'
+        "--json", action="store_true", help='print {"stream": …, "line": …}, one object per line'
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sagemaker_byoc.monitor.places import Input, Places
     from sagemaker_byoc.monitor.quality.truth import Attributes
 
-HELP = "Drift of captured traffic from a baseline: baseline, run, explain."
+HELP = "Measure the drift of captured traffic from a baseline: baseline, run, explain."
 FORMATS = ("csv", "csv-without-header", "json", "jsonlines", "parquet", "capture")
 PROBLEMS = ("Regression", "BinaryClassification", "MulticlassClassification")
 
@@ -31,17 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     baseline.add_argument("data", metavar="DATA", help="a file or folder, or s3://…")
     _add_reading(baseline)
     _add_quality(baseline)
-    text = "Hold captured traffic against a baseline."
+    text = "Compare captured traffic with a baseline."
     run_ = actions.add_parser("run", help=text, description=text)
     run_.add_argument("data", metavar="CAPTURES", help="a file or folder, or s3://…")
-    run_.add_argument("--baseline", required=True, metavar="DIR", help="or s3://…")
+    run_.add_argument("--baseline", required=True, metavar="DIR", help="a folder, or s3://…")
     run_.add_argument(
         "--fail-on-violation",
         action="store_true",
-        help=f"exit with {failures.FAILED} on any, with {failures.UNJUDGED} if nothing was checked",
+        help=f"exit with {failures.FAILED} on a violation, with {failures.UNJUDGED} if nothing was "
+        "checked",
     )
-    run_.add_argument("--since", type=_time, metavar="TIME", help="UTC, as 2026-11-23T15:00:00Z")
-    run_.add_argument("--until", type=_time, metavar="TIME", help="the first moment left out")
+    run_.add_argument(
+        "--since", type=_time, metavar="TIME", help="first moment in UTC, as 2026-11-23T15:00:00Z"
+    )
+    run_.add_argument("--until", type=_time, metavar="TIME", help="first moment that is left out")
     run_.add_argument(
         "--postprocess", type=Path, metavar="FILE", help="a script with postprocess_handler()"
     )
@@ -50,20 +53,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run_.add_argument(
         "--ground-truth", metavar="PLACE", help="labels in JSON Lines, for model quality"
     )
-    text = "Say why a run found what it found, and what it could have found."
+    text = "Explain what a run found, and what it could have found."
     explain = actions.add_parser("explain", help=text, description=text)
     explain.add_argument("data", metavar="DIR", help="the --output of a run, or s3://…")
     for each in (baseline, run_, explain):
-        each.add_argument("--json", action="store_true", help="one object, for programs")
+        each.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", required=True, metavar="DIR", help="or s3://…")
-    parser.add_argument("--format", choices=FORMATS, help="default: found out from the first line")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="write results here: a folder, or s3://…"
+    )
+    parser.add_argument("--format", choices=FORMATS, help="(default: detected from the first line)")
     parser.add_argument(
         "--outputs",
         choices=("start", "end", "none"),
-        help="where a row's outputs stand among the columns (default: none if the inputs alone "
+        help="position of a row's outputs among the columns (default: none if the inputs alone "
         "fill the columns, else start)",
     )
     parser.add_argument(
@@ -76,12 +81,16 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 
 def _add_quality(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model quality")
-    group.add_argument("--problem", choices=PROBLEMS, help="judge predictions, not data")
-    group.add_argument("--label", metavar="COLUMN", help="the truth, in a dataset")
-    group.add_argument("--prediction", metavar="COLUMN", help="or the number of an output")
-    group.add_argument("--probability", metavar="COLUMN", help="or the number of an output")
+    group.add_argument("--problem", choices=PROBLEMS, help="judge predictions instead of data")
+    group.add_argument("--label", metavar="COLUMN", help="the true label, in a dataset")
     group.add_argument(
-        "--threshold", type=float, default=0.5, help="of the probability (default: 0.5)"
+        "--prediction", metavar="COLUMN", help="a column, or the number of an output"
+    )
+    group.add_argument(
+        "--probability", metavar="COLUMN", help="a column, or the number of an output"
+    )
+    group.add_argument(
+        "--threshold", type=float, default=0.5, help="threshold of the probability (default: 0.5)"
     )
 
 
@@ -90,7 +99,7 @@ def _time(text: str) -> datetime:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no time{HINT}write 2026-11-23T15:00:00Z"
+            f"{text!r} is not a time{HINT}write 2026-11-23T15:00:00Z"
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
@@ -164,7 +173,7 @@ def _baseline(arguments: argparse.Namespace) -> int:
 
 
 def _warn(warnings: Mapping[str, str]) -> None:
-    """What no run against this baseline will compare; columns with one reason in one line."""
+    """Print what no run compares with this baseline; columns with the same reason share a line."""
     from sagemaker_byoc.monitor.report.words import by_reason, listed  # noqa: PLC0415 - needs numpy
 
     for reason, names in by_reason(warnings).items():

@@ -11,13 +11,13 @@ from typing import Any
 from sagemaker_byoc.cli import target
 from sagemaker_byoc.cli.terminal import console
 
-HELP = "List the region's training jobs and endpoints, the newest first."
+HELP = "List the region's training jobs and endpoints, newest first."
 _COLUMNS = ("KIND", "NAME", "STATUS", "CREATED")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     target.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,4 +52,4 @@ def _row(summary: dict[str, Any], kind: str) -> tuple[str, str, str]:
 def _encode(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
-    raise TypeError(f"{value!r} is no JSON")
+    raise TypeError(f"{value!r} is not JSON")

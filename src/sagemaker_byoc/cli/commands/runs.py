@@ -14,8 +14,7 @@ from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.cli.terminal.arguments import HINT
 from sagemaker_byoc.contract.errors import ContractError, RequestError
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.host.metric_goals import Goal, goal_of
-from sagemaker_byoc.host.recorded_runs import Found, Run, find_runs
+from sagemaker_byoc.host.recorded_runs import Found, Goal, Run, find_runs, goal_of
 from sagemaker_byoc.region.core.state_folder import default_state
 from sagemaker_byoc.region.services.sagemaker.training_jobs.job_runs import is_region, region_runs
 
@@ -35,12 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="*",
         metavar="FOLDER",
-        help="of jobs, of a region's state, of logs (default: byoc-jobs, and the default region's)",
+        help="folders of jobs, of a region's state or of logs (default: byoc-jobs, and the default "
+        "region's)",
     )
     parser.add_argument(
-        "--compare", nargs="+", metavar="NAME", help="only these, side by side, all that differs"
+        "--compare",
+        nargs="+",
+        metavar="NAME",
+        help="show only these runs side by side, with all that differs",
     )
-    parser.add_argument("--sort", metavar="METRIC", help="the best of this metric first")
+    parser.add_argument("--sort", metavar="METRIC", help="sort by this metric, best first")
     parser.add_argument(
         "--goal",
         action="append",
@@ -50,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which values are better (default: as the program declared it, or by the metric's "
         "name); may be repeated",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document instead of a table"
+    )
 
 
 def _goal(text: str) -> tuple[str, Goal]:

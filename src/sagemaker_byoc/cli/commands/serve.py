@@ -45,36 +45,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="PROGRAM",
         help="the folder of inference.py, or its file (default: what [tool.byoc.serve] of "
-        "./pyproject.toml says, or none, where the model needs none)",
+        "./pyproject.toml says, or none if the model needs none)",
     )
     parser.add_argument(
         "--model",
         type=Path,
         metavar="DIR|model.tar.gz",
-        help="what `byoc train` wrote; its folder will do",
+        help="the model: the archive that `byoc train` wrote, or its folder",
     )
     parser.add_argument(
         "--port",
         type=types.port,
         default=http.PORT.value,
-        help="of 127.0.0.1 (default: 8080; 0: any)",
+        help="port on 127.0.0.1 (default: 8080; 0: any free one)",
     )
     parser.add_argument(
         "--startup-timeout",
         type=types.seconds(3600),
         default=http.STARTUP_TIMEOUT.value,
         metavar="SECONDS",
-        help=f"until /ping must be 200 (default: {http.STARTUP_TIMEOUT.value})",
+        help=f"longest time until /ping answers 200 (default: {http.STARTUP_TIMEOUT.value})",
     )
     parser.add_argument(
         "--reload",
         action="store_true",
-        help="start again when a file of the program or the model changes; the old container "
+        help="restart when a file of the program or the model changes; the old container "
         "serves until the new one is healthy",
     )
     programs.add_shell(parser, "serve")
     programs.add_engine(parser, DEFAULT_IMAGE)
-    parser.add_argument("--json", action="store_true", help="its address as one object")
+    parser.add_argument("--json", action="store_true", help="print the address as one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -124,7 +124,7 @@ def _request(
 
 
 def _require_packages() -> None:
-    """Raise MachineError for what the server, which is a process here, would end for."""
+    """Raise MachineError if a package is missing without which the server would end."""
     lacking = [name for name in http.PACKAGES if find_spec(name) is None]
     if lacking:
         raise MachineError(
@@ -184,7 +184,7 @@ def _serve(request: EndpointRequest, engine: Engine, copying: Progress, *, as_js
         received.asking(ended.set, hurried.set),
         open_endpoint(request, engine, _show, ended, prepared) as endpoint,
     ):
-        console.step(f"{endpoint.url} is healthy; Ctrl-C ends it")
+        console.step(f"{endpoint.url} is healthy; Ctrl-C stops it")
         _tell(request, endpoint.url, as_json=as_json)
         while not ended.wait(timeout=_WATCH_SECONDS):
             code = endpoint.exit_code()
@@ -207,7 +207,7 @@ def _follow(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:
     told: list[str] = []
 
     def healthy(url: str) -> None:
-        console.step(f"{url} is healthy; it follows changes, Ctrl-C ends it")
+        console.step(f"{url} is healthy; it follows changes, Ctrl-C stops it")
         if not told:
             told.append(url)
             _tell(request, url, as_json=as_json)

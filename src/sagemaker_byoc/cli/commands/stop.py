@@ -15,7 +15,7 @@ HELP = "Stop a training job (its model is kept), or delete an endpoint."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="JOB|ENDPOINT")
     target.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,7 +52,9 @@ class Interrupt:
     def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("name", metavar="JOB")
         target.add_arguments(parser)
-        parser.add_argument("--json", action="store_true", help="one object, for programs")
+        parser.add_argument(
+            "--json", action="store_true", help="print the result as one JSON object"
+        )
 
     @staticmethod
     def run(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from sagemaker_byoc.cli.terminal.progress import Progress
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE, OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import JobError
 from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY
-from sagemaker_byoc.images.build import commit as commits
+from sagemaker_byoc.images.build.labels import read_commit
 from sagemaker_byoc.region.containers.results import failure_text
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.standalone.training_job import (
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=types.pair,
         metavar="NAME=DIR",
-        help="input data; may be repeated",
+        help="input data of a channel; may be repeated",
     )
     parser.add_argument(
         "--hp",
@@ -48,19 +48,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=types.pair,
         metavar="KEY=VALUE",
-        help="hyperparameters; may be repeated; or, after --, as options of the program",
+        help="hyperparameters; may be repeated; or give them after -- as options of the program",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="for the artifacts (default: byoc-jobs/NAME)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write the artifacts here (default: byoc-jobs/NAME)",
     )
-    parser.add_argument("--name", help="of the job (default: from the program and the time)")
+    parser.add_argument("--name", help="name of the job (default: from the program and the time)")
     programs.add_engine(parser, DEFAULT_IMAGE)
     programs.add_shell(parser, "train")
-    parser.add_argument("--json", action="store_true", help="the result as one object")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument(
         "--mount",
         action="store_true",
-        help="docker: mount the channels read-only instead of copying them (large data)",
+        help="docker: mount the channels read-only instead of copying them, for large data",
     )
 
 
@@ -142,7 +145,7 @@ def _near(path: Path) -> Path:
 
 def _origin(folder: Path) -> dict[str, str]:
     """The program's commit, for its record; a copy in a container has no repository."""
-    commit = commits.read(folder)
+    commit = read_commit(folder)
     return {CODE_COMMIT: commit.revision, CODE_REPOSITORY: commit.source} if commit.id else {}
 
 

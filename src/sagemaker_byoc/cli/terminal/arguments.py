@@ -199,13 +199,16 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
     """-q and -v, to be given before or after the name of any command below `parser`."""
     for at in (parser, *below(parser).values()):
         at.add_argument(
-            *QUIET, action="store_true", default=argparse.SUPPRESS, help="only results and errors"
+            *QUIET,
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="print only results and errors",
         )
         at.add_argument(
             *VERBOSE,
             action="store_true",
             default=argparse.SUPPRESS,
-            help="also what is asked of Docker and AWS, and the traceback of a defect",
+            help="also print what is asked of Docker and AWS, and the traceback of a defect",
         )
         for inner in below(at).values() if at is not parser else ():
             add_verbosity(inner)
@@ -235,7 +238,7 @@ def seconds(most: float) -> Callable[[str], float]:
             value = -1.0
         if not 0 < value <= most:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is no time{HINT}give seconds, more than 0 and at most {most:.0f}"
+                f"{text!r} is not a time{HINT}give seconds, more than 0 and at most {most:.0f}"
             )
         return value
 

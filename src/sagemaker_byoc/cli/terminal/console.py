@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from sagemaker_byoc.host.request_log import LOGGER
-
 _BOLD, _RED, _DIM, _PLAIN = "\033[1m", "\033[31m", "\033[2m", "\033[0m"
 LONGEST_LINE = 16_384
 """Characters that are shown of one line of a log."""
@@ -150,6 +148,8 @@ class _Requests(logging.Handler):
 
 
 _requests = _Requests()
+_HOST = logging.getLogger("sagemaker_byoc.host")
+"""Logs, at DEBUG, what is asked of Docker and of AWS."""
 
 
 def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
@@ -157,11 +157,11 @@ def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
     global _quiet  # noqa: PLW0603 - of this process, as its streams are
     _quiet = quiet and not verbose
     if verbose:
-        LOGGER.setLevel(logging.DEBUG)
-        LOGGER.addHandler(_requests)
+        _HOST.setLevel(logging.DEBUG)
+        _HOST.addHandler(_requests)
     else:
-        LOGGER.removeHandler(_requests)
-        LOGGER.setLevel(logging.NOTSET)
+        _HOST.removeHandler(_requests)
+        _HOST.setLevel(logging.NOTSET)
 
 
 def is_quiet() -> bool:
@@ -169,7 +169,7 @@ def is_quiet() -> bool:
 
 
 def is_verbose() -> bool:
-    return _requests in LOGGER.handlers
+    return _requests in _HOST.handlers
 
 
 def step(text: str) -> None:

@@ -1,4 +1,4 @@
-"""From an exception to what a user is told: an id, what and where, the hint, the exit code."""
+"""From an exception to what a user reads: an id, what and where, the hint, the exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXIT_CODES = {
     DONE: "done; with `byoc check`, warnings alone",
     FAILED: "the thing itself failed: the job, the endpoint, the image, the registry's answer",
     USAGE: "the request is wrong: a flag, a file, a configuration",
-    MACHINE: "this machine lacks something: an engine, a program, credentials, room",
+    MACHINE: "something is missing on this machine: an engine, a program, credentials, disk space",
     UNJUDGED: "nothing failed, and not everything was judged: a trial of `byoc check`, "
     "or `byoc monitor run` without data to compare",
     TIME_LIMIT: "a time limit was reached",

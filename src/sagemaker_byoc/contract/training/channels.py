@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.errors import DocumentError
 from sagemaker_byoc.contract.files import Json, read_object, write_json
 from sagemaker_byoc.contract.paths import Tree
@@ -55,14 +55,14 @@ class Channel:
     content_type: str | None = None
 
     def __post_init__(self) -> None:
-        legal = re.fullmatch(limits.CHANNEL_NAME.value, self.name)
+        legal = re.fullmatch(facts.CHANNEL_NAME.value, self.name)
         # "." and ".." satisfy SageMaker's pattern, and as folder names they leave the data folder.
         escapes = self.name in {".", ".."}
-        if not legal or escapes or len(self.name) > limits.CHANNEL_NAME_LENGTH.value:
+        if not legal or escapes or len(self.name) > facts.CHANNEL_NAME_LENGTH.value:
             raise DocumentError(
                 where=f"channel {self.name!r}",
                 what="is not a legal channel name",
-                hint=f"Use 1 to {limits.CHANNEL_NAME_LENGTH.value} letters, digits, . - _",
+                hint=f"Use 1 to {facts.CHANNEL_NAME_LENGTH.value} letters, digits, . - _",
             )
 
     def document(self) -> dict[str, Json]:
@@ -105,10 +105,10 @@ def read_channels(tree: Tree) -> dict[str, Channel]:
 
 def check_channels(channels: Mapping[str, Channel]) -> None:
     """Raise for what CreateTrainingJob would refuse."""
-    if len(channels) > limits.CHANNELS.value:
+    if len(channels) > facts.CHANNELS.value:
         raise DocumentError(
             where="channels",
-            what=f"are {len(channels)}, and SageMaker takes {limits.CHANNELS.value}",
+            what=f"are {len(channels)}, and SageMaker takes {facts.CHANNELS.value}",
             hint="Put several data sets into one channel, a folder each",
         )
 

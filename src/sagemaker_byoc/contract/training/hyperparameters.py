@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.errors import DocumentError
 from sagemaker_byoc.contract.files import Json, read_object, write_json
 from sagemaker_byoc.contract.paths import Tree
@@ -82,16 +82,16 @@ class Hyperparameters:
 
     def check(self) -> None:
         """Raise for what CreateTrainingJob would refuse."""
-        if len(self.raw) > limits.HYPERPARAMETERS.value:
+        if len(self.raw) > facts.HYPERPARAMETERS.value:
             raise DocumentError(
                 where="hyperparameters",
-                what=f"are {len(self.raw)}, and SageMaker takes {limits.HYPERPARAMETERS.value}",
+                what=f"are {len(self.raw)}, and SageMaker takes {facts.HYPERPARAMETERS.value}",
                 hint="Pack some of them into one JSON value, or into a file of a channel",
             )
         for key, value in self.raw.items():
             for text, limit, name in (
-                (key, limits.HYPERPARAMETER_KEY.value, "name"),
-                (value, limits.HYPERPARAMETER_VALUE.value, "value"),
+                (key, facts.HYPERPARAMETER_KEY.value, "name"),
+                (value, facts.HYPERPARAMETER_VALUE.value, "value"),
             ):
                 if len(text) > limit:
                     raise DocumentError(

@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 import subprocess
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sagemaker_byoc.contract.errors import MachineError, RequestError
-from sagemaker_byoc.host import docker
+from sagemaker_byoc.host import docker, owners
 
 BUILDX, BUILDKIT, LEGACY, PODMAN, BUILDAH = "buildx", "buildkit", "legacy", "podman", "buildah"
 NAMES = (BUILDX, BUILDKIT, LEGACY, PODMAN, BUILDAH)
@@ -224,3 +225,21 @@ def require_understood(builder: Builder, dockerfile: str, where: str) -> None:
                 hint="Build with BuildKit (apt-get install docker-buildx; docker before 23: "
                 "DOCKER_BUILDKIT=1), or with --builder podman",
             )
+
+
+_PREFIX = "byoc-building-"
+
+
+def of_this_process() -> str:
+    return _PREFIX + (owners.as_name(owners.me()) or uuid.uuid4().hex)
+
+
+def sweep(repository: str, builder: Builder, ask: Ask) -> None:
+    """Remove such tags of a repository whose process has ended."""
+    if builder.name == BUILDAH:
+        return
+    tags = ask([builder.command[0], "image", "ls", "--format", "{{.Tag}}", repository]) or ""
+    for tag in tags.split():
+        identity = owners.of_name(tag.removeprefix(_PREFIX))
+        if tag.startswith(_PREFIX) and owners.is_dead(identity):
+            ask(builder.untag(f"{repository}:{tag}"))

@@ -18,7 +18,8 @@ from typing import IO
 from sagemaker_byoc.contract.errors import MachineError, RequestError, TimeLimitError
 from sagemaker_byoc.contract.requirements import MARK
 from sagemaker_byoc.host import image_reference
-from sagemaker_byoc.images.build import base, builders, commit, context, names, secrets, stamp
+from sagemaker_byoc.images.build import builders, contexts, secrets
+from sagemaker_byoc.images.build import labels as image_labels
 from sagemaker_byoc.images.build.builders import Builder
 from sagemaker_byoc.images.errors import ImageError
 
@@ -105,16 +106,18 @@ def build(request: BuildRequest, out: Output) -> Built:
     builder = builders.choose(request.builder, os.environ)
     builders.require_understood(builder, dockerfile, str(request.dockerfile))
     secrets.require_support(builder, request.secrets)
-    found = context.content(request.context, request.dockerfile, request.arguments, *request.bases)
+    found = contexts.content(request.context, request.dockerfile, request.arguments, *request.bases)
     _warn_of(found, request.context, out.warn)
-    at = commit.read(request.source)
+    at = image_labels.read_commit(request.source)
     repository = str(image_reference.Reference(name.registry, name.repository))
-    first = f"{repository}:{name.tag or names.of_this_process()}"
+    first = f"{repository}:{name.tag or builders.of_this_process()}"
     out.say(f"building {first if name.tag else repository} with {builder.title}")
     if builder.note:
         out.warn(builder.note)
-    names.sweep(repository, builder, builders.ask)
-    own = base.labels(base.base_of(dockerfile, request.arguments), builder, builders.ask)
+    builders.sweep(repository, builder, builders.ask)
+    own = image_labels.labels(
+        image_labels.base_of(dockerfile, request.arguments), builder, builders.ask
+    )
     labels = _labels(at, found.digest) | own | dict(request.labels)
     try:
         _run(_command(builder, request, first, labels), builder, request, out)
@@ -135,7 +138,7 @@ def build(request: BuildRequest, out: Output) -> Built:
     )
 
 
-def _warn_of(found: context.Content, folder: Path, warn: Say) -> None:
+def _warn_of(found: contexts.Content, folder: Path, warn: Say) -> None:
     if found.size > _LARGE:
         warn(
             f"{folder} holds {found.size / 1e6:.0f} MB in {found.files} files, all of which the "
@@ -149,10 +152,10 @@ def _warn_of(found: context.Content, folder: Path, warn: Say) -> None:
         )
 
 
-def _named(image: str, identity: str, at: commit.Commit, builder: Builder) -> list[str]:
+def _named(image: str, identity: str, at: image_labels.Commit, builder: Builder) -> list[str]:
     """Tag the image by its commit and id, so that one tag never means two images, and as latest."""
     repository = image.rpartition(":")[0]
-    own = commit.tag(at, identity.rpartition(":")[2])
+    own = image_labels.tag(at, identity.rpartition(":")[2])
     tags = [f"{repository}:{own}", f"{repository}:{LATEST}"]
     for name in tags:
         if builders.ask(builder.tag(image, name)) is None:
@@ -164,13 +167,13 @@ def _named(image: str, identity: str, at: commit.Commit, builder: Builder) -> li
 
 def _stamp(image: str, builder: Builder, warn: Say) -> None:
     """Correct what the labels say of torch, if it is not what the Dockerfile's argument asked."""
-    wrong = stamp.wrong_labels(image, builder, builders.ask)
+    wrong = image_labels.wrong_labels(image, builder, builders.ask)
     if wrong is None:
         warn(f"no torch was found in {image}, so its labels are as the Dockerfile sets them")
     if not wrong:
         return
     text = ", ".join(f"{name}={value}" for name, value in wrong.items())
-    failed = stamp.put(image, wrong, builder, context.PLATFORM)
+    failed = image_labels.put(image, wrong, builder, contexts.PLATFORM)
     warn(f"labels by the torch that is installed: {text}{f' (failed: {failed})' if failed else ''}")
 
 
@@ -183,7 +186,7 @@ def _read(dockerfile: Path) -> str:
         ) from error
 
 
-def _labels(at: commit.Commit, content: str) -> dict[str, str]:
+def _labels(at: image_labels.Commit, content: str) -> dict[str, str]:
     """The commit's time and not this one's: the same content stays the same image."""
     found = {
         "org.opencontainers.image.revision": at.revision,
@@ -197,7 +200,7 @@ def _labels(at: commit.Commit, content: str) -> dict[str, str]:
 def _command(
     builder: Builder, request: BuildRequest, tag: str, labels: Mapping[str, str]
 ) -> list[str]:
-    command = [*builder.command, "--platform", context.PLATFORM]
+    command = [*builder.command, "--platform", contexts.PLATFORM]
     command += ["--file", str(request.dockerfile), "--tag", tag]
     for name, value in sorted(request.arguments.items()):
         command += ["--build-arg", f"{name}={value}"]

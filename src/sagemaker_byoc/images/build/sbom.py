@@ -21,8 +21,8 @@ from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.contract.files import Json, as_object
 from sagemaker_byoc.contract.requirements import canonical
 from sagemaker_byoc.host import docker
-from sagemaker_byoc.images.build.base import DIGEST_LABEL, NAME_LABEL
-from sagemaker_byoc.images.check.trials import leftovers
+from sagemaker_byoc.images import scratch
+from sagemaker_byoc.images.build.labels import DIGEST_LABEL, NAME_LABEL
 from sagemaker_byoc.images.errors import ImageError
 
 _LIMIT = 16 * 2**20
@@ -68,7 +68,7 @@ def write(image: str, identity: str, file: Path) -> Contents:
         )
     labels = as_object(as_object(found.get("Config")).get("Labels"))
     with (
-        leftovers.removed(),
+        scratch.removed(),
         _container(image) as container,
         docker.output_of("export", container) as stream,
     ):
@@ -87,13 +87,13 @@ def write(image: str, identity: str, file: Path) -> Contents:
 def _container(image: str) -> Iterator[str]:
     """Make one that is never started, for its files."""
     with suppress(ByocError):
-        leftovers.sweep()
-    words = ["create", *leftovers.labels(), "--network", "none", image, "x"]
-    name = leftovers.whole(*words).strip()
+        scratch.sweep()
+    words = ["create", *scratch.labels(), "--network", "none", image, "x"]
+    name = scratch.whole(*words).strip()
     try:
         yield name
     finally:
-        leftovers.whole("rm", "--force", "--volumes", name)
+        scratch.whole("rm", "--force", "--volumes", name)
 
 
 def read(stream: IO[bytes]) -> Contents:

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sagemaker_byoc.images.check.findings import Finding, Rule, apply
-from sagemaker_byoc.images.check.report import Report
+from sagemaker_byoc.images import scratch
+from sagemaker_byoc.images.check.checked_image import SERVE, TRAIN, Subject, roles_of
+from sagemaker_byoc.images.check.findings import Finding, Report, Rule, apply
 from sagemaker_byoc.images.check.rules import table
-from sagemaker_byoc.images.check.rules.subject import SERVE, TRAIN, Subject, roles_of
-from sagemaker_byoc.images.check.trials import leftovers, serving, training
+from sagemaker_byoc.images.check.trials import serving, training
 from sagemaker_byoc.images.check.trials.serving import ServingPlan, ServingTrial
 from sagemaker_byoc.images.check.trials.training import TrainingPlan, TrainingTrial
 from sagemaker_byoc.images.check.trials.trial import Trials
@@ -103,10 +103,10 @@ class _Check:
         return "" if platform in {"linux/amd64", "linux/"} else platform
 
     def try_it(self) -> None:
-        left = self.trials.kept("what earlier checks left", leftovers.sweep)
+        left = self.trials.kept("what earlier checks left", scratch.sweep)
         if left:
             self.trials.say(f"removed {left} thing(s) that a killed `byoc check` had left")
-        with leftovers.removed():
+        with scratch.removed():
             if TRAIN in self.roles:
                 self.trials.kept("training", self._train)
             if SERVE in self.roles:

@@ -1,12 +1,14 @@
-"""What a check finds: rules with stable ids, and findings that need no second look-up."""
+"""What a check finds: rules with stable ids, findings, and the report of them in three forms."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Generic, TypeVar
+from xml.etree import ElementTree as ET
 
 T = TypeVar("T")
 
@@ -93,3 +95,128 @@ def reason(ignored: Mapping[str, str], rule: str, subject: str) -> str:
 def rule_of(key: str) -> str:
     """Return the id of the rule that a key of the ignored findings names."""
     return key.partition(":")[0]
+
+
+UNJUDGED = 4
+"""Exit code if nothing wrong was found, and something could not be judged."""
+SCHEMA = 1
+"""Of the JSON; it rises when a name goes or changes its meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    image: str
+    source: str
+    digest: str
+    roles: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    rules: tuple[str, ...]
+    """Ids of all that were applied."""
+    notes: tuple[str, ...] = ()
+    """What was not tried, and why."""
+    unjudged: tuple[str, ...] = ()
+    """Trials that failed, and why: they say nothing about the image."""
+    measured: Mapping[str, float | int | str | None] = field(default_factory=dict)
+
+    def count(self, severity: Severity) -> int:
+        """Findings that the configuration does not ignore."""
+        return sum(
+            finding.severity is severity and not finding.ignored for finding in self.findings
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """An error that was found counts, whatever could not be judged besides."""
+        if self.count(Severity.ERROR):
+            return 1
+        return UNJUDGED if self.unjudged else 0
+
+
+def as_text(report: Report) -> str:
+    """One block a finding, and the summary."""
+    blocks = [f"{finding_as_text(finding)}\n" for finding in report.findings]
+    return "\n".join([*blocks, summary_as_text(report)])
+
+
+def finding_as_text(finding: Finding) -> str:
+    """Return what, where, why, fix, and the line that would ignore it."""
+    lines = [headline(finding), f"  what: {finding.what}"]
+    if finding.where:
+        lines.append(f"  where: {finding.where}")
+    if finding.ignored:
+        lines.append(f"  ignored: {finding.ignored}")
+    else:
+        lines += [f"  why: {finding.why}", f"  fix: {finding.fix}"]
+        lines.append(
+            f'  to ignore it: {json.dumps(finding.key, ensure_ascii=False)} = "your reason"'
+        )
+    return "\n".join(lines)
+
+
+def headline(finding: Finding) -> str:
+    return f"{finding.severity}[{finding.id}]: {finding.title}"
+
+
+def summary_as_text(report: Report) -> str:
+    """What was not tried or judged, and how much was found."""
+    lines = [f"not tried: {note}" for note in report.notes]
+    lines += [f"not judged: {sentence}" for sentence in report.unjudged]
+    errors, warnings = report.count(Severity.ERROR), report.count(Severity.WARNING)
+    ignored = len(report.findings) - errors - warnings
+    roles = " and ".join(report.roles) or "neither train nor serve"
+    tail = f", {ignored} ignored" if ignored else ""
+    tail += f", {len(report.unjudged)} not judged" if report.unjudged else ""
+    seconds = report.measured.get("seconds")
+    tail += f", in {seconds:.0f} s" if isinstance(seconds, (int, float)) else ""
+    lines.append(
+        f"{report.image} ({roles}): {len(report.rules)} rules, {errors} error(s), "
+        f"{warnings} warning(s){tail}"
+    )
+    return "\n".join(lines)
+
+
+def as_json(report: Report) -> str:
+    found = {**asdict(report), "schema": SCHEMA, "exit_code": report.exit_code}
+    return json.dumps(found, indent=2)
+
+
+def as_junit(report: Report) -> str:
+    """One case a rule; several findings of one rule are one failure."""
+    by_id: dict[str, list[Finding]] = {rule: [] for rule in report.rules}
+    for finding in report.findings:
+        by_id[finding.id].append(finding)
+    failed = [found for found in by_id.values() if _fails(found)]
+    suite = ET.Element(
+        "testsuite",
+        name=f"byoc check {report.image}",
+        tests=str(len(by_id) + len(report.unjudged)),
+        failures=str(len(failed)),
+        errors=str(len(report.unjudged)),
+    )
+    for rule, found in by_id.items():
+        case = ET.SubElement(suite, "testcase", classname="byoc.check", name=rule)
+        if found:
+            _case(case, found)
+    for sentence in report.unjudged:
+        name, _, why = sentence.partition(": ")
+        case = ET.SubElement(suite, "testcase", classname="byoc.check", name=name)
+        ET.SubElement(case, "error", message=why)
+    ET.indent(suite)
+    return ET.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def _fails(found: Sequence[Finding]) -> bool:
+    return any(one.severity is Severity.ERROR and not one.ignored for one in found)
+
+
+def _case(case: ET.Element, found: Sequence[Finding]) -> None:
+    lines = [
+        f"{one.severity}: {one.what} ({one.where}). {one.why} fix: {one.fix}"
+        + (f" ignored: {one.ignored}" if one.ignored else "")
+        for one in found
+    ]
+    name = "failure" if _fails(found) else "system-out"
+    entry = ET.SubElement(case, name)
+    if name == "failure":
+        entry.set("message", found[0].title)
+    entry.text = "\n".join(lines)

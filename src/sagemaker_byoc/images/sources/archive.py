@@ -149,7 +149,7 @@ def _bounded(source: Source) -> bytes:
     while part := source.read(2**16):
         data.write(part)
         if data.tell() > documents.DOCUMENT_LIMIT:
-            raise HostileError("the archive holds a large file that is no layer", hint=_HINT)
+            raise HostileError("the archive holds a large file that is not a layer", hint=_HINT)
     return data.getvalue()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.model import File, Files
-from sagemaker_byoc.images.sources import programs, wanted
-from sagemaker_byoc.images.sources.wanted import Look
+from sagemaker_byoc.images.sources import programs
 from sagemaker_byoc.images.tar import Body, Entry, Inflated, Source, entries
 
 LAYER_LIMIT = 200 * 2**30
@@ -56,8 +57,8 @@ class _Kept:
         if look is Look.NO:
             return False
         is_named = look is Look.YES
-        within = self.head_bytes < (wanted.BYTES_LIMIT if is_named else wanted.BYTES_LIMIT // 2)
-        allowed = within and (is_named or self.files < wanted.FILES_LIMIT)
+        within = self.head_bytes < (BYTES_LIMIT if is_named else BYTES_LIMIT // 2)
+        allowed = within and (is_named or self.files < LOOKED_INTO_LIMIT)
         self.unread += not allowed
         return allowed
 
@@ -75,9 +76,9 @@ def _file(entry: Entry, body: Body, kept: _Kept) -> File:
         return file
     data = b""
     head = None
-    look = wanted.look(entry.name, entry.size)
-    if kept.allows(look):
-        data, head = _head(look, body)
+    how = look(entry.name, entry.size)
+    if kept.allows(how):
+        data, head = _head(how, body)
         kept.files += head is not None
         kept.head_bytes += len(head or b"")
     program = None
@@ -89,11 +90,11 @@ def _file(entry: Entry, body: Body, kept: _Kept) -> File:
 
 def _head(look: Look, body: Body) -> tuple[bytes, bytes | None]:
     """Return what was read of a file, and what of it the rules get."""
-    data = body.read(wanted.SNIFFED if look is Look.IF_TEXT else wanted.HEAD)
+    data = body.read(SNIFFED if look is Look.IF_TEXT else HEAD)
     if look is Look.IF_TEXT:
         if b"\0" in data:
             return data, None
-        data += body.read(wanted.HEAD - len(data))
+        data += body.read(HEAD - len(data))
     return data, data
 
 
@@ -124,7 +125,7 @@ def merge(layers: Sequence[Layer]) -> Files:
     )
     limits = tuple(
         f"secrets in {layer.unread} files of layer {number}: a layer's first "
-        f"{wanted.FILES_LIMIT} texts, and {wanted.BYTES_LIMIT >> 20} MiB of them, are looked into"
+        f"{LOOKED_INTO_LIMIT} texts, and {BYTES_LIMIT >> 20} MiB of them, are looked into"
         for number, layer in enumerate(layers)
         if layer.unread
     )
@@ -157,3 +158,79 @@ def _is_covered(path: str, gone: set[str], emptied: set[str]) -> bool:
         if path in gone or path in emptied:
             return True
     return False
+
+
+HEAD = 64 * 2**10
+"""Bytes. Keys, tokens and version files are small, or start with what tells them."""
+LOOKED_INTO_LIMIT = 20_000
+"""Files of one layer that are looked into."""
+BYTES_LIMIT = 128 * 2**20
+"""Bytes kept of one layer's files."""
+SNIFFED = 512
+_TEXT_LIMIT = 2**20
+_UNNAMED_LIMIT = HEAD
+
+
+class Look(Enum):
+    """Whether a file is looked into."""
+
+    NO = auto()
+    YES = auto()
+    IF_TEXT = auto()
+    """If its first bytes hold no zero: private keys and tokens have any name."""
+
+
+_TELLING = re.compile(
+    r"""(^|/)(
+        \.env(\.[\w-]+)? | [\w-]+\.env | [._]netrc | \.pypirc | \.npmrc | \.yarnrc(\.yml)? |
+        \.git-credentials | \.gitconfig | \.git/(config|credentials) | \.config/git/credentials |
+        pip\.conf | \.condarc | \.pgpass | \.my\.cnf | \.s3cfg | \.boto | \.databrickscfg |
+        rclone\.conf | \.vault-token | \.kube/config | \.config/gh/hosts\.yml | \.dockercfg |
+        \.docker/config\.json | containers/auth\.json | \.aws/[^/]+ | \.azure/[^/]+\.json |
+        gcloud/[^/]+\.json | kaggle\.json | \.?huggingface/(token|stored_tokens) |
+        \.cargo/credentials(\.toml)? | \.gem/credentials | \.m2/settings\.xml |
+        credentials(\.\w+)? | \.ssh/[^/]+ | id_(rsa|dsa|ecdsa|ed25519)[^/]* |
+        [^/]+\.(pem|key|p8|pk8|ppk|tfvars|tfstate)
+    )$""",
+    re.VERBOSE,
+)
+_SYSTEM = re.compile(
+    r"""^(
+        usr/(lib|lib32|lib64|libx32|share|include|libexec|s?bin|games) |
+        lib | lib32 | lib64 | libx32 | bin | sbin | proc | sys | dev |
+        etc/(ssl/certs|ssh|ca-certificates|pki/(?!tls/private)[^/]+) |
+        etc/(java|fonts|X11|chromium[^/]*|alternatives) |
+        var/(cache|lib/(dpkg|apt|gems|python|rpm|dnf|yum|systemd|pam)) |
+        usr/local/(go|lib|lib64|libexec|share|include|cuda[^/]*|rustup|nvidia) |
+        opt/(nvidia|java|amazon) | usr/src/linux[^/]*
+    )/
+    | (^|/)(
+        (site|dist)-packages | node_modules | lib(64)?/(python|pypy|R|ruby|node)[^/]* |
+        (ana|mini|micro|mamba)?(conda|forge|mamba)\d*/(envs/[^/]+/)?
+            (pkgs|lib|share|include|ssl|conda-meta) |
+        pkg/mod | registry/src | gems | \.rustup | \.nuget | \.cache/(pip|uv) |
+        [^/]+\.(dist|egg)-info
+    )/""",
+    re.VERBOSE,
+)
+"""Folders that package managers fill; their test keys and sample configurations open nothing."""
+_TEXT = re.compile(
+    r"\.(py|sh|txt|json|ya?ml|toml|ini|cfg|conf|config|env|ipynb|tfvars|properties|md|xml|js|ts|"
+    r"rst|bash|zsh|r|R|sql|log|csv|jsonl|Dockerfile)$"
+)
+_FACTS = re.compile(
+    r"(^|/)(torch/version\.py|usr/local/cuda[^/]*/version\.(json|txt))$|^etc/(passwd|group)$"
+)
+
+
+def look(path: str, size: int) -> Look:
+    """Tell whether to look into the file at `path` (no leading /): no, for nearly all of them."""
+    if _FACTS.search(path):
+        return Look.YES
+    if not size or _SYSTEM.search(path):
+        return Look.NO
+    if _TELLING.search(path):
+        return Look.YES
+    if size <= (_TEXT_LIMIT if _TEXT.search(path) else _UNNAMED_LIMIT):
+        return Look.IF_TEXT
+    return Look.NO

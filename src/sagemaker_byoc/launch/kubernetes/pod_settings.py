@@ -17,15 +17,15 @@ from sagemaker_byoc.launch.shared import Shared
 from sagemaker_byoc.launch.table import Table
 
 POD_KEYS: Mapping[str, str] = {
-    "namespace": "of all that is made (default: that of the kubectl context)",
+    "namespace": "namespace of all objects (default: that of the kubectl context)",
     "cpus": 'of each pod, such as "2" or "500m"',
     "memory": 'of each pod, such as "4Gi"',
     "gpus": "of each pod (default: 0)",
     "user": "the uid that the container runs as (default: root to train, 10001 to serve)",
-    "service-account": "of the pods",
+    "service-account": "service account of the pods",
     "image-pull-secrets": "names",
     "node-selector": "LABEL = VALUE",
-    "secret": "the Secret that holds what has a secret's name (default: NAME-secrets)",
+    "secret": "Secret that holds the variables with a secret's name (default: NAME-secrets)",
     "model": '"pvc:CLAIM/FOLDER": where the model goes, or comes from; for KServe also "s3://…"',
 }
 TRAIN_KEYS: Mapping[str, str] = {
@@ -152,7 +152,7 @@ def label(shared: Shared, problems: Problems) -> str:
     problems.add(
         f"{shared.where}: name",
         SettingsError(
-            f"{shared.where}: name is {shared.name!r}, which Kubernetes would not take",
+            f"{shared.where}: name is {shared.name!r}, which Kubernetes does not accept",
             hint="It begins with a letter; then letters, digits and hyphens: "
             f'name = "{near[:NAME_LENGTH].rstrip("-")}"',
         ),

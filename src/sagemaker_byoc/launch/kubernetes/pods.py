@@ -1,4 +1,4 @@
-"""What the pods of both kinds have: environment, volumes, security, where they run."""
+"""What all pods have: environment, volumes, security, and where they run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where torch's data loaders hand over
 
 @dataclass(slots=True)
 class Volumes:
-    """Of one pod: each claim once, however many of its folders are mounted."""
+    """The volumes of one pod: each claim once, however many of its folders are mounted."""
 
     volumes: list[Json] = field(default_factory=list)
     mounts: list[Json] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Volumes:
 
 
 def environment(values: Mapping[str, str], pod: PodSettings) -> list[Json]:
-    """What has a secret's name is asked of the Secret, and never written down."""
+    """Return the variables; one with a secret's name refers to the Secret instead of its value."""
     return [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": pod.secret, "key": name}}}
         if is_secret(name)
@@ -73,7 +73,7 @@ def resources(pod: PodSettings) -> dict[str, Json]:
 def container_security(
     pod: PodSettings, *, read_only_root: bool, alone: bool = False
 ) -> dict[str, Json]:
-    """`alone` is a container whose pod may not say who it runs as."""
+    """Return the security context; `alone` if the pod may not have one of its own."""
     found: dict[str, Json] = {"allowPrivilegeEscalation": False}
     if pod.user is not None:
         found["capabilities"] = {"drop": ["ALL"]}
@@ -94,7 +94,7 @@ def _identity(user: int) -> dict[str, Json]:
 
 
 def restricted_pod_spec(pod: PodSettings) -> dict[str, Json]:
-    """All that is not about a container, as far as Knative takes it by default."""
+    """Return what is not about a container, as far as Knative accepts it by default."""
     found: dict[str, Json] = {}
     if pod.service_account:
         found["serviceAccountName"] = pod.service_account
@@ -104,7 +104,7 @@ def restricted_pod_spec(pod: PodSettings) -> dict[str, Json]:
 
 
 def pod_spec(pod: PodSettings) -> dict[str, Json]:
-    """All that is not about a container."""
+    """Return what is not about a container."""
     found = restricted_pod_spec(pod)
     found["automountServiceAccountToken"] = bool(pod.service_account)
     if pod.user is not None:

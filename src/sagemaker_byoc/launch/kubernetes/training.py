@@ -10,15 +10,15 @@ import json
 import re
 from dataclasses import dataclass
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.lifecycle import TRAIN_ARGUMENT, TRAIN_STOP_GRACE
 from sagemaker_byoc.contract.masking import is_secret
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel
-from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.training.job import TRAINING_JOB_NAME
 from sagemaker_byoc.launch.content_names import content_name
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.pod_settings import (
@@ -114,8 +114,8 @@ def _files(settings: TrainSettings, job: _Job) -> dict[str, str]:
 
 
 def _is_channel(name: str) -> bool:
-    fits = re.fullmatch(limits.CHANNEL_NAME.value, name) and name not in {".", ".."}
-    return bool(fits) and len(name) <= limits.CHANNEL_NAME_LENGTH.value
+    fits = re.fullmatch(facts.CHANNEL_NAME.value, name) and name not in {".", ".."}
+    return bool(fits) and len(name) <= facts.CHANNEL_NAME_LENGTH.value
 
 
 def _read(settings: TrainSettings, stem: str, problems: Problems) -> _Job:
@@ -138,8 +138,8 @@ def _read(settings: TrainSettings, stem: str, problems: Problems) -> _Job:
         place = f"{pod.where}: channels.{name}"
         if not _is_channel(name):
             hint = (
-                f"Use 1 to {limits.CHANNEL_NAME_LENGTH.value} characters; "
-                f"the pattern is {limits.CHANNEL_NAME.value}"
+                f"Use 1 to {facts.CHANNEL_NAME_LENGTH.value} characters; "
+                f"the pattern is {facts.CHANNEL_NAME.value}"
             )
             problems.add(place, SettingsError(f"{place} is not a channel's name", hint=hint))
         elif name not in claims:

@@ -1,1 +1,1 @@
-"""From a request to the containers that run it: images, instances, access, health."""
+"""Containers with or without a region: images, specifications, hosts of a job, health, results."""

@@ -1,4 +1,4 @@
-"""How a container reaches its region: a URL from its own network, and keys of its own."""
+"""How a container reaches its region: the URL in its network, and credentials."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _DESKTOP = "host.docker.internal"
 
 
 class Listeners(Protocol):
-    """The addresses of this machine, beside 127.0.0.1, at which the region answers."""
+    """The addresses of this machine, besides 127.0.0.1, on which the region listens."""
 
     def open(self, address: str) -> int:
-        """Answer at `address`; return the port. Raise OSError if it is not this machine's."""
+        """Listen on `address` and return the port. Raise OSError if this machine lacks it."""
 
     def close(self, address: str) -> None:
-        """Answer there no longer. Never raises."""
+        """Stop listening on `address`. Never raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerAccess:
-    """What gives the containers of one network their way to the region. Blocks; for threads."""
+    """Gives containers their way to the region. Its methods block: call them from threads."""
 
     engine: Engine
     account: Account
@@ -45,13 +45,14 @@ class ContainerAccess:
     """The port of 127.0.0.1."""
     credentials: Credentials
     is_open: bool = False
-    """Whether the region takes any signature, and none."""
+    """Whether the region accepts any signature, and unsigned requests."""
     listeners: Listeners | None = None
     """None for a region that has one address only."""
     data_path: str = ""
-    """Of botocore, for containers that see this machine's files: it sends STS's own URL here."""
+    """Botocore's data path that redirects STS to the region, for containers that see this machine's
+    files."""
     hosts: set[str] = field(default_factory=set)
-    """The names under which the region is asked; its admission reads them."""
+    """Host names by which containers address the region; admission reads them."""
     _ports: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -61,9 +62,10 @@ class ContainerAccess:
         return f"http://{_LOOPBACK}:{self.port}"
 
     def variables(self, network: Network | None = None, role: str = "") -> dict[str, str]:
-        """Return the variables for a container in `network`, with keys of the role `role` (its
-        ARN; the execution role without one). Nothing if the network has no way to the region.
-        Raise MachineError if the engine can't say.
+        """Return the variables for a container in `network`; none if it can't reach the region.
+
+        The keys are those of `role`, an ARN; without one, of the execution role.
+        Raise MachineError if the engine can't tell its gateway.
         """
         address = self.engine.gateway(network)
         place = None if address is None else self._place(address)
@@ -81,7 +83,7 @@ class ContainerAccess:
 
     @contextmanager
     def opened(self, network: Network, role: str) -> Iterator[dict[str, str]]:
-        """As `variables`, for a network that ends: so does the region's listening in it."""
+        """Yield `variables`, and stop listening in the network at the end."""
         found = self.variables(network, role)
         try:
             yield found
@@ -90,7 +92,7 @@ class ContainerAccess:
                 self._leave(urlsplit(found[URL_VARIABLE]).hostname or "")
 
     def _place(self, address: str) -> str | None:
-        """Return the HOST:PORT at which the region answers, listening there from now on."""
+        """Listen on `address` from now on and return the HOST:PORT of the region there."""
         if address == _LOOPBACK:
             return f"{address}:{self.port}"
         with self._lock:

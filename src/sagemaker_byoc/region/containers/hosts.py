@@ -18,28 +18,28 @@ from sagemaker_byoc.region.engines.container import Container, ContainerSpec, En
 LOG = logging.getLogger(__name__)
 
 OnLine = Callable[[str, str], None]
-"""Gets the host's name and one line of its log, from several threads."""
+"""Receives a host's name and one line of its log, from several threads."""
 
 _STOPPED = ""
-"""In the queue: a host's name that no host has, for an asked switch."""
+"""Sentinel put on the queue when a stop is requested."""
 LOG_ENDS = 30.0
-"""Seconds from a container's end to the end of its log; then the log is given up."""
+"""Seconds that a log may take to end after its container has ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     codes: Mapping[str, int]
-    """Exit codes by host, in the order in which they ended."""
+    """Exit codes by host, in the order in which the hosts ended."""
     seconds: float
     """From the start to the last end."""
     stopped: bool
-    """Whether the switch was asked before the last host ended by itself."""
+    """Whether a stop was requested before the last host ended by itself."""
     lost: Mapping[str, str] = field(default_factory=dict)
     """Why the engine could not tell how a host ended, or could not end it."""
 
     @property
     def failed(self) -> str | None:
-        """The first host that ended with another code than 0."""
+        """The first host whose exit code is not 0."""
         return next((host for host, code in self.codes.items() if code), None)
 
 
@@ -63,7 +63,10 @@ class Hosts:
         on_line: OnLine,
         given_up: Callable[[], bool] = lambda: False,
     ) -> None:
-        """All or none; raises ByocError, GivenUpError once `given_up` returns True."""
+        """Start all containers or none.
+
+        Raise ByocError if one can't start, GivenUpError once `given_up` returns True.
+        """
         self.containers = start_all(engine, specs, given_up)
         for host, container in self.containers.items():
             reader = threading.Thread(
@@ -73,8 +76,10 @@ class Hosts:
             self._readers.append(reader)
 
     def wait(self, stop: StopSwitch, grace: Callable[[], float]) -> Outcome:
-        """Until all have ended. A host that fails, or `stop`, ends the others: SIGTERM, and
-        SIGKILL after `grace()` seconds, or at once when the stop is hurried.
+        """Wait until all containers have ended.
+
+        A host that fails ends the others, and `stop` ends all: SIGTERM, then SIGKILL after
+        `grace()` seconds, or at once if the stop is hurried.
         """
         began = time.monotonic()
         stop.listen(lambda: self._ended.put(_STOPPED))
@@ -89,12 +94,12 @@ class Hosts:
         return Outcome(dict(self._codes), time.monotonic() - began, stopped, dict(self._lost))
 
     def keep(self) -> str:
-        """End all, leave them to the user, and return sentences that say how to get at them."""
+        """End all containers, keep them for the user, and return how to reach them."""
         self._kept = True
         return ". ".join(filter(None, (each.keep() for each in self.containers.values())))
 
     def close(self) -> None:
-        """End and remove all; their logs are read to the end first."""
+        """End and remove all containers, and wait for the rest of their logs."""
         with ExitStack() as stack:
             for container in () if self._kept else self.containers.values():
                 stack.callback(container.close)
@@ -107,7 +112,7 @@ class Hosts:
             self._copy_log(host, container, on_line)
             code = container.wait()
         except Exception as error:
-            LOG.exception("%s can't be followed", host)
+            LOG.exception("the log of %s can't be read", host)
             self._lost[host] = str(error)
         finally:
             self._codes.setdefault(host, code)
@@ -153,9 +158,9 @@ class Why(StrEnum):
 
 
 class StopSwitch:
-    """Asked to stop, from a signal handler or another thread, a running job ends with SIGTERM.
+    """A request to stop a running job, made from a signal handler or from another thread.
 
-    The first reason stays. Nothing here waits for a lock, as a signal handler must not.
+    The first reason is kept. No method waits for a lock, since a signal handler must not.
     """
 
     def __init__(self) -> None:
@@ -163,7 +168,7 @@ class StopSwitch:
         self._listeners: list[Callable[[], None]] = []
         self.why: Why | None = None
         self.hurried = False
-        """Whether what runs is to be killed, without the grace of a stop."""
+        """Whether the containers are to be killed at once, without a grace period."""
 
     def ask(self, why: Why = Why.STOP) -> None:
         if self.why is None:
@@ -184,7 +189,7 @@ class StopSwitch:
         return self._asked.wait(timeout)
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call it at every `ask`, and now where that has been already. It must not block."""
+        """Call `listener` at every `ask`, and now if one has been made. It must not block."""
         self._listeners.append(listener)
         if self.asked:
             listener()

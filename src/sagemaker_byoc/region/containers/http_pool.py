@@ -21,13 +21,17 @@ from sagemaker_byoc.region.containers.http_reply import (
 HEAD_LIMIT = 64 * 2**10
 """Bytes before the end of the headers, those of interim answers included."""
 _TOGETHER = 64 * 2**10
-"""A body up to this size travels in one write with its head."""
+"""A body up to this size is sent in one write with its head."""
 _BODILESS = frozenset({204, 304})
+CONNECTIONS = 512
+"""Most connections to one container; a real endpoint refuses long before."""
+CONNECT_SECONDS = 2.0
+"""The contract says 0.25 s; a laptop under load needs more, which is not the image's fault."""
 
 
 class Connection(asyncio.Protocol):
-    """`on_free` is told when an answer was whole and the server keeps the connection open;
-    `on_lost` when it is gone, for whatever reason.
+    """One connection. `on_free` is called when an answer is complete and the server keeps the
+    connection open, `on_lost` when the connection has ended.
     """
 
     def __init__(
@@ -46,13 +50,13 @@ class Connection(asyncio.Protocol):
         self._expects_body = True
         self._paused = False
         self.touched = False
-        """Whether any byte has come back for the request under way."""
+        """Whether any byte of the current answer has arrived."""
         self.lost = False
 
     # ── for the pool ──
 
     def send(self, head: bytes, body: bytes, *, timeout: float, expects_body: bool = True) -> Reply:
-        """Start an exchange, whose answer must be whole in `timeout` seconds."""
+        """Start an exchange; its answer must be complete in `timeout` seconds."""
         assert self._transport is not None
         assert self._reply is None
         reply = self._reply = Reply(self)
@@ -69,7 +73,7 @@ class Connection(asyncio.Protocol):
         return reply
 
     def close(self) -> None:
-        """End it; an exchange under way fails."""
+        """End the connection; an exchange under way fails."""
         self._end(BrokenError("the connection was closed"))
 
     # ── for the reader of the answer ──
@@ -94,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._reply is None:  # nobody asked
+        if self._reply is None:  # no request is under way
             self._end(MalformedError("bytes came that no request had asked for"))
             return
         self.touched = True
@@ -151,7 +155,7 @@ class Connection(asyncio.Protocol):
         self._reply.headers = self._headers
         self._reply.begin(status)
         if not self._expects_body:
-            # The parser does not know the request, and would wait for the body that is told of.
+            # The parser does not know the request, and would wait for the announced body.
             self._finish(reusable=False)
 
     def on_body(self, data: bytes) -> None:
@@ -198,14 +202,6 @@ class Connection(asyncio.Protocol):
         return reply
 
 
-CONNECTIONS = 512
-"""One container's share; a real endpoint refuses long before."""
-
-
-CONNECT_SECONDS = 2.0
-"""The contract says 0.25 s; a laptop under load is given more, as it is no fault of the image."""
-
-
 class Pool:
     """Requests to one address. Made and used on one event loop."""
 
@@ -225,10 +221,11 @@ class Pool:
     async def request(
         self, head: bytes, body: bytes = b"", *, timeout: float, expects_body: bool = True
     ) -> Reply:
-        """The answer, its head arrived; all of it is there in `timeout` seconds from now, or it
-        fails. Sent a second time only where a kept connection turns out to have been closed
-        before a byte came back, as a server may do at any time between two requests.
-        Raises UpstreamError.
+        """Send a request and return its answer, once its head has arrived.
+
+        The whole answer must arrive within `timeout` seconds. The request is sent a second time
+        only if a kept connection was closed before any byte of the answer, as a server may do at
+        any time between two requests. Raise UpstreamError.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
@@ -262,7 +259,7 @@ class Pool:
         self._free.clear()
 
     def _kept(self) -> Connection | None:
-        # The one used last is the one that the server is least likely to have given up.
+        # The one used last: the server is least likely to have closed it.
         while self._free:
             connection = self._free.pop()
             if not connection.lost:

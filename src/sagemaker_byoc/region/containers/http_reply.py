@@ -1,4 +1,13 @@
-"""The answer to one request, as its bytes arrive."""
+"""The answer of a container to one request, as its bytes arrive, and what can go wrong.
+
+UpstreamError             with a text for the caller
+├── UnreachableError      no connection: nothing listens, or not to us
+├── BusyError             as many connections as one container gets are in use
+├── BrokenError           the connection ended before the answer did
+├── MalformedError        the answer is not HTTP, or its head has no end
+├── OverdueError          the time for the whole answer is over
+└── OversizeError         the body is over the limit
+"""
 
 from __future__ import annotations
 
@@ -8,11 +17,11 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 HIGH_WATER = 256 * 2**10
-"""Bytes of a body that wait to be read before the container is made to wait."""
+"""Unread bytes of a body after which no more are read from the container."""
 
 
 class Flow(Protocol):
-    """The connection, as far as a reader steers it."""
+    """What a reader controls of the connection."""
 
     def pause(self) -> None: ...
 
@@ -40,7 +49,7 @@ class Reply:
 
     def __init__(self, flow: Flow) -> None:
         self.status = 0
-        """0 until the head has come."""
+        """0 until the head has arrived."""
         self.headers: list[tuple[bytes, bytes]] = []
         """Names in lower case."""
         self.complete = False
@@ -51,19 +60,19 @@ class Reply:
         self._waiter: asyncio.Future[None] | None = None
 
     def header(self, name: bytes) -> str | None:
-        """The first of that name (lower case)."""
+        """Return the first header of that name (lower case), or None."""
         for found, value in self.headers:
             if found == name:
                 return value.decode("latin-1")
         return None
 
     async def head(self) -> None:
-        """Wait for status and headers; raises UpstreamError."""
+        """Wait for status and headers. Raise UpstreamError."""
         while not self.status:
             await self._changed()
 
     async def read(self, limit: int) -> bytes:
-        """The rest of the body; raises OversizeError above `limit` bytes, or another error."""
+        """Return the rest of the body. Raise OversizeError above `limit` bytes, UpstreamError."""
         parts: list[bytes] = []
         size = 0
         async for part in self:
@@ -86,13 +95,13 @@ class Reply:
             await self._changed()
 
     def close(self) -> None:
-        """No more of it is wanted: a connection whose answer is not whole can't be used again."""
+        """Give up the rest of the answer, and with it the connection, which can't be reused."""
         if not self.complete and self._error is None:
             self._error = BrokenError("the answer was given up")
             self._flow.abandon()
 
     async def _changed(self) -> None:
-        """Raises the error, after all that came before it has been read."""
+        """Wait for a change. Raise the error, after all that came before it has been read."""
         if self._error is not None:
             raise self._error
         self._waiter = asyncio.get_running_loop().create_future()

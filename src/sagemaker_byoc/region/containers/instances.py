@@ -1,7 +1,7 @@
 """What an instance type has: GPUs, CPUs and memory.
 
 Source: EC2's and SageMaker's pages of instance types (2026-11, from memory where a size is derived:
-sizes of one family are multiples of its smallest). A type that is not known here has no limits.
+sizes of one family are multiples of its smallest). An unknown type has no limits.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ _GPUS: dict[str, dict[str, int]] = {
 @dataclass(frozen=True, slots=True)
 class Instance:
     gpus: int | None
-    """None: all that this machine has, for types that are not AWS's (`local`, `local_gpu`)."""
+    """None for a type that is not AWS's (`local`, `local_gpu`): it has all of this machine's."""
     limits: Limits | None
 
 
 def gpus_here() -> int:
-    """Return the number of NVIDIA GPUs that the variables of this process leave to it.
+    """Return the number of NVIDIA GPUs that this process may use, by its variables.
 
-    A region in a container without device files may talk to an engine that has them.
+    /proc is read rather than device files: a region in a container may lack those that its engine
+    has.
     """
     if hides_gpus(os.environ):
         return 0
@@ -67,7 +68,7 @@ def gpus_here() -> int:
 
 
 def describe(instance_type: str) -> Instance:
-    """Of `ml.FAMILY.SIZE`; anything else is this machine, as it is."""
+    """Return what `ml.FAMILY.SIZE` has; any other name stands for this machine without limits."""
     found = re.fullmatch(r"ml\.([a-z0-9-]+)\.([a-z0-9-]+)", instance_type)
     if found is None:
         return Instance(None, None)
@@ -78,7 +79,7 @@ def describe(instance_type: str) -> Instance:
 
 
 def on_this_machine(instance_type: str, gpus: int) -> Instance:
-    """As `describe`, and no more than this machine has: `gpus`, and its CPUs and memory."""
+    """Return what `describe` does, limited to this machine's `gpus`, CPUs and memory."""
     instance = describe(instance_type)
     limits = instance.limits
     if limits is not None:

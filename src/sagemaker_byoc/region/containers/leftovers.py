@@ -1,7 +1,7 @@
-"""What regions that were killed left on this machine: containers, networks, temporary folders.
+"""What killed regions left on this machine: containers, networks, temporary folders.
 
-An engine may be shared by regions that this process can't look at: of another user, in another
-container, on another machine. What can't be looked at is left alone, and named.
+An engine may be shared with regions that this process can't see: of another user, in another
+container, on another machine. What can't be seen is listed and left alone.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from sagemaker_byoc.region.engines import docker, tree_processes
 STATE_LABEL = "sagemaker-byoc.state"
 """On every container and network of a region: the path of its state folder."""
 REGION_LABEL = "sagemaker-byoc.region"
-"""Likewise: the identity of that folder, since other machines have other folders of that path."""
+"""Likewise: the identity of that folder; another machine may have a folder of the same path."""
 MACHINE_LABEL = "sagemaker-byoc.machine"
 """Likewise: the machine and the file system root on which that path was seen."""
 YOUNG = 60.0
-"""Seconds for which a temporary folder without a lock may be that of a region that starts."""
+"""Seconds during which a temporary folder without a lock may belong to a region that starts."""
 
 _LABELS = (STATE_LABEL, REGION_LABEL, MACHINE_LABEL, owners.LABEL)
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -45,7 +45,7 @@ class Life(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One thing that regions make: a container, a network or a temporary folder."""
+    """One resource of a region: a container, a network or a temporary folder."""
 
     kind: str
     name: str
@@ -55,18 +55,18 @@ class Thing:
 
 
 def region_labels(folder: Path) -> dict[str, str]:
-    """By which a region finds its own containers again, also after a restart of the machine."""
+    """Return the labels by which a region finds its containers again, even after a reboot."""
     return {STATE_LABEL: str(folder.resolve()), REGION_LABEL: state_folder.identity(folder)}
 
 
 def region_prefix(folder: Path) -> str:
-    """Begins the names of a region's containers and networks, on an engine that others share."""
+    """Return the prefix of the names of a region's containers and networks."""
     words = "".join(region_labels(folder).values())
     return f"byoc-{hashlib.sha256(words.encode()).hexdigest()[:8]}"
 
 
 def machine_label() -> dict[str, str]:
-    """For every container and network that is made."""
+    """Return the label of every container and network that this machine makes."""
     return {MACHINE_LABEL: here()}
 
 
@@ -79,7 +79,7 @@ def here() -> str:
 
 
 def look(folder: Path, identity: str, machine: str) -> Life:
-    """Whether the region lives that has these labels. Only what is certain is GONE."""
+    """Return whether the region with these labels runs. Only what is certain is GONE."""
     boot = machine.partition("/")[0]
     same_view = machine == here()
     try:
@@ -96,7 +96,7 @@ def look(folder: Path, identity: str, machine: str) -> Life:
 
 
 def find() -> tuple[list[Thing], list[str]]:
-    """All things of regions, and one sentence for each place that can't be searched."""
+    """Return all resources of regions, and a sentence for each place that can't be searched."""
     things: list[Thing] = [*_folders()]
     problems = []
     for kind, listing in (("container", ["ps", "--all"]), ("network", ["network", "ls"])):
@@ -110,7 +110,7 @@ def find() -> tuple[list[Thing], list[str]]:
 
 
 def chosen(things: Collection[Thing], names: Collection[str]) -> list[Thing]:
-    """What is to be removed: of regions that have ended, and what is named explicitly."""
+    """Return what to remove: resources of regions that have ended, and those named explicitly."""
     unknown = {*names} - {thing.name for thing in things}
     if unknown:
         raise RequestError(
@@ -121,7 +121,7 @@ def chosen(things: Collection[Thing], names: Collection[str]) -> list[Thing]:
 
 
 def remove(things: Collection[Thing]) -> list[str]:
-    """Remove them all; one sentence for each kind that could not be removed whole."""
+    """Remove all of them; return a sentence for each kind that could not be removed completely."""
     problems = []
     for kind, command in (
         ("container", ["rm", "--force", "--volumes"]),
@@ -137,7 +137,7 @@ def remove(things: Collection[Thing]) -> list[str]:
         if thing.kind == "folder":
             folders.remove(Path(thing.name))
             if os.path.lexists(thing.name):
-                problems.append(f"{thing.name} can't be removed whole")
+                problems.append(f"{thing.name} can't be removed completely")
     return problems
 
 
@@ -177,13 +177,15 @@ def _labelled(kind: str, listing: list[str]) -> Iterator[Thing]:
 
 
 def _life_of(owner: str, status: str) -> Life:
-    """A container that has ended may be kept for the results that it holds: it must be named."""
+    """Return HIDDEN for a container that has ended: it may be kept for its results, and is removed
+    only by name.
+    """
     is_over = owners.is_dead(owner) and status != "exited"
     return Life.GONE if is_over else Life.HIDDEN
 
 
 def end_commands(*, docker_too: bool) -> list[str]:
-    """End and remove what killed `byoc train` and `byoc serve` left; a sentence for each kind."""
+    """End and remove what killed `byoc train` and `byoc serve` left; return a sentence per kind."""
     said = []
     if count := tree_processes.end_orphans():
         said.append(f"{count} processes of a command that was killed were ended")

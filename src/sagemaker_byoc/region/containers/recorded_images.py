@@ -1,5 +1,4 @@
-"""What the process engine has in the place of an image: a copy of a program's folder and a Python,
-recorded under an image's name."""
+"""Images of the process engine: a program's copy and a Python, recorded under a name."""
 
 from __future__ import annotations
 
@@ -23,11 +22,13 @@ from sagemaker_byoc.host import ignore
 from sagemaker_byoc.region.containers.images import Reference, unknown_image
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.state_folder import make_private
-from sagemaker_byoc.region.engines import packing
+from sagemaker_byoc.region.engines import copying
 from sagemaker_byoc.region.engines.process import ROOMS
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _IMPORT_SECONDS = 60.0
+TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}
+"""The toolkit's own images. The process engine has them from the start, without a program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,18 +38,18 @@ class Recording:
     program: Path
     """A folder."""
     entry_point: str | None
-    """The file in it to start, where the user named one."""
+    """The file of the folder to start, if the user named one."""
     tag: str
     """REPOSITORY or REPOSITORY:TAG."""
 
 
 def record(recording: Recording, state: Path, interpreter: Path) -> str:
-    """Its digest. The copy is whole before the name points to it."""
+    """Record the image and return its digest. The copy is complete before the name points to it."""
     reference = _reference(recording.tag)
     _require_toolkit(interpreter, recording.kind)
     make_private(state)
     images = RecordedImages(state)
-    folder = packing.program_folder(recording.program)
+    folder = copying.program_folder(recording.program)
     digest = _digest_of(folder, recording.kind, recording.entry_point or "", str(interpreter))
     place = images.program(digest)
     if not place.is_dir():
@@ -115,13 +116,9 @@ def _digest_of(folder: Path, *words: str) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}
-"""The toolkit's own images; on the process engine they exist from the start, without a program."""
-
-
 @dataclass(frozen=True, slots=True)
 class RecordedImages:
-    """The process engine's: a program's copy and a Python, under a name (`byoc build`).
+    """A program's copy and a Python, under a name (`byoc build`).
 
     STATE/images/names/REPOSITORY:TAG.json says which of STATE/images/programs/DIGEST it is.
     """

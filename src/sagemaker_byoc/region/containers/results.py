@@ -1,14 +1,14 @@
-"""What a job leaves: the folders of all hosts as one, packed or file by file, sent to S3."""
+"""What the containers of a job leave: a failure reason, and folders that are merged into one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from sagemaker_byoc.contract import folders, limits
+from sagemaker_byoc.contract import facts, folders
 from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, OnLeft, readable, walk
+from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
-from sagemaker_byoc.contract.training.failure import clip
 
 Source = tuple[str, Path, str]
 """A host, its tree, and the folder below the tree's root."""
@@ -21,7 +21,7 @@ def sources(trees: Mapping[str, Tree], folder: str) -> list[Source]:
 def merged(
     found: Iterable[Source], on_line: OnLeft, *, keep_links: bool = False
 ) -> Iterator[Entry]:
-    """Yield the files of all hosts; of those with one name, the first host's."""
+    """Yield the files of all hosts; if several hosts wrote one name, the first host's file."""
     owners: dict[str, tuple[str, bool]] = {}
     for host, root, folder in found:
         for entry in walk(root, folder, on_line, keep_links=keep_links):
@@ -42,7 +42,7 @@ def merged(
 
 
 def noting_links(entries: Iterable[Entry], archive: str, on_line: OnLeft) -> Iterator[Entry]:
-    """Yield `entries`; at their end, say that there are links among them."""
+    """Yield `entries`; at the end, report the links among them."""
     links = 0
     example = ""
     for entry in entries:
@@ -58,29 +58,29 @@ def noting_links(entries: Iterable[Entry], archive: str, on_line: OnLeft) -> Ite
 
 
 def failure_reason(tree: Tree, code: int, on_left: OnLeft = lambda _: None) -> str:
-    """`AlgorithmError: TEXT, exit code: N` of at most 1024 characters, whose end is never cut off.
+    """Return `AlgorithmError: TEXT, exit code: N`, at most 1024 characters, its end never cut off.
 
-    Without a failure file there is no TEXT, as in the service's own reasons.
+    TEXT is empty if there is no failure file, as in SageMaker's own reasons.
     """
     return failure_text(read_failure(tree, on_left) or "", code)
 
 
 def failure_text(text: str, code: int) -> str:
     start, end = "AlgorithmError: ", f", exit code: {code}"
-    room = limits.FAILURE_REASON.value - len(start) - len(end)
+    room = facts.FAILURE_REASON.value - len(start) - len(end)
     return f"{start}{clip(text, room)}{end}"
 
 
 def read_failure(tree: Tree, on_left: OnLeft = lambda _: None) -> str | None:
-    """Return the reason, as SageMaker would show it; None if the container wrote none.
+    """Return the failure file's text as SageMaker would show it; None if there is no such file.
 
-    The file may be anything that a program put there: `on_left` gets a sentence if it is not read.
+    A program may have put anything in its place: `on_left` receives a sentence if it is not read.
     """
     name = tree.failure.relative_to(tree.root)
     try:
-        data = folders.read(tree.root, str(name), 4 * limits.FAILURE_REASON.value)
+        data = folders.read(tree.root, str(name), 4 * facts.FAILURE_REASON.value)
     except (OSError, folders.LeftOutError) as error:
         on_left(folders.left_out(str(name), error))
         return None
     text = (data or b"").decode("utf-8", "replace")
-    return text[: limits.FAILURE_REASON.value].strip() or None
+    return text[: facts.FAILURE_REASON.value].strip() or None

@@ -2,21 +2,22 @@
 
 Each caller adds, with `dataclasses.replace`, only what its own request asks for: where the data
 comes from and where results go. Everything else is decided here, so that a program can't tell who
-started it.
+started it. The configuration files in its tree are written here too.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract import lifecycle
+from sagemaker_byoc.contract import facts, lifecycle
+from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.training import environment
 from sagemaker_byoc.contract.training.channels import (
     Channel,
     write_channels,
@@ -24,6 +25,7 @@ from sagemaker_byoc.contract.training.channels import (
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.debugger import HOOK_FILE, PROFILER_FILE, TENSORBOARD_FILE
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
+from sagemaker_byoc.contract.training.job import TRAINING_JOB_ARN, TRAINING_JOB_NAME
 from sagemaker_byoc.contract.variables import IMAGE_DIGEST
 from sagemaker_byoc.host import stored_image
 from sagemaker_byoc.region.containers import instances
@@ -43,7 +45,7 @@ class Image:
     """What `ContainerSpec` needs to know of an image."""
 
     uri: str
-    """As it was asked for: DeployedImages.SpecifiedImage."""
+    """As the request names it: DeployedImages.SpecifiedImage."""
     resolved: str
     """Pinned by its digest: DeployedImages.ResolvedImage."""
     digest: str
@@ -52,7 +54,7 @@ class Image:
     """The engine's own word for it."""
     interpreter: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    """What the image brings along; a request's own variables win."""
+    """Variables of the image; a request's own win."""
     architecture: str = ""
     """`amd64`, `arm64`, …; empty if it is not known."""
     pushed: PushedImage | None = field(default=None, repr=False)
@@ -111,7 +113,7 @@ def write_config(
     channels: Sequence[Channel],
     cluster: Cluster,
 ) -> None:
-    """The folders and the three documented files, as a container of this host finds them."""
+    """Write the folders and the three documented files that a container of this host finds."""
     for folder in tree.written_by_training:
         folder.mkdir(parents=True, exist_ok=True)
     tree.data.mkdir(parents=True, exist_ok=True)
@@ -121,7 +123,7 @@ def write_config(
 
 
 def write_more_config(tree: Tree, request: Mapping[str, Json]) -> None:
-    """The files that only some requests cause; names and shapes as seen in real jobs."""
+    """Write the files that only some requests cause; names and shapes are those of real jobs."""
     for member, name in (
         ("CheckpointConfig", CHECKPOINT_CONFIG),
         ("DebugHookConfig", HOOK_FILE),
@@ -147,7 +149,9 @@ def training(  # noqa: PLR0913 - each a part of the container, by its keyword
     variables: Mapping[str, str],
     gpus: int,
 ) -> ContainerSpec:
-    """`variables` are the request's own, which win; `gpus` is how many this machine has."""
+    """Return a training container. `variables` are the request's own, which win; `gpus` is the
+    number that this machine has.
+    """
     host = cluster.current_host
     instance = instances.on_this_machine(cluster.current_instance_type, gpus)
     return ContainerSpec(
@@ -157,8 +161,8 @@ def training(  # noqa: PLR0913 - each a part of the container, by its keyword
         environment={
             **image.environment,
             **platform(account),
-            environment.TRAINING_JOB_NAME: job,
-            environment.TRAINING_JOB_ARN: account.arn("sagemaker", f"training-job/{job}"),
+            TRAINING_JOB_NAME: job,
+            TRAINING_JOB_ARN: account.arn("sagemaker", f"training-job/{job}"),
             **({IMAGE_DIGEST: image.resolved} if image.resolved else {}),
             **variables,
         },
@@ -184,7 +188,7 @@ def serving(  # noqa: PLR0913 - each a part of the container, by its keyword
     variables: Mapping[str, str],
     labels: Mapping[str, str],
 ) -> ContainerSpec:
-    """`model` is the folder that appears as /opt/ml/model; without one the model is empty."""
+    """Return a serving container. `model` appears as /opt/ml/model, which is empty without one."""
     tree.root.mkdir(parents=True)
     if model is None:
         tree.model.mkdir()
@@ -201,3 +205,12 @@ def serving(  # noqa: PLR0913 - each a part of the container, by its keyword
         hostname=hostname,
         labels=labels,
     )
+
+
+def check_name(kind: str, name: str) -> None:
+    """Raise RequestError unless `name` may be that of a `kind`: a job, an endpoint."""
+    if not re.fullmatch(facts.JOB_NAME.value, name):
+        raise RequestError(
+            f"{name!r} is not a legal {kind} name",
+            hint=f"Use up to {facts.JOB_NAME_LENGTH.value} letters, digits and hyphens",
+        )

@@ -52,7 +52,7 @@ class Control:
             case "POST", "interrupt" if name:
                 self._jobs.interrupt(name)
                 return _json({})
-        raise AwsError("NotFound", f"There is no {request.method} {request.path}", status=404)
+        raise AwsError("NotFound", f"{request.method} {request.path} does not exist", status=404)
 
 
 def _json(document: dict[str, object]) -> Response:

@@ -23,7 +23,7 @@ from sagemaker_byoc.contract.errors import DocumentError, MachineError
 from sagemaker_byoc.contract.files import read_object, write_atomically
 
 CREDENTIALS_FILE = "credentials.json"
-HINT = 'This region\'s keys are in: eval "$(byoc local env)"'
+HINT = 'The keys of this region: eval "$(byoc local env)"'
 
 _ALPHABET = string.ascii_uppercase + "234567"
 _MOST_TOKEN = 2048

@@ -46,7 +46,7 @@ def make_private(state: Path) -> None:
     found = state.stat()
     if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
         raise MachineError(
-            f"the state folder {state} is not yours alone",
+            f"the state folder {state} is shared with other users",
             hint="Name a folder of your own with --state",
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
@@ -129,8 +129,8 @@ def _is_folder(state: Path) -> bool:
 
 def _unseen(state: Path, error: OSError) -> MachineError:
     return MachineError(
-        f"it can't be seen whether a region runs in {state} ({error.strerror})",
-        hint="Ask as the user whose region it is, or name another --state",
+        f"cannot determine whether a region runs in {state} ({error.strerror})",
+        hint="Ask as the user who owns the region, or name another --state",
     )
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from sagemaker_byoc.contract.facts import is_reserved_tag
 from sagemaker_byoc.contract.files import Json, write_json
-from sagemaker_byoc.contract.limits import is_reserved_tag
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 

@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 
 class Threads:
-    def __init__(self) -> None:
-        self.executor = ThreadPoolExecutor(_COUNT, thread_name_prefix="byoc-s3")
+    def __init__(self, name: str) -> None:
+        self.executor = ThreadPoolExecutor(_COUNT, thread_name_prefix=f"byoc-{name}")
 
     async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()

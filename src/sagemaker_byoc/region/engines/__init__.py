@@ -1,1 +1,1 @@
-"""How one container of the contract is run: `docker`, or `process` where there is no engine."""
+"""How one container of the contract is run: by Docker, or as a process of this machine."""

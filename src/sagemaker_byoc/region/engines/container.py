@@ -1,4 +1,4 @@
-"""What an engine is given and what it gives back: one container of the contract."""
+"""What every engine has in common: the specification of a container, and its interface."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
 
 LONGEST_LINE = 262_118
-"""Characters: what CloudWatch took as one event for years, 256 KiB less its overhead."""
+"""Characters: the size of a CloudWatch event for years, 256 KiB less its overhead."""
+_SCRIPT = """cd "${SAGEMAKER_SUBMIT_DIRECTORY:-.}" && if command -v bash >/dev/null
+then exec bash; else exec sh; fi"""
+_STARTERS = 4
 
 
 def lines_of(log: IO[str]) -> Iterator[str]:
@@ -32,19 +35,19 @@ def lines_of(log: IO[str]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """What the hosts of one job share, and no other job: names, and an engine's own network."""
+    """The network of one job: its hosts know each other by name, and no other job's."""
 
     name: str
     hosts: tuple[str, ...]
     """In natural order."""
     isolated: bool = False
-    """The hosts reach each other and nothing else."""
+    """Whether the hosts reach each other and nothing else."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the instance type would have; never more than the machine has."""
+    """CPUs and memory of the instance type, at most what this machine has."""
 
     cpus: int
     memory: int
@@ -71,88 +74,88 @@ class ContainerSpec:
     tree: Tree
     environment: Mapping[str, str]
     image: str = ""
-    """For engines that have images."""
+    """For engines with images."""
     interpreter: Path | None = None
-    """For the engine that has none: the Python whose toolkit runs; ours where it is not given."""
+    """For the process engine: the Python whose toolkit runs; this process's own by default."""
     program: Path | None = None
-    """A folder of user code that wins over what the image holds."""
+    """A folder of user code that takes precedence over the image's."""
     entrypoint: tuple[str, ...] = ()
-    """Replaces the image's own; `argument` is not passed then."""
+    """Replaces the image's entrypoint; `argument` is then not passed."""
     arguments: tuple[str, ...] = ()
     """Replace `argument`."""
     inputs: Mapping[str, Path] = field(default_factory=dict)
-    """Folders, relative to the tree's root, to the host folders that they show."""
+    """Folders of this machine, by the folders, relative to the tree's root, that show them."""
     read_only: frozenset[str] = frozenset()
-    """Those of `inputs` that are never copied where that can be helped."""
+    """Those of `inputs` that are shown without a copy if the engine can."""
     outputs: tuple[str, ...] = ()
-    """Folders, relative to the tree's root, that `collect` brings back where they exist."""
+    """Folders, relative to the tree's root, that `collect` brings back if they exist."""
     outside: Mapping[str, Path] = field(default_factory=dict)
-    """Absolute folders of the container, outside of its tree, by the host folders that get them."""
+    """Folders of this machine that receive a folder outside of the tree, by its absolute path."""
     shared: tuple[str, ...] = ()
-    """Folders, relative to the tree's root, that host and container see alike while it runs."""
+    """Folders, relative to the tree's root, that this machine and the running container share."""
     port: int | None = None
-    """TCP port of 127.0.0.1 on which the container's server is reached."""
+    """TCP port of 127.0.0.1 at which the container's server is reached."""
     hostname: str = "algo-1"
     network: Network | None = None
-    """Opened with the engine before; None for a container that has no fellows."""
+    """Opened with the engine before; None for a container on its own."""
     gpus: int | None = None
-    """How many it may see; None for all that there are."""
+    """How many GPUs it may see; None for all."""
     limits: Limits | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
-    """By which an engine finds, after a crash of ours, what is left."""
+    """By which an engine finds what a crash of this process left."""
     given_up: Callable[[], bool] = never
-    """Asked while files are copied: True ends the start with GivenUpError."""
+    """Called while files are copied: True ends the start with GivenUpError."""
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What follows the image's name, or the entrypoint."""
+        """The words after the image's name, or after the entrypoint."""
         return self.arguments or (() if self.entrypoint else (self.argument,))
 
 
 class Container(Protocol):
-    """A started container. `close` ends it, and removes it, whatever state it is in."""
+    """A started container. `close` ends and removes it in any state."""
 
     def lines(self) -> Iterator[str]:
-        """Its log, line by line as `lines_of` yields them, until it ends."""
+        """Yield the lines of its log, as `lines_of` does, until it ends."""
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """Return its exit code; None while it runs."""
 
     def wait(self) -> int:
-        """Its exit code, once it has ended. Raises MachineError if the engine can't tell."""
+        """Wait for its end, return its exit code. Raise MachineError if the engine can't tell."""
 
     def stop(self, grace: float) -> None:
-        """SIGTERM, and SIGKILL after `grace` seconds; returns once it has ended."""
+        """Send SIGTERM, then SIGKILL after `grace` seconds; return once it has ended."""
 
     def fetch(self, relative: str, on_left: OnLeft) -> None:
-        """Bring one folder of its tree, as it is now, into the tree on the host."""
+        """Copy one folder of its tree, as it is now, into the tree on this machine."""
 
     def collect(self, on_left: OnLeft) -> None:
-        """Bring the spec's outputs to the host. Raises MachineError for what can't be copied."""
+        """Copy the spec's outputs to this machine. Raise MachineError if that fails."""
 
     def keep(self) -> str:
-        """End it, leave what it holds to the user, and return a sentence that says how."""
+        """End it, keep it for the user, and return a sentence that says how to reach it."""
 
     def close(self) -> None: ...
 
 
 class Engine(Protocol):
-    """Starts containers. Raises MachineError where it can't."""
+    """Starts containers. Methods raise MachineError on failure."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def shares_files(self) -> bool:
-        """Whether a container writes into the very files that the host laid out for it."""
+        """Whether a container writes into the files of this machine, not into copies."""
 
     @property
     def protects_inputs(self) -> bool:
-        """Whether a container can't change the host's files that it is shown as `inputs`."""
+        """Whether a container is prevented from changing the files of its `inputs`."""
 
     @property
     def interface(self) -> str:
-        """The network interface over which a container reaches its fellows."""
+        """The network interface over which the containers of a job reach each other."""
 
     def start(self, spec: ContainerSpec) -> Container: ...
 
@@ -164,23 +167,23 @@ class Engine(Protocol):
     def open_network(self, network: Network) -> None: ...
 
     def close_network(self, network: Network) -> None:
-        """Never raises; a network that is gone is none to close."""
+        """Remove the network if it is there. Never raises."""
 
     def sweep(self, labels: Mapping[str, str], trees: Sequence[Tree]) -> int:
-        """End and remove what carries all `labels` or lives in one of `trees`; how many there were.
+        """End and remove what has all `labels` or runs in one of `trees`; return the number.
 
-        A label without a value stands for any.
+        A label without a value matches any value.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
     pid: int
-    """Of its first process, as this machine numbers it; all others descend from it, or are in its
+    """Its first process, as numbered on this machine; the others descend from it or share its
     network."""
     has_own_network: bool
     address: str
-    """Where its ports are reached from here; empty where they can't be."""
+    """The address at which its ports are reached; empty if they can't be."""
 
 
 @runtime_checkable
@@ -188,25 +191,18 @@ class Reachable(Protocol):
     """A container whose processes run where this process can see them."""
 
     def reach(self) -> Reach | None:
-        """None where it has ended, or runs on another machine."""
-
-
-_SCRIPT = """cd "${SAGEMAKER_SUBMIT_DIRECTORY:-.}" && if command -v bash >/dev/null
-then exec bash; else exec sh; fi"""
+        """Return None if it has ended, or runs on another machine."""
 
 
 class ShellEngine(Protocol):
-    """An engine that can show the inside of a container."""
+    """An engine that can open a shell in a container."""
 
     def shell(self, spec: ContainerSpec) -> AbstractContextManager[subprocess.Popen[bytes]]:
-        """Yield a process on this terminal; at the end nothing of the container is left."""
+        """Yield a shell on this terminal in place of the command; remove all at the end."""
 
 
 def shell_of(spec: ContainerSpec) -> ContainerSpec:
     return replace(spec, entrypoint=("/bin/sh", "-c", _SCRIPT), arguments=())
-
-
-_STARTERS = 4
 
 
 def start_all(
@@ -214,9 +210,10 @@ def start_all(
     specs: Mapping[str, ContainerSpec],
     given_up: Callable[[], bool] = never,
 ) -> dict[str, Container]:
-    """Return all containers, or raise LocalError with none left.
+    """Return all containers, or raise ByocError with none left.
 
-    `given_up` is asked all the while, also by an engine that copies files.
+    They start in threads, so that a start can be given up: a copy of 100 GB takes a while.
+    `given_up` is called meanwhile, also by an engine that copies files.
     """
     with ThreadPoolExecutor(min(_STARTERS, len(specs))) as starters:
         begun = {

@@ -36,16 +36,16 @@ from sagemaker_byoc.region.engines.container import (
     lines_of,
     shell_of,
 )
-from sagemaker_byoc.region.engines.packing import (
+from sagemaker_byoc.region.engines.copying import (
     CODE,
     Copying,
     Counted,
     CountedRead,
+    Receiver,
     program_folder,
     size_of,
     write_tree,
 )
-from sagemaker_byoc.region.engines.unpacking import Receiver
 
 LABEL = "sagemaker-byoc"
 """Every container of ours carries it, so that exactly ours can be found and removed."""

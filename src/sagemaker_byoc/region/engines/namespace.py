@@ -2,9 +2,9 @@
 
     unshare --mount … python -I -m sagemaker_byoc.region.engines.namespace ROOT [WORD …] -- CMD …
 
-where a WORD is DST=SRC (SRC is shown, read-only, at DST: relative to /opt/ml, or absolute),
+A WORD is DST=SRC (SRC is shown, read-only, at DST: relative to /opt/ml, or absolute),
 @folder=DST=SRC (SRC is shown, writable, at DST, which is absolute),
-@hostname=NAME (in a UTS namespace of its own) or @loopback (in a network namespace of its own,
+@hostname=NAME (in its own UTS namespace) or @loopback (in its own network namespace,
 whose `lo` is switched on).
 
 Runs inside the new namespace, mounts, and becomes the command: its pid and signals are the
@@ -44,7 +44,7 @@ WRITABLE = "@folder="
 
 
 def mount(source: str, target: Path, flags: int, kind: str | None = None) -> None:
-    """mount(2); raises OSError with the target's name."""
+    """Call mount(2). Raise OSError with the target's name."""
     libc = ctypes.CDLL(None, use_errno=True)
     result = libc.mount(
         source.encode(), bytes(target), kind.encode() if kind else None, ctypes.c_ulong(flags), None

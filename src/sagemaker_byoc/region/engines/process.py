@@ -1,6 +1,6 @@
 """The engine without images: the contract's command as a plain process of a Python on this machine.
 
-Its /opt/ml is a mount namespace of its own; where the kernel forbids that, the tree is moved with
+Its /opt/ml is in its own mount namespace; if the kernel forbids that, the tree is moved with
 SAGEMAKER_BASE_DIR, which programs that read SM_* follow and programs that write "/opt/ml" don't.
 """
 
@@ -48,13 +48,13 @@ ROOMS = {
     lifecycle.SERVE_ARGUMENT.value: "sagemaker_byoc.serving",
 }
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "TERM")
-"""A container inherits nothing of its host; a process needs these few, and no credentials."""
+"""A container inherits no variables; a process needs these few, and no credentials."""
 _PROBE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessEngine:
-    """`unshare` is the command that makes the namespace; empty where there is none to be had."""
+    """`unshare` is the command that makes the namespace; empty if there can't be one."""
 
     unshare: tuple[str, ...]
     name: str = "process"
@@ -64,7 +64,7 @@ class ProcessEngine:
 
     @property
     def protects_inputs(self) -> bool:
-        """A namespace shows them read-only; a link does not."""
+        """True in a namespace, which shows inputs read-only; a link does not."""
         return bool(self.unshare)
 
     @classmethod
@@ -128,7 +128,7 @@ class ProcessEngine:
         return None if network is not None and network.isolated else "127.0.0.1"
 
     def open_network(self, network: Network) -> None:
-        """Raises MachineError for what addresses of `lo` can't do."""
+        """Raise MachineError for what addresses of `lo` can't do."""
         if len(network.hosts) == 1:
             return
         if not self.unshare:
@@ -152,16 +152,16 @@ class ProcessEngine:
 
 @dataclass(slots=True)
 class ProcessContainer:
-    """All processes that live in `tree`; it ends with the first, the contract's command."""
+    """All processes of `tree`; it ends with the first, the contract's command."""
 
     process: subprocess.Popen[str]
     tree: Tree
-    _undertaker: threading.Thread = field(init=False)
+    _reaper: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
-        # What the command leaves behind would hold the log open, and the container with it.
-        self._undertaker = threading.Thread(target=self._end_with_command, daemon=True)
-        self._undertaker.start()
+        # Processes that outlive the command would keep the log open, and so the container.
+        self._reaper = threading.Thread(target=self._end_with_command, daemon=True)
+        self._reaper.start()
 
     def lines(self) -> Iterator[str]:
         assert self.process.stdout is not None
@@ -200,12 +200,12 @@ class ProcessContainer:
         return ""
 
     def close(self) -> None:
-        """End what is left of it, in whatever group; a container leaves no process behind."""
+        """End all of its processes, in whatever group."""
         if self.process.poll() is None:  # or its number may be another's by now
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-        # Until nothing looks for inhabitants any more: the next container may have this tree.
-        self._undertaker.join()
+        # Until the search for processes is over: the next container may have this tree.
+        self._reaper.join()
 
     def _end_with_command(self) -> None:
         self.process.wait()
@@ -231,7 +231,7 @@ def _popen(
         stderr=subprocess.STDOUT,
         encoding="utf-8",  # whatever the locale of the terminal is
         errors="replace",
-        # Ctrl-C in the terminal is ours to translate into the contract's SIGTERM.
+        # This process turns Ctrl-C of the terminal into the contract's SIGTERM.
         start_new_session=True,
     )
 
@@ -272,7 +272,7 @@ def _own_variables(spec: ContainerSpec) -> dict[str, str]:
 
 
 def _write_hosts(spec: ContainerSpec) -> Path:
-    """A table of its job's hosts, beside the tree."""
+    """Write a table of the job's hosts beside the tree, and return its path."""
     assert spec.network is not None
     addresses = host_addresses(spec.network)
     lines = ["127.0.0.1 localhost", *(f"{addresses[host]} {host}" for host in spec.network.hosts)]
@@ -282,7 +282,7 @@ def _write_hosts(spec: ContainerSpec) -> Path:
 
 
 def host_addresses(network: Network) -> dict[str, str]:
-    """An address of 127/8 for each host, most likely other ones than another job's."""
+    """Return an address of 127/8 per host, most likely different from another job's."""
     second, third, first = hashlib.sha256(network.name.encode()).digest()[:3]
     return {
         host: f"127.{1 + (second + place // 250) % 254}.{third}.{1 + (first + place) % 250}"
@@ -303,7 +303,7 @@ def _show_inputs(spec: ContainerSpec) -> None:
 
 
 def make_engine(scratch: Path) -> ProcessEngine:
-    """The engine for this machine; `scratch` is an empty folder, used to try what is allowed."""
+    """Return the engine for this machine; `scratch` is an empty folder for a test of the kernel."""
     if sys.platform == "win32":
         raise MachineError("the process engine needs Linux", hint="Use --engine docker")
     return ProcessEngine.detect(scratch)

@@ -1,7 +1,7 @@
-"""The processes that live in a tree: they see it as /opt/ml, or were told that it is theirs.
+"""The processes of a tree: those that see it as /opt/ml, or have it as SAGEMAKER_BASE_DIR.
 
-That is what a container of the process engine is, and it outlives the process that started it: no
-pid file can be stale, and no foreign process can be meant.
+They are what a container of the process engine consists of, and may outlive the process that
+started them. There is no pid file that could be stale, and no other process is mistaken for one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sagemaker_byoc.contract.variables import BASE_DIR, REGION_OWNER
 from sagemaker_byoc.host import owners
 
 _PASSED_OVER = (FileNotFoundError, ProcessLookupError, NotADirectoryError, PermissionError)
-"""A process that has ended, or is another user's."""
+"""Raised for a process that has ended, or belongs to another user."""
 """Variable of a process: the command that started it, as `owners.me` names it."""
 _PROC = Path("/proc")
 _SECONDS = 10.0
@@ -26,13 +26,13 @@ _PAUSE = 0.01
 
 
 def find(tree: Tree) -> Iterator[int]:
-    """Process ids; those of other users, whom we may not end either, are passed over."""
+    """Yield the process ids; those of other users, which we may not end, are skipped."""
     try:
         place = tree.root.stat()
     except FileNotFoundError:
         return
     inside = DEFAULT_ROOT.relative_to("/")
-    # Where the tree is this machine's own /opt/ml, to see it there says nothing of a process.
+    # If the tree is this machine's own /opt/ml, every process sees it there.
     is_hosts_own = _is_same(DEFAULT_ROOT, place)
     moved = f"{BASE_DIR}={tree.root}".encode()
     for entry in _PROC.iterdir():
@@ -47,7 +47,7 @@ def find(tree: Tree) -> Iterator[int]:
 
 
 def end(tree: Tree) -> int:
-    """SIGKILL all of them, and those that they start meanwhile; how many there were. Bounded."""
+    """SIGKILL all of them, and those that they start meanwhile, within 10 s; return the number."""
     return _end(lambda: find(tree))
 
 
@@ -67,7 +67,7 @@ def orphans() -> Iterator[int]:
 
 
 def end_orphans() -> int:
-    """SIGKILL all orphans; how many there were."""
+    """SIGKILL all orphans; return the number."""
     return _end(orphans)
 
 

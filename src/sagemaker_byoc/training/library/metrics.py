@@ -20,15 +20,18 @@ from typing import TextIO, TypeAlias, TypeVar
 import torch
 
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.facts import METRIC_DEFINITIONS
 from sagemaker_byoc.contract.files import write_json
-from sagemaker_byoc.contract.limits import METRIC_DEFINITIONS
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.training.metrics import checked_name, definition, format_line
+from sagemaker_byoc.contract.training.metric_definitions import (
+    checked_name,
+    definition,
+    format_line,
+)
 from sagemaker_byoc.training.library.appending import Appender
-from sagemaker_byoc.training.library.flops import peak_flops
-from sagemaker_byoc.training.library.progress import Progress
-from sagemaker_byoc.training.library.ranks import global_count, global_rank
-from sagemaker_byoc.training.library.watch.losses import show_losses
+from sagemaker_byoc.training.library.ranks import Progress, global_count, global_rank
+
+WATCH_MODULE = "sagemaker_byoc.training.library.watch.attach"
 
 T = TypeVar("T")
 Value: TypeAlias = "float | torch.Tensor"
@@ -37,11 +40,25 @@ LARGEST = 10**308
 LARGEST_STEP = 2**63
 """TensorBoard and MLflow keep a step in 64 bits."""
 
+PEAK_BF16: tuple[tuple[str, float], ...] = (
+    # Dense bf16 FLOP/s by a part of the name that CUDA reports; the first match counts. The same
+    # values as torchtitan's tools/utils.py at b5bcd76c, which has them from NVIDIA's data sheets.
+    ("GB300", 2.5e15),
+    ("GB200", 2.5e15),
+    ("B300", 2.25e15),
+    ("B200", 2.25e15),
+    ("H200", 989e12),
+    ("H100 NVL", 835e12),
+    ("H100 PCIe", 756e12),
+    ("H100", 989e12),
+    ("A100", 312e12),
+)
+
 
 class Metrics:
     """Prints one line each `every` logged steps; keeps every step in output/data/metrics.jsonl.
 
-    Only rank 0 does either. `flops_per_token` (or per sample; see `flops.transformer`) adds
+    Only rank 0 does either. `flops_per_token` (or per sample; see `transformer_flops`) adds
     `mfu` on GPUs whose peak is known. `counters` are totals that grow elsewhere, by name, such as
     `{"checkpoint_block_ms": lambda: checkpointer.blocked_ms}`: what they grew by in the interval
     is in the line, and reading them costs the steps between nothing.
@@ -125,7 +142,8 @@ class Metrics:
         step, last = rows[-1]
         line = {"step": float(step), **last, **about}
         self._names.update(dict.fromkeys(line))
-        show_losses(rows)
+        if WATCH_MODULE in sys.modules:  # a program without a watch must not wait for its import
+            sys.modules[WATCH_MODULE].show_losses(rows)
         rows[-1] = (step, {**last, **about})
         self._amounts = dict.fromkeys(self._amounts, 0)
         self._start = time.perf_counter()
@@ -313,3 +331,21 @@ def _memory_gb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Dense bf16 FLOP/s of `device`; None where that is not known, as on every CPU."""
+    return peak_of_name(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def peak_of_name(name: str) -> float | None:
+    return next((peak for part, peak in PEAK_BF16 if part in name), None)
+
+
+def transformer_flops(*, parameters: int, layers: int, width: int, tokens: int) -> float:
+    """FLOPs for one token, forward and backward: 6·N + 12·L·d·T, the convention of the field.
+
+    `width` is heads times head size, `tokens` the length of a sequence; recomputation for
+    activation checkpointing does not count.
+    """
+    return 6.0 * parameters + 12.0 * layers * width * tokens

@@ -1,6 +1,7 @@
-"""The processes of one job as a group of their own on the CPU; of one where there is no launcher.
+"""The processes of one job as a group on the CPU; a group of one if there is no launcher.
 
 For stop.py and checkpoint/: their messages never touch a GPU and never meet the training's own.
+Also the signs of progress that the supervisor's hang detection looks for.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ import atexit
 import contextlib
 import os
 from datetime import timedelta
+from pathlib import Path
+from time import monotonic
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+from sagemaker_byoc.contract.variables import PROGRESS_FILE
 
 T = TypeVar("T")
 
@@ -80,3 +85,22 @@ def global_rank() -> int:
 
 def global_count() -> int:
     return dist.get_world_size() if is_distributed() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+SECONDS_APART = 0.5
+
+
+class Progress:
+    """One file, renewed by `report`; without the supervisor's variable it does nothing."""
+
+    def __init__(self) -> None:
+        name = os.environ.get(PROGRESS_FILE)
+        self._file = Path(name) if name else None
+        self._next = 0.0
+
+    def report(self) -> None:
+        """Call after each step; nearly free."""
+        if self._file is None or (now := monotonic()) < self._next:
+            return
+        self._next = now + SECONDS_APART
+        self._file.touch()

@@ -10,14 +10,19 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.home import home_variables
-from sagemaker_byoc.contract.lifecycle import TRAIN_STOP_GRACE, TRAIN_STOP_RESERVE
-from sagemaker_byoc.contract.machine import find_hardware
+from sagemaker_byoc.contract.lifecycle import TRAIN_STOP_GRACE, TRAIN_STOP_RESERVE, clip
+from sagemaker_byoc.contract.machine import Hardware, find_hardware
 from sagemaker_byoc.contract.masking import shown_values
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.debugger import hook_file
-from sagemaker_byoc.contract.training.environment import POINTER, fit, size_of, training_environment
-from sagemaker_byoc.contract.training.failure import clip
-from sagemaker_byoc.contract.training.job import Command, Hardware, Job
+from sagemaker_byoc.contract.training.job import (
+    POINTER,
+    Command,
+    Job,
+    fit,
+    size_of,
+    training_environment,
+)
 from sagemaker_byoc.contract.variables import STOP_GRACE, WARM_POOL_CACHE, WATCH
 from sagemaker_byoc.training.supervisor.process.child import Program
 from sagemaker_byoc.training.supervisor.program.arguments import arguments_for

@@ -11,9 +11,14 @@ from enum import StrEnum
 from pathlib import Path
 from time import time
 
-from sagemaker_byoc.contract.accelerators import OLDEST_DRIVER
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.gpu import driver_version, find_torch, find_trouble, shown
+from sagemaker_byoc.contract.gpu import (
+    OLDEST_DRIVER,
+    driver_version,
+    find_torch,
+    find_trouble,
+    shown,
+)
 from sagemaker_byoc.contract.machine import find_hardware
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, InputMode

@@ -6,12 +6,18 @@ import json
 
 import pytest
 
+from sagemaker_byoc.contract.machine import Hardware
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.cluster import Cluster
-from sagemaker_byoc.contract.training.environment import LONGEST_STRING, fit, training_environment
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-from sagemaker_byoc.contract.training.job import Command, Hardware, Job
+from sagemaker_byoc.contract.training.job import (
+    LONGEST_STRING,
+    Command,
+    Job,
+    fit,
+    training_environment,
+)
 
 # Dumped from sagemaker-training 5.1.4, and read in the SDK's v3 launcher (environment.py).
 TOOLKIT = """

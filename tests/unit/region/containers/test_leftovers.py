@@ -73,7 +73,7 @@ def test_what_cannot_be_looked_at_is_not_absent(tmp_path, name):
     folder = tmp_path / name
     assert leftovers.look(folder, "x", leftovers.here()) is Life.HIDDEN
     for ask in (state_folder.is_locked, state_folder.read_identity, state_folder.read_address):
-        with pytest.raises(MachineError, match="can't be seen whether a region runs"):
+        with pytest.raises(MachineError, match="cannot determine whether a region runs"):
             ask(folder)
 
 

@@ -10,7 +10,7 @@ import pytest
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.host import ignore
-from sagemaker_byoc.region.engines import packing
+from sagemaker_byoc.region.engines import copying
 from sagemaker_byoc.region.engines.container import (
     LONGEST_LINE,
     ContainerSpec,
@@ -18,8 +18,8 @@ from sagemaker_byoc.region.engines.container import (
     lines_of,
     never,
 )
+from sagemaker_byoc.region.engines.copying import program_folder, write_tree
 from sagemaker_byoc.region.engines.docker import DockerContainer, DockerEngine
-from sagemaker_byoc.region.engines.packing import program_folder, write_tree
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def test_what_is_copied_is_counted(tmp_path):
             counted.append(size)
 
     stream = io.BytesIO()
-    packing.write_tree(packing.Counted(stream, Copying(), never), {"": tmp_path / "tree"})
+    copying.write_tree(copying.Counted(stream, Copying(), never), {"": tmp_path / "tree"})
     assert sum(counted) == len(stream.getvalue()) > 1000
     with pytest.raises(GivenUpError):
-        packing.write_tree(packing.Counted(stream, None, lambda: True), {"": tmp_path / "tree"})
-    assert packing.size_of(tmp_path / "tree") == 1000 + len("/etc/passwd")
+        copying.write_tree(copying.Counted(stream, None, lambda: True), {"": tmp_path / "tree"})
+    assert copying.size_of(tmp_path / "tree") == 1000 + len("/etc/passwd")

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.training.metrics import parse_line
-from sagemaker_byoc.training.library import flops
+from sagemaker_byoc.contract.training.metric_definitions import parse_line
 from sagemaker_byoc.training.library import metrics as library
 from sagemaker_byoc.training.library.metrics import Metrics
 
@@ -90,7 +89,7 @@ def test_rates_waits_and_counters_are_those_of_the_interval(make, stream):
 def test_mfu_is_arithmetic_done_over_arithmetic_possible(make, stream, monkeypatch):
     """By the convention of the field, of this rank's own GPU."""
     monkeypatch.setattr(library, "peak_flops", lambda _: 1e12)
-    metrics = make(every=1, flops_per_token=flops.transformer(
+    metrics = make(every=1, flops_per_token=library.transformer_flops(
         parameters=1_000_000, layers=2, width=64, tokens=128))  # fmt: skip
     metrics.log(1, {"loss": 1.0}, tokens=1000)
     line = parse_line(stream.getvalue())
@@ -215,9 +214,9 @@ def test_other_ranks_write_nothing(make, stream, file, monkeypatch):
 )
 def test_the_peak_is_that_of_the_gpu_by_name(name, peak):
     """An unknown GPU has no peak, and so no mfu, rather than a wrong one."""
-    assert flops.peak_of_name(name) == peak
+    assert library.peak_of_name(name) == peak
 
 
 def test_a_cpu_has_no_known_peak():
     """No mfu there."""
-    assert flops.peak_flops(torch.device("cpu")) is None
+    assert library.peak_flops(torch.device("cpu")) is None

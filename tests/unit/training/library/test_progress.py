@@ -7,7 +7,7 @@ from torch import nn
 
 from sagemaker_byoc.contract.variables import PROGRESS_FILE
 from sagemaker_byoc.training import Checkpointer, Metrics
-from sagemaker_byoc.training.library.progress import Progress
+from sagemaker_byoc.training.library.ranks import Progress
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sagemaker_byoc.contract.accelerators import HOST_IMAGES, OLDEST_DRIVER, is_enough
+from sagemaker_byoc.contract.gpu import HOST_IMAGES, OLDEST_DRIVER, is_enough
+from sagemaker_byoc.images.check.checked_image import Subject
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
-from sagemaker_byoc.images.check.rules.subject import Subject
 from sagemaker_byoc.images.model import Image
 
 _TORCH = re.compile(rb"^cuda\b[^=\n]*=\s*['\"](\d+)\.(\d+)", re.MULTILINE)

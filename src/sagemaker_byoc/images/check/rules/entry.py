@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from sagemaker_byoc.images.check.checked_image import TRAIN, Subject, missing_user
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
-from sagemaker_byoc.images.check.rules import execution, secret_shapes, users
+from sagemaker_byoc.images.check.rules import execution, secret_shapes
 from sagemaker_byoc.images.check.rules.execution import Failure
-from sagemaker_byoc.images.check.rules.subject import TRAIN, Subject
 
 _ENTRY = "configuration: Entrypoint"
 _OPERATORS = re.compile(r"[;&|<>()$`'\"\n]")
@@ -68,7 +68,7 @@ def entry_runs(subject: Subject) -> Iterator[Found]:
 
 
 def user_known(subject: Subject) -> Iterator[Found]:
-    found = users.missing(subject.image)
+    found = missing_user(subject.image)
     if found is not None:
         name, path = found
         what = f"USER {subject.image.config.user}: there is no {name} in {path}"

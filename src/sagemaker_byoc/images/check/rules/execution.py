@@ -12,7 +12,8 @@ import re
 import shlex
 from dataclasses import dataclass, replace
 
-from sagemaker_byoc.images.check.rules import users, wrappers
+from sagemaker_byoc.images.check import checked_image
+from sagemaker_byoc.images.check.rules import wrappers
 from sagemaker_byoc.images.check.rules.wrappers import Inner, Words
 from sagemaker_byoc.images.model import EACCES, ENOTDIR, Elf, File, Files, Image, Resolved
 from sagemaker_byoc.images.sources.programs import BUFFER
@@ -78,7 +79,7 @@ def start(image: Image, words: Words) -> Failure | None:
         files=image.files,
         folder=image.config.folder or "/",
         path=tuple(image.search_path),
-        uid=users.uid(image),
+        uid=checked_image.user_id(image),
         architecture=image.config.architecture,
     )
     folder = root.files.resolve(root.folder)
@@ -132,7 +133,7 @@ def _look_up(root: _Root, word: str) -> File | Failure | None:
             is_broken = bool(found.error) and link is not None and link.kind == "link"
             broken = broken or (f" ({path} links to {found.path})" if is_broken else "")
             continue
-        if not users.may_execute(file, root.uid):
+        if not checked_image.may_execute(file, root.uid):
             blocked = blocked or file.path
         elif root.direct and not place.startswith("/"):
             what = f"runc refuses `{word}`, found through the relative entry {place!r} of PATH"
@@ -161,7 +162,7 @@ def _at(root: _Root, path: str) -> File | Failure | None:
     file = root.files.visible[found.path]
     if file.kind != "file":
         return None
-    return file if users.may_execute(file, root.uid) else _not_executable(root, file)
+    return file if checked_image.may_execute(file, root.uid) else _not_executable(root, file)
 
 
 def _no_way(path: str, whole: str, found: Resolved) -> Failure:

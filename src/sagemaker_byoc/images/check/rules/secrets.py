@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from sagemaker_byoc.images.check.checked_image import Subject
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
 from sagemaker_byoc.images.check.rules import secret_shapes
-from sagemaker_byoc.images.check.rules.subject import Subject
 
 # Made when a package is installed; they open nothing outside of the image.
 _GENERATED = ("/etc/ssl/private/ssl-cert-snakeoil.key", "/etc/pki/tls/private/localhost.key")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.variables import BIND_TO_PORT
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
-from sagemaker_byoc.images.check.rules import causes, serving_requests
-from sagemaker_byoc.images.check.rules.causes import Cause
+from sagemaker_byoc.images.check.rules import exit_reasons, serving_requests
+from sagemaker_byoc.images.check.rules.exit_reasons import Cause
 from sagemaker_byoc.images.check.rules.training import CANNOT_RUN, last_line, one_line
 from sagemaker_byoc.images.check.trials.serving import HELD, OTHER_PORT, ServingTrial
 
@@ -47,7 +47,7 @@ def _cause(trial: ServingTrial) -> Cause | None:
     """Return why a server is not healthy, if it would not be with any model."""
     if trial.refused or trial.healthy_after is not None:
         return None
-    return causes.of(trial.log, trial.exit_code)
+    return exit_reasons.of(trial.log, trial.exit_code)
 
 
 def healthy(trial: ServingTrial) -> Iterator[Found]:
@@ -113,7 +113,7 @@ def ping_is_quick(trial: ServingTrial) -> Iterator[Found]:
 
 def survives(trial: ServingTrial) -> Iterator[Found]:
     if trial.died is not None:
-        cause = causes.of(trial.log, trial.died)
+        cause = exit_reasons.of(trial.log, trial.died)
         why = f": {cause.what}" if cause is not None else last_line(trial.log)
         what = f"it ended with exit code {trial.died} while requests were made{why}"
         yield Found(what, "POST /invocations", cause.fix if cause is not None else "")
@@ -188,7 +188,7 @@ RULES: tuple[Rule[ServingTrial], ...] = (
         "SRV005",
         Severity.ERROR,
         "/ping is 200 while the model can't answer",
-        "SageMaker goes on sending requests to an instance that fails every one of them.",
+        "SageMaker continues to send requests to an instance that fails every one of them.",
         "Load the model before the first 200, and answer 503 when that fails",
         ping_is_true,
     ),

@@ -98,7 +98,7 @@ def parameters(trial: ServingTrial) -> Iterator[Found]:
         found = json.loads(reply.body)
         assert isinstance(found, dict)
     except (ValueError, AssertionError):
-        yield Found("the reply is no JSON object", where)
+        yield Found("the reply is not a JSON object", where)
         return
     for name in _NUMBERS:
         if name in found and (not isinstance(found[name], int) or isinstance(found[name], bool)):

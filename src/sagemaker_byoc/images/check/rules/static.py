@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sagemaker_byoc.contract import accelerators
+from sagemaker_byoc.contract import gpu
 from sagemaker_byoc.contract.variables import PROGRAM, SUBMIT_DIRECTORY
+from sagemaker_byoc.images.check.checked_image import SERVE, Subject
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
-from sagemaker_byoc.images.check.rules.subject import SERVE, Subject
 from sagemaker_byoc.images.model import DOCKER_LAYER, DOCKER_MANIFEST, ELOOP, ENOTDIR, File, Files
 
 _OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -50,7 +50,7 @@ def layer_types(subject: Subject) -> Iterator[Found]:
 
 
 def size(subject: Subject) -> Iterator[Found]:
-    limit = accelerators.SERVERLESS_IMAGE.value
+    limit = gpu.SERVERLESS_IMAGE.value
     packed = subject.image.compressed_bytes
     if packed is not None and packed > limit:
         yield Found(f"{packed / 1e9:.1f} GB compressed, of {limit / 1e9:.0f} allowed", "layers")
@@ -97,7 +97,7 @@ def mount_points(subject: Subject) -> Iterator[Found]:
 
 
 def _in_the_way(files: Files) -> Iterator[tuple[str, str, str]]:
-    """Yield path, mount point and kind of what is no folder where SageMaker mounts one.
+    """Yield path, mount point and kind of each file or link where SageMaker mounts a folder.
 
     runc resolves links inside the image and makes folders that are missing (libcontainer,
     rootfs_linux.go: securejoin, createMountpoint); over anything else a mount of a folder fails.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sagemaker_byoc.images.check.checked_image import Subject
 from sagemaker_byoc.images.check.findings import Rule, Severity
 from sagemaker_byoc.images.check.rules import cuda, entry, secrets, serving, static, training
-from sagemaker_byoc.images.check.rules.subject import Subject
 
 STATIC: tuple[Rule[Subject], ...] = (
     *sorted((*static.RULES, *entry.RULES), key=lambda rule: rule.id),

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
-from sagemaker_byoc.images.check.rules import causes
-from sagemaker_byoc.images.check.rules.causes import Cause
+from sagemaker_byoc.images.check.rules import exit_reasons
+from sagemaker_byoc.images.check.rules.exit_reasons import Cause
 from sagemaker_byoc.images.check.trials.training import Job, TrainingTrial
 
 CANNOT_RUN = frozenset({126, 127})
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())[: causes.SHOWN]
+    return " ".join(text.split())[: exit_reasons.SHOWN]
 
 
 def last_line(log: str) -> str:
     lines = [line for line in log.splitlines() if line.strip()]
     return (
-        f"; its last line: {lines[-1].strip()[: causes.SHOWN]}" if lines else "; it logged nothing"
+        f"; its last line: {lines[-1].strip()[: exit_reasons.SHOWN]}"
+        if lines
+        else "; it logged nothing"
     )
 
 
@@ -46,7 +48,7 @@ def _cause(job: Job) -> Cause | None:
     if job.exit_code in {None, 0}:
         return None
     failure = (job.failure or b"").decode(errors="replace")
-    return causes.of(job.log, job.exit_code) or causes.of(failure, job.exit_code)
+    return exit_reasons.of(job.log, job.exit_code) or exit_reasons.of(failure, job.exit_code)
 
 
 def worked(trial: TrainingTrial) -> Iterator[Found]:
@@ -66,7 +68,7 @@ def failure_file(trial: TrainingTrial) -> Iterator[Found]:
 
 
 def failure_length(trial: TrainingTrial) -> Iterator[Found]:
-    limit = limits.FAILURE_REASON.value
+    limit = facts.FAILURE_REASON.value
     for name, job in _jobs(trial):
         text = (job.failure or b"").decode(errors="replace")
         if len(text) > limit:

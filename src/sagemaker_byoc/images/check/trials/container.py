@@ -24,7 +24,7 @@ from sagemaker_byoc.contract.errors import ByocError, RequestError
 from sagemaker_byoc.contract.machine import DRIVER
 from sagemaker_byoc.contract.variables import ALLOW_CPU
 from sagemaker_byoc.host import docker
-from sagemaker_byoc.images.check.trials import leftovers
+from sagemaker_byoc.images import scratch
 from sagemaker_byoc.images.check.trials.trial import Deadline
 from sagemaker_byoc.images.tar import entries
 
@@ -207,7 +207,7 @@ class Container:
 
     def remove(self) -> None:
         with suppress(ByocError):
-            leftovers.whole("rm", "--force", "--volumes", self.name)
+            scratch.whole("rm", "--force", "--volumes", self.name)
 
 
 def _keep(tar: IO[bytes], found: dict[str, bytes]) -> None:
@@ -233,12 +233,12 @@ def container(
 ) -> Iterator[Container]:
     """Created, not started. `files` are absolute paths inside."""
     made = Container(f"byoc-check-{uuid.uuid4().hex[:12]}", files or {})
-    words = ["create", "--name", made.name, *leftovers.labels(), *_LOG, "--shm-size", SHARED_MEMORY]
+    words = ["create", "--name", made.name, *scratch.labels(), *_LOG, "--shm-size", SHARED_MEMORY]
     words += ["--env", f"{ALLOW_CPU}=1"]  # the image is on trial, not this machine's driver
     if DRIVER.exists():
         words += ["--gpus", "all"]
     try:
-        leftovers.whole(*words, *options, image, argument)
+        scratch.whole(*words, *options, image, argument)
         yield made
     finally:
         made.remove()
@@ -253,11 +253,11 @@ def network() -> Iterator[str]:
     """
     name = f"byoc-check-{uuid.uuid4().hex[:12]}"
     try:
-        leftovers.whole("network", "create", *leftovers.labels(), name)
+        scratch.whole("network", "create", *scratch.labels(), name)
         yield name
     finally:
         with suppress(ByocError):
-            leftovers.whole("network", "rm", name)
+            scratch.whole("network", "rm", name)
 
 
 def pack(files: Mapping[str, Content], links: Mapping[str, str]) -> bytes:

@@ -9,11 +9,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sagemaker_byoc.contract import accelerators, lifecycle
+from sagemaker_byoc.contract import gpu, lifecycle
 from sagemaker_byoc.contract.archives import unpack
 from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.variables import BIND_TO_PORT, MULTI_MODEL
-from sagemaker_byoc.images.check.trials import leftovers, traffic
+from sagemaker_byoc.images import scratch
+from sagemaker_byoc.images.check.trials import traffic
 from sagemaker_byoc.images.check.trials.container import Container, Content, container
 from sagemaker_byoc.images.check.trials.http import (
     ENOUGH,
@@ -46,6 +47,7 @@ _SHORTEST = 5.0
 _ANNOUNCED = 20.0
 _LIST = 10.0
 _NOTICED = 3.0
+"""Seconds after the requests in which an engine notices that they have ended the server."""
 _PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 _GUESSES = (("application/json", b"{}"), ("text/csv", b"0\n"))
 _KEPT = frozenset({".py", ".txt", ".toml", ".cfg"})
@@ -142,19 +144,20 @@ def _use(
     asked = asked or _Asked()
     headers, payload = {"Content-Type": asked.kind}, asked.payload
     seen = replace(seen, replies=asked.replies)
-    if asked.has_answer and _ended(trials, server, asked) is None:
+    noticed_by = time.monotonic() + _NOTICED
+    if asked.has_answer and _ended(trials, server, asked, noticed_by) is None:
         held_ping = tried(
             f"/ping while {HELD} requests are in hand",
             HELD_BOUND,
             lambda: _held_ping(port, headers, payload),
         )
         seen = replace(seen, held_ping=held_ping)
-    if asked.has_answer and _ended(trials, server, asked) is None:
+    if asked.has_answer and _ended(trials, server, asked, noticed_by) is None:
         load = tried(
             "/ping under load", traffic.LOAD_BOUND, lambda: traffic.run(port, headers, payload)
         )
         seen = replace(seen, load=load)
-    died = _ended(trials, server, asked)
+    died = _ended(trials, server, asked, noticed_by)
     if died is not None:
         return asked, replace(seen, died=died, held_ping=None, load=None, log=server.log())
     if asked.replies and len(asked.replies) < _PROBES:
@@ -171,17 +174,19 @@ def _use(
     return asked, replace(seen, stop=stop, log=server.log())
 
 
-def _ended(trials: Trials, server: Container, asked: _Asked) -> int | None:
+def _ended(trials: Trials, server: Container, asked: _Asked, noticed_by: float) -> int | None:
     """Return the exit code of a server that requests have ended.
 
-    An engine takes a moment to notice, so if a request got no reply the end is waited for.
+    An engine takes a moment to notice, so if a request got no reply the end is waited for, but not
+    beyond `noticed_by`.
     """
     if not trials.has_engine:
         return None
     is_silent = any(not reply.status for reply in asked.replies.values())
+    left = noticed_by - time.monotonic()
     return trials.kept(
         "whether the server still runs",
-        lambda: server.wait(_NOTICED) if is_silent else server.exit_code(),
+        lambda: server.wait(left) if is_silent and left > 0 else server.exit_code(),
     )
 
 
@@ -198,14 +203,14 @@ def _start_again(
             lambda: _ruined(plan, model, patience),
         )
         seen = replace(seen, ruined=found)
-    if plan.labels.get(accelerators.CAPABILITY_PORT.value) == "true":
+    if plan.labels.get(gpu.CAPABILITY_PORT.value) == "true":
         other = trials.tried(
             f"an endpoint on port {OTHER_PORT}, as the image's label offers",
             patience,
             lambda: _on_other_port(plan, model, patience),
         )
         seen = replace(seen, other_port=other)
-    if plan.labels.get(accelerators.CAPABILITY_MODELS.value) == "true":
+    if plan.labels.get(gpu.CAPABILITY_MODELS.value) == "true":
         models = trials.tried(
             "an endpoint of several models, as the image's label offers",
             patience + _LIST,
@@ -243,7 +248,7 @@ def _server(
 
 def _start(stack: ExitStack, plan: ServingPlan) -> _Started:
     """The model's folder and the server last as long as the stack."""
-    model = _unpacked(plan, stack.enter_context(leftovers.scratch()) / "model")
+    model = _unpacked(plan, stack.enter_context(scratch.scratch()) / "model")
     server = stack.enter_context(_server(plan, model))
     seen = ServingTrial(with_payload=plan.payload is not None, with_model=plan.model is not None)
     refused = server.start()
@@ -363,7 +368,7 @@ def _post(
 
 
 def _ruined(plan: ServingPlan, model: Path, patience: float) -> tuple[Reply, Reply] | None:
-    with leftovers.scratch() as folder:
+    with scratch.scratch() as folder:
         copy = folder / "model"
         shutil.copytree(model, copy)
         for file in copy.rglob("*"):

@@ -19,7 +19,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, write_channels
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-from sagemaker_byoc.images.check.trials import leftovers
+from sagemaker_byoc.images import scratch
 from sagemaker_byoc.images.check.trials.container import (
     Container,
     Content,
@@ -225,7 +225,7 @@ def _job(
     variables = {"TRAINING_JOB_NAME": "byoc-check", **plan.environment}
     for name, value in variables.items():
         options += ["--env", f"{name}={value}"]
-    with leftovers.scratch() as folder:
+    with scratch.scratch() as folder:
         tree = Tree(folder)
         for place in tree.written_by_training:
             place.mkdir(parents=True)

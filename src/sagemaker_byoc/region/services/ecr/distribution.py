@@ -103,7 +103,7 @@ class RegistryHttp:
                 return await answer(request, found["name"], found["rest"])
         raise RegistryError(
             "UNSUPPORTED",
-            f"This registry has no {request.method} {path}",
+            f"This registry does not support {request.method} {path}",
             status=405 if path.startswith("/v2/") else 404,
         )
 

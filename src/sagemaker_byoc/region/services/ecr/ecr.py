@@ -37,7 +37,7 @@ class Registry:
         self._manifests = manifests = Manifests(self.repositories, account.id)
         self._tokens = tokens = Tokens(folder)
         self._host = url.removeprefix("http://")
-        self._threads = Threads()
+        self._threads = Threads("ecr")
         images = ImageOperations(self.repositories, manifests, account)
         self._ecr = EcrOperations(self.repositories, images, tokens, account, url)
         self.handler: Handler = RegistryHttp(self.repositories, manifests, tokens, self._threads)

@@ -139,9 +139,9 @@ def parse(data: bytes, media_type: str) -> dict[str, Any]:
         raise _invalid("it is not an object")
     stated = document.get("mediaType", media_type)
     if media_type and stated != media_type:
-        raise _invalid(f"its mediaType is {stated!r}, and it came as {media_type!r}")
+        raise _invalid(f"its mediaType is {stated!r}, but the request says {media_type!r}")
     if stated not in INDEXES | MANIFESTS:
-        raise _invalid(f"its media type is {stated!r}, none of {sorted(INDEXES | MANIFESTS)}")
+        raise _invalid(f"its media type is {stated!r}, not one of {sorted(INDEXES | MANIFESTS)}")
     entries = (
         document.get("manifests")
         if stated in INDEXES

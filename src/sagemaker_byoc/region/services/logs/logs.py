@@ -314,7 +314,7 @@ def _refuse(parameters: Parameters, **usual: object) -> None:
         if parameters.get(name, value) != value:
             raise AwsError(
                 "InvalidParameterException",
-                f"{name} is not kept by this local region: leave it out",
+                f"{name} is not supported by this local region: leave it out",
             )
 
 

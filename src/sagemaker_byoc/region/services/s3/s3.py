@@ -33,7 +33,7 @@ class S3:
     ) -> None:
         self._store = store
         self._account = account
-        self._threads = Threads()
+        self._threads = Threads("s3")
         buckets = BucketRequests(store, account, self._threads)
         self._routes: dict[Route, Operation] = {
             **buckets.routes(),
@@ -103,8 +103,8 @@ class S3:
         )
         return S3Error(
             "NotImplemented",
-            f"This object store has no {method} ?{subresource} of a {level};"
-            f" what it has of these: {', '.join(known) or 'none'}",
+            f"This object store does not support {method} ?{subresource} of a {level};"
+            f" it supports: {', '.join(known) or 'none of them'}",
             status=501,
             Header=subresource,
         )

@@ -1,4 +1,4 @@
-"""Documents of one kind by name, with AWS's words where one is missing or already there."""
+"""Resources of one kind by name, their List operation, and AWS's words for refused requests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from sagemaker_byoc.region.core.records import Records
 from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Parameters
+
+MODEL = "model"
+CONFIG = "endpoint configuration"
+ENDPOINT = "endpoint"
+PAGE = 100
+"""Entries of a page if the caller names no MaxResults, which is also the most it may name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,7 @@ class Catalog:
         return self.account.arn("sagemaker", f"{self.resource}/{name}")
 
     def get(self, name: str) -> Parameters:
-        """A copy; raises AwsError."""
+        """Return a copy of the document. Raise AwsError if there is none."""
         document = self.records.get(name)
         if document is None:
             raise could_not_find(self.words, self.arn(name))
@@ -46,11 +52,11 @@ class Catalog:
             raise
 
     def put(self, name: str, document: Parameters) -> None:
-        """Replace a document; on a full disk in memory, and on the disk once it has room."""
+        """Replace a document. On a full disk it is kept in memory until there is room."""
         self.records.settle(name, document)
 
     def remove(self, name: str) -> None:
-        """Raises AwsError if there is none, OSError if the disk keeps it."""
+        """Raise AwsError if there is none, OSError if it can't be removed from the disk."""
         if name not in self.records:
             raise could_not_find(self.words, self.arn(name))
         self.tags.forget(self.arn(name))
@@ -66,21 +72,12 @@ class Catalog:
         return name in self.records
 
 
-MODEL = "model"
-
-
-CONFIG = "endpoint configuration"
-
-
-ENDPOINT = "endpoint"
-
-
 def invalid(text: str) -> AwsError:
     return AwsError("ValidationException", text)
 
 
 def not_here(what: str, hint: str) -> AwsError:
-    """A part of SageMaker that this region does not have; it is refused, never ignored."""
+    """Refuse a part of SageMaker that this region lacks; it is never ignored."""
     return invalid(f"{what} is not supported by this local region. {hint}.")
 
 
@@ -89,16 +86,12 @@ def could_not_find(kind: str, arn: str) -> AwsError:
 
 
 def already_exists(kind: str, arn: str) -> AwsError:
-    """SDKs test for this text to go on with what is there."""
+    """SDKs look for this text, to continue with the existing resource."""
     return invalid(f'Cannot create already existing {kind} "{arn}".')
 
 
 def in_progress(arn: str) -> AwsError:
     return invalid(f'Cannot update in-progress endpoint "{arn}".')
-
-
-PAGE = 100
-"""Entries of a page if the caller names no MaxResults, which is also the most it may name."""
 
 
 def list_page(  # noqa: PLR0913 - each differs between the List operations

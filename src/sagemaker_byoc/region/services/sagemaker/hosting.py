@@ -1,4 +1,4 @@
-"""The hosting room as one service: models, endpoint configurations, endpoints, invocations."""
+"""Hosting as one service: models, endpoint configurations, endpoints, invocations."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.catalog import CONFIG, ENDPOINT, MODEL, Catalog
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoints import EndpointOperations
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.models import Models
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Invocations, Policy
 from sagemaker_byoc.region.wire.http import Handler
@@ -31,7 +31,7 @@ from sagemaker_byoc.region.wire.operations import Operation
 class Hosting:
     """`start` and `close` on the event loop that serves the requests."""
 
-    def __init__(  # noqa: PLR0913 - every room of the region that it needs
+    def __init__(  # noqa: PLR0913 - every part of the region that it needs
         self,
         *,
         state: Path,
@@ -43,7 +43,7 @@ class Hosting:
         access: ContainerAccess | None = None,
         policy: Policy | None = None,
     ) -> None:
-        """`access` is how containers reach the region; without it they don't."""
+        """`access` is how containers reach the region; without it they can't."""
         self._context = HostingContext(
             account=account,
             engine=engine,
@@ -84,7 +84,7 @@ class Hosting:
         }
 
     def start(self) -> None:
-        """Find the endpoints of a former run again; what that left behind is ended first."""
+        """Bring up the recorded endpoints, after what an earlier run left has been removed."""
         self.endpoints.watch.start()
         swept = asyncio.create_task(self._context.run(self._clean), name="sweep hosting")
         self.endpoints.swept = swept
@@ -92,7 +92,7 @@ class Hosting:
             self.endpoints.adopt(document["EndpointName"]).recover(swept)
 
     async def close(self) -> None:
-        """Containers end, with the contract's grace; records stay."""
+        """Stop all containers, with the contract's grace period; records stay."""
         if self.endpoints.swept is not None:
             await asyncio.gather(self.endpoints.swept, return_exceptions=True)
         await asyncio.gather(*(each.close() for each in self.endpoints.by_name.values()))
@@ -101,7 +101,7 @@ class Hosting:
         self._context.threads.shutdown(wait=False)
 
     def _clean(self) -> None:
-        """Nothing of this region's runs yet, so all that carries its labels is left over."""
+        """Remove whatever carries this region's labels: nothing of it runs yet."""
         work = self._context.work
         trees = [Tree(folder) for folder in work.glob("*/*/i-*") if folder.is_dir()]
         if trees or work.is_dir():

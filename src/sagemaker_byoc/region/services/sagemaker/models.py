@@ -12,7 +12,7 @@ from sagemaker_byoc.region.services.sagemaker.catalog import (
     not_here,
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints import variants
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import data_of
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
@@ -91,7 +91,7 @@ class Models:
 
 
 def _described(container: Parameters) -> Parameters:
-    """Add the members that DescribeModel always has; SDKs read them without asking."""
+    """Add the members that DescribeModel always returns; SDKs rely on them."""
     return {"Mode": "SingleModel", "Environment": {}, **container}
 
 

@@ -1,4 +1,7 @@
-"""One invocation at one instance: through its containers, to an answer or to a ModelError."""
+"""One invocation at one instance, through its containers: an answer, or a ModelError.
+
+The sentences of a ModelError are SageMaker's.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,12 @@ from sagemaker_byoc.region.services.sagemaker_runtime.eventstream import EventSt
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
 
+MESSAGE_LIMIT = 8192
+"""Characters of the container's answer in a ModelError, at most."""
+
 
 class ModelFailure(Exception):  # noqa: N818 - it carries an answer
-    """Ends the way through the containers."""
+    """Ends an invocation with the answer that it carries."""
 
     def __init__(self, response: Response) -> None:
         self.response = response
@@ -34,7 +40,7 @@ class ModelFailure(Exception):  # noqa: N818 - it carries an answer
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """`instance` counts it as under way already; `seconds` are for all of it."""
+    """One invocation. `instance` counts it already; `seconds` limits the whole of it."""
 
     account: Account
     endpoint: str
@@ -47,7 +53,7 @@ class Call:
     seconds: float
 
     async def run(self) -> Response:
-        """Raises UnreachableError, BusyError where a container could not be asked; AwsError."""
+        """Raise UnreachableError or BusyError if a container could not be asked, or AwsError."""
         try:
             response = await self._pass_through()
         except ModelFailure as failure:
@@ -55,7 +61,7 @@ class Call:
         except BaseException:
             self.instance.leave()
             raise
-        if not isinstance(response.body, EventStream):  # which leaves at its end
+        if not isinstance(response.body, EventStream):  # which calls `leave` at its end
             self.instance.leave()
         return response
 
@@ -79,7 +85,7 @@ class Call:
         return Response(headers=back, body=await self._rest(name, reply))
 
     def _containers(self) -> list[str]:
-        """The names of those that it goes through. Raises AwsError."""
+        """Return the names of the containers to ask, in order. Raise AwsError."""
         plan = self.variant.plan
         target = self.request.headers.get(headers.TARGET_CONTAINER)
         if headers.TARGET_MODEL in self.request.headers:
@@ -100,7 +106,7 @@ class Call:
         return AwsError("ValidationError", f"Endpoint {self.endpoint} {text}.")
 
     async def _begin(self, name: str, head: bytes, body: bytes, timeout: float) -> Reply:
-        """The start of a good answer."""
+        """Send the request and return the start of a successful answer."""
         try:
             reply = await self.instance.pools[name].request(head, body, timeout=timeout)
         except (UnreachableError, BusyError):
@@ -124,13 +130,9 @@ class Call:
         return ModelFailure(unfinished(self.request, place, status, error))
 
 
-MESSAGE_LIMIT = 8192
-"""Characters of the container's answer that are passed on."""
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an invocation went."""
+    """The container that was asked."""
 
     account: Account
     endpoint: str
@@ -150,7 +152,7 @@ class Place:
 
 
 def refused(request: Request, place: Place, status: int, body: bytes) -> Response:
-    """The container answered with an error of its own."""
+    """Return the ModelError of a container that answered with an error."""
     text = body[: 4 * MESSAGE_LIMIT].decode("utf-8", "replace")[:MESSAGE_LIMIT]
     side = "client" if status < 500 else "server"
     message = f'Received {side} error ({status}) from {place.container} with message "{text}".'
@@ -158,7 +160,7 @@ def refused(request: Request, place: Place, status: int, body: bytes) -> Respons
 
 
 def unfinished(request: Request, place: Place, status: int, error: UpstreamError) -> Response:
-    """It gave no whole answer; `status` is what had come of it, or 0."""
+    """Return the ModelError of an incomplete answer; `status` is 0 if no status came."""
     if isinstance(error, OverdueError):
         text = (
             "Your invocation timed out while waiting for a response from container "

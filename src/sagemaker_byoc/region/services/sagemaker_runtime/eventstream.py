@@ -1,4 +1,4 @@
-"""Frames of `application/vnd.amazon.eventstream`, as InvokeEndpointWithResponseStream answers.
+"""A streamed answer as `application/vnd.amazon.eventstream`, for InvokeEndpointWithResponseStream.
 
 total length, length of the headers, CRC32 of these 8 bytes      u32 each, big endian
 headers: length of the name (u8), name, type 7, length (u16), text
@@ -20,15 +20,16 @@ _TEXT = 7
 _OVERHEAD = 16
 PART_LIMIT = 2**20
 """Bytes of a frame's payload."""
+FAULT = "ModelStreamError"
 
 
 def part(payload: bytes) -> bytes:
-    """One PayloadPart, whose bytes are the container's own."""
+    """Return the frame of one PayloadPart with bytes of the container."""
     return _frame(_PART_HEADERS, payload)
 
 
 def exception(kind: str, message: str, code: str) -> bytes:
-    """The end of a stream that went wrong: ModelStreamError, InternalStreamFailure."""
+    """Return the last frame of a failed stream: ModelStreamError, InternalStreamFailure."""
     headers = {
         ":message-type": "exception",
         ":exception-type": kind,
@@ -62,11 +63,8 @@ _PART_HEADERS = _headers(
 )
 
 
-FAULT = "ModelStreamError"
-
-
 class EventStream:
-    """Frames. `on_end` is called once, also where the caller goes away before the first frame."""
+    """The frames. `on_end` is called once, even if the caller leaves before the first frame."""
 
     def __init__(self, reply: Reply, on_end: Callable[[], None]) -> None:
         self._reply = reply

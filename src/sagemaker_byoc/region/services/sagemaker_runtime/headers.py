@@ -1,4 +1,4 @@
-"""Which headers of an invocation reach the container, and which of its answer the caller.
+"""The headers of an invocation that reach the container, and those of its answer for the caller.
 
 Source: service model, sagemaker-runtime; developer guide, your-algorithms-inference-code: all
 others are stripped.
@@ -51,8 +51,9 @@ _START = b"POST /invocations HTTP/1.1\r\nhost: model\r\ncontent-length: "
 
 
 def request_head(headers: Mapping[str, str], length: int, *, is_stream: bool) -> bytes:
-    """The head that the container gets, `headers` in lower case. Raises AwsError (ValidationError)
-    for a value that SageMaker refuses.
+    """Return the head of the container's request; the names of `headers` are in lower case.
+
+    Raise AwsError (ValidationError) for a value that SageMaker refuses.
     """
     lines = [f"{length}"]
     content_type = headers.get("content-type")
@@ -74,7 +75,7 @@ def request_head(headers: Mapping[str, str], length: int, *, is_stream: bool) ->
 
 
 def next_head(first: bytes, content_type: str, length: int) -> bytes:
-    """For the next container of a pipeline, whose request is the answer of the one before."""
+    """Return the head for the next container of a pipeline, whose request is the last answer."""
     lines = first.rstrip(b"\r\n").split(b"\r\n")[3:]
     kept = [line for line in lines if not line.startswith(b"content-type:")]
     start = _START + f"{length}\r\ncontent-type: {content_type}".encode("latin-1")
@@ -84,7 +85,7 @@ def next_head(first: bytes, content_type: str, length: int) -> bytes:
 def response_headers(
     reply: Reply, variant: str, request_id: str, *, is_stream: bool
 ) -> dict[str, str]:
-    """Of a good answer."""
+    """Return the headers of a successful answer."""
     found = {INVOKED_VARIANT: variant, "x-amzn-RequestId": request_id}
     for name, value in reply.headers:
         if name == b"content-type":

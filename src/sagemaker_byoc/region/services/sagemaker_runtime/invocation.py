@@ -1,4 +1,4 @@
-"""sagemaker-runtime: which instance of which variant gets an invocation."""
+"""sagemaker-runtime: chooses the instance of a variant for each invocation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sagemaker_byoc.region.wire.http import Request, Response
 ROUTES = {"invocations": False, "invocations-response-stream": True}
 """Whether the answer is a stream."""
 _ATTEMPTS = 8
-"""Instances that are tried one after the other where none can be reached."""
+"""Instances that are tried one after the other if they can't be reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Policy:
 
 
 class Invocations:
-    """The Handler of `/endpoints/…`; raises AwsError."""
+    """The Handler of `/endpoints/…`. Raises AwsError."""
 
     def __init__(
         self,
@@ -58,8 +58,8 @@ class Invocations:
         body = await _read(request)
         head = headers.request_head(request.headers, len(body), is_stream=is_stream)
         for _ in range(_ATTEMPTS):
-            # Nothing waits until the call counts as under way: the fleet that was chosen from is
-            # the one of now, and an update lets it finish.
+            # No await before the instance counts the call: the fleet is the current one, and an
+            # update lets the call finish.
             endpoint, fleet = self._fleet(name)
             variant, instance = _choose(endpoint, fleet, request)
             instance.enter()
@@ -95,7 +95,7 @@ class Invocations:
         return endpoint, endpoint.fleet
 
     def _remember(self, endpoint: Endpoint, call: Call, response: Response) -> None:
-        """Sessions that it opened or ended; the exchange itself, where the endpoint captures."""
+        """Note sessions that it opened or ended, and capture the exchange if the endpoint does."""
         opened = response.headers.get(headers.BACK[headers.NEW_SESSION])
         if opened is not None:
             endpoint.sessions.open(opened, call.variant, call.instance)
@@ -121,7 +121,7 @@ class Invocations:
 
 
 def _route(request: Request) -> tuple[str, bool]:
-    """The endpoint's name, and whether the answer is a stream."""
+    """Return the endpoint's name, and whether the answer is a stream. Raise AwsError."""
     parts = request.target.split("/")
     is_stream = ROUTES.get(parts[3]) if len(parts) == 4 else None
     if is_stream is None:

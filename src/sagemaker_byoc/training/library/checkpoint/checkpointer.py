@@ -26,10 +26,9 @@ from torch.optim import Optimizer
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.library.checkpoint import folders, state, storage
 from sagemaker_byoc.training.library.checkpoint.folders import CheckpointError, Marker
-from sagemaker_byoc.training.library.checkpoint.write import Snapshot, causes, own_file, write
+from sagemaker_byoc.training.library.checkpoint.storage import Snapshot, causes, own_file, write
 from sagemaker_byoc.training.library.data.files import make_folder
-from sagemaker_byoc.training.library.progress import Progress
-from sagemaker_byoc.training.library.ranks import Ranks
+from sagemaker_byoc.training.library.ranks import Progress, Ranks
 from sagemaker_byoc.training.library.stop import StopFlag
 
 logger = logging.getLogger(__name__)

@@ -26,11 +26,9 @@ from sagemaker_byoc.training.library.data.files import (
     split_by_content,
     unzipped,
 )
-from sagemaker_byoc.training.library.data.framing import Framing, split
 from sagemaker_byoc.training.library.data.pipe import PATIENCE, Pipe, Stop, StoppedError
-from sagemaker_byoc.training.library.data.recordio import AWS_JOINT, MXNET_JOINT
-from sagemaker_byoc.training.library.data.shards import ALL, Place, Share, Unit
-from sagemaker_byoc.training.library.process import Process, job
+from sagemaker_byoc.training.library.data.records import AWS_JOINT, MXNET_JOINT, Framing, split
+from sagemaker_byoc.training.library.process import ALL, Place, Process, Share, Unit, job
 
 Blocks = Generator[list[bytes], None, None]
 """Records by the list, which costs less than one by one through several generators."""

@@ -27,7 +27,7 @@ from sagemaker_byoc.training.library.track.mlflow_servers import (
     missing_for,
     server_at,
 )
-from sagemaker_byoc.training.library.track.sink import Row
+from sagemaker_byoc.training.library.track.sinks import Row
 
 T = TypeVar("T")
 

@@ -22,8 +22,7 @@ from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.debugger import tensorboard_folder
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.metric_lint import lint
-from sagemaker_byoc.contract.training.metrics import format_line
+from sagemaker_byoc.contract.training.metric_definitions import format_line, lint
 from sagemaker_byoc.contract.training.runs import (
     COMPLETED,
     DEFINITIONS_FILE,
@@ -37,12 +36,14 @@ from sagemaker_byoc.contract.training.runs import (
 from sagemaker_byoc.contract.variables import TENSORBOARD_DIR
 from sagemaker_byoc.training.library.metrics import Metrics, Value, say
 from sagemaker_byoc.training.library.process import job
-from sagemaker_byoc.training.library.track.events import EventFile
-from sagemaker_byoc.training.library.track.metric_file import MetricFile
 from sagemaker_byoc.training.library.track.mlflow import MlflowSink
-from sagemaker_byoc.training.library.track.parameters import plain_parameters
-from sagemaker_byoc.training.library.track.provenance import artifact, code_commit, image_digest
-from sagemaker_byoc.training.library.track.sink import Row, Sink
+from sagemaker_byoc.training.library.track.run_facts import (
+    artifact,
+    code_commit,
+    image_digest,
+    plain_parameters,
+)
+from sagemaker_byoc.training.library.track.sinks import EventFile, MetricFile, Row, Sink
 
 CLOSE_SECONDS = 30.0
 SIGTERM_SECONDS = 10.0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +13,14 @@ from torch import nn
 
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.variables import WATCH
+from sagemaker_byoc.training.library.watch.rules.base import EVAL
 from sagemaker_byoc.training.library.watch.settings import Rules, make_rules, read_settings
 from sagemaker_byoc.training.library.watch.watch import Watch
+
+VALIDATION = re.compile(
+    r"(?:^|[^a-z])(?:val|valid|validation|eval|test)(?:[^a-z]|$)", re.IGNORECASE
+)
+LOSS = re.compile(r"loss", re.IGNORECASE)
 
 _current: list[Watch] = []
 
@@ -67,3 +75,22 @@ def attach_from_environ(environ: Mapping[str, str] = os.environ) -> None:
     if text and not _current:
         tree = Tree.from_environ(environ)
         _current.append(Watch(read_settings(text, tree, environ)))
+
+
+def show_losses(rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+    """Show validation losses that a program logs to the watch of this process, if there is one.
+
+    Training losses are taken where backward begins: what is logged of them would be counted twice.
+    """
+    watch = current_watch()
+    if watch is None:
+        return
+    for step, values in rows:
+        for name, value in values.items():
+            if is_validation_loss(name):
+                watch.loss(value, mode=EVAL, step=step)
+
+
+@functools.lru_cache(1024)
+def is_validation_loss(name: str) -> bool:
+    return LOSS.search(name) is not None and VALIDATION.search(name) is not None

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from sagemaker_byoc.training.library.watch.finding import Finding
 from sagemaker_byoc.training.library.watch.hooks.probe import Wants
 from sagemaker_byoc.training.library.watch.report.journal import say_to_log
-from sagemaker_byoc.training.library.watch.rules.activations import (
-    DeadRelu,
-    PoorWeightInitialization,
-    SaturatedActivation,
-)
 from sagemaker_byoc.training.library.watch.rules.base import (
     Activation,
+    Finding,
     Integers,
     Loss,
     Reading,
@@ -28,6 +23,9 @@ from sagemaker_byoc.training.library.watch.rules.system import (
 )
 from sagemaker_byoc.training.library.watch.rules.tensors import (
     AllZero,
+    DeadRelu,
+    PoorWeightInitialization,
+    SaturatedActivation,
     TensorVariance,
     WeightUpdateRatio,
 )

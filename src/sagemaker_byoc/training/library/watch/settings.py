@@ -17,7 +17,7 @@ from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.debugger import SAVE_INTERVAL, HookConfig, ProfilerConfig
-from sagemaker_byoc.contract.training.environment import TRAINING_JOB_NAME
+from sagemaker_byoc.contract.training.job import TRAINING_JOB_NAME
 from sagemaker_byoc.contract.variables import WATCH
 from sagemaker_byoc.training.library.watch.rules.base import Rule
 from sagemaker_byoc.training.library.watch.rules.registry import (

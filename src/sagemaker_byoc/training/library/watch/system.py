@@ -1,21 +1,20 @@
-"""Looks at the system now and then, from a thread: for the system rules, and in AWS's lines.
+"""Samples of the system, taken by a thread: for the system rules, and in AWS's lines.
 
-`system/incremental/YYYYMMDDHH/<epoch>.<node>.json` holds JSON lines with Type, Name, Dimension,
-Value, NodeId and Timestamp, as Debugger's profiler writes them (smdebug's sample files). Lines are
-written whole, so that a kill leaves no half one.
+GPUs are read by the driver's own library, so that no package is needed.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from ctypes import byref, c_uint, c_ulonglong, c_void_p
 from pathlib import Path
 from typing import TypeVar
 
 from sagemaker_byoc.training.library.appending import append
-from sagemaker_byoc.training.library.watch.nvml import Gpus
 from sagemaker_byoc.training.library.watch.report.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.base import Reading
 
@@ -195,3 +194,45 @@ class Sampler:
             if not self._has_failed:
                 say_to_log(f"the system's lines can't be written: {error.strerror}")
             self._has_failed = True
+
+
+LIBRARY = "libnvidia-ml.so.1"
+
+
+class _Utilization(ctypes.Structure):
+    _fields_ = (("gpu", c_uint), ("memory", c_uint))
+
+
+class _Memory(ctypes.Structure):
+    _fields_ = (("total", c_ulonglong), ("free", c_ulonglong), ("used", c_ulonglong))
+
+
+class Gpus:
+    """None of them where there is no driver."""
+
+    def __init__(self) -> None:
+        self._handles: list[c_void_p] = []
+        try:
+            self._library = ctypes.CDLL(LIBRARY)
+        except OSError:
+            return
+        count = c_uint()
+        if self._library.nvmlInit_v2() or self._library.nvmlDeviceGetCount_v2(byref(count)):
+            return
+        for index in range(count.value):
+            handle = c_void_p()
+            if not self._library.nvmlDeviceGetHandleByIndex_v2(index, byref(handle)):
+                self._handles.append(handle)
+
+    def read(self) -> tuple[list[float], list[float]]:
+        """Percent of the time that each was busy, and of its memory that is in use."""
+        busy: list[float] = []
+        filled: list[float] = []
+        for handle in self._handles:
+            used, memory = _Utilization(), _Memory()
+            failed = self._library.nvmlDeviceGetUtilizationRates(handle, byref(used))
+            failed = failed or self._library.nvmlDeviceGetMemoryInfo(handle, byref(memory))
+            if not failed and memory.total:
+                busy.append(float(used.gpu))
+                filled.append(100 * memory.used / memory.total)
+        return busy, filled

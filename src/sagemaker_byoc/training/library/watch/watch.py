@@ -19,19 +19,16 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from sagemaker_byoc.contract.errors import MachineError
-from sagemaker_byoc.contract.training.failure import write_failure
+from sagemaker_byoc.contract.lifecycle import write_failure
 from sagemaker_byoc.training.library.profiling import Profile
 from sagemaker_byoc.training.library.ranks import global_rank
 from sagemaker_byoc.training.library.watch.classes import read_classes
-from sagemaker_byoc.training.library.watch.finding import Finding
-from sagemaker_byoc.training.library.watch.hooks.backward import WINDOW, Losses
+from sagemaker_byoc.training.library.watch.hooks.backward import WINDOW, Losses, uncompiled
 from sagemaker_byoc.training.library.watch.hooks.followed import Followed
-from sagemaker_byoc.training.library.watch.hooks.uncompiled import uncompiled
 from sagemaker_byoc.training.library.watch.panel import VALIDATION, Panel
-from sagemaker_byoc.training.library.watch.report.history import History
-from sagemaker_byoc.training.library.watch.report.journal import Journal, say_to_log
+from sagemaker_byoc.training.library.watch.report.journal import History, Journal, say_to_log
 from sagemaker_byoc.training.library.watch.report.page import write_page
-from sagemaker_byoc.training.library.watch.rules.base import EVAL, WEIGHTS, Loss, Reading
+from sagemaker_byoc.training.library.watch.rules.base import EVAL, WEIGHTS, Finding, Loss, Reading
 from sagemaker_byoc.training.library.watch.rules.tensors import loss_stats
 from sagemaker_byoc.training.library.watch.settings import STOP, WatchSettings
 from sagemaker_byoc.training.library.watch.system import Sampler, SystemLines

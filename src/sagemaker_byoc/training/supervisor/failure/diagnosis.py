@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import Signals
 
-from sagemaker_byoc.contract import limits
-from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, exit_code_of
-from sagemaker_byoc.contract.training.failure import clip, squeeze
+from sagemaker_byoc.contract import facts
+from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, clip, exit_code_of, squeeze
 from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.training.supervisor.failure.first_cause import Report, is_echo
 from sagemaker_byoc.training.supervisor.failure.folders import CHANNEL, VARIABLE, missing_channels
@@ -107,10 +106,10 @@ def failure_text(outcome: Outcome, circumstances: Circumstances) -> str:
     ]
     while _size(fixed) > FIXED_LIMIT:
         fixed.pop()
-    room = limits.FAILURE_REASON.value - _size([*fixed, *places[:CERTAIN_PLACES]])
+    room = facts.FAILURE_REASON.value - _size([*fixed, *places[:CERTAIN_PLACES]])
     lines = [*_fitted(causes, room), *fixed]
     for place in places:
-        if _size([*lines, place]) <= limits.FAILURE_REASON.value:
+        if _size([*lines, place]) <= facts.FAILURE_REASON.value:
             lines.append(place)
     return "\n".join(lines)
 

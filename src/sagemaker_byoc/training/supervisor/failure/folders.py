@@ -8,8 +8,7 @@ from itertools import islice
 from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, readable, walk
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import InputMode
-from sagemaker_byoc.contract.training.environment import legal_name
-from sagemaker_byoc.contract.training.job import Job
+from sagemaker_byoc.contract.training.job import Job, legal_name
 
 CHANNEL = "SM_CHANNEL_"
 VARIABLE = rf"\b{CHANNEL}([A-Za-z0-9_.-]+)"

@@ -15,7 +15,7 @@ from pathlib import Path
 from signal import Signals
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.training.environment import LONGEST_STRING, size_of
+from sagemaker_byoc.contract.training.job import LONGEST_STRING, size_of
 from sagemaker_byoc.training.supervisor.process.log import ERR, LINE_LIMIT, OUT, Lines, Tail, Writer
 
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)

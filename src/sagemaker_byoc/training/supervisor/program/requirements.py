@@ -13,9 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.limits import FAILURE_REASON
+from sagemaker_byoc.contract.facts import FAILURE_REASON
+from sagemaker_byoc.contract.lifecycle import squeeze
 from sagemaker_byoc.contract.requirements import FILE, MARK
-from sagemaker_byoc.contract.training.failure import squeeze
 from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.contract.variables import INSTALL_REQUIREMENTS
 from sagemaker_byoc.training.supervisor.failure.hints import hint_for_text

@@ -16,10 +16,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.machine import Hardware
 from sagemaker_byoc.contract.training.cluster import Cluster, natural_order
-from sagemaker_byoc.contract.training.environment import MASTER_PORT, TRAINING_JOB_NAME
 from sagemaker_byoc.contract.training.hyperparameters import decode
-from sagemaker_byoc.contract.training.job import Hardware, Job
+from sagemaker_byoc.contract.training.job import MASTER_PORT, TRAINING_JOB_NAME, Job
 from sagemaker_byoc.contract.variables import CONTROL_PORT, NPROC, TORCHRUN_ARGS
 from sagemaker_byoc.training.supervisor.process.child import Program
 from sagemaker_byoc.training.supervisor.ranks.hosts import (

@@ -19,16 +19,15 @@ from sagemaker_byoc.contract.training.channels import (
 )
 from sagemaker_byoc.training.library.data.channel import Part, channel
 from sagemaker_byoc.training.library.data.files import DataError
-from sagemaker_byoc.training.library.data.framing import Framing
-from sagemaker_byoc.training.library.data.recordio import (
+from sagemaker_byoc.training.library.data.records import (
     FIRST,
     LAST,
+    Framing,
     RecordError,
     encode_record,
     frame,
 )
-from sagemaker_byoc.training.library.data.shards import Place, Unit
-from sagemaker_byoc.training.library.process import job
+from sagemaker_byoc.training.library.process import Place, Unit, job
 
 pytestmark = pytest.mark.slow  # real processes
 
@@ -160,10 +159,10 @@ def test_lines_over_chunks(content, size, monkeypatch):
     """Where the chunks of a read end makes no difference."""
     import io
 
-    from sagemaker_byoc.training.library.data import framing
+    from sagemaker_byoc.training.library.data import records
 
-    monkeypatch.setattr(framing, "CHUNK", size)
-    blocks = framing.split(io.BytesIO(content), Framing.LINES, "x")
+    monkeypatch.setattr(records, "CHUNK", size)
+    blocks = records.split(io.BytesIO(content), Framing.LINES, "x")
     assert list(itertools.chain.from_iterable(blocks)) == list(io.BytesIO(content))
 
 

@@ -21,11 +21,9 @@ from sagemaker_byoc.contract.training.channels import (
 )
 from sagemaker_byoc.training.library.data.channel import channel
 from sagemaker_byoc.training.library.data.files import DataError
-from sagemaker_byoc.training.library.data.framing import Framing
 from sagemaker_byoc.training.library.data.pipe import PipeError
-from sagemaker_byoc.training.library.data.recordio import RecordError, encode_record
-from sagemaker_byoc.training.library.data.shards import Place
-from sagemaker_byoc.training.library.process import job
+from sagemaker_byoc.training.library.data.records import Framing, RecordError, encode_record
+from sagemaker_byoc.training.library.process import Place, job
 
 pytestmark = pytest.mark.slow  # real processes
 

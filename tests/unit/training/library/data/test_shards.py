@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.training.channels import Distribution
-from sagemaker_byoc.training.library.data.shards import Place, Share
+from sagemaker_byoc.training.library.process import Place, Share
 
 COUNTS = st.integers(1, 5)
 

@@ -18,8 +18,8 @@ import torch
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.training.runs import RunRecord
-from sagemaker_byoc.training.library.track.events import EventFile
-from sagemaker_byoc.training.library.track.parameters import plain_parameters
+from sagemaker_byoc.training.library.track.run_facts import plain_parameters
+from sagemaker_byoc.training.library.track.sinks import EventFile
 from sagemaker_byoc.training.library.track.track import Track
 
 ENDINGS = {

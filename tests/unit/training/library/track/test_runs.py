@@ -11,7 +11,7 @@ import pytest
 
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.contract.training.runs import RunRecord
-from sagemaker_byoc.host.metric_goals import Goal, goal_of
+from sagemaker_byoc.host.recorded_runs import Goal, goal_of
 
 
 def make_run(folder, name, *, rate, losses, **settings):
@@ -113,8 +113,8 @@ def test_wrong(folder, capsys, arguments, words):
         ("run.json", b'{"format": 9}'),
         ("run.json", b"\xff\xfe\x00"),
         ("output.tar.gz", b"not an archive"),
-        ("output.tar.gz", gzip.compress(b"x" * 5000)[:40]),
-        ("output.tar.gz", gzip.compress(b"run.json".ljust(512, b"\0"))),
+        ("output.tar.gz", gzip.compress(b"x" * 5000, mtime=0)[:40]),
+        ("output.tar.gz", gzip.compress(b"run.json".ljust(512, b"\0"), mtime=0)),
     ],
 )
 def test_a_broken_file_hides_no_run(folder, capsys, name, data):

@@ -18,7 +18,7 @@ import torch
 
 from sagemaker_byoc.contract.training.runs import RunRecord
 from sagemaker_byoc.training.library.track import mlflow as sink
-from sagemaker_byoc.training.library.track.provenance import code_commit
+from sagemaker_byoc.training.library.track.run_facts import code_commit
 from sagemaker_byoc.training.library.track.track import Track
 
 

@@ -8,7 +8,7 @@ import torch
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.training.library.watch.classes import read_classes
-from sagemaker_byoc.training.library.watch.rules import labels as rules
+from sagemaker_byoc.training.library.watch.rules import losses as rules
 
 BINARY = torch.tensor([0, 1, 1, 0, 1, 0])
 MANY = torch.tensor([0, 1, 2, 3, 2, 1])

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from sagemaker_byoc.training.library.guard import NonFiniteGuard
 from sagemaker_byoc.training.library.watch.panel import VALIDATION
 from sagemaker_byoc.training.library.watch.watch import WatchStop
 
@@ -444,15 +443,3 @@ def test_no_page_without_a_step(watched):
     found = watched()
     found.close()
     assert not found.page.exists()
-
-
-def test_a_step_that_the_guard_left_out(watched):
-    """As on a GPU, where it steps with gradients of zero: they are not judged."""
-    found = watched(rules=["VanishingGradient", "AllZero"])
-    weight = torch.ones(2, 2, requires_grad=True)
-    guard = NonFiniteGuard(torch.optim.SGD([weight], lr=0.1), patience=9)
-    for step in range(4):
-        weight.grad = torch.full((2, 2), float("nan") if step == 2 else 1.0)
-        guard._step_there(step, torch.tensor(step == 2))
-    assert found.findings == ()
-    assert [at for at, _ in found.history.gradients[0].points] == [0, 1, 3]

@@ -9,7 +9,7 @@ import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.training.library.watch.panel import Panel
-from sagemaker_byoc.training.library.watch.rules import activations, labels, losses, system, tensors
+from sagemaker_byoc.training.library.watch.rules import losses, system, tensors
 from sagemaker_byoc.training.library.watch.rules.base import (
     EVAL,
     GRADIENTS,
@@ -94,7 +94,7 @@ def test_tensors_that_stop(rule, values, stop):
 
 def test_labels_stop_nothing():
     """A classifier's first predictions are wrong."""
-    panel = Panel([labels.Confusion()])
+    panel = Panel([losses.Confusion()])
     for step in range(9):
         found = panel.predictions(step, np.array([0, 1] * 99), np.array([1, 0] * 99))
         assert found
@@ -232,35 +232,35 @@ def test_activations():
         Activation("b", "tanh", active=10.0, input_variance=50.0),
         Activation("c", "relu", active=60.0, input_variance=20.0),
     ]
-    assert [one.tensor for one in activations.DeadRelu().activations(0, layers)] == ["a"]
-    assert [one.tensor for one in activations.SaturatedActivation().activations(0, layers)] == ["b"]
-    [found] = activations.PoorWeightInitialization().activations(0, layers)
+    assert [one.tensor for one in tensors.DeadRelu().activations(0, layers)] == ["a"]
+    assert [one.tensor for one in tensors.SaturatedActivation().activations(0, layers)] == ["b"]
+    [found] = tensors.PoorWeightInitialization().activations(0, layers)
     assert found.value == 20
-    assert list(activations.PoorWeightInitialization().activations(11, layers)) == []
+    assert list(tensors.PoorWeightInitialization().activations(11, layers)) == []
 
 
 def test_aws_class_imbalance():
     """990 labels to 10; with few labels nothing is said."""
     many = np.array([0] * 990 + [1] * 10)
-    [found] = labels.ClassImbalance().predictions(0, many, many)
+    [found] = losses.ClassImbalance().predictions(0, many, many)
     assert found.value == 99
-    assert list(labels.ClassImbalance().predictions(0, many[-100:], many[-100:])) == []
+    assert list(losses.ClassImbalance().predictions(0, many[-100:], many[-100:])) == []
 
 
 def test_misprediction():
     """A class that is nearly always taken for another."""
     truth = np.array([0] * 300 + [1] * 300)
-    [found] = labels.ClassImbalance().predictions(0, truth, np.zeros_like(truth))
+    [found] = losses.ClassImbalance().predictions(0, truth, np.zeros_like(truth))
     assert (found.tensor, found.value) == ("class 1", 1.0)
 
 
 def test_aws_confusion():
     """The identity is silent; one wrong row fires, with the defaults and off the diagonal only."""
-    assert list(labels.Confusion().matrix(0, np.eye(10))) == []
+    assert list(losses.Confusion().matrix(0, np.eye(10))) == []
     wrong = np.eye(10)
     wrong[3] = 0.1
-    assert {one.tensor for one in labels.Confusion().matrix(0, wrong)} == {"class 3"}
-    rule = labels.Confusion(min_diag=0, max_off_diag=0.01)
+    assert {one.tensor for one in losses.Confusion().matrix(0, wrong)} == {"class 3"}
+    rule = losses.Confusion(min_diag=0, max_off_diag=0.01)
     assert len(list(rule.matrix(0, wrong))) == 9
 
 

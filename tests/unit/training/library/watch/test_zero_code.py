@@ -94,7 +94,7 @@ def test_debugger_config_is_enough(container):  # noqa: F811
 @pytest.mark.slow
 def test_program_that_imports_the_library_before_torch(container):  # noqa: F811
     """As sorted imports do: the watch is on all the same."""
-    names = ("StopFlag", "NonFiniteGuard", "Profile", "watch")
+    names = ("StopFlag", "Checkpointer", "Profile", "watch")
     container.text(
         "import importlib, os, sys\n"
         f"for name in {names}:\n"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sagemaker_byoc.contract.training.failure import clip
+from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.training.supervisor.failure import hints
 from sagemaker_byoc.training.supervisor.failure.diagnosis import Circumstances, failure_text
 from sagemaker_byoc.training.supervisor.failure.tracebacks import last_traceback

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.machine import Hardware
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.cluster import Cluster
-from sagemaker_byoc.contract.training.job import Hardware
 from sagemaker_byoc.training.supervisor.ranks.hosts import master_variables, outer_hosts, read_job
 from sagemaker_byoc.training.supervisor.ranks.launch import make_launch
 from sagemaker_byoc.training.supervisor.settings import Settings

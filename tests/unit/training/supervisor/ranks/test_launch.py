@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.machine import Hardware
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.cluster import Cluster, InstanceGroup
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-from sagemaker_byoc.contract.training.job import Hardware, Job
+from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.training.supervisor.process.child import Program
 from sagemaker_byoc.training.supervisor.ranks.launch import (
     cpu_threads,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagemaker_byoc.contract.limits import is_bucket_name
+from sagemaker_byoc.contract.facts import is_bucket_name
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 _RESERVED_STARTS = ("sthree-", "amzn-s3-demo-")

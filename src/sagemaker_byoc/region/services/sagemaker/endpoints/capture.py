@@ -1,9 +1,9 @@
-"""DataCaptureConfig obeyed: answered invocations as files of JSON Lines in the region's store.
+"""Data capture: answered invocations as files of JSON Lines in the region's store.
 
     DestinationS3Uri/ENDPOINT/VARIANT/yyyy/mm/dd/hh/MM-SS-mmm-UUID.jsonl
 
-Records wait in memory for a moment, so that a file has several; each file appears whole. What is
-written is `contract.capture`'s, as in the serving container.
+Records wait in memory for a moment, so that a file has several; a file appears when it is
+complete. Its format is `contract.capture`'s, as in the serving container.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DELAY = 2.0
 SIZE = 8 * 2**20
 """Bytes at which a file is written without waiting."""
 MOST = 128 * 2**20
-"""Bytes that may wait to be written; what comes then is dropped, and the log says so."""
+"""Bytes that may wait to be written; later records are dropped, and the log reports it."""
 _CONTENT_TYPE = "application/jsonlines"
 
 
@@ -45,7 +45,7 @@ class Exchange:
     inference_id: str | None
     custom_attributes: str | None
     request_type: str | None
-    """Content-Type of the request; None where it had none."""
+    """Content-Type of the request, if it had one."""
     request: bytes
     response_type: str | None
     response: bytes
@@ -59,7 +59,7 @@ Run: TypeAlias = Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
 
 @dataclass(slots=True)
 class _Pending:
-    """A file to be."""
+    """A file that is not written yet."""
 
     endpoint: str
     bucket: str
@@ -81,7 +81,7 @@ class _Rule:
 
 
 class Captures:
-    """Of all endpoints; on one event loop. Never raises for what becomes of a record."""
+    """Captures of all endpoints, on one event loop. A record that is lost never raises."""
 
     def __init__(self, store: ObjectStore, run: Run) -> None:
         self._store = store
@@ -94,7 +94,7 @@ class Captures:
         self._dropped = 0
 
     def is_working(self, endpoint: str) -> bool:
-        """Whether its last file could be written."""
+        """Whether the endpoint's last file could be written."""
         return endpoint not in self._failing
 
     def take(self, exchange: Exchange) -> None:
@@ -124,12 +124,12 @@ class Captures:
             self._flush(group, pending)
 
     def forget(self, endpoint: str) -> None:
-        """It is gone; what waits is written all the same."""
+        """Forget a deleted endpoint; records that wait are still written."""
         self._rules.pop(endpoint, None)
         self._failing.discard(endpoint)
 
     async def close(self) -> None:
-        """Everything is written."""
+        """Write everything that waits."""
         for group, pending in [*self._pending.items()]:
             self._flush(group, pending)
         await asyncio.gather(*self._writing)
@@ -170,14 +170,14 @@ class Captures:
             self._waiting -= pending.size
 
     def _drop(self, count: int, reason: str) -> None:
-        """The log hears of the first, and then of each time that they are twice as many."""
+        """Count dropped records, and log the first and then each doubling."""
         before, self._dropped = self._dropped, self._dropped + count
         if before == 0 or self._dropped.bit_length() > before.bit_length():
             LOG.warning("data capture: %d record(s) not written: %s", self._dropped, reason)
 
 
 def _line(lines: Lines, exchange: Exchange) -> bytes:
-    """The request id is the event's: it is in the caller's answer, too."""
+    """Return a record. Its event id is the request id, which the caller's answer has, too."""
     return lines.line(
         exchange.request,
         exchange.request_type or "",

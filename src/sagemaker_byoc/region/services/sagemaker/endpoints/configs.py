@@ -17,7 +17,7 @@ from sagemaker_byoc.region.wire.operations import Operation, Parameters
 MOST_VARIANTS = 10
 """Source: service model, ProductionVariantList.max."""
 MOST_INSTANCES = 16
-"""Of a variant; this machine has no more to give, and a slip should not start a thousand."""
+"""Most instances of a variant, so that a typing error does not start a thousand."""
 SERVERLESS_MEMORY = (1024, 2048, 3072, 4096, 5120, 6144)
 """Source: developer guide, serverless-endpoints, memory size."""
 _OF_INSTANCES = (
@@ -27,7 +27,7 @@ _OF_INSTANCES = (
     "AcceleratorType",
     "VolumeSizeInGB",
 )
-"""Members of a variant that has instances."""
+"""Members of a variant with instances."""
 _NOT_HERE = {
     "AsyncInferenceConfig": "Leave it out and invoke the endpoint synchronously",
     "ExplainerConfig": "Leave it out",
@@ -85,14 +85,14 @@ class EndpointConfigs:
         return {}
 
     def variants(self, name: str) -> list[Parameters]:
-        """What the plan of an endpoint is read from. Raises AwsError where a model is gone."""
+        """Return the variants with their models' documents. Raise AwsError if a model is gone."""
         return [
             {**variant, "Model": self._models.get(variant["ModelName"])}
             for variant in self.catalog.get(name)["ProductionVariants"]
         ]
 
     def _checked(self, variant: Parameters) -> Parameters:
-        """With SageMaker's defaults filled in."""
+        """Return the variant with SageMaker's defaults. Raise AwsError if it is refused."""
         name = variant["VariantName"]
         if "ModelName" not in variant:
             raise not_here(f"Variant {name} without a ModelName", "Name the model that it serves")

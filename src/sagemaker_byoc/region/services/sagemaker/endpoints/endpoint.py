@@ -1,4 +1,4 @@
-"""One endpoint of the region over its life: created, updated, rolled back, deleted, found again."""
+"""One endpoint of the region: created, updated, rolled back, deleted, recovered; its sessions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts, lifecycle
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting.capture_config import is_enabled
-from sagemaker_byoc.contract.training import failure
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext, all_stopped
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import (
+    HostingContext,
+    all_stopped,
+)
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
 from sagemaker_byoc.region.wire.aws_errors import AwsError
@@ -38,14 +40,17 @@ FAILED = "Failed"
 CREATING = "Creating"
 RECOVERING = "SystemUpdating"
 CHANGING = frozenset({CREATING, UPDATING, RECOVERING, DELETING, "RollingBack"})
-"""The states that end by themselves, which a client waits for."""
+"""The transient states, whose end a client waits for."""
 INTERRUPTED = (
     "The region ended during an update of this endpoint, which runs its former configuration."
 )
 
+MOST = 10_000
+"""Sessions of an endpoint; the one that was used longest ago is forgotten."""
+
 
 class Endpoint:
-    """All on one event loop, one transition at a time.
+    """An endpoint on one event loop, in one transition at a time.
 
     `announce` is called with its name after each change of its status, `on_gone` when it is
     deleted.
@@ -62,10 +67,10 @@ class Endpoint:
     ) -> None:
         self.name = name
         self.fleet: Fleet | None = None
-        """What takes the requests; replaced in one step."""
+        """What serves the requests; replaced in one step."""
         self.sessions = Sessions()
         self.capture: Parameters | None = None
-        """The DataCaptureConfig of what runs, where it is switched on."""
+        """The DataCaptureConfig of what runs, if capture is on."""
         self._catalog = catalog
         self._context = context
         self._announce = announce
@@ -75,7 +80,7 @@ class Endpoint:
 
     @property
     def document(self) -> Parameters:
-        """Raises AwsError once it is gone."""
+        """The record. Raises AwsError once it is removed."""
         return self._catalog.get(self.name)
 
     @property
@@ -97,7 +102,7 @@ class Endpoint:
         self._begin(self._resize(weights, counts))
 
     def recover(self, swept: asyncio.Future[None]) -> None:
-        """After a restart of the region; starts nothing before `swept`."""
+        """Bring it up after a restart of the region, not before `swept`."""
         status = self.status
         if status == DELETING:
             self._begin(self._delete(swept))
@@ -115,7 +120,7 @@ class Endpoint:
         self._begin(self._delete(before))
 
     async def close(self) -> None:
-        """Stop what runs; the record stays, and is found at the next start."""
+        """Stop what runs; the record stays for the next start."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -142,10 +147,10 @@ class Endpoint:
         self._set(changes)
 
     async def _replace(self, target: Parameters) -> None:
-        """The new fleet beside the old, then all requests to it, then the old one's end."""
+        """Start the new fleet beside the old one, send it all requests, then stop the old one."""
         try:
             fleet, images = await self._deploy(target["Variants"])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the old fleet goes on
+        except Exception as error:  # noqa: BLE001 - whatever it is, the old fleet stays
             status = IN_SERVICE if self.fleet is not None else FAILED
             failed = {"EndpointStatus": status, "FailureReason": self._reason(error)}
             self._set(failed, without=("Pending",))
@@ -165,7 +170,7 @@ class Endpoint:
         changes: Parameters = {"EndpointStatus": IN_SERVICE}
         try:
             await self.fleet.rescale(counts)
-        except Exception as error:  # noqa: BLE001 - what was there goes on
+        except Exception as error:  # noqa: BLE001 - the instances that were there stay
             changes["FailureReason"] = self._reason(error)
         else:
             self.fleet.reweigh(weights)
@@ -249,15 +254,11 @@ def _capture(document: Parameters) -> Parameters | None:
 
 
 def _shortened(text: str) -> str:
-    """To what a FailureReason holds: of a log below the first line, the end counts."""
+    """Shorten to a FailureReason from the second line on, so that a log's end stays."""
     first, *rest = text.split("\n")
-    while rest and len("\n".join([first, *rest]).encode()) > limits.FAILURE_REASON.value:
+    while rest and len("\n".join([first, *rest]).encode()) > facts.FAILURE_REASON.value:
         del rest[0]
-    return failure.clip("\n".join([first, *rest]))
-
-
-MOST = 10_000
-"""Sessions of an endpoint; the one that was used longest ago is forgotten."""
+    return lifecycle.clip("\n".join([first, *rest]))
 
 
 class Sessions:
@@ -265,7 +266,7 @@ class Sessions:
         self._places: OrderedDict[str, tuple[Variant, Instance]] = OrderedDict()
 
     def find(self, session: str) -> tuple[Variant, Instance] | None:
-        """None too where its instance is not healthy any more: its state is gone."""
+        """Return None also if the instance is no longer healthy: its state is gone."""
         place = self._places.get(session)
         if place is None or not place[1].is_healthy:
             return None
@@ -273,7 +274,7 @@ class Sessions:
         return place
 
     def open(self, header: str, variant: Variant, instance: Instance) -> None:
-        """`header` is the container's, with the time of its end, which the container keeps."""
+        """`header` is the container's, with an expiry time, which the container enforces."""
         self._places[header.partition(";")[0].strip()] = (variant, instance)
         if len(self._places) > MOST:
             self._places.popitem(last=False)

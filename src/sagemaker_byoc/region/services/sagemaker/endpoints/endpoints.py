@@ -19,7 +19,6 @@ from sagemaker_byoc.region.services.sagemaker.catalog import (
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Captures
 from sagemaker_byoc.region.services.sagemaker.endpoints.configs import EndpointConfigs, check_count
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import (
     CHANGING,
     CREATING,
@@ -27,6 +26,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import (
     Endpoint,
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
@@ -59,7 +59,7 @@ class EndpointOperations:
         self.watch = Watch(SUBJECT)
         self.by_name: dict[str, Endpoint] = {}
         self.swept: asyncio.Task[None] | None = None
-        """Ends once nothing of a former run is left; no container is started before."""
+        """Ends once nothing of an earlier run is left; no container starts before."""
         self._configs = configs
         self._context = context
         self._captures = captures
@@ -75,14 +75,14 @@ class EndpointOperations:
         }
 
     def find(self, name: str) -> Endpoint:
-        """Raises AwsError."""
+        """Return the endpoint. Raise AwsError if there is none."""
         found = self.by_name.get(name)
         if found is None:
             raise could_not_find(ENDPOINT, self.catalog.arn(name))
         return found
 
     def adopt(self, name: str) -> Endpoint:
-        """A Endpoint for the record of that name."""
+        """Make the endpoint of a record."""
         found = Endpoint(
             name,
             self.catalog,
@@ -113,7 +113,7 @@ class EndpointOperations:
 
     async def describe(self, asked: Parameters) -> Parameters:
         found = self.find(asked["EndpointName"])
-        # Both SageMaker SDKs sleep 30 s before each look at an endpoint, as waiters of botocore do.
+        # Both SageMaker SDKs, and the waiters of botocore, sleep 30 s between two descriptions.
         document = await self.watch.see(found.name, lambda: found.document, waits=SDK.get())
         return _description(
             document, found.fleet, is_capturing=self._captures.is_working(found.name)
@@ -170,7 +170,7 @@ class EndpointOperations:
         return {}
 
     def stop(self, name: str) -> None:
-        """Delete it in whatever state it is, as the AWS API would not. Raises AwsError."""
+        """Delete it in any state, which the AWS API refuses. Raise AwsError if there is none."""
         found = self.find(name)
         if found.status != DELETING:
             found.delete()
@@ -182,7 +182,7 @@ class EndpointOperations:
         return found
 
     def _target(self, asked: Parameters) -> Parameters:
-        """The part of a document that comes from the configuration, as it is now."""
+        """Return the part of a document that comes from the configuration, as it is now."""
         name = asked["EndpointConfigName"]
         config = self._configs.catalog.get(name)
         target: Parameters = {
@@ -196,7 +196,7 @@ class EndpointOperations:
 
 
 def _retained(old: list[Parameters], new: list[Parameters], excluded: set[str]) -> list[Parameters]:
-    """`new`, with the weights and counts that the variants of the same names have now."""
+    """Return `new` with the current weights and counts of the variants of the same names."""
     properties = {
         "DesiredInstanceCount": "InitialInstanceCount",
         "DesiredWeight": "InitialVariantWeight",

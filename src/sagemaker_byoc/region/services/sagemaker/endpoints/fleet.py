@@ -1,4 +1,4 @@
-"""All instances of an endpoint that belong to one deployment of it."""
+"""A fleet: all instances of one deployment of an endpoint (AWS's word: blue and green fleets)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployme
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ModelData, VariantPlan
 
 DRAIN_SECONDS = 60.0
-"""As long as an invocation may take."""
+"""The longest time of an invocation."""
 
 
 class Variant:
@@ -24,7 +24,7 @@ class Variant:
         self.plan = plan
         self.weight = plan.weight
         self.credit = 0.0
-        """For the choice by weight."""
+        """See Fleet.choose."""
         self.instances: list[Instance] = []
         self._turn = 0
 
@@ -33,7 +33,7 @@ class Variant:
         return sum(instance.is_healthy for instance in self.instances)
 
     def choose(self) -> Instance | None:
-        """The healthy one with the fewest requests under way; in turn where several have as few."""
+        """Return the healthy instance with the fewest requests; in turn if several have as few."""
         count = len(self.instances)
         if count == 1:
             only = self.instances[0]
@@ -57,8 +57,9 @@ class Fleet:
         self._models: dict[ModelData, Path] = {}
 
     async def start(self) -> None:
-        """All instances healthy, or none is left. Raises EndpointError with SageMaker's sentence
-        and the cause.
+        """Start all instances and wait until they are healthy, or leave none.
+
+        Raise EndpointError with SageMaker's sentence and the cause.
         """
         try:
             await self._context.finish(self._fetch_models)
@@ -73,7 +74,7 @@ class Fleet:
         await self._context.run(folders.remove, self._deployment.folder)
 
     def hurry(self) -> None:
-        """A stop under way waits for no request any more."""
+        """Make a stop that is under way wait for no more requests."""
         for variant in self.variants.values():
             for instance in variant.instances:
                 instance.hurry()
@@ -85,8 +86,9 @@ class Fleet:
             variant.credit = 0.0
 
     async def rescale(self, counts: Mapping[str, int]) -> None:
-        """To that many instances each; those that are there go on. Raises EndpointError, and then
-        what had been there goes on alone.
+        """Change the number of instances of each variant; those that stay are not restarted.
+
+        Raise EndpointError, leaving the earlier instances, if a new one does not start.
         """
         more = []
         surplus: list[Instance] = []
@@ -102,9 +104,10 @@ class Fleet:
             await stopping
 
     def choose(self, target: str | None) -> Variant | None:
-        """By name, or so that the shares follow the weights exactly: each request pays its
-        variant's credit by the sum of all weights, and all are credited with their own.
-        Variants without a healthy instance are passed over.
+        """Return the variant `target`, or choose one so that the shares follow the weights exactly.
+
+        At each request every variant is credited with its weight, and the chosen one pays the sum
+        of all weights. Variants without a healthy instance are skipped.
         """
         if target is not None:
             return self.variants.get(target)
@@ -127,7 +130,7 @@ class Fleet:
         new = [
             (variant, self._instance(variant)) for variant, count in wanted for _ in range(count)
         ]
-        # They are known before they are healthy, so that a stop reaches them.
+        # Registered before they are healthy, so that a stop reaches them.
         for variant, instance in new:
             variant.instances.append(instance)
         instances = [instance for _, instance in new]
@@ -149,7 +152,7 @@ class Fleet:
         return Instance(self._deployment, variant.plan, models)
 
     def _fetch_models(self) -> None:
-        """Each once, however many instances show it."""
+        """Fetch each model once, however many instances use it."""
         for variant in self.variants.values():
             for each in variant.plan.containers:
                 if each.data is not None and each.data not in self._models:
@@ -160,7 +163,7 @@ class Fleet:
 
 
 async def _start_together(instances: list[Instance]) -> tuple[int, BaseException] | None:
-    """The place and the error of the first that failed, upon which the others are given up."""
+    """Start all; at the first failure give up the others, and return its position and error."""
     if not instances:
         return None
     starts = [asyncio.create_task(instance.start()) for instance in instances]

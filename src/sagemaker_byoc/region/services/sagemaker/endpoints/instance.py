@@ -1,4 +1,4 @@
-"""One instance of a variant: its containers, the way to them, and a new one for each that dies."""
+"""One instance of a variant: its containers, connections to them, and replacements if they end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sagemaker_byoc.region.containers.http_pool import Pool
 from sagemaker_byoc.region.containers.http_reply import UpstreamError
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import (
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import (
     HostingContext,
     all_stopped,
     to_the_end,
@@ -33,22 +33,22 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantP
 LOG = logging.getLogger(__name__)
 
 PING_EVERY = 5.0
-"""Seconds; SageMaker does not say how often it asks a healthy container."""
+"""Seconds; SageMaker does not publish how often it pings a healthy container."""
 _ASK_EVERY = 6
-"""Pings to one question to the engine: what a dead container left behind may answer /ping."""
+"""Pings per question to the engine: a process that outlived its container may answer /ping."""
 _LOOK_AGAIN = 1.0
 _ILL_SECONDS = 15.0
-"""After which a container that runs and does not answer is replaced; a worker may restart."""
+"""Seconds without an answer after which a running container is replaced; its worker may restart."""
 _DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0)
-"""Seconds before each attempt to start a dead container again; then its instance stays out."""
+"""Seconds before each attempt to replace a container; then its instance stays out of service."""
 _STEADY = 60.0
-"""Seconds of health after which the delays begin anew."""
+"""Seconds of health after which the delays start from the first."""
 PING = b"GET /ping HTTP/1.1\r\nHost: model\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What the instances of one deployment of an endpoint share."""
+    """What the instances of one deployment share."""
 
     endpoint: str
     context: HostingContext
@@ -59,7 +59,7 @@ class Deployment:
 
 
 class Instance:
-    """Lives on the event loop; what blocks runs in the context's threads."""
+    """An instance on the event loop; blocking calls run in the context's threads."""
 
     def __init__(
         self, deployment: Deployment, variant: VariantPlan, models: Mapping[str, Path]
@@ -85,7 +85,7 @@ class Instance:
                 folder=deployment.folder / f"{self.id}-{number}",
                 name=f"{context.prefix}-{endpoint}-{self.id}-{number}",
                 stream=f"{self.stream}/{each.name}" if several else self.stream,
-                fellows=len(variant.containers),
+                instance_containers=len(variant.containers),
                 startup_timeout=variant.startup_timeout,
             )
             for number, each in enumerate(variant.containers)
@@ -95,21 +95,22 @@ class Instance:
         self._warnings = sorted(found - {""})
         self._served: list[ServingContainer] = []
         self._given_up = threading.Event()
-        self._trouble = asyncio.Event()
+        self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Healthy at the end. Raises ByocError, and then nothing is left of it."""
+        """Start until healthy. Raise ByocError, leaving nothing, if that fails."""
         for warning in self._warnings:
             await self._context.run(self._say, warning)
         await self._start_containers()
-        self._watch = asyncio.create_task(self._keep_well(), name=f"watch {self.id}")
+        self._watch = asyncio.create_task(self._watch_health(), name=f"watch {self.id}")
 
     async def stop(self, drain: float = 0.0) -> None:
-        """No new request may be sent here. Waits `drain` seconds for those under way, then SIGTERM
-        and what the contract gives.
+        """Wait up to `drain` seconds for requests under way, then stop as the contract says.
+
+        No new request may be sent here.
         """
         self._given_up.set()
         with suppress(TimeoutError):
@@ -121,11 +122,11 @@ class Instance:
         await self._stop_containers()
 
     def give_up(self) -> None:
-        """A start under way fails soon."""
+        """Make a start that is under way fail soon."""
         self._given_up.set()
 
     def hurry(self) -> None:
-        """A stop under way waits for no request any more."""
+        """Make a stop that is under way wait for no more requests."""
         self._idle.set()
 
     # ── requests ──
@@ -140,9 +141,9 @@ class Instance:
             self._idle.set()
 
     def suspect(self) -> None:
-        """A request could not reach it: it gets no other before the watch has looked, at once."""
+        """Send no more requests until the watch, which is woken, has checked the instance."""
         self.is_healthy = False
-        self._trouble.set()
+        self._wake.set()
 
     # ── containers ──
 
@@ -154,7 +155,7 @@ class Instance:
 
         def on_end() -> None:
             with suppress(RuntimeError):  # the loop has ended before the log
-                loop.call_soon_threadsafe(self._trouble.set)
+                loop.call_soon_threadsafe(self._wake.set)
 
         found = await asyncio.gather(
             *(
@@ -171,7 +172,7 @@ class Instance:
             await self._stop_containers()
             raise errors[0] if errors else stopped()
         self.pools = {each.launch.plan.name: Pool(each.port) for each in self._served}
-        self._trouble.clear()
+        self._wake.clear()
         self.is_healthy = True
 
     async def _stop_containers(self) -> None:
@@ -183,12 +184,12 @@ class Instance:
 
     # ── the watch ──
 
-    async def _keep_well(self) -> None:
+    async def _watch_health(self) -> None:
         loop = asyncio.get_running_loop()
         attempts = 0
         while True:
             since = loop.time()
-            cause: str | None = await self._next_trouble()
+            cause: str | None = await self._next_failure()
             if loop.time() - since > _STEADY:
                 attempts = 0
             while cause is not None:
@@ -198,15 +199,15 @@ class Instance:
                 cause = await self._replace(cause, _DELAYS[attempts])
                 attempts += 1
 
-    async def _next_trouble(self) -> str:
-        """Wait for it; pings all the while."""
+    async def _next_failure(self) -> str:
+        """Ping until a container has failed, and return why."""
         loop = asyncio.get_running_loop()
         looks, ill_since = 0, None
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PING_EVERY if ill_since is None else _LOOK_AGAIN):
-                    await self._trouble.wait()
-            self._trouble.clear()
+                    await self._wake.wait()
+            self._wake.clear()
             looks += 1
             if await self._answers():
                 self.is_healthy, ill_since = True, None
@@ -221,7 +222,7 @@ class Instance:
                 return f"/ping was not 200 for {_ILL_SECONDS:.0f} s"
 
     async def _answers(self) -> bool:
-        """Whether each container answers /ping with 200 within SageMaker's 2 s."""
+        """Return whether each container answers /ping with 200 within SageMaker's 2 s."""
         for pool in self.pools.values():
             try:
                 reply = await pool.request(PING, timeout=hosting.PING_TIMEOUT.value)
@@ -233,7 +234,7 @@ class Instance:
         return True
 
     async def _exit_code(self) -> int | None:
-        """Of the first that has ended; None also if the engine can't tell, and /ping decides."""
+        """Return the first exit code of an ended container; None if the engine can't tell."""
         for each in self._served:
             try:
                 code = await self._context.run(each.container.exit_code)
@@ -245,7 +246,7 @@ class Instance:
         return None
 
     async def _replace(self, cause: str, delay: float) -> str | None:
-        """Why the new one did not become healthy; None where it did."""
+        """Replace the containers; return why they did not become healthy, or None."""
         self.is_healthy = False
         await self._context.run(self._say, f"{cause}; a new one is started in {delay:.0f} s")
         await self._stop_containers()

@@ -1,4 +1,4 @@
-"""One serving container of an endpoint: started, healthy, stopped. Blocks; run in threads."""
+"""One serving container of an endpoint. Its methods block: call them in threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sagemaker_byoc.region.containers.health import LOG_SECONDS, ContainerLog, w
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec
 from sagemaker_byoc.region.services.logs.log_store import LastingStream
-from sagemaker_byoc.region.services.sagemaker.endpoints.context import HostingContext
+from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import HostingContext
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import ContainerPlan
 
 LOG = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ GROUP = "/aws/sagemaker/Endpoints/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """All that is needed to start a container, and to start it again."""
+    """All that is needed to start a container, once or again."""
 
     endpoint: str
     plan: ContainerPlan
@@ -38,20 +38,20 @@ class Launch:
     model: Path | None
     """The folder of the unpacked model, shared by the instances that serve it."""
     folder: Path
-    """Of this container alone; made at its start, removed at its end."""
+    """The container's own folder; made at its start, removed at its end."""
     name: str
     stream: str
-    fellows: int
-    """How many containers the instance has."""
+    instance_containers: int
+    """The number of containers of the instance."""
     startup_timeout: float
 
     def variables(self, context: HostingContext) -> dict[str, str]:
-        """As SageMaker sets them; the model's own win."""
+        """Return the variables that SageMaker sets; the model's own win."""
         variables = specs.platform(context.account)
         if context.access is not None and not self.plan.isolated:
             variables |= context.access.variables(role=self.plan.role)
-        # Where containers share this machine's network, the engine names each a port of its own.
-        if self.fellows > 1 and context.engine.interface != "lo":
+        # If containers share this machine's network, the engine gives each its own port.
+        if self.instance_containers > 1 and context.engine.interface != "lo":
             variables[BIND_TO_PORT] = str(hosting.PORT.value)
         return {**variables, **self.plan.environment}
 
@@ -73,8 +73,10 @@ class ServingContainer:
         on_end: Callable[[], None],
         given_up: threading.Event,
     ) -> Self:
-        """Healthy, or nothing is left of it. `on_end` is called from another thread, when its log
-        ends. Raises ByocError.
+        """Start a container and wait until it is healthy.
+
+        `on_end` is called from another thread when its log ends. Raise ByocError, leaving nothing,
+        if that fails.
         """
         stream = LastingStream(context.logs, GROUP + launch.endpoint, launch.stream)
         port = context.ports.take()
@@ -97,7 +99,7 @@ class ServingContainer:
         return served
 
     def stop(self) -> None:
-        """SIGTERM, up to 30 s for what is in flight, SIGKILL; nothing is left."""
+        """Send SIGTERM, wait up to 30 s for requests under way, send SIGKILL, and remove it."""
         try:
             self.container.stop(lifecycle.SERVE_STOP_GRACE.value)
         except ByocError as error:  # it may have ended, or its engine has
@@ -106,8 +108,8 @@ class ServingContainer:
             self.close()
 
     def close(self) -> None:
-        """End it without grace."""
-        with ExitStack() as ends:  # the last is the first
+        """End and remove it without a grace period."""
+        with ExitStack() as ends:  # called in reverse order
             ends.callback(_clean, self.launch, self.context, self.port)
             ends.callback(self.close_log)
             ends.callback(self.log.join, LOG_SECONDS)

@@ -1,7 +1,7 @@
-"""What an endpoint is to run, read from the documents of its configuration and its models.
+"""What an endpoint runs: its variants, their containers, and the model data of each.
 
-The documents are kept in the endpoint's own record: what runs does not change when a configuration
-or a model is deleted, and is found again after a restart.
+They are read from the documents of the configuration and its models, which the endpoint's own
+record keeps: what runs does not change when those are deleted, and is found after a restart.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class ContainerPlan:
     environment: Mapping[str, str]
     data: ModelData | None
     isolated: bool = False
-    """It gets neither keys nor the region's URL (EnableNetworkIsolation of its model)."""
+    """Whether it receives no keys and no region URL (its model's EnableNetworkIsolation)."""
     role: str = ""
-    """ARN of the role that it works as; the region's execution role without one."""
+    """ARN of its role; without one, the region's execution role."""
 
 
 @dataclass(frozen=True, slots=True)
 class VariantPlan:
-    """`containers` answer one after the other, or, where `is_direct`, each by its name."""
+    """`containers` answer one after the other or, if `is_direct`, each by its name."""
 
     name: str
     containers: tuple[ContainerPlan, ...]
@@ -102,7 +102,7 @@ def _container(document: Parameters, name: str, model: Parameters) -> ContainerP
 
 
 def is_there(data: ModelData, store: ObjectStore) -> bool:
-    """Whether the object, or any under the prefix, exists. Raises AwsError for what is no URI."""
+    """Return whether the object, or any below the prefix, exists. Raise AwsError for a bad URI."""
     bucket, key = parse_s3_uri(data.uri)
     try:
         if data.is_archive:
@@ -116,7 +116,7 @@ def is_there(data: ModelData, store: ObjectStore) -> bool:
 
 
 def fetch(data: ModelData, store: ObjectStore, folder: Path, container: str) -> None:
-    """Into the empty `folder`. Raises EndpointError with SageMaker's sentence and the cause."""
+    """Fill the empty `folder`. Raise EndpointError with SageMaker's sentence and the cause."""
     bucket, key = parse_s3_uri(data.uri)
     try:
         if data.is_archive:
@@ -128,7 +128,7 @@ def fetch(data: ModelData, store: ObjectStore, folder: Path, container: str) -> 
             f'Failed to download model data for container "{container}" from URL: "{data.uri}". '
             "Please ensure that there is an object located at the URL and that the role passed to "
             f"CreateModel has permissions to download the object. ({error})",
-            hint="Mend the object, then create the endpoint again",
+            hint="Fix the object, then create the endpoint again",
         ) from error
 
 
@@ -142,7 +142,7 @@ def _copy_prefix(store: ObjectStore, bucket: str, prefix: str, folder: Path) -> 
     for key, name in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Not a link: what a container writes must not reach the object.
+        # Not a link: a container must not be able to change the object.
         shutil.copyfile(store.get(bucket, key).path, target)
 
 
@@ -155,7 +155,7 @@ class ModelData:
 
 
 def data_of(document: Parameters) -> ModelData | None:
-    """Of a ContainerDefinition that has been accepted."""
+    """Return the model data of an accepted ContainerDefinition."""
     if document.get("ModelDataUrl"):
         return ModelData(document["ModelDataUrl"], is_archive=True)
     source = document.get("ModelDataSource", {}).get("S3DataSource")

@@ -1,4 +1,4 @@
-"""The log streams of a job: one a host, `<job>/algo-<n>-<epoch seconds>`."""
+"""What every job of the region uses: the parts of the region, and a log."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 MOST_LEFT_OUT = 1000
-"""Lines of a job about things that are left out; a program can make any number of them."""
+"""Lines of a log about files that were left out; a program can cause any number of them."""
 
 
 class JobLog:
-    """Streams are opened by their first line; `begin` starts new ones, for new instances.
+    """The log streams of a job: one per host, `JOB/algo-N-EPOCH_SECONDS`.
 
-    A log that can't be written, on a full disk, ends no job: lines are lost, and counted.
+    A stream is opened by its first line; `begin` starts new ones, for new instances. A log that
+    can't be written, on a full disk, does not end the job: lines are lost, and counted.
     """
 
     def __init__(self, logs: LogStore, job: str, first_host: str) -> None:
@@ -40,7 +41,7 @@ class JobLog:
     def begin(self) -> None:
         with self._lock:
             self._close()
-            # Not the same stream again, however soon an instance was replaced.
+            # A new name, however soon an instance was replaced.
             self._epoch = max(int(time.time()), self._epoch + 1)
 
     def write(self, host: str, line: str) -> None:
@@ -52,11 +53,11 @@ class JobLog:
         stream.write(line)
 
     def say(self, line: str) -> None:
-        """What the platform has to tell, in the first host's stream."""
+        """Write a line of the region's own, into the first host's stream."""
         self.write(self._first_host, line)
 
     def say_once(self, sentence: str) -> None:
-        """Write it unless it was written before; for what each look finds again."""
+        """Write the sentence unless it was written before."""
         with self._lock:
             if sentence.startswith(LEFT_OUT):
                 self._left_out += sentence not in self._said
@@ -79,19 +80,19 @@ class JobLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobContext:
-    """What every job of the region uses."""
+    """The parts of the region that a job uses."""
 
     store: ObjectStore
     engine: Engine
     images: Images
     work: Path
-    """A folder in which each job has one while it lives."""
+    """A folder in which each job has its own while it runs."""
     labels: Mapping[str, str]
     """Labels by which the containers and networks of this region are found."""
     account: Account
     access: ContainerAccess | None
-    """How containers reach the region; None if they don't."""
+    """How containers reach the region; None if they can't."""
     prefix: str
-    """Of the names of containers and networks, which an engine may share with other regions."""
+    """Prefix of the names of containers and networks: other regions may share the engine."""
     gpus: int
-    """Of this machine."""
+    """The number that this machine has."""

@@ -1,4 +1,4 @@
-"""Which objects a channel consists of, under which names, and which of them a host gets."""
+"""The input of a job: the objects of each channel, and the files that each host gets of them."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ T = TypeVar("T")
 
 MANIFEST_LIMIT = 64 << 20
 """Bytes of a manifest; it is read at once."""
+# <linux/fs.h>: share the blocks of another file until one of the two is written to.
+_FICLONE = 0x40049409
 
 
 class DownloadError(Exception):
-    """The input can't be brought to the job; SageMaker calls it a ClientError."""
+    """The input can't be brought to the job, a ClientError in SageMaker's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,9 @@ class Item:
 
 
 def find_items(store: ObjectStore, plan: ChannelPlan) -> list[Item]:
-    """Of a channel of files, in the order of their keys, or of the manifest.
+    """Return the objects of a channel, in the order of their keys or of the manifest.
 
-    Raises AwsError (ValidationException) where there are none, DownloadError for a bad manifest.
+    Raise AwsError (ValidationException) if there are none, DownloadError for a bad manifest.
     """
     if plan.data_type is DataType.PREFIX:
         items = [*_of_prefix(store, plan)]
@@ -61,14 +63,14 @@ def find_items(store: ObjectStore, plan: ChannelPlan) -> list[Item]:
         _read(store, plan)
     if not items:
         raise no_objects(plan)
-    # Object keys may be what no file system can hold; only in a pipe that does not matter.
+    # A key may be what no file system can hold. Only in a pipe that does not matter.
     if plan.channel.mode is not InputMode.PIPE:
         check_paths(plan.uri, items)
     return items
 
 
 def require_items(store: ObjectStore, plan: ChannelPlan) -> None:
-    """As `find_items`, without a look at more than the first object of a prefix."""
+    """Raise what `find_items` would, looking at no more than the first object of a prefix."""
     if plan.data_type is not DataType.PREFIX:
         find_items(store, plan)
     elif next(_of_prefix(store, plan), None) is None:
@@ -76,7 +78,7 @@ def require_items(store: ObjectStore, plan: ChannelPlan) -> None:
 
 
 def find_lines(store: ObjectStore, plan: ChannelPlan) -> list[dict[str, object]]:
-    """Of an augmented manifest."""
+    """Return the lines of an augmented manifest. Raise DownloadError."""
     lines: list[dict[str, object]] = []
     for number, text in enumerate(_read(store, plan).splitlines(), 1):
         if not text.strip():
@@ -93,7 +95,7 @@ def find_lines(store: ObjectStore, plan: ChannelPlan) -> list[dict[str, object]]
 
 
 def share(plan: ChannelPlan, items: Sequence[T], host: str, epoch: int = 0) -> list[T]:
-    """What `host` gets of `items` in `epoch`: shuffled first, dealt like cards then."""
+    """Return the share of `host` in `epoch`: `items` are shuffled, then dealt out in turn."""
     mine = [*items]
     if plan.seed is not None:
         random.Random(f"{plan.seed}/{epoch}").shuffle(mine)  # noqa: S311 - an order, no secret
@@ -103,7 +105,7 @@ def share(plan: ChannelPlan, items: Sequence[T], host: str, epoch: int = 0) -> l
 
 
 def no_objects(plan: ChannelPlan, why: str = "") -> AwsError:
-    """In SageMaker's words."""
+    """Return SageMaker's own refusal of a channel without objects."""
     return AwsError(
         "ValidationException",
         f'No S3 objects found under S3 URL "{plan.uri}" given in input data source. Please ensure '
@@ -114,13 +116,13 @@ def no_objects(plan: ChannelPlan, why: str = "") -> AwsError:
 
 
 def _of_prefix(store: ObjectStore, plan: ChannelPlan) -> Iterator[Item]:
-    """Every key that begins with the prefix, whether or not that is where a folder ends."""
+    """Yield every key that begins with the prefix, even in the middle of a name."""
     if not store.has_bucket(plan.bucket):
         raise no_objects(plan, "The specified bucket does not exist")
     for info in store.list(plan.bucket, plan.key):
         relative = tail(plan.key, info.key)
         if info.key.endswith("/") or (
-            # A mount shows folders, and half a name is none.
+            # A mount shows folders, and half a name is not a folder.
             plan.channel.mode is InputMode.FAST_FILE and not is_below(plan.key, info.key)
         ):
             continue
@@ -128,7 +130,7 @@ def _of_prefix(store: ObjectStore, plan: ChannelPlan) -> Iterator[Item]:
 
 
 def is_below(prefix: str, key: str) -> bool:
-    """Whether `key` is `prefix`, or lies in the folder of that name."""
+    """Return whether `key` is `prefix` or is in the folder of that name."""
     return not prefix or key == prefix or key.startswith(prefix.rstrip("/") + "/")
 
 
@@ -173,7 +175,7 @@ def _read(store: ObjectStore, plan: ChannelPlan) -> str:
 
 
 def check_paths(uri: str, items: Sequence[Item]) -> None:
-    """Raise DownloadError unless each object can be a file of its own in one folder."""
+    """Raise DownloadError unless the objects can all be files of one folder."""
     files: set[PurePosixPath] = set()
     folders: set[PurePosixPath] = set()
     for item in items:
@@ -204,21 +206,17 @@ class ChannelPlan:
     key: str
     """A prefix of keys, or the key of a manifest."""
     attributes: tuple[str, ...]
-    """Of an augmented manifest, in the order of the records."""
+    """Attributes of an augmented manifest, in the order of the records."""
     gunzip: bool
     seed: int | None
-    """For shuffling; None where it was not asked for."""
+    """For shuffling; None if the request does not ask for it."""
     hosts: tuple[str, ...]
-    """Those that get it."""
-
-
-# <linux/fs.h>: share the blocks of another file until one of the two is written to.
-_FICLONE = 0x40049409
+    """The hosts that receive the channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """What of a host's channels its container is shown in another way than in its tree."""
+    """Folders of channels that are not in a host's tree, and how its container sees them."""
 
     inputs: Mapping[str, Path]
     read_only: frozenset[str]
@@ -228,8 +226,8 @@ class Staged:
 class Stager:
     """Brings the channels of one job to its hosts.
 
-    Where a container writes into the host's own files it gets copies of its own, for a program may
-    change its input in File mode. Everything else is linked, below `folder`.
+    If containers write into this machine's own files they get copies, since a program may change
+    its input in File mode. Everything else is linked, below `folder`.
     """
 
     def __init__(
@@ -259,7 +257,7 @@ class Stager:
                 read_only.add(relative)
                 inputs[relative] = self._link(plan, host, taken)
                 continue
-            # A folder that host and container share holds files, and no links into the store.
+            # A folder that host and container share holds copies, not links into the store.
             if self._copies or pipes:
                 self._fill(tree.channel(name), taken, copy_file)
             else:
@@ -295,7 +293,7 @@ class Stager:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """A file of its own, writable; sharing blocks where the file system can."""
+    """Make a writable copy, which shares blocks if the file system can."""
     with open(source, "rb") as file, open(target, "wb") as copy:
         try:
             fcntl.ioctl(copy, _FICLONE, file.fileno())
@@ -304,7 +302,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def link_file(source: Path, target: Path) -> None:
-    """The same file, which is never written to; a copy on another file system."""
+    """Link a file that is never written to; copy it to another file system."""
     try:
         os.link(source, target)
     except FileNotFoundError:
@@ -316,7 +314,7 @@ def link_file(source: Path, target: Path) -> None:
 
 
 def _write_manifest(tree: Tree, plan: ChannelPlan, items: Sequence[Item]) -> None:
-    """`<channel>-manifest`, beside the folder: what was brought."""
+    """Write `CHANNEL-manifest` beside the folder: the objects that were brought."""
     prefix = f"s3://{items[0].bucket if items else plan.bucket}/"
     document: list[Json] = [{"prefix": prefix}, *(item.key for item in items)]
     name = f"{plan.channel.name}{MANIFEST_SUFFIX}"

@@ -1,4 +1,8 @@
-"""Checkpoints: out of S3 before the containers start, into S3 while they run and at the end."""
+"""Folders of a job's containers and their places in S3: checkpoints and reports.
+
+Checkpoints are restored before the containers start and sent while they run. Debugger's,
+profiler's and TensorBoard's files are sent at the end; SageMaker sends them while the job runs.
+"""
 
 from __future__ import annotations
 
@@ -26,22 +30,25 @@ from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
 LOG = logging.getLogger(__name__)
 
 INTERVAL = 2.0
-"""Seconds between two looks at the folders; the service's own is not published."""
+"""Seconds between two scans of the folders; SageMaker's interval is not published."""
 SHARE = 0.1
-"""Most of the time that looking and copying may take."""
+"""Largest share of the time that scanning and copying may take."""
 
 Place = tuple[str, str]
-"""A host, and the path below its folder."""
+"""A host, and a path below its folder."""
 Mark = tuple[int, int]
 """Size and mtime, in nanoseconds."""
+_CHUNK = 1 << 20
 
 
 def restore(store: ObjectStore, plan: CheckpointPlan, tree: Tree) -> int:
-    """Every object below the prefix into the host's folder; how many. Raises DownloadError."""
+    """Copy every object below the prefix into the host's folder and return their number.
+
+    Raise DownloadError.
+    """
     folder = tree.root / plan.folder
     folder.mkdir(parents=True, exist_ok=True)
     prefix = f"{plan.prefix}/" if plan.prefix else ""
-    count = 0
     count = 0
     try:
         infos = [info for info in store.list(plan.bucket, prefix) if not info.key.endswith("/")]
@@ -53,7 +60,7 @@ def restore(store: ObjectStore, plan: CheckpointPlan, tree: Tree) -> int:
             target = folder / info.key.removeprefix(prefix)
             target.parent.mkdir(parents=True, exist_ok=True)
             copy_file(store.get(plan.bucket, info.key).path, target)
-            # Whole seconds are what comes back out of every engine: the file is not news then.
+            # Whole seconds, which every engine keeps: the file is then not taken for a changed one.
             os.utime(target, (int(time.time()),) * 2)
             count += 1
     except (S3Error, OSError) as error:
@@ -62,10 +69,10 @@ def restore(store: ObjectStore, plan: CheckpointPlan, tree: Tree) -> int:
 
 
 class CheckpointSync(threading.Thread):
-    """Copies what the containers write: files that have not changed between two looks.
+    """Sends what the containers write, once a file has not changed between two scans.
 
-    What is deleted in a container stays in S3. If two hosts write one name, the file that changed
-    last is there.
+    A file that is deleted in a container stays in S3. If two hosts write one name, the file that
+    changed last is kept.
     """
 
     def __init__(
@@ -75,7 +82,7 @@ class CheckpointSync(threading.Thread):
         trees: Mapping[str, Tree],
         on_line: Callable[[str], None],
     ) -> None:
-        """`on_line` gets the same sentence again as long as its cause lasts."""
+        """`on_line` receives the same sentence at every scan while its cause lasts."""
         super().__init__(daemon=True, name="checkpoints")
         self._store = store
         self._plan = plan
@@ -97,12 +104,12 @@ class CheckpointSync(threading.Thread):
             self.join()
 
     def finish(self) -> str | None:
-        """Send all, once the containers have ended and their folders are on the host.
+        """Send the rest, after the containers have ended and their folders are on this machine.
 
-        Return why that was not possible.
+        Return why that was not possible, or None.
         """
         self.close()
-        return self._look(lambda *_: True)
+        return self._scan(lambda *_: True)
 
     def run(self) -> None:
         pause = INTERVAL
@@ -111,14 +118,14 @@ class CheckpointSync(threading.Thread):
             try:
                 for container in self._containers.values():
                     container.fetch(self._plan.folder, self._on_line)
-                self._look(lambda place, mark: self._seen.get(place) == mark)
-            except Exception as error:  # a later look may succeed; the last one is reported
+                self._scan(lambda place, mark: self._seen.get(place) == mark)
+            except Exception as error:  # a later scan may succeed; the last one is reported
                 LOG.exception("checkpoints of %s", self._plan.uri)
-                self._on_line(f"checkpoints can't be looked at, which is tried again: {error}")
+                self._on_line(f"the checkpoints can't be read, which is tried again: {error}")
             pause = max(INTERVAL, (time.monotonic() - began) / SHARE)
 
-    def _look(self, is_settled: Callable[[Place, Mark], bool]) -> str | None:
-        """Send what is settled and has not been sent; return why something could not be."""
+    def _scan(self, is_settled: Callable[[Place, Mark], bool]) -> str | None:
+        """Send what is settled and has not been sent; return why a file could not be, or None."""
         seen = {}
         failure = None
         try:
@@ -178,9 +185,6 @@ class ReportPlan:
         return self.folder.startswith("/")
 
 
-_CHUNK = 1 << 20
-
-
 def send_all(
     store: ObjectStore, bucket: str, start: str, entries: Iterable[Entry], on_line: OnLeft
 ) -> bool:
@@ -200,7 +204,7 @@ def send_all(
 
 
 def send(store: ObjectStore, bucket: str, key: str, entry: Entry, on_line: OnLeft) -> None:
-    """Send an open file of a walk; one whose key S3 can't have is left out with a line."""
+    """Send an open file of a walk. A file whose key is too long for S3 is left out with a line."""
     assert entry.file is not None
     try:
         writer = store.open_writer(bucket, key)
@@ -218,7 +222,7 @@ def send(store: ObjectStore, bucket: str, key: str, entry: Entry, on_line: OnLef
 def upload_reports(
     reports: Sequence[ReportPlan], trees: Mapping[str, Tree], store: ObjectStore, on_line: OnLeft
 ) -> None:
-    """Raises AwsError, or OSError."""
+    """Send each report to its place. Raise AwsError or OSError."""
     for report in reports:
         if report.is_outside:
             found = [(host, outside(tree, report), "") for host, tree in trees.items()]

@@ -1,1 +1,1 @@
-"""Jobs that run to their end: training."""
+"""Training jobs."""

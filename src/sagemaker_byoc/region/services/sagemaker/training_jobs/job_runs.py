@@ -1,7 +1,7 @@
-"""The training jobs of a region as runs, from its state folder; the region need not be up.
+"""The training jobs of a region as runs, read from its state folder; the region need not run.
 
-What Track left in a job's output is the run; the metrics of a program that only prints are what
-the job's own definitions find in its log.
+What Track left in a job's output is the run. For a program that only prints, the metrics are what
+the job's definitions find in its log.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import ContractError, DocumentError
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.metric_lint import values
+from sagemaker_byoc.contract.training.metric_definitions import values
 from sagemaker_byoc.contract.training.runs import RunRecord
 from sagemaker_byoc.host.recorded_runs import Found, Run, from_archive, of_job
 from sagemaker_byoc.region.core.records import read
@@ -27,16 +27,17 @@ from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.jobs.context import GROUP
 
 MOST_LINES = 1_000_000
-"""Of a job's log that are searched."""
+"""Lines of a job's log that are searched, at most."""
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, re.error)
 
 
 def is_region(folder: Path) -> bool:
-    """Whether it is a state folder in which jobs have run."""
+    """Return whether `folder` is a state folder in which jobs have run."""
     return _jobs(folder).is_dir()
 
 
 def region_runs(state: Path) -> Found:
-    """Its training jobs; a record that can't be read hides no other."""
+    """Return the training jobs of a state folder; an unreadable record does not hide the others."""
     found = Found()
     logs = LogStore(state / "logs")
     for path in sorted(_jobs(state).glob("*.json")):
@@ -48,9 +49,6 @@ def region_runs(state: Path) -> Found:
             what = f"can't be read ({type(error).__name__}: {error})"
             found.broken.append(DocumentError(where=str(path), what=what, hint="Remove it"))
     return found
-
-
-_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, re.error)
 
 
 def _run(name: str, document: Mapping[str, Any], state: Path, logs: LogStore) -> Run:
@@ -77,7 +75,7 @@ def _run(name: str, document: Mapping[str, Any], state: Path, logs: LogStore) ->
 
 
 def _points(name: str, definitions: Any, logs: LogStore) -> dict[str, list[float]]:
-    """All that the job's definitions find; the lines of its hosts one after the other."""
+    """Return all that the job's definitions find, host after host."""
     if not definitions or not logs.has_group(GROUP):
         return {}
     lines = [
@@ -90,7 +88,7 @@ def _points(name: str, definitions: Any, logs: LogStore) -> dict[str, list[float
 
 
 def _archive(document: Mapping[str, Any], state: Path) -> Path | None:
-    """A bucket is a folder, and an object a file in it."""
+    """Return the job's output archive in the object store's folder, if it is there."""
     output = (document.get("OutputDataConfig") or {}).get("S3OutputPath")
     if not isinstance(output, str):
         return None

@@ -1,4 +1,4 @@
-"""From a plan to what the engine is given: a tree and a container a host, and their network."""
+"""What the engine is given for a job: a tree and a container per host, and their network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job, as far as it is known before its data is."""
+    """One job, as known before its data is read."""
 
     plan: JobPlan
     image: Image
@@ -48,7 +48,7 @@ class Job:
 
 
 def lay_out(job: Job, found: Found, *, is_stopped: Callable[[], bool]) -> Layout:
-    """Raises DownloadError."""
+    """Write the trees of all hosts. Raise DownloadError."""
     plan, context = job.plan, job.context
     network = specs.job_network(
         f"{context.prefix}-{plan.name}",
@@ -92,7 +92,7 @@ def _cluster(plan: JobPlan, host: str, engine: Engine) -> Cluster:
 
 
 def _outputs(plan: JobPlan) -> tuple[str, ...]:
-    """Each folder once, and not those that are brought with another."""
+    """Return the folders to collect, without those inside another one."""
     wanted = {"model", "output", *(each.folder for each in plan.reports if not each.is_outside)}
     if plan.checkpoint is not None:
         wanted.add(plan.checkpoint.folder)

@@ -1,4 +1,4 @@
-"""TODO."""
+"""How a training job ends: its artifacts in S3, its FailureReason, its last status."""
 
 from __future__ import annotations
 
@@ -25,12 +25,31 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 
 ARCHIVE_TYPE = "application/x-gzip"
+REASON_PART = 600
+"""Most bytes of the engine's message, which leaves room for where the containers are kept."""
+INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
+_STOPPED = (Secondary.STOPPED, "Training job stopped", Status.STOPPED)
+_ENDS: Mapping[Why | None, tuple[Secondary, str, Status]] = {
+    None: (Secondary.COMPLETED, "Training job completed", Status.COMPLETED),
+    Why.STOP: _STOPPED,
+    Why.CLOSING: _STOPPED,
+    Why.RUNTIME: (
+        Secondary.MAX_RUNTIME_EXCEEDED,
+        "Training job runtime exceeded MaxRuntimeInSeconds provided",
+        Status.STOPPED,
+    ),
+    Why.WAIT: (
+        Secondary.MAX_WAIT_TIME_EXCEEDED,
+        "Training job wait time exceeded MaxWaitTimeInSeconds provided",
+        Status.STOPPED,
+    ),
+}
 
 
 def upload_artifacts(
     plan: JobPlan, trees: Mapping[str, Tree], store: ObjectStore, work: Path, on_line: OnLeft
 ) -> bool:
-    """Send model and output data; return False if there was no model. Raises S3Error, OSError."""
+    """Send model and output data; return False if there is no model. Raise S3Error or OSError."""
     outputs = merged(sources(trees, "output/data"), on_line, keep_links=True)
     _send_archive(plan, store, outputs, work / archives.OUTPUT_ARCHIVE)
     found = sources(trees, "model")
@@ -52,23 +71,16 @@ def _send_archive(
     return True
 
 
-REASON_PART = 600
-"""Bytes of the engine's words, so that what is kept can be said after them."""
-
-
-INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
-
-
 class UploadError(Exception):
-    """The bucket is gone, or the disk is full."""
+    """The artifacts can't be stored: the bucket is gone, or the disk is full."""
 
 
 class CollectError(Exception):
-    """What the containers hold can't be brought here, or the engine lost them."""
+    """The containers' folders can't be copied, or the engine lost the containers."""
 
 
 def _reason_of(error: BaseException) -> str:
-    """The FailureReason of a job that this error ended."""
+    """Return the FailureReason of a job that `error` ended."""
     match error:
         case PullError():
             return f"ClientError: {error.message}"
@@ -82,23 +94,3 @@ def _reason_of(error: BaseException) -> str:
         case UploadError():
             return f"ClientError: Artifact upload failed: {error}"
     return INTERNAL
-
-
-_STOPPED = (Secondary.STOPPED, "Training job stopped", Status.STOPPED)
-
-
-_ENDS: Mapping[Why | None, tuple[Secondary, str, Status]] = {
-    None: (Secondary.COMPLETED, "Training job completed", Status.COMPLETED),
-    Why.STOP: _STOPPED,
-    Why.CLOSING: _STOPPED,
-    Why.RUNTIME: (
-        Secondary.MAX_RUNTIME_EXCEEDED,
-        "Training job runtime exceeded MaxRuntimeInSeconds provided",
-        Status.STOPPED,
-    ),
-    Why.WAIT: (
-        Secondary.MAX_WAIT_TIME_EXCEEDED,
-        "Training job wait time exceeded MaxWaitTimeInSeconds provided",
-        Status.STOPPED,
-    ),
-}

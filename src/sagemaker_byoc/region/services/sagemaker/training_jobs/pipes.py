@@ -1,7 +1,11 @@
-"""Pipe mode: the region's end of `<channel>_<epoch>`, one FIFO an epoch, until the job is over.
+"""Pipe mode: the region's end of `CHANNEL_EPOCH`, one FIFO per epoch, until the job is over.
 
-A FIFO is written to as soon as somebody has opened it; whoever closes it early, or at its end,
-finds the next one. Nothing is fed ahead of the reader, and one chunk is held in memory.
+A FIFO is written to as soon as a program has opened it. A program that closes it, early or at its
+end, finds the next one. Nothing is fed ahead of the reader; one chunk is held in memory.
+
+RecordIO, as the service writes it: one object or attribute is one record, which is a magic word, a
+word of flag and length, the payload, and padding to a multiple of four. A payload above 2^29 - 1
+bytes is cut into parts, marked first, middle and last.
 """
 
 from __future__ import annotations
@@ -39,16 +43,21 @@ LOG = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 REFERENCE = "-ref"
-"""An attribute whose name ends so holds an S3 URI, and the object goes into the pipe."""
+"""Ending of an attribute's name: its value is an S3 URI, and that object goes into the pipe."""
 
 _POLL = 0.01
 _TICK_MS = 250
 _GZIP = 16 + zlib.MAX_WBITS
+MAGIC = 0xCED7230A
+LENGTH_BITS = 29
+LONGEST = (1 << LENGTH_BITS) - 1
+_HEADER = struct.Struct("<II")
+_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What one host gets through the FIFOs of one channel."""
+    """What one host receives through the FIFOs of one channel."""
 
     store: ObjectStore
     plan: ChannelPlan
@@ -58,7 +67,7 @@ class Feed:
 
 
 class PipeFeeder(threading.Thread):
-    """Feeds one channel of one host; `on_error` gets what ends the job."""
+    """Feeds one channel of one host; `on_error` receives an error that ends the job."""
 
     def __init__(self, feed: Feed, on_error: Callable[[DownloadError], None]) -> None:
         super().__init__(daemon=True, name=f"pipe-{feed.host}-{feed.plan.channel.name}")
@@ -72,7 +81,7 @@ class PipeFeeder(threading.Thread):
         self._make(0)
 
     def close(self) -> None:
-        """Bounded by one tick, and by one read of an object."""
+        """End the thread, within one tick and one read of an object."""
         self._over.set()
         self.join()
 
@@ -87,7 +96,7 @@ class PipeFeeder(threading.Thread):
                     self._make(epoch)
         except DownloadError as error:
             self._on_error(error)
-        except Exception as error:  # or the program waits for ever
+        except Exception as error:  # else the program would wait forever
             LOG.exception("channel %s", self._plan.channel.name)
             self._on_error(DownloadError(f"channel {self._plan.channel.name!r}: {error}"))
 
@@ -108,7 +117,7 @@ class PipeFeeder(threading.Thread):
             os.close(pipe)
 
     def _open(self, path: Path) -> int | None:
-        """As soon as there is a reader; None where the job was over before."""
+        """Open the FIFO once there is a reader; None if the job ended before."""
         while not self._over.wait(_POLL):
             try:
                 pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
@@ -116,13 +125,13 @@ class PipeFeeder(threading.Thread):
                 if error.errno != errno.ENXIO:
                     raise
             else:
-                with suppress(PermissionError):  # more than the kernel grants to this user
+                with suppress(PermissionError):  # above what the kernel grants this user
                     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
                 return pipe
         return None
 
     def _write(self, pipe: int, data: bytes) -> bool:
-        """False where the reader has closed its end, or the job is over."""
+        """Return False if the reader has closed its end, or the job is over."""
         poll = select.poll()
         poll.register(pipe, select.POLLOUT)
         view = memoryview(data)
@@ -169,7 +178,7 @@ class PipeFeeder(threading.Thread):
                 yield from self._unpacked(file, where)
 
     def _unpacked(self, file: BinaryIO, where: str) -> Iterator[bytes]:
-        """A record says its length first, which is known once all of it is unpacked."""
+        """Unpack into a file first: a record begins with its length."""
         with tempfile.TemporaryFile() as plain:
             for chunk in gunzip(file, where):
                 plain.write(chunk)
@@ -185,13 +194,13 @@ class PipeFeeder(threading.Thread):
 
 
 def gunzip(file: BinaryIO, where: str) -> Iterator[bytes]:
-    """All members, in chunks of bounded size; DownloadError for what is not whole gzip."""
+    """Yield all members, in chunks of bounded size. Raise DownloadError for incomplete gzip."""
     unpacker = zlib.decompressobj(_GZIP)
     begun = False
     for data in _read(file):
         rest = data
         chunk = b""
-        # A chunk of the most that was allowed may have more behind it, without any input left.
+        # A full chunk may be followed by more, even if no input is left.
         while rest or len(chunk) == CHUNK:
             begun = True
             try:
@@ -213,23 +222,8 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
         yield data
 
 
-MAGIC = 0xCED7230A
-
-
-LENGTH_BITS = 29
-
-
-LONGEST = (1 << LENGTH_BITS) - 1
-
-
-_HEADER = struct.Struct("<II")
-
-
-_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
-
-
 def frame(size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The record of `size` bytes that come as `chunks`; ValueError where they are not so many."""
+    """Yield the record of `size` bytes that come as `chunks`. Raise ValueError for another size."""
     rest = b""
     source = iter(chunks)
     at = 0

@@ -1,4 +1,4 @@
-"""A CreateTrainingJob request, checked and typed: what a job is going to do."""
+"""A CreateTrainingJob request, checked and typed: what the job will do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from sagemaker_byoc.contract import limits
+from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT
 from sagemaker_byoc.contract.training.channels import (
@@ -29,7 +29,7 @@ MODEL_FOLDER = "model"
 DEFAULT_RUNTIME = 86_400
 """Seconds (service model: sagemaker.StoppingCondition.MaxRuntimeInSeconds)."""
 MOST_HOSTS = 64
-"""Ours; processes of one machine, not instances."""
+"""A limit of this region: the hosts are processes of one machine."""
 
 TENSORBOARD = "TensorBoardOutputConfig"
 REPORTS = (
@@ -37,12 +37,12 @@ REPORTS = (
     ("ProfilerConfig", "/opt/ml/output/profiler", "profiler-output"),
     (TENSORBOARD, "/opt/ml/output/tensorboard", "tensorboard-output"),
 )
-"""Member of the request, default of its LocalPath, and the folder in S3."""
+"""Member of the request, default of its LocalPath, folder in S3."""
 RESERVED = ("/opt/ml", "/tmp", "/usr/local/nvidia")  # noqa: S108 - SageMaker's own list
 """github.com/aws/amazon-sagemaker-examples/issues/3620 quotes it from the service's refusal."""
 KERNEL = ("/proc", "/sys", "/dev")
 SYSTEM = ("bin", "etc", "home", "lib", "lib64", "root", "run", "sbin", "tmp", "usr", "var")
-"""Folders that no container can do without."""
+"""Folders that every container needs."""
 
 Choice = TypeVar("Choice", bound=StrEnum)
 Request = Mapping[str, Any]
@@ -60,7 +60,7 @@ class JobPlan:
     groups: tuple[InstanceGroup, ...]
     output_bucket: str
     output_prefix: str
-    """Without a slash at its end."""
+    """Without a trailing slash."""
     compress: bool
     checkpoint: CheckpointPlan | None
     reports: tuple[ReportPlan, ...]
@@ -78,7 +78,7 @@ class JobPlan:
 
     @property
     def model_uri(self) -> str:
-        """An archive, or a prefix with a slash at its end."""
+        """The URI of an archive, or of a prefix with a trailing slash."""
         name = MODEL_ARCHIVE if self.compress else f"{MODEL_FOLDER}/"
         return f"s3://{self.output_bucket}/{self.output_key(name)}"
 
@@ -95,7 +95,7 @@ def refuse(message: str) -> AwsError:
 
 
 def plan_of(request: Request) -> JobPlan:
-    """Raises AwsError for what can't be run as it was asked for."""
+    """Return the plan. Raise AwsError for what can't be run as requested."""
     _refuse_unsupported(request)
     algorithm = request["AlgorithmSpecification"]
     if not algorithm.get("TrainingImage"):
@@ -140,10 +140,10 @@ def _refuse_unsupported(request: Request) -> None:
 
 def _max_runtime(stopping: Request) -> int:
     runtime: int = stopping.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME)
-    if runtime > limits.LONGEST_RUN.value:
+    if runtime > facts.LONGEST_RUN.value:
         raise refuse(
             f"Invalid MaxRuntimeInSeconds {runtime}. The maximum value is "
-            f"{limits.LONGEST_RUN.value}, which is 28 days"
+            f"{facts.LONGEST_RUN.value}, which is 28 days"
         )
     return runtime
 
@@ -295,7 +295,7 @@ def _reports(request: Request) -> Iterator[ReportPlan]:
 
 
 def _refuse_reserved(local: PurePosixPath) -> None:
-    """In SageMaker's words; its own default is refused as well if a request names it."""
+    """Refuse a reserved path, as SageMaker does, even its own default if a request names it."""
     if any(local.is_relative_to(path) for path in RESERVED):
         raise refuse(
             f'"LocalPath" of "{TENSORBOARD}" cannot start with the following reserved path: '
@@ -304,7 +304,7 @@ def _refuse_reserved(local: PurePosixPath) -> None:
 
 
 def _report_folder(where: str, text: str) -> str:
-    """Relative to /opt/ml, or absolute; whatever is accepted is uploaded."""
+    """Return the folder, relative to /opt/ml or absolute. Every accepted folder is uploaded."""
     path, root = PurePosixPath(text), PurePosixPath(DEFAULT_ROOT)
     taken = path.is_relative_to(root / "input") or path == root / "output" / "failure"
     system = str(path)[1:] in (*SYSTEM, "usr/local") or any(
@@ -323,7 +323,7 @@ def _location(uri: str) -> tuple[str, str]:
 
 
 def choice(kind: type[Choice], value: str, where: str) -> Choice:
-    """The member of `kind` that `value` names; AwsError with all of them where it names none."""
+    """Return the member of `kind` that `value` names. Raise AwsError if there is none."""
     for member in kind:
         if member.value == value:
             return member
@@ -332,10 +332,10 @@ def choice(kind: type[Choice], value: str, where: str) -> Choice:
 
 
 def check_names(request: Request) -> None:
-    """In AWS's words: names and pairs that the API would not take."""
+    """Refuse, in AWS's words, a job name that the API would not accept."""
     name = request["TrainingJobName"]
-    if not re.fullmatch(limits.JOB_NAME.value, name):
+    if not re.fullmatch(facts.JOB_NAME.value, name):
         raise refuse(
             f"1 validation error detected: Value '{name}' at 'trainingJobName' failed to satisfy "
-            f"constraint: Member must satisfy regular expression pattern: {limits.JOB_NAME.value}"
+            f"constraint: Member must satisfy regular expression pattern: {facts.JOB_NAME.value}"
         )

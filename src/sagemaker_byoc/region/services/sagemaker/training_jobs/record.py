@@ -1,4 +1,4 @@
-"""A training job's document: what DescribeTrainingJob answers, kept after each change."""
+"""A training job's document: what DescribeTrainingJob returns, saved after each change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sagemaker_byoc.contract.training.failure import clip
+from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.region.core.polling import Subject
 from sagemaker_byoc.region.core.records import Records, now
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import DEFAULT_RUNTIME
@@ -41,11 +41,11 @@ ECHOED = (
     "TrainingJobName",
     "VpcConfig",
 )
-"""Members of the request that the description repeats as they were."""
+"""Members of the request that the description repeats unchanged."""
 
 
 DEFAULT_VOLUME = 30
-"""GiB, as both SDKs ask for; a request may leave it out."""
+"""GiB, as both SDKs request; a request may leave it out."""
 
 
 class Status(StrEnum):
@@ -85,7 +85,7 @@ SUBJECT = Subject(
     hold=5.0,
     settle=2.0,
 )
-"""`settle`: SDK 3 sleeps 5 s after each answer that says that a job runs, however short it is."""
+"""`settle`: SDK 3 sleeps 5 s after each answer with a running job, however short the job is."""
 
 _BEFORE_STOPPING = frozenset(
     {Secondary.STARTING, Secondary.DOWNLOADING, Secondary.TRAINING, Secondary.INTERRUPTED}
@@ -93,7 +93,7 @@ _BEFORE_STOPPING = frozenset(
 
 
 def new_document(request: Mapping[str, Any], arn: str, model: str) -> Document:
-    """`model` is the S3 URI where the model will be, if the job leaves one."""
+    """Return a new job's document. `model` is the S3 URI of its model, if it leaves one."""
     time = now()
     document = {key: request[key] for key in ECHOED if key in request}
     stopping = {"MaxRuntimeInSeconds": DEFAULT_RUNTIME, **(request.get("StoppingCondition") or {})}
@@ -123,9 +123,9 @@ def new_document(request: Mapping[str, Any], arn: str, model: str) -> Document:
 
 
 def _with_defaults(document: Document) -> Document:
-    """Return the members that AWS describes in full, whatever the request left out.
+    """Return the members that AWS always describes in full.
 
-    SDK 2 reads some of them without asking, as `Estimator.attach` does.
+    SDK 2 relies on some of them, as in `Estimator.attach`.
     """
     algorithm = document["AlgorithmSpecification"]
     found: Document = {
@@ -157,7 +157,7 @@ def _channel(asked: Document) -> Document:
 
 
 class JobRecord:
-    """One job's document while it lives; `announce` is called after each change."""
+    """One job's document while it runs; `announce` is called after each change."""
 
     def __init__(self, name: str, records: Records, announce: Callable[[str], None]) -> None:
         self.name = name
@@ -182,10 +182,9 @@ class JobRecord:
         status: Status | None = None,
         **members: object,
     ) -> None:
-        """The next transition, or a new message of the one that lasts.
+        """Add a transition, or change the message of the current one.
 
-        A job that is to stop does not go back to what comes before that, and one that has ended
-        stays as it is.
+        A stopping job does not return to an earlier status, and an ended job does not change.
         """
         with self._lock:
             document = self.document
@@ -204,7 +203,7 @@ class JobRecord:
         self._announce(self.name)
 
     def begin_training_time(self) -> None:
-        """Once for a job, however often it is interrupted."""
+        """Set TrainingStartTime, once per job, however often it is interrupted."""
         with self._lock:
             document = self.document
             if "TrainingStartTime" not in document:
@@ -212,7 +211,7 @@ class JobRecord:
                 self._records.settle(self.name, document)
 
     def flush(self) -> None:
-        """Write what a full disk has kept from being written."""
+        """Write what a full disk prevented from being written."""
         self._records.flush()
 
     def fail(self, reason: str, **members: object) -> None:

@@ -1,4 +1,4 @@
-"""One training job of the region, from its first status to its last; a thread each."""
+"""One training job of the region, from its first status to its last, in a thread."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from functools import partial
 
 from sagemaker_byoc.contract import folders, lifecycle
 from sagemaker_byoc.contract.errors import ByocError, MachineError
+from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import InputMode
-from sagemaker_byoc.contract.training.failure import clip
 from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch, Why
 from sagemaker_byoc.region.containers.results import failure_reason
 from sagemaker_byoc.region.core.records import now
@@ -34,7 +34,9 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import (
     Layout,
     lay_out,
 )
-from sagemaker_byoc.region.services.sagemaker.training_jobs.metrics import MetricCollector
+from sagemaker_byoc.region.services.sagemaker.training_jobs.metric_collector import (
+    MetricCollector,
+)
 from sagemaker_byoc.region.services.sagemaker.training_jobs.outcome import (
     _ENDS,
     INTERNAL,
@@ -57,7 +59,7 @@ STOP_GRACE: float = lifecycle.TRAIN_STOP_GRACE.value
 
 
 class JobRun(threading.Thread):
-    """`on_end` is called last, whatever happened."""
+    """Runs one job. `on_end` is called last, whatever happens."""
 
     def __init__(
         self,
@@ -81,12 +83,12 @@ class JobRun(threading.Thread):
         self._on_end = on_end
         self._created = time.monotonic()
         self._used = 0.0
-        """Seconds for which instances were held."""
+        """Seconds during which the job held instances."""
         self._broken: DownloadError | None = None
         self._bare_kill = False
         self._hosts = Hosts()
         self._held = ExitStack()
-        """What the attempt has opened: its containers are there until the results are in S3."""
+        """What the attempt has opened: its containers stay until the results are in S3."""
         self._unsent: str | None = None
         """Why not all checkpoints are in S3."""
 
@@ -99,7 +101,7 @@ class JobRun(threading.Thread):
         self.switch.ask(Why.INTERRUPTED)
 
     def run(self) -> None:
-        # Last come first: whatever fails, the job ends with a reason, and those who wait return.
+        # Called in reverse order: whatever fails, the job ends with a reason, and waiters return.
         with ExitStack() as ends:
             ends.callback(self._on_end, self._plan.name)
             ends.callback(self._log.close)
@@ -111,7 +113,7 @@ class JobRun(threading.Thread):
             ends.callback(self._held.close)
 
     def _outcome(self) -> Callable[[], None]:
-        """Run the job; return what tells its end to the record."""
+        """Run the job; return a function that writes its end into the record."""
         try:
             return self._run()
         except BaseException as error:
@@ -137,7 +139,7 @@ class JobRun(threading.Thread):
         return self._finish(outcome)
 
     def _attempt(self) -> Outcome | None:
-        """From Starting to the end of the containers; None where it was stopped before them."""
+        """Run until the containers have ended; return None if stopped before they started."""
         self._log.begin()
         types = [group.instance_type for group in self._plan.groups]
         if warning := self._job.image.machine_warning(types):
@@ -245,12 +247,12 @@ class JobRun(threading.Thread):
                     feeder.start()
 
     def _break(self, error: DownloadError) -> None:
-        """A pipe's data turned out to be broken while it was being read."""
+        """Stop the job: the data of a pipe turned out to be broken while it was read."""
         self._broken = self._broken or error
         self.switch.ask(Why.BROKEN)
 
     def _start_clock(self) -> threading.Event:
-        """Stops the job when its time is over, unless the event is set before."""
+        """Stop the job when its time is over, unless the returned event is set before."""
         done = threading.Event()
         limits = [(self._plan.max_runtime - self._used, Why.RUNTIME)]
         if self._plan.max_wait is not None:
@@ -261,7 +263,7 @@ class JobRun(threading.Thread):
 
         def clock() -> None:
             if not done.wait(max(0.0, seconds)) and not switch.asked:
-                # The switch first: whoever sees Stopping must not be able to stop it for himself.
+                # The switch first: a client that sees Stopping must not be the one to stop it.
                 switch.ask(why)
                 self._record.enter(Secondary.STOPPING, "Stopping the training job", Status.STOPPING)
 
@@ -299,7 +301,7 @@ class JobRun(threading.Thread):
             reason = self._upload(trees, reason)
         self._held.close()
         if reason is not None:
-            # For a failed job the time is that of the failure.
+            # The time of a failed job is that of the failure.
             return partial(self._fail, reason, ended=ended, **members)
         secondary, message, status = _ENDS[why]
         return partial(self._record.enter, secondary, message, status, **members, **self._times())
@@ -318,7 +320,7 @@ class JobRun(threading.Thread):
             failures.append(str(error))
         try:
             outputs.upload_reports(plan.reports, trees, store, warn)
-        except (AwsError, OSError) as error:  # no reason to call the training a failure
+        except (AwsError, OSError) as error:  # the training has not failed for that
             warn(f"what was written for Debugger or TensorBoard is not in S3: {error}")
         if not failures:
             return reason
@@ -341,7 +343,7 @@ class JobRun(threading.Thread):
         self._record.fail(reason, **members, **self._times(ended))
 
     def _times(self, ended: object = None) -> dict[str, object]:
-        """Nothing for a job whose instances never came up."""
+        """Return the members about time; none for a job whose instances never started."""
         document = self._record.document
         if "TrainingStartTime" not in document:
             return {}

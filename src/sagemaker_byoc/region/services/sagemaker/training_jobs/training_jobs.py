@@ -1,4 +1,4 @@
-"""Training jobs of the region: the operations, and the jobs that run."""
+"""Training jobs of the region: the API operations, and the jobs that run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.catalog import list_page
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
 from sagemaker_byoc.region.services.sagemaker.jobs.context import JobContext, JobLog
-from sagemaker_byoc.region.services.sagemaker.training_jobs import metrics
+from sagemaker_byoc.region.services.sagemaker.training_jobs import metric_collector
 from sagemaker_byoc.region.services.sagemaker.training_jobs.layout import Job
 from sagemaker_byoc.region.services.sagemaker.training_jobs.outcome import INTERNAL
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import (
@@ -65,10 +65,10 @@ _SUMMARY = (
     "SecondaryStatus",
 )
 MOST_ALIVE = 100
-"""Jobs at a time; each has some threads and processes of this machine."""
+"""Jobs at one time; each has threads and processes of this machine."""
 CLEARING_SECONDS = 60.0
 CLOSING_SECONDS = 140.0
-"""The 120 that a container has to save its model, and what its upload takes."""
+"""The 120 s that a container has to save its model, and time for its upload."""
 
 
 class TrainingJobs:
@@ -85,7 +85,7 @@ class TrainingJobs:
         images: Images,
         access: ContainerAccess | None = None,
     ) -> None:
-        """`access` is how containers reach the region; without it they don't."""
+        """`access` is how containers reach the region; without it they can't."""
         self.tags = Tags(state)
         self._account = account
         self._logs = logs
@@ -116,9 +116,9 @@ class TrainingJobs:
         }
 
     def start(self) -> None:
-        """Jobs that were running when the region was killed have failed; nothing of them is left.
+        """Mark jobs that ran when the region was killed as failed, and remove what they left.
 
-        AWS says the same of a job whose instance died: InternalServerError.
+        AWS gives the same reason for a job whose instance died: InternalServerError.
         """
         self._watch.start()
         lost = [name for name in self._records if not self._record(name).status.has_ended]
@@ -131,7 +131,7 @@ class TrainingJobs:
         folders.remove(self._context.work)
 
     async def close(self) -> None:
-        """Stop what runs, as StopTrainingJob would, and wait for it; bounded."""
+        """Stop all jobs as StopTrainingJob would, and wait for them, for a limited time."""
         runs = [*self._runs.values()]
         for run in runs:
             self._ask(run, Why.CLOSING)
@@ -139,9 +139,9 @@ class TrainingJobs:
         self._records.flush()
 
     def interrupt(self, name: str, *, kill: bool = False) -> None:
-        """As the spot market takes instances away; with `kill`, without a SIGTERM before.
+        """Interrupt a job as the spot market does; with `kill`, without SIGTERM.
 
-        Raises AwsError unless the job runs on spot instances.
+        Raise AwsError unless the job runs on spot instances.
         """
         document = self._document(name)
         run = self._runs.get(name)
@@ -163,7 +163,7 @@ class TrainingJobs:
         if name in self._records:
             raise _in_use(arn)
         plan = plan_of(request)
-        definitions = metrics.compile_definitions(plan.metrics)
+        definitions = metric_collector.compile_definitions(plan.metrics)
         _check_values(plan)
         image = self._context.images.resolve(plan.image)
         self._check_storage(plan)
@@ -172,7 +172,7 @@ class TrainingJobs:
             Job(plan=plan, image=image, arn=arn, request=request, context=self._context),
             record,
             JobLog(self._logs, name, plan.hosts[0]),
-            metrics.MetricCollector(definitions),
+            metric_collector.MetricCollector(definitions),
             on_end=self._forget,
         )
         with self._lock:
@@ -205,7 +205,7 @@ class TrainingJobs:
             try:
                 inputs.require_items(store, channel)
             except inputs.DownloadError:
-                continue  # found out by the download in the cloud, and so it is here
+                continue  # the download reports it, as in the cloud
 
     async def _describe(self, parameters: Parameters) -> Parameters:
         name = parameters["TrainingJobName"]
@@ -245,7 +245,7 @@ class TrainingJobs:
                 f"{document['TrainingJobStatus']}. Only jobs that have ended can be deleted.",
             )
         if run is not None:
-            # It has told its end, and clears up; a new job may have its name and its folder.
+            # Its end is public while it cleans up; a new job may take its name and its folder.
             await asyncio.to_thread(run.join, CLEARING_SECONDS)
         if document["TrainingJobStatus"] == Status.FAILED.value:
             await asyncio.to_thread(self._remove_kept, name)
@@ -258,10 +258,10 @@ class TrainingJobs:
         try:
             self._sweep(name)
         except ByocError as error:
-            LOG.warning("what was kept of %s stays behind: %s", name, error)
+            LOG.warning("what was kept of %s is still there: %s", name, error)
 
     def _sweep(self, name: str) -> None:
-        """Raises ByocError."""
+        """Remove what is left of a job. Raise ByocError."""
         trees = [Tree(host / "ml") for host in self._folders(name)]
         self._context.engine.sweep({**self._context.labels, JOB_LABEL: name}, trees)
 

@@ -13,17 +13,32 @@ import math
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sagemaker_byoc.training.library.guard import GUARDED
 from sagemaker_byoc.training.library.watch.hooks.parameters import local
-from sagemaker_byoc.training.library.watch.hooks.uncompiled import uncompiled
 from sagemaker_byoc.training.library.watch.report.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.base import TRAIN, Loss
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def uncompiled(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, left alone with all that it calls; a µs a call."""
+    made: Callable[P, R] | None = None
+
+    def call(*arguments: P.args, **keywords: P.kwargs) -> R:
+        nonlocal made
+        if made is None:  # at the first call, since this imports Dynamo
+            made = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+        return made(*arguments, **keywords)
+
+    return call
+
 
 WINDOW = 64
 """Steps whose mean is taken for the loss."""
@@ -286,9 +301,9 @@ class Losses:
 
 
 def found_overflow(optimizer: Optimizer) -> torch.Tensor | None:
-    """Not zero if a gradient scaler, or NonFiniteGuard, had the optimizer skip this step."""
+    """Return a tensor that is not zero if a gradient scaler had the optimizer skip this step."""
     found: torch.Tensor | None = getattr(optimizer, "found_inf", None)
-    return getattr(optimizer, GUARDED, None) if found is None else found
+    return found
 
 
 def _gradient(parameter: Tensor) -> Gradient:

@@ -1,4 +1,7 @@
-"""Where findings go: a file, the job's log, a webhook. Each rule and tensor once, then counted."""
+"""Findings and series of one training: kept for the page.
+
+Findings also go to a file, the job's log and a webhook: each rule and tensor once, then counted.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ import sys
 import threading
 import time
 import urllib.request
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Full, Queue
-from typing import TextIO
+from typing import Generic, TextIO, TypeVar
 
 from sagemaker_byoc.training.library.appending import append
-from sagemaker_byoc.training.library.watch.finding import Finding
+from sagemaker_byoc.training.library.watch.rules.base import Finding, Loss, Reading
 
 MOST = 10_000
 """Findings that are kept and written; more are only counted."""
@@ -118,3 +121,42 @@ class Webhook:
                     pass
             except OSError as error:
                 self._say(f"the webhook did not take a finding: {error}")
+
+
+T = TypeVar("T")
+POINTS = 512
+
+
+class Series(Generic[T]):
+    """At most `POINTS` of everything that was added, about evenly apart."""
+
+    def __init__(self) -> None:
+        self.points: list[T] = []
+        self._apart = 1
+        self._count = 0
+
+    def add(self, point: T) -> None:
+        if self._count % self._apart == 0:
+            self.points.append(point)
+            if len(self.points) >= POINTS:
+                del self.points[1::2]
+                self._apart *= 2
+        self._count += 1
+
+
+@dataclass
+class History:
+    losses: dict[str, Series[tuple[int, float]]] = field(default_factory=dict)
+    """Losses by mode; those of further optimizers have their numbers."""
+    gradients: dict[int, Series[tuple[int, dict[str, float]]]] = field(
+        default_factory=lambda: defaultdict(Series)
+    )
+    """Mean absolute value of each gradient, by the number of the optimizer."""
+    updates: dict[int, Series[tuple[int, dict[str, float]]]] = field(
+        default_factory=lambda: defaultdict(Series)
+    )
+    readings: Series[Reading] = field(default_factory=Series)
+
+    def loss(self, seen: Loss) -> None:
+        name = seen.mode if seen.name == "loss" else f"{seen.mode}, {seen.name}"
+        self.losses.setdefault(name, Series()).add((seen.step, seen.value))

@@ -9,8 +9,7 @@ from typing import Any
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.pages import charts, templates
 from sagemaker_byoc.training.library.watch.panel import Panel
-from sagemaker_byoc.training.library.watch.report.history import History
-from sagemaker_byoc.training.library.watch.report.journal import Journal
+from sagemaker_byoc.training.library.watch.report.journal import History, Journal
 from sagemaker_byoc.training.library.watch.rules.base import Rule
 from sagemaker_byoc.training.library.watch.rules.registry import parameters_of
 

@@ -1,4 +1,4 @@
-"""What a rule is, and what it is shown.
+"""A rule, what it is shown, and the finding that it yields.
 
 A rule is a dataclass: its fields are its parameters, and how they are read from text. It keeps
 what it must remember of earlier steps, and yields a finding each time that it fires.
@@ -6,14 +6,42 @@ what it must remember of earlier steps, and yields a finding each time that it f
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from sagemaker_byoc.training.library.watch.finding import Finding
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    rule: str
+    step: int
+    tensor: str
+    """A parameter's name, gradient/<name> for its gradient, a layer, `loss`, `gpu0`."""
+    value: float
+    threshold: float
+    verdict: str
+    """What was seen, in words that name both numbers' meaning."""
+    advice: str
+    time: float = 0.0
+    """Seconds since the epoch."""
+
+    def sentence(self) -> str:
+        """For the log and for the failure reason."""
+        return f"{self.rule} at step {self.step}: {self.tensor}: {self.verdict}. {self.advice}"
+
+    def line(self) -> str:
+        """JSON, with null for what JSON has no number for."""
+        document = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
+        return json.dumps(document, ensure_ascii=False)
+
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]

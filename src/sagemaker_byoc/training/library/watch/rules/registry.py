@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.training.library.schema import HyperparameterError, parse
-from sagemaker_byoc.training.library.watch.rules import activations, labels, losses, system, tensors
+from sagemaker_byoc.training.library.watch.rules import losses, system, tensors
 from sagemaker_byoc.training.library.watch.rules.base import Rule
 
 TENSOR_RULES: tuple[type[Rule], ...] = (
     tensors.VanishingGradient,
     tensors.ExplodingTensor,
-    activations.PoorWeightInitialization,
-    activations.SaturatedActivation,
-    activations.DeadRelu,
+    tensors.PoorWeightInitialization,
+    tensors.SaturatedActivation,
+    tensors.DeadRelu,
     tensors.WeightUpdateRatio,
     tensors.AllZero,
     tensors.UnchangedTensor,
@@ -25,8 +25,8 @@ TENSOR_RULES: tuple[type[Rule], ...] = (
     losses.LossNotDecreasing,
     losses.Overfit,
     losses.Overtraining,
-    labels.ClassImbalance,
-    labels.Confusion,
+    losses.ClassImbalance,
+    losses.Confusion,
     system.StalledTrainingRule,
 )
 SYSTEM_RULES: tuple[type[Rule], ...] = (

@@ -15,8 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from sagemaker_byoc.contract.variables import HANG_SECONDS
-from sagemaker_byoc.training.library.watch.finding import Finding
-from sagemaker_byoc.training.library.watch.rules.base import Floats, Reading, Rule
+from sagemaker_byoc.training.library.watch.rules.base import Finding, Floats, Reading, Rule
 
 EVERY = 20
 """Readings between two judgements."""

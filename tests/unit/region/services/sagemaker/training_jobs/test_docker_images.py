@@ -14,8 +14,7 @@ import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import House, wait_until
 
 from sagemaker_byoc.host.stored_image import DOCKER_MANIFEST
-from sagemaker_byoc.region.containers.docker_images import DockerImages
-from sagemaker_byoc.region.containers.images import PullError
+from sagemaker_byoc.region.containers.images import DockerImages, PullError
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.containers.specs import PushedImage
 from sagemaker_byoc.region.wire.aws_errors import AwsError

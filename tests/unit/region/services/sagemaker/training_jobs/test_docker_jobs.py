@@ -16,7 +16,7 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import (
 
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.host.docker import client
-from sagemaker_byoc.region.containers.docker_images import DockerImages
+from sagemaker_byoc.region.containers.images import DockerImages
 from sagemaker_byoc.region.containers.leftovers import STATE_LABEL
 from sagemaker_byoc.region.engines import docker
 from sagemaker_byoc.region.engines.container import Network

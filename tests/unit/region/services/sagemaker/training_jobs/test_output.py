@@ -7,7 +7,7 @@ import tarfile
 
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET
 
-from sagemaker_byoc.region.services.sagemaker.training_jobs import metrics
+from sagemaker_byoc.region.services.sagemaker.training_jobs import metric_collector
 
 
 def test_hosts_share_one_archive_and_clashes_are_told(house):
@@ -110,9 +110,9 @@ def test_no_bucket_at_the_end_is_told(house):
 
 def test_a_definition_that_takes_for_ever_is_given_up(monkeypatch):
     """And named; the others go on, and so does every other thread."""
-    monkeypatch.setattr(metrics, "SEARCH_SECONDS", 0.05)
-    collector = metrics.MetricCollector(
-        metrics.compile_definitions({"slow": "(a|aa)+$", "loss": "loss=([0-9.]+)"})
+    monkeypatch.setattr(metric_collector, "SEARCH_SECONDS", 0.05)
+    collector = metric_collector.MetricCollector(
+        metric_collector.compile_definitions({"slow": "(a|aa)+$", "loss": "loss=([0-9.]+)"})
     )
     for number in range(3):
         collector.see(f"loss={number} {'a' * 200}b")

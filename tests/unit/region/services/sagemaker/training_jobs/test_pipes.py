@@ -22,7 +22,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.pipes import (
     frame,
 )
 from sagemaker_byoc.region.services.sagemaker.training_jobs.plan import plan_of
-from sagemaker_byoc.training.library.data.recordio import record_blocks
+from sagemaker_byoc.training.library.data.records import record_blocks
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_sweep_finds_what_a_killed_parent_left(any_engine, tmp_path):
     next(container.lines())
     assert any_engine.sweep({}, [Tree(tmp_path / "other")]) == 0
     assert any_engine.sweep({}, [wanted.tree]) >= 1
-    assert container.exit_code() == 128 + signal.SIGKILL
+    assert container.wait() == 128 + signal.SIGKILL
     container.close()
 
 
