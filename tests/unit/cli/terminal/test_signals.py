@@ -15,8 +15,8 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import wait_unt
 
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.terminal import signals
+from sagemaker_byoc.contract.variables import REGION_OWNER
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.engines import tree_processes
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 SIGINT, SIGTERM, SIGHUP = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
@@ -164,7 +164,7 @@ def processes_of(pid: int) -> list[int]:
             variables = (entry / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        mark = f"{tree_processes.OWNER}={pid}/".encode()
+        mark = f"{REGION_OWNER}={pid}/".encode()
         found += [int(entry.name) for variable in variables if variable.startswith(mark)]
     return found
 
