@@ -193,7 +193,7 @@ def test_a_job_that_fails_is_exit_1_with_its_reason(local):
 def test_a_time_limit_is_exit_124_and_ends_nothing(local, client):
     words = ["train", "--wait", "--timeout", "1", "--set", "hyperparameters.end=never"]
     _, err = local(*words, code=124)
-    assert "goes on" in err
+    assert "continues" in err
     name = next(word for word in err.split() if word.startswith("digits-"))
     sagemaker = client("sagemaker")
     found = sagemaker.describe_training_job(TrainingJobName=name)
@@ -242,7 +242,7 @@ def test_an_update_that_fails_leaves_the_endpoint_serving(job, local, client):
     local("endpoint", "--wait", *words)
     _, err = local("endpoint", "--wait", *words, "--set", "environment.BREAK=1", code=1)
     assert "this model is broken" in err
-    assert "goes on with" in err
+    assert "still serves" in err
     assert ask(client, b"x", "steady") == "first:x"
 
 

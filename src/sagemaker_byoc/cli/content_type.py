@@ -1,4 +1,4 @@
-"""Which media type a request body has, by the name of its file and by its bytes."""
+"""The media type of a request body, from the name of its file and from its bytes."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _is_number(text: str) -> bool:
 
 
 def is_text(content_type: str) -> bool:
-    """Whether a body of this type can be shown on a terminal."""
+    """Return whether a body of this type can be shown on a terminal."""
     essence = content_type.partition(";")[0].strip().lower()
     return (
         essence.startswith("text/")

@@ -117,7 +117,7 @@ def in_aws(shared: Shared) -> Here:
     cloud = session.Cloud(session.resolve_region(shared.region or None))
     role = role_of(shared)
     pinned = image.pin(shared, shared.image, cloud)
-    # Without credentials a plan can still be printed, where nothing in it needs the account.
+    # Without credentials a plan can still be printed, if nothing in it needs the account.
     needs_account = not (shared.bucket and role.startswith("arn:"))
     account = session.resolve_account(cloud, None) if needs_account else ""
     return Here(
@@ -136,7 +136,7 @@ def in_aws(shared: Shared) -> Here:
 
 
 def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -> str:
-    """Raises SettingsError if neither the region's registry nor its engine has the image."""
+    """Raise SettingsError if neither the region's registry nor its engine has the image."""
     with target.explained_imports():
         from sagemaker_byoc.region.composition import make_images  # noqa: PLC0415
         from sagemaker_byoc.region.services.ecr.ecr import Registry  # noqa: PLC0415

@@ -122,7 +122,7 @@ def namespaces() -> Check:
 
 
 def docker(machine: Machine) -> tuple[Check, dict[str, Any] | None]:
-    """And what the engine says of itself, if it does."""
+    """Return the check, and what the engine reports about itself, if it answers."""
     title, client = "the Docker engine", machine.client()
     said = machine.ask([client, "--version"])
     state = (
@@ -310,7 +310,7 @@ def region(machine: Machine) -> Check:
 
 
 def endpoint(machine: Machine) -> Check:
-    """Whether clients here talk to AWS or to a region on this machine, and whether it answers."""
+    """Check whether clients talk to AWS or to a region on this machine, and whether it answers."""
     title, url = "where AWS clients go", machine.environment.get(_ENDPOINT)
     if not url:
         return Check("DOC014", title, OK, "to AWS: AWS_ENDPOINT_URL is not set")
@@ -326,7 +326,7 @@ def endpoint(machine: Machine) -> Check:
 
 
 def _profiles(machine: Machine) -> dict[str, dict[str, str]]:
-    """Of both of AWS's files; their keys stay in them."""
+    """Return the profiles of both of AWS's files, without their keys."""
     found: dict[str, dict[str, str]] = {}
     files = {
         "AWS_CONFIG_FILE": machine.home / ".aws" / "config",

@@ -15,14 +15,14 @@ from sagemaker_byoc.cli.terminal.arguments import QUIET, VERBOSE, Parser, add_ve
 
 
 class Command(Protocol):
-    """What each command's module has."""
+    """What the module of a command has."""
 
     HELP: str
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """The exit code. Raises the errors of the rooms, each with what is wrong and the hint."""
+        """Return the exit code. Raise a ByocError with what is wrong and the hint."""
 
 
 COMMANDS: Mapping[str, str] = {
@@ -70,7 +70,7 @@ def parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
 
 
 def _wanted(arguments: Sequence[str]) -> Iterable[str]:
-    """The one command that is named first; none for --version; else all, to say what there is."""
+    """Return the command that is named first; none for --version; else all, to list them."""
     first = next((word for word in arguments if word not in QUIET + VERBOSE), "")
     if first == "--version":
         return ()
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return failures.INTERRUPTED
         except BrokenPipeError:
-            # Who read our results has left; what the interpreter still flushes goes nowhere.
+            # The reader of our results is gone; what the interpreter still flushes goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return received.exit_code if received.number else failures.PIPE_CLOSED
 

@@ -1,4 +1,4 @@
-"""S3 for `byoc monitor`: the local region where one is named, else AWS."""
+"""S3 for `byoc monitor`: in the local region if one is named, else in AWS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Caller = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 def caller() -> Caller:
-    """How S3 is asked: by operation and parameters. Errors are those of the room that asks."""
+    """Return what makes calls of S3, by operation and parameters."""
     url = os.environ.get(REGION_URL)
     if url:
         client = target.Target(url.rstrip("/"), f"${REGION_URL}").client("s3")
@@ -36,8 +36,9 @@ def caller() -> Caller:
 
 
 class S3:
-    """The store that the monitor is handed; a context, in which progress is shown. No client is
-    made before one is needed.
+    """The store that the monitor reads and writes; a context, in which progress is shown.
+
+    The client is made when it is first needed.
     """
 
     def __init__(self, make_caller: Callable[[], Caller] = caller) -> None:
@@ -47,8 +48,7 @@ class S3:
         self._sizes: dict[str, int] = {}
         self._expected: set[str] = set()
         self._copy: tuple[str, BinaryIO] | None = None
-        """The object that was read last: its first bytes tell how to read it, and need no second
-        transfer."""
+        """The object that was read last, kept because its first bytes are read once more."""
 
     def __enter__(self) -> Self:
         return self

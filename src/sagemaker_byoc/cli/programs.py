@@ -29,20 +29,20 @@ ENGINES = ("process", "docker")
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A folder of user code, and the file in it to start where the user named one."""
+    """A folder of user code, and the file in it to start if the user named one."""
 
     folder: Path
     entry_point: str | None
 
     @property
     def name(self) -> str:
-        """A legal job name made from the folder's."""
+        """A valid job name made from the folder's name."""
         stem = re.sub(r"[^a-zA-Z0-9]+", "-", self.folder.resolve().name).strip("-")
         return stem[:40].strip("-") or "program"
 
 
 def parse_program(path: Path, usual: str = "train.py") -> Program:
-    """PROGRAM of the command line: a folder, or one file of it."""
+    """Parse PROGRAM of the command line: a folder, or one file of it."""
     if path.is_dir():
         return Program(path, None)
     if path.is_file():
@@ -76,7 +76,7 @@ def required(path: Path | None, kind: str) -> Path:
 
 
 def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
-    """KEY=VALUE, each key once."""
+    """Parse KEY=VALUE pairs. Raise RequestError for a key that is given twice."""
     values: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -140,7 +140,7 @@ def sweep(engine: Engine) -> None:
 
 
 def unique_name(stem: str) -> str:
-    """`stem` and the time, in UTC, as SageMaker's SDK names jobs."""
+    """Return `stem` with the time in UTC, as the SageMaker SDK names jobs."""
     return f"{stem}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 

@@ -23,7 +23,7 @@ class Program:
     program: Path | None = None
     dockerfile: Path | None = None
     channels: Mapping[str, Path] = field(default_factory=dict)
-    """Those on this machine; those in S3 are for `byoc launch`."""
+    """Channels on this machine; those in S3 are for `byoc launch`."""
     hyperparameters: Mapping[str, str] = field(default_factory=dict)
 
 

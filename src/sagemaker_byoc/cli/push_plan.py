@@ -16,7 +16,8 @@ from sagemaker_byoc.images.credentials import Login, docker_login
 from sagemaker_byoc.images.errors import RegistryError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.images.push.programs import Screen
-from sagemaker_byoc.images.push.steps import Push, Step, source_steps, transfer_steps
+from sagemaker_byoc.images.push.push import Push, Step
+from sagemaker_byoc.images.push.steps import source_steps, transfer_steps
 from sagemaker_byoc.images.sources.lookup import REMOTE
 
 _ACCOUNT = "ACCOUNT"

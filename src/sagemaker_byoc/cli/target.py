@@ -1,4 +1,4 @@
-"""Which region a command means, and asking it."""
+"""The region that a command means, and requests to it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Target:
     url: str
     source: str
     state: Path | None = None
-    """Its folder, where that is known: it has the keys."""
+    """Its folder, which has the keys, if it is known."""
 
     @property
     def keys(self) -> Keys:
@@ -73,7 +73,7 @@ class Target:
             return make_client(service, self.url, self.keys, **config)
 
     def _ask(self, method: str, command: str) -> dict[str, Any]:
-        """Raises MachineError where nothing answers, RequestError for what it refuses."""
+        """Raise MachineError if nothing answers, RequestError for what the region refuses."""
         from sagemaker_byoc.region.wire.signatures import sign  # noqa: PLC0415 - of the host side
 
         url = f"{self.url}/_byoc/{urllib.parse.quote(command)}"
@@ -100,7 +100,7 @@ _START = "Start it with `byoc local up --detach`, or name another --state or --u
 
 
 def find(arguments: argparse.Namespace, instead: str = "") -> Target:
-    """Raises MachineError where no region is known."""
+    """Return the region that the flags or variables name. Raise MachineError if there is none."""
     if arguments.url is not None:
         return _checked(arguments.url, "--url")
     if arguments.state is None:
@@ -111,7 +111,7 @@ def find(arguments: argparse.Namespace, instead: str = "") -> Target:
 
 
 def of_state(state: Path, instead: str = "") -> Target:
-    """`instead` ends the hint for a folder without a region."""
+    """Return the region of a state folder; `instead` ends the hint if there is none."""
     from sagemaker_byoc.region.core.state_folder import read_address  # noqa: PLC0415 - POSIX only
 
     address = read_address(state)
@@ -131,7 +131,7 @@ def state_folder(arguments: argparse.Namespace) -> Path:
 
 @contextmanager
 def explained_imports() -> Iterator[None]:
-    """The region's own dependencies are an extra of this package."""
+    """Turn a missing package into MachineError: what the region needs is an extra."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -143,7 +143,7 @@ def explained_imports() -> Iterator[None]:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """A service's refusal, as an error of ours with its own words."""
+    """Turn a service's refusal into an error of ours with the service's words."""
     with explained_imports():
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
     try:

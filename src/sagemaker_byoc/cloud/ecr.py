@@ -37,7 +37,7 @@ class WantedRepository:
     mutability: str | None = None
     scan_on_push: bool | None = None
     untagged_kept: int | None = None
-    """Of the untagged images; older ones ECR deletes."""
+    """How many untagged images ECR keeps; it deletes older ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +240,7 @@ def _create(cloud: Cloud, wanted: WantedRepository) -> dict[str, Any]:
 
 
 def _needs_lifecycle(cloud: Cloud, wanted: WantedRepository) -> bool:
-    """Raises RequestError for a policy of somebody else's: replacing it could delete images."""
+    """Raise RequestError if the policy is not ours: replacing it could delete images."""
     try:
         text = str(cloud.call(get_lifecycle(wanted))["lifecyclePolicyText"])
     except AwsError as error:

@@ -1,4 +1,4 @@
-"""AWS as the environment's credentials see it: region, account, calls and their failures.
+"""AWS with the environment's credentials: region, account, calls and their failures.
 
 What botocore raises becomes an error of ours: what happened, and what to do about it.
 """
@@ -16,7 +16,7 @@ from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.host.aws_calls import Call, RefusedError, not_aws, note
 
 ATTEMPTS = 5
-"""Of one call, with botocore's waits between them, where AWS is busy or the connection breaks."""
+"""Attempts per call, with botocore's waits, if AWS is busy or the connection breaks."""
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
 _ACCOUNT = re.compile(r"\d{12}")
@@ -81,7 +81,7 @@ class Answer(dict[str, Any]):
 
 
 def resolve_region(chosen: str | None, environment: Mapping[str, str] | None = None) -> str:
-    """The flag's, or AWS_REGION, AWS_DEFAULT_REGION, or the profile's. Raises RequestError."""
+    """Return the flag's, AWS_REGION, AWS_DEFAULT_REGION or the profile's. Raise RequestError."""
     given = os.environ if environment is None else environment
     found = chosen or given.get("AWS_REGION") or given.get("AWS_DEFAULT_REGION")
     if not found:
@@ -98,7 +98,7 @@ def resolve_region(chosen: str | None, environment: Mapping[str, str] | None = N
 
 
 def resolve_account(cloud: Cloud, chosen: str | None) -> str:
-    """The flag's, for a registry of another account, or that of the credentials."""
+    """Return the flag's account, for a registry of another one, or that of the credentials."""
     if chosen is None:
         return str(cloud.call(IDENTITY)["Account"])
     if not _ACCOUNT.fullmatch(chosen):
@@ -114,7 +114,7 @@ def _boto3() -> Any:
         import boto3  # noqa: PLC0415 # most commands never need it
     except ImportError as error:
         raise MachineError(
-            "boto3 is not installed here", hint=f"Install it: {add_extra('cloud')}"
+            "boto3 is not installed", hint=f"Install it: {add_extra('cloud')}"
         ) from error
     return boto3
 
@@ -167,11 +167,11 @@ _HINTS = {
 def _failure(call: Call, region: str, error: Exception) -> ByocError:
     kind = type(error).__name__
     if kind in {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
-        return MachineError("there are no AWS credentials here", hint=_LOG_IN)
+        return MachineError("no AWS credentials were found", hint=_LOG_IN)
     if kind == "ProfileNotFound":
         return RequestError(str(error), hint="Correct AWS_PROFILE, or: aws configure list-profiles")
     if "SSO" in kind or "Token" in kind:
-        return MachineError(f"the login has run out: {error}", hint="aws sso login")
+        return MachineError(f"the login has expired: {error}", hint="aws sso login")
     if kind == "SSLError":
         return MachineError(
             f"AWS's certificate is not trusted here: {error}",

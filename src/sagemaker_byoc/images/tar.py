@@ -1,7 +1,8 @@
 """A tar archive as a stream of entries, with bounds: what is read may be hostile.
 
-The standard library's reader takes an extended header of any size into memory; here no header may
-pass 1 MiB, no entry is ever written to a disk, and nothing is kept but what the caller asks for.
+The standard library's reader takes an extended header of any size into memory (decision 0027).
+Here no header may pass 1 MiB, no entry is ever written to a disk, and nothing is kept but what the
+caller asks for.
 Formats: ustar, GNU long names, pax (path, linkpath and size).
 """
 

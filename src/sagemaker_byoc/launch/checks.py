@@ -14,7 +14,7 @@ from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.host.aws_calls import Call
 from sagemaker_byoc.launch import endpoint, image, inputs, rules, train
-from sagemaker_byoc.launch.content_names import check_name, is_name
+from sagemaker_byoc.launch.inputs import check_name, is_name
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.rules import Finding

@@ -9,9 +9,9 @@ from typing import Any
 
 from sagemaker_byoc.host.aws_calls import Call, Caller
 from sagemaker_byoc.launch import inputs
-from sagemaker_byoc.launch.content_names import check_name, content_name, digest_of
 from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.image import KEY, Choice, choose
+from sagemaker_byoc.launch.inputs import check_name, content_name, digest_of
 from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.shared import (

@@ -43,7 +43,7 @@ class Ended:
 
 
 def wait_for_job(name: str, watch: Watch) -> Ended:
-    """Raises FailedError with the job's own reason, TimeLimitError."""
+    """Wait until the job ends. Raise FailedError with the job's own reason, or TimeLimitError."""
     logs = _Logs(watch.caller, JOBS_GROUP, f"{name}/")
     ask = Call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": name})
     said: list[str] = []
@@ -72,7 +72,7 @@ def wait_for_job(name: str, watch: Watch) -> Ended:
 
 
 def wait_for_endpoint(name: str, config: str, watch: Watch) -> Ended:
-    """Until it serves what the configuration `config` says. Raises FailedError, TimeLimitError."""
+    """Wait until it serves the configuration `config`. Raise FailedError or TimeLimitError."""
     logs = _Logs(watch.caller, f"{ENDPOINTS_GROUP}/{name}", "")
     ask = Call("sagemaker", "DescribeEndpoint", {"EndpointName": name})
     said: list[str] = []

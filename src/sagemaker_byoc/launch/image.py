@@ -102,7 +102,7 @@ def _inner(value: object, key: str) -> Mapping[str, Any]:
 def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
     """Return the image that `text` names now.
 
-    Raises SettingsError if SageMaker can't pull it or can't run it.
+    Raise SettingsError if SageMaker can't pull it or can't run it.
     """
     if is_private(shared):
         return Pinned(text, image_reference.parse(text).digest)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract.variables import ROLE
-from sagemaker_byoc.launch.content_names import legal_name
+from sagemaker_byoc.launch.inputs import legal_name
 from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.table import Table, merged
 

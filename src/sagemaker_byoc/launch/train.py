@@ -12,7 +12,7 @@ from sagemaker_byoc.contract.training.channels import InputMode
 from sagemaker_byoc.contract.variables import CODE_COMMIT, IMAGE_DIGEST
 from sagemaker_byoc.host.aws_calls import Call
 from sagemaker_byoc.launch import inputs
-from sagemaker_byoc.launch.content_names import check_name, content_name, digest_of
+from sagemaker_byoc.launch.inputs import check_name, content_name, digest_of
 from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.shared import (
@@ -119,7 +119,7 @@ def _checkpoints(table: Table) -> str:
 
 
 def plan(settings: TrainSettings, place: Place, *, new: str = "") -> Plan:
-    """`new` is added to the name, for a job like one that was. Raises SettingsError."""
+    """Plan a job; `new` makes its name differ from an earlier one's. Raise SettingsError."""
     shared, stem = settings.shared, check_name(settings.shared.where, settings.shared.name)
     groups = "InstanceGroups" in shared.request[OPERATION].get("ResourceConfig", {})
     if not groups:

@@ -17,10 +17,9 @@ from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
 from sagemaker_byoc.serving import log, open_files
 from sagemaker_byoc.serving.capture.options import CaptureSettings, prepare, warnings
-from sagemaker_byoc.serving.reader import Reader
+from sagemaker_byoc.serving.reader import Reader, without_effect
 from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor import processes
-from sagemaker_byoc.serving.supervisor.other_servers import without_effect
 from sagemaker_byoc.serving.supervisor.slots import worker_environ
 from sagemaker_byoc.serving.supervisor.supervisor import Supervisor
 

@@ -10,8 +10,8 @@ import pytest
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.serving.reader import without_effect
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.supervisor.other_servers import without_effect
 
 
 def test_defaults():

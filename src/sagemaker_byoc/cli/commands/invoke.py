@@ -33,7 +33,7 @@ _MEMBERS: Mapping[str, tuple[Fact[str] | None, str]] = {
     "TargetVariant": (hosting.TARGET_VARIANT, "which variant of the endpoint (default: by weight)"),
     "TargetContainerHostname": (hosting.TARGET_CONTAINER, "which container of a model of several"),
 }
-"""Members of InvokeEndpoint: their header, where its name differs, and their help."""
+"""Members of InvokeEndpoint: their header if its name differs, and their help."""
 _SERVED = "; what `byoc serve` serves is asked by its URL"
 _NOT_STREAMED = "TargetModel"
 """The member that InvokeEndpointWithResponseStream does not have."""
@@ -116,7 +116,7 @@ def _flag(member: str) -> str:
 
 
 def _read_body(arguments: argparse.Namespace, name: str | None, limit: Fact[int]) -> bytes:
-    """Raises RequestError, OSError."""
+    """Read the body. Raise RequestError or OSError."""
     if arguments.data is not None and name is not None:
         raise RequestError("FILE and --data are both a body", hint="Give only one of the two")
     if arguments.data is not None:

@@ -64,7 +64,7 @@ class _Source:
         return self.name not in endpoints_named(self.sagemaker, self.name)
 
     def new_lines(self) -> Iterator[tuple[str, str]]:
-        """Stream and line; those of several streams by their time."""
+        """Yield stream and line; lines of several streams are ordered by time."""
         found = [event for stream in self._streams() for event in self._events(stream)]
         for _, stream, line in sorted(found, key=lambda event: event[0]):
             yield stream, line
@@ -99,7 +99,7 @@ class _Source:
 
 
 def _find(region: target.Target, name: str) -> _Source:
-    """Raises RequestError where nothing has that name."""
+    """Return the log of that name. Raise RequestError if there is none."""
     logs, sagemaker = region.client("logs"), region.client("sagemaker")
     job = _Source(logs, sagemaker, name, JOBS_GROUP, f"{name}/")
     if name in jobs_named(sagemaker, name):
@@ -116,7 +116,7 @@ def _find(region: target.Target, name: str) -> _Source:
 
 
 def jobs_named(sagemaker: Any, part: str) -> dict[str, str]:
-    """The status of each training job whose name has `part` in it."""
+    """Return the status of each training job whose name contains `part`."""
     pages = sagemaker.get_paginator("list_training_jobs").paginate(NameContains=part)
     found = (job for page in pages for job in page["TrainingJobSummaries"])
     return {job["TrainingJobName"]: job["TrainingJobStatus"] for job in found}

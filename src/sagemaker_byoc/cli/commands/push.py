@@ -10,9 +10,8 @@ from sagemaker_byoc.cli.push_request import parse_request
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.images import scratch
-from sagemaker_byoc.images.push import steps
 from sagemaker_byoc.images.push.programs import How
-from sagemaker_byoc.images.push.steps import Push, Step
+from sagemaker_byoc.images.push.push import Push, Step, run_steps
 
 HELP = "Push an image to ECR, or another registry, in the form that SageMaker takes; verified."
 PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -97,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     scratch.sweep_folders()
     push, planned = push_plan.plan(request, screen)
     with scratch.scratch("push") as push.folder, push.undo:
-        steps.run(planned)
+        run_steps(planned)
     if arguments.json:
         console.document(_document(push))
     else:

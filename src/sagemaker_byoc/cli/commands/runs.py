@@ -101,7 +101,7 @@ def _runs_of(folder: Path) -> Found:
 
 
 def _tell_broken(broken: Sequence[ContractError], runs: Sequence[Run]) -> None:
-    """What can't be read hides no run; it is an error only if there is nothing else."""
+    """Print what can't be read. Raise the first error only if there is no run at all."""
     if broken and not runs:
         raise broken[0]
     for error in broken[:MOST_BROKEN]:
@@ -113,7 +113,7 @@ def _tell_broken(broken: Sequence[ContractError], runs: Sequence[Run]) -> None:
 def _goals(runs: Sequence[Run], given: Mapping[str, Goal]) -> dict[str, Goal | None]:
     """Return each metric's goal: as given here, as a run declares it, or by its name.
 
-    Raises RequestError for a goal of a metric that no run has.
+    Raise RequestError for a goal of a metric that no run has.
     """
     names = dict.fromkeys(name for one in runs for name in one.record.metrics)
     unknown = [name for name in given if name not in names]
@@ -135,7 +135,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _named(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
-    """All of these names: two folders may each hold a run of one name."""
+    """Return all runs of these names: two folders may each hold a run of the same name."""
     known: dict[str, list[Run]] = {}
     for one in runs:
         known.setdefault(one.record.name, []).append(one)
@@ -146,7 +146,7 @@ def _named(runs: Sequence[Run], names: Sequence[str]) -> list[Run]:
 
 
 def _sorted(runs: Sequence[Run], metric: str, goals: Mapping[str, Goal | None]) -> list[Run]:
-    """The best first; runs without a number of this metric last."""
+    """Return the runs, best first; those without a number of this metric come last."""
     if metric not in goals:
         raise _no_metric(metric, goals)
     goal = goals[metric]
@@ -207,7 +207,7 @@ def _bests(runs: Sequence[Run], metric: str, goal: Goal | None) -> list[float | 
 
 
 def _firsts(runs: Sequence[Run], metric: str, _goal: Goal | None) -> list[float | None]:
-    """The first value beside the last, if nobody knows which is better."""
+    """Return the first values, shown beside the last if it is unknown which is better."""
     return [next(iter(one.points.get(metric, ())), None) for one in runs]
 
 

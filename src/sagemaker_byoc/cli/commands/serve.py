@@ -134,7 +134,7 @@ def _require_packages() -> None:
 
 
 def _program(path: Path) -> programs.Program:
-    """The file of a folder that defines the handlers, if it is not one of the usual ones.
+    """Return the program, with the file that defines the handlers if it has an unusual name.
 
     Many scripts for SageMaker have `model_fn` beside what trains the model.
     """
@@ -176,7 +176,7 @@ def _model(path: Path | None) -> Path:
 
 
 def _serve(request: EndpointRequest, engine: Engine, copying: Progress, *, as_json: bool) -> int:
-    """Until a signal, or until the container ends by itself, which is a failure."""
+    """Serve until a signal, or until the container ends by itself, which is a failure."""
     prepared = prepare(request, copying)  # unpacking a large model is interrupted at once
     received = signals.received()
     ended, hurried = threading.Event(), threading.Event()
@@ -201,7 +201,7 @@ def _serve(request: EndpointRequest, engine: Engine, copying: Progress, *, as_js
 
 
 def _follow(request: EndpointRequest, engine: Engine, *, as_json: bool) -> int:
-    """Until a signal; each change of the program or the model is served from then on."""
+    """Serve until a signal; restart at each change of the program or the model."""
     received, ended, hurried = signals.received(), threading.Event(), threading.Event()
     program = None if request.program is None else programs.Program(request.program, None)
     told: list[str] = []

@@ -139,19 +139,19 @@ def _train(
 
 
 def _near(path: Path) -> Path:
-    """From here if it is below this folder."""
+    """Return the path relative to this folder if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _origin(folder: Path) -> dict[str, str]:
-    """The program's commit, for its record; a copy in a container has no repository."""
+    """Return the program's commit for its record: a copy in a container has no repository."""
     commit = read_commit(folder)
     return {CODE_COMMIT: commit.revision, CODE_REPOSITORY: commit.source} if commit.id else {}
 
 
 @contextmanager
 def _stop_on_signal() -> Iterator[StopSwitch]:
-    """The first signal asks the job to stop and save, a Ctrl-C after it kills it."""
+    """Stop the job at the first signal, so that it saves; kill it at the next Ctrl-C."""
     stop = StopSwitch()
 
     def ask() -> None:
@@ -185,7 +185,7 @@ def _report(result: TrainingResult, request: TrainingRequest, *, as_json: bool) 
 
 
 def _reason(result: TrainingResult) -> str:
-    """Empty if the container said nothing, as one that is ended before its program runs."""
+    """Return the reason, empty if the container gave none, as when it ends before its program."""
     reason = result.failure_reason or ""
     return "" if reason == failure_text("", result.exit_code) else reason
 

@@ -1,4 +1,4 @@
-"""A parser whose refusals are one line and a hint, and the types of what follows a flag."""
+"""A parser whose refusals are one line and a hint, and the types of flags' values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUIET, VERBOSE = ("-q", "--quiet"), ("-v", "--verbose")
 HINT = "; "
 """What follows it in an ArgumentTypeError is the hint."""
 USAGE = "{usage}"
-"""In a hint: the flag with the name of its value."""
+"""Placeholder in a hint for the flag with the name of its value."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override] # typeshed has overloads for other namespaces
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Refused here and not by the root: this one knows which flags there are."""
+        """Refuse unknown flags here instead of in the root parser: this one knows its flags."""
         words = sys.argv[1:] if args is None else [*args]
         if _HP in self._option_string_actions:
             words = hyperparameters_last(words)
@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
         self.error(message)
 
     def _resembles(self, word: str) -> bool:
-        """Whether a flag of ours was meant."""
+        """Return whether a flag of ours was probably meant."""
         flags = [flag.lstrip("-") for flag in self._flags() if flag.startswith("--")]
         name = word.lstrip("-").partition("=")[0]
         return bool(difflib.get_close_matches(name, flags, n=1, cutoff=0.75))
@@ -113,7 +113,7 @@ class Parser(argparse.ArgumentParser):
         return message, f"`{self.prog} --help` shows what it takes"
 
     def _line(self) -> str:
-        """The shortest command line that is complete."""
+        """Return the shortest complete command line."""
         words = [self.prog]
         for action in self._actions:
             if action.required:
@@ -147,7 +147,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def hyperparameters_last(words: Sequence[str]) -> list[str]:
-    """Return `words` with the hyperparameters last, where they take no other word for theirs.
+    """Return `words` with the hyperparameters last, so that they take no other word as theirs.
 
     What follows `--` are options of the user's program: `-- --lr 0.1` is `--hp lr=0.1`.
     """
@@ -172,7 +172,7 @@ def hyperparameters_last(words: Sequence[str]) -> list[str]:
 
 
 def _pair_of(word: str, left: deque[str]) -> str:
-    """KEY=VALUE of an option of the user's program, whose value may be the next of `left`."""
+    """Return KEY=VALUE of an option of the user's program; its value may be the next of `left`."""
     key, equals, value = word.lstrip("-").partition("=")
     if not equals:
         is_value = left and (not left[0].startswith("-") or _is_number(left[0]))
@@ -215,12 +215,12 @@ def add_verbosity(parser: argparse.ArgumentParser) -> None:
 
 
 def actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """What a parser takes, in order; argparse has no public way to it."""
+    """Return a parser's actions in order, which argparse does not expose."""
     return parser._actions  # noqa: SLF001
 
 
 def below(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Its commands, by name."""
+    """Return the parsers of its commands, by name."""
     found: dict[str, argparse.ArgumentParser] = {}
     for action in actions(parser):
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
@@ -229,7 +229,7 @@ def below(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]
 
 
 def seconds(most: float) -> Callable[[str], float]:
-    """More than 0 and not over `most`."""
+    """Return the type of a number of seconds above 0 and at most `most`."""
 
     def parse(text: str) -> float:
         try:
@@ -252,7 +252,7 @@ def port(text: str) -> int:
 
 
 def pair(text: str) -> str:
-    """KEY=VALUE, kept as one word: `options.parse_pairs` takes it apart."""
+    """Check KEY=VALUE and keep it as one word; `programs.parse_pairs` splits it."""
     key, equals, _ = text.partition("=")
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE{HINT}write {USAGE}")

@@ -32,11 +32,11 @@ _CONTROL = re.compile(
 """All but tab and newline; also what reorders a line (bidi controls), and lone surrogates."""
 _quiet = False
 SCHEMA = 1
-"""Of every JSON document that a command prints; it grows when a member changes its meaning."""
+"""Version of the JSON documents that commands print; it grows when a member changes its meaning."""
 
 
 def is_interactive() -> bool:
-    """Whether somebody watches stderr: progress may redraw itself."""
+    """Return whether stderr is a terminal, on which progress may be redrawn."""
     return is_terminal(sys.stderr)
 
 
@@ -91,9 +91,9 @@ def _colour(code: str, text: str) -> str:
 
 
 def _say(text: str) -> None:
-    """In one write, or the lines of two threads would run into each other.
+    """Write a line to stderr at once, so that the lines of two threads do not mix.
 
-    Nothing fails because nobody reads it: a terminal that was closed (EIO), a pipe without reader.
+    A terminal that was closed (EIO) and a pipe without a reader are no failures.
     """
     with suppress(OSError):
         sys.stderr.write(f"{text}\n")
@@ -101,7 +101,7 @@ def _say(text: str) -> None:
 
 
 def result(text: str) -> None:
-    """What the command was asked for; the only thing on stdout."""
+    """Print the result of the command, the only thing on stdout."""
     _print(clean(text))
 
 
@@ -116,23 +116,23 @@ def _print(text: str) -> None:
 
 
 def result_line(stream: str, line: str) -> None:
-    """One line of a container's log, where the log is what the command was asked for."""
+    """Print one line of a container's log as a result."""
     shown = clean_line(line, colour=has_colour(sys.stdout))
     _print(f"{clean(stream)} | {shown}")
 
 
 def document(members: Mapping[str, object]) -> None:
-    """The result for programs: one JSON object, with the number of its schema."""
+    """Print the result for programs: one JSON object, with the number of its schema."""
     result(json.dumps({"schema": SCHEMA, **members}, indent=2))
 
 
 def line(members: Mapping[str, object]) -> None:
-    """One JSON object of a stream of them, in one line."""
+    """Print one JSON object of a stream, on one line."""
     result(json.dumps(members))
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell."""
+    """Return rows as text, with columns as wide as their widest cell."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -141,7 +141,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 class _Requests(logging.Handler):
-    """With -v: what is asked of Docker and AWS."""
+    """Print what is asked of Docker and AWS, for -v."""
 
     def emit(self, record: logging.LogRecord) -> None:
         detail(self.format(record))

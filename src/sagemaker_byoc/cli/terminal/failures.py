@@ -54,7 +54,7 @@ def explain(error: Exception) -> Failure:
 
 
 def _internal(error: Exception) -> Failure:
-    """The traceback is in a file, which only this user may read: it may hold values."""
+    """Write the traceback to a file that only this user can read: it may hold values."""
     import tempfile  # noqa: PLC0415 - for the one command that fails so
     import traceback  # noqa: PLC0415
 

@@ -37,7 +37,7 @@ class Progress:
         self._thread = threading.Thread(target=self._show, daemon=True)
 
     def start(self, title: str) -> None:
-        """Take the bar of the transfer before away, and count from nothing."""
+        """Remove the bar of the previous transfer, and count from zero."""
         self.finish()
         with self._lock:
             self._reset(title)
@@ -49,7 +49,7 @@ class Progress:
         self.finish()
 
     def finish(self) -> None:
-        """Take the bar away, before anything else is drawn."""
+        """Remove the bar, before anything else is drawn."""
         self._ended.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -66,7 +66,7 @@ class Progress:
             self._sent += size
 
     def _begin(self) -> None:
-        """With the lock: start the clock, and the thread that shows."""
+        """Start the clock and the thread that draws. The caller holds the lock."""
         if not self._began:
             self._began = time.monotonic()
             if not self._ended.is_set():

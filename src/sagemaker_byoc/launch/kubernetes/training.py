@@ -19,7 +19,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.training.job import TRAINING_JOB_NAME
-from sagemaker_byoc.launch.content_names import content_name
+from sagemaker_byoc.launch.inputs import content_name
 from sagemaker_byoc.launch.kubernetes import pods
 from sagemaker_byoc.launch.kubernetes.pod_settings import (
     LONGEST_DEADLINE,

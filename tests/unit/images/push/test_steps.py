@@ -20,9 +20,9 @@ from sagemaker_byoc.images import model
 from sagemaker_byoc.images import registry as registry_module
 from sagemaker_byoc.images.credentials import Login
 from sagemaker_byoc.images.errors import HostileError, RegistryError
-from sagemaker_byoc.images.push import programs, steps
+from sagemaker_byoc.images.push import copying, programs, steps
 from sagemaker_byoc.images.push.programs import CopyError, How
-from sagemaker_byoc.images.push.steps import Push
+from sagemaker_byoc.images.push.push import Push, run_steps
 
 pytestmark = pytest.mark.slow
 BASE = made.layer({"usr": None, "usr/lib": b"x" * 5000})
@@ -69,7 +69,7 @@ def send(served, tmp_path):
         push.folder = tmp_path / f"push-{next(count)}"
         push.folder.mkdir()
         with push.undo:
-            steps.run([*steps.source_steps(push), *steps.transfer_steps(push)])
+            run_steps([*steps.source_steps(push), *steps.transfer_steps(push)])
         return push
 
     return run
@@ -434,7 +434,7 @@ def test_oci_types_of_dockers_own_push_are_found_out(send, layout, served, monke
     (tmp_path / "docker").write_text("#!/bin/sh\nexit 0\n")
     (tmp_path / "docker").chmod(0o700)
     monkeypatch.setenv("DOCKER", str(tmp_path / "docker"))
-    monkeypatch.setattr(steps.docker, "inspect", lambda *_: {})
+    monkeypatch.setattr(copying.docker, "inspect", lambda *_: {})
 
     def copy(words, line, **_):
         if words[1] == "push":

@@ -17,7 +17,7 @@ from sagemaker_byoc.contract.gpu import (
 )
 from sagemaker_byoc.images.build import project
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 KINDS = ("cpu", "cuda12", "cuda13")
 CUDA = re.compile(r"^nvidia-cuda-runtime(?:-cu12)?==(\d+)\.(\d+)\.", re.MULTILINE)
 

@@ -1,0 +1,189 @@
+"""The steps that copy an image, with skopeo or with docker."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from sagemaker_byoc.contract.errors import ByocError, RequestError
+from sagemaker_byoc.host import docker, image_reference
+from sagemaker_byoc.images.model import DOCKER_MANIFEST
+from sagemaker_byoc.images.push import programs
+from sagemaker_byoc.images.push.programs import CopyError
+from sagemaker_byoc.images.push.push import Push, Step, tag_hint
+from sagemaker_byoc.images.sources.archive import read_archive
+from sagemaker_byoc.images.sources.lookup import REMOTE, archive_path
+
+# Copied by skopeo
+
+
+def with_skopeo(push: Push) -> list[Step]:
+    saved = push.folder / "image.tar"
+    steps = []
+    if _is_of_engine(push):
+        why = "unless the tag has this image already"
+        words = [docker.client(), "save", "--output", str(saved), push.source]
+        steps.append(Step(shlex.join(words), lambda: save(push), why))
+
+    def copy() -> None:
+        environment = {}
+        if os.environ.get("AWS_CA_BUNDLE") and not os.environ.get("SSL_CERT_FILE"):
+            environment["SSL_CERT_FILE"] = os.environ["AWS_CA_BUNDLE"]
+        _run(push, _skopeo_words(push), environment, watched=True)
+
+    steps.append(Step(shlex.join(_skopeo_words(push)), copy, DOCKER_MANIFEST))
+    return steps
+
+
+def _skopeo_words(push: Push) -> list[str]:
+    source = push.source
+    source_tls = True
+    if _is_of_engine(push):
+        source = f"docker-archive:{push.folder / 'image.tar'}"
+    elif source.startswith(REMOTE):
+        parsed = image_reference.parse(source.removeprefix(REMOTE))
+        source_tls = not (parsed.is_local or push.plain)
+        if not parsed.digest:
+            source = REMOTE + str(replace(parsed, tag=parsed.target))
+    elif (path := archive_path(source)) is not None:
+        source = f"{_transport(push, path)}:{_without_colon(push, path)}"
+    return programs.skopeo_copy(
+        source,
+        push.target,
+        folder=push.folder,
+        platform=push.platform,
+        source_tls=source_tls,
+        tls=not (push.destination.is_local or push.plain),
+    )
+
+
+def _transport(push: Push, path: Path) -> str:
+    if path.is_dir():
+        return "oci"
+    image = push.image or read_archive(path, layers=False, platform=push.platform)
+    return "oci-archive" if image.manifest_type else "docker-archive"
+
+
+def _without_colon(push: Push, path: Path) -> Path:
+    """Return `path`, or a link to it if it holds the character that ends a path for skopeo."""
+    if ":" not in str(path):
+        return path
+    link = push.folder / "source"
+    if push.folder.is_dir() and not link.is_symlink():
+        link.symlink_to(path.resolve())
+    return link
+
+
+def _is_of_engine(push: Push) -> bool:
+    return not push.source.startswith(REMOTE) and archive_path(push.source) is None
+
+
+def save(push: Push) -> None:
+    saved = push.folder / "image.tar"
+    if saved.exists():
+        return
+    assert push.image is not None
+    size = push.image.size_bytes
+    mib = f", {size >> 20} MiB" if size else ""
+    push.screen.note(f"reading {push.source} from the engine{mib}")
+    name = docker.saved_name(push.source, push.image.digest)
+    try:
+        docker.run("save", "--output", str(saved), name, timeout=docker.SLOW)
+    except docker.DockerError as error:
+        if "no space left" not in error.text.lower():
+            raise
+        failed = CopyError("docker", error.text)
+        raise programs.explained(failed, push.target, "", push.folder) from error
+
+
+# Copied by docker
+
+
+def with_docker(push: Push) -> list[Step]:
+    client, target = docker.client(), str(push.target)
+    steps = []
+    path = archive_path(push.source)
+    push.local = push.source
+    if push.source.startswith(REMOTE):
+        push.local = push.source.removeprefix(REMOTE)
+        pull = [client, "pull", "--platform", push.platform, push.local]
+        steps.append(Step(shlex.join(pull), lambda: _pull(push, pull)))
+    elif path is not None:
+        if path.is_dir():
+            raise RequestError(
+                f"{path} is an OCI layout, which docker can't push", hint="Install skopeo"
+            )
+        load = [client, "load", "--input", str(path)]
+        steps.append(Step(shlex.join(load), lambda: _load(push, load)))
+        push.local = "LOADED_IMAGE"
+
+    def tag() -> None:
+        if push.local != str(push.target) and docker.inspect("image", str(push.target)) is None:
+            push.undo.callback(_untag, str(push.target))
+        if push.local != str(push.target):
+            docker.run("tag", push.local, str(push.target))
+
+    def send() -> None:
+        _run(push, [client, "push", str(push.target)], _docker_login(push))
+
+    return [
+        *steps,
+        Step(shlex.join([client, "tag", push.local, target]), tag, "unless it is called so"),
+        Step(shlex.join([client, "push", target]), send),
+        Step(shlex.join([client, "rmi", target]), push.undo.close, "if the tag was not there"),
+    ]
+
+
+def _docker_login(push: Push) -> dict[str, str]:
+    return {"DOCKER_CONFIG": str(push.folder)}
+
+
+def _pull(push: Push, words: Sequence[str]) -> None:
+    if docker.inspect("image", push.local) is None:
+        push.undo.callback(_untag, push.local)
+    _run(push, words, _docker_login(push))
+
+
+def _load(push: Push, words: Sequence[str]) -> None:
+    said: list[str] = []
+    _run(push, words, {}, line=said.append)
+    for line in said:
+        if line.startswith("Loaded image"):
+            push.local = line.partition(": ")[2]
+            push.screen.note(f"the engine has {push.local} now")
+
+
+def _untag(name: str) -> None:
+    with suppress(ByocError):
+        docker.run("rmi", name)
+
+
+def _run(
+    push: Push,
+    words: Sequence[str],
+    environment: dict[str, str],
+    *,
+    line: Callable[[str], None] | None = None,
+    watched: bool = False,
+) -> None:
+    """Run a program, on a terminal with its own progress unless its lines are wanted."""
+
+    def copy() -> None:
+        programs.run(
+            words,
+            line or push.layers.read,
+            environment=environment,
+            shown=push.screen.is_terminal and line is None,
+            watched=watched,
+        )
+
+    assert push.image is not None
+    try:
+        programs.repeated(copy, push.screen.note)
+    except CopyError as error:
+        hint = tag_hint(push.image)
+        raise programs.explained(error, push.target, hint, push.folder) from error
