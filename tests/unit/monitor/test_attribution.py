@@ -90,7 +90,7 @@ def test_refused(run, document, told):
 
 
 def test_not_an_analysis(run):
-    with pytest.raises(RequestError, match=r"is no analysis\.json"):
+    with pytest.raises(RequestError, match=r"is not an analysis\.json"):
         run({"rows": 1})
 
 
