@@ -91,7 +91,7 @@ def notice_words(unread: Mapping[str, Any]) -> list[str]:
 
 
 def unread_words(unread: Mapping[str, Any]) -> list[str]:
-    """Return lines on input that could not be used, and on what was read in another way than written."""
+    """Return lines on what could not be used, and on what was read other than as written."""
     notices = notice_words(unread)
     if not unread["unread"]:
         return notices
