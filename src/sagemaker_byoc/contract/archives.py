@@ -46,7 +46,7 @@ def pack(folder: Path, archive: Path, on_left: folders.OnLeft | None = None) -> 
 
 
 class _Counted(io.BufferedReader):
-    """A file that says how far it has been read."""
+    """A file that reports how far it has been read."""
 
     def __init__(self, file: io.FileIO, on_bytes: OnBytes) -> None:
         super().__init__(file)
@@ -125,7 +125,7 @@ def _bounded(tar: tarfile.TarFile, where: str) -> Iterator[tarfile.TarInfo]:
 
 
 def _add(tar: tarfile.TarFile, entry: folders.Entry, on_bytes: OnBytes | None) -> None:
-    """Without user names of this machine: the same bytes, regardless of who packs them."""
+    """Add a member without user names of this machine: the bytes are the same on every machine."""
     member = tarfile.TarInfo(entry.relative)
     member.mode = stat.S_IMODE(entry.status.st_mode) & 0o777
     member.mtime = entry.status.st_mtime

@@ -77,7 +77,7 @@ class ContractError(ByocError):
 
 
 class DocumentError(ContractError):
-    """A configuration file that does not hold what its place promises."""
+    """A configuration file that is missing something or holds something else."""
 
 
 class ArchiveError(ContractError):

@@ -47,7 +47,7 @@ def write_json(path: Path, document: Json) -> None:
 
 
 def read_object(path: Path) -> dict[str, Json] | None:
-    """The JSON object in `path`; None where there is no such file."""
+    """Return the JSON object in `path`; None if there is no such file. Raise DocumentError."""
     try:
         text = path.read_bytes()
     except FileNotFoundError:

@@ -60,13 +60,13 @@ class Entry:
 
 
 def readable(text: str) -> str:
-    """A name as one line of a log shows it: without control characters, and not endless."""
+    """Return a name for one line of a log: shortened, without control characters."""
     shown = "".join(letter if letter.isprintable() else "?" for letter in text)
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
 
 
 def left_out(path: str | PurePosixPath, why: object) -> str:
-    """The sentence for one thing of a container's /opt/ml, or of another absolute path."""
+    """Return the sentence for one thing of a container's /opt/ml, or of another absolute path."""
     return f"{LEFT_OUT}{readable(str(DEFAULT_ROOT / path))} because {why}"
 
 
@@ -151,7 +151,7 @@ class _Jail:
         os.close(self.descriptor)
 
     def open(self, path: tuple[str, ...]) -> _Opened:
-        """A file or folder by its path from the root. Raises LeftOutError, FileNotFoundError."""
+        """Open a path from the root. Raise LeftOutError or FileNotFoundError."""
         steps = _Steps(self.descriptor, path)
         try:
             while steps.pending:
@@ -196,7 +196,7 @@ class _Jail:
 
 @dataclass(slots=True)
 class _Steps:
-    """The way of one path through a tree: the folders that are open on it, and what is to come."""
+    """The resolution of one path: the folders that are open, and the names that remain."""
 
     root: int
     path: tuple[str, ...]
@@ -246,7 +246,7 @@ class _Walker:
     def below(
         self, opened: _Opened, path: tuple[str, ...], above: tuple[tuple[int, int], ...]
     ) -> Iterator[Entry]:
-        """`path` leads to the open folder, `above` identifies the folders that it is in."""
+        """Yield what is below a folder at `path`; `above` identifies the folders it is in."""
         here = os.fstat(opened.descriptor)
         above = (*above, (here.st_dev, here.st_ino))
         for name in sorted(os.listdir(opened.descriptor)):  # noqa: PTH208 - of a descriptor
@@ -308,7 +308,7 @@ class _Walker:
             raise LeftOutError("it is a link to what is not there") from error
 
     def _inside(self, place: tuple[str, ...], path: tuple[str, ...]) -> str:
-        """The target of a kept link, from the link's folder."""
+        """Return the target of a kept link, relative to the link's folder."""
         if place[: len(self.place)] != self.place:
             raise LeftOutError(
                 f"it is a link to {readable(str(DEFAULT_ROOT.joinpath(*place)))}, outside of "

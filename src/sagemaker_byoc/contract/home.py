@@ -38,7 +38,7 @@ def _entry() -> tuple[str, str]:
 
 
 def _is_writable(folder: str) -> bool:
-    """Whether files can be made in `folder`, which need not exist yet."""
+    """Return whether files can be made in `folder`, which need not exist yet."""
     if not os.path.isabs(folder):  # noqa: PTH117 - a path with NUL must not raise
         return False
     place = folder

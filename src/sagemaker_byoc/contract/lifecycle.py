@@ -69,7 +69,7 @@ SIGNAL_BASE = 128
 
 
 def exit_code_of(returncode: int) -> int:
-    """The exit code for a child's `Popen.returncode`: its own, or 128+n where signal n ended it."""
+    """Return the exit code for a child's `Popen.returncode`: its own, or 128+n after signal n."""
     return returncode if returncode >= 0 else SIGNAL_BASE - returncode
 
 
@@ -78,7 +78,7 @@ GAP = " … "
 
 
 def clip(text: str, limit: int = facts.FAILURE_REASON.value) -> str:
-    """`text` cut to `limit` bytes of UTF-8, never inside a character, marked where it was cut."""
+    """Return `text` in at most `limit` bytes of UTF-8, with a mark if it was cut."""
     data = text.encode("utf-8", "replace")
     if len(data) <= limit:
         return data.decode()
@@ -96,5 +96,5 @@ def squeeze(text: str, limit: int) -> str:
 
 
 def write_failure(tree: Tree, reason: str) -> None:
-    """Atomically; the last thing a failing container does."""
+    """Write the failure file atomically; the last thing that a failing container does."""
     write_atomically(tree.failure, clip(reason).encode())

@@ -230,7 +230,7 @@ def _ancestry(mount: Path, membership: Path, controller: str) -> Iterator[Path]:
 
 
 def _path_of(membership: Path, controller: str) -> str:
-    """The path in a line `id:controllers:path`; version 2 has no controllers in its line."""
+    """Return the path in a line `id:controllers:path`; version 2 has no controllers in its line."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:

@@ -50,7 +50,7 @@ def without_user(address: str) -> str:
 
 
 def masked(value: Json) -> Json:
-    """`value` with everything under a secret key hidden, at any depth."""
+    """Return `value` with everything under a secret key hidden, at any depth."""
     if isinstance(value, dict):
         return {key: MASK if is_secret(key) else masked(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -59,7 +59,7 @@ def masked(value: Json) -> Json:
 
 
 def shown_values(raw: Mapping[str, str]) -> dict[str, Json]:
-    """Hyperparameters for the log: as they were written, but for what is secret in them."""
+    """Return hyperparameters for the log: as they were written, without secrets."""
     shown: dict[str, Json] = {}
     for key, text in raw.items():
         value = decode(text)
@@ -69,7 +69,7 @@ def shown_values(raw: Mapping[str, str]) -> dict[str, Json]:
 
 
 def _secret_texts(value: Json, *, hidden: bool = False) -> Iterator[str]:
-    """Every text that lies under a secret key."""
+    """Yield every text under a secret key."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _secret_texts(item, hidden=hidden or is_secret(key))

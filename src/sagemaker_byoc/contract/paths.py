@@ -59,11 +59,11 @@ class Tree:
         return self.input / "data"
 
     def channel(self, name: str) -> Path:
-        """The folder of a File or FastFile channel."""
+        """Return the folder of a File or FastFile channel."""
         return self.data / name
 
     def pipe(self, name: str, epoch: int) -> Path:
-        """The FIFO of one epoch (from 0) of a Pipe channel."""
+        """Return the FIFO of one epoch (from 0) of a Pipe channel."""
         return self.data / f"{name}_{epoch}"
 
     @property
@@ -106,5 +106,5 @@ class Tree:
 
 
 def baked_program_dir(environ: Mapping[str, str]) -> Path:
-    """The folder of the program that the image was built with."""
+    """Return the folder of the program that the image was built with."""
     return Path(environ.get(PROGRAM_DIR) or DEFAULT_PROGRAM_DIR)

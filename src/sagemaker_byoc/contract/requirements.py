@@ -80,7 +80,7 @@ _USELESS = "ERROR: ResolutionImpossible"
 
 
 class ConflictError(Exception):
-    """The requirements can't be installed; the text says who asks for what."""
+    """The requirements can't be installed; the text names who asks for what."""
 
 
 def canonical(name: str) -> str:
@@ -269,7 +269,7 @@ def _check(pip: Sequence[str]) -> list[str]:
 
 
 def _warn_of_idle(there: Mapping[str, str]) -> None:
-    """Say it if NVIDIA's libraries came to a torch for the CPU, as those of a `pip freeze` do."""
+    """Warn if NVIDIA's libraries came to a torch for the CPU, as those of a `pip freeze` do."""
     new = [name for name in installed() if name.startswith("nvidia-") and name not in there]
     if new and there.get(_TORCH[0], "").endswith("+cpu"):
         print(  # noqa: T201

@@ -271,7 +271,7 @@ _SILENT = (
     r"|error during connect: "
 )
 _ANSWER = "Error response from daemon: "
-"""Before an engine's own words: what it says of other hosts is no trouble of the client."""
+"""Before an engine's own words: what it says of other hosts does not concern the client."""
 _VERSIONS = "the docker client and its engine do not fit: {a}"
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (

@@ -1,4 +1,4 @@
-"""What is not taken along of a folder: the rules of .dockerignore, and the patterns of our own.
+"""What is left out when a folder is copied: the rules of .dockerignore, and our own patterns.
 
 Source: moby/patternmatcher (patternmatcher.go, ignorefile/ignorefile.go). Patterns are Go's
 filepath.Match with `**` for any number of folders, from the context's root; `!` takes something
@@ -84,9 +84,9 @@ PROGRAM_LIMIT = 256 * 2**20
 """Bytes. A folder of code above it is a mistake more often than a program."""
 
 _WILD = frozenset("*?[\\")
-"""Signs by which the first part of an exception may mean any folder."""
+"""Characters with which the first part of an exception may match any folder."""
 _SETS = re.compile(r"[\[&~|]")
-"""What may become an operator in a class of Python's, and is a character in one of Go's."""
+"""Characters that may be operators in a class of Python, and are literal in one of Go."""
 
 
 class Ignore:
@@ -111,7 +111,7 @@ class Ignore:
         return decision
 
     def prunes(self, folder: str) -> bool:
-        """Whether all of `folder` is left out, so that nobody need look into it.
+        """Return whether all of `folder` is left out, so that it need not be looked into.
 
         An exception counts only if it comes after the line that leaves the folder out.
         """
@@ -161,7 +161,7 @@ def require_small(program: Path, size: int) -> None:
 def read(context: Path, dockerfile: Path) -> Ignore:
     """Return the patterns of the Dockerfile's own file (BuildKit, podman), else of the context's.
 
-    Raises RequestError for a line that Docker refuses.
+    Raise RequestError for a line that Docker refuses.
     """
     for file in (dockerfile.with_name(f"{dockerfile.name}{FILE}"), context / FILE):
         if file.is_file():
@@ -205,7 +205,7 @@ def _pattern(line: str) -> tuple[bool, str] | None:
 
 
 def _expression(pattern: str) -> str:
-    """A regular expression for what patternmatcher's `compile` and `match` accept."""
+    """Return a regular expression for what patternmatcher's `compile` and `match` accept."""
     if pattern.startswith("**") and not set("*?[]\\") & set(pattern[2:]):
         # A suffix: `**.log` is any name that ends so, `**/x` is x in any folder.
         rest = pattern[2:]
@@ -218,7 +218,7 @@ def _expression(pattern: str) -> str:
 
 
 def _token(pattern: str, at: int) -> tuple[str, int]:
-    """One wildcard, class or character, and where the next begins."""
+    """Return the expression of one wildcard, class or character, and the index of the next."""
     char = pattern[at]
     if pattern.startswith("**", at):
         after = at + 3 if pattern.startswith("/", at + 2) else at + 2
@@ -236,7 +236,7 @@ def _token(pattern: str, at: int) -> tuple[str, int]:
 
 
 def _class(text: str) -> str:
-    """A class of characters: Go knows `^`, ranges and escapes, and no sets."""
+    """Return a class of characters: Go knows `^`, ranges and escapes, and no sets."""
     sign = "^" if text.startswith("^") else ""
     return f"[{sign}{_SETS.sub(_escaped, text[len(sign) :])}]"
 

@@ -30,7 +30,7 @@ class Reference:
 
     @property
     def target(self) -> str:
-        """What a registry is asked for."""
+        """The tag or digest that a registry is asked for."""
         return self.digest or self.tag or DEFAULT_TAG
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Reference:
 
     @property
     def is_local(self) -> bool:
-        """Whether the registry is this machine, which is spoken to without TLS as docker does."""
+        """Whether the registry is this machine, which docker speaks to without TLS."""
         return is_loopback(self.registry.rpartition(":")[0] or self.registry)
 
 

@@ -9,8 +9,8 @@ import threading
 from sagemaker_byoc.contract.errors import MachineError
 
 FIRST, LAST = 20_000, 32_000
-"""Below the range from which kernels take the ports of outgoing connections, so that none of these
-takes a port between its choice and the container's start."""
+"""Below the range that kernels use for outgoing connections, so that no connection takes a port
+between its choice and the container's start."""
 
 
 class Ports:

@@ -115,7 +115,7 @@ def goal_of(metric: str) -> Goal | None:
 
 
 def _goal(name: str) -> Goal | None:
-    """Losses win: `dice loss` and `brier score` are to be small."""
+    """Return the goal of a metric by its name. Losses win: `dice loss` is to be small."""
     for pattern, goal in _PHRASES:
         if re.search(rf"\b(?:{pattern})", name):
             return goal
@@ -143,7 +143,7 @@ class Run:
     record: RunRecord
     place: Path
     points: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """All values of each metric, in the order of the steps."""
+    """All values of each metric, in the order of steps."""
 
     def best(self, metric: str, goal: Goal | None = None) -> float | None:
         """The greatest or the smallest value, by `goal` or the name; None if neither is known."""
@@ -160,11 +160,11 @@ class Run:
 class Found:
     runs: list[Run] = field(default_factory=list)
     broken: list[ContractError] = field(default_factory=list)
-    """What can't be read, each with its place: it hides no other run."""
+    """What can't be read, with its place; the other runs are listed all the same."""
 
 
 def find_runs(folder: Path) -> Found:
-    """All of them, the oldest first. Raises RequestError if `folder` is not a folder."""
+    """Return all runs, the oldest first. Raise RequestError if `folder` is not a folder."""
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise RequestError(
@@ -246,7 +246,7 @@ def _text(path: Path) -> str:
 
 
 def from_archive(path: Path) -> Run | None:
-    """None if it holds no run."""
+    """Return the run of an archive; None if it holds none."""
     texts: dict[str, str] = {}
     try:
         with tarfile.open(path) as archive:
@@ -304,7 +304,7 @@ def _value(found: object) -> float | None:
 
 
 def _from_log(path: Path, definitions: Path) -> Run:
-    """What SageMaker would have taken from the printed lines."""
+    """Return what SageMaker would have taken from the printed lines."""
     lines = _text(path).splitlines()
     try:
         listed = json.loads(_text(definitions))

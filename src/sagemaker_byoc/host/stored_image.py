@@ -16,7 +16,7 @@ DOCKER_MANIFEST = Fact(
     "the service's refusals in github.com/aws/amazon-sagemaker-feedback/issues/180 (2025-04, open) "
     "and github.com/mlflow/mlflow/issues/13834",
     "2026-11-29",
-    "reported of CreateModel, for OCI manifests and indexes; nobody says so of CreateTrainingJob, "
+    "reported of CreateModel, for OCI manifests and indexes; not reported of CreateTrainingJob, "
     "nor that it takes them: we refuse them there too",
 )
 AMD64, ARM64 = "amd64", "arm64"

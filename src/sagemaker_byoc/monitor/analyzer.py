@@ -88,7 +88,7 @@ def _environment(given: Mapping[str, str], root: Path) -> dict[str, str]:
 
 
 def parse(given: Mapping[str, str]) -> Request:
-    """Raises RequestError, naming the variable."""
+    """Raise RequestError, naming the variable."""
     form, outputs = _format(given)
     baseline: Documents | None = None
     if path := given.get("baseline_constraints"):

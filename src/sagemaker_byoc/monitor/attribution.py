@@ -31,7 +31,7 @@ Shares = dict[str, dict[str, float]]
 
 
 def ndcg(before: Mapping[str, float], now: Mapping[str, float]) -> float:
-    """1 where both have the features in the same order. Raises DataError for different features."""
+    """1 where both have the features in the same order. Raise DataError for different features."""
     if before.keys() != now.keys() or not before:
         apart = sorted(before.keys() ^ now.keys())
         raise DataError(
@@ -60,7 +60,7 @@ def _gain(size: Mapping[str, float], order: list[str]) -> float:
 
 
 def parse(document: Mapping[str, Any], where: str) -> Shares:
-    """`explanations` of an analysis.json. Raises DataError."""
+    """`explanations` of an analysis.json. Raise DataError."""
     found: Shares = {}
     try:
         for labels in document[KEY].values():
@@ -70,7 +70,7 @@ def parse(document: Mapping[str, Any], where: str) -> Shares:
                     found[label] = {str(name): float(value) for name, value in shares.items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
-            f"{where} is no analysis.json: {type(error).__name__} {error}",
+            f"{where} is not an analysis.json: {type(error).__name__} {error}",
             hint='Write {"explanations": {"kernel_shap": {"label0": {"global_shap_values": {…}}}}}',
         ) from error
     if not found or not all(math.isfinite(x) for each in found.values() for x in each.values()):
@@ -93,7 +93,7 @@ def run(
     output: str,
     subject: Mapping[str, Json],
 ) -> dict[str, Json]:
-    """Writes constraint_violations.json, explanation.json, report.html; returns the explanation."""
+    """Write constraint_violations.json, explanation.json, report.html; return the explanation."""
     before, now = parse(baseline, "the baseline"), parse(document, "analysis.json")
     if before.keys() != now.keys():
         raise DataError(

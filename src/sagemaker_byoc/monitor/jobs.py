@@ -75,7 +75,7 @@ class Found:
 def make_baseline(
     places: Places, data: Input, wanted: Attributes | None, output: str
 ) -> dict[str, Any]:
-    """What was made, for a person or a program. Raises ByocError."""
+    """What was made, for a person or a program. Raise ByocError."""
     if wanted is not None:
         judged = quality.make_baseline(places, data, wanted, output)
         metrics = {name: score.document()["value"] for name, score in judged.scores.items()}
@@ -103,7 +103,7 @@ def problem_of(baseline: Documents) -> str | None:
 def run(
     places: Places, data: Input, baseline: Documents, wanted: Attributes | None, output: str
 ) -> Found:
-    """`baseline` as `documents` reads it. Raises ByocError."""
+    """`baseline` as `documents` reads it. Raise ByocError."""
     templates.environment()  # a missing Jinja2 is reported before gigabytes are read
     constraints = baseline.get(CONSTRAINTS) or {}
     place = str(data.about.get("baseline") or "").removesuffix(f"/{CONSTRAINTS}")
@@ -121,7 +121,7 @@ def run(
         document = _analysis(places, data.place)
         if document is None:
             raise RequestError(
-                f"{data.place} is no analysis.json, and the baseline is of attributions",
+                f"{data.place} is not an analysis.json, and the baseline is of attributions",
                 hint="Name the analysis.json that was computed on live traffic",
             )
         return Found(attribution.run(places, document, constraints, output, about))
@@ -135,7 +135,7 @@ def run(
 
 
 def words(why: Mapping[str, Any]) -> list[str]:
-    """explanation.json as lines for a person. Raises DataError for what is none."""
+    """explanation.json as lines for a person. Raise DataError for what is none."""
     makers = {
         "model_quality": quality.words,
         "feature_attribution": attribution.words,
@@ -187,7 +187,7 @@ class Outcome:
 
 
 def make_data_baseline(places: Places, data: Input, output: str) -> Outcome:
-    """Writes statistics.json and constraints.json. Raises ByocError."""
+    """Write statistics.json and constraints.json. Raise ByocError."""
     layout = Layout(outputs=data.outputs)
     profile = Profile()
     try:
@@ -235,7 +235,7 @@ def parse_baseline(found: Documents, where: str) -> Baseline:
 
 
 def run_data(places: Places, data: Input, baseline: Baseline, output: str) -> Outcome:
-    """Writes AWS's three files, explanation.json and report.html. Raises ByocError."""
+    """Write AWS's three files, explanation.json and report.html. Raise ByocError."""
     before, wanted = baseline.statistics, baseline.constraints
     outputs = data.outputs
     if outputs is Outputs.AUTO and before is not None and before.outputs:

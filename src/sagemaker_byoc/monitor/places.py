@@ -44,7 +44,7 @@ class Store(Protocol):
         """Take note that these objects, which were listed, are about to be read."""
 
     def open(self, uri: str) -> BinaryIO:
-        """Raises RequestError where there is no such object."""
+        """Raise RequestError if there is no such object."""
 
     def put(self, uri: str, data: bytes) -> None: ...
 
@@ -122,7 +122,7 @@ class Places:
             ) from error
 
     def read(self, folder: str, file: str) -> bytes | None:
-        """None where the folder has no such file."""
+        """Return None if the folder has no such file."""
         name = join(folder, file)
         if name.startswith(S3):
             if name not in self._store(name).names(name):

@@ -59,7 +59,7 @@ def lines(
         box=_box(LEFT, HEIGHT),
         rows=[(_y(value, y_range), f"{value:.4g}") for value in y_ticks],
         columns=_column_ticks(x_range),
-        end=f"{x_range[1]:g} {label}" if x_range[1] > 99 else f"{x_range[1]:.3g} {label}",
+        end=f"{x_range[1]:.0f} {label}" if x_range[1] > 99 else f"{x_range[1]:.3g} {label}",
         series=[
             {
                 "name": name[: (room - 15) // 7],

@@ -75,13 +75,13 @@ def test_no_drift(run):
     ("document", "told"),
     [
         (analysis({"GPA": 1}), "different features"),
-        (analysis({"GPA": "much"}), "no analysis"),
+        (analysis({"GPA": "much"}), "not an analysis"),
         (analysis({}), "different features"),
         (
             {"explanations": {"kernel_shap": {"other": {"global_shap_values": {"a": 1}}}}},
             "explains",
         ),
-        ({"explanations": 7}, "no analysis"),
+        ({"explanations": 7}, "not an analysis"),
     ],
 )
 def test_refused(run, document, told):
@@ -90,7 +90,7 @@ def test_refused(run, document, told):
 
 
 def test_not_an_analysis(run):
-    with pytest.raises(RequestError, match=r"is no analysis\.json"):
+    with pytest.raises(RequestError, match=r"is not an analysis\.json"):
         run({"rows": 1})
 
 

@@ -100,5 +100,5 @@ def test_the_sdks_sample_of_statistics():
     ],
 )
 def test_statistics_that_are_none(damage):
-    with pytest.raises(DataError, match=r"no statistics\.json"):
+    with pytest.raises(DataError, match=r"not a valid statistics\.json"):
         statistics.parse({"dataset": {"item_count": 1}, "features": []} | damage, "x")

@@ -1,4 +1,5 @@
-"""Captured traffic as SageMaker's data capture writes it: one JSON object a line, a folder an hour.
+"""Captured traffic as SageMaker's data capture writes it: one JSON object per line, one folder per
+hour.
 
     DESTINATION/ENDPOINT/VARIANT/2022/02/14/17/25-06-123-UUID.jsonl
 
@@ -64,7 +65,7 @@ _KEYS = {Mode.INPUT: "endpointInput", Mode.OUTPUT: "endpointOutput"}
 
 
 class CaptureError(ContractError):
-    """A line that is no captured record."""
+    """A line that is not a captured record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class ContentTypes:
     json: tuple[str, ...] = JSON_TYPES.value
 
     def encoding_of(self, content_type: str | None) -> Encoding:
-        """By type and subtype; parameters, such as a charset, play no part."""
+        """Return the encoding by type and subtype; parameters, such as a charset, are ignored."""
         essence = (content_type or "").partition(";")[0].strip().lower()
         if essence in self.csv:
             return Encoding.CSV
@@ -104,7 +105,7 @@ class Payload:
 
     @property
     def body(self) -> bytes:
-        """As it was on the wire. Raises CaptureError."""
+        """Return the body as it was on the wire. Raise CaptureError."""
         if self.encoding is not Encoding.BASE64:
             return self.data.encode()
         try:
@@ -126,11 +127,11 @@ class Record:
 
     @property
     def join_key(self) -> str:
-        """What ground truth is matched by."""
+        """Return the key by which ground truth is matched."""
         return self.inference_id or self.event_id
 
     def to_line(self) -> bytes:
-        """With its line feed."""
+        """Return the record as a line, with its line feed."""
         payloads = {Mode.INPUT: self.input, Mode.OUTPUT: self.output}
         parts = [
             payload_head(mode, payload.content_type)
@@ -296,7 +297,7 @@ def file_name(time: datetime, unique: str) -> str:
 
 
 def hour_of(path: str) -> datetime | None:
-    """The hour of the last …/yyyy/mm/dd/hh/… in a path or key; None where there is none."""
+    """Return the hour of the last …/yyyy/mm/dd/hh/… in a path or key; None if there is none."""
     found = None
     for match in _HOUR.finditer(path):
         try:

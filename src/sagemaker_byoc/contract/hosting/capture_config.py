@@ -31,7 +31,7 @@ CACHED = 256
 
 
 def is_enabled(config: Mapping[str, Any] | None) -> bool:
-    """EnableCapture counts as true where it is left out."""
+    """Return whether capture is on; without EnableCapture it is."""
     return bool(config) and bool((config or {}).get("EnableCapture", True))
 
 
@@ -62,7 +62,7 @@ class Selection:
         )
 
     def takes(self, draw: Callable[[], float] = random.random) -> bool:
-        """Decided for each request by itself; `draw` is uniform in [0, 1)."""
+        """Return whether a request is captured; `draw` is uniform in [0, 1)."""
         return 100 * draw() < self.percentage
 
 
@@ -86,7 +86,7 @@ class Lines:
         inference_id: str = "",
         custom_attributes: str = "",
     ) -> bytes:
-        """With its line feed; `moment` as `moment_of` gives it."""
+        """Return the line, with its line feed; `moment` is what `moment_of` returns."""
         parts = [
             self._payload(mode, request, request_type)
             if mode is Mode.INPUT

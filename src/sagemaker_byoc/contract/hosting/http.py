@@ -119,9 +119,9 @@ TRANSFORM_PRODUCT = Fact(
 )
 DEFAULT_PROGRAM = Fact("inference.py", "file name", _TOOLKIT, _CHECKED)
 PACKAGES = ("flask", "gunicorn", "numpy", "orjson")
-"""Those of the extra `serve` without which the server does not start."""
+"""Packages of the extra `serve` without which the server does not start."""
 APPLICATIONS = ("wsgi.py", "predictor.py")
-"""Looked for if no program is named and there is none of the default name: where the examples of
+"""Files to try if no program is named and the default one is missing: where the examples of
 AWS's for a container of one's own have their application."""
 REALTIME_DEADLINE = Fact(
     58.0, "seconds", _OURS, _CHECKED, "the platform's 60 less what the answer needs to travel"

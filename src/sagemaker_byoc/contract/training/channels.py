@@ -19,7 +19,7 @@ from sagemaker_byoc.contract.files import Json, read_object, write_json
 from sagemaker_byoc.contract.paths import Tree
 
 MANIFEST_SUFFIX = "-manifest"
-"""In File mode a file `<channel>-manifest` lies beside the folder of some channels."""
+"""In File mode a file `<channel>-manifest` is beside the folder of some channels."""
 
 LOST_AND_FOUND = "lost+found"
 """A folder that a freshly made file system has."""
@@ -66,7 +66,7 @@ class Channel:
             )
 
     def document(self) -> dict[str, Json]:
-        """The JSON object of this channel; ContentType only where one was given."""
+        """Return the JSON object of this channel; ContentType only if one was given."""
         content = {} if self.content_type is None else {"ContentType": self.content_type}
         return {
             **content,
@@ -77,7 +77,7 @@ class Channel:
 
 
 def read_channels(tree: Tree) -> dict[str, Channel]:
-    """The declared channels; where no file declares any, the folders under input/data."""
+    """Return the declared channels; if no file declares any, the folders under input/data."""
     path = tree.input_data_config_file
     document = read_object(path)
     if document is None:
@@ -130,7 +130,7 @@ def _folders(data: Path) -> list[str]:
 
 
 def _choice(kind: type[Choice], entry: Mapping[str, Json], key: str, where: str) -> Choice:
-    """The member of `kind` under `key`; its first member where the key is absent or null."""
+    """Return the member of `kind` under `key`; its first member if the key is absent or null."""
     value = entry.get(key)
     choices = list(kind)
     if value is None:

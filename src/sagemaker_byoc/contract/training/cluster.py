@@ -24,7 +24,7 @@ LOCAL_INSTANCE_TYPE = "local"
 
 
 def natural_order(host: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key under which algo-2 comes before algo-10."""
+    """Return a sort key under which algo-2 comes before algo-10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", host)
     return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts)
 
@@ -54,7 +54,7 @@ class Cluster:
     groups: tuple[InstanceGroup, ...] = ()
     network_interface: str = DEFAULT_INTERFACE
     topology: Mapping[str, str] = field(default_factory=dict)
-    """Host to capacity unit; only where the platform gave one (GB200 UltraServers)."""
+    """Host to capacity unit; only if the platform gave one (GB200 UltraServers)."""
 
     @classmethod
     def read(cls, tree: Tree) -> Cluster:
@@ -111,7 +111,7 @@ class Cluster:
 
     @property
     def all_groups(self) -> tuple[InstanceGroup, ...]:
-        """The groups; the one that SageMaker would have written where the file has none."""
+        """Return the groups; if the file has none, the one that SageMaker would have written."""
         return self.groups or (
             InstanceGroup(self.current_group, self.current_instance_type, self.hosts),
         )
@@ -129,7 +129,7 @@ class Cluster:
 
     @property
     def rank(self) -> int:
-        """This host's place, from 0, among all hosts in natural order."""
+        """Return this host's place, from 0, among all hosts in natural order."""
         return self.hosts.index(self.current_host)
 
 
@@ -156,7 +156,7 @@ def _texts(document: Mapping[str, Json], key: str, where: str) -> tuple[str, ...
 
 
 def _own_name(hosts: Sequence[str]) -> str:
-    """Return which of `hosts` this container is, where no file says it."""
+    """Return which of `hosts` this container is, if no file says it."""
     if len(hosts) == 1:
         return hosts[0]
     return next((host for host in hosts if host == os.uname().nodename), DEFAULT_HOST)
@@ -188,7 +188,7 @@ def _groups(
 
 
 def _topology(document: Mapping[str, Json]) -> dict[str, str]:
-    """Tolerant: a shape that is not public must never end a job."""
+    """Return the topology. Be tolerant: a shape that is not public must never end a job."""
     entries = document.get("topology")
     if not isinstance(entries, list):
         return {}

@@ -22,7 +22,7 @@ PROFILER_FILE = "profilerconfig.json"
 TENSORBOARD_FILE = "tensorboardoutputconfig.json"
 PROFILER_VARIABLE = "SMPROFILER_CONFIG_PATH"
 SAVE_INTERVAL = 500
-"""Steps between two that are saved, where the request says nothing (smdebug's default)."""
+"""Steps between two that are saved, if the request does not say (smdebug's default)."""
 PROFILE_MS = 500
 """Between two looks at the system, likewise."""
 
@@ -36,7 +36,7 @@ class HookConfig:
 
     @classmethod
     def read(cls, tree: Tree, environ: Mapping[str, str]) -> HookConfig | None:
-        """None where the request had no DebugHookConfig."""
+        """None if the request had no DebugHookConfig."""
         path = hook_file(tree, environ)
         document = read_object(path)
         if document is None:
@@ -71,7 +71,7 @@ class ProfilerConfig:
     """How often the system is looked at, and which steps get a trace."""
 
     is_asked: bool = False
-    """Whether there is such a file: then the platform uploads what lies in its folder."""
+    """Whether there is such a file: then the platform uploads its folder."""
     is_disabled: bool = False
     interval_ms: int = PROFILE_MS
     local_path: Path | None = None
@@ -102,7 +102,7 @@ class ProfilerConfig:
 
 
 def tensorboard_folder(tree: Tree) -> Path | None:
-    """Where a job with TensorBoardOutputConfig writes events; None for any other."""
+    """Return the folder of events of a job with TensorBoardOutputConfig; None for any other."""
     document = read_object(tree.config / TENSORBOARD_FILE)
     if document is None:
         return None
@@ -115,7 +115,7 @@ def hook_file(tree: Tree, environ: Mapping[str, str]) -> Path:
 
 
 def _texts(path: Path, document: Mapping[str, Json], key: str) -> dict[str, str]:
-    """A mapping of strings; null is none, as smdebug takes it."""
+    """Return a mapping of strings; null is an empty one, as smdebug takes it."""
     found = document.get(key) or {}
     if not isinstance(found, dict):
         raise _wrong(path, key, "an object")
@@ -127,7 +127,7 @@ def _texts(path: Path, document: Mapping[str, Json], key: str) -> dict[str, str]
 
 
 def _literal(path: Path, text: str) -> dict[str, object]:
-    """The dictionary in `text`, its keys in lower case as smdebug reads them."""
+    """Return the dictionary in `text`, its keys in lower case as smdebug reads them."""
     if not text.strip():
         return {}
     try:

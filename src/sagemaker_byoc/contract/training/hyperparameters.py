@@ -23,7 +23,7 @@ RESERVED = frozenset({"_tuning_objective_metric", "default_user_module_name"})
 
 
 def decode(raw: str) -> Json:
-    """The value in `raw` if it is JSON text, else `raw` itself. NaN and Infinity stay text."""
+    """Return the value in `raw` if it is JSON text, else `raw`. NaN and Infinity stay text."""
 
     def refuse(token: str) -> Json:
         raise ValueError(token)
@@ -104,11 +104,11 @@ class Hyperparameters:
         return {key: decode(value) for key, value in self.raw.items()}
 
     def for_program(self) -> Iterator[tuple[str, str]]:
-        """Name and raw text of those that are the user's own."""
+        """Yield the name and raw text of those that are the user's own."""
         return ((key, value) for key, value in self.raw.items() if not is_reserved(key))
 
     def text(self, key: str) -> str | None:
-        """A reserved key's value as text, JSON quotes removed; None if absent, empty or null."""
+        """Return a reserved key's value as text, unquoted; None if absent, empty or null."""
         return as_text(self.raw.get(key, "")) or None
 
 

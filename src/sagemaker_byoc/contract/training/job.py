@@ -44,7 +44,7 @@ class Job:
 
     @classmethod
     def read(cls, tree: Tree) -> Job:
-        """Each file may be absent; one that is broken raises DocumentError."""
+        """Read the files, each of which may be absent. Raise DocumentError for a broken one."""
         return cls(
             tree=tree,
             hyperparameters=Hyperparameters.read(tree),
@@ -65,14 +65,14 @@ POINTER = 8
 
 
 def legal_name(text: str) -> str:
-    """`text` as the tail of a variable that a shell can set."""
+    """Return `text` as the end of a variable's name that a shell can set."""
     return re.sub(r"[^A-Z0-9_]", "_", text.upper())
 
 
 def training_environment(
     job: Job, command: Command, hardware: Hardware, platform: Mapping[str, str]
 ) -> dict[str, str]:
-    """The SM_* variables (and their few companions) for the user's program.
+    """Return the SM_* variables, and a few others, for the user's program.
 
     `platform` is the container's own environment; only names that it holds are read from it.
     """
@@ -196,7 +196,7 @@ def _program_values(job: Job, command: Command) -> dict[str, Json]:
 
 
 def _training_env(job: Job, values: Mapping[str, Json], platform: Mapping[str, str]) -> Json:
-    """SM_TRAINING_ENV: everything in one object, under the toolkit's key names."""
+    """Return SM_TRAINING_ENV: everything in one object, under the toolkit's key names."""
     renamed = {"hps": "hyperparameters", "framework_params": "additional_framework_parameters"}
     return {
         **{renamed.get(key, key): value for key, value in values.items()},
@@ -208,7 +208,7 @@ def _training_env(job: Job, values: Mapping[str, Json], platform: Mapping[str, s
 
 
 def _encode(value: Json) -> str:
-    """Text as it is, all else as JSON; None and the empty list as the launchers write them."""
+    """Return text as it is, and all else as JSON; None becomes the empty string."""
     if value is None:
         return ""
     return (

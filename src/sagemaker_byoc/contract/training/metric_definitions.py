@@ -21,17 +21,17 @@ PAIR = re.compile(rf"(?:^|\s)({NAME})=({NUMBER});")
 
 
 def format_line(values: Mapping[str, float]) -> str:
-    """One log line for `values`, in their order; nine significant digits, which keep a float32."""
+    """Return one log line for `values`, in their order, with the nine digits that a float32 has."""
     return " ".join([f"{checked_name(name)}={value:.9g};" for name, value in values.items()])
 
 
 def parse_line(line: str) -> dict[str, float]:
-    """Every `name=value;` pair of a log line; empty when there is none."""
+    """Return every `name=value;` pair of a log line."""
     return {name: float(value) for name, value in PAIR.findall(line)}
 
 
 def definition(name: str) -> dict[str, str]:
-    """The MetricDefinition that finds `name` in lines made by `format_line`."""
+    """Return the MetricDefinition that finds `name` in lines made by `format_line`."""
     regex = rf"(?:^|\s){re.escape(name)}=({NUMBER});"
     if len(regex) > facts.METRIC_REGEX.value or len(name) > facts.METRIC_NAME.value:
         raise ContractError(
@@ -67,7 +67,7 @@ class Problem:
 
 
 def lint(definitions: Sequence[Mapping[str, str]], lines: Iterable[str]) -> list[Problem]:
-    """All that is wrong with `definitions` by themselves, and on these lines."""
+    """Return all that is wrong with `definitions`, by themselves and on these lines."""
     problems: list[Problem] = []
     if len(definitions) > facts.METRIC_DEFINITIONS.value:
         limit = facts.METRIC_DEFINITIONS.value
@@ -80,7 +80,7 @@ def lint(definitions: Sequence[Mapping[str, str]], lines: Iterable[str]) -> list
 
 
 def values(definition: Mapping[str, str], lines: Iterable[str]) -> list[float]:
-    """What SageMaker takes from the lines: one value a line, of the first match in it."""
+    """Return what SageMaker takes from the lines: one value per line, of the first match in it."""
     pattern = re.compile(definition["Regex"])
     found = []
     for line in lines:
@@ -101,7 +101,7 @@ def _about(name: str, regex: str, lines: list[str]) -> list[str]:
     try:
         pattern = re.compile(regex)
     except re.error as error:
-        return [f"its regex is none: {error}"]
+        return [f"its regex is not valid: {error}"]
     if not pattern.groups:
         return ["its regex has no group: put the number in parentheses"]
     problems = []

@@ -38,7 +38,7 @@ class Artifact:
     """A path or an address."""
     sha256: str = ""
     size: int = 0
-    """Bytes; 0 where it is not a file."""
+    """Bytes; 0 if it is not a file."""
 
     def document(self) -> dict[str, Json]:
         return {
@@ -59,16 +59,16 @@ class RunRecord:
     parameters: Mapping[str, Json] = field(default_factory=dict)
     artifacts: Sequence[Artifact] = ()
     commit: str = ""
-    """With `-dirty` where the folder held changes."""
+    """With `-dirty` if the folder held changes."""
     repository: str = ""
     image: str = ""
-    """Its digest, or its name where that is all that is known."""
+    """Its digest, or its name if nothing else is known."""
     hosts: int = 1
     processes: int = 1
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The last value of each."""
     goals: Mapping[str, str] = field(default_factory=dict)
-    """`max` or `min` of the metrics of which the program says which values are better."""
+    """`max` or `min`, for the metrics of which the program declares which values are better."""
 
     def write(self, path: Path) -> None:
         write_json(
@@ -101,7 +101,7 @@ class RunRecord:
 
     @classmethod
     def parse(cls, document: Mapping[str, Json], where: str) -> RunRecord:
-        """Raises DocumentError for what this version does not know."""
+        """Raise DocumentError for what this version does not know."""
         if document.get("format") != FORMAT:
             raise DocumentError(
                 where=where,
@@ -163,6 +163,6 @@ def _whole(value: Json) -> int:
 
 
 def _time(value: Json) -> float | None:
-    """None for what is not a time of this era."""
+    """Return a time before the year 10,000; None for anything else."""
     number = None if value is None else _number(value)
     return number if number is not None and 0 <= number < _LAST_TIME else None

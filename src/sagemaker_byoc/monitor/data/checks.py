@@ -83,7 +83,7 @@ class Findings:
 
     @property
     def not_compared(self) -> dict[str, str]:
-        """Columns whose distribution was not held against the baseline's, and why not."""
+        """Columns whose distribution was not compared with the baseline, and why not."""
         return {
             name: each.reason
             for name, found in self.checks.items()

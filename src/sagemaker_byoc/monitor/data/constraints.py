@@ -116,13 +116,13 @@ def _suggest(column: Column) -> dict[str, Json]:
 
 
 def parse(found: Mapping[str, Any], where: str) -> Constraints:
-    """Files of ours and of AWS. Raises DataError, naming the key."""
+    """Files of ours and of AWS. Raise DataError, naming the key."""
     try:
         config = _config(found.get("monitoring_config") or {}, Config())
         features = [_constraint(each, config) for each in found.get("features") or ()]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
-            f"{where} is no constraints.json: {type(error).__name__} {error}",
+            f"{where} is not a valid constraints.json: {type(error).__name__} {error}",
             hint="Keep to the keys and values of the file that `byoc monitor baseline` wrote",
         ) from error
     return Constraints({each.name: each for each in features}, config)

@@ -79,7 +79,7 @@ class Sketch:
 
     @classmethod
     def from_document(cls, data: Sequence[Sequence[float]], k: int = K, c: float = C) -> Sketch:
-        """Raises ValueError, TypeError for what is no list of lists of finite numbers."""
+        """Raise ValueError or TypeError for anything but lists of finite numbers."""
         sketch = cls(k, c)
         sketch.levels = [np.asarray(level, dtype=np.float64).reshape(-1) for level in data]
         if not all(np.isfinite(level).all() for level in sketch.levels):

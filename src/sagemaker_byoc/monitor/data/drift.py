@@ -37,7 +37,7 @@ class Drift:
     of: Of
     method: str
     distance: float
-    """What is held against `threshold`: L∞, less the allowance if Robust; or the p-value of χ²."""
+    """Compared with `threshold`: L∞, less the allowance if Robust; or the p-value of χ²."""
     threshold: float
     gap: float
     """L∞ as it is."""
@@ -66,7 +66,7 @@ class Drift:
 
     @property
     def strength(self) -> tuple[bool, float]:
-        """The order in which the comparisons of one column are told."""
+        """The order in which the comparisons of one column are reported."""
         is_chi = self.method == CategoryMethod.CHI_SQUARED
         return self.fired, -self.distance if is_chi else self.distance - self.threshold
 

@@ -207,7 +207,7 @@ def _strings(column: Column) -> dict[str, Json]:
 
 
 def parse(found: Mapping[str, Any], where: str) -> Statistics:
-    """Files of ours and of AWS. Raises DataError."""
+    """Files of ours and of AWS. Raise DataError."""
     try:
         dataset = found.get("dataset") or {}
         features = [_parse_feature(each) for each in found.get("features") or ()]
@@ -218,7 +218,7 @@ def parse(found: Mapping[str, Any], where: str) -> Statistics:
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
-            f"{where} is no statistics.json: {type(error).__name__} {error}",
+            f"{where} is not a valid statistics.json: {type(error).__name__} {error}",
             hint="Give the file that `byoc monitor baseline` wrote",
         ) from error
 

@@ -104,7 +104,7 @@ class Window:
 
 
 def lines(stream: BinaryIO) -> Iterator[bytes | None]:
-    """Without their ends; None for one that is longer than any record, of which no more is kept."""
+    """Yield lines without their ends; None for a line that is longer than any record."""
     rest, is_too_long = b"", False
     while chunk := stream.read(READ_BYTES):
         pieces = (rest + chunk).split(b"\n")

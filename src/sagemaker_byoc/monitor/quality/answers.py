@@ -17,7 +17,7 @@ _MISSING = frozenset({"", "nan", "NaN", "null"})
 _FLOAT32 = 1e-6
 """How far a probability may be off: a softmax of 32-bit numbers gives 1.0000001."""
 _ROUNDING = 0.005
-"""How far each of several probabilities may be rounded off, where their sum is held against 1."""
+"""How far each of several probabilities may be rounded off, when their sum is compared with 1."""
 
 Chances = list[tuple[str, float]]
 """Class and probability; a class without a name goes by its position."""

@@ -57,7 +57,7 @@ class Outcome:
 
 
 def make_baseline(places: Places, data: Input, wanted: Attributes, output: str) -> Judged:
-    """Writes statistics.json and constraints.json. Raises ByocError."""
+    """Write statistics.json and constraints.json. Raise ByocError."""
     gathered = _gather(places, data, wanted)
     judged = judge(wanted.problem, truth.predictions(gathered, wanted))
     places.write(

@@ -1,4 +1,4 @@
-"""explanation.json in words: lines for a terminal, and for a page."""
+"""explanation.json as text: lines for a terminal and for a page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONGEST_NAME = 60
 
 
 def words(found: Mapping[str, Any]) -> list[str]:
-    """Lines for a person; `found` is the document above."""
+    """Return lines for a person; `found` is explanation.json."""
     lines = [
         *about_words(found["about"]),
         f"{found['rows']:,} rows against a baseline of {found['baseline_rows']:,}: "
@@ -27,7 +27,7 @@ def words(found: Mapping[str, Any]) -> list[str]:
 
 
 def about_words(about: Mapping[str, Any]) -> list[str]:
-    """What was read, of which hours, and which baseline; lines for what is known of it."""
+    """Return lines on what was read, of which hours, and on the baseline, as far as it is known."""
     hours, baseline = about.get("hours"), about.get("baseline") or {}
     names = (("endpoint", "endpoint"), ("schedule", "schedule"), ("data", "source"))
     lines = [f"{name}: {about[key]}" for name, key in names if about.get(key)]
@@ -46,7 +46,7 @@ def about_words(about: Mapping[str, Any]) -> list[str]:
 
 
 def verdict(found: Mapping[str, Any]) -> str:
-    """Never "no violation" without the number of columns that this is about."""
+    """Return the verdict; "no violation" always names the number of columns compared."""
     violations, columns, compared = found["violations"], found["columns"], found["compared"]
     head = f"violations: {len(violations)}" if violations else "no violation"
     if compared == columns:
@@ -57,7 +57,7 @@ def verdict(found: Mapping[str, Any]) -> str:
 
 
 def not_compared_words(found: Mapping[str, Any]) -> list[str]:
-    """The columns that were left out, by reason."""
+    """Return lines on the columns that were left out, by reason."""
     lines = [
         f"  {listed(names)}: {reason}" for reason, names in by_reason(found["not_compared"]).items()
     ]
@@ -91,7 +91,7 @@ def notice_words(unread: Mapping[str, Any]) -> list[str]:
 
 
 def unread_words(unread: Mapping[str, Any]) -> list[str]:
-    """How many lines were lost and why, and what was read otherwise than it stands there."""
+    """Return lines on what could not be used, and on what was read other than as written."""
     notices = notice_words(unread)
     if not unread["unread"]:
         return notices
@@ -107,7 +107,7 @@ Told = tuple[tuple[str, str], ...]
 
 
 def groups(found: Mapping[str, Any]) -> list[tuple[list[str], Told]]:
-    """Columns with the same violations, told once."""
+    """Group the columns that have the same violations."""
     told: dict[str, list[tuple[str, str]]] = {}
     for each in found["violations"]:
         text = (each["detail"] or each["description"]).strip()
@@ -134,7 +134,7 @@ def _violation_words(found: Mapping[str, Any]) -> list[str]:
 
 
 def grouped_notes(names: Sequence[str], notes: dict[str, list[str]]) -> list[str]:
-    """The notes of these columns, each once; taken out of `notes`."""
+    """Return the notes of these columns, each once, and remove them from `notes`."""
     found: dict[str, list[str]] = {}
     for name in names:
         for text in notes.pop(name, ()):
@@ -154,7 +154,7 @@ _AT = {
 
 
 def drift_words(feature: Mapping[str, Any]) -> list[str]:
-    """Why a column drifted, or did not."""
+    """Return lines on why a column drifted, or did not."""
     if feature["drift"] is None:
         return []
     lines = [

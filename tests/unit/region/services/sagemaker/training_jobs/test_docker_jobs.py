@@ -184,7 +184,7 @@ def test_checkpoints_behind_links_all_arrive(house, monkeypatch):
     )
     first = ["ckpt/best", "ckpt/latest/a", "ckpt/s1/a", "ckpt/z"]
     wait_until(lambda: house.objects("ckpt/") == first, "the first checkpoints")
-    docker.run("exec", f"{house.jobs._around.prefix}-job-1-algo-1", "touch", "/tmp/go")
+    docker.run("exec", f"{house.jobs._context.prefix}-job-1-algo-1", "touch", "/tmp/go")
     assert house.end()["TrainingJobStatus"] == "Completed"
     assert house.objects("ckpt/") == sorted([*first, "ckpt/latest/b", "ckpt/zz"])
     assert house.read("ckpt/best") == b"one\n"
@@ -246,7 +246,7 @@ def test_a_failed_copy_keeps_the_container_until_the_job_is_deleted(house, break
     switch = breakable(":/opt/ml/model/.", "no space left on device")
     switch.touch()
     ended = house.run("echo precious > /opt/ml/model/m")
-    name = f"{house.jobs._around.prefix}-job-1-algo-1"
+    name = f"{house.jobs._context.prefix}-job-1-algo-1"
     assert ended["TrainingJobStatus"] == "Failed"
     assert ended["FailureReason"].startswith(
         "InternalServerError: `docker cp` failed: no space left on device"
@@ -270,7 +270,7 @@ def test_an_engine_that_dies_under_a_job(house, breakable):
     switch = breakable("", "Cannot connect to the Docker daemon")
     house.create("echo waiting; sleep 600")
     house.wait_for_line("waiting")
-    name = f"{house.jobs._around.prefix}-job-1-algo-1"
+    name = f"{house.jobs._context.prefix}-job-1-algo-1"
     switch.touch()
     subprocess.run(["docker", "kill", name], check=True, capture_output=True)
     reason = house.end()["FailureReason"]
