@@ -7,6 +7,7 @@ import hashlib
 import json
 import shlex
 import tarfile
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -314,6 +315,23 @@ def test_what_arrived_before_a_push_failed_is_not_sent_again(send, saved, served
         send(saved)
     served.faults.clear()
     assert fates(send(saved)) == [How.THERE, How.THERE]
+
+
+def test_a_registry_that_falls_silent_is_given_up(send, saved, served, monkeypatch):
+    """skopeo itself waits without end; it is killed."""
+    monkeypatch.setattr(programs, "STILL_SECONDS", 0.3)
+    monkeypatch.setattr(programs, "_LOOK", 0.05)
+    release = threading.Event()
+
+    def silent(handler):
+        return handler.command == "PATCH" and release.wait(60)
+
+    served.faults.append(silent)
+    try:
+        with pytest.raises(RegistryError, match="has taken nothing"):
+            send(saved)
+    finally:
+        release.set()
 
 
 def test_a_refusal_is_not_tried_again_and_says_what_to_do(send, saved, served):
