@@ -11,7 +11,8 @@ class AwsError(Exception):
     """An error of AWS: the client gets `code` and `message` in the protocol of its request.
 
     `status` is the HTTP status; 400 is what JSON services answer for nearly all of them. `details`
-    are further elements of an error document of S3: BucketName, Key, RangeRequested.
+    are further elements of an error document of S3: BucketName, Key, RangeRequested. `headers` are
+    sent with errors of S3 and of the registry.
     """
 
     def __init__(self, code: str, message: str, *, status: int = 400, **details: str) -> None:
