@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
-from tests.unit.monitor.data import captured
+from tests.unit.monitor.cases import captured
 
 from sagemaker_byoc.monitor.data import checks, constraints, statistics
 from sagemaker_byoc.monitor.data.constraints import Method

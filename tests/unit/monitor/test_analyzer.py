@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.unit.monitor.data import TIME, Case, captured, csv_text
+from tests.unit.monitor.cases import TIME, Case, captured, csv_text
 
 from sagemaker_byoc.monitor.analyzer import main
 

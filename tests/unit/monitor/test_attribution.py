@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.unit.monitor.data import PLACES
+from tests.unit.monitor.cases import PLACES
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.monitor import attribution, jobs

@@ -6,7 +6,7 @@ import io
 import json
 
 import pytest
-from tests.unit.monitor.data import Case, captured, record
+from tests.unit.monitor.cases import Case, captured, record
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import Encoding

@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from tests.unit.monitor.data import Case, captured, csv_text, people
+from tests.unit.monitor.cases import Case, captured, csv_text, people
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.monitor.inputs.layout import Outputs

@@ -8,7 +8,7 @@ import os
 import threading
 
 import pytest
-from tests.unit.monitor.data import captured, csv_text
+from tests.unit.monitor.cases import captured, csv_text
 
 from sagemaker_byoc.cli import monitor_s3
 from sagemaker_byoc.cli.main import main

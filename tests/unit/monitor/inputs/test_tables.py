@@ -13,7 +13,7 @@ import zlib
 from importlib.util import find_spec
 
 import pytest
-from tests.unit.monitor.data import PLACES, Case, csv_text
+from tests.unit.monitor.cases import PLACES, Case, csv_text
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.monitor import jobs

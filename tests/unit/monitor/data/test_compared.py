@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from tests.unit.monitor.data import Case, captured, csv_text, people
+from tests.unit.monitor.cases import Case, captured, csv_text, people
 
 from sagemaker_byoc.monitor.data.checks import forecast
 from sagemaker_byoc.monitor.data.columns import Column, Kind, shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.unit.monitor.data import Case, captured, people
+from tests.unit.monitor.cases import Case, captured, people
 
 from sagemaker_byoc.monitor.data import statistics
 from sagemaker_byoc.monitor.data.columns import Column

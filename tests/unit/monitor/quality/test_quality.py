@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from tests.unit.monitor.data import PLACES, csv_text, record
+from tests.unit.monitor.cases import PLACES, csv_text, record
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import GroundTruth

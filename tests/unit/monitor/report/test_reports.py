@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from tests.unit.monitor.data import PLACES, Case, captured, csv_text, people, record
+from tests.unit.monitor.cases import PLACES, Case, captured, csv_text, people, record
 
 from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.inputs.streams import Window

@@ -6,7 +6,7 @@ import base64
 import json
 
 import pytest
-from tests.unit.monitor.data import PLACES, csv_text, record
+from tests.unit.monitor.cases import PLACES, csv_text, record
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth

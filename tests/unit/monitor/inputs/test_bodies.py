@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from tests.unit.monitor.data import (
+from tests.unit.monitor.cases import (
     PLACES,
     TIME,
     Case,

@@ -8,7 +8,7 @@ import random
 from contextlib import suppress
 
 import pytest
-from tests.unit.monitor.data import PLACES, Case, captured, record
+from tests.unit.monitor.cases import PLACES, Case, captured, record
 
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth, Record
