@@ -20,14 +20,14 @@ from sagemaker_byoc.contract.training.job import Job
 TRAINERS = Path(__file__).parents[3] / "zoo" / "trainers"
 COMMAND = [sys.executable, "-I", "-m", "sagemaker_byoc.training"]
 AS_PID_1 = ["unshare", "--pid", "--fork", "--mount-proc"]
-PATIENCE = 20
+SILENCE_SECONDS = 20
 
 
 def wait_until(condition, what):
     """Return what `condition` returns as soon as that is true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + SILENCE_SECONDS
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
+        assert time.monotonic() < deadline, f"waited {SILENCE_SECONDS} s for {what}"
         time.sleep(0.005)
     return value
 
@@ -55,7 +55,7 @@ class Running:
         wait_until(lambda: f"{line}\n" in self.out(), f"line {line!r}")
 
     def result(self):
-        code = self.process.wait(PATIENCE)
+        code = self.process.wait(SILENCE_SECONDS)
         failure = self.tree.failure.read_text() if self.tree.failure.exists() else None
         return Result(code, self.out(), (self.folder / "err").read_text(), failure)
 

@@ -26,7 +26,7 @@ from sagemaker_byoc.training.library.data.files import (
     split_by_content,
     unzipped,
 )
-from sagemaker_byoc.training.library.data.pipe import PATIENCE, Pipe, Stop, StoppedError
+from sagemaker_byoc.training.library.data.pipe import SILENCE_SECONDS, Pipe, Stop, StoppedError
 from sagemaker_byoc.training.library.data.records import AWS_JOINT, MXNET_JOINT, Framing, split
 from sagemaker_byoc.training.library.process import ALL, Place, Process, Share, Unit, job
 
@@ -230,7 +230,7 @@ def channel(
     process: Process | None = None,
     *,
     owner: int | None = None,
-    patience: float = PATIENCE,
+    patience: float = SILENCE_SECONDS,
     epoch: int = 0,
 ) -> ChannelReader:
     """The whole channel `name` of the job; `.shard()` is this process's own part of it.

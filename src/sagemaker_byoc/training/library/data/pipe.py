@@ -1,4 +1,4 @@
-"""Pipe mode: one FIFO an epoch, `<channel>_0`, `<channel>_1`, …, each read once by one process.
+"""Pipe mode: one FIFO per epoch, `<channel>_0`, `<channel>_1`, …, each read once by one process.
 
 Source: developer guide, your-algorithms-training-algo-running-container. The FIFO of the next epoch
 may not exist yet, and a plain open() of one blocks until its writer comes. So the FIFO is opened
@@ -18,7 +18,7 @@ from pathlib import Path
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.library.data.files import CHUNK, DataError
 
-PATIENCE = 300.0
+SILENCE_SECONDS = 300.0
 """Seconds without a FIFO, or without a byte from it, after which a job is broken and not slow."""
 
 TICK = 0.25
@@ -31,36 +31,38 @@ Stop = Callable[[], bool]
 
 
 class PipeError(DataError):
-    """A FIFO that does not come, says nothing, or has another reader."""
+    """A FIFO that does not appear, gives no byte, or has another reader."""
 
 
 class StoppedError(Exception):
-    """`stop` said so; the readers above turn it into the end of the records."""
+    """`stop` returned true; the readers above turn it into the end of the records."""
 
 
 class Pipe:
     """The epochs of one Pipe channel, in order; `epoch` is the next one to be opened."""
 
-    def __init__(self, tree: Tree, name: str, patience: float = PATIENCE, epoch: int = 0) -> None:
+    def __init__(
+        self, tree: Tree, name: str, patience: float = SILENCE_SECONDS, epoch: int = 0
+    ) -> None:
         self.epoch = epoch
         self._tree = tree
         self._name = name
-        self._patience = patience
+        self._seconds = patience
         self._open: Fifo | None = None
 
     def open(self, stop: Stop | None = None) -> Fifo:
         """The next epoch's stream. Closing it early is allowed, and done here for the last one."""
         if self._open is not None:
             self._open.close()
-        patience = _Patience(self._patience, stop)
+        limit = _SilenceLimit(self._seconds, stop)
         path = self._tree.pipe(self._name, self.epoch)
-        self._open = Fifo(path, patience)
+        self._open = Fifo(path, limit)
         self.epoch += 1
         return self._open
 
 
-class _Patience:
-    """How long silence may last, asked in steps in between which signals and `stop` count."""
+class _SilenceLimit:
+    """The longest silence; while it lasts, signal handlers run and `stop` is asked."""
 
     def __init__(self, seconds: float, stop: Stop | None) -> None:
         self._seconds = seconds
@@ -84,12 +86,12 @@ class _Patience:
 class Fifo:
     """One FIFO, opened without blocking; reads wait for bytes, and end when the writer closes."""
 
-    def __init__(self, path: Path, patience: _Patience) -> None:
+    def __init__(self, path: Path, limit: _SilenceLimit) -> None:
         self._path = path
-        self._patience = patience
+        self._limit = limit
         self._head = b""
         self._fd = -1
-        patience.wait(self._try_open, path, "did not appear")
+        limit.wait(self._try_open, path, "did not appear")
         self._check_sole_reader()
         _enlarge(self._fd)
         self._poll = select.poll()
@@ -111,7 +113,7 @@ class Fifo:
                 # Memory for all of `size` would be taken first, and most of it given back.
                 return os.read(self._fd, min(size, CHUNK))
             except BlockingIOError:
-                self._patience.wait(self._has_bytes, self._path, "gave no byte")
+                self._limit.wait(self._has_bytes, self._path, "gave no byte")
 
     def peek(self, size: int) -> bytes:
         """The first `size` bytes, fewer at the end only; for the next read they are still there.
@@ -119,7 +121,7 @@ class Fifo:
         To be called before the first read: until its writer comes a FIFO looks as if it had been
         read to its end, and only poll knows better.
         """
-        self._patience.wait(self._has_bytes, self._path, "gave no byte")
+        self._limit.wait(self._has_bytes, self._path, "gave no byte")
         head = b""
         while len(head) < size and (more := self.read(size - len(head))):
             head += more

@@ -142,7 +142,7 @@ def _masked(outcome: Outcome, mask: Callable[[str], str]) -> Outcome:
 def report_on(
     outcome: Outcome, circumstances: Circumstances, *, now: float, was_told: bool
 ) -> Report | None:
-    """For the inquest; None where a program that was told to end has nothing of its own to say."""
+    """Return the report on a failed rank; None if it only ended because it was told to."""
     if was_told and not raised_by_itself(outcome):
         return None
     if was_told:

@@ -25,7 +25,7 @@ class Report:
     host: str
     rank: int | None
     code: int
-    """The exit code that it deserves."""
+    """The exit code for it."""
     text: str
     """For the failure file; without secrets."""
     is_secondary: bool
@@ -36,14 +36,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How this host is."""
+    """The state of this host."""
 
     is_over: bool
     """All its ranks have ended."""
     quiet: float
     """Seconds since any of its ranks wrote a line."""
     stalled: float | None
-    """Seconds since the slowest rank's last step; None where no rank tells its steps."""
+    """Seconds since the slowest rank's last step; None if no rank reports its steps."""
 
 
 class Order(Enum):
@@ -67,14 +67,14 @@ class Terms:
 
 
 class Link(ABC):
-    """Knows the other ranks and hosts, and decides what the cause of a failure was."""
+    """Connects to the other ranks and hosts, and decides which failure was the cause."""
 
     due: float = 0.0
     """When it wants its next `advance`."""
     verdict: Report | None = None
     """The cause, once it is known."""
     is_settled: bool = False
-    """Nothing more is to be expected from the other hosts."""
+    """No more messages are expected from the other hosts."""
 
     @abstractmethod
     def register(self, selector: selectors.BaseSelector) -> None:
@@ -90,25 +90,25 @@ class Link(ABC):
 
     @abstractmethod
     def leave(self, stop: Signals | None) -> None:
-        """This host goes; `stop` if it was told to."""
+        """Leave the job; `stop` is the signal that asked for it, if one did."""
 
 
 @dataclass(frozen=True, slots=True)
 class Oversight:
-    """Who judges, and what it is told."""
+    """The link that judges, and where its facts come from."""
 
     link: Link
     examine: Callable[[Outcome, float, bool], Report | None]
-    """The report on a rank that failed, and when. None where it has nothing of its own to say,
-    because it was told to end (the last argument)."""
+    """The report on a rank that failed, and when. None if it only ended because it
+    was told to (the last argument)."""
     stalled: Callable[[float], float | None]
     """Seconds since the slowest rank's last step."""
 
 
 ECHO_SECONDS = 1.0
-"""So long what looks like an echo waits for its cause."""
+"""Seconds that a report that looks like an echo waits for its cause."""
 COLLECT_SECONDS = 0.5
-"""So long after that an earlier cause may still be on its way."""
+"""Seconds after that in which an earlier cause may still arrive."""
 HANG_CODE = 134
 """128 + SIGABRT."""
 
@@ -125,12 +125,12 @@ ECHO = re.compile(
 
 
 def is_echo(cause: str) -> bool:
-    """Whether these words tell of another process's end rather than of an error of their own."""
+    """Return whether the text describes another process's end rather than an error of its own."""
     return ECHO.search(cause) is not None
 
 
-class Inquest:
-    """Collects reports; patient with echoes, quick with causes."""
+class FirstCause:
+    """The earliest cause among reports; an echo waits some time for its cause."""
 
     def __init__(self) -> None:
         self.best: Report | None = None
@@ -149,8 +149,8 @@ class Inquest:
         """When to look again."""
         return min(self._end_at, self._verdict_at)
 
-    def takes_others_along(self, now: float) -> bool:
-        """True once: the time has come to end the other ranks."""
+    def is_time_to_end_others(self, now: float) -> bool:
+        """Return True once, when the other ranks are to be ended."""
         if now < self._end_at:
             return False
         self._end_at = NEVER
@@ -180,12 +180,12 @@ def hang_report(host: str, seconds: float, now: float) -> Report:
 
 
 class Alone(Link):
-    """The judge of one host's own ranks, where there is no other host."""
+    """The link of a job on one host, which judges its ranks by itself."""
 
     def __init__(self, host: str, *, hang_seconds: float = NEVER) -> None:
         self._host = host
         self._hang_seconds = hang_seconds
-        self._inquest = Inquest()
+        self._first_cause = FirstCause()
         self._poll = NEVER if hang_seconds == NEVER else min(1.0, hang_seconds / 4)
         self.due = NEVER if self._poll == NEVER else 0.0
         self.is_settled = True
@@ -194,19 +194,19 @@ class Alone(Link):
         pass
 
     def report(self, report: Report) -> None:
-        self._inquest.add(report, report.time)
+        self._first_cause.add(report, report.time)
         self.is_settled = False
         self.due = 0.0
 
     def advance(self, now: float, state: State) -> Order | None:
-        hangs = self._inquest.best is None and not state.is_over and self._hangs(state)
+        hangs = self._first_cause.best is None and not state.is_over and self._hangs(state)
         if hangs:
-            self._inquest.add(hang_report(self._host, self._hang_seconds, now), now)
+            self._first_cause.add(hang_report(self._host, self._hang_seconds, now), now)
             self.is_settled = False
-        order = Order.END if self._inquest.takes_others_along(now) else None
-        self.verdict = self.verdict or self._inquest.verdict(now, is_complete=state.is_over)
-        self.is_settled = self._inquest.best is None or self.verdict is not None
-        self.due = min(self._inquest.due, now + self._poll)
+        order = Order.END if self._first_cause.is_time_to_end_others(now) else None
+        self.verdict = self.verdict or self._first_cause.verdict(now, is_complete=state.is_over)
+        self.is_settled = self._first_cause.best is None or self.verdict is not None
+        self.due = min(self._first_cause.due, now + self._poll)
         return Order.ABORT if hangs else order
 
     def leave(self, stop: Signals | None) -> None:

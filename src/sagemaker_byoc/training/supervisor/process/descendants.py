@@ -24,8 +24,8 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-class Offspring:
-    """The programs, each started as leader of its own process group, and all that comes of them."""
+class Descendants:
+    """The programs, each the leader of its own process group, and the processes they start."""
 
     def __init__(self) -> None:
         self.groups: list[int] = []
@@ -50,7 +50,7 @@ class Offspring:
         return ended
 
     def signal_all(self, number: signal.Signals) -> None:
-        """The groups, and whoever left them. A child of ours can't be a reused process id."""
+        """Signal the groups, and processes that left them. A child can't be a reused process id."""
         for group in self.groups:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, number)
@@ -66,7 +66,7 @@ class Offspring:
                     os.kill(pid, number)
 
     def remain(self) -> bool:
-        """Whether any process is left."""
+        """Return whether any process is left."""
         return bool(_children()) or any(map(_is_alive, self.groups))
 
 
@@ -81,7 +81,7 @@ def _is_alive(group: int) -> bool:
 
 
 def _children() -> list[int]:
-    """Our own children; none where the kernel doesn't say."""
+    """Return our own children; none if the kernel does not list them."""
     children: list[int] = []
     with suppress(OSError):
         for task in TASKS.iterdir():

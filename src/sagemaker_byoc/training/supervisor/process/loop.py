@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from sagemaker_byoc.training.supervisor.process.child import Child, Outcome, Program, Stream
-from sagemaker_byoc.training.supervisor.process.descendants import Offspring, adopt_orphans
+from sagemaker_byoc.training.supervisor.process.descendants import Descendants, adopt_orphans
 from sagemaker_byoc.training.supervisor.process.log import Writer
 from sagemaker_byoc.training.supervisor.process.signals import PASSED, STOP, SignalQueue
 
@@ -64,7 +64,7 @@ class Supervisor:
         self._selector.register(signals.descriptor, selectors.EVENT_READ, self._on_signals)
         if link:
             link.register(self._selector)
-        self._offspring = Offspring()
+        self._descendants = Descendants()
         self._children: list[Child] = []
         self._sent: list[Signals] = []
         self._deadline = NEVER
@@ -96,7 +96,7 @@ class Supervisor:
             self._wait()
             self._end_leftovers()
         except BaseException:
-            self._offspring.signal_all(signal.SIGKILL)
+            self._descendants.signal_all(signal.SIGKILL)
             raise
         self._drain()
         return Ending(
@@ -108,7 +108,7 @@ class Supervisor:
     def _start(self, program: Program) -> None:
         child = Child(program)
         self._children.append(child)
-        self._offspring.groups.append(child.pid)
+        self._descendants.groups.append(child.pid)
         for stream in child.streams.values():
             on_output = partial(self._on_output, stream)
             self._selector.register(stream.reader, selectors.EVENT_READ, on_output)
@@ -144,7 +144,7 @@ class Supervisor:
             self._is_overrun = True
             seconds = f"{self._grace:g} s after the signal"
             self._writer.say(f"the program has not ended {seconds}: killed")
-        self._offspring.signal_all(signal.SIGKILL)
+        self._descendants.signal_all(signal.SIGKILL)
 
     def _consult_link(self, now: float) -> None:
         if self._oversight is None or self._link is None or now < self._link.due:
@@ -171,25 +171,25 @@ class Supervisor:
 
     def _end_leftovers(self) -> None:
         """Ask what the programs left running to end, then make it end."""
-        if not self._offspring.remain():
+        if not self._descendants.remain():
             return
         has_grace = self._is_cut_short()
         kill_at = self._ask_leftovers(has_grace=has_grace)
-        while self._offspring.remain() and (now := monotonic()) < kill_at + KILL_SECONDS:
+        while self._descendants.remain() and (now := monotonic()) < kill_at + KILL_SECONDS:
             if has_grace:
                 kill_at = min(kill_at, self._deadline)  # a second Ctrl-C
                 self._is_overrun = now >= kill_at
             if now >= kill_at:
-                self._offspring.signal_all(signal.SIGKILL)
+                self._descendants.signal_all(signal.SIGKILL)
             self._turn(now + POLL_SECONDS)
             self._reap()
 
     def _ask_leftovers(self, *, has_grace: bool) -> float:
         """Send the signal to those that have not got it; return when they are to be killed."""
         if has_grace:
-            self._offspring.signal_strays(signal.SIGTERM)
+            self._descendants.signal_strays(signal.SIGTERM)
             return self._deadline
-        self._offspring.signal_all(signal.SIGTERM)
+        self._descendants.signal_all(signal.SIGTERM)
         limit = END_SECONDS if self._is_failing() else LEFTOVER_SECONDS
         return monotonic() + min(limit, self._grace)
 
@@ -247,14 +247,14 @@ class Supervisor:
 
     def _reap(self) -> None:
         now = monotonic()
-        for pid, status in self._offspring.reap():
+        for pid, status in self._descendants.reap():
             for child in self._children:
                 if child.pid == pid:
                     child.status = status
                     self._judge(child, now)
-        if self._offspring.continued and not self._has_continued:
+        if self._descendants.continued and not self._has_continued:
             self._has_continued = True
-            pid = self._offspring.continued
+            pid = self._descendants.continued
             self._writer.say(f"warning: process {pid} had stopped itself (SIGSTOP); continued")
 
     def _judge(self, child: Child, now: float) -> None:

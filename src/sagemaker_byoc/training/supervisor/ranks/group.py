@@ -112,7 +112,7 @@ class Group:
         )
 
     def _gather(self, supervisor: Supervisor, link: Hub | Spoke) -> bool:
-        """Until all hosts are there; False if we were stopped."""
+        """Wait until all hosts have joined; return False if the job was stopped."""
         seconds = self._run.plan.settings.seconds(DNS_SECONDS, DEFAULT_SECONDS)
         seconds = seconds or DEFAULT_SECONDS
         if supervisor.wait_for(lambda: bool(link.counts), monotonic() + seconds):
@@ -123,7 +123,7 @@ class Group:
         raise ContractError(
             where=f"host {', '.join(missing)}",
             what=f"did not join the job within {seconds:g} s",
-            hint="Look into that host's log; the hosts must reach each other's ports "
+            hint="Look at that host's log; the hosts must reach each other's ports "
             f"({CONTROL_PORT} sets the one for this), and have the same settings",
         )
 
@@ -154,7 +154,7 @@ class Group:
         )
 
     def _defaults(self, launch: Launch, network: Network) -> Mapping[str, str]:
-        """They give way to what the user set."""
+        """Return variables that what the user set overrides."""
         threads = cpu_threads(self._run.plan.hardware.cpus, launch.processes)
         defaults = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", **network.variables}
         if launch.processes > 1 and launch.torchrun is None:
@@ -212,7 +212,7 @@ class Group:
 
 
 def listen(address: str | None, launch: Launch) -> socket.socket:
-    """On the address that the other hosts know; on all where that is not one of this host's."""
+    """Listen on the address that the other hosts know; on all if it is not one of this host's."""
     problem: str | None = None
     for place in (address or _address(launch.master), ""):
         try:

@@ -142,7 +142,7 @@ def wait_for_hosts(
         raise ContractError(
             where=f"host {', '.join(missing)}",
             what=f"did not resolve to an address within {seconds:g} s",
-            hint="Look into that host's log: its container may not have started. "
+            hint="Look at that host's log: its container may not have started. "
             f"{DNS_SECONDS} sets the time",
         )
     return dict(found)

@@ -1,4 +1,4 @@
-"""The first host's end of the control channel: it gathers the hosts, and judges for all."""
+"""The first host's end of the control channel: it gathers the hosts and judges every failure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from signal import Signals
 from time import monotonic
 
 from sagemaker_byoc.training.supervisor.failure.first_cause import (
-    Inquest,
+    FirstCause,
     Link,
     Order,
     Report,
@@ -21,8 +21,8 @@ from sagemaker_byoc.training.supervisor.ranks import connection
 from sagemaker_byoc.training.supervisor.ranks.connection import Message, Wire
 
 BEAT_SECONDS = 1.0
-STRANGERS = 64
-"""Connections that have not said who they are."""
+MOST_UNIDENTIFIED = 64
+"""Connections that have not sent their host's name."""
 MOST_PROCESSES = 4096
 LOST_CODE = 1
 
@@ -55,9 +55,9 @@ class Hub(Link):
         self._processes = processes
         self._listener = listener
         self._terms = terms
-        self._inquest = Inquest()
+        self._first_cause = FirstCause()
         self._peers: dict[str, Peer] = {}
-        self._strangers: list[Wire] = []
+        self._unidentified: list[Wire] = []
         self._names: dict[Wire, str] = {}
         self._peer_stop: Signals | None = None
         self._has_ended = False
@@ -74,20 +74,22 @@ class Hub(Link):
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def report(self, report: Report) -> None:
-        self._inquest.add(report, monotonic())
+        self._first_cause.add(report, monotonic())
         self.due = 0.0
 
     def advance(self, now: float, state: State) -> Order | None:
         self._look_for_lost(now)
         self._beat()
-        self.due = min(now + BEAT_SECONDS, self._inquest.due)
-        if self._inquest.best is None:
+        self.due = min(now + BEAT_SECONDS, self._first_cause.due)
+        if self._first_cause.best is None:
             if self._peer_stop:
                 return Order.STOP
             if self._is_all_over(state):
                 self._conclude()
             elif self.counts and not state.is_over and self._hangs(state):
-                self._inquest.add(hang_report(self._hosts[0], self._terms.hang_seconds, now), now)
+                self._first_cause.add(
+                    hang_report(self._hosts[0], self._terms.hang_seconds, now), now
+                )
                 return self._end("abort", Order.ABORT)
             return None
         return self._judge(now, state)
@@ -98,15 +100,15 @@ class Hub(Link):
                 peer.wire.send("stopped", host=self._hosts[0], signal=int(stop))
         for peer in self._peers.values():
             peer.wire.close()
-        for stranger in self._strangers:
-            stranger.close()
+        for wire in self._unidentified:
+            wire.close()
         self._listener.close()
 
     def _judge(self, now: float, state: State) -> Order | None:
         order = None
-        if self._inquest.takes_others_along(now) and not self._has_ended:
+        if self._first_cause.is_time_to_end_others(now) and not self._has_ended:
             order = self._end("end", Order.END)
-        verdict = self._inquest.verdict(now, is_complete=self._is_all_over(state))
+        verdict = self._first_cause.verdict(now, is_complete=self._is_all_over(state))
         if verdict and self.verdict is None:
             self.verdict = verdict
             for peer in self._present():
@@ -117,9 +119,9 @@ class Hub(Link):
                     code=verdict.code,
                     text=verdict.text,
                 )
-        # Should another host be slow to end, it has its verdict, and needs us no more.
+        # A host that is slow to end has its verdict, and does not need this one any more.
         self.is_settled = self.verdict is not None
-        self.due = min(now + BEAT_SECONDS, self._inquest.due)
+        self.due = min(now + BEAT_SECONDS, self._first_cause.due)
         return order
 
     def _end(self, kind: str, order: Order) -> Order:
@@ -163,15 +165,15 @@ class Hub(Link):
             sock, _ = self._listener.accept()
         except OSError:
             return
-        if len(self._strangers) >= STRANGERS:
-            self._strangers.pop(0).close()
+        if len(self._unidentified) >= MOST_UNIDENTIFIED:
+            self._unidentified.pop(0).close()
         wire = Wire(sock, self._selector, on_message=self._on_message, on_lost=self._on_lost)
-        self._strangers.append(wire)
+        self._unidentified.append(wire)
 
     def _on_message(self, wire: Wire, message: Message) -> None:
         name = self._names.get(wire)
         if name is None:
-            self._greet(wire, message)
+            self._admit(wire, message)
             return
         peer = self._peers[name]
         peer.heard = now = monotonic()
@@ -189,7 +191,7 @@ class Hub(Link):
                 peer.is_gone = True
                 self._on_stopped(name, connection.count(message, "signal"))
 
-    def _greet(self, wire: Wire, message: Message) -> None:
+    def _admit(self, wire: Wire, message: Message) -> None:
         host = message.get("host")
         is_known = message["kind"] == "hello" and message["run"] == self._terms.run_id
         if (
@@ -201,7 +203,7 @@ class Hub(Link):
             self._on_lost(wire, "refused")
             wire.close()
             return
-        self._strangers.remove(wire)
+        self._unidentified.remove(wire)
         self._names[wire] = str(host)
         self._peers[str(host)] = Peer(wire, _processes(message))
         if not self.missing:
@@ -215,12 +217,12 @@ class Hub(Link):
     def _on_lost(self, wire: Wire, reason: str) -> None:
         name = self._names.get(wire)
         if name is None:
-            if wire in self._strangers:
-                self._strangers.remove(wire)
+            if wire in self._unidentified:
+                self._unidentified.remove(wire)
             return
         peer = self._peers[name]
         if not self.counts:
-            del self._peers[name]  # it may come again until all have joined
+            del self._peers[name]  # it may connect again until all have joined
         elif not peer.is_gone and self.verdict is None:
             peer.is_gone = True
             self.report(lost_report(name, f"its connection was lost: {reason}", monotonic()))

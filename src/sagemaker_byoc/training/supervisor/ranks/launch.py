@@ -48,7 +48,7 @@ class Launch:
     control_port: int
     run_id: str
     torchrun: tuple[str, ...] | None
-    """Options for torchrun, where it is to start the processes."""
+    """Options for torchrun, if it is to start the processes."""
 
     @property
     def host(self) -> str:
@@ -56,12 +56,12 @@ class Launch:
 
     @property
     def is_elastic(self) -> bool:
-        """Torchrun may go on with fewer hosts, so that one that ends must not end the others."""
+        """Torchrun may continue with fewer hosts, so one that ends must not end the others."""
         return any(":" in words for words in _values(self.torchrun or (), "nnodes"))
 
 
 def make_launch(job: Job, settings: Settings, hardware: Hardware) -> Launch | None:
-    """None where this host is to run the program plainly all the same."""
+    """Return the launch; None if this host is to run the program as one plain process."""
     _refuse_unsupported(settings)
     environ = settings.environ
     if _is_a_rank_already(environ):
@@ -121,7 +121,7 @@ def _refuse_unsupported(settings: Settings) -> None:
 
 
 def _is_a_rank_already(environ: Mapping[str, str]) -> bool:
-    """Someone outside counts processes already: RANK and WORLD_SIZE without torchrun's PET_*."""
+    """Return whether processes are counted outside: RANK and WORLD_SIZE without PET_*."""
     has_pet = any(name.startswith("PET_") for name in environ)
     return "RANK" in environ and "WORLD_SIZE" in environ and not has_pet
 
@@ -147,7 +147,7 @@ def _processes(settings: Settings, hardware: Hardware) -> int:
     raise ContractError(
         where=NPROC,
         what=f"is {text!r}",
-        hint=f"Give a number of processes for each host, or {GPU!r} for one a GPU",
+        hint=f"Give a number of processes for each host, or {GPU!r} for one per GPU",
     )
 
 

@@ -1,4 +1,4 @@
-"""Every other host's end of the control channel: it reports to the first host, and obeys it."""
+"""Any other host's end of the control channel: it reports to the first host and obeys it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sagemaker_byoc.training.supervisor.failure.first_cause import (
     ECHO_SECONDS,
     HANG_CODE,
     NEVER,
-    Inquest,
+    FirstCause,
     Link,
     Order,
     Report,
@@ -23,8 +23,8 @@ from sagemaker_byoc.training.supervisor.ranks import connection
 from sagemaker_byoc.training.supervisor.ranks.connection import Message, Wire
 from sagemaker_byoc.training.supervisor.ranks.hub import BEAT_SECONDS, lost_report, signal_name
 
-PATIENCE_SECONDS = ECHO_SECONDS + COLLECT_SECONDS + 1.0
-"""So long the first host may take to judge; then this host goes by what it knows itself."""
+VERDICT_SECONDS = ECHO_SECONDS + COLLECT_SECONDS + 1.0
+"""Seconds that the first host has to judge; after them this host decides by what it knows."""
 CONNECT_SECONDS = 1.0
 RETRY_SECONDS = 0.2
 
@@ -46,7 +46,7 @@ class Spoke(Link):
         self._terms = terms
         self._wire: Wire | None = None
         self._heard = 0.0
-        self._own = Inquest()
+        self._own = FirstCause()
         self._give_up_at = NEVER
         self._order: Order | None = None
         self._was_over = False
@@ -59,7 +59,7 @@ class Spoke(Link):
     def report(self, report: Report) -> None:
         now = monotonic()
         self._own.add(report, now)
-        self._give_up_at = min(self._give_up_at, now + PATIENCE_SECONDS)
+        self._give_up_at = min(self._give_up_at, now + VERDICT_SECONDS)
         self.due = 0.0
         if self._wire:
             self._wire.send(
@@ -82,7 +82,7 @@ class Spoke(Link):
             self._wire.send("beat", quiet=state.quiet, stalled=state.stalled, over=state.is_over)
         order, self._order = self._order, None
         is_on_its_own = self._wire is None or now >= self._give_up_at
-        if order is None and is_on_its_own and self._own.takes_others_along(now):
+        if order is None and is_on_its_own and self._own.is_time_to_end_others(now):
             order = Order.END
         if now >= self._give_up_at and not self.is_settled:
             self.verdict = self._own.verdict(now, is_complete=True)
@@ -137,7 +137,7 @@ class Spoke(Link):
 
     def _obey(self, order: Order | None) -> None:
         self._order = order or self._order
-        self._give_up_at = min(self._give_up_at, monotonic() + PATIENCE_SECONDS)
+        self._give_up_at = min(self._give_up_at, monotonic() + VERDICT_SECONDS)
         self.due = 0.0
 
     def _on_stopped(self, host: str, number: int) -> None:

@@ -28,7 +28,7 @@ QUICK = {
 }
 """As many readings as a test has time for; every threshold is AWS's. What is about the pace of the
 steps stands alone below: on a busy machine it would be right to fire."""
-PATIENCE = 30
+SILENCE_SECONDS = 30
 HEALTHY = {"cpus": (40.0, 60.0), "io_wait": (1.0, 2.0), "gpu_memory": (80.0, 80.0), "memory": 50.0}
 
 
@@ -71,7 +71,7 @@ def train(tmp_path, monkeypatch):
         try:
             model = nn.Linear(4, 1)
             optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + SILENCE_SECONDS
             for step in itertools.count():
                 model(torch.ones(2, 4)).sum().backward()
                 optimizer.step()
@@ -133,7 +133,7 @@ def test_stalled(train):
     rules = {"StalledTrainingRule": {"threshold": 0.2}}
 
     def stands_still(watched, _):
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SILENCE_SECONDS
         while not watched.findings:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -14,7 +14,7 @@ from tests.unit.training.supervisor.conftest import container, wait_until  # noq
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """Several processes import torch."""
-    monkeypatch.setattr(conftest, "PATIENCE", 120)
+    monkeypatch.setattr(conftest, "SILENCE_SECONDS", 120)
 
 
 SCRIPT = """
