@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from sagemaker_byoc.training.library.watch.hooks.probe import Wants
+from sagemaker_byoc.training.library.watch.probe import Wants
 from sagemaker_byoc.training.library.watch.report.journal import say_to_log
 from sagemaker_byoc.training.library.watch.rules.base import (
     Activation,

@@ -22,9 +22,9 @@ from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.lifecycle import write_failure
 from sagemaker_byoc.training.library.profiling import Profile
 from sagemaker_byoc.training.library.ranks import global_rank
+from sagemaker_byoc.training.library.watch.backward import WINDOW, Losses, uncompiled
 from sagemaker_byoc.training.library.watch.classes import read_classes
-from sagemaker_byoc.training.library.watch.hooks.backward import WINDOW, Losses, uncompiled
-from sagemaker_byoc.training.library.watch.hooks.followed import Followed
+from sagemaker_byoc.training.library.watch.followed import Followed
 from sagemaker_byoc.training.library.watch.panel import VALIDATION, Panel
 from sagemaker_byoc.training.library.watch.report.journal import History, Journal, say_to_log
 from sagemaker_byoc.training.library.watch.report.page import write_page

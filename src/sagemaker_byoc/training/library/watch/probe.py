@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from sagemaker_byoc.training.library.watch.hooks.parameters import (
+from sagemaker_byoc.training.library.watch.parameters import (
     WRAPPERS,
     Parameter,
     by_device,
