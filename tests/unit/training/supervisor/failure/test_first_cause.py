@@ -29,33 +29,33 @@ def report(time, *, echo=False, rank=0):
 @given(REPORTS)
 def test_earliest_cause(found):
     """Whatever order the reports come in, causes win over echoes, the earlier over the later."""
-    found = FirstCause()
+    cause = FirstCause()
     reports = [report(time, echo=echo, rank=rank) for rank, (echo, time) in enumerate(found)]
     for one in reports:
-        found.add(one, 1.0)
+        cause.add(one, 1.0)
     expected = min(reports, key=lambda one: (one.is_secondary, one.time))
-    assert found.verdict(1.0, is_complete=True) == expected
+    assert cause.verdict(1.0, is_complete=True) == expected
 
 
 def test_an_echo_waits():
     """Nothing is ended for an echo until its cause has had time to come."""
-    found = FirstCause()
-    found.add(report(0.0, echo=True), 0.0)
-    assert not found.is_time_to_end_others(ECHO_SECONDS - 0.01)
-    assert found.verdict(ECHO_SECONDS - 0.01, is_complete=False) is None
-    assert found.is_time_to_end_others(ECHO_SECONDS)
-    assert not found.is_time_to_end_others(ECHO_SECONDS)
-    assert found.verdict(ECHO_SECONDS + COLLECT_SECONDS, is_complete=False)
+    cause = FirstCause()
+    cause.add(report(0.0, echo=True), 0.0)
+    assert not cause.is_time_to_end_others(ECHO_SECONDS - 0.01)
+    assert cause.verdict(ECHO_SECONDS - 0.01, is_complete=False) is None
+    assert cause.is_time_to_end_others(ECHO_SECONDS)
+    assert not cause.is_time_to_end_others(ECHO_SECONDS)
+    assert cause.verdict(ECHO_SECONDS + COLLECT_SECONDS, is_complete=False)
 
 
 def test_a_cause_does_not_wait():
     """For an error of its own the others are ended at once, also after an echo."""
-    found = FirstCause()
-    found.add(report(0.0, echo=True), 0.0)
-    found.add(report(0.1), 0.2)
-    assert found.is_time_to_end_others(0.2)
-    assert found.verdict(0.2, is_complete=False) is None
-    assert found.verdict(0.2 + COLLECT_SECONDS, is_complete=False).time == 0.1
+    cause = FirstCause()
+    cause.add(report(0.0, echo=True), 0.0)
+    cause.add(report(0.1), 0.2)
+    assert cause.is_time_to_end_others(0.2)
+    assert cause.verdict(0.2, is_complete=False) is None
+    assert cause.verdict(0.2 + COLLECT_SECONDS, is_complete=False).time == 0.1
 
 
 @pytest.mark.parametrize(
