@@ -60,3 +60,20 @@ def test_python_blocks(page):
                 for alias in node.names:
                     whole = f"{node.module}.{alias.name}"
                     assert hasattr(module, alias.name) or find_spec(whole), whole
+
+
+NAMED = re.compile(r"`([\w/]+(?:\.py|/))`")
+PACKAGE = ROOT / "src" / "sagemaker_byoc"
+EXPLANATIONS = sorted((ROOT / "docs" / "explanation").glob("*.md"))
+MODULES = [
+    f"/{path.relative_to(ROOT)}" + ("/" if path.is_dir() else "")
+    for path in [PACKAGE, *PACKAGE.rglob("*")]
+]
+
+
+@pytest.mark.parametrize("page", EXPLANATIONS, ids=lambda page: page.name)
+def test_named_files_exist(page):
+    """Each file and folder that an explanation names is in the package."""
+    named = NAMED.findall(page.read_text())
+    assert named
+    assert [name for name in named if not any(m.endswith(f"/{name}") for m in MODULES)] == []
