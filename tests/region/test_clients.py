@@ -14,6 +14,8 @@ from botocore.session import Session
 
 from sagemaker_byoc.region.core.account import Account
 
+pytestmark = pytest.mark.slow
+
 NOW = int(time.time() * 1000) - 60_000
 """A minute ago, in milliseconds: events of long ago are rejected."""
 

@@ -24,6 +24,8 @@ from sagemaker_byoc.region.core.credentials import CREDENTIALS_FILE, Credentials
 from sagemaker_byoc.region.region import Region
 from sagemaker_byoc.region.wire.signatures import sign
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 20
 BUCKET = "sagemaker-us-east-1-000000000000"
 CALL = {"sagemaker": "list_models", "sts": "get_caller_identity", "s3": "list_buckets",

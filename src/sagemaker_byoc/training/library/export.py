@@ -61,7 +61,7 @@ def export_model(
     card["weights"], card["tied"] = name, dict(tied)
     if example is not None:
         card["program"] = _write_program(into, plain, example)
-    # Last: whoever finds a card finds all that it names.
+    # Last: a reader that finds the card finds all files that it names.
     write_json(into / CARD, card)
     return into
 

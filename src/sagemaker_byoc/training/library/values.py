@@ -23,12 +23,12 @@ NULL = type(None)
 
 
 class UnfitError(Exception):
-    """The text is no value of the type; the caller knows key and type, and says so."""
+    """The text is not a value of the type; the caller adds the key and the type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """From `low` to `high`, both included; None is no limit."""
+    """From `low` to `high`, both included; None means unlimited."""
 
     low: float | None = None
     high: float | None = None
@@ -257,4 +257,4 @@ def _form(kind: Any) -> _Form:
             lambda given, _: _enum(given, kind),
             lambda _: _choice_text(member.value for member in kind),
         )
-    raise TypeError(f"{kind} is no type for a hyperparameter")
+    raise TypeError(f"{kind} is not a type for a hyperparameter")

@@ -224,4 +224,4 @@ def _look_at_pipe(job: Job, name: str) -> tuple[str, str]:
         if job.tree.channel(name).is_dir():
             return f"{job.tree.channel(name)} is a folder, and Pipe mode was declared", ""
         return f"{pipe} is not there yet", ""
-    return ("", "Pipe, its FIFO is there") if is_fifo else (f"{pipe} is no FIFO", "")
+    return ("", "Pipe, its FIFO is there") if is_fifo else (f"{pipe} is not a FIFO", "")

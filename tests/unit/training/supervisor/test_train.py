@@ -17,6 +17,8 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.training.supervisor.plan import SHUTDOWN_TIMEOUT, SITE, make_plan
 
+pytestmark = pytest.mark.slow
+
 
 def facts(result):
     assert result.code == 0, result.err

@@ -62,7 +62,7 @@ class Marker:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Marker:
-        """ValueError, KeyError or TypeError if `data` is no marker."""
+        """Raise ValueError, KeyError or TypeError if `data` is not a marker."""
         document = json.loads(data)
         if document["format"] != FORMAT:
             raise ValueError(f"its format is {document['format']}, not {FORMAT}")

@@ -171,7 +171,7 @@ class Fifo:
 
 
 def _enlarge(fd: int) -> None:
-    """More room in the kernel than 64 KiB: the writer goes on while a chunk is being cut."""
+    """Enlarge the kernel's buffer beyond 64 KiB, so that the writer continues while we parse."""
     try:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, ROOM)
     except OSError:

@@ -239,7 +239,7 @@ def split(
                 yield [b"".join(_chunks(source))]
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise RecordError(
-            where=where, what=f"is no whole gzip file ({error})", hint="Upload it again"
+            where=where, what=f"is not a whole gzip file ({error})", hint="Upload it again"
         ) from error
     except OSError as error:
         raise DataError(

@@ -245,7 +245,7 @@ class Track(Metrics):
         return Path(folder or self._folder / "tensorboard")
 
     def _define(self, row: Mapping[str, float]) -> None:
-        """metric_definitions.json, held against a line as it was printed."""
+        """Write metric_definitions.json, and check it against a line as it was printed."""
         try:
             path = self.write_definitions(self._folder / DEFINITIONS_FILE)
         except (ValueError, OSError, ContractError) as error:

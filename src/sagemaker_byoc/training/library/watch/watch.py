@@ -45,7 +45,7 @@ MOST_SAID = 20
 """Different lines about what could not be looked at."""
 
 
-class WatchStop(RuntimeError):  # noqa: N818 - it is no error of the program's
+class WatchStop(RuntimeError):  # noqa: N818 - it is not an error of the program
     """A rule fired, and the job had asked to be stopped then."""
 
 

@@ -142,7 +142,7 @@ def _masked(outcome: Outcome, mask: Callable[[str], str]) -> Outcome:
 def report_on(
     outcome: Outcome, circumstances: Circumstances, *, now: float, was_told: bool
 ) -> Report | None:
-    """Return the report on a failed rank; None if it only ended because it was told to."""
+    """Return the report on a failed rank; None if it only ended because it was stopped."""
     if was_told and not raised_by_itself(outcome):
         return None
     if was_told:
@@ -166,7 +166,7 @@ def words_of_cause(outcome: Outcome) -> str:
 
 
 def raised_by_itself(outcome: Outcome) -> bool:
-    """Whether a program that was told to end had raised an exception of its own before."""
+    """Whether a program that was stopped had raised an exception before."""
     found = _finding(outcome).traceback
     names = ("KeyboardInterrupt", "SystemExit")
     return found is not None and found.is_at_end and not found.exception.startswith(names)

@@ -99,8 +99,8 @@ class Oversight:
 
     link: Link
     examine: Callable[[Outcome, float, bool], Report | None]
-    """The report on a rank that failed, and when. None if it only ended because it
-    was told to (the last argument)."""
+    """Return the report on a rank that failed, and when; None if it only ended because it
+    was stopped (the last argument)."""
     stalled: Callable[[float], float | None]
     """Seconds since the slowest rank's last step."""
 

@@ -97,7 +97,7 @@ class Child:
         self.status: int | None = None
         """Its wait status, once it has ended."""
         self.is_ending = False
-        """It was told to end, or killed: its end is no cause of anything."""
+        """It was stopped or killed: its end does not cause anything."""
         ends: dict[int, int] = {}
         self.streams: dict[int, Stream] = {}
         try:

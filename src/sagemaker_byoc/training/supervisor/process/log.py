@@ -87,7 +87,7 @@ class Writer:
 
     def _append(self, descriptor: int, lines: bytes) -> None:
         if not self._pending:
-            self._progressed = monotonic()  # an empty queue is no stall
+            self._progressed = monotonic()  # an empty queue is not a stall
         self._queue.append((descriptor, lines))
         self._pending += len(lines)
 

@@ -206,7 +206,7 @@ class Supervisor:
         return self._link is not None and self._link.verdict is not None
 
     def _drain(self) -> None:
-        """Read what is still in the pipes; whoever holds one open from afar can't keep us."""
+        """Read what is still in the pipes; a distant process that holds one open cannot delay the end."""
         deadline = monotonic() + DRAIN_SECONDS
         while self._open_streams() and monotonic() < deadline:
             self._turn(deadline)

@@ -149,7 +149,7 @@ class Wire:
         try:
             self._dispatch()
         except NotAMessageError as error:
-            self._lose(f"sent what is no message of a supervisor ({error})")
+            self._lose(f"sent something that is not a message of a supervisor ({error})")
 
     def _dispatch(self) -> None:
         while self.is_open and (end := self._received.find(b"\n")) >= 0:

@@ -181,7 +181,7 @@ def test_gzip_members(reader):
 def test_broken_gzip(reader, damage):
     """A cut or altered one is named."""
     train = reader({"a.gz": damage(gzip.compress(bytes(range(256)) * 9))})
-    with pytest.raises(RecordError, match=r"a\.gz: is no whole gzip file"):
+    with pytest.raises(RecordError, match=r"a\.gz: is not a whole gzip file"):
         list(train.records(Framing.WHOLE))
 
 

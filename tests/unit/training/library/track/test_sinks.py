@@ -62,7 +62,7 @@ def test_our_own_lines():
     [
         ("loss=[0-9.]+", "loss=1", "no group"),
         ("loss=(.*);", "loss=1; acc=2;", "greedy"),
-        ("(", "", "is none"),
+        ("(", "", "is not valid"),
         ("x" * 501, "", "501 characters"),
         ("accuracy=([0-9.]+)", "loss=1", "matches none of 1 lines"),
         ("loss=(\\S+)", "loss=n/a", "takes 'n/a' for a number"),

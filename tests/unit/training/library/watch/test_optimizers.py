@@ -10,6 +10,8 @@ from torch.utils.checkpoint import checkpoint
 from sagemaker_byoc.training.library.watch.panel import VALIDATION
 from sagemaker_byoc.training.library.watch.watch import WatchStop
 
+pytestmark = pytest.mark.slow
+
 RULES = ["VanishingGradient", "ExplodingTensor", "AllZero", "WeightUpdateRatio"]
 
 

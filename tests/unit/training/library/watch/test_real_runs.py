@@ -9,6 +9,8 @@ from torch import nn
 
 from sagemaker_byoc.training.library.watch import watch as module
 
+pytestmark = pytest.mark.slow
+
 DIGITS = Data.digits()
 
 

@@ -20,6 +20,8 @@ from sagemaker_byoc.training.library.watch.rules.base import Reading
 from sagemaker_byoc.training.library.watch.system import Meter, SystemLines
 from sagemaker_byoc.training.library.watch.watch import WatchStop
 
+pytestmark = pytest.mark.slow
+
 
 def train(model, steps, optimizer=None, rate=0.1):
     optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=rate)

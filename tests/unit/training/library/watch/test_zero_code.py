@@ -10,6 +10,8 @@ import pytest
 from tests.unit.training.supervisor import conftest
 from tests.unit.training.supervisor.conftest import container, wait_until  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
