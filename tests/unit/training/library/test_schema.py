@@ -155,7 +155,7 @@ def test_reserved_and_ignored_names():
 def test_type_that_no_text_fits(kind):
     """A schema that can't be filled says so before any value is looked at."""
     schema = dataclass(type("Schema", (), {"__annotations__": {"a": kind}, "a": None}))
-    with pytest.raises(TypeError, match="no type for a hyperparameter"):
+    with pytest.raises(TypeError, match="not a type for a hyperparameter"):
         parse(schema, {})
 
 

@@ -194,7 +194,7 @@ class ChannelReader:
         return framing
 
     def _check_owner(self) -> None:
-        """Raise DataError in a second process: each reader of a FIFO takes bytes from the others."""
+        """Raise in a second process: each reader of a FIFO takes bytes from the others."""
         place, name = self.place, self.name
         if place.local_world_size == 1 or self.owner == place.local_rank:
             return

@@ -206,7 +206,7 @@ class Supervisor:
         return self._link is not None and self._link.verdict is not None
 
     def _drain(self) -> None:
-        """Read what is still in the pipes; a distant process that holds one open cannot delay the end."""
+        """Read what is still in the pipes, for a bounded time: another process may hold one."""
         deadline = monotonic() + DRAIN_SECONDS
         while self._open_streams() and monotonic() < deadline:
             self._turn(deadline)
