@@ -227,14 +227,28 @@ def test_the_project_of_init_builds_and_is_accepted(kind, tmp_path):
         remove(*made["tags"])
 
 
+def write_torch(folder, version, of_cuda):
+    """A wheel that pip takes for torch."""
+    info = f"torch-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"torch-{version}-py3-none-any.whl", "w") as file:
+        file.writestr("torch/__init__.py", "")
+        file.writestr("torch/version.py", of_cuda)
+        file.writestr("torch/bin/torch_shm_manager", "")
+        file.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n"
+        )
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+
+
 @pytest.mark.slow
 def test_requirements_replace_nothing_of_the_image(tmp_path):
     """torch that is there already adds nothing; another is an error that names both versions; what
-    is replaced on purpose is in the labels."""
+    is replaced on purpose is in the labels. A wheel of a few bytes stands for torch: the names and
+    versions alone decide, and the real one is in the test above."""
     folder = tmp_path / "byoc-test-held"
     byoc("init", folder, cwd=tmp_path)
-    for wheel in (ROOT / "wheels").glob("*.whl"):
-        shutil.copy(wheel, folder / "wheels")
+    write_torch(folder / "wheels", "2.13.0+cpu", "cuda: Optional[str] = None\n")
     wanted, words = folder / "program" / "requirements.txt", ("build", "train", "--json")
     made = []
 
@@ -258,16 +272,7 @@ def test_requirements_replace_nothing_of_the_image(tmp_path):
         wanted.write_text("torch<2.5\n")
         said = build("--progress", "quiet", code=1)
         assert "requirements.txt asks for torch<2.5, and this image holds torch 2." in said
-        unfit = tmp_path / "byoc-test-held" / "program" / "torch-2.1.0-py3-none-any.whl"
-        with zipfile.ZipFile(unfit, "w") as file:
-            info = "torch-2.1.0.dist-info"
-            file.writestr("torch/__init__.py", "")
-            file.writestr("torch/version.py", "cuda: Optional[str] = '11.8'\n")
-            file.writestr(
-                f"{info}/METADATA", "Metadata-Version: 2.1\nName: torch\nVersion: 2.1.0\n"
-            )
-            file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-            file.writestr(f"{info}/RECORD", "")
+        write_torch(folder / "program", "2.1.0", "cuda: Optional[str] = '11.8'\n")
         wanted.write_text("./torch-2.1.0-py3-none-any.whl\n")
         build("--build-arg", "REPLACE=torch")
         labels = inspected()["Config"]["Labels"]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,10 @@ import pytest
 from tests.images.conftest import NAMES
 from tests.images.containers import docker, wait_until
 from tests.images.registries import RealRegistry, Way, docker_registry
+from tests.unit.images.served import registry
 
+from sagemaker_byoc.cli.main import main
+from sagemaker_byoc.images.push import programs
 from sagemaker_byoc.region.region import Region
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
@@ -61,6 +65,27 @@ def variables(tmp_path: Path) -> dict[str, str]:
     return {**kept, **{name: str(path) for name, path in folders.items()}}
 
 
+@pytest.fixture(params=["docker", "skopeo"])
+def way(request: pytest.FixtureRequest, variables: dict[str, str], tmp_path: Path) -> Any:
+    """The same with either program: an engine that does not say its version is not known."""
+    (info,) = docker("info", "--format", "{{json .DriverStatus}}").stdout.splitlines()
+    if request.param == "docker":
+        if b"io.containerd.snapshotter" in info:
+            pytest.skip("the engine keeps its images in containerd's store")
+        return variables
+    skopeo("--version")
+    client = tmp_path / "client"
+    real = shutil.which(os.environ.get("DOCKER", "docker"))
+    client.write_text(f'#!/bin/sh\n[ "$1" = version ] && exit 1\nexec "{real}" "$@"\n')
+    client.chmod(0o700)
+    return {**variables, "DOCKER": str(client)}
+
+
+def names_in_engine(host: str) -> list[str]:
+    lines = docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.decode().splitlines()
+    return [line for line in lines if line.startswith(host)]
+
+
 def push(*arguments: str, env: dict[str, str], expected: int = 0) -> tuple[dict[str, Any], str]:
     """The result and what was said."""
     command = [*BYOC, "push", *arguments, "--json"]
@@ -98,54 +123,90 @@ def read_back(name: str, image: str, digest: str) -> None:
         docker("rmi", "--force", f"{name}@{digest}")
 
 
-def test_to_a_real_registry_and_back(image, real, variables):
-    found, _ = push(image, "--registry", real.host, env=variables)
+def test_to_a_real_registry_and_back(image, real, way):
+    found, _ = push(image, "--registry", real.host, env=way)
     assert how(found) == LAYERS * ["sent"]
     assert found["tag"] == docker("images", "--quiet", image).stdout.decode().strip()
-    again, _ = push(image, "--registry", real.host, env=variables)
+    again, _ = push(image, "--registry", real.host, env=way)
     assert again["image"] == found["image"]
     assert again["already_there"] is True
+    again, _ = push(image, "--registry", real.host, "--tag", "other", env=way)
+    assert how(again) == LAYERS * ["there"]
+    assert not names_in_engine(real.host)
     read_back(f"{real.host}/{image}", image, found["digest"])
 
 
-def test_killed_in_the_middle_and_run_again(image, real, variables, tmp_path):
+def test_the_plan_names_the_program_that_is_run(image, real, way, request):
+    arguments = [image, "--registry", real.host, "--dry-run"]
+    found, _ = push(*arguments, env=way)
+    planned = [step["do"] for step in found["steps"]]
+    program = request.node.callspec.params["way"]
+    assert any(step.startswith("skopeo ") for step in planned) is (program == "skopeo")
+    assert any(f" push {real.host}/" in step for step in planned) is (program == "docker")
+
+
+def test_what_the_engine_had_under_the_targets_name_stays(image, real, variables):
+    """Another image is called so; then the image itself has no other name."""
+    target = f"{real.host}/{image}:1"
+    other = "python:3.11-slim-bookworm"
+    before = docker("image", "inspect", "--format", "{{.Id}}", other).stdout
+    docker("tag", other, target)
+    try:
+        push(image, "--registry", real.host, "--tag", "1", env=variables)
+        assert docker("image", "inspect", "--format", "{{.Id}}", target).stdout == before
+    finally:
+        docker("rmi", target, check=False)
+    own = docker("image", "inspect", "--format", "{{.Id}}", image).stdout.decode().strip()
+    keep = docker("create", image).stdout.decode().strip()  # else the name takes the image along
+    docker("rmi", "--force", image)
+    docker("rm", keep)
+    named = ["--registry", real.host, "--repository", image, "--tag", "2"]
+    try:
+        _, said = push(own, *named, env=variables)
+        assert docker("image", "inspect", "--format", "{{.Id}}", own).stdout.decode().strip() == own
+        assert "the image has no other" in said
+    finally:
+        docker("rmi", "--force", own, check=False)
+
+
+def test_killed_in_the_middle_and_run_again(image, real, way, tmp_path):
     """Three layers arrive, three hang; the next push also removes the folder with the login."""
+    variables = {**way, "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
-    variables["TMPDIR"] = str(tmp_path / "tmp")
     before = real.blobs
-    with Way(real.host, whole=3, stall=True).serving() as way:
-        command = [*BYOC, "push", image, "--registry", way.host]
+    with Way(real.host, whole=3, stall=True).serving() as between:
+        command = [*BYOC, "push", image, "--registry", between.host]
         pusher = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE)
         try:
-            wait_until(lambda: way.held.is_set() and len(real.blobs - before) == 3, "three layers")
+            three = lambda: between.held.is_set() and len(real.blobs - before) == 3  # noqa: E731
+            wait_until(three, "three layers")
         finally:
             pusher.send_signal(signal.SIGKILL)
             pusher.communicate(timeout=20)
-        way.hang_up()
-        way.whole = 10**9
-        found, _ = push(image, "--registry", way.host, env=variables)
+        between.hang_up()
+        between.whole = 10**9
+        found, _ = push(image, "--registry", between.host, env=variables)
     assert not [*(tmp_path / "tmp").iterdir()]
     assert real.blobs - before >= {layer["digest"] for layer in found["layers"]}
     read_back(f"{real.host}/{image}", image, found["digest"])
 
 
-def test_a_connection_that_breaks_is_made_again(image, real, variables):
-    with Way(real.host, whole=1, cuts=2).serving() as way:
-        found, said = push(image, "--registry", way.host, env=variables)
-    assert way.held.is_set()
+def test_a_connection_that_breaks_is_made_again(image, real, way):
+    with Way(real.host, whole=1, cuts=2).serving() as between:
+        found, said = push(image, "--registry", between.host, env=way)
+        assert not names_in_engine(between.host)
+    assert between.held.is_set()
     assert "again in" in said
     assert how(found) == LAYERS * ["sent"]
     read_back(f"{real.host}/{image}", image, found["digest"])
 
 
-def test_an_interrupt_ends_it_at_once(image, real, variables):
-    with Way(real.host, whole=0, stall=True).serving() as way:
-        command = [*BYOC, "push", image, "--registry", way.host]
-        pusher = subprocess.Popen(
-            command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+def test_an_interrupt_ends_it_at_once(image, real, way):
+    with Way(real.host, whole=0, stall=True).serving() as between:
+        command = [*BYOC, "push", image, "--registry", between.host]
+        pusher = subprocess.Popen(command, env=way, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            wait_until(way.held.is_set, "an upload")
+            wait_until(between.held.is_set, "an upload")
             pusher.send_signal(signal.SIGINT)
             out, err = pusher.communicate(timeout=30)  # half of what a silent registry is given
         finally:
@@ -154,6 +215,46 @@ def test_an_interrupt_ends_it_at_once(image, real, variables):
     assert pusher.returncode == 130
     assert not out
     assert b"Traceback" not in err
+    assert not names_in_engine(between.host)
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, check=True).stdout.decode()
+    assert not [line for line in running.splitlines() if between.host in line]
+
+
+def test_docker_is_not_repeated_without_end(image, variables):
+    """docker tries again what a layer needs; a manifest that is never taken is sent twice."""
+
+    def busy(handler):
+        if handler.command == "PUT" and "/manifests/" in handler.url.path:
+            handler.rfile.read(int(handler.headers["Content-Length"]))
+            handler.refuse(503, "UNAVAILABLE")
+            return True
+        return False
+
+    with registry() as served:
+        served.faults.append(busy)
+        _, said = push(image, "--registry", served.host, env=variables, expected=1)
+        manifests = [line for line in served.sent("PUT") if "/manifests/" in line]
+    assert said.count("again in") == 1
+    assert "did not get the image" in said
+    assert len(manifests) == 2
+    assert not names_in_engine(served.host)
+
+
+def test_docker_is_given_up_at_a_registry_that_falls_silent(image, monkeypatch, capfd):
+    monkeypatch.setattr(programs, "STILL_SECONDS", 2)
+    release = threading.Event()
+
+    def silent(handler):
+        return handler.command == "PATCH" and release.wait(60)
+
+    with registry() as served:
+        served.faults.append(silent)
+        try:
+            assert main(["push", image, "--registry", served.host]) == 1
+        finally:
+            release.set()
+    assert "has taken nothing" in capfd.readouterr().err
+    assert not names_in_engine(served.host)
 
 
 @pytest.mark.parametrize("source", ["engine", "archive", "registry"])

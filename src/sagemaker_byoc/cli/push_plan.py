@@ -16,7 +16,7 @@ from sagemaker_byoc.images.credentials import Login, docker_login
 from sagemaker_byoc.images.errors import RegistryError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.images.push.programs import Screen
-from sagemaker_byoc.images.push.push import Push, Step
+from sagemaker_byoc.images.push.push import UNKNOWN_REGISTRY, Push, Step
 from sagemaker_byoc.images.push.steps import source_steps, transfer_steps
 from sagemaker_byoc.images.sources.lookup import REMOTE
 
@@ -25,7 +25,10 @@ _ACCOUNT = "ACCOUNT"
 
 
 def plan(request: PushRequest, screen: Screen) -> tuple[Push, list[Step]]:
-    """Return the push and all its steps. Nothing is asked of AWS, a registry or an engine."""
+    """Return the push and all its steps.
+
+    Nothing is asked of AWS or a registry; the engine is asked what it is.
+    """
     push = Push(
         source=request.image,
         platform=request.platform,
@@ -33,6 +36,7 @@ def plan(request: PushRequest, screen: Screen) -> tuple[Push, list[Step]]:
         find_login=login_of,
         screen=screen,
         plain=bool(request.registry) and request.insecure,
+        insecure=request.insecure,
         image=request.archived,
     )
     if request.registry:
@@ -49,7 +53,7 @@ def plan(request: PushRequest, screen: Screen) -> tuple[Push, list[Step]]:
 def _ecr_registry(request: PushRequest, region: str) -> str:
     """Return the registry's name as far as it is known before ECR says it."""
     if os.environ.get("AWS_ENDPOINT_URL_ECR") or os.environ.get("AWS_ENDPOINT_URL"):
-        return "REGISTRY"
+        return UNKNOWN_REGISTRY
     suffix = ".cn" if region.startswith("cn-") else ""
     return f"{request.account or _ACCOUNT}.dkr.ecr.{region}.amazonaws.com{suffix}"
 

@@ -104,8 +104,8 @@ class Handler(BaseHTTPRequestHandler):
             name = uuid.uuid4().hex
             return self.answer(202, Location=f"/v2/{repository}/blobs/uploads/{name}?state=x")
         if self.command == "PATCH":
-            self.served.uploads[name] = self.served.uploads.get(name, b"") + self.body
-            return self.answer(202, Location=self.path)
+            data = self.served.uploads[name] = self.served.uploads.get(name, b"") + self.body
+            return self.answer(202, Location=self.path, Range=f"0-{len(data) - 1}")
         digest = self.query["digest"]
         self.body = self.served.uploads.pop(name, b"") + self.body
         if digest != f"sha256:{hashlib.sha256(self.body).hexdigest()}":
@@ -115,8 +115,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def manifests(self, repository, name):
         if self.command == "PUT":
-            self.served.put(repository, name, self.body, self.headers["Content-Type"])
-            return self.answer(201)
+            kind = self.headers["Content-Type"]
+            digest = self.served.put(repository, name, self.body, kind)
+            return self.answer(201, Docker_Content_Digest=digest)
         found = self.served.manifests.get((repository, name))
         return self.answer(404) if found is None else self.answer(200, found[0], found[1])
 

@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from urllib.request import getproxies_environment
 
-from sagemaker_byoc.contract.errors import ByocError, RequestError
+from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.host import docker, image_reference
+from sagemaker_byoc.host.image_reference import Reference
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.images.push import programs
 from sagemaker_byoc.images.push.programs import CopyError
-from sagemaker_byoc.images.push.push import Push, Step, tag_hint
+from sagemaker_byoc.images.push.push import UNKNOWN_REGISTRY, Push, Step, tag_hint
 from sagemaker_byoc.images.sources.archive import read_archive
 from sagemaker_byoc.images.sources.lookup import REMOTE, archive_path
+
+_SNAPSHOTTER = "io.containerd.snapshotter"
+"""Status of containerd's image store, which pushes the media types that an image came with."""
+_OWN_AUTHORITIES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
+
+
+def is_for_skopeo(push: Push) -> bool:
+    """Tell which program copies the image: skopeo, or docker, which is faster for an engine's.
+
+    docker is for an engine that pushes Docker's media types and reaches the registry by itself.
+    """
+    if not programs.has_skopeo():
+        return False
+    if not _is_of_engine(push):
+        return True
+    target = push.destination
+    if push.insecure and not target.is_local:
+        return True
+    is_elsewhere = not target.is_local and target.registry != UNKNOWN_REGISTRY
+    if is_elsewhere and any(os.environ.get(name) for name in _OWN_AUTHORITIES):
+        return True
+    return not _engine_fits(target, is_elsewhere=is_elsewhere)
+
+
+def _engine_fits(target: Reference, *, is_elsewhere: bool) -> bool:
+    try:
+        version = json.loads(docker.run("version", "--format", "{{json .Server}}"))
+        info = json.loads(docker.run("info", "--format", "{{json .}}"))
+        is_docker = any(part["Name"] == "Engine" for part in version["Components"])
+        if not is_docker or _SNAPSHOTTER in json.dumps(info["DriverStatus"]):
+            return False
+        if is_elsewhere:
+            needs_proxy = bool(getproxies_environment().get("https"))
+            return not needs_proxy or bool(info["HttpsProxy"])
+        # The loopback of another host, a virtual machine or rootless docker is not this machine's.
+        is_rootless = "rootless" in json.dumps(info["SecurityOptions"])
+        return info["Name"] == socket.gethostname() and not is_rootless and "[" not in str(target)
+    except (MachineError, ValueError, KeyError, TypeError):
+        return False
+
 
 # Copied by skopeo
 
@@ -33,7 +77,7 @@ def with_skopeo(push: Push) -> list[Step]:
         environment = {}
         if os.environ.get("AWS_CA_BUNDLE") and not os.environ.get("SSL_CERT_FILE"):
             environment["SSL_CERT_FILE"] = os.environ["AWS_CA_BUNDLE"]
-        _run(push, _skopeo_words(push), environment, watched=True)
+        _run(push, _skopeo_words(push), environment, noise=programs.SKOPEO_NOISE)
 
     steps.append(Step(shlex.join(_skopeo_words(push)), copy, DOCKER_MANIFEST))
     return steps
@@ -121,21 +165,33 @@ def with_docker(push: Push) -> list[Step]:
         steps.append(Step(shlex.join(load), lambda: _load(push, load)))
         push.local = "LOADED_IMAGE"
 
-    def tag() -> None:
-        if push.local != str(push.target) and docker.inspect("image", str(push.target)) is None:
-            push.undo.callback(_untag, str(push.target))
-        if push.local != str(push.target):
-            docker.run("tag", push.local, str(push.target))
-
     def send() -> None:
-        _run(push, [client, "push", str(push.target)], _docker_login(push))
+        words = [client, "push", str(push.target)]
+        _run(push, words, _docker_login(push), noise=programs.DOCKER_NOISE)
 
     return [
         *steps,
-        Step(shlex.join([client, "tag", push.local, target]), tag, "unless it is called so"),
+        Step(
+            shlex.join([client, "tag", push.local, target]),
+            lambda: _tag(push),
+            "unless it is called so",
+        ),
         Step(shlex.join([client, "push", target]), send),
         Step(shlex.join([client, "rmi", target]), push.undo.close, "if the tag was not there"),
     ]
+
+
+def _tag(push: Push) -> None:
+    """Give the image the target's name. What the engine had under that name comes back later."""
+    target = str(push.target)
+    if push.local == target:
+        return
+    before = docker.inspect("image", target)
+    if before is None:
+        push.undo.callback(_untag_image, push, target)
+    else:
+        push.undo.callback(_tag_again, str(before["Id"]), target)
+    docker.run("tag", push.local, target)
 
 
 def _docker_login(push: Push) -> dict[str, str]:
@@ -157,6 +213,21 @@ def _load(push: Push, words: Sequence[str]) -> None:
             push.screen.note(f"the engine has {push.local} now")
 
 
+def _untag_image(push: Push, target: str) -> None:
+    """Remove the name, unless it is the only one of an image of the engine, which would go too."""
+    with suppress(ByocError):
+        found = docker.inspect("image", target) or {}
+        if _is_of_engine(push) and found.get("RepoTags") == [target]:
+            push.screen.note(f"the engine keeps the name {target}: the image has no other")
+            return
+        docker.run("rmi", target)
+
+
+def _tag_again(image_id: str, name: str) -> None:
+    with suppress(ByocError):
+        docker.run("tag", image_id, name)
+
+
 def _untag(name: str) -> None:
     with suppress(ByocError):
         docker.run("rmi", name)
@@ -168,7 +239,7 @@ def _run(
     environment: dict[str, str],
     *,
     line: Callable[[str], None] | None = None,
-    watched: bool = False,
+    noise: int | None = None,
 ) -> None:
     """Run a program, on a terminal with its own progress unless its lines are wanted."""
 
@@ -178,12 +249,13 @@ def _run(
             line or push.layers.read,
             environment=environment,
             shown=push.screen.is_terminal and line is None,
-            watched=watched,
+            noise=noise,
         )
 
     assert push.image is not None
     try:
-        programs.repeated(copy, push.screen.note)
+        attempts = programs.SKOPEO_ATTEMPTS if push.by_skopeo else programs.DOCKER_ATTEMPTS
+        programs.repeated(copy, push.screen.note, attempts)
     except CopyError as error:
         hint = tag_hint(push.image)
         raise programs.explained(error, push.target, hint, push.folder) from error

@@ -31,17 +31,19 @@ from sagemaker_byoc.images.errors import HostileError, ImageError, RegistryError
 from sagemaker_byoc.images.registry import refusal_hint
 
 STILL_SECONDS = 120.0
-"""After so long without reading or writing, skopeo waits for a registry that does not answer."""
-_NOISE = 64 * 2**10
+"""After so long without reading or writing, a program waits for a registry that does not answer."""
+SKOPEO_NOISE = 64 * 2**10
 """Bytes that a waiting process may read and write meanwhile."""
+DOCKER_NOISE = 256
+"""docker's client reads only what its engine says of the progress: a line for each 512 KiB."""
 _LOOK = 2.0
 _KEPT = 20
-ATTEMPTS = 4
-"""Of a copy: each sends what the one before did not."""
+SKOPEO_ATTEMPTS, DOCKER_ATTEMPTS = 4, 2
+"""Of a copy: each sends what the one before did not. docker itself repeats a layer for 50 s."""
 FIRST_WAIT = 1.0
 """Seconds before the second attempt; doubled each time."""
 _MAY_PASS = re.compile(
-    r"\bEOF\b|connection reset|broken pipe|timeout|timed out|server closed|too ?many ?requests|"
+    r"\bEOF\b|connection reset|closed network connection|broken pipe|timeout|timed out|server closed|too ?many ?requests|"
     r"HTTP status: (408|429|5\d\d)",
     re.IGNORECASE,
 )
@@ -49,6 +51,7 @@ _PUT = re.compile(r"PUT \S+[?&]digest=(sha256(?::|%3A)[0-9a-f]{64})")
 _MOUNT = re.compile(r"POST \S+[?&]mount=(sha256(?::|%3A)[0-9a-f]{64})")
 _FATAL = re.compile(r'level=fatal msg="(.*)"$')
 _PUSHED = re.compile(r"^([0-9a-f]{12}): (Pushed|Mounted from|Layer already exists)")
+_RETRYING = re.compile(r"^([0-9a-f]{12}): Retrying in (\d+) second")
 _DIGEST = re.compile(r"digest: (sha256:[0-9a-f]{64}) size:")
 
 
@@ -87,6 +90,7 @@ class Layers:
     """Of the manifest, as docker says it."""
     config_digest: str = ""
     """Of the configuration, which is sent as layers are."""
+    _waits: dict[str, int] = field(default_factory=dict)
 
     def read(self, line: str) -> None:
         if found := _PUT.search(line):
@@ -96,8 +100,16 @@ class Layers:
         elif found := _PUSHED.match(line):
             kinds = {"Pushed": How.SENT, "Mounted from": How.MOUNTED}
             self._arrived(found[1], kinds.get(found[2], How.THERE))
+        elif found := _RETRYING.match(line):
+            self._waits_for(found[1], int(found[2]))
         elif found := _DIGEST.search(line):
             self.digest = found[1]
+
+    def _waits_for(self, name: str, seconds: int) -> None:
+        """Show the start of each of docker's countdowns."""
+        if seconds > self._waits.get(name, 0):
+            self.screen.note(f"layer {name} broke off; again in {seconds} s")
+        self._waits[name] = seconds
 
     def _arrived(self, name: str, how: How) -> None:
         if name == self.config_digest:
@@ -133,12 +145,12 @@ def run(
     *,
     environment: Mapping[str, str] | None = None,
     shown: bool = False,
-    watched: bool = False,
+    noise: int | None = None,
 ) -> None:
     """Run a program to its end, and give each line of its output to `line`.
 
     With `shown`, its standard output goes to the terminal instead. Raise CopyError with its last
-    words if it fails, RegistryError if it is `watched` and stands still.
+    words if it fails, RegistryError if it stands still: it moves no more bytes than `noise`.
     """
     note_command(words)
     try:
@@ -163,7 +175,7 @@ def run(
                 last[:] = [*last, text][-_KEPT:]
 
         try:
-            _read(process, keep, watched=watched)
+            _read(process, keep, noise)
             status = process.wait()
         except BaseException:
             with suppress(ProcessLookupError):
@@ -173,16 +185,16 @@ def run(
         raise CopyError(words[0], _last_words(last))
 
 
-def repeated(action: Callable[[], None], note: Callable[[str], None]) -> None:
-    """Do `action` again, a few times, if it fails with a CopyError that may pass."""
-    for attempt in range(1, ATTEMPTS):
+def repeated(action: Callable[[], None], note: Callable[[str], None], attempts: int) -> None:
+    """Do `action` again, up to `attempts` times, if it fails with a CopyError that may pass."""
+    for attempt in range(1, attempts):
         try:
             return action()
         except CopyError as error:
             if not _MAY_PASS.search(error.text):
                 raise
             wait = FIRST_WAIT * 2 ** (attempt - 1)
-            note(f"{error.text}; again in {wait:.1f} s ({attempt} of {ATTEMPTS - 1})")
+            note(f"{error.text}; again in {wait:.1f} s ({attempt} of {attempts - 1})")
             time.sleep(wait)
     return action()
 
@@ -195,7 +207,7 @@ class CopyError(Exception):
         super().__init__(f"{program}: {text}")
 
 
-def _read(process: subprocess.Popen[bytes], keep: Callable[[str], None], *, watched: bool) -> None:
+def _read(process: subprocess.Popen[bytes], keep: Callable[[str], None], noise: int | None) -> None:
     stream = process.stdout or process.stderr
     assert stream is not None
     pending = b""
@@ -208,8 +220,8 @@ def _read(process: subprocess.Popen[bytes], keep: Callable[[str], None], *, watc
             *lines, pending = (pending + data).replace(b"\r", b"\n").split(b"\n")
             for text in lines:
                 keep(text.decode(errors="replace").rstrip())
-        if watched and (now := _moved(process.pid)) is not None:
-            if moved is None or now - moved > _NOISE:
+        if noise is not None and (now := _moved(process.pid)) is not None:
+            if moved is None or now - moved > noise:
                 moved, moved_at = now, time.monotonic()
             elif time.monotonic() - moved_at > STILL_SECONDS:
                 raise RegistryError(
@@ -260,7 +272,7 @@ def explained(error: CopyError, target: Reference, tag_hint: str, folder: Path) 
     for words, kind, hint in _REASONS:
         if re.search(words, text):
             return kind(what, hint=hint)
-    is_denied = re.search("denied|unauthorized|forbidden|not authorized", text)
+    is_denied = re.search("denied|unauthorized|no basic auth|forbidden|not authorized", text)
     again = "Run it again: what arrived is not sent again"
     hint = refusal_hint(target, 403) if is_denied else again
     return docker.unreachable(error.text) or RegistryError(what, hint=hint)

@@ -16,6 +16,8 @@ from sagemaker_byoc.images.sources.documents import Manifest
 
 TAG = "TAG"
 """Stands in a plan for twelve digits of the configuration's digest."""
+UNKNOWN_REGISTRY = "REGISTRY"
+"""Stands in a plan for what an endpoint other than AWS's calls its registry."""
 _FOLDER = Path("PRIVATE_FOLDER")
 """Stands in a plan for the temporary folder of the push."""
 
@@ -50,6 +52,10 @@ class Push:
     screen: Screen
     plain: bool = False
     """Without TLS."""
+    insecure: bool = False
+    """A registry on another machine may be without TLS."""
+    by_skopeo: bool = False
+    """skopeo copies the image, and not docker; known once the copy is planned."""
     immutable: bool = False
     """Its tags can't be moved."""
     folder: Path = _FOLDER

@@ -19,6 +19,8 @@ from sagemaker_byoc.images.sources.archive import ZSTD_HINT, read_archive
 from sagemaker_byoc.images.sources.documents import Manifest
 from sagemaker_byoc.images.sources.lookup import REMOTE, archive_path
 
+_OTHER_HINT = "Somebody else pushes to this tag: choose another, or make tags --immutable"
+
 
 def source_steps(push: Push) -> list[Step]:
     """Return the steps that look at the image, before anything is done for it.
@@ -102,10 +104,14 @@ def check_platform(found: str, wanted: str, name: str) -> None:
 
 
 def transfer_steps(push: Push) -> list[Step]:
-    """Return the steps that copy the image to the destination, and verify it there."""
+    """Return the steps that copy the image to the destination, and verify it there.
+
+    Which program copies an engine's image depends on the engine, which is asked for it.
+    """
     url = Registry(push.target, plain=push.plain).url("manifests", push.target.tag)
     blob = url.partition("/manifests/")[0] + "/blobs/DIGEST"
-    copied = copying.with_skopeo(push) if programs.has_skopeo() else copying.with_docker(push)
+    push.by_skopeo = copying.is_for_skopeo(push)
+    copied = copying.with_skopeo(push) if push.by_skopeo else copying.with_docker(push)
     return [
         Step(f"GET {url}", lambda: _look_there(push), "is it there already?"),
         *(replace(step, run=_unless_there(push, step.run)) for step in copied),
@@ -128,7 +134,7 @@ def _look_there(push: Push) -> None:
     assert image is not None
     logins = {name: found for name in _hosts(push) if (found := push.login(name))}
     lend_logins(push.folder, logins)
-    if not image.config_digest and programs.has_skopeo():
+    if not image.config_digest and push.by_skopeo:
         copying.save(push)
         saved = read_archive(push.folder / "image.tar", layers=False, platform=push.platform)
         push.image = image = replace(saved, source="engine", manifest_type=image.manifest_type)
@@ -183,9 +189,12 @@ def _verify(push: Push) -> None:
     if sent and stored.digest != sent:
         raise RegistryError(
             f"{name} is {stored.digest} and not {sent}, which was pushed",
-            hint="Somebody else pushes to this tag: choose another, or make tags --immutable",
+            hint=_OTHER_HINT,
         )
     push.manifest = _docker_manifest(stored)
+    known = push.image.config_digest if push.image else ""
+    if not sent and known and push.manifest and push.manifest.config.digest != known:
+        raise RegistryError(f"{name} is {stored.digest}, which is another image", hint=_OTHER_HINT)
     if push.manifest is None:
         fault = _fault(stored)
         hint = "Push to another registry; this one rewrites manifests"

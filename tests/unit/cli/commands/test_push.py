@@ -20,7 +20,7 @@ from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.cloud.session import AwsError
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.images.push import programs
+from sagemaker_byoc.images.push import copying, programs
 
 
 @pytest.fixture(autouse=True)
@@ -98,9 +98,15 @@ def test_no_engine_is_exit_3(capfd):
     assert "DOCKER" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("with_skopeo", [True, False])
-def test_the_plan_is_a_list_of_commands(capfd, monkeypatch, with_skopeo):
-    monkeypatch.setattr(programs, "has_skopeo", lambda: with_skopeo)
+@pytest.mark.parametrize("program", ["skopeo", "docker", "docker alone"])
+def test_the_plan_is_a_list_of_commands(capfd, monkeypatch, program):
+    """The engine, which the plan depends on, does not answer, or pushes Docker's types."""
+    with_skopeo = program == "skopeo"
+    monkeypatch.setattr(programs, "has_skopeo", lambda: program != "docker alone")
+    if program == "docker":
+        monkeypatch.setattr(copying, "_engine_fits", lambda *_, **__: True)
+        for name in ("SSL_CERT_FILE", "AWS_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
     options = ["--immutable", "--scan", "--lifecycle", "3", "--region", "eu-west-1"]
     assert main(["push", "my-serve:7", "--dry-run", *options]) == 0
     out, err = capfd.readouterr()
@@ -108,13 +114,13 @@ def test_the_plan_is_a_list_of_commands(capfd, monkeypatch, with_skopeo):
     steps = out.splitlines()
     name = "ACCOUNT.dkr.ecr.eu-west-1.amazonaws.com/my-serve:7"
     url = f"https://{name.replace('/', '/v2/').replace(':7', '')}"
-    copying = [
+    copied = [
         f"/nonexistent/docker tag my-serve:7 {name}",
         f"/nonexistent/docker push {name}",
         f"/nonexistent/docker rmi {name}",
     ]
     if with_skopeo:
-        copying = [
+        copied = [
             "/nonexistent/docker save --output PRIVATE_FOLDER/image.tar my-serve:7",
             "skopeo --debug --insecure-policy",
         ]
@@ -129,7 +135,7 @@ def test_the_plan_is_a_list_of_commands(capfd, monkeypatch, with_skopeo):
         "aws ecr get-lifecycle-policy",
         "aws ecr put-lifecycle-policy",
         f"GET {url}/manifests/7",
-        *copying,
+        *copied,
         f"GET {url}/manifests/7",
         f"GET {url}/blobs/DIGEST",
         "aws ecr describe-images",

@@ -452,7 +452,7 @@ def test_oci_types_of_dockers_own_push_are_found_out(send, layout, served, monke
     (tmp_path / "docker").write_text("#!/bin/sh\nexit 0\n")
     (tmp_path / "docker").chmod(0o700)
     monkeypatch.setenv("DOCKER", str(tmp_path / "docker"))
-    monkeypatch.setattr(copying.docker, "inspect", lambda *_: {})
+    monkeypatch.setattr(copying.docker, "inspect", lambda *_: {"Id": "sha256:1"})
 
     def copy(words, line, **_):
         if words[1] == "push":
