@@ -1,4 +1,4 @@
-"""The programs that copy an image into a registry: skopeo if it is installed, else docker.
+"""The programs that copy an image into a registry: skopeo and docker.
 
 A program is ended together with the push, and is given up if it stands still. What it says of each
 layer is read from its output; on a terminal its own progress bars are shown.
@@ -35,7 +35,7 @@ STILL_SECONDS = 120.0
 SKOPEO_NOISE = 64 * 2**10
 """Bytes that a waiting process may read and write meanwhile."""
 DOCKER_NOISE = 256
-"""docker's client reads only what its engine says of the progress: a line for each 512 KiB."""
+"""docker's client reads only what its engine says of the progress, and then nothing."""
 _LOOK = 2.0
 _KEPT = 20
 SKOPEO_ATTEMPTS, DOCKER_ATTEMPTS = 4, 2
@@ -43,8 +43,8 @@ SKOPEO_ATTEMPTS, DOCKER_ATTEMPTS = 4, 2
 FIRST_WAIT = 1.0
 """Seconds before the second attempt; doubled each time."""
 _MAY_PASS = re.compile(
-    r"\bEOF\b|connection reset|closed network connection|broken pipe|timeout|timed out|server closed|too ?many ?requests|"
-    r"HTTP status: (408|429|5\d\d)",
+    r"\bEOF\b|connection reset|closed network connection|broken pipe|timeout|timed out|"
+    r"server closed|too ?many ?requests|HTTP status: (408|429|5\d\d)",
     re.IGNORECASE,
 )
 _PUT = re.compile(r"PUT \S+[?&]digest=(sha256(?::|%3A)[0-9a-f]{64})")
