@@ -186,6 +186,8 @@ def test_killed_in_the_middle_and_run_again(image, real, way, tmp_path):
         between.hang_up()
         between.whole = 10**9
         found, _ = push(image, "--registry", between.host, env=variables)
+    for name in names_in_engine(between.host):  # of the push that was killed
+        docker("rmi", name)
     assert not [*(tmp_path / "tmp").iterdir()]
     assert real.blobs - before >= {layer["digest"] for layer in found["layers"]}
     read_back(f"{real.host}/{image}", image, found["digest"])
