@@ -190,13 +190,13 @@ def test_a_listed_gpu_does_not_hide_an_old_driver(check):
         check(OLD, CUDA_12, environ={"CUDA_VISIBLE_DEVICES": "0"})
 
 
-ROOM = """
+PROGRAM = """
 import sys
 from sagemaker_byoc.contract import gpu
 gpu.find_torch = lambda folders: gpu.Torch("2.10.0+cu128", (12, 8))
 gpu.driver_version = lambda root: (470, 256)
 gpu.visible_gpus = lambda *looked_at: ("0",)
-from sagemaker_byoc.{room}.entry import main
+from sagemaker_byoc.{module} import main
 sys.argv[1:] = ["{argument}"]
 sys.exit(main())
 """
@@ -209,9 +209,9 @@ def command(tmp_path):
     (tmp_path / "code").mkdir()
     (tmp_path / "code/train.py").write_text("print('started')")
 
-    def run(room, argument, **environ):
+    def run(module, argument, **environ):
         done = subprocess.run(
-            [sys.executable, "-c", ROOM.format(room=room, argument=argument)],
+            [sys.executable, "-c", PROGRAM.format(module=module, argument=argument)],
             env={"SAGEMAKER_BASE_DIR": str(tmp_path), **environ},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -230,14 +230,14 @@ OLD_DRIVER = "GPU: the NVIDIA driver of this machine is 470.256, and CUDA 12.8"
 @pytest.mark.slow
 def test_a_job_ends_before_its_program(command, tmp_path):
     """With the code of a wrong input, and with the reason in the failure file."""
-    code, log = command("training", "train")
+    code, log = command("training.entry", "train")
     assert (code, OLD_DRIVER in log, "started" in log) == (ExitCode.BAD_INPUT, True, False)
     assert "needs 525.60 or newer" in (tmp_path / "output/failure").read_text()
 
 
 @pytest.mark.slow
 def test_a_job_may_be_told_to_run_on_the_cpu(command):
-    code, log = command("training", "train", BYOC_ALLOW_CPU="1")
+    code, log = command("training.entry", "train", BYOC_ALLOW_CPU="1")
     assert (code, f"warning: {OLD_DRIVER}" in log, "started" in log) == (ExitCode.OK, True, True)
 
 
@@ -247,5 +247,5 @@ def test_a_server_ends_before_it_answers(command):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    code, log = command("serving", "serve", SAGEMAKER_BIND_TO_PORT=str(port))
+    code, log = command("serving.serve", "serve", SAGEMAKER_BIND_TO_PORT=str(port))
     assert (code, OLD_DRIVER in log) == (ExitCode.BAD_INPUT, True), log

@@ -153,7 +153,7 @@ def test_too_few_files(tmp_path):
     """A limit with which nothing can be served ends the start with its name, value and hint."""
     with with_files(Server(tmp_path, "echo"), 20, 20) as server:
         assert server.exit_code() == 2
-        assert "ulimit -n: is 20, which are fewer open files" in server.log
+        assert "ulimit -n: is 20, fewer open files" in server.log
         assert "--ulimit nofile=" in server.log
         assert "Traceback" not in server.log
 

@@ -105,7 +105,9 @@ def test_a_class_of_the_script_is_named_by_its_file(monkeypatch):
     """__main__ means another program where the model is served."""
     kind = type("Net", (), {"__module__": "__main__"})
     monkeypatch.setattr(export.sys.modules["__main__"], "__spec__", None)
-    monkeypatch.setattr(export.sys.modules["__main__"], "__file__", "/opt/ml/code/train.py")
+    monkeypatch.setattr(
+        export.sys.modules["__main__"], "__file__", "/opt/ml/code/train.py", raising=False
+    )
     assert export.class_path(kind) == "train:Net"
 
 
