@@ -235,7 +235,7 @@ CAPTURE_FREE_PERCENT = _ours(
     "BYOC_CAPTURE_FREE_PERCENT",
     SERVE,
     "0017",
-    "of the disk that stay free, else capture pauses; 10",
+    "of the disk to leave free; capture pauses below it; 10",
 )
 CSV_HEADER = _ours("BYOC_CSV_HEADER", SERVE, "0002", "absent, present or auto")
 
