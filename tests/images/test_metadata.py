@@ -55,8 +55,8 @@ def test_both_images_share_the_layers_up_to_torch(images: Images) -> None:
     """Torch is on a disk, and in the build's cache, only once."""
     train, serve = (image["RootFS"]["Layers"] for image in images.values())
     shared = [one for one, other in zip(train, serve, strict=False) if one == other]
-    own = [len(layers) - len(shared) for layers in (train, serve)]
-    assert own == [SIZES["layers_after_torch"]] * 2
+    own = {"train": len(train) - len(shared), "serve": len(serve) - len(shared)}
+    assert own == SIZES["layers_after_torch"]
 
 
 def test_size_is_below_its_ceiling(kind: str, images: Images) -> None:
