@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from sagemaker_byoc.training.library.metrics import Metrics
     from sagemaker_byoc.training.library.process import job
     from sagemaker_byoc.training.library.profiling import Profile
+    from sagemaker_byoc.training.library.ranks import StopFlag
     from sagemaker_byoc.training.library.schema import Choices, Range
     from sagemaker_byoc.training.library.seeding import seed_everything
-    from sagemaker_byoc.training.library.stop import StopFlag
     from sagemaker_byoc.training.library.track.track import Track
     from sagemaker_byoc.training.library.watch.attach import watch
 
@@ -30,7 +30,7 @@ _HOMES = {
     "Metrics": "metrics",
     "Profile": "profiling",
     "Range": "schema",
-    "StopFlag": "stop",
+    "StopFlag": "ranks",
     "Track": "track.track",
     "channel": "data.channel",
     "export_model": "export",

@@ -97,7 +97,7 @@ class Given:
 
 
 def convert(given: Given, kind: Any) -> Any:
-    """Return the value as a `kind`; raise UnfitError if it does not fit, TypeError for a bad kind."""
+    """Return the value as a `kind`; raise UnfitError if it is not one, TypeError for a bad kind."""
     return _form(kind).convert(given, get_args(kind))
 
 

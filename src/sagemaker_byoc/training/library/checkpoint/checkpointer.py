@@ -28,8 +28,7 @@ from sagemaker_byoc.training.library.checkpoint import folders, state, storage
 from sagemaker_byoc.training.library.checkpoint.folders import CheckpointError, Marker
 from sagemaker_byoc.training.library.checkpoint.storage import Snapshot, causes, own_file, write
 from sagemaker_byoc.training.library.data.files import make_folder
-from sagemaker_byoc.training.library.ranks import Progress, Ranks
-from sagemaker_byoc.training.library.stop import StopFlag
+from sagemaker_byoc.training.library.ranks import Progress, Ranks, StopFlag
 
 logger = logging.getLogger(__name__)
 

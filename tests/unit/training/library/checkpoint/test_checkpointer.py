@@ -17,7 +17,7 @@ from sagemaker_byoc.training.library.checkpoint import (
     folders,
     storage,
 )
-from sagemaker_byoc.training.library.stop import StopFlag
+from sagemaker_byoc.training.library.ranks import StopFlag
 
 pytestmark = pytest.mark.slow  # real processes
 
