@@ -28,7 +28,7 @@ from sagemaker_byoc.contract.training.metric_definitions import (
     definition,
     format_line,
 )
-from sagemaker_byoc.training.library.appending import Appender
+from sagemaker_byoc.training.library.outputs import Appender
 from sagemaker_byoc.training.library.ranks import Progress, global_count, global_rank
 
 WATCH_MODULE = "sagemaker_byoc.training.library.watch.attach"

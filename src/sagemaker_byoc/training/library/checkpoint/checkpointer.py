@@ -36,7 +36,7 @@ from torch.optim import Optimizer
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.training.library.checkpoint import storage
 from sagemaker_byoc.training.library.checkpoint.storage import CheckpointError, Marker, Snapshot
-from sagemaker_byoc.training.library.data.files import make_folder
+from sagemaker_byoc.training.library.outputs import make_folder
 from sagemaker_byoc.training.library.ranks import Progress, Ranks, StopFlag
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import Full, Queue
 from typing import Generic, TextIO, TypeVar
 
-from sagemaker_byoc.training.library.appending import append
+from sagemaker_byoc.training.library.outputs import append
 from sagemaker_byoc.training.library.watch.rules.base import Finding, Loss, Reading
 
 MOST = 10_000
