@@ -22,8 +22,7 @@ from sagemaker_byoc.training.library.watch.probe import (
     look,
     named_parameters,
 )
-from sagemaker_byoc.training.library.watch.report.journal import say_to_log
-from sagemaker_byoc.training.library.watch.rules.base import Activation, Stats
+from sagemaker_byoc.training.library.watch.rules.base import Activation, Stats, say_to_log
 from sagemaker_byoc.training.library.watch.settings import WatchSettings
 
 Looked: TypeAlias = tuple[list[Stats], dict[str, float], list[Activation]]
