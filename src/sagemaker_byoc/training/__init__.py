@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sagemaker_byoc.training.library.ranks import StopFlag
     from sagemaker_byoc.training.library.schema import Choices, Range
     from sagemaker_byoc.training.library.seeding import seed_everything
-    from sagemaker_byoc.training.library.track.track import Track
+    from sagemaker_byoc.training.library.track import Track
     from sagemaker_byoc.training.library.watch.attach import watch
 
 _HOMES = {
@@ -31,7 +31,7 @@ _HOMES = {
     "Profile": "profiling",
     "Range": "schema",
     "StopFlag": "ranks",
-    "Track": "track.track",
+    "Track": "track",
     "channel": "data.channel",
     "export_model": "export",
     "job": "process",

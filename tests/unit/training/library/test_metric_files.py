@@ -16,7 +16,7 @@ from sagemaker_byoc.contract.training.metric_definitions import (
     values,
 )
 from sagemaker_byoc.contract.training.runs import Artifact, RunRecord
-from sagemaker_byoc.training.library.track.sinks import (
+from sagemaker_byoc.training.library.metric_files import (
     EventFile,
     Row,
     crc32c,
