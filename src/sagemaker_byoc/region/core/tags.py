@@ -11,8 +11,7 @@ from typing import ClassVar
 
 from sagemaker_byoc.contract.facts import is_reserved_tag
 from sagemaker_byoc.contract.files import Json, write_json
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Operation, Parameters
 
 MOST = 50
 """Most tags of one resource (service model: sagemaker.TagList.max)."""

@@ -11,8 +11,7 @@ from typing import Any
 
 from sagemaker_byoc.region.core.account import Account, unique_id
 from sagemaker_byoc.region.core.credentials import CALLER, Credentials
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Operation, Parameters
 
 SESSION = "local"
 ROLE_SECONDS = 3600

@@ -23,8 +23,8 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
 from sagemaker_byoc.region.services.sagemaker.endpoints.serving_container import GROUP
 from sagemaker_byoc.region.services.sagemaker_runtime import headers
 from sagemaker_byoc.region.services.sagemaker_runtime.eventstream import EventStream
-from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.operations import AwsError
 
 MESSAGE_LIMIT = 8192
 """Characters of the container's answer in a ModelError, at most."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers.http_reply import Reply
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _PREFIX = "x-amzn-sagemaker-"
 CUSTOM_ATTRIBUTES = hosting.CUSTOM_ATTRIBUTES.value.lower()

@@ -17,12 +17,12 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet, Vari
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
 from sagemaker_byoc.region.services.sagemaker_runtime import headers
 from sagemaker_byoc.region.services.sagemaker_runtime.call import Call
-from sagemaker_byoc.region.wire.aws_errors import (
+from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.operations import (
     AwsError,
     EntityTooLargeError,
     invocation_too_large,
 )
-from sagemaker_byoc.region.wire.http import Request, Response
 
 ROUTES = {"invocations": False, "invocations-response-stream": True}
 """Whether the answer is a stream."""
