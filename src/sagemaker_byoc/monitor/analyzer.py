@@ -31,7 +31,7 @@ from sagemaker_byoc.monitor.jobs import Documents, Outcome
 from sagemaker_byoc.monitor.places import Input, Places
 from sagemaker_byoc.monitor.quality.scores import Problem
 from sagemaker_byoc.monitor.quality.truth import Attributes
-from sagemaker_byoc.monitor.report.words import listed
+from sagemaker_byoc.monitor.report.explanation import listed
 
 ROOT = Path("/opt/ml")
 LONGEST_MESSAGE = 1024

@@ -19,8 +19,7 @@ from sagemaker_byoc.monitor.inputs.streams import DataError
 from sagemaker_byoc.monitor.places import Places, json_bytes
 from sagemaker_byoc.monitor.report import page
 from sagemaker_byoc.monitor.report.explanation import FILE as EXPLANATION
-from sagemaker_byoc.monitor.report.explanation import VERSION
-from sagemaker_byoc.monitor.report.words import about_words, count
+from sagemaker_byoc.monitor.report.explanation import VERSION, about_words, count
 
 THRESHOLD = 0.9
 """Below this NDCG, AWS raises an alert."""

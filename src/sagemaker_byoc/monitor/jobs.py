@@ -42,7 +42,6 @@ from sagemaker_byoc.monitor.places import (
 from sagemaker_byoc.monitor.quality import quality
 from sagemaker_byoc.monitor.quality.truth import Attributes
 from sagemaker_byoc.monitor.report import explanation, page
-from sagemaker_byoc.monitor.report import words as data_words
 from sagemaker_byoc.pages import templates
 
 
@@ -90,7 +89,7 @@ def make_baseline(
         "rows": outcome.profile.rows,
         "columns": {name: each.inferred.value for name, each in columns.items()},
         "unread": outcome.unread.count,
-        "notices": data_words.unread_words(explanation.unread_document(outcome.unread)),
+        "notices": explanation.unread_words(explanation.unread_document(outcome.unread)),
         "warnings": {name: text for name, each in columns.items() if (text := forecast(each))},
     }
 
@@ -139,7 +138,7 @@ def words(why: Mapping[str, Any]) -> list[str]:
     makers = {
         "model_quality": quality.words,
         "feature_attribution": attribution.words,
-        None: data_words.words,
+        None: explanation.words,
     }
     try:
         return [line.translate(_ONE_LINE) for line in makers[why.get("kind")](why)]

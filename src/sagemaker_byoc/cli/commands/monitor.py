@@ -174,7 +174,7 @@ def _baseline(arguments: argparse.Namespace) -> int:
 
 def _warn(warnings: Mapping[str, str]) -> None:
     """Print what no run compares with this baseline; columns with the same reason share a line."""
-    from sagemaker_byoc.monitor.report.words import by_reason, listed  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor.report.explanation import by_reason, listed  # noqa: PLC0415 - needs numpy
 
     for reason, names in by_reason(warnings).items():
         console.detail(f"{listed(names)}: {reason}")

@@ -38,8 +38,14 @@ from sagemaker_byoc.monitor.quality.scores import (
 from sagemaker_byoc.monitor.quality.truth import Attributes, Gathered
 from sagemaker_byoc.monitor.report import page
 from sagemaker_byoc.monitor.report.explanation import FILE as EXPLANATION
-from sagemaker_byoc.monitor.report.explanation import VERSION, unread_document
-from sagemaker_byoc.monitor.report.words import about_words, count, listed, unread_words
+from sagemaker_byoc.monitor.report.explanation import (
+    VERSION,
+    about_words,
+    count,
+    listed,
+    unread_document,
+    unread_words,
+)
 
 _WORSE_IF_GREATER = frozenset({"mae", "mse", "rmse", "false_positive_rate", "false_negative_rate"})
 LESS, GREATER = "LessThanThreshold", "GreaterThanThreshold"
