@@ -18,7 +18,7 @@ import numpy as np
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError, cell
 from sagemaker_byoc.monitor.inputs.streams import DataError, EmptyError, Unread
-from sagemaker_byoc.monitor.quality.scores import Predictions, Problem
+from sagemaker_byoc.monitor.scores import Predictions, Problem
 
 MOST_CLASSES = 1000
 _LONGEST_NOTICE = 200
@@ -121,7 +121,7 @@ def _holds_chances(cells: list[str]) -> bool:
 # ── rows to arrays ──
 
 
-def predictions(gathered: Gathered, wanted: Attributes) -> Predictions:
+def arrays(gathered: Gathered, wanted: Attributes) -> Predictions:
     """Raise EmptyError if there is nothing to judge, and DataError if most of it is of no use."""
     unread = gathered.unread
     is_given = wanted.labels is not None or wanted.label is not None

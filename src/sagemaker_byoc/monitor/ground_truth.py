@@ -15,13 +15,13 @@ from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import CaptureError, GroundTruth, Payload, Record
 from sagemaker_byoc.monitor.inputs import streams
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
-from sagemaker_byoc.monitor.inputs.hooks import preprocessor
 from sagemaker_byoc.monitor.inputs.layout import Block
 from sagemaker_byoc.monitor.inputs.payloads import rows
+from sagemaker_byoc.monitor.inputs.scripts import preprocessor
 from sagemaker_byoc.monitor.inputs.streams import DataError, Opener, Unread, records
 from sagemaker_byoc.monitor.inputs.tables import INFERENCE_ID, TableReader
 from sagemaker_byoc.monitor.places import Input
-from sagemaker_byoc.monitor.quality.truth import Attributes, Gathered, by_class, pick, spellings
+from sagemaker_byoc.monitor.predictions import Attributes, Gathered, by_class, pick, spellings
 
 MOST_LABELS = 5_000_000
 """They are in memory, at some 200 bytes each."""
