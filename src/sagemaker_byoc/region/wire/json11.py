@@ -1,4 +1,7 @@
-"""AWS JSON 1.1 (and 1.0): one POST per operation, named by X-Amz-Target."""
+"""AWS JSON 1.1 (and 1.0): one POST per operation, named by X-Amz-Target.
+
+Errors of other protocols are written here too, if they are JSON or CBOR.
+"""
 
 from __future__ import annotations
 
@@ -68,6 +71,54 @@ def respond(request: Request, document: object, *, status: int = 200) -> Respons
 
 def render_error(request: Request, error: AwsError) -> Response:
     return respond(request, {"__type": error.code, "message": error.message}, status=error.status)
+
+
+def render_rest_error(request: Request, error: AwsError) -> Response:
+    """Write REST-JSON, as sagemaker-runtime does."""
+    return Response(
+        status=error.status,
+        headers={
+            "Content-Type": "application/json",
+            "x-amzn-ErrorType": error.code,
+            "x-amzn-RequestId": request.id,
+        },
+        body=json.dumps({"message": error.message, "Message": error.message}).encode(),
+    )
+
+
+def render_registry_error(_request: Request, error: AwsError) -> Response:
+    """Write the body of the distribution protocol, which `docker push` shows to its user."""
+    headers = {name: value for name, value in error.headers.items() if name != "Content-Length"}
+    return Response(
+        status=error.status,
+        headers={
+            "Content-Type": "application/json",
+            "Docker-Distribution-Api-Version": "registry/2.0",
+            **headers,
+        },
+        body=json.dumps({"errors": [{"code": error.code, "message": error.message}]}).encode(),
+    )
+
+
+def render_cbor_error(request: Request, error: AwsError) -> Response:
+    """Write a map of two texts for clients of smithy-rpc-v2-cbor."""
+    pairs = {"__type": error.code, "message": error.message}
+    body = b"\xa2" + b"".join(_cbor_text(text) for pair in pairs.items() for text in pair)
+    return Response(
+        status=error.status,
+        headers={
+            "Content-Type": "application/cbor",
+            "smithy-protocol": "rpc-v2-cbor",
+            "x-amzn-RequestId": request.id,
+        },
+        body=body,
+    )
+
+
+def _cbor_text(text: str) -> bytes:
+    """Return major type 3 with a two-byte length (RFC 8949 §3)."""
+    data = text.encode()[:0xFFFF]
+    return b"\x79" + len(data).to_bytes(2, "big") + data
 
 
 def _loads(data: bytes) -> object:
