@@ -9,14 +9,15 @@ import base64
 import binascii
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Request, Response
-from sagemaker_byoc.region.wire.operations import AwsError, Service, unknown_operation
+from sagemaker_byoc.region.wire.models import Service
+from sagemaker_byoc.region.wire.operations import AwsError
 
 BODY_LIMIT = 8 << 20
 _TYPE = "application/x-amz-json-1.1"
@@ -31,30 +32,17 @@ _KINDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
 class JsonService:
     """A Handler that reads, validates, calls and answers for one service."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    @property
-    def service(self) -> Service:
-        return self._service
+    service: Service
 
     async def __call__(self, request: Request) -> Response:
         name = request.headers.get("x-amz-target", "").rpartition(".")[2]
-        operation = self._service.operations.get(name)
-        if operation is None:
-            raise unknown_operation(self._service.name, name, self._service.operations)
-        model = models.service_model(self._service.name).operation_model(name)
-        document = _loads(await request.body.read(BODY_LIMIT))
-        parameters: dict[str, Any] = {}
-        if model.input_shape is not None:
-            parameters = decode(model.input_shape, document)
-            models.check(self._service.name, model.input_shape, parameters)
-        result = await operation(parameters)
-        body = encode(model.output_shape, result) if model.output_shape else {}
-        return respond(request, body)
+        data = await request.body.read(BODY_LIMIT)
+        model, result = await self.service.call(name, lambda shape: decode(shape, _loads(data)))
+        return respond(request, encode(model.output_shape, result) if model.output_shape else {})
 
 
 def respond(request: Request, document: object, *, status: int = 200) -> Response:

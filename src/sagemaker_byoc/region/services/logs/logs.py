@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +14,7 @@ from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.logs import filter_events, log_files
 from sagemaker_byoc.region.services.logs.log_files import Event, Located
 from sagemaker_byoc.region.services.logs.log_store import LogStore, StreamFacts, fits
-from sagemaker_byoc.region.wire.operations import AwsError, Operation, Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Parameters, ThreadOperation
 
 PAGE = 50
 """Groups or streams of one answer, if the request has no limit [model]."""
@@ -39,8 +37,8 @@ class Logs:
         self._store = store
         self._account = account
 
-    def operations(self) -> Mapping[str, Operation]:
-        operations: dict[str, Callable[[Parameters], Parameters]] = {
+    def operations(self) -> Mapping[str, ThreadOperation]:
+        return {
             "CreateLogGroup": self._create_group,
             "CreateLogStream": self._create_stream,
             "DeleteLogGroup": self._delete_group,
@@ -51,7 +49,6 @@ class Logs:
             "GetLogEvents": self._get_events,
             "PutLogEvents": self._put_events,
         }
-        return {name: partial(_in_thread, operation) for name, operation in operations.items()}
 
     def _create_group(self, parameters: Parameters) -> Parameters:
         _refuse(parameters, kmsKeyId=None, tags={}, deletionProtectionEnabled=False)
@@ -216,12 +213,6 @@ class Logs:
             "arn": self._account.arn("logs", f"log-group:{group}:log-stream:{facts.name}"),
             "storedBytes": facts.size,
         }
-
-
-async def _in_thread(
-    operation: Callable[[Parameters], Parameters], parameters: Parameters
-) -> Parameters:
-    return await asyncio.to_thread(operation, parameters)
 
 
 @dataclass(slots=True)
