@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.ecr.blobs import RegistryError, UploadedBlob, blob_unknown
-from sagemaker_byoc.region.services.ecr.manifests import MAX_MANIFEST, Manifests
+from sagemaker_byoc.region.services.ecr.images import MAX_MANIFEST, Manifests
 from sagemaker_byoc.region.services.ecr.repositories import Repositories
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
 from sagemaker_byoc.region.wire.http import (

@@ -16,8 +16,7 @@ from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
 from sagemaker_byoc.region.services.ecr.distribution import RegistryHttp
-from sagemaker_byoc.region.services.ecr.image_operations import ImageOperations
-from sagemaker_byoc.region.services.ecr.manifests import Manifests
+from sagemaker_byoc.region.services.ecr.images import ImageOperations, Manifests
 from sagemaker_byoc.region.services.ecr.policies import (
     check_lifecycle_policy,
     check_repository_policy,
