@@ -15,7 +15,7 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
-from sagemaker_byoc.region.services.ecr.distribution import RegistryHttp
+from sagemaker_byoc.region.services.ecr.distribution import RegistryHttp, Tokens
 from sagemaker_byoc.region.services.ecr.images import ImageOperations, Manifests
 from sagemaker_byoc.region.services.ecr.policies import (
     check_lifecycle_policy,
@@ -27,7 +27,6 @@ from sagemaker_byoc.region.services.ecr.repositories import (
     no_repository,
     page,
 )
-from sagemaker_byoc.region.services.ecr.tokens import Tokens
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.operations import AwsError, Parameters, ThreadOperation
 
