@@ -1,4 +1,4 @@
-"""`/v2/…`: the distribution protocol, as `docker push` and `docker pull` speak it, and its tokens."""
+"""`/v2/…`: the distribution protocol of `docker push` and `docker pull`, and its tokens."""
 
 from __future__ import annotations
 
