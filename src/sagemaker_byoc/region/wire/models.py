@@ -14,7 +14,7 @@ import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, lru_cache, partial
@@ -68,10 +68,10 @@ class Service:
         if model.input_shape is not None:
             parameters = read(model.input_shape)
             check(self.name, model.input_shape, parameters)
-        if inspect.iscoroutinefunction(operation):
-            result = operation(parameters)
-        else:
-            result = await asyncio.to_thread(operation, parameters)
+        run: Callable[[Parameters], Parameters | Awaitable[Parameters]] = operation
+        if inspect.iscoroutinefunction(run):
+            return model, await run(parameters)
+        result = await asyncio.to_thread(run, parameters)
         return model, await result if inspect.isawaitable(result) else result
 
     def _unknown(self, operation: str) -> AwsError:
