@@ -17,8 +17,7 @@ from sagemaker_byoc.training.supervisor.failure.folders import absent_channels
 from sagemaker_byoc.training.supervisor.plan import Plan, banner, make_folders, make_plan
 from sagemaker_byoc.training.supervisor.process.child import Outcome
 from sagemaker_byoc.training.supervisor.process.log import Writer
-from sagemaker_byoc.training.supervisor.process.loop import Ending, Supervisor
-from sagemaker_byoc.training.supervisor.process.signals import SignalQueue
+from sagemaker_byoc.training.supervisor.process.loop import Ending, SignalQueue, Supervisor
 from sagemaker_byoc.training.supervisor.ranks.hosts import read_job
 
 FLUSH_SECONDS = 60.0
