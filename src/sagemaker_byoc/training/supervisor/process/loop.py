@@ -15,8 +15,14 @@ from signal import Signals
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from sagemaker_byoc.training.supervisor.process.child import Child, Outcome, Program, Stream
-from sagemaker_byoc.training.supervisor.process.descendants import Descendants, adopt_orphans
+from sagemaker_byoc.training.supervisor.process.child import (
+    Child,
+    Descendants,
+    Outcome,
+    Program,
+    Stream,
+    adopt_orphans,
+)
 from sagemaker_byoc.training.supervisor.process.log import Writer
 
 if TYPE_CHECKING:  # a plain program needs no judge, and must not wait for these imports
