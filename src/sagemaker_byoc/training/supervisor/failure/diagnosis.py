@@ -25,13 +25,13 @@ from sagemaker_byoc.training.supervisor.failure.hints import (
     hint_for_end,
     hint_for_text,
 )
-from sagemaker_byoc.training.supervisor.failure.output import lines_of
 from sagemaker_byoc.training.supervisor.failure.tracebacks import (
     Frame,
     Log,
     Traceback,
     fatal_error,
     last_traceback,
+    lines_of,
     read_log,
     recorded_error,
 )

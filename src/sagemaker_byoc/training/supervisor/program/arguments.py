@@ -1,10 +1,10 @@
 """Hyperparameters as the arguments of the user's program, in the forms that the program declares.
 
-Like sagemaker-training, `--name value` in the order of the names, but a number keeps its text, and a
-boolean or a list has the form of its option. The options are read from the program's source and from
-the files beside it that it imports, without running them: `add_argument` of argparse, `option` of
-click, `DEFINE_…` of absl, `hydra.main`, and fields and parameters (options.py). What is computed
-while the program runs is not seen.
+They are `--name value` in the order of the names, as sagemaker-training passes them; but a number
+keeps its text, and a boolean or a list has the form of its option. The options are read from the
+program's source and from the files beside it that it imports, without running them: `add_argument`
+of argparse, `option` of click, `DEFINE_…` of absl, `hydra.main`, and fields and parameters
+(options.py). What is computed while the program runs is not seen.
 """
 
 from __future__ import annotations
