@@ -13,15 +13,17 @@ from sagemaker_byoc.contract.hosting.capture import (
     ContentTypes,
     Encoding,
     GroundTruth,
+    Lines,
     Mode,
     Payload,
     Record,
+    Selection,
     file_name,
     hour_folder,
     hour_of,
+    is_enabled,
     moment_of,
 )
-from sagemaker_byoc.contract.hosting.capture_config import Lines, Selection, is_enabled
 
 # developer guide, model-monitor-pre-and-post-processing: the record that it shows
 GUIDE_RECORD = """
