@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.cli import target
-from sagemaker_byoc.contract import installation
+from sagemaker_byoc.contract import http, installation
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.machine import DRIVER
 from sagemaker_byoc.host import docker as images_docker
 from sagemaker_byoc.host.ports import is_free

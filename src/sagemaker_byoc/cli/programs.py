@@ -16,7 +16,7 @@ from sagemaker_byoc.cli import project_table
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console, signals
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.contract.hosting.http import DEFAULT_PROGRAM
+from sagemaker_byoc.contract.http import DEFAULT_PROGRAM
 from sagemaker_byoc.region.containers import leftovers
 from sagemaker_byoc.region.engines import process
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, ShellEngine

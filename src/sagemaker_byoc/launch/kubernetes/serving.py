@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import re
 
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.contract.hosting.http import METRICS
+from sagemaker_byoc.contract.http import METRICS
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, SERVE_STOP_GRACE
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.launch.endpoint import EndpointSettings

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
 
-from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.contract.hosting.capture import (
+from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract.capture import (
     CACHED,
     LINE_HEAD,
     ContentTypes,

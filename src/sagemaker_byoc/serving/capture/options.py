@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sagemaker_byoc.contract import variables
+from sagemaker_byoc.contract import capture, variables
+from sagemaker_byoc.contract.capture import ContentTypes, Encoding, Mode, Selection
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hosting import capture
-from sagemaker_byoc.contract.hosting.capture import ContentTypes, Encoding, Mode, Selection
 from sagemaker_byoc.serving.reader import Reader
 
 MODES = {"both": frozenset(Mode), "input": {Mode.INPUT}, "output": {Mode.OUTPUT}}

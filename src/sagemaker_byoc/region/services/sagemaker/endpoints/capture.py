@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.contract.hosting.capture import (
+from sagemaker_byoc.contract.capture import (
     Lines,
     Selection,
     file_name,

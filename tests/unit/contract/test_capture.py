@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sagemaker_byoc.contract.hosting.capture import (
+from sagemaker_byoc.contract.capture import (
     CaptureError,
     ContentTypes,
     Encoding,
