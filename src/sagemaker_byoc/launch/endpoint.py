@@ -12,7 +12,6 @@ from sagemaker_byoc.launch import inputs
 from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.image import KEY, Choice, choose
 from sagemaker_byoc.launch.inputs import check_name, content_name, digest_of
-from sagemaker_byoc.launch.place import Place
 from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
@@ -23,7 +22,7 @@ from sagemaker_byoc.launch.shared import (
     require_instance_type,
     vpc,
 )
-from sagemaker_byoc.launch.steps import Plan, Step, Upload
+from sagemaker_byoc.launch.steps import Place, Plan, Step, Upload
 from sagemaker_byoc.launch.table import Table
 
 JOB = "job:"
