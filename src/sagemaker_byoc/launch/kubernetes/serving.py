@@ -20,7 +20,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.launch.endpoint import EndpointSettings
 from sagemaker_byoc.launch.inputs import is_remote
 from sagemaker_byoc.launch.kubernetes import pods
-from sagemaker_byoc.launch.kubernetes.pod_settings import (
+from sagemaker_byoc.launch.kubernetes.pods import (
     GPU,
     POD_KEYS,
     PodSettings,

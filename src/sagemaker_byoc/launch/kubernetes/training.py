@@ -21,7 +21,7 @@ from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.training.job import TRAINING_JOB_NAME
 from sagemaker_byoc.launch.inputs import content_name
 from sagemaker_byoc.launch.kubernetes import pods
-from sagemaker_byoc.launch.kubernetes.pod_settings import (
+from sagemaker_byoc.launch.kubernetes.pods import (
     LONGEST_DEADLINE,
     TRAIN_KEYS,
     Claim,
