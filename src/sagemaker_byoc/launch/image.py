@@ -26,8 +26,8 @@ from sagemaker_byoc.contract.gpu import (
 )
 from sagemaker_byoc.host import image_reference, stored_image
 from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError, only
-from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.shared import Shared, instance_types
+from sagemaker_byoc.launch.table import SettingsError
 
 _MISSING = frozenset({"ImageNotFoundException", "RepositoryNotFoundException"})
 _MOST_CONFIG = 4 * 2**20

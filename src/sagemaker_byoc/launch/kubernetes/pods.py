@@ -14,9 +14,8 @@ from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.masking import is_secret
 from sagemaker_byoc.host import image_reference
-from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.shared import Shared
-from sagemaker_byoc.launch.table import Table
+from sagemaker_byoc.launch.table import Problems, SettingsError, Table
 
 POD_KEYS: Mapping[str, str] = {
     "namespace": "namespace of all objects (default: that of the kubectl context)",

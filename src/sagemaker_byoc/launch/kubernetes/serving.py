@@ -31,8 +31,7 @@ from sagemaker_byoc.launch.kubernetes.pods import (
     read_pod,
     refuse_variables,
 )
-from sagemaker_byoc.launch.problems import Problems, SettingsError
-from sagemaker_byoc.launch.table import Table
+from sagemaker_byoc.launch.table import Problems, SettingsError, Table
 
 DEPLOYMENT, KSERVE, SERVERLESS = "deployment", "kserve", "kserve-serverless"
 UNUSED = (

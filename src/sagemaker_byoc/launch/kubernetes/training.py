@@ -33,7 +33,7 @@ from sagemaker_byoc.launch.kubernetes.pods import (
     read_pod,
     refuse_variables,
 )
-from sagemaker_byoc.launch.problems import Problems, SettingsError
+from sagemaker_byoc.launch.table import Problems, SettingsError
 from sagemaker_byoc.launch.train import TrainSettings
 
 CONTAINER = "pytorch"
