@@ -21,8 +21,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, check_channels
 from sagemaker_byoc.contract.training.cluster import DEFAULT_HOST, Cluster
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.metric_definitions import parse_line
-from sagemaker_byoc.contract.training.runs import METRICS_FILE, RUN_FILE, RunRecord
+from sagemaker_byoc.contract.training.runs import METRICS_FILE, RUN_FILE, RunRecord, parse_line
 from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY, PROGRAM
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import instances, results, specs
