@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from sagemaker_byoc.host.image_reference import ecr_host
+from sagemaker_byoc.host.registry_images import ecr_host
 from sagemaker_byoc.images import scratch
 from sagemaker_byoc.images.credentials import docker_login, lend_with_helper
 

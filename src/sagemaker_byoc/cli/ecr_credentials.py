@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.cloud.session import Cloud
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.host.image_reference import ecr_host
+from sagemaker_byoc.host.registry_images import ecr_host
 
 _NOTHING = "credentials not found in native keychain"
 """The refusal after which docker continues without a login."""

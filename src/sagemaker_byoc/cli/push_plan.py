@@ -11,7 +11,7 @@ from sagemaker_byoc.cli.push_request import PushRequest
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.cloud.session import IDENTITY, AwsError, Cloud, resolve_account, resolve_region
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.host.image_reference import Reference, ecr_host, is_loopback, parse
+from sagemaker_byoc.host.registry_images import Reference, ecr_host, is_loopback, parse
 from sagemaker_byoc.images.credentials import Login, docker_login
 from sagemaker_byoc.images.errors import RegistryError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST

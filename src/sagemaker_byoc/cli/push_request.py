@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from sagemaker_byoc.cloud.ecr import WantedRepository
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.host import image_reference
-from sagemaker_byoc.host.image_reference import Reference, ecr_host
+from sagemaker_byoc.host import registry_images
+from sagemaker_byoc.host.registry_images import Reference, ecr_host
 from sagemaker_byoc.images.model import Image
 from sagemaker_byoc.images.sources.archive import read_archive
 from sagemaker_byoc.images.sources.lookup import REMOTE, archive_path
@@ -74,11 +74,11 @@ def parse_request(arguments: argparse.Namespace) -> PushRequest:
             hint="Give --repository lower-case letters, digits and . _ - / between them",
         )
     tag = arguments.tag or (own.tag if own else "")
-    if tag and not image_reference.TAG.fullmatch(tag):
+    if tag and not registry_images.TAG.fullmatch(tag):
         raise RequestError(
             f"{tag!r} is not a tag", hint="Give --tag up to 128 letters, digits and . _ - in them"
         )
-    image_reference.parse(f"{registry or 'localhost'}/{repository}")
+    registry_images.parse(f"{registry or 'localhost'}/{repository}")
     return PushRequest(
         image=arguments.image,
         archived=archived,
@@ -105,8 +105,8 @@ def _archived(arguments: argparse.Namespace) -> Image | None:
 def _own_name(image: str, archived: Image | None) -> Reference | None:
     """Return the name that the image has where it is; None for an archive that gives it none."""
     if archived is None:
-        return image_reference.parse(image.removeprefix(REMOTE))
-    return image_reference.parse(archived.named_as) if archived.named_as else None
+        return registry_images.parse(image.removeprefix(REMOTE))
+    return registry_images.parse(archived.named_as) if archived.named_as else None
 
 
 def _registry(arguments: argparse.Namespace) -> str:
@@ -133,7 +133,7 @@ def _registry(arguments: argparse.Namespace) -> str:
 
 def _ecr_named(
     arguments: argparse.Namespace, own: Reference | None
-) -> image_reference.EcrHost | None:
+) -> registry_images.EcrHost | None:
     """Return the ECR registry that an engine's image is named for.
 
     Raise RequestError if its name says another registry, and no flag says ECR.

@@ -13,7 +13,7 @@ from math import ceil
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.masking import is_secret
-from sagemaker_byoc.host import image_reference
+from sagemaker_byoc.host import registry_images
 from sagemaker_byoc.launch.shared import Shared
 from sagemaker_byoc.launch.table import Problems, SettingsError, Table
 
@@ -190,7 +190,7 @@ def check_common(shared: Shared, problems: Problems) -> None:
         problems.add(place, SettingsError(f"{place} is missing", hint=hint))
     else:
         try:
-            image_reference.parse(shared.image)
+            registry_images.parse(shared.image)
         except RequestError as error:
             problems.add(place, SettingsError(f"{place}: {error.what}", hint=error.hint))
     if shared.instance_count > MOST_PODS:
