@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.contract.facts import API_MODEL, Fact
+from sagemaker_byoc.contract.facts import IMAGE_NAME, Fact
 from sagemaker_byoc.contract.files import as_list, as_object, as_string
 
-NAME_LIMIT = Fact(255, "characters", f"{API_MODEL}: sagemaker.ContainerImage.max", "2026-11-23")
 DEFAULT_TAG = "latest"
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _REPOSITORY = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
@@ -55,9 +54,9 @@ class EcrHost:
 
 def parse(text: str) -> Reference:
     """Raise RequestError for a name that no registry takes."""
-    if len(text) > NAME_LIMIT.value:
+    if len(text) > IMAGE_NAME.value:
         raise RequestError(
-            f"the image name has {len(text)} characters; SageMaker takes {NAME_LIMIT.value}",
+            f"the image name has {len(text)} characters; SageMaker takes {IMAGE_NAME.value}",
             hint="Choose a shorter repository or tag",
         )
     rest, at, digest = text.partition("@")
