@@ -361,18 +361,18 @@ def test_a_defect_leaves_its_traceback_in_a_private_file(monkeypatch, capsys, tm
     def broken(_):
         raise ZeroDivisionError("x")
 
-    monkeypatch.setattr("sagemaker_byoc.cli.terminal.completion.run", broken)
+    monkeypatch.setattr("sagemaker_byoc.cli.commands.init.run", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert main(["completion", "bash"]) == failures.FAILED
+    assert main(["init"]) == failures.FAILED
     what, fix = capsys.readouterr().err.splitlines()
     assert what == "error[INTERNAL]: byoc itself failed: ZeroDivisionError: x"
     file = Path(fix.removeprefix("  fix: Report the traceback in "))
     assert "in broken" in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert main(["completion", "bash", "-v"]) == failures.FAILED
+    assert main(["init", "-v"]) == failures.FAILED
     assert "in broken" in capsys.readouterr().err
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
-    assert main(["completion", "bash"]) == failures.FAILED
+    assert main(["init"]) == failures.FAILED
     assert "again with -v" in capsys.readouterr().err
 
 
