@@ -10,7 +10,7 @@ from typing import Protocol
 
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error
 from sagemaker_byoc.region.wire.http import Request, sha256_mismatch
 
 _LONGEST_LINE = 8 << 10

@@ -11,7 +11,7 @@ from sagemaker_byoc.region.services.s3 import object_properties, tagging
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
 from sagemaker_byoc.region.services.s3.object_writes import check_acl, verify
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.s3_errors import (
+from sagemaker_byoc.region.services.s3.store.objects import (
     S3Error,
     invalid_argument,
     no_such_bucket,

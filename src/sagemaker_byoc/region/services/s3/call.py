@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.signatures import LONGEST_PRESIGNED
 

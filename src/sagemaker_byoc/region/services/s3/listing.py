@@ -12,8 +12,7 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import ObjectInfo
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
+from sagemaker_byoc.region.services.s3.store.objects import ObjectInfo, S3Error, invalid_argument
 from sagemaker_byoc.region.services.s3.xml import document, timestamp
 from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.xml import element, escaped

@@ -31,9 +31,13 @@ from sagemaker_byoc.region.services.s3.store.multipart import (
     other_algorithm,
 )
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import Attributes, Condition
+from sagemaker_byoc.region.services.s3.store.objects import (
+    Attributes,
+    Condition,
+    S3Error,
+    unsupported,
+)
 from sagemaker_byoc.region.services.s3.store.part_files import Part, PartWriter
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, unsupported
 from sagemaker_byoc.region.services.s3.xml import (
     Node,
     checksum_elements,

@@ -13,8 +13,10 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     BINARY,
     STORAGE_CLASS,
     Attributes,
+    S3Error,
+    invalid_argument,
+    unsupported,
 )
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument, unsupported
 
 SSE = "x-amz-server-side-encryption"
 KMS_KEY = f"{SSE}-aws-kms-key-id"

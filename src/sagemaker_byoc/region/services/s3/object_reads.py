@@ -14,8 +14,12 @@ from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
 from sagemaker_byoc.region.services.s3.conditions import check_read, check_readable
 from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
+from sagemaker_byoc.region.services.s3.store.objects import (
+    Attributes,
+    ObjectInfo,
+    S3Error,
+    invalid_argument,
+)
 from sagemaker_byoc.region.services.s3.xml import acl_document, checksum_elements, document
 from sagemaker_byoc.region.wire.http import (
     FileStream,

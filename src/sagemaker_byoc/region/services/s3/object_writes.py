@@ -20,8 +20,12 @@ from sagemaker_byoc.region.services.s3.object_reads import checksum_headers
 from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import Condition, ObjectInfo
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
+from sagemaker_byoc.region.services.s3.store.objects import (
+    Condition,
+    ObjectInfo,
+    S3Error,
+    check_key,
+)
 from sagemaker_byoc.region.services.s3.xml import (
     checksum_elements,
     document,

@@ -18,8 +18,12 @@ from sagemaker_byoc.region.services.s3.post_policy import Policy, SecretOf
 from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
+from sagemaker_byoc.region.services.s3.store.objects import (
+    Attributes,
+    ObjectInfo,
+    S3Error,
+    check_key,
+)
 from sagemaker_byoc.region.services.s3.xml import document
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.xml import element

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error
 from sagemaker_byoc.region.wire.signatures import signing_key
 
 SecretOf: TypeAlias = Callable[[str, str], str | None]

@@ -16,7 +16,7 @@ from sagemaker_byoc.region.services.s3.object_reads import ReadRequests
 from sagemaker_byoc.region.services.s3.object_writes import WriteRequests, check_version
 from sagemaker_byoc.region.services.s3.post_forms import FormRequests, SecretOf
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
+from sagemaker_byoc.region.services.s3.store.objects import S3Error, check_key
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
 from sagemaker_byoc.region.wire.xml import render_s3_error

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
 from sagemaker_byoc.contract.facts import is_reserved_tag
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error
 from sagemaker_byoc.region.services.s3.xml import Node, malformed, parse
 from sagemaker_byoc.region.wire.xml import element
 
