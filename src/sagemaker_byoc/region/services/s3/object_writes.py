@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3 import object_properties, tagging
-from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming, receive
+from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
 from sagemaker_byoc.region.services.s3.conditions import (
     check_copy_source,
@@ -63,25 +63,13 @@ class WriteRequests:
         condition = write_condition(call.headers, call.key)
         attributes = object_properties.sent_attributes(call.headers, self._account)
         self._store.files(call.bucket)
-        writers: list[Writer] = []
+        incoming = Incoming(call.request, lambda _: self._store.open_writer(call.bucket, call.key))
 
-        def open_sink(_: int) -> Writer:
-            writers.append(self._store.open_writer(call.bucket, call.key))
-            return writers[0]
+        def commit(writer: Writer) -> ObjectInfo:
+            writer.attributes = replace(attributes, checksums=incoming.checksums)
+            return writer.commit(condition)
 
-        incoming = Incoming(call.request, open_sink)
-        rest = await receive(call.request, incoming, self._threads)
-
-        def finish() -> ObjectInfo:
-            try:
-                incoming.feed(rest)
-                incoming.finish()
-                writers[0].attributes = replace(attributes, checksums=incoming.checksums)
-                return writers[0].commit(condition)
-            finally:
-                incoming.abort()
-
-        info = await self._threads.run(finish)
+        info = await incoming.store(self._threads, commit)
         return Response(
             headers={
                 "ETag": f'"{info.etag}"',

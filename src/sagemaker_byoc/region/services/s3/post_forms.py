@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3 import object_properties, post_policy, tagging
-from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming, receive
+from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
 from sagemaker_byoc.region.services.s3.object_properties import check_headers
 from sagemaker_byoc.region.services.s3.post_policy import Policy, SecretOf
@@ -19,7 +19,6 @@ from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import (
-    Attributes,
     ObjectInfo,
     S3Error,
     check_key,
@@ -170,9 +169,26 @@ class FormRequests:
         if "tagging" in fields:
             tags = tagging.of_document(fields["tagging"].encode(), tagging.OBJECT_MOST)
             attributes = replace(attributes, tags=tags)
-        sizes = policy.sizes if policy and policy.sizes else (0, MAX_PUT)
-        request = replace(call.request, headers=headers, body=form)
-        info = await self._store_file(replace(call, request=request), fields, attributes, sizes)
+        least, most = policy.sizes if policy and policy.sizes else (0, MAX_PUT)
+        incoming = Incoming(
+            replace(call.request, headers=headers, body=form),
+            lambda _: self._store.open_writer(call.bucket, fields["key"]),
+            sized=False,
+            most=most,
+        )
+
+        def commit(writer: Writer) -> ObjectInfo:
+            if writer.size < least:
+                raise S3Error(
+                    "EntityTooSmall",
+                    "Your proposed upload is smaller than the minimum allowed size",
+                    ProposedSize=str(writer.size),
+                    MinSizeAllowed=str(least),
+                )
+            writer.attributes = replace(attributes, checksums=incoming.checksums)
+            return writer.commit()
+
+        info = await incoming.store(self._threads, commit)
         return _answer(call, fields, info)
 
     def _permit(self, fields: Mapping[str, str]) -> Policy | None:
@@ -187,71 +203,6 @@ class FormRequests:
         policy = post_policy.parse(fields["policy"])
         policy.check(fields, datetime.now(UTC))
         return policy
-
-    async def _store_file(
-        self,
-        call: Call,
-        fields: Mapping[str, str],
-        attributes: Attributes,
-        sizes: tuple[int, int],
-    ) -> ObjectInfo:
-        sinks: list[_Bounded] = []
-
-        def open_sink(_: int) -> _Bounded:
-            writer = self._store.open_writer(call.bucket, fields["key"])
-            sinks.append(_Bounded(writer, sizes[1]))
-            return sinks[0]
-
-        incoming = Incoming(call.request, open_sink, sized=False)
-        rest = await receive(call.request, incoming, self._threads)
-
-        def finish() -> ObjectInfo:
-            try:
-                incoming.feed(rest)
-                incoming.finish()
-                writer = sinks[0].writer
-                if writer.size < sizes[0]:
-                    raise S3Error(
-                        "EntityTooSmall",
-                        "Your proposed upload is smaller than the minimum allowed size",
-                        ProposedSize=str(writer.size),
-                        MinSizeAllowed=str(sizes[0]),
-                    )
-                writer.attributes = replace(attributes, checksums=incoming.checksums)
-                return writer.commit()
-            finally:
-                incoming.abort()
-
-        return await self._threads.run(finish)
-
-
-class _Bounded:
-    """A Sink that raises S3Error as soon as the file is larger than the policy allows."""
-
-    def __init__(self, writer: Writer, most: int) -> None:
-        self.writer = writer
-        self._most = most
-
-    @property
-    def md5(self) -> bytes:
-        return self.writer.md5
-
-    @property
-    def size(self) -> int:
-        return self.writer.size
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self.size + len(data) > self._most:
-            raise S3Error(
-                "EntityTooLarge",
-                "Your proposed upload exceeds the maximum allowed size",
-                ProposedSize=str(self.size + len(data)),
-                MaxSizeAllowed=str(self._most),
-            )
-        self.writer.write(data)
-
-    def abort(self) -> None:
-        self.writer.abort()
 
 
 def _headers(fields: Mapping[str, str]) -> dict[str, str]:
