@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from sagemaker_byoc.region.core.account import DEFAULT_REGION, Account
-from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.core.account import DEFAULT_REGION
 from sagemaker_byoc.region.services.s3 import object_properties, tagging
-from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.object_writes import check_acl, verify
-from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import (
     S3Error,
     invalid_argument,
@@ -85,12 +83,7 @@ _EMPTY = {
 _OWNERSHIPS = frozenset({"BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"})
 
 
-class BucketRequests:
-    def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
-        self._store = store
-        self._account = account
-        self._threads = threads
-
+class BucketRequests(Requests):
     def routes(self) -> dict[Route, Operation]:
         return {
             ("GET", "service", ""): self.all,

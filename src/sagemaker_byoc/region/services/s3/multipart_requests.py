@@ -8,7 +8,7 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3 import object_properties
 from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming
-from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.conditions import (
     check_copy_source,
     check_initiated,
@@ -43,6 +43,7 @@ from sagemaker_byoc.region.services.s3.xml import (
     checksum_elements,
     document,
     malformed,
+    owner_element,
     parse,
     timestamp,
 )
@@ -53,14 +54,11 @@ _MAX_XML = 8 << 20
 _MOST_LISTED = 1000
 
 
-class PartRequests:
+class PartRequests(Requests):
     def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
-        self._store = store
-        self._account = account
+        super().__init__(store, account, threads)
         self._uploads = Uploads(store)
-        owner = element("ID", account.id)
-        self._owners = [element("Initiator", [owner]), element("Owner", [owner])]
-        self._threads = threads
+        self._owners = [element("Initiator", [element("ID", account.id)]), owner_element(account)]
 
     def routes(self) -> dict[Route, Operation]:
         return {

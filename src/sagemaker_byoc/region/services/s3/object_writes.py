@@ -7,10 +7,9 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, unquote
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3 import object_properties, tagging
 from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming
-from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.conditions import (
     check_copy_source,
     delete_condition,
@@ -19,7 +18,6 @@ from sagemaker_byoc.region.services.s3.conditions import (
 from sagemaker_byoc.region.services.s3.object_reads import checksum_headers
 from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
-from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import (
     Condition,
     ObjectInfo,
@@ -42,12 +40,7 @@ _MAX_DELETES = 1000
 _MAX_DELETE_BODY = 8 << 20
 
 
-class WriteRequests:
-    def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
-        self._store = store
-        self._account = account
-        self._threads = threads
-
+class WriteRequests(Requests):
     def routes(self) -> dict[Route, Operation]:
         return {
             ("PUT", "object", ""): self.put,

@@ -12,7 +12,7 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3 import object_properties, post_policy, tagging
 from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming
-from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.object_properties import check_headers
 from sagemaker_byoc.region.services.s3.post_policy import Policy, SecretOf
 from sagemaker_byoc.region.services.s3.store import checksums
@@ -142,13 +142,11 @@ _HEADERS = frozenset(
 _FILENAME_VARIABLE = "${filename}"
 
 
-class FormRequests:
+class FormRequests(Requests):
     def __init__(
         self, store: ObjectStore, account: Account, threads: Threads, secret_of: SecretOf | None
     ) -> None:
-        self._store = store
-        self._account = account
-        self._threads = threads
+        super().__init__(store, account, threads)
         self._secret_of = secret_of
 
     def routes(self) -> dict[Route, Operation]:

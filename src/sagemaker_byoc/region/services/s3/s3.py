@@ -34,9 +34,8 @@ class S3:
         self._store = store
         self._account = account
         self._threads = Threads("s3")
-        buckets = BucketRequests(store, account, self._threads)
         self._routes: dict[Route, Operation] = {
-            **buckets.routes(),
+            **BucketRequests(store, account, self._threads).routes(),
             **ListRequests(store, account, self._threads).routes(),
             **ReadRequests(store, account, self._threads).routes(),
             **WriteRequests(store, account, self._threads).routes(),
