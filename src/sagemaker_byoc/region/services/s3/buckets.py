@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from sagemaker_byoc.region.core.account import DEFAULT_REGION
-from sagemaker_byoc.region.services.s3 import object_properties, tagging
+from sagemaker_byoc.region.services.s3 import object_properties
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.object_writes import check_acl, verify
 from sagemaker_byoc.region.services.s3.store.objects import (
@@ -215,12 +215,12 @@ class BucketRequests(Requests):
             raise S3Error(
                 "NoSuchTagSet", "The TagSet does not exist", status=404, BucketName=call.bucket
             )
-        return document("Tagging", tagging.tag_set(tags))
+        return document("Tagging", object_properties.tag_set(tags))
 
     async def tag(self, call: Call) -> Response:
         body = await call.request.body.read(_MAX_XML)
         verify(call, body)
-        tags = tagging.of_document(body, tagging.BUCKET_MOST)
+        tags = object_properties.document_tags(body, object_properties.MOST_BUCKET_TAGS)
         await self._threads.run(self._store.tag_bucket, call.bucket, tags)
         return Response(status=204)
 
@@ -295,4 +295,6 @@ def _configuration(body: bytes) -> tuple[str | None, dict[str, str]]:
         if root.all(name):
             raise unsupported(f"CreateBucketConfiguration.{name}")
     nodes = [tag for entry in root.all("Tags") for tag in entry.only("Tag").all("Tag")]
-    return root.get("LocationConstraint") or None, tagging.of_nodes(nodes, tagging.BUCKET_MOST)
+    return root.get("LocationConstraint") or None, object_properties.node_tags(
+        nodes, object_properties.MOST_BUCKET_TAGS
+    )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from email.utils import format_datetime
 
-from sagemaker_byoc.region.services.s3 import object_properties, tagging
+from sagemaker_byoc.region.services.s3 import object_properties
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.conditions import check_read, check_readable
 from sagemaker_byoc.region.services.s3.store import checksums
@@ -85,7 +85,7 @@ class ReadRequests(Requests):
 
     async def tagging(self, call: Call) -> Response:
         stored = await self._threads.run(self._store.get, call.bucket, call.key)
-        return document("Tagging", tagging.tag_set(stored.info.attributes.tags))
+        return document("Tagging", object_properties.tag_set(stored.info.attributes.tags))
 
     async def acl(self, call: Call) -> Response:
         await self._threads.run(self._store.get, call.bucket, call.key)

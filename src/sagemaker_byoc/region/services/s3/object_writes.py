@@ -7,7 +7,7 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, unquote
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.s3 import object_properties, tagging
+from sagemaker_byoc.region.services.s3 import object_properties
 from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.conditions import (
@@ -138,7 +138,7 @@ class WriteRequests(Requests):
     async def tag(self, call: Call) -> Response:
         body = await call.request.body.read(_MAX_XML)
         verify(call, body)
-        tags = tagging.of_document(body, tagging.OBJECT_MOST)
+        tags = object_properties.document_tags(body, object_properties.MOST_OBJECT_TAGS)
         await self._threads.run(self._store.tag, call.bucket, call.key, tags)
         return Response()
 

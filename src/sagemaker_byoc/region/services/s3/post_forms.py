@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.threads import Threads
-from sagemaker_byoc.region.services.s3 import object_properties, post_policy, tagging
+from sagemaker_byoc.region.services.s3 import object_properties, post_policy
 from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming
 from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.object_properties import check_headers
@@ -165,7 +165,9 @@ class FormRequests(Requests):
         check_headers(headers)
         attributes = object_properties.sent_attributes(headers, self._account)
         if "tagging" in fields:
-            tags = tagging.of_document(fields["tagging"].encode(), tagging.OBJECT_MOST)
+            tags = object_properties.document_tags(
+                fields["tagging"].encode(), object_properties.MOST_OBJECT_TAGS
+            )
             attributes = replace(attributes, tags=tags)
         least, most = policy.sizes if policy and policy.sizes else (0, MAX_PUT)
         incoming = Incoming(
