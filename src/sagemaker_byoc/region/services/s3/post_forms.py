@@ -61,6 +61,7 @@ _FREE = frozenset({"policy", "signature", "awsaccesskeyid", "x-amz-signature", "
 _FREE_STARTS = ("x-ignore-", "x-amz-checksum-")
 """Prefixes of fields that need no condition."""
 _LENGTH = "content-length-range"
+_ANY_SIZE = (0, MAX_PUT)
 
 
 class Form:
@@ -171,7 +172,7 @@ class FormRequests(Requests):
             raise _missing_field("key")
         fields["key"] = fields["key"].replace(_FILENAME_VARIABLE, form.filename)
         check_key(fields["key"])
-        policy = self._permit({**fields, "bucket": call.bucket})
+        least, most = self._permit({**fields, "bucket": call.bucket})
         headers = _headers(fields)
         check_headers(headers)
         attributes = object_properties.sent_attributes(headers, self._account)
@@ -180,7 +181,6 @@ class FormRequests(Requests):
                 fields["tagging"].encode(), object_properties.MOST_OBJECT_TAGS
             )
             attributes = replace(attributes, tags=tags)
-        least, most = policy.sizes if policy and policy.sizes else (0, MAX_PUT)
         incoming = Incoming(
             replace(call.request, headers=headers, body=form),
             lambda _: self._store.open_writer(call.bucket, fields["key"]),
@@ -202,18 +202,21 @@ class FormRequests(Requests):
         info = await incoming.store(self._threads, commit)
         return _answer(call, fields, info)
 
-    def _permit(self, fields: Mapping[str, str]) -> Policy | None:
-        """Raise S3Error unless the form was signed and satisfies its policy."""
+    def _permit(self, fields: Mapping[str, str]) -> tuple[int, int]:
+        """Return the sizes that the file may have.
+
+        Raise S3Error unless the form was signed and satisfies its policy.
+        """
         if "policy" not in fields:
             if self._secret_of is not None:
                 raise S3Error("AccessDenied", "Access Denied", status=403)
-            return None
+            return _ANY_SIZE
         _check_fields(fields)
         if self._secret_of is not None:
             _check_signature(fields, self._secret_of)
         policy = parse_policy(fields["policy"])
         policy.check(fields, datetime.now(UTC))
-        return policy
+        return policy.sizes
 
 
 def _headers(fields: Mapping[str, str]) -> dict[str, str]:
@@ -261,7 +264,8 @@ class Policy:
     expires: datetime
     conditions: tuple[tuple[str, str, str], ...]
     """Operator, field and value, the first two in lower case."""
-    sizes: tuple[int, int] | None
+    sizes: tuple[int, int]
+    """The smallest and the largest file."""
 
     def check(self, fields: Mapping[str, str], now: datetime) -> None:
         """Raise S3Error AccessDenied if the fields do not satisfy the policy."""
@@ -283,22 +287,22 @@ class Policy:
 def parse_policy(text: str) -> Policy:
     """Return the policy; raise S3Error InvalidPolicyDocument."""
     try:
-        document = json.loads(base64.b64decode(text, validate=True))
+        found = json.loads(base64.b64decode(text, validate=True))
     except (ValueError, binascii.Error, RecursionError):
         raise _invalid_policy("Invalid JSON.") from None
-    if not isinstance(document, dict):
+    if not isinstance(found, dict):
         raise _invalid_policy("Invalid JSON.")
     for name in ("expiration", "conditions"):
-        if name not in document:
+        if name not in found:
             raise _invalid_policy(f"Policy missing {name}.")
-    entries = document["conditions"]
+    entries = found["conditions"]
     if not isinstance(entries, list):
         raise _invalid_policy("Invalid 'conditions' value: it must be a list.")
     sizes = [_sizes(entry) for entry in entries if _is_length(entry)]
     return Policy(
-        expires=_time(document["expiration"]),
+        expires=_time(found["expiration"]),
         conditions=tuple(_condition(entry) for entry in entries if not _is_length(entry)),
-        sizes=sizes[-1] if sizes else None,
+        sizes=sizes[-1] if sizes else _ANY_SIZE,
     )
 
 
