@@ -33,11 +33,12 @@ from sagemaker_byoc.serving.front.models.adapters import Adapters
 from sagemaker_byoc.serving.front.telemetry.captures import Recorder
 from sagemaker_byoc.serving.front.telemetry.prometheus import (
     Gauges,
+    Journal,
+    Ledger,
     Metrics,
     read_gauges,
     read_gpus,
 )
-from sagemaker_byoc.serving.front.telemetry.request_log import Journal, Ledger
 from sagemaker_byoc.serving.settings import Settings
 
 BUDGET_WINDOW = 60.0

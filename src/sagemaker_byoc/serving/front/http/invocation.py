@@ -39,7 +39,7 @@ from sagemaker_byoc.serving.front.http.requests import (
 )
 from sagemaker_byoc.serving.front.models.adapters import Adapters
 from sagemaker_byoc.serving.front.telemetry.captures import Captures, Recorder
-from sagemaker_byoc.serving.front.telemetry.request_log import CLIENT_GONE, Ledger
+from sagemaker_byoc.serving.front.telemetry.prometheus import CLIENT_GONE, Ledger
 from sagemaker_byoc.serving.settings import Settings
 
 REFUSAL_TIMEOUT = 1.0
