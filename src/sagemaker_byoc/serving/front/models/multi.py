@@ -6,19 +6,33 @@ healthy.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
 import orjson
 
+from sagemaker_byoc.contract import machine, variables
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.serving import open_files
-from sagemaker_byoc.serving.error_replies import BadInput, Refusal, UnknownModel
+from sagemaker_byoc.serving import log, open_files
+from sagemaker_byoc.serving.error_replies import (
+    AlreadyLoaded,
+    BadInput,
+    LoadFailed,
+    OutOfMemory,
+    Refusal,
+    Unavailable,
+    UnknownModel,
+)
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.lanes import Lanes
@@ -28,9 +42,10 @@ from sagemaker_byoc.serving.front.http.front import PINGS, BaseFront
 from sagemaker_byoc.serving.front.http.invocation import Invocations
 from sagemaker_byoc.serving.front.http.replies import Send, send_answer
 from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_small
-from sagemaker_byoc.serving.front.models.models import Model, Models
+from sagemaker_byoc.serving.link import LinkError
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.supervisor.model_processes import Channel
+from sagemaker_byoc.serving.supervisor import model_processes
+from sagemaker_byoc.serving.supervisor.model_processes import Channel, Message
 
 INVOKE = "invoke"
 BODY = 16 * 1024
@@ -168,3 +183,236 @@ async def _load_request(receive: Receive) -> tuple[str, str]:
 
 def _entry(model: Model) -> dict[str, object]:
     return {"modelName": model.name, "modelUrl": model.url}
+
+
+T = TypeVar("T")
+PAGE = 100
+"""Models per page of a listing."""
+LOAD_TIME = 480.0
+"""Seconds that a load may take: as long as the platform gives a whole container."""
+UNLOAD_TIME = 20.0
+"""Seconds for running requests when their model is unloaded."""
+END_TIME = 10.0
+"""Seconds for its process to end; the supervisor kills it after two."""
+LIST_TIME = 2.0
+POLL = 0.02
+WORKER_BYTES = 256 * 2**20
+FILES_FACTOR = 1.5
+"""Estimated memory of a model: a process with torch, its files once in memory, and half as much
+again while they are read (docs/decisions/0011)."""
+KILLED = -9
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """One model. `settled` has the outcome of its load, None for success; `gone` the end of its
+    process."""
+
+    name: str
+    url: str
+    need: int
+    broker: Broker
+    settled: asyncio.Future[Refusal | None]
+    gone: asyncio.Future[None]
+    began: float = field(default_factory=time.monotonic)
+    is_loaded: bool = False
+    is_leaving: bool = False
+    problem: Refusal | None = None
+
+
+class Models:
+    """Models by name. `make` creates the broker of a model."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        channel: Channel,
+        make: Callable[[str], Broker],
+        free_memory: Callable[[], int] = machine.free_memory,
+    ) -> None:
+        self._settings = settings
+        self._channel = channel
+        self._make = make
+        self._free_memory = free_memory
+        self._models: dict[str, Model] = {}
+        self._listed = asyncio.Event()
+        self._entering = asyncio.Lock()
+        self.on_listed: Callable[[], None] = lambda: None
+
+    # ── the supervisor ──
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ask the supervisor for the models that a former HTTP process has left."""
+        self._loop = loop
+        loop.add_reader(self._channel.fileno(), self._on_readable)
+        self._channel.send(model_processes.LIST)
+
+    def _on_readable(self) -> None:
+        for message in self._channel.receive():
+            self._handle(message)
+
+    def _handle(self, message: Message) -> None:
+        if message["what"] == model_processes.KNOWN:
+            model = self._enter(message["name"], message["url"], 0)
+            model.is_loaded = True  # or will be in a moment, when its process connects
+        elif message["what"] == model_processes.LISTED and not self._listed.is_set():
+            self._listed.set()
+            self.on_listed()
+        elif message["what"] == model_processes.ENDED:
+            self._ended(message["name"], message["how"], message["code"])
+
+    def _ended(self, name: str, how: str, code: int) -> None:
+        model = self._models.pop(name, None)
+        if model is None:
+            return
+        if not model.settled.done():
+            ran_out = f"Its process {how}"
+            found = OutOfMemory(ran_out) if code == KILLED else LoadFailed(ran_out)
+            model.settled.set_result(model.problem or found)
+        model.broker.shut()
+        model.gone.set_result(None)
+
+    # ── what the routes ask ──
+
+    def brokers(self) -> list[Broker]:
+        return [model.broker for model in self._models.values()]
+
+    def broker_of(self, name: str) -> Broker:
+        """Return the broker for a process that reports to hold `name`."""
+        model = self._models.get(name)
+        if model is None:
+            raise LinkError(f"model {name[:100]!r} was not requested")
+        return model.broker
+
+    async def get(self, name: str) -> Model:
+        await self._known()
+        model = self._models.get(name)
+        if model is None or model.is_leaving or not model.is_loaded:
+            raise UnknownModel(f"No model {name[:100]!r} is loaded")
+        return model
+
+    async def page(self, after: str) -> tuple[list[Model], str | None]:
+        """Return at most PAGE models that follow `after` by name, and where to continue, None at
+        the end."""
+        await self._known()
+        names = sorted(
+            name for name, found in self._models.items() if found.is_loaded and not found.is_leaving
+        )
+        start = bisect_right(names, after)
+        page = [self._models[name] for name in names[start : start + PAGE]]
+        has_more = start + PAGE < len(names)
+        return page, page[-1].name if has_more else None
+
+    async def load(self, name: str, url: str) -> None:
+        """Load a model and return when it can answer. A second load meanwhile waits for the first
+        and fails."""
+        await self._known()
+        self._check_new(name)  # before the url: SageMaker takes 409 for success
+        folder = self._folder(url)
+        while (model := self._models.get(name)) is not None and model.is_leaving:
+            await self._wait(model.gone, END_TIME + UNLOAD_TIME)
+        # In turn, so that of two loads at once the first to ask is the one that loads.
+        async with self._entering:
+            model = self._models.get(name)
+            is_first = model is None
+            if model is None:
+                need = await self._loop.run_in_executor(None, self._need, folder)
+                self._check_room(need)
+                model = self._enter(name, url, need)
+                self._channel.send(model_processes.START, name=name, url=str(folder))
+        try:
+            problem = await self._wait(model.settled, LOAD_TIME)
+        except TimeoutError:
+            self._channel.send(model_processes.STOP, name=name)
+            raise LoadFailed(f"It was not loaded within {LOAD_TIME:g} s") from None
+        if problem is not None:
+            raise problem
+        if not is_first:
+            raise AlreadyLoaded(f"Model {name[:100]!r} is already loaded")
+
+    def _check_new(self, name: str) -> None:
+        model = self._models.get(name)
+        if model is not None and model.is_loaded and not model.is_leaving:
+            raise AlreadyLoaded(f"Model {name[:100]!r} is already loaded")
+
+    async def unload(self, name: str) -> None:
+        """Unload a model and return when its process and its memory are gone."""
+        await self._known()
+        model = self._models.get(name)
+        if model is None:
+            raise UnknownModel(f"No model {name[:100]!r} is loaded")
+        if not model.is_leaving:
+            model.is_leaving = True
+            until = time.monotonic() + UNLOAD_TIME
+            while model.is_loaded and model.broker.admission.requests and time.monotonic() < until:
+                await asyncio.sleep(POLL)
+            self._channel.send(model_processes.STOP, name=name)
+        try:
+            await self._wait(model.gone, END_TIME + UNLOAD_TIME)
+        except TimeoutError:
+            raise Refusal(f"The process of {name[:100]!r} does not end") from None
+
+    # ── inside ──
+
+    async def _known(self) -> None:
+        try:
+            await asyncio.wait_for(self._listed.wait(), LIST_TIME)
+        except TimeoutError:
+            raise Unavailable("The supervisor has not reported which models are loaded") from None
+
+    async def _wait(self, future: asyncio.Future[T], timeout: float) -> T:
+        return await asyncio.wait_for(asyncio.shield(future), timeout)
+
+    def _enter(self, name: str, url: str, need: int) -> Model:
+        broker = self._make(name)
+        model = Model(
+            name, url, need, broker, self._loop.create_future(), self._loop.create_future()
+        )
+
+        def on_ready() -> None:
+            if not model.settled.done():
+                took = time.monotonic() - model.began
+                log.say(f"model {name}: ready in {took:.2f} s")
+                model.settled.set_result(None)
+            model.is_loaded, model.need = True, 0
+
+        def on_failure(reason: str, status: int) -> None:
+            model.problem = (OutOfMemory if status == OutOfMemory.status else LoadFailed)(reason)
+
+        broker.on_ready, broker.on_failure = on_ready, on_failure
+        self._models[name] = model
+        return model
+
+    def _folder(self, url: str) -> Path:
+        """Return the folder into which the platform has unpacked the model; refuse any outside its
+        root."""
+        root = (self._settings.tree.root / http.MODELS_FOLDER.value).resolve()
+        try:
+            folder = self._settings.tree.moved(url).resolve()
+            is_there = folder.is_dir()
+        except (ValueError, OSError) as error:
+            raise BadInput(f"url {url[:200]!r} is not a path: {error}") from None
+        if not url.startswith("/") or root not in folder.parents:
+            raise BadInput(f"url {url[:200]!r} is not below {root}")
+        if not is_there:
+            raise UnknownModel(f"url {url[:200]!r} does not exist")
+        return folder
+
+    def _need(self, folder: Path) -> int:
+        """Return the bytes of memory that a model needs, as configured or by the size of its
+        files."""
+        if self._settings.model_memory is not None:
+            return self._settings.model_memory
+        sizes = [path.lstat().st_size for path in folder.rglob("*") if path.is_file()]
+        return WORKER_BYTES + int(FILES_FACTOR * sum(sizes))
+
+    def _check_room(self, need: int) -> None:
+        """Raise OutOfMemory if the model does not fit beside those loaded and those being
+        loaded."""
+        promised = sum(model.need for model in self._models.values())
+        free = self._free_memory() - promised
+        if need > free:
+            raise OutOfMemory(
+                f"The model needs about {need // 2**20} MiB of memory, and {max(0, free) // 2**20} "
+                f"MiB are free ({variables.MODEL_MEMORY} sets what a model needs)"
+            )
