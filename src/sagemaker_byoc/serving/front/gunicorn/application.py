@@ -26,7 +26,7 @@ from sagemaker_byoc.serving import open_files
 from sagemaker_byoc.serving.front.gunicorn import parsers
 from sagemaker_byoc.serving.front.gunicorn.connection import FrontProtocol
 from sagemaker_byoc.serving.front.http.front import BaseFront, Front
-from sagemaker_byoc.serving.front.models.multi import ModelsFront
+from sagemaker_byoc.serving.front.http.multi_model import ModelsFront
 from sagemaker_byoc.serving.settings import Settings
 
 HEARTBEAT = 1.0

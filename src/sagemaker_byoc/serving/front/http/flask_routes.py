@@ -19,7 +19,7 @@ from sagemaker_byoc.serving.front.http.replies import (
     traceback_of,
 )
 from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_small
-from sagemaker_byoc.serving.front.telemetry.prometheus import CONTENT_TYPE, Gauges, Metrics
+from sagemaker_byoc.serving.front.telemetry import CONTENT_TYPE, Gauges, Metrics
 from sagemaker_byoc.serving.settings import Settings
 
 if TYPE_CHECKING:

@@ -24,14 +24,14 @@ from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, R
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.lanes import Lanes
 from sagemaker_byoc.serving.front.broker.tickets import Health
+from sagemaker_byoc.serving.front.captures import Recorder
+from sagemaker_byoc.serving.front.http.adapters import Adapters
 from sagemaker_byoc.serving.front.http.conversations import Conversations
 from sagemaker_byoc.serving.front.http.flask_routes import FlaskRoutes, create_app
 from sagemaker_byoc.serving.front.http.invocation import Invocations, Unsent
 from sagemaker_byoc.serving.front.http.replies import Answer, Send, send_answer
 from sagemaker_byoc.serving.front.http.requests import Receive
-from sagemaker_byoc.serving.front.models.adapters import Adapters
-from sagemaker_byoc.serving.front.telemetry.captures import Recorder
-from sagemaker_byoc.serving.front.telemetry.prometheus import (
+from sagemaker_byoc.serving.front.telemetry import (
     Gauges,
     Journal,
     Ledger,

@@ -27,7 +27,9 @@ from sagemaker_byoc.serving.front.broker.admission import Permit
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.sessions import Sessions
 from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, StreamCutError, Ticket
+from sagemaker_byoc.serving.front.captures import Captures, Recorder
 from sagemaker_byoc.serving.front.http import replies, requests
+from sagemaker_byoc.serving.front.http.adapters import Adapters
 from sagemaker_byoc.serving.front.http.replies import Answer, Send
 from sagemaker_byoc.serving.front.http.requests import (
     DRAIN_TIME,
@@ -37,9 +39,7 @@ from sagemaker_byoc.serving.front.http.requests import (
     drain,
     read_body,
 )
-from sagemaker_byoc.serving.front.models.adapters import Adapters
-from sagemaker_byoc.serving.front.telemetry.captures import Captures, Recorder
-from sagemaker_byoc.serving.front.telemetry.prometheus import CLIENT_GONE, Ledger
+from sagemaker_byoc.serving.front.telemetry import CLIENT_GONE, Ledger
 from sagemaker_byoc.serving.settings import Settings
 
 REFUSAL_TIMEOUT = 1.0
