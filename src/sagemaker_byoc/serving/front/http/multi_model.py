@@ -1,13 +1,13 @@
-"""The front of a multi-model endpoint: /models and the routes below it.
+"""The front of a multi-model endpoint: /models, the routes below it, and the models themselves.
 
 SageMaker loads and unloads models as requests name them; an endpoint without a loaded model is
-healthy.
+healthy. Each model has a process and a broker in front of it. The supervisor owns the processes;
+the table of models asks for them over a channel and waits for the result.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import socket
 import time
@@ -19,11 +19,9 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
-import orjson
-
 from sagemaker_byoc.contract import machine, variables
 from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.serving import log, open_files
+from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.error_replies import (
     AlreadyLoaded,
     BadInput,
@@ -33,27 +31,23 @@ from sagemaker_byoc.serving.error_replies import (
     Unavailable,
     UnknownModel,
 )
-from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room
+from sagemaker_byoc.serving.front.broker.admission import Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.lanes import Lanes
 from sagemaker_byoc.serving.front.broker.tickets import Health
 from sagemaker_byoc.serving.front.http import replies
 from sagemaker_byoc.serving.front.http.front import PINGS, BaseFront
 from sagemaker_byoc.serving.front.http.invocation import Invocations
-from sagemaker_byoc.serving.front.http.replies import Send, send_answer
-from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_small
+from sagemaker_byoc.serving.front.http.replies import METHODS, Send, send_answer
+from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_object, resolved_below
 from sagemaker_byoc.serving.link import LinkError
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import model_processes
 from sagemaker_byoc.serving.supervisor.model_processes import Channel, Message
 
 INVOKE = "invoke"
-BODY = 16 * 1024
-"""Largest request to load a model, in bytes."""
 NAME = re.compile(r"[^/\x00-\x1f\x7f]{1,512}")
 URL_LENGTH = 4096
-METHODS = {0: ("GET", "POST"), 1: ("GET", "DELETE"), 2: ("POST",)}
-"""Allowed methods by the number of path segments after /models."""
 
 
 class ModelsFront(BaseFront):
@@ -69,18 +63,8 @@ class ModelsFront(BaseFront):
         self._lanes = Lanes(link, self._models.broker_of)
 
     def _make(self, name: str) -> Broker:
-        broker = Broker(
-            slots=1,
-            admission=Admission(
-                requests=1 + self.settings.queue,
-                room=self._room,
-                arriving=min(ARRIVING, open_files.bodies()),
-            ),
-            stuck_grace=self.settings.stuck_grace,
-            target=self.settings.target_latency,
-        )
+        broker = self.make_broker(1, self._room)
         broker.model = name
-        broker.on_batch = self.metrics.batch.observe
         self._invocations[broker] = Invocations(broker, self.settings, self.ledger)
         return broker
 
@@ -107,16 +91,12 @@ class ModelsFront(BaseFront):
         if f"/{base}" != http.MODELS.value or (len(rest) == 2 and rest[1] != INVOKE):
             if path == http.INVOCATIONS.value and method == "POST":
                 text = f"This endpoint has many models: POST {http.MODELS.value}/NAME/{INVOKE}"
-                await self._refuse(send, UnknownModel(text))
+                await send_answer(send, replies.refused(UnknownModel(text)))
             else:
                 await self.flask(scope, receive, send)
             return
         if method not in METHODS[len(rest)]:
-            answer = replies.document(
-                405, "MethodNotAllowed", f"{method} {path[:200]}", os.urandom(8).hex()
-            )
-            answer.headers.append((b"Allow", ", ".join(METHODS[len(rest)]).encode()))
-            await send_answer(send, answer)
+            await send_answer(send, replies.not_allowed(method, path, METHODS[len(rest)]))
             return
         try:
             if len(rest) == 2:
@@ -125,7 +105,7 @@ class ModelsFront(BaseFront):
                 found = await self._manage(method, rest, scope, receive)
                 await send_answer(send, replies.json_answer(found))
         except Refusal as refusal:
-            await self._refuse(send, refusal)
+            await send_answer(send, replies.refused(refusal))
 
     async def _invoke(
         self, name: str, scope: Mapping[str, Any], receive: Receive, send: Send
@@ -133,7 +113,7 @@ class ModelsFront(BaseFront):
         try:
             model = await self._models.get(name)
         except Refusal as refusal:
-            await self._refuse(send, refusal)
+            await send_answer(send, replies.refused(refusal))
             await drain(receive, self.settings.payload)
             return
         is_app = bool(model.broker.app_routes)
@@ -158,21 +138,10 @@ class ModelsFront(BaseFront):
             return {"modelName": rest[0]}
         return _entry(await self._models.get(rest[0]))
 
-    async def _refuse(self, send: Send, refusal: Refusal) -> None:
-        identity = os.urandom(8).hex()
-        await send_answer(
-            send, replies.document(refusal.status, refusal.code, refusal.message, identity)
-        )
-
 
 async def _load_request(receive: Receive) -> tuple[str, str]:
     """Return the model's name and folder."""
-    body = await read_small(receive, BODY)
-    try:
-        values = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadInput(f"The body is not JSON: {error}") from None
-    found = values if isinstance(values, dict) else {}
+    found = await read_object(receive)
     name, url = found.get("model_name"), found.get("url")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise BadInput("model_name must be a string of 1 to 512 characters without /")
@@ -386,16 +355,13 @@ class Models:
     def _folder(self, url: str) -> Path:
         """Return the folder into which the platform has unpacked the model; refuse any outside its
         root."""
-        root = (self._settings.tree.root / http.MODELS_FOLDER.value).resolve()
-        try:
-            folder = self._settings.tree.moved(url).resolve()
-            is_there = folder.is_dir()
-        except (ValueError, OSError) as error:
-            raise BadInput(f"url {url[:200]!r} is not a path: {error}") from None
-        if not url.startswith("/") or root not in folder.parents:
-            raise BadInput(f"url {url[:200]!r} is not below {root}")
-        if not is_there:
-            raise UnknownModel(f"url {url[:200]!r} does not exist")
+        tree, shown = self._settings.tree, f"url {url[:200]!r}"
+        if not url.startswith("/"):
+            raise BadInput(f"{shown} is not an absolute path")
+        root = tree.root / http.MODELS_FOLDER.value
+        folder = resolved_below(root, tree.moved(url), shown, UnknownModel)
+        if not folder.is_dir():
+            raise UnknownModel(f"{shown} is not a folder")
         return folder
 
     def _need(self, folder: Path) -> int:

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 
 import pytest
-from sagemaker_byoc.serving.front.http import multi_model as module
 from tests.unit.serving.front.broker.scripted import RecordingLane
 
 from sagemaker_byoc.serving.error_replies import (
@@ -18,6 +17,7 @@ from sagemaker_byoc.serving.error_replies import (
 )
 from sagemaker_byoc.serving.front.broker.admission import Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.http import multi_model as module
 from sagemaker_byoc.serving.front.http.multi_model import Models
 from sagemaker_byoc.serving.link import LinkError
 from sagemaker_byoc.serving.settings import Settings
