@@ -25,7 +25,7 @@ from sagemaker_byoc.serving.bodies import INLINE, Data
 from sagemaker_byoc.serving.error_replies import BadInput, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
-from sagemaker_byoc.serving.worker.formats import codecs, csv_format, named, tables, values
+from sagemaker_byoc.serving.worker.formats import codecs, csv_format, named, values
 from sagemaker_byoc.serving.worker.formats.values import Array, as_array, plain, torch_if_loaded
 from sagemaker_byoc.serving.worker.request_context import Context
 
@@ -35,7 +35,7 @@ TEXT_ARRAYS = (media.JSON, media.JSON_LINES, media.CSV)
 ARRAYS = (*TEXT_ARRAYS, media.NPY)
 SUPPORTED = (
     *(*ARRAYS, media.NPZ, media.SAFETENSORS),
-    *(tables.TYPES if tables.is_installed() else ()),
+    *(named.TABLES if named.has_pyarrow() else ()),
 )
 
 
@@ -104,8 +104,8 @@ def _check(data: Data, media_type: MediaType) -> None:
 
 def _read_binary(data: Data, media_type: MediaType, wanted: Wanted) -> Any:
     kind = media_type.canonical
-    if kind in tables.TYPES:
-        return tables.decode(data, kind)
+    if kind in named.TABLES:
+        return named.decode_table(data, kind)
     kinds = values.NUMBERS + codecs.TEXT if wanted.anything else values.NUMBERS
     if kind == media.NPY:
         return _native(codecs.decode_npy(data, media_type, kinds=kinds))
@@ -434,8 +434,8 @@ def _written(prediction: object, essence: str, context: Context) -> bytes:
     if canonical == media.NPY:
         return codecs.encode_npy(as_array(prediction))
     by_name = {str(name): as_array(entry) for name, entry in _named(prediction)}
-    if canonical in tables.TYPES:
-        return tables.encode(tables.columns_of(by_name), canonical)
+    if canonical in named.TABLES:
+        return named.encode_table(named.table_columns(by_name), canonical)
     encode = named.encode_npz if canonical == media.NPZ else named.encode_safetensors
     return encode(by_name)
 
