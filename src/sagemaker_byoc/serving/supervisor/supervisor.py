@@ -18,8 +18,8 @@ from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, ExitCode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import processes
+from sagemaker_byoc.serving.supervisor.model_processes import ModelProcesses, Slot
 from sagemaker_byoc.serving.supervisor.processes import SignalPipe
-from sagemaker_byoc.serving.supervisor.slots import ModelProcesses, Slot
 
 FRONT = "sagemaker_byoc.serving.front"
 STOPS = (signal.SIGTERM, signal.SIGINT)

@@ -42,8 +42,8 @@ from sagemaker_byoc.serving.front.http.replies import METHODS, Send, send_answer
 from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_object, resolved_below
 from sagemaker_byoc.serving.link import LinkError
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.supervisor import slots
-from sagemaker_byoc.serving.supervisor.slots import Channel, Message
+from sagemaker_byoc.serving.supervisor import model_processes
+from sagemaker_byoc.serving.supervisor.model_processes import Channel, Message
 
 INVOKE = "invoke"
 NAME = re.compile(r"[^/\x00-\x1f\x7f]{1,512}")
@@ -214,20 +214,20 @@ class Models:
         """Ask the supervisor for the models that a former HTTP process has left."""
         self._loop = loop
         loop.add_reader(self._channel.fileno(), self._on_readable)
-        self._channel.send(slots.LIST)
+        self._channel.send(model_processes.LIST)
 
     def _on_readable(self) -> None:
         for message in self._channel.receive():
             self._handle(message)
 
     def _handle(self, message: Message) -> None:
-        if message["what"] == slots.KNOWN:
+        if message["what"] == model_processes.KNOWN:
             model = self._enter(message["name"], message["url"], 0)
             model.is_loaded = True  # or will be in a moment, when its process connects
-        elif message["what"] == slots.LISTED and not self._listed.is_set():
+        elif message["what"] == model_processes.LISTED and not self._listed.is_set():
             self._listed.set()
             self.on_listed()
-        elif message["what"] == slots.ENDED:
+        elif message["what"] == model_processes.ENDED:
             self._ended(message["name"], message["how"], message["code"])
 
     def _ended(self, name: str, how: str, code: int) -> None:
@@ -288,11 +288,11 @@ class Models:
                 need = await self._loop.run_in_executor(None, self._need, folder)
                 self._check_room(need)
                 model = self._enter(name, url, need)
-                self._channel.send(slots.START, name=name, url=str(folder))
+                self._channel.send(model_processes.START, name=name, url=str(folder))
         try:
             problem = await self._wait(model.settled, LOAD_TIME)
         except TimeoutError:
-            self._channel.send(slots.STOP, name=name)
+            self._channel.send(model_processes.STOP, name=name)
             raise LoadFailed(f"It was not loaded within {LOAD_TIME:g} s") from None
         if problem is not None:
             raise problem
@@ -315,7 +315,7 @@ class Models:
             until = time.monotonic() + UNLOAD_TIME
             while model.is_loaded and model.broker.admission.requests and time.monotonic() < until:
                 await asyncio.sleep(POLL)
-            self._channel.send(slots.STOP, name=name)
+            self._channel.send(model_processes.STOP, name=name)
         try:
             await self._wait(model.gone, END_TIME + UNLOAD_TIME)
         except TimeoutError:

@@ -21,7 +21,7 @@ from sagemaker_byoc.serving.front.http import multi_model as module
 from sagemaker_byoc.serving.front.http.multi_model import Models
 from sagemaker_byoc.serving.link import LinkError
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.supervisor import slots
+from sagemaker_byoc.serving.supervisor import model_processes
 
 MIB = 2**20
 
@@ -36,7 +36,7 @@ class Supervisor:
         base = Settings.from_environ({"SAGEMAKER_BASE_DIR": str(root)})
         self.table = Models(dataclasses.replace(base, **settings), self, self.make, lambda: free)
         self.table._loop = asyncio.get_running_loop()
-        self.says(slots.LISTED)
+        self.says(model_processes.LISTED)
 
     def make(self, name):
         broker = Broker(slots=1, admission=Admission(requests=9, room=Room(100)), stuck_grace=1)
@@ -69,7 +69,7 @@ class Supervisor:
 
     async def started(self, name):
         async with asyncio.timeout(5):
-            while (slots.START, name) not in self.sent:
+            while (model_processes.START, name) not in self.sent:
                 await asyncio.sleep(0.001)
 
 
@@ -105,7 +105,7 @@ def test_pages(tmp_path, monkeypatch):
         for name in "abcde":
             await supervisor.loaded(name)
         first, token = await supervisor.table.page("")
-        supervisor.says(slots.ENDED, name="b", how="exited", code=0)
+        supervisor.says(model_processes.ENDED, name="b", how="exited", code=0)
         second, token = await supervisor.table.page(token)
         third, end = await supervisor.table.page(token)
         names = [[model.name for model in page] for page in (first, second, third)]
@@ -124,7 +124,7 @@ async def test_coalesced(root):
     supervisor.table.broker_of("a").ready(supervisor.worker("a"))
     ends = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(end) for end in ends] == [type(None), AlreadyLoaded]
-    assert supervisor.sent.count((slots.START, "a")) == 1
+    assert supervisor.sent.count((model_processes.START, "a")) == 1
 
 
 @scenario
@@ -136,7 +136,7 @@ async def test_failed_load(root):
     supervisor.table.broker_of("a").fail(supervisor.worker("a"), "weights of another century")
     await asyncio.sleep(0)
     assert not task.done()
-    supervisor.says(slots.ENDED, name="a", how="exited with code 1", code=1)
+    supervisor.says(model_processes.ENDED, name="a", how="exited with code 1", code=1)
     with pytest.raises(LoadFailed, match="another century"):
         await task
     with pytest.raises(UnknownModel):
@@ -151,7 +151,7 @@ def test_died_loading(tmp_path, code, error):
         supervisor = Supervisor(tmp_path)
         task = asyncio.create_task(supervisor.table.load("a", supervisor.folder("a")))
         await supervisor.started("a")
-        supervisor.says(slots.ENDED, name="a", how="ended", code=code)
+        supervisor.says(model_processes.ENDED, name="a", how="ended", code=code)
         with pytest.raises(error):
             await task
 
@@ -183,7 +183,7 @@ async def test_promised(root):
     await first
     second = asyncio.create_task(supervisor.table.load("b", url))
     await supervisor.started("b")
-    supervisor.says(slots.ENDED, name="b", how="", code=1)
+    supervisor.says(model_processes.ENDED, name="b", how="", code=1)
     with pytest.raises(LoadFailed):
         await second
 
@@ -228,15 +228,15 @@ async def test_unload(root):
     permit = supervisor.table.broker_of("a").admit()
     task = asyncio.create_task(supervisor.table.unload("a"))
     await asyncio.sleep(0.05)
-    assert (slots.STOP, "a") not in supervisor.sent
+    assert (model_processes.STOP, "a") not in supervisor.sent
     with pytest.raises(UnknownModel):
         await supervisor.table.get("a")
     permit.release()
     async with asyncio.timeout(5):
-        while (slots.STOP, "a") not in supervisor.sent:
+        while (model_processes.STOP, "a") not in supervisor.sent:
             await asyncio.sleep(0.001)
     assert not task.done()
-    supervisor.says(slots.ENDED, name="a", how="exited", code=0)
+    supervisor.says(model_processes.ENDED, name="a", how="exited", code=0)
     await task
     with pytest.raises(UnknownModel):
         await supervisor.table.unload("a")

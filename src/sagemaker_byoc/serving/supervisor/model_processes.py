@@ -1,4 +1,9 @@
-"""The slot of one model worker: process, environment, restarts. Standard library only."""
+"""The processes of model workers: a slot's process, environment and restarts, and the processes of
+a multi-model endpoint, one per model, started and ended as the front asks.
+
+The front sends its requests over a socket pair, one JSON object per packet; the supervisor answers
+with what became of each process. Standard library only; one thread, never waits.
+"""
 
 from __future__ import annotations
 

@@ -20,12 +20,12 @@ from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
-from sagemaker_byoc.serving.worker.formats import named
+from sagemaker_byoc.serving.worker.formats import named_arrays
 from sagemaker_byoc.serving.worker.request_context import Context
 
 PLAIN = MediaType("x/y")
 ARRAYS = {"a": np.arange(6, dtype=np.int32).reshape(2, 3), "b": np.float32(0.5) * np.ones((4, 1))}
-DTYPES = st.sampled_from([np.dtype(text) for text in named.DTYPES.values()])
+DTYPES = st.sampled_from([np.dtype(text) for text in named_arrays.DTYPES.values()])
 HEADERS = st.dictionaries(
     st.text(max_size=3),
     st.fixed_dictionaries(
@@ -54,16 +54,16 @@ def npz(**arrays):
 @given(hnp.arrays(DTYPES, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0)))
 def test_safetensors_both_ways(array):
     """We read what the library writes, and it reads what we write."""
-    read = named.decode_safetensors(safetensors.numpy.save({"x": array}), PLAIN)["x"]
+    read = named_arrays.decode_safetensors(safetensors.numpy.save({"x": array}), PLAIN)["x"]
     np.testing.assert_array_equal(read, array)
-    written = safetensors.numpy.load(named.encode_safetensors({"x": array}))["x"]
+    written = safetensors.numpy.load(named_arrays.encode_safetensors({"x": array}))["x"]
     np.testing.assert_array_equal(written, array)
 
 
 def test_safetensors_is_not_copied():
     """The arrays lie in the body itself."""
     body = safetensors.numpy.save({"x": np.zeros(10, np.float32)})
-    assert named.decode_safetensors(body, PLAIN)["x"].base is not None
+    assert named_arrays.decode_safetensors(body, PLAIN)["x"].base is not None
 
 
 @settings(max_examples=200)
@@ -71,7 +71,7 @@ def test_safetensors_is_not_copied():
 def test_safetensors_of_anything(body):
     """Whatever is sent, the answer is arrays within the body or BadInput."""
     with contextlib.suppress(BadInput):
-        for array in named.decode_safetensors(body, PLAIN).values():
+        for array in named_arrays.decode_safetensors(body, PLAIN).values():
             assert array.nbytes <= len(body)
 
 
@@ -81,13 +81,13 @@ def test_safetensors_of_anything(body):
 def test_safetensors_refused(header):
     """What is no safetensors, or has no form in numpy, is named."""
     with pytest.raises(BadInput, match="not safetensors"):
-        named.decode_safetensors(safe(header, bytes(9)), PLAIN)
+        named_arrays.decode_safetensors(safe(header, bytes(9)), PLAIN)
 
 
 def test_npz_both_ways():
     """numpy reads what we write, and we what it writes."""
-    written = np.load(io.BytesIO(named.encode_npz(ARRAYS)))
-    read = named.decode_npz(npz(**ARRAYS), PLAIN)
+    written = np.load(io.BytesIO(named_arrays.encode_npz(ARRAYS)))
+    read = named_arrays.decode_npz(npz(**ARRAYS), PLAIN)
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(read[name], array)
         np.testing.assert_array_equal(written[name], array)
@@ -95,22 +95,22 @@ def test_npz_both_ways():
 
 def test_npz_bomb(monkeypatch):
     """What unpacks to too much is refused before it is unpacked."""
-    monkeypatch.setattr(named, "UNPACKED", 1000)
+    monkeypatch.setattr(named_arrays, "UNPACKED", 1000)
     with pytest.raises(BadInput, match="unpacks to more"):
-        named.decode_npz(npz(a=np.zeros(10_000)), PLAIN)
+        named_arrays.decode_npz(npz(a=np.zeros(10_000)), PLAIN)
 
 
 def test_npz_with_pickle():
     """No object is built from a caller's file."""
     with pytest.raises(BadInput, match="pickle"):
-        named.decode_npz(npz(a=np.array([{}])), PLAIN)
+        named_arrays.decode_npz(npz(a=np.array([{}])), PLAIN)
 
 
 @pytest.mark.parametrize("cut", [0, 10, 100, -30, -1])
 def test_npz_damaged(cut):
     """A part of a file is not a file."""
     with pytest.raises(BadInput):
-        named.decode_npz(npz(**ARRAYS)[:cut], PLAIN)
+        named_arrays.decode_npz(npz(**ARRAYS)[:cut], PLAIN)
 
 
 def test_npz_with_wrong_sum():
@@ -118,7 +118,7 @@ def test_npz_with_wrong_sum():
     body = bytearray(npz(a=np.arange(1000)))
     body[120] ^= 255
     with pytest.raises(BadInput):
-        named.decode_npz(bytes(body), PLAIN)
+        named_arrays.decode_npz(bytes(body), PLAIN)
 
 
 def test_zip_of_something_else():
@@ -127,7 +127,7 @@ def test_zip_of_something_else():
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("a.txt", "hello")
     with pytest.raises(BadInput, match="npy"):
-        named.decode_npz(stream.getvalue(), PLAIN)
+        named_arrays.decode_npz(stream.getvalue(), PLAIN)
 
 
 @pytest.mark.parametrize("kind", [media.NPZ, media.SAFETENSORS])
@@ -144,7 +144,7 @@ def test_defaults(kind):
 CONTEXT = Context("/m", "cpu", 0)
 
 
-@pytest.mark.skipif(named.has_pyarrow(), reason="pyarrow is installed")
+@pytest.mark.skipif(named_arrays.has_pyarrow(), reason="pyarrow is installed")
 def test_without_pyarrow():
     """The types are neither taken nor offered."""
     assert media.PARQUET not in defaults.SUPPORTED
@@ -157,7 +157,7 @@ class TestWithPyarrow:
     def pyarrow(self):
         pytest.importorskip("pyarrow.parquet", reason="pyarrow is the user's to install")
 
-    @pytest.mark.parametrize("kind", named.TABLES)
+    @pytest.mark.parametrize("kind", named_arrays.TABLES)
     def test_both_ways(self, kind):
         """Columns of any number type are a matrix, with NaN for null; a matrix is columns."""
         columns = {
@@ -165,7 +165,7 @@ class TestWithPyarrow:
             "b": np.array([0.5, np.nan]),
             "c": np.array([True, False]),
         }
-        read = self.decode(named.encode_table(columns, kind), kind)
+        read = self.decode(named_arrays.encode_table(columns, kind), kind)
         np.testing.assert_array_equal(read, np.array([[1, 0.5, 1], [2, np.nan, 0]], np.float32))
         again = self.decode(defaults.default_output(read, kind, CONTEXT), kind)
         np.testing.assert_array_equal(again, read)
@@ -205,10 +205,10 @@ class TestWithPyarrow:
         with pytest.raises(BadInput, match="more than"):
             self.decode(body.getvalue(), media.PARQUET)
 
-    @pytest.mark.parametrize("kind", named.TABLES)
+    @pytest.mark.parametrize("kind", named_arrays.TABLES)
     def test_damaged(self, kind):
         """Bodies with bytes changed: numbers or BadInput."""
-        good = named.encode_table({"a": np.arange(20), "b": np.ones(20)}, kind)
+        good = named_arrays.encode_table({"a": np.arange(20), "b": np.ones(20)}, kind)
         generator = random.Random(kind)
         for _ in range(150):
             body = bytearray(good)

@@ -1,6 +1,7 @@
-"""Bodies that hold several arrays by name: .npz and safetensors. Nothing here unpickles.
+"""Bodies that hold several arrays by name: .npz, safetensors and, if the user has installed
+pyarrow, the tables of Arrow and Parquet.
 
-Decoders raise BadInput for whatever a caller may send, and nothing else.
+Nothing here unpickles. Decoders raise BadInput for whatever a caller may send, and nothing else.
 """
 
 from __future__ import annotations
@@ -196,12 +197,16 @@ def encode_safetensors(arrays: Mapping[str, Array]) -> bytes:
 TABLES = (media.ARROW_STREAM, media.ARROW_FILE, media.PARQUET)
 
 
+# ── tables ──
+
+
 def has_pyarrow() -> bool:
     return find_spec("pyarrow") is not None
 
 
 def decode_table(data: Data, kind: str) -> Array:
-    """Return rows and columns."""
+    """Return a table of numbers as a matrix: its columns in order, in the type that holds all of
+    them, with NaN for nulls; one column of lists of equal length is a matrix too."""
     import pyarrow as pa  # noqa: PLC0415 - only for those who send tables
 
     try:
@@ -282,9 +287,6 @@ _TABLE_READERS: Mapping[str, Callable[[Any], Any]] = {
     media.ARROW_FILE: _read_file,
     media.PARQUET: _read_parquet,
 }
-
-
-# ── encoders ──
 
 
 def encode_table(columns: Mapping[str, Array], kind: str) -> bytes:
