@@ -88,7 +88,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     CSV: lambda body: np.loadtxt(io.BytesIO(body), delimiter=",").tolist(),
     NPY: lambda body: np.load(io.BytesIO(body)).tolist(),
     NPZ: lambda body: np.load(io.BytesIO(body))["output"].tolist(),
-    SAFE: lambda body: named_arrays.decode_safetensors(body, None)["output"].tolist(),  # type: ignore[arg-type]
+    SAFE: lambda body: named_arrays.decode_safetensors(body)["output"].tolist(),
 }
 
 

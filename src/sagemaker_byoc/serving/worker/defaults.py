@@ -108,11 +108,11 @@ def _read_binary(data: Data, media_type: MediaType, wanted: Wanted) -> Any:
         return named_arrays.decode_table(data, kind)
     kinds = values.NUMBERS + codecs.TEXT if wanted.anything else values.NUMBERS
     if kind == media.NPY:
-        return _native(codecs.decode_npy(data, media_type, kinds=kinds))
+        return _native(codecs.decode_npy(data, kinds=kinds))
     if kind == media.SAFETENSORS:
-        found: Any = named_arrays.decode_safetensors(data, media_type)
+        found: Any = named_arrays.decode_safetensors(data)
     else:
-        found = named_arrays.decode_npz(data, media_type, kinds=kinds)
+        found = named_arrays.decode_npz(data, kinds=kinds)
     if not isinstance(found, dict):
         return found  # scipy's sparse matrix
     found = {name: _native(array) for name, array in found.items()}

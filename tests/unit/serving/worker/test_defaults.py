@@ -509,7 +509,7 @@ def test_sparse(form, kind):
     saved = getattr(scipy.sparse, f"{form}_{kind}")(np.array([[0, 5], [6, 0]]))
     stream = io.BytesIO()
     scipy.sparse.save_npz(stream, saved)
-    read = named_arrays.decode_npz(stream.getvalue(), PLAIN)
+    read = named_arrays.decode_npz(stream.getvalue())
     assert type(read) is type(saved)
     np.testing.assert_array_equal(read.toarray(), saved.toarray())
 
@@ -534,7 +534,7 @@ def test_sparse_forged(changed):
     stream = io.BytesIO()
     np.savez(stream, **(parts | changed))
     with pytest.raises(BadInput):
-        named_arrays.decode_npz(stream.getvalue(), PLAIN)
+        named_arrays.decode_npz(stream.getvalue())
 
 
 def test_many_arrays():
@@ -544,7 +544,7 @@ def test_many_arrays():
         for number in range(named_arrays.MEMBERS + 1):
             archive.writestr(f"{number}.npy", b"")
     with pytest.raises(BadInput, match="more than 1024 arrays"):
-        named_arrays.decode_npz(stream.getvalue(), PLAIN)
+        named_arrays.decode_npz(stream.getvalue())
 
 
 def test_shape_of_booleans():
@@ -552,7 +552,7 @@ def test_shape_of_booleans():
     body = npy(np.zeros(1, np.int8)).replace(b"(1,), }   ", b"(True,), }")
     assert b"(True,)" in body
     with pytest.raises(BadInput, match="shape"):
-        codecs.decode_npy(body[: 128 + 1], PLAIN)
+        codecs.decode_npy(body[: 128 + 1])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ import orjson
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
-from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.formats.codecs import decode_npy
 from sagemaker_byoc.serving.worker.formats.values import CELLS, NUMBERS, Array
 
@@ -63,20 +62,20 @@ DTYPES = {
 NAMES = {np.dtype(text): name for name, text in DTYPES.items()}
 
 
-def decode_npz(data: Data, media_type: MediaType, *, kinds: str = NUMBERS) -> Any:
+def decode_npz(data: Data, *, kinds: str = NUMBERS) -> Any:
     """Return the arrays of a zip file, compressed or not; for scipy's, the sparse matrix."""
     try:
         if data[:].count(_ENTRY) > MEMBERS:
             raise BadInput(f"The .npz file holds more than {MEMBERS} arrays")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return _arrays(archive, media_type, kinds)
+            return _arrays(archive, kinds)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         raise BadInput(f"The body is not a .npz file: {error}") from None
     except (NotImplementedError, RuntimeError) as error:  # encrypted, or packed in a way unknown
         raise BadInput(f"The .npz file can't be read: {error}") from None
 
 
-def _arrays(archive: zipfile.ZipFile, media_type: MediaType, kinds: str) -> Any:
+def _arrays(archive: zipfile.ZipFile, kinds: str) -> Any:
     entries = archive.infolist()
     if not {entry.compress_type for entry in entries} <= PACKINGS:
         raise BadInput("The .npz file uses a compression that numpy does not write")
@@ -86,7 +85,7 @@ def _arrays(archive: zipfile.ZipFile, media_type: MediaType, kinds: str) -> Any:
     is_sparse = names >= SPARSE
     read = {
         entry.filename.removesuffix(".npy"): decode_npy(
-            _read(archive, entry), media_type, kinds=NUMBERS + "SU" if is_sparse else kinds
+            _read(archive, entry), kinds=NUMBERS + "SU" if is_sparse else kinds
         )
         for entry in entries
     }
@@ -135,7 +134,7 @@ def encode_npz(arrays: Mapping[str, Array]) -> bytes:
     return stream.getvalue()
 
 
-def decode_safetensors(data: Data, _media_type: MediaType) -> Named:
+def decode_safetensors(data: Data) -> Named:
     """Return views of the body: nothing is copied."""
     try:
         header, start = _header(data)

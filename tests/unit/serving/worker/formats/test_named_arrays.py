@@ -23,7 +23,6 @@ from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.formats import named_arrays
 from sagemaker_byoc.serving.worker.request_context import Context
 
-PLAIN = MediaType("x/y")
 ARRAYS = {"a": np.arange(6, dtype=np.int32).reshape(2, 3), "b": np.float32(0.5) * np.ones((4, 1))}
 DTYPES = st.sampled_from([np.dtype(text) for text in named_arrays.DTYPES.values()])
 HEADERS = st.dictionaries(
@@ -54,7 +53,7 @@ def npz(**arrays):
 @given(hnp.arrays(DTYPES, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0)))
 def test_safetensors_both_ways(array):
     """We read what the library writes, and it reads what we write."""
-    read = named_arrays.decode_safetensors(safetensors.numpy.save({"x": array}), PLAIN)["x"]
+    read = named_arrays.decode_safetensors(safetensors.numpy.save({"x": array}))["x"]
     np.testing.assert_array_equal(read, array)
     written = safetensors.numpy.load(named_arrays.encode_safetensors({"x": array}))["x"]
     np.testing.assert_array_equal(written, array)
@@ -63,7 +62,7 @@ def test_safetensors_both_ways(array):
 def test_safetensors_is_not_copied():
     """The arrays lie in the body itself."""
     body = safetensors.numpy.save({"x": np.zeros(10, np.float32)})
-    assert named_arrays.decode_safetensors(body, PLAIN)["x"].base is not None
+    assert named_arrays.decode_safetensors(body)["x"].base is not None
 
 
 @settings(max_examples=200)
@@ -71,7 +70,7 @@ def test_safetensors_is_not_copied():
 def test_safetensors_of_anything(body):
     """Whatever is sent, the answer is arrays within the body or BadInput."""
     with contextlib.suppress(BadInput):
-        for array in named_arrays.decode_safetensors(body, PLAIN).values():
+        for array in named_arrays.decode_safetensors(body).values():
             assert array.nbytes <= len(body)
 
 
@@ -81,13 +80,13 @@ def test_safetensors_of_anything(body):
 def test_safetensors_refused(header):
     """What is no safetensors, or has no form in numpy, is named."""
     with pytest.raises(BadInput, match="not safetensors"):
-        named_arrays.decode_safetensors(safe(header, bytes(9)), PLAIN)
+        named_arrays.decode_safetensors(safe(header, bytes(9)))
 
 
 def test_npz_both_ways():
     """numpy reads what we write, and we what it writes."""
     written = np.load(io.BytesIO(named_arrays.encode_npz(ARRAYS)))
-    read = named_arrays.decode_npz(npz(**ARRAYS), PLAIN)
+    read = named_arrays.decode_npz(npz(**ARRAYS))
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(read[name], array)
         np.testing.assert_array_equal(written[name], array)
@@ -97,20 +96,20 @@ def test_npz_bomb(monkeypatch):
     """What unpacks to too much is refused before it is unpacked."""
     monkeypatch.setattr(named_arrays, "UNPACKED", 1000)
     with pytest.raises(BadInput, match="unpacks to more"):
-        named_arrays.decode_npz(npz(a=np.zeros(10_000)), PLAIN)
+        named_arrays.decode_npz(npz(a=np.zeros(10_000)))
 
 
 def test_npz_with_pickle():
     """No object is built from a caller's file."""
     with pytest.raises(BadInput, match="pickle"):
-        named_arrays.decode_npz(npz(a=np.array([{}])), PLAIN)
+        named_arrays.decode_npz(npz(a=np.array([{}])))
 
 
 @pytest.mark.parametrize("cut", [0, 10, 100, -30, -1])
 def test_npz_damaged(cut):
     """A part of a file is not a file."""
     with pytest.raises(BadInput):
-        named_arrays.decode_npz(npz(**ARRAYS)[:cut], PLAIN)
+        named_arrays.decode_npz(npz(**ARRAYS)[:cut])
 
 
 def test_npz_with_wrong_sum():
@@ -118,7 +117,7 @@ def test_npz_with_wrong_sum():
     body = bytearray(npz(a=np.arange(1000)))
     body[120] ^= 255
     with pytest.raises(BadInput):
-        named_arrays.decode_npz(bytes(body), PLAIN)
+        named_arrays.decode_npz(bytes(body))
 
 
 def test_zip_of_something_else():
@@ -127,7 +126,7 @@ def test_zip_of_something_else():
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("a.txt", "hello")
     with pytest.raises(BadInput, match="npy"):
-        named_arrays.decode_npz(stream.getvalue(), PLAIN)
+        named_arrays.decode_npz(stream.getvalue())
 
 
 @pytest.mark.parametrize("kind", [media.NPZ, media.SAFETENSORS])
