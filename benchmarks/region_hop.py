@@ -34,7 +34,7 @@ from sagemaker_byoc.region.containers.http_reply import (
     OversizeError,
     UnreachableError,
 )
-from sagemaker_byoc.region.core.credentials import read_keys
+from sagemaker_byoc.region.core.account import read_keys
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Network
 from sagemaker_byoc.region.services.sagemaker.endpoints import instance
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.region.client import make_client
-from sagemaker_byoc.region.core.credentials import read_keys
+from sagemaker_byoc.region.core.account import read_keys
 
 REGION = """
 import sys

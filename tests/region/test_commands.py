@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_byoc.region.client import find_keys, make_client
-from sagemaker_byoc.region.core.credentials import read_keys
+from sagemaker_byoc.region.core.account import read_keys
 from sagemaker_byoc.region.core.state_folder import is_locked, read_address
 
 SECONDS = 60

@@ -17,8 +17,7 @@ from sagemaker_byoc.launch import image
 from sagemaker_byoc.launch.place import Place, role_arn
 from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.shared import Shared, role_of
-from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.credentials import Keys
+from sagemaker_byoc.region.core.account import Account, Keys
 from sagemaker_byoc.region.core.polling import FOLLOWER
 
 if TYPE_CHECKING:

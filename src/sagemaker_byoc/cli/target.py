@@ -17,7 +17,7 @@ from typing import Any
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.variables import REGION_URL
-from sagemaker_byoc.region.core.credentials import HINT, Keys
+from sagemaker_byoc.region.core.account import HINT, Keys
 
 URL_VARIABLES = (REGION_URL, "AWS_ENDPOINT_URL")
 _ANSWER_SECONDS = 30.0

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.contract.variables import ROLE, USER_CONFIG
-from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.credentials import Keys
+from sagemaker_byoc.region.core.account import Account, Keys
 
 SDK_CONFIG = "sdk-config.yaml"
 URL_VARIABLE = "AWS_ENDPOINT_URL"

@@ -18,9 +18,8 @@ from sagemaker_byoc.region import environ
 from sagemaker_byoc.region.client import make_client
 from sagemaker_byoc.region.composition import CLOSING_SECONDS, Composition, compose
 from sagemaker_byoc.region.containers.access import ContainerAccess
-from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.account import Account, Credentials, Keys, make_keys
 from sagemaker_byoc.region.core.control_api import Control, Interruptible
-from sagemaker_byoc.region.core.credentials import Credentials, Keys, make_keys
 from sagemaker_byoc.region.core.state_folder import LOG_FILE, Address, StateFolder
 from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import Engine

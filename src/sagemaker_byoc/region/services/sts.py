@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sagemaker_byoc.region.core.account import Account, unique_id
-from sagemaker_byoc.region.core.credentials import CALLER, Credentials
+from sagemaker_byoc.region.core.account import CALLER, Account, Credentials, unique_id
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.operations import Operation, Parameters
 
