@@ -20,7 +20,8 @@ from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.variables import PROGRAM
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.region.containers import hosts as results
-from sagemaker_byoc.region.containers import instances, specs
+from sagemaker_byoc.region.containers import specs
+from sagemaker_byoc.region.containers import specs as instances
 from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch, failure_reason
 from sagemaker_byoc.region.containers.specs import (
     Image,

@@ -6,8 +6,8 @@ import pytest
 
 from sagemaker_byoc.contract import machine
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.containers import instances
-from sagemaker_byoc.region.containers.instances import describe, on_this_machine
+from sagemaker_byoc.region.containers import specs
+from sagemaker_byoc.region.containers.specs import describe, on_this_machine
 from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import ContainerSpec, Limits
 
@@ -61,7 +61,7 @@ def test_gpus_are_those_that_this_process_was_left(variables, names, monkeypatch
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(machine, "_present", lambda *_: 4)
     monkeypatch.setattr(docker, "DRIVER", tmp_path)  # there is a driver
-    assert instances.gpus_here() == len(names)
+    assert specs.gpus_here() == len(names)
     for most in (None, 1):
         wanted = spec(tmp_path, most)
         shown = ",".join(names[:most])

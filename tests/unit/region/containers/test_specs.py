@@ -12,7 +12,7 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import House
 
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.containers import instances
+from sagemaker_byoc.region.containers import specs as instances
 from sagemaker_byoc.region.engines.container import ContainerSpec
 from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.standalone import endpoint

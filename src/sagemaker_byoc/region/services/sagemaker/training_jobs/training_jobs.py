@@ -14,7 +14,7 @@ from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import ByocError, ContractError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-from sagemaker_byoc.region.containers import instances
+from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.hosts import Why
 from sagemaker_byoc.region.containers.images import Images
@@ -102,7 +102,7 @@ class TrainingJobs:
             account=account,
             access=access,
             prefix=region_prefix(state),
-            gpus=instances.gpus_here(),
+            gpus=specs.gpus_here(),
         )
 
     def operations(self) -> Mapping[str, Operation]:
