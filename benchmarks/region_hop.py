@@ -24,7 +24,7 @@ from typing import Any
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region import region as region_module
-from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.region.clients import make_client
 from sagemaker_byoc.region.containers.http_pool import CONNECT_SECONDS, CONNECTIONS, Pool
 from sagemaker_byoc.region.containers.http_reply import (
     BrokenError,

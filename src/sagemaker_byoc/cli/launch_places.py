@@ -59,7 +59,7 @@ class RegionCaller:
         return answer
 
     def _client(self, service: str) -> Any:
-        from sagemaker_byoc.region.client import make_client  # noqa: PLC0415 - needs botocore
+        from sagemaker_byoc.region.clients import make_client  # noqa: PLC0415 - needs botocore
 
         if service not in self._clients:
             self._clients[service] = make_client(

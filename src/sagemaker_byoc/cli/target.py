@@ -55,7 +55,7 @@ class Target:
     @property
     def keys(self) -> Keys:
         """Raise MachineError if they are not known here."""
-        from sagemaker_byoc.region.client import find_keys  # noqa: PLC0415 - POSIX only
+        from sagemaker_byoc.region.clients import find_keys  # noqa: PLC0415 - POSIX only
 
         return find_keys(self.url, self.state)
 
@@ -67,7 +67,7 @@ class Target:
 
     def client(self, service: str, **config: Any) -> Any:
         """Return a botocore client of this region; `config` are options of botocore's Config."""
-        from sagemaker_byoc.region.client import make_client  # noqa: PLC0415 - needs botocore
+        from sagemaker_byoc.region.clients import make_client  # noqa: PLC0415 - needs botocore
 
         with explained_imports():
             return make_client(service, self.url, self.keys, **config)

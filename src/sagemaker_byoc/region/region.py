@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from sagemaker_byoc.contract.errors import MachineError
-from sagemaker_byoc.region import environ
-from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.region import clients as environ
+from sagemaker_byoc.region.clients import make_client
 from sagemaker_byoc.region.composition import CLOSING_SECONDS, Composition, compose
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.core.account import Account, Credentials, Keys, make_keys
