@@ -23,11 +23,10 @@ from sagemaker_byoc.region.containers.specs import JOB_LABEL
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.polling import Watch
 from sagemaker_byoc.region.core.records import Records
-from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.catalog import list_page
+from sagemaker_byoc.region.services.sagemaker.catalog import Tags, list_page
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
 from sagemaker_byoc.region.services.sagemaker.jobs.context import JobContext, JobLog
 from sagemaker_byoc.region.services.sagemaker.training_jobs import metric_collector
