@@ -15,7 +15,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Capture, 
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import Endpoint
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet, Variant
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
-from sagemaker_byoc.region.services.sagemaker_runtime import headers
+from sagemaker_byoc.region.services.sagemaker_runtime import call as headers
 from sagemaker_byoc.region.services.sagemaker_runtime.call import Call
 from sagemaker_byoc.region.wire.aws_errors import (
     AwsError,
