@@ -21,8 +21,7 @@ from sagemaker_byoc.region.containers.http_reply import (
 )
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Variant
-from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
-from sagemaker_byoc.region.services.sagemaker.endpoints.serving_container import GROUP
+from sagemaker_byoc.region.services.sagemaker.endpoints.instance import GROUP, Instance
 from sagemaker_byoc.region.services.sagemaker_runtime.eventstream import EventStream
 from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
