@@ -19,10 +19,14 @@ from sagemaker_byoc.contract.training.cluster import DEFAULT_HOST, Cluster
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.variables import PROGRAM
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.containers import hosts as results
 from sagemaker_byoc.region.containers import specs
-from sagemaker_byoc.region.containers import specs as instances
-from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch, failure_reason
+from sagemaker_byoc.region.containers.hosts import (
+    Hosts,
+    Outcome,
+    StopSwitch,
+    failure_reason,
+    noting_links,
+)
 from sagemaker_byoc.region.containers.specs import (
     Image,
     check_name,
@@ -206,7 +210,6 @@ def _lay_out(
         cluster=cluster,
         network=network,
         variables={**entry, **request.environment},
-        gpus=instances.gpus_here(),
     )
     inputs = {
         str(tree.channel(name).relative_to(tree.root)): folder
@@ -239,7 +242,7 @@ def _verdict(
 def _pack(
     tree: Tree, folder: str, archive: Path, on_left: OnLeft, copying: Copying | None
 ) -> Path | None:
-    entries = results.noting_links(
+    entries = noting_links(
         folders.walk(tree.root, folder, on_left, keep_links=True), archive.name, on_left
     )
     if copying is None:

@@ -316,7 +316,6 @@ def make_engine(scratch: Path) -> ProcessEngine:
 
 _PASSED_OVER = (FileNotFoundError, ProcessLookupError, NotADirectoryError, PermissionError)
 """Raised for a process that has ended, or belongs to another user."""
-"""Variable of a process: the command that started it, as `owners.me` names it."""
 _PROC = Path("/proc")
 _SECONDS = 10.0
 _PAUSE = 0.01

@@ -1,4 +1,4 @@
-"""Resources of one kind by name: their tags, their List operation, AWS's words for refused requests."""
+"""Resources of one kind by name: tags, the List operation, AWS's words for refused requests."""
 
 from __future__ import annotations
 

@@ -70,13 +70,13 @@ def request_head(headers: Mapping[str, str], length: int, *, is_stream: bool) ->
     Raise AwsError (ValidationError) for a value that SageMaker refuses.
     """
     lines = [f"{length}"]
-    content_type = get("content-type")
+    content_type = headers.get("content-type")
     if content_type is not None:
         lines.append(f"content-type: {content_type}")
-    accept = get(STREAM_ACCEPT if is_stream else "accept")
+    accept = headers.get(STREAM_ACCEPT if is_stream else "accept")
     if accept is not None:
         lines.append(f"accept: {accept}")
-    for name, value in items():
+    for name, value in headers.items():
         if name in _FORWARDED:
             most = _LENGTHS.get(name)
             if most is not None and not (len(value) <= most and value.isascii()):
