@@ -7,7 +7,7 @@ import contextlib
 from datetime import UTC, datetime
 
 from sagemaker_byoc.region.wire import models
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 
 class Recorder(dict):

@@ -139,7 +139,7 @@ def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -
     with target.explained_imports():
         from sagemaker_byoc.region.composition import make_images  # noqa: PLC0415
         from sagemaker_byoc.region.services.ecr.ecr import Registry  # noqa: PLC0415
-        from sagemaker_byoc.region.wire.aws_errors import AwsError  # noqa: PLC0415
+        from sagemaker_byoc.region.wire.operations import AwsError  # noqa: PLC0415
     state = Path(status["state"])
     pushed = Registry(state=state, account=account, url=status["url"]).pushed
     try:

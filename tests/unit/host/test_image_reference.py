@@ -8,7 +8,7 @@ from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import image_reference
 from sagemaker_byoc.host.image_reference import EcrHost, Reference
 from sagemaker_byoc.region.containers.images import Reference as LocalReference
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 DIGEST = "sha256:" + "0f" * 32
 

@@ -17,7 +17,7 @@ from sagemaker_byoc.contract.installation import add_extra
 
 if TYPE_CHECKING:
     from sagemaker_byoc.monitor.places import Input, Places
-    from sagemaker_byoc.monitor.quality.truth import Attributes
+    from sagemaker_byoc.monitor.predictions import Attributes
 
 HELP = "Measure the drift of captured traffic from a baseline: baseline, run, explain."
 FORMATS = ("csv", "csv-without-header", "json", "jsonlines", "parquet", "capture")
@@ -174,7 +174,7 @@ def _baseline(arguments: argparse.Namespace) -> int:
 
 def _warn(warnings: Mapping[str, str]) -> None:
     """Print what no run compares with this baseline; columns with the same reason share a line."""
-    from sagemaker_byoc.monitor.report.words import by_reason, listed  # noqa: PLC0415 - needs numpy
+    from sagemaker_byoc.monitor.explanation import by_reason, listed  # noqa: PLC0415 - needs numpy
 
     for reason, names in by_reason(warnings).items():
         console.detail(f"{listed(names)}: {reason}")
@@ -182,14 +182,14 @@ def _warn(warnings: Mapping[str, str]) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from sagemaker_byoc.monitor import jobs  # noqa: PLC0415 - needs numpy
-    from sagemaker_byoc.monitor.inputs import hooks  # noqa: PLC0415
+    from sagemaker_byoc.monitor.inputs import scripts  # noqa: PLC0415
 
     with _places() as places:
         baseline = jobs.documents(places, arguments.baseline)
         wanted = _attributes(arguments, jobs.problem_of(baseline))
         found = jobs.run(places, _input(arguments), baseline, wanted, arguments.output)
     if arguments.postprocess:
-        hooks.run_postprocessor(arguments.postprocess)
+        scripts.run_postprocessor(arguments.postprocess)
     _show(arguments, found.why, found.words)
     if not arguments.fail_on_violation:
         return failures.DONE
@@ -200,8 +200,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _attributes(arguments: argparse.Namespace, problem: str | None = None) -> Attributes | None:
-    from sagemaker_byoc.monitor.quality.scores import Problem  # noqa: PLC0415 - needs numpy
-    from sagemaker_byoc.monitor.quality.truth import Attributes  # noqa: PLC0415
+    from sagemaker_byoc.monitor.predictions import Attributes  # noqa: PLC0415
+    from sagemaker_byoc.monitor.scores import Problem  # noqa: PLC0415 - needs numpy
 
     chosen = arguments.problem or problem
     if chosen is None:

@@ -16,7 +16,7 @@ from sagemaker_byoc.host import image_reference, stored_image
 from sagemaker_byoc.host.docker import follow
 from sagemaker_byoc.region.containers.specs import Image, PushedImage
 from sagemaker_byoc.region.engines import docker
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _PULL_SECONDS = 1800.0
 _LAYER_STATES = {

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sagemaker_byoc.region.core.account import CALLER
-from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.operations import AwsError
 from sagemaker_byoc.region.wire.routing import OWN_PREFIX
 
 HEADER = "x-byoc"

@@ -10,8 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sagemaker_byoc.region.core.account import CALLER, Account, Credentials, unique_id
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Operation, Parameters
 
 SESSION = "local"
 ROLE_SECONDS = 3600

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.operations import AwsError
 from sagemaker_byoc.region.wire.xml import DECLARATION, element
 
 

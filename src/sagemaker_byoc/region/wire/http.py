@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
-from sagemaker_byoc.region.wire.aws_errors import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
 
 
 class Body(Protocol):

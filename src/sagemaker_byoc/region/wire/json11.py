@@ -12,9 +12,8 @@ from typing import Any
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from sagemaker_byoc.region.wire import models
-from sagemaker_byoc.region.wire.aws_errors import AwsError, unknown_operation
 from sagemaker_byoc.region.wire.http import Request, Response
-from sagemaker_byoc.region.wire.operations import Service
+from sagemaker_byoc.region.wire.operations import AwsError, Service, unknown_operation
 
 BODY_LIMIT = 8 << 20
 _TYPE = "application/x-amz-json-1.1"

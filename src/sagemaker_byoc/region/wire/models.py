@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from botocore.loaders import Loader
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _LOADER = Loader()
 _METADATA = re.compile(r'"metadata"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')

@@ -10,9 +10,8 @@ from urllib.parse import parse_qsl
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 
 from sagemaker_byoc.region.wire import models
-from sagemaker_byoc.region.wire.aws_errors import AwsError, unknown_operation
 from sagemaker_byoc.region.wire.http import Request, Response
-from sagemaker_byoc.region.wire.operations import Service
+from sagemaker_byoc.region.wire.operations import AwsError, Service, unknown_operation
 from sagemaker_byoc.region.wire.xml import DECLARATION, element, escaped
 
 BODY_LIMIT = 1 << 20

@@ -16,11 +16,6 @@ from urllib.parse import quote
 from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
 from sagemaker_byoc.region.wire import admission, json11, models, query
 from sagemaker_byoc.region.wire.admission import Admission, DeniedError
-from sagemaker_byoc.region.wire.aws_errors import (
-    AwsError,
-    EntityTooLargeError,
-    invocation_too_large,
-)
 from sagemaker_byoc.region.wire.error_bodies import (
     render_cbor_error,
     render_json_error,
@@ -28,6 +23,11 @@ from sagemaker_byoc.region.wire.error_bodies import (
     render_s3_error,
 )
 from sagemaker_byoc.region.wire.http import ClientLeftError, Handler, Request, Response
+from sagemaker_byoc.region.wire.operations import (
+    AwsError,
+    EntityTooLargeError,
+    invocation_too_large,
+)
 
 LOG = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from sagemaker_byoc.region.services.ecr.blobs import RegistryError, UploadedBlob
 from sagemaker_byoc.region.services.ecr.manifests import MAX_MANIFEST, Manifests
 from sagemaker_byoc.region.services.ecr.repositories import Repositories
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
-from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.error_bodies import render_registry_error
 from sagemaker_byoc.region.wire.file_ranges import (
     FileStream,
@@ -24,6 +23,7 @@ from sagemaker_byoc.region.wire.file_ranges import (
     parse_range,
 )
 from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _NAME = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
 _MOST_TAGS = 1000

@@ -19,9 +19,8 @@ from sagemaker_byoc.region.services.ecr.manifests import Manifests
 from sagemaker_byoc.region.services.ecr.repositories import Repositories
 from sagemaker_byoc.region.services.ecr.repository_operations import EcrOperations
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
-from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Handler
-from sagemaker_byoc.region.wire.operations import Operation
+from sagemaker_byoc.region.wire.operations import AwsError, Operation
 
 _MOST_CONFIG = 4 << 20
 """Largest configuration of an image, in bytes."""

@@ -9,8 +9,7 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
 from sagemaker_byoc.region.services.ecr.manifests import Manifests
 from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories, page
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
 
 class ImageOperations:

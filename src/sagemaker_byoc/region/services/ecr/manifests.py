@@ -12,7 +12,7 @@ from typing import Any
 from sagemaker_byoc.host.stored_image import INDEXES, MANIFESTS
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
 from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories, Repository
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 MAX_MANIFEST = 4 << 20

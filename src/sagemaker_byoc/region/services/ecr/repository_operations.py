@@ -22,8 +22,7 @@ from sagemaker_byoc.region.services.ecr.repositories import (
     page,
 )
 from sagemaker_byoc.region.services.ecr.tokens import Tokens
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Operation, Parameters
 
 Synchronous = Callable[[Parameters], Parameters]
 

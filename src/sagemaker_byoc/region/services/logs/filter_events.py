@@ -17,7 +17,7 @@ from typing import Any
 
 from sagemaker_byoc.region.services.logs.log_files import Event, Located, invalid_token
 from sagemaker_byoc.region.services.logs.log_store import LogStore
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _TERM = re.compile(r'(?P<sign>[-?]?)(?:"(?P<phrase>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"]+))(?=\s|$)')
 _LONGEST_TOKEN = 1 << 20

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _BLOCK = 1 << 16
 _EVENTS_TOKEN = re.compile(r"(?P<way>[fb])/(?P<offset>\d{1,18})/s")

@@ -16,8 +16,7 @@ from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.logs import filter_events, log_files
 from sagemaker_byoc.region.services.logs.log_files import Event, Located
 from sagemaker_byoc.region.services.logs.log_store import LogStore, StreamFacts, fits
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Operation, Parameters
 
 PAGE = 50
 """Groups or streams of one answer, if the request has no limit [model]."""

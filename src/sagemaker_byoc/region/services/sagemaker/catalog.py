@@ -16,8 +16,7 @@ from sagemaker_byoc.contract.files import Json, write_json
 from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import Records
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Operation, Parameters
 
 MODEL = "model"
 CONFIG = "endpoint configuration"

@@ -23,8 +23,8 @@ from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Variant
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import GROUP, Instance
 from sagemaker_byoc.region.services.sagemaker_runtime.eventstream import EventStream
-from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _PREFIX = "x-amzn-sagemaker-"
 CUSTOM_ATTRIBUTES = hosting.CUSTOM_ATTRIBUTES.value.lower()

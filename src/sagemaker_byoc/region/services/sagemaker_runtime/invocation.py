@@ -26,12 +26,11 @@ from sagemaker_byoc.region.services.sagemaker_runtime.call import (
     Call,
     request_head,
 )
-from sagemaker_byoc.region.wire.aws_errors import (
+from sagemaker_byoc.region.wire.operations import (
     AwsError,
     EntityTooLargeError,
     invocation_too_large,
 )
-from sagemaker_byoc.region.wire.http import Request, Response
 
 ROUTES = {"invocations": False, "invocations-response-stream": True}
 """Whether the answer is a stream."""

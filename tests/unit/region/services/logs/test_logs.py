@@ -12,7 +12,7 @@ from tests.support.members import unread_members
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.logs.logs import Logs
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 HERE = {"logGroupName": "g", "logStreamName": "s"}
 HOUR = 3_600_000

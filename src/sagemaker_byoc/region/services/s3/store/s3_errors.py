@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sagemaker_byoc.contract.facts import is_bucket_name
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _RESERVED_STARTS = ("sthree-", "amzn-s3-demo-")
 _RESERVED_ENDS = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")

@@ -28,8 +28,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import (
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
 LOG = logging.getLogger(__name__)
 

@@ -24,8 +24,7 @@ from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     Item,
     check_paths,
 )
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
 
 @dataclass(frozen=True, slots=True)

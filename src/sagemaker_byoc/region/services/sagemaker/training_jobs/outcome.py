@@ -21,7 +21,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     Secondary,
     Status,
 )
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 ARCHIVE_TYPE = "application/x-gzip"
 REASON_PART = 600

@@ -47,8 +47,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     new_document,
 )
 from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun
-from sagemaker_byoc.region.wire.aws_errors import AwsError, not_found
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Operation, Parameters, not_found
 
 LOG = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from tests.unit.monitor.cases import PLACES, csv_text, record
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth
+from sagemaker_byoc.monitor import ground_truth, model_quality, predictions
 from sagemaker_byoc.monitor.inputs.streams import DataError, EmptyError
 from sagemaker_byoc.monitor.places import Input
-from sagemaker_byoc.monitor.quality import joining, quality, truth
-from sagemaker_byoc.monitor.quality.scores import Problem, judge
-from sagemaker_byoc.monitor.quality.truth import Attributes
+from sagemaker_byoc.monitor.predictions import Attributes
+from sagemaker_byoc.monitor.scores import Problem, judge
 
 BINARY, MANY, NUMBER = Problem.BINARY, Problem.MULTICLASS, Problem.REGRESSION
 
@@ -36,8 +36,8 @@ def judged(tmp_path):
         (tmp_path / "live.jsonl").write_bytes(b"".join(lines))
         (tmp_path / "truth.jsonl").write_bytes(b"".join(text))
         wanted = Attributes(problem=problem, labels=str(tmp_path / "truth.jsonl"), **options)
-        gathered = quality._gather(PLACES, Input(place=str(tmp_path / "live.jsonl")), wanted)
-        found = judge(problem, truth.predictions(gathered, wanted))
+        gathered = model_quality._gather(PLACES, Input(place=str(tmp_path / "live.jsonl")), wanted)
+        found = judge(problem, predictions.arrays(gathered, wanted))
         return found.scores["mae" if problem is NUMBER else "accuracy"].value, gathered
 
     return run
@@ -164,7 +164,7 @@ def test_a_json_array_of_labels(tmp_path, text):
     """As AWS's notebook for batch transform in JSON uploads them, in a file named .jsonl."""
     some = [GroundTruth(f"event-{n}", "1").to_line().decode().strip() for n in range(2)]
     (tmp_path / "t.jsonl").write_text(text.replace("{}", "%s") % tuple(some))
-    known, unread = joining.labels([str(tmp_path / "t.jsonl")], PLACES.open)
+    known, unread = ground_truth.labels([str(tmp_path / "t.jsonl")], PLACES.open)
     assert {key: each.data for key, each in known.items()} == {"event-0": "1", "event-1": "1"}
     assert unread.count == 0
 
@@ -248,7 +248,7 @@ def test_two_classes(judged, answer, out, options, has_chances):
     accuracy, gathered = judged([answer], ["1"], out=out, **options)
     assert accuracy == 1.0
     wanted = Attributes(problem=BINARY, **options)
-    assert (truth.predictions(gathered, wanted).probabilities is not None) is has_chances
+    assert (predictions.arrays(gathered, wanted).probabilities is not None) is has_chances
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_a_script_makes_what_is_judged(judged, tmp_path):
     (tmp_path / "t.jsonl").write_bytes(GroundTruth("event-0", "1").to_line())
     wanted = Attributes(problem=BINARY, probability="score", labels=str(tmp_path / "t.jsonl"))
     data = Input(place=str(tmp_path / "live.jsonl"), preprocess=script)
-    assert quality._gather(PLACES, data, wanted).labels == [1.0]
+    assert model_quality._gather(PLACES, data, wanted).labels == [1.0]
 
 
 @pytest.mark.parametrize("is_merged", [False, True])
@@ -319,21 +319,21 @@ def preprocess_handler(inference_record):
     labels = None if is_merged else str(tmp_path / "t.jsonl")
     wanted = Attributes(problem=NUMBER, prediction="prediction0", labels=labels)
     data = Input(place=str(tmp_path / "live.jsonl"), preprocess=script)
-    gathered = quality._gather(PLACES, data, wanted)
+    gathered = model_quality._gather(PLACES, data, wanted)
     assert (gathered.labels, gathered.predicted) == ([2.5], [3.0])
 
 
 def test_no_place_of_labels(tmp_path):
     (tmp_path / "live.jsonl").write_bytes(record("1", "0.5"))
     wanted = Attributes(problem=BINARY)
-    gathered = quality._gather(PLACES, Input(place=str(tmp_path / "live.jsonl")), wanted)
+    gathered = model_quality._gather(PLACES, Input(place=str(tmp_path / "live.jsonl")), wanted)
     with pytest.raises(RequestError, match=r"no labels are given\. Give --ground-truth"):
-        truth.predictions(gathered, wanted)
+        predictions.arrays(gathered, wanted)
 
 
 def test_a_regression_has_no_probability():
     with pytest.raises(RequestError, match="a regression has no probability"):
-        truth.check(Attributes(problem=NUMBER, probability="0"))
+        predictions.check(Attributes(problem=NUMBER, probability="0"))
 
 
 ID = "94bcc22a-0462-4bd1-92c9-b46a5aaec1a"
@@ -365,7 +365,7 @@ def test_outputs_of_a_transform_and_their_labels(tmp_path, kind):
     lines = [GroundTruth(key, label).to_line() for key, label in labels.items()]
     (tmp_path / "truth.jsonl").write_bytes(b"".join(lines))
     wanted = Attributes(problem=BINARY, probability=path, labels=str(tmp_path / "truth.jsonl"))
-    gathered = quality._gather(PLACES, Input(place=str(tmp_path / "input.out")), wanted)
+    gathered = model_quality._gather(PLACES, Input(place=str(tmp_path / "input.out")), wanted)
     assert (gathered.labels, gathered.predicted) == ([1.0, 0.0], [1.0, 0.0])
     assert gathered.unread.count == gathered.unlabelled == 0
 
@@ -374,7 +374,7 @@ def test_a_table_with_bad_rows(tmp_path):
     rows = [["p0", "p1", "label"], [0.1, 0.9, 1], [0.8, 0.2, 0], ["", 0.2, 0], [0.5, 0.5, "?"]]
     (tmp_path / "t.csv").write_text(csv_text(rows))
     wanted = Attributes(problem=BINARY, probability="p1", label="label")
-    gathered = quality._gather(PLACES, Input(place=str(tmp_path / "t.csv")), wanted)
+    gathered = model_quality._gather(PLACES, Input(place=str(tmp_path / "t.csv")), wanted)
     assert len(gathered.labels) == 3
     assert dict(gathered.unread.first) == {"a label is not 0 or 1": "row 4: '?'"}
 
@@ -451,8 +451,8 @@ def test_a_threshold_that_is_none(judged, threshold):
 def table(folder, rows):
     (folder / "x.csv").write_text(csv_text([["label", "guess"], *rows]))
     wanted = Attributes(problem=BINARY, label="label", prediction="guess")
-    gathered = quality._gather(PLACES, Input(place=str(folder / "x.csv")), wanted)
-    return gathered, lambda: truth.predictions(gathered, wanted)
+    gathered = model_quality._gather(PLACES, Input(place=str(folder / "x.csv")), wanted)
+    return gathered, lambda: predictions.arrays(gathered, wanted)
 
 
 def test_rows_of_a_table_whose_label_comes_later(tmp_path):
@@ -481,5 +481,5 @@ def test_records_over_several_lines(tmp_path, indent, is_list):
     (tmp_path / "live.jsonl").write_text(text(lines) + '\n{\n"captureData": {')
     (tmp_path / "truth.json").write_text(text(truths))
     wanted = Attributes(problem=BINARY, labels=str(tmp_path / "truth.json"))
-    gathered = quality._gather(PLACES, Input(place=str(tmp_path / "live.jsonl")), wanted)
+    gathered = model_quality._gather(PLACES, Input(place=str(tmp_path / "live.jsonl")), wanted)
     assert (gathered.labels, gathered.unread.count) == ([1] * 5, 1)

@@ -16,8 +16,8 @@ from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.inputs.streams import Window
 from sagemaker_byoc.monitor.jobs import documents
 from sagemaker_byoc.monitor.places import Input
-from sagemaker_byoc.monitor.quality.scores import Problem
-from sagemaker_byoc.monitor.quality.truth import Attributes
+from sagemaker_byoc.monitor.predictions import Attributes
+from sagemaker_byoc.monitor.scores import Problem
 
 NAMES = ["age", "income", "plan"]
 HOUR = "endpoint/AllTraffic/2026/11/23"

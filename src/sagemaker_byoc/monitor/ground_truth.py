@@ -15,14 +15,13 @@ from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.hosting.capture import CaptureError, GroundTruth, Payload, Record
 from sagemaker_byoc.monitor.inputs import streams
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
-from sagemaker_byoc.monitor.inputs.hooks import preprocessor
 from sagemaker_byoc.monitor.inputs.layout import Block
 from sagemaker_byoc.monitor.inputs.payloads import rows
+from sagemaker_byoc.monitor.inputs.scripts import preprocessor
 from sagemaker_byoc.monitor.inputs.streams import DataError, Opener, Unread, records
 from sagemaker_byoc.monitor.inputs.tables import INFERENCE_ID, TableReader
 from sagemaker_byoc.monitor.places import Input
-from sagemaker_byoc.monitor.quality import answers
-from sagemaker_byoc.monitor.quality.truth import Attributes, Gathered
+from sagemaker_byoc.monitor.predictions import Attributes, Gathered, by_class, pick, spellings
 
 MOST_LABELS = 5_000_000
 """They are in memory, at some 200 bytes each."""
@@ -113,7 +112,7 @@ def _place(block: Block, path: str) -> int:
 
 def _places(block: Block, path: str) -> list[int]:
     """The column that a path means, or the several columns of a list of probabilities."""
-    for name in (*answers.spellings(path), f"_c{path}"):
+    for name in (*spellings(path), f"_c{path}"):
         if name in block.names:
             return [block.names.index(name)]
         stems = (f"{name}.", f"{name}_")
@@ -165,7 +164,7 @@ def _cells_of(truth: GroundTruth, label: str | None) -> list[str]:
     try:
         for row in rows(Payload("", truth.data, truth.encoding)):
             if isinstance(row, dict) and len(row) > 1:
-                found.append(answers.pick(row, label or "label"))
+                found.append(pick(row, label or "label"))
             else:
                 found += row if isinstance(row, list) else row.values()
     except UnreadableError as error:
@@ -239,7 +238,7 @@ def _add_all(
     """Every prediction of a record with its label; one that can't be judged costs itself alone."""
     if not said:
         raise UnreadableError("a prediction is missing")
-    said = answers.by_class(said) if len(truths) == 1 else said
+    said = by_class(said) if len(truths) == 1 else said
     cells = [text for row in said for text in (row if isinstance(row, list) else row.values())]
     if len(said) == 1 and len(truths) > 1 and len(cells) == len(truths):
         said = [[each] for each in cells]

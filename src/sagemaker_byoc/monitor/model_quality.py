@@ -11,11 +11,21 @@ import numpy as np
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.monitor import ground_truth, page, predictions
 from sagemaker_byoc.monitor.data.checks import FILE as VIOLATIONS
 from sagemaker_byoc.monitor.data.columns import shown
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.data.statistics import ORIGIN, origin
+from sagemaker_byoc.monitor.explanation import FILE as EXPLANATION
+from sagemaker_byoc.monitor.explanation import (
+    VERSION,
+    about_words,
+    count,
+    listed,
+    unread_document,
+    unread_words,
+)
 from sagemaker_byoc.monitor.inputs.layout import Layout
 from sagemaker_byoc.monitor.inputs.streams import DataError, Unread
 from sagemaker_byoc.monitor.inputs.tables import Format, TableReader
@@ -27,19 +37,8 @@ from sagemaker_byoc.monitor.places import (
     json_bytes,
     note_window,
 )
-from sagemaker_byoc.monitor.quality import joining, truth
-from sagemaker_byoc.monitor.quality.scores import (
-    FEWEST_FOR_DEVIATION,
-    Judged,
-    Problem,
-    Score,
-    judge,
-)
-from sagemaker_byoc.monitor.quality.truth import Attributes, Gathered
-from sagemaker_byoc.monitor.report import page
-from sagemaker_byoc.monitor.report.explanation import FILE as EXPLANATION
-from sagemaker_byoc.monitor.report.explanation import VERSION, unread_document
-from sagemaker_byoc.monitor.report.words import about_words, count, listed, unread_words
+from sagemaker_byoc.monitor.predictions import Attributes, Gathered
+from sagemaker_byoc.monitor.scores import FEWEST_FOR_DEVIATION, Judged, Problem, Score, judge
 
 _WORSE_IF_GREATER = frozenset({"mae", "mse", "rmse", "false_positive_rate", "false_negative_rate"})
 LESS, GREATER = "LessThanThreshold", "GreaterThanThreshold"
@@ -59,7 +58,7 @@ class Outcome:
 def make_baseline(places: Places, data: Input, wanted: Attributes, output: str) -> Judged:
     """Write statistics.json and constraints.json. Raise ByocError."""
     gathered = _gather(places, data, wanted)
-    judged = judge(wanted.problem, truth.predictions(gathered, wanted))
+    judged = judge(wanted.problem, predictions.arrays(gathered, wanted))
     places.write(
         output,
         {
@@ -84,7 +83,7 @@ def run(
 ) -> Outcome:
     """`baseline` is constraints.json. Writes AWS's files, explanation.json and report.html."""
     gathered = _gather(places, data, wanted)
-    judged = judge(wanted.problem, truth.predictions(gathered, wanted))
+    judged = judge(wanted.problem, predictions.arrays(gathered, wanted))
     limits = _limits(baseline, wanted.problem)
     violations = check(judged, limits)
     why = _explanation(judged, gathered, limits, violations) | {"about": {**data.about}}
@@ -182,7 +181,7 @@ def _not_compared(judged: Judged, limits: Mapping[str, tuple[float, str]]) -> di
 
 
 def _gather(places: Places, data: Input, wanted: Attributes) -> Gathered:
-    truth.check(wanted)
+    predictions.check(wanted)
     names = files_of(places, data)
     form = data.form or detect_all(places, names)
     known, unread = None, Unread()
@@ -190,16 +189,16 @@ def _gather(places: Places, data: Input, wanted: Attributes) -> Gathered:
         known, unread = _labels(places, wanted.labels)
     if form is not Format.CAPTURE:
         reader = TableReader(form, Layout(), keeps_ids=True)
-        gathered = joining.from_table(reader, names, places.open, wanted, known)
+        gathered = ground_truth.from_table(reader, names, places.open, wanted, known)
     else:
-        gathered = joining.from_captures(names, places.open, wanted, known or {}, data)
+        gathered = ground_truth.from_captures(names, places.open, wanted, known or {}, data)
     gathered.unread.join(unread)
     note_window(data, form, names, gathered.unread)
     return gathered
 
 
-def _labels(places: Places, place: str) -> tuple[joining.Labels, Unread]:
-    known, unread = joining.labels(places.files(place), places.open)
+def _labels(places: Places, place: str) -> tuple[ground_truth.Labels, Unread]:
+    known, unread = ground_truth.labels(places.files(place), places.open)
     if not known and unread.count:
         raise DataError(
             f"{place} holds no label ({unread.count} of {unread.lines} lines are none)",

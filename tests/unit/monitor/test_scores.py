@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from sagemaker_byoc.monitor.quality.scores import (
+from sagemaker_byoc.monitor.scores import (
     Predictions,
     Problem,
     binary,

@@ -15,8 +15,8 @@ from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.inputs.streams import DataError
 from sagemaker_byoc.monitor.jobs import documents
 from sagemaker_byoc.monitor.places import Input
-from sagemaker_byoc.monitor.quality.scores import Predictions, Problem, area, judge
-from sagemaker_byoc.monitor.quality.truth import Attributes
+from sagemaker_byoc.monitor.predictions import Attributes
+from sagemaker_byoc.monitor.scores import Predictions, Problem, area, judge
 
 
 def of_matrix(matrix):

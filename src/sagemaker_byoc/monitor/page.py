@@ -12,7 +12,7 @@ from sagemaker_byoc.monitor.data.checks import DRIFT
 from sagemaker_byoc.monitor.data.columns import percent, shown
 from sagemaker_byoc.monitor.data.distributions import Sample, Values
 from sagemaker_byoc.monitor.data.statistics import Feature, Profile, Statistics
-from sagemaker_byoc.monitor.report.words import (
+from sagemaker_byoc.monitor.explanation import (
     Told,
     about_words,
     by_reason,
