@@ -26,6 +26,7 @@ from sagemaker_byoc.region.services.sagemaker_runtime.call import (
     Call,
     request_head,
 )
+from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.operations import (
     AwsError,
     EntityTooLargeError,
