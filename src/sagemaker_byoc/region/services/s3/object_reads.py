@@ -17,13 +17,13 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo
 from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
 from sagemaker_byoc.region.services.s3.xml import acl_document, checksum_elements, document
-from sagemaker_byoc.region.wire.file_ranges import (
+from sagemaker_byoc.region.wire.http import (
     FileStream,
     RangeError,
+    Response,
     content_range,
     parse_range,
 )
-from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.xml import element
 
 _SMALL = 256 << 10
