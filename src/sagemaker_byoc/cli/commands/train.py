@@ -23,10 +23,11 @@ from sagemaker_byoc.standalone.training_job import (
     StopSwitch,
     TrainingRequest,
     TrainingResult,
+    Transcript,
     prepared_job,
     run_training_job,
+    write_record,
 )
-from sagemaker_byoc.standalone.transcript import Transcript, write_record
 
 HELP = "Run a training program as SageMaker would, on this machine."
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sagemaker_byoc.contract.hosting import http as hosting
+from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.region.containers.http_reply import (
     BusyError,
     OverdueError,
