@@ -18,7 +18,7 @@ from pathlib import Path
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.cloud.session import Cloud
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.host.image_reference import ecr_host
+from sagemaker_byoc.host.registry_images import ecr_host
 from sagemaker_byoc.images import scratch
 from sagemaker_byoc.images.credentials import docker_login, lend_with_helper
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.cloud.session import IDENTITY, AwsError, Cloud, resolve_account, resolve_region
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.host.image_reference import (
+from sagemaker_byoc.host.registry_images import (
     TAG,
     EcrHost,
     Reference,

@@ -17,7 +17,7 @@ from typing import Any
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.variables import REGION_URL
-from sagemaker_byoc.region.core.credentials import HINT, Keys
+from sagemaker_byoc.region.core.account import HINT, Keys
 
 URL_VARIABLES = (REGION_URL, "AWS_ENDPOINT_URL")
 _ANSWER_SECONDS = 30.0
@@ -55,7 +55,7 @@ class Target:
     @property
     def keys(self) -> Keys:
         """Raise MachineError if they are not known here."""
-        from sagemaker_byoc.region.client import find_keys  # noqa: PLC0415 - POSIX only
+        from sagemaker_byoc.region.clients import find_keys  # noqa: PLC0415 - POSIX only
 
         return find_keys(self.url, self.state)
 
@@ -67,7 +67,7 @@ class Target:
 
     def client(self, service: str, **config: Any) -> Any:
         """Return a botocore client of this region; `config` are options of botocore's Config."""
-        from sagemaker_byoc.region.client import make_client  # noqa: PLC0415 - needs botocore
+        from sagemaker_byoc.region.clients import make_client  # noqa: PLC0415 - needs botocore
 
         with explained_imports():
             return make_client(service, self.url, self.keys, **config)

@@ -20,9 +20,8 @@ from typing import Any
 
 from sagemaker_byoc.cli import programs, target
 from sagemaker_byoc.cli.terminal import console, failures
-from sagemaker_byoc.contract import installation
+from sagemaker_byoc.contract import http, installation
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.machine import DRIVER
 from sagemaker_byoc.host import docker as docker_client
 from sagemaker_byoc.host.ports import is_free

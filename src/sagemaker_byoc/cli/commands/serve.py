@@ -15,9 +15,8 @@ from sagemaker_byoc.cli import programs
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console, failures, signals
 from sagemaker_byoc.cli.terminal.progress import Progress
-from sagemaker_byoc.contract import archives, folders
+from sagemaker_byoc.contract import archives, folders, http
 from sagemaker_byoc.contract.errors import MachineError, RequestError
-from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.training.runs import RUN_FILE
 from sagemaker_byoc.host import owners

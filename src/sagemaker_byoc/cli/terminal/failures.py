@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting.http import DEFAULT_PROGRAM
+from sagemaker_byoc.contract.http import DEFAULT_PROGRAM
 
 DONE = 0
 FAILED = 1

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sagemaker_byoc.host.image_reference import Reference
+from sagemaker_byoc.host.registry_images import Reference
 from sagemaker_byoc.images.credentials import Login
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, Config, Image
 from sagemaker_byoc.images.push.programs import How, Layers, Screen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
+from sagemaker_byoc.contract.http import API_PAYLOAD
 
 Parameters: TypeAlias = dict[str, Any]
 """Values as the service model names and types them: aware datetimes, bytes for blobs."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import quote
 
-from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
+from sagemaker_byoc.contract.http import API_PAYLOAD
 from sagemaker_byoc.region.wire import admission, json11, models, query
 from sagemaker_byoc.region.wire.admission import Admission, DeniedError
 from sagemaker_byoc.region.wire.http import ClientLeftError, Handler, Request, Response

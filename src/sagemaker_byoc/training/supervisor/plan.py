@@ -15,11 +15,10 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.home import home_variables
 from sagemaker_byoc.contract.lifecycle import TRAIN_STOP_GRACE, TRAIN_STOP_RESERVE, clip
 from sagemaker_byoc.contract.machine import Hardware, find_hardware
 from sagemaker_byoc.contract.masking import shown_values
-from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.paths import Tree, home_variables
 from sagemaker_byoc.contract.training.debugger import hook_file
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.training.job import (

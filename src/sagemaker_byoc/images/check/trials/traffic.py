@@ -7,8 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sagemaker_byoc.contract import lifecycle
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http, lifecycle
 from sagemaker_byoc.images.check.trials.container import Container
 from sagemaker_byoc.images.check.trials.http import Reply, ping, send
 from sagemaker_byoc.images.check.trials.trial import Deadline

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sagemaker_byoc.host.stored_image import INDEXES, MANIFESTS
+from sagemaker_byoc.host.registry_images import INDEXES, MANIFESTS
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
 from sagemaker_byoc.region.services.ecr.repositories import Image, Repositories, Repository, page

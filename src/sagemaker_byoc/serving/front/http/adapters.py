@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.error_replies import (
     AdapterFailed,

@@ -19,8 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs
 from weakref import WeakKeyDictionary
 
-from sagemaker_byoc.contract import machine, variables
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http, machine, variables
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.error_replies import (
     AlreadyLoaded,

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving.bodies import Body, Collector
 from sagemaker_byoc.serving.error_replies import (
     BadInput,

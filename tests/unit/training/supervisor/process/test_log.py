@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.training.supervisor.conftest import wait_until
 
-from sagemaker_byoc.contract.training.metric_definitions import parse_line
+from sagemaker_byoc.contract.training.runs import parse_line
 from sagemaker_byoc.training.supervisor.process.log import (
     CUT,
     LINE_LIMIT,
