@@ -12,10 +12,9 @@ from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.images.check import findings
-from sagemaker_byoc.images.check.check import CheckRequest, check
+from sagemaker_byoc.images.check.check import RULES, CheckRequest, check
 from sagemaker_byoc.images.check.checked_image import SERVE, TRAIN
 from sagemaker_byoc.images.check.findings import Finding
-from sagemaker_byoc.images.check.rules import table
 
 HELP = "Find out whether SageMaker will accept an image, any image."
 _CONFIG = Path("pyproject.toml")
@@ -129,17 +128,17 @@ def read_ignored(path: Path) -> Mapping[str, str]:
         return {}
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise RequestError(f"{path} can't be read: {error}", hint="Correct the file") from error
-    table_ = document.get("tool", {}).get("byoc", {}).get("check", {}).get("ignore", {})
-    known = {row.id for row in table.rows()}
+    table = document.get("tool", {}).get("byoc", {}).get("check", {}).get("ignore", {})
+    known = {rule.id for rule in RULES}
     where = f"{path}: [tool.byoc.check] ignore"
-    if not isinstance(table_, dict):
+    if not isinstance(table, dict):
         raise RequestError(f"{where} is not a table", hint='Write ignore = {IMG012 = "reason"}')
-    for key, reason in table_.items():
+    for key, reason in table.items():
         if findings.rule_of(key) not in known:
             raise RequestError(f"{where}: there is no rule {key}", hint="See byoc check's report")
         if not isinstance(reason, str) or not reason.strip():
             raise RequestError(f"{where}: {key} has no reason", hint=f'Write {key} = "the reason"')
-    return table_
+    return table
 
 
 def _existing(path: Path | None, option: str) -> Path | None:

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 from tests.unit.images.engine import make_engine
 
+from sagemaker_byoc.images.check.check import SERVING
 from sagemaker_byoc.images.check.findings import apply
-from sagemaker_byoc.images.check.rules import table
 from sagemaker_byoc.images.check.trials import container, http, training
 from sagemaker_byoc.images.check.trials.http import Reply
 from sagemaker_byoc.images.check.trials.serving import ServingTrial
@@ -103,7 +103,7 @@ def test_a_server_that_requests_end_is_one_finding():
     seen = ServingTrial(
         healthy_after=1.0, replies={"plain": Reply(0, 0.1, error="closed")}, died=3, log="boom"
     )
-    findings = list(apply(table.SERVING, seen, {}))
+    findings = list(apply(SERVING, seen, {}))
     assert [finding.id for finding in findings] == ["SRV024"]
     assert findings[0].what.endswith("exit code 3 while requests were made; its last line: boom")
 
@@ -113,7 +113,7 @@ def test_a_server_that_requests_end_is_one_finding():
     [(0, "SRV022"), (204, "SRV002"), (302, "SRV002"), (404, "SRV002"), (500, "SRV022")],
 )
 def test_what_no_model_changes_is_an_error(status, rule):
-    findings = list(apply(table.SERVING, ServingTrial(last_ping=status), {}))
+    findings = list(apply(SERVING, ServingTrial(last_ping=status), {}))
     assert [finding.id for finding in findings] == [rule]
 
 
