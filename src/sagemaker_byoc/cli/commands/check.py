@@ -13,8 +13,7 @@ from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.images.check import findings
 from sagemaker_byoc.images.check.check import RULES, CheckRequest, check
-from sagemaker_byoc.images.check.checked_image import SERVE, TRAIN
-from sagemaker_byoc.images.check.findings import Finding
+from sagemaker_byoc.images.check.findings import SERVE, TRAIN, Finding
 
 HELP = "Find out whether SageMaker will accept an image, any image."
 _CONFIG = Path("pyproject.toml")

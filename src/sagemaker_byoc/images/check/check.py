@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sagemaker_byoc.images import scratch
-from sagemaker_byoc.images.check.checked_image import SERVE, TRAIN, Subject, roles_of
-from sagemaker_byoc.images.check.findings import Finding, Report, Rule, apply
+from sagemaker_byoc.images.check.findings import (
+    SERVE,
+    TRAIN,
+    Finding,
+    Report,
+    Rule,
+    Subject,
+    apply,
+    roles_of,
+)
 from sagemaker_byoc.images.check.rules import entry, secrets, static
 from sagemaker_byoc.images.check.rules import serving as serving_rules
 from sagemaker_byoc.images.check.rules import training as training_rules

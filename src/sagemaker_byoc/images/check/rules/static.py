@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from sagemaker_byoc.contract import gpu
 from sagemaker_byoc.contract.gpu import HOST_IMAGES, OLDEST_DRIVER, is_enough
 from sagemaker_byoc.contract.variables import PROGRAM, SUBMIT_DIRECTORY
-from sagemaker_byoc.images.check.checked_image import SERVE, Subject
-from sagemaker_byoc.images.check.findings import Found, Rule, Severity
+from sagemaker_byoc.images.check.findings import SERVE, Found, Rule, Severity, Subject
 from sagemaker_byoc.images.model import (
     DOCKER_LAYER,
     DOCKER_MANIFEST,

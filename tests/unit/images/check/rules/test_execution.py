@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.images import made
 
-from sagemaker_byoc.images.check.checked_image import Subject, roles_of
-from sagemaker_byoc.images.check.findings import Finding, apply
+from sagemaker_byoc.images.check.findings import Finding, Subject, apply, roles_of
 from sagemaker_byoc.images.check.rules import entry
 from sagemaker_byoc.images.model import Config, Image
 from sagemaker_byoc.images.sources.layers import merge, read_layer

@@ -9,8 +9,7 @@ from tests.unit.images import made
 
 from sagemaker_byoc.cli.commands.check import read_ignored
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.images.check.checked_image import Subject
-from sagemaker_byoc.images.check.findings import Finding, apply
+from sagemaker_byoc.images.check.findings import Finding, Subject, apply
 from sagemaker_byoc.images.check.rules import entry, secrets
 from sagemaker_byoc.images.model import Config, Image
 from sagemaker_byoc.images.sources.layers import merge, read_layer
