@@ -24,9 +24,9 @@ from sagemaker_byoc.images.check.rules import entry, secrets, static
 from sagemaker_byoc.images.check.rules import serving as serving_rules
 from sagemaker_byoc.images.check.rules import training as training_rules
 from sagemaker_byoc.images.check.trials import serving, training
+from sagemaker_byoc.images.check.trials.container import Trials
 from sagemaker_byoc.images.check.trials.serving import ServingPlan, ServingTrial
 from sagemaker_byoc.images.check.trials.training import TrainingPlan, TrainingTrial
-from sagemaker_byoc.images.check.trials.trial import Trials
 from sagemaker_byoc.images.model import Image
 from sagemaker_byoc.images.sources.lookup import read_image
 

@@ -14,8 +14,8 @@ from sagemaker_byoc.images.check import check as check_module
 from sagemaker_byoc.images.check.check import CheckRequest, check
 from sagemaker_byoc.images.check.findings import as_json, as_junit, as_text
 from sagemaker_byoc.images.check.trials import training
+from sagemaker_byoc.images.check.trials.container import Deadline, Trials
 from sagemaker_byoc.images.check.trials.training import Job, TrainingPlan
-from sagemaker_byoc.images.check.trials.trial import Deadline, Trials
 
 pytestmark = pytest.mark.slow  # each runs the docker client of the tests many times
 

@@ -13,11 +13,11 @@ from tests.unit.images.engine import make_engine
 
 from sagemaker_byoc.images.check.check import SERVING
 from sagemaker_byoc.images.check.findings import apply
-from sagemaker_byoc.images.check.trials import container, http, training
-from sagemaker_byoc.images.check.trials.http import Reply
+from sagemaker_byoc.images.check.trials import container, traffic, training
+from sagemaker_byoc.images.check.trials.container import Deadline, Trials
 from sagemaker_byoc.images.check.trials.serving import ServingTrial
+from sagemaker_byoc.images.check.trials.traffic import Reply
 from sagemaker_byoc.images.check.trials.training import Job, TrainingPlan
-from sagemaker_byoc.images.check.trials.trial import Deadline, Trials
 
 BLOCKED = 'Error processing tar file: cannot overwrite non-directory "{}" with directory "/"'
 
@@ -153,7 +153,7 @@ def server(*answers):
 def test_an_answer_that_never_ends_ends_with_the_patience(answers):
     """Each of its pieces comes in time; together they would take ten seconds."""
     with server(*answers) as port:
-        reply = http.send(port, "POST", "/invocations", body=b"{}", patience=0.2)
+        reply = traffic.send(port, "POST", "/invocations", body=b"{}", timeout=0.2)
     assert reply.status == 0
     assert reply.error
     assert reply.seconds < 5
@@ -161,12 +161,12 @@ def test_an_answer_that_never_ends_ends_with_the_patience(answers):
 
 def test_a_server_that_reads_nothing_ends_the_announcement():
     with server() as port:
-        reply = http.announce(port, "/invocations", {}, 200 << 20, 24 << 20, patience=0.2)
+        reply = traffic.announce(port, "/invocations", {}, 200 << 20, 24 << 20, timeout=0.2)
     assert reply.status == 0
 
 
 def test_a_server_that_hangs_up_has_said_so():
     """A connection that ends is not one on which the server waits for more."""
     with server(None) as port:
-        reply = http.announce(port, "/invocations", {}, 200 << 20, 1000)
+        reply = traffic.announce(port, "/invocations", {}, 200 << 20, 1000)
     assert (reply.status, bool(reply.error)) == (0, True)
