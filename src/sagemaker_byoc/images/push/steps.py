@@ -8,12 +8,11 @@ from contextlib import suppress
 from dataclasses import replace
 
 from sagemaker_byoc.host import docker, image_reference, stored_image
-from sagemaker_byoc.images.credentials import lend_logins
 from sagemaker_byoc.images.errors import ImageError, RegistryError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image
 from sagemaker_byoc.images.push import copying, programs
 from sagemaker_byoc.images.push.push import Push, Step, derived_tag, tag_hint
-from sagemaker_byoc.images.registry import Registry, Stored
+from sagemaker_byoc.images.registry import Registry, Stored, lend_logins
 from sagemaker_byoc.images.sources import documents, lookup
 from sagemaker_byoc.images.sources.archive import ZSTD_HINT, read_archive
 from sagemaker_byoc.images.sources.documents import Manifest

@@ -9,10 +9,9 @@ from pathlib import Path
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host import docker, image_reference
-from sagemaker_byoc.images.credentials import docker_login
 from sagemaker_byoc.images.errors import HostileError
 from sagemaker_byoc.images.model import AMD64, DOCKER_MANIFEST, Image
-from sagemaker_byoc.images.registry import Registry
+from sagemaker_byoc.images.registry import Registry, docker_login
 from sagemaker_byoc.images.sources import archive, documents
 from sagemaker_byoc.images.sources.documents import Index, Manifest
 from sagemaker_byoc.images.sources.layers import Layer, merge, read_layer
