@@ -34,9 +34,13 @@ from urllib.request import (
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host.image_reference import Reference, ecr_host, is_loopback
-from sagemaker_byoc.images.errors import RegistryError, TrustError
-from sagemaker_byoc.images.model import INDEXES, MANIFESTS
-from sagemaker_byoc.images.sources.documents import DOCUMENT_LIMIT
+from sagemaker_byoc.images.model import (
+    DOCUMENT_LIMIT,
+    INDEXES,
+    MANIFESTS,
+    RegistryError,
+    TrustError,
+)
 
 SECONDS = 60.0
 """Of any one answer, or of a pause within one."""

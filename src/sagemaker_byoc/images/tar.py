@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import IO, Protocol, runtime_checkable
 
-from sagemaker_byoc.images.errors import HostileError
+from sagemaker_byoc.images.model import HostileError
 
 BLOCK = 512
 CHUNK = 2**18

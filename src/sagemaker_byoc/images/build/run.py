@@ -21,7 +21,7 @@ from sagemaker_byoc.host import image_reference
 from sagemaker_byoc.images.build import builders, contexts, secrets
 from sagemaker_byoc.images.build import labels as image_labels
 from sagemaker_byoc.images.build.builders import Builder
-from sagemaker_byoc.images.errors import ImageError
+from sagemaker_byoc.images.model import ImageError
 
 AUTO, PLAIN, QUIET = "auto", "plain", "quiet"
 PROGRESS = (AUTO, PLAIN, QUIET)

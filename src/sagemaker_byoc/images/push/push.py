@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sagemaker_byoc.host.image_reference import Reference
-from sagemaker_byoc.images.model import DOCKER_MANIFEST, Config, Image
+from sagemaker_byoc.images.model import DOCKER_MANIFEST, Config, Image, Manifest
 from sagemaker_byoc.images.push.programs import How, Layers, Screen
 from sagemaker_byoc.images.registry import Login, Registry, Stored
-from sagemaker_byoc.images.sources.documents import Manifest
 
 TAG = "TAG"
 """Stands in a plan for twelve digits of the configuration's digest."""

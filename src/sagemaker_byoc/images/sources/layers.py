@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from sagemaker_byoc.images.errors import HostileError
-from sagemaker_byoc.images.model import Elf, File, Files, Program
+from sagemaker_byoc.images.model import Elf, File, Files, HostileError, Program
 from sagemaker_byoc.images.tar import CHUNK, Body, Entry, Inflated, Source, entries
 
 LAYER_LIMIT = 200 * 2**30

@@ -9,11 +9,10 @@ from pathlib import Path
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host import docker, image_reference
-from sagemaker_byoc.images.errors import HostileError
-from sagemaker_byoc.images.model import AMD64, DOCKER_MANIFEST, Image
+from sagemaker_byoc.images import model
+from sagemaker_byoc.images.model import AMD64, DOCKER_MANIFEST, HostileError, Image, Index, Manifest
 from sagemaker_byoc.images.registry import Registry, docker_login
-from sagemaker_byoc.images.sources import archive, documents
-from sagemaker_byoc.images.sources.documents import Index, Manifest
+from sagemaker_byoc.images.sources import archive
 from sagemaker_byoc.images.sources.layers import Layer, merge, read_layer
 
 REMOTE = "docker://"
@@ -62,7 +61,7 @@ def describe_from_engine(reference: str) -> Image:
     return Image(
         reference=reference,
         source="engine",
-        config=documents.make_config(
+        config=model.make_config(
             inner if isinstance(inner, dict) else {},
             os=str(found.get("Os", "")),
             architecture=str(found.get("Architecture", "")),
@@ -111,14 +110,14 @@ def read_remote(registry: Registry, *, layers: bool = True, platform: str = AMD6
     if stored is None:
         raise RequestError(f"there is no image {name}", hint="Check its name, tag and login")
     digest = stored.digest
-    manifest = documents.parse_manifest(stored.data, name, stored.media_type)
+    manifest = model.parse_manifest(stored.data, name, stored.media_type)
     index: Index | None = None
     if isinstance(manifest, Index):
         index, best = manifest, manifest.best(platform)
         found = registry.manifest(best.digest)
         if found is None or found.digest != best.digest:
             raise HostileError(f"the index {name} names what is not there", hint="Push it again")
-        manifest = documents.parse_manifest(found.data, best.digest, found.media_type)
+        manifest = model.parse_manifest(found.data, best.digest, found.media_type)
     if not isinstance(manifest, Manifest):
         raise HostileError(f"{name} is an index of indexes", hint="Push one image")
     config = registry.small_blob(manifest.config.digest)
