@@ -12,9 +12,9 @@ from sagemaker_byoc.cloud.ecr import WantedRepository
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import image_reference
 from sagemaker_byoc.host.image_reference import Reference, ecr_host
+from sagemaker_byoc.images.archive import read_archive
+from sagemaker_byoc.images.lookup import REMOTE, archive_path
 from sagemaker_byoc.images.model import Image
-from sagemaker_byoc.images.sources.archive import read_archive
-from sagemaker_byoc.images.sources.lookup import REMOTE, archive_path
 
 _FOR_ECR = {
     "region": "--region",

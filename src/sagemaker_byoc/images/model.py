@@ -304,8 +304,8 @@ class Index:
         return (fitting or images)[0]
 
 
-def parse(data: bytes, what: str) -> dict[str, Json]:
-    """The JSON object in `data`."""
+def parse_object(data: bytes, what: str) -> dict[str, Json]:
+    """Return the JSON object in `data`. Raise HostileError."""
     if len(data) > DOCUMENT_LIMIT:
         raise HostileError(f"{what} is over {DOCUMENT_LIMIT >> 20} MiB", hint="Build it again")
     try:
@@ -317,7 +317,7 @@ def parse(data: bytes, what: str) -> dict[str, Json]:
 
 def parse_manifest(data: bytes, what: str, media_type: str = "") -> Manifest | Index:
     """`media_type` is what came beside the document; what it says itself comes first."""
-    document = parse(data, what)
+    document = parse_object(data, what)
     said = as_string(document.get("mediaType")) or media_type
     if said in INDEXES or (not said and "manifests" in document):
         entries = tuple(_descriptor(entry) for entry in as_list(document.get("manifests")))
@@ -332,7 +332,7 @@ def parse_manifest(data: bytes, what: str, media_type: str = "") -> Manifest | I
 
 def parse_config(data: bytes, what: str) -> Config:
     """The configuration blob of an image, which Docker and OCI share."""
-    document = parse(data, what)
+    document = parse_object(data, what)
     config = make_config(
         as_object(document.get("config")),
         os=as_string(document.get("os")),

@@ -27,8 +27,8 @@ from sagemaker_byoc.images.check.trials import serving, training
 from sagemaker_byoc.images.check.trials.container import Trials
 from sagemaker_byoc.images.check.trials.serving import ServingPlan, ServingTrial
 from sagemaker_byoc.images.check.trials.training import TrainingPlan, TrainingTrial
+from sagemaker_byoc.images.lookup import read_image
 from sagemaker_byoc.images.model import Image
-from sagemaker_byoc.images.sources.lookup import read_image
 
 T = TypeVar("T")
 Measured = dict[str, float | int | str | None]

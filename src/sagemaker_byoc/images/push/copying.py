@@ -15,12 +15,12 @@ from urllib.request import getproxies_environment
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.host import docker, image_reference
 from sagemaker_byoc.host.image_reference import Reference
+from sagemaker_byoc.images.archive import read_archive
+from sagemaker_byoc.images.lookup import REMOTE, archive_path
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.images.push import programs
 from sagemaker_byoc.images.push.programs import CopyError
 from sagemaker_byoc.images.push.push import UNKNOWN_REGISTRY, Push, Step, tag_hint
-from sagemaker_byoc.images.sources.archive import read_archive
-from sagemaker_byoc.images.sources.lookup import REMOTE, archive_path
 
 _SNAPSHOTTER = "io.containerd.snapshotter"
 """Status of containerd's image store, which pushes the media types that an image came with."""

@@ -8,14 +8,13 @@ from contextlib import suppress
 from dataclasses import replace
 
 from sagemaker_byoc.host import docker, image_reference, stored_image
-from sagemaker_byoc.images import model
+from sagemaker_byoc.images import lookup, model
+from sagemaker_byoc.images.archive import ZSTD_HINT, read_archive
+from sagemaker_byoc.images.lookup import REMOTE, archive_path
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image, ImageError, Manifest, RegistryError
 from sagemaker_byoc.images.push import copying, programs
 from sagemaker_byoc.images.push.push import Push, Step, derived_tag, tag_hint
 from sagemaker_byoc.images.registry import Registry, Stored, lend_logins
-from sagemaker_byoc.images.sources import lookup
-from sagemaker_byoc.images.sources.archive import ZSTD_HINT, read_archive
-from sagemaker_byoc.images.sources.lookup import REMOTE, archive_path
 
 _OTHER_HINT = "Somebody else pushes to this tag: choose another, or make tags --immutable"
 
@@ -173,7 +172,7 @@ def _docker_manifest(stored: Stored) -> Manifest | None:
 
 
 def _fault(stored: Stored) -> stored_image.Fault | None:
-    document = model.parse(stored.data, stored.digest)
+    document = model.parse_object(stored.data, stored.digest)
     return stored_image.storage_fault(stored.media_type, document)
 
 

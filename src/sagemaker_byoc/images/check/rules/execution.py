@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from sagemaker_byoc.images.check.rules import wrappers
 from sagemaker_byoc.images.check.rules.wrappers import Inner, Words
+from sagemaker_byoc.images.layers import BUFFER
 from sagemaker_byoc.images.model import EACCES, ENOTDIR, Elf, File, Files, Image, Resolved
-from sagemaker_byoc.images.sources.layers import BUFFER
 
 _WRAPPERS_LIMIT = 8
 """Wrappers in one command that are looked through."""

@@ -17,6 +17,7 @@ from typing import IO
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.images import model
+from sagemaker_byoc.images.layers import LAYER_LIMIT, Layer, merge, read_layer
 from sagemaker_byoc.images.model import (
     AMD64,
     OCI_INDEX,
@@ -27,7 +28,6 @@ from sagemaker_byoc.images.model import (
     Index,
     Manifest,
 )
-from sagemaker_byoc.images.sources.layers import LAYER_LIMIT, Layer, merge, read_layer
 from sagemaker_byoc.images.tar import BLOCK, Inflated, Source, entries
 
 _GZIP = b"\x1f\x8b"
@@ -190,7 +190,7 @@ def _is_layout(contents: Contents) -> bool:
 
 def _saved_image(contents: Contents, reference: str) -> Image:
     try:
-        first = model.parse(
+        first = model.parse_object(
             b'{"images":' + contents.document("manifest.json") + b"}", "manifest.json"
         )["images"]
         entry = first[0] if isinstance(first, list) else None

@@ -9,11 +9,10 @@ from pathlib import Path
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host import docker, image_reference
-from sagemaker_byoc.images import model
+from sagemaker_byoc.images import archive, model
+from sagemaker_byoc.images.layers import Layer, merge, read_layer
 from sagemaker_byoc.images.model import AMD64, DOCKER_MANIFEST, HostileError, Image, Index, Manifest
 from sagemaker_byoc.images.registry import Registry, docker_login
-from sagemaker_byoc.images.sources import archive
-from sagemaker_byoc.images.sources.layers import Layer, merge, read_layer
 
 REMOTE = "docker://"
 _ARCHIVES = ("docker-archive:", "oci-archive:", "oci:")
@@ -44,7 +43,7 @@ def archive_path(name: str) -> Path | None:
     return path if path.exists() and ("/" in name or path.is_file()) else None
 
 
-# An engine's
+# ── an engine's ──
 
 
 def describe_from_engine(reference: str) -> Image:
@@ -97,7 +96,7 @@ def _pushed_as(found: dict[str, Json]) -> str:
     return str(kept) if kept else DOCKER_MANIFEST
 
 
-# A registry's
+# ── a registry's ──
 
 
 def read_remote(registry: Registry, *, layers: bool = True, platform: str = AMD64) -> Image:

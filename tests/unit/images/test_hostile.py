@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from tests.unit.images import made
 
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.images import model, tar
+from sagemaker_byoc.images import archive, model, tar
+from sagemaker_byoc.images.layers import merge, read_layer
 from sagemaker_byoc.images.model import Files, HostileError
-from sagemaker_byoc.images.sources import archive
-from sagemaker_byoc.images.sources.layers import merge, read_layer
 
 
 def header(size: int, flag: bytes) -> bytes:
