@@ -14,8 +14,8 @@ from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host.image_reference import Reference, ecr_host, is_loopback, parse
 from sagemaker_byoc.images.lookup import REMOTE
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, RegistryError
+from sagemaker_byoc.images.push.copying import UNKNOWN_REGISTRY, Push, Step
 from sagemaker_byoc.images.push.programs import Screen
-from sagemaker_byoc.images.push.push import UNKNOWN_REGISTRY, Push, Step
 from sagemaker_byoc.images.push.steps import source_steps, transfer_steps
 from sagemaker_byoc.images.registry import Login, docker_login
 

@@ -6,7 +6,6 @@ known only at its end, so every entry is kept as what it turns out to be, a docu
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import posixpath
@@ -27,6 +26,7 @@ from sagemaker_byoc.images.model import (
     ImageError,
     Index,
     Manifest,
+    digest_of,
 )
 from sagemaker_byoc.images.tar import BLOCK, Inflated, Source, entries
 
@@ -220,10 +220,6 @@ def _with_files(image: Image, layers: Sequence[Layer | None]) -> Image:
         return image
     size = sum(file.size for layer in known for file in layer)
     return replace(image, size_bytes=size, files=merge(known))
-
-
-def digest_of(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def _blob(descriptor: Descriptor) -> str:

@@ -1,4 +1,4 @@
-"""One layer as a list of files, and several laid over each other."""
+"""The layers of an image: one as a list of files, and several laid over each other."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _file(entry: Entry, body: Body, kept: _Kept) -> File:
         kept.files += head is not None
         kept.head_bytes += len(head or b"")
     program = None
-    if entry.mode & 0o111 and kept.program_bytes < BYTES_LIMIT:
+    if entry.mode & 0o111 and kept.program_bytes < PROGRAM_BYTES_LIMIT:
         program = read_program(body, entry.size, data)
         kept.program_bytes += len(program.start)
     return replace(file, head=head, program=program)
@@ -235,10 +235,13 @@ def look(path: str, size: int) -> Look:
     return Look.NO
 
 
+# ── executable files: the bytes that decide how the kernel runs them ──
+
+
 BUFFER = 256
 """BINPRM_BUF_SIZE, include/uapi/linux/binfmts.h: all that the kernel reads of a `#!` line."""
 SCRIPT = 4096
-BYTES_LIMIT = 32 * 2**20
+PROGRAM_BYTES_LIMIT = 32 * 2**20
 """Bytes kept for the executable files of one layer."""
 _ELF = b"\x7fELF"
 _HEADERS_LIMIT = 65536

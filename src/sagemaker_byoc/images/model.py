@@ -10,6 +10,7 @@ ImageError              an image that cannot be built, read or pushed as it is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
 from bisect import bisect_left
@@ -302,6 +303,10 @@ class Index:
             raise HostileError("the index names no image", hint="Build it again")
         fitting = [entry for entry in images if entry.platform == platform]
         return (fitting or images)[0]
+
+
+def digest_of(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def parse_object(data: bytes, what: str) -> dict[str, Json]:

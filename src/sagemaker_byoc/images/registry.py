@@ -1,4 +1,4 @@
-"""A registry's HTTP interface, version 2, as far as reading needs it: manifests and blobs.
+"""A registry's HTTP interface, version 2, as far as reading needs it, and the logins for it.
 
 Every wait is bounded. The login goes to the registry itself, and not to where it redirects to.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import os
 import re
@@ -40,10 +39,13 @@ from sagemaker_byoc.images.model import (
     MANIFESTS,
     RegistryError,
     TrustError,
+    digest_of,
 )
 
 SECONDS = 60.0
 """Of any one answer, or of a pause within one."""
+_HELPER_SECONDS = 20.0
+"""For a credential helper to answer."""
 ATTEMPTS = 4
 FIRST_WAIT = 0.5
 """Seconds before the second attempt; doubled each time."""
@@ -61,7 +63,7 @@ class Stored:
 
     @property
     def digest(self) -> str:
-        return "sha256:" + hashlib.sha256(self.data).hexdigest()
+        return digest_of(self.data)
 
 
 @dataclass(slots=True)
@@ -97,7 +99,7 @@ class Registry:
     def small_blob(self, digest: str) -> bytes:
         """Return a document, checked against its digest."""
         data, _ = self._document(self.url("blobs", digest), {})
-        if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
+        if digest_of(data) != digest:
             raise RegistryError(
                 f"{self.reference.registry} gave other bytes than {digest}",
                 hint="Push the image again; if it stays so, don't trust that registry",
@@ -266,8 +268,7 @@ def _failure(url: str, error: Exception) -> RegistryError:
     )
 
 
-_SECONDS = 20.0
-"""For a credential helper to answer."""
+# ── logins: what docker's configuration knows, and a private copy of it to lend ──
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +345,7 @@ def _ask(helper: str, registry: str) -> Login | None:
             input=registry.encode(),
             capture_output=True,
             check=True,
-            timeout=_SECONDS,
+            timeout=_HELPER_SECONDS,
         )
         answer = json.loads(result.stdout)
         return Login(str(answer["Username"]), str(answer["Secret"]))

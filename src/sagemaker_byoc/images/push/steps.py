@@ -13,7 +13,7 @@ from sagemaker_byoc.images.archive import ZSTD_HINT, read_archive
 from sagemaker_byoc.images.lookup import REMOTE, archive_path
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image, ImageError, Manifest, RegistryError
 from sagemaker_byoc.images.push import copying, programs
-from sagemaker_byoc.images.push.push import Push, Step, derived_tag, tag_hint
+from sagemaker_byoc.images.push.copying import Push, Step, derived_tag, tag_hint
 from sagemaker_byoc.images.registry import Registry, Stored, lend_logins
 
 _OTHER_HINT = "Somebody else pushes to this tag: choose another, or make tags --immutable"
