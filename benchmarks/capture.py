@@ -25,7 +25,7 @@ from typing import Any
 
 from serving import LUA, Server, cell, running, tree, wait_ready
 
-from sagemaker_byoc.contract.hosting.capture import Record
+from sagemaker_byoc.contract.capture import Record
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.lines import Traffic
 from sagemaker_byoc.serving.capture.options import CaptureSettings

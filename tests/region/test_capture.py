@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.region.test_hosting import ROLE, model
 
-from sagemaker_byoc.contract.hosting.capture import Record, hour_of
+from sagemaker_byoc.contract.capture import Record, hour_of
 from sagemaker_byoc.region.client import make_client
 
 pytestmark = pytest.mark.slow

@@ -14,9 +14,9 @@ from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError, note
 from sagemaker_byoc.images.build import labels
 from sagemaker_byoc.launch import image
-from sagemaker_byoc.launch.place import Place, role_arn
-from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.shared import Shared, role_of
+from sagemaker_byoc.launch.steps import Place, role_arn
+from sagemaker_byoc.launch.table import SettingsError
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.credentials import Keys
 from sagemaker_byoc.region.core.polling import FOLLOWER

@@ -22,12 +22,13 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import ContractError, DocumentError, RequestError
-from sagemaker_byoc.contract.training.metric_definitions import lint, values
 from sagemaker_byoc.contract.training.runs import (
     DEFINITIONS_FILE,
     METRICS_FILE,
     RUN_FILE,
     RunRecord,
+    lint,
+    values,
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.host import docker, image_reference
+from sagemaker_byoc.host import docker, registry_images
 from sagemaker_byoc.images import archive, model
 from sagemaker_byoc.images.layers import Layer, merge, read_layer
 from sagemaker_byoc.images.model import AMD64, DOCKER_MANIFEST, HostileError, Image, Index, Manifest
@@ -25,12 +25,12 @@ def read_image(name: str, *, layers: bool = True) -> Image:
     A plain name is the engine's. Raise ImageError.
     """
     if name.startswith(REMOTE):
-        parsed = image_reference.parse(name.removeprefix(REMOTE))
+        parsed = registry_images.parse(name.removeprefix(REMOTE))
         return read_remote(Registry(parsed, docker_login(parsed.registry)), layers=layers)
     path = archive_path(name)
     if path is not None:
         return archive.read_archive(path, layers=layers)
-    image_reference.parse(name)
+    registry_images.parse(name)
     return _read_from_engine(name, layers=layers)
 
 

@@ -19,17 +19,17 @@ from dataclasses import dataclass, field, replace
 
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.contract.files import Json, as_list, as_object, as_string
-from sagemaker_byoc.host import stored_image
+from sagemaker_byoc.host import registry_images
 
-DOCKER_MANIFEST = stored_image.DOCKER_MANIFEST.value
-DOCKER_CONFIG = stored_image.DOCKER_CONFIG
+DOCKER_MANIFEST = registry_images.DOCKER_MANIFEST.value
+DOCKER_CONFIG = registry_images.DOCKER_CONFIG
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-OCI_MANIFEST = stored_image.OCI_MANIFEST
-OCI_INDEX = stored_image.OCI_INDEX
+OCI_MANIFEST = registry_images.OCI_MANIFEST
+OCI_INDEX = registry_images.OCI_INDEX
 AMD64 = "linux/amd64"
 """The platform of SageMaker's instances, except Graviton's."""
-INDEXES = stored_image.INDEXES
-MANIFESTS = stored_image.MANIFESTS
+INDEXES = registry_images.INDEXES
+MANIFESTS = registry_images.MANIFESTS
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Docker's, for an image that sets none."""

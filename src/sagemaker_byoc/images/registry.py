@@ -32,7 +32,7 @@ from urllib.request import (
 )
 
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.host.image_reference import Reference, ecr_host, is_loopback
+from sagemaker_byoc.host.registry_images import Reference, ecr_host, is_loopback
 from sagemaker_byoc.images.model import (
     DOCUMENT_LIMIT,
     INDEXES,

@@ -17,9 +17,8 @@ from typing import Any
 from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.archives import MODEL_ARCHIVE
 from sagemaker_byoc.contract.masking import is_secret
-from sagemaker_byoc.launch.place import Place
-from sagemaker_byoc.launch.problems import SettingsError
-from sagemaker_byoc.launch.steps import File, Upload
+from sagemaker_byoc.launch.steps import File, Place, Upload
+from sagemaker_byoc.launch.table import SettingsError
 
 _GZIP = b"\x1f\x8b"
 MOST_FILES = 100_000

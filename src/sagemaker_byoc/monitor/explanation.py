@@ -12,8 +12,8 @@ from dataclasses import asdict
 from datetime import MAXYEAR, MINYEAR, datetime
 from typing import Any
 
+from sagemaker_byoc.contract.capture import hour_of
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.contract.hosting.capture import hour_of
 from sagemaker_byoc.monitor.data.checks import Check, Findings
 from sagemaker_byoc.monitor.data.columns import Column, percent, shown
 from sagemaker_byoc.monitor.data.constraints import Constraints, Method

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from sagemaker_byoc.contract.capture import CaptureError, GroundTruth, Payload, Record
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.contract.hosting.capture import CaptureError, GroundTruth, Payload, Record
 from sagemaker_byoc.monitor.inputs import streams
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError
 from sagemaker_byoc.monitor.inputs.layout import Block

@@ -14,9 +14,9 @@ from datetime import MAXYEAR, MINYEAR
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from sagemaker_byoc.contract.capture import hour_of
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json, write_atomically
-from sagemaker_byoc.contract.hosting.capture import hour_of
 from sagemaker_byoc.monitor.inputs.layout import Outputs
 from sagemaker_byoc.monitor.inputs.streams import (
     DataError,

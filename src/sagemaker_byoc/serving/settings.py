@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sagemaker_byoc.contract import machine, variables
+from sagemaker_byoc.contract import http, machine, variables
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.paths import Tree, baked_program_dir
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.capture.options import CaptureSettings

@@ -9,8 +9,8 @@ import pytest
 from tests.unit.launch.conftest import DIGEST, IMAGE, PLACE, WHERE, hyphened, validate
 
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.place import role_arn
-from sagemaker_byoc.launch.problems import SettingsError
+from sagemaker_byoc.launch.steps import role_arn
+from sagemaker_byoc.launch.table import SettingsError
 
 EVERYTHING = {
     "max_runtime": "1h",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tests.unit.monitor.cases import PLACES, csv_text, record
 
+from sagemaker_byoc.contract.capture import GroundTruth
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.contract.hosting.capture import GroundTruth
 from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.inputs.streams import DataError
 from sagemaker_byoc.monitor.jobs import documents

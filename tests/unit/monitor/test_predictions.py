@@ -8,8 +8,8 @@ import json
 import pytest
 from tests.unit.monitor.cases import PLACES, csv_text, record
 
+from sagemaker_byoc.contract.capture import Encoding, GroundTruth
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth
 from sagemaker_byoc.monitor import ground_truth, model_quality, predictions
 from sagemaker_byoc.monitor.inputs.streams import DataError, EmptyError
 from sagemaker_byoc.monitor.places import Input

@@ -24,9 +24,8 @@ from sagemaker_byoc.launch import checks, endpoint, follow, train
 from sagemaker_byoc.launch.checks import Settings
 from sagemaker_byoc.launch.execute import execute
 from sagemaker_byoc.launch.kubernetes import serving, training
-from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.steps import Plan, Step
-from sagemaker_byoc.launch.table import overlaid, parse_toml
+from sagemaker_byoc.launch.table import Problems, SettingsError, overlaid, parse_toml
 
 HELP = "Start a training job or an endpoint, in AWS or in the region on this machine."
 TRAIN, ENDPOINT = "train", "endpoint"

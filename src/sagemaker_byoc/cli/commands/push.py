@@ -6,7 +6,6 @@ import argparse
 from dataclasses import dataclass
 
 from sagemaker_byoc.cli import push_plan
-from sagemaker_byoc.cli.push_request import parse_request
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.images import scratch
@@ -87,7 +86,7 @@ def _kept(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    request = parse_request(arguments)
+    request = push_plan.parse_request(arguments)
     screen = _Screen(is_terminal=console.is_interactive() and not arguments.json)
     if arguments.dry_run:
         _, planned = push_plan.plan(request, screen)

@@ -17,7 +17,7 @@ from typing import IO
 
 from sagemaker_byoc.contract.errors import MachineError, RequestError, TimeLimitError
 from sagemaker_byoc.contract.requirements import MARK
-from sagemaker_byoc.host import image_reference
+from sagemaker_byoc.host import registry_images
 from sagemaker_byoc.images.build import builders, contexts
 from sagemaker_byoc.images.build import labels as image_labels
 from sagemaker_byoc.images.build.builders import LEGACY, Builder
@@ -100,7 +100,7 @@ def build(request: BuildRequest, out: Output) -> Built:
     Raise RequestError, MachineError, TimeLimitError, or BuildError after what was shown.
     """
     began = time.monotonic()
-    name = image_reference.parse(request.tag)
+    name = registry_images.parse(request.tag)
     if name.digest:
         raise RequestError(f"--tag {request.tag!r} holds a digest", hint="Give REPOSITORY:TAG")
     dockerfile = _read(request.dockerfile)
@@ -112,7 +112,7 @@ def build(request: BuildRequest, out: Output) -> Built:
     found = contexts.content(request.context, request.dockerfile, request.arguments, *request.bases)
     _warn_of(found, request.context, out.warn)
     at = image_labels.read_commit(request.source)
-    repository = str(image_reference.Reference(name.registry, name.repository))
+    repository = str(registry_images.Reference(name.registry, name.repository))
     first = f"{repository}:{name.tag or builders.of_this_process()}"
     out.say(f"building {first if name.tag else repository} with {builder.title}")
     if builder.note:

@@ -16,8 +16,8 @@ from pathlib import Path
 from urllib.request import getproxies_environment
 
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
-from sagemaker_byoc.host import docker, image_reference
-from sagemaker_byoc.host.image_reference import Reference
+from sagemaker_byoc.host import docker, registry_images
+from sagemaker_byoc.host.registry_images import Reference
 from sagemaker_byoc.images.archive import read_archive
 from sagemaker_byoc.images.lookup import REMOTE, archive_path
 from sagemaker_byoc.images.model import DOCKER_MANIFEST, Config, Image, Manifest
@@ -203,7 +203,7 @@ def _skopeo_words(push: Push) -> list[str]:
     if _is_of_engine(push):
         source = f"docker-archive:{push.folder / 'image.tar'}"
     elif source.startswith(REMOTE):
-        parsed = image_reference.parse(source.removeprefix(REMOTE))
+        parsed = registry_images.parse(source.removeprefix(REMOTE))
         source_tls = not (parsed.is_local or push.plain)
         if not parsed.digest:
             source = REMOTE + str(replace(parsed, tag=parsed.target))

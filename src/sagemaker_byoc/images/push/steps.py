@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from sagemaker_byoc.host import docker, image_reference, stored_image
+from sagemaker_byoc.host import docker, registry_images
 from sagemaker_byoc.images import lookup, model
 from sagemaker_byoc.images.archive import ZSTD_HINT, read_archive
 from sagemaker_byoc.images.lookup import REMOTE, archive_path
@@ -39,7 +39,7 @@ def source_steps(push: Push) -> list[Step]:
 
 def _reading(push: Push) -> Iterable[Step]:
     if push.source.startswith(REMOTE):
-        parsed = image_reference.parse(push.source.removeprefix(REMOTE))
+        parsed = registry_images.parse(push.source.removeprefix(REMOTE))
         registry = Registry(parsed, plain=push.plain)
 
         def read() -> None:
@@ -58,7 +58,7 @@ def _reading(push: Push) -> Iterable[Step]:
         yield Step(f"read {shlex.quote(str(path))}", read_file)
         return
 
-    image_reference.parse(push.source)
+    registry_images.parse(push.source)
 
     def inspect() -> None:
         push.image = lookup.describe_from_engine(push.source)
@@ -159,7 +159,7 @@ def _look_there(push: Push) -> None:
 def _hosts(push: Push) -> list[str]:
     hosts = [push.destination.registry]
     if push.source.startswith(REMOTE):
-        hosts.append(image_reference.parse(push.source.removeprefix(REMOTE)).registry)
+        hosts.append(registry_images.parse(push.source.removeprefix(REMOTE)).registry)
     return hosts
 
 
@@ -171,9 +171,9 @@ def _docker_manifest(stored: Stored) -> Manifest | None:
     return found if isinstance(found, Manifest) else None
 
 
-def _fault(stored: Stored) -> stored_image.Fault | None:
+def _fault(stored: Stored) -> registry_images.Fault | None:
     document = model.parse_object(stored.data, stored.digest)
-    return stored_image.storage_fault(stored.media_type, document)
+    return registry_images.storage_fault(stored.media_type, document)
 
 
 def _verify(push: Push) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from sagemaker_byoc.contract.capture import GroundTruth, Payload, Record
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.contract.hosting.capture import GroundTruth, Payload, Record
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError, cell, document_rows
 from sagemaker_byoc.monitor.inputs.payloads import plain, text_rows
 from sagemaker_byoc.monitor.inputs.streams import DataError

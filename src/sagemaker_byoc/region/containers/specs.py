@@ -27,7 +27,7 @@ from sagemaker_byoc.contract.training.debugger import HOOK_FILE, PROFILER_FILE, 
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.training.job import TRAINING_JOB_ARN, TRAINING_JOB_NAME
 from sagemaker_byoc.contract.variables import IMAGE_DIGEST
-from sagemaker_byoc.host import stored_image
+from sagemaker_byoc.host import registry_images
 from sagemaker_byoc.region.containers import instances
 from sagemaker_byoc.region.containers.leftovers import machine_label
 from sagemaker_byoc.region.core.account import Account
@@ -67,7 +67,7 @@ class Image:
 
     def machine_warning(self, instance_types: Iterable[str]) -> str:
         """Return a sentence for the log if SageMaker's instances could not run the image."""
-        fault = stored_image.machine_fault(self.architecture, instance_types)
+        fault = registry_images.machine_fault(self.architecture, instance_types)
         if fault is None:
             return ""
         return f"warning: the image {fault.what}: SageMaker could not run it. {fault.hint}"

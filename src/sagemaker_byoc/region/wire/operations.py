@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
+from sagemaker_byoc.contract.http import API_PAYLOAD
 
 Parameters: TypeAlias = dict[str, Any]
 """Values as the service model names and types them: aware datetimes, bytes for blobs."""
@@ -14,13 +13,11 @@ Parameters: TypeAlias = dict[str, Any]
 Operation: TypeAlias = Callable[[Parameters], Awaitable[Parameters]]
 """A coroutine of parameters that the service model has accepted; it may raise AwsError."""
 
+ThreadOperation: TypeAlias = Callable[[Parameters], Parameters]
+"""The same as a plain function, which the wire runs in a thread: it may read and write files."""
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """`name` is botocore's: sagemaker, ecr, logs, sts, iam."""
-
-    name: str
-    operations: Mapping[str, Operation]
+Operations: TypeAlias = Mapping[str, Operation | ThreadOperation]
+"""What a service answers, by AWS's names."""
 
 
 class AwsError(Exception):
@@ -56,13 +53,3 @@ def invocation_too_large() -> AwsError:
 def not_found(text: str) -> AwsError:
     """Return SageMaker's error for a missing resource; boto3's *_deleted waiters need its code."""
     return AwsError("ValidationException", text)
-
-
-def unknown_operation(service: str, operation: str, supported: Iterable[str]) -> AwsError:
-    """Return an error that names the operation, and those that are supported."""
-    asked = f"{service}:{operation}" if operation else f"{service} without an operation's name"
-    known = ", ".join(sorted(supported)) or "none of its operations"
-    return AwsError(
-        "UnknownOperationException",
-        f"{asked} is not supported by this local region. Supported of {service}: {known}",
-    )

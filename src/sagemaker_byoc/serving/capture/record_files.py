@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sagemaker_byoc.contract.hosting.capture import file_name, hour_folder
+from sagemaker_byoc.contract.capture import file_name, hour_folder
 
 OPEN_FOLDER = ".writing"
 OPEN = ".open"

@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
-from sagemaker_byoc.contract.hosting.capture import Mode, hour_folder
+from sagemaker_byoc.contract.capture import Mode, hour_folder
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.capture.lines import Batch, Exchange, Maker, NotTextError, Traffic
 from sagemaker_byoc.serving.capture.options import CaptureSettings

@@ -8,8 +8,8 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from sagemaker_byoc.contract.home import home_variables
 from sagemaker_byoc.contract.machine import CUDA_DEVICES
+from sagemaker_byoc.contract.paths import home_variables
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import processes
 

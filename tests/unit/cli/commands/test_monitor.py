@@ -14,7 +14,7 @@ from sagemaker_byoc.cli import monitor_s3
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.monitor_s3 import S3
 from sagemaker_byoc.cli.terminal import console, failures, progress
-from sagemaker_byoc.contract.hosting.capture import GroundTruth
+from sagemaker_byoc.contract.capture import GroundTruth
 
 ROWS = [[number, number / 7] for number in range(400)]
 MOVED = [[number, number / 7 + 40] for number in range(400)]

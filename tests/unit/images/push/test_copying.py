@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from sagemaker_byoc.host.image_reference import Reference
+from sagemaker_byoc.host.registry_images import Reference
 from sagemaker_byoc.images.push import copying, programs
 from sagemaker_byoc.images.push.copying import UNKNOWN_REGISTRY, Push
 from sagemaker_byoc.images.push.programs import How, Layers

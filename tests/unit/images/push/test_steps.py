@@ -16,7 +16,7 @@ from tests.unit.images import made
 from tests.unit.images.served import registry
 
 from sagemaker_byoc.contract.errors import ByocError, RequestError
-from sagemaker_byoc.host.image_reference import Reference
+from sagemaker_byoc.host.registry_images import Reference
 from sagemaker_byoc.images import model
 from sagemaker_byoc.images import registry as registry_module
 from sagemaker_byoc.images.model import HostileError, RegistryError

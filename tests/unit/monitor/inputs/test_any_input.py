@@ -10,8 +10,8 @@ from contextlib import suppress
 import pytest
 from tests.unit.monitor.cases import PLACES, Case, captured, record
 
+from sagemaker_byoc.contract.capture import Encoding, GroundTruth, Record
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth, Record
 from sagemaker_byoc.monitor import jobs, model_quality, predictions
 from sagemaker_byoc.monitor.data.statistics import Profile
 from sagemaker_byoc.monitor.inputs import scripts

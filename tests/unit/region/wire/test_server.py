@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sagemaker_byoc.region.wire.file_ranges import FileStream
-from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.http import FileStream, Response
 from sagemaker_byoc.region.wire.operations import EntityTooLargeError
 from sagemaker_byoc.region.wire.server import Application, listen, make_server
 

@@ -14,7 +14,7 @@ import pytest
 from tests.unit.serving.capture.test_record_files import complete, open_files
 from tests.unit.serving.harness import wait_until
 
-from sagemaker_byoc.contract.hosting.capture import Encoding, Record, hour_of
+from sagemaker_byoc.contract.capture import Encoding, Record, hour_of
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture import writer as module
 from sagemaker_byoc.serving.capture.lines import PIECE, Traffic

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.serving.capture.test_record_files import complete, open_files
 from tests.unit.serving.harness import Server, wait_until
 
-from sagemaker_byoc.contract.hosting.capture import Encoding, Record, hour_of
+from sagemaker_byoc.contract.capture import Encoding, Record, hour_of
 
 pytestmark = pytest.mark.slow  # real processes
 CSV = "text/csv"

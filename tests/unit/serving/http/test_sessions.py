@@ -9,7 +9,7 @@ import signal
 import pytest
 from tests.unit.serving.harness import Server, is_alive, wait_until
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 
 pytestmark = pytest.mark.slow  # real processes
 NEW = http.NEW_SESSION.value

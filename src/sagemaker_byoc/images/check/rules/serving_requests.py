@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
 from sagemaker_byoc.images.check.trials.serving import LARGE, LARGEST, ServingTrial
 from sagemaker_byoc.images.check.trials.traffic import Reply

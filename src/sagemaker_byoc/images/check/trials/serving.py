@@ -9,9 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sagemaker_byoc.contract import gpu, lifecycle
+from sagemaker_byoc.contract import gpu, http, lifecycle
 from sagemaker_byoc.contract.archives import unpack
-from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.variables import BIND_TO_PORT, MULTI_MODEL
 from sagemaker_byoc.images import scratch
 from sagemaker_byoc.images.check.trials import traffic

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
-from sagemaker_byoc.contract import lifecycle
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http, lifecycle
 from sagemaker_byoc.images.check.trials.container import Container, Deadline
 
 HOST = "127.0.0.1"

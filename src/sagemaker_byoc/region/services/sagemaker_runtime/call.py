@@ -9,7 +9,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 
-from sagemaker_byoc.contract.hosting import http as hosting
+from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.region.containers.http_reply import (
     BusyError,
     OverdueError,

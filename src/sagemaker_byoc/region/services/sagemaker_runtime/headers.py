@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sagemaker_byoc.contract.hosting import http as hosting
+from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.region.containers.http_reply import Reply
 from sagemaker_byoc.region.wire.operations import AwsError
 

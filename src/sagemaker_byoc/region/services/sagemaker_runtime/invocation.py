@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from sagemaker_byoc.contract.hosting import http as hosting
+from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.region.containers.http_reply import BusyError, UnreachableError
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now

@@ -18,7 +18,7 @@ from typing import Any
 
 from gunicorn.asgi.protocol import ASGIProtocol
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving.front.broker.tickets import Ticket
 from sagemaker_byoc.serving.front.gunicorn import parsers
 from sagemaker_byoc.serving.front.http.invocation import Unsent

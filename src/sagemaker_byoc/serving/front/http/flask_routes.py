@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log, media, wsgi
 from sagemaker_byoc.serving.error_replies import Refusal
 from sagemaker_byoc.serving.front.http.replies import (

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log, media, open_files
 from sagemaker_byoc.serving.bodies import INLINE
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room

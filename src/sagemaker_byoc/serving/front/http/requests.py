@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving.bodies import Body, Collector
 from sagemaker_byoc.serving.error_replies import (
     BadInput,

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.error_replies import (
     AdapterFailed,

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from sagemaker_byoc.contract import machine, variables
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http, machine, variables
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.error_replies import (
     AlreadyLoaded,

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import open_files
 from sagemaker_byoc.serving.error_replies import BadInput, Refusal, UnknownModel
 from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, Room

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.contract.hosting.capture import Mode
+from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract.capture import Mode
 from sagemaker_byoc.serving import log, media
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.lines import Traffic, named

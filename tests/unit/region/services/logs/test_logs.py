@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 
@@ -23,7 +22,7 @@ def api(tmp_path):
     operations = Logs(LogStore(tmp_path), Account()).operations()
 
     def call(name, **parameters):
-        return asyncio.run(operations[name](parameters))
+        return operations[name](parameters)
 
     call.operations = operations
     call("CreateLogGroup", logGroupName="g")

@@ -31,13 +31,11 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     Bucket,
     Condition,
     ObjectInfo,
-    StoredObject,
-    info_of,
-)
-from sagemaker_byoc.region.services.s3.store.s3_errors import (
     S3Error,
+    StoredObject,
     check_bucket_name,
     check_key,
+    info_of,
     no_such_bucket,
     no_such_key,
 )

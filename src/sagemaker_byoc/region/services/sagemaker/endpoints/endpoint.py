@@ -16,8 +16,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from sagemaker_byoc.contract import facts, lifecycle
+from sagemaker_byoc.contract.capture import is_enabled
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting.capture_config import is_enabled
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers.health import stopped
 from sagemaker_byoc.region.containers.http_pool import Pool
 from sagemaker_byoc.region.containers.http_reply import UpstreamError

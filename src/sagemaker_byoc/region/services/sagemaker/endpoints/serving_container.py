@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Self
 
 from sagemaker_byoc.contract import folders, lifecycle
+from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.variables import BIND_TO_PORT
 from sagemaker_byoc.region.containers import specs

@@ -19,7 +19,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region.containers import results
 from sagemaker_byoc.region.engines.container import Container
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
     Item,

@@ -11,8 +11,7 @@ import pytest
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.region.services.s3.store.keys import encode, join
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error, parse_s3_uri
 from sagemaker_byoc.region.wire.operations import AwsError
 
 HAZARDS = [

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import House, wait_until
 
-from sagemaker_byoc.host.stored_image import DOCKER_MANIFEST
+from sagemaker_byoc.host.registry_images import DOCKER_MANIFEST
 from sagemaker_byoc.region.containers.images import DockerImages, PullError
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.containers.specs import PushedImage

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.host import image_reference
-from sagemaker_byoc.host.image_reference import EcrHost, Reference
+from sagemaker_byoc.host import registry_images
+from sagemaker_byoc.host.registry_images import EcrHost, Reference
 from sagemaker_byoc.region.containers.images import Reference as LocalReference
 from sagemaker_byoc.region.wire.operations import AwsError
 
@@ -25,7 +25,7 @@ DIGEST = "sha256:" + "0f" * 32
     ],
 )
 def test_every_room_reads_a_name_alike(text, found):
-    assert image_reference.parse(text) == found
+    assert registry_images.parse(text) == found
     assert str(found) == text
     local = LocalReference.parse(text)
     assert (local.host, local.repository, local.digest) == (
@@ -56,7 +56,7 @@ def test_every_room_reads_a_name_alike(text, found):
 )
 def test_every_room_refuses_a_name_alike(text):
     with pytest.raises(RequestError):
-        image_reference.parse(text)
+        registry_images.parse(text)
     with pytest.raises(AwsError):
         LocalReference.parse(text)
 
@@ -73,7 +73,7 @@ def test_every_room_refuses_a_name_alike(text):
     ],
 )
 def test_ecr_hosts(host, found):
-    assert image_reference.ecr_host(host) == found
+    assert registry_images.ecr_host(host) == found
     assert LocalReference.parse(f"{host}/a").is_ours is (found is not None)
 
 
@@ -89,5 +89,5 @@ def test_ecr_hosts(host, found):
 )
 def test_this_machines_registries(host, is_local):
     """They are spoken to without TLS, so no other host may pass for one."""
-    assert image_reference.parse(f"{host}/a").is_local is is_local
+    assert registry_images.parse(f"{host}/a").is_local is is_local
     assert LocalReference.parse(f"{host}/a").is_ours is is_local

@@ -8,20 +8,22 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sagemaker_byoc.contract.hosting.capture import (
+from sagemaker_byoc.contract.capture import (
     CaptureError,
     ContentTypes,
     Encoding,
     GroundTruth,
+    Lines,
     Mode,
     Payload,
     Record,
+    Selection,
     file_name,
     hour_folder,
     hour_of,
+    is_enabled,
     moment_of,
 )
-from sagemaker_byoc.contract.hosting.capture_config import Lines, Selection, is_enabled
 
 # developer guide, model-monitor-pre-and-post-processing: the record that it shows
 GUIDE_RECORD = """

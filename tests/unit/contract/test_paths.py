@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.contract import home
-from sagemaker_byoc.contract.home import home_variables
+from sagemaker_byoc.contract import paths
+from sagemaker_byoc.contract.paths import home_variables
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def nobody(monkeypatch, tmp_path):
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     may = os.access
     monkeypatch.setattr(
-        home.os,
+        paths.os,
         "access",
         lambda path, mode: str(path).startswith(str(tmp_path)) and may(path, mode),
     )
