@@ -10,8 +10,7 @@ from botocore.model import OperationModel
 
 from sagemaker_byoc.region.composition import compose
 from sagemaker_byoc.region.containers.access import ContainerAccess
-from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.credentials import Credentials, Keys
+from sagemaker_byoc.region.core.account import Account, Credentials, Keys
 from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.region.services.s3.call import Route
 from sagemaker_byoc.region.services.s3.s3 import S3

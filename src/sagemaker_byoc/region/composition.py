@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sagemaker_byoc.region.clients import default_bucket
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import DockerImages, Images, Pushed
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.core.control_api import Interruptible
-from sagemaker_byoc.region.environ import default_bucket
 from sagemaker_byoc.region.services.ecr.ecr import Registry
 from sagemaker_byoc.region.services.iam import Iam
 from sagemaker_byoc.region.services.logs.log_store import LogStore

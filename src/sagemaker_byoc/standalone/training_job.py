@@ -24,9 +24,14 @@ from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as
 from sagemaker_byoc.contract.training.runs import METRICS_FILE, RUN_FILE, RunRecord, parse_line
 from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY, PROGRAM
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.containers import instances, results, specs
-from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch
-from sagemaker_byoc.region.containers.results import failure_reason
+from sagemaker_byoc.region.containers import specs
+from sagemaker_byoc.region.containers.hosts import (
+    Hosts,
+    Outcome,
+    StopSwitch,
+    failure_reason,
+    noting_links,
+)
 from sagemaker_byoc.region.containers.specs import (
     Image,
     check_name,
@@ -210,7 +215,6 @@ def _lay_out(
         cluster=cluster,
         network=network,
         variables={**entry, **request.environment},
-        gpus=instances.gpus_here(),
     )
     inputs = {
         str(tree.channel(name).relative_to(tree.root)): folder
@@ -243,7 +247,7 @@ def _verdict(
 def _pack(
     tree: Tree, folder: str, archive: Path, on_left: OnLeft, copying: Copying | None
 ) -> Path | None:
-    entries = results.noting_links(
+    entries = noting_links(
         folders.walk(tree.root, folder, on_left, keep_links=True), archive.name, on_left
     )
     if copying is None:

@@ -17,7 +17,7 @@ from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.contract.lifecycle import clip, exit_code_of, write_failure
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training import runs
-from sagemaker_byoc.region.containers.results import read_failure
+from sagemaker_byoc.region.containers.hosts import read_failure
 
 
 @given(st.text(max_size=3000))

@@ -15,7 +15,7 @@ from sagemaker_byoc.contract.archives import MODEL_ARCHIVE, OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import JobError
 from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.build.labels import read_commit
-from sagemaker_byoc.region.containers.results import failure_text
+from sagemaker_byoc.region.containers.hosts import failure_text
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.standalone.training_job import (
     DEFAULT_IMAGE,

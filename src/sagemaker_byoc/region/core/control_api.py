@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Protocol
 
-from sagemaker_byoc.region.core.credentials import CALLER
+from sagemaker_byoc.region.core.account import CALLER
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.operations import AwsError
 from sagemaker_byoc.region.wire.routing import OWN_PREFIX

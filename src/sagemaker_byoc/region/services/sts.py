@@ -8,8 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sagemaker_byoc.region.core.account import Account, unique_id
-from sagemaker_byoc.region.core.credentials import CALLER, Credentials
+from sagemaker_byoc.region.core.account import CALLER, Account, Credentials, unique_id
 from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 SESSION = "local"

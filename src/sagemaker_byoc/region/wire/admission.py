@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from sagemaker_byoc.region.core.credentials import CALLER, HINT, Credentials, Principal
+from sagemaker_byoc.region.core.account import CALLER, HINT, Credentials, Principal
 from sagemaker_byoc.region.wire import signatures
 from sagemaker_byoc.region.wire.http import BufferedBody, HashedBody, Request
 from sagemaker_byoc.region.wire.operations import AwsError

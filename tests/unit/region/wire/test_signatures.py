@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.region.wire.requests import Body
 
-from sagemaker_byoc.region.core.credentials import CALLER, Credentials, Keys
+from sagemaker_byoc.region.core.account import CALLER, Credentials, Keys
 from sagemaker_byoc.region.wire import signatures
 from sagemaker_byoc.region.wire.admission import Admission, Denial, DeniedError
 from sagemaker_byoc.region.wire.http import BufferedBody, Request

@@ -9,9 +9,8 @@ from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import ByocError, MachineError
 from sagemaker_byoc.contract.folders import Entry, OnLeft
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.containers.hosts import Why
+from sagemaker_byoc.region.containers.hosts import Why, merged, noting_links, sources
 from sagemaker_byoc.region.containers.images import PullError
-from sagemaker_byoc.region.containers.results import merged, noting_links, sources
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,

@@ -7,7 +7,7 @@ import os
 import pytest
 from botocore.session import Session
 
-from sagemaker_byoc.region import environ
+from sagemaker_byoc.region import clients
 
 URL = "http://127.0.0.1:12345"
 
@@ -21,8 +21,8 @@ URL = "http://127.0.0.1:12345"
     ],
 )
 def test_sts_client_is_sent_to_the_region(tmp_path, monkeypatch, region, given):
-    environ.write_sts_rules(tmp_path, URL)
-    monkeypatch.setenv("AWS_DATA_PATH", environ.data_path(tmp_path, {}))
+    clients.write_sts_rules(tmp_path, URL)
+    monkeypatch.setenv("AWS_DATA_PATH", clients.data_path(tmp_path, {}))
     session = Session(session_vars={"profile": (None, None, None, None)})
     client = session.create_client(
         "sts",
@@ -47,8 +47,8 @@ def test_sts_client_is_sent_to_the_region(tmp_path, monkeypatch, region, given):
 
 def test_data_path_keeps_what_is_set(tmp_path):
     own = str(tmp_path / "botocore")
-    assert environ.data_path(tmp_path, {}) == own
+    assert clients.data_path(tmp_path, {}) == own
     twice = os.pathsep.join(["/models", own])
-    assert environ.data_path(tmp_path, {"AWS_DATA_PATH": twice}) == os.pathsep.join(
+    assert clients.data_path(tmp_path, {"AWS_DATA_PATH": twice}) == os.pathsep.join(
         [own, "/models"]
     )
