@@ -10,6 +10,6 @@
    services import each other only as listed there.
 4. Test with `tests/support/members.py` that it ignores no member of a request.
 
-`core/` has what services share: Records for state, `paging` for lists, `now` for times, Tags, and
-Watch for long polls.
+`core/` has what services share: Records for state, `paging` for lists, `now` for times, and Watch
+for long polls.
 """

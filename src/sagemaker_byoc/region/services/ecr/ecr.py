@@ -13,7 +13,6 @@ from sagemaker_byoc.region.containers.images import Reference
 from sagemaker_byoc.region.containers.specs import PushedImage
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.core.tags import as_list
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.ecr.blobs import DIGEST
 from sagemaker_byoc.region.services.ecr.distribution import RegistryHttp, Tokens
@@ -295,7 +294,8 @@ class Registry:
         return {}
 
     def list_tags_for_resource(self, parameters: Parameters) -> Parameters:
-        return {"tags": as_list(self._of_arn(parameters["resourceArn"]).tags)}
+        tags = self._of_arn(parameters["resourceArn"]).tags
+        return {"tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
 
     def _of_arn(self, arn: str) -> Repository:
         start = self._account.arn("ecr", "repository/")
