@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from sagemaker_byoc.contract.training.metric_definitions import parse_line
+from sagemaker_byoc.contract.training.runs import parse_line
 
 ROOT = Path(__file__).parents[1]
 STEPS = 120

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
-from sagemaker_byoc.contract.hosting.capture import Encoding, Payload, Record
+from sagemaker_byoc.contract.capture import Encoding, Payload, Record
 from sagemaker_byoc.monitor.data.columns import Kind
 from sagemaker_byoc.monitor.data.distributions import Sketch, numeric_gap, robust
 from sagemaker_byoc.monitor.data.statistics import Profile

@@ -22,8 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.region.client import make_client
-from sagemaker_byoc.region.core.credentials import Keys, read_keys
+from sagemaker_byoc.region.clients import make_client
+from sagemaker_byoc.region.core.account import Keys, read_keys
 
 PART = 64 << 20
 BLOCK = 250

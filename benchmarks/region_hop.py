@@ -24,7 +24,7 @@ from typing import Any
 from sagemaker_byoc.contract.folders import OnLeft
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.region import region as region_module
-from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.region.clients import make_client
 from sagemaker_byoc.region.containers.http_pool import CONNECT_SECONDS, CONNECTIONS, Pool
 from sagemaker_byoc.region.containers.http_reply import (
     BrokenError,
@@ -34,7 +34,7 @@ from sagemaker_byoc.region.containers.http_reply import (
     OversizeError,
     UnreachableError,
 )
-from sagemaker_byoc.region.core.credentials import read_keys
+from sagemaker_byoc.region.core.account import read_keys
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Network
 from sagemaker_byoc.region.services.sagemaker.endpoints import instance
 

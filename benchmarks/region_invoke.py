@@ -29,8 +29,8 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from sagemaker_byoc.region.client import make_client
-from sagemaker_byoc.region.core.credentials import Keys, read_keys
+from sagemaker_byoc.region.clients import make_client
+from sagemaker_byoc.region.core.account import Keys, read_keys
 
 HERE = Path(__file__).parent
 DIGITS = HERE.parent / "examples" / "digits"

@@ -23,8 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.region.client import make_client
-from sagemaker_byoc.region.core.credentials import read_keys
+from sagemaker_byoc.region.clients import make_client
+from sagemaker_byoc.region.core.account import read_keys
 
 REGION = """
 import sys

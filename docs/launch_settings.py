@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.kubernetes.pod_settings import POD_KEYS, TRAIN_KEYS
+from sagemaker_byoc.launch.kubernetes.pods import POD_KEYS, TRAIN_KEYS
 
 HEAD = """# The settings of `byoc launch`
 

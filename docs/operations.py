@@ -10,8 +10,7 @@ from botocore.model import OperationModel
 
 from sagemaker_byoc.region.composition import compose
 from sagemaker_byoc.region.containers.access import ContainerAccess
-from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.credentials import Credentials, Keys
+from sagemaker_byoc.region.core.account import Account, Credentials, Keys
 from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.region.services.s3.call import Route
 from sagemaker_byoc.region.services.s3.s3 import S3
@@ -51,6 +50,7 @@ OF_ANOTHER_HOST = {"ListDirectoryBuckets"}
 def page() -> str:
     lines = [HEAD.rstrip()]
     supported = _supported()
+    assert supported.keys() == TITLES.keys(), "each service has a title"
     for service, title in TITLES.items():
         every = set(models.service_model(service).operation_names)
         answered = sorted(every & supported[service])

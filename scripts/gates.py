@@ -23,8 +23,6 @@ SMALL = 40  # lines; with one importer it belongs into that module
 FOLDER = 15  # modules; more is not taken in at a glance
 VARIABLES = "contract/variables.py"
 
-# AWS's handlers import these modules by AWS's names.
-TOOLKITS = "serving/worker/code/toolkits/"
 # Started by a name that no import shows.
 ENTRIES = {"__main__.py", "sitecustomize.py", "pytest_plugin.py"}
 
@@ -43,7 +41,7 @@ PROSE = {
     r"(?:one|a) (?:process|rank|thread|line|file|row) (?:a|an) \w+": 'write "per"',
 }
 _PROSE = {re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE): hint for pattern, hint in PROSE.items()}
-_VARIABLE = re.compile(r"BYOC_[A-Z0-9_]+")
+_VARIABLE = re.compile(r"\b_?BYOC_[A-Z][A-Z0-9_]*")
 _CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 
 
@@ -86,7 +84,7 @@ def shape(known: dict[str, Path], uses: dict[str, set[str]]) -> Iterator[str]:
     users = {name: [user for user, used in uses.items() if name in used] for name in known}
     for name, path in known.items():
         where = str(path.relative_to(PACKAGE))
-        if path.name in {"__init__.py", *ENTRIES} or where.startswith(TOOLKITS):
+        if path.name in {"__init__.py", *ENTRIES}:
             continue
         names[path.name].append(where)
         folders[path.parent] += 1
@@ -126,17 +124,18 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def variables(known: dict[str, Path]) -> Iterator[str]:
+    """Yield each text of the code, docstrings apart, that has the name of a variable in it."""
     for path in known.values():
         where = str(path.relative_to(PACKAGE))
         if where == VARIABLES:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(node, ast.Constant)
-                and isinstance(node.value, str)
-                and _VARIABLE.fullmatch(node.value)
-            ):
-                yield f"{where}:{node.lineno}: {node.value} belongs in {VARIABLES}"
+        tree = ast.parse(path.read_text())
+        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and id(node) not in docs:
+                found = _VARIABLE.search(node.value) if isinstance(node.value, str) else None
+                if found:
+                    yield f"{where}:{node.lineno}: {found[0]} belongs in {VARIABLES}"
 
 
 def prose() -> Iterator[str]:

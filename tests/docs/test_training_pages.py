@@ -90,7 +90,6 @@ def names():
         "seed": 0,
         "total": 3,
         "n": 20,
-        "tokens": 8,
         "args": argparse.Namespace(profile=""),
     }
 
@@ -100,9 +99,9 @@ def job(tmp_path, monkeypatch):
     """A job with the channels that the pages name; their numbers are for a test."""
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
     tree = Tree(tmp_path)
-    channels = ("train", "train-0", "tokens")
+    channels = ("train", "train-0")
     write_channels(tree, {name: Channel(name) for name in channels})
-    for name in channels[:2]:
+    for name in channels:
         tree.channel(name).mkdir(parents=True)
         (tree.channel(name) / "part-0").write_text("1\n2\n")
     tree.model.mkdir()

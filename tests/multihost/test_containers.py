@@ -14,7 +14,7 @@ from tests.images.conftest import NAMES
 from tests.images.containers import LABEL, Container, docker, wait_until
 from tests.multihost.conftest import TRAINERS
 
-from sagemaker_byoc.contract.training.metric_definitions import parse_line
+from sagemaker_byoc.contract.training.runs import parse_line
 
 pytestmark = pytest.mark.docker
 PATIENCE = 180

@@ -9,7 +9,7 @@ from botocore.validate import ParamValidator
 
 from sagemaker_byoc.region.region import Region
 from sagemaker_byoc.region.wire import models
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 
 class CheckedRegion(Region):

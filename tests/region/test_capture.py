@@ -9,8 +9,8 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.region.test_hosting import ROLE, model
 
-from sagemaker_byoc.contract.hosting.capture import Record, hour_of
-from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.contract.capture import Record, hour_of
+from sagemaker_byoc.region.clients import make_client
 
 pytestmark = pytest.mark.slow
 BOUND = 60.0

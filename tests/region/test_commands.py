@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.region.client import find_keys, make_client
-from sagemaker_byoc.region.core.credentials import read_keys
+from sagemaker_byoc.region.clients import find_keys, make_client
+from sagemaker_byoc.region.core.account import read_keys
 from sagemaker_byoc.region.core.state_folder import is_locked, read_address
 
 SECONDS = 60
@@ -115,7 +115,7 @@ def test_keys_of_another_region_are_the_cause_and_the_fix(url):
 
 
 def test_env_renews_the_keys_that_an_earlier_region_left(state, url, monkeypatch):
-    monkeypatch.setattr("sagemaker_byoc.region.client.default_state", lambda: state)
+    monkeypatch.setattr("sagemaker_byoc.region.clients.default_state", lambda: state)
     monkeypatch.setenv("AWS_ENDPOINT_URL", url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEARLIER")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "earlier")

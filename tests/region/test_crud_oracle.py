@@ -13,8 +13,8 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.region import oracle
 
-from sagemaker_byoc.region.client import make_client
-from sagemaker_byoc.region.core.credentials import Keys
+from sagemaker_byoc.region.clients import make_client
+from sagemaker_byoc.region.core.account import Keys
 
 KEYS = Keys("any", "any")
 

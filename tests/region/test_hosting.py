@@ -19,8 +19,8 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.region.conftest import check_answer
 
-from sagemaker_byoc.region.client import make_client
-from sagemaker_byoc.region.core.credentials import read_keys
+from sagemaker_byoc.region.clients import make_client
+from sagemaker_byoc.region.core.account import read_keys
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from sagemaker_byoc.region.client import make_client
-from sagemaker_byoc.region.core.credentials import read_keys
+from sagemaker_byoc.region.clients import make_client
+from sagemaker_byoc.region.core.account import read_keys
 from sagemaker_byoc.region.core.state_folder import read_address
 
 SECONDS = 120

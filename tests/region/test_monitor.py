@@ -9,7 +9,7 @@ from tests.region.test_capture import configure, wait_for_records
 from tests.region.test_hosting import ROLE, model
 
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.region.clients import make_client
 
 pytestmark = pytest.mark.slow
 ROWS = 60

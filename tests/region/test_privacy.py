@@ -19,8 +19,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from sagemaker_byoc.contract.errors import MachineError
-from sagemaker_byoc.region.client import make_client
-from sagemaker_byoc.region.core.credentials import CREDENTIALS_FILE, Credentials, Keys, read_keys
+from sagemaker_byoc.region.clients import make_client
+from sagemaker_byoc.region.core.account import CREDENTIALS_FILE, Credentials, Keys, read_keys
 from sagemaker_byoc.region.region import Region
 from sagemaker_byoc.region.wire.signatures import sign
 

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError, WaiterError
 from tests.region.conftest import CheckedRegion
 
-from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.region.clients import make_client
 from sagemaker_byoc.region.engines import docker
 
 pytestmark = pytest.mark.slow

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from datetime import UTC, datetime
 
 from sagemaker_byoc.region.wire import models
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 
 class Recorder(dict):
@@ -71,7 +72,9 @@ def unread_members(service, operations, prepare=lambda: None, always=(), **known
             parameters = Recorder({**required, member: sample(inner, member, **known)})
             prepare()
             with contextlib.suppress(AwsError):
-                asyncio.run(operation(parameters))
+                result = operation(parameters)
+                if inspect.isawaitable(result):
+                    asyncio.run(result)
             if member not in parameters.read:
                 unread.add(f"{name}.{member}")
     return unread

@@ -1,28 +1,33 @@
-"""`byoc`: the parser, the dispatch, and the one place that turns errors into exit codes."""
+"""`byoc`: the parser, its completion in shells, the dispatch, and exit codes of errors."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import Protocol, cast
+from typing import NamedTuple, cast
 
 from sagemaker_byoc import __version__
 from sagemaker_byoc.cli.terminal import console, failures, signals
-from sagemaker_byoc.cli.terminal.arguments import QUIET, VERBOSE, Parser, add_verbosity
+from sagemaker_byoc.cli.terminal.arguments import (
+    QUIET,
+    VERBOSE,
+    Parser,
+    actions,
+    add_verbosity,
+    below,
+)
 
 
-class Command(Protocol):
-    """What the module of a command has."""
+class Command(NamedTuple):
+    """What the module of a command has, or an attribute of a module that has several."""
 
-    HELP: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
-
-    def run(self, arguments: argparse.Namespace) -> int:
-        """Return the exit code. Raise a ByocError with what is wrong and the hint."""
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    """Return the exit code. Raise a ByocError with what is wrong and the hint."""
 
 
 COMMANDS: Mapping[str, str] = {
@@ -35,14 +40,14 @@ COMMANDS: Mapping[str, str] = {
     "push": "commands.push",
     "launch": "commands.launch",
     "local": "commands.local",
-    "ps": "commands.ps",
+    "ps": "commands.jobs:PS",
     "runs": "commands.runs",
-    "logs": "commands.logs",
+    "logs": "commands.jobs:LOGS",
     "monitor": "commands.monitor",
-    "stop": "commands.stop",
-    "interrupt": "commands.stop:Interrupt",
+    "stop": "commands.jobs:STOP",
+    "interrupt": "commands.jobs:INTERRUPT",
     "doctor": "commands.doctor",
-    "completion": "terminal.completion",
+    "completion": "main:COMPLETION",
 }
 """Where each command is; imported when it is wanted: no command pays for another's imports."""
 
@@ -50,7 +55,9 @@ COMMANDS: Mapping[str, str] = {
 def load(name: str) -> Command:
     module, _, attribute = COMMANDS[name].partition(":")
     found = import_module(f"sagemaker_byoc.cli.{module}")
-    return cast("Command", getattr(found, attribute) if attribute else found)
+    if attribute:
+        return cast("Command", getattr(found, attribute))
+    return Command(found.HELP, found.add_arguments, found.run)
 
 
 def parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
@@ -63,7 +70,7 @@ def parser(names: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
     for name in names:
         command = load(name)
         command.add_arguments(
-            commands.add_parser(name, help=command.HELP, description=command.HELP)
+            commands.add_parser(name, help=command.help, description=command.help)
         )
     add_verbosity(root)
     return root
@@ -111,3 +118,36 @@ def _run(words: Sequence[str]) -> int:
         return failure.exit_code
     finally:
         console.set_verbosity()
+
+
+# ── byoc completion ──
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+def _add_shell(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=SHELLS)
+
+
+def _complete(arguments: argparse.Namespace) -> int:
+    console.result(completion_script(arguments.shell, parser()))
+    return 0
+
+
+def completion_script(shell: str, parser: argparse.ArgumentParser) -> str:
+    """Return the script for one of SHELLS. A value that is not one of a few may be a file."""
+    import shtab  # noqa: PLC0415 - of this command alone
+
+    _complete_files(parser, shtab.FILE)
+    return str(shtab.complete(parser, shell)).strip()
+
+
+def _complete_files(parser: argparse.ArgumentParser, complete: object) -> None:
+    for action in actions(parser):
+        if action.nargs != 0 and not action.choices:
+            action.complete = complete  # type: ignore[attr-defined] # where shtab looks
+    for command in below(parser).values():
+        _complete_files(command, complete)
+
+
+COMPLETION = Command("Print a shell's completion script.", _add_shell, _complete)

@@ -1,4 +1,7 @@
-"""What `byoc train`, `serve`, `build` and `check` share: the program, its engine, why it failed."""
+"""The program that `byoc train`, `serve`, `build` and `check` mean: its settings, engine and shell.
+
+[tool.byoc] of pyproject.toml says what the flags of a project's commands need not repeat.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ import re
 import shlex
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sagemaker_byoc.cli import project_table
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console, signals
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.contract.hosting.http import DEFAULT_PROGRAM
+from sagemaker_byoc.launch.inputs import is_remote
+from sagemaker_byoc.launch.table import Table, parse_toml
+from sagemaker_byoc.launch.train import read_channels
 from sagemaker_byoc.region.containers import leftovers
 from sagemaker_byoc.region.engines import process
 from sagemaker_byoc.region.engines.container import ContainerSpec, Engine, ShellEngine
@@ -25,6 +30,84 @@ from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.region.engines.process import ProcessEngine
 
 ENGINES = ("process", "docker")
+FILE = "pyproject.toml"
+KINDS = ("train", "serve")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramSettings:
+    """[tool.byoc.train] or [tool.byoc.serve]; empty if there is no such table."""
+
+    program: Path | None = None
+    dockerfile: Path | None = None
+    channels: Mapping[str, Path] = field(default_factory=dict)
+    """Channels on this machine; those in S3 are for `byoc launch`."""
+    hyperparameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """[tool.byoc], empty if there is none. Paths are relative to the file's folder."""
+
+    name: str
+    arguments: Mapping[str, str]
+    """Build arguments."""
+    programs: Mapping[str, ProgramSettings]
+
+
+def read_project(folder: Path) -> Project:
+    """Raise RequestError, which names the key, for a table that is wrong."""
+    path = folder / FILE
+    table = read_table(path)
+    return Project(
+        name=table.text("name"),
+        arguments=section(path, table, "build").pairs("args"),
+        programs={kind: _settings(folder, section(path, table, kind)) for kind in KINDS},
+    )
+
+
+def read_table(path: Path) -> Table:
+    """Return [tool.byoc] of a TOML file; it is empty if there is no such table, or no file."""
+    try:
+        document = parse_toml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        document = {}
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} can't be read: {error}", hint="Correct the file") from error
+    tool = document.get("tool")
+    return Table(f"{path}: [tool.byoc]", tool.get("byoc", {}) if isinstance(tool, dict) else {})
+
+
+def section(path: Path, table: Table, name: str) -> Table:
+    return Table(f"{path}: [tool.byoc.{name}]", table.value(name, {}))
+
+
+def read_settings(kind: str, path: Path | None) -> ProgramSettings:
+    """Return what is known of the program at `path`; of this folder's project if that is None.
+
+    Only a folder is a project: for a file, nothing but its path is known.
+    """
+    if path is not None and not path.is_dir():
+        return ProgramSettings(program=path)
+    known = read_project(path or Path()).programs[kind]
+    return known if path is None or known.program is not None else replace(known, program=path)
+
+
+def _settings(folder: Path, table: Table) -> ProgramSettings:
+    program, dockerfile = table.text("program"), table.text("dockerfile")
+    return ProgramSettings(
+        program=folder / program if program else None,
+        dockerfile=folder / dockerfile if dockerfile else None,
+        channels={
+            name: folder / channel.source
+            for name, channel in read_channels(table).items()
+            if not is_remote(channel.source)
+        },
+        hyperparameters=table.pairs("hyperparameters"),
+    )
+
+
+# ── the program ──
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +152,32 @@ def required(path: Path | None, kind: str) -> Path:
     if path is None:
         here = f": `byoc {kind} .` takes this one" if any(Path().glob("*.py")) else ""
         raise RequestError(
-            f"there is no PROGRAM, and no [tool.byoc.{kind}] program in ./{project_table.FILE}",
+            f"there is no PROGRAM, and no [tool.byoc.{kind}] program in ./{FILE}",
             hint=f"Name a folder{here}, or a file, or start a project with `byoc init`",
         )
     return path
 
 
 def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
-    """Parse KEY=VALUE pairs. Raise RequestError for a key that is given twice."""
+    """Split KEY=VALUE pairs. Raise RequestError for a key that is given twice."""
     values: dict[str, str] = {}
     for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise RequestError(
-                f"{option} {pair!r} is not KEY=VALUE", hint=f"Write {option} KEY=VALUE"
-            )
+        key, _, value = pair.partition("=")
         if key in values:
             raise RequestError(f"{option} {key!r} is given twice", hint="Give it once")
         values[key] = value
     return values
+
+
+def channels(settings: ProgramSettings, arguments: argparse.Namespace) -> dict[str, Path]:
+    """Return the channels of the settings, and those of --channel, which win."""
+    given = parse_pairs("--channel", arguments.channel)
+    return {**settings.channels, **{name: Path(folder) for name, folder in given.items()}}
+
+
+def hyperparameters(settings: ProgramSettings, arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the hyperparameters of the settings, and those of --hp, which win."""
+    return {**settings.hyperparameters, **parse_pairs("--hp", arguments.hp)}
 
 
 def check_engine(arguments: argparse.Namespace, option: str, hint: str) -> None:
@@ -163,57 +253,3 @@ def attend(engine: ShellEngine, spec: ContainerSpec, command: str) -> int:
     with engine.shell(spec) as process, received.leaving_terminal_to(process):
         code = process.wait()
     return received.exit_code if received.number else code
-
-
-# ── why a container failed ──
-
-# Images say what helps inside a container (`set NAME=VALUE`); a command says how to get it there.
-_OURS = re.compile(r"byoc: (?:error: )(?:slot \d+: )?(?:loading failed: )?(.*)")
-"""The cause in the log of an image of this toolkit; it comes last, if at all."""
-_EXCEPTION = re.compile(r"(?:byoc: )?([A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)\b.*)")
-_NOISE = re.compile(r"byoc: ping: ")
-_CHOICE = re.compile(r"to choose from \(([^,)]+)")
-_HINTS = (
-    (
-        re.compile(r"\bset ((?:BYOC|SAGEMAKER)_[A-Z_]+=[^\s,.;]+)"),
-        "If that is what you want, add --env {found}",
-    ),
-    (re.compile(r"(?:is not installed|Install what it needs): ([^;\n]+)"), "Run: {found}"),
-    (
-        re.compile(r"channel '([^']+)' was not given"),
-        "Add --channel {found}=DIR, with the folder that holds its data",
-    ),
-    (
-        re.compile(r"((?:without|no) model_fn)\b"),
-        "Define model_fn in {handlers}, or name another --model",
-    ),
-    (
-        re.compile(r"(no \.py file that could be the program)"),
-        "Name the program's file: byoc {command} FOLDER/FILE",
-    ),
-)
-
-
-def cause_of(lines: Sequence[str]) -> str:
-    """Return the line that says why; how it ends if none does, "" for an empty log."""
-    for pattern in (_OURS, _EXCEPTION):
-        for line in reversed(lines):
-            if found := pattern.fullmatch(line.strip()):
-                return found[1]
-    said = [line for line in lines if line.strip() and not _NOISE.match(line)]
-    return f"its log ends with: {said[-1].strip().removeprefix('byoc: ')}" if said else ""
-
-
-def hint_for(command: str, program: Path | None, cause: str) -> str:
-    """Return what to do about `cause`; "" if there is nothing more to say than the cause does."""
-    if program is not None and (choice := _CHOICE.search(cause)):
-        return f"Name the file: {shlex.join(['byoc', command, str(program / choice[1])])}"
-    handlers = (
-        "an inference.py, and name its folder"
-        if program is None
-        else program / DEFAULT_PROGRAM.value
-    )
-    for pattern, text in _HINTS:
-        if found := pattern.search(cause):
-            return text.format(found=found[1], handlers=handlers, command=command)
-    return ""

@@ -1,27 +1,177 @@
-"""The plan of a push: the steps in ECR around the steps of the copy, to be printed or run."""
+"""A push: what `byoc push` is asked to do, and the plan of its steps, to be printed or run.
+
+The request is checked before anything is done. The plan has the steps in ECR around those of the
+copy.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from sagemaker_byoc.cli.push_request import PushRequest
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.cloud.session import IDENTITY, AwsError, Cloud, resolve_account, resolve_region
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.host.image_reference import Reference, ecr_host, is_loopback, parse
-from sagemaker_byoc.images.credentials import Login, docker_login
-from sagemaker_byoc.images.errors import RegistryError
-from sagemaker_byoc.images.model import DOCKER_MANIFEST
+from sagemaker_byoc.host.registry_images import (
+    TAG,
+    EcrHost,
+    Reference,
+    ecr_host,
+    is_loopback,
+    parse,
+)
+from sagemaker_byoc.images.archive import read_archive
+from sagemaker_byoc.images.lookup import REMOTE, archive_path
+from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image, RegistryError
+from sagemaker_byoc.images.push.copying import UNKNOWN_REGISTRY, Push, Step
 from sagemaker_byoc.images.push.programs import Screen
-from sagemaker_byoc.images.push.push import UNKNOWN_REGISTRY, Push, Step
 from sagemaker_byoc.images.push.steps import source_steps, transfer_steps
-from sagemaker_byoc.images.sources.lookup import REMOTE
+from sagemaker_byoc.images.registry import Login, docker_login
 
+_FOR_ECR = {
+    "region": "--region",
+    "account": "--account",
+    "mutability": "--immutable/--mutable",
+    "scan": "--scan",
+    "lifecycle": "--lifecycle",
+}
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9a-fA-F:]+\](:\d{1,5})?")
+_ECR_NAME = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
+"""The service model's RepositoryName, 2 to 256 characters."""
 _ACCOUNT = "ACCOUNT"
 """Stands in a plan for what only AWS knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushRequest:
+    image: str
+    archived: Image | None
+    """What the documents of an archive say."""
+    repository: str
+    tag: str
+    """Empty for one made from the content."""
+    platform: str
+    region: str | None
+    account: str | None
+    mutability: str | None
+    scan: bool | None
+    lifecycle: int | None
+    registry: str
+    """Empty for ECR."""
+    insecure: bool
+
+    def wanted(self, account: str) -> ecr.WantedRepository:
+        """Return the repository, as the plan shows it and the push makes it."""
+        return ecr.WantedRepository(
+            name=self.repository,
+            account=account,
+            mutability=self.mutability,
+            scan_on_push=self.scan,
+            untagged_kept=self.lifecycle,
+        )
+
+
+def parse_request(arguments: argparse.Namespace) -> PushRequest:
+    """Raise RequestError for misuse, ImageError for an archive that can't be read."""
+    registry = _registry(arguments)
+    archived = _archived(arguments)
+    own = _own_name(arguments.image, archived)
+    named = _ecr_named(arguments, own) if not registry else None
+    repository = arguments.repository or (own.repository if own else "")
+    if not repository:
+        raise RequestError(
+            f"{arguments.image} doesn't say what it is called", hint="Add --repository NAME"
+        )
+    if not registry and not (2 <= len(repository) <= 256 and _ECR_NAME.fullmatch(repository)):
+        raise RequestError(
+            f"{repository!r} is not a name of an ECR repository",
+            hint="Give --repository lower-case letters, digits and . _ - / between them",
+        )
+    tag = arguments.tag or (own.tag if own else "")
+    if tag and not TAG.fullmatch(tag):
+        raise RequestError(
+            f"{tag!r} is not a tag", hint="Give --tag up to 128 letters, digits and . _ - in them"
+        )
+    parse(f"{registry or 'localhost'}/{repository}")
+    return PushRequest(
+        image=arguments.image,
+        archived=archived,
+        repository=repository,
+        tag=tag,
+        platform=arguments.platform,
+        region=arguments.region or (named.region if named else None),
+        account=arguments.account or (named.account if named else None),
+        mutability=arguments.mutability,
+        scan=arguments.scan,
+        lifecycle=arguments.lifecycle,
+        registry=registry,
+        insecure=arguments.insecure,
+    )
+
+
+def _archived(arguments: argparse.Namespace) -> Image | None:
+    path = None if arguments.image.startswith(REMOTE) else archive_path(arguments.image)
+    if path is None:
+        return None
+    return read_archive(path, layers=False, platform=arguments.platform)
+
+
+def _own_name(image: str, archived: Image | None) -> Reference | None:
+    """Return the name that the image has where it is; None for an archive that gives it none."""
+    if archived is None:
+        return parse(image.removeprefix(REMOTE))
+    return parse(archived.named_as) if archived.named_as else None
+
+
+def _registry(arguments: argparse.Namespace) -> str:
+    registry = arguments.registry
+    if registry is None:
+        return ""
+    for name, flag in _FOR_ECR.items():
+        if getattr(arguments, name) is not None:
+            raise RequestError(
+                f"{flag} is for ECR, and --registry {registry} is not",
+                hint=f"Leave out {flag}, or --registry",
+            )
+    if not _HOST.fullmatch(registry):
+        raise RequestError(
+            f"--registry {registry!r} is not a registry", hint="Write HOST or HOST:PORT"
+        )
+    if ecr_host(registry):
+        raise RequestError(
+            f"--registry {registry} is ECR",
+            hint="Use --account and --region instead: ECR wants a login and a repository",
+        )
+    return str(registry)
+
+
+def _ecr_named(arguments: argparse.Namespace, own: Reference | None) -> EcrHost | None:
+    """Return the ECR registry that an engine's image is named for.
+
+    Raise RequestError if its name says another registry, and no flag says ECR.
+    """
+    if own is None or not own.registry or arguments.image.startswith(REMOTE):
+        return None
+    found = ecr_host(own.registry)
+    if found is None and arguments.repository is None and own.registry not in _endpoints():
+        raise RequestError(
+            f"{arguments.image} is named for {own.registry}, and this push would go to ECR",
+            hint=f"Add --registry {own.registry}, or --repository NAME for ECR",
+        )
+    return found
+
+
+def _endpoints() -> set[str]:
+    """Return the hosts that stand in for AWS: the local region's ECR is its own registry."""
+    urls = (os.environ.get(name) for name in ("AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL"))
+    return {urlsplit(url).netloc for url in urls if url}
+
+
+# ── the plan ──
 
 
 def plan(request: PushRequest, screen: Screen) -> tuple[Push, list[Step]]:
@@ -52,7 +202,7 @@ def plan(request: PushRequest, screen: Screen) -> tuple[Push, list[Step]]:
 
 def _ecr_registry(request: PushRequest, region: str) -> str:
     """Return the registry's name as far as it is known before ECR says it."""
-    if os.environ.get("AWS_ENDPOINT_URL_ECR") or os.environ.get("AWS_ENDPOINT_URL"):
+    if _endpoints():
         return UNKNOWN_REGISTRY
     suffix = ".cn" if region.startswith("cn-") else ""
     return f"{request.account or _ACCOUNT}.dkr.ecr.{region}.amazonaws.com{suffix}"
@@ -164,7 +314,7 @@ def login_of(registry: str) -> Login | None:
     For another registry, return docker's.
     """
     host = ecr_host(registry)
-    if host is None or os.environ.get("AWS_ENDPOINT_URL_ECR") or os.environ.get("AWS_ENDPOINT_URL"):
+    if host is None or _endpoints():
         return docker_login(registry)
     authorization = ecr.log_in(Cloud(host.region))
     return Login(authorization.user, authorization.password)

@@ -22,7 +22,7 @@ from typing import IO
 
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.host import image_reference
+from sagemaker_byoc.host import registry_images
 
 LOG = logging.getLogger(__name__)
 VARIABLE = "DOCKER"
@@ -208,9 +208,9 @@ def saved(name: str, image_id: str) -> AbstractContextManager[IO[bytes]]:
 def saved_name(name: str, image_id: str) -> str:
     """Return the name under which `docker save` gives this image alone."""
     if not image_id.removeprefix("sha256:").startswith(name.removeprefix("sha256:")):
-        parsed = image_reference.parse(name)
+        parsed = registry_images.parse(name)
         if not parsed.tag and not parsed.digest:
-            return f"{name}:{image_reference.DEFAULT_TAG}"
+            return f"{name}:{registry_images.DEFAULT_TAG}"
     return name
 
 

@@ -15,12 +15,10 @@ from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.host.aws_calls import Call
 from sagemaker_byoc.launch import endpoint, image, inputs, rules, train
 from sagemaker_byoc.launch.inputs import check_name, is_name
-from sagemaker_byoc.launch.place import Place, role_arn
-from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.rules import Finding
 from sagemaker_byoc.launch.shared import Shared, missing, role_of
-from sagemaker_byoc.launch.steps import Plan
-from sagemaker_byoc.launch.table import Written
+from sagemaker_byoc.launch.steps import Place, Plan, role_arn
+from sagemaker_byoc.launch.table import Problems, SettingsError, Written
 
 if TYPE_CHECKING:
     from botocore.model import Shape, StructureShape

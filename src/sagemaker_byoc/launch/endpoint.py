@@ -12,8 +12,6 @@ from sagemaker_byoc.launch import inputs
 from sagemaker_byoc.launch.execute import find
 from sagemaker_byoc.launch.image import KEY, Choice, choose
 from sagemaker_byoc.launch.inputs import check_name, content_name, digest_of
-from sagemaker_byoc.launch.place import Place
-from sagemaker_byoc.launch.problems import Problems, SettingsError
 from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
     Shared,
@@ -23,8 +21,8 @@ from sagemaker_byoc.launch.shared import (
     require_instance_type,
     vpc,
 )
-from sagemaker_byoc.launch.steps import Plan, Step, Upload
-from sagemaker_byoc.launch.table import Table
+from sagemaker_byoc.launch.steps import Place, Plan, Step, Upload
+from sagemaker_byoc.launch.table import Problems, SettingsError, Table
 
 JOB = "job:"
 OPERATIONS = ("CreateModel", "CreateEndpointConfig", "CreateEndpoint", "UpdateEndpoint")

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError
-from sagemaker_byoc.launch.problems import LaunchError, SettingsError, UnfinishedError
 from sagemaker_byoc.launch.steps import File, Plan, Step, Upload
+from sagemaker_byoc.launch.table import SettingsError
 
 PART_BYTES = 64 * 2**20
 """Of a multipart upload; a smaller file is one call. 10,000 parts are the most that S3 takes."""
@@ -28,6 +28,14 @@ _ABSENT = frozenset(
 )
 _ABSENT_WORDS = ("could not find", "not found", "does not exist")
 Say = Callable[[str], None]
+
+
+class LaunchError(ByocError):
+    """A call of the plan failed."""
+
+
+class UnfinishedError(LaunchError):
+    """What was created stays; the message names it, and how to delete it."""
 
 
 class Sent(Protocol):

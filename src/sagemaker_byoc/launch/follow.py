@@ -14,13 +14,16 @@ from typing import Any
 
 from sagemaker_byoc.contract.errors import TimeLimitError
 from sagemaker_byoc.host.aws_calls import Call, Caller
-from sagemaker_byoc.launch.execute import Say, find
-from sagemaker_byoc.launch.problems import FailedError
+from sagemaker_byoc.launch.execute import LaunchError, Say, find
 
 JOBS_GROUP = "/aws/sagemaker/TrainingJobs"
 ENDPOINTS_GROUP = "/aws/sagemaker/Endpoints"
 Line = Callable[[str, str], None]
 """Called with the stream's name and the line."""
+
+
+class FailedError(LaunchError):
+    """A job that is Failed, an endpoint that is not InService."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,10 +24,10 @@ from sagemaker_byoc.contract.gpu import (
     gpu_family,
     is_enough,
 )
-from sagemaker_byoc.host import image_reference, stored_image
+from sagemaker_byoc.host import registry_images
 from sagemaker_byoc.host.aws_calls import Call, Caller, RefusedError, only
-from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.shared import Shared, instance_types
+from sagemaker_byoc.launch.table import SettingsError
 
 _MISSING = frozenset({"ImageNotFoundException", "RepositoryNotFoundException"})
 _MOST_CONFIG = 4 * 2**20
@@ -45,17 +45,17 @@ class Pinned:
 
 def in_ecr(
     shared: Shared, text: str, region: str
-) -> tuple[image_reference.Reference, image_reference.EcrHost]:
+) -> tuple[registry_images.Reference, registry_images.EcrHost]:
     """Return what `text` names. Raise SettingsError if SageMaker can't pull it in `region`.
 
     An empty `region` is not known yet.
     """
     where = f"{shared.where}: image"
     try:
-        parsed = image_reference.parse(text)
+        parsed = registry_images.parse(text)
     except RequestError as error:
         raise SettingsError(f"{where}: {error.what}", hint=error.hint) from error
-    host = image_reference.ecr_host(parsed.registry)
+    host = registry_images.ecr_host(parsed.registry)
     if host is None:
         raise SettingsError(
             f"{where} is {text!r}, which SageMaker can't pull: it is in no ECR registry",
@@ -69,7 +69,7 @@ def in_ecr(
     return parsed, host
 
 
-def request_of(parsed: image_reference.Reference, host: image_reference.EcrHost) -> dict[str, Any]:
+def request_of(parsed: registry_images.Reference, host: registry_images.EcrHost) -> dict[str, Any]:
     """Return what DescribeImages is asked with."""
     wanted = {"imageDigest": parsed.digest} if parsed.digest else {"imageTag": parsed.target}
     return {
@@ -105,7 +105,7 @@ def pin(shared: Shared, text: str, caller: Caller) -> Pinned:
     Raise SettingsError if SageMaker can't pull it or can't run it.
     """
     if is_private(shared):
-        return Pinned(text, image_reference.parse(text).digest)
+        return Pinned(text, registry_images.parse(text).digest)
     where = f"{shared.where}: image"
     parsed, host = in_ecr(shared, text, caller.region)
     asked = request_of(parsed, host)
@@ -141,16 +141,16 @@ class _Stored:
 
 def _check(image: str, stored: _Stored, types: Sequence[str], repository: str) -> None:
     """Raise SettingsError if SageMaker refuses the image, or the instances can't run it."""
-    machine = stored_image.machine_of(types[0])
+    machine = registry_images.machine_of(types[0])
     found = str(stored.config.get("architecture", ""))
     fault = None
     if stored.kind:
-        fault = stored_image.storage_fault(stored.kind, stored.manifest, machine)
-    fault = fault or stored_image.machine_fault(found, types)
+        fault = registry_images.storage_fault(stored.kind, stored.manifest, machine)
+    fault = fault or registry_images.machine_fault(found, types)
     if fault is None:
         return
     hint = fault.hint
-    if member := stored_image.member_for(stored.manifest, machine):
+    if member := registry_images.member_for(stored.manifest, machine):
         hint += f'. Or name its image for {machine}: image = "{repository}@{member}"'
     raise SettingsError(f"{image} {fault.what}", hint=hint)
 

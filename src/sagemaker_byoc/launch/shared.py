@@ -10,8 +10,7 @@ from typing import Any
 
 from sagemaker_byoc.contract.variables import ROLE
 from sagemaker_byoc.launch.inputs import legal_name
-from sagemaker_byoc.launch.problems import SettingsError
-from sagemaker_byoc.launch.table import Table, merged
+from sagemaker_byoc.launch.table import SettingsError, Table, merged
 
 SHARED_KEYS: Mapping[str, str] = {
     "name": "name of the endpoint; a job's name begins with it (default: the folder's)",

@@ -1,4 +1,7 @@
-"""A table of settings, read key by key; a refusal names file, key, value and hint."""
+"""A table of settings, read key by key, and all that is wrong with it, reported in one run.
+
+A refusal names file, key, value and hint.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,46 @@ import json
 import re
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from sagemaker_byoc.launch.problems import Problems, SettingsError
+from sagemaker_byoc.contract.errors import RequestError
+
+
+class SettingsError(RequestError):
+    """An unknown key, a value of another type, a folder that does not exist."""
+
+
+@dataclass(slots=True)
+class Problems:
+    """The first error of each setting, and warnings."""
+
+    errors: dict[str, SettingsError] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, place: str, error: SettingsError) -> None:
+        """`place` names the file, the table and the key."""
+        self.errors.setdefault(place, error)
+
+    def warn(self, sentence: str) -> None:
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
+
+    def check(self, where: str) -> None:
+        """Raise SettingsError with all errors, if there are any; `where` is the table."""
+        found = [*self.errors.values()]
+        if len(found) == 1:
+            raise found[0]
+        if found:
+            lines = [
+                f"\n  {error.what.removeprefix(f'{where}: ')}\n      {error.hint}"
+                for error in found
+            ]
+            raise SettingsError(
+                f"{where}: {len(found)} settings are missing or wrong:{''.join(lines)}",
+                hint="Correct all of them in the file, or with --set KEY=VALUE",
+            )
+
 
 _UNSHOWN = frozenset({"environment", "hyperparameters"})
 """Tables that may hold secrets."""

@@ -13,8 +13,6 @@ from sagemaker_byoc.contract.variables import CODE_COMMIT, IMAGE_DIGEST
 from sagemaker_byoc.host.aws_calls import Call
 from sagemaker_byoc.launch import inputs
 from sagemaker_byoc.launch.inputs import check_name, content_name, digest_of
-from sagemaker_byoc.launch.place import Place
-from sagemaker_byoc.launch.problems import Problems
 from sagemaker_byoc.launch.shared import (
     SHARED_KEYS,
     Shared,
@@ -25,8 +23,8 @@ from sagemaker_byoc.launch.shared import (
     vpc,
     words,
 )
-from sagemaker_byoc.launch.steps import Plan, Step, Upload
-from sagemaker_byoc.launch.table import Table
+from sagemaker_byoc.launch.steps import Place, Plan, Step, Upload
+from sagemaker_byoc.launch.table import Problems, Table
 
 OPERATION = "CreateTrainingJob"
 KEYS: Mapping[str, str] = {

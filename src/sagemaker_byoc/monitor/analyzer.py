@@ -23,15 +23,15 @@ from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.constraints import CategoryMethod
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
-from sagemaker_byoc.monitor.inputs import hooks
+from sagemaker_byoc.monitor.explanation import listed
+from sagemaker_byoc.monitor.inputs import scripts
 from sagemaker_byoc.monitor.inputs.layout import Outputs
 from sagemaker_byoc.monitor.inputs.streams import EmptyError, Window
 from sagemaker_byoc.monitor.inputs.tables import Format
 from sagemaker_byoc.monitor.jobs import Documents, Outcome
 from sagemaker_byoc.monitor.places import Input, Places
-from sagemaker_byoc.monitor.quality.scores import Problem
-from sagemaker_byoc.monitor.quality.truth import Attributes
-from sagemaker_byoc.monitor.report.words import listed
+from sagemaker_byoc.monitor.predictions import Attributes
+from sagemaker_byoc.monitor.scores import Problem
 
 ROOT = Path("/opt/ml")
 LONGEST_MESSAGE = 1024
@@ -234,7 +234,7 @@ def _run(request: Request, root: Path) -> jobs.Found | None:
             text = metric_lines(found.outcome, request.dimensions)
             write_atomically(root / "output" / "metrics" / "cloudwatch" / METRICS, text)
     if request.postprocess is not None:
-        hooks.run_postprocessor(request.postprocess)
+        scripts.run_postprocessor(request.postprocess)
     return found
 
 

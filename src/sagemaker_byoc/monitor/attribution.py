@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from sagemaker_byoc.contract.files import Json
+from sagemaker_byoc.monitor import page
 from sagemaker_byoc.monitor.data.checks import FILE as VIOLATIONS
 from sagemaker_byoc.monitor.data.columns import shown
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
+from sagemaker_byoc.monitor.explanation import FILE as EXPLANATION
+from sagemaker_byoc.monitor.explanation import VERSION, about_words, count
 from sagemaker_byoc.monitor.inputs.streams import DataError
 from sagemaker_byoc.monitor.places import Places, json_bytes
-from sagemaker_byoc.monitor.report import page
-from sagemaker_byoc.monitor.report.explanation import FILE as EXPLANATION
-from sagemaker_byoc.monitor.report.explanation import VERSION
-from sagemaker_byoc.monitor.report.words import about_words, count
 
 THRESHOLD = 0.9
 """Below this NDCG, AWS raises an alert."""

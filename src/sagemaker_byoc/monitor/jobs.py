@@ -13,14 +13,14 @@ from typing import Any
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.monitor import attribution
+from sagemaker_byoc.monitor import attribution, explanation, model_quality, page
 from sagemaker_byoc.monitor.data import checks, constraints, statistics
 from sagemaker_byoc.monitor.data.checks import Findings, forecast
 from sagemaker_byoc.monitor.data.constraints import FILE as CONSTRAINTS
 from sagemaker_byoc.monitor.data.constraints import Constraints
 from sagemaker_byoc.monitor.data.statistics import FILE as STATISTICS
 from sagemaker_byoc.monitor.data.statistics import Profile, Statistics
-from sagemaker_byoc.monitor.inputs import hooks
+from sagemaker_byoc.monitor.inputs import scripts
 from sagemaker_byoc.monitor.inputs.captures import CaptureReader
 from sagemaker_byoc.monitor.inputs.layout import Block, Layout, Outputs
 from sagemaker_byoc.monitor.inputs.streams import (
@@ -39,10 +39,7 @@ from sagemaker_byoc.monitor.places import (
     note_window,
     nothing_found,
 )
-from sagemaker_byoc.monitor.quality import quality
-from sagemaker_byoc.monitor.quality.truth import Attributes
-from sagemaker_byoc.monitor.report import explanation, page
-from sagemaker_byoc.monitor.report import words as data_words
+from sagemaker_byoc.monitor.predictions import Attributes
 from sagemaker_byoc.pages import templates
 
 
@@ -77,7 +74,7 @@ def make_baseline(
 ) -> dict[str, Any]:
     """What was made, for a person or a program. Raise ByocError."""
     if wanted is not None:
-        judged = quality.make_baseline(places, data, wanted, output)
+        judged = model_quality.make_baseline(places, data, wanted, output)
         metrics = {name: score.document()["value"] for name, score in judged.scores.items()}
         return {"rows": judged.rows, "metrics": metrics, "notices": [*judged.notices]}
     document = _analysis(places, data.place)
@@ -90,14 +87,14 @@ def make_baseline(
         "rows": outcome.profile.rows,
         "columns": {name: each.inferred.value for name, each in columns.items()},
         "unread": outcome.unread.count,
-        "notices": data_words.unread_words(explanation.unread_document(outcome.unread)),
+        "notices": explanation.unread_words(explanation.unread_document(outcome.unread)),
         "warnings": {name: text for name, each in columns.items() if (text := forecast(each))},
     }
 
 
 def problem_of(baseline: Documents) -> str | None:
     """Of a baseline of model quality."""
-    return quality.problem_of(baseline.get(CONSTRAINTS) or {})
+    return model_quality.problem_of(baseline.get(CONSTRAINTS) or {})
 
 
 def run(
@@ -125,11 +122,11 @@ def run(
                 hint="Name the analysis.json that was computed on live traffic",
             )
         return Found(attribution.run(places, document, constraints, output, about))
-    problem = quality.problem_of(constraints)
+    problem = model_quality.problem_of(constraints)
     if wanted is None and problem is not None:
         wanted = Attributes(problem=problem)
     if wanted is not None:
-        return Found(quality.run(places, data, wanted, constraints, output).explanation)
+        return Found(model_quality.run(places, data, wanted, constraints, output).explanation)
     outcome = run_data(places, data, parse_baseline(baseline, "the baseline"), output)
     return Found(outcome.explanation, outcome)
 
@@ -137,9 +134,9 @@ def run(
 def words(why: Mapping[str, Any]) -> list[str]:
     """explanation.json as lines for a person. Raise DataError for what is none."""
     makers = {
-        "model_quality": quality.words,
+        "model_quality": model_quality.words,
         "feature_attribution": attribution.words,
-        None: data_words.words,
+        None: explanation.words,
     }
     try:
         return [line.translate(_ONE_LINE) for line in makers[why.get("kind")](why)]
@@ -295,7 +292,7 @@ def _read(places: Places, data: Input, layout: Layout, profile: Profile) -> Unre
     form = data.form or detect_all(places, files, layout.names or ())
     reader: CaptureReader | TableReader
     if form is Format.CAPTURE:
-        preprocess = hooks.preprocessor(data.preprocess) if data.preprocess else None
+        preprocess = scripts.preprocessor(data.preprocess) if data.preprocess else None
         reader = CaptureReader(layout, window=data.window, preprocess=preprocess)
     elif data.preprocess:
         raise RequestError(

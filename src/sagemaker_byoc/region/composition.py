@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sagemaker_byoc.region.clients import default_bucket
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.images import DockerImages, Images, Pushed
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.core.control_api import Interruptible
-from sagemaker_byoc.region.environ import default_bucket
 from sagemaker_byoc.region.services.ecr.ecr import Registry
 from sagemaker_byoc.region.services.iam import Iam
 from sagemaker_byoc.region.services.logs.log_store import LogStore
@@ -26,7 +26,7 @@ from sagemaker_byoc.region.services.sts import Sts
 from sagemaker_byoc.region.wire import models
 from sagemaker_byoc.region.wire.http import Handler
 from sagemaker_byoc.region.wire.json11 import JsonService
-from sagemaker_byoc.region.wire.operations import Operation, Service
+from sagemaker_byoc.region.wire.operations import Operations
 from sagemaker_byoc.region.wire.query import QueryService
 from sagemaker_byoc.region.wire.routing import Services
 
@@ -37,7 +37,7 @@ CLOSING_SECONDS = 150.0
 
 
 class Part(Protocol):
-    """A service with work of its own: it finds its containers after a restart, and ends them."""
+    """A service with containers: it finds them after a restart, and ends them."""
 
     def start(self) -> None:
         """Called on the thread of the event loop."""
@@ -45,10 +45,17 @@ class Part(Protocol):
     async def close(self) -> None: ...
 
 
+class Closable(Protocol):
+    """A service that has only threads to end."""
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Composition:
     services: Services
     parts: tuple[Part, ...]
+    closables: tuple[Closable, ...]
 
     def start(self) -> None:
         for part in self.parts:
@@ -56,9 +63,11 @@ class Composition:
 
     async def close(self) -> None:
         """Close all at once, each within a bound; a part that fails does not affect the others."""
-        closing = (asyncio.wait_for(part.close(), CLOSING_SECONDS) for part in self.parts)
-        outcomes = await asyncio.gather(*closing, return_exceptions=True)
-        for part, outcome in zip(self.parts, outcomes, strict=True):
+        closing = [part.close() for part in self.parts]
+        closing += [asyncio.to_thread(each.close) for each in self.closables]
+        bounded = (asyncio.wait_for(each, CLOSING_SECONDS) for each in closing)
+        outcomes = await asyncio.gather(*bounded, return_exceptions=True)
+        for part, outcome in zip((*self.parts, *self.closables), outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 LOG.error("%s did not close", type(part).__name__, exc_info=outcome)
 
@@ -110,25 +119,13 @@ def compose(
             own=control(jobs),
             queries=queries,
         ),
-        parts=(jobs, endpoints, registry, _Threads(s3.close)),
+        parts=(jobs, endpoints),
+        closables=(registry, s3),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Threads:
-    """A Part that has only threads to end."""
-
-    end: Callable[[], None]
-
-    def start(self) -> None:
-        """There is nothing to find after a restart."""
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self.end)
-
-
 def _by_protocol(
-    services: Mapping[str, Mapping[str, Operation]],
+    services: Mapping[str, Operations],
 ) -> tuple[dict[str, JsonService], dict[str, QueryService]]:
     """Return a handler for each protocol of a service, as its model lists them.
 
@@ -136,7 +133,7 @@ def _by_protocol(
     """
     targets, queries = {}, {}
     for name, operations in services.items():
-        service, facts = Service(name, operations), models.service_model(name).metadata
+        service, facts = models.Service(name, operations), models.service_model(name).metadata
         protocols = facts.get("protocols", [facts["protocol"]])
         if "json" in protocols:
             targets[facts["targetPrefix"]] = JsonService(service)

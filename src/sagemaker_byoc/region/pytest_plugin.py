@@ -11,14 +11,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from sagemaker_byoc.region import environ
+from sagemaker_byoc.region import clients
 from sagemaker_byoc.region.region import Region
 
 
 @pytest.fixture
 def sagemaker_region(monkeypatch: pytest.MonkeyPatch) -> Iterator[Region]:
     with Region() as region:
-        for name in environ.unset(os.environ):
+        for name in clients.unset(os.environ):
             monkeypatch.delenv(name, raising=False)
         for name, value in region.environ.items():
             monkeypatch.setenv(name, value)

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from sagemaker_byoc.contract.errors import MachineError
-from sagemaker_byoc.region import environ
-from sagemaker_byoc.region.client import make_client
+from sagemaker_byoc.region import clients
 from sagemaker_byoc.region.composition import CLOSING_SECONDS, Composition, compose
 from sagemaker_byoc.region.containers.access import ContainerAccess
-from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.account import Account, Credentials, Keys, make_keys
 from sagemaker_byoc.region.core.control_api import Control, Interruptible
-from sagemaker_byoc.region.core.credentials import Credentials, Keys, make_keys
 from sagemaker_byoc.region.core.state_folder import LOG_FILE, Address, StateFolder
 from sagemaker_byoc.region.engines import docker, process
 from sagemaker_byoc.region.engines.container import Engine
@@ -80,7 +78,7 @@ class Region:
     @property
     def environ(self) -> dict[str, str]:
         """Variables for the clients of this region, as `byoc local env` prints them."""
-        return environ.variables(self.url, self.state, self.account, self.keys)
+        return clients.variables(self.url, self.state, self.account, self.keys)
 
     @property
     def keys(self) -> Keys:
@@ -89,7 +87,7 @@ class Region:
 
     def client(self, service: str) -> Any:
         """Return a botocore client, as boto3.client(service) would."""
-        return make_client(service, self.url, self.keys, region=self.account.region)
+        return clients.make_client(service, self.url, self.keys, region=self.account.region)
 
     def start(self) -> None:
         if self._running is not None:
@@ -205,8 +203,8 @@ class _Running:
 
     def _compose(self) -> Composition:
         path, account = self.folder.path, self._region.account
-        environ.write_sdk_config(path, account)
-        environ.write_sts_rules(path, self.url)
+        clients.write_sdk_config(path, account)
+        clients.write_sts_rules(path, self.url)
         engine = _make_engine(self._region.engine, path)
         port = int(self._listener.getsockname()[1])
         access = ContainerAccess(
@@ -216,7 +214,7 @@ class _Running:
             listeners=_Listeners(self, asyncio.get_running_loop(), port),
             credentials=self._credentials,
             is_open=self._region.is_open,
-            data_path=environ.data_path(path, {}),
+            data_path=clients.data_path(path, {}),
             hosts=self._access_hosts,
         )
         return compose(path, access, control=self._control)

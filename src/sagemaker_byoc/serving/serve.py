@@ -10,17 +10,16 @@ import sys
 import traceback
 from importlib.util import find_spec
 
-from sagemaker_byoc.contract import variables
+from sagemaker_byoc.contract import http, variables
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.gpu import check_gpus
-from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, ExitCode, exit_code_of
 from sagemaker_byoc.serving import log, open_files
 from sagemaker_byoc.serving.capture.options import CaptureSettings, prepare, warnings
 from sagemaker_byoc.serving.reader import Reader, without_effect
 from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor import processes
-from sagemaker_byoc.serving.supervisor.slots import worker_environ
+from sagemaker_byoc.serving.supervisor.model_processes import worker_environ
 from sagemaker_byoc.serving.supervisor.supervisor import Supervisor
 
 BACKLOG = 2048

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sagemaker_byoc.contract import archives, folders, lifecycle
+from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.errors import MachineError, RequestError
-from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.variables import PROGRAM
 from sagemaker_byoc.host import owners

@@ -1,27 +1,37 @@
-"""One training job of `byoc train`: folders in, archives out, without a region."""
+"""One training job of `byoc train`: folders in, archives and a record out, without a region."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TextIO
 
 from sagemaker_byoc.contract import archives, folders, lifecycle
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft
+from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, check_channels
 from sagemaker_byoc.contract.training.cluster import DEFAULT_HOST, Cluster
-from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-from sagemaker_byoc.contract.variables import PROGRAM
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
+from sagemaker_byoc.contract.training.runs import METRICS_FILE, RUN_FILE, RunRecord, parse_line
+from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY, PROGRAM
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.containers import instances, results, specs
-from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch
-from sagemaker_byoc.region.containers.results import failure_reason
+from sagemaker_byoc.region.containers import specs
+from sagemaker_byoc.region.containers.hosts import (
+    Hosts,
+    Outcome,
+    StopSwitch,
+    failure_reason,
+    noting_links,
+)
 from sagemaker_byoc.region.containers.specs import (
     Image,
     check_name,
@@ -205,7 +215,6 @@ def _lay_out(
         cluster=cluster,
         network=network,
         variables={**entry, **request.environment},
-        gpus=instances.gpus_here(),
     )
     inputs = {
         str(tree.channel(name).relative_to(tree.root)): folder
@@ -238,7 +247,7 @@ def _verdict(
 def _pack(
     tree: Tree, folder: str, archive: Path, on_left: OnLeft, copying: Copying | None
 ) -> Path | None:
-    entries = results.noting_links(
+    entries = noting_links(
         folders.walk(tree.root, folder, on_left, keep_links=True), archive.name, on_left
     )
     if copying is None:
@@ -249,3 +258,77 @@ def _pack(
         return archive if archives.pack_entries(entries, archive, copying.advance) else None
     finally:
         copying.finish()
+
+
+# ── what the output folder keeps for `byoc runs`: the log, the metrics of its lines, a record ──
+
+LOG_FILE = "train.log"
+MOST_CHARACTERS = 64 << 20
+"""Most characters that are kept, of the log and of the metrics each."""
+SEARCHED = 2048
+"""Characters of a line that are searched for metrics."""
+
+
+class Transcript:
+    """The log, and the metrics of its lines as a program that tracks them writes them.
+
+    Files are opened by the first line: a refused job leaves none. A full disk
+    does not end the job; `problem` then says what is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.log = folder / LOG_FILE
+        self.problem = ""
+        self._metrics = folder / METRICS_FILE
+        self._files: dict[Path, TextIO] = {}
+        self._left = dict.fromkeys((self.log, self._metrics), MOST_CHARACTERS)
+
+    def write(self, line: str) -> None:
+        self._write(self.log, line)
+        if values := parse_line(line[:SEARCHED]):
+            self._write(self._metrics, json.dumps(values))
+
+    def close(self) -> None:
+        for file in self._files.values():
+            with suppress(OSError):
+                file.close()
+        self._files.clear()
+        with suppress(OSError):
+            if not self._metrics.stat().st_size:
+                self._metrics.unlink()
+
+    def _write(self, path: Path, line: str) -> None:
+        if self.problem:
+            return
+        try:
+            if not self._files:
+                self._open()
+            if self._left[path] > 0:
+                self._left[path] -= len(line) + 1
+                is_full = self._left[path] <= 0
+                self._files[path].write("… the rest was not kept\n" if is_full else f"{line}\n")
+        except OSError as error:
+            self.problem = f"{path}: {error.strerror}"
+
+    def _open(self) -> None:
+        """Open both files, replacing those of an earlier job."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        for path in self._left:
+            self._files[path] = open(  # noqa: SIM115 - closed by `close`
+                path, "w", encoding="utf-8", errors="backslashreplace", buffering=1
+            )
+
+
+def write_record(request: TrainingRequest, result: TrainingResult) -> None:
+    """Write beside the artifacts what `byoc runs` shows of a program that tracks nothing."""
+    given, ended = Hyperparameters(request.hyperparameters).for_program(), time.time()
+    record = RunRecord(
+        name=request.name,
+        status=result.status.value,
+        started=ended - result.seconds,
+        ended=ended,
+        parameters={key: MASK if is_secret(key) else as_text(raw) for key, raw in given},
+        commit=request.environment.get(CODE_COMMIT, ""),
+        repository=request.environment.get(CODE_REPOSITORY, ""),
+    )
+    record.write(request.output / RUN_FILE)

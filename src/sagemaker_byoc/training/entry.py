@@ -28,7 +28,7 @@ from sagemaker_byoc.training.supervisor.job_run import (
     Verdict,
 )
 from sagemaker_byoc.training.supervisor.process.log import ERR, PREFIX, Writer
-from sagemaker_byoc.training.supervisor.process.signals import STOP, SignalQueue
+from sagemaker_byoc.training.supervisor.process.loop import STOP, SignalQueue
 from sagemaker_byoc.training.supervisor.ranks.hosts import has_named_hosts
 
 CHECK = "--check"

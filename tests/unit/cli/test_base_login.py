@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli import base_login, ecr_credentials
+from sagemaker_byoc.cli import base_login
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.contract.errors import MachineError
 
@@ -77,13 +77,13 @@ def test_the_helper_speaks_dockers_protocol(monkeypatch, capsys):
 
     monkeypatch.setattr(ecr, "log_in", log_in)
     monkeypatch.setattr("sys.stdin", io.StringIO(f"https://{AWS}\n"))
-    assert ecr_credentials.main(["get"]) == 0
+    assert base_login.main(["get"]) == 0
     assert asked == ["eu-west-1"]
     found = json.loads(capsys.readouterr().out)
     assert found == {"ServerURL": f"https://{AWS}", "Username": "AWS", "Secret": "secret"}
-    assert ecr_credentials.main(["store"]) == 0
+    assert base_login.main(["store"]) == 0
     monkeypatch.setattr("sys.stdin", io.StringIO("docker.io"))
-    assert ecr_credentials.main(["get"]) == 1
+    assert base_login.main(["get"]) == 1
     assert "credentials not found" in capsys.readouterr().out
 
 
@@ -93,5 +93,5 @@ def test_a_helper_without_credentials_says_what_to_do(monkeypatch, capsys):
 
     monkeypatch.setattr(ecr, "log_in", log_in)
     monkeypatch.setattr("sys.stdin", io.StringIO(AWS))
-    assert ecr_credentials.main(["get"]) == 1
+    assert base_login.main(["get"]) == 1
     assert "Log in: aws configure" in capsys.readouterr().out

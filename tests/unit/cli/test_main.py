@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.cli.programs import parse_pairs, parse_program
-from sagemaker_byoc.contract.errors import RequestError
+from sagemaker_byoc.cli.terminal.arguments import pair
 
 BYOC = [sys.executable, "-m", "sagemaker_byoc.cli"]
 
@@ -89,9 +90,9 @@ def test_a_file_can_be_the_program(tmp_path):
 
 def test_value_may_hold_equals_signs():
     """Only the first one splits."""
-    assert parse_pairs("--hp", ["a=b=c", "d="]) == {"a": "b=c", "d": ""}
-    with pytest.raises(RequestError):
-        parse_pairs("--hp", ["=x"])
+    assert parse_pairs("--hp", map(pair, ["a=b=c", "d="])) == {"a": "b=c", "d": ""}
+    with pytest.raises(argparse.ArgumentTypeError):
+        pair("=x")
 
 
 @pytest.mark.slow

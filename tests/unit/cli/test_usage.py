@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli.main import main, parser
-from sagemaker_byoc.cli.terminal import completion, console, failures
+from sagemaker_byoc.cli.main import SHELLS, completion_script, main, parser
+from sagemaker_byoc.cli.terminal import console, failures
 from sagemaker_byoc.cli.terminal.arguments import Parser
 
 ROOT = parser()
@@ -171,8 +171,8 @@ def test_ctrl_c_is_130(monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sagemaker_byoc.cli.terminal.completion.run", interrupted)
-    assert main(["completion", "bash"]) == 130
+    monkeypatch.setattr("sagemaker_byoc.cli.commands.init.run", interrupted)
+    assert main(["init"]) == 130
 
 
 @pytest.mark.slow
@@ -187,7 +187,7 @@ def test_a_reader_that_leaves_is_no_error():
 
 def bash_completes(line: str, folder: Path) -> list[str]:
     words = line.split() + ([""] if line.endswith(" ") else [])
-    program = completion.script("bash", ROOT) + (
+    program = completion_script("bash", ROOT) + (
         f"\nCOMP_WORDS=({' '.join(w or chr(39) * 2 for w in words)}); COMP_CWORD={len(words) - 1}; "
         f"$(complete -p byoc | grep -o '_shtab[a-z_]*') byoc '{words[-1]}' '{words[-2]}'; "
         'printf "%s\\n" "${COMPREPLY[@]}"'
@@ -216,7 +216,7 @@ def test_bash_completes(line, expected, tmp_path):
     assert expected <= set(bash_completes(line, tmp_path))
 
 
-@pytest.mark.parametrize("shell", completion.SHELLS)
+@pytest.mark.parametrize("shell", SHELLS)
 def test_each_script_has_every_flag(shell, capsys):
     assert main(["completion", shell]) == 0
     text = capsys.readouterr().out

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli import programs
 from sagemaker_byoc.cli.commands import serve, train
 from sagemaker_byoc.cli.main import main, parser
 from sagemaker_byoc.cli.programs import Program
@@ -150,31 +149,31 @@ def test_a_cause_of_serve_stands_in_the_error_once(folder, capsys):
     ],
 )
 def test_the_cause_in_a_log(lines, cause):
-    assert programs.cause_of(lines) == cause
+    assert failures.cause_of(lines) == cause
 
 
 def test_hints():
-    assert programs.hint_for("train", None, "x. Use y, or set BYOC_A_B=1.") == (
+    assert failures.hint_for("train", None, "x. Use y, or set BYOC_A_B=1.") == (
         "If that is what you want, add --env BYOC_A_B=1"
     )
     choose = "2 to choose from (b c.py, d.py)"
     assert (
-        programs.hint_for("train", Path("UPPER"), choose)
+        failures.hint_for("train", Path("UPPER"), choose)
         == "Name the file: byoc train 'UPPER/b c.py'"
     )
-    assert programs.hint_for("train", None, choose) == ""
-    assert programs.hint_for("train", Path(), "something else") == ""
+    assert failures.hint_for("train", None, choose) == ""
+    assert failures.hint_for("train", Path(), "something else") == ""
     loads = "/opt/ml/model holds a.bin, none of which is a model that loads without model_fn"
-    assert programs.hint_for("serve", None, loads).startswith(
+    assert failures.hint_for("serve", None, loads).startswith(
         "Define model_fn in an inference.py, and name"
     )
-    assert programs.hint_for("serve", Path("x"), loads).startswith(
+    assert failures.hint_for("serve", Path("x"), loads).startswith(
         "Define model_fn in x/inference.py, or"
     )
-    assert programs.hint_for("train", None, "channel 'a.b' was not given: add it").startswith(
+    assert failures.hint_for("train", None, "channel 'a.b' was not given: add it").startswith(
         "Add --channel a.b=DIR,"
     )
-    assert programs.hint_for(
+    assert failures.hint_for(
         "train", Path("x"), "and no .py file that could be the program; it"
     ).endswith("byoc train FOLDER/FILE")
 
@@ -191,9 +190,9 @@ def test_hints():
 )
 def test_the_command_that_installs_is_whole(command):
     missing = f"joblib is not installed: {command}; a module of your own belongs beside"
-    assert programs.hint_for("train", None, missing) == f"Run: {command}"
+    assert failures.hint_for("train", None, missing) == f"Run: {command}"
     lacking = f"needs the Python package x. Install what it needs: {command}"
-    assert programs.hint_for("serve", None, lacking) == f"Run: {command}"
+    assert failures.hint_for("serve", None, lacking) == f"Run: {command}"
 
 
 def test_serve_without_a_model_names_the_newest(folder, capsys):
@@ -361,18 +360,18 @@ def test_a_defect_leaves_its_traceback_in_a_private_file(monkeypatch, capsys, tm
     def broken(_):
         raise ZeroDivisionError("x")
 
-    monkeypatch.setattr("sagemaker_byoc.cli.terminal.completion.run", broken)
+    monkeypatch.setattr("sagemaker_byoc.cli.commands.init.run", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert main(["completion", "bash"]) == failures.FAILED
+    assert main(["init"]) == failures.FAILED
     what, fix = capsys.readouterr().err.splitlines()
     assert what == "error[INTERNAL]: byoc itself failed: ZeroDivisionError: x"
     file = Path(fix.removeprefix("  fix: Report the traceback in "))
     assert "in broken" in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert main(["completion", "bash", "-v"]) == failures.FAILED
+    assert main(["init", "-v"]) == failures.FAILED
     assert "in broken" in capsys.readouterr().err
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
-    assert main(["completion", "bash"]) == failures.FAILED
+    assert main(["init"]) == failures.FAILED
     assert "again with -v" in capsys.readouterr().err
 
 

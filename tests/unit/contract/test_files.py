@@ -16,8 +16,8 @@ from sagemaker_byoc.contract.errors import ArchiveError, ContractError
 from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.contract.lifecycle import clip, exit_code_of, write_failure
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.contract.training import metric_definitions
-from sagemaker_byoc.region.containers.results import read_failure
+from sagemaker_byoc.contract.training import runs
+from sagemaker_byoc.region.containers.hosts import read_failure
 
 
 @given(st.text(max_size=3000))
@@ -137,13 +137,13 @@ NUMBERS = st.floats(width=32)
 @given(st.dictionaries(NAMES, NUMBERS, min_size=1, max_size=5))
 def test_metric_line_is_found_by_its_own_definition(values):
     """What is printed is parsed, and each shipped regex finds its own value and no other's."""
-    line = "step 3: " + metric_definitions.format_line(values)
-    parsed = metric_definitions.parse_line(line)
+    line = "step 3: " + runs.format_line(values)
+    parsed = runs.parse_line(line)
     assert {k: str(v) for k, v in parsed.items()} == {
         k: str(float(f"{v:.9g}")) for k, v in values.items()
     }
     for name in values:
-        match = re.search(metric_definitions.definition(name)["Regex"], line)
+        match = re.search(runs.definition(name)["Regex"], line)
         assert str(float(match[1])) == str(parsed[name])
 
 
@@ -151,7 +151,7 @@ def test_metric_line_is_found_by_its_own_definition(values):
 def test_bad_metric_name_is_refused(name):
     """A name that the regex could not find again is refused when it is printed."""
     with pytest.raises(ContractError, match="not a legal metric name"):
-        metric_definitions.format_line({name: 1.0})
+        runs.format_line({name: 1.0})
 
 
 @pytest.mark.parametrize(("returncode", "code"), [(0, 0), (3, 3), (-9, 137), (-15, 143)])

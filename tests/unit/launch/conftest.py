@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli.launch_places import ServiceModels
+from sagemaker_byoc.cli.commands.launch import ServiceModels
 from sagemaker_byoc.host.aws_calls import RefusedError
 from sagemaker_byoc.launch import endpoint, train
 from sagemaker_byoc.launch.checks import check_plan
-from sagemaker_byoc.launch.place import Place
-from sagemaker_byoc.launch.problems import Problems
+from sagemaker_byoc.launch.steps import Place
+from sagemaker_byoc.launch.table import Problems
 
 DIGEST = "sha256:" + "ab" * 32
 IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/digits@{DIGEST}"

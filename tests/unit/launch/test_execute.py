@@ -7,8 +7,8 @@ from tests.unit.launch.conftest import Service
 
 from sagemaker_byoc.host.aws_calls import RefusedError
 from sagemaker_byoc.launch import execute as executing
-from sagemaker_byoc.launch.execute import execute
-from sagemaker_byoc.launch.problems import SettingsError, UnfinishedError
+from sagemaker_byoc.launch.execute import UnfinishedError, execute
+from sagemaker_byoc.launch.table import SettingsError
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ import pytest
 from tests.unit.launch.conftest import Service
 
 from sagemaker_byoc.contract.errors import TimeLimitError
-from sagemaker_byoc.launch.follow import Watch, wait_for_endpoint, wait_for_job
-from sagemaker_byoc.launch.problems import FailedError
+from sagemaker_byoc.launch.follow import FailedError, Watch, wait_for_endpoint, wait_for_job
 
 
 class Streams:

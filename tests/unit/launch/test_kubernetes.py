@@ -13,7 +13,7 @@ from tests.unit.launch.conftest import WHERE, hyphened
 
 from sagemaker_byoc.launch import endpoint, train
 from sagemaker_byoc.launch.kubernetes import serving, training
-from sagemaker_byoc.launch.problems import Problems, SettingsError
+from sagemaker_byoc.launch.table import Problems, SettingsError
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from tests.unit.launch.conftest import DIGEST, IMAGE, PLACE, WHERE, hyphened, validate
 
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.place import role_arn
-from sagemaker_byoc.launch.problems import SettingsError
+from sagemaker_byoc.launch.steps import role_arn
+from sagemaker_byoc.launch.table import SettingsError
 
 EVERYTHING = {
     "max_runtime": "1h",
@@ -179,6 +179,14 @@ def test_an_empty_folder_is_no_channel(make_train, folder):
     (folder / "empty").mkdir()
     with pytest.raises(SettingsError, match="empty folder"):
         make_train(channels={"train": "empty"})
+
+
+def test_a_channel_with_what_cannot_be_uploaded(make_train, folder):
+    """A FIFO would be read for ever, and a broken link is data that is missing."""
+    (folder / "data").mkdir(exist_ok=True)
+    (folder / "data" / "gone").symlink_to("nowhere")
+    with pytest.raises(SettingsError, match="gone is not a file"):
+        make_train(channels={"train": "data"})
 
 
 LONG = "y" * 2501

@@ -6,8 +6,7 @@ import pytest
 from tests.unit.launch.conftest import WHERE
 
 from sagemaker_byoc.launch import endpoint, train
-from sagemaker_byoc.launch.problems import SettingsError
-from sagemaker_byoc.launch.table import overlaid, parse_toml
+from sagemaker_byoc.launch.table import SettingsError, overlaid, parse_toml
 
 
 def test_numbers_stay_as_they_were_written(folder):

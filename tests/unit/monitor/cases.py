@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from sagemaker_byoc.contract.hosting.capture import Encoding, Payload, Record
+from sagemaker_byoc.contract.capture import Encoding, Payload, Record
 from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.places import Input, Places
 

@@ -8,8 +8,8 @@ import json
 import pytest
 from tests.unit.monitor.cases import Case, captured, record
 
+from sagemaker_byoc.contract.capture import Encoding
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.contract.hosting.capture import Encoding
 from sagemaker_byoc.monitor.inputs import streams
 from sagemaker_byoc.monitor.inputs.streams import DataError, EmptyError
 from sagemaker_byoc.monitor.places import Places

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.serving.reader import without_effect
 from sagemaker_byoc.serving.settings import Settings
 

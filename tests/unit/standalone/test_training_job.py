@@ -13,10 +13,12 @@ import pytest
 from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import DocumentError, MachineError, RequestError
 from sagemaker_byoc.region.engines.process import ProcessContainer, ProcessEngine, make_engine
+from sagemaker_byoc.standalone import training_job
 from sagemaker_byoc.standalone.training_job import (
     Status,
     StopSwitch,
     TrainingRequest,
+    Transcript,
     run_training_job,
 )
 
@@ -252,7 +254,7 @@ class Copying:
         self.said[-1].append("end")
 
 
-def test_packing_is_told(namespace_engine, job):
+def test_packing_reports_its_progress(namespace_engine, job):
     """It takes longer than the training, for a large model."""
     copying = Copying()
     program = """
@@ -276,3 +278,43 @@ def test_a_full_disk_is_no_traceback(namespace_engine, job, monkeypatch):
     monkeypatch.setattr(ProcessContainer, "keep", lambda _: "It is kept")
     with pytest.raises(MachineError, match=r"No space left on device\. It is kept"):
         job(namespace_engine, "print(1)")
+
+
+# ── the log and the metrics that a job leaves in its output folder ──
+
+
+def test_both_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_job, "MOST_CHARACTERS", 20)
+    kept = Transcript(tmp_path)
+    for number in range(9):
+        kept.write(f"loss={number};")
+    kept.close()
+    lines = ["loss=0;", "loss=1;", "… the rest was not kept"]
+    assert (tmp_path / "train.log").read_text().splitlines() == lines
+    assert (tmp_path / "metrics.jsonl").read_text().startswith('{"loss": 0.0}\n')
+    assert (tmp_path / "metrics.jsonl").stat().st_size < 60
+
+
+def test_any_text_is_kept(tmp_path):
+    """Also what is not Unicode; a value far out in a long line is not a metric."""
+    kept = Transcript(tmp_path / "new")
+    kept.write("\ud800 ü")
+    kept.write(f"{'x' * 3000} loss=1;")
+    kept.write("x=" + "1" * 200_000)
+    kept.close()
+    assert (tmp_path / "new/train.log").read_text().startswith("\\ud800 ü\n")
+    assert not (tmp_path / "new/metrics.jsonl").exists()
+
+
+def test_without_a_line_there_is_no_file(tmp_path):
+    Transcript(tmp_path / "new").close()
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_cannot_be_written_is_a_problem_and_no_error(tmp_path):
+    (tmp_path / "train.log").symlink_to("/dev/full")
+    kept = Transcript(tmp_path)
+    kept.write("a line")
+    kept.write("another")
+    kept.close()
+    assert kept.problem == f"{tmp_path / 'train.log'}: No space left on device"

@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sagemaker_byoc.cli import base_login, programs, project_table, target
+from sagemaker_byoc.cli import base_login, programs, target
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import docker
-from sagemaker_byoc.images.build import builders, contexts, sbom, secrets
-from sagemaker_byoc.images.build.project import name_of
-from sagemaker_byoc.images.build.run import (
+from sagemaker_byoc.images.build import builders, contexts, sbom
+from sagemaker_byoc.images.build.build import (
     AUTO,
     PROGRESS,
     QUIET,
@@ -26,7 +25,10 @@ from sagemaker_byoc.images.build.run import (
     Built,
     Output,
     build,
+    parse_secret,
+    secret_name,
 )
+from sagemaker_byoc.images.build.project import name_of
 from sagemaker_byoc.region.containers.recorded_images import Recording, record
 
 HELP = "Make an image of a program: linux/amd64, Docker's media types, a tag that means it alone."
@@ -35,7 +37,7 @@ _IMAGE_ONLY = ("file", "build_arg", "builder", "label", "no_cache", "pull", "sec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=project_table.KINDS, help="what the image is for")
+    parser.add_argument("kind", choices=programs.KINDS, help="what the image is for")
     parser.add_argument(
         "program",
         type=Path,
@@ -121,7 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     folder: Path | None = arguments.program
     place = folder if folder is not None and folder.is_dir() else Path()
-    project = project_table.read(place)
+    project = programs.read_project(place)
     # A region's folder is the process engine's: Docker has a store of its own.
     engine = arguments.engine or ("docker" if arguments.state is None else "process")
     if engine == "process":
@@ -186,22 +188,22 @@ def _tell(built: Built, arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _request(
-    arguments: argparse.Namespace, place: Path, project: project_table.Project | None
+    arguments: argparse.Namespace, place: Path, project: programs.Project
 ) -> Iterator[BuildRequest]:
     """Of a folder with a Dockerfile; of a program without one for as long as its folder is."""
     kind = arguments.kind
-    known = _known(project, kind)
+    known = project.programs[kind]
     given = programs.parse_pairs("--build-arg", arguments.build_arg)
     chosen = arguments.file or known.dockerfile
     is_file = arguments.program is not None and not arguments.program.is_dir()
     request = BuildRequest(
         context=place,
         dockerfile=chosen or place / f"Dockerfile.{kind}",
-        tag=arguments.tag or f"{_name(project, place)}-{kind}",
+        tag=arguments.tag or f"{project.name or name_of(place)}-{kind}",
         source=place,
-        arguments={**(project.arguments if project else {}), **given},
+        arguments={**project.arguments, **given},
         labels=programs.parse_pairs("--label", arguments.label),
-        secrets=tuple(secrets.parse(text, os.environ) for text in arguments.secret),
+        secrets=tuple(parse_secret(text, os.environ) for text in arguments.secret),
         builder=arguments.builder,
         progress=QUIET if console.is_quiet() else arguments.progress,
         cache=not arguments.no_cache,
@@ -214,7 +216,7 @@ def _request(
         return
     program = programs.parse_program(programs.required(arguments.program or known.program, kind))
     folder = program.folder.resolve()
-    secret = "pip" in map(secrets.name_of, request.secrets)
+    secret = "pip" in map(secret_name, request.secrets)
     with contexts.prepared(kind, folder, program.entry_point, secret=secret) as context:
         for note in context.notes:
             console.detail(note)
@@ -222,7 +224,7 @@ def _request(
             request,
             context=context.folder,
             dockerfile=context.dockerfile,
-            tag=arguments.tag or f"{_name(project, program.folder)}-{kind}",
+            tag=arguments.tag or f"{project.name or name_of(program.folder)}-{kind}",
             source=program.folder,
             arguments=given,
             bases=(context.base,),
@@ -243,7 +245,7 @@ def _dockerfile(place: Path, kind: str) -> Path | None:
                     "program on the toolkit's image, name its file and not its folder"
                 )
             return path
-    ours = {f"Dockerfile.{other}" for other in project_table.KINDS}
+    ours = {f"Dockerfile.{other}" for other in programs.KINDS}
     others = [path.name for path in place.iterdir() if _LIKE.search(path.name) and path.is_file()]
     others = [name for name in others if name not in ours and not name.endswith(".dockerignore")]
     if others:
@@ -251,7 +253,7 @@ def _dockerfile(place: Path, kind: str) -> Path | None:
     return None
 
 
-def _record(arguments: argparse.Namespace, project: project_table.Project | None) -> int:
+def _record(arguments: argparse.Namespace, project: programs.Project) -> int:
     for name in _IMAGE_ONLY:
         if getattr(arguments, name):
             flag = f"--{name.replace('_', '-')}"
@@ -259,11 +261,8 @@ def _record(arguments: argparse.Namespace, project: project_table.Project | None
                 f"{flag} is for an image, and --engine process makes none",
                 hint=f"Leave out {flag}, or build with --engine docker",
             )
-    program = programs.parse_program(
-        programs.required(
-            arguments.program or _known(project, arguments.kind).program, arguments.kind
-        )
-    )
+    named = arguments.program or project.programs[arguments.kind].program
+    program = programs.parse_program(programs.required(named, arguments.kind))
     state = target.state_folder(arguments)
     with contexts.copied(program.folder.resolve()) as (copy, notes):
         for note in notes:
@@ -272,7 +271,7 @@ def _record(arguments: argparse.Namespace, project: project_table.Project | None
             kind=arguments.kind,
             program=copy,
             entry_point=program.entry_point,
-            tag=arguments.tag or f"{_name(project, program.folder)}-{arguments.kind}",
+            tag=arguments.tag or f"{project.name or name_of(program.folder)}-{arguments.kind}",
         )
         # Not resolved: a venv's python is a link, and the venv is found by the link's place.
         digest = record(recording, state, arguments.python.absolute())
@@ -283,11 +282,3 @@ def _record(arguments: argparse.Namespace, project: project_table.Project | None
     else:
         console.result(digest)
     return 0
-
-
-def _known(project: project_table.Project | None, kind: str) -> project_table.Program:
-    return project_table.Program() if project is None else project.programs[kind]
-
-
-def _name(project: project_table.Project | None, folder: Path) -> str:
-    return project.name if project is not None and project.name else name_of(folder)

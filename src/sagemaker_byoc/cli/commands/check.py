@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from sagemaker_byoc.cli import programs, project_table
+from sagemaker_byoc.cli import programs
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.images.check import findings
-from sagemaker_byoc.images.check.check import CheckRequest, check
-from sagemaker_byoc.images.check.checked_image import SERVE, TRAIN
-from sagemaker_byoc.images.check.findings import Finding
-from sagemaker_byoc.images.check.rules import table
+from sagemaker_byoc.images.check.check import RULES, CheckRequest, check
+from sagemaker_byoc.images.check.findings import SERVE, TRAIN, Finding
 
 HELP = "Find out whether SageMaker will accept an image, any image."
 _CONFIG = Path("pyproject.toml")
@@ -73,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     roles = {
         role for role, wanted in ((TRAIN, arguments.train), (SERVE, arguments.serve)) if wanted
     }
-    project = project_table.read_for("train", None)
+    settings = programs.read_settings("train", None)
     request = CheckRequest(
         image=arguments.image,
         roles=frozenset(roles),
@@ -83,17 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         model=_existing(arguments.model, "--model"),
         payload=_read(arguments.payload),
         content_type=arguments.content_type,
-        channels={
-            **project.channels,
-            **{
-                name: Path(folder)
-                for name, folder in programs.parse_pairs("--channel", arguments.channel).items()
-            },
-        },
-        hyperparameters={
-            **project.hyperparameters,
-            **programs.parse_pairs("--hp", arguments.hp),
-        },
+        channels=programs.channels(settings, arguments),
+        hyperparameters=programs.hyperparameters(settings, arguments),
         environment=programs.parse_pairs("--env", arguments.env),
         train_seconds=arguments.train_timeout,
         startup_seconds=arguments.startup_timeout,
@@ -119,27 +107,23 @@ def _show_briefly(finding: Finding) -> None:
 
 
 def read_ignored(path: Path) -> Mapping[str, str]:
-    """The rules the project lives with, and why. Raises RequestError for one without a reason."""
-    try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
-    except FileNotFoundError:
-        if path != _CONFIG:
-            raise RequestError(f"there is no file {path}", hint="Correct --config") from None
-        return {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise RequestError(f"{path} can't be read: {error}", hint="Correct the file") from error
-    table_ = document.get("tool", {}).get("byoc", {}).get("check", {}).get("ignore", {})
-    known = {row.id for row in table.rows()}
+    """Return the rules that the project ignores, and why.
+
+    Raise RequestError for a rule that does not exist or has no reason.
+    """
+    if path != _CONFIG and not path.exists():
+        raise RequestError(f"there is no file {path}", hint="Correct --config")
+    ignored = programs.section(path, programs.read_table(path), "check").value("ignore", {})
+    known = {rule.id for rule in RULES}
     where = f"{path}: [tool.byoc.check] ignore"
-    if not isinstance(table_, dict):
+    if not isinstance(ignored, dict):
         raise RequestError(f"{where} is not a table", hint='Write ignore = {IMG012 = "reason"}')
-    for key, reason in table_.items():
+    for key, reason in ignored.items():
         if findings.rule_of(key) not in known:
             raise RequestError(f"{where}: there is no rule {key}", hint="See byoc check's report")
         if not isinstance(reason, str) or not reason.strip():
             raise RequestError(f"{where}: {key} has no reason", hint=f'Write {key} = "the reason"')
-    return table_
+    return ignored
 
 
 def _existing(path: Path | None, option: str) -> Path | None:

@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 from sagemaker_byoc.cli import content_type, target
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console
+from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError, TimeLimitError
 from sagemaker_byoc.contract.facts import Fact
-from sagemaker_byoc.contract.hosting import http as hosting
 
 HELP = "Send one request to an endpoint of the region, or to a model that `byoc serve` serves."
 _CHUNK = 65_536

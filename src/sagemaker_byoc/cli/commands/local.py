@@ -175,14 +175,14 @@ def _add_env(parser: argparse.ArgumentParser) -> None:
 
 
 def _env(arguments: argparse.Namespace) -> int:
-    from sagemaker_byoc.region import environ  # noqa: PLC0415 - of this action alone
+    from sagemaker_byoc.region import clients  # noqa: PLC0415 - of this action alone
     from sagemaker_byoc.region.core.account import Account  # noqa: PLC0415
 
     region = target.find(arguments)
     status = region.status()
     account = Account(id=status["account"], region=status["region"])
-    values = environ.variables(status["url"], Path(status["state"]), account, region.keys)
-    names = environ.unset(os.environ)
+    values = clients.variables(status["url"], Path(status["state"]), account, region.keys)
+    names = clients.unset(os.environ)
     if arguments.json:
         console.result(json.dumps(dict.fromkeys(names) | values, indent=2))
         return 0

@@ -6,12 +6,11 @@ import argparse
 from dataclasses import dataclass
 
 from sagemaker_byoc.cli import push_plan
-from sagemaker_byoc.cli.push_request import parse_request
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.images import scratch
+from sagemaker_byoc.images.push.copying import Push, Step, run_steps
 from sagemaker_byoc.images.push.programs import How
-from sagemaker_byoc.images.push.push import Push, Step, run_steps
 
 HELP = "Push an image to ECR, or another registry, in the form that SageMaker takes; verified."
 PLATFORMS = ("linux/amd64", "linux/arm64")
@@ -87,7 +86,7 @@ def _kept(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    request = parse_request(arguments)
+    request = push_plan.parse_request(arguments)
     screen = _Screen(is_terminal=console.is_interactive() and not arguments.json)
     if arguments.dry_run:
         _, planned = push_plan.plan(request, screen)

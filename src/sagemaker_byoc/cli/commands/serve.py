@@ -11,13 +11,12 @@ import threading
 from importlib.util import find_spec
 from pathlib import Path
 
-from sagemaker_byoc.cli import programs, project_table
+from sagemaker_byoc.cli import programs
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console, failures, signals
 from sagemaker_byoc.cli.terminal.progress import Progress
-from sagemaker_byoc.contract import archives, folders
+from sagemaker_byoc.contract import archives, folders, http
 from sagemaker_byoc.contract.errors import MachineError, RequestError
-from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.training.runs import RUN_FILE
 from sagemaker_byoc.host import owners
@@ -78,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    project = project_table.read_for("serve", arguments.program)
-    program = None if project.program is None else _program(project.program)
+    named = programs.read_settings("serve", arguments.program).program
+    program = None if named is None else _program(named)
     model = _model(arguments.model)
     if program is None and Path(http.DEFAULT_PROGRAM.value).is_file():
         console.detail("./inference.py is not used: `byoc serve .` takes it")
@@ -233,11 +232,11 @@ def _tell(request: EndpointRequest, url: str, *, as_json: bool) -> None:
 
 def explained(error: EndpointError, program: programs.Program | None) -> EndpointError:
     """Return the error with its cause in place of the log, which is on the terminal already."""
-    cause = programs.cause_of(error.last_lines)
+    cause = failures.cause_of(error.last_lines)
     folder = None if program is None else program.folder
     return EndpointError(
         f"{error.event}: {cause}" if cause else error.event,
-        hint=programs.hint_for("serve", folder, cause) or error.hint,
+        hint=failures.hint_for("serve", folder, cause) or error.hint,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sagemaker_byoc.cli import programs, project_table
+from sagemaker_byoc.cli import programs
 from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console, failures, signals
 from sagemaker_byoc.cli.terminal.progress import Progress
@@ -15,7 +15,7 @@ from sagemaker_byoc.contract.archives import MODEL_ARCHIVE, OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import JobError
 from sagemaker_byoc.contract.variables import CODE_COMMIT, CODE_REPOSITORY
 from sagemaker_byoc.images.build.labels import read_commit
-from sagemaker_byoc.region.containers.results import failure_text
+from sagemaker_byoc.region.containers.hosts import failure_text
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.standalone.training_job import (
     DEFAULT_IMAGE,
@@ -23,10 +23,11 @@ from sagemaker_byoc.standalone.training_job import (
     StopSwitch,
     TrainingRequest,
     TrainingResult,
+    Transcript,
     prepared_job,
     run_training_job,
+    write_record,
 )
-from sagemaker_byoc.standalone.transcript import Transcript, write_record
 
 HELP = "Run a training program as SageMaker would, on this machine."
 
@@ -68,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    project = project_table.read_for("train", arguments.program)
-    program = programs.parse_program(programs.required(project.program, "train"))
+    settings = programs.read_settings("train", arguments.program)
+    program = programs.parse_program(programs.required(settings.program, "train"))
     name = arguments.name or programs.unique_name(program.name)
     output = arguments.output or Path("byoc-jobs") / name
     programs.check_engine(arguments, "mount", hint="Leave it out: nothing is copied")
@@ -79,17 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         program=program.folder.resolve(),
         entry_point=program.entry_point,
         image=programs.image_of(arguments, DEFAULT_IMAGE),
-        channels={
-            **project.channels,
-            **{
-                channel: Path(folder)
-                for channel, folder in programs.parse_pairs("--channel", arguments.channel).items()
-            },
-        },
-        hyperparameters={
-            **project.hyperparameters,
-            **programs.parse_pairs("--hp", arguments.hp),
-        },
+        channels=programs.channels(settings, arguments),
+        hyperparameters=programs.hyperparameters(settings, arguments),
         environment={
             **_origin(program.folder),
             **programs.parse_pairs("--env", arguments.env),
@@ -133,7 +125,7 @@ def _train(
         return signals.received().exit_code
     if result.status is not Status.COMPLETED:
         cause = _reason(result) or f"the program ended with exit code {result.exit_code}"
-        hint = programs.hint_for("train", folder, cause)
+        hint = failures.hint_for("train", folder, cause)
         raise JobError(cause, hint=hint or f"Correct the program; its log: {_near(transcript.log)}")
     return failures.DONE
 

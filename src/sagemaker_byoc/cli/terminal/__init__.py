@@ -1,1 +1,1 @@
-"""The terminal: words and colors, arguments, progress, signals, completion."""
+"""The terminal: words and colors, arguments, failures, progress, signals."""

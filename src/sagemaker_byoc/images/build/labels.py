@@ -13,7 +13,7 @@ from pathlib import Path
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.gpu import CUDA_LABEL, DRIVER_LABEL, OLDEST_DRIVER
 from sagemaker_byoc.contract.masking import without_user
-from sagemaker_byoc.host.image_reference import Reference, parse
+from sagemaker_byoc.host.registry_images import Reference, parse
 from sagemaker_byoc.images.build.builders import BUILDAH, Ask, Builder
 
 NAME_LABEL = "org.opencontainers.image.base.name"

@@ -26,8 +26,8 @@ from urllib.parse import unquote
 from sagemaker_byoc.contract.errors import ByocError, MachineError
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.host.docker import note_command
-from sagemaker_byoc.host.image_reference import Reference
-from sagemaker_byoc.images.errors import HostileError, ImageError, RegistryError, TrustError
+from sagemaker_byoc.host.registry_images import Reference
+from sagemaker_byoc.images.model import HostileError, ImageError, RegistryError, TrustError
 from sagemaker_byoc.images.registry import refusal_hint
 
 STILL_SECONDS = 120.0

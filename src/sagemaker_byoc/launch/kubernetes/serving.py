@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import re
 
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.contract.files import Json
-from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.contract.hosting.http import METRICS
+from sagemaker_byoc.contract.http import METRICS
 from sagemaker_byoc.contract.lifecycle import SERVE_ARGUMENT, SERVE_STOP_GRACE
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.launch.endpoint import EndpointSettings
 from sagemaker_byoc.launch.inputs import is_remote
 from sagemaker_byoc.launch.kubernetes import pods
-from sagemaker_byoc.launch.kubernetes.pod_settings import (
+from sagemaker_byoc.launch.kubernetes.pods import (
     GPU,
     POD_KEYS,
     PodSettings,
@@ -31,8 +31,7 @@ from sagemaker_byoc.launch.kubernetes.pod_settings import (
     read_pod,
     refuse_variables,
 )
-from sagemaker_byoc.launch.problems import Problems, SettingsError
-from sagemaker_byoc.launch.table import Table
+from sagemaker_byoc.launch.table import Problems, SettingsError, Table
 
 DEPLOYMENT, KSERVE, SERVERLESS = "deployment", "kserve", "kserve-serverless"
 UNUSED = (

@@ -21,7 +21,7 @@ from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.training.job import TRAINING_JOB_NAME
 from sagemaker_byoc.launch.inputs import content_name
 from sagemaker_byoc.launch.kubernetes import pods
-from sagemaker_byoc.launch.kubernetes.pod_settings import (
+from sagemaker_byoc.launch.kubernetes.pods import (
     LONGEST_DEADLINE,
     TRAIN_KEYS,
     Claim,
@@ -33,7 +33,7 @@ from sagemaker_byoc.launch.kubernetes.pod_settings import (
     read_pod,
     refuse_variables,
 )
-from sagemaker_byoc.launch.problems import Problems, SettingsError
+from sagemaker_byoc.launch.table import Problems, SettingsError
 from sagemaker_byoc.launch.train import TrainSettings
 
 CONTAINER = "pytorch"

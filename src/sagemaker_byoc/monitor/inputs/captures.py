@@ -11,12 +11,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
-from sagemaker_byoc.contract.hosting.capture import CaptureError, Encoding, Payload, Record
+from sagemaker_byoc.contract.capture import CaptureError, Encoding, Payload, Record
 from sagemaker_byoc.monitor.inputs import streams
 from sagemaker_byoc.monitor.inputs.documents import Row, UnreadableError, clean, folded, may_fold
-from sagemaker_byoc.monitor.inputs.hooks import Preprocess
 from sagemaker_byoc.monitor.inputs.layout import Block, Layout, joined
 from sagemaker_byoc.monitor.inputs.payloads import paired, rows
+from sagemaker_byoc.monitor.inputs.scripts import Preprocess
 from sagemaker_byoc.monitor.inputs.streams import READ_BYTES, Opener, Unread, Window
 
 ROWS = 8192

@@ -23,7 +23,7 @@ from uuid import UUID
 
 import numpy as np
 
-from sagemaker_byoc.contract.hosting.capture import Encoding, Payload
+from sagemaker_byoc.contract.capture import Encoding, Payload
 from sagemaker_byoc.monitor.inputs.documents import (
     Row,
     UnreadableError,

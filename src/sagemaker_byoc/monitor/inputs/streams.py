@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
+from sagemaker_byoc.contract.capture import hour_of
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting.capture import hour_of
 
 READ_BYTES = 1 << 20
 LONGEST_LINE = 80 << 20

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, BinaryIO
 
+from sagemaker_byoc.contract.capture import SUFFIX
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.contract.hosting.capture import SUFFIX
 from sagemaker_byoc.monitor.data.columns import is_number
 from sagemaker_byoc.monitor.inputs import streams
 from sagemaker_byoc.monitor.inputs.captures import ROWS

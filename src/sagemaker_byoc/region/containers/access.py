@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.credentials import Credentials
+from sagemaker_byoc.region.clients import DATA_PATH_VARIABLE, URL_VARIABLE
+from sagemaker_byoc.region.core.account import Account, Credentials
 from sagemaker_byoc.region.engines.container import Engine, Network
-from sagemaker_byoc.region.environ import DATA_PATH_VARIABLE, URL_VARIABLE
 
 LOG = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
+from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.engines.container import Container, Reach, Reachable
 
 LOG_SECONDS = 10.0

@@ -12,11 +12,11 @@ from typing import Protocol, TypeAlias
 
 from sagemaker_byoc.contract.errors import ByocError, DocumentError, MachineError, RequestError
 from sagemaker_byoc.contract.files import read_object
-from sagemaker_byoc.host import image_reference, stored_image
+from sagemaker_byoc.host import registry_images
 from sagemaker_byoc.host.docker import follow
 from sagemaker_byoc.region.containers.specs import Image, PushedImage
 from sagemaker_byoc.region.engines import docker
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _PULL_SECONDS = 1800.0
 _LAYER_STATES = {
@@ -57,17 +57,17 @@ class Reference:
     def parse(cls, uri: str) -> Reference:
         """Raise AwsError if `uri` is not an image reference."""
         try:
-            found = image_reference.parse(uri)
+            found = registry_images.parse(uri)
         except RequestError as error:
             raise AwsError("ValidationException", f"{error.sentence}. {error.hint}") from error
-        tag = found.tag or ("" if found.digest else image_reference.DEFAULT_TAG)
+        tag = found.tag or ("" if found.digest else registry_images.DEFAULT_TAG)
         return cls(found.registry, found.repository, tag, found.digest)
 
     @property
     def is_ours(self) -> bool:
         """Whether its host is a registry that this region emulates."""
         host = self.host.rpartition(":")[0] or self.host
-        return image_reference.ecr_host(self.host) is not None or image_reference.is_loopback(host)
+        return registry_images.ecr_host(self.host) is not None or registry_images.is_loopback(host)
 
     @property
     def local_name(self) -> str:
@@ -191,11 +191,11 @@ def _inspect(name: str) -> tuple[str, str] | None:
 
 def _check_form(uri: str, pushed: PushedImage) -> None:
     """Refuse what SageMaker does not run, though ECR takes it; media types in AWS's words."""
-    fault = stored_image.storage_fault(pushed.media_type, pushed.manifest)
+    fault = registry_images.storage_fault(pushed.media_type, pushed.manifest)
     if fault is None:
         return
     words = f"Cannot run image {uri}."
-    if pushed.media_type != stored_image.DOCKER_MANIFEST.value:
+    if pushed.media_type != registry_images.DOCKER_MANIFEST.value:
         words = (
             f"Unsupported manifest media type {pushed.media_type} for image {uri}. Ensure that "
             "valid manifest media type is used for specified image."

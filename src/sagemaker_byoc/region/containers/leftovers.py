@@ -21,7 +21,7 @@ from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.host import owners
 from sagemaker_byoc.host.docker import NoClientError
 from sagemaker_byoc.region.core import state_folder
-from sagemaker_byoc.region.engines import docker, tree_processes
+from sagemaker_byoc.region.engines import docker, process
 
 STATE_LABEL = "sagemaker-byoc.state"
 """On every container and network of a region: the path of its state folder."""
@@ -187,7 +187,7 @@ def _life_of(owner: str, status: str) -> Life:
 def end_commands(*, docker_too: bool) -> list[str]:
     """End and remove what killed `byoc train` and `byoc serve` left; return a sentence per kind."""
     said = []
-    if count := tree_processes.end_orphans():
+    if count := process.end_orphans():
         said.append(f"{count} processes of a command that was killed were ended")
     if docker_too:
         containers = [

@@ -24,7 +24,7 @@ from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.state_folder import make_private
 from sagemaker_byoc.region.engines import copying
 from sagemaker_byoc.region.engines.process import ROOMS
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _IMPORT_SECONDS = 60.0
 TOOLKIT = {"byoc-train": TRAIN_ARGUMENT.value, "byoc-serve": SERVE_ARGUMENT.value}

@@ -20,10 +20,9 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import IO, cast
 
-from sagemaker_byoc.contract import variables
+from sagemaker_byoc.contract import http, variables
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.folders import OnLeft, left_out
-from sagemaker_byoc.contract.hosting import http
 from sagemaker_byoc.contract.machine import CUDA_DEVICES, DRIVER, visible_gpus
 from sagemaker_byoc.contract.paths import DEFAULT_ROOT, Tree
 from sagemaker_byoc.contract.training.cluster import DEFAULT_INTERFACE

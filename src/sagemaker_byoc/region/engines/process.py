@@ -2,6 +2,10 @@
 
 Its /opt/ml is in its own mount namespace; if the kernel forbids that, the tree is moved with
 SAGEMAKER_BASE_DIR, which programs that read SM_* follow and programs that write "/opt/ml" don't.
+
+A container is all processes of a tree: those that see it as /opt/ml, or have it as
+SAGEMAKER_BASE_DIR. They may outlive the process that started them. There is no pid file that could
+be stale, and no other process is mistaken for one of them.
 """
 
 from __future__ import annotations
@@ -13,7 +17,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +38,7 @@ from sagemaker_byoc.contract.variables import (
     SUBMIT_DIRECTORY,
 )
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.engines import namespace, tree_processes
+from sagemaker_byoc.region.engines import namespace
 from sagemaker_byoc.region.engines.container import (
     Container,
     ContainerSpec,
@@ -87,7 +92,7 @@ class ProcessEngine:
                 yield process
             finally:
                 process.kill()
-                tree_processes.end(spec.tree)
+                end(spec.tree)
 
     def _command(self, spec: ContainerSpec) -> tuple[list[str], dict[str, str], str | None]:
         """Return the words, the variables and the working directory."""
@@ -147,7 +152,7 @@ class ProcessEngine:
         """Nothing to do: the names went with the namespaces."""
 
     def sweep(self, labels: Mapping[str, str], trees: Sequence[Tree]) -> int:  # noqa: ARG002 - processes have none
-        return sum(tree_processes.end(tree) for tree in trees)
+        return sum(end(tree) for tree in trees)
 
 
 @dataclass(slots=True)
@@ -209,7 +214,7 @@ class ProcessContainer:
 
     def _end_with_command(self) -> None:
         self.process.wait()
-        tree_processes.end(self.tree)
+        end(self.tree)
 
 
 def _command(spec: ContainerSpec) -> list[str]:
@@ -307,3 +312,86 @@ def make_engine(scratch: Path) -> ProcessEngine:
     if sys.platform == "win32":
         raise MachineError("the process engine needs Linux", hint="Use --engine docker")
     return ProcessEngine.detect(scratch)
+
+
+_PASSED_OVER = (FileNotFoundError, ProcessLookupError, NotADirectoryError, PermissionError)
+"""Raised for a process that has ended, or belongs to another user."""
+_PROC = Path("/proc")
+_SECONDS = 10.0
+_PAUSE = 0.01
+
+
+def find(tree: Tree) -> Iterator[int]:
+    """Yield the process ids; those of other users, which we may not end, are skipped."""
+    try:
+        place = tree.root.stat()
+    except FileNotFoundError:
+        return
+    inside = DEFAULT_ROOT.relative_to("/")
+    # If the tree is this machine's own /opt/ml, every process sees it there.
+    is_hosts_own = _is_same(DEFAULT_ROOT, place)
+    moved = f"{BASE_DIR}={tree.root}".encode()
+    for entry in _PROC.iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        with suppress(*_PASSED_OVER):
+            if moved in (entry / "environ").read_bytes().split(b"\0"):
+                yield int(entry.name)
+                continue
+        if not is_hosts_own and _is_same(entry / "root" / inside, place):
+            yield int(entry.name)
+
+
+def end(tree: Tree) -> int:
+    """SIGKILL all of them, and those that they start meanwhile, within 10 s; return the number."""
+    return _end(lambda: find(tree))
+
+
+def orphans() -> Iterator[int]:
+    """Yield processes of this user whose REGION_OWNER has ended, and those in the same trees."""
+    for entry in _PROC.iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        with suppress(*_PASSED_OVER):
+            if entry.stat().st_uid != os.geteuid():
+                continue
+            for variable in (entry / "environ").read_bytes().split(b"\0"):
+                name, _, value = variable.partition(b"=")
+                if name == REGION_OWNER.encode() and owners.is_dead(value.decode(errors="replace")):
+                    yield int(entry.name)
+                    yield from find(Tree(entry / "root" / DEFAULT_ROOT.relative_to("/")))
+
+
+def end_orphans() -> int:
+    """SIGKILL all orphans; return the number."""
+    return _end(orphans)
+
+
+def _end(look: Callable[[], Iterator[int]]) -> int:
+    deadline = time.monotonic() + _SECONDS
+    ended: set[int] = set()
+    while time.monotonic() < deadline:
+        alive = {pid for pid in look() if not _is_zombie(pid)}
+        if not alive:
+            break
+        for pid in alive:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        ended |= alive
+        time.sleep(_PAUSE)
+    return len(ended)
+
+
+def _is_same(path: Path, place: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), place)
+    except _PASSED_OVER:
+        return False
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        status = (_PROC / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return status.rpartition(b")")[2].split()[0] == b"Z"

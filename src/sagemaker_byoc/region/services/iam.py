@@ -6,13 +6,12 @@ Any name is the name of a role that SageMaker may assume: a script carries that 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from sagemaker_byoc.region.core.account import Account, unique_id
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import Operations, Parameters
 
 _CREATED = datetime(2017, 11, 29, tzinfo=UTC)
 _POLICY = "AmazonSageMakerFullAccess"
@@ -33,7 +32,7 @@ class Iam:
         self._account = account
         self._role_name = account.role.rpartition("/")[2]
 
-    def operations(self) -> Mapping[str, Operation]:
+    def operations(self) -> Operations:
         return {
             "GetRole": self._get_role,
             "ListAttachedRolePolicies": self._list_attached_role_policies,
@@ -42,20 +41,20 @@ class Iam:
             "SimulatePrincipalPolicy": self._simulate_principal_policy,
         }
 
-    async def _get_role(self, parameters: Parameters) -> Parameters:
+    def _get_role(self, parameters: Parameters) -> Parameters:
         return {"Role": self._role(parameters["RoleName"])}
 
-    async def _list_roles(self, _parameters: Parameters) -> Parameters:
+    def _list_roles(self, _parameters: Parameters) -> Parameters:
         return {"Roles": [self._role(self._role_name)], "IsTruncated": False}
 
-    async def _list_attached_role_policies(self, _parameters: Parameters) -> Parameters:
+    def _list_attached_role_policies(self, _parameters: Parameters) -> Parameters:
         policy = {"PolicyName": _POLICY, "PolicyArn": f"arn:aws:iam::aws:policy/{_POLICY}"}
         return {"AttachedPolicies": [policy], "IsTruncated": False}
 
-    async def _list_role_policies(self, _parameters: Parameters) -> Parameters:
+    def _list_role_policies(self, _parameters: Parameters) -> Parameters:
         return {"PolicyNames": [], "IsTruncated": False}
 
-    async def _simulate_principal_policy(self, parameters: Parameters) -> Parameters:
+    def _simulate_principal_policy(self, parameters: Parameters) -> Parameters:
         results = [
             {"EvalActionName": action, "EvalResourceName": resource, "EvalDecision": "allowed"}
             for action in parameters["ActionNames"]

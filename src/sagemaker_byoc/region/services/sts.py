@@ -5,14 +5,12 @@ Nothing is forbidden here: a script carries the name of its own role, so any rol
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sagemaker_byoc.region.core.account import Account, unique_id
-from sagemaker_byoc.region.core.credentials import CALLER, Credentials
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.core.account import CALLER, Account, Credentials, unique_id
+from sagemaker_byoc.region.core.records import now
+from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 SESSION = "local"
 ROLE_SECONDS = 3600
@@ -26,7 +24,7 @@ class Sts:
         self._account = account
         self._credentials = credentials
 
-    def operations(self) -> Mapping[str, Operation]:
+    def operations(self) -> Operations:
         return {
             "AssumeRole": self._assume_role,
             "GetCallerIdentity": self._get_caller_identity,
@@ -38,7 +36,7 @@ class Sts:
         """The ARN under which the execution role works."""
         return self._account.session_arn(self._account.role, SESSION)
 
-    async def _get_caller_identity(self, _parameters: Parameters) -> Parameters:
+    def _get_caller_identity(self, _parameters: Parameters) -> Parameters:
         """Return the assumed role, which is the execution role for the owner of the region:
         get_execution_role() of the SDKs finds it so.
         """
@@ -51,7 +49,7 @@ class Sts:
             "Arn": arn,
         }
 
-    async def _assume_role(self, parameters: Parameters) -> Parameters:
+    def _assume_role(self, parameters: Parameters) -> Parameters:
         role, session = parameters["RoleArn"], parameters["RoleSessionName"]
         if ":role/" not in role:
             raise AwsError("ValidationError", f"{role} is invalid")
@@ -65,12 +63,12 @@ class Sts:
             },
         }
 
-    async def _get_session_token(self, parameters: Parameters) -> Parameters:
+    def _get_session_token(self, parameters: Parameters) -> Parameters:
         seconds = parameters.get("DurationSeconds", SESSION_SECONDS)
         return {"Credentials": self._issue(self._execution_session, seconds)}
 
     def _issue(self, arn: str, seconds: int) -> dict[str, Any]:
-        expires = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=seconds)
+        expires = now() + timedelta(seconds=seconds)
         keys = self._credentials.issue(arn, expires)
         return {
             "AccessKeyId": keys.access_key,

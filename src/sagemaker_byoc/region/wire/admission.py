@@ -10,10 +10,10 @@ from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from sagemaker_byoc.region.core.credentials import CALLER, HINT, Credentials, Principal
+from sagemaker_byoc.region.core.account import CALLER, HINT, Credentials, Principal
 from sagemaker_byoc.region.wire import signatures
-from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import BufferedBody, HashedBody, Request
+from sagemaker_byoc.region.wire.operations import AwsError
 from sagemaker_byoc.region.wire.signatures import V2, V4, MalformedError, NoDateError
 
 _LOOPBACK = re.compile(r"localhost|.+\.localhost|127\.\d+\.\d+\.\d+|::1")

@@ -1,4 +1,7 @@
-"""AWS JSON 1.1 (and 1.0): one POST per operation, named by X-Amz-Target."""
+"""AWS JSON 1.1 (and 1.0): one POST per operation, named by X-Amz-Target.
+
+Errors of other protocols are written here too, if they are JSON or CBOR.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,15 @@ import base64
 import binascii
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from sagemaker_byoc.region.wire import models
-from sagemaker_byoc.region.wire.aws_errors import AwsError, unknown_operation
-from sagemaker_byoc.region.wire.http import Request, Response
-from sagemaker_byoc.region.wire.operations import Service
+from sagemaker_byoc.region.wire.http import Request, Response, json_response
+from sagemaker_byoc.region.wire.models import Service
+from sagemaker_byoc.region.wire.operations import AwsError
 
 BODY_LIMIT = 8 << 20
 _TYPE = "application/x-amz-json-1.1"
@@ -29,46 +32,70 @@ _KINDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
 class JsonService:
     """A Handler that reads, validates, calls and answers for one service."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    @property
-    def service(self) -> Service:
-        return self._service
+    service: Service
 
     async def __call__(self, request: Request) -> Response:
         name = request.headers.get("x-amz-target", "").rpartition(".")[2]
-        operation = self._service.operations.get(name)
-        if operation is None:
-            raise unknown_operation(self._service.name, name, self._service.operations)
-        model = models.service_model(self._service.name).operation_model(name)
-        document = _loads(await request.body.read(BODY_LIMIT))
-        parameters: dict[str, Any] = {}
-        if model.input_shape is not None:
-            parameters = decode(model.input_shape, document)
-            models.check(self._service.name, model.input_shape, parameters)
-        result = await operation(parameters)
-        body = encode(model.output_shape, result) if model.output_shape else {}
-        return respond(request, body)
+        data = await request.body.read(BODY_LIMIT)
+        model, result = await self.service.call(name, lambda shape: decode(shape, _loads(data)))
+        return respond(request, encode(model.output_shape, result) if model.output_shape else {})
 
 
 def respond(request: Request, document: object, *, status: int = 200) -> Response:
     sent = request.headers.get("content-type", "")
-    return Response(
-        status=status,
-        headers={
-            "Content-Type": sent if sent.startswith("application/x-amz-json-") else _TYPE,
-            "x-amzn-RequestId": request.id,
-        },
-        body=json.dumps(document).encode(),
-    )
+    headers = {
+        "Content-Type": sent if sent.startswith("application/x-amz-json-") else _TYPE,
+        "x-amzn-RequestId": request.id,
+    }
+    return json_response(document, status=status, headers=headers)
 
 
 def render_error(request: Request, error: AwsError) -> Response:
     return respond(request, {"__type": error.code, "message": error.message}, status=error.status)
+
+
+def render_rest_error(request: Request, error: AwsError) -> Response:
+    """Write REST-JSON, as sagemaker-runtime does."""
+    return json_response(
+        {"message": error.message, "Message": error.message},
+        status=error.status,
+        headers={"x-amzn-ErrorType": error.code, "x-amzn-RequestId": request.id},
+    )
+
+
+def render_registry_error(_request: Request, error: AwsError) -> Response:
+    """Write the body of the distribution protocol, which `docker push` shows to its user."""
+    headers = {name: value for name, value in error.headers.items() if name != "Content-Length"}
+    return json_response(
+        {"errors": [{"code": error.code, "message": error.message}]},
+        status=error.status,
+        headers={"Docker-Distribution-Api-Version": "registry/2.0", **headers},
+    )
+
+
+def render_cbor_error(request: Request, error: AwsError) -> Response:
+    """Write a map of two texts for clients of smithy-rpc-v2-cbor."""
+    pairs = {"__type": error.code, "message": error.message}
+    body = b"\xa2" + b"".join(_cbor_text(text) for pair in pairs.items() for text in pair)
+    return Response(
+        status=error.status,
+        headers={
+            "Content-Type": "application/cbor",
+            "smithy-protocol": "rpc-v2-cbor",
+            "x-amzn-RequestId": request.id,
+        },
+        body=body,
+    )
+
+
+def _cbor_text(text: str) -> bytes:
+    """Return major type 3 with a two-byte length (RFC 8949 §3)."""
+    data = text.encode()[:0xFFFF]
+    return b"\x79" + len(data).to_bytes(2, "big") + data
 
 
 def _loads(data: bytes) -> object:

@@ -1,4 +1,4 @@
-"""AWS's service models, as botocore ships them, and what they demand of a request's values.
+"""AWS's service models, as botocore ships them: what they demand of a request, and its call.
 
 A model is loaded when it is first used. A validation error has one sentence per violation,
 `Value 'V' at 'path' failed to satisfy constraint: …`, joined by "; " after their number. Paths
@@ -7,21 +7,31 @@ begin in lower case and number list members from 1: `inputDataConfig.1.member.ch
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import inspect
 import json
 import re
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from botocore.loaders import Loader
-from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
+from botocore.model import (
+    ListShape,
+    MapShape,
+    OperationModel,
+    ServiceModel,
+    Shape,
+    StructureShape,
+)
 
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError, Operations, Parameters
 
 _LOADER = Loader()
 _METADATA = re.compile(r'"metadata"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
@@ -33,6 +43,47 @@ _HEAD = 8192
 def service_model(name: str) -> ServiceModel:
     """Return the newest model of `name`, botocore's word for the service (sagemaker, logs, …)."""
     return ServiceModel(_LOADER.load_service_model(name, "service-2"), name)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a service answers. `name` is botocore's: sagemaker, ecr, logs, sts, iam."""
+
+    name: str
+    operations: Operations
+
+    async def call(
+        self, name: str, read: Callable[[StructureShape], Parameters]
+    ) -> tuple[OperationModel, Parameters]:
+        """Check the parameters that `read` returns, run the operation, and return its result.
+
+        Raise AwsError for an operation or parameters that are not valid, and what the operation
+        raises.
+        """
+        operation = self.operations.get(name)
+        if operation is None:
+            raise self._unknown(name)
+        model = service_model(self.name).operation_model(name)
+        parameters: Parameters = {}
+        if model.input_shape is not None:
+            parameters = read(model.input_shape)
+            check(self.name, model.input_shape, parameters)
+        run: Callable[[Parameters], Parameters | Awaitable[Parameters]] = operation
+        if inspect.iscoroutinefunction(run):
+            return model, await run(parameters)
+        result = await asyncio.to_thread(run, parameters)
+        return model, await result if inspect.isawaitable(result) else result
+
+    def _unknown(self, operation: str) -> AwsError:
+        """Return an error that names the operation, and those that are supported."""
+        what = (
+            f"{self.name}:{operation}" if operation else f"{self.name} without an operation's name"
+        )
+        known = ", ".join(sorted(self.operations)) or "none of its operations"
+        return AwsError(
+            "UnknownOperationException",
+            f"{what} is not supported by this local region. Supported of {self.name}: {known}",
+        )
 
 
 def name_of_target(prefix: str) -> str:
@@ -91,12 +142,8 @@ def _metadata() -> dict[str, dict[str, Any]]:
     return found
 
 
-_CODES = {
-    "logs": "InvalidParameterException",
-    "ecr": "InvalidParameterException",
-    "sts": "ValidationError",
-    "iam": "ValidationError",
-}
+_CODES = {"logs": "InvalidParameterException", "ecr": "InvalidParameterException"}
+"""Codes of validation errors, for services that have one of their own."""
 _SIZED = frozenset({"string", "blob", "list", "map"})
 _NUMBERS = frozenset({"integer", "long", "float", "double"})
 # Java's Unicode categories, which Python's expressions lack: their ASCII members, and one stand-in
@@ -125,8 +172,10 @@ def check(service: str, shape: StructureShape, values: dict[str, Any]) -> None:
     found = list(_violations(shape, values, ""))
     if found:
         plural = "s" if len(found) > 1 else ""
+        is_query = service_model(service).metadata["protocol"] == "query"
+        code = _CODES.get(service, "ValidationError" if is_query else "ValidationException")
         raise AwsError(
-            _CODES.get(service, "ValidationException"),
+            code,
             f"{len(found)} validation error{plural} detected: {'; '.join(found)}",
         )
 

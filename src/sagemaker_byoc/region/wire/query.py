@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 
-from sagemaker_byoc.region.wire import models
-from sagemaker_byoc.region.wire.aws_errors import AwsError, unknown_operation
 from sagemaker_byoc.region.wire.http import Request, Response
-from sagemaker_byoc.region.wire.operations import Service
+from sagemaker_byoc.region.wire.models import Service
+from sagemaker_byoc.region.wire.operations import AwsError
 from sagemaker_byoc.region.wire.xml import DECLARATION, element, escaped
 
 BODY_LIMIT = 1 << 20
 _LARGEST_LIST = 1000
 
 
+@dataclass(frozen=True, slots=True)
 class QueryService:
     """A Handler that reads, validates, calls and answers for one service."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    @property
-    def service(self) -> Service:
-        return self._service
+    service: Service
 
     async def __call__(self, request: Request) -> Response:
         form = {**request.query, **_form(await request.body.read(BODY_LIMIT))}
-        name = form.get("Action", "")
-        operation = self._service.operations.get(name)
-        if operation is None:
-            raise unknown_operation(self._service.name, name, self._service.operations)
-        service = models.service_model(self._service.name)
-        model = service.operation_model(name)
-        parameters: dict[str, Any] = {}
-        if model.input_shape is not None:
-            parameters = decode(model.input_shape, form, "") or {}
-            models.check(self._service.name, model.input_shape, parameters)
-        result = await operation(parameters)
+        model, result = await self.service.call(
+            form.get("Action", ""), lambda shape: decode(shape, form, "") or {}
+        )
         return _respond(_document(model, result, request.id))
 
 

@@ -13,21 +13,16 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 from urllib.parse import quote
 
-from sagemaker_byoc.contract.hosting.http import API_PAYLOAD
+from sagemaker_byoc.contract.http import API_PAYLOAD
 from sagemaker_byoc.region.wire import admission, json11, models, query
 from sagemaker_byoc.region.wire.admission import Admission, DeniedError
-from sagemaker_byoc.region.wire.aws_errors import (
+from sagemaker_byoc.region.wire.http import ClientLeftError, Handler, Request, Response
+from sagemaker_byoc.region.wire.operations import (
     AwsError,
     EntityTooLargeError,
     invocation_too_large,
 )
-from sagemaker_byoc.region.wire.error_bodies import (
-    render_cbor_error,
-    render_json_error,
-    render_registry_error,
-    render_s3_error,
-)
-from sagemaker_byoc.region.wire.http import ClientLeftError, Handler, Request, Response
+from sagemaker_byoc.region.wire.xml import render_s3_error
 
 LOG = logging.getLogger(__name__)
 
@@ -58,11 +53,13 @@ QUERY = Protocol(
     render=query.render_error, codes=admission.QUERY_CODES, body_limit=query.BODY_LIMIT
 )
 REST_JSON = Protocol(
-    render=render_json_error, codes=admission.REST_CODES, body_limit=API_PAYLOAD.value
+    render=json11.render_rest_error, codes=admission.REST_CODES, body_limit=API_PAYLOAD.value
 )
-CBOR = Protocol(render=render_cbor_error, codes=admission.JSON_CODES)
+CBOR = Protocol(render=json11.render_cbor_error, codes=admission.JSON_CODES)
 S3 = Protocol(render=render_s3_error, codes=admission.S3_CODES, internal="InternalError")
-REGISTRY = Protocol(render=render_registry_error, codes=admission.REST_CODES, internal="UNKNOWN")
+REGISTRY = Protocol(
+    render=json11.render_registry_error, codes=admission.REST_CODES, internal="UNKNOWN"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import TypeAlias
 from urllib.parse import quote, unquote, urlsplit
 
-from sagemaker_byoc.region.core.credentials import Keys
+from sagemaker_byoc.region.core.account import Keys
 from sagemaker_byoc.region.wire.http import Request
 
 ALGORITHM = "AWS4-HMAC-SHA256"

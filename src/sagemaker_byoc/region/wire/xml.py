@@ -1,10 +1,13 @@
-"""XML of answers, built as text."""
+"""XML of answers, built as text, and S3's error document."""
 
 from __future__ import annotations
 
 import re
 from typing import TypeAlias
 from xml.sax.saxutils import escape
+
+from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.operations import AwsError
 
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _CONTROL = re.compile(r"[\x00-\x1f]")
@@ -30,3 +33,25 @@ def escaped(value: str) -> str:
     to read such keys ask for `encoding-type=url`.
     """
     return _CONTROL.sub(lambda match: f"&#x{ord(match[0]):x};", escape(value, {'"': "&quot;"}))
+
+
+def render_s3_error(request: Request, error: AwsError, resource: str = "") -> Response:
+    """Write S3's document. `resource` is `/BUCKET/KEY`, if that is not the path."""
+    headers = {"x-amz-request-id": request.id, **error.headers}
+    if request.method == "HEAD":
+        return Response(status=error.status, headers=headers)
+    body = element(
+        "Error",
+        [
+            element("Code", error.code),
+            element("Message", error.message),
+            *(element(name, value) for name, value in error.details.items()),
+            element("Resource", resource or request.path),
+            element("RequestId", request.id),
+        ],
+    )
+    return Response(
+        status=error.status,
+        headers={"Content-Type": "application/xml", **headers},
+        body=(DECLARATION + body).encode("utf-8", "replace"),
+    )

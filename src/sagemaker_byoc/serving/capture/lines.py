@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
 
-from sagemaker_byoc.contract.hosting import http
-from sagemaker_byoc.contract.hosting.capture import (
+from sagemaker_byoc.contract import http
+from sagemaker_byoc.contract.capture import (
+    CACHED,
     LINE_HEAD,
     ContentTypes,
     Encoding,
+    Lines,
     Mode,
     line_tail,
     moment_of,
     payload_head,
     payload_tail,
 )
-from sagemaker_byoc.contract.hosting.capture_config import CACHED, Lines
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.options import CaptureSettings, is_opaque, useless

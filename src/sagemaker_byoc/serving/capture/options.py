@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sagemaker_byoc.contract import variables
+from sagemaker_byoc.contract import capture, variables
+from sagemaker_byoc.contract.capture import ContentTypes, Encoding, Mode, Selection
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hosting import capture, capture_config
-from sagemaker_byoc.contract.hosting.capture import ContentTypes, Encoding, Mode
-from sagemaker_byoc.contract.hosting.capture_config import Selection
 from sagemaker_byoc.serving.reader import Reader
 
 MODES = {"both": frozenset(Mode), "input": {Mode.INPUT}, "output": {Mode.OUTPUT}}
@@ -83,7 +81,7 @@ class CaptureSettings:
 
 def _percent(read: Reader, name: str, default: float) -> float:
     value = read.seconds(name, default=default, least=0.0)
-    most = capture_config.SAMPLING_MAX.value
+    most = capture.SAMPLING_MAX.value
     if value > most:
         raise ContractError(
             where=name, what=f"is {value:g}", hint=f"Give a percentage of 0 to {most}"
@@ -97,7 +95,7 @@ def _types(read: Reader, name: str, default: tuple[str, ...]) -> tuple[str, ...]
         return default
     types = tuple(each.strip().lower() for each in text.split(","))
     wrong = [each for each in types if not _TYPE.fullmatch(each)]
-    most = capture_config.TYPES_MAX.value
+    most = capture.TYPES_MAX.value
     if wrong or len(types) > most:
         what = (
             f"has {wrong[0]!r}, which is not a media type" if wrong else f"has {len(types)} types"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log, media, wsgi
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.error_replies import NotAcceptable, Overdue, UnsupportedType

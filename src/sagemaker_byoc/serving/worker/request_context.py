@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc import __version__
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.worker.code import model_files
 from sagemaker_byoc.serving.worker.sessions import Session

@@ -22,7 +22,6 @@ from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.debugger import tensorboard_folder
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.metric_definitions import format_line, lint
 from sagemaker_byoc.contract.training.runs import (
     COMPLETED,
     DEFINITIONS_FILE,
@@ -32,6 +31,8 @@ from sagemaker_byoc.contract.training.runs import (
     RUN_FILE,
     STOPPED,
     RunRecord,
+    format_line,
+    lint,
 )
 from sagemaker_byoc.contract.variables import TENSORBOARD_DIR
 from sagemaker_byoc.training.library.metric_files import EventFile, MetricFile, Row, Sink

@@ -5,22 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from signal import Signals
 
+from sagemaker_byoc.contract.folders import LEFT_OUT, Entry, readable, walk
 from sagemaker_byoc.contract.gpu import check_gpus
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, ExitCode, exit_code_of
 from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.contract.masking import Secrets
 from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.training.channels import InputMode
+from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.contract.variables import ALLOW_CPU
-from sagemaker_byoc.training.supervisor.failure.folders import absent_channels
 from sagemaker_byoc.training.supervisor.plan import Plan, banner, make_folders, make_plan
 from sagemaker_byoc.training.supervisor.process.child import Outcome
 from sagemaker_byoc.training.supervisor.process.log import Writer
-from sagemaker_byoc.training.supervisor.process.loop import Ending, Supervisor
-from sagemaker_byoc.training.supervisor.process.signals import SignalQueue
+from sagemaker_byoc.training.supervisor.process.loop import Ending, SignalQueue, Supervisor
 from sagemaker_byoc.training.supervisor.ranks.hosts import read_job
 
+MOST = 100_000
+"""Files and folders that are looked at: the end of a job must not wait for more."""
+SHOWN = 3
+"""Names in the line."""
 FLUSH_SECONDS = 60.0
 FLUSH_SECONDS_STOPPING = 3.0
 """SageMaker's grace period is about to end."""
@@ -100,8 +106,6 @@ class JobRun:
 
     def _look_at_model(self) -> None:
         """Name what does not survive on the way to hosting; one line, whatever the folder holds."""
-        from sagemaker_byoc.training.supervisor.failure.folders import odd_things  # noqa: PLC0415 - after the end
-
         line = odd_things(self.job.tree)
         if line:
             self.writer.say(f"warning: {line}")
@@ -111,3 +115,70 @@ class JobRun:
         reason = f"stopped by {number.name} before the program was started"
         self.writer.say(reason)
         return Verdict(SIGNAL_BASE + number, reason, FLUSH_SECONDS_STOPPING)
+
+
+def absent_channels(job: Job) -> list[str]:
+    """One line for each declared channel without data on this host.
+
+    FastFile folders count as well; a Pipe channel has no folder.
+    """
+    return [
+        f"channel {name!r} has no data: {job.tree.channel(name)} is {state}; check that its "
+        "S3 address holds objects (and, for a group of instances, that it is meant for this one)"
+        for name, channel in job.channels.items()
+        if channel.mode is not InputMode.PIPE and (state := _state(job, name))
+    ]
+
+
+def _state(job: Job, name: str) -> str | None:
+    try:
+        next(job.tree.channel(name).iterdir())
+    except StopIteration:
+        return "empty"
+    except OSError:
+        return "missing"
+    return None
+
+
+def odd_things(tree: Tree) -> str:
+    """Return one line about links and other non-files in the model folder; "" if there are none."""
+    left: list[str] = []
+    try:
+        links = _links(tree, left)
+    except OSError as error:
+        return f"{tree.model} can't be read ({error.strerror})"
+    parts = []
+    if links:
+        parts.append(
+            f"{tree.model} holds {len(links)} links ({_shown(links)}): they become links in "
+            "model.tar.gz, and hosting may refuse such an archive; copy the files instead"
+        )
+    if left:
+        what = _shown([sentence.removeprefix(LEFT_OUT) for sentence in left])
+        parts.append(f"not usable in model.tar.gz: {what}")
+    return "; ".join(parts)
+
+
+def _links(tree: Tree, left: list[str]) -> list[str]:
+    """Symbolic links, and further names of a file that the folder already holds."""
+    seen: set[tuple[int, int]] = set()
+    entries = walk(tree.root, tree.model.name, left.append, keep_links=True)
+    return [
+        readable(entry.relative)
+        for entry in islice(entries, MOST)
+        if entry.link is not None or _is_known(entry, seen)
+    ]
+
+
+def _is_known(entry: Entry, seen: set[tuple[int, int]]) -> bool:
+    if entry.file is None or entry.status.st_nlink == 1:  # folders have other links
+        return False
+    key = (entry.status.st_dev, entry.status.st_ino)
+    is_known = key in seen
+    seen.add(key)
+    return is_known
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,4 +1,9 @@
-"""Everything that is decided before the user's program starts, and the line that reports it."""
+"""Everything that is decided before the user's program starts, and the line that reports it.
+
+It begins with the settings. Each is a variable of the container, BYOC_X, or a hyperparameter of the
+job, sagemaker_byoc_x. The hyperparameter wins, as it does for sagemaker_program: it was given for
+this one job.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.home import home_variables
 from sagemaker_byoc.contract.lifecycle import TRAIN_STOP_GRACE, TRAIN_STOP_RESERVE, clip
 from sagemaker_byoc.contract.machine import Hardware, find_hardware
 from sagemaker_byoc.contract.masking import shown_values
-from sagemaker_byoc.contract.paths import Tree
+from sagemaker_byoc.contract.paths import Tree, home_variables
 from sagemaker_byoc.contract.training.debugger import hook_file
+from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.training.job import (
     POINTER,
     Command,
@@ -23,7 +29,13 @@ from sagemaker_byoc.contract.training.job import (
     size_of,
     training_environment,
 )
-from sagemaker_byoc.contract.variables import STOP_GRACE, WARM_POOL_CACHE, WATCH
+from sagemaker_byoc.contract.variables import (
+    NPROC,
+    STOP_GRACE,
+    TORCHRUN_ARGS,
+    WARM_POOL_CACHE,
+    WATCH,
+)
 from sagemaker_byoc.training.supervisor.process.child import Program
 from sagemaker_byoc.training.supervisor.program.arguments import arguments_for
 from sagemaker_byoc.training.supervisor.program.entry_point import (
@@ -34,9 +46,23 @@ from sagemaker_byoc.training.supervisor.program.entry_point import (
     source_file,
 )
 from sagemaker_byoc.training.supervisor.program.source import Source, find_source
-from sagemaker_byoc.training.supervisor.ranks.hosts import master_variables
-from sagemaker_byoc.training.supervisor.settings import Settings
+from sagemaker_byoc.training.supervisor.ranks.hosts import (
+    PET_NPROC,
+    PET_RENDEZVOUS,
+    master_variables,
+)
 
+# Hyperparameters of the SageMaker SDK. They ask for several processes per host, or for launchers
+# that this image does not have.
+ENABLED = ("sagemaker_torch_distributed_enabled", "sagemaker_pytorch_ddp_enabled")
+UNSUPPORTED = (
+    "sagemaker_mpi_enabled",
+    "sagemaker_distributed_dataparallel_enabled",
+    "sagemaker_pytorch_xla_multi_worker_enabled",
+)
+HYPERPARAMETER_PREFIX = "sagemaker_"
+OWN_PREFIX = f"{HYPERPARAMETER_PREFIX}byoc_"
+NO = frozenset({"", "0", "false", "no", "off"})
 DEFAULT_GRACE = float(TRAIN_STOP_GRACE.value - TRAIN_STOP_RESERVE.value)
 BANNER_LIMIT = 2000
 SHOWN, NAME = 10, 60
@@ -46,6 +72,61 @@ SHUTDOWN_TIMEOUT = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 """Seconds from SIGTERM until torchrun kills its ranks; 30 without it (torch 2.12 and later)."""
 SITE = Path(__file__).parents[1] / "site"
 """Its sitecustomize completes every Python process that imports torch."""
+
+
+class Settings:
+    """The settings of a job, from its hyperparameters and the container's variables."""
+
+    def __init__(self, hyperparameters: Hyperparameters, environ: Mapping[str, str]) -> None:
+        self._hyperparameters = hyperparameters
+        self.environ = environ
+
+    def text(self, name: str) -> str | None:
+        key = HYPERPARAMETER_PREFIX + name.lower()
+        return self._hyperparameters.text(key) or self.environ.get(name) or None
+
+    def flag(self, name: str) -> bool:
+        return (self.text(name) or "").strip().lower() not in NO
+
+    def seconds(self, name: str, default: float) -> float:
+        text = self.text(name)
+        if text is None:
+            return default
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            raise ContractError(
+                where=name, what=f"is {text!r}", hint="Give a number of seconds, such as 110"
+            )
+        return seconds
+
+    def misspelt(self) -> list[str]:
+        """Return a line for each variable and each hyperparameter that looks misspelt."""
+        keys = {
+            key.removeprefix(HYPERPARAMETER_PREFIX).upper(): key
+            for key in self._hyperparameters.raw
+            if key.startswith(OWN_PREFIX)
+        }
+        return variables.warnings(self.environ, variables.TRAIN) + [
+            f"hyperparameter {keys[name]} is not known; did you mean "
+            f"{HYPERPARAMETER_PREFIX}{meant.lower()}?"
+            for name, meant in variables.misspelt(keys, variables.TRAIN).items()
+        ]
+
+    @property
+    def asks_for_ranks(self) -> bool:
+        """Whether the job is to run as ranks rather than as one plain process per host."""
+        return (
+            any(map(self.text, (NPROC, TORCHRUN_ARGS)))
+            or any(map(self.environ.get, (PET_NPROC, PET_RENDEZVOUS)))
+            or any(map(self.is_enabled, (*ENABLED, *UNSUPPORTED)))
+        )
+
+    def is_enabled(self, hyperparameter: str) -> bool:
+        """Return whether a switch of the SageMaker SDK is on, such as those of ENABLED."""
+        return (self._hyperparameters.text(hyperparameter) or "").lower() == "true"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,9 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import Channel, InputMode
 from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.contract.variables import ALLOW_CPU, DNS_SECONDS
-from sagemaker_byoc.training.supervisor.plan import make_plan, why_not_writable
+from sagemaker_byoc.training.supervisor.plan import Settings, make_plan, why_not_writable
 from sagemaker_byoc.training.supervisor.ranks.hosts import has_named_hosts, read_job, wait_for_hosts
 from sagemaker_byoc.training.supervisor.ranks.network import has_interface
-from sagemaker_byoc.training.supervisor.settings import Settings
 
 
 def check(tree: Tree, environ: Mapping[str, str]) -> int:

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from sagemaker_byoc.cli import project_table
+from sagemaker_byoc.cli import programs
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import owners
@@ -326,7 +326,7 @@ def test_refusals(words, what, docker, project, capfd):
 
 def test_the_table(project):
     """As `byoc launch` reads it: values as they were written, channels of this machine only."""
-    train = project_table.read(project).programs["train"]
+    train = programs.read_project(project).programs["train"]
     assert train.hyperparameters == {
         "epochs": "3",
         "fast": "true",
@@ -334,9 +334,9 @@ def test_the_table(project):
         "sizes": "[1, 2]",
     }
     assert train.channels == {"a": project / "data"}
-    assert project_table.read_for("train", None).program.name == "program"
+    assert programs.read_settings("train", None).program.name == "program"
     other = project / "program"
-    assert project_table.read_for("train", other) == project_table.Program(program=other)
+    assert programs.read_settings("train", other) == programs.ProgramSettings(program=other)
 
 
 @pytest.mark.parametrize(
@@ -352,11 +352,13 @@ def test_the_table(project):
 def test_a_table_that_is_wrong(text, what, tmp_path):
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(RequestError) as refusal:
-        project_table.read(tmp_path)
+        programs.read_project(tmp_path)
     assert what in refusal.value.what
 
 
-def test_no_table_is_no_project(tmp_path):
-    assert project_table.read(tmp_path) is None
+def test_no_table_is_an_empty_project(tmp_path):
+    empty = {kind: programs.ProgramSettings() for kind in programs.KINDS}
+    nothing = programs.Project(name="", arguments={}, programs=empty)
+    assert programs.read_project(tmp_path) == nothing
     (tmp_path / "pyproject.toml").write_text("[tool.other]\n")
-    assert project_table.read(tmp_path) is None
+    assert programs.read_project(tmp_path) == nothing

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli import machine
-from sagemaker_byoc.cli.machine import ERROR, OK, WARNING, Machine
+from sagemaker_byoc.cli.commands import doctor
+from sagemaker_byoc.cli.commands.doctor import ERROR, OK, WARNING, Machine
 from sagemaker_byoc.cli.main import main
 from sagemaker_byoc.host import docker
 
@@ -46,7 +46,7 @@ def states(checks):
 
 
 def test_a_machine_with_everything(tmp_path):
-    found = states(machine.examine(here(tmp_path)))
+    found = states(doctor.examine(here(tmp_path)))
     assert {found[f"DOC{n:03}"] for n in (1, 4, 5, 6, 7, 8)} == {OK}
 
 
@@ -63,7 +63,7 @@ def test_no_client(tmp_path, variables, needs, state):
         home=tmp_path,
         needs_docker=needs,
     )
-    found = {check.id: check for check in machine.examine(look)}
+    found = {check.id: check for check in doctor.examine(look)}
     assert found["DOC004"].state == state
     assert "DOCKER" in found["DOC004"].fix
     assert not {"DOC005", "DOC006", "DOC007"} & set(found)
@@ -72,19 +72,19 @@ def test_no_client(tmp_path, variables, needs, state):
 @pytest.mark.parametrize("answer", [None, "{", json.dumps({"ServerErrors": ["no daemon"]})])
 def test_an_engine_that_does_not_answer(tmp_path, answer):
     look = here(tmp_path, asked(**{"info_--format_{{json_.}}": answer}))
-    check, information = machine.docker(look)
+    check, information = doctor.docker(look)
     assert (check.state, information) == (WARNING, None)
     assert "DOCKER_HOST" in check.fix
     look.needs_docker = True
-    assert machine.docker(look)[0].state == ERROR
+    assert doctor.docker(look)[0].state == ERROR
 
 
 def test_a_row_for_each_extra(monkeypatch):
     """It says what the extra is for, what is missing, and the command that adds it."""
     monkeypatch.setattr(
-        machine.installation, "missing", lambda extra: ["boto3"] if extra == "cloud" else []
+        doctor.installation, "missing", lambda extra: ["boto3"] if extra == "cloud" else []
     )
-    found = {check.title: check for check in machine.extras()}
+    found = {check.title: check for check in doctor.extras()}
     project = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())["project"]
     assert set(found) == {f"extra {name}" for name in project["optional-dependencies"]} - {
         "extra dev"
@@ -98,7 +98,7 @@ def test_a_row_for_each_extra(monkeypatch):
 
 def test_an_arm_engine_and_a_legacy_builder(tmp_path):
     look = here(tmp_path, asked({**INFO, "Architecture": "aarch64"}, buildx_version=None))
-    found = {check.id: check for check in machine.examine(look)}
+    found = {check.id: check for check in doctor.examine(look)}
     assert found["DOC005"].state == found["DOC006"].state == WARNING
     assert "binfmt" in found["DOC005"].fix
     assert "docker-buildx" in found["DOC006"].fix
@@ -117,7 +117,7 @@ def test_gpus(tmp_path, information, state):
     driver = tmp_path / "version"
     driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar 5\n")
     look = Machine(environment={}, home=tmp_path, driver=driver)
-    check = machine.gpu(look, information)
+    check = doctor.gpu(look, information)
     assert check.state == state
     assert "550.54.15" in check.found
 
@@ -126,13 +126,13 @@ def test_gpus(tmp_path, information, state):
 def test_disk(free, state, monkeypatch):
     usage = type("Usage", (), {"free": free})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    assert machine.disk({"DockerRootDir": "/nonexistent"}).state == state
+    assert doctor.disk({"DockerRootDir": "/nonexistent"}).state == state
 
 
 def test_a_port_that_is_taken(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        monkeypatch.setattr(machine, "_REGION_PORT", taken.getsockname()[1])
-        found = {check.id: check for check in machine.ports()}
+        monkeypatch.setattr(doctor, "_REGION_PORT", taken.getsockname()[1])
+        found = {check.id: check for check in doctor.ports()}
     assert found["DOC011"].state == WARNING
 
 
@@ -158,7 +158,7 @@ def test_credentials(tmp_path, variables, state, says):
     (tmp_path / ".aws" / "config").write_text(
         "[profile work]\nregion = eu-west-1\naws_secret_access_key = s3cret\n"
     )
-    check = machine.credentials(here(tmp_path, **variables))
+    check = doctor.credentials(here(tmp_path, **variables))
     assert check.state == state
     assert says in check.found
     assert "s3cret" not in check.found + check.fix
@@ -168,21 +168,21 @@ def test_credentials(tmp_path, variables, state, says):
 def test_region(tmp_path):
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "config").write_text("[profile work]\nregion = eu-west-1\n[broken\n")
-    assert machine.region(here(tmp_path, AWS_PROFILE="work")).state == WARNING
+    assert doctor.region(here(tmp_path, AWS_PROFILE="work")).state == WARNING
     (tmp_path / ".aws" / "config").write_text("[profile work]\nregion = eu-west-1\n")
-    assert "eu-west-1" in machine.region(here(tmp_path, AWS_PROFILE="work")).found
-    assert machine.region(here(tmp_path, AWS_REGION="us-east-1")).state == OK
-    assert machine.region(here(tmp_path)).state == WARNING
+    assert "eu-west-1" in doctor.region(here(tmp_path, AWS_PROFILE="work")).found
+    assert doctor.region(here(tmp_path, AWS_REGION="us-east-1")).state == OK
+    assert doctor.region(here(tmp_path)).state == WARNING
 
 
 def test_an_endpoint_where_nothing_answers(tmp_path):
     """Every AWS client of this shell would fail."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    check = machine.endpoint(here(tmp_path, AWS_ENDPOINT_URL=url))
+    check = doctor.endpoint(here(tmp_path, AWS_ENDPOINT_URL=url))
     assert check.state == ERROR
     assert "unset AWS_ENDPOINT_URL" in check.fix
-    assert machine.endpoint(here(tmp_path)).state == OK
+    assert doctor.endpoint(here(tmp_path)).state == OK
 
 
 def test_the_command(monkeypatch, capsys):

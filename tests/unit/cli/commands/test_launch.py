@@ -16,8 +16,8 @@ from sagemaker_byoc.host.aws_calls import RefusedError
 from sagemaker_byoc.images.model import DOCKER_MANIFEST
 from sagemaker_byoc.launch import endpoint, train
 from sagemaker_byoc.launch.image import Pinned, pin
-from sagemaker_byoc.launch.problems import SettingsError
 from sagemaker_byoc.launch.steps import Plan
+from sagemaker_byoc.launch.table import SettingsError
 
 DIGEST = "sha256:" + "ab" * 32
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"

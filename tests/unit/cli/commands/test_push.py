@@ -15,7 +15,6 @@ from tests.unit.images.served import registry
 from sagemaker_byoc.cli import push_plan
 from sagemaker_byoc.cli.commands import push
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.cli.push_request import parse_request
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.cloud.session import AwsError
@@ -250,7 +249,7 @@ def test_the_plan_has_each_call_of_ecr(is_there, options):
     parser = argparse.ArgumentParser()
     push.add_arguments(parser)
     words = ["mine:1", "--region", "eu-west-1", "--account", "123456789012", *options]
-    request = parse_request(parser.parse_args(words))
+    request = push_plan.parse_request(parser.parse_args(words))
     _, steps = push_plan.plan(request, push._Screen(is_terminal=False))
     cloud = RecordedEcr(is_there=is_there)
     ecr.ensure(cloud, request.wanted("123456789012"))

@@ -11,8 +11,8 @@ from tests.unit.monitor.cases import Case, captured, csv_text, people
 from sagemaker_byoc.monitor.data.checks import forecast
 from sagemaker_byoc.monitor.data.columns import Column, Kind, shown
 from sagemaker_byoc.monitor.data.drift import Of
+from sagemaker_byoc.monitor.explanation import listed
 from sagemaker_byoc.monitor.inputs.layout import Outputs
-from sagemaker_byoc.monitor.report.words import listed
 
 
 def normal(count, mean=0.0, seed=0):

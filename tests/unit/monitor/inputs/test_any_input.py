@@ -10,17 +10,16 @@ from contextlib import suppress
 import pytest
 from tests.unit.monitor.cases import PLACES, Case, captured, record
 
+from sagemaker_byoc.contract.capture import Encoding, GroundTruth, Record
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting.capture import Encoding, GroundTruth, Record
-from sagemaker_byoc.monitor import jobs
+from sagemaker_byoc.monitor import jobs, model_quality, predictions
 from sagemaker_byoc.monitor.data.statistics import Profile
-from sagemaker_byoc.monitor.inputs import hooks
+from sagemaker_byoc.monitor.inputs import scripts
 from sagemaker_byoc.monitor.inputs.documents import UnreadableError
 from sagemaker_byoc.monitor.inputs.layout import Layout
 from sagemaker_byoc.monitor.places import Input
-from sagemaker_byoc.monitor.quality import quality, truth
-from sagemaker_byoc.monitor.quality.scores import Problem
-from sagemaker_byoc.monitor.quality.truth import Attributes
+from sagemaker_byoc.monitor.predictions import Attributes
+from sagemaker_byoc.monitor.scores import Problem
 
 ODD = [
     None, True, 7, -1, 1.5, float("nan"), float("inf"), 10**400, "", "x", "\ud800", "\0", "a,b\n1",
@@ -96,8 +95,8 @@ def test_labels_and_predictions(tmp_path, problem):
     (tmp_path / "live.jsonl").write_bytes(data(LINE, good))
     (tmp_path / "truth.jsonl").write_bytes(data(LABEL, GroundTruth("event-0", "1").to_line()))
     wanted = Attributes(problem=problem, labels=str(tmp_path / "truth.jsonl"))
-    gathered = quality._gather(PLACES, Input(place=str(tmp_path / "live.jsonl")), wanted)
-    assert len(truth.predictions(gathered, wanted)) > 300
+    gathered = model_quality._gather(PLACES, Input(place=str(tmp_path / "live.jsonl")), wanted)
+    assert len(predictions.arrays(gathered, wanted)) > 300
     assert gathered.unread.count > 100
 
 
@@ -109,7 +108,7 @@ def test_preprocessors(case):
         "def preprocess_handler(record):\n"
         "    return json.loads(record.endpoint_input.data)\n"
     )
-    made = hooks.preprocessor(script)
+    made = scripts.preprocessor(script)
     for value in ODD:
         line = record(json.dumps(value), kind=Encoding.JSON)
         with suppress(ByocError, UnreadableError):

@@ -22,7 +22,7 @@ from tests.unit.monitor.cases import (
     record,
 )
 
-from sagemaker_byoc.contract.hosting.capture import Encoding
+from sagemaker_byoc.contract.capture import Encoding
 from sagemaker_byoc.monitor import jobs
 from sagemaker_byoc.monitor.data.columns import Kind
 from sagemaker_byoc.monitor.data.statistics import Profile

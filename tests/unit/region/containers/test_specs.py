@@ -1,4 +1,6 @@
-"""`byoc train` and `byoc serve` specify the container that a region would, member by member."""
+"""`byoc train` and `byoc serve` specify the container that a region would, member by member;
+instance types.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,19 @@ from tests.unit.region.services.sagemaker.endpoints.conftest import archive
 from tests.unit.region.services.sagemaker.endpoints.conftest import room as room  # noqa: PLC0414 - a fixture
 from tests.unit.region.services.sagemaker.training_jobs.conftest import House
 
+from sagemaker_byoc.contract import machine
 from sagemaker_byoc.contract.errors import MachineError
+from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.host import owners
-from sagemaker_byoc.region.containers import instances
-from sagemaker_byoc.region.engines.container import ContainerSpec
+from sagemaker_byoc.region.containers import specs
+from sagemaker_byoc.region.containers.specs import describe_instance, instance_here
+from sagemaker_byoc.region.engines import docker, process
+from sagemaker_byoc.region.engines.container import ContainerSpec, Limits
 from sagemaker_byoc.region.engines.docker import DockerEngine
 from sagemaker_byoc.standalone import endpoint
 from sagemaker_byoc.standalone.training_job import StopSwitch, TrainingRequest, run_training_job
 
+GIB = 2**30
 NOT_COMPARED = {
     "given_up", "name", "tree", "inputs", "environment", "labels", "network", "program", "port",
 }  # fmt: skip
@@ -169,6 +176,68 @@ def test_serving_containers_are_alike(served):
 def test_a_container_without_gpus_is_told_so(trained, monkeypatch):
     """The driver's files under /proc are seen in every container of a machine with GPUs."""
     _, alone = trained
-    monkeypatch.setattr(instances, "gpus_here", lambda: 8)
+    monkeypatch.setattr(specs, "gpus_here", lambda: 8)
     assert "CUDA_VISIBLE_DEVICES=\n" in DockerEngine().env_file(replace(alone.spec, gpus=0))
     assert "CUDA_VISIBLE_DEVICES" not in DockerEngine().env_file(replace(alone.spec, gpus=None))
+
+
+@pytest.mark.parametrize(
+    ("kind", "gpus", "limits"),
+    [
+        ("ml.m5.large", 0, Limits(2, 8 * GIB)),
+        ("ml.c5.4xlarge", 0, Limits(16, 32 * GIB)),
+        ("ml.r7i.xlarge", 0, Limits(4, 32 * GIB)),
+        ("ml.t3.medium", 0, Limits(2, 4 * GIB)),
+        ("ml.g5.xlarge", 1, None),
+        ("ml.g5.12xlarge", 4, None),
+        ("ml.p4d.24xlarge", 8, None),
+        ("ml.trn1.2xlarge", 0, None),
+        ("ml.x9.xlarge", 0, None),
+        ("local_gpu", None, None),
+    ],
+)
+def test_types(kind, gpus, limits):
+    """As AWS's pages list them; what is not known has no limits."""
+    instance = describe_instance(kind)
+    assert (instance.gpus, instance.limits) == (gpus, limits)
+
+
+def test_never_more_than_the_machine_has():
+    """A larger type is this machine."""
+    instance = instance_here("ml.m5.24xlarge", 0)
+    assert instance.limits.cpus < 96
+    assert instance_here("ml.p4d.24xlarge", 2).gpus == 2
+    assert instance_here("local", 3).gpus is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "names"),
+    [
+        ({}, ["0", "1", "2", "3"]),
+        ({"CUDA_VISIBLE_DEVICES": "2,3"}, ["2", "3"]),
+        ({"CUDA_VISIBLE_DEVICES": "0,-1,1"}, ["0"]),
+        ({"CUDA_VISIBLE_DEVICES": ""}, []),
+        ({"NVIDIA_VISIBLE_DEVICES": "none"}, []),
+    ],
+)
+def test_gpus_are_those_that_this_process_was_left(variables, names, monkeypatch, tmp_path):
+    """On a machine that several people share; both engines, all of them and the first only."""
+    for name in ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(machine, "_present", lambda *_: 4)
+    monkeypatch.setattr(docker, "DRIVER", tmp_path)  # there is a driver
+    assert specs.gpus_here() == len(names)
+    for most in (None, 1):
+        wanted = bare(tmp_path, most)
+        shown = ",".join(names[:most])
+        found = process._own_variables(wanted).get("CUDA_VISIBLE_DEVICES")
+        assert found == (shown if variables or most else None)
+        arguments = docker._hardware(wanted)
+        if "CUDA_VISIBLE_DEVICES" in variables:
+            assert arguments == (["--gpus", f'"device={shown}"'] if shown else [])
+
+
+def bare(folder, gpus):
+    return ContainerSpec(name="c", argument="train", tree=Tree(folder), environment={}, gpus=gpus)

@@ -8,7 +8,7 @@ import pytest
 from botocore.loaders import Loader
 
 from sagemaker_byoc.region.wire import models
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 
 def shape(operation, service="sagemaker"):

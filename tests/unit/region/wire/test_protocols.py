@@ -11,8 +11,8 @@ import pytest
 from tests.unit.region.wire.requests import answer, request
 
 from sagemaker_byoc.region.wire import json11, models, query
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Service
+from sagemaker_byoc.region.wire.models import Service
+from sagemaker_byoc.region.wire.operations import AwsError
 
 TIME = datetime(2024, 5, 6, 7, 8, 9, 123000, tzinfo=UTC)
 

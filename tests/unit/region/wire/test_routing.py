@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from tests.unit.region.wire.requests import answer, request
 
-from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import Response
+from sagemaker_byoc.region.wire.operations import AwsError
 from sagemaker_byoc.region.wire.routing import Router, Services, signing_name
 
 FORM = "application/x-www-form-urlencoded; charset=utf-8"

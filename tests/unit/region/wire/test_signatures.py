@@ -23,11 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.region.wire.requests import Body
 
-from sagemaker_byoc.region.core.credentials import CALLER, Credentials, Keys
+from sagemaker_byoc.region.core.account import CALLER, Credentials, Keys
 from sagemaker_byoc.region.wire import signatures
 from sagemaker_byoc.region.wire.admission import Admission, Denial, DeniedError
-from sagemaker_byoc.region.wire.aws_errors import AwsError
 from sagemaker_byoc.region.wire.http import BufferedBody, Request
+from sagemaker_byoc.region.wire.operations import AwsError
 
 OWNER = Keys("AKIAOWNER", "secret/of+the=owner")
 HOST = "http://127.0.0.1:8321"

@@ -8,10 +8,10 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.unit.serving.capture.test_record_files import complete, open_files
+from tests.unit.serving.capture.test_writer import complete, open_files
 from tests.unit.serving.harness import Server, wait_until
 
-from sagemaker_byoc.contract.hosting.capture import Encoding, Record, hour_of
+from sagemaker_byoc.contract.capture import Encoding, Record, hour_of
 
 pytestmark = pytest.mark.slow  # real processes
 CSV = "text/csv"

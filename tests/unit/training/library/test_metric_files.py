@@ -9,13 +9,14 @@ import struct
 import pytest
 
 from sagemaker_byoc.contract.errors import DocumentError
-from sagemaker_byoc.contract.training.metric_definitions import (
+from sagemaker_byoc.contract.training.runs import (
+    Artifact,
+    RunRecord,
     definition,
     format_line,
     lint,
     values,
 )
-from sagemaker_byoc.contract.training.runs import Artifact, RunRecord
 from sagemaker_byoc.training.library.metric_files import (
     EventFile,
     Row,

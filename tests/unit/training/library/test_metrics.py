@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.training.metric_definitions import parse_line
+from sagemaker_byoc.contract.training.runs import parse_line
 from sagemaker_byoc.training.library import metrics as library
 from sagemaker_byoc.training.library.metrics import Metrics
 

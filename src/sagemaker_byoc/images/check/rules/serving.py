@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.contract.variables import BIND_TO_PORT
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
 from sagemaker_byoc.images.check.rules import exit_reasons, serving_requests

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
 _CHUNK = 1 << 20

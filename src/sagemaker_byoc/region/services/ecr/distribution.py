@@ -1,32 +1,44 @@
-"""`/v2/…`: the distribution protocol, as `docker push` and `docker pull` speak it."""
+"""`/v2/…`: the distribution protocol of `docker push` and `docker pull`, and its tokens."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import hmac
 import json
 import os
 import re
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
+from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.ecr.blobs import RegistryError, UploadedBlob, blob_unknown
-from sagemaker_byoc.region.services.ecr.manifests import MAX_MANIFEST, Manifests
+from sagemaker_byoc.region.services.ecr.images import MAX_MANIFEST, Manifests
 from sagemaker_byoc.region.services.ecr.repositories import Repositories
-from sagemaker_byoc.region.services.ecr.tokens import Tokens
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.error_bodies import render_registry_error
-from sagemaker_byoc.region.wire.file_ranges import (
+from sagemaker_byoc.region.wire.http import (
     FileStream,
     RangeError,
+    Request,
+    Response,
     content_range,
+    json_response,
     parse_range,
 )
-from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.json11 import render_registry_error
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _NAME = r"(?P<name>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
 _MOST_TAGS = 1000
+USER = "AWS"
+LIFETIME = timedelta(hours=12)
+"""The same as ECR's (reference of GetAuthorizationToken)."""
+PATH_LIFETIME = timedelta(hours=1)
 
 _CODES = {
     "RepositoryNotFoundException": ("NAME_UNKNOWN", 404),
@@ -41,6 +53,55 @@ _CODES = {
 
 Answer: TypeAlias = Callable[[Request, str, str], Awaitable[Response]]
 """The answer to a request, a repository's name, and the rest of the path."""
+
+
+class Tokens:
+    """Sign and check tokens and paths, also after a restart: `folder` keeps the key."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "token-key"
+        if not path.exists():
+            write_atomically(path, secrets.token_bytes(32))
+            path.chmod(0o600)
+        self._key = path.read_bytes()
+
+    def issue(self, now: datetime) -> tuple[str, datetime]:
+        """Return the base64 of `AWS:PASSWORD`, and when it expires."""
+        expires = (now + LIFETIME).replace(microsecond=0)
+        payload = json.dumps({"expiration": int(expires.timestamp()), "version": "1"})
+        password = base64.b64encode(f"{payload}.{self._sign(payload)}".encode()).decode()
+        return base64.b64encode(f"{USER}:{password}".encode()).decode(), expires
+
+    def expiry(self, authorization: str) -> datetime | None:
+        """Return when the token in an Authorization header expires; None if it is not ours."""
+        scheme, _, token = authorization.partition(" ")
+        try:
+            user, _, password = base64.b64decode(token, validate=True).decode().partition(":")
+            payload, _, signature = (
+                base64.b64decode(password, validate=True).decode().rpartition(".")
+            )
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        signed = hmac.compare_digest(signature.encode(), self._sign(payload).encode())
+        if scheme.lower() != "basic" or user != USER or not signed:
+            return None
+        return datetime.fromtimestamp(json.loads(payload)["expiration"], UTC)
+
+    def signed(self, path: str, at: datetime) -> str:
+        """Return `path` with a query that gives anyone access for an hour."""
+        expires = str(int((at + PATH_LIFETIME).timestamp()))
+        return f"{path}?expires={expires}&signature={self._sign(f'{path}?{expires}')}"
+
+    def opens(self, path: str, query: Mapping[str, str], at: datetime) -> bool:
+        """Return whether `query` is that of a signed `path` that has not expired."""
+        expires, signature = query.get("expires", ""), query.get("signature", "")
+        expected = self._sign(f"{path}?{expires}")
+        if not hmac.compare_digest(signature.encode(errors="replace"), expected.encode()):
+            return False
+        return at.timestamp() < int(expires)
+
+    def _sign(self, payload: str) -> str:
+        return hmac.new(self._key, payload.encode(), hashlib.sha256).hexdigest()
 
 
 class RegistryHttp:
@@ -94,7 +155,7 @@ class RegistryHttp:
         self._authorize(request)
         path = request.path
         if path in {"/v2", "/v2/"}:
-            return json_reply({})
+            return json_response({})
         for pattern, answers in self._routes:
             if found := pattern.fullmatch(path):
                 answer = answers.get(request.method)
@@ -282,7 +343,7 @@ class RegistryHttp:
             raise RegistryError("PAGINATION_NUMBER_INVALID", f"n is {count!r}, not a number")
         listed = [tag for tag in tags if tag > last]
         page = listed[: int(count)]
-        response = json_reply({"name": name, "tags": page})
+        response = json_response({"name": name, "tags": page})
         if page and len(listed) > len(page):
             link = f"/v2/{name}/tags/list?n={count}&last={quote(page[-1])}"
             response.headers["Link"] = f'<{link}>; rel="next"'
@@ -327,14 +388,6 @@ def created(name: str, kind: str, digest: str) -> Response:
             "Docker-Content-Digest": digest,
             "Content-Length": "0",
         },
-    )
-
-
-def json_reply(document: object, status: int = 200) -> Response:
-    return Response(
-        status=status,
-        headers={"Content-Type": "application/json"},
-        body=json.dumps(document).encode(),
     )
 
 

@@ -26,8 +26,7 @@ from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.ecr.blobs import Blobs
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
 _PAGE = 100
 _GRACE_SECONDS = 3600.0

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sagemaker_byoc.region.services.logs.log_files import Event, Located, invalid_token
-from sagemaker_byoc.region.services.logs.log_store import LogStore
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.services.logs.log_store import Event, Located, LogStore
+from sagemaker_byoc.region.wire.operations import AwsError
 
 _TERM = re.compile(r'(?P<sign>[-?]?)(?:"(?P<phrase>(?:[^"\\]|\\.)*)"|(?P<word>[^\s"]+))(?=\s|$)')
 _LONGEST_TOKEN = 1 << 20
@@ -127,3 +126,7 @@ def _parse_token(token: str) -> dict[str, int]:
     if not isinstance(found, dict) or not all(isinstance(o, int) for o in found.values()):
         raise invalid_token()
     return found
+
+
+def invalid_token() -> AwsError:
+    return AwsError("InvalidParameterException", "The specified nextToken is invalid.")

@@ -1,7 +1,8 @@
-"""Log lines on disk: GROUP/STREAM.log, one line per event (format: log_files.py)."""
+"""Log lines on disk: GROUP/STREAM.log, one line per event, which its byte offset names."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
@@ -13,15 +14,115 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.region.services.logs import log_files
-from sagemaker_byoc.region.services.logs.log_files import Event, Located
-
-__all__ = ["Event", "LastingStream", "Located", "LogStore", "LogStream", "StreamFacts"]
 
 LOG = logging.getLogger(__name__)
 
 LONGEST_FILE_NAME = 240
 """Bytes of a quoted name; file systems allow 255."""
+_BLOCK = 1 << 16
+"""Bytes that are read at once from the end of a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    milliseconds: int
+    """Time since 1970. A line of a container has the time at which it was read, in rising order."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """An event and its bytes: `start` up to `end`, where the next begins."""
+
+    start: int
+    end: int
+    event: Event
+
+
+def encode(event: Event) -> bytes:
+    """Return `MS TEXT`, or `MS<tab>JSON` for a text of several lines, with a line feed."""
+    if "\n" in event.text:
+        return f"{event.milliseconds}\t{json.dumps(event.text)}\n".encode()
+    return f"{event.milliseconds} {event.text}\n".encode(errors="replace")
+
+
+def decode(line: bytes) -> Event:
+    """Return the event of a line without its line feed.
+
+    Raise ValueError for what `encode` does not write.
+    """
+    text = line.decode(errors="replace")
+    digits = len(text) - len(text.lstrip("0123456789"))
+    time, separator, rest = text[:digits], text[digits : digits + 1], text[digits + 1 :]
+    if not time or separator not in {" ", "\t"}:
+        raise ValueError(f"{text[:40]!r} is not an event")
+    return Event(int(time), json.loads(rest) if separator == "\t" else rest)
+
+
+def forward(path: Path, start: int = 0) -> Iterator[Located]:
+    """Yield the events from `start` on, without a last line that is still being written.
+
+    Raise ValueError if no event begins at `start`.
+    """
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        return
+    with file:
+        _check_boundary(file, start)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            end = start + len(line)
+            yield Located(start, end, decode(line[:-1]))
+            start = end
+
+
+def backward(path: Path, end: int | None = None) -> Iterator[Located]:
+    """Yield the newest event first, from the one that ends at `end`, or from the last whole one.
+
+    Raise ValueError if no event ends at `end`.
+    """
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        return
+    with file:
+        end = position = _end_of_lines(file) if end is None else end
+        _check_boundary(file, end)
+        pending = b""
+        while position > 0:
+            size = min(_BLOCK, position)
+            position -= size
+            file.seek(position)
+            lines = (file.read(size) + pending).split(b"\n")[:-1]
+            # The first may have begun in the block before.
+            pending = lines.pop(0) + b"\n" if position > 0 else b""
+            for line in reversed(lines):
+                start = end - len(line) - 1
+                yield Located(start, end, decode(line))
+                end = start
+
+
+def _check_boundary(file: BinaryIO, offset: int) -> None:
+    """Raise ValueError if no event begins at `offset`; leave the file there."""
+    if offset > 0:
+        file.seek(offset - 1)
+        if file.read(1) != b"\n":
+            raise ValueError(f"no event begins at byte {offset}")
+
+
+def _end_of_lines(file: BinaryIO) -> int:
+    """Return the offset after the last line feed."""
+    position = file.seek(0, os.SEEK_END)
+    while position > 0:
+        size = min(_BLOCK, position)
+        position -= size
+        file.seek(position)
+        found = file.read(size).rfind(b"\n")
+        if found >= 0:
+            return position + found + 1
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +153,12 @@ class LogStream:
         with self._lock:
             self._last = max(self._last, time.time_ns() // 1_000_000)
             events = (Event(self._last, line) for line in text.split("\n"))
-            self._append(b"".join(log_files.encode(event) for event in events))
+            self._append(b"".join(encode(event) for event in events))
 
     def put(self, events: Iterable[Event]) -> int:
         """Write events that have times and may have line feeds; return the size of the file."""
         with self._lock:
-            self._append(b"".join(log_files.encode(event) for event in events))
+            self._append(b"".join(encode(event) for event in events))
             return self._file.tell()
 
     def close(self) -> None:
@@ -180,8 +281,8 @@ class LogStore:
 
     def facts(self, group: str, stream: str) -> StreamFacts:
         path = self._path(group, stream)
-        first = next(log_files.forward(path), None)
-        last = next(log_files.backward(path), None)
+        first = next(forward(path), None)
+        last = next(backward(path), None)
         try:
             status = path.stat()
         except FileNotFoundError:
@@ -200,10 +301,10 @@ class LogStore:
         return (located.event for located in self.forward(group, stream))
 
     def forward(self, group: str, stream: str, start: int = 0) -> Iterator[Located]:
-        return log_files.forward(self._path(group, stream), start)
+        return forward(self._path(group, stream), start)
 
     def backward(self, group: str, stream: str, end: int | None = None) -> Iterator[Located]:
-        return log_files.backward(self._path(group, stream), end)
+        return backward(self._path(group, stream), end)
 
     def _folder(self, group: str) -> Path:
         return self._root / _file_name(group)

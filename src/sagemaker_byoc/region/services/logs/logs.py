@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from sagemaker_byoc.region.core import paging
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.services.logs import filter_events, log_files
-from sagemaker_byoc.region.services.logs.log_files import Event, Located
-from sagemaker_byoc.region.services.logs.log_store import LogStore, StreamFacts, fits
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.services.logs.filter_events import (
+    Question,
+    invalid_token,
+    parse_pattern,
+    search,
+)
+from sagemaker_byoc.region.services.logs.log_store import (
+    Event,
+    Located,
+    LogStore,
+    StreamFacts,
+    fits,
+)
+from sagemaker_byoc.region.wire.operations import AwsError, Parameters, ThreadOperation
 
 PAGE = 50
 """Groups or streams of one answer, if the request has no limit [model]."""
 EVENTS = 10_000
 BYTES = 1 << 20
 """Limits of one answer of GetLogEvents [model: GetLogEvents]."""
-
-
+_TOKEN = re.compile(r"(?P<way>[fb])/(?P<offset>\d{1,18})/s")
 _HOUR = 3_600_000
 _OLDEST, _NEWEST, _BATCH_SPAN = 14 * 24 * _HOUR, 2 * _HOUR, 24 * _HOUR
 _BATCH_BYTES = 1 << 20
@@ -40,8 +47,8 @@ class Logs:
         self._store = store
         self._account = account
 
-    def operations(self) -> Mapping[str, Operation]:
-        operations: dict[str, Callable[[Parameters], Parameters]] = {
+    def operations(self) -> Mapping[str, ThreadOperation]:
+        return {
             "CreateLogGroup": self._create_group,
             "CreateLogStream": self._create_stream,
             "DeleteLogGroup": self._delete_group,
@@ -52,7 +59,6 @@ class Logs:
             "GetLogEvents": self._get_events,
             "PutLogEvents": self._put_events,
         }
-        return {name: partial(_in_thread, operation) for name, operation in operations.items()}
 
     def _create_group(self, parameters: Parameters) -> Parameters:
         _refuse(parameters, kmsKeyId=None, tags={}, deletionProtectionEnabled=False)
@@ -139,9 +145,9 @@ class Logs:
         way: str = "f" if head else "b"
         offset: int | None = 0 if head else None
         if "nextToken" in parameters:
-            way, offset = log_files.parse_events_token(parameters["nextToken"])
+            way, offset = _parse_token(parameters["nextToken"])
             if offset > self._store.facts(group, name).size:
-                raise log_files.invalid_token()
+                raise invalid_token()
         try:
             source = (
                 self._store.forward(group, name, offset or 0)
@@ -150,12 +156,12 @@ class Logs:
             )
             taken = _take(source, _within(parameters), _limit(parameters, EVENTS))
         except ValueError as error:
-            raise log_files.invalid_token() from error
+            raise invalid_token() from error
         start, end = taken.span(way, offset)
         return {
             "events": [_event_document(located.event) for located in taken.in_order()],
-            "nextForwardToken": log_files.events_token("f", end),
-            "nextBackwardToken": log_files.events_token("b", start),
+            "nextForwardToken": _token("f", end),
+            "nextBackwardToken": _token("b", start),
         }
 
     def _filter_events(self, parameters: Parameters) -> Parameters:
@@ -171,13 +177,13 @@ class Logs:
             names = parameters["logStreamNames"]
             if not all(self._store.has_stream(group, name) for name in names):
                 raise _missing("log stream")
-        question = filter_events.Question(
-            pattern=filter_events.parse_pattern(parameters.get("filterPattern", "")),
+        question = Question(
+            pattern=parse_pattern(parameters.get("filterPattern", "")),
             within=_within(parameters),
             limit=_limit(parameters, EVENTS),
             token=parameters.get("nextToken"),
         )
-        return filter_events.search(self._store, group, names, question)
+        return search(self._store, group, names, question)
 
     def _group(self, parameters: Parameters) -> str:
         name = parameters.get("logGroupName") or parameters.get("logGroupIdentifier")
@@ -217,12 +223,6 @@ class Logs:
             "arn": self._account.arn("logs", f"log-group:{group}:log-stream:{facts.name}"),
             "storedBytes": facts.size,
         }
-
-
-async def _in_thread(
-    operation: Callable[[Parameters], Parameters], parameters: Parameters
-) -> Parameters:
-    return await asyncio.to_thread(operation, parameters)
 
 
 @dataclass(slots=True)
@@ -291,7 +291,7 @@ def _page(
             descending=descending,
         )
     except paging.TokenError as error:
-        raise log_files.invalid_token() from error
+        raise invalid_token() from error
     return [place[-1] for place in found], token
 
 
@@ -363,3 +363,15 @@ def _exists(kind: str) -> AwsError:
 
 def _missing(kind: str) -> AwsError:
     return AwsError("ResourceNotFoundException", f"The specified {kind} does not exist.")
+
+
+def _token(way: str, offset: int) -> str:
+    """Return a token like CloudWatch's: `f` reads forward from `offset`, `b` backward."""
+    return f"{way}/{offset:018d}/s"
+
+
+def _parse_token(token: str) -> tuple[str, int]:
+    found = _TOKEN.fullmatch(token)
+    if found is None:
+        raise invalid_token()
+    return found["way"], int(found["offset"])

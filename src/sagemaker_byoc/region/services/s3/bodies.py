@@ -6,11 +6,11 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error
 from sagemaker_byoc.region.wire.http import Request, sha256_mismatch
 
 _LONGEST_LINE = 8 << 10
@@ -97,22 +97,30 @@ class Sink(Protocol):
     def abort(self) -> None: ...
 
 
-class Incoming:
-    """A body that is being stored. `open_sink` is called in the thread of the first write. `also`
-    are checksums that are computed even if the client does not send them. A body that is not
-    `sized` has no length in the headers: the file of a form."""
+S = TypeVar("S", bound=Sink)
+T = TypeVar("T")
+
+
+class Incoming(Generic[S]):
+    """A body that is being stored. `open_sink` is called in the thread of the first write, with the
+    announced length. `also` are checksums that are computed even if the client does not send them.
+    A body that is not `sized` has no length in the headers, as the file of a form. A body over
+    `most` bytes is refused."""
 
     def __init__(
         self,
         request: Request,
-        open_sink: Callable[[int], Sink],
+        open_sink: Callable[[int], S],
         also: Iterable[str] = (),
         *,
         sized: bool = True,
+        most: int = MAX_PUT,
     ) -> None:
         headers = request.headers
+        self._body = request.body
         self._open_sink = open_sink
-        self._sink: Sink | None = None
+        self._sink: S | None = None
+        self._most = most
         sha256 = headers.get("x-amz-content-sha256", "")
         self._signed = hashlib.sha256() if len(sha256) == _HEX_SHA256 else None
         self._sha256 = sha256.lower()
@@ -132,10 +140,31 @@ class Incoming:
         self.checksums: dict[str, str] = {}
 
     @property
-    def sink(self) -> Sink:
+    def sink(self) -> S:
         if self._sink is None:
             self._sink = self._open_sink(self.length or 0)
         return self._sink
+
+    async def store(self, threads: Threads, commit: Callable[[S], T]) -> T:
+        """Receive and verify the body; return what `commit` makes of its sink, in a thread.
+
+        Raise what `finish` and `commit` raise, and ConnectionError; then nothing is kept.
+        """
+        try:
+            rest = await threads.pump(self._body, self.feed)
+        except BaseException:
+            self.abort()
+            raise
+
+        def finish() -> T:
+            try:
+                self.feed(rest)
+                self.finish()
+                return commit(self.sink)
+            finally:
+                self.abort()
+
+        return await threads.run(finish)
 
     def feed(self, batch: list[bytes]) -> None:
         for data in batch:
@@ -186,23 +215,14 @@ class Incoming:
             self._sink.abort()
 
     def _take(self, data: bytes | memoryview) -> None:
+        size = self.sink.size + len(data)
+        if size > self._most:
+            raise _too_large(size, self._most)
         self.sink.write(data)
         if self._signed is not None:
             self._signed.update(data)
         for running in self._running.values():
             running.update(data)
-
-
-async def receive(request: Request, incoming: Incoming, threads: Threads) -> list[bytes]:
-    """Feed the body to `incoming`; return the rest for the thread that finishes it.
-
-    Raise what `feed` raises, and ConnectionError; then nothing is kept.
-    """
-    try:
-        return await threads.pump(request.body, incoming.feed)
-    except BaseException:
-        incoming.abort()
-        raise
 
 
 def _check_algorithm(headers: Mapping[str, str], stated: Mapping[str, str], trailers: str) -> None:
@@ -238,13 +258,17 @@ def _length(request: Request, *, chunked: bool) -> int:
         )
     length = int(text)
     if length > MAX_PUT:
-        raise S3Error(
-            "EntityTooLarge",
-            "Your proposed upload exceeds the maximum allowed size",
-            ProposedSize=str(length),
-            MaxSizeAllowed=str(MAX_PUT),
-        )
+        raise _too_large(length, MAX_PUT)
     return length
+
+
+def _too_large(size: int, most: int) -> S3Error:
+    return S3Error(
+        "EntityTooLarge",
+        "Your proposed upload exceeds the maximum allowed size",
+        ProposedSize=str(size),
+        MaxSizeAllowed=str(most),
+    )
 
 
 def _digest(text: str | None, length: int) -> bytes | None:

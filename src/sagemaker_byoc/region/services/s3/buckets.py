@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from sagemaker_byoc.region.core.account import DEFAULT_REGION, Account
-from sagemaker_byoc.region.core.threads import Threads
-from sagemaker_byoc.region.services.s3 import object_properties, tagging
-from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
+from sagemaker_byoc.region.core.account import DEFAULT_REGION
+from sagemaker_byoc.region.services.s3 import object_properties
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.object_writes import check_acl, verify
-from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.s3_errors import (
+from sagemaker_byoc.region.services.s3.store.objects import (
     S3Error,
     invalid_argument,
     no_such_bucket,
@@ -85,12 +83,7 @@ _EMPTY = {
 _OWNERSHIPS = frozenset({"BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter"})
 
 
-class BucketRequests:
-    def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
-        self._store = store
-        self._account = account
-        self._threads = threads
-
+class BucketRequests(Requests):
     def routes(self) -> dict[Route, Operation]:
         return {
             ("GET", "service", ""): self.all,
@@ -222,12 +215,12 @@ class BucketRequests:
             raise S3Error(
                 "NoSuchTagSet", "The TagSet does not exist", status=404, BucketName=call.bucket
             )
-        return document("Tagging", tagging.tag_set(tags))
+        return document("Tagging", object_properties.tag_set(tags))
 
     async def tag(self, call: Call) -> Response:
         body = await call.request.body.read(_MAX_XML)
         verify(call, body)
-        tags = tagging.of_document(body, tagging.BUCKET_MOST)
+        tags = object_properties.document_tags(body, object_properties.MOST_BUCKET_TAGS)
         await self._threads.run(self._store.tag_bucket, call.bucket, tags)
         return Response(status=204)
 
@@ -302,4 +295,6 @@ def _configuration(body: bytes) -> tuple[str | None, dict[str, str]]:
         if root.all(name):
             raise unsupported(f"CreateBucketConfiguration.{name}")
     nodes = [tag for entry in root.all("Tags") for tag in entry.only("Tag").all("Tag")]
-    return root.get("LocationConstraint") or None, tagging.of_nodes(nodes, tagging.BUCKET_MOST)
+    return root.get("LocationConstraint") or None, object_properties.node_tags(
+        nodes, object_properties.MOST_BUCKET_TAGS
+    )

@@ -1,4 +1,4 @@
-"""A parsed S3 request: its operation, bucket and key."""
+"""A parsed S3 request: its operation, bucket and key; and the base of all operations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.s3.store.objects import S3Error
 from sagemaker_byoc.region.wire.http import Request, Response
 from sagemaker_byoc.region.wire.signatures import LONGEST_PRESIGNED
 
@@ -76,7 +79,15 @@ class Call:
 
 
 Operation: TypeAlias = Callable[[Call], Awaitable[Response]]
-Routes: TypeAlias = Mapping[Route, Operation]
+
+
+class Requests:
+    """The operations of one kind; a subclass has `routes`, a table of them."""
+
+    def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
+        self._store = store
+        self._account = account
+        self._threads = threads
 
 
 def parse(request: Request) -> Call:

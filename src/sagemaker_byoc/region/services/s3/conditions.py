@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from sagemaker_byoc.region.services.s3.store.objects import ARCHIVED, Condition, ObjectInfo
-from sagemaker_byoc.region.services.s3.store.s3_errors import (
+from sagemaker_byoc.region.services.s3.store.objects import (
+    ARCHIVED,
+    Condition,
+    ObjectInfo,
     S3Error,
     invalid_argument,
     no_such_key,

@@ -8,13 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.threads import Threads
-from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import ObjectInfo
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
-from sagemaker_byoc.region.services.s3.xml import document, timestamp
+from sagemaker_byoc.region.services.s3.store.objects import ObjectInfo, S3Error, invalid_argument
+from sagemaker_byoc.region.services.s3.xml import document, owner_element, timestamp
 from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.xml import element, escaped
 
@@ -59,12 +56,7 @@ def list_page(store: ObjectStore, call: Call, after: str, most: int) -> Page:
     return page
 
 
-class ListRequests:
-    def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
-        self._store = store
-        self._owner = element("Owner", [element("ID", account.id)])
-        self._threads = threads
-
+class ListRequests(Requests):
     def routes(self) -> dict[Route, Operation]:
         return {("GET", "bucket", ""): self.list, ("GET", "bucket", "versions"): self.versions}
 
@@ -149,7 +141,7 @@ class ListRequests:
             f"<ETag>&quot;{info.etag}&quot;</ETag>"
             + "".join(element("ChecksumAlgorithm", name.upper()) for name in sums)
             + (element("ChecksumType", info.attributes.checksum_type) if sums else "")
-            + f"<Size>{info.size}</Size>{self._owner if owner else ''}"
+            + f"<Size>{info.size}</Size>{owner_element(self._account) if owner else ''}"
             f"<StorageClass>{info.attributes.storage_class}</StorageClass></Contents>"
         )
 
@@ -167,7 +159,7 @@ class ListRequests:
                 element("ChecksumType", info.attributes.checksum_type if sums else None),
                 element("Size", info.size),
                 element("StorageClass", info.attributes.storage_class),
-                self._owner,
+                owner_element(self._account),
             ],
         )
 
@@ -195,11 +187,8 @@ def _most(value: str | None) -> int:
     if value is None:
         return MOST_KEYS
     if not value.isdecimal() or not value.isascii() or int(value[:11]) > 2**31 - 1:
-        raise S3Error(
-            "InvalidArgument",
-            "Provided max-keys not an integer or within integer range",
-            ArgumentName="max-keys",
-            ArgumentValue=value,
+        raise invalid_argument(
+            "Provided max-keys not an integer or within integer range", "max-keys", value
         )
     return min(int(value), MOST_KEYS)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.threads import Threads
 from sagemaker_byoc.region.services.s3 import object_properties
-from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming, receive
-from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
+from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.conditions import (
     check_copy_source,
     check_initiated,
@@ -31,14 +31,20 @@ from sagemaker_byoc.region.services.s3.store.multipart import (
     other_algorithm,
 )
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import Attributes, Condition
+from sagemaker_byoc.region.services.s3.store.objects import (
+    Attributes,
+    Condition,
+    S3Error,
+    invalid_argument,
+    unsupported,
+)
 from sagemaker_byoc.region.services.s3.store.part_files import Part, PartWriter
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, unsupported
 from sagemaker_byoc.region.services.s3.xml import (
     Node,
     checksum_elements,
     document,
     malformed,
+    owner_element,
     parse,
     timestamp,
 )
@@ -49,14 +55,11 @@ _MAX_XML = 8 << 20
 _MOST_LISTED = 1000
 
 
-class PartRequests:
+class PartRequests(Requests):
     def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
-        self._store = store
-        self._account = account
+        super().__init__(store, account, threads)
         self._uploads = Uploads(store)
-        owner = element("ID", account.id)
-        self._owners = [element("Initiator", [owner]), element("Owner", [owner])]
-        self._threads = threads
+        self._owners = [element("Initiator", [element("ID", account.id)]), owner_element(account)]
 
     def routes(self) -> dict[Route, Operation]:
         return {
@@ -95,25 +98,16 @@ class PartRequests:
         number = _number(call)
         upload = await self._threads.run(self._get, call)
         _check_part_algorithm(call, upload)
-        writers: list[PartWriter] = []
+        incoming = Incoming(
+            call.request,
+            lambda size: self._uploads.open_part(call.bucket, upload, number, size),
+            [upload.algorithm] if upload.algorithm else [],
+        )
 
-        def open_sink(size: int) -> PartWriter:
-            writers.append(self._uploads.open_part(call.bucket, upload, number, size))
-            return writers[0]
+        def commit(writer: PartWriter) -> Part:
+            return writer.commit(incoming.checksums.get(upload.algorithm, ""))
 
-        also = [upload.algorithm] if upload.algorithm else []
-        incoming = Incoming(call.request, open_sink, also)
-        rest = await receive(call.request, incoming, self._threads)
-
-        def finish() -> Part:
-            try:
-                incoming.feed(rest)
-                incoming.finish()
-                return writers[0].commit(incoming.checksums.get(upload.algorithm, ""))
-            finally:
-                incoming.abort()
-
-        part = await self._threads.run(finish)
+        part = await incoming.store(self._threads, commit)
         sums = checksums.as_headers(incoming.checksums)
         encryption = object_properties.encryption_headers(upload.attributes)
         return Response(headers={"ETag": f'"{part.etag}"', **sums, **encryption})
@@ -302,11 +296,10 @@ def _number(call: Call) -> int:
     text = call.query.get("partNumber", "")
     number = int(text) if text.isdecimal() and len(text) < 7 else 0
     if not 1 <= number <= MAX_PARTS:
-        raise S3Error(
-            "InvalidArgument",
+        raise invalid_argument(
             f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive",
-            ArgumentName="partNumber",
-            ArgumentValue=text,
+            "partNumber",
+            text,
         )
     return number
 

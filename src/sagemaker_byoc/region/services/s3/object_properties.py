@@ -1,20 +1,26 @@
-"""Properties of an object: read from the headers of a request, kept, and shown in answers."""
+"""Properties of an object: headers, encryption, ACL and tags, as they are sent, kept and shown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from urllib.parse import parse_qsl
 
+from sagemaker_byoc.contract.facts import is_reserved_tag
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.s3 import tagging
 from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.objects import (
     ARCHIVED,
     BINARY,
     STORAGE_CLASS,
     Attributes,
+    S3Error,
+    invalid_argument,
+    unsupported,
 )
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument, unsupported
+from sagemaker_byoc.region.services.s3.xml import Node, malformed, parse
+from sagemaker_byoc.region.wire.xml import element
 
 SSE = "x-amz-server-side-encryption"
 KMS_KEY = f"{SSE}-aws-kms-key-id"
@@ -59,6 +65,13 @@ _GRANTS = tuple(
     f"x-amz-grant-{name}" for name in ("full-control", "read", "read-acp", "write", "write-acp")
 )
 
+MOST_OBJECT_TAGS = 10
+MOST_BUCKET_TAGS = 50
+_LONGEST_TAG_KEY = 128
+_LONGEST_TAG_VALUE = 256
+_LEGAL_TAG = re.compile(r"[\w\s+=.:/@-]*")
+"""Letters of any script, spaces, digits and + - = . _ : / @ (S3 user guide, "object tagging")."""
+
 
 def sent_attributes(headers: Mapping[str, str], account: Account) -> Attributes:
     """Return the attributes that a put sends.
@@ -77,7 +90,7 @@ def sent_attributes(headers: Mapping[str, str], account: Account) -> Attributes:
         content_type=headers.get("content-type") or BINARY,
         metadata=_metadata(headers),
         headers={**kept, **placement(headers, account)},
-        tags=tagging.of_header(headers.get("x-amz-tagging", "")),
+        tags=header_tags(headers.get("x-amz-tagging", "")),
     )
 
 
@@ -251,3 +264,60 @@ def check_headers(headers: Mapping[str, str]) -> None:
                     headers[SSE],
                 )
             raise unsupported(name)
+
+
+def header_tags(text: str) -> dict[str, str]:
+    """Return the tags of the header `x-amz-tagging`; raise S3Error."""
+    if not text:
+        return {}
+    return _checked_tags(parse_qsl(text, keep_blank_values=True), MOST_OBJECT_TAGS)
+
+
+def document_tags(body: bytes, most: int) -> dict[str, str]:
+    """Return the tags; raise S3Error MalformedXML, InvalidTag."""
+    sets = parse(body, "Tagging").only("TagSet").all("TagSet")
+    if len(sets) != 1:
+        raise malformed()
+    return node_tags(sets[0].only("Tag").all("Tag"), most)
+
+
+def node_tags(nodes: Iterable[Node], most: int) -> dict[str, str]:
+    pairs = []
+    for node in nodes:
+        key, value = node.only("Key", "Value").get("Key"), node.get("Value")
+        if key is None or value is None:
+            raise malformed()
+        pairs.append((key, value))
+    return _checked_tags(pairs, most)
+
+
+def tag_set(tags: Mapping[str, str]) -> str:
+    return element(
+        "TagSet",
+        [
+            element("Tag", [element("Key", key), element("Value", value)])
+            for key, value in tags.items()
+        ],
+    )
+
+
+def _checked_tags(pairs: list[tuple[str, str]], most: int) -> dict[str, str]:
+    tags = dict(sorted(pairs))
+    if len(tags) < len(pairs):
+        raise _invalid_tag("Cannot provide multiple Tags with the same key")
+    if len(tags) > most:
+        kind = "Object" if most == MOST_OBJECT_TAGS else "Bucket"
+        raise _invalid_tag(f"{kind} tags cannot be greater than {most}")
+    for key, value in tags.items():
+        if not 0 < len(key) <= _LONGEST_TAG_KEY or not _LEGAL_TAG.fullmatch(key):
+            raise _invalid_tag("The TagKey you have provided is invalid", key)
+        if len(value) > _LONGEST_TAG_VALUE or not _LEGAL_TAG.fullmatch(value):
+            raise _invalid_tag("The TagValue you have provided is invalid", key)
+        if is_reserved_tag(key):
+            raise _invalid_tag("System tags cannot be added/updated by requester", key)
+    return tags
+
+
+def _invalid_tag(message: str, key: str = "") -> S3Error:
+    details = {"TagKey": key} if key else {}
+    return S3Error("InvalidTag", message, status=400, **details)

@@ -7,23 +7,24 @@ from collections.abc import Mapping
 from datetime import datetime
 from email.utils import format_datetime
 
-from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.threads import Threads
-from sagemaker_byoc.region.services.s3 import object_properties, tagging
-from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
+from sagemaker_byoc.region.services.s3 import object_properties
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.conditions import check_read, check_readable
 from sagemaker_byoc.region.services.s3.store import checksums
-from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import Attributes, ObjectInfo
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, invalid_argument
+from sagemaker_byoc.region.services.s3.store.objects import (
+    Attributes,
+    ObjectInfo,
+    S3Error,
+    invalid_argument,
+)
 from sagemaker_byoc.region.services.s3.xml import acl_document, checksum_elements, document
-from sagemaker_byoc.region.wire.file_ranges import (
+from sagemaker_byoc.region.wire.http import (
     FileStream,
     RangeError,
+    Response,
     content_range,
     parse_range,
 )
-from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.xml import element
 
 _SMALL = 256 << 10
@@ -39,12 +40,7 @@ _OVERRIDES = (
 )
 
 
-class ReadRequests:
-    def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
-        self._store = store
-        self._account = account
-        self._threads = threads
-
+class ReadRequests(Requests):
     def routes(self) -> dict[Route, Operation]:
         return {
             ("GET", "object", ""): self.get,
@@ -89,7 +85,7 @@ class ReadRequests:
 
     async def tagging(self, call: Call) -> Response:
         stored = await self._threads.run(self._store.get, call.bucket, call.key)
-        return document("Tagging", tagging.tag_set(stored.info.attributes.tags))
+        return document("Tagging", object_properties.tag_set(stored.info.attributes.tags))
 
     async def acl(self, call: Call) -> Response:
         await self._threads.run(self._store.get, call.bucket, call.key)

@@ -7,10 +7,9 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, unquote
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.core.threads import Threads
-from sagemaker_byoc.region.services.s3 import object_properties, tagging
-from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming, receive
-from sagemaker_byoc.region.services.s3.call import Call, Operation, Route
+from sagemaker_byoc.region.services.s3 import object_properties
+from sagemaker_byoc.region.services.s3.bodies import MAX_PUT, Incoming
+from sagemaker_byoc.region.services.s3.call import Call, Operation, Requests, Route
 from sagemaker_byoc.region.services.s3.conditions import (
     check_copy_source,
     delete_condition,
@@ -19,9 +18,12 @@ from sagemaker_byoc.region.services.s3.conditions import (
 from sagemaker_byoc.region.services.s3.object_reads import checksum_headers
 from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
-from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import Condition, ObjectInfo
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
+from sagemaker_byoc.region.services.s3.store.objects import (
+    Condition,
+    ObjectInfo,
+    S3Error,
+    check_key,
+)
 from sagemaker_byoc.region.services.s3.xml import (
     checksum_elements,
     document,
@@ -38,12 +40,7 @@ _MAX_DELETES = 1000
 _MAX_DELETE_BODY = 8 << 20
 
 
-class WriteRequests:
-    def __init__(self, store: ObjectStore, account: Account, threads: Threads) -> None:
-        self._store = store
-        self._account = account
-        self._threads = threads
-
+class WriteRequests(Requests):
     def routes(self) -> dict[Route, Operation]:
         return {
             ("PUT", "object", ""): self.put,
@@ -59,25 +56,13 @@ class WriteRequests:
         condition = write_condition(call.headers, call.key)
         attributes = object_properties.sent_attributes(call.headers, self._account)
         self._store.files(call.bucket)
-        writers: list[Writer] = []
+        incoming = Incoming(call.request, lambda _: self._store.open_writer(call.bucket, call.key))
 
-        def open_sink(_: int) -> Writer:
-            writers.append(self._store.open_writer(call.bucket, call.key))
-            return writers[0]
+        def commit(writer: Writer) -> ObjectInfo:
+            writer.attributes = replace(attributes, checksums=incoming.checksums)
+            return writer.commit(condition)
 
-        incoming = Incoming(call.request, open_sink)
-        rest = await receive(call.request, incoming, self._threads)
-
-        def finish() -> ObjectInfo:
-            try:
-                incoming.feed(rest)
-                incoming.finish()
-                writers[0].attributes = replace(attributes, checksums=incoming.checksums)
-                return writers[0].commit(condition)
-            finally:
-                incoming.abort()
-
-        info = await self._threads.run(finish)
+        info = await incoming.store(self._threads, commit)
         return Response(
             headers={
                 "ETag": f'"{info.etag}"',
@@ -153,7 +138,7 @@ class WriteRequests:
     async def tag(self, call: Call) -> Response:
         body = await call.request.body.read(_MAX_XML)
         verify(call, body)
-        tags = tagging.of_document(body, tagging.OBJECT_MOST)
+        tags = object_properties.document_tags(body, object_properties.MOST_OBJECT_TAGS)
         await self._threads.run(self._store.tag, call.bucket, call.key, tags)
         return Response()
 

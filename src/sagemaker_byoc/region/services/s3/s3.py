@@ -16,10 +16,10 @@ from sagemaker_byoc.region.services.s3.object_reads import ReadRequests
 from sagemaker_byoc.region.services.s3.object_writes import WriteRequests, check_version
 from sagemaker_byoc.region.services.s3.post_forms import FormRequests, SecretOf
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error, check_key
-from sagemaker_byoc.region.wire.aws_errors import AwsError, EntityTooLargeError
-from sagemaker_byoc.region.wire.error_bodies import render_s3_error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error, check_key
 from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
+from sagemaker_byoc.region.wire.xml import render_s3_error
 
 LOG = logging.getLogger(__name__)
 
@@ -34,9 +34,8 @@ class S3:
         self._store = store
         self._account = account
         self._threads = Threads("s3")
-        buckets = BucketRequests(store, account, self._threads)
         self._routes: dict[Route, Operation] = {
-            **buckets.routes(),
+            **BucketRequests(store, account, self._threads).routes(),
             **ListRequests(store, account, self._threads).routes(),
             **ReadRequests(store, account, self._threads).routes(),
             **WriteRequests(store, account, self._threads).routes(),

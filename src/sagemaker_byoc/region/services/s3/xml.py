@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 from sagemaker_byoc.region.core.account import Account
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error
 from sagemaker_byoc.region.wire.http import Response
 from sagemaker_byoc.region.wire.xml import DECLARATION, element
 

@@ -1,1 +1,15 @@
-"""Amazon SageMaker: one folder per kind of resource, and `jobs` for what all jobs share."""
+"""SageMaker's resources: a folder or a module per kind, by AWS's word for it.
+
+How to add a kind, such as `processing_jobs`:
+
+1. Write `processing_jobs/processing_jobs.py` with a class that is made from one `RegionContext`.
+   Its `operations()` maps names of AWS's operations to coroutines. The context has the account,
+   the engine, the object store, the logs, and `records` or `catalog` for the documents.
+2. If it has work that must start, or end with the region, add `start` and `close`
+   (`composition.Part`), and remove in `start` what a killed region left.
+3. Add it to `kinds` in `region/composition.py`.
+
+`catalog.py` has names, tags, lists and AWS's words for refusals. Jobs take from `jobs/` what they
+share: `inputs.py` and `outputs.py` (S3), `pipes.py`, and `containers.py`, which runs the containers
+of a job, writes their logs and words a FailureReason.
+"""

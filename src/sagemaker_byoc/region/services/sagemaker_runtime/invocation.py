@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from sagemaker_byoc.contract.hosting import http as hosting
+from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.region.containers.http_reply import BusyError, UnreachableError
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.records import now
@@ -15,14 +15,23 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.capture import Capture, 
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import Endpoint
 from sagemaker_byoc.region.services.sagemaker.endpoints.fleet import Fleet, Variant
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Instance
-from sagemaker_byoc.region.services.sagemaker_runtime import headers
-from sagemaker_byoc.region.services.sagemaker_runtime.call import Call
-from sagemaker_byoc.region.wire.aws_errors import (
+from sagemaker_byoc.region.services.sagemaker_runtime.call import (
+    BACK,
+    CLOSED_SESSION,
+    CUSTOM_ATTRIBUTES,
+    INFERENCE_ID,
+    NEW_SESSION,
+    SESSION_ID,
+    TARGET_VARIANT,
+    Call,
+    request_head,
+)
+from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.operations import (
     AwsError,
     EntityTooLargeError,
     invocation_too_large,
 )
-from sagemaker_byoc.region.wire.http import Request, Response
 
 ROUTES = {"invocations": False, "invocations-response-stream": True}
 """Whether the answer is a stream."""
@@ -56,7 +65,7 @@ class Invocations:
         name, is_stream = _route(request)
         self._fleet(name)
         body = await _read(request)
-        head = headers.request_head(request.headers, len(body), is_stream=is_stream)
+        head = request_head(request.headers, len(body), is_stream=is_stream)
         for _ in range(_ATTEMPTS):
             # No await before the instance counts the call: the fleet is the current one, and an
             # update lets the call finish.
@@ -96,10 +105,10 @@ class Invocations:
 
     def _remember(self, endpoint: Endpoint, call: Call, response: Response) -> None:
         """Note sessions that it opened or ended, and capture the exchange if the endpoint does."""
-        opened = response.headers.get(headers.BACK[headers.NEW_SESSION])
+        opened = response.headers.get(BACK[NEW_SESSION])
         if opened is not None:
             endpoint.sessions.open(opened, call.variant, call.instance)
-        ended = response.headers.get(headers.BACK[headers.CLOSED_SESSION])
+        ended = response.headers.get(BACK[CLOSED_SESSION])
         if ended is not None:
             endpoint.sessions.end(ended)
         capture = self._policy.capture
@@ -110,8 +119,8 @@ class Invocations:
                 variant=call.variant.plan.name,
                 request_id=call.request.id,
                 time=now(),
-                inference_id=call.request.headers.get(headers.INFERENCE_ID),
-                custom_attributes=call.request.headers.get(headers.CUSTOM_ATTRIBUTES),
+                inference_id=call.request.headers.get(INFERENCE_ID),
+                custom_attributes=call.request.headers.get(CUSTOM_ATTRIBUTES),
                 request_type=call.request.headers.get("content-type"),
                 request=call.body,
                 response_type=response.headers.get("Content-Type"),
@@ -144,11 +153,11 @@ async def _read(request: Request) -> bytes:
 
 
 def _choose(endpoint: Endpoint, fleet: Fleet, request: Request) -> tuple[Variant, Instance]:
-    session = request.headers.get(headers.SESSION_ID)
+    session = request.headers.get(SESSION_ID)
     place = None if session is None else endpoint.sessions.find(session)
     if place is not None:
         return place
-    target = request.headers.get(headers.TARGET_VARIANT)
+    target = request.headers.get(TARGET_VARIANT)
     variant = fleet.choose(target)
     if variant is None and target is not None:
         raise AwsError(

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import (
     BadInput,

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from gunicorn.asgi import protocol, websocket
 from gunicorn.asgi.parser import InvalidChunkSize, ParseError, PythonProtocol
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 
 LINES = 512
 """Lines remembered; when there are more, all are forgotten, which costs little."""

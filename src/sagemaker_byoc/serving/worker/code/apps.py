@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log, wsgi
 from sagemaker_byoc.serving.worker.code import coroutines, guard
 from sagemaker_byoc.serving.worker.jobs import exact_bytes

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving.link import FRAMES
 from sagemaker_byoc.serving.settings import HandlerFile
 from sagemaker_byoc.serving.worker.code import apps, coroutines, services

@@ -16,22 +16,21 @@ from signal import Signals
 
 from sagemaker_byoc.contract import facts
 from sagemaker_byoc.contract.lifecycle import SIGNAL_BASE, clip, exit_code_of, squeeze
-from sagemaker_byoc.contract.training.job import Job
+from sagemaker_byoc.contract.training.job import Job, legal_name
 from sagemaker_byoc.training.supervisor.failure.first_cause import Report, is_echo
-from sagemaker_byoc.training.supervisor.failure.folders import CHANNEL, VARIABLE, missing_channels
 from sagemaker_byoc.training.supervisor.failure.hints import (
     MEMORY,
     MISSING_DATA,
     hint_for_end,
     hint_for_text,
 )
-from sagemaker_byoc.training.supervisor.failure.output import lines_of
 from sagemaker_byoc.training.supervisor.failure.tracebacks import (
     Frame,
     Log,
     Traceback,
     fatal_error,
     last_traceback,
+    lines_of,
     read_log,
     recorded_error,
 )
@@ -45,6 +44,8 @@ SOURCE_LIMIT = 1 << 20
 """Bytes of a source file that are searched."""
 LEAST = 24
 """Bytes below which a cut line says nothing."""
+CHANNEL = "SM_CHANNEL_"
+VARIABLE = rf"\b{CHANNEL}([A-Za-z0-9_.-]+)"
 FRAMES = 5
 CERTAIN_PLACES = 2
 """Number of innermost lines that stay, however long the cause is."""
@@ -315,8 +316,21 @@ def _advice(
     # `default=os.environ.get("SM_CHANNEL_TRAIN")` is None without the channel; only the source of
     # the program has its name then.
     asked = words if "NoneType" not in words else f"{words} {_variables_of_source(frames)}"
-    for line in (*missing_channels(circumstances.job, asked), *circumstances.absent):
+    for line in (*_undeclared_channels(circumstances.job, asked), *circumstances.absent):
         yield f"{MISSING_DATA}: {line}"
+
+
+def _undeclared_channels(job: Job, text: str) -> list[str]:
+    """One line for each channel that a failure's `text` asks for and the job never declared."""
+    declared = {legal_name(name) for name in job.channels}
+    folder = re.compile(re.escape(str(job.tree.data)) + r"/([A-Za-z0-9_.-]+)")
+    wanted = [name.lower() for name in re.findall(VARIABLE, text)] + folder.findall(text)
+    return [
+        f"channel {name!r} was not given: add it to the job's inputs (InputDataConfig), and its "
+        f"data will be in {job.tree.channel(name)}"
+        for name in dict.fromkeys(wanted)
+        if legal_name(name) not in declared
+    ]
 
 
 def _variables_of_source(frames: tuple[Frame, ...]) -> str:

@@ -1,6 +1,6 @@
 """The loop that runs the user's programs: output, signals, ends, descendants, other hosts.
 
-One thread, which waits for whatever comes first. Needs a SignalQueue, and a Writer for the output.
+It is one thread, which waits for whatever comes first.
 """
 
 from __future__ import annotations
@@ -8,23 +8,32 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from signal import Signals
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from sagemaker_byoc.training.supervisor.process.child import Child, Outcome, Program, Stream
-from sagemaker_byoc.training.supervisor.process.descendants import Descendants, adopt_orphans
+from sagemaker_byoc.training.supervisor.process.child import (
+    Child,
+    Descendants,
+    Outcome,
+    Program,
+    Stream,
+    adopt_orphans,
+)
 from sagemaker_byoc.training.supervisor.process.log import Writer
-from sagemaker_byoc.training.supervisor.process.signals import PASSED, STOP, SignalQueue
 
 if TYPE_CHECKING:  # a plain program needs no judge, and must not wait for these imports
     from sagemaker_byoc.training.supervisor.failure.first_cause import Oversight, Report
 
+STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+"""They ask for an end: passed on once, and the grace period begins."""
+PASSED = frozenset({signal.SIGUSR1, signal.SIGUSR2})
+"""They mean whatever the program takes them for: passed on each time."""
 NEVER = float("inf")
-# After the programs' end. With the flush of the log (run.py) they fit into TRAIN_STOP_RESERVE.
+# After the programs' end. With the flush of the log (job_run.py) they fit into TRAIN_STOP_RESERVE.
 LEFTOVER_SECONDS = 3.0
 KILL_SECONDS = 1.0
 DRAIN_SECONDS = 1.0
@@ -32,6 +41,39 @@ POLL_SECONDS = 0.02
 """How often leftovers are looked for; the end of one that is not our child sends no signal."""
 END_SECONDS = 2.0
 """What other ranks get to end after one has failed: they wait for it, and can't do much else."""
+
+
+class SignalQueue:
+    """Signals to the supervisor, as bytes in a pipe that the loop reads.
+
+    The handlers do nothing: Python's C code writes each signal's number to the wakeup descriptor.
+    Make it first of all: PID 1 ignores a signal without a handler.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor, wakeup = os.pipe()
+        os.set_blocking(self.descriptor, False)
+        os.set_blocking(wakeup, False)
+        self._seen: list[Signals] = []
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        for number in STOP | PASSED | {signal.SIGCHLD}:
+            signal.signal(number, lambda *_: None)
+
+    def take(self) -> list[Signals]:
+        """The signals that came since the last call, in their order."""
+        seen, self._seen = self._seen, []
+        return seen + self._read()
+
+    def first(self, wanted: Collection[Signals]) -> Signals | None:
+        """The first signal of these that has come and was not taken; it stays to be taken."""
+        self._seen += self._read()
+        return next((number for number in self._seen if number in wanted), None)
+
+    def _read(self) -> list[Signals]:
+        try:
+            return [Signals(number) for number in os.read(self.descriptor, 4096)]
+        except BlockingIOError:
+            return []
 
 
 @dataclass(frozen=True, slots=True)

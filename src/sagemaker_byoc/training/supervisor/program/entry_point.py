@@ -5,6 +5,7 @@ A program that is not written in Python is checked before it starts.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import stat
@@ -15,7 +16,7 @@ from pathlib import Path
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.contract.variables import PROGRAM, PROGRAM_DIR
-from sagemaker_byoc.training.supervisor.program.declarations import imports_its_own_package
+from sagemaker_byoc.training.supervisor.program.options import parse
 
 PROGRAM_KEY = "sagemaker_program"
 USUAL_NAMES = ("train.py", "train.sh", "__main__.py")
@@ -26,6 +27,7 @@ SHELL = frozenset({".sh", ".bash"})
 MODULE = "-m "
 DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 BASH = ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash")
+RELATIVE_IMPORT = re.compile(rb"\bfrom\s*\.")
 SHOWN = 20
 SEARCHED = 2000
 """Entries of the source folder that are looked through for what a wrong name may mean."""
@@ -138,10 +140,18 @@ def _named(name: str, folder: Path) -> str:
 def _as_module(folder: Path, path: Path) -> str | None:
     """Return a file of a package as a module if it imports its siblings by a dot."""
     root = next((r for r in reversed(import_folders(folder)) if r in (folder / path).parents), None)
-    if root is None or path.suffix != ".py" or not imports_its_own_package(folder / path):
+    if root is None or path.suffix != ".py" or not _imports_its_own_package(folder / path):
         return None
     dotted = ".".join((folder / path).relative_to(root).with_suffix("").parts)
     return f"{MODULE}{dotted}" if "." in dotted and DOTTED.fullmatch(dotted) else None
+
+
+def _imports_its_own_package(path: Path) -> bool:
+    """Return whether a module imports with a leading dot, unguarded: it can't run as a file."""
+    tree = parse(path, RELATIVE_IMPORT)
+    return tree is not None and any(
+        isinstance(node, ast.ImportFrom) and node.level for node in tree.body
+    )
 
 
 def _problem(folder: Path, path: Path) -> str:

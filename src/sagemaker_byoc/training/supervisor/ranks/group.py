@@ -37,8 +37,8 @@ from sagemaker_byoc.training.supervisor.failure.first_cause import (
 from sagemaker_byoc.training.supervisor.job_run import FLUSH_SECONDS, JobRun, Verdict
 from sagemaker_byoc.training.supervisor.process.child import Outcome, Program
 from sagemaker_byoc.training.supervisor.process.loop import Ending, Supervisor
-from sagemaker_byoc.training.supervisor.ranks.hosts import DEFAULT_SECONDS, resolve
-from sagemaker_byoc.training.supervisor.ranks.hub import Hub
+from sagemaker_byoc.training.supervisor.ranks.control import Hub, Spoke
+from sagemaker_byoc.training.supervisor.ranks.hosts import DEFAULT_SECONDS, PET_RENDEZVOUS, resolve
 from sagemaker_byoc.training.supervisor.ranks.launch import (
     Launch,
     cpu_threads,
@@ -47,8 +47,6 @@ from sagemaker_byoc.training.supervisor.ranks.launch import (
     torchrun_program,
 )
 from sagemaker_byoc.training.supervisor.ranks.network import Network, look_at_network
-from sagemaker_byoc.training.supervisor.ranks.spoke import Spoke
-from sagemaker_byoc.training.supervisor.settings import PET_RENDEZVOUS
 
 DEFAULT_LOST_SECONDS = 20.0
 

@@ -21,8 +21,11 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.cluster import Cluster
 from sagemaker_byoc.contract.training.job import Job
 from sagemaker_byoc.contract.variables import DNS_SECONDS
-from sagemaker_byoc.training.supervisor.settings import PET_RENDEZVOUS
 
+PET_NPROC = "PET_NPROC_PER_NODE"
+"""Torchrun's own variable for --nproc-per-node; Kubernetes operators set it."""
+PET_RENDEZVOUS = "PET_RDZV_ENDPOINT"
+"""Where torchrun finds the hosts of an elastic job."""
 NODES = "PET_NNODES"
 NODE_RANK = "PET_NODE_RANK"
 RANK, WORLD_SIZE, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"

@@ -21,14 +21,15 @@ from sagemaker_byoc.contract.training.cluster import Cluster, natural_order
 from sagemaker_byoc.contract.training.hyperparameters import decode
 from sagemaker_byoc.contract.training.job import MASTER_PORT, TRAINING_JOB_NAME, Job
 from sagemaker_byoc.contract.variables import CONTROL_PORT, NPROC, TORCHRUN_ARGS
+from sagemaker_byoc.training.supervisor.plan import UNSUPPORTED, Settings
 from sagemaker_byoc.training.supervisor.process.child import Program
 from sagemaker_byoc.training.supervisor.ranks.hosts import (
     NODE_RANK,
+    PET_NPROC,
     has_named_hosts,
     outer_hosts,
     rendezvous_is_outside,
 )
-from sagemaker_byoc.training.supervisor.settings import PET_NPROC, UNSUPPORTED, Settings
 
 GROUPS = "sagemaker_distribution_instance_groups"
 GPU = "gpu"
@@ -71,7 +72,10 @@ def make_launch(job: Job, settings: Settings, hardware: Hardware) -> Launch | No
     place = int(environ[NODE_RANK]) if outer else _place(job.cluster, hosts)
     if place is None:
         return None
-    port = _port(environ) or (_free_port() if len(hosts) == 1 else MASTER_PORT)
+    port = _port("PET_MASTER_PORT", environ.get("PET_MASTER_PORT"))
+    port = port or _port("MASTER_PORT", environ.get("MASTER_PORT"))
+    port = port or (_free_port() if len(hosts) == 1 else MASTER_PORT)
+    control_port = _port(CONTROL_PORT, settings.text(CONTROL_PORT))
     return Launch(
         hosts=hosts,
         place=place,
@@ -80,7 +84,7 @@ def make_launch(job: Job, settings: Settings, hardware: Hardware) -> Launch | No
         or environ.get("MASTER_ADDR")
         or ("127.0.0.1" if len(hosts) == 1 else hosts[0]),
         port=port,
-        control_port=settings.port(CONTROL_PORT, port + 1 if port < 65535 else port - 1),
+        control_port=control_port or (port + 1 if port < 65535 else port - 1),
         run_id=environ.get("PET_RDZV_ID") or environ.get(TRAINING_JOB_NAME) or "byoc",
         torchrun=_torchrun(settings),
     )
@@ -175,14 +179,11 @@ def _values(options: tuple[str, ...], name: str) -> list[str]:
     return values + [o.partition("=")[2] for o in options if o.partition("=")[0] in spellings]
 
 
-def _port(environ: Mapping[str, str]) -> int | None:
-    for name in ("PET_MASTER_PORT", "MASTER_PORT"):
-        text = environ.get(name)
-        if text and not (text.isdecimal() and 0 < int(text) < 65536):
-            raise ContractError(where=name, what=f"is {text!r}", hint="Give a port, 1 to 65535")
-        if text:
-            return int(text)
-    return None
+def _port(name: str, text: str | None) -> int | None:
+    """Return the port that a setting names; None if it is not set."""
+    if text and not (text.isdecimal() and 0 < int(text) < 65536):
+        raise ContractError(where=name, what=f"is {text!r}", hint="Give a port, 1 to 65535")
+    return int(text) if text else None
 
 
 def _free_port() -> int:

@@ -33,7 +33,7 @@ class Client:
         self.authorization = f"Basic {token}"
 
     def api(self, operation, **parameters):
-        return asyncio.run(self.operations[operation](parameters))
+        return self.operations[operation](parameters)
 
     def __call__(self, method, target, body=b"", query="", **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -76,7 +76,7 @@ def client(tmp_path):
     client = Client(tmp_path)
     client.api("CreateRepository", repositoryName="team/model")
     yield client
-    asyncio.run(client.registry.close())
+    client.registry.close()
 
 
 def error(answer):

@@ -38,7 +38,9 @@ def test_a_token_is_good_over_a_restart_and_for_twelve_hours(client, tmp_path, m
     again = Client(tmp_path)
     again.authorization = client.authorization
     assert again("GET", "/v2/").status == 200
-    monkeypatch.setattr("sagemaker_byoc.region.services.ecr.tokens.LIFETIME", timedelta(hours=-1))
+    monkeypatch.setattr(
+        "sagemaker_byoc.region.services.ecr.distribution.LIFETIME", timedelta(hours=-1)
+    )
     assert error(Client(tmp_path)("GET", "/v2/"))[:2] == (403, "DENIED")
 
 

@@ -14,8 +14,8 @@ from tests.support.members import unread_members
 from tests.unit.region.services.ecr.conftest import DOCKER, OCI, Client, digest_of
 
 from sagemaker_byoc.contract import folders
-from sagemaker_byoc.region.services.ecr.tokens import PATH_LIFETIME
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.services.ecr.distribution import PATH_LIFETIME
+from sagemaker_byoc.region.wire.operations import AwsError
 
 NAME = {"repositoryName": "team/model"}
 INDEX = "application/vnd.oci.image.index.v1+json"

@@ -8,23 +8,22 @@ import threading
 
 import pytest
 
-from sagemaker_byoc.region.services.logs import log_files
-from sagemaker_byoc.region.services.logs.log_files import Event
-from sagemaker_byoc.region.services.logs.log_store import LastingStream, LogStore, fits
+from sagemaker_byoc.region.services.logs import log_store
+from sagemaker_byoc.region.services.logs.log_store import Event, LastingStream, LogStore, fits
 
 
 def test_an_event_comes_back_as_it_was():
     for text in ("", " ", "a b", "1 2", "two\nlines\n", "tab\tinside", "\ttab first", "é\r", '"q"'):
         event = Event(12, text)
-        line = log_files.encode(event)
+        line = log_store.encode(event)
         assert line.count(b"\n") == 1
-        assert log_files.decode(line[:-1]) == event
+        assert log_store.decode(line[:-1]) == event
 
 
 @pytest.mark.parametrize("line", [b"", b"x 1", b"12", b"12:a", b" 12 a"])
 def test_what_is_no_event_is_refused(line):
     with pytest.raises(ValueError, match="is not an event"):
-        log_files.decode(line)
+        log_store.decode(line)
 
 
 @pytest.mark.parametrize("length", [0, 10, 65_520, 65_535, 65_536, 200_000])
@@ -32,30 +31,30 @@ def test_backward_is_forward_reversed(tmp_path, length):
     """With lines that end at, and reach over, the blocks that are read."""
     path = tmp_path / "log"
     events = [Event(n, f"{n} " + "x" * length) for n in range(8)]
-    path.write_bytes(b"".join(map(log_files.encode, events)))
-    forward = list(log_files.forward(path))
+    path.write_bytes(b"".join(map(log_store.encode, events)))
+    forward = list(log_store.forward(path))
     assert [located.event for located in forward] == events
-    assert list(log_files.backward(path)) == forward[::-1]
-    assert list(log_files.backward(path, forward[3].start)) == forward[2::-1]
-    assert list(log_files.forward(path, forward[3].end)) == forward[4:]
+    assert list(log_store.backward(path)) == forward[::-1]
+    assert list(log_store.backward(path, forward[3].start)) == forward[2::-1]
+    assert list(log_store.forward(path, forward[3].end)) == forward[4:]
 
 
 def test_a_line_that_is_being_written_is_left_out(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"1 a\n2 b")
-    assert [located.event.text for located in log_files.forward(path)] == ["a"]
-    assert [located.event.text for located in log_files.backward(path)] == ["a"]
+    assert [located.event.text for located in log_store.forward(path)] == ["a"]
+    assert [located.event.text for located in log_store.backward(path)] == ["a"]
     path.write_bytes(b"1 a")
-    assert list(log_files.backward(path)) == list(log_files.forward(path)) == []
+    assert list(log_store.backward(path)) == list(log_store.forward(path)) == []
 
 
 def test_an_offset_within_an_event_is_refused(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"11 a\n12 b\n")
     with pytest.raises(ValueError, match="byte 1"):
-        list(log_files.forward(path, 1))
+        list(log_store.forward(path, 1))
     with pytest.raises(ValueError, match="byte 6"):
-        list(log_files.backward(path, 6))
+        list(log_store.backward(path, 6))
 
 
 def test_a_stream_that_is_not_there_has_no_events(tmp_path):

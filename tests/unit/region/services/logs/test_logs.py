@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 
@@ -12,7 +11,7 @@ from tests.support.members import unread_members
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.logs.logs import Logs
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 HERE = {"logGroupName": "g", "logStreamName": "s"}
 HOUR = 3_600_000
@@ -23,7 +22,7 @@ def api(tmp_path):
     operations = Logs(LogStore(tmp_path), Account()).operations()
 
     def call(name, **parameters):
-        return asyncio.run(operations[name](parameters))
+        return operations[name](parameters)
 
     call.operations = operations
     call("CreateLogGroup", logGroupName="g")

@@ -10,8 +10,8 @@ import pytest
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.services.s3.s3 import S3
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.wire.aws_errors import EntityTooLargeError
 from sagemaker_byoc.region.wire.http import Request
+from sagemaker_byoc.region.wire.operations import EntityTooLargeError
 
 
 class Body:

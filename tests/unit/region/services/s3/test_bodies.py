@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sagemaker_byoc.region.services.s3.bodies import ChunkedDecoder
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error
 
 BODY = (
     b"5;chunk-signature=abc\r\nhello\r\n1\r\n \r\nA\r\n0123456789\r\n"

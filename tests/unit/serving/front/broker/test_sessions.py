@@ -8,7 +8,7 @@ import time
 import pytest
 from tests.unit.serving.front.broker.scripted import ScriptedBroker
 
-from sagemaker_byoc.contract.hosting import http
+from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import (
     BadInput,

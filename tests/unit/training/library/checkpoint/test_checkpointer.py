@@ -232,7 +232,7 @@ def test_a_disk_that_is_really_full_is_named(small_disk):
 def test_an_error_in_the_background_comes_out_at_the_next_call(folder, monkeypatch, call):
     """Whichever that is."""
     program = Program(folder)
-    monkeypatch.setattr(checkpointer, "write", fail)
+    monkeypatch.setattr(storage, "write", fail)
     program.checkpointer.save(1)
     program.checkpointer._writing.exception()
     with pytest.raises(OSError, match="No space"):
@@ -251,7 +251,7 @@ def test_a_save_that_is_due_waits_for_the_one_under_way(folder, monkeypatch):
         write(root, snapshot, ranks)
         order.append(snapshot.step)
 
-    monkeypatch.setattr(checkpointer, "write", slow)
+    monkeypatch.setattr(storage, "write", slow)
     program = Program(folder)
     program.checkpointer.save(1)
     assert program.checkpointer.blocked_ms > 0

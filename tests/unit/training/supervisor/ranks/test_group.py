@@ -9,7 +9,7 @@ import signal
 import pytest
 from tests.unit.training.supervisor.conftest import wait_until
 
-from sagemaker_byoc.contract.training.metric_definitions import parse_line
+from sagemaker_byoc.contract.training.runs import parse_line
 
 pytestmark = pytest.mark.slow  # real processes
 

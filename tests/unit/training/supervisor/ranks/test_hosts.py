@@ -8,9 +8,9 @@ from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.machine import Hardware
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.cluster import Cluster
+from sagemaker_byoc.training.supervisor.plan import Settings
 from sagemaker_byoc.training.supervisor.ranks.hosts import master_variables, outer_hosts, read_job
 from sagemaker_byoc.training.supervisor.ranks.launch import make_launch
-from sagemaker_byoc.training.supervisor.settings import Settings
 
 MASTER = {"MASTER_ADDR": "digits-master-0", "MASTER_PORT": "23456"}
 NOW = {**MASTER, "PET_NNODES": "3", "PET_NODE_RANK": "1", "RANK": "1", "WORLD_SIZE": "3"}

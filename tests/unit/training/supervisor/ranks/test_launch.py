@@ -19,6 +19,7 @@ from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.cluster import Cluster, InstanceGroup
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
 from sagemaker_byoc.contract.training.job import Job
+from sagemaker_byoc.training.supervisor.plan import UNSUPPORTED, Settings
 from sagemaker_byoc.training.supervisor.process.child import Program
 from sagemaker_byoc.training.supervisor.ranks.launch import (
     cpu_threads,
@@ -27,7 +28,6 @@ from sagemaker_byoc.training.supervisor.ranks.launch import (
     rank_programs,
     torchrun_program,
 )
-from sagemaker_byoc.training.supervisor.settings import UNSUPPORTED, Settings
 
 TWO = Cluster(current_host="algo-2", hosts=("algo-1", "algo-2"))
 

@@ -30,18 +30,20 @@ from sagemaker_byoc.contract.files import write_atomically
 from sagemaker_byoc.region.services.s3.store import checksums
 from sagemaker_byoc.region.services.s3.store.bucket_files import Writer
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import Attributes, Condition, ObjectInfo
+from sagemaker_byoc.region.services.s3.store.objects import (
+    Attributes,
+    Condition,
+    ObjectInfo,
+    S3Error,
+    check_key,
+    no_such_upload,
+)
 from sagemaker_byoc.region.services.s3.store.part_files import (
     BODY,
     MIN_PART,
     Part,
     PartWriter,
     Places,
-)
-from sagemaker_byoc.region.services.s3.store.s3_errors import (
-    S3Error,
-    check_key,
-    no_such_upload,
 )
 
 MAX_PARTS = 10_000

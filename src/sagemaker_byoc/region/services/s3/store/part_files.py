@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sagemaker_byoc.contract.files import write_atomically
-from sagemaker_byoc.region.services.s3.store.s3_errors import no_such_upload
+from sagemaker_byoc.region.services.s3.store.objects import no_such_upload
 
 MIN_PART = 5 << 20
 BODY = "body"

@@ -16,11 +16,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sagemaker_byoc.contract.hosting.capture import file_name, hour_folder, moment_of
-from sagemaker_byoc.contract.hosting.capture_config import Lines, Selection
+from sagemaker_byoc.contract.capture import (
+    Lines,
+    Selection,
+    file_name,
+    hour_folder,
+    moment_of,
+)
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 LOG = logging.getLogger(__name__)
 

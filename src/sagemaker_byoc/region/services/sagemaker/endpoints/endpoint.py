@@ -16,8 +16,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from sagemaker_byoc.contract import facts, lifecycle
+from sagemaker_byoc.contract.capture import is_enabled
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.contract.hosting.capture_config import is_enabled
 from sagemaker_byoc.region.containers.specs import Image
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import Catalog
@@ -28,8 +28,7 @@ from sagemaker_byoc.region.services.sagemaker.endpoints.hosting_context import (
 )
 from sagemaker_byoc.region.services.sagemaker.endpoints.instance import Deployment
 from sagemaker_byoc.region.services.sagemaker.endpoints.variants import VariantPlan
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
 LOG = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from sagemaker_byoc.contract.hosting.capture_config import is_enabled
+from sagemaker_byoc.contract.capture import is_enabled
 from sagemaker_byoc.region.core.polling import SDK, Subject, Watch
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.services.sagemaker.catalog import (

@@ -12,20 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sagemaker_byoc.contract import archives
+from sagemaker_byoc.contract import http as hosting
 from sagemaker_byoc.contract.errors import ContractError
-from sagemaker_byoc.contract.hosting import http as hosting
 from sagemaker_byoc.region.containers.health import EndpointError
 from sagemaker_byoc.region.containers.specs import PRIMARY
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error, parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
     Item,
     check_paths,
 )
-from sagemaker_byoc.region.wire.aws_errors import AwsError
-from sagemaker_byoc.region.wire.operations import Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Parameters
 
 
 @dataclass(frozen=True, slots=True)

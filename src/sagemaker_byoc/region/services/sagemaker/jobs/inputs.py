@@ -24,9 +24,8 @@ from sagemaker_byoc.contract.training.channels import (
 )
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.services.s3.store.objects import S3Error, parse_s3_uri
+from sagemaker_byoc.region.wire.operations import AwsError
 
 T = TypeVar("T")
 

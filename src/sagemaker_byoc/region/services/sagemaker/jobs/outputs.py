@@ -16,10 +16,10 @@ from pathlib import Path
 
 from sagemaker_byoc.contract.folders import Entry, OnLeft, left_out, walk
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.containers import results
+from sagemaker_byoc.region.containers import hosts
 from sagemaker_byoc.region.engines.container import Container
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
+from sagemaker_byoc.region.services.s3.store.objects import S3Error
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
     Item,
@@ -228,8 +228,8 @@ def upload_reports(
             found = [(host, outside(tree, report), "") for host, tree in trees.items()]
             found = [source for source in found if source[1].is_dir()]
         else:
-            found = results.sources(trees, report.folder)
-        files = results.merged(found, on_line)
+            found = hosts.sources(trees, report.folder)
+        files = hosts.merged(found, on_line)
         send_all(store, report.bucket, report.prefix, files, on_line)
 
 

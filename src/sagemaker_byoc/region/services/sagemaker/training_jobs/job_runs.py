@@ -18,8 +18,7 @@ from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import ContractError, DocumentError
 from sagemaker_byoc.contract.masking import MASK, is_secret
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters, as_text
-from sagemaker_byoc.contract.training.metric_definitions import values
-from sagemaker_byoc.contract.training.runs import RunRecord
+from sagemaker_byoc.contract.training.runs import RunRecord, values
 from sagemaker_byoc.host.recorded_runs import Found, Run, from_archive, of_job
 from sagemaker_byoc.region.core.records import read
 from sagemaker_byoc.region.services.logs.log_store import LogStore

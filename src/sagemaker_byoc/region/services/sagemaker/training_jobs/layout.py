@@ -115,7 +115,6 @@ def _spec(job: Job, cluster: Cluster, staged: Staged, network: Network) -> Conta
         cluster=cluster,
         network=network,
         variables=plan.environment,
-        gpus=context.gpus,
     )
     return replace(
         common,

@@ -15,7 +15,7 @@ from typing import Any
 import regex as re
 
 from sagemaker_byoc.region.core.records import now
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 LINE_LIMIT = 16_384
 """Characters of a line that are searched."""

@@ -9,9 +9,8 @@ from sagemaker_byoc.contract import archives
 from sagemaker_byoc.contract.errors import ByocError, MachineError
 from sagemaker_byoc.contract.folders import Entry, OnLeft
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.containers.hosts import Why
+from sagemaker_byoc.region.containers.hosts import Why, merged, noting_links, sources
 from sagemaker_byoc.region.containers.images import PullError
-from sagemaker_byoc.region.containers.results import merged, noting_links, sources
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import (
     DownloadError,
@@ -22,7 +21,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     Secondary,
     Status,
 )
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 ARCHIVE_TYPE = "application/x-gzip"
 REASON_PART = 600

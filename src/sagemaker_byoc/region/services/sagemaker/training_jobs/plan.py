@@ -23,7 +23,7 @@ from sagemaker_byoc.contract.training.cluster import HOMOGENEOUS_GROUP, Instance
 from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
 from sagemaker_byoc.region.services.sagemaker.jobs.inputs import ChannelPlan, DataType
 from sagemaker_byoc.region.services.sagemaker.jobs.outputs import CheckpointPlan, ReportPlan
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 MODEL_FOLDER = "model"
 DEFAULT_RUNTIME = 86_400

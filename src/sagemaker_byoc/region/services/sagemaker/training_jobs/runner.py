@@ -15,8 +15,7 @@ from sagemaker_byoc.contract.errors import ByocError, MachineError
 from sagemaker_byoc.contract.lifecycle import clip
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.channels import InputMode
-from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch, Why
-from sagemaker_byoc.region.containers.results import failure_reason
+from sagemaker_byoc.region.containers.hosts import Hosts, Outcome, StopSwitch, Why, failure_reason
 from sagemaker_byoc.region.core.records import now
 from sagemaker_byoc.region.engines.container import ContainerSpec
 from sagemaker_byoc.region.services.sagemaker.jobs import outputs
@@ -51,7 +50,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     Secondary,
     Status,
 )
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 LOG = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.errors import ByocError, ContractError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.contract.training.hyperparameters import Hyperparameters
-from sagemaker_byoc.region.containers import instances
+from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.access import ContainerAccess
 from sagemaker_byoc.region.containers.hosts import Why
 from sagemaker_byoc.region.containers.images import Images
@@ -23,11 +23,10 @@ from sagemaker_byoc.region.containers.specs import JOB_LABEL
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.core.polling import Watch
 from sagemaker_byoc.region.core.records import Records
-from sagemaker_byoc.region.core.tags import Tags
 from sagemaker_byoc.region.engines.container import Engine
 from sagemaker_byoc.region.services.logs.log_store import LogStore
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.sagemaker.catalog import list_page
+from sagemaker_byoc.region.services.sagemaker.catalog import Tags, list_page
 from sagemaker_byoc.region.services.sagemaker.jobs import inputs
 from sagemaker_byoc.region.services.sagemaker.jobs.context import JobContext, JobLog
 from sagemaker_byoc.region.services.sagemaker.training_jobs import metric_collector
@@ -48,8 +47,7 @@ from sagemaker_byoc.region.services.sagemaker.training_jobs.record import (
     new_document,
 )
 from sagemaker_byoc.region.services.sagemaker.training_jobs.runner import JobRun
-from sagemaker_byoc.region.wire.aws_errors import AwsError, not_found
-from sagemaker_byoc.region.wire.operations import Operation, Parameters
+from sagemaker_byoc.region.wire.operations import AwsError, Operation, Parameters, not_found
 
 LOG = logging.getLogger(__name__)
 
@@ -102,7 +100,7 @@ class TrainingJobs:
             account=account,
             access=access,
             prefix=region_prefix(state),
-            gpus=instances.gpus_here(),
+            gpus=specs.gpus_here(),
         )
 
     def operations(self) -> Mapping[str, Operation]:

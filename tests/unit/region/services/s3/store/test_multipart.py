@@ -9,9 +9,8 @@ import pytest
 
 from sagemaker_byoc.region.services.s3.store.multipart import Uploads, Wanted
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import Attributes
+from sagemaker_byoc.region.services.s3.store.objects import Attributes, S3Error
 from sagemaker_byoc.region.services.s3.store.part_files import MIN_PART
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
 
 KEY = "a/model.tar.gz"
 

@@ -11,9 +11,8 @@ import pytest
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.region.services.s3.store.keys import encode, join
 from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
-from sagemaker_byoc.region.services.s3.store.objects import parse_s3_uri
-from sagemaker_byoc.region.services.s3.store.s3_errors import S3Error
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.services.s3.store.objects import S3Error, parse_s3_uri
+from sagemaker_byoc.region.wire.operations import AwsError
 
 HAZARDS = [
     *["a", "a/b", "a/", "a//", "a//b", "/", "//", "/a", ".", "..", "../x", "a/../b", "./a"],

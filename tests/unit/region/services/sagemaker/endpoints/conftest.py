@@ -21,8 +21,8 @@ from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
 from sagemaker_byoc.region.services.sagemaker.endpoints.endpoint import CHANGING
 from sagemaker_byoc.region.services.sagemaker.hosting import Hosting
 from sagemaker_byoc.region.services.sagemaker_runtime.invocation import Policy
-from sagemaker_byoc.region.wire.aws_errors import AwsError, EntityTooLargeError
 from sagemaker_byoc.region.wire.http import Request
+from sagemaker_byoc.region.wire.operations import AwsError, EntityTooLargeError
 
 ARN = "arn:aws:sagemaker:us-east-1:000000000000"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sagemaker_byoc.region.containers.images import PullError
 from sagemaker_byoc.region.containers.specs import Image
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 BOUND = 10.0
 

@@ -7,7 +7,7 @@ import logging
 
 from tests.unit.region.services.sagemaker.endpoints.pretenders import BOUND
 
-from sagemaker_byoc.contract.hosting.capture import Record
+from sagemaker_byoc.contract.capture import Record
 from sagemaker_byoc.region.services.sagemaker.endpoints import capture as module
 
 HEADERS = {"CsvContentTypes": ["text/csv", "text/plain"], "JsonContentTypes": ["application/json"]}

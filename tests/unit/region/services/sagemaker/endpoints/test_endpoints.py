@@ -11,7 +11,7 @@ from tests.unit.region.services.sagemaker.endpoints.pretenders import is_open, w
 from sagemaker_byoc.contract.lifecycle import SERVE_STOP_GRACE
 from sagemaker_byoc.region.containers import health
 from sagemaker_byoc.region.core.polling import CLIENT, SDK, WAITS
-from sagemaker_byoc.region.core.tags import Tags
+from sagemaker_byoc.region.services.sagemaker.catalog import Tags
 
 
 def test_life_of_an_endpoint(room):

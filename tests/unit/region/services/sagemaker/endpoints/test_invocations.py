@@ -9,8 +9,8 @@ from collections import Counter
 import pytest
 from botocore.eventstream import EventStreamBuffer
 
-from sagemaker_byoc.contract.hosting import http as hosting
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.contract import http as hosting
+from sagemaker_byoc.region.wire.operations import AwsError
 
 STREAM = "invocations-response-stream"
 

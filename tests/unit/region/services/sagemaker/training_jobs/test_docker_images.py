@@ -13,11 +13,11 @@ from dataclasses import replace
 import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import House, wait_until
 
-from sagemaker_byoc.host.stored_image import DOCKER_MANIFEST
+from sagemaker_byoc.host.registry_images import DOCKER_MANIFEST
 from sagemaker_byoc.region.containers.images import DockerImages, PullError
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages
 from sagemaker_byoc.region.containers.specs import PushedImage
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 DIGEST = "sha256:" + "0f" * 32
 HOST = "127.0.0.1:5000"

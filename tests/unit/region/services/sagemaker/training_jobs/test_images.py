@@ -11,7 +11,7 @@ from sagemaker_byoc.cli import main
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.region.containers.images import Reference
 from sagemaker_byoc.region.containers.recorded_images import RecordedImages, Recording, record
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 DIGEST = "sha256:" + "0f" * 32
 

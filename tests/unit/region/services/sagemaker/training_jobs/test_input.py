@@ -8,7 +8,7 @@ import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, House, channel
 
 from sagemaker_byoc.region.engines.process import ProcessEngine
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 MODEL = f"s3://{BUCKET}/out/job-1/output/model.tar.gz"
 SHOW = "cd /opt/ml/input/data && find . -type f -o -type l | sort"

@@ -9,7 +9,7 @@ import tarfile
 import pytest
 from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, wait_until
 
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 SPOT = {
     "EnableManagedSpotTraining": True,

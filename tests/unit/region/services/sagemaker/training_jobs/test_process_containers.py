@@ -14,7 +14,7 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, 
 
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.region.engines import tree_processes
+from sagemaker_byoc.region.engines import process
 from sagemaker_byoc.region.engines.container import LONGEST_LINE, ContainerSpec, Network
 from sagemaker_byoc.region.engines.process import ProcessEngine, host_addresses
 
@@ -41,9 +41,9 @@ def test_children_in_sessions_of_their_own_go_too(any_engine, tmp_path):
     wanted = spec(tmp_path, "setsid sh -c 'sleep 600' & echo started; wait")
     container = any_engine.start(wanted)
     assert next(container.lines()) == "started"
-    wait_until(lambda: len([*tree_processes.find(wanted.tree)]) >= 2, "both processes")
+    wait_until(lambda: len([*process.find(wanted.tree)]) >= 2, "both processes")
     container.close()
-    assert not [*tree_processes.find(wanted.tree)]
+    assert not [*process.find(wanted.tree)]
 
 
 def test_a_container_ends_with_its_first_process(any_engine, tmp_path):
@@ -52,7 +52,7 @@ def test_a_container_ends_with_its_first_process(any_engine, tmp_path):
     container = any_engine.start(wanted)
     assert [*container.lines()] == ["last"]
     assert container.wait() == 3
-    assert not [*tree_processes.find(wanted.tree)]
+    assert not [*process.find(wanted.tree)]
     container.close()
 
 
@@ -69,8 +69,8 @@ def test_sweep_finds_what_a_killed_parent_left(any_engine, tmp_path):
 
 def test_the_machines_own_opt_ml_is_nobodys_tree(tmp_path, monkeypatch):
     """Every process sees it there; none of them lives in it for that."""
-    monkeypatch.setattr(tree_processes, "DEFAULT_ROOT", tmp_path)
-    assert not [*tree_processes.find(Tree(tmp_path))]
+    monkeypatch.setattr(process, "DEFAULT_ROOT", tmp_path)
+    assert not [*process.find(Tree(tmp_path))]
 
 
 def test_addresses_are_loopback_and_distinct():
@@ -119,10 +119,10 @@ def test_a_killed_region_starts_again(engine, tmp_path):
         finally:
             region.kill()
     tree = Tree(state / "work/training-jobs/job-1/algo-1/ml")
-    assert [*tree_processes.find(tree)]
+    assert [*process.find(tree)]
     house = House(state, engine)
     try:
-        assert not [*tree_processes.find(tree)]
+        assert not [*process.find(tree)]
         lost = house.describe("job-1")
         assert lost["TrainingJobStatus"] == lost["SecondaryStatus"] == "Failed"
         assert lost["FailureReason"].startswith("InternalServerError: ")

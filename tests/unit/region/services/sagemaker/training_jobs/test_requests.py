@@ -12,7 +12,7 @@ from tests.unit.region.services.sagemaker.training_jobs.conftest import BUCKET, 
 
 from sagemaker_byoc.region.core.polling import CLIENT, FOLLOWS, WAITS
 from sagemaker_byoc.region.services.sagemaker.training_jobs.record import new_document
-from sagemaker_byoc.region.wire.aws_errors import AwsError
+from sagemaker_byoc.region.wire.operations import AwsError
 
 
 def refusal(call, *arguments, **parameters):

@@ -1,1 +1,0 @@
-"""What SageMaker promises a serving container."""

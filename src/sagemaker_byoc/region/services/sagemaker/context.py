@@ -1,0 +1,67 @@
+"""The parts of a region that SageMaker's resources use, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from sagemaker_byoc.host.ports import Ports
+from sagemaker_byoc.region.containers.access import ContainerAccess
+from sagemaker_byoc.region.containers.images import Images
+from sagemaker_byoc.region.containers.leftovers import region_labels, region_prefix
+from sagemaker_byoc.region.core.account import Account
+from sagemaker_byoc.region.core.records import Records
+from sagemaker_byoc.region.core.threads import Threads
+from sagemaker_byoc.region.engines.container import Engine
+from sagemaker_byoc.region.services.logs.log_store import LogStore
+from sagemaker_byoc.region.services.s3.store.object_store import ObjectStore
+from sagemaker_byoc.region.services.sagemaker.catalog import Catalog, Tags
+
+THREADS = 64
+"""Blocking calls at the same time, such as starts and stops of containers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionContext:
+    """Made once, in composition.py. A kind of resource takes from it what it needs."""
+
+    state: Path
+    account: Account
+    engine: Engine
+    images: Images
+    store: ObjectStore
+    logs: LogStore
+    access: ContainerAccess | None = None
+    """How containers reach the region; None if they can't."""
+    ports: Ports = field(default_factory=Ports)
+    """Free ports of this machine, for containers with a server."""
+    threads: Threads = field(default_factory=lambda: Threads("sagemaker", THREADS))
+    """For blocking calls of SageMaker's resources: no other part of the region waits for them."""
+
+    @cached_property
+    def tags(self) -> Tags:
+        return Tags(self.state)
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """The labels by which the region finds its containers and networks."""
+        return region_labels(self.state)
+
+    @cached_property
+    def prefix(self) -> str:
+        """The prefix of names of containers and networks: other regions may share the engine."""
+        return region_prefix(self.state)
+
+    def work(self, kind: str) -> Path:
+        """Return the folder for what the resources of `kind` need while they run."""
+        return self.state / "work" / kind
+
+    def records(self, kind: str) -> Records:
+        """Open the documents of a kind, such as `training-jobs`. Each kind is opened once."""
+        return Records(self.state / "sagemaker" / kind)
+
+    def catalog(self, words: str, resource: str, kind: str) -> Catalog:
+        """Open the resources of a kind: `words` are AWS's for one, `resource` is that of ARNs."""
+        return Catalog(words, resource, self.account, self.records(kind), self.tags)
