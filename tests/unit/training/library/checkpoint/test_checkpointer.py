@@ -13,7 +13,6 @@ import torch
 from sagemaker_byoc.training.library.checkpoint import (
     Checkpointer,
     CheckpointError,
-    checkpointer,
     storage,
 )
 from sagemaker_byoc.training.library.ranks import StopFlag
@@ -244,7 +243,7 @@ def test_a_save_that_is_due_waits_for_the_one_under_way(folder, monkeypatch):
     """Both are complete in the end, one after the other, and the wait is accounted for."""
     order = []
     go_on = threading.Event()
-    write = checkpointer.write
+    write = storage.write
 
     def slow(root, snapshot, ranks):
         go_on.wait(10)
@@ -304,9 +303,9 @@ def test_sigterm_saves_this_step_and_ends_the_loop(folder):
 def test_a_step_that_was_just_saved_is_not_saved_again(folder, monkeypatch):
     """At a stop every second counts."""
     saved = []
-    write = checkpointer.write
+    write = storage.write
     monkeypatch.setattr(
-        checkpointer, "write", lambda *given: (saved.append(given[1].step), write(*given))
+        storage, "write", lambda *given: (saved.append(given[1].step), write(*given))
     )
     program = Program(folder, stop=StopFlag(every=1))
     program.checkpointer.save(1)
