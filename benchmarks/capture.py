@@ -29,7 +29,7 @@ from sagemaker_byoc.contract.capture import Record
 from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture.lines import Traffic
 from sagemaker_byoc.serving.capture.options import CaptureSettings
-from sagemaker_byoc.serving.front.telemetry.captures import Recorder
+from sagemaker_byoc.serving.front.captures import Recorder
 
 CONNECTIONS = (1, 16)
 BODY = ",".join(f"{number / 7:.4f}" for number in range(30)).encode()

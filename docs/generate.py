@@ -19,7 +19,7 @@ from sagemaker_byoc.contract import variables
 from sagemaker_byoc.contract.facts import Fact
 from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.contract.paths import Tree
-from sagemaker_byoc.images.check.rules import table
+from sagemaker_byoc.images.check.check import RULES
 
 _OURS = "sagemaker_byoc."
 REFERENCE = Path(__file__).parent / "reference"
@@ -144,9 +144,9 @@ are started, used and stopped in the engine; nothing of the machine is mounted i
 
 def findings_page() -> str:
     lines = [FINDINGS_HEAD.rstrip()]
-    for row in table.rows():
-        lines += ["", f"## {row.id}", "", f"**{row.title}** ({row.severity})", "", row.why, ""]
-        lines += ["```", row.fix, "```"]
+    for rule in RULES:
+        lines += ["", f"## {rule.id}", "", f"**{rule.title}** ({rule.severity})", "", rule.why, ""]
+        lines += ["```", rule.fix, "```"]
     return "\n".join(lines) + "\n"
 
 

@@ -23,8 +23,6 @@ SMALL = 40  # lines; with one importer it belongs into that module
 FOLDER = 15  # modules; more is not taken in at a glance
 VARIABLES = "contract/variables.py"
 
-# AWS's handlers import these modules by AWS's names.
-TOOLKITS = "serving/worker/code/toolkits/"
 # Started by a name that no import shows.
 ENTRIES = {"__main__.py", "sitecustomize.py", "pytest_plugin.py"}
 
@@ -86,7 +84,7 @@ def shape(known: dict[str, Path], uses: dict[str, set[str]]) -> Iterator[str]:
     users = {name: [user for user, used in uses.items() if name in used] for name in known}
     for name, path in known.items():
         where = str(path.relative_to(PACKAGE))
-        if path.name in {"__init__.py", *ENTRIES} or where.startswith(TOOLKITS):
+        if path.name in {"__init__.py", *ENTRIES}:
             continue
         names[path.name].append(where)
         folders[path.parent] += 1

@@ -13,7 +13,7 @@ with atheris.instrument_imports(include=["sagemaker_byoc.serving", "zipfile", "n
     import entry
 
     from sagemaker_byoc.serving.worker import defaults
-    from sagemaker_byoc.serving.worker.formats import named
+    from sagemaker_byoc.serving.worker.formats import named_arrays
 
 MEMORY_MB = 2048
 SLOWEST = 5
@@ -34,7 +34,7 @@ def write_seeds(folder: Path) -> None:
         b'a,b\n1,"2"\n3,4\n',
         stream.getvalue(),
         packed.getvalue(),
-        named.encode_safetensors({"a": array, "b": array[0]}),
+        named_arrays.encode_safetensors({"a": array, "b": array[0]}),
         b'text/csv;q=0.5, application/*;q="1", */*; charset="a\\"b"',
     ]
     assert len(bodies) == len(defaults.SUPPORTED) + 1

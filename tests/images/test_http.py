@@ -19,7 +19,7 @@ from tests.images.http_targets import Reply, Target, ask, started, wait_for_ping
 from tests.support.arrays import npy
 from tests.unit.serving.http import wire_cases
 
-from sagemaker_byoc.serving.worker.formats import named
+from sagemaker_byoc.serving.worker.formats import named_arrays
 
 JSON, LINES, CSV = "application/json", "application/jsonlines", "text/csv"
 NPY, NPZ, SAFE = "application/x-npy", "application/x-npz", "application/x-safetensors"
@@ -79,8 +79,8 @@ ENCODED = {
     LINES: b"[1,2]\n[3,4]\n",
     CSV: b"1,2\n3,4\n",
     NPY: npy(ROWS),
-    NPZ: named.encode_npz({"a": ROWS}),
-    SAFE: named.encode_safetensors({"a": ROWS}),
+    NPZ: named_arrays.encode_npz({"a": ROWS}),
+    SAFE: named_arrays.encode_safetensors({"a": ROWS}),
 }
 DECODERS: dict[str, Callable[[bytes], object]] = {
     JSON: json.loads,
@@ -88,7 +88,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     CSV: lambda body: np.loadtxt(io.BytesIO(body), delimiter=",").tolist(),
     NPY: lambda body: np.load(io.BytesIO(body)).tolist(),
     NPZ: lambda body: np.load(io.BytesIO(body))["output"].tolist(),
-    SAFE: lambda body: named.decode_safetensors(body, None)["output"].tolist(),  # type: ignore[arg-type]
+    SAFE: lambda body: named_arrays.decode_safetensors(body)["output"].tolist(),
 }
 
 

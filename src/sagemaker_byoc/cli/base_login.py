@@ -20,7 +20,7 @@ from sagemaker_byoc.cloud.session import Cloud
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.host.registry_images import ecr_host
 from sagemaker_byoc.images import scratch
-from sagemaker_byoc.images.credentials import docker_login, lend_with_helper
+from sagemaker_byoc.images.registry import docker_login, lend_with_helper
 
 HELPER = "byoc-ecr"
 _NAME = re.compile(r"[a-z0-9.-]*\d{12}\.dkr[.-]ecr\.[a-z0-9.-]+")

@@ -24,14 +24,13 @@ from sagemaker_byoc.host.registry_images import (
     is_loopback,
     parse,
 )
-from sagemaker_byoc.images.credentials import Login, docker_login
-from sagemaker_byoc.images.errors import RegistryError
-from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image
+from sagemaker_byoc.images.archive import read_archive
+from sagemaker_byoc.images.lookup import REMOTE, archive_path
+from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image, RegistryError
+from sagemaker_byoc.images.push.copying import UNKNOWN_REGISTRY, Push, Step
 from sagemaker_byoc.images.push.programs import Screen
-from sagemaker_byoc.images.push.push import UNKNOWN_REGISTRY, Push, Step
 from sagemaker_byoc.images.push.steps import source_steps, transfer_steps
-from sagemaker_byoc.images.sources.archive import read_archive
-from sagemaker_byoc.images.sources.lookup import REMOTE, archive_path
+from sagemaker_byoc.images.registry import Login, docker_login
 
 _FOR_ECR = {
     "region": "--region",

@@ -1,4 +1,4 @@
-"""The region that a command means, and requests to it."""
+"""The region that a command means, and requests and calls to it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from typing import Any
 from sagemaker_byoc.contract.errors import MachineError, RequestError
 from sagemaker_byoc.contract.installation import add_extra
 from sagemaker_byoc.contract.variables import REGION_URL
-from sagemaker_byoc.region.core.account import HINT, Keys
+from sagemaker_byoc.host.aws_calls import Call, RefusedError, note
+from sagemaker_byoc.region.core.account import DEFAULT_REGION, HINT, Keys
+from sagemaker_byoc.region.core.polling import FOLLOWER
 
 URL_VARIABLES = (REGION_URL, "AWS_ENDPOINT_URL")
 _ANSWER_SECONDS = 30.0
+_RUNNING = "Is the region running? `byoc local up`"
 _KEYS = 'Run eval "$(byoc local env)" again, or name the region\'s folder with --state'
 
 
@@ -72,6 +75,9 @@ class Target:
         with explained_imports():
             return make_client(service, self.url, self.keys, **config)
 
+    def caller(self, region: str = DEFAULT_REGION) -> RegionCaller:
+        return RegionCaller(self.url, region, self.keys)
+
     def _ask(self, method: str, command: str) -> dict[str, Any]:
         """Raise MachineError if nothing answers, RequestError for what the region refuses."""
         from sagemaker_byoc.region.wire.signatures import sign  # noqa: PLC0415 - of the host side
@@ -94,6 +100,47 @@ class Target:
                 f"no region answers at {self.url} (from {self.source}): {_reason(error)}",
                 hint="Start one with `byoc local up`, or name it with --url",
             ) from error
+
+
+class RegionCaller:
+    """Makes calls in the region at `url`, as `cloud.session.Cloud` makes them in AWS."""
+
+    def __init__(self, url: str, region: str, keys: Keys) -> None:
+        self.region = region
+        self._url = url
+        self._keys = keys
+        self._clients: dict[str, Any] = {}
+
+    def call(self, call: Call) -> dict[str, Any]:
+        with explained_imports():
+            from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - slow
+        note(call, self._url)
+        try:
+            answer: dict[str, Any] = getattr(self._client(call.service), call.method)(
+                **call.parameters
+            )
+        except ClientError as error:
+            found = error.response.get("Error", {})
+            message = found.get("Message") or str(error)
+            if message.endswith(HINT):
+                raise _refusal(message) from error
+            raise RefusedError(
+                str(found.get("Code", "")),
+                f"{call.service} {call.operation}: {message}",
+                hint="Correct what it names; `byoc ps` shows what the region has",
+            ) from error
+        except BotoCoreError as error:
+            raise MachineError(str(error), hint=_RUNNING) from error
+        return answer
+
+    def _client(self, service: str) -> Any:
+        from sagemaker_byoc.region.clients import make_client  # noqa: PLC0415 - needs botocore
+
+        if service not in self._clients:
+            self._clients[service] = make_client(
+                service, self._url, self._keys, region=self.region, user_agent_extra=FOLLOWER
+            )
+        return self._clients[service]
 
 
 _START = "Start it with `byoc local up --detach`, or name another --state or --url"
@@ -152,7 +199,7 @@ def refusals() -> Iterator[None]:
         message = error.response.get("Error", {}).get("Message") or str(error)
         raise _refusal(message) from error
     except BotoCoreError as error:
-        raise MachineError(str(error), hint="Is the region running? `byoc local up`") from error
+        raise MachineError(str(error), hint=_RUNNING) from error
 
 
 def _checked(url: str, source: str) -> Target:

@@ -1,21 +1,24 @@
-"""A registry's HTTP interface, version 2, as far as reading needs it: manifests and blobs.
+"""A registry's HTTP interface, version 2, as far as reading needs it, and the logins for it.
 
 Every wait is bounded. The login goes to the registry itself, and not to where it redirects to.
 """
 
 from __future__ import annotations
 
-import hashlib
+import base64
+import binascii
 import json
 import os
 import re
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPMessage, HTTPResponse
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import (
@@ -30,13 +33,19 @@ from urllib.request import (
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host.registry_images import Reference, ecr_host, is_loopback
-from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import RegistryError, TrustError
-from sagemaker_byoc.images.model import INDEXES, MANIFESTS
-from sagemaker_byoc.images.sources.documents import DOCUMENT_LIMIT
+from sagemaker_byoc.images.model import (
+    DOCUMENT_LIMIT,
+    INDEXES,
+    MANIFESTS,
+    RegistryError,
+    TrustError,
+    digest_of,
+)
 
 SECONDS = 60.0
 """Of any one answer, or of a pause within one."""
+_HELPER_SECONDS = 20.0
+"""For a credential helper to answer."""
 ATTEMPTS = 4
 FIRST_WAIT = 0.5
 """Seconds before the second attempt; doubled each time."""
@@ -54,7 +63,7 @@ class Stored:
 
     @property
     def digest(self) -> str:
-        return "sha256:" + hashlib.sha256(self.data).hexdigest()
+        return digest_of(self.data)
 
 
 @dataclass(slots=True)
@@ -90,7 +99,7 @@ class Registry:
     def small_blob(self, digest: str) -> bytes:
         """Return a document, checked against its digest."""
         data, _ = self._document(self.url("blobs", digest), {})
-        if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
+        if digest_of(data) != digest:
             raise RegistryError(
                 f"{self.reference.registry} gave other bytes than {digest}",
                 hint="Push the image again; if it stays so, don't trust that registry",
@@ -257,3 +266,88 @@ def _failure(url: str, error: Exception) -> RegistryError:
         f"{host} gives no answer: {str(cause) or type(cause).__name__}",
         hint="Check the registry's name and the way to it",
     )
+
+
+# ── logins: what docker's configuration knows, and a private copy of it to lend ──
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    user: str
+    password: str = field(repr=False)
+
+    @property
+    def header(self) -> str:
+        return f"Basic {self.encoded}"
+
+    @property
+    def encoded(self) -> str:
+        return base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+def docker_login(registry: str) -> Login | None:
+    """Return docker's login; None if it has none or its configuration can't be read."""
+    config = _configuration()
+    try:
+        helper = config.get("credHelpers", {}).get(registry) or config.get("credsStore")
+        if helper:
+            return _ask(str(helper), registry)
+        encoded = config.get("auths", {}).get(registry, {}).get("auth", "")
+        user, _, password = base64.b64decode(encoded).decode().partition(":")
+    except (ValueError, AttributeError, binascii.Error):
+        return None
+    return Login(user, password) if user and password else None
+
+
+def lend_with_helper(folder: Path, helper: str, hosts: list[str]) -> None:
+    """Write docker's configuration into `folder`, with a credential helper for `hosts`."""
+    document = _configuration()
+    helpers = document.get("credHelpers")
+    own = helpers if isinstance(helpers, dict) else {}
+    _lend(folder, {**document, "credHelpers": {**own, **dict.fromkeys(hosts, helper)}})
+
+
+def lend_logins(folder: Path, logins: Mapping[str, Login]) -> None:
+    """Write docker's configuration into `folder`, with these logins and no others."""
+    kept = _configuration()
+    for name in ("auths", "credHelpers", "credsStore"):
+        kept.pop(name, None)
+    auths = {registry: {"auth": login.encoded} for registry, login in logins.items()}
+    _lend(folder, {**kept, "auths": auths})
+
+
+def _lend(folder: Path, document: Mapping[str, Any]) -> None:
+    path = folder / "config.json"
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(document, file)
+    own = _folder()
+    for entry in own.iterdir() if own.is_dir() else ():
+        if entry.name != "config.json":  # plug-ins and contexts
+            (folder / entry.name).symlink_to(entry.resolve())
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+
+
+def _configuration() -> dict[str, Any]:
+    try:
+        found = json.loads((_folder() / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _ask(helper: str, registry: str) -> Login | None:
+    try:
+        result = subprocess.run(
+            [f"docker-credential-{helper}", "get"],
+            input=registry.encode(),
+            capture_output=True,
+            check=True,
+            timeout=_HELPER_SECONDS,
+        )
+        answer = json.loads(result.stdout)
+        return Login(str(answer["Username"]), str(answer["Secret"]))
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError):
+        return None

@@ -12,9 +12,9 @@ import io
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import IO, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from sagemaker_byoc.images.errors import HostileError
+from sagemaker_byoc.images.model import HostileError
 
 BLOCK = 512
 CHUNK = 2**18
@@ -222,11 +222,3 @@ class Inflated:
             raise HostileError(f"a gzip layer that is damaged: {error}", hint=_HINT) from error
         self._pending = self._gzip.unconsumed_tail
         return produced
-
-
-def is_archive(stream: IO[bytes]) -> bool:
-    """Tell whether a seekable file starts as a tar or a gzip does; its position is kept."""
-    start = stream.tell()
-    head = stream.read(BLOCK)
-    stream.seek(start)
-    return head[:2] == b"\x1f\x8b" or head[257:262] == b"ustar"

@@ -19,7 +19,7 @@ from sagemaker_byoc.serving.capture.options import CaptureSettings, prepare, war
 from sagemaker_byoc.serving.reader import Reader, without_effect
 from sagemaker_byoc.serving.settings import Settings, find_handlers
 from sagemaker_byoc.serving.supervisor import processes
-from sagemaker_byoc.serving.supervisor.slots import worker_environ
+from sagemaker_byoc.serving.supervisor.model_processes import worker_environ
 from sagemaker_byoc.serving.supervisor.supervisor import Supervisor
 
 BACKLOG = 2048

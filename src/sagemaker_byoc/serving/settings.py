@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sagemaker_byoc.contract import http, machine, variables
 from sagemaker_byoc.contract.errors import ContractError
+from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN
 from sagemaker_byoc.contract.paths import Tree, baked_program_dir
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.capture.options import CaptureSettings
@@ -69,6 +70,8 @@ class Settings:
     error_budget: float = 100.0
     """Percentage of failed requests from which /ping reports it; 0 for never."""
     event_loop: str = "auto"
+    drain: float = SERVE_DRAIN.value
+    """Seconds that requests in flight may take after SIGTERM."""
     is_batch: bool = False
     is_multi_model: bool = False
     model_memory: int | None = None

@@ -13,7 +13,7 @@ import zipfile
 
 import pytest
 
-from sagemaker_byoc.images.build import wheel
+from sagemaker_byoc.images.build import project
 
 INSTALL = r"\S+/python3? -m pip install"
 
@@ -25,7 +25,7 @@ def byoc(tmp_path_factory):
     prefix = home / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True, timeout=60)
     (site,) = prefix.glob("lib/python3*/site-packages")
-    with zipfile.ZipFile(wheel.write(home)) as archive:
+    with zipfile.ZipFile(project.write_wheel(home)) as archive:
         archive.extractall(site)
     (site / "pip").mkdir()  # what an installer would be found by
     environ = {"PATH": os.environ["PATH"], "HOME": str(home), "DOCKER_HOST": "unix:///nonexistent"}

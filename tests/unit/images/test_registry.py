@@ -14,9 +14,8 @@ from tests.unit.images.served import registry, serving
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host.registry_images import Reference, parse
 from sagemaker_byoc.images import registry as registry_module
-from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import RegistryError, TrustError
-from sagemaker_byoc.images.registry import Registry, _get, _Redirects, proxies_for
+from sagemaker_byoc.images.model import RegistryError, TrustError
+from sagemaker_byoc.images.registry import Login, Registry, _get, _Redirects, proxies_for
 
 
 @pytest.fixture(autouse=True)

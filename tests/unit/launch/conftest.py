@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_byoc.cli.launch_places import ServiceModels
+from sagemaker_byoc.cli.commands.launch import ServiceModels
 from sagemaker_byoc.host.aws_calls import RefusedError
 from sagemaker_byoc.launch import endpoint, train
 from sagemaker_byoc.launch.checks import check_plan

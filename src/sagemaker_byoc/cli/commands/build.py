@@ -16,9 +16,8 @@ from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import docker
-from sagemaker_byoc.images.build import builders, contexts, sbom, secrets
-from sagemaker_byoc.images.build.project import name_of
-from sagemaker_byoc.images.build.run import (
+from sagemaker_byoc.images.build import builders, contexts, sbom
+from sagemaker_byoc.images.build.build import (
     AUTO,
     PROGRESS,
     QUIET,
@@ -26,7 +25,10 @@ from sagemaker_byoc.images.build.run import (
     Built,
     Output,
     build,
+    parse_secret,
+    secret_name,
 )
+from sagemaker_byoc.images.build.project import name_of
 from sagemaker_byoc.region.containers.recorded_images import Recording, record
 
 HELP = "Make an image of a program: linux/amd64, Docker's media types, a tag that means it alone."
@@ -201,7 +203,7 @@ def _request(
         source=place,
         arguments={**project.arguments, **given},
         labels=programs.parse_pairs("--label", arguments.label),
-        secrets=tuple(secrets.parse(text, os.environ) for text in arguments.secret),
+        secrets=tuple(parse_secret(text, os.environ) for text in arguments.secret),
         builder=arguments.builder,
         progress=QUIET if console.is_quiet() else arguments.progress,
         cache=not arguments.no_cache,
@@ -214,7 +216,7 @@ def _request(
         return
     program = programs.parse_program(programs.required(arguments.program or known.program, kind))
     folder = program.folder.resolve()
-    secret = "pip" in map(secrets.name_of, request.secrets)
+    secret = "pip" in map(secret_name, request.secrets)
     with contexts.prepared(kind, folder, program.entry_point, secret=secret) as context:
         for note in context.notes:
             console.detail(note)

@@ -11,10 +11,8 @@ from sagemaker_byoc.cli.terminal import arguments as types
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.images.check import findings
-from sagemaker_byoc.images.check.check import CheckRequest, check
-from sagemaker_byoc.images.check.checked_image import SERVE, TRAIN
-from sagemaker_byoc.images.check.findings import Finding
-from sagemaker_byoc.images.check.rules import table as rules
+from sagemaker_byoc.images.check.check import RULES, CheckRequest, check
+from sagemaker_byoc.images.check.findings import SERVE, TRAIN, Finding
 
 HELP = "Find out whether SageMaker will accept an image, any image."
 _CONFIG = Path("pyproject.toml")
@@ -116,7 +114,7 @@ def read_ignored(path: Path) -> Mapping[str, str]:
     if path != _CONFIG and not path.exists():
         raise RequestError(f"there is no file {path}", hint="Correct --config")
     ignored = programs.section(path, programs.read_table(path), "check").value("ignore", {})
-    known = {row.id for row in rules.rows()}
+    known = {rule.id for rule in RULES}
     where = f"{path}: [tool.byoc.check] ignore"
     if not isinstance(ignored, dict):
         raise RequestError(f"{where} is not a table", hint='Write ignore = {IMG012 = "reason"}')

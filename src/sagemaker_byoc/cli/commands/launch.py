@@ -8,24 +8,30 @@ import re
 import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sagemaker_byoc.cli import launch_places, target
+from sagemaker_byoc.cli import target
 from sagemaker_byoc.cli.terminal import arguments as parsing
 from sagemaker_byoc.cli.terminal import console, failures
 from sagemaker_byoc.cli.terminal.progress import Progress
 from sagemaker_byoc.cloud import session
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host.aws_calls import Caller
-from sagemaker_byoc.launch import checks, endpoint, follow, train
+from sagemaker_byoc.images.build import labels
+from sagemaker_byoc.launch import checks, endpoint, follow, image, train
 from sagemaker_byoc.launch.checks import Settings
 from sagemaker_byoc.launch.execute import execute
 from sagemaker_byoc.launch.kubernetes import serving, training
-from sagemaker_byoc.launch.steps import Plan, Step
+from sagemaker_byoc.launch.shared import Shared, role_of
+from sagemaker_byoc.launch.steps import Place, Plan, Step, role_arn
 from sagemaker_byoc.launch.table import Problems, SettingsError, overlaid, parse_toml
+from sagemaker_byoc.region.core.account import Account
+
+if TYPE_CHECKING:
+    from botocore.model import Shape, StructureShape
 
 HELP = "Start a training job or an endpoint, in AWS or in the region on this machine."
 TRAIN, ENDPOINT = "train", "endpoint"
@@ -105,16 +111,12 @@ def run(arguments: argparse.Namespace) -> int:
         settings = endpoint.read(where, table, folder, problems)
     if arguments.kubernetes is not None:
         return _print_manifests(arguments, settings, problems, table)
-    models = launch_places.ServiceModels()
+    models = ServiceModels()
     find_region = None if arguments.local else session.resolve_region
     checks.check(settings, problems, models, find_region)
     problems.check(where)
     shared = settings.shared
-    here = (
-        launch_places.in_region(arguments, shared)
-        if arguments.local
-        else launch_places.in_aws(shared)
-    )
+    here = in_region(arguments, shared) if arguments.local else in_aws(shared)
     plan = _plan(arguments, settings, here)
     checks.check_plan(plan, shared, problems, models)
     problems.check(where)
@@ -130,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             ended = _wait(arguments, settings, plan, here.caller)
         except KeyboardInterrupt:
-            console.detail(f"{plan.kind} {plan.name} continues; {_undo(plan)} ends it")
+            console.detail(f"{plan.kind} {plan.name} continues; {_last(plan).undo} ends it")
             return failures.INTERRUPTED
         result |= {"status": ended.status, "arn": ended.arn, "model": ended.model}
     if arguments.json:
@@ -199,7 +201,7 @@ def _inner(table: dict[str, Any], key: str) -> dict[str, Any]:
 def _plan(
     arguments: argparse.Namespace,
     settings: Settings,
-    here: launch_places.Here,
+    here: Here,
 ) -> Plan:
     if isinstance(settings, train.TrainSettings):
         new = time.strftime("%Y%m%d-%H%M%S", time.gmtime()) if arguments.new else ""
@@ -261,8 +263,101 @@ def _last(plan: Plan) -> Step:
     return next(step for step in reversed(plan.steps) if isinstance(step, Step))
 
 
-def _undo(plan: Plan) -> str:
-    return _last(plan).undo
+# ── where it goes ──
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """The place that a launch goes to, and what makes its calls there."""
+
+    caller: Caller
+    place: Place
+
+
+class ServiceModels:
+    """AWS's service models, as the region has them."""
+
+    def shape(self, service: str, operation: str) -> StructureShape | None:
+        with target.explained_imports():
+            from sagemaker_byoc.region.wire import models  # noqa: PLC0415 - needs botocore
+        return models.service_model(service).operation_model(operation).input_shape
+
+    def report(self, request: Mapping[str, Any], shape: StructureShape) -> list[str]:
+        from botocore.validate import ParamValidator  # noqa: PLC0415 - slow
+
+        return list(ParamValidator().validate(dict(request), shape).generate_report().splitlines())
+
+    def broken(self, shape: Shape, value: Any) -> Iterator[tuple[str, Any]]:
+        from sagemaker_byoc.region.wire import models  # noqa: PLC0415 - needs botocore
+
+        return models.broken(shape, value)
+
+
+def in_region(arguments: argparse.Namespace, shared: Shared) -> Here:
+    """Return the region that runs on this machine."""
+    found = target.find(arguments)
+    status = found.status()
+    account = Account(id=status["account"], region=status["region"])
+    return Here(
+        found.caller(account.region),
+        Place(
+            region=account.region,
+            account=account.id,
+            image=shared.image,
+            digest=_local_digest(shared, status, account),
+            role=role_arn(shared.role or account.role, account.region, account.id),
+            commit=_revision(shared),
+            bucket=shared.bucket,
+            endpoint=found.url,
+        ),
+    )
+
+
+def in_aws(shared: Shared) -> Here:
+    """Return AWS, for settings that `checks.check` found nothing wrong with."""
+    cloud = session.Cloud(session.resolve_region(shared.region or None))
+    role = role_of(shared)
+    pinned = image.pin(shared, shared.image, cloud)
+    # Without credentials a plan can still be printed, if nothing in it needs the account.
+    needs_account = not (shared.bucket and role.startswith("arn:"))
+    account = session.resolve_account(cloud, None) if needs_account else ""
+    return Here(
+        cloud,
+        Place(
+            region=cloud.region,
+            account=account,
+            image=pinned.image,
+            digest=pinned.digest,
+            cuda=pinned.cuda,
+            role=role_arn(role, cloud.region, account),
+            commit=_revision(shared),
+            bucket=shared.bucket,
+        ),
+    )
+
+
+def _local_digest(shared: Shared, status: Mapping[str, Any], account: Account) -> str:
+    """Raise SettingsError if neither the region's registry nor its engine has the image."""
+    with target.explained_imports():
+        from sagemaker_byoc.region.composition import make_images  # noqa: PLC0415
+        from sagemaker_byoc.region.services.ecr.ecr import Registry  # noqa: PLC0415
+        from sagemaker_byoc.region.wire.operations import AwsError  # noqa: PLC0415
+    state = Path(status["state"])
+    pushed = Registry(state=state, account=account, url=status["url"]).pushed
+    try:
+        return make_images(status["engine"], state, pushed).resolve(shared.image).digest
+    except AwsError as error:
+        raise SettingsError(
+            f"{shared.where}: image: {error.message}",
+            hint="Or name an image that the region has: --image",
+        ) from error
+
+
+def _revision(shared: Shared) -> str:
+    return labels.read_commit(shared.folder).revision
+
+
+# ── manifests ──
 
 
 def _print_manifests(

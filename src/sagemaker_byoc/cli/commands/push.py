@@ -9,8 +9,8 @@ from sagemaker_byoc.cli import push_plan
 from sagemaker_byoc.cli.terminal import console
 from sagemaker_byoc.cloud import ecr
 from sagemaker_byoc.images import scratch
+from sagemaker_byoc.images.push.copying import Push, Step, run_steps
 from sagemaker_byoc.images.push.programs import How
-from sagemaker_byoc.images.push.push import Push, Step, run_steps
 
 HELP = "Push an image to ECR, or another registry, in the form that SageMaker takes; verified."
 PLATFORMS = ("linux/amd64", "linux/arm64")

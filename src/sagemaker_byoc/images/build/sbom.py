@@ -23,7 +23,7 @@ from sagemaker_byoc.contract.requirements import canonical
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.images import scratch
 from sagemaker_byoc.images.build.labels import DIGEST_LABEL, NAME_LABEL
-from sagemaker_byoc.images.errors import ImageError
+from sagemaker_byoc.images.model import ImageError
 
 _LIMIT = 16 * 2**20
 """Bytes of one file; Debian's list has about 100 kB for a slim image."""

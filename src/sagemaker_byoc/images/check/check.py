@@ -7,21 +7,41 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sagemaker_byoc.images import scratch
-from sagemaker_byoc.images.check.checked_image import SERVE, TRAIN, Subject, roles_of
-from sagemaker_byoc.images.check.findings import Finding, Report, Rule, apply
-from sagemaker_byoc.images.check.rules import table
+from sagemaker_byoc.images.check.findings import (
+    SERVE,
+    TRAIN,
+    Finding,
+    Report,
+    Rule,
+    Subject,
+    apply,
+    roles_of,
+)
+from sagemaker_byoc.images.check.rules import entry, secrets, static
+from sagemaker_byoc.images.check.rules import serving as serving_rules
+from sagemaker_byoc.images.check.rules import training as training_rules
 from sagemaker_byoc.images.check.trials import serving, training
+from sagemaker_byoc.images.check.trials.container import Trials
 from sagemaker_byoc.images.check.trials.serving import ServingPlan, ServingTrial
 from sagemaker_byoc.images.check.trials.training import TrainingPlan, TrainingTrial
-from sagemaker_byoc.images.check.trials.trial import Trials
+from sagemaker_byoc.images.lookup import read_image
 from sagemaker_byoc.images.model import Image
-from sagemaker_byoc.images.sources.lookup import read_image
 
 T = TypeVar("T")
 Measured = dict[str, float | int | str | None]
+
+STATIC: tuple[Rule[Subject], ...] = (
+    *sorted((*static.RULES, *entry.RULES), key=lambda rule: rule.id),
+    *static.CUDA_RULES,
+    *secrets.RULES,
+)
+TRAINING = training_rules.RULES
+SERVING = tuple(sorted(serving_rules.RULES, key=lambda rule: rule.id))
+RULES: tuple[Rule[Any], ...] = (*STATIC, *TRAINING, *SERVING)
+"""In the order of the page that documents them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +104,7 @@ class _Check:
 
     def look(self) -> None:
         """Apply the rules that need no container."""
-        self._apply(table.STATIC, Subject(self.image, self.roles))
+        self._apply(STATIC, Subject(self.image, self.roles))
         if self.image.files is None:
             self.trials.notes.append("the rules about files: the layers were not read")
         else:
@@ -136,7 +156,7 @@ class _Check:
         trial = training.run(plan, self.trials)
         if trial is None:
             return
-        self._apply(table.TRAINING, trial)
+        self._apply(TRAINING, trial)
         self.trials.notes += _training_notes(trial)
         self.measured["train.seconds"] = round(trial.tiny.seconds, 2)
         self.measured["train.exit_code"] = trial.tiny.exit_code
@@ -155,7 +175,7 @@ class _Check:
         trial = serving.run(plan, self.trials)
         if trial is None:
             return
-        self._apply(table.SERVING, trial)
+        self._apply(SERVING, trial)
         self.trials.notes += _serving_notes(trial)
         self.measured |= _serving_measured(trial)
 

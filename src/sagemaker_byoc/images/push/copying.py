@@ -1,4 +1,7 @@
-"""The steps that copy an image, with skopeo or with docker."""
+"""One push as data, and its steps that copy the image, with skopeo or with docker.
+
+A step can be printed and run. `Push` holds what is asked for, and what the steps have found out.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,136 @@ import json
 import os
 import shlex
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.request import getproxies_environment
 
 from sagemaker_byoc.contract.errors import ByocError, MachineError, RequestError
 from sagemaker_byoc.host import docker, registry_images
 from sagemaker_byoc.host.registry_images import Reference
-from sagemaker_byoc.images.model import DOCKER_MANIFEST
+from sagemaker_byoc.images.archive import read_archive
+from sagemaker_byoc.images.lookup import REMOTE, archive_path
+from sagemaker_byoc.images.model import DOCKER_MANIFEST, Config, Image, Manifest
 from sagemaker_byoc.images.push import programs
-from sagemaker_byoc.images.push.programs import CopyError
-from sagemaker_byoc.images.push.push import UNKNOWN_REGISTRY, Push, Step, tag_hint
-from sagemaker_byoc.images.sources.archive import read_archive
-from sagemaker_byoc.images.sources.lookup import REMOTE, archive_path
+from sagemaker_byoc.images.push.programs import CopyError, How, Layers, Screen
+from sagemaker_byoc.images.registry import Login, Registry, Stored
 
 _SNAPSHOTTER = "io.containerd.snapshotter"
 """Status of containerd's image store, which pushes the media types that an image came with."""
 _OWN_AUTHORITIES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE")
+TAG = "TAG"
+"""Stands in a plan for twelve digits of the configuration's digest."""
+UNKNOWN_REGISTRY = "REGISTRY"
+"""Stands in a plan for what an endpoint other than AWS's calls its registry."""
+_FOLDER = Path("PRIVATE_FOLDER")
+"""Stands in a plan for the temporary folder of the push."""
+
+FindLogin = Callable[[str], Login | None]
+"""Return the login of a registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`do` is a command, or a request; `run` does it, or passes it over if it is not needed."""
+
+    do: str
+    run: Callable[[], None]
+    why: str = ""
+
+
+def run_steps(steps: Iterable[Step]) -> None:
+    for step in steps:
+        step.run()
+
+
+@dataclass(slots=True, kw_only=True)
+class Push:
+    """One push: what is asked for, and what its steps have found out so far."""
+
+    source: str
+    """As `byoc check` takes it: docker://…, oci:DIR, docker-archive:FILE, a path, or a name."""
+    platform: str
+    destination: Reference
+    """In a plan with placeholders; the tag is empty if the content makes it."""
+    find_login: FindLogin
+    screen: Screen
+    plain: bool = False
+    """Without TLS."""
+    insecure: bool = False
+    """A registry on another machine may be without TLS."""
+    by_skopeo: bool = False
+    """skopeo copies the image, and not docker; known once the copy is planned."""
+    immutable: bool = False
+    """Its tags can't be moved."""
+    folder: Path = _FOLDER
+    """Private, on a disk with room for the image."""
+    undo: ExitStack = field(default_factory=ExitStack)
+    image: Image | None = None
+    local: str = ""
+    """The name that the engine has for the image."""
+    is_there: bool = False
+    """The tag had the image already: nothing is sent."""
+    layers: Layers = field(init=False)
+    stored: Stored | None = None
+    """What the tag names after the push."""
+    manifest: Manifest | None = None
+    config: Config | None = None
+    _logins: dict[str, Login | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.layers = Layers(self.screen)
+
+    def login(self, registry: str) -> Login | None:
+        if registry not in self._logins:
+            self._logins[registry] = self.find_login(registry)
+        return self._logins[registry]
+
+    @property
+    def target(self) -> Reference:
+        return replace(self.destination, tag=self.destination.tag or TAG)
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.target, self.login(self.destination.registry), plain=self.plain)
+
+    @property
+    def pushed(self) -> Reference:
+        """The image by its digest, after the push."""
+        assert self.stored is not None
+        return replace(self.destination, tag="", digest=self.stored.digest)
+
+    @property
+    def converted_from(self) -> str:
+        """The media type that the image had; empty if it had Docker's, or none."""
+        image = self.image
+        if image is None or self.is_there:
+            return ""
+        kind = image.index_type if image.source == "registry" else ""
+        kind = kind or image.manifest_type
+        return kind if kind != DOCKER_MANIFEST else ""
+
+    @property
+    def pushed_layers(self) -> list[tuple[str, int, How]]:
+        """Digest, packed size and fate of each layer."""
+        assert self.manifest is not None
+        assert self.config is not None
+        known = self.layers.by_name
+        plain = [digest.partition(":")[2][:12] for digest in self.config.diff_ids]
+        return [
+            (layer.digest, layer.size, known.get(layer.digest) or known.get(name, How.THERE))
+            for layer, name in zip(self.manifest.layers, plain, strict=False)
+        ]
+
+
+def derived_tag(image: Image) -> str:
+    """Return a tag that the same image always has, and another image never."""
+    return image.config_digest.partition(":")[2][:12]
+
+
+def tag_hint(image: Image) -> str:
+    return f"Use --tag {derived_tag(image)}, made from this image, or another; or --mutable"
 
 
 def is_for_skopeo(push: Push) -> bool:
@@ -62,7 +176,7 @@ def _engine_fits(target: Reference, *, is_elsewhere: bool) -> bool:
         return False
 
 
-# Copied by skopeo
+# ── by skopeo ──
 
 
 def with_skopeo(push: Push) -> list[Step]:
@@ -144,7 +258,7 @@ def save(push: Push) -> None:
         raise programs.explained(failed, push.target, "", push.folder) from error
 
 
-# Copied by docker
+# ── by docker ──
 
 
 def with_docker(push: Push) -> list[Step]:

@@ -27,7 +27,7 @@ from sagemaker_byoc.contract.errors import ByocError, MachineError
 from sagemaker_byoc.host import docker
 from sagemaker_byoc.host.docker import note_command
 from sagemaker_byoc.host.registry_images import Reference
-from sagemaker_byoc.images.errors import HostileError, ImageError, RegistryError, TrustError
+from sagemaker_byoc.images.model import HostileError, ImageError, RegistryError, TrustError
 from sagemaker_byoc.images.registry import refusal_hint
 
 STILL_SECONDS = 120.0

@@ -8,16 +8,13 @@ from contextlib import suppress
 from dataclasses import replace
 
 from sagemaker_byoc.host import docker, registry_images
-from sagemaker_byoc.images.credentials import lend_logins
-from sagemaker_byoc.images.errors import ImageError, RegistryError
-from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image
+from sagemaker_byoc.images import lookup, model
+from sagemaker_byoc.images.archive import ZSTD_HINT, read_archive
+from sagemaker_byoc.images.lookup import REMOTE, archive_path
+from sagemaker_byoc.images.model import DOCKER_MANIFEST, Image, ImageError, Manifest, RegistryError
 from sagemaker_byoc.images.push import copying, programs
-from sagemaker_byoc.images.push.push import Push, Step, derived_tag, tag_hint
-from sagemaker_byoc.images.registry import Registry, Stored
-from sagemaker_byoc.images.sources import documents, lookup
-from sagemaker_byoc.images.sources.archive import ZSTD_HINT, read_archive
-from sagemaker_byoc.images.sources.documents import Manifest
-from sagemaker_byoc.images.sources.lookup import REMOTE, archive_path
+from sagemaker_byoc.images.push.copying import Push, Step, derived_tag, tag_hint
+from sagemaker_byoc.images.registry import Registry, Stored, lend_logins
 
 _OTHER_HINT = "Somebody else pushes to this tag: choose another, or make tags --immutable"
 
@@ -170,12 +167,12 @@ def _docker_manifest(stored: Stored) -> Manifest | None:
     """Return the manifest if SageMaker takes its form, None if not."""
     if stored.media_type != DOCKER_MANIFEST or _fault(stored) is not None:
         return None
-    found = documents.parse_manifest(stored.data, stored.digest, stored.media_type)
+    found = model.parse_manifest(stored.data, stored.digest, stored.media_type)
     return found if isinstance(found, Manifest) else None
 
 
 def _fault(stored: Stored) -> registry_images.Fault | None:
-    document = documents.parse(stored.data, stored.digest)
+    document = model.parse_object(stored.data, stored.digest)
     return registry_images.storage_fault(stored.media_type, document)
 
 
@@ -219,6 +216,6 @@ def _verify_platform(push: Push) -> None:
     assert push.stored is not None
     data = push.registry.small_blob(push.manifest.config.digest)
     name = str(push.destination)
-    found = documents.parse_config(data, name)
+    found = model.parse_config(data, name)
     check_platform(found.platform, push.platform, name)
     push.config = found

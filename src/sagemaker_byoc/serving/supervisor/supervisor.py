@@ -14,13 +14,12 @@ import sys
 import time
 from collections.abc import Mapping
 
-from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN, ExitCode
+from sagemaker_byoc.contract.lifecycle import ExitCode
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import processes
-from sagemaker_byoc.serving.supervisor.model_processes import ModelProcesses
+from sagemaker_byoc.serving.supervisor.model_processes import ModelProcesses, Slot
 from sagemaker_byoc.serving.supervisor.processes import SignalPipe
-from sagemaker_byoc.serving.supervisor.slots import Slot
 
 FRONT = "sagemaker_byoc.serving.front"
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -162,7 +161,7 @@ class Supervisor:
         for slot in self._fixed:
             slot.read_report()
         if self._settings.is_multi_model or any(slot.was_loaded for slot in self._fixed):
-            return SERVE_DRAIN.value + 1
+            return self._settings.drain + 1
         return WORKER_STOP
 
     def _await_end(self, signals: SignalPipe, pids: list[int], timeout: float) -> None:

@@ -25,7 +25,7 @@ from sagemaker_byoc.serving.bodies import INLINE, Data
 from sagemaker_byoc.serving.error_replies import BadInput, UnsupportedType
 from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
-from sagemaker_byoc.serving.worker.formats import codecs, csv_format, named, tables, values
+from sagemaker_byoc.serving.worker.formats import codecs, csv_format, named_arrays, values
 from sagemaker_byoc.serving.worker.formats.values import Array, as_array, plain, torch_if_loaded
 from sagemaker_byoc.serving.worker.request_context import Context
 
@@ -35,7 +35,7 @@ TEXT_ARRAYS = (media.JSON, media.JSON_LINES, media.CSV)
 ARRAYS = (*TEXT_ARRAYS, media.NPY)
 SUPPORTED = (
     *(*ARRAYS, media.NPZ, media.SAFETENSORS),
-    *(tables.TYPES if tables.is_installed() else ()),
+    *(named_arrays.TABLES if named_arrays.has_pyarrow() else ()),
 )
 
 
@@ -104,15 +104,15 @@ def _check(data: Data, media_type: MediaType) -> None:
 
 def _read_binary(data: Data, media_type: MediaType, wanted: Wanted) -> Any:
     kind = media_type.canonical
-    if kind in tables.TYPES:
-        return tables.decode(data, kind)
+    if kind in named_arrays.TABLES:
+        return named_arrays.decode_table(data, kind)
     kinds = values.NUMBERS + codecs.TEXT if wanted.anything else values.NUMBERS
     if kind == media.NPY:
-        return _native(codecs.decode_npy(data, media_type, kinds=kinds))
+        return _native(codecs.decode_npy(data, kinds=kinds))
     if kind == media.SAFETENSORS:
-        found: Any = named.decode_safetensors(data, media_type)
+        found: Any = named_arrays.decode_safetensors(data)
     else:
-        found = named.decode_npz(data, media_type, kinds=kinds)
+        found = named_arrays.decode_npz(data, kinds=kinds)
     if not isinstance(found, dict):
         return found  # scipy's sparse matrix
     found = {name: _native(array) for name, array in found.items()}
@@ -167,7 +167,7 @@ def _read_json(
 
 def _tensors(torch: Any, read: Any, device: str, wanted: Wanted) -> Any:
     if hasattr(read, "toarray") and not wanted.anything:
-        read = named.dense(read)
+        read = named_arrays.dense(read)
     if isinstance(read, dict) and all(isinstance(entry, np.ndarray) for entry in read.values()):
         return {name: _tensor(torch, entry, device, wanted) for name, entry in read.items()}
     return _tensor(torch, read, device, wanted) if isinstance(read, np.ndarray) else read
@@ -434,9 +434,9 @@ def _written(prediction: object, essence: str, context: Context) -> bytes:
     if canonical == media.NPY:
         return codecs.encode_npy(as_array(prediction))
     by_name = {str(name): as_array(entry) for name, entry in _named(prediction)}
-    if canonical in tables.TYPES:
-        return tables.encode(tables.columns_of(by_name), canonical)
-    encode = named.encode_npz if canonical == media.NPZ else named.encode_safetensors
+    if canonical in named_arrays.TABLES:
+        return named_arrays.encode_table(named_arrays.table_columns(by_name), canonical)
+    encode = named_arrays.encode_npz if canonical == media.NPZ else named_arrays.encode_safetensors
     return encode(by_name)
 
 

@@ -22,7 +22,7 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.error_replies import LoadFailed
 from sagemaker_byoc.serving.link import ClosedError, Frame, Kind, Link, LinkError
 from sagemaker_byoc.serving.settings import Settings, find_handlers
-from sagemaker_byoc.serving.supervisor.slots import LOADED
+from sagemaker_byoc.serving.supervisor.model_processes import LOADED
 from sagemaker_byoc.serving.worker.code import guard, handlers
 from sagemaker_byoc.serving.worker.code.apps import AppError
 from sagemaker_byoc.serving.worker.code.guard import Failure

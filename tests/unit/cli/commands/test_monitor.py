@@ -10,9 +10,8 @@ import threading
 import pytest
 from tests.unit.monitor.cases import captured, csv_text
 
-from sagemaker_byoc.cli import monitor_s3
+from sagemaker_byoc.cli.commands.monitor import S3
 from sagemaker_byoc.cli.main import main
-from sagemaker_byoc.cli.monitor_s3 import S3
 from sagemaker_byoc.cli.terminal import console, failures, progress
 from sagemaker_byoc.contract.capture import GroundTruth
 
@@ -179,9 +178,9 @@ class Bucket:
         self.objects = {}
         self.read = []
 
-    def __call__(self, operation, parameters):
-        assert parameters["Bucket"] == "bucket"
-        return getattr(self, operation)(parameters)
+    def call(self, call):
+        assert (call.service, call.parameters["Bucket"]) == ("s3", "bucket")
+        return getattr(self, call.operation)(call.parameters)
 
     def ListObjectsV2(self, parameters):  # noqa: N802 - S3's name
         keys = sorted(key for key in self.objects if key.startswith(parameters["Prefix"]))
@@ -202,7 +201,6 @@ class Bucket:
 
 def test_s3(folder, monkeypatch, capsys):
     bucket = Bucket()
-    monkeypatch.setattr(monitor_s3, "caller", lambda: bucket)
     monkeypatch.setattr("sagemaker_byoc.cli.commands.monitor.S3", lambda: S3(lambda: bucket))
     for number in range(5):
         bucket.objects[f"cap/e/AllTraffic/2026/11/23/14/{number}.jsonl"] = captured(ROWS)

@@ -6,7 +6,7 @@ import pytest
 
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.host import docker, ignore, owners
-from sagemaker_byoc.images.build import contexts, secrets
+from sagemaker_byoc.images.build import build, contexts
 from sagemaker_byoc.images.build.builders import Builder
 
 
@@ -139,7 +139,7 @@ def test_another_list_of_requirements_is_said(program):
     ],
 )
 def test_what_is_no_secret(name, value):
-    secrets.require_public("--build-arg", {name: value})
+    build.require_public("--build-arg", {name: value})
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_what_is_no_secret(name, value):
 )
 def test_what_is_a_secret(name, value):
     with pytest.raises(RequestError) as refusal:
-        secrets.require_public("--build-arg", {name: value})
+        build.require_public("--build-arg", {name: value})
     assert value not in str(refusal.value)
     assert f"--secret id={name},env={name}" in refusal.value.hint
 
@@ -163,5 +163,5 @@ def test_what_is_a_secret(name, value):
 def test_a_secret_is_not_for_the_legacy_builder():
     legacy = Builder(name="legacy", version="1", command=("docker", "build"))
     with pytest.raises(RequestError, match="--secret needs BuildKit"):
-        secrets.require_support(legacy, ("id=a,src=b",))
-    secrets.require_support(legacy, ())
+        build.require_support(legacy, ("id=a,src=b",))
+    build.require_support(legacy, ())

@@ -13,16 +13,16 @@ import pytest
 
 from sagemaker_byoc import __version__
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.images.build import project, wheel
+from sagemaker_byoc.images.build import project
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory):
-    return wheel.write(tmp_path_factory.mktemp("wheel"))
+    return project.write_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def test_the_same_package_gives_the_same_bytes(archive, tmp_path):
-    assert wheel.write(tmp_path).read_bytes() == archive.read_bytes()
+    assert project.write_wheel(tmp_path).read_bytes() == archive.read_bytes()
 
 
 def test_its_record_holds(archive):

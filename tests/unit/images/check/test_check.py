@@ -10,12 +10,12 @@ from tests.unit.images import made
 from tests.unit.images.engine import make_engine
 
 from sagemaker_byoc.host import owners
+from sagemaker_byoc.images.check import check as check_module
 from sagemaker_byoc.images.check.check import CheckRequest, check
 from sagemaker_byoc.images.check.findings import as_json, as_junit, as_text
-from sagemaker_byoc.images.check.rules import table
 from sagemaker_byoc.images.check.trials import training
+from sagemaker_byoc.images.check.trials.container import Deadline, Trials
 from sagemaker_byoc.images.check.trials.training import Job, TrainingPlan
-from sagemaker_byoc.images.check.trials.trial import Deadline, Trials
 
 pytestmark = pytest.mark.slow  # each runs the docker client of the tests many times
 
@@ -91,11 +91,11 @@ def test_no_defect_of_a_rule_loses_the_others(engine, monkeypatch):
     def fail(_):
         raise KeyError("x")
 
-    first, *rest = table.TRAINING
+    first, *rest = check_module.TRAINING
     broken = type(first)(
         **{name: getattr(first, name) for name in first.__slots__} | {"check": fail}
     )
-    monkeypatch.setattr(table, "TRAINING", (broken, *rest))
+    monkeypatch.setattr(check_module, "TRAINING", (broken, *rest))
     found, _ = run({"train"})
     assert found.unjudged == (f"rule {first.id}: KeyError: 'x'",)
     assert "TRN005" in {finding.id for finding in found.findings}

@@ -9,8 +9,8 @@ import pytest
 
 from sagemaker_byoc.host.registry_images import Reference
 from sagemaker_byoc.images.push import copying, programs
+from sagemaker_byoc.images.push.copying import UNKNOWN_REGISTRY, Push
 from sagemaker_byoc.images.push.programs import How, Layers
-from sagemaker_byoc.images.push.push import UNKNOWN_REGISTRY, Push
 
 HERE, ELSEWHERE = "127.0.0.1:5000", "r.example"
 CLASSIC = {

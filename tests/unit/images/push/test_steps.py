@@ -19,11 +19,11 @@ from sagemaker_byoc.contract.errors import ByocError, RequestError
 from sagemaker_byoc.host.registry_images import Reference
 from sagemaker_byoc.images import model
 from sagemaker_byoc.images import registry as registry_module
-from sagemaker_byoc.images.credentials import Login
-from sagemaker_byoc.images.errors import HostileError, RegistryError
+from sagemaker_byoc.images.model import HostileError, RegistryError
 from sagemaker_byoc.images.push import copying, programs, steps
+from sagemaker_byoc.images.push.copying import Push, run_steps
 from sagemaker_byoc.images.push.programs import CopyError, How
-from sagemaker_byoc.images.push.push import Push, run_steps
+from sagemaker_byoc.images.registry import Login
 
 pytestmark = pytest.mark.slow
 BASE = made.layer({"usr": None, "usr/lib": b"x" * 5000})

@@ -32,10 +32,19 @@ class Adapted(Server):
         return self.invoke(b"x", "text/plain", **extra)
 
 
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory):
+    with Adapted(tmp_path_factory.mktemp("adapted")) as found:
+        yield found
+
+
 @pytest.fixture
-def server(tmp_path):
-    with Adapted(tmp_path) as found:
-        yield found.wait_both()
+def server(adapted):
+    """The shared server; each test begins with both workers and without adapters."""
+    yield adapted.wait_both()
+    adapted.wait_both()
+    for entry in json.loads(adapted.request("GET", "/adapters").body)["adapters"]:
+        assert adapted.request("DELETE", f"/adapters/{entry['name']}").status == 200
 
 
 def test_life(server):

@@ -18,10 +18,18 @@ def pool():
         yield executor
 
 
-@pytest.fixture
-def server(tmp_path):
-    with Server(tmp_path, "batching") as running:
+@pytest.fixture(scope="module")
+def batching(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("batching"), "batching") as running:
         yield running.wait_ready()
+
+
+@pytest.fixture
+def server(batching):
+    """The shared server; each test begins without the model's signs."""
+    for sign in ("running", "hold", "sizes"):
+        (batching.root / sign).unlink(missing_ok=True)
+    return batching
 
 
 def ask(server, *rows):
@@ -104,8 +112,13 @@ def test_client_that_left_is_left_out(server, pool):
     wait_until(lambda: '"status":499' in server.log)
 
 
-def test_metrics(server):
+def test_metrics(tmp_path):
     """Counters of what was asked, in Prometheus's text."""
+    with Server(tmp_path, "batching") as server:
+        check_metrics(server.wait_ready())
+
+
+def check_metrics(server):
     ask(server, [1, 1])
     ask(server, "x")
     reply = server.request("GET", "/metrics")

@@ -8,7 +8,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.unit.serving.capture.test_record_files import complete, open_files
+from tests.unit.serving.capture.test_writer import complete, open_files
 from tests.unit.serving.harness import Server, wait_until
 
 from sagemaker_byoc.contract.capture import Encoding, Record, hour_of

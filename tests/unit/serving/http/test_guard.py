@@ -283,10 +283,10 @@ def test_session(server):
 
 
 def test_many_errors_at_once(servers):
-    """The replies of a batch may be more than one packet of the link can hold."""
+    """The replies of a batch may be more than one packet of the link can hold: 4 KB each."""
     server = kept(servers("batch"))
     with ThreadPoolExecutor(40) as pool:
-        asked = [pool.submit(server.ask, "predict", {"raise": "str_huge"}) for _ in range(40)]
+        asked = [pool.submit(server.ask, "predict", {"raise": "str_wide"}) for _ in range(40)]
         assert [judge(entry.result(), fails=True) for entry in asked] == [""] * 40
     assert still(server)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import signal
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
@@ -33,10 +34,19 @@ HELPED = """
 """
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    with Many(tmp_path_factory.mktemp("many")) as running:
+        yield running.wait_ready()
+
+
 @pytest.fixture
-def server(tmp_path):
-    with Many(tmp_path) as many:
-        yield many.wait_ready()
+def server(many):
+    """The shared server; each test begins without models."""
+    yield many
+    for name in many.names():
+        assert many.request("DELETE", f"/models/{quote(name, safe='')}").status == 200
+    shutil.rmtree(many.root / "models", ignore_errors=True)
 
 
 class Many(Server):
@@ -299,11 +309,13 @@ def test_unload_waits(server):
         assert (asked.result().status, left.result().status) == (200, 200)
 
 
-def test_stop(server):
+def test_stop(tmp_path):
     """SIGTERM ends all models; nothing is left."""
-    server.load("a")
-    server.load("b")
-    pids = [server.pid("a"), server.pid("b")]
-    server.send_signal()
-    assert server.exit_code() == 0
-    assert not any(is_alive(pid) for pid in pids)
+    with Many(tmp_path) as server:
+        server.wait_ready()
+        server.load("a")
+        server.load("b")
+        pids = [server.pid("a"), server.pid("b")]
+        server.send_signal()
+        assert server.exit_code() == 0
+        assert not any(is_alive(pid) for pid in pids)

@@ -19,10 +19,13 @@ class Stateful(Server):
     def __init__(self, root, **environ):
         base = {"SAGEMAKER_MODEL_SERVER_WORKERS": "2", "SAGEMAKER_ENABLE_STATEFUL_SESSIONS": "true"}
         super().__init__(root, "sessions", **{**base, **environ})
+        self.opened = []
 
     def say(self, text, session=None, content_type="text/plain"):
         extra = {http.SESSION_ID.value: session} if session else {}
-        return self.invoke(text.encode(), content_type, **extra)
+        reply = self.invoke(text.encode(), content_type, **extra)
+        self.opened += reply.headers.get_all(http.NEW_SESSION_ID.value, [])
+        return reply
 
     def open(self):
         reply = self.say("hello", NEW)
@@ -31,10 +34,20 @@ class Stateful(Server):
         )
 
 
+@pytest.fixture(scope="module")
+def stateful(tmp_path_factory):
+    with Stateful(tmp_path_factory.mktemp("stateful")) as found:
+        yield found
+
+
 @pytest.fixture
-def server(tmp_path):
-    with Stateful(tmp_path) as found:
-        yield found.wait_both()
+def server(stateful):
+    """The shared server; each test begins with both workers and without sessions."""
+    yield stateful.wait_both()
+    stateful.wait_both()
+    while stateful.opened:
+        name = stateful.opened.pop().partition(";")[0]
+        assert stateful.say("close", name).status in {200, 400, 410}  # it may have ended
 
 
 def test_state_and_close(server):

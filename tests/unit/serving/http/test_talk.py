@@ -8,13 +8,41 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.unit.serving.harness import Server, is_alive, wait_until
-from tests.unit.serving.http.websocket import BINARY, PING, PONG, TEXT, Client, RefusedError
+from tests.unit.serving.http import websocket
+from tests.unit.serving.http.websocket import BINARY, PING, PONG, TEXT, RefusedError
 
 pytestmark = pytest.mark.slow  # real processes
 
 
+class Client(websocket.Client):
+    """A client that counts the conversations it has begun."""
+
+    begun = 0
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        Client.begun += 1
+
+
+@pytest.fixture(scope="module")
+def talking(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("talking"), "talking") as found:
+        yield found.wait_ready()
+
+
 @pytest.fixture
-def server(tmp_path):
+def server(talking):
+    """The shared server; each test begins without conversations and without the model's signs."""
+    before, ended = Client.begun, talking.log.count(": ended after ")
+    yield talking
+    wait_until(lambda: talking.log.count(": ended after ") - ended == Client.begun - before)
+    for sign in ("over", "sent", "predicting", "go"):
+        (talking.root / sign).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A server whose processes the test ends."""
     with Server(tmp_path, "talking") as found:
         yield found.wait_ready()
 
@@ -101,9 +129,9 @@ def test_error(server):
         assert client.ask("a") == "A"
 
 
-def test_worker_dies(server):
-    """Those in it are told; the server goes on."""
-    with Client(server.port) as first, Client(server.port) as second:
+def test_worker_dies(alone):
+    """Those in it get the reason; the server continues."""
+    with Client(alone.port) as first, Client(alone.port) as second:
         pid = int(second.ask("pid"))
         first.say("die")
         assert first.closed() == (1011, "The model's process ended")
@@ -111,7 +139,7 @@ def test_worker_dies(server):
     wait_until(lambda: not is_alive(pid))
 
     def works():
-        with Client(server.port) as client:
+        with Client(alone.port) as client:
             client.say("pid")
             opcode, data = client.receive()
             return opcode == TEXT and int(data) != pid
@@ -212,26 +240,26 @@ def test_hangs(tmp_path):
         wait_until(lambda: server.invoke(b"x", "application/octet-stream").status == 200)
 
 
-def test_drain(server):
+def test_drain(alone):
     """SIGTERM: no more input, the handler says its last word, 1001; the server ends with 0."""
-    with Client(server.port) as client:
+    with Client(alone.port) as client:
         client.ask("hello")
-        server.send_signal()
+        alone.send_signal()
         assert client.message() == "bye"
         assert client.closed()[0] == 1001
-        assert server.exit_code() == 0
+        assert alone.exit_code() == 0
 
 
-def test_front_dies(server):
+def test_front_dies(alone):
     """The handler learns that its client is lost."""
-    with Client(server.port) as client:
+    with Client(alone.port) as client:
         pid = int(client.ask("pid"))
-        _, (http_process,) = server.front()
+        _, (http_process,) = alone.front()
         os.kill(http_process, signal.SIGKILL)
         assert client.socket.recv(1) == b""
-    wait_until(lambda: is_over(server))
-    server.wait_ready()
-    with Client(server.port) as client:
+    wait_until(lambda: is_over(alone))
+    alone.wait_ready()
+    with Client(alone.port) as client:
         assert int(client.ask("pid")) == pid
 
 

@@ -32,7 +32,7 @@ from sagemaker_byoc.serving.worker import defaults
 from sagemaker_byoc.serving.worker.code import default_model
 from sagemaker_byoc.serving.worker.code.handlers import Handler, Handlers
 from sagemaker_byoc.serving.worker.code.model_files import ModelError
-from sagemaker_byoc.serving.worker.formats import codecs, named, values
+from sagemaker_byoc.serving.worker.formats import codecs, named_arrays, values
 from sagemaker_byoc.serving.worker.formats.forms import RowCheck
 from sagemaker_byoc.serving.worker.pipeline import Pipeline
 from sagemaker_byoc.serving.worker.request_context import Context
@@ -509,7 +509,7 @@ def test_sparse(form, kind):
     saved = getattr(scipy.sparse, f"{form}_{kind}")(np.array([[0, 5], [6, 0]]))
     stream = io.BytesIO()
     scipy.sparse.save_npz(stream, saved)
-    read = named.decode_npz(stream.getvalue(), PLAIN)
+    read = named_arrays.decode_npz(stream.getvalue())
     assert type(read) is type(saved)
     np.testing.assert_array_equal(read.toarray(), saved.toarray())
 
@@ -534,17 +534,17 @@ def test_sparse_forged(changed):
     stream = io.BytesIO()
     np.savez(stream, **(parts | changed))
     with pytest.raises(BadInput):
-        named.decode_npz(stream.getvalue(), PLAIN)
+        named_arrays.decode_npz(stream.getvalue())
 
 
 def test_many_arrays():
     """An archive of tens of thousands of arrays is refused before it is opened."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        for number in range(named.MEMBERS + 1):
+        for number in range(named_arrays.MEMBERS + 1):
             archive.writestr(f"{number}.npy", b"")
     with pytest.raises(BadInput, match="more than 1024 arrays"):
-        named.decode_npz(stream.getvalue(), PLAIN)
+        named_arrays.decode_npz(stream.getvalue())
 
 
 def test_shape_of_booleans():
@@ -552,7 +552,7 @@ def test_shape_of_booleans():
     body = npy(np.zeros(1, np.int8)).replace(b"(1,), }   ", b"(True,), }")
     assert b"(True,)" in body
     with pytest.raises(BadInput, match="shape"):
-        codecs.decode_npy(body[: 128 + 1], PLAIN)
+        codecs.decode_npy(body[: 128 + 1])
 
 
 @pytest.mark.parametrize(

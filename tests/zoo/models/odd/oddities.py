@@ -188,6 +188,7 @@ RAISES = {
     "str_none": lambda: raised(fails(__str__=lambda self: None)()),
     "str_subclass": lambda: raised(fails(__str__=lambda self: Text("\ud800"))()),
     "str_huge": lambda: raised(fails(__str__=lambda self: "\U0001f600" * 20_000_000)()),
+    "str_wide": lambda: raised(fails(__str__=lambda self: "\U0001f600" * 2_000)()),
     "huge": lambda: raised(ValueError("x" * 50_000_000)),
     "surrogate": lambda: raised(ValueError("\ud800 and \udfff")),
     "text_subclass": lambda: raised(ValueError(Text("odd"))),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from sagemaker_byoc.images.check.checked_image import TRAIN, Subject, missing_user
-from sagemaker_byoc.images.check.findings import Found, Rule, Severity
+from sagemaker_byoc.images.check.findings import TRAIN, Found, Rule, Severity, Subject
 from sagemaker_byoc.images.check.rules import execution, secret_shapes
-from sagemaker_byoc.images.check.rules.execution import Failure
+from sagemaker_byoc.images.check.rules.execution import Failure, missing_user
 
 _ENTRY = "configuration: Entrypoint"
 _OPERATORS = re.compile(r"[;&|<>()$`'\"\n]")

@@ -12,11 +12,10 @@ import re
 import shlex
 from dataclasses import dataclass, replace
 
-from sagemaker_byoc.images.check import checked_image
 from sagemaker_byoc.images.check.rules import wrappers
 from sagemaker_byoc.images.check.rules.wrappers import Inner, Words
+from sagemaker_byoc.images.layers import BUFFER
 from sagemaker_byoc.images.model import EACCES, ENOTDIR, Elf, File, Files, Image, Resolved
-from sagemaker_byoc.images.sources.programs import BUFFER
 
 _WRAPPERS_LIMIT = 8
 """Wrappers in one command that are looked through."""
@@ -26,6 +25,8 @@ _MACHINES = frozenset({(62, 64), (3, 32)})
 """e_machine and bits that hosts of linux/amd64 run: with CONFIG_IA32_EMULATION i386 too."""
 _MACHINE_NAMES = {3: "i386", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "RISC-V", 21: "ppc64"}
 _MOUNTED = "/opt/ml"
+_SUPERUSER = frozenset({"", "0", "root"})
+"""Names of the user that may do anything."""
 _FOREIGN = {
     b"MZ": "a Windows program",
     b"\xcf\xfa\xed\xfe": "a macOS program",
@@ -79,7 +80,7 @@ def start(image: Image, words: Words) -> Failure | None:
         files=image.files,
         folder=image.config.folder or "/",
         path=tuple(image.search_path),
-        uid=checked_image.user_id(image),
+        uid=user_id(image),
         architecture=image.config.architecture,
     )
     folder = root.files.resolve(root.folder)
@@ -133,7 +134,7 @@ def _look_up(root: _Root, word: str) -> File | Failure | None:
             is_broken = bool(found.error) and link is not None and link.kind == "link"
             broken = broken or (f" ({path} links to {found.path})" if is_broken else "")
             continue
-        if not checked_image.may_execute(file, root.uid):
+        if not may_execute(file, root.uid):
             blocked = blocked or file.path
         elif root.direct and not place.startswith("/"):
             what = f"runc refuses `{word}`, found through the relative entry {place!r} of PATH"
@@ -162,7 +163,7 @@ def _at(root: _Root, path: str) -> File | Failure | None:
     file = root.files.visible[found.path]
     if file.kind != "file":
         return None
-    return file if checked_image.may_execute(file, root.uid) else _not_executable(root, file)
+    return file if may_execute(file, root.uid) else _not_executable(root, file)
 
 
 def _no_way(path: str, whole: str, found: Resolved) -> Failure:
@@ -349,3 +350,50 @@ def _interpreted(root: _Root, interpreter: str, script: str) -> Failure | None:
         return None  # after `cd`, or shells that search PATH too
     what = f"{posixpath.basename(interpreter)} can't open {script}: {found.error} at {whole}"
     return Failure(what, whole, "Correct the path, or copy the file into the image", missing=True)
+
+
+# ── the user ──
+
+
+def user_id(image: Image) -> int | None:
+    """Return the id of the image's user; None if it is unknown."""
+    name = image.config.user.partition(":")[0]
+    if name in _SUPERUSER:
+        return 0
+    if name.isdecimal():
+        return int(name)
+    entries = _entries(image, "/etc/passwd")
+    found = (entries or {}).get(name, "")
+    return int(found) if found.isdecimal() else None
+
+
+def missing_user(image: Image) -> tuple[str, str] | None:
+    """Return the name in USER that no file of the image defines, and that file."""
+    user, _, group = image.config.user.partition(":")
+    for name, path in ((user, "/etc/passwd"), (group, "/etc/group")):
+        if name in _SUPERUSER or name.isdecimal():
+            continue
+        entries = _entries(image, path)
+        if entries is not None and name not in entries:
+            return name, path
+    return None
+
+
+def may_execute(file: File, uid: int | None) -> bool:
+    """Tell whether the user may execute `file`; with an unknown group, rather yes."""
+    if not uid:
+        return bool(file.mode & 0o111)
+    return bool(file.mode & (0o100 if file.uid == uid else 0o011))
+
+
+def _entries(image: Image, path: str) -> dict[str, str] | None:
+    """Return names and ids of a file like /etc/passwd; None if it was not read whole."""
+    if image.files is None:
+        return None
+    file = image.files.find(path)
+    if file is None:
+        return {}
+    if file.head is None or file.size > len(file.head):
+        return None
+    lines = (line.split(":") for line in file.head.decode(errors="replace").splitlines())
+    return {words[0]: words[2] for words in lines if len(words) > 2}

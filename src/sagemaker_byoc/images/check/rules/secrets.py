@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from sagemaker_byoc.images.check.checked_image import Subject
-from sagemaker_byoc.images.check.findings import Found, Rule, Severity
+from sagemaker_byoc.images.check.findings import Found, Rule, Severity, Subject
 from sagemaker_byoc.images.check.rules import secret_shapes
 
 # Made when a package is installed; they open nothing outside of the image.

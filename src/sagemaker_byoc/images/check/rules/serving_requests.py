@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from sagemaker_byoc.contract import http
 from sagemaker_byoc.images.check.findings import Found, Rule, Severity
-from sagemaker_byoc.images.check.trials.http import Reply
 from sagemaker_byoc.images.check.trials.serving import LARGE, LARGEST, ServingTrial
+from sagemaker_byoc.images.check.trials.traffic import Reply
 
 _ROUTE = "POST /invocations"
 _STRATEGIES = frozenset({"MULTI_RECORD", "SINGLE_RECORD", "MultiRecord", "SingleRecord"})

@@ -14,8 +14,14 @@ from sagemaker_byoc.contract.archives import unpack
 from sagemaker_byoc.contract.variables import BIND_TO_PORT, MULTI_MODEL
 from sagemaker_byoc.images import scratch
 from sagemaker_byoc.images.check.trials import traffic
-from sagemaker_byoc.images.check.trials.container import Container, Content, container
-from sagemaker_byoc.images.check.trials.http import (
+from sagemaker_byoc.images.check.trials.container import (
+    Container,
+    Content,
+    Deadline,
+    Trials,
+    container,
+)
+from sagemaker_byoc.images.check.trials.traffic import (
     ENOUGH,
     Reply,
     announce,
@@ -24,7 +30,6 @@ from sagemaker_byoc.images.check.trials.http import (
     ping,
     send,
 )
-from sagemaker_byoc.images.check.trials.trial import Deadline, Trials
 
 OTHER_PORT = 9123
 HEALTHY = 200
@@ -194,26 +199,26 @@ def _start_again(
 ) -> ServingTrial:
     """Each with a container of its own, which gets a multiple of the first one's time."""
     assert seen.healthy_after is not None
-    patience = min(plan.seconds, 3 * seen.healthy_after + 10)
+    timeout = min(plan.seconds, 3 * seen.healthy_after + 10)
     if model is not None and plan.payload is not None and asked.works:
         found = trials.tried(
             "an endpoint whose model files are damaged",
-            patience + http.INVOCATION_TIMEOUT.value,
-            lambda: _ruined(plan, model, patience),
+            timeout + http.INVOCATION_TIMEOUT.value,
+            lambda: _ruined(plan, model, timeout),
         )
         seen = replace(seen, ruined=found)
     if plan.labels.get(gpu.CAPABILITY_PORT.value) == "true":
         other = trials.tried(
             f"an endpoint on port {OTHER_PORT}, as the image's label offers",
-            patience,
-            lambda: _on_other_port(plan, model, patience),
+            timeout,
+            lambda: _on_other_port(plan, model, timeout),
         )
         seen = replace(seen, other_port=other)
     if plan.labels.get(gpu.CAPABILITY_MODELS.value) == "true":
         models = trials.tried(
             "an endpoint of several models, as the image's label offers",
-            patience + _LIST,
-            lambda: _several_models(plan, patience),
+            timeout + _LIST,
+            lambda: _several_models(plan, timeout),
         )
         seen = replace(seen, models=models)
     return seen
@@ -354,7 +359,7 @@ def _probes(port: int, kind: str, payload: bytes) -> dict[str, Callable[[float],
         "too large": lambda left: announce(
             port, path, headers, _TOO_LARGE, LARGEST, min(left, _ANNOUNCED)
         ),
-        "parameters": lambda left: send(port, "GET", parameters, patience=min(left, 10.0)),
+        "parameters": lambda left: send(port, "GET", parameters, timeout=min(left, 10.0)),
     }
 
 
@@ -362,11 +367,11 @@ def _post(
     port: int, kind: str, body: bytes | None, left: float = _LONGEST, *, chunked: bool = False
 ) -> Reply:
     headers = {"Content-Type": kind, http.CUSTOM_ATTRIBUTES.value: "byoc-check"}
-    path, patience = http.INVOCATIONS.value, min(left, _LONGEST)
-    return send(port, "POST", path, body=body, headers=headers, chunked=chunked, patience=patience)
+    path, timeout = http.INVOCATIONS.value, min(left, _LONGEST)
+    return send(port, "POST", path, body=body, headers=headers, chunked=chunked, timeout=timeout)
 
 
-def _ruined(plan: ServingPlan, model: Path, patience: float) -> tuple[Reply, Reply] | None:
+def _ruined(plan: ServingPlan, model: Path, timeout: float) -> tuple[Reply, Reply] | None:
     with scratch.scratch() as folder:
         copy = folder / "model"
         shutil.copytree(model, copy)
@@ -376,24 +381,24 @@ def _ruined(plan: ServingPlan, model: Path, patience: float) -> tuple[Reply, Rep
         with _server(plan, copy) as server:
             if server.start():
                 return None
-            health = _healthy(server, http.PORT.value, patience)
+            health = _healthy(server, http.PORT.value, timeout)
             port = server.port(http.PORT.value)
             if health.status != HEALTHY or port is None:
                 return health, Reply(0, 0.0)
             return health, _post(port, plan.content_type, plan.payload)
 
 
-def _on_other_port(plan: ServingPlan, model: Path | None, patience: float) -> bool:
+def _on_other_port(plan: ServingPlan, model: Path | None, timeout: float) -> bool:
     variables = {BIND_TO_PORT: str(OTHER_PORT)}
     with _server(plan, model, OTHER_PORT, variables) as server:
-        return not server.start() and _healthy(server, OTHER_PORT, patience).status == HEALTHY
+        return not server.start() and _healthy(server, OTHER_PORT, timeout).status == HEALTHY
 
 
-def _several_models(plan: ServingPlan, patience: float) -> Reply:
+def _several_models(plan: ServingPlan, timeout: float) -> Reply:
     with _server(plan, None, environment={MULTI_MODEL: "true"}) as server:
         refused = server.start()
         if refused:
             return Reply(0, 0.0, error=refused)
-        health = _healthy(server, http.PORT.value, patience)
+        health = _healthy(server, http.PORT.value, timeout)
         port = server.port(http.PORT.value)
-        return health if port is None else send(port, "GET", "/models", patience=_LIST)
+        return health if port is None else send(port, "GET", "/models", timeout=_LIST)

@@ -23,11 +23,12 @@ from sagemaker_byoc.images import scratch
 from sagemaker_byoc.images.check.trials.container import (
     Container,
     Content,
+    Deadline,
+    Trials,
     container,
     network,
     wait_for,
 )
-from sagemaker_byoc.images.check.trials.trial import Deadline, Trials
 
 HOSTS = ("algo-1", "algo-2")
 _WARM = 5.0

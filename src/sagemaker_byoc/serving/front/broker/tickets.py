@@ -192,6 +192,16 @@ class Ticket:
     """The only slot that can serve it; None for any."""
 
 
+def setter_of(future: asyncio.Future[Outcome]) -> Callable[[Ticket, Outcome], None]:
+    """Return a callback for a ticket's end that sets `future`."""
+
+    def done(_: Ticket, outcome: Outcome) -> None:
+        if not future.done():
+            future.set_result(outcome)
+
+    return done
+
+
 @dataclass(slots=True)
 class Slot:
     """The state of one slot; `lane` is None while its worker is away."""

@@ -21,12 +21,11 @@ from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.workers import base
 from gunicorn.workers.gasgi import ASGIWorker
 
-from sagemaker_byoc.contract.lifecycle import SERVE_DRAIN
 from sagemaker_byoc.serving import open_files
 from sagemaker_byoc.serving.front.gunicorn import parsers
 from sagemaker_byoc.serving.front.gunicorn.connection import FrontProtocol
 from sagemaker_byoc.serving.front.http.front import BaseFront, Front
-from sagemaker_byoc.serving.front.models.multi import ModelsFront
+from sagemaker_byoc.serving.front.http.multi_model import ModelsFront
 from sagemaker_byoc.serving.settings import Settings
 
 HEARTBEAT = 1.0
@@ -167,7 +166,7 @@ def gunicorn_settings(http_fd: int, settings: Settings) -> Mapping[str, object]:
         "asgi_disconnect_grace_period": 0,  # a request whose client has gone learns it at once
         "websocket_max_message_size": min(MESSAGE, settings.payload or MESSAGE),
         "timeout": 0,  # it would kill all requests for one; deadlines are the broker's
-        "graceful_timeout": SERVE_DRAIN.value,
+        "graceful_timeout": int(settings.drain),
         "keepalive": KEEPALIVE,
         "max_requests": 0,  # pings count as requests
         "preload_app": False,  # threads do not survive a fork

@@ -11,7 +11,6 @@ This relies on private names of gunicorn; its version is pinned, and the tests r
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from http import HTTPStatus
 from typing import Any
@@ -300,7 +299,7 @@ class FrontProtocol(ASGIProtocol):  # type: ignore[misc]  # gunicorn has no type
         code = HTTPStatus(status).phrase.replace(" ", "").replace("-", "")
         if not self._refusal:
             message = f"This is not a valid HTTP request: {message or code}"
-        answer = document(status, code, message, os.urandom(8).hex())
+        answer = document(status, code, message)
         answer.headers.append((b"Content-Length", b"%d" % len(answer.data)))
         answer.headers.append((b"Connection", b"close"))
         lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]

@@ -23,7 +23,7 @@ from sagemaker_byoc.serving.front.broker.tickets import KILL_AFTER, Lane
 from sagemaker_byoc.serving.front.http import requests
 from sagemaker_byoc.serving.front.http.replies import Send
 from sagemaker_byoc.serving.front.http.requests import Call, Receive
-from sagemaker_byoc.serving.front.telemetry.request_log import Journal
+from sagemaker_byoc.serving.front.telemetry import Journal
 from sagemaker_byoc.serving.link import ClosedError, Frame, FullError, Kind, Window
 from sagemaker_byoc.serving.settings import Settings
 

@@ -12,14 +12,16 @@ from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log, media, wsgi
 from sagemaker_byoc.serving.error_replies import Refusal
 from sagemaker_byoc.serving.front.http.replies import (
+    DEFECT,
     Answer,
     Send,
     document,
+    refused,
     send_answer,
     traceback_of,
 )
 from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_small
-from sagemaker_byoc.serving.front.telemetry.prometheus import CONTENT_TYPE, Gauges, Metrics
+from sagemaker_byoc.serving.front.telemetry import CONTENT_TYPE, Gauges, Metrics
 from sagemaker_byoc.serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,9 +46,7 @@ class FlaskRoutes:
         try:
             body = await read_small(receive, BODY)
         except Refusal as refusal:
-            request_id = os.urandom(8).hex()
-            answer = document(refusal.status, refusal.code, refusal.message, request_id)
-            await send_answer(send, answer)
+            await send_answer(send, refused(refusal))
             await drain(receive, BODY)
             return
         loop = asyncio.get_running_loop()
@@ -64,7 +64,7 @@ class FlaskRoutes:
         except Exception as error:  # noqa: BLE001 - Flask answers its own errors; this is a defect
             request_id = os.urandom(8).hex()
             log.say(traceback_of(error, request_id))
-            return document(500, "InternalError", "The server failed; see its log", request_id)
+            return refused(Refusal(DEFECT), request_id)
 
 
 def create_app(settings: Settings, metrics: Metrics, gauges: Callable[[], Gauges]) -> Flask:
@@ -102,7 +102,7 @@ def _on_http_error(error: HTTPException) -> Response:
 
     code = (error.name or "Error").replace(" ", "")
     message = f"{request.method} {request.path[:200]}: {error.name}"
-    answer = document(error.code or 500, code, message, os.urandom(8).hex())
+    answer = document(error.code or 500, code, message)
     response = Response(answer.data, answer.status, content_type=media.JSON)
     for name, value in error.get_headers():
         if name.lower() == "allow":

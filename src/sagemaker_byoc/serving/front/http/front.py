@@ -24,20 +24,21 @@ from sagemaker_byoc.serving.front.broker.admission import ARRIVING, Admission, R
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.lanes import Lanes
 from sagemaker_byoc.serving.front.broker.tickets import Health
+from sagemaker_byoc.serving.front.captures import Recorder
+from sagemaker_byoc.serving.front.http.adapters import Adapters
 from sagemaker_byoc.serving.front.http.conversations import Conversations
 from sagemaker_byoc.serving.front.http.flask_routes import FlaskRoutes, create_app
 from sagemaker_byoc.serving.front.http.invocation import Invocations, Unsent
 from sagemaker_byoc.serving.front.http.replies import Answer, Send, send_answer
 from sagemaker_byoc.serving.front.http.requests import Receive
-from sagemaker_byoc.serving.front.models.adapters import Adapters
-from sagemaker_byoc.serving.front.telemetry.captures import Recorder
-from sagemaker_byoc.serving.front.telemetry.prometheus import (
+from sagemaker_byoc.serving.front.telemetry import (
     Gauges,
+    Journal,
+    Ledger,
     Metrics,
     read_gauges,
     read_gpus,
 )
-from sagemaker_byoc.serving.front.telemetry.request_log import Journal, Ledger
 from sagemaker_byoc.serving.settings import Settings
 
 BUDGET_WINDOW = 60.0
@@ -107,6 +108,20 @@ class BaseFront(ABC):
         receiver."""
         self._last_ping = ""
 
+    def make_broker(self, slots: int, room: Room) -> Broker:
+        broker = Broker(
+            slots=slots,
+            admission=Admission(
+                requests=slots + self.settings.queue,
+                room=room,
+                arriving=min(ARRIVING, open_files.bodies()),
+            ),
+            stuck_grace=self.settings.stuck_grace,
+            target=self.settings.target_latency,
+        )
+        broker.on_batch = self.metrics.batch.observe
+        return broker
+
     def open(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.journal.open(self.loop)
@@ -170,19 +185,8 @@ class Front(BaseFront):
 
     def __init__(self, settings: Settings, link: socket.socket) -> None:
         super().__init__(settings)
-        requests = settings.slots + settings.queue
-        self.broker = Broker(
-            slots=settings.slots,
-            admission=Admission(
-                requests=requests,
-                room=Room(settings.queue_bytes),
-                arriving=min(ARRIVING, open_files.bodies()),
-            ),
-            stuck_grace=settings.stuck_grace,
-            target=settings.target_latency,
-        )
+        self.broker = self.make_broker(settings.slots, Room(settings.queue_bytes))
         self.broker.restart_grace = settings.deadline
-        self.broker.on_batch = self.metrics.batch.observe
         self.invocations = Invocations(self.broker, settings, self.ledger, self.recorder)
         if self.recorder is not None:
             self.broker.on_captured = self.recorder.redacted

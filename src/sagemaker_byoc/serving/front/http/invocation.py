@@ -26,8 +26,16 @@ from sagemaker_byoc.serving.error_replies import (
 from sagemaker_byoc.serving.front.broker.admission import Permit
 from sagemaker_byoc.serving.front.broker.broker import Broker
 from sagemaker_byoc.serving.front.broker.sessions import Sessions
-from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, StreamCutError, Ticket
+from sagemaker_byoc.serving.front.broker.tickets import (
+    End,
+    Outcome,
+    StreamCutError,
+    Ticket,
+    setter_of,
+)
+from sagemaker_byoc.serving.front.captures import Captures, Recorder
 from sagemaker_byoc.serving.front.http import replies, requests
+from sagemaker_byoc.serving.front.http.adapters import Adapters
 from sagemaker_byoc.serving.front.http.replies import Answer, Send
 from sagemaker_byoc.serving.front.http.requests import (
     DRAIN_TIME,
@@ -37,9 +45,7 @@ from sagemaker_byoc.serving.front.http.requests import (
     drain,
     read_body,
 )
-from sagemaker_byoc.serving.front.models.adapters import Adapters
-from sagemaker_byoc.serving.front.telemetry.captures import Captures, Recorder
-from sagemaker_byoc.serving.front.telemetry.request_log import CLIENT_GONE, Ledger
+from sagemaker_byoc.serving.front.telemetry import CLIENT_GONE, Ledger
 from sagemaker_byoc.serving.settings import Settings
 
 REFUSAL_TIMEOUT = 1.0
@@ -137,7 +143,7 @@ class Invocations:
         except Refusal as refusal:
             if permit is not None:
                 permit.release()
-            answer = replies.refused(call, refusal)
+            answer = replies.refused(refusal, call.request_id)
             self._ledger.record(call, answer.status, len(answer.data))
             connection.reply(answer)
             return None
@@ -160,7 +166,7 @@ class Invocations:
             answer = self._answer(unsent)
         except Exception as error:  # noqa: BLE001 - a defect of ours must not reach the neighbours
             log.say(replies.traceback_of(error, call.request_id))
-            answer = replies.refused(call, Refusal("The server failed; see its log"))
+            answer = replies.refused(Refusal(replies.DEFECT), call.request_id)
         connection.reply(answer)
         self._ledger.record(call, answer.status, len(answer.data), outcome)
         if self._captures is not None:
@@ -221,7 +227,7 @@ class Invocations:
             raise asyncio.CancelledError from error
         except Exception as error:  # noqa: BLE001 - a defect of ours: the log gets it
             log.say(replies.traceback_of(error, call.request_id))
-            await self._refuse(call, Refusal("The server failed; see its log"), send)
+            await self._refuse(call, Refusal(replies.DEFECT), send)
         finally:
             permit.release()
 
@@ -253,7 +259,7 @@ class Invocations:
                 await drain(receive, self._settings.payload, DRAIN_TIME)
             return
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        ticket = self._submit(call, request.meta, body, _setter(future), slot)
+        ticket = self._submit(call, request.meta, body, setter_of(future), slot)
         del body  # the ticket's, so that its memory goes with it
         try:
             outcome = await future
@@ -288,7 +294,7 @@ class Invocations:
             kept.done()
 
     async def _refuse(self, call: Call, refusal: Refusal, send: Send) -> None:
-        answer = replies.refused(call, refusal)
+        answer = replies.refused(refusal, call.request_id)
         self._ledger.record(call, answer.status, len(answer.data))
         await replies.send_answer(send, answer)
 
@@ -300,11 +306,3 @@ def _is_early(request: Incoming, refusal: Refusal) -> bool:
         return True
     is_from_head = isinstance(refusal, PayloadTooLarge | UnsupportedCoding)
     return request.expects and request.length is not None and is_from_head
-
-
-def _setter(future: asyncio.Future[Outcome]) -> Callable[[Ticket, Outcome], None]:
-    def done(_: Ticket, outcome: Outcome) -> None:
-        if not future.done():
-            future.set_result(outcome)
-
-    return done

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import traceback
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -19,6 +20,9 @@ from sagemaker_byoc.serving.front.http.requests import ACCEPTED, Call
 Send: TypeAlias = "Callable[[dict[str, Any]], Awaitable[None]]"
 Headers: TypeAlias = "list[tuple[bytes, bytes]]"
 
+DEFECT = "The server failed; see its log"
+METHODS = {0: ("GET", "POST"), 1: ("GET", "DELETE"), 2: ("POST",)}
+"""Methods by the number of path segments after /adapters or /models."""
 RETRY_AFTER = b"1"
 PIECE = 2**18
 """Bytes of a large reply that are in memory at once."""
@@ -47,7 +51,7 @@ def answer_of(call: Call, outcome: Outcome) -> Answer:
         return document(error["status"], error["code"], error["message"], call.request_id)
     if outcome.end is End.LOST:
         text = "The model's process ended while it ran this request; see the log"
-        return refused(call, WorkerLost(text))
+        return refused(WorkerLost(text), call.request_id)
     if outcome.end is End.EXPIRED:
         where = "it was running" if outcome.ran else "it was waiting for a model worker"
         message = f"The deadline passed while {where}"
@@ -66,16 +70,22 @@ def _headers_of(meta: Mapping[str, Any]) -> Headers:
     return headers
 
 
-def refused(call: Call, refusal: Refusal) -> Answer:
-    answer = document(refusal.status, refusal.code, refusal.message, call.request_id)
+def refused(refusal: Refusal, request_id: str = "") -> Answer:
+    answer = document(refusal.status, refusal.code, refusal.message, request_id)
     if isinstance(refusal, UnsupportedCoding):
         answer.headers.append((b"Accept-Encoding", ACCEPTED.encode()))
     return answer
 
 
-def document(status: int, code: str, message: str, request_id: str) -> Answer:
-    """Return an error document; all errors have this form."""
-    error = {"code": code, "message": message, "request_id": request_id}
+def not_allowed(method: str, path: str, allowed: Sequence[str]) -> Answer:
+    answer = document(405, "MethodNotAllowed", f"{method} {path[:200]}")
+    answer.headers.append((b"Allow", ", ".join(allowed).encode()))
+    return answer
+
+
+def document(status: int, code: str, message: str, request_id: str = "") -> Answer:
+    """Return an error document; all errors have this form. Without a request's id, make one."""
+    error = {"code": code, "message": message, "request_id": request_id or os.urandom(8).hex()}
     headers: Headers = [(b"Content-Type", media.JSON.encode())]
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append((b"Retry-After", RETRY_AFTER))

@@ -9,13 +9,17 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
+
+import orjson
 
 from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving.bodies import Body, Collector
 from sagemaker_byoc.serving.error_replies import (
     BadInput,
     PayloadTooLarge,
+    Refusal,
     SlowUpload,
     Unavailable,
     UnsupportedCoding,
@@ -84,6 +88,8 @@ PAUSE = 20.0
 """Seconds that a client may pause while it sends a body."""
 LEAST_RATE = 500
 """Average bytes per second below which a body is refused, once PAUSE has passed."""
+SMALL = 16 * 1024
+"""Largest document of a management request, in bytes."""
 DRAIN_TIME = 5.0
 DRAIN_SPARE = 8 * 2**20
 
@@ -131,6 +137,34 @@ async def read_small(receive: Receive, limit: int) -> bytes:
             raise PayloadTooLarge(f"The limit of this route is {limit} bytes")
         if not message.get("more_body"):
             return body
+
+
+async def read_object(receive: Receive) -> dict[str, Any]:
+    """Return the JSON object that is the body of a management request; an empty body is {}."""
+    body = await read_small(receive, SMALL)
+    try:
+        found = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"The body is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise BadInput("The body is not a JSON object")
+    return found
+
+
+def resolved_below(root: Path, path: Path, shown: str, missing: type[Refusal]) -> Path:
+    """Return a path after following links. Raise BadInput if it is not below `root`, `missing` if
+    it does not exist; `shown` describes it in their messages."""
+    root = root.resolve()
+    try:
+        found = path.resolve()
+        exists = found.exists()
+    except (ValueError, OSError) as error:
+        raise BadInput(f"{shown} is not a path: {error}") from None
+    if root not in found.parents:
+        raise BadInput(f"{shown} is not below {root}")
+    if not exists:
+        raise missing(f"{shown} does not exist")
+    return found
 
 
 _NOTHING: dict[str, Any] = {"body": b"", "more_body": False}

@@ -219,7 +219,7 @@ def decode_csv(data: Data, media_type: MediaType, *, header: str) -> Array:
         raise BadInput(f"The CSV body must hold rows of numbers: {error}") from error
 
 
-def decode_npy(data: Data, _media_type: MediaType, *, kinds: str = NUMBERS) -> Array:
+def decode_npy(data: Data, *, kinds: str = NUMBERS) -> Array:
     """Return a view of the body: nothing is copied, and no object is built from it."""
     stream = io.BytesIO(data[:_NPY_HEAD])
     try:

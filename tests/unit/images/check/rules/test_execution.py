@@ -13,12 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.images import made
 
-from sagemaker_byoc.images.check.checked_image import Subject, roles_of
-from sagemaker_byoc.images.check.findings import Finding, apply
+from sagemaker_byoc.images.check.findings import Finding, Subject, apply, roles_of
 from sagemaker_byoc.images.check.rules import entry
+from sagemaker_byoc.images.layers import merge, read_layer, read_program
 from sagemaker_byoc.images.model import Config, Image
-from sagemaker_byoc.images.sources.layers import merge, read_layer
-from sagemaker_byoc.images.sources.programs import read_program
 
 GLIBC = "/lib64/ld-linux-x86-64.so.2"
 MUSL = "/lib/ld-musl-x86_64.so.1"

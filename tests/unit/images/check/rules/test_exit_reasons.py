@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sagemaker_byoc.images.check.check import SERVING, TRAINING
 from sagemaker_byoc.images.check.findings import Finding, apply
-from sagemaker_byoc.images.check.rules import table
 from sagemaker_byoc.images.check.trials.serving import ServingTrial
 from sagemaker_byoc.images.check.trials.training import Job, TrainingTrial
 
@@ -165,14 +165,14 @@ MAYBE_DATA = {
 
 def of_training(log: str, code: int | None, failure: bytes | None = None) -> list[Finding]:
     job = Job(exit_code=code, log=log, failure=failure)
-    found = apply(table.TRAINING, TrainingTrial(tiny=job), {})
+    found = apply(TRAINING, TrainingTrial(tiny=job), {})
     return [finding for finding in found if failure is not None or finding.id != "TRN003"]
 
 
 def of_serving(log: str, code: int | None, *, model: bool = False) -> list[Finding]:
     trial = ServingTrial(exit_code=code, log=log, with_model=model)
     wanted = {"SRV001", "SRV002", "SRV022", "SRV023"}
-    return [finding for finding in apply(table.SERVING, trial, {}) if finding.id in wanted]
+    return [finding for finding in apply(SERVING, trial, {}) if finding.id in wanted]
 
 
 @pytest.mark.parametrize("name", BROKEN)

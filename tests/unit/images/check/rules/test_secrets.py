@@ -9,11 +9,10 @@ from tests.unit.images import made
 
 from sagemaker_byoc.cli.commands.check import read_ignored
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.images.check.checked_image import Subject
-from sagemaker_byoc.images.check.findings import Finding, apply
+from sagemaker_byoc.images.check.findings import Finding, Subject, apply
 from sagemaker_byoc.images.check.rules import entry, secrets
+from sagemaker_byoc.images.layers import merge, read_layer
 from sagemaker_byoc.images.model import Config, Image
-from sagemaker_byoc.images.sources.layers import merge, read_layer
 
 LETTERS = "Zm9vYmFyQmF6UXV4MTIzNDU2Nzg5MGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6QUJDREVGR0hJSktM"
 HEX = "0123456789abcdef" * 4

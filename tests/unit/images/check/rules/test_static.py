@@ -7,9 +7,9 @@ import json
 import pytest
 from tests.unit.images import made
 
+from sagemaker_byoc.images import layers
 from sagemaker_byoc.images.check.check import CheckRequest, check
 from sagemaker_byoc.images.check.findings import as_json, as_junit, as_text
-from sagemaker_byoc.images.sources import layers
 
 SOUND = {
     "usr": None,

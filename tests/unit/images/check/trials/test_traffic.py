@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from sagemaker_byoc.images.check.check import SERVING
 from sagemaker_byoc.images.check.findings import apply
-from sagemaker_byoc.images.check.rules import table
 from sagemaker_byoc.images.check.trials import traffic
 from sagemaker_byoc.images.check.trials.serving import ServingTrial
 from sagemaker_byoc.images.check.trials.traffic import Stop
@@ -99,5 +99,5 @@ def test_nobody_waits_for_requests_that_are_not_made():
 )
 def test_the_verdict(stop, found):
     seen = ServingTrial(healthy_after=1.0, with_model=True, stop=stop)
-    findings = apply(table.SERVING, seen, {})
+    findings = apply(SERVING, seen, {})
     assert [one.id for one in findings if one.id in {"SRV015", "SRV016", "SRV017"}] == found

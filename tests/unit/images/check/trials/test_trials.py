@@ -11,13 +11,13 @@ from contextlib import contextmanager
 import pytest
 from tests.unit.images.engine import make_engine
 
+from sagemaker_byoc.images.check.check import SERVING
 from sagemaker_byoc.images.check.findings import apply
-from sagemaker_byoc.images.check.rules import table
-from sagemaker_byoc.images.check.trials import container, http, training
-from sagemaker_byoc.images.check.trials.http import Reply
+from sagemaker_byoc.images.check.trials import container, traffic, training
+from sagemaker_byoc.images.check.trials.container import Deadline, Trials
 from sagemaker_byoc.images.check.trials.serving import ServingTrial
+from sagemaker_byoc.images.check.trials.traffic import Reply
 from sagemaker_byoc.images.check.trials.training import Job, TrainingPlan
-from sagemaker_byoc.images.check.trials.trial import Deadline, Trials
 
 BLOCKED = 'Error processing tar file: cannot overwrite non-directory "{}" with directory "/"'
 
@@ -103,7 +103,7 @@ def test_a_server_that_requests_end_is_one_finding():
     seen = ServingTrial(
         healthy_after=1.0, replies={"plain": Reply(0, 0.1, error="closed")}, died=3, log="boom"
     )
-    findings = list(apply(table.SERVING, seen, {}))
+    findings = list(apply(SERVING, seen, {}))
     assert [finding.id for finding in findings] == ["SRV024"]
     assert findings[0].what.endswith("exit code 3 while requests were made; its last line: boom")
 
@@ -113,7 +113,7 @@ def test_a_server_that_requests_end_is_one_finding():
     [(0, "SRV022"), (204, "SRV002"), (302, "SRV002"), (404, "SRV002"), (500, "SRV022")],
 )
 def test_what_no_model_changes_is_an_error(status, rule):
-    findings = list(apply(table.SERVING, ServingTrial(last_ping=status), {}))
+    findings = list(apply(SERVING, ServingTrial(last_ping=status), {}))
     assert [finding.id for finding in findings] == [rule]
 
 
@@ -153,7 +153,7 @@ def server(*answers):
 def test_an_answer_that_never_ends_ends_with_the_patience(answers):
     """Each of its pieces comes in time; together they would take ten seconds."""
     with server(*answers) as port:
-        reply = http.send(port, "POST", "/invocations", body=b"{}", patience=0.2)
+        reply = traffic.send(port, "POST", "/invocations", body=b"{}", timeout=0.2)
     assert reply.status == 0
     assert reply.error
     assert reply.seconds < 5
@@ -161,12 +161,12 @@ def test_an_answer_that_never_ends_ends_with_the_patience(answers):
 
 def test_a_server_that_reads_nothing_ends_the_announcement():
     with server() as port:
-        reply = http.announce(port, "/invocations", {}, 200 << 20, 24 << 20, patience=0.2)
+        reply = traffic.announce(port, "/invocations", {}, 200 << 20, 24 << 20, timeout=0.2)
     assert reply.status == 0
 
 
 def test_a_server_that_hangs_up_has_said_so():
     """A connection that ends is not one on which the server waits for more."""
     with server(None) as port:
-        reply = http.announce(port, "/invocations", {}, 200 << 20, 1000)
+        reply = traffic.announce(port, "/invocations", {}, 200 << 20, 1000)
     assert (reply.status, bool(reply.error)) == (0, True)

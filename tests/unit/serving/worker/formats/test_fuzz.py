@@ -19,12 +19,10 @@ from tests.support import arrays
 
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
-from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker import defaults
-from sagemaker_byoc.serving.worker.formats import codecs, named
+from sagemaker_byoc.serving.worker.formats import codecs, named_arrays
 from sagemaker_byoc.serving.worker.request_context import Context
 
-PLAIN = MediaType("x/y")
 CONTEXT = Context("/m", "cpu", 0)
 
 
@@ -48,7 +46,7 @@ SEEDS = {
     media.CSV: b'a,b\n1,"2"\n3,4\n',
     media.NPY: npy(np.ones((2, 2), np.float32)),
     media.NPZ: npz(np.ones((2, 2), np.float32)),
-    media.SAFETENSORS: named.encode_safetensors({"a": np.ones((2, 2)), "b": np.ones(3)}),
+    media.SAFETENSORS: named_arrays.encode_safetensors({"a": np.ones((2, 2)), "b": np.ones(3)}),
 }
 
 
@@ -109,14 +107,14 @@ def test_npy_shapes_that_numpy_refuses(shape):
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
     data = npy(np.empty(0), header.ljust(400)) + (b"" if 0 in shape else bytes(4))
     with pytest.raises(BadInput):
-        codecs.decode_npy(data, PLAIN)
+        codecs.decode_npy(data)
 
 
 def test_safetensors_shape_without_end():
     header = json.dumps({"a": {"dtype": "F32", "shape": [0, 2**70], "data_offsets": [0, 0]}})
     body = len(header).to_bytes(8, "little") + header.encode()
     with pytest.raises(BadInput):
-        named.decode_safetensors(body, PLAIN)
+        named_arrays.decode_safetensors(body)
 
 
 def test_safetensors_that_overlap():
@@ -126,7 +124,7 @@ def test_safetensors_that_overlap():
     }
     header = json.dumps(entries).encode()
     with pytest.raises(BadInput, match="overlap"):
-        named.decode_safetensors(len(header).to_bytes(8, "little") + header + bytes(800), PLAIN)
+        named_arrays.decode_safetensors(len(header).to_bytes(8, "little") + header + bytes(800))
 
 
 @pytest.mark.slow
@@ -142,7 +140,7 @@ def test_npz_that_lies_about_its_size(method):
     tracemalloc.start()
     try:
         with pytest.raises(BadInput):
-            named.decode_npz(body, PLAIN)
+            named_arrays.decode_npz(body)
         assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     finally:
         tracemalloc.stop()
@@ -160,7 +158,7 @@ def test_npz_with_a_sum_that_fits_its_lie():
         (zlib.crc32(inner + bytes(2**20)), zlib.crc32(inner)),
     ):
         body = body.replace(struct.pack("<L", true), struct.pack("<L", lie))
-    assert named.decode_npz(body, PLAIN)["a"].tolist() == [1, 1, 1, 1]
+    assert named_arrays.decode_npz(body)["a"].tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from sagemaker_byoc.serving.settings import Settings
-from sagemaker_byoc.serving.supervisor.slots import DEATHS_IN_WINDOW, Restarts, worker_environ
+from sagemaker_byoc.serving.supervisor.model_processes import (
+    DEATHS_IN_WINDOW,
+    Restarts,
+    worker_environ,
+)
 
 
 def test_worker_of_a_user_without_a_home(monkeypatch, tmp_path):

@@ -1,19 +1,23 @@
-"""The models of a multi-model endpoint: which are loaded, whether one more fits, how one is
-unloaded.
+"""The front of a multi-model endpoint: /models, the routes below it, and the models themselves.
 
-Each model has a process and a broker in front of it. The supervisor owns the processes; this table
-asks for them over a channel and waits for the result. One event loop owns it.
+SageMaker loads and unloads models as requests name them; an endpoint without a loaded model is
+healthy. Each model has a process and a broker in front of it. The supervisor owns the processes;
+the table of models asks for them over a channel and waits for the result.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+from weakref import WeakKeyDictionary
 
 from sagemaker_byoc.contract import http, machine, variables
 from sagemaker_byoc.serving import log
@@ -26,11 +30,128 @@ from sagemaker_byoc.serving.error_replies import (
     Unavailable,
     UnknownModel,
 )
+from sagemaker_byoc.serving.front.broker.admission import Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
+from sagemaker_byoc.serving.front.broker.lanes import Lanes
+from sagemaker_byoc.serving.front.broker.tickets import Health
+from sagemaker_byoc.serving.front.http import replies
+from sagemaker_byoc.serving.front.http.front import PINGS, BaseFront
+from sagemaker_byoc.serving.front.http.invocation import Invocations
+from sagemaker_byoc.serving.front.http.replies import METHODS, Send, send_answer
+from sagemaker_byoc.serving.front.http.requests import Receive, drain, read_object, resolved_below
 from sagemaker_byoc.serving.link import LinkError
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import model_processes
 from sagemaker_byoc.serving.supervisor.model_processes import Channel, Message
+
+INVOKE = "invoke"
+NAME = re.compile(r"[^/\x00-\x1f\x7f]{1,512}")
+URL_LENGTH = 4096
+
+
+class ModelsFront(BaseFront):
+    """The front of many models: one broker per model, all sharing the room for bodies."""
+
+    direct = -1
+
+    def __init__(self, settings: Settings, link: socket.socket, channel: socket.socket) -> None:
+        super().__init__(settings)
+        self._room = Room(settings.queue_bytes)
+        self._models = Models(settings, Channel(channel), self._make)
+        self._invocations: WeakKeyDictionary[Broker, Invocations] = WeakKeyDictionary()
+        self._lanes = Lanes(link, self._models.broker_of)
+
+    def _make(self, name: str) -> Broker:
+        broker = self.make_broker(1, self._room)
+        broker.model = name
+        self._invocations[broker] = Invocations(broker, self.settings, self.ledger)
+        return broker
+
+    def open(self) -> None:
+        super().open()
+        # Processes that come back wait in the link's backlog until their models are known.
+        self._models.on_listed = lambda: self._lanes.open(self.loop)
+        self._models.open(self.loop)
+
+    def brokers(self) -> Sequence[Broker]:
+        return self._models.brokers()
+
+    def health(self) -> Health:
+        return Health(is_ready=True, status="ready", reason="")
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return  # gunicorn answers a WebSocket's opening with 403
+        path, method = scope["path"], scope["method"]
+        if path == http.PING.value and method in PINGS:
+            await self.ping(send)
+            return
+        base, *rest = path.removeprefix("/").split("/", 2)
+        if f"/{base}" != http.MODELS.value or (len(rest) == 2 and rest[1] != INVOKE):
+            if path == http.INVOCATIONS.value and method == "POST":
+                text = f"This endpoint has many models: POST {http.MODELS.value}/NAME/{INVOKE}"
+                await send_answer(send, replies.refused(UnknownModel(text)))
+            else:
+                await self.flask(scope, receive, send)
+            return
+        if method not in METHODS[len(rest)]:
+            await send_answer(send, replies.not_allowed(method, path, METHODS[len(rest)]))
+            return
+        try:
+            if len(rest) == 2:
+                await self._invoke(rest[0], scope, receive, send)
+            else:
+                found = await self._manage(method, rest, scope, receive)
+                await send_answer(send, replies.json_answer(found))
+        except Refusal as refusal:
+            await send_answer(send, replies.refused(refusal))
+
+    async def _invoke(
+        self, name: str, scope: Mapping[str, Any], receive: Receive, send: Send
+    ) -> None:
+        try:
+            model = await self._models.get(name)
+        except Refusal as refusal:
+            await send_answer(send, replies.refused(refusal))
+            await drain(receive, self.settings.payload)
+            return
+        is_app = bool(model.broker.app_routes)
+        if is_app:
+            scope = {**scope, "path": http.INVOCATIONS.value}
+        await self._invocations[model.broker](scope, receive, send, is_route=is_app)
+
+    async def _manage(
+        self, method: str, rest: Sequence[str], scope: Mapping[str, Any], receive: Receive
+    ) -> dict[str, object]:
+        if method == "POST":
+            name, url = await _load_request(receive)
+            await self._models.load(name, url)
+            return {"modelName": name, "modelUrl": url}
+        if not rest:
+            query = parse_qs(scope["query_string"].decode("latin-1"))
+            page, token = await self._models.page(query.get("next_page_token", [""])[-1])
+            more = {"nextPageToken": token} if token is not None else {}
+            return {"models": [_entry(model) for model in page], **more}
+        if method == "DELETE":
+            await self._models.unload(rest[0])
+            return {"modelName": rest[0]}
+        return _entry(await self._models.get(rest[0]))
+
+
+async def _load_request(receive: Receive) -> tuple[str, str]:
+    """Return the model's name and folder."""
+    found = await read_object(receive)
+    name, url = found.get("model_name"), found.get("url")
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise BadInput("model_name must be a string of 1 to 512 characters without /")
+    if not isinstance(url, str) or not 0 < len(url) <= URL_LENGTH:
+        raise BadInput("url must be the path of a folder")
+    return name, url
+
+
+def _entry(model: Model) -> dict[str, object]:
+    return {"modelName": model.name, "modelUrl": model.url}
+
 
 T = TypeVar("T")
 PAGE = 100
@@ -233,16 +354,13 @@ class Models:
     def _folder(self, url: str) -> Path:
         """Return the folder into which the platform has unpacked the model; refuse any outside its
         root."""
-        root = (self._settings.tree.root / http.MODELS_FOLDER.value).resolve()
-        try:
-            folder = self._settings.tree.moved(url).resolve()
-            is_there = folder.is_dir()
-        except (ValueError, OSError) as error:
-            raise BadInput(f"url {url[:200]!r} is not a path: {error}") from None
-        if not url.startswith("/") or root not in folder.parents:
-            raise BadInput(f"url {url[:200]!r} is not below {root}")
-        if not is_there:
-            raise UnknownModel(f"url {url[:200]!r} does not exist")
+        tree, shown = self._settings.tree, f"url {url[:200]!r}"
+        if not url.startswith("/"):
+            raise BadInput(f"{shown} is not an absolute path")
+        root = tree.root / http.MODELS_FOLDER.value
+        folder = resolved_below(root, tree.moved(url), shown, UnknownModel)
+        if not folder.is_dir():
+            raise UnknownModel(f"{shown} is not a folder")
         return folder
 
     def _need(self, folder: Path) -> int:

@@ -1,6 +1,7 @@
-"""Bodies that hold several arrays by name: .npz and safetensors. Nothing here unpickles.
+"""Bodies that hold several arrays by name: .npz, safetensors and, if the user has installed
+pyarrow, the tables of Arrow and Parquet.
 
-Decoders raise BadInput for whatever a caller may send, and nothing else.
+Nothing here unpickles. Decoders raise BadInput for whatever a caller may send, and nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +21,6 @@ import orjson
 from sagemaker_byoc.serving import media
 from sagemaker_byoc.serving.bodies import Data
 from sagemaker_byoc.serving.error_replies import BadInput, NotAcceptable
-from sagemaker_byoc.serving.media import MediaType
 from sagemaker_byoc.serving.worker.formats.codecs import decode_npy
 from sagemaker_byoc.serving.worker.formats.values import CELLS, NUMBERS, Array
 
@@ -61,20 +62,20 @@ DTYPES = {
 NAMES = {np.dtype(text): name for name, text in DTYPES.items()}
 
 
-def decode_npz(data: Data, media_type: MediaType, *, kinds: str = NUMBERS) -> Any:
+def decode_npz(data: Data, *, kinds: str = NUMBERS) -> Any:
     """Return the arrays of a zip file, compressed or not; for scipy's, the sparse matrix."""
     try:
         if data[:].count(_ENTRY) > MEMBERS:
             raise BadInput(f"The .npz file holds more than {MEMBERS} arrays")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return _arrays(archive, media_type, kinds)
+            return _arrays(archive, kinds)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         raise BadInput(f"The body is not a .npz file: {error}") from None
     except (NotImplementedError, RuntimeError) as error:  # encrypted, or packed in a way unknown
         raise BadInput(f"The .npz file can't be read: {error}") from None
 
 
-def _arrays(archive: zipfile.ZipFile, media_type: MediaType, kinds: str) -> Any:
+def _arrays(archive: zipfile.ZipFile, kinds: str) -> Any:
     entries = archive.infolist()
     if not {entry.compress_type for entry in entries} <= PACKINGS:
         raise BadInput("The .npz file uses a compression that numpy does not write")
@@ -84,7 +85,7 @@ def _arrays(archive: zipfile.ZipFile, media_type: MediaType, kinds: str) -> Any:
     is_sparse = names >= SPARSE
     read = {
         entry.filename.removesuffix(".npy"): decode_npy(
-            _read(archive, entry), media_type, kinds=NUMBERS + "SU" if is_sparse else kinds
+            _read(archive, entry), kinds=NUMBERS + "SU" if is_sparse else kinds
         )
         for entry in entries
     }
@@ -133,7 +134,7 @@ def encode_npz(arrays: Mapping[str, Array]) -> bytes:
     return stream.getvalue()
 
 
-def decode_safetensors(data: Data, _media_type: MediaType) -> Named:
+def decode_safetensors(data: Data) -> Named:
     """Return views of the body: nothing is copied."""
     try:
         header, start = _header(data)
@@ -190,3 +191,134 @@ def encode_safetensors(arrays: Mapping[str, Array]) -> bytes:
     index = orjson.dumps(header)
     index += b" " * (-len(index) % 8)  # aligned, as others write it
     return b"".join([len(index).to_bytes(8, "little"), index, *parts])
+
+
+TABLES = (media.ARROW_STREAM, media.ARROW_FILE, media.PARQUET)
+
+
+# ── tables ──
+
+
+def has_pyarrow() -> bool:
+    return find_spec("pyarrow") is not None
+
+
+def decode_table(data: Data, kind: str) -> Array:
+    """Return a table of numbers as a matrix: its columns in order, in the type that holds all of
+    them, with NaN for nulls; one column of lists of equal length is a matrix too."""
+    import pyarrow as pa  # noqa: PLC0415 - only for those who send tables
+
+    try:
+        return _matrix(_TABLE_READERS[kind](pa.py_buffer(data)))
+    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
+        raise BadInput(f"The body is not a table that can be read as {kind}: {error}") from None
+
+
+def _matrix(table: Any) -> Array:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    if table.num_rows * table.num_columns > CELLS:
+        raise ValueError(f"it has more than {CELLS} cells")
+    if table.num_columns == 0:
+        raise ValueError("it has no columns")
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type
+        if pa.types.is_fixed_size_list(kind) and table.num_columns == 1:
+            return _matrix_of_lists(column.combine_chunks(), kind.list_size)
+        if not (_is_number(kind) or pa.types.is_boolean(kind)):
+            raise ValueError(f"column {name[:80]!r} is {kind}, not numbers")
+        columns.append(_table_column(column))
+    return np.stack(columns, axis=1)
+
+
+def _table_column(column: Any) -> Array:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    if column.null_count and not pa.types.is_floating(column.type):
+        column = column.cast(pa.float64(), safe=False)
+    numbers: Array = column.to_numpy()
+    return numbers
+
+
+def _matrix_of_lists(column: Any, width: int) -> Array:
+    if column.null_count or not _is_number(column.type.value_type):
+        raise ValueError(f"its column is {column.type}, with nulls or not of numbers")
+    if len(column) * width > CELLS:
+        raise ValueError(f"it has more than {CELLS} cells")
+    flat = column.flatten()
+    matrix: Array = flat.to_numpy(zero_copy_only=False).reshape(len(column), width)
+    return matrix
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _read_stream(buffer: Any) -> Any:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    with pa.ipc.open_stream(buffer) as reader:
+        return reader.read_all()
+
+
+def _read_file(buffer: Any) -> Any:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+
+    with pa.ipc.open_file(buffer) as reader:
+        return reader.read_all()
+
+
+def _read_parquet(buffer: Any) -> Any:
+    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    with pq.ParquetFile(pa.BufferReader(buffer)) as file:
+        if file.metadata.num_rows * file.metadata.num_columns > CELLS:
+            raise ValueError(f"it has more than {CELLS} cells")
+        return file.read()
+
+
+_TABLE_READERS: Mapping[str, Callable[[Any], Any]] = {
+    media.ARROW_STREAM: _read_stream,
+    media.ARROW_FILE: _read_file,
+    media.PARQUET: _read_parquet,
+}
+
+
+def encode_table(columns: Mapping[str, Array], kind: str) -> bytes:
+    """Write a table of these columns, each of one dimension."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        table = pa.table({name: np.atleast_1d(array) for name, array in columns.items()})
+    except (pa.ArrowException, TypeError) as error:
+        raise NotAcceptable(f"The result is not a table: {error}; accept {media.JSON}") from None
+    sink = pa.BufferOutputStream()
+    if kind == media.PARQUET:
+        pq.write_table(table, sink)
+    else:
+        open_sink = pa.ipc.new_stream if kind == media.ARROW_STREAM else pa.ipc.new_file
+        with open_sink(sink, table.schema) as writer:
+            writer.write_table(table)
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
+
+
+def table_columns(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the columns: vectors as they are, and the columns of a matrix, named by name and
+    number."""
+    columns: dict[str, Array] = {}
+    for name, array in arrays.items():
+        if array.ndim > 2:
+            raise NotAcceptable(
+                f"The result has {array.ndim} dimensions and a table two; accept {media.JSON}"
+            )
+        if array.ndim < 2:
+            columns[name] = array
+        else:
+            columns |= {f"{name}_{index}": array[:, index] for index in range(array.shape[1])}
+    return columns

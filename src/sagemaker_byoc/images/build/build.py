@@ -18,10 +18,11 @@ from typing import IO
 from sagemaker_byoc.contract.errors import MachineError, RequestError, TimeLimitError
 from sagemaker_byoc.contract.requirements import MARK
 from sagemaker_byoc.host import registry_images
-from sagemaker_byoc.images.build import builders, contexts, secrets
+from sagemaker_byoc.images.build import builders, contexts
 from sagemaker_byoc.images.build import labels as image_labels
-from sagemaker_byoc.images.build.builders import Builder
-from sagemaker_byoc.images.errors import ImageError
+from sagemaker_byoc.images.build.builders import LEGACY, Builder
+from sagemaker_byoc.images.check.rules import secret_shapes
+from sagemaker_byoc.images.model import ImageError
 
 AUTO, PLAIN, QUIET = "auto", "plain", "quiet"
 PROGRESS = (AUTO, PLAIN, QUIET)
@@ -35,6 +36,8 @@ _LONGEST_LINE = 2**16
 _SHOWN = 8
 _QUICK = 60.0
 _GRACE = 20.0
+_SECRET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SECRET_PLACES = ("src", "source", "env")
 _STEP = re.compile(r" ---> Running in ([0-9a-f]{12})$")
 """What the legacy builder prints when it starts a step."""
 
@@ -101,11 +104,11 @@ def build(request: BuildRequest, out: Output) -> Built:
     if name.digest:
         raise RequestError(f"--tag {request.tag!r} holds a digest", hint="Give REPOSITORY:TAG")
     dockerfile = _read(request.dockerfile)
-    secrets.require_public("--build-arg", request.arguments)
-    secrets.require_public("--label", request.labels)
+    require_public("--build-arg", request.arguments)
+    require_public("--label", request.labels)
     builder = builders.choose(request.builder, os.environ)
     builders.require_understood(builder, dockerfile, str(request.dockerfile))
-    secrets.require_support(builder, request.secrets)
+    require_support(builder, request.secrets)
     found = contexts.content(request.context, request.dockerfile, request.arguments, *request.bases)
     _warn_of(found, request.context, out.warn)
     at = image_labels.read_commit(request.source)
@@ -323,3 +326,57 @@ def _id(builder: Builder, image: str) -> str:
         )
     identity = done.stdout.strip()
     return identity if ":" in identity else f"sha256:{identity}"
+
+
+# ── secrets: given to BuildKit for one step, and never as an argument or a label ──
+
+
+def parse_secret(text: str, environ: Mapping[str, str]) -> str:
+    """Return `--secret`'s value for BuildKit; RequestError if there is nothing to read it from."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    found = {key.strip(): value for key, _, value in pairs}
+    name = found.get("id", "")
+    strange = set(found) - {"id", "type", *_SECRET_PLACES}
+    if strange or not _SECRET_ID.fullmatch(name) or not all(equals for _, equals, _ in pairs):
+        raise RequestError(
+            f"--secret {text!r} is not a secret of BuildKit's",
+            hint="Write --secret id=NAME,src=FILE or --secret id=NAME,env=VARIABLE",
+        )
+    file = found.get("src") or found.get("source")
+    if file is not None:
+        if not Path(file).is_file():
+            raise RequestError(f"--secret {name}: there is no file {file}", hint="Correct src=")
+        return f"id={name},src={file}"
+    variable = found.get("env") or name
+    if variable not in environ:
+        raise RequestError(
+            f"--secret {name}: the variable {variable} is not set",
+            hint=f"Set it, or give a file: --secret id={name},src=FILE",
+        )
+    return f"id={name},env={variable}"
+
+
+def secret_name(secret: str) -> str:
+    return secret.partition(",")[0].removeprefix("id=")
+
+
+def require_public(option: str, pairs: Mapping[str, str]) -> None:
+    """Raise RequestError for a value that would be readable in the image's history or labels."""
+    for name, value in pairs.items():
+        found = secret_shapes.in_data(value.encode("utf-8", "surrogateescape"), strict=False)
+        if found or secret_shapes.is_secret(name, value):
+            what = f"holds {found[0].what}" if found else "is by its name a secret"
+            raise RequestError(
+                f"{option} {name} {what}, and everyone who has the image can read it",
+                hint=f"Give it as --secret id={name},env={name}, and in the Dockerfile: "
+                f"RUN --mount=type=secret,id={name} …, which reads /run/secrets/{name}",
+            )
+
+
+def require_support(builder: Builder, secrets: tuple[str, ...]) -> None:
+    if secrets and builder.name == LEGACY:
+        raise RequestError(
+            f"--secret needs BuildKit, and this is {builder.title}",
+            hint="apt-get install docker-buildx (docker before 23: DOCKER_BUILDKIT=1), or "
+            "--builder podman",
+        )

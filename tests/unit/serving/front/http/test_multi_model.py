@@ -17,8 +17,8 @@ from sagemaker_byoc.serving.error_replies import (
 )
 from sagemaker_byoc.serving.front.broker.admission import Admission, Room
 from sagemaker_byoc.serving.front.broker.broker import Broker
-from sagemaker_byoc.serving.front.models import models as module
-from sagemaker_byoc.serving.front.models.models import Models
+from sagemaker_byoc.serving.front.http import multi_model as module
+from sagemaker_byoc.serving.front.http.multi_model import Models
 from sagemaker_byoc.serving.link import LinkError
 from sagemaker_byoc.serving.settings import Settings
 from sagemaker_byoc.serving.supervisor import model_processes

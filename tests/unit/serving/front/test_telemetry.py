@@ -6,12 +6,12 @@ import os
 
 import pytest
 
-from sagemaker_byoc.serving.front.telemetry import prometheus
+from sagemaker_byoc.serving.front import telemetry
 
 
 def test_gpus():
     """In bytes and shares; what a GPU does not know is left out."""
-    found = prometheus.parse_gpus("0, 37, 1024, 81920, 41\n1, [N/A], 0, 81920, [N/A]\n")
+    found = telemetry.parse_gpus("0, 37, 1024, 81920, 41\n1, [N/A], 0, 81920, [N/A]\n")
     assert found["gpu_utilization_ratio"][1] == {'{gpu="0"}': pytest.approx(0.37)}
     assert found["gpu_memory_used_bytes"][1] == {'{gpu="0"}': 2**30, '{gpu="1"}': 0.0}
     assert found["gpu_temperature_celsius"][1] == {'{gpu="0"}': 41.0}
@@ -32,10 +32,10 @@ def test_nvidia_smi(tmp_path, monkeypatch, script, names):
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
-    assert len(prometheus.read_gpus()) == names
+    assert len(telemetry.read_gpus()) == names
 
 
 def test_no_nvidia_smi(monkeypatch):
     """Most machines."""
     monkeypatch.setenv("PATH", "/nowhere")
-    assert prometheus.read_gpus() == {}
+    assert telemetry.read_gpus() == {}

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-import orjson
-
 from sagemaker_byoc.contract import http
 from sagemaker_byoc.serving import log
 from sagemaker_byoc.serving.error_replies import (
@@ -27,18 +25,15 @@ from sagemaker_byoc.serving.error_replies import (
     UnknownAdapter,
 )
 from sagemaker_byoc.serving.front.broker.broker import Broker
-from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, Ticket
+from sagemaker_byoc.serving.front.broker.tickets import End, Outcome, setter_of
 from sagemaker_byoc.serving.front.http import replies
-from sagemaker_byoc.serving.front.http.replies import Answer, Send, send_answer
-from sagemaker_byoc.serving.front.http.requests import Receive, read_small
+from sagemaker_byoc.serving.front.http.replies import METHODS, Answer, Send
+from sagemaker_byoc.serving.front.http.requests import Receive, read_object, resolved_below
 from sagemaker_byoc.serving.settings import Settings
 
 HEADER = http.ADAPTER_ID.value.lower()
-BODY = 16 * 1024
 NAME_LENGTH = 256
 LOAD, UNLOAD = "load", "unload"
-METHODS = {0: ("GET", "POST"), 1: ("GET", "DELETE"), 2: ("POST",)}
-"""Allowed methods by the number of path segments after /adapters."""
 UPDATE = "update"
 
 
@@ -79,18 +74,16 @@ class Adapters:
         try:
             answer = await self._answer(method, rest, scope, receive)
         except Refusal as refusal:
-            answer = _document(refusal.status, refusal.code, refusal.message)
-        await send_answer(send, answer)
+            answer = replies.refused(refusal)
+        await replies.send_answer(send, answer)
 
     async def _answer(
         self, method: str, rest: Sequence[str], scope: Mapping[str, Any], receive: Receive
     ) -> Answer:
         if len(rest) > 2 or (len(rest) == 2 and rest[1] != UPDATE):
-            return _document(404, "NotFound", f"{method} {scope['path'][:200]}: Not Found")
+            return replies.document(404, "NotFound", f"{method} {scope['path'][:200]}: Not Found")
         if method not in METHODS[len(rest)]:
-            answer = _document(405, "MethodNotAllowed", f"{method} {scope['path'][:200]}")
-            answer.headers.append((b"Allow", ", ".join(METHODS[len(rest)]).encode()))
-            return answer
+            return replies.not_allowed(method, scope["path"], METHODS[len(rest)])
         if method == "GET":
             return self._show(rest)
         if method == "DELETE":
@@ -152,11 +145,6 @@ class Adapters:
     def _submit(self, what: str, name: str, folder: str, slot: int) -> asyncio.Future[Outcome]:
         """Send an instruction to a worker ahead of its requests; return the outcome."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-
-        def done(_: Ticket, outcome: Outcome) -> None:
-            if not future.done():
-                future.set_result(outcome)
-
         deadline = time.monotonic() + self._settings.deadline
         meta = {
             "request_id": os.urandom(8).hex(),
@@ -165,7 +153,7 @@ class Adapters:
             "deadline": deadline,
             "adapter": {"what": what, "name": name, "folder": folder},
         }
-        self._broker.instruct(slot, meta, done)
+        self._broker.instruct(slot, meta, setter_of(future))
         return future
 
     # ── inside ──
@@ -177,19 +165,10 @@ class Adapters:
 
     def _folder(self, source: object) -> str:
         """Return the folder of an adapter, which must be below /opt/ml after following links."""
-        root = self._settings.tree.root.resolve()
         if not isinstance(source, str) or not source.startswith("/"):
             raise BadInput("src must be the path of the adapter's folder")
-        try:
-            folder = Path(source).resolve()
-            is_there = folder.exists()
-        except (ValueError, OSError) as error:
-            raise BadInput(f"src {source[:200]!r} is not a path: {error}") from None
-        if root not in folder.parents:
-            raise BadInput(f"src {source[:200]!r} is not below {root}")
-        if not is_there:
-            raise UnknownAdapter(f"src {source[:200]!r} does not exist")
-        return str(folder)
+        root, shown = self._settings.tree.root, f"src {source[:200]!r}"
+        return str(resolved_below(root, Path(source), shown, UnknownAdapter))
 
 
 def _check(outcomes: Iterable[Outcome], what: str, name: str) -> None:
@@ -206,21 +185,8 @@ def _check(outcomes: Iterable[Outcome], what: str, name: str) -> None:
 async def _parameters(scope: Mapping[str, Any], receive: Receive) -> dict[str, object]:
     """Return the parameters of the query, overridden by those of a JSON body."""
     query = parse_qs(scope["query_string"].decode("latin-1"))
-    values: dict[str, object] = {name: texts[-1] for name, texts in query.items()}
-    body = await read_small(receive, BODY)
-    if body:
-        try:
-            found = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise BadInput(f"The body is not JSON: {error}") from None
-        if not isinstance(found, dict):
-            raise BadInput("The body is not a JSON object")
-        values.update(found)
-    return values
-
-
-def _document(status: int, code: str, message: str) -> Answer:
-    return replies.document(status, code, message, os.urandom(8).hex())
+    values = {name: texts[-1] for name, texts in query.items()}
+    return {**values, **await read_object(receive)}
 
 
 def _text(text: str) -> Answer:

@@ -9,13 +9,10 @@ from pathlib import Path
 from sagemaker_byoc.contract.errors import RequestError
 from sagemaker_byoc.contract.files import Json
 from sagemaker_byoc.host import docker, registry_images
-from sagemaker_byoc.images.credentials import docker_login
-from sagemaker_byoc.images.errors import HostileError
-from sagemaker_byoc.images.model import AMD64, DOCKER_MANIFEST, Image
-from sagemaker_byoc.images.registry import Registry
-from sagemaker_byoc.images.sources import archive, documents
-from sagemaker_byoc.images.sources.documents import Index, Manifest
-from sagemaker_byoc.images.sources.layers import Layer, merge, read_layer
+from sagemaker_byoc.images import archive, model
+from sagemaker_byoc.images.layers import Layer, merge, read_layer
+from sagemaker_byoc.images.model import AMD64, DOCKER_MANIFEST, HostileError, Image, Index, Manifest
+from sagemaker_byoc.images.registry import Registry, docker_login
 
 REMOTE = "docker://"
 _ARCHIVES = ("docker-archive:", "oci-archive:", "oci:")
@@ -46,7 +43,7 @@ def archive_path(name: str) -> Path | None:
     return path if path.exists() and ("/" in name or path.is_file()) else None
 
 
-# An engine's
+# ── an engine's ──
 
 
 def describe_from_engine(reference: str) -> Image:
@@ -63,7 +60,7 @@ def describe_from_engine(reference: str) -> Image:
     return Image(
         reference=reference,
         source="engine",
-        config=documents.make_config(
+        config=model.make_config(
             inner if isinstance(inner, dict) else {},
             os=str(found.get("Os", "")),
             architecture=str(found.get("Architecture", "")),
@@ -99,7 +96,7 @@ def _pushed_as(found: dict[str, Json]) -> str:
     return str(kept) if kept else DOCKER_MANIFEST
 
 
-# A registry's
+# ── a registry's ──
 
 
 def read_remote(registry: Registry, *, layers: bool = True, platform: str = AMD64) -> Image:
@@ -112,14 +109,14 @@ def read_remote(registry: Registry, *, layers: bool = True, platform: str = AMD6
     if stored is None:
         raise RequestError(f"there is no image {name}", hint="Check its name, tag and login")
     digest = stored.digest
-    manifest = documents.parse_manifest(stored.data, name, stored.media_type)
+    manifest = model.parse_manifest(stored.data, name, stored.media_type)
     index: Index | None = None
     if isinstance(manifest, Index):
         index, best = manifest, manifest.best(platform)
         found = registry.manifest(best.digest)
         if found is None or found.digest != best.digest:
             raise HostileError(f"the index {name} names what is not there", hint="Push it again")
-        manifest = documents.parse_manifest(found.data, best.digest, found.media_type)
+        manifest = model.parse_manifest(found.data, best.digest, found.media_type)
     if not isinstance(manifest, Manifest):
         raise HostileError(f"{name} is an index of indexes", hint="Push one image")
     config = registry.small_blob(manifest.config.digest)

@@ -6,7 +6,6 @@ known only at its end, so every entry is kept as what it turns out to be, a docu
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import posixpath
@@ -16,11 +15,19 @@ from pathlib import Path
 from typing import IO
 
 from sagemaker_byoc.contract.errors import RequestError
-from sagemaker_byoc.images.errors import HostileError, ImageError
-from sagemaker_byoc.images.model import AMD64, OCI_INDEX, Image
-from sagemaker_byoc.images.sources import documents
-from sagemaker_byoc.images.sources.documents import Descriptor, Index, Manifest
-from sagemaker_byoc.images.sources.layers import LAYER_LIMIT, Layer, merge, read_layer
+from sagemaker_byoc.images import model
+from sagemaker_byoc.images.layers import LAYER_LIMIT, Layer, merge, read_layer
+from sagemaker_byoc.images.model import (
+    AMD64,
+    OCI_INDEX,
+    Descriptor,
+    HostileError,
+    Image,
+    ImageError,
+    Index,
+    Manifest,
+    digest_of,
+)
 from sagemaker_byoc.images.tar import BLOCK, Inflated, Source, entries
 
 _GZIP = b"\x1f\x8b"
@@ -148,7 +155,7 @@ def _bounded(source: Source) -> bytes:
     data = io.BytesIO()
     while part := source.read(2**16):
         data.write(part)
-        if data.tell() > documents.DOCUMENT_LIMIT:
+        if data.tell() > model.DOCUMENT_LIMIT:
             raise HostileError("the archive holds a large file that is not a layer", hint=_HINT)
     return data.getvalue()
 
@@ -183,7 +190,7 @@ def _is_layout(contents: Contents) -> bool:
 
 def _saved_image(contents: Contents, reference: str) -> Image:
     try:
-        first = documents.parse(
+        first = model.parse_object(
             b'{"images":' + contents.document("manifest.json") + b"}", "manifest.json"
         )["images"]
         entry = first[0] if isinstance(first, list) else None
@@ -198,7 +205,7 @@ def _saved_image(contents: Contents, reference: str) -> Image:
     image = Image(
         reference=reference,
         source="archive",
-        config=documents.parse_config(config_data, config_path),
+        config=model.parse_config(config_data, config_path),
         digest=digest_of(config_data),
         config_digest=digest_of(config_data),
         named_as=str(tags[0]) if isinstance(tags, list) and tags else "",
@@ -215,10 +222,6 @@ def _with_files(image: Image, layers: Sequence[Layer | None]) -> Image:
     return replace(image, size_bytes=size, files=merge(known))
 
 
-def digest_of(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
 def _blob(descriptor: Descriptor) -> str:
     algorithm, _, value = descriptor.digest.partition(":")
     return f"blobs/{algorithm}/{value}"
@@ -228,11 +231,9 @@ def _oci_image(contents: Contents, reference: str, platform: str) -> Image:
     """Go through any index to the manifest that SageMaker would want."""
 
     def read(entry: Descriptor) -> Manifest | Index:
-        return documents.parse_manifest(
-            contents.document(_blob(entry)), entry.digest, entry.media_type
-        )
+        return model.parse_manifest(contents.document(_blob(entry)), entry.digest, entry.media_type)
 
-    top = documents.parse_manifest(contents.document("index.json"), "index.json", OCI_INDEX)
+    top = model.parse_manifest(contents.document("index.json"), "index.json", OCI_INDEX)
     assert isinstance(top, Index)
     # The layout's own index.json is a list of what it holds, not an index that would be pushed.
     best = top.best(platform)
@@ -254,7 +255,7 @@ def describe(manifest: Manifest, index: Index | None, config: bytes, reference: 
     return Image(
         reference=reference,
         source="registry",
-        config=documents.parse_config(config, manifest.config.digest),
+        config=model.parse_config(config, manifest.config.digest),
         config_digest=digest_of(config),
         manifest_type=manifest.media_type,
         index_type=index.media_type if index is not None else "",

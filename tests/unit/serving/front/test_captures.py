@@ -11,8 +11,8 @@ from sagemaker_byoc.serving.bodies import Body
 from sagemaker_byoc.serving.capture import options as settings_module
 from sagemaker_byoc.serving.capture.lines import Traffic
 from sagemaker_byoc.serving.capture.options import CaptureSettings, prepare
-from sagemaker_byoc.serving.front.telemetry import captures as module
-from sagemaker_byoc.serving.front.telemetry.captures import Recorder
+from sagemaker_byoc.serving.front import captures as module
+from sagemaker_byoc.serving.front.captures import Recorder
 from sagemaker_byoc.serving.settings import Settings
 
 

@@ -14,11 +14,9 @@ from hypothesis import strategies as st
 from tests.unit.images import made
 
 from sagemaker_byoc.contract.errors import ByocError
-from sagemaker_byoc.images import tar
-from sagemaker_byoc.images.errors import HostileError
-from sagemaker_byoc.images.model import Files
-from sagemaker_byoc.images.sources import archive, documents
-from sagemaker_byoc.images.sources.layers import merge, read_layer
+from sagemaker_byoc.images import archive, model, tar
+from sagemaker_byoc.images.layers import merge, read_layer
+from sagemaker_byoc.images.model import Files, HostileError
 
 
 def header(size: int, flag: bytes) -> bytes:
@@ -64,7 +62,7 @@ def test_no_bytes_lead_to_anything_but_a_refusal(data):
 @given(st.recursive(st.none() | st.integers() | st.text(), st.lists), st.text(max_size=5))
 def test_no_document_leads_to_anything_but_a_refusal(value, key):
     for document in ({"config": value, "layers": value}, {"manifests": value}, {key: value}):
-        for parse in (documents.parse_manifest, documents.parse_config):
+        for parse in (model.parse_manifest, model.parse_config):
             with suppress(ByocError):  # any other error fails the test
                 parse(json.dumps(document).encode(), "x")
 

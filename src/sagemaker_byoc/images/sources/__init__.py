@@ -1,1 +1,0 @@
-"""Where an image is read from: an engine, an archive, a registry."""

@@ -1,1 +1,0 @@
-"""Several models or adapters behind one front."""

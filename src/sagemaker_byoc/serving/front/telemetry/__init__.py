@@ -1,1 +1,0 @@
-"""What is logged, counted and captured of requests."""
