@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from sagemaker_byoc.serving.bodies import INLINE, Body, BodyError, bundle, read_bundle
+from sagemaker_byoc.serving.bodies import INLINE, Body, BodyError, read_bundle
 
 META = 48 * 1024
 """Largest index in bytes. With INLINE and the header it fits into the default socket buffer, 208
@@ -173,7 +173,7 @@ def _packed(frames: Sequence[Frame]) -> tuple[list[bytes], list[int], Body]:
         raise LinkError(f"{len(frames)} frames with an index of {len(index)} bytes are too much")
     if total <= INLINE:
         return [_HEADER.pack(MAGIC, 0, len(index)), index, *small], files, Body()
-    spare = bundle(small)
+    spare = Body.filed(b"".join(small))
     assert spare.descriptor is not None
     return [_HEADER.pack(MAGIC, 1, len(index)), index], [spare.descriptor, *files], spare
 

@@ -271,7 +271,7 @@ def _items(result: object) -> Iterator[object]:
 
 def _encoded(item: object) -> bytes:
     if isinstance(item, str):
-        return str.encode(item)  # past what a subclass says
+        return str.encode(item)  # whatever a subclass does
     if isinstance(item, bytes | bytearray | memoryview):
         return exact_bytes(item)
     return codecs.encode_json(values.plain(item))

@@ -180,7 +180,7 @@ class Pipeline:
     def _streamed(self, job: Job, is_cancelled: Callable[[int], bool]) -> Iterator[list[Frame]]:
         redaction = self.redaction
         if redaction is not None:
-            is_cancelled = redaction.hearing(is_cancelled)
+            is_cancelled = redaction.noting(is_cancelled)
         for frame in streams.frames_of(job, is_cancelled):
             yield [frame]
             if redaction is not None:

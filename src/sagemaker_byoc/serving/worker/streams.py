@@ -114,7 +114,7 @@ def _bytes(item: object) -> bytes:
 
 def _text(item: object) -> str:
     if isinstance(item, str):
-        return str.__str__(item)  # past what a subclass says
+        return str.__str__(item)  # whatever a subclass does
     if isinstance(item, bytes | bytearray | memoryview):
         return exact_bytes(item).decode()
     return codecs.encode_json(values.plain(item)).decode()

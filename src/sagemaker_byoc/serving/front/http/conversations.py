@@ -72,7 +72,7 @@ class Conversations:
         self._open: dict[int, Conversation] = {}
         self._is_draining = False
         self._prefix = os.urandom(5).hex()
-        # Below zero: not to be taken for requests, which count upwards.
+        # Negative, to tell them from requests, which count upwards.
         self._numbers = itertools.count(-1, -1)
         broker.on_talk = self._handle
         broker.on_lost = self._lost

@@ -290,7 +290,7 @@ def encode_text(text: str, media_type: MediaType | None) -> bytes:
         codec = "utf-8" if media_type is None else _codec(media_type.charset)
     except BadInput:
         codec = "utf-8"
-    return str.encode(text, codec)  # past what a subclass says
+    return str.encode(text, codec)  # whatever a subclass does
 
 
 def encode_json(document: object) -> bytes:
