@@ -9,7 +9,7 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,6 @@ from time import monotonic
 
 from sagemaker_byoc.contract.errors import ContractError
 from sagemaker_byoc.contract.lifecycle import ExitCode
-from sagemaker_byoc.contract.machine import oom_kills
 from sagemaker_byoc.contract.variables import (
     CONTROL_PORT,
     DNS_SECONDS,
@@ -25,7 +24,7 @@ from sagemaker_byoc.contract.variables import (
     LOST_SECONDS,
     PROGRESS_FILE,
 )
-from sagemaker_byoc.training.supervisor.failure.diagnosis import Circumstances, report_on
+from sagemaker_byoc.training.supervisor.failure.diagnosis import report_on
 from sagemaker_byoc.training.supervisor.failure.first_cause import (
     HANG_CODE,
     NEVER,
@@ -73,7 +72,7 @@ class Group:
             signals=self._run.signals,
             writer=self._run.writer,
             grace=self._run.plan.stop_grace,
-            oversight=Oversight(link, self._examiner(), watch.stalled),
+            oversight=Oversight(link, self._examine, watch.stalled),
         )
         counts = [self._launch.processes] if self._launch else []
         if isinstance(link, Hub | Spoke):
@@ -185,19 +184,9 @@ class Group:
             watched.append(replace(program, environment=environment))
         return watched
 
-    def _examiner(self) -> Callable[[Outcome, float, bool], Report | None]:
-        def examine(outcome: Outcome, now: float, was_told: bool) -> Report | None:  # noqa: FBT001
-            circumstances = Circumstances(
-                self._run.job,
-                self._run.plan.source.folder,
-                absent=self._run.absent,
-                oom_kills=oom_kills() - self._run.kills,
-                host=self._host,
-                mask=self._run.writer.mask,
-            )
-            return report_on(outcome, circumstances, now=now, was_told=was_told)
-
-        return examine
+    def _examine(self, outcome: Outcome, now: float, was_stopped: bool) -> Report | None:  # noqa: FBT001
+        circumstances = self._run.circumstances(self._host)
+        return report_on(outcome, circumstances, now=now, was_stopped=was_stopped)
 
     def _judge(self, ending: Ending) -> Verdict:
         verdict = ending.verdict
