@@ -173,7 +173,10 @@ class Receiver:
         self._taken.add(parts)
 
     def prune(self) -> None:
-        """Remove what did not come; to be called once all has come."""
+        """Remove what did not come; to be called once all has come.
+
+        Folders are removed while the tree is walked, so `folders.files` doesn't do.
+        """
         for place, names, files in os.walk(self._target):
             below = Path(place).relative_to(self._target).parts
             for name in [*names, *files]:

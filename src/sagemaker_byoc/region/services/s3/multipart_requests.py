@@ -35,6 +35,7 @@ from sagemaker_byoc.region.services.s3.store.objects import (
     Attributes,
     Condition,
     S3Error,
+    invalid_argument,
     unsupported,
 )
 from sagemaker_byoc.region.services.s3.store.part_files import Part, PartWriter
@@ -295,11 +296,10 @@ def _number(call: Call) -> int:
     text = call.query.get("partNumber", "")
     number = int(text) if text.isdecimal() and len(text) < 7 else 0
     if not 1 <= number <= MAX_PARTS:
-        raise S3Error(
-            "InvalidArgument",
+        raise invalid_argument(
             f"Part number must be an integer between 1 and {MAX_PARTS}, inclusive",
-            ArgumentName="partNumber",
-            ArgumentValue=text,
+            "partNumber",
+            text,
         )
     return number
 
