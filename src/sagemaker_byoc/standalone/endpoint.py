@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -22,7 +21,6 @@ from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.health import (
     LOG_SECONDS,
     ContainerLog,
-    EndpointError,
     wait_until_healthy,
 )
 from sagemaker_byoc.region.containers.leftovers import machine_label
@@ -30,8 +28,6 @@ from sagemaker_byoc.region.containers.specs import PRIMARY, Image, check_name
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine, start_all
 from sagemaker_byoc.region.engines.copying import Copying
-
-__all__ = ["ContainerLog", "Endpoint", "EndpointError", "EndpointRequest", "wait_until_healthy"]
 
 DEFAULT_IMAGE = "byoc-serve"
 _LOOK = 0.1
@@ -137,13 +133,6 @@ def require_free(port: int) -> None:
     """Raise MachineError if something listens on `port`."""
     if not is_free(port):
         raise MachineError(f"port {port} is taken", hint="Choose another with --port, or 0 for any")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _lay_out(request: EndpointRequest, copying: Copying | None) -> ContainerSpec:
