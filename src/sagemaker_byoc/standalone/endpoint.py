@@ -27,7 +27,7 @@ from sagemaker_byoc.region.containers.leftovers import machine_label
 from sagemaker_byoc.region.containers.specs import PRIMARY, Image, check_name
 from sagemaker_byoc.region.core.account import Account
 from sagemaker_byoc.region.engines.container import Container, ContainerSpec, Engine, start_all
-from sagemaker_byoc.region.engines.copying import Copying
+from sagemaker_byoc.region.engines.copying import Copying, counted
 
 DEFAULT_IMAGE = "byoc-serve"
 _LOOK = 0.1
@@ -117,18 +117,6 @@ def prepare(request: EndpointRequest, copying: Copying | None = None) -> Contain
     return _lay_out(request, copying)
 
 
-def _unpack(archive: Path, folder: Path, copying: Copying | None) -> None:
-    if copying is None:
-        archives.unpack(archive, folder)
-        return
-    copying.start(f"unpack {archive.name}")
-    copying.expect(archive.stat().st_size)
-    try:
-        archives.unpack(archive, folder, copying.advance)
-    finally:
-        copying.finish()
-
-
 def require_free(port: int) -> None:
     """Raise MachineError if something listens on `port`."""
     if not is_free(port):
@@ -138,8 +126,10 @@ def require_free(port: int) -> None:
 def _lay_out(request: EndpointRequest, copying: Copying | None) -> ContainerSpec:
     model = request.model
     if not model.is_dir():
-        model = request.work / "model"
-        _unpack(request.model, model, copying)
+        archive, model = model, request.work / "model"
+        title = f"unpack {archive.name}"
+        with counted(copying, title, lambda: archive.stat().st_size) as on_bytes:
+            archives.unpack(archive, model, on_bytes)
     entry = {} if request.entry_point is None else {PROGRAM: request.entry_point}
     common = specs.serving(
         name=f"byoc-{request.name}",

@@ -323,8 +323,9 @@ def test_all_that_is_wrong_is_reported_at_once(job):
             kubernetes={"memory": "16GB", "cpu": 1},
         )
     for words in ("name is '3d_model'", 'name = "n-3d-model"', "is not an image name", "instance-",
-                  "channels.train is missing", "api_token is a secret", "environment.A B is not a variable",
-                  "memory is '16GB'", "there is no key cpu"):  # fmt: skip
+                  "channels.train is missing", "api_token is a secret",
+                  "environment.A B is not a variable", "memory is '16GB'",
+                  "there is no key cpu"):  # fmt: skip
         assert words in caught.value.what
 
 
