@@ -47,7 +47,7 @@ class Ended:
 
 def wait_for_job(name: str, watch: Watch) -> Ended:
     """Wait until the job ends. Raise FailedError with the job's own reason, or TimeLimitError."""
-    logs = _Logs(watch.caller, JOBS_GROUP, f"{name}/")
+    logs = Logs(watch.caller, JOBS_GROUP, f"{name}/")
     ask = Call("sagemaker", "DescribeTrainingJob", {"TrainingJobName": name})
     said: list[str] = []
 
@@ -76,7 +76,7 @@ def wait_for_job(name: str, watch: Watch) -> Ended:
 
 def wait_for_endpoint(name: str, config: str, watch: Watch) -> Ended:
     """Wait until it serves the configuration `config`. Raise FailedError or TimeLimitError."""
-    logs = _Logs(watch.caller, f"{ENDPOINTS_GROUP}/{name}", "")
+    logs = Logs(watch.caller, f"{ENDPOINTS_GROUP}/{name}", "")
     ask = Call("sagemaker", "DescribeEndpoint", {"EndpointName": name})
     said: list[str] = []
 
@@ -100,7 +100,7 @@ def wait_for_endpoint(name: str, config: str, watch: Watch) -> Ended:
 
 
 def _until(
-    has_ended: Callable[[dict[str, Any]], bool], ask: Call, logs: _Logs, watch: Watch, what: str
+    has_ended: Callable[[dict[str, Any]], bool], ask: Call, logs: Logs, watch: Watch, what: str
 ) -> dict[str, Any]:
     deadline = time.monotonic() + watch.seconds
     with ThreadPoolExecutor(1) as pool:
@@ -124,7 +124,7 @@ def _until(
             time.sleep(watch.pause)
 
 
-def _show_until(answer: Future[Any], logs: _Logs, watch: Watch, deadline: float) -> None:
+def _show_until(answer: Future[Any], logs: Logs, watch: Watch, deadline: float) -> None:
     while time.monotonic() < deadline:
         # The answer first: a change of status is older than the lines that follow it.
         with suppress(TimeoutError):
@@ -136,7 +136,7 @@ def _show_until(answer: Future[Any], logs: _Logs, watch: Watch, deadline: float)
 
 
 @dataclass(slots=True)
-class _Logs:
+class Logs:
     """The streams of one job or endpoint, and how far each was read."""
 
     caller: Caller

@@ -5,12 +5,11 @@ Only the region's owner may ask; the keys of a container are for AWS's services.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Protocol
 
 from sagemaker_byoc.region.core.account import CALLER
-from sagemaker_byoc.region.wire.http import Request, Response
+from sagemaker_byoc.region.wire.http import Request, Response, json_response
 from sagemaker_byoc.region.wire.operations import AwsError
 from sagemaker_byoc.region.wire.routing import OWN_PREFIX
 
@@ -45,17 +44,11 @@ class Control:
         command, _, name = request.path.removeprefix(OWN_PREFIX).partition("/")
         match request.method, command:
             case "GET", "status":
-                return _json(self._status())
+                return json_response(self._status())
             case "POST", "down":
                 self._end()
-                return _json({})
+                return json_response({})
             case "POST", "interrupt" if name:
                 self._jobs.interrupt(name)
-                return _json({})
+                return json_response({})
         raise AwsError("NotFound", f"{request.method} {request.path} does not exist", status=404)
-
-
-def _json(document: dict[str, object]) -> Response:
-    return Response(
-        headers={"Content-Type": "application/json"}, body=json.dumps(document).encode()
-    )
