@@ -16,6 +16,7 @@ from sagemaker_byoc.contract import machine
 from sagemaker_byoc.contract.errors import MachineError
 from sagemaker_byoc.contract.paths import Tree
 from sagemaker_byoc.host import owners
+from sagemaker_byoc.host.ports import free_port
 from sagemaker_byoc.region.containers import specs
 from sagemaker_byoc.region.containers.specs import describe_instance, instance_here
 from sagemaker_byoc.region.engines import docker, process
@@ -150,7 +151,7 @@ def served(play, tmp_path):
         name="one",
         work=tmp_path / "alone",
         model=tmp_path / "model.tar.gz",
-        port=endpoint.free_port(),
+        port=free_port(),
         image=specs[0].image,
         entry_point="one.py",
         environment={"SAGEMAKER_PROGRAM": "two.py"},
