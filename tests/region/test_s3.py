@@ -125,7 +125,7 @@ def test_delete_many(s3, bucket):
 def test_presigned(s3, bucket):
     parameters = {"Bucket": bucket, "Key": "a b"}
     url = s3.generate_presigned_url("put_object", Params=parameters)
-    # Version 2 signs the content type, and this client sends one of its own if it is given none.
+    # Version 2 signs the content type, and this client sends one if none is given.
     request = urllib.request.Request(url, data=b"x", method="PUT", headers={"Content-Type": ""})
     with urllib.request.urlopen(request, timeout=10) as answer:
         assert answer.status == 200

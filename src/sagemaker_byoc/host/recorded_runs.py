@@ -22,6 +22,7 @@ from pathlib import Path
 from sagemaker_byoc.contract import folders
 from sagemaker_byoc.contract.archives import OUTPUT_ARCHIVE
 from sagemaker_byoc.contract.errors import ContractError, DocumentError, RequestError
+from sagemaker_byoc.contract.files import parse_object
 from sagemaker_byoc.contract.training.runs import (
     DEFINITIONS_FILE,
     METRICS_FILE,
@@ -263,16 +264,7 @@ def from_archive(path: Path) -> Run | None:
 
 
 def _record(text: str, where: str) -> RunRecord:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DocumentError(
-            where=where, what=f"is not JSON ({error})", hint="Remove it, or write it again"
-        ) from error
-    if not isinstance(document, dict):
-        what = f"holds a JSON {type(document).__name__}, not an object"
-        raise DocumentError(where=where, what=what, hint="Remove it, or write it again")
-    return RunRecord.parse(document, where)
+    return RunRecord.parse(parse_object(text, where), where)
 
 
 def _with_points(record: RunRecord, place: Path, text: str) -> Run:
@@ -326,7 +318,5 @@ def _from_log(path: Path, definitions: Path) -> Run:
 
 
 def _is_definition(found: object) -> bool:
-    return isinstance(found, dict) and all(isinstance(found.get(key), str) for key in _KEYS)
-
-
-_KEYS = ("Name", "Regex")
+    keys = ("Name", "Regex")
+    return isinstance(found, dict) and all(isinstance(found.get(key), str) for key in keys)

@@ -22,11 +22,11 @@ from typing import Self
 
 from sagemaker_byoc.contract.errors import ByocError
 from sagemaker_byoc.host import ignore
+from sagemaker_byoc.host.ports import free_port
 from sagemaker_byoc.region.engines.container import Engine, GivenUpError
 from sagemaker_byoc.standalone.endpoint import (
     Endpoint,
     EndpointRequest,
-    free_port,
     open_endpoint,
     require_free,
 )

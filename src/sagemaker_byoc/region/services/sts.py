@@ -1,6 +1,6 @@
-"""STS: who is calling, and temporary credentials of any role.
+"""STS: the caller's identity, and temporary credentials of any role.
 
-Nothing is forbidden here: a script carries the name of its own role, so any role can be assumed.
+Any role can be assumed, because a script names a role of the user's real account.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Bytes are in `data/…`, attributes in `attributes/…/NAME%MTIME`. MTIME is the modification time of
 the bytes in nanoseconds: *the data file determines which attributes are its own*. A put writes and
-syncs both files aside, moves the attributes in place, where nobody reads them yet, and then the
-data. That rename is the commit. A crash before it leaves the old object and a stray file of
-attributes; a crash after it leaves the new object and a stray file of the old one's.
+syncs both files in another folder. It moves the attributes in place, where nobody reads them yet,
+and then the data. That rename is the commit. A crash before it leaves the old object and a stray
+file of attributes; a crash after it leaves the new object and a stray file of the old one's.
 """
 
 # Paths are strings here: Path would take a part of the time of a small object.
