@@ -111,7 +111,7 @@ def _source(file: IO[bytes]) -> Source:
 
 
 def _tar(source: Source) -> Iterator[tuple[str, Source | str]]:
-    """Path and content; the target of a link in place of its content."""
+    """Yield path and content; the target of a link in place of its content."""
     for entry, body in entries(source):
         if entry.kind in {"link", "hardlink"}:
             yield entry.name, entry.link if entry.kind == "link" else f"/{entry.link}"

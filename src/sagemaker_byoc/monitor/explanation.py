@@ -1,4 +1,4 @@
-"""explanation.json: why a run found what it found, and what it could have found. A file of ours.
+"""explanation.json, a file of this project: what a run found and why, and what it could find.
 
 `byoc monitor explain` and the page are made from it and from AWS's files beside it.
 """
@@ -38,7 +38,7 @@ def document(
     findings: Findings,
     unread: Unread,
 ) -> dict[str, Json]:
-    """The caller adds what the report is about (`subject`)."""
+    """Return the document; the caller adds what the report is about (`subject`)."""
     names = dict.fromkeys((*constraints.features, *profile.columns))
     left_out = findings.not_compared
     fired: dict[str, list[Json]] = {}
@@ -137,7 +137,7 @@ def _endpoint(name: str) -> str:
 
 
 def _moment(time: datetime) -> str:
-    """Empty for an end that was not given."""
+    """Return a time as text; empty for an end that was not given."""
     is_given = MINYEAR < time.year < MAXYEAR
     return f"{time:%Y-%m-%d %H:%M} UTC" if is_given else ""
 
@@ -156,10 +156,10 @@ def unread_document(unread: Unread) -> dict[str, Json]:
 
 
 def _tests(findings: Findings) -> dict[tuple[int, int, Method, float], int]:
-    """The different tests of numbers, each for the column with the fewest, and how many there are.
+    """Return the tests of numbers, each for the column with the fewest, and the columns of each.
 
     Most runs have one. What the tests of categories can see depends on how many categories there
-    are, and is not told.
+    are, and is not reported.
     """
     found: dict[tuple[str, float], list[tuple[int, int]]] = {}
     left_out = findings.not_compared

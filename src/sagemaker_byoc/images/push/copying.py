@@ -36,12 +36,12 @@ _FOLDER = Path("PRIVATE_FOLDER")
 """Stands in a plan for the temporary folder of the push."""
 
 FindLogin = Callable[[str], Login | None]
-"""Return the login of a registry."""
+"""Function that returns the login of a registry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`do` is a command, or a request; `run` does it, or passes it over if it is not needed."""
+    """A command or request. `run` does it, or skips it if it is not needed."""
 
     do: str
     run: Callable[[], None]
@@ -67,7 +67,7 @@ class Push:
     plain: bool = False
     """Without TLS."""
     insecure: bool = False
-    """A registry on another machine may be without TLS."""
+    """Whether a registry on another machine may be without TLS."""
     by_skopeo: bool = False
     """skopeo copies the image, and not docker; known once the copy is planned."""
     immutable: bool = False

@@ -1,4 +1,4 @@
-"""What secrets look like: by their own shape, by the name of a variable, by the name of a file.
+"""How secrets are recognized: by their shape, by the name of a variable, by the name of a file.
 
 Shapes come from the issuers' documentation, compared with the rules of gitleaks and trufflehog.
 """
@@ -16,7 +16,7 @@ class Shape:
     """A secret that is known by its own form; `value` may be the placeholder of an example."""
 
     name: str
-    """Also what it is ignored by: no spaces."""
+    """Also the key that ignores it: no spaces."""
     what: str
     keywords: tuple[bytes, ...]
     """In lower case; one of them is in every text that holds such a secret."""
@@ -280,7 +280,7 @@ def _is_login(match: re.Match[bytes], *, strict: bool) -> bool:
 
 
 def is_placeholder(value: str) -> bool:
-    """Tell whether `value` stands for a secret that is given elsewhere, or is none at all."""
+    """Tell whether `value` stands for a secret that is given elsewhere, or is not one."""
     return _PLACEHOLDER.match(value[:_LOOKED_AT]) is not None
 
 
